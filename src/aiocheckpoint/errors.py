@@ -1,0 +1,279 @@
+"""Every error of the library, in one tree under [CheckpointError][].
+
+Fields are attributes; the text is built from them and says what happened, to
+which file or id, and what to do. All of them can be pickled.
+"""
+
+from __future__ import annotations
+
+import errno
+
+
+class CheckpointError(Exception):
+    """
+    Base of every error this library raises on purpose.
+
+    Subclasses declare their fields as constructor arguments; the same arguments
+    are stored in `args`, so every error survives `pickle` and `copy`.
+    """
+
+
+class InvalidIdError(CheckpointError, ValueError):
+    """
+    An id that no file name and no JSON body can carry.
+
+    Attributes:
+        kind: `"session id"` or `"checkpoint id"`.
+        value: the id as given.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, kind: str, value: object, reason: str) -> None:
+        super().__init__(kind, value, reason)
+        self.kind = kind
+        self.value = value
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"invalid {self.kind} {ascii(self.value)[:80]}: {self.reason}"
+
+
+class RecordTypeError(CheckpointError, TypeError):
+    """
+    A record type, or a record, that this writer cannot store.
+
+    Attributes:
+        record_type: name of the type.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, record_type: str, reason: str) -> None:
+        super().__init__(record_type, reason)
+        self.record_type = record_type
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"cannot store {self.record_type}: {self.reason}"
+
+
+class CheckpointEncodeError(CheckpointError, ValueError):
+    """
+    A document that cannot be stored without changing it; nothing was written.
+
+    Attributes:
+        path: where in the document, as `messages[3].content.x`.
+        reason: what is wrong there and what to do.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"cannot save: {self.path or 'the document'} {self.reason}"
+
+
+class CheckpointTooLargeError(CheckpointError, ValueError):
+    """
+    A document or file over the writer's `max_bytes`; nothing was changed.
+
+    Attributes:
+        subject: the checkpoint id or the path of the file.
+        size_bytes: its size.
+        max_bytes: the limit in force.
+    """
+
+    def __init__(self, subject: str, size_bytes: int, max_bytes: int) -> None:
+        super().__init__(subject, size_bytes, max_bytes)
+        self.subject = subject
+        self.size_bytes = size_bytes
+        self.max_bytes = max_bytes
+
+    def __str__(self) -> str:
+        return (
+            f"{self.subject} has {self.size_bytes} bytes, the limit is {self.max_bytes}; "
+            "raise max_bytes of the writer if this is intended"
+        )
+
+
+class CheckpointCorruptError(CheckpointError):
+    """
+    A checkpoint that is there but is not what was saved.
+
+    Raised instead of handing back anything older: call `recover(session_id)` to
+    quarantine the damaged file and go on from `newest_valid_id`.
+
+    Attributes:
+        path: the damaged file.
+        reason: what was found.
+        expected: the checksum the file claims, or None.
+        actual: the checksum of its content, or None.
+        newest_valid_id: id of the newest checkpoint of the session that is intact;
+            None when there is none, or when it was not looked for (a load by id).
+    """
+
+    def __init__(
+        self,
+        path: str,
+        reason: str,
+        expected: str | None = None,
+        actual: str | None = None,
+        newest_valid_id: str | None = None,
+    ) -> None:
+        super().__init__(path, reason, expected, actual, newest_valid_id)
+        self.path = path
+        self.reason = reason
+        self.expected = expected
+        self.actual = actual
+        self.newest_valid_id = newest_valid_id
+
+    def __str__(self) -> str:
+        text = f"{self.path} is damaged: {self.reason}"
+        if self.expected is not None:
+            text += f" (expected sha256 {self.expected[:16]}..., got {str(self.actual)[:16]}...)"
+        if self.newest_valid_id is not None:
+            text += f"; the newest intact checkpoint is {self.newest_valid_id!r}"
+        return text + "; recover(session_id) moves damaged files to the quarantine"
+
+
+class FormatVersionError(CheckpointCorruptError):
+    """
+    A file of another format version; it is left alone.
+
+    Attributes:
+        found: the file's `_version`.
+        supported: the version this library reads and writes.
+    """
+
+    def __init__(self, path: str, found: str, supported: str) -> None:
+        super().__init__(path, f"format version {found!r}, this library reads {supported!r}")
+        self.args = (path, found, supported)
+        self.found = found
+        self.supported = supported
+
+
+class CheckpointMismatchError(CheckpointCorruptError):
+    """
+    An intact file whose ids are not those of the place where it stands.
+
+    Attributes:
+        found: `(session_id, checkpoint_id)` in the body.
+        asked: `(session_id, checkpoint_id)` asked for; None where any would do.
+    """
+
+    def __init__(self, path: str, found: tuple[str, str], asked: tuple[str, str | None]) -> None:
+        super().__init__(path, f"its body says {found!r}, asked for {asked!r}")
+        self.args = (path, found, asked)
+        self.found = found
+        self.asked = asked
+
+
+class NotACheckpointError(CheckpointError):
+    """
+    A path that cannot be a checkpoint at all: a directory, a device, a FIFO, a symlink.
+
+    Attributes:
+        path: the path.
+        reason: what it is.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path} is not a checkpoint file: {self.reason}"
+
+
+class StorageError(CheckpointError):
+    """
+    The operating system refused a file operation.
+
+    The state before the call still loads, and no temporary file is left unless
+    removing it failed too. `__cause__` is the original `OSError`.
+
+    Attributes:
+        operation: what was tried, as `"sync file"`.
+        path: on which file or directory.
+        errno: the error number, None if there was none.
+        reason: the system's text for it.
+    """
+
+    def __init__(self, operation: str, path: str, errno: int | None, reason: str) -> None:
+        super().__init__(operation, path, errno, reason)
+        self.operation = operation
+        self.path = path
+        self.errno = errno
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.operation} failed on {self.path}: {self.reason}"
+
+
+class StorageFullError(StorageError):
+    """No space, no inodes or no quota left; free some, then save again."""
+
+
+class DurabilityUnknownError(StorageError):
+    """
+    The checkpoint is in place and loads, but its directory could not be synced.
+
+    It may or may not survive a power cut. It was not acknowledged and nothing
+    was pruned. Save again, or check the disk.
+    """
+
+
+class PruneError(StorageError):
+    """
+    The checkpoint is saved and durable, but something older could not be removed.
+
+    Nothing is lost; the next save of the session tries again.
+    """
+
+
+class SessionBusyError(CheckpointError, TimeoutError):
+    """
+    Another process held the session's lock for too long; nothing was changed.
+
+    Attributes:
+        path: the directory whose lock was wanted.
+        timeout_seconds: how long it was waited for.
+    """
+
+    def __init__(self, path: str, timeout_seconds: float) -> None:
+        super().__init__(path, timeout_seconds)
+        self.path = path
+        self.timeout_seconds = timeout_seconds
+
+    def __str__(self) -> str:
+        return (
+            f"another process has held the lock of {self.path} for {self.timeout_seconds} s; "
+            "is it stopped? Raise lock_timeout_seconds if it is only slow"
+        )
+
+
+class WriterClosedError(CheckpointError, RuntimeError):
+    """
+    The writer was closed, or belongs to the parent of this forked process.
+
+    Attributes:
+        reason: which of the two.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.reason}; make a new AsyncCheckpointWriter"
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def storage_error(operation: str, path: str, cause: OSError) -> StorageError:
+    """Return the error of the tree that stands for `cause`."""
+    kind = StorageFullError if cause.errno in _FULL else StorageError
+    return kind(operation, path, cause.errno, cause.strerror or str(cause))

@@ -1,0 +1,462 @@
+"""The only module that touches the operating system; synchronous, with named failpoints.
+
+`LocalFiles` is a set of small operations on names within an open folder, so that no path is
+ever resolved twice and no symlink followed. Tests subclass it to inject faults or to record.
+
+Deliberately not done: no read-back after a write, since the page cache would answer it; no
+retry of a failed fsync, since the kernel marks the pages clean and the next one "succeeds".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+import sys
+import time
+from collections.abc import Callable
+from itertools import chain, repeat
+from typing import NamedTuple, ParamSpec, TypeVar
+
+from aiocheckpoint.errors import (
+    CheckpointTooLargeError,
+    NotACheckpointError,
+    SessionBusyError,
+    StorageError,
+    storage_error,
+)
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+P = ParamSpec("P")
+ResultT = TypeVar("ResultT")
+
+_FOLDER_MODE = 0o700
+_FILE_MODE = 0o600
+_IS_WINDOWS = sys.platform == "win32"
+_O_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+_O_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_O_BINARY = getattr(os, "O_BINARY", 0)
+_OPEN_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _O_CLOEXEC
+_CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | _O_NOFOLLOW | _O_CLOEXEC | _O_BINARY
+# Without O_NONBLOCK, opening a FIFO that somebody named like a checkpoint would wait for ever.
+_OPEN_TO_READ = os.O_RDONLY | _O_NOFOLLOW | getattr(os, "O_NONBLOCK", 0) | _O_CLOEXEC | _O_BINARY
+_LOCK_PAUSES_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01)
+_NO_LINK = frozenset(
+    {errno.EEXIST, errno.ENOENT, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+)
+
+
+class Folder(NamedTuple):
+    """
+    An open directory.
+
+    Attributes:
+        path: for messages, and for systems without directory descriptors.
+        descriptor: None on Windows.
+    """
+
+    path: str
+    descriptor: int | None
+
+    def join(self, name: str) -> str:
+        """Return the path of an entry."""
+        return os.path.join(self.path, name)
+
+
+class FileStatus(NamedTuple):
+    """
+    Which file a name stands for; equal values mean an unchanged file.
+
+    Attributes:
+        inode: its number.
+        modified_ns: time of its last change, ns since 1970.
+        size_bytes: its size.
+        is_folder: whether it is a directory.
+        is_regular: whether it is a plain file.
+    """
+
+    inode: int
+    modified_ns: int
+    size_bytes: int
+    is_folder: bool
+    is_regular: bool
+
+
+def _status(found: os.stat_result) -> FileStatus:
+    mode = found.st_mode
+    return FileStatus(
+        found.st_ino, found.st_mtime_ns, found.st_size, stat.S_ISDIR(mode), stat.S_ISREG(mode)
+    )
+
+
+def process_id() -> int:
+    """Return the id of this process, to notice a fork."""
+    return os.getpid()
+
+
+def random_name(prefix: str) -> str:
+    """Return a name nobody can guess: the prefix and 64 random bits."""
+    return prefix + secrets.token_hex(8)
+
+
+class LocalFiles:
+    """
+    File operations on a local disk.
+
+    Every method raises `StorageError` with the operation and the path; a missing file is
+    None or False where the signature says so.
+    """
+
+    def reached(self, failpoint: str) -> None:
+        """Do nothing; tests override it to fail or to die at a named moment."""
+
+    def call(
+        self,
+        operation: str,
+        path: str,
+        function: Callable[P, ResultT],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> ResultT:
+        """Make one system call; the one place where an `OSError` becomes ours."""
+        try:
+            return function(*args, **kwargs)
+        except OSError as error:
+            raise storage_error(operation, path, error) from error
+
+    # Folders
+
+    def open_root(self, path: str) -> Folder:
+        """
+        Open the root, making it and its missing parents, each 0700 and synced into its parent.
+
+        Raises:
+            StorageError: also when it, or a parent, is a file.
+        """
+        path = os.path.abspath(path)
+        missing: list[str] = []
+        while not os.path.isdir(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        folder = self.open_path(path)
+        for above in reversed(missing):
+            try:
+                self.make_subfolder(folder, os.path.basename(above))
+                self.sync_folder(folder)
+            finally:
+                self.close_folder(folder)
+            folder = self.open_path(above)
+        return folder
+
+    def open_path(self, path: str) -> Folder:
+        """Open a folder by its path, symlinks followed."""
+        if _IS_WINDOWS:
+            return Folder(path, None)
+        return Folder(path, self.call("open folder", path, os.open, path, _OPEN_FOLDER))
+
+    def open_subfolder(self, parent: Folder, name: str) -> Folder | None:
+        """Open a folder in a folder, not following a symlink; None when it is not there."""
+        path = parent.join(name)
+        if _IS_WINDOWS:
+            return Folder(path, None) if os.path.isdir(path) else None
+        flags = _OPEN_FOLDER | _O_NOFOLLOW
+        try:
+            descriptor = self.call(
+                "open folder", path, os.open, name, flags, dir_fd=parent.descriptor
+            )
+        except StorageError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
+        return Folder(path, descriptor)
+
+    def make_subfolder(self, parent: Folder, name: str) -> bool:
+        """Make a folder, 0700; return False when it was there. Sync `parent` afterwards."""
+        place = _place(parent, name)
+        try:
+            self.call(
+                "make folder", parent.join(name), os.mkdir, place, _FOLDER_MODE,
+                dir_fd=parent.descriptor,
+            )  # fmt: skip
+        except StorageError as error:
+            if error.errno == errno.EEXIST:
+                return False
+            raise
+        return True
+
+    def remove_subfolder(self, parent: Folder, name: str) -> bool:
+        """Remove an empty folder; False when it is not empty or not there."""
+        place = _place(parent, name)
+        try:
+            self.call("remove folder", parent.join(name), os.rmdir, place, dir_fd=parent.descriptor)
+        except StorageError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                return False
+            raise
+        return True
+
+    def close_folder(self, folder: Folder) -> None:
+        """Close a folder; closing drops its lock."""
+        if folder.descriptor is not None:
+            self.call("close folder", folder.path, os.close, folder.descriptor)
+
+    def sync_folder(self, folder: Folder) -> None:
+        """Make the entries of a folder durable (fsync); nothing on Windows, which cannot."""
+        if folder.descriptor is not None:
+            self.call("sync folder", folder.path, os.fsync, folder.descriptor)
+
+    def folder_status(self, folder: Folder) -> FileStatus:
+        """Return the status of an open folder."""
+        return _status(self.call("stat", folder.path, os.stat, _handle(folder)))
+
+    def scan(self, folder: Folder) -> list[str]:
+        """Return the names in a folder, in no order."""
+        return self.call("list folder", folder.path, _names_in, _handle(folder))
+
+    def lock(self, folder: Folder, timeout_seconds: float) -> None:
+        """
+        Lock a folder against other threads, loops and processes until it is closed.
+
+        The kernel drops the lock of a killed process. It is advisory and local to the machine.
+
+        Raises:
+            SessionBusyError: when it is not free in time.
+        """
+        if folder.descriptor is None or fcntl is None:
+            return  # Windows: only the writer's own lanes keep changes apart.
+        deadline = time.monotonic() + timeout_seconds
+        for pause in chain(_LOCK_PAUSES_SECONDS, repeat(_LOCK_PAUSES_SECONDS[-1])):
+            try:
+                self.call(
+                    "lock folder", folder.path, fcntl.flock,
+                    folder.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB,
+                )  # fmt: skip
+            except StorageError as error:
+                if error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK):
+                    raise
+            else:
+                return
+            if time.monotonic() >= deadline:
+                raise SessionBusyError(folder.path, timeout_seconds)
+            time.sleep(pause)
+
+    # Files
+
+    def create(self, folder: Folder, name: str) -> int:
+        """Create a file that must not exist, 0600, and return its descriptor."""
+        return self.call(
+            "create", folder.join(name), os.open, _place(folder, name), _CREATE, _FILE_MODE,
+            dir_fd=folder.descriptor,
+        )  # fmt: skip
+
+    def write(self, descriptor: int, data: bytes, path: str) -> None:
+        """Write all of `data`; the kernel may take it in pieces."""
+        rest = memoryview(data)
+        while rest:
+            written = self.call("write", path, os.write, descriptor, rest)
+            if written == 0:
+                raise StorageError("write", path, None, "the system wrote 0 bytes")
+            rest = rest[written:]
+
+    def sync_file(self, descriptor: int, path: str) -> None:
+        """Make a file's content durable: fsync, and F_FULLFSYNC where there is one (macOS)."""
+        self.call("sync file", path, _full_sync, descriptor)
+
+    def close(self, descriptor: int, path: str) -> None:
+        """Close a file."""
+        self.call("close", path, os.close, descriptor)
+
+    def rename(self, folder: Folder, old: str, new: str) -> None:
+        """Give a file another name in the same folder, replacing what has it; atomic."""
+        self.move(folder, old, folder, new)
+
+    def move(self, source: Folder, old: str, target: Folder, new: str) -> None:
+        """Give a file another name in another folder of the same disk; atomic."""
+        self.call(
+            "rename", source.join(old), os.replace, _place(source, old), _place(target, new),
+            src_dir_fd=source.descriptor, dst_dir_fd=target.descriptor,
+        )  # fmt: skip
+
+    def link(self, folder: Folder, old: str, new: str) -> bool:
+        """Give a file a second name; False where the name is taken or the disk has no links."""
+        try:
+            self.call(
+                "link", folder.join(new), os.link, _place(folder, old), _place(folder, new),
+                src_dir_fd=folder.descriptor, dst_dir_fd=folder.descriptor,
+            )  # fmt: skip
+        except StorageError as error:
+            if error.errno in _NO_LINK:
+                return False
+            raise
+        return True
+
+    def point(self, folder: Folder, name: str, target: str, data: bytes) -> None:
+        """
+        Make `name` stand for the file `target`: a symlink, or a copy of `data` on Windows.
+
+        It is a hint for people and for Rust: atomic, not synced on its own.
+        """
+        temporary = random_name(".tmp_cp_")
+        if folder.descriptor is None:
+            descriptor = self.create(folder, temporary)
+            try:
+                self.write(descriptor, data, folder.join(temporary))
+            finally:
+                self.close(descriptor, folder.join(temporary))
+        else:
+            self.call(
+                "symlink", folder.join(temporary), os.symlink, target, temporary,
+                dir_fd=folder.descriptor,
+            )  # fmt: skip
+        self.reached("before_rename_pointer")
+        try:
+            self.rename(folder, temporary, name)
+        except BaseException:
+            self.discard(folder, temporary)
+            raise
+
+    def pointed_at(self, folder: Folder, name: str) -> str | None:
+        """Return what a symlink names; None when there is none, or a plain file instead."""
+        try:
+            return self.call(
+                "read link", folder.join(name), _read_link, _place(folder, name), folder.descriptor
+            )
+        except StorageError as error:
+            if error.errno in (errno.ENOENT, errno.EINVAL):
+                return None
+            raise
+
+    def unlink(self, folder: Folder, name: str) -> bool:
+        """Remove a file; False when it is not there."""
+        try:
+            self.call(
+                "remove", folder.join(name), os.unlink, _place(folder, name),
+                dir_fd=folder.descriptor,
+            )  # fmt: skip
+        except StorageError as error:
+            if error.errno == errno.ENOENT:
+                return False
+            raise
+        return True
+
+    def discard(self, folder: Folder, name: str) -> None:
+        """Remove a file on the way out of an error, which stays the one reported."""
+        with contextlib.suppress(StorageError):
+            self.unlink(folder, name)
+
+    def status(self, folder: Folder, name: str) -> FileStatus | None:
+        """Return the status of an entry, not following a symlink; None when it is not there."""
+        try:
+            found = self.call(
+                "stat", folder.join(name), os.stat, _place(folder, name),
+                dir_fd=folder.descriptor, follow_symlinks=False,
+            )  # fmt: skip
+        except StorageError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
+        return _status(found)
+
+    def read(self, folder: Folder, name: str, max_bytes: int) -> bytes | None:
+        """
+        Return the content of a regular file; None when it is not there.
+
+        Raises:
+            NotACheckpointError: for a directory, FIFO, device or symlink.
+            CheckpointTooLargeError: over `max_bytes`, before anything is read.
+        """
+        descriptor = self._open_to_read(folder, name)
+        if descriptor is None:
+            return None
+        path = folder.join(name)
+        try:
+            size = self._regular_size(descriptor, path)
+            if size > max_bytes:
+                raise CheckpointTooLargeError(path, size, max_bytes)
+            return self._read_range(descriptor, path, size, 0)
+        finally:
+            self.close(descriptor, path)
+
+    def read_ends(self, folder: Folder, name: str, end_bytes: int) -> tuple[bytes, bytes] | None:
+        """Return the first and the last bytes of a regular file, the whole of a short one first."""
+        descriptor = self._open_to_read(folder, name)
+        if descriptor is None:
+            return None
+        path = folder.join(name)
+        try:
+            size = self._regular_size(descriptor, path)
+            if size <= 2 * end_bytes:
+                return self._read_range(descriptor, path, size, 0), b""
+            head = self._read_range(descriptor, path, end_bytes, 0)
+            return head, self._read_range(descriptor, path, end_bytes, size - end_bytes)
+        finally:
+            self.close(descriptor, path)
+
+    def _open_to_read(self, folder: Folder, name: str) -> int | None:
+        path = folder.join(name)
+        try:
+            return self.call(
+                "open", path, os.open, _place(folder, name), _OPEN_TO_READ,
+                dir_fd=folder.descriptor,
+            )  # fmt: skip
+        except StorageError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            if error.errno == errno.ELOOP:
+                raise NotACheckpointError(path, "a symlink") from error
+            if error.errno in (errno.ENXIO, errno.EISDIR):
+                raise NotACheckpointError(path, "not a regular file") from error
+            raise
+
+    def _regular_size(self, descriptor: int, path: str) -> int:
+        found = self.call("stat", path, os.fstat, descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            kind = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
+            raise NotACheckpointError(path, kind)
+        return found.st_size
+
+    def _read_range(self, descriptor: int, path: str, size: int, offset: int) -> bytes:
+        self.call("seek", path, os.lseek, descriptor, offset, os.SEEK_SET)
+        pieces: list[bytes] = []
+        while size > 0:
+            piece = self.call("read", path, os.read, descriptor, size)
+            if not piece:
+                break
+            pieces.append(piece)
+            size -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _place(folder: Folder, name: str) -> str:
+    """Return how to call an entry: by name beside a descriptor, by path without one."""
+    return folder.join(name) if folder.descriptor is None else name
+
+
+def _handle(folder: Folder) -> int | str:
+    return folder.path if folder.descriptor is None else folder.descriptor
+
+
+def _names_in(target: int | str) -> list[str]:
+    return os.listdir(target)
+
+
+def _read_link(name: str, descriptor: int | None) -> str:
+    return os.readlink(name, dir_fd=descriptor)
+
+
+def _full_sync(descriptor: int) -> None:
+    if sys.platform == "darwin" and fcntl is not None:
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
+                raise
+        else:
+            return
+    os.fsync(descriptor)

@@ -1,0 +1,152 @@
+"""What one process remembers of a session's folder, so that no call has to scan it again; pure."""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from aiocheckpoint.layout import FileName, names_of_id
+from aiocheckpoint.models import CheckpointId, CheckpointMeta
+
+
+class Signature(NamedTuple):
+    """
+    Changes whenever somebody saves, deletes or replaces in the folder.
+
+    Attributes:
+        inode: of the folder.
+        modified_ns: its last change; coarse on older kernels, hence the pointer beside it.
+        pointed: what `latest.json` names.
+    """
+
+    inode: int
+    modified_ns: int
+    pointed: str | None
+
+
+class SessionIndex:
+    """
+    The checkpoint files of one session, in the order of saving.
+
+    Attributes:
+        names: oldest first.
+        backups: names of the backup files, oldest first.
+        signature: of the folder when the index was last known to be right.
+        metas: listing entries of files seen, by name, with the status they had.
+        by_text: the files by their whole names.
+        entries_synced: whether this process has made the folder's own entry durable.
+        mutex: held for each short look or change; readers and the session's lane share it.
+    """
+
+    def __init__(
+        self, names: Iterable[FileName], backups: Iterable[str], signature: Signature
+    ) -> None:
+        self.names = list(names)
+        self.backups = list(backups)
+        self.signature = signature
+        self.metas: dict[str, tuple[tuple[int, ...], CheckpointMeta | None]] = {}
+        self.entries_synced = False
+        self.by_text: dict[str, FileName] = {}
+        self.mutex = threading.Lock()
+        self._by_id_name: dict[str, list[FileName]] = {}
+        for name in self.names:
+            self._enter(name)
+
+    def inherit(self, earlier: SessionIndex) -> None:
+        """Take over what an earlier index of the session knew and is still right."""
+        self.metas = {key: meta for key, meta in earlier.metas.items() if key in self.by_text}
+        same_folder = self.signature.inode == earlier.signature.inode
+        self.entries_synced = earlier.entries_synced and same_folder
+
+    def _enter(self, name: FileName) -> None:
+        self.by_text[name.text] = name
+        for id_name in name.id_names:
+            self._by_id_name.setdefault(id_name, []).append(name)
+
+    @property
+    def newest(self) -> FileName | None:
+        """The file saved last, None when there is none."""
+        with self.mutex:
+            return self.names[-1] if self.names else None
+
+    def newest_first(self) -> list[FileName]:
+        """Return all files, the one saved last first."""
+        with self.mutex:
+            return self.names[::-1]
+
+    def candidates(self, checkpoint_id: CheckpointId) -> list[FileName]:
+        """Return the files that may hold an id, newest first; their bodies decide."""
+        with self.mutex:
+            found = {n for key in names_of_id(checkpoint_id) for n in self._by_id_name.get(key, ())}
+        return sorted(found, reverse=True)
+
+    def add(self, name: FileName) -> None:
+        """Enter the newest file."""
+        with self.mutex:
+            self.names.append(name)
+            self._enter(name)
+
+    def remove(self, name: FileName) -> None:
+        """Take out a file."""
+        with self.mutex:
+            position = bisect.bisect_left(self.names, name)
+            if self.names[position : position + 1] != [name]:  # Rust's order within a second
+                position = self.names.index(name)
+            del self.names[position]
+            del self.by_text[name.text]
+            self.metas.pop(name.text, None)
+            for id_name in name.id_names:
+                remaining = [other for other in self._by_id_name[id_name] if other != name]
+                if remaining:
+                    self._by_id_name[id_name] = remaining
+                else:
+                    del self._by_id_name[id_name]
+
+
+class IndexCache:
+    """
+    The indexes used last, bounded in sessions and in files.
+
+    Args:
+        max_sessions: how many sessions to remember.
+        max_files: how many files in all; one session may exceed it alone.
+    """
+
+    def __init__(self, max_sessions: int = 1024, max_files: int = 200_000) -> None:
+        self._max_sessions = max_sessions
+        self._max_files = max_files
+        self._indexes: OrderedDict[str, SessionIndex] = OrderedDict()
+        self._mutex = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._indexes)
+
+    def get(self, session_name: str) -> SessionIndex | None:
+        """Return the index of a session and count it as used."""
+        with self._mutex:
+            index = self._indexes.get(session_name)
+            if index is not None:
+                self._indexes.move_to_end(session_name)
+            return index
+
+    def put(self, session_name: str, index: SessionIndex) -> None:
+        """Remember an index, forgetting those used longest ago."""
+        with self._mutex:
+            if self._indexes.get(session_name) is index:
+                return
+            self._indexes[session_name] = index
+            self._indexes.move_to_end(session_name)
+            files = sum(len(known.names) for known in self._indexes.values())
+            while len(self._indexes) > 1 and (
+                len(self._indexes) > self._max_sessions or files > self._max_files
+            ):
+                _, forgotten = self._indexes.popitem(last=False)
+                files -= len(forgotten.names)
+
+    def drop(self, session_name: str) -> None:
+        """Forget a session, so that the next call scans its folder."""
+        with self._mutex:
+            self._indexes.pop(session_name, None)

@@ -1,0 +1,162 @@
+"""Ids to names and back, and the order of checkpoint files; pure.
+
+    <root>/<session>/checkpoints/cp_20261123_101500_123456_<checkpoint>.json
+
+A safe id is its own name, as in the Rust crate. Any other is percent-encoded behind a tilde,
+a name no safe id can have, or hashed where that would be too long; the body holds the id
+itself. The time stamp is strictly increasing within a session: it is the order of saving.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+from aiocheckpoint.errors import InvalidIdError
+from aiocheckpoint.models import CheckpointId, SessionId
+
+CHECKPOINTS_FOLDER = "checkpoints"
+LATEST_NAME = "latest.json"
+PRIVATE_FOLDER = ".aiocheckpoint"
+QUARANTINE_FOLDER = "quarantine"
+TEMP_PREFIX = ".tmp_cp_"
+RUST_TEMP_PREFIXES = (".tmp_checkpoint_", ".tmp_latest_")
+BACKUP_SUFFIX = ".backup"
+
+_SAFE_ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{0,127}(?<!\.)")
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
+_PLAIN_BYTES = re.compile(r"[A-Z.~]")
+_MAX_ENCODED_LENGTH = 200
+_HASHED_PREFIX = "~sha256-"
+_DAY = r"[1-9]\d{3}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
+_TIME = r"(?:[01]\d|2[0-3])[0-5]\d[0-5]\d"
+_NAME = re.compile(rf"cp_({_DAY}_{_TIME})_(?:(\d{{6}})_)?(.+)\.json", re.ASCII | re.DOTALL)
+_RUST_FRACTION = "999999"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def encode_id(value: str, kind: str) -> str:
+    """
+    Return the name that stands for an id on disk.
+
+    Args:
+        value: any text that UTF-8 can hold.
+        kind: `"session id"` or `"checkpoint id"`, for the error.
+
+    Returns:
+        at most 200 ASCII characters, different for different ids.
+
+    Raises:
+        InvalidIdError: when it is not a `str` or holds a lone surrogate.
+    """
+    if not isinstance(value, str):
+        raise InvalidIdError(kind, value, f"a {type(value).__qualname__}; give a str")
+    if _SAFE_ID.fullmatch(value) and not _DEVICE.fullmatch(value):
+        return value
+    try:
+        data = value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidIdError(kind, value, "it holds a lone surrogate; replace it") from error
+    # Upper case is encoded too: ~A and ~a would meet on a disk that folds case.
+    name = "~" + _PLAIN_BYTES.sub(lambda found: f"%{ord(found[0]):02x}", _quote(data))
+    if len(name) <= _MAX_ENCODED_LENGTH:
+        return name
+    return _HASHED_PREFIX + hashlib.sha256(data).hexdigest()
+
+
+def _quote(data: bytes) -> str:
+    return re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), quote(data, safe=""))
+
+
+def decode_session_name(name: str) -> SessionId | None:
+    """Return the session id a folder's name stands for; None where only a body can tell."""
+    if _SAFE_ID.fullmatch(name) and not _DEVICE.fullmatch(name):
+        return name
+    if not name.startswith("~") or name.startswith(_HASHED_PREFIX):
+        return None
+    try:
+        value = unquote(name[1:], errors="strict")
+    except UnicodeDecodeError:
+        return None
+    return value if encode_id(value, "session id") == name else None
+
+
+class FileName(NamedTuple):
+    """
+    A checkpoint file's name, taken apart; sorts in the order of saving.
+
+    Attributes:
+        stamp: `"20261123_101500_123456"`, UTC. Rust's names have whole seconds and count as the
+            end of theirs, so that the next save of ours comes after it.
+        text: the name.
+        id_names: what `encode_id` may have given for its checkpoint id: one name for Rust's,
+            two for `cp_..._123456_x.json`, which may be our `x` or Rust's `123456_x`.
+    """
+
+    stamp: str
+    text: str
+    id_names: tuple[str, ...]
+
+    @property
+    def is_rust(self) -> bool:
+        """Whether the stamp has whole seconds, within which only file times tell the order."""
+        return self.stamp.endswith(_RUST_FRACTION)
+
+    @property
+    def microseconds(self) -> int:
+        """The stamp, in microseconds since 1970."""
+        year, month, day = int(self.stamp[:4]), int(self.stamp[4:6]), int(self.stamp[6:8])
+        hour, minute, second = (int(self.stamp[at : at + 2]) for at in (9, 11, 13))
+        start = datetime(year, month, 1, hour, minute, second, int(self.stamp[-6:]), UTC)
+        return (start - _EPOCH + timedelta(days=day - 1)) // _MICROSECOND
+
+
+def parse_name(text: str) -> FileName | None:
+    """Return a checkpoint file's name taken apart; None for any other name."""
+    match = _NAME.fullmatch(text)
+    if match is None:
+        return None
+    seconds, fraction, rest = match.groups()
+    if fraction is None:
+        return FileName(f"{seconds}_{_RUST_FRACTION}", text, (rest,))
+    return FileName(f"{seconds}_{fraction}", text, (rest, f"{fraction}_{rest}"))
+
+
+def make_name(checkpoint_id: CheckpointId, microseconds: int) -> FileName:
+    """Return the name of a checkpoint saved at that time, microseconds since 1970, UTC."""
+    rest = encode_id(checkpoint_id, "checkpoint id")
+    stamp = (_EPOCH + microseconds * _MICROSECOND).strftime("%Y%m%d_%H%M%S_%f")
+    return FileName(stamp, f"cp_{stamp}_{rest}.json", (rest, f"{stamp[-6:]}_{rest}"))
+
+
+def next_stamp(now_microseconds: int, newest: FileName | None) -> int:
+    """
+    Return the time stamp of the next save, in microseconds since 1970.
+
+    It is now, or just after the newest where the clock is behind; never the last microsecond
+    of a second, which stands for Rust's names.
+    """
+    stamp = now_microseconds
+    if newest is not None:
+        stamp = max(stamp, newest.microseconds + 1)
+    return stamp + 1 if stamp % 1_000_000 == int(_RUST_FRACTION) else stamp
+
+
+def names_of_id(checkpoint_id: CheckpointId) -> tuple[str, ...]:
+    """Return the names an id may have on disk: ours, and the raw one Rust would use."""
+    encoded = encode_id(checkpoint_id, "checkpoint id")
+    return (encoded,) if encoded == checkpoint_id else (encoded, checkpoint_id)
+
+
+def is_leftover(name: str) -> bool:
+    """Tell whether a name is that of a temporary file, ours or the Rust crate's."""
+    return name.startswith((TEMP_PREFIX, *RUST_TEMP_PREFIXES))
+
+
+def is_backup(name: str) -> bool:
+    """Tell whether a name is that of a backup this library made."""
+    return name.endswith(BACKUP_SUFFIX) and parse_name(name[: -len(BACKUP_SUFFIX)]) is not None

@@ -1,0 +1,165 @@
+"""The records that are stored and the facts that are reported about them."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec.inspect
+from msgspec import Meta, Struct, field
+
+SessionId: TypeAlias = str
+"""Any text a user has: `"support-42"`, an e-mail address, even `""`."""
+
+CheckpointId: TypeAlias = str
+"""Names one checkpoint within its session; generated ids are 32 lower-case hex digits."""
+
+JsonValue: TypeAlias = Any
+"""None, bool, int, float, str, list of or dict from str to JSON values."""
+
+AwareDatetime: TypeAlias = Annotated[datetime, Meta(tz=True)]
+Int32: TypeAlias = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+Int64: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+def new_checkpoint_id() -> CheckpointId:
+    """
+    Return a fresh id: 32 lower-case hex digits, 128 random bits, no underscore.
+
+    An underscore would make file names ambiguous beside those the Rust crate
+    writes (see `layout`).
+    """
+    return secrets.token_hex(16)
+
+
+def utc_now() -> datetime:
+    """Return the current time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+class CheckpointRecord(Struct, kw_only=True):
+    """
+    What every stored record has; extend it to store records of your own.
+
+    ```python
+    class GameState(CheckpointRecord):
+        level: int
+        inventory: list[str] = []
+    ```
+
+    Attributes:
+        session_id: the session it belongs to.
+        checkpoint_id: unique within the session; saving an id again replaces it.
+        created_at: aware time; files order by the time of saving, not by this.
+    """
+
+    session_id: SessionId
+    checkpoint_id: CheckpointId = field(default_factory=new_checkpoint_id)
+    created_at: AwareDatetime = field(default_factory=utc_now)
+
+
+class CheckpointData(CheckpointRecord):
+    """
+    An agent's state after a step, field for field the Rust crate's `CheckpointData`.
+
+    Attributes:
+        trigger: why it was saved, as `"manual"` or `"tool_result"`.
+        iteration: the agent's step, 32-bit.
+        messages: the conversation, JSON values.
+        tool_calls_pending: calls asked for and not answered, JSON values.
+        tool_results: a JSON value.
+        tokens_used: 64-bit.
+        cost_estimate: in the currency of the application.
+        resume_hint: a note for whoever resumes.
+    """
+
+    trigger: str = "manual"
+    iteration: Int32 = 0
+    messages: list[JsonValue] = []
+    tool_calls_pending: list[JsonValue] = []
+    tool_results: JsonValue = None
+    tokens_used: Int64 = 0
+    cost_estimate: float = 0.0
+    resume_hint: str | None = None
+
+
+class CheckpointMeta(Struct, frozen=True, kw_only=True):
+    """
+    One line of `list`: the crate's `CheckpointMeta`, and where the file is.
+
+    Attributes:
+        checkpoint_id: unique within the session.
+        session_id: the session.
+        created_at: aware time from the body; a file's nanoseconds are rounded to microseconds.
+        trigger: `""` for records that have none.
+        iteration: 0 for records that have none.
+        checksum: the SHA-256 the file claims, 64 lower-case hex digits.
+        path: the file, for `verify`, an editor or a copy.
+    """
+
+    checkpoint_id: CheckpointId
+    session_id: SessionId
+    created_at: datetime
+    trigger: str
+    iteration: int
+    checksum: str
+    path: Path
+
+
+FindingKind: TypeAlias = Literal[
+    "damaged", "unreadable", "misplaced", "leftover", "dangling-pointer", "stale-pointer"
+]
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """
+    Something `check` found.
+
+    Attributes:
+        kind: `damaged` (checksum or JSON wrong), `unreadable` (not a regular file, over
+            the size limit, or refused by the system), `misplaced` (intact, but of another
+            session or id), `leftover` (temporary file of a save that never ended),
+            `dangling-pointer` (`latest.json` names no file), `stale-pointer`
+            (it names a file that is not the newest).
+        path: the file.
+        detail: one sentence.
+        session_id: the session it was found in, None where that is unknown.
+    """
+
+    kind: FindingKind
+    path: Path
+    detail: str
+    session_id: SessionId | None = None
+
+
+class RecoveryReport(Struct, frozen=True, kw_only=True):
+    """
+    What `recover` did.
+
+    Attributes:
+        session_id: the session.
+        newest_valid_id: what `load` returns from now on; None if nothing intact is left.
+        quarantined: where the damaged and misplaced files are now, in the order found.
+    """
+
+    session_id: SessionId
+    newest_valid_id: CheckpointId | None
+    quarantined: tuple[Path, ...]
+
+
+def is_json_type(annotation: object) -> bool:
+    """Tell whether a field annotated so holds JSON values that no type will restore."""
+    info = msgspec.inspect.type_info(annotation)
+    return _is_json_info(info)
+
+
+def _is_json_info(info: msgspec.inspect.Type) -> bool:
+    match info:
+        case msgspec.inspect.AnyType():
+            return True
+        case msgspec.inspect.ListType(item_type=item) | msgspec.inspect.DictType(value_type=item):
+            return _is_json_info(item)
+        case _:
+            return False

@@ -1,0 +1,208 @@
+"""Finding what is wrong in a store, and the explicit way back from damage."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from aiocheckpoint import codec, layout
+from aiocheckpoint.codec import RecordT
+from aiocheckpoint.errors import (
+    CheckpointCorruptError,
+    CheckpointMismatchError,
+    CheckpointTooLargeError,
+    NotACheckpointError,
+    StorageError,
+)
+from aiocheckpoint.files import Folder, random_name
+from aiocheckpoint.layout import FileName
+from aiocheckpoint.models import CheckpointId, Finding, FindingKind, RecoveryReport, SessionId
+from aiocheckpoint.store import OpenSession, Store
+
+
+def session_names(store: Store[RecordT]) -> list[str]:
+    """Return the names in the root that may be sessions' folders, sorted."""
+    names = store.files.scan(store.root)
+    return sorted(name for name in names if name != layout.PRIVATE_FOLDER)
+
+
+def session_ids(store: Store[RecordT], names: list[str]) -> list[SessionId]:
+    """Return the ids of those folders that hold checkpoints."""
+    found = (session_id_of(store, name) for name in names)
+    return [session_id for session_id in found if session_id is not None]
+
+
+def session_id_of(store: Store[RecordT], name: str) -> SessionId | None:
+    """
+    Return the id of the session in a folder; None when it holds no checkpoints.
+
+    A hashed name needs the body of one checkpoint; where none can be read the answer is None.
+    """
+    with contextlib.ExitStack() as stack:
+        above = _opened(store, stack, store.root, name)
+        folder = above and _opened(store, stack, above, layout.CHECKPOINTS_FOLDER)
+        if folder is None:
+            return None
+        files = sorted(filter(None, map(layout.parse_name, store.files.scan(folder))))
+        if not files:
+            return None
+        session_id = layout.decode_session_name(name)
+        return session_id if session_id is not None else _id_in_body(store, folder, name, files)
+
+
+def _opened(
+    store: Store[RecordT], stack: contextlib.ExitStack, parent: Folder, name: str
+) -> Folder | None:
+    """Open a folder that may be a file or a symlink instead."""
+    with contextlib.suppress(StorageError):
+        folder = store.files.open_subfolder(parent, name)
+        if folder is not None:
+            stack.callback(store.files.close_folder, folder)
+        return folder
+    return None
+
+
+def _id_in_body(
+    store: Store[RecordT], folder: Folder, name: str, files: list[FileName]
+) -> SessionId | None:
+    for file in reversed(files):
+        with contextlib.suppress(
+            CheckpointCorruptError, NotACheckpointError, CheckpointTooLargeError, StorageError
+        ):
+            data = store.files.read(folder, file.text, store.max_bytes)
+            if data is not None:
+                path = folder.join(file.text)
+                found = codec.identity(codec.verified(data, path), path).session_id
+                if layout.encode_id(found, "session id") == name:
+                    return found
+    return None
+
+
+def check_session(store: Store[RecordT], name: str) -> list[Finding]:
+    """Return what is wrong in a session's folder, reading every byte and changing nothing."""
+    session_id = session_id_of(store, name)
+    with contextlib.ExitStack() as stack:
+        above = _opened(store, stack, store.root, name)
+        folder = above and _opened(store, stack, above, layout.CHECKPOINTS_FOLDER)
+        if folder is None:
+            return []
+        entries = sorted(store.files.scan(folder))
+        found = [_check_entry(store, folder, entry, name) for entry in entries]
+        findings = [*filter(None, found), *_check_pointer(store, folder, entries)]
+    return [
+        Finding(kind=kind, path=Path(folder.join(entry)), detail=detail, session_id=session_id)
+        for kind, entry, detail in findings
+    ]
+
+
+_Found = tuple[FindingKind, str, str]
+
+
+def _check_entry(
+    store: Store[RecordT], folder: Folder, entry: str, session_name: str
+) -> _Found | None:
+    if layout.is_leftover(entry):
+        return "leftover", entry, "a save that never ended left it; the next save removes it"
+    name = layout.parse_name(entry.removesuffix(layout.BACKUP_SUFFIX))
+    if name is None:
+        return None
+    path = folder.join(entry)
+    try:
+        data = store.files.read(folder, entry, store.max_bytes)
+        if data is None:
+            return None
+        ids = codec.identity(codec.verified(data, path), path)
+    except CheckpointCorruptError as error:
+        return "damaged", entry, error.reason
+    except (NotACheckpointError, CheckpointTooLargeError, StorageError) as error:
+        return "unreadable", entry, str(error)
+    session_fits = layout.encode_id(ids.session_id, "session id") == session_name
+    if session_fits and _name_fits(name, ids.checkpoint_id):
+        return None
+    return "misplaced", entry, f"its body says session {ids.session_id!r}, id {ids.checkpoint_id!r}"
+
+
+def _name_fits(name: FileName, checkpoint_id: CheckpointId) -> bool:
+    return not set(layout.names_of_id(checkpoint_id)).isdisjoint(name.id_names)
+
+
+def _check_pointer(store: Store[RecordT], folder: Folder, entries: list[str]) -> Iterator[_Found]:
+    pointed = store.files.pointed_at(folder, layout.LATEST_NAME)
+    if pointed is None:
+        return
+    names = sorted(filter(None, map(layout.parse_name, entries)))
+    if pointed not in entries:
+        yield "dangling-pointer", layout.LATEST_NAME, f"it names {pointed}, which is not there"
+    elif names and names[-1].text != pointed:
+        yield "stale-pointer", layout.LATEST_NAME, f"it names {pointed}, not {names[-1].text}"
+
+
+def recover(store: Store[RecordT], session_id: SessionId) -> RecoveryReport:
+    """
+    Move the damaged and misplaced files of a session to the quarantine, durably.
+
+    A damaged file whose backup is intact is restored from it. Nothing is deleted.
+    """
+    with store.locked(session_id, create=False) as session:
+        if session is None:
+            return RecoveryReport(session_id=session_id, newest_valid_id=None, quarantined=())
+        bad = [
+            name for name in session.known.newest_first() if not _is_intact(store, session, name)
+        ]
+        quarantined = _quarantine(store, session, bad) if bad else ()
+        session = store.rescanned(session)
+        newest = session.known.newest
+        store.repoint(session, newest)
+        store.files.sync_folder(session.folder)
+        store.indexes.drop(session.name)
+        newest_id = store.newest_valid_id(session)
+    return RecoveryReport(session_id=session_id, newest_valid_id=newest_id, quarantined=quarantined)
+
+
+def _is_intact(store: Store[RecordT], session: OpenSession, name: FileName) -> bool:
+    path = session.folder.join(name.text)
+    try:
+        text = store.verified_text(session, name)
+        if text is None:
+            return False
+        ids = codec.identity(text, path)
+        store.decode(text, path)
+    except (CheckpointCorruptError, CheckpointMismatchError, NotACheckpointError):
+        return False
+    return _name_fits(name, ids.checkpoint_id)
+
+
+def _quarantine(
+    store: Store[RecordT], session: OpenSession, bad: list[FileName]
+) -> tuple[Path, ...]:
+    """Move files aside: a quarantine for each session, under the store's own folder."""
+    files = store.files
+    moved: list[Path] = []
+    with contextlib.ExitStack() as stack:
+        folder = store.root
+        for part in (layout.PRIVATE_FOLDER, layout.QUARANTINE_FOLDER, session.name):
+            files.make_subfolder(folder, part)
+            files.sync_folder(folder)
+            inner = files.open_subfolder(folder, part)
+            if inner is None:
+                raise StorageError("open folder", folder.join(part), None, "it was removed")
+            stack.callback(files.close_folder, inner)
+            folder = inner
+        for name in bad:
+            aside = random_name(f"{name.text}.")
+            files.move(session.folder, name.text, folder, aside)
+            moved.append(Path(folder.join(aside)))
+        # The new names first: after a crash a file may have both, never neither.
+        files.sync_folder(folder)
+        _restore_backups(store, session, bad)
+    return tuple(moved)
+
+
+def _restore_backups(store: Store[RecordT], session: OpenSession, bad: list[FileName]) -> None:
+    for name in bad:
+        backup = name.text + layout.BACKUP_SUFFIX
+        if backup in session.known.backups:
+            candidate = FileName(name.stamp, backup, name.id_names)
+            if _is_intact(store, session, candidate):
+                store.files.rename(session.folder, backup, name.text)

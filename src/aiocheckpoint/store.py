@@ -1,0 +1,642 @@
+"""One root on disk, synchronously: each public method is the work of one executor hop."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import threading
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path, PurePath
+from typing import Generic, NamedTuple
+
+from aiocheckpoint import codec, layout
+from aiocheckpoint.codec import Draft, RecordCodec, RecordT, Sealed
+from aiocheckpoint.errors import (
+    CheckpointCorruptError,
+    CheckpointMismatchError,
+    CheckpointTooLargeError,
+    DurabilityUnknownError,
+    NotACheckpointError,
+    PruneError,
+    StorageError,
+)
+from aiocheckpoint.files import FileStatus, Folder, LocalFiles, random_name
+from aiocheckpoint.index import IndexCache, SessionIndex, Signature
+from aiocheckpoint.layout import FileName
+from aiocheckpoint.models import CheckpointId, CheckpointMeta, SessionId
+from aiocheckpoint.retention import surplus
+
+_PEEK_BYTES = 4096
+_RUST_LEFTOVER_SECONDS = 3600
+_VANISHED_RETRIES = 100
+
+
+def _now_microseconds() -> int:
+    return time.time_ns() // 1000
+
+
+class _VanishedError(Exception):
+    """A file was there when the folder was read, and gone when it was opened."""
+
+
+class Limits(NamedTuple):
+    """
+    The bounds a store keeps.
+
+    Attributes:
+        max_backups: backups kept in a session.
+        max_checkpoints: checkpoints kept in a session, None for all.
+        max_bytes: of one checkpoint file.
+        lock_timeout_seconds: how long to wait for another process.
+        refuse_inexact_floats: whether a float that Rust cannot read exactly is an error.
+    """
+
+    max_backups: int
+    max_checkpoints: int | None
+    max_bytes: int
+    lock_timeout_seconds: float
+    refuse_inexact_floats: bool = False
+
+
+class OpenSession(NamedTuple):
+    """
+    A session's folders, open, with what is known of them.
+
+    Attributes:
+        id: the session.
+        name: of its folder.
+        above: the session's folder.
+        folder: the folder of its checkpoints.
+        known: right at the time of opening, and for as long as the lock is held.
+    """
+
+    id: SessionId
+    name: str
+    above: Folder
+    folder: Folder
+    known: SessionIndex
+
+
+class Store(Generic[RecordT]):
+    """
+    The checkpoints under one root.
+
+    Mutations of a session exclude one another by the lock of its folder, over threads and
+    processes. Readers take no lock: files never change once visible, names come and go
+    atomically, and a file that vanishes in between makes them look again.
+
+    Args:
+        root_path: absolute; made on first use.
+        record_codec: of the record type.
+        limits: the bounds to keep.
+        files: the file operations.
+        clock: microseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        root_path: str,
+        record_codec: RecordCodec[RecordT],
+        limits: Limits,
+        files: LocalFiles,
+        clock: Callable[[], int] = _now_microseconds,
+    ) -> None:
+        self.root_path = root_path
+        self.files = files
+        self.indexes = IndexCache()
+        self._codec = record_codec
+        self._limits = limits
+        self._clock = clock
+        self._root: Folder | None = None
+        self._root_mutex = threading.Lock()
+
+    def close(self) -> None:
+        """Close the root."""
+        with self._root_mutex:
+            root, self._root = self._root, None
+            if root is not None:
+                self.files.close_folder(root)
+
+    @property
+    def max_bytes(self) -> int:
+        """The limit of one checkpoint file."""
+        return self._limits.max_bytes
+
+    @property
+    def root(self) -> Folder:
+        """The root, opened, and made if need be, on first use."""
+        with self._root_mutex:
+            if self._root is None:
+                self._root = self.files.open_root(self.root_path)
+            return self._root
+
+    # Opening a session
+
+    @contextlib.contextmanager
+    def reading(self, session_id: SessionId) -> Generator[OpenSession | None]:
+        """Open a session without a lock; None when it has no folder."""
+        name = layout.encode_id(session_id, "session id")
+        with contextlib.ExitStack() as stack:
+            above = self._open_in(stack, self.root, name)
+            folder = above and self._open_in(stack, above, layout.CHECKPOINTS_FOLDER)
+            if above is None or folder is None:
+                yield None
+            else:
+                index = self._known_index(name, folder) or self._scan(name, folder, clean=False)
+                yield OpenSession(session_id, name, above, folder, index)
+
+    def _open_in(self, stack: contextlib.ExitStack, parent: Folder, name: str) -> Folder | None:
+        folder = self.files.open_subfolder(parent, name)
+        if folder is not None:
+            stack.callback(self.files.close_folder, folder)
+        return folder
+
+    @contextlib.contextmanager
+    def locked(self, session_id: SessionId, *, create: bool) -> Generator[OpenSession | None]:
+        """Open a session for a change, its lock held; None when it has no folder and may get none."""
+        name = layout.encode_id(session_id, "session id")
+        while True:
+            with contextlib.ExitStack() as stack:
+                above = self._open_or_make(stack, self.root, name, create)
+                folder = above and self._open_or_make(
+                    stack, above, layout.CHECKPOINTS_FOLDER, create
+                )
+                if above is None or folder is None:
+                    yield None
+                    return
+                self.files.lock(folder, self._limits.lock_timeout_seconds)
+                if self._is_in_place(above, folder):
+                    index = self._known_index(name, folder) or self._scan(name, folder, clean=True)
+                    session = OpenSession(session_id, name, above, folder, index)
+                    if create:
+                        self._sync_entries(session)
+                    yield session
+                    return
+
+    def _open_or_make(
+        self, stack: contextlib.ExitStack, parent: Folder, name: str, create: bool
+    ) -> Folder | None:
+        folder = self._open_in(stack, parent, name)
+        if folder is None and create:
+            self.files.make_subfolder(parent, name)
+            folder = self._open_in(stack, parent, name)
+        return folder
+
+    def _sync_entries(self, session: OpenSession) -> None:
+        """
+        Make the entries of a session's folders durable, once a process.
+
+        Also when they were there: whoever made them may have died before the sync.
+        """
+        if not session.known.entries_synced:
+            self.files.sync_folder(self.root)
+            self.files.sync_folder(session.above)
+            session.known.entries_synced = True
+
+    def _is_in_place(self, above: Folder, folder: Folder) -> bool:
+        """Tell whether the locked folder still has its name, or was removed meanwhile."""
+        found = self.files.status(above, layout.CHECKPOINTS_FOLDER)
+        return found is not None and found.inode == self.files.folder_status(folder).inode
+
+    def _signature(self, folder: Folder) -> Signature:
+        found = self.files.folder_status(folder)
+        pointed = self.files.pointed_at(folder, layout.LATEST_NAME)
+        return Signature(found.inode, found.modified_ns, pointed)
+
+    def _known_index(self, name: str, folder: Folder) -> SessionIndex | None:
+        index = self.indexes.get(name)
+        return index if index and index.signature == self._signature(folder) else None
+
+    def _scan(self, name: str, folder: Folder, *, clean: bool) -> SessionIndex:
+        """Read the folder's names anew; with the lock held, remove what crashed saves left."""
+        signature = self._signature(folder)
+        entries = self.files.scan(folder)
+        if clean and self._remove_leftovers(folder, entries):
+            signature = self._signature(folder)
+        earlier = self.indexes.get(name)
+        known = {} if earlier is None else earlier.by_text
+        names = [
+            parsed for entry in entries if (parsed := known.get(entry) or layout.parse_name(entry))
+        ]
+        backups = sorted(entry for entry in entries if layout.is_backup(entry))
+        index = SessionIndex(self._in_order(names, folder), backups, signature)
+        if earlier is not None:
+            index.inherit(earlier)
+        self.indexes.put(name, index)
+        return index
+
+    def rescanned(self, session: OpenSession) -> OpenSession:
+        """Return a locked session with its folder read anew."""
+        index = self._scan(session.name, session.folder, clean=True)
+        return session._replace(known=index)
+
+    def _remove_leftovers(self, folder: Folder, entries: list[str]) -> bool:
+        leftovers = [
+            entry
+            for entry in filter(layout.is_leftover, entries)
+            if entry.startswith(layout.TEMP_PREFIX) or self._is_old(folder, entry)
+        ]
+        return any([self.files.unlink(folder, entry) for entry in leftovers])
+
+    def _in_order(self, names: list[FileName], folder: Folder) -> list[FileName]:
+        names.sort()
+        if len({name.stamp for name in names if name.is_rust}) == sum(n.is_rust for n in names):
+            return names
+        times = {
+            name.text: found.modified_ns
+            for name in names
+            if name.is_rust and (found := self.files.status(folder, name.text))
+        }
+        return sorted(names, key=lambda name: (name.stamp, times.get(name.text, 0), name.text))
+
+    def _is_old(self, folder: Folder, entry: str) -> bool:
+        """Tell whether a temporary file of the Rust crate, which takes no lock, is surely dead."""
+        found = self.files.status(folder, entry)
+        return found is not None and (
+            time.time() - found.modified_ns / 1e9 > _RUST_LEFTOVER_SECONDS
+        )
+
+    # Saving
+
+    def save(self, draft: Draft) -> CheckpointId:
+        """Store a draft durably, replacing an earlier checkpoint of its id."""
+        sealed = self.sealed(draft)
+        with self.locked(draft.session_id, create=True) as session:
+            assert session is not None
+            replaced = self._files_of(session, draft.checkpoint_id)
+            previous = session.known.newest
+            name = self._next_name(session, draft.checkpoint_id)
+            self._publish(session, name, sealed)
+            try:
+                self._point(session, name, sealed.body)
+                self._back_up(session, previous)
+            except BaseException:
+                self._withdraw(session, name, previous)
+                raise
+            self._sync_published(session, name)
+            self._prune(session, replaced)
+            self.note_change(session, name)
+        return draft.checkpoint_id
+
+    def sealed(self, draft: Draft) -> Sealed:
+        """Return the file of a draft, if it is within the limits."""
+        if self._limits.refuse_inexact_floats:
+            codec.require_exact_floats(draft)
+        sealed = codec.seal(draft)
+        if len(sealed.body) > self._limits.max_bytes:
+            raise CheckpointTooLargeError(
+                f"checkpoint {draft.checkpoint_id!r}", len(sealed.body), self._limits.max_bytes
+            )
+        return sealed
+
+    def _next_name(self, session: OpenSession, checkpoint_id: CheckpointId) -> FileName:
+        stamp = layout.next_stamp(self._clock(), session.known.newest)
+        return layout.make_name(checkpoint_id, stamp)
+
+    def _publish(self, session: OpenSession, name: FileName, sealed: Sealed) -> None:
+        """Write a checkpoint file and give it its name; its content is durable, its name not yet."""
+        files, folder = self.files, session.folder
+        temporary = random_name(layout.TEMP_PREFIX)
+        path = folder.join(temporary)
+        descriptor = files.create(folder, temporary)
+        try:
+            try:
+                files.write(descriptor, sealed.body, path)
+                files.reached("before_sync_file")
+                files.sync_file(descriptor, path)
+            finally:
+                files.close(descriptor, path)
+            files.reached("before_rename")
+            files.rename(folder, temporary, name.text)
+        except BaseException:
+            files.discard(folder, temporary)
+            files.discard(folder, name.text)  # a rename may fail after its effect
+            raise
+        session.known.add(name)
+        files.reached("after_rename")
+
+    def _point(self, session: OpenSession, name: FileName, body: bytes) -> None:
+        self.files.point(session.folder, layout.LATEST_NAME, name.text, body)
+        self.files.reached("after_pointer")
+
+    def _back_up(self, session: OpenSession, previous: FileName | None) -> None:
+        """
+        Give the file that is no longer the newest a second name.
+
+        It outlives an `rm` or a rename over the first. It is not a second copy of the bytes,
+        and not part of what is durable on return.
+        """
+        if previous is None or self._limits.max_backups == 0:
+            return
+        backup = previous.text + layout.BACKUP_SUFFIX
+        if self.files.link(session.folder, previous.text, backup):
+            session.known.backups.append(backup)
+
+    def _withdraw(self, session: OpenSession, name: FileName, previous: FileName | None) -> None:
+        """Take back a file that was published but will not be acknowledged."""
+        self.indexes.drop(session.name)
+        self.files.discard(session.folder, name.text)
+        with contextlib.suppress(StorageError):
+            if self.files.pointed_at(session.folder, layout.LATEST_NAME) == name.text:
+                self.repoint(session, previous)
+
+    def _sync_published(self, session: OpenSession, name: FileName) -> None:
+        self.files.reached("before_sync_folder")
+        try:
+            self.files.sync_folder(session.folder)
+        except StorageError as error:
+            self.indexes.drop(session.name)
+            path = session.folder.join(name.text)
+            raise DurabilityUnknownError(
+                error.operation, path, error.errno, error.reason
+            ) from error
+        self.files.reached("after_sync_folder")
+
+    def _prune(self, session: OpenSession, replaced: list[FileName]) -> None:
+        """Remove what a durable save has made superfluous."""
+        names = session.known.newest_first()[::-1]
+        doomed = [*replaced, *surplus(names, self._limits.max_checkpoints)]
+        backups = surplus(session.known.backups, self._limits.max_backups)
+        try:
+            for name in doomed:
+                self._remove(session, name)
+            for backup in list(backups):
+                self.files.unlink(session.folder, backup)
+                session.known.backups.remove(backup)
+        except StorageError as error:
+            self.indexes.drop(session.name)
+            raise PruneError(error.operation, error.path, error.errno, error.reason) from error
+
+    def _remove(self, session: OpenSession, name: FileName) -> None:
+        """Remove a checkpoint file and its backup."""
+        backup = name.text + layout.BACKUP_SUFFIX
+        if self.files.unlink(session.folder, backup) and backup in session.known.backups:
+            session.known.backups.remove(backup)
+        self.files.unlink(session.folder, name.text)
+        session.known.remove(name)
+
+    def note_change(self, session: OpenSession, newest: FileName | None) -> None:
+        """Keep the index after a change of our own; somebody else's pointer shows by differing."""
+        found = self.files.folder_status(session.folder)
+        pointed = None if newest is None or session.folder.descriptor is None else newest.text
+        session.known.signature = Signature(found.inode, found.modified_ns, pointed)
+        self.indexes.put(session.name, session.known)
+
+    def repoint(self, session: OpenSession, newest: FileName | None) -> None:
+        """Make `latest.json` name a file, or remove it when there is none to name."""
+        if newest is None:
+            self.files.unlink(session.folder, layout.LATEST_NAME)
+            return
+        body = b""
+        if session.folder.descriptor is None:
+            body = self.files.read(session.folder, newest.text, self._limits.max_bytes) or b""
+        self._point(session, newest, body)
+
+    # Reading
+
+    def verified_text(self, session: OpenSession, name: FileName) -> bytes | None:
+        """Return the verified content of a file, its session checked; None when it vanished."""
+        data = self.files.read(session.folder, name.text, self._limits.max_bytes)
+        if data is None:
+            return None
+        path = session.folder.join(name.text)
+        text = codec.verified(data, path)
+        found = codec.identity(text, path)
+        if found.session_id != session.id:
+            raise CheckpointMismatchError(
+                path, (found.session_id, found.checkpoint_id), (session.id, None)
+            )
+        return text
+
+    def decode(self, text: bytes, path: str) -> RecordT:
+        """Return the record in a verified file."""
+        return self._codec.decode(text, path)
+
+    def load(self, session_id: SessionId, checkpoint_id: CheckpointId | None) -> RecordT | None:
+        """Return a checkpoint, the newest for None; None when there is none."""
+        for _ in range(_VANISHED_RETRIES):
+            with self.reading(session_id) as session:
+                if session is None:
+                    return None
+                with contextlib.suppress(_VanishedError):
+                    if checkpoint_id is None:
+                        return self._load_newest(session)
+                    return self._load_id(session, checkpoint_id)
+                self.indexes.drop(session.name)
+        raise StorageError("read", session_id, None, "its files keep vanishing; try again")
+
+    def _load_newest(self, session: OpenSession) -> RecordT | None:
+        newest = session.known.newest
+        if newest is None:
+            return None
+        try:
+            text = self.verified_text(session, newest)
+        except (CheckpointCorruptError, NotACheckpointError) as error:
+            raise self._with_newest_valid(session, error) from error
+        if text is None:
+            raise _VanishedError
+        return self.decode(text, session.folder.join(newest.text))
+
+    def _with_newest_valid(
+        self, session: OpenSession, error: CheckpointCorruptError | NotACheckpointError
+    ) -> CheckpointCorruptError:
+        valid = self.newest_valid_id(session)
+        if isinstance(error, NotACheckpointError):
+            error = CheckpointCorruptError(error.path, error.reason)
+        error.newest_valid_id = valid
+        return error
+
+    def newest_valid_id(self, session: OpenSession) -> CheckpointId | None:
+        """Return the id of the newest intact checkpoint; None when there is none."""
+        for name in session.known.newest_first():
+            with contextlib.suppress(CheckpointCorruptError, NotACheckpointError, StorageError):
+                text = self.verified_text(session, name)
+                if text is not None:
+                    return codec.identity(text, name.text).checkpoint_id
+        return None
+
+    def _load_id(self, session: OpenSession, checkpoint_id: CheckpointId) -> RecordT | None:
+        for name in session.known.candidates(checkpoint_id):
+            text = self.verified_text(session, name)
+            if text is None:
+                raise _VanishedError
+            path = session.folder.join(name.text)
+            if codec.identity(text, path).checkpoint_id == checkpoint_id:
+                return self.decode(text, path)
+        return None
+
+    def _files_of(self, session: OpenSession, checkpoint_id: CheckpointId) -> list[FileName]:
+        """Return the intact files that hold an id; a damaged one is left for `recover`."""
+        found = []
+        for name in session.known.candidates(checkpoint_id):
+            with contextlib.suppress(CheckpointCorruptError, NotACheckpointError):
+                text = self.verified_text(session, name)
+                if text and codec.identity(text, name.text).checkpoint_id == checkpoint_id:
+                    found.append(name)
+        return found
+
+    def listing(self, session_id: SessionId) -> tuple[CheckpointMeta, ...]:
+        """Return the listing entries of a session, newest first, one for each id."""
+        with self.reading(session_id) as session:
+            if session is None:
+                return ()
+            metas: dict[CheckpointId, CheckpointMeta] = {}
+            for name in session.known.newest_first():
+                meta = self._meta(session, name)
+                if meta is not None and meta.session_id == session_id:
+                    metas.setdefault(meta.checkpoint_id, meta)
+            return tuple(metas.values())
+
+    def _meta(self, session: OpenSession, name: FileName) -> CheckpointMeta | None:
+        status = self.files.status(session.folder, name.text)
+        if status is None or not status.is_regular or status.size_bytes > self._limits.max_bytes:
+            return None
+        known = session.known.metas.get(name.text)
+        if known is None or known[0] != status:
+            known = (status, self._read_meta(session.folder, name.text, status))
+            session.known.metas[name.text] = known
+        return known[1]
+
+    def _read_meta(self, folder: Folder, name: str, status: FileStatus) -> CheckpointMeta | None:
+        path = Path(folder.join(name))
+        ends = self.files.read_ends(folder, name, _PEEK_BYTES)
+        if ends is None:
+            return None
+        head, tail = ends
+        if len(head) == status.size_bytes:
+            return codec.parse_meta(head, path)
+        meta = codec.peek_meta(head, tail, path)
+        if meta is not None:
+            return meta
+        data = self.files.read(folder, name, self._limits.max_bytes)
+        return None if data is None else codec.parse_meta(data, path)
+
+    def verify(self, path: str) -> bool:
+        """Tell whether a path holds an intact checkpoint, of any session or none."""
+        name = PurePath(path).name
+        try:
+            folder = self.files.open_path(str(PurePath(path).parent))
+            try:
+                pointed = self.files.pointed_at(folder, name)
+                if pointed is not None and PurePath(pointed).name == pointed:
+                    name = pointed
+                data = self.files.read(folder, name, self._limits.max_bytes)
+            finally:
+                self.files.close_folder(folder)
+        except StorageError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return False
+            raise
+        if data is None:
+            return False
+        try:
+            codec.identity(codec.verified(data, path), path)
+        except CheckpointCorruptError:
+            return False
+        return True
+
+    # Deleting and copying
+
+    def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
+        """Remove every file of an id, durably; False when there is none."""
+        layout.encode_id(checkpoint_id, "checkpoint id")
+        with self.locked(session_id, create=False) as session:
+            if session is None:
+                return False
+            doomed = [
+                name
+                for name in session.known.candidates(checkpoint_id)
+                if (text := self.verified_text(session, name))
+                and codec.identity(text, name.text).checkpoint_id == checkpoint_id
+            ]
+            if doomed:
+                self._delete_files(session, doomed)
+            return bool(doomed)
+
+    def _delete_files(self, session: OpenSession, doomed: list[FileName]) -> None:
+        """Remove files durably, moving the pointer off them first."""
+        remaining = [name for name in session.known.newest_first() if name not in doomed]
+        newest = remaining[0] if remaining else None
+        try:
+            if session.known.newest in doomed:
+                self.repoint(session, newest)
+            self.files.reached("before_unlink")
+            for name in doomed:
+                self._remove(session, name)
+            self.files.sync_folder(session.folder)
+        except StorageError:
+            self.indexes.drop(session.name)
+            raise
+        self.note_change(session, newest)
+
+    def delete_session(self, session_id: SessionId) -> bool:
+        """
+        Remove all checkpoints of a session, durably, and its folders if nothing else is in them.
+
+        The newest goes last, after the others are gone for good: a crash in between leaves
+        the newest or nothing, never an older one in its place.
+        """
+        with self.locked(session_id, create=False) as session:
+            if session is None:
+                return False
+            names = session.known.newest_first()
+            try:
+                self._remove_all_but_newest(session, names)
+                if names:
+                    self._delete_files(session, names[:1])
+                else:
+                    self.repoint(session, None)
+                self._remove_folders(session)
+            finally:
+                self.indexes.drop(session.name)
+            return bool(names)
+
+    def _remove_all_but_newest(self, session: OpenSession, names: list[FileName]) -> None:
+        for backup in [*session.known.backups]:
+            self.files.unlink(session.folder, backup)
+            session.known.backups.remove(backup)
+        for name in names[1:]:
+            self._remove(session, name)
+        self.files.sync_folder(session.folder)
+
+    def _remove_folders(self, session: OpenSession) -> None:
+        if self.files.remove_subfolder(session.above, layout.CHECKPOINTS_FOLDER):
+            self.files.sync_folder(session.above)
+            self.files.remove_subfolder(self.root, session.name)
+            self.files.sync_folder(self.root)
+
+    def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
+        """Copy all checkpoints of a session into another, durably, oldest first."""
+        layout.encode_id(target_id, "session id")
+        with self.reading(source_id) as source:
+            names = [] if source is None else source.known.newest_first()[::-1]
+            if source is None or not names or source_id == target_id:
+                return len(names)
+            for name in names:
+                self._copied(source, name, target_id)
+            with self.locked(target_id, create=True) as target:
+                assert target is not None
+                return self._copy_files(source, names, target)
+
+    def _copy_files(self, source: OpenSession, names: list[FileName], target: OpenSession) -> int:
+        replaced: list[FileName] = []
+        self.indexes.drop(target.name)
+        for name in names:
+            draft = self._copied(source, name, target.id)
+            replaced += self._files_of(target, draft.checkpoint_id)
+            last = self._next_name(target, draft.checkpoint_id)
+            sealed = self.sealed(draft)
+            self._publish(target, last, sealed)
+        self._point(target, last, sealed.body)
+        self._sync_published(target, last)
+        self._prune(target, replaced)
+        self.note_change(target, last)
+        return len(names)
+
+    def _copied(self, source: OpenSession, name: FileName, target_id: SessionId) -> Draft:
+        path = source.folder.join(name.text)
+        text = self.verified_text(source, name)
+        if text is None:
+            raise StorageError("read", path, None, "it was deleted during the copy; copy again")
+        return codec.with_session_id(text, target_id)

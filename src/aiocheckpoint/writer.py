@@ -1,0 +1,456 @@
+"""The public face: `AsyncCheckpointWriter` and the Protocol it implements."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import warnings
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from os import PathLike, fspath
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar, overload
+
+from aiocheckpoint import recovery
+from aiocheckpoint.codec import RecordCodec, RecordT
+from aiocheckpoint.errors import WriterClosedError
+from aiocheckpoint.files import LocalFiles, process_id
+from aiocheckpoint.lanes import Lanes, finished, hop
+from aiocheckpoint.layout import encode_id
+from aiocheckpoint.models import (
+    CheckpointData,
+    CheckpointId,
+    CheckpointMeta,
+    Finding,
+    RecoveryReport,
+    SessionId,
+)
+from aiocheckpoint.store import Limits, Store
+
+DEFAULT_MAX_BYTES = 64 * 1024 * 1024
+DEFAULT_LOCK_TIMEOUT_SECONDS = 60.0
+_MAX_THREADS = 16
+_SESSIONS_PER_HOP = 64
+
+ResultT = TypeVar("ResultT")
+
+
+class CheckpointStore(Protocol[RecordT]):
+    """What every checkpoint store does; the counterpart of the crate's `CheckpointSystemTrait`."""
+
+    async def save(self, data: RecordT, /) -> CheckpointId:
+        """Store a checkpoint, replacing one of the same id, and return its id."""
+        ...
+
+    async def load(
+        self, session_id: SessionId, checkpoint_id: CheckpointId | None = None
+    ) -> RecordT | None:
+        """Return a checkpoint, the one saved last by default; None when there is none."""
+        ...
+
+    async def list(self, session_id: SessionId) -> tuple[CheckpointMeta, ...]:
+        """Return what there is of a session, saved last first."""
+        ...
+
+    async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
+        """Remove a checkpoint; False when there is none."""
+        ...
+
+    async def verify(self, path: str | PathLike[str], /) -> bool:
+        """Tell whether a stored checkpoint is intact."""
+        ...
+
+
+class AsyncCheckpointWriter(Generic[RecordT]):
+    """
+    Durable checkpoints of agent sessions in a directory, without blocking the event loop.
+
+    ```python
+    async with AsyncCheckpointWriter("state/") as writer:
+        await writer.save(CheckpointData(session_id="support-42", iteration=3))
+        latest = await writer.load("support-42")
+    ```
+
+    One writer serves any number of sessions, tasks, event loops and threads; several processes
+    may have writers on one directory. Making one does no I/O: the directory is made, 0700, by
+    the first call. Close it with `aclose` or `async with`.
+
+    **Cancellation** of any method: the call ends when the file work has ended. Work that had
+    not begun is withdrawn. A cancelled save is stored as a whole or not at all, and leaves no
+    temporary file and no lock; a hung disk therefore also holds up the cancellation.
+
+    **Cost** of every method: one hop to the writer's own thread pool, unless said otherwise.
+
+    Args:
+        storage_path: the directory; relative ones are resolved by the first call.
+        max_backups: how many superseded files of a session keep a second name
+            (`cp_....json.backup`), against an `rm` of the first. Not a second copy on disk.
+        record_type: the Struct to store, extending `CheckpointRecord`.
+        max_bytes: largest file to write or read, in bytes.
+        max_checkpoints: how many checkpoints to keep in a session, the newest; None keeps all.
+        lock_timeout_seconds: how long to wait for another process that changes the session.
+        refuse_inexact_floats: refuse the rare float (about 1 in 500 of those with 17 digits)
+            that the Rust crate would read as its neighbour, off by one unit in the last place.
+        files: the file operations, for tests.
+
+    Raises:
+        RecordTypeError: for a `record_type` that cannot be stored.
+        ValueError: for a number out of range.
+    """
+
+    @overload
+    def __init__(
+        self: AsyncCheckpointWriter[CheckpointData],
+        storage_path: str | PathLike[str],
+        *,
+        max_backups: int = ...,
+        max_bytes: int = ...,
+        max_checkpoints: int | None = ...,
+        lock_timeout_seconds: float = ...,
+        refuse_inexact_floats: bool = ...,
+        files: LocalFiles | None = ...,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        storage_path: str | PathLike[str],
+        *,
+        max_backups: int = ...,
+        record_type: type[RecordT],
+        max_bytes: int = ...,
+        max_checkpoints: int | None = ...,
+        lock_timeout_seconds: float = ...,
+        refuse_inexact_floats: bool = ...,
+        files: LocalFiles | None = ...,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        storage_path: str | PathLike[str],
+        *,
+        max_backups: int = 3,
+        record_type: type[Any] = CheckpointData,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        max_checkpoints: int | None = None,
+        lock_timeout_seconds: float = DEFAULT_LOCK_TIMEOUT_SECONDS,
+        refuse_inexact_floats: bool = False,
+        files: LocalFiles | None = None,
+    ) -> None:
+        _require("max_backups", max_backups, 0)
+        _require("max_bytes", max_bytes, 1)
+        _require("max_checkpoints", max_checkpoints, 1)
+        _require("lock_timeout_seconds", lock_timeout_seconds, 0)
+        self._codec: RecordCodec[RecordT] = RecordCodec(record_type)
+        self._store = Store(
+            fspath(storage_path),
+            self._codec,
+            Limits(
+                max_backups=max_backups,
+                max_checkpoints=max_checkpoints,
+                max_bytes=max_bytes,
+                lock_timeout_seconds=lock_timeout_seconds,
+                refuse_inexact_floats=refuse_inexact_floats,
+            ),
+            files or LocalFiles(),
+        )
+        self._process_id = process_id()
+        self._closed = False
+        self._pool: ThreadPoolExecutor | None = None
+        self._lanes: Lanes | None = None
+        self._start_mutex = threading.Lock()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return f"<AsyncCheckpointWriter {self._store.root_path!r} {state}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        started = getattr(self, "_pool", None) is not None and self._process_id == process_id()
+        if started and not self._closed and not sys.is_finalizing():
+            warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=2, source=self)
+
+    async def aclose(self) -> None:
+        """
+        Finish what was submitted and release threads and files; later calls do nothing.
+
+        Every save that was called before returns or raises as usual.
+
+        Durability: nothing acknowledged depends on it.
+        """
+        with self._start_mutex:
+            self._closed = True
+            pool, lanes = self._pool, self._lanes
+        if pool is None or lanes is None or self._process_id != process_id():
+            return
+        await finished(lanes.close())
+        with self._start_mutex:
+            self._pool = None
+        pool.submit(self._store.close)
+        pool.shutdown(wait=False)
+
+    def _started(self) -> tuple[ThreadPoolExecutor, Lanes]:
+        if self._process_id != process_id():
+            raise WriterClosedError("this writer belongs to the process that was forked")
+        with self._start_mutex:
+            if self._closed:
+                raise WriterClosedError("the writer is closed")
+            if self._pool is None or self._lanes is None:
+                self._pool = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="aiocheckpoint")
+                self._lanes = Lanes(self._pool)
+            return self._pool, self._lanes
+
+    async def _read(self, work: Callable[[], ResultT]) -> ResultT:
+        pool, _ = self._started()
+        return await hop(pool, work)
+
+    async def _change(self, session_id: SessionId, work: Callable[[], ResultT]) -> ResultT:
+        lane = encode_id(session_id, "session id")
+        _, lanes = self._started()
+        return await finished(lanes.submit(lane, work))
+
+    async def save(self, data: RecordT, /) -> CheckpointId:
+        """
+        Store a checkpoint durably.
+
+        It is checked and encoded before the first suspension, so `data` may be changed as soon
+        as the call has been started. Saves of one session take effect in the order of the
+        calls. An id that is there already is replaced: the new one is the newest, the old one
+        is gone.
+
+        Args:
+            data: a record of the writer's type.
+
+        Returns:
+            its checkpoint id.
+
+        Raises:
+            CheckpointEncodeError: a value that JSON, or Rust, would not give back as it is;
+                names its path.
+            InvalidIdError: an id that is not a str or holds a lone surrogate.
+            RecordTypeError: not a record of the writer's type.
+            CheckpointTooLargeError: over `max_bytes`.
+            StorageError: the disk refused; the state before the call still loads.
+            DurabilityUnknownError: it is there, but may not survive a power cut.
+            PruneError: it is saved and durable, but something older could not be removed.
+            SessionBusyError: another process kept the session locked.
+            WriterClosedError: the writer is closed.
+
+        Durability: on return the checkpoint survives a power cut. On an error or a
+            cancellation it is there as a whole or not at all.
+
+        Cost: one encode on the loop, one hop, two fsyncs (file, directory); the first save of a
+            session in this process two to four more. Independent of the number of checkpoints.
+        """
+        draft = self._codec.draft(data)
+        encode_id(draft.checkpoint_id, "checkpoint id")
+        return await self._change(draft.session_id, partial(self._store.save, draft))
+
+    async def load(
+        self, session_id: SessionId, checkpoint_id: CheckpointId | None = None
+    ) -> RecordT | None:
+        """
+        Return a checkpoint, verified.
+
+        Args:
+            session_id: the session.
+            checkpoint_id: which one; None for the one saved last.
+
+        Returns:
+            the record; None when there is no such checkpoint or session.
+
+        Raises:
+            CheckpointCorruptError: it is damaged. Nothing older is ever returned instead:
+                `recover` is the way back, and `newest_valid_id` says to where.
+            FormatVersionError: it has another format version.
+            CheckpointMismatchError: the file holds a checkpoint of another session.
+            CheckpointTooLargeError: the file is over `max_bytes`.
+            NotACheckpointError: by id: its name is taken by something that is not a file.
+            InvalidIdError: an id that no checkpoint can have.
+            StorageError: the disk refused.
+
+        Cost: one hop, one file read; independent of the number of checkpoints. The first call
+            for a session, and the first after another process changed it, list its folder.
+        """
+        encode_id(session_id, "session id")
+        if checkpoint_id is not None:
+            encode_id(checkpoint_id, "checkpoint id")
+        return await self._read(partial(self._store.load, session_id, checkpoint_id))
+
+    async def list(self, session_id: SessionId) -> tuple[CheckpointMeta, ...]:
+        """
+        Return the checkpoints of a session, saved last first.
+
+        Bodies are not verified here; files that are no checkpoints are left out, which
+        `check` reports.
+
+        Raises:
+            InvalidIdError: an id that no session can have.
+            StorageError: the disk refused.
+
+        Cost: one hop; of a file not seen before the first and last 4 KiB are read, where that
+            suffices, of one seen before and unchanged nothing.
+        """
+        encode_id(session_id, "session id")
+        return await self._read(partial(self._store.listing, session_id))
+
+    async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
+        """
+        Remove a checkpoint and its backup, durably.
+
+        Returns:
+            False when there was none.
+
+        Raises:
+            CheckpointCorruptError: the file that may be it cannot be read to make sure.
+            InvalidIdError: an id that no checkpoint can have.
+            StorageError: the disk refused; the checkpoint may or may not be there still.
+            SessionBusyError: another process kept the session locked.
+
+        Durability: on return it is gone for good. On an error or a cancellation it is there or
+            gone, and everything else is as it was.
+
+        Cost: one hop, one read, one fsync.
+        """
+        encode_id(checkpoint_id, "checkpoint id")
+        return await self._change(
+            session_id, partial(self._store.delete, session_id, checkpoint_id)
+        )
+
+    async def verify(self, path: str | PathLike[str], /) -> bool:
+        """
+        Tell whether a file is an intact checkpoint, wherever it is.
+
+        Args:
+            path: a file; `latest.json` stands for what it points at.
+
+        Returns:
+            False for one that is damaged, is not a checkpoint, or is not there.
+
+        Raises:
+            NotACheckpointError: a directory, device, FIFO or other symlink.
+            CheckpointTooLargeError: over `max_bytes`.
+            StorageError: the disk refused to let it be read.
+
+        Cost: one hop, one read, no decoding of files as we and Rust write them.
+        """
+        return await self._read(partial(self._store.verify, fspath(path)))
+
+    async def sessions(self) -> AsyncIterator[SessionId]:
+        """
+        Yield the ids of the sessions that have checkpoints, in the order of their folders.
+
+        No lock or file is held between two of them. Left out: folders that hold no intact
+        checkpoint to tell the id where the name alone does not.
+
+        Cost: one hop, and one more for each 64 sessions.
+        """
+        names = await self._read(partial(recovery.session_names, self._store))
+        for start in range(0, len(names), _SESSIONS_PER_HOP):
+            part = names[start : start + _SESSIONS_PER_HOP]
+            found = await self._read(partial(recovery.session_ids, self._store, part))
+            for session_id in found:
+                yield session_id
+
+    async def delete_session(self, session_id: SessionId) -> bool:
+        """
+        Remove all checkpoints of a session, durably, and its folder if nothing else is in it.
+
+        Returns:
+            False when it had none.
+
+        Raises:
+            InvalidIdError: an id that no session can have.
+            StorageError: the disk refused.
+            SessionBusyError: another process kept the session locked.
+
+        Durability: on return all are gone for good. On an error, a cancellation or a crash
+            the newest is there or none is; never an older one in its place.
+
+        Cost: one hop, two to four fsyncs.
+        """
+        return await self._change(session_id, partial(self._store.delete_session, session_id))
+
+    async def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
+        """
+        Copy all checkpoints of a session to another, keeping ids, times and order.
+
+        Args:
+            source_id: left as it is.
+            target_id: checkpoints it has already stay, but for those with an id of the source.
+
+        Returns:
+            how many were copied; 0 for an unknown source.
+
+        Raises:
+            CheckpointCorruptError: one of the source is damaged; nothing was copied.
+            InvalidIdError: an id that no session can have.
+            StorageError: the disk refused.
+            SessionBusyError: another process kept the target locked.
+
+        Durability: on return all are durable. After an error or a crash the target may hold
+            the first few.
+
+        Cost: one hop, each file read twice, one fsync a file and one or more for the folders.
+        """
+        encode_id(source_id, "session id")
+        return await self._change(
+            target_id, partial(self._store.copy_session, source_id, target_id)
+        )
+
+    async def recover(self, session_id: SessionId) -> RecoveryReport:
+        """
+        Go on from the newest intact checkpoint, knowingly.
+
+        Moves every damaged or misplaced file of the session to
+        `.aiocheckpoint/quarantine/<session>/`, restores one from its backup where that is
+        intact, and makes `latest.json` right. Deletes nothing.
+
+        Returns:
+            what was moved, and what `load` returns from now on.
+
+        Raises:
+            CheckpointTooLargeError: a file over `max_bytes`; raise it to tell damage from size.
+            InvalidIdError: an id that no session can have.
+            StorageError: the disk refused.
+            SessionBusyError: another process kept the session locked.
+
+        Durability: on return the moves are durable; after a crash a file may have both names.
+
+        Cost: one hop, all files of the session read.
+        """
+        return await self._change(session_id, partial(recovery.recover, self._store, session_id))
+
+    async def check(self) -> tuple[Finding, ...]:
+        """
+        Read everything under the root and report what is wrong, changing nothing.
+
+        Returns:
+            the findings, in the order of folders and files; none for a healthy store. A store
+            in use may show temporary files of saves that are going on.
+
+        Raises:
+            StorageError: the root or a folder could not be listed.
+
+        Cost: one hop for each session; every byte is read and hashed.
+        """
+        findings: list[Finding] = []
+        for name in await self._read(partial(recovery.session_names, self._store)):
+            findings += await self._read(partial(recovery.check_session, self._store, name))
+        return tuple(findings)
+
+
+def _require(name: str, value: float | None, least: int) -> None:
+    if value is not None and not value >= least:
+        raise ValueError(f"{name} must be at least {least}, not {value!r}")

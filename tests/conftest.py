@@ -1,0 +1,67 @@
+"""What every test gets: proof that nothing blocks the loop, and a check of every store."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blockbuster import BlockBuster, BlockBusterFunction, blockbuster_ctx
+
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
+
+MakeWriter = Callable[..., AsyncCheckpointWriter[Any]]
+
+
+def _guarded() -> Iterator[BlockBuster]:
+    with blockbuster_ctx() as blocker:
+        import os
+
+        for name in ("open", "fsync", "scandir", "fdatasync", "pwrite"):
+            function = BlockBusterFunction(os, name)
+            function.activate()
+            blocker.functions[f"os.{name}"] = function
+        yield blocker
+
+
+@pytest.fixture(autouse=True)
+def blockbuster(request: pytest.FixtureRequest) -> Iterator[BlockBuster | None]:
+    """Turn a blocking call on the event loop into a test error; opt out by `blocking` mark."""
+    if request.node.get_closest_marker("blocking"):
+        yield None
+        return
+    yield from _guarded()
+
+
+@pytest.fixture(name="root")
+def _root(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture(name="make_writer")
+async def _make_writer(root: Path, request: pytest.FixtureRequest) -> AsyncIterator[MakeWriter]:
+    """
+    Make writers on `root`, close them after the test and then check the store.
+
+    A test that damages its store on purpose is marked `damages_store`.
+    """
+    made: list[AsyncCheckpointWriter[Any]] = []
+
+    def make(path: Path = root, **options: Any) -> AsyncCheckpointWriter[Any]:
+        made.append(AsyncCheckpointWriter(path, **options))
+        return made[-1]
+
+    yield make
+    for writer in made:
+        await writer.aclose()
+    if root.is_dir() and not request.node.get_closest_marker("damages_store"):
+        async with AsyncCheckpointWriter(root) as checker:
+            assert await checker.check() == ()
+    gc.collect()  # an unclosed writer or file of this test is reported here, not in the next
+
+
+@pytest.fixture(name="writer")
+async def _writer(make_writer: MakeWriter) -> AsyncCheckpointWriter[CheckpointData]:
+    return make_writer()
