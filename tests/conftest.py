@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -56,7 +57,7 @@ async def _make_writer(root: Path, request: pytest.FixtureRequest) -> AsyncItera
     yield make
     for writer in made:
         await writer.aclose()
-    if root.is_dir() and not request.node.get_closest_marker("damages_store"):
+    if await asyncio.to_thread(root.is_dir) and not request.node.get_closest_marker("damages_store"):
         async with AsyncCheckpointWriter(root) as checker:
             assert await checker.check() == ()
     gc.collect()  # an unclosed writer or file of this test is reported here, not in the next
