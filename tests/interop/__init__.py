@@ -1,0 +1,1 @@
+"""Shared directories with the real Rust crate."""
