@@ -254,6 +254,31 @@ class SessionBusyError(CheckpointError, TimeoutError):
         )
 
 
+class JournalVersionError(CheckpointError):
+    """
+    A journal of a dead process, written by a newer version of this library.
+
+    It holds saves that only that version can bring back. Nothing was touched.
+
+    Attributes:
+        path: the journal.
+        found: its version.
+        supported: the version this library reads and writes.
+    """
+
+    def __init__(self, path: str, found: int, supported: int) -> None:
+        super().__init__(path, found, supported)
+        self.path = path
+        self.found = found
+        self.supported = supported
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} has journal version {self.found}, this library reads {self.supported}; "
+            "open the directory once with the newer version of aiocheckpoint"
+        )
+
+
 class WriterClosedError(CheckpointError, RuntimeError):
     """
     The writer was closed, or belongs to the parent of this forked process.

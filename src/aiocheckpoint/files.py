@@ -10,13 +10,14 @@ retry of a failed fsync, since the kernel marks the pages clean and the next one
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import secrets
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from itertools import chain, repeat
 from typing import NamedTuple, ParamSpec, TypeVar
 
@@ -28,17 +29,15 @@ from aiocheckpoint.errors import (
     storage_error,
 )
 
-try:
+_IS_WINDOWS: bool = sys.platform == "win32"
+if not _IS_WINDOWS:
     import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
 
 _FOLDER_MODE = 0o700
 _FILE_MODE = 0o600
-_IS_WINDOWS = sys.platform == "win32"
 _O_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 _O_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _O_BINARY = getattr(os, "O_BINARY", 0)
@@ -47,6 +46,8 @@ _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | _O_NOFOLLOW | _O_CLOEXEC | _O_B
 # Without O_NONBLOCK, opening a FIFO that somebody named like a checkpoint would wait for ever.
 _OPEN_TO_READ = os.O_RDONLY | _O_NOFOLLOW | getattr(os, "O_NONBLOCK", 0) | _O_CLOEXEC | _O_BINARY
 _LOCK_PAUSES_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01)
+_PRIVATE_LOCK_SECONDS = 60.0
+_BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
 _NO_LINK = frozenset(
     {errno.EEXIST, errno.ENOENT, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 )
@@ -98,6 +99,11 @@ def _status(found: os.stat_result) -> FileStatus:
 def process_id() -> int:
     """Return the id of this process, to notice a fork."""
     return os.getpid()
+
+
+def random_bytes(count: int) -> bytes:
+    """Return random bytes."""
+    return secrets.token_bytes(count)
 
 
 def random_name(prefix: str) -> str:
@@ -228,7 +234,7 @@ class LocalFiles:
         Raises:
             SessionBusyError: when it is not free in time.
         """
-        if folder.descriptor is None or fcntl is None:
+        if folder.descriptor is None:
             return  # Windows: only the writer's own lanes keep changes apart.
         deadline = time.monotonic() + timeout_seconds
         for pause in chain(_LOCK_PAUSES_SECONDS, repeat(_LOCK_PAUSES_SECONDS[-1])):
@@ -245,6 +251,16 @@ class LocalFiles:
             if time.monotonic() >= deadline:
                 raise SessionBusyError(folder.path, timeout_seconds)
             time.sleep(pause)
+
+    @contextlib.contextmanager
+    def locked_again(self, folder: Folder) -> Generator[None]:
+        """Hold the lock of a folder that is open already, through a descriptor of its own."""
+        again = self.open_path(folder.path)
+        try:
+            self.lock(again, _PRIVATE_LOCK_SECONDS)
+            yield
+        finally:
+            self.close_folder(again)
 
     # Files
 
@@ -398,6 +414,89 @@ class LocalFiles:
         finally:
             self.close(descriptor, path)
 
+    # Journals
+
+    def create_journal(self, folder: Folder, name: str) -> int:
+        """Create a file to write anywhere in, 0600, and return its descriptor."""
+        return self.call(
+            "create", folder.join(name), os.open, _place(folder, name),
+            os.O_RDWR | _CREATE & ~os.O_WRONLY, _FILE_MODE, dir_fd=folder.descriptor,
+        )  # fmt: skip
+
+    def open_journal(self, folder: Folder, name: str) -> int | None:
+        """Open an existing journal; None when it is not there."""
+        flags = os.O_RDWR | _O_NOFOLLOW | _O_CLOEXEC | _O_BINARY
+        try:
+            return self.call(
+                "open", folder.join(name), os.open, _place(folder, name), flags,
+                dir_fd=folder.descriptor,
+            )  # fmt: skip
+        except StorageError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
+
+    def try_lock_file(self, descriptor: int, path: str) -> bool:
+        """Lock a file until it is closed; False when another process has it."""
+        if _IS_WINDOWS:
+            return True
+        try:
+            self.call("lock", path, fcntl.flock, descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except StorageError as error:
+            if error.errno in (errno.EAGAIN, errno.EWOULDBLOCK):
+                return False
+            raise
+        return True
+
+    def write_at(self, descriptor: int, data: bytes, offset: int, path: str) -> None:
+        """Write all of `data` at an offset; the kernel may take it in pieces."""
+        rest = memoryview(data)
+        while rest:
+            written = self.call("write", path, _write_at, descriptor, rest, offset)
+            if written == 0:
+                raise StorageError("write", path, None, "the system wrote 0 bytes")
+            rest = rest[written:]
+            offset += written
+
+    def read_journal(self, descriptor: int, path: str) -> bytes:
+        """Return the whole of an open file."""
+        size = self.call("stat", path, os.fstat, descriptor).st_size
+        return self._read_range(descriptor, path, size, 0)
+
+    def sync_data(self, descriptor: int, path: str) -> None:
+        """Make a file's content durable, its size too, its times not: fdatasync."""
+        self.call("sync data", path, _data_sync, descriptor)
+
+    def sync_name(self, folder: Folder, name: str) -> None:
+        """Make the content of a file durable, if it is there."""
+        descriptor = self._open_to_read(folder, name)
+        if descriptor is not None:
+            path = folder.join(name)
+            try:
+                self.sync_file(descriptor, path)
+            finally:
+                self.close(descriptor, path)
+
+    def sync_everything(self, folder: Folder) -> bool:
+        """
+        Make everything on the disk of an open folder durable, in one call.
+
+        Returns:
+            False where the system has no `syncfs` that reports errors (it does since
+            Linux 5.8): sync each file then.
+        """
+        if _syncfs is None or folder.descriptor is None:
+            return False
+        self.call("sync disk", folder.path, _syncfs, folder.descriptor)
+        return True
+
+    def boot_id(self) -> str:
+        """Return what names the running of the machine since it started; `""` if unknown."""
+        try:
+            return self.call("read", _BOOT_ID_PATH, _first_line, _BOOT_ID_PATH)
+        except StorageError:
+            return ""
+
     def _open_to_read(self, folder: Folder, name: str) -> int | None:
         path = folder.join(name)
         try:
@@ -450,8 +549,47 @@ def _read_link(name: str, descriptor: int | None) -> str:
     return os.readlink(name, dir_fd=descriptor)
 
 
+def _first_line(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.readline().strip()
+
+
+def _write_at(descriptor: int, data: memoryview, offset: int) -> int:
+    if _IS_WINDOWS:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.write(descriptor, data)
+    return os.pwrite(descriptor, data, offset)
+
+
+def _data_sync(descriptor: int) -> None:
+    if sys.platform.startswith("linux"):
+        os.fdatasync(descriptor)
+    else:
+        _full_sync(descriptor)
+
+
+def _find_syncfs() -> Callable[[int], None] | None:
+    """Return `syncfs`, where it is there and reports what it could not write."""
+    if not sys.platform.startswith("linux"):
+        return None
+    release = tuple(int(part) for part in os.uname().release.split(".")[:2] if part.isdigit())
+    function = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if function is None or release < (5, 8):
+        return None
+
+    def syncfs(descriptor: int) -> None:
+        if function(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    return syncfs
+
+
+_syncfs = _find_syncfs()
+
+
 def _full_sync(descriptor: int) -> None:
-    if sys.platform == "darwin" and fcntl is not None:
+    if sys.platform == "darwin":
         try:
             fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
         except OSError as error:

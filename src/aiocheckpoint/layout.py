@@ -22,6 +22,7 @@ CHECKPOINTS_FOLDER = "checkpoints"
 LATEST_NAME = "latest.json"
 PRIVATE_FOLDER = ".aiocheckpoint"
 QUARANTINE_FOLDER = "quarantine"
+JOURNAL_PREFIX = "journal-"
 TEMP_PREFIX = ".tmp_cp_"
 RUST_TEMP_PREFIXES = (".tmp_checkpoint_", ".tmp_latest_")
 BACKUP_SUFFIX = ".backup"

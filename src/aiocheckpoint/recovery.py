@@ -144,7 +144,7 @@ def recover(store: Store[RecordT], session_id: SessionId) -> RecoveryReport:
 
     A damaged file whose backup is intact is restored from it. Nothing is deleted.
     """
-    with store.locked(session_id, create=False) as session:
+    with store.locked(session_id) as session:
         if session is None:
             return RecoveryReport(session_id=session_id, newest_valid_id=None, quarantined=())
         bad = [

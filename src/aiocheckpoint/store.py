@@ -6,7 +6,7 @@ import contextlib
 import errno
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path, PurePath
 from typing import Generic, NamedTuple
 
@@ -91,6 +91,7 @@ class Store(Generic[RecordT]):
         record_codec: of the record type.
         limits: the bounds to keep.
         files: the file operations.
+        prepare: runs once before the first use of any session.
         clock: microseconds since 1970.
     """
 
@@ -100,6 +101,7 @@ class Store(Generic[RecordT]):
         record_codec: RecordCodec[RecordT],
         limits: Limits,
         files: LocalFiles,
+        prepare: Callable[[Store[RecordT]], None],
         clock: Callable[[], int] = _now_microseconds,
     ) -> None:
         self.root_path = root_path
@@ -109,11 +111,13 @@ class Store(Generic[RecordT]):
         self._limits = limits
         self._clock = clock
         self._root: Folder | None = None
-        self._root_mutex = threading.Lock()
+        self._prepare = prepare
+        self._prepared: bool | None = False
+        self._mutex = threading.RLock()
 
     def close(self) -> None:
         """Close the root."""
-        with self._root_mutex:
+        with self._mutex:
             root, self._root = self._root, None
             if root is not None:
                 self.files.close_folder(root)
@@ -126,10 +130,24 @@ class Store(Generic[RecordT]):
     @property
     def root(self) -> Folder:
         """The root, opened, and made if need be, on first use."""
-        with self._root_mutex:
+        with self._mutex:
             if self._root is None:
                 self._root = self.files.open_root(self.root_path)
             return self._root
+
+    @property
+    def prepared_root(self) -> Folder:
+        """The root, after what dead processes left in it has been brought in order."""
+        if self._prepared is not True:
+            with self._mutex:
+                if self._prepared is False:
+                    self._prepared = None  # preparing: this very thread comes by again
+                    try:
+                        self._prepare(self)
+                    finally:
+                        self._prepared = False
+                    self._prepared = True
+        return self.root
 
     # Opening a session
 
@@ -138,7 +156,7 @@ class Store(Generic[RecordT]):
         """Open a session without a lock; None when it has no folder."""
         name = layout.encode_id(session_id, "session id")
         with contextlib.ExitStack() as stack:
-            above = self._open_in(stack, self.root, name)
+            above = self._open_in(stack, self.prepared_root, name)
             folder = above and self._open_in(stack, above, layout.CHECKPOINTS_FOLDER)
             if above is None or folder is None:
                 yield None
@@ -153,29 +171,54 @@ class Store(Generic[RecordT]):
         return folder
 
     @contextlib.contextmanager
-    def locked(self, session_id: SessionId, *, create: bool) -> Generator[OpenSession | None]:
-        """Open a session for a change, its lock held; None when it has no folder and may get none."""
+    def locked(
+        self, session_id: SessionId, timeout_seconds: float | None = None
+    ) -> Generator[OpenSession | None]:
+        """
+        Open a session for a change, its lock held; None when it has no folder.
+
+        Raises:
+            SessionBusyError: when the lock is not free in time, by default the writer's.
+        """
         name = layout.encode_id(session_id, "session id")
-        while True:
+        with self._locked(session_id, name, timeout_seconds, create=False) as session:
+            yield session
+
+    @contextlib.contextmanager
+    def made(
+        self, session_id: SessionId, name: str | None = None, timeout_seconds: float | None = None
+    ) -> Generator[OpenSession]:
+        """Open a session for a change, its lock held, making its folders if need be."""
+        name = name or layout.encode_id(session_id, "session id")
+        with self._locked(session_id, name, timeout_seconds, create=True) as session:
+            if session is None:
+                raise StorageError("open folder", name, None, "it keeps vanishing; try again")
+            yield session
+
+    @contextlib.contextmanager
+    def _locked(
+        self, session_id: SessionId, name: str, timeout_seconds: float | None, *, create: bool
+    ) -> Generator[OpenSession | None]:
+        timeout = self._limits.lock_timeout_seconds if timeout_seconds is None else timeout_seconds
+        for _ in range(_VANISHED_RETRIES):
             with contextlib.ExitStack() as stack:
-                above = self._open_or_make(stack, self.root, name, create)
+                above = self._open_or_make(stack, self.prepared_root, name, create=create)
                 folder = above and self._open_or_make(
-                    stack, above, layout.CHECKPOINTS_FOLDER, create
+                    stack, above, layout.CHECKPOINTS_FOLDER, create=create
                 )
-                if above is None or folder is None:
-                    yield None
-                    return
-                self.files.lock(folder, self._limits.lock_timeout_seconds)
-                if self._is_in_place(above, folder):
-                    index = self._known_index(name, folder) or self._scan(name, folder, clean=True)
-                    session = OpenSession(session_id, name, above, folder, index)
-                    if create:
-                        self._sync_entries(session)
-                    yield session
-                    return
+                if above is not None and folder is not None:
+                    self.files.lock(folder, timeout)
+                    if self._is_in_place(above, folder):
+                        index = self._known_index(name, folder)
+                        index = index or self._scan(name, folder, clean=True)
+                        yield OpenSession(session_id, name, above, folder, index)
+                        return
+                elif not create:
+                    break
+        yield None
 
     def _open_or_make(
-        self, stack: contextlib.ExitStack, parent: Folder, name: str, create: bool
+        self, stack: contextlib.ExitStack, parent: Folder, name: str, *, create: bool
     ) -> Folder | None:
         folder = self._open_in(stack, parent, name)
         if folder is None and create:
@@ -183,7 +226,7 @@ class Store(Generic[RecordT]):
             folder = self._open_in(stack, parent, name)
         return folder
 
-    def _sync_entries(self, session: OpenSession) -> None:
+    def sync_entries(self, session: OpenSession) -> None:
         """
         Make the entries of a session's folders durable, once a process.
 
@@ -260,22 +303,22 @@ class Store(Generic[RecordT]):
     # Saving
 
     def save(self, draft: Draft) -> CheckpointId:
-        """Store a draft durably, replacing an earlier checkpoint of its id."""
+        """Store a draft durably by syncs of its own, replacing an earlier checkpoint of its id."""
         sealed = self.sealed(draft)
-        with self.locked(draft.session_id, create=True) as session:
-            assert session is not None
-            replaced = self._files_of(session, draft.checkpoint_id)
+        with self.made(draft.session_id) as session:
+            self.sync_entries(session)
+            replaced = self.files_of(session, draft.checkpoint_id)
             previous = session.known.newest
-            name = self._next_name(session, draft.checkpoint_id)
-            self._publish(session, name, sealed)
+            name = self.next_name(draft.checkpoint_id, previous)
+            self.publish(session, name, sealed.body, synced=True)
             try:
-                self._point(session, name, sealed.body)
-                self._back_up(session, previous)
+                self.point(session, name, sealed.body)
+                self.back_up(session, previous)
             except BaseException:
-                self._withdraw(session, name, previous)
+                self.withdraw(session, [name], previous)
                 raise
             self._sync_published(session, name)
-            self._prune(session, replaced)
+            self.prune(session, replaced)
             self.note_change(session, name)
         return draft.checkpoint_id
 
@@ -290,21 +333,26 @@ class Store(Generic[RecordT]):
             )
         return sealed
 
-    def _next_name(self, session: OpenSession, checkpoint_id: CheckpointId) -> FileName:
-        stamp = layout.next_stamp(self._clock(), session.known.newest)
-        return layout.make_name(checkpoint_id, stamp)
+    def next_name(self, checkpoint_id: CheckpointId, newest: FileName | None) -> FileName:
+        """Return the name of a file that comes after `newest`."""
+        return layout.make_name(checkpoint_id, layout.next_stamp(self._clock(), newest))
 
-    def _publish(self, session: OpenSession, name: FileName, sealed: Sealed) -> None:
-        """Write a checkpoint file and give it its name; its content is durable, its name not yet."""
+    def publish(self, session: OpenSession, name: FileName, body: bytes, *, synced: bool) -> None:
+        """
+        Write a checkpoint file and give it its name.
+
+        With `synced` its content is durable; its name never is before the folder is synced.
+        """
         files, folder = self.files, session.folder
         temporary = random_name(layout.TEMP_PREFIX)
         path = folder.join(temporary)
         descriptor = files.create(folder, temporary)
         try:
             try:
-                files.write(descriptor, sealed.body, path)
-                files.reached("before_sync_file")
-                files.sync_file(descriptor, path)
+                files.write(descriptor, body, path)
+                if synced:
+                    files.reached("before_sync_file")
+                    files.sync_file(descriptor, path)
             finally:
                 files.close(descriptor, path)
             files.reached("before_rename")
@@ -316,11 +364,12 @@ class Store(Generic[RecordT]):
         session.known.add(name)
         files.reached("after_rename")
 
-    def _point(self, session: OpenSession, name: FileName, body: bytes) -> None:
+    def point(self, session: OpenSession, name: FileName, body: bytes) -> None:
+        """Make `latest.json` name a file."""
         self.files.point(session.folder, layout.LATEST_NAME, name.text, body)
         self.files.reached("after_pointer")
 
-    def _back_up(self, session: OpenSession, previous: FileName | None) -> None:
+    def back_up(self, session: OpenSession, previous: FileName | None) -> None:
         """
         Give the file that is no longer the newest a second name.
 
@@ -333,12 +382,16 @@ class Store(Generic[RecordT]):
         if self.files.link(session.folder, previous.text, backup):
             session.known.backups.append(backup)
 
-    def _withdraw(self, session: OpenSession, name: FileName, previous: FileName | None) -> None:
-        """Take back a file that was published but will not be acknowledged."""
+    def withdraw(
+        self, session: OpenSession, names: Sequence[FileName], previous: FileName | None
+    ) -> None:
+        """Take back files that were published but will not be acknowledged."""
         self.indexes.drop(session.name)
-        self.files.discard(session.folder, name.text)
+        for name in names:
+            self.files.discard(session.folder, name.text)
         with contextlib.suppress(StorageError):
-            if self.files.pointed_at(session.folder, layout.LATEST_NAME) == name.text:
+            pointed = self.files.pointed_at(session.folder, layout.LATEST_NAME)
+            if pointed in {name.text for name in names}:
                 self.repoint(session, previous)
 
     def _sync_published(self, session: OpenSession, name: FileName) -> None:
@@ -353,14 +406,18 @@ class Store(Generic[RecordT]):
             ) from error
         self.files.reached("after_sync_folder")
 
-    def _prune(self, session: OpenSession, replaced: list[FileName]) -> None:
-        """Remove what a durable save has made superfluous."""
-        names = session.known.newest_first()[::-1]
-        doomed = [*replaced, *surplus(names, self._limits.max_checkpoints)]
+    def prune(self, session: OpenSession, replaced: Sequence[FileName]) -> None:
+        """
+        Remove what a durable save has made superfluous.
+
+        Raises:
+            PruneError: for what could not be removed.
+        """
+        names = session.known.newest_first()[::-1] if self._limits.max_checkpoints else []
         backups = surplus(session.known.backups, self._limits.max_backups)
         try:
-            for name in doomed:
-                self._remove(session, name)
+            for name in dict.fromkeys([*replaced, *surplus(names, self._limits.max_checkpoints)]):
+                self.remove(session, name)
             for backup in list(backups):
                 self.files.unlink(session.folder, backup)
                 session.known.backups.remove(backup)
@@ -368,10 +425,11 @@ class Store(Generic[RecordT]):
             self.indexes.drop(session.name)
             raise PruneError(error.operation, error.path, error.errno, error.reason) from error
 
-    def _remove(self, session: OpenSession, name: FileName) -> None:
+    def remove(self, session: OpenSession, name: FileName) -> None:
         """Remove a checkpoint file and its backup."""
         backup = name.text + layout.BACKUP_SUFFIX
-        if self.files.unlink(session.folder, backup) and backup in session.known.backups:
+        if backup in session.known.backups:
+            self.files.unlink(session.folder, backup)
             session.known.backups.remove(backup)
         self.files.unlink(session.folder, name.text)
         session.known.remove(name)
@@ -391,7 +449,7 @@ class Store(Generic[RecordT]):
         body = b""
         if session.folder.descriptor is None:
             body = self.files.read(session.folder, newest.text, self._limits.max_bytes) or b""
-        self._point(session, newest, body)
+        self.point(session, newest, body)
 
     # Reading
 
@@ -466,7 +524,7 @@ class Store(Generic[RecordT]):
                 return self.decode(text, path)
         return None
 
-    def _files_of(self, session: OpenSession, checkpoint_id: CheckpointId) -> list[FileName]:
+    def files_of(self, session: OpenSession, checkpoint_id: CheckpointId) -> list[FileName]:
         """Return the intact files that hold an id; a damaged one is left for `recover`."""
         found = []
         for name in session.known.candidates(checkpoint_id):
@@ -538,24 +596,22 @@ class Store(Generic[RecordT]):
 
     # Deleting and copying
 
-    def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
-        """Remove every file of an id, durably; False when there is none."""
-        layout.encode_id(checkpoint_id, "checkpoint id")
-        with self.locked(session_id, create=False) as session:
-            if session is None:
-                return False
-            doomed = [
-                name
-                for name in session.known.candidates(checkpoint_id)
-                if (text := self.verified_text(session, name))
-                and codec.identity(text, name.text).checkpoint_id == checkpoint_id
-            ]
-            if doomed:
-                self._delete_files(session, doomed)
-            return bool(doomed)
+    def holders(self, session: OpenSession, checkpoint_id: CheckpointId) -> list[FileName]:
+        """
+        Return the files that hold an id.
 
-    def _delete_files(self, session: OpenSession, doomed: list[FileName]) -> None:
-        """Remove files durably, moving the pointer off them first."""
+        Raises:
+            CheckpointCorruptError: when one cannot be read to make sure.
+        """
+        return [
+            name
+            for name in session.known.candidates(checkpoint_id)
+            if (text := self.verified_text(session, name))
+            and codec.identity(text, name.text).checkpoint_id == checkpoint_id
+        ]
+
+    def delete_files(self, session: OpenSession, doomed: Sequence[FileName]) -> None:
+        """Remove files, moving the pointer off them first."""
         remaining = [name for name in session.known.newest_first() if name not in doomed]
         newest = remaining[0] if remaining else None
         try:
@@ -563,48 +619,22 @@ class Store(Generic[RecordT]):
                 self.repoint(session, newest)
             self.files.reached("before_unlink")
             for name in doomed:
-                self._remove(session, name)
-            self.files.sync_folder(session.folder)
+                self.remove(session, name)
         except StorageError:
             self.indexes.drop(session.name)
             raise
         self.note_change(session, newest)
 
-    def delete_session(self, session_id: SessionId) -> bool:
-        """
-        Remove all checkpoints of a session, durably, and its folders if nothing else is in them.
-
-        The newest goes last, after the others are gone for good: a crash in between leaves
-        the newest or nothing, never an older one in its place.
-        """
-        with self.locked(session_id, create=False) as session:
-            if session is None:
-                return False
-            names = session.known.newest_first()
-            try:
-                self._remove_all_but_newest(session, names)
-                if names:
-                    self._delete_files(session, names[:1])
-                else:
-                    self.repoint(session, None)
-                self._remove_folders(session)
-            finally:
-                self.indexes.drop(session.name)
-            return bool(names)
-
-    def _remove_all_but_newest(self, session: OpenSession, names: list[FileName]) -> None:
-        for backup in [*session.known.backups]:
+    def delete_everything(self, session: OpenSession) -> None:
+        """Remove all checkpoints of a session, and its folders if nothing else is in them."""
+        self.indexes.drop(session.name)
+        for backup in session.known.backups:
             self.files.unlink(session.folder, backup)
-            session.known.backups.remove(backup)
-        for name in names[1:]:
-            self._remove(session, name)
-        self.files.sync_folder(session.folder)
-
-    def _remove_folders(self, session: OpenSession) -> None:
+        for name in session.known.newest_first()[::-1]:
+            self.files.unlink(session.folder, name.text)
+        self.repoint(session, None)
         if self.files.remove_subfolder(session.above, layout.CHECKPOINTS_FOLDER):
-            self.files.sync_folder(session.above)
             self.files.remove_subfolder(self.root, session.name)
-            self.files.sync_folder(self.root)
 
     def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
         """Copy all checkpoints of a session into another, durably, oldest first."""
@@ -615,8 +645,8 @@ class Store(Generic[RecordT]):
                 return len(names)
             for name in names:
                 self._copied(source, name, target_id)
-            with self.locked(target_id, create=True) as target:
-                assert target is not None
+            with self.made(target_id) as target:
+                self.sync_entries(target)
                 return self._copy_files(source, names, target)
 
     def _copy_files(self, source: OpenSession, names: list[FileName], target: OpenSession) -> int:
@@ -624,14 +654,15 @@ class Store(Generic[RecordT]):
         self.indexes.drop(target.name)
         for name in names:
             draft = self._copied(source, name, target.id)
-            replaced += self._files_of(target, draft.checkpoint_id)
-            last = self._next_name(target, draft.checkpoint_id)
-            sealed = self.sealed(draft)
-            self._publish(target, last, sealed)
-        self._point(target, last, sealed.body)
-        self._sync_published(target, last)
-        self._prune(target, replaced)
-        self.note_change(target, last)
+            replaced += self.files_of(target, draft.checkpoint_id)
+            copy = self.next_name(draft.checkpoint_id, target.known.newest)
+            self.publish(target, copy, codec.seal(draft).body, synced=True)
+        newest = target.known.newest
+        if newest is not None:
+            self.repoint(target, newest)
+            self._sync_published(target, newest)
+        self.prune(target, replaced)
+        self.note_change(target, newest)
         return len(names)
 
     def _copied(self, source: OpenSession, name: FileName, target_id: SessionId) -> Draft:

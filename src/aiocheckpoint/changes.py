@@ -1,0 +1,186 @@
+"""What a commit is made of: saves and deletes, planned under the session's lock, then applied."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Generic, NamedTuple
+
+from aiocheckpoint import layout
+from aiocheckpoint.codec import Draft, RecordT, Sealed
+from aiocheckpoint.errors import PruneError
+from aiocheckpoint.jobs import Outcome
+from aiocheckpoint.journal import Entry, JournaledDelete, JournaledSave
+from aiocheckpoint.layout import FileName
+from aiocheckpoint.models import CheckpointId, SessionId
+from aiocheckpoint.store import OpenSession, Store
+
+
+class Save(NamedTuple):
+    """
+    A save waiting for its commit.
+
+    Attributes:
+        draft: what to save.
+    """
+
+    draft: Draft
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it adds to the journal."""
+        return len(self.draft.text)
+
+
+class Delete(NamedTuple):
+    """
+    A delete waiting for its commit.
+
+    Attributes:
+        checkpoint_id: which checkpoint; None for the whole session.
+    """
+
+    checkpoint_id: CheckpointId | None
+
+
+Change = Save | Delete
+
+
+class Group(ABC, Generic[RecordT]):
+    """
+    Changes of one session that share a commit.
+
+    Attributes:
+        outcomes: of the changes.
+        entries: what to journal; empty when there is nothing to do.
+    """
+
+    def __init__(self, outcomes: list[Outcome[Any]]) -> None:
+        self.outcomes = outcomes
+        self.entries: list[Entry] = []
+
+    @abstractmethod
+    def apply(self) -> list[JournaledDelete]:
+        """Put the files in place, keep each outcome, return what must not come back."""
+
+
+class _PlannedSave(NamedTuple):
+    outcome: Outcome[CheckpointId]
+    checkpoint_id: CheckpointId
+    name: FileName
+    sealed: Sealed
+    replaced: list[FileName]
+
+
+class SaveGroup(Group[RecordT]):
+    """
+    Saves of one session, of different ids, in order.
+
+    Args:
+        store: the store.
+        session: locked until the group is applied.
+        saves: the sealed saves with their outcomes.
+    """
+
+    def __init__(
+        self,
+        store: Store[RecordT],
+        session: OpenSession,
+        saves: list[tuple[Outcome[CheckpointId], CheckpointId, Sealed]],
+    ) -> None:
+        super().__init__([outcome for outcome, _, _ in saves])
+        self._store = store
+        self._session = session
+        self._previous = newest = session.known.newest
+        self._planned: list[_PlannedSave] = []
+        for outcome, checkpoint_id, sealed in saves:
+            newest = store.next_name(checkpoint_id, newest)
+            replaced = store.files_of(session, checkpoint_id)
+            self._planned.append(_PlannedSave(outcome, checkpoint_id, newest, sealed, replaced))
+            removed = tuple(name.text for name in replaced)
+            self.entries.append(JournaledSave(session.name, newest.text, sealed.body, removed))
+
+    def apply(self) -> list[JournaledDelete]:
+        """Write the files, then the pointer, then remove what they replace."""
+        published = [plan for plan in self._planned if self._publish(plan)]
+        if published:
+            try:
+                self._finish(published)
+            except PruneError as error:
+                self._fail(published, error)
+            except BaseException as error:  # noqa: BLE001 - kept as the outcome
+                names = [plan.name for plan in published]
+                self._store.withdraw(self._session, names, self._previous)
+                self._fail(published, error)
+                published = []
+        lost = tuple(plan.name.text for plan in self._planned if plan not in published)
+        return [JournaledDelete(self._session.name, lost)] if lost else []
+
+    def _publish(self, plan: _PlannedSave) -> bool:
+        try:
+            self._store.publish(self._session, plan.name, plan.sealed.body, synced=False)
+        except BaseException as error:  # noqa: BLE001 - kept as the outcome
+            self._fail([plan], error)
+            return False
+        plan.outcome.result = plan.checkpoint_id
+        return True
+
+    def _finish(self, published: list[_PlannedSave]) -> None:
+        newest = published[-1]
+        self._store.point(self._session, newest.name, newest.sealed.body)
+        for name in (self._previous, *(plan.name for plan in published[:-1])):
+            self._store.back_up(self._session, name)
+        replaced = [name for plan in published for name in plan.replaced]
+        self._store.prune(self._session, replaced)
+        self._store.note_change(self._session, newest.name)
+
+    @staticmethod
+    def _fail(plans: list[_PlannedSave], error: BaseException) -> None:
+        for plan in plans:
+            plan.outcome.error = error
+
+
+class DeleteGroup(Group[RecordT]):
+    """
+    The delete of a checkpoint or of a whole session.
+
+    Args:
+        store: the store.
+        session: locked until the group is applied; None when there is no such session.
+        outcome: of the delete.
+        checkpoint_id: which checkpoint; None for all.
+    """
+
+    def __init__(
+        self,
+        store: Store[RecordT],
+        session: OpenSession | None,
+        outcome: Outcome[bool],
+        checkpoint_id: CheckpointId | None,
+    ) -> None:
+        super().__init__([outcome])
+        self._store = store
+        self._session = session
+        self._outcome = outcome
+        self._is_whole = checkpoint_id is None
+        self._doomed: list[FileName] = []
+        if session is not None:
+            self._doomed = (
+                session.known.newest_first()
+                if checkpoint_id is None
+                else store.holders(session, checkpoint_id)
+            )
+            if self._doomed:
+                removed = tuple(name.text for name in self._doomed)
+                self.entries.append(JournaledDelete(session.name, removed))
+
+    def apply(self) -> list[JournaledDelete]:
+        """Move the pointer off the files and remove them."""
+        self._outcome.run(self._remove)
+        return []
+
+    def _remove(self) -> bool:
+        if self._session is not None and self._is_whole:
+            self._store.delete_everything(self._session)
+        elif self._session is not None and self._doomed:
+            self._store.delete_files(self._session, self._doomed)
+        return bool(self._doomed)

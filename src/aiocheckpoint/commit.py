@@ -1,0 +1,407 @@
+"""Group commit: whatever waits while a commit runs shares the next one.
+
+A batch is one hop: lock its sessions, journal all its changes with one `fdatasync`, put the
+files in place, unlock, wake everybody. Settling goes on beside it. Sessions take turns, so
+that one that floods the queue does not keep the others waiting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Executor, Future
+from functools import partial
+from typing import Any, Generic
+
+from aiocheckpoint import layout
+from aiocheckpoint.changes import Change, Delete, DeleteGroup, Group, Save, SaveGroup
+from aiocheckpoint.codec import RecordT
+from aiocheckpoint.errors import SessionBusyError, StorageError, WriterClosedError
+from aiocheckpoint.files import Folder
+from aiocheckpoint.jobs import Job, Outcome
+from aiocheckpoint.lanes import Lanes
+from aiocheckpoint.journal import Entry, Journal, JournaledDelete
+from aiocheckpoint.models import SessionId
+from aiocheckpoint.store import Store
+
+_MAX_SESSIONS = 128  # each holds two descriptors, and many systems allow only 256
+_MAX_BYTES = 8 * 1024 * 1024
+_MAX_CHANGES_OF_SESSION = 32
+_BUSY_PAUSE_SECONDS = 0.002
+
+
+class Commits(Generic[RecordT]):
+    """
+    Makes batches of changes durable and visible.
+
+    Args:
+        store: the store.
+        is_durable: False to journal nothing.
+    """
+
+    def __init__(self, store: Store[RecordT], *, is_durable: bool) -> None:
+        self._store = store
+        self._is_durable = is_durable
+        self._journal: Journal | None = None
+        self._folder: Folder | None = None
+        self._mutex = threading.Lock()
+        self._undone: list[JournaledDelete] = []
+
+    @property
+    def unsettled_bytes(self) -> int:
+        """How much the journal holds that is not settled."""
+        return 0 if self._journal is None else self._journal.unsettled_bytes
+
+    def run(
+        self,
+        batch: Mapping[SessionId, list[tuple[Outcome[Any], Change]]],
+        timeout_seconds: float | None = None,
+    ) -> set[SessionId]:
+        """
+        Commit a batch; every change of it then has its outcome.
+
+        Args:
+            batch: for each session either saves of different ids or one delete.
+            timeout_seconds: how long to wait for another process's lock of a session.
+
+        Returns:
+            the sessions that were locked; nothing was done for them.
+        """
+        busy: set[SessionId] = set()
+        with contextlib.ExitStack() as stack:
+            groups: list[Group[RecordT]] = []
+            for session_id, changes in batch.items():
+                try:
+                    groups.append(self._planned(stack, session_id, changes, timeout_seconds))
+                except SessionBusyError as error:
+                    busy.add(session_id)
+                    _fail([outcome for outcome, _ in changes], error)
+                except BaseException as error:  # noqa: BLE001 - kept as the outcomes
+                    _fail([outcome for outcome, _ in changes], error)
+            try:
+                with self._durable([entry for group in groups for entry in group.entries]):
+                    for group in groups:
+                        self._undone += group.apply()
+            except BaseException as error:  # noqa: BLE001 - kept as the outcomes
+                _fail([outcome for group in groups for outcome in group.outcomes], error)
+        return busy
+
+    def _planned(
+        self,
+        stack: contextlib.ExitStack,
+        session_id: SessionId,
+        changes: list[tuple[Outcome[Any], Change]],
+        timeout_seconds: float | None,
+    ) -> Group[RecordT]:
+        outcome, change = changes[0]
+        if isinstance(change, Delete):
+            locked = self._store.locked(session_id, timeout_seconds)
+            session = stack.enter_context(locked)
+            return DeleteGroup(self._store, session, outcome, change.checkpoint_id)
+        saves = []
+        for outcome, change in changes:
+            if isinstance(change, Save):
+                try:
+                    sealed = self._store.sealed(change.draft)
+                except BaseException as error:  # noqa: BLE001 - kept as the outcome
+                    outcome.error = error
+                else:
+                    saves.append((outcome, change.draft.checkpoint_id, sealed))
+        made = self._store.made(session_id, timeout_seconds=timeout_seconds)
+        return SaveGroup(self._store, stack.enter_context(made), saves)
+
+    @contextlib.contextmanager
+    def _durable(self, entries: list[Entry]) -> Generator[None]:
+        if not entries or not self._is_durable:
+            yield
+            return
+        undone, self._undone = self._undone, []
+        with self._opened_journal().committed([*undone, *entries]):
+            yield
+
+    def _opened_journal(self) -> Journal:
+        with self._mutex:
+            if self._journal is None:
+                files, root = self._store.files, self._store.root
+                files.make_subfolder(root, layout.PRIVATE_FOLDER)
+                files.sync_folder(root)
+                self._folder = files.open_subfolder(root, layout.PRIVATE_FOLDER)
+                if self._folder is None:
+                    path = root.join(layout.PRIVATE_FOLDER)
+                    raise StorageError("open folder", path, None, "it was removed; try again")
+                self._journal = Journal(files, root, self._folder)
+            return self._journal
+
+    def settle(self) -> None:
+        """Make everything durable that so far is so only through the journal."""
+        if self._journal is not None:
+            self._journal.settle()
+
+    def close(self) -> None:
+        """Settle and leave no journal behind."""
+        try:
+            if self._journal is not None:
+                self._journal.close()
+        finally:
+            if self._folder is not None:
+                self._store.files.close_folder(self._folder)
+            self._journal = self._folder = None
+
+
+def _fail(outcomes: list[Outcome[Any]], error: BaseException) -> None:
+    for outcome in outcomes:
+        outcome.error = error
+
+
+class DirectCommit(Generic[RecordT]):
+    """
+    Saves that sync their own files, each in its session's lane; deletes are journaled.
+
+    A delete must be: another process may still have the save of that file in its journal.
+
+    Args:
+        store: the store.
+        commits: for the deletes.
+        executor: runs one hop for each busy session.
+        settle_bytes: journal size at which it is settled.
+    """
+
+    def __init__(
+        self,
+        store: Store[RecordT],
+        commits: Commits[RecordT],
+        executor: Executor,
+        settle_bytes: int,
+    ) -> None:
+        self._store = store
+        self._commits = commits
+        self._lanes = Lanes(executor)
+        self._settle_bytes = settle_bytes
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    def submit(
+        self, session_id: SessionId, job: Job[Any], change: Change | Callable[[], Any]
+    ) -> None:
+        """
+        Queue a change, or other work that needs its turn in the session.
+
+        Raises:
+            WriterClosedError: after `close`.
+        """
+        if isinstance(change, Save):
+            self._lanes.submit(session_id, job, partial(self._store.save, change.draft))
+        elif isinstance(change, Delete):
+            self._lanes.submit(session_id, job, partial(self._delete, session_id, change))
+        else:
+            self._lanes.submit(session_id, job, change)
+
+    def _delete(self, session_id: SessionId, delete: Delete) -> bool:
+        outcome: Outcome[bool] = Outcome()
+        self._commits.run({session_id: [(outcome, delete)]})
+        if self._commits.unsettled_bytes >= self._settle_bytes:
+            self._commits.settle()
+        return outcome.get()
+
+    def close(self) -> Future[None]:
+        """Take no more changes; the future is done when all that were submitted have run."""
+        return self._lanes.close()
+
+
+class _Waiting:
+    def __init__(self, job: Job[Any], change: Change | Callable[[], Any]) -> None:
+        self.job = job
+        self.change = change
+        self.since = time.monotonic()
+        self._has_begun = False
+
+    def begin(self) -> bool:
+        """Claim the job; again after it had to wait for a lock."""
+        self._has_begun = self._has_begun or self.job.begin()
+        return self._has_begun
+
+    def as_change(self) -> tuple[Outcome[Any], Change]:
+        assert not callable(self.change)
+        return self.job, self.change
+
+
+class GroupCommit(Generic[RecordT]):
+    """
+    The queue of changes of one writer.
+
+    Args:
+        commits: makes batches durable.
+        executor: runs one hop at a time for the batches, and the settling beside it.
+        lock_timeout_seconds: how long a job may wait for another process.
+        settle_bytes: journal size at which settling begins; at four times that, saves wait.
+        settle_seconds: how long a save may stay unsettled.
+    """
+
+    def __init__(
+        self,
+        commits: Commits[RecordT],
+        executor: Executor,
+        lock_timeout_seconds: float,
+        settle_bytes: int,
+        settle_seconds: float,
+    ) -> None:
+        self._commits = commits
+        self._executor = executor
+        self._lock_timeout_seconds = lock_timeout_seconds
+        self._settle_bytes = settle_bytes
+        self._settle_seconds = settle_seconds
+        self._queues: OrderedDict[SessionId, deque[_Waiting]] = OrderedDict()
+        self._exclusive: set[SessionId] = set()
+        self._mutex = threading.Lock()
+        self._is_pumping = False
+        self._is_settling = False
+        self._settle_now = threading.Event()
+        self._closed = False
+        self._drained: Future[None] = Future()
+
+    def __len__(self) -> int:
+        return len(self._queues)
+
+    def submit(
+        self, session_id: SessionId, job: Job[Any], change: Change | Callable[[], Any]
+    ) -> None:
+        """
+        Queue a change, or other work that needs its turn in the session and runs beside batches.
+
+        Raises:
+            WriterClosedError: after `close`.
+        """
+        with self._mutex:
+            if self._closed:
+                raise WriterClosedError("the writer is closed")
+            self._queues.setdefault(session_id, deque()).append(_Waiting(job, change))
+            self._start_pump()
+
+    def _start_pump(self) -> None:
+        if not self._is_pumping:
+            self._is_pumping = True
+            self._executor.submit(self._pump)
+
+    def _pump(self) -> None:
+        """Run batches until nothing waits that could run."""
+        while True:
+            with self._mutex:
+                batch = self._take_batch()
+                if not batch:
+                    self._is_pumping = False
+                    self._note_drained()
+                    return
+            self._run(batch)
+            self._see_to_settling()
+
+    def _take_batch(self) -> dict[SessionId, list[_Waiting]]:
+        batch: dict[SessionId, list[_Waiting]] = {}
+        size_bytes = 0
+        for session_id in list(self._queues):
+            if len(batch) == _MAX_SESSIONS or size_bytes > _MAX_BYTES:
+                break
+            if session_id in self._exclusive:
+                continue
+            queue = self._queues[session_id]
+            taken = _take(queue, _MAX_BYTES - size_bytes)
+            if not queue:
+                del self._queues[session_id]
+            else:
+                self._queues.move_to_end(session_id)
+            if taken and callable(taken[0].change):
+                self._exclusive.add(session_id)
+                self._executor.submit(self._run_exclusive, session_id, taken[0])
+            elif taken:
+                batch[session_id] = taken
+                size_bytes += sum(w.change.size_bytes for w in taken if isinstance(w.change, Save))
+        return batch
+
+    def _run(self, batch: dict[SessionId, list[_Waiting]]) -> None:
+        begun = {s: [w for w in waiting if w.begin()] for s, waiting in batch.items()}
+        begun = {s: waiting for s, waiting in begun.items() if waiting}
+        changes = {s: [w.as_change() for w in waiting] for s, waiting in begun.items()}
+        busy = self._commits.run(changes, timeout_seconds=0)
+        patient = {s for s in busy if self._may_wait(begun[s])}
+        Job.deliver([w.job for s, waiting in begun.items() if s not in patient for w in waiting])
+        with self._mutex:
+            for session_id in patient:
+                for waiting in begun[session_id]:
+                    waiting.job.error = None
+                queue = self._queues.setdefault(session_id, deque())
+                queue.extendleft(reversed(begun[session_id]))
+        if patient and len(patient) == len(begun):
+            time.sleep(_BUSY_PAUSE_SECONDS)
+
+    def _may_wait(self, waiting: list[_Waiting]) -> bool:
+        return time.monotonic() - waiting[0].since < self._lock_timeout_seconds
+
+    def _run_exclusive(self, session_id: SessionId, waiting: _Waiting) -> None:
+        if waiting.job.begin() and callable(waiting.change):
+            waiting.job.run(waiting.change)
+            Job.deliver([waiting.job])
+        with self._mutex:
+            self._exclusive.discard(session_id)
+            self._start_pump()
+
+    def _see_to_settling(self) -> None:
+        unsettled_bytes = self._commits.unsettled_bytes
+        if unsettled_bytes >= 4 * self._settle_bytes:
+            self._settle()
+        elif unsettled_bytes and not self._is_settling:
+            self._is_settling = True
+            self._executor.submit(self._settle_later)
+        if unsettled_bytes >= self._settle_bytes:
+            self._settle_now.set()
+
+    def _settle_later(self) -> None:
+        """Settle once there is enough to settle, or some time after there was anything."""
+        while True:
+            self._settle_now.wait(self._settle_seconds)
+            self._settle_now.clear()
+            self._settle()
+            with self._mutex:
+                if self._closed or not self._commits.unsettled_bytes:
+                    self._is_settling = False
+                    return
+
+    def _settle(self) -> None:
+        # Not lost: the journal keeps its frames, and the next commit settles first or fails.
+        with contextlib.suppress(StorageError):
+            self._commits.settle()
+
+    def _note_drained(self) -> None:
+        idle = not (self._queues or self._exclusive or self._is_pumping)
+        if self._closed and idle and not self._drained.done():
+            self._drained.set_result(None)
+
+    def close(self) -> Future[None]:
+        """Take no more changes; the future is done when all that were submitted have run."""
+        with self._mutex:
+            self._closed = True
+            self._note_drained()
+        self._settle_now.set()
+        return self._drained
+
+
+def _take(queue: deque[_Waiting], max_bytes: int) -> list[_Waiting]:
+    """Take from the front of a session's queue what can share a commit, at least one change."""
+    taken = [queue.popleft()]
+    first = taken[0].change
+    if not isinstance(first, Save):
+        return taken
+    ids = {first.draft.checkpoint_id}
+    size_bytes = first.size_bytes
+    while queue and len(taken) < _MAX_CHANGES_OF_SESSION:
+        change = queue[0].change
+        if not isinstance(change, Save) or change.draft.checkpoint_id in ids:
+            break
+        size_bytes += change.size_bytes
+        if size_bytes > max_bytes:
+            break
+        ids.add(change.draft.checkpoint_id)
+        taken.append(queue.popleft())
+    return taken

@@ -1,0 +1,141 @@
+"""Work handed from event loops to threads, and how its outcome comes back.
+
+What a cancelled caller may leave behind is decided here: a job that has not begun is withdrawn,
+one that has is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, Future
+from typing import Generic, Literal, TypeVar
+
+import aiofiles.os
+import anyio
+
+ResultT = TypeVar("ResultT")
+
+
+class Outcome(Generic[ResultT]):
+    """
+    What came of some work.
+
+    Attributes:
+        result: what it returned.
+        error: what it raised instead, if not None.
+    """
+
+    def __init__(self) -> None:
+        self.result: ResultT | None = None
+        self.error: BaseException | None = None
+
+    def run(self, work: Callable[[], ResultT]) -> None:
+        """Do the work and keep its outcome."""
+        try:
+            self.result = work()
+        except BaseException as error:  # noqa: BLE001 - raised by `get`
+            self.error = error
+
+    def get(self) -> ResultT:
+        """Return the result or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.result  # type: ignore[return-value]  # set by `run` unless there is an error
+
+
+class Job(Outcome[ResultT]):
+    """The outcome one caller on some event loop waits for; make it there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] = self._loop.create_future()
+        self._state: Literal["waiting", "begun", "withdrawn"] = "waiting"
+        self._mutex = threading.Lock()
+
+    def begin(self) -> bool:
+        """Claim the job for running; False when its caller has withdrawn it."""
+        return self._claim("begun")
+
+    def _withdraw(self) -> bool:
+        return self._claim("withdrawn")
+
+    def _claim(self, state: Literal["begun", "withdrawn"]) -> bool:
+        with self._mutex:
+            if self._state == "waiting":
+                self._state = state
+            return self._state == state
+
+    async def finished(self) -> ResultT:
+        """
+        Return the result or raise the error; outlast cancellation until the outcome is known.
+
+        An error of the work then travels as the cancellation's cause.
+        """
+        try:
+            await _settled(self._waiter, self._withdraw)
+        except asyncio.CancelledError as cancelled:
+            if self.error is not None:
+                raise cancelled from self.error
+            raise
+        return self.get()
+
+    @staticmethod
+    def deliver(jobs: Iterable[Job[ResultT]]) -> None:
+        """Wake the callers of jobs that were run: one message to each event loop."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[Job[ResultT]]] = {}
+        for job in jobs:
+            by_loop.setdefault(job._loop, []).append(job)  # noqa: SLF001 - its own class
+        for loop, done in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_wake, done)
+            except RuntimeError:  # that loop is closed, nobody waits there any more
+                continue
+
+
+def _wake(jobs: list[Job[ResultT]]) -> None:
+    for job in jobs:
+        waiter = job._waiter  # noqa: SLF001
+        if not waiter.done():
+            waiter.set_result(None)
+
+
+async def done(future: Future[ResultT]) -> ResultT:
+    """Return the result of a future of another thread; outlast cancellation until it is known."""
+    return await _settled(asyncio.wrap_future(future))
+
+
+async def hop(executor: Executor, work: Callable[[], ResultT]) -> ResultT:
+    """Run work that needs no order in one executor hop, and outlast cancellation."""
+    return await _settled(asyncio.ensure_future(aiofiles.os.wrap(work)(executor=executor)))
+
+
+def _never() -> bool:
+    return False
+
+
+async def _settled(
+    waiter: asyncio.Future[ResultT], withdraw: Callable[[], bool] = _never
+) -> ResultT:
+    """
+    Await `waiter`; when cancelled meanwhile, stay until it is done, then be cancelled.
+
+    Both halves are needed: `asyncio.shield` stops native cancellation, and without the anyio
+    scope a cancelled anyio scope would wake the loop below again and again.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not waiter.done():
+            try:
+                await asyncio.shield(waiter)
+            except asyncio.CancelledError as error:
+                if waiter.cancelled() or withdraw():
+                    raise
+                cancelled = error
+            except Exception:  # noqa: BLE001 - the waiter's own, raised below
+                break
+    if cancelled is not None:
+        raise cancelled from waiter.exception()
+    return waiter.result()

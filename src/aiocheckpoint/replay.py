@@ -1,0 +1,172 @@
+"""Bringing back what a process that died had acknowledged but not settled."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from aiocheckpoint import layout
+from aiocheckpoint.codec import RecordT
+from aiocheckpoint.errors import (
+    CheckpointTooLargeError,
+    NotACheckpointError,
+    StorageError,
+)
+from aiocheckpoint.files import Folder
+from aiocheckpoint.journal import (
+    Entry,
+    Frames,
+    JournaledSave,
+    parse_segment,
+    sync_sessions,
+)
+from aiocheckpoint.layout import FileName
+from aiocheckpoint.store import OpenSession, Store
+
+_LOCK_SECONDS = 600.0
+
+
+class Segments(NamedTuple):
+    """
+    The journal segments under a root.
+
+    Attributes:
+        dead: those of processes that died, by name; locked until the stack they came with ends.
+        live: those of running processes.
+    """
+
+    dead: dict[str, Frames]
+    live: dict[str, Frames]
+
+
+class _Wanted(NamedTuple):
+    """What the files of a session should be: names to contents, and names that must be gone."""
+
+    saved: dict[str, bytes]
+    removed: set[str]
+
+
+def replay(store: Store[RecordT]) -> None:
+    """
+    Bring every acknowledged save and delete of dead processes back, durably.
+
+    Runs before the first use of a root. A crash in the middle leaves the journals in place,
+    and the next start begins anew: files that are right already are left alone.
+
+    Raises:
+        JournalVersionError: a newer version's journal; nothing was touched.
+        StorageError: the disk refused; the journals are kept.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = private_folder(store, stack)
+        if folder is None:
+            return
+        store.files.lock(folder, _LOCK_SECONDS)
+        segments = read_segments(store, folder, stack)
+        if not segments.dead:
+            return
+        entries = [entry for frames in segments.dead.values() for entry in _open(store, frames)]
+        for session_name, wanted in _by_session(entries).items():
+            _replay_session(store, session_name, wanted, folder)
+        sync_sessions(store.files, store.root, _touched(segments.dead.values()))
+        store.files.reached("before_drop_journal")
+        for name in segments.dead:
+            store.files.unlink(folder, name)
+        store.files.sync_folder(folder)
+
+
+def private_folder(store: Store[RecordT], stack: contextlib.ExitStack) -> Folder | None:
+    """Open the root's own folder until the stack ends; None when there is none."""
+    folder = store.files.open_subfolder(store.root, layout.PRIVATE_FOLDER)
+    if folder is not None:
+        stack.callback(store.files.close_folder, folder)
+    return folder
+
+
+def read_segments(store: Store[RecordT], folder: Folder, stack: contextlib.ExitStack) -> Segments:
+    """Read all segments, taking the locks of the dead ones until the stack ends."""
+    segments = Segments({}, {})
+    for name in sorted(store.files.scan(folder)):
+        if name.startswith(layout.JOURNAL_PREFIX):
+            path = folder.join(name)
+            descriptor = store.files.open_journal(folder, name)
+            if descriptor is not None:
+                stack.callback(store.files.close, descriptor, path)
+                is_dead = store.files.try_lock_file(descriptor, path)
+                frames = parse_segment(store.files.read_journal(descriptor, path), path)
+                (segments.dead if is_dead else segments.live)[name] = frames
+    return segments
+
+
+def _open(store: Store[RecordT], frames: Frames) -> Iterable[Entry]:
+    """Return the entries to look after: after a mere process crash, those not applied yet."""
+    same_boot = frames.boot != "" and frames.boot == store.files.boot_id()
+    return frames.unapplied if same_boot else frames.entries
+
+
+def _by_session(entries: Iterable[Entry]) -> dict[str, _Wanted]:
+    sessions: defaultdict[str, _Wanted] = defaultdict(lambda: _Wanted({}, set()))
+    for entry in entries:
+        wanted = sessions[entry.session]
+        wanted.removed.update(entry.removed)
+        if isinstance(entry, JournaledSave):
+            wanted.saved[entry.name] = entry.body
+    return sessions
+
+
+def _replay_session(
+    store: Store[RecordT], session_name: str, wanted: _Wanted, private: Folder
+) -> None:
+    with store.made("", session_name) as session:
+        missing = {
+            name: body
+            for name, body in wanted.saved.items()
+            if name not in wanted.removed and not _is_in_place(store, session, name, body)
+        }
+        gone = _removed_by_the_living(store, session_name, private) if missing else set[str]()
+        for name, body in missing.items():
+            if name not in gone:
+                _restore(store, session, name, body)
+        for name in wanted.removed:
+            store.files.unlink(session.folder, name)
+            store.files.unlink(session.folder, name + layout.BACKUP_SUFFIX)
+        _repoint(store, session)
+        if store.rescanned(session).known.newest is None:
+            store.delete_everything(session)
+
+
+def _is_in_place(store: Store[RecordT], session: OpenSession, name: str, body: bytes) -> bool:
+    try:
+        return store.files.read(session.folder, name, len(body)) == body
+    except (CheckpointTooLargeError, NotACheckpointError):
+        return False
+
+
+def _removed_by_the_living(store: Store[RecordT], session_name: str, private: Folder) -> set[str]:
+    """Return what running processes have removed; right while the session's lock is held."""
+    with contextlib.ExitStack() as stack:
+        live = read_segments(store, private, stack).live
+    entries = [entry for frames in live.values() for entry in frames.entries]
+    return {n for entry in entries if entry.session == session_name for n in entry.removed}
+
+
+def _restore(store: Store[RecordT], session: OpenSession, name: str, body: bytes) -> None:
+    parsed = layout.parse_name(name)
+    if parsed is None:
+        raise StorageError("replay", session.folder.join(name), None, "not a checkpoint's name")
+    store.publish(session, parsed, body, synced=True)
+
+
+def _repoint(store: Store[RecordT], session: OpenSession) -> None:
+    newest: FileName | None = store.rescanned(session).known.newest
+    if newest is not None:
+        store.repoint(session, newest)
+
+
+def _touched(segments: Iterable[Frames]) -> dict[str, set[str]]:
+    touched: defaultdict[str, set[str]] = defaultdict(set)
+    for entry in (entry for frames in segments for entry in frames.entries):
+        touched[entry.session].update({entry.name} if isinstance(entry, JournaledSave) else ())
+    return touched
