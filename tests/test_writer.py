@@ -1,24 +1,1351 @@
-"""The trait: save, load, list, delete, verify."""
+"""What the docstrings of `AsyncCheckpointWriter` promise to somebody who only reads those."""
 
 from __future__ import annotations
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
+import asyncio
+import gc
+import math
+import os
+import stat
+import subprocess
+import sys
+import textwrap
+import threading
+import warnings
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    CheckpointCorruptError,
+    CheckpointData,
+    CheckpointEncodeError,
+    CheckpointMeta,
+    CheckpointRecord,
+    CheckpointStore,
+    CheckpointTooLargeError,
+    InvalidIdError,
+    NotACheckpointError,
+    RecordTypeError,
+    SessionBusyError,
+    StorageError,
+    WriterClosedError,
+)
+from tests.conftest import MakeWriter
+from tests.durabilities import DURABILITIES
+from tests.faults import FaultyFiles, Hold
+from tests.trees import checkpoint_files, session_folder, snapshot
 
 Writer = AsyncCheckpointWriter[CheckpointData]
+Method = Callable[[Writer], Awaitable[object]]
 
 
-class TestSaveAndLoad:
+@pytest.fixture(name="durability", params=DURABILITIES)
+def _durability(request: pytest.FixtureRequest) -> dict[str, Any]:
+    options: dict[str, Any] = request.param
+    return options
+
+
+@pytest.fixture(name="make_writer")
+def _make_writer(make_writer: MakeWriter, durability: dict[str, Any]) -> MakeWriter:
+    """Make writers of each durability."""
+    return partial(make_writer, **durability)
+
+
+backup_listed_twice = pytest.mark.xfail(
+    strict=True,
+    raises=ValueError,
+    reason="Store._prune lists the surplus backups before _remove takes some of them away",
+)
+pruned_twice = pytest.mark.xfail(
+    strict=True,
+    raises=(ValueError, AssertionError),
+    reason="Store._prune counts replaced files as checkpoints, and removes them twice",
+)
+close_not_reentrant = pytest.mark.xfail(
+    strict=True,
+    raises=(RuntimeError, asyncio.CancelledError),
+    reason="aclose submits to a pool it has shut down, and hands out a future it has cancelled",
+)
+root_closed_too_early = pytest.mark.xfail(
+    strict=True,
+    raises=StorageError,
+    reason="aclose waits for changes only, and closes the root under the feet of reads",
+)
+
+
+def step(iteration: int, **fields: Any) -> CheckpointData:
+    """Return a checkpoint of session `s` that its id and content tell apart."""
+    defaults = {"session_id": "s", "checkpoint_id": f"step-{iteration}"}
+    return CheckpointData(**(defaults | fields), iteration=iteration)
+
+
+async def save_steps(writer: Writer, count: int, **fields: Any) -> list[CheckpointData]:
+    """Save so many checkpoints one after the other, and return them oldest first."""
+    steps = [step(iteration, **fields) for iteration in range(count)]
+    for data in steps:
+        await writer.save(data)
+    return steps
+
+
+def ids(metas: tuple[CheckpointMeta, ...]) -> list[str]:
+    return [meta.checkpoint_id for meta in metas]
+
+
+async def verify_anything(writer: Writer) -> bool:
+    return await writer.verify("anything.json")
+
+
+async def iterate_sessions(writer: Writer) -> list[str]:
+    return [session_id async for session_id in writer.sessions()]
+
+
+EVERY_METHOD: dict[str, Method] = {
+    "save": lambda writer: writer.save(step(1)),
+    "load": lambda writer: writer.load("s"),
+    "load_id": lambda writer: writer.load("s", "step-1"),
+    "list": lambda writer: writer.list("s"),
+    "delete": lambda writer: writer.delete("s", "step-1"),
+    "verify": verify_anything,
+    "sessions": iterate_sessions,
+    "delete_session": lambda writer: writer.delete_session("s"),
+    "copy_session": lambda writer: writer.copy_session("s", "t"),
+    "recover": lambda writer: writer.recover("s"),
+    "check": lambda writer: writer.check(),
+}
+every_method = pytest.mark.parametrize("method", EVERY_METHOD.values(), ids=EVERY_METHOD.keys())
+
+
+class TestConstructing:
+    def test_does_no_file_work(self, tmp_path: Path) -> None:
+        """Making a writer makes no directory and asks for no file operation."""
+        files = FaultyFiles()
+
+        AsyncCheckpointWriter(tmp_path / "state", files=files)
+
+        assert files.calls == []
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("max_backups", -1),
+            ("max_bytes", 0),
+            ("max_checkpoints", 0),
+            ("lock_timeout_seconds", -0.1),
+            ("lock_timeout_seconds", math.nan),
+        ],
+    )
+    def test_number_out_of_range_is_named(self, tmp_path: Path, name: str, value: float) -> None:
+        """A limit that makes no sense is refused at once, by its name."""
+        options: dict[str, Any] = {name: value}
+
+        with pytest.raises(ValueError, match=name):
+            AsyncCheckpointWriter(tmp_path, **options)
+
+    async def test_path_may_be_str_or_path(self, make_writer: MakeWriter, root: Path) -> None:
+        """A str and a Path name the same store."""
+        await make_writer(Path(root)).save(step(1))
+
+        assert await make_writer(Path(str(root))).load("s") is not None
+        async with AsyncCheckpointWriter(str(root)) as writer:
+            assert await writer.load("s") is not None
+
+    async def test_missing_parents_are_made(self, make_writer: MakeWriter, root: Path) -> None:
+        """The directory may be any number of missing levels deep."""
+        writer = make_writer(root / "a" / "b" / "c")
+
+        await writer.save(step(1))
+
+        assert await writer.load("s") is not None
+        await writer.delete_session("s")
+
+    async def test_relative_path_is_resolved_once(
+        self, make_writer: MakeWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A relative path is resolved by the first call; a later chdir changes nothing."""
+        first, second = tmp_path / "first", tmp_path / "second"
+        for folder in (first, second):
+            await asyncio.to_thread(folder.mkdir)
+        writer = make_writer(Path("state"))
+        await asyncio.to_thread(monkeypatch.chdir, first)
+        await writer.save(step(1))
+        await asyncio.to_thread(monkeypatch.chdir, second)
+
+        await writer.save(step(2))
+
+        (newest, oldest) = await writer.list("s")
+        assert newest.path.parent == oldest.path.parent == session_folder(first / "state", "s")
+        assert await asyncio.to_thread(snapshot, second) == {}
+
+    async def test_repr_tells_directory_and_state(self, writer: Writer, root: Path) -> None:
+        """The repr names the directory and whether the writer is closed."""
+        assert repr(writer) == f"<AsyncCheckpointWriter {str(root)!r} open>"
+
+        await writer.aclose()
+
+        assert repr(writer) == f"<AsyncCheckpointWriter {str(root)!r} closed>"
+
+    async def test_is_a_checkpoint_store(self, writer: Writer) -> None:
+        """The writer stands wherever a `CheckpointStore` is asked for."""
+        store: CheckpointStore[CheckpointData] = writer
+
+        assert await store.list("s") == ()
+
+
+class TestSave:
     async def test_load_returns_what_was_saved(self, writer: Writer) -> None:
         """A loaded checkpoint equals the saved one in every field."""
-        data = CheckpointData(session_id="s", iteration=3, messages=[{"role": "user", "n": None}])
+        data = CheckpointData(
+            session_id="s",
+            trigger="tool_result",
+            iteration=-(2**31),
+            messages=[{"role": "user", "content": None, "é": [1.5, -0.0, 2**64 - 1, True]}, "x"],
+            tool_calls_pending=[{"id": "1", "args": {}}],
+            tool_results={"1": ["\x00\x1f\u2028\U0001f600"]},
+            tokens_used=2**63 - 1,
+            cost_estimate=1e16,
+            resume_hint="go on",
+        )
 
         await writer.save(data)
 
         assert await writer.load("s") == data
 
-    async def test_list_is_newest_first(self, writer: Writer) -> None:
-        """The checkpoint saved last stands first."""
+    async def test_returns_the_id(self, writer: Writer) -> None:
+        """The answer is the checkpoint's id, generated or given."""
+        generated = CheckpointData(session_id="s")
+
+        assert await writer.save(step(1)) == "step-1"
+        assert await writer.save(generated) == generated.checkpoint_id
+
+    async def test_survives_the_process(self, make_writer: MakeWriter) -> None:
+        """Another writer, made later, finds what was saved."""
+        first = make_writer()
+        data = step(1)
+        await first.save(data)
+        await first.aclose()
+
+        assert await make_writer().load("s") == data
+
+    async def test_later_mutation_does_not_leak_in(self, writer: Writer) -> None:
+        """What is stored is the record as it was when the call began."""
+        data = step(1, messages=["before"])
+        saving = asyncio.ensure_future(writer.save(data))
+        await asyncio.sleep(0)
+        data.messages.append("after")
+        data.session_id = "other"
+
+        await saving
+
+        loaded = await writer.load("s")
+        assert loaded is not None
+        assert loaded.messages == ["before"]
+
+    async def test_calls_take_effect_in_their_order(self, writer: Writer) -> None:
+        """Fifty saves of a session at once are listed in the order they were called."""
+        await asyncio.gather(*(writer.save(step(iteration)) for iteration in range(50)))
+
+        assert [meta.iteration for meta in await writer.list("s")] == list(range(49, -1, -1))
+
+    async def test_order_does_not_follow_created_at(self, writer: Writer) -> None:
+        """The checkpoint saved last is the newest, whatever time it bears."""
+        await writer.save(step(1, created_at=datetime(2030, 1, 1, tzinfo=UTC)))
+        await writer.save(step(2, created_at=datetime(1999, 1, 1, tzinfo=UTC)))
+
+        newest = await writer.load("s")
+        assert newest is not None
+        assert newest.iteration == 2
+
+    @pytest.mark.parametrize(
+        "created_at",
+        [
+            datetime(2026, 11, 23, 10, 15, 0, 123456, tzinfo=UTC),
+            datetime(2026, 11, 23, 10, 15, tzinfo=timezone(timedelta(hours=5, minutes=30))),
+            datetime(1, 1, 1, tzinfo=UTC),
+            datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+        ],
+    )
+    async def test_created_at_is_kept(self, writer: Writer, created_at: datetime) -> None:
+        """The record's own time comes back to the microsecond, from load and from list."""
+        await writer.save(step(1, created_at=created_at))
+
+        loaded = await writer.load("s")
+        (meta,) = await writer.list("s")
+        assert loaded is not None
+        assert loaded.created_at == meta.created_at == created_at
+
+    async def test_largest_size_is_allowed(self, make_writer: MakeWriter) -> None:
+        """A file of exactly `max_bytes` is written and read, one byte more is refused."""
+        await make_writer().save(step(1))
+        (meta,) = await make_writer().list("s")
+        size = (await asyncio.to_thread(meta.path.stat)).st_size
+        exact = make_writer(max_bytes=size)
+        await exact.save(step(2))
+
+        with pytest.raises(CheckpointTooLargeError) as refused:
+            await exact.save(step(2, resume_hint="12345"))
+
+        assert refused.value.size_bytes > refused.value.max_bytes == size
+        assert "step-2" in refused.value.subject
+        assert await exact.load("s") == step(2, created_at=(await exact.list("s"))[0].created_at)
+
+    @pytest.mark.parametrize(
+        ("fields", "path"),
+        [
+            ({"messages": [{"content": {"x": math.nan}}]}, "messages[0].content.x"),
+            ({"messages": [1, [-math.inf]]}, "messages[1][0]"),
+            ({"messages": [2**64]}, "messages[0]"),
+            ({"messages": [{1: "one"}]}, "messages[0]"),
+            ({"messages": [b"bytes"]}, "messages[0]"),
+            ({"messages": [{"a": {1, 2}}]}, "messages[0].a"),
+            ({"tool_results": "\ud800"}, "tool_results"),
+            ({"tool_results": {"\udc00": 1}}, "tool_results"),
+            ({"cost_estimate": math.nan}, "cost_estimate"),
+            ({"tokens_used": 2**63}, "tokens_used"),
+            ({"trigger": None}, "trigger"),
+            ({"messages": "not a list"}, "messages"),
+            ({"created_at": datetime(2026, 1, 1)}, "created_at"),  # noqa: DTZ001
+        ],
+    )
+    async def test_what_would_change_is_refused(
+        self, writer: Writer, root: Path, fields: dict[str, Any], path: str
+    ) -> None:
+        """A value JSON cannot give back is refused by its path, before any file work."""
+        data = CheckpointData(session_id="s")
+        for name, value in fields.items():
+            setattr(data, name, value)
+
+        with pytest.raises(CheckpointEncodeError) as refused:
+            await writer.save(data)
+
+        assert refused.value.path == path
+        assert not await asyncio.to_thread(root.exists)
+
+    async def test_too_deep_nesting_is_refused(self, writer: Writer) -> None:
+        """A document nested deeper than Rust reads is refused, and so is one without end."""
+        deep: list[Any] = []
+        for _ in range(100_000):
+            deep = [deep]
+        endless: list[Any] = []
+        endless.append(endless)
+
+        for value in (deep, endless):
+            with pytest.raises(CheckpointEncodeError, match="nested"):
+                await writer.save(step(1, tool_results=value))
+
+        while deep:  # freeing it in one go would overflow the C stack
+            deep = deep[0]
+
+    @pytest.mark.parametrize(
+        "record", [None, {"session_id": "s"}, CheckpointRecord(session_id="s")]
+    )
+    async def test_other_types_are_refused(self, writer: Writer, record: Any) -> None:
+        """Only records of the writer's type can be saved."""
+        with pytest.raises(RecordTypeError, match="CheckpointData"):
+            await writer.save(record)
+
+    async def test_leaves_nothing_but_checkpoints(self, writer: Writer, root: Path) -> None:
+        """After saves there are the checkpoints, `latest.json` and the backups, nothing else."""
+        await save_steps(writer, 6)
+
+        tree = await asyncio.to_thread(snapshot, session_folder(root, "s"))
+        names = sorted(tree)
+        checkpoints = [name for name in names if name.endswith(".json") and name != "latest.json"]
+        backups = [f"{name}.backup" for name in checkpoints[2:5]]
+        assert len(checkpoints) == 6
+        assert names == sorted([*checkpoints, *backups, "latest.json"])
+        assert tree["latest.json"] == ("symlink", checkpoints[-1].encode())
+
+
+class TestReplacing:
+    async def test_replaced_id_is_the_newest(self, writer: Writer) -> None:
+        """Saving an id again moves it to the front and keeps one entry of it."""
+        await save_steps(writer, 3)
+
+        await writer.save(step(9, checkpoint_id="step-0"))
+
+        metas = await writer.list("s")
+        assert ids(metas) == ["step-0", "step-2", "step-1"]
+        assert metas[0].iteration == 9
+        assert await writer.load("s") == await writer.load("s", "step-0")
+
+    async def test_one_file_is_left(self, writer: Writer, root: Path) -> None:
+        """The old file and its backup are gone."""
+        await save_steps(writer, 2)
+        old = (await asyncio.to_thread(checkpoint_files, root, "s"))[0]
+
+        await writer.save(step(9, checkpoint_id="step-0"))
+
+        left = [path.name for path in await asyncio.to_thread(checkpoint_files, root, "s")]
+        assert len(left) == 2
+        assert old.name not in left
+        names = await asyncio.to_thread(snapshot, root)
+        assert not any(name.endswith(f"{old.name}.backup") for name in names)
+
+    async def test_every_reader_gets_the_new_one(self, make_writer: MakeWriter) -> None:
+        """A writer that knew the old one, and one that did not, load the new one by id."""
+        writer, other = make_writer(), make_writer()
+        await save_steps(writer, 2)
+        await other.load("s", "step-0")
+
+        await writer.save(step(9, checkpoint_id="step-0"))
+
+        for reader in (writer, other, make_writer()):
+            loaded = await reader.load("s", "step-0")
+            assert loaded is not None
+            assert loaded.iteration == 9
+
+    async def test_same_id_in_other_sessions_stays(self, writer: Writer) -> None:
+        """An id belongs to its session; another session's is not touched."""
+        await writer.save(step(1, session_id="other"))
+        await writer.save(step(1))
+
+        await writer.save(step(1, resume_hint="again"))
+
+        untouched = await writer.load("other", "step-1")
+        assert untouched is not None
+        assert untouched.resume_hint is None
+
+    async def test_many_times_leaves_one(self, writer: Writer, root: Path) -> None:
+        """Saving one id fifty times leaves one file and no backup."""
+        for iteration in range(50):
+            await writer.save(step(iteration, checkpoint_id="same"))
+
+        tree = await asyncio.to_thread(snapshot, session_folder(root, "s"))
+        assert len(tree) == 2
+        assert ids(await writer.list("s")) == ["same"]
+
+
+class TestLoad:
+    async def test_nothing_is_none(self, writer: Writer) -> None:
+        """An unknown session, and an unknown id of a known one, are None."""
+        assert await writer.load("unknown") is None
+        assert await writer.load("unknown", "step-1") is None
+        await writer.save(step(1))
+        assert await writer.load("s", "step-2") is None
+
+    async def test_by_id(self, writer: Writer) -> None:
+        """Every checkpoint of a session loads by its id."""
+        steps = await save_steps(writer, 5)
+
+        for data in steps:
+            assert await writer.load("s", data.checkpoint_id) == data
+
+    async def test_two_loads_share_nothing(self, writer: Writer) -> None:
+        """Changing a loaded record does not change what is loaded next."""
+        await writer.save(step(1, messages=[{"n": 1}]))
+        first = await writer.load("s")
+        assert first is not None
+        first.messages[0]["n"] = 2
+
+        second = await writer.load("s")
+        assert second is not None
+        assert second.messages == [{"n": 1}]
+
+    async def test_sees_what_another_writer_did(self, make_writer: MakeWriter) -> None:
+        """Saves, replacements and deletes of another writer are seen by the next call."""
+        ours, theirs = make_writer(), make_writer()
         for iteration in range(5):
-            await writer.save(CheckpointData(session_id="s", iteration=iteration))
+            await (ours, theirs)[iteration % 2].save(step(iteration))
+            for reader in (ours, theirs):
+                newest = await reader.load("s")
+                assert newest is not None
+                assert newest.iteration == iteration
+        await theirs.delete("s", "step-4")
+        newest = await ours.load("s")
+        assert newest is not None
+        assert newest.iteration == 3
+        assert await ours.load("s", "step-4") is None
+        assert ids(await ours.list("s")) == ["step-3", "step-2", "step-1", "step-0"]
+
+    async def test_over_the_limit_is_an_error(self, make_writer: MakeWriter) -> None:
+        """A file over the reader's `max_bytes` is refused by load and recover, skipped by list."""
+        await make_writer().save(step(1, resume_hint="x" * 5000))
+        small = make_writer(max_bytes=1000)
+
+        for call in (small.load("s"), small.load("s", "step-1"), small.recover("s")):
+            with pytest.raises(CheckpointTooLargeError) as refused:
+                await call
+            assert refused.value.max_bytes == 1000
+        assert await small.list("s") == ()
+        assert [finding.kind for finding in await small.check()] == ["unreadable"]
+
+
+class TestList:
+    async def test_is_newest_first(self, writer: Writer) -> None:
+        """The checkpoint saved last stands first."""
+        await save_steps(writer, 5)
 
         assert [meta.iteration for meta in await writer.list("s")] == [4, 3, 2, 1, 0]
+
+    async def test_unknown_session_is_empty(self, writer: Writer) -> None:
+        """A session without checkpoints has an empty list."""
+        assert await writer.list("unknown") == ()
+
+    @pytest.mark.parametrize("size", [0, 3_000, 5_000, 9_000, 100_000])
+    async def test_tells_what_the_file_says(
+        self, make_writer: MakeWriter, root: Path, size: int
+    ) -> None:
+        """Every field of an entry is that of the checkpoint and its file, of any size."""
+        data = step(3, trigger="tool_result", messages=['  "iteration": 7,\n' * (size // 20)])
+        await make_writer().save(data)
+        (path,) = await asyncio.to_thread(checkpoint_files, root, "s")
+        checksum = await asyncio.to_thread(path.read_text, encoding="utf-8")
+
+        (meta,) = await make_writer().list("s")
+
+        assert meta == CheckpointMeta(
+            checkpoint_id="step-3",
+            session_id="s",
+            created_at=data.created_at,
+            trigger="tool_result",
+            iteration=3,
+            checksum=checksum.split('"')[3],
+            path=path,
+        )
+
+    async def test_follows_changes(self, writer: Writer) -> None:
+        """A list after a save, a replacement and a delete is as if made anew."""
+        await save_steps(writer, 3)
+        await writer.list("s")
+        await writer.save(step(8, checkpoint_id="step-1"))
+        await writer.delete("s", "step-2")
+
+        metas = await writer.list("s")
+
+        assert [(meta.checkpoint_id, meta.iteration) for meta in metas] == [
+            ("step-1", 8),
+            ("step-0", 0),
+        ]
+
+
+class TestDelete:
+    async def test_tells_whether_there_was_one(self, writer: Writer) -> None:
+        """The answer is True once and False before and after."""
+        assert await writer.delete("s", "step-0") is False
+        await save_steps(writer, 2)
+
+        assert await writer.delete("s", "step-5") is False
+        assert await writer.delete("s", "step-0") is True
+        assert await writer.delete("s", "step-0") is False
+        assert ids(await writer.list("s")) == ["step-1"]
+
+    async def test_newest_gives_way_to_the_one_before(self, writer: Writer, root: Path) -> None:
+        """After a delete of the newest, `load` and `latest.json` mean the one before."""
+        steps = await save_steps(writer, 3)
+
+        await writer.delete("s", "step-2")
+
+        assert await writer.load("s") == steps[1]
+        tree = await asyncio.to_thread(snapshot, session_folder(root, "s"))
+        (kept, newest) = (p.name for p in await asyncio.to_thread(checkpoint_files, root, "s"))
+        assert tree["latest.json"] == ("symlink", newest.encode())
+        assert sorted(tree) == sorted(
+            [kept, newest, f"{kept}.backup", f"{newest}.backup", "latest.json"]
+        )
+
+    async def test_last_one_leaves_nothing(self, writer: Writer, root: Path) -> None:
+        """A session whose last checkpoint was deleted has no file left, and no pointer."""
+        await save_steps(writer, 1)
+
+        await writer.delete("s", "step-0")
+
+        assert await writer.load("s") is None
+        assert await asyncio.to_thread(snapshot, session_folder(root, "s")) == {}
+        assert [session async for session in writer.sessions()] == []
+
+    async def test_takes_the_backup_along(self, writer: Writer, root: Path) -> None:
+        """The backup of a deleted checkpoint is gone too."""
+        await save_steps(writer, 4)
+        (oldest, *_) = await asyncio.to_thread(checkpoint_files, root, "s")
+
+        await writer.delete("s", "step-0")
+
+        names = await asyncio.to_thread(snapshot, session_folder(root, "s"))
+        assert not any(name.startswith(oldest.name) for name in names)
+
+    async def test_of_an_unknown_session_makes_no_folder(self, writer: Writer, root: Path) -> None:
+        """Asking to remove what is not there leaves no folder behind."""
+        await writer.save(step(1))
+
+        await writer.delete("unknown", "step-1")
+        await writer.delete_session("unknown")
+        await writer.recover("unknown")
+
+        names = await asyncio.to_thread(lambda: {path.name for path in root.iterdir()})
+        assert names - {".aiocheckpoint"} == {"s"}
+
+
+class TestVerify:
+    async def test_intact_file_backup_and_pointer(self, writer: Writer, root: Path) -> None:
+        """A checkpoint, its backup and `latest.json` verify, given as str or as Path."""
+        await save_steps(writer, 2)
+        (older, newest) = await asyncio.to_thread(checkpoint_files, root, "s")
+
+        for path in (older, newest, newest.with_name("latest.json"), Path(f"{older}.backup")):
+            assert await writer.verify(path) is True
+            assert await writer.verify(str(path)) is True
+
+    async def test_file_anywhere(self, writer: Writer, root: Path, tmp_path: Path) -> None:
+        """A copy outside the store verifies as well."""
+        await save_steps(writer, 1)
+        (path,) = await asyncio.to_thread(checkpoint_files, root, "s")
+        copy = tmp_path / "evidence.txt"
+        await asyncio.to_thread(lambda: copy.write_bytes(path.read_bytes()))
+
+        assert await writer.verify(copy) is True
+
+    async def test_damaged_foreign_and_missing_are_false(
+        self, writer: Writer, root: Path, tmp_path: Path
+    ) -> None:
+        """Whatever is not an intact checkpoint is False, as is what is not there."""
+        await save_steps(writer, 1)
+        (path,) = await asyncio.to_thread(checkpoint_files, root, "s")
+        content = await asyncio.to_thread(path.read_bytes)
+        for number, bad in enumerate(
+            (b"", b"{}", b"[]", b"null", b'"x"', content[:-1], content + b"}", content * 2)
+        ):
+            file = tmp_path / f"bad-{number}.json"
+            await asyncio.to_thread(file.write_bytes, bad)
+            assert await writer.verify(file) is False, bad
+
+        for missing in (tmp_path / "none.json", tmp_path / "no" / "none.json", path / "x", ""):
+            assert await writer.verify(missing) is False
+
+    async def test_relative_path(
+        self, writer: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A relative path means the present directory."""
+        await save_steps(writer, 1)
+        (meta,) = await writer.list("s")
+        await asyncio.to_thread(monkeypatch.chdir, meta.path.parent)
+
+        assert await writer.verify(meta.path.name) is True
+        assert await writer.verify("latest.json") is True
+
+    async def test_what_cannot_be_a_file_is_an_error(self, writer: Writer, tmp_path: Path) -> None:
+        """A directory, a FIFO, a device and a symlink are refused by name, at once."""
+
+        def prepare() -> None:
+            (tmp_path / "folder").mkdir()
+            os.mkfifo(tmp_path / "fifo")
+            (tmp_path / "link").symlink_to(tmp_path / "folder")
+            (tmp_path / "away").symlink_to("/etc/passwd")
+
+        await asyncio.to_thread(prepare)
+        for path in ("folder", "fifo", "link", "away", "folder/..", "/dev/null"):
+            with pytest.raises(NotACheckpointError) as refused:
+                await writer.verify(tmp_path / path)
+            assert refused.value.path == str(tmp_path / path)
+
+    async def test_over_the_limit_is_an_error(
+        self, make_writer: MakeWriter, tmp_path: Path
+    ) -> None:
+        """A file over `max_bytes` is neither True nor False."""
+        path = tmp_path / "big"
+        await asyncio.to_thread(path.write_bytes, b" " * 101)
+
+        with pytest.raises(CheckpointTooLargeError):
+            await make_writer(max_bytes=100).verify(path)
+
+
+class TestSessions:
+    async def test_in_the_order_of_folders(self, writer: Writer) -> None:
+        """All sessions come once, in the order of their folders' names, over many hops."""
+        names = [f"session-{number:03}" for number in range(150)]
+        await asyncio.gather(*(writer.save(step(1, session_id=name)) for name in reversed(names)))
+
+        assert [session async for session in writer.sessions()] == names
+
+    async def test_empty_store(self, writer: Writer) -> None:
+        """A new store has no sessions."""
+        assert [session async for session in writer.sessions()] == []
+
+    async def test_may_be_left_early_and_changed_meanwhile(self, writer: Writer) -> None:
+        """Deleting each session as it comes, and stopping in between, harms nothing."""
+        for number in range(70):
+            await writer.save(step(1, session_id=f"s{number:02}"))
+        async for session in writer.sessions():
+            await writer.delete_session(session)
+            if session == "s65":
+                break
+
+        assert [session async for session in writer.sessions()] == ["s66", "s67", "s68", "s69"]
+
+    async def test_foreign_entries_are_no_sessions(self, writer: Writer, root: Path) -> None:
+        """Files, empty folders, symlinks and the store's own folder are left out."""
+        await writer.save(step(1))
+
+        def prepare() -> None:
+            (root / "notes.txt").write_text("x")
+            (root / "empty").mkdir()
+            (root / "empty-session" / "checkpoints").mkdir(parents=True)
+            (root / "link").symlink_to(root / "s")
+            (root / ".git").mkdir()
+
+        await asyncio.to_thread(prepare)
+
+        assert [session async for session in writer.sessions()] == ["s"]
+
+
+class TestDeleteSession:
+    async def test_removes_all_of_it(self, writer: Writer, root: Path) -> None:
+        """All checkpoints, backups, the pointer and the folder go; other sessions stay."""
+        await save_steps(writer, 5)
+        await save_steps(writer, 2, session_id="other")
+        before = await asyncio.to_thread(snapshot, root / "other")
+
+        assert await writer.delete_session("s") is True
+
+        assert await writer.load("s") is None
+        assert not await asyncio.to_thread((root / "s").exists)
+        assert await asyncio.to_thread(snapshot, root / "other") == before
+        assert await writer.delete_session("s") is False
+
+    @pytest.mark.parametrize("place", ["", "checkpoints"])
+    async def test_leaves_foreign_files(self, writer: Writer, root: Path, place: str) -> None:
+        """Files of others, beside or among the checkpoints, stay byte for byte."""
+        await save_steps(writer, 3)
+        folder = root / "s" / place
+
+        def prepare() -> None:
+            (folder / "session_meta.json").write_text('{"owner": "rust"}')
+            (folder / "notes").mkdir()
+            (folder / "notes" / "cp_20260101_000000_x.json").write_text("{}")
+
+        await asyncio.to_thread(prepare)
+
+        assert await writer.delete_session("s") is True
+
+        left = await asyncio.to_thread(snapshot, folder)
+        assert sorted(left) == ["notes", "notes/cp_20260101_000000_x.json", "session_meta.json"]
+        assert left["session_meta.json"] == ("file", b'{"owner": "rust"}')
+        assert await writer.delete_session("s") is False
+        assert [session async for session in writer.sessions()] == []
+
+    async def test_session_can_be_saved_again(self, make_writer: MakeWriter) -> None:
+        """After a removal the session starts anew, for the same and for other writers."""
+        writer, other = make_writer(), make_writer()
+        await save_steps(writer, 3)
+        await other.load("s")
+
+        await writer.delete_session("s")
+        await other.save(step(7))
+
+        assert ids(await writer.list("s")) == ids(await other.list("s")) == ["step-7"]
+
+
+class TestCopySession:
+    @backup_listed_twice
+    async def test_keeps_ids_times_and_order(self, writer: Writer) -> None:
+        """A copy holds the same checkpoints under the other session's id; the source stays."""
+        steps = await save_steps(writer, 4)
+        steps = [*steps[1:], step(9, checkpoint_id="step-0")]
+        await writer.save(steps[-1])
+
+        assert await writer.copy_session("s", "t") == 4
+
+        assert ids(await writer.list("t")) == ids(await writer.list("s"))
+        for data in steps:
+            assert await writer.load("s", data.checkpoint_id) == data
+            copied = await writer.load("t", data.checkpoint_id)
+            data.session_id = "t"
+            assert copied == data
+        newest = await writer.load("t")
+        assert newest is not None
+        assert newest.checkpoint_id == "step-0"
+
+    async def test_target_keeps_its_own(self, writer: Writer) -> None:
+        """Checkpoints of the target stay below the copies, but for those of the same id."""
+        await save_steps(writer, 2)
+        await writer.save(step(5, session_id="t"))
+        await writer.save(step(6, session_id="t", checkpoint_id="step-1"))
+
+        assert await writer.copy_session("s", "t") == 2
+
+        metas = await writer.list("t")
+        assert [(meta.checkpoint_id, meta.iteration) for meta in metas] == [
+            ("step-1", 1),
+            ("step-0", 0),
+            ("step-5", 5),
+        ]
+
+    async def test_unknown_source_copies_nothing(self, writer: Writer, root: Path) -> None:
+        """An unknown source gives 0 and makes no folder."""
+        assert await writer.copy_session("unknown", "t") == 0
+
+        names = await asyncio.to_thread(lambda: {path.name for path in root.iterdir()})
+        assert names <= {".aiocheckpoint"}
+
+    async def test_to_itself_changes_nothing(self, writer: Writer, root: Path) -> None:
+        """A copy onto itself leaves every file as it is."""
+        await save_steps(writer, 3)
+        before = await asyncio.to_thread(snapshot, root / "s")
+
+        assert await writer.copy_session("s", "s") == 3
+
+        assert await asyncio.to_thread(snapshot, root / "s") == before
+
+    async def test_source_is_left_alone(self, writer: Writer, root: Path) -> None:
+        """The source's folder is byte for byte what it was."""
+        await save_steps(writer, 3)
+        before = await asyncio.to_thread(snapshot, root / "s")
+
+        await writer.copy_session("s", "t")
+
+        assert await asyncio.to_thread(snapshot, root / "s") == before
+
+    async def test_any_record_type_is_copied_whole(self, make_writer: MakeWriter) -> None:
+        """A writer of the base record copies what it does not know the fields of."""
+        data = step(1, messages=[{"x": 1e16}], tokens_used=7)
+        await make_writer().save(data)
+
+        await make_writer(record_type=CheckpointRecord).copy_session("s", "t")
+
+        copied = await make_writer().load("t")
+        data.session_id = "t"
+        assert copied == data
+
+    async def test_damaged_source_copies_nothing(self, make_writer: MakeWriter, root: Path) -> None:
+        """Where one of the source is damaged the target is not touched."""
+        writer = make_writer()
+        await save_steps(writer, 3)
+        (_, middle, _) = await asyncio.to_thread(checkpoint_files, root, "s")
+        content = await asyncio.to_thread(middle.read_bytes)
+        await asyncio.to_thread(middle.write_bytes, content[:-9])
+
+        with pytest.raises(CheckpointCorruptError) as refused:
+            await writer.copy_session("s", "t")
+
+        assert refused.value.path == str(middle)
+        assert await writer.load("t") is None
+        await asyncio.to_thread(middle.write_bytes, content)
+
+
+class TestRecoverAndCheckOfAHealthyStore:
+    async def test_recover_changes_nothing(self, writer: Writer, root: Path) -> None:
+        """There is nothing to move, and every file stays as it is."""
+        await save_steps(writer, 3)
+        before = await asyncio.to_thread(snapshot, root / "s")
+
+        report = await writer.recover("s")
+
+        assert (report.session_id, report.newest_valid_id, report.quarantined) == (
+            "s",
+            "step-2",
+            (),
+        )
+        assert await asyncio.to_thread(snapshot, root / "s") == before
+
+    async def test_recover_of_an_unknown_session(self, writer: Writer) -> None:
+        """An unknown session recovers to nothing."""
+        report = await writer.recover("unknown")
+
+        assert (report.newest_valid_id, report.quarantined) == (None, ())
+
+    async def test_check_finds_nothing(self, writer: Writer) -> None:
+        """A healthy store, and an empty one, have no findings."""
+        assert await writer.check() == ()
+        await save_steps(writer, 3)
+        await save_steps(writer, 3, session_id="t/u")
+        await writer.delete("s", "step-2")
+
+        assert await writer.check() == ()
+
+
+class TestBackups:
+    @pytest.mark.parametrize("max_backups", [0, 1, 3])
+    async def test_keeps_so_many_superseded_files(
+        self, make_writer: MakeWriter, root: Path, max_backups: int
+    ) -> None:
+        """The files superseded last have a second name, `max_backups` of them, intact."""
+        writer = make_writer(max_backups=max_backups)
+        await save_steps(writer, 6)
+
+        files = await asyncio.to_thread(checkpoint_files, root, "s")
+        superseded = files[:-1][len(files) - 1 - max_backups :]
+        backups = await asyncio.to_thread(lambda: sorted(files[0].parent.glob("*.backup")))
+        assert backups == [Path(f"{path}.backup") for path in superseded]
+        for path, backup in zip(superseded, backups, strict=True):
+            content = await asyncio.to_thread(path.read_bytes)
+            assert await asyncio.to_thread(backup.read_bytes) == content
+            assert await writer.verify(backup) is True
+
+    async def test_default_is_three(self, writer: Writer, root: Path) -> None:
+        """Without a choice three backups are kept."""
+        await save_steps(writer, 6)
+
+        names = await asyncio.to_thread(snapshot, session_folder(root, "s"))
+        assert sum(name.endswith(".backup") for name in names) == 3
+
+    async def test_limit_holds_over_restarts(self, make_writer: MakeWriter, root: Path) -> None:
+        """Writers that come one after the other keep no more than one of them would."""
+        for iteration in range(6):
+            writer = make_writer(max_backups=2)
+            await writer.save(step(iteration))
+            await writer.aclose()
+
+        files = await asyncio.to_thread(checkpoint_files, root, "s")
+        backups = await asyncio.to_thread(lambda: sorted(files[0].parent.glob("*.backup")))
+        assert backups == [Path(f"{path}.backup") for path in files[3:5]]
+
+    async def test_outlives_a_removal(self, make_writer: MakeWriter, root: Path) -> None:
+        """Given its first name back, the backup of a removed file loads."""
+        writer = make_writer()
+        steps = await save_steps(writer, 2)
+        (path, _) = await asyncio.to_thread(checkpoint_files, root, "s")
+        await asyncio.to_thread(path.unlink)
+        assert await writer.load("s", "step-0") is None
+
+        await asyncio.to_thread(Path(f"{path}.backup").rename, path)
+
+        assert await writer.load("s", "step-0") == steps[0]
+
+
+class TestMaxCheckpoints:
+    @pytest.mark.parametrize("max_checkpoints", [1, 2, 5])
+    async def test_keeps_the_newest(
+        self, make_writer: MakeWriter, root: Path, max_checkpoints: int
+    ) -> None:
+        """The newest so many are kept; the others and their backups are gone."""
+        writer = make_writer(max_checkpoints=max_checkpoints)
+
+        await save_steps(writer, 7)
+
+        expected = [f"step-{iteration}" for iteration in range(6, 6 - max_checkpoints, -1)]
+        assert ids(await writer.list("s")) == expected
+        tree = await asyncio.to_thread(snapshot, session_folder(root, "s"))
+        backups = min(3, max_checkpoints - 1)
+        assert len(tree) == max_checkpoints + backups + 1
+
+    @pytest.mark.parametrize("max_checkpoints", [1, 2, 3])
+    @pruned_twice
+    async def test_replacing_counts_ids_not_files(
+        self, make_writer: MakeWriter, max_checkpoints: int
+    ) -> None:
+        """Saving an id again pushes out nothing else, and works at the limit."""
+        writer = make_writer(max_checkpoints=max_checkpoints)
+        await save_steps(writer, max_checkpoints)
+        kept = [f"step-{iteration}" for iteration in range(max_checkpoints)]
+
+        for again in kept:
+            await writer.save(step(9, checkpoint_id=again))
+            assert sorted(ids(await writer.list("s"))) == kept
+
+    @pruned_twice
+    async def test_replacing_the_newest_at_the_limit(self, make_writer: MakeWriter) -> None:
+        """The newest can be saved again and again without pushing out the one before."""
+        writer = make_writer(max_checkpoints=2)
+        await save_steps(writer, 2)
+
+        for iteration in range(3):
+            await writer.save(step(iteration, checkpoint_id="step-1"))
+
+        assert ids(await writer.list("s")) == ["step-1", "step-0"]
+
+    @backup_listed_twice
+    async def test_lowered_limit_takes_effect_with_the_next_save(
+        self, make_writer: MakeWriter
+    ) -> None:
+        """A session over the limit is cut down by the next save, not by a read."""
+        await save_steps(make_writer(), 5)
+        writer = make_writer(max_checkpoints=2)
+        assert len(await writer.list("s")) == 5
+
+        await writer.save(step(5))
+
+        assert ids(await writer.list("s")) == ["step-5", "step-4"]
+
+    async def test_none_keeps_all(self, make_writer: MakeWriter) -> None:
+        """Without a limit nothing is removed."""
+        writer = make_writer(max_checkpoints=None)
+        await save_steps(writer, 20)
+
+        assert len(await writer.list("s")) == 20
+
+    async def test_holds_for_copies(self, make_writer: MakeWriter) -> None:
+        """A copy keeps the newest so many in the target."""
+        await save_steps(make_writer(), 5)
+        writer = make_writer(max_checkpoints=2)
+
+        await writer.copy_session("s", "t")
+
+        assert ids(await writer.list("t")) == ["step-4", "step-3"]
+
+
+class TestClosing:
+    @every_method
+    async def test_closed_writer_refuses(self, writer: Writer, method: Method) -> None:
+        """Every method of a closed writer says that it is closed."""
+        await writer.save(step(1))
+        await writer.aclose()
+
+        with pytest.raises(WriterClosedError, match="closed"):
+            await method(writer)
+
+    async def test_context_manager_closes(self, make_writer: MakeWriter) -> None:
+        """Leaving the block closes, and gives the writer itself at its begin."""
+        writer = make_writer()
+        async with writer as entered:
+            assert entered is writer
+            await writer.save(step(1))
+
+        with pytest.raises(WriterClosedError):
+            await writer.load("s")
+
+    async def test_may_be_repeated(self, make_writer: MakeWriter) -> None:
+        """Closing twice, before any use and after, does nothing more."""
+        unused, used = make_writer(), make_writer()
+        await used.save(step(1))
+
+        for writer in (unused, used):
+            await writer.aclose()
+            await writer.aclose()
+
+    async def test_saves_in_flight_are_finished(self, make_writer: MakeWriter) -> None:
+        """What was called before the close is stored."""
+        writer = make_writer()
+        saves = [asyncio.ensure_future(writer.save(step(iteration))) for iteration in range(20)]
+        await asyncio.sleep(0)
+
+        await writer.aclose()
+
+        assert await asyncio.gather(*saves) == [f"step-{iteration}" for iteration in range(20)]
+        assert len(await make_writer().list("s")) == 20
+
+    @close_not_reentrant
+    async def test_two_at_once(self, make_writer: MakeWriter) -> None:
+        """Two tasks that close at once, with work in flight, both return."""
+        files, hold = FaultyFiles(), Hold()
+        files.at("create", hold)
+        writer = make_writer(files=files)
+        saving = asyncio.ensure_future(writer.save(step(1)))
+        await asyncio.to_thread(hold.wait_arrived)
+        closing = [asyncio.ensure_future(writer.aclose()) for _ in range(2)]
+        await asyncio.sleep(0)
+        hold.release()
+
+        assert await asyncio.gather(*closing) == [None, None]
+        assert await saving == "step-1"
+
+    @close_not_reentrant
+    async def test_cancelled_close_can_be_repeated(
+        self, root: Path, durability: dict[str, Any]
+    ) -> None:
+        """After a close that was cancelled, the next one finishes the work."""
+        files, hold = FaultyFiles(), Hold()
+        files.at("create", hold)
+        writer = AsyncCheckpointWriter(root, files=files, **durability)
+        saving = asyncio.ensure_future(writer.save(step(1)))
+        await asyncio.to_thread(hold.wait_arrived)
+        closing = asyncio.ensure_future(writer.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        hold.release()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+
+        await writer.aclose()
+
+        assert await saving == "step-1"
+
+    @pytest.mark.parametrize(
+        "method",
+        [
+            pytest.param("load", marks=root_closed_too_early),
+            pytest.param("list", marks=root_closed_too_early),
+            "verify",
+        ],
+    )
+    async def test_reads_in_flight_are_finished(self, make_writer: MakeWriter, method: str) -> None:
+        """A read that was called before the close gives its answer."""
+        data = step(1)
+        await make_writer().save(data)
+        (meta,) = await make_writer().list("s")
+        files, hold = FaultyFiles(), Hold()
+        writer = make_writer(files=files)
+        assert await writer.load("s") == data
+        files.at("open folder", hold)
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
+            "load": lambda: writer.load("s"),
+            "list": lambda: writer.list("s"),
+            "verify": lambda: writer.verify(meta.path),
+        }
+        expected = {"load": data, "list": (meta,), "verify": True}
+        reading = asyncio.ensure_future(calls[method]())
+        await asyncio.to_thread(hold.wait_arrived)
+        closing = asyncio.ensure_future(writer.aclose())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        if closing.done():  # then the threads have had the order to close the root
+            await asyncio.to_thread(wait_for_closed_root, files)
+        hold.release()
+
+        assert await reading == expected[method]
+        await closing
+
+    async def test_releases_threads_and_descriptors(self, make_writer: MakeWriter) -> None:
+        """Closing leaves no thread of the writer and no open file."""
+        before = await asyncio.to_thread(open_descriptors)
+        writer = make_writer()
+        await asyncio.gather(
+            *(writer.save(step(1, session_id=f"s{number}")) for number in range(40))
+        )
+
+        await writer.aclose()
+        await asyncio.to_thread(join_writer_threads)
+
+        assert await asyncio.to_thread(open_descriptors) == before
+
+    async def test_forgotten_writer_warns(self, tmp_path: Path) -> None:
+        """A writer that was used and not closed says so when it is collected."""
+        with pytest.warns(ResourceWarning, match="state.*was not closed"):
+            await use_and_forget(tmp_path / "state")
+
+    async def test_unused_writer_does_not_warn(self, tmp_path: Path) -> None:
+        """A writer that was never used holds nothing, and may be dropped."""
+        with warnings.catch_warnings(record=True) as caught:
+            AsyncCheckpointWriter(tmp_path / "state")
+            gc.collect()
+
+        assert [warning.message for warning in caught] == []
+
+
+async def use_and_forget(root: Path) -> None:
+    writer = AsyncCheckpointWriter(root)
+    await writer.save(step(1))
+    del writer
+    gc.collect()
+
+
+def wait_for_closed_root(files: FaultyFiles) -> None:
+    """Wait, at most a second, for the close of the root; none comes while a read is going on."""
+    closed = threading.Event()
+    files.at("close folder", closed.set)
+    closed.wait(0.2)
+
+
+def open_descriptors() -> set[str]:
+    """Return the descriptors of this process that stand for files and folders of a store."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue
+        if "/state" in target:
+            found.add(target)
+    return found
+
+
+def join_writer_threads() -> None:
+    """Wait for the threads that closed writers leave to end by themselves."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("aiocheckpoint"):
+            thread.join(timeout=30)
+            assert not thread.is_alive()
+
+
+FORK = """
+    import asyncio, os, sys, warnings
+    from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, WriterClosedError
+
+    warnings.simplefilter("ignore", DeprecationWarning)  # about forking with threads
+    root, started = sys.argv[1], sys.argv[2] == "started"
+    writer = AsyncCheckpointWriter(root)
+    if started:
+        asyncio.run(writer.save(CheckpointData(session_id="s", checkpoint_id="parent")))
+    child = os.fork()
+
+    async def refuses():
+        async def sessions():
+            async for _ in writer.sessions():
+                pass
+        calls = [
+            lambda: writer.save(CheckpointData(session_id="s")), lambda: writer.load("s"),
+            lambda: writer.list("s"), lambda: writer.delete("s", "parent"),
+            lambda: writer.verify("x"), sessions, lambda: writer.delete_session("s"),
+            lambda: writer.copy_session("s", "t"), lambda: writer.recover("s"),
+            lambda: writer.check(),
+        ]
+        for call in calls:
+            try:
+                await call()
+            except WriterClosedError as error:
+                assert "fork" in str(error), error
+            else:
+                raise AssertionError("a forked writer was used")
+        await writer.aclose()
+        async with AsyncCheckpointWriter(root) as own:
+            await own.save(CheckpointData(session_id="s", checkpoint_id="child"))
+
+    async def goes_on():
+        await writer.save(CheckpointData(session_id="s", checkpoint_id="after"))
+        metas = await writer.list("s")
+        print(*sorted(meta.checkpoint_id for meta in metas))
+        await writer.aclose()
+
+    if child == 0:
+        status = 1
+        try:
+            asyncio.run(refuses())
+            status = 0
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+    assert status == 0, status
+    asyncio.run(goes_on())
+"""
+
+
+class TestForking:
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+    @pytest.mark.parametrize(
+        ("state", "expected"), [("started", "after child parent"), ("unused", "after child")]
+    )
+    def test_child_is_refused_and_parent_goes_on(
+        self, root: Path, state: str, expected: str
+    ) -> None:
+        """A writer made before a fork refuses the child by name and still serves the parent."""
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(FORK), str(root), state],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+        assert (done.returncode, done.stdout.split()) == (0, expected.split()), done.stderr
+        assert "ResourceWarning" not in done.stderr
+
+
+@pytest.fixture(name="set_umask")
+def _set_umask() -> Iterator[Callable[[int], None]]:
+    before = os.umask(0o022)
+
+    def change(mask: int) -> None:
+        os.umask(mask)
+
+    yield change
+    os.umask(before)
+
+
+def modes_below(root: Path) -> set[tuple[str, int]]:
+    """Return the kinds and permissions of a folder and all in it, symlinks left out."""
+    found = set()
+    for path in (root, *root.rglob("*")):
+        mode = path.lstat().st_mode
+        if not stat.S_ISLNK(mode):
+            found.add(("folder" if stat.S_ISDIR(mode) else "file", stat.S_IMODE(mode)))
+    return found
+
+
+class TestPermissions:
+    @pytest.mark.parametrize(
+        "umask",
+        [
+            0o000,
+            0o022,
+            0o077,
+            pytest.param(
+                0o177,
+                marks=pytest.mark.xfail(
+                    strict=True, reason="mkdir leaves a folder that its owner cannot enter"
+                ),
+            ),
+        ],
+    )
+    async def test_for_the_owner_alone(
+        self, make_writer: MakeWriter, root: Path, umask: int, set_umask: Callable[[int], None]
+    ) -> None:
+        """Files are 0600 and folders 0700 whatever the umask, also after damage and repair."""
+        set_umask(umask)
+        writer = make_writer(root / "inner")
+        await save_steps(writer, 3)
+        await writer.copy_session("s", "t")
+        (path, *_) = await asyncio.to_thread(checkpoint_files, root / "inner", "t")
+        await asyncio.to_thread(path.write_bytes, b"damaged")
+        await writer.recover("t")
+        await writer.aclose()
+
+        modes = await asyncio.to_thread(modes_below, root)
+
+        assert modes == {("file", 0o600), ("folder", 0o700)}
+
+
+FOREIGN = {
+    "session_meta.json": b'{"owner": "rust"}',
+    "checkpoints/README": b"x",
+    "checkpoints/cp_notes.json": b"not ours",
+    "checkpoints/cp_20260101_000000_x.json.bak": b"an editor's",
+    "checkpoints/.cp_20260101_000000_x.json.swp": b"an editor's",
+}
+
+
+class TestForeignFiles:
+    @every_method
+    async def test_are_left_alone(self, writer: Writer, root: Path, method: Method) -> None:
+        """No method touches what is not ours in a session's directory."""
+        await save_steps(writer, 3)
+
+        def foreign() -> dict[str, bytes]:
+            return {name: (root / "s" / name).read_bytes() for name in FOREIGN}
+
+        def prepare() -> None:
+            for name, content in FOREIGN.items():
+                (root / "s" / name).write_bytes(content)
+
+        await asyncio.to_thread(prepare)
+
+        await method(writer)
+        await writer.save(step(9))
+
+        assert await asyncio.to_thread(foreign) == FOREIGN
+        assert await writer.check() == ()
+
+
+class TestLocking:
+    async def test_busy_session_is_an_error_in_time(self, make_writer: MakeWriter) -> None:
+        """A session that another writer holds is refused after the timeout, others work."""
+        files, hold = FaultyFiles(), Hold()
+        files.at("create", hold)
+        slow, quick = make_writer(files=files), make_writer(lock_timeout_seconds=0)
+        await quick.save(step(0))
+        await quick.save(step(0, session_id="other"))
+        saving = asyncio.ensure_future(slow.save(step(1)))
+        await asyncio.to_thread(hold.wait_arrived)
+
+        for method in ("save", "delete", "delete_session", "recover"):
+            with pytest.raises(SessionBusyError) as refused:
+                await EVERY_METHOD[method](quick)
+            assert refused.value.timeout_seconds == 0
+        with pytest.raises(SessionBusyError):
+            await quick.copy_session("other", "s")
+        newest = await quick.load("s")
+        hold.release()
+
+        assert newest is not None
+        assert await saving == "step-1"
+        assert ids(await quick.list("s")) == ["step-1", "step-0"]
+
+
+class TestIds:
+    @pytest.mark.parametrize("bad", [5, None, b"s", 1.5, ["s"], Path("s")])
+    async def test_only_str(self, writer: Writer, root: Path, bad: Any) -> None:
+        """An id that is not a str is refused by name, before any file work."""
+        calls = [
+            writer.load(bad), writer.list(bad), writer.delete(bad, "x"), writer.delete("s", bad),
+            writer.delete_session(bad), writer.copy_session(bad, "t"),
+            writer.copy_session("s", bad), writer.recover(bad),
+        ]  # fmt: skip
+        if bad is not None:
+            calls.append(writer.load("s", bad))
+
+        for call in calls:
+            with pytest.raises(InvalidIdError):
+                await call
+        assert not await asyncio.to_thread(root.exists)

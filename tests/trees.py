@@ -1,0 +1,38 @@
+"""What is in a folder, in a form that tests can compare."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+Tree = dict[str, tuple[str, bytes]]
+"""By relative path: the kind of each entry, and the content of a file or target of a symlink."""
+
+
+def snapshot(folder: Path) -> Tree:
+    """Return everything below a folder."""
+    return {str(path.relative_to(folder)): _entry(path) for path in sorted(folder.rglob("*"))}
+
+
+def _entry(path: Path) -> tuple[str, bytes]:
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        return "symlink", bytes(path.readlink())
+    if stat.S_ISREG(mode):
+        return "file", path.read_bytes()
+    return ("folder", b"") if stat.S_ISDIR(mode) else ("special", b"")
+
+
+def file_contents(folder: Path) -> list[bytes]:
+    """Return the distinct contents of all plain files below a folder, sorted."""
+    return sorted({content for kind, content in snapshot(folder).values() if kind == "file"})
+
+
+def session_folder(root: Path, name: str) -> Path:
+    """Return where the checkpoints of a session with a safe id are."""
+    return root / name / "checkpoints"
+
+
+def checkpoint_files(root: Path, name: str) -> list[Path]:
+    """Return the checkpoint files of a session with a safe id, oldest first."""
+    return sorted(session_folder(root, name).glob("cp_*.json"))
