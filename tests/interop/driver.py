@@ -75,9 +75,7 @@ class Rust:
         return None if tokens is None else unflatten(tokens)
 
     async def list(self, root: Path, session_id: str) -> list[dict[str, Any]]:
-        metas: list[dict[str, Any]] = await self.call(
-            "list", root=str(root), session_id=session_id
-        )
+        metas: list[dict[str, Any]] = await self.call("list", root=str(root), session_id=session_id)
         return metas
 
     async def delete(self, root: Path, session_id: str, checkpoint_id: str) -> bool:

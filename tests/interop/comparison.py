@@ -1,0 +1,73 @@
+"""When a checkpoint on one side equals one on the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from aiocheckpoint import CheckpointData
+from aiocheckpoint.floats import FloatSpelling, special_spellings
+from tests.interop.flat import bits, flatten, from_bits
+
+
+def document_of(record: CheckpointData) -> dict[str, Any]:
+    """Return a record as the JSON document that it is."""
+    document: dict[str, Any] = msgspec.to_builtins(record)
+    return document
+
+
+def comparable(document: dict[str, Any]) -> tuple[datetime, list[str]]:
+    """
+    Return what must be equal of two documents that say the same.
+
+    Texts, integers and the bits of floats; of the time the instant, to the microsecond, as
+    either side prints it in its own way.
+    """
+    created_at = msgspec.convert(document["created_at"], datetime)
+    return created_at, flatten(document | {"created_at": None})
+
+
+def floats_in(tokens: list[str]) -> Iterator[float]:
+    """Yield the floats of a flat document."""
+    return (from_bits(token[1:]) for token in tokens if token.startswith("d"))
+
+
+def spellings_in(document: dict[str, Any]) -> dict[bytes, FloatSpelling]:
+    """Return the floats of a document that are not written as msgspec prints them."""
+    return special_spellings(floats_in(flatten(document)))
+
+
+def is_readable_as_printed(document: dict[str, Any]) -> bool:
+    """Tell whether Rust is predicted to read all floats of its own file of `document` right."""
+    spellings = spellings_in(document).values()
+    return all(spelling.exact and spelling.written == spelling.printed for spelling in spellings)
+
+
+def as_rust_reads(document: dict[str, Any]) -> tuple[datetime, list[str]]:
+    """
+    Return `comparable` of what Rust is predicted to read from a file of ours.
+
+    The same, but for the few floats that no digits make serde_json read right.
+    """
+    neighbours = {
+        bits(float(spelling.shortest)): bits(float(spelling.canonical))
+        for spelling in spellings_in(document).values()
+        if not spelling.exact
+    }
+    created_at, tokens = comparable(document)
+    read = [_replaced(token, neighbours) if token[0] == "d" else token for token in tokens]
+    return created_at, read
+
+
+def _replaced(token: str, neighbours: dict[str, str]) -> str:
+    digits = token[1:]
+    return f"d{neighbours.get(digits, digits)}"
+
+
+def are_neighbours(one: float, other: float) -> bool:
+    """Tell whether two floats have no third between them."""
+    return one != other and math.nextafter(one, other) == other
