@@ -14,7 +14,14 @@ def main() -> int:
     if cargo is None:
         print("cargo is not installed: https://rustup.rs", file=sys.stderr)
         return 1
-    command = [cargo, "build", "--release", "--locked", "--target-dir", SOURCE_FOLDER / "target"]
+    command = [
+        cargo,
+        "build",
+        "--release",
+        "--locked",
+        "--target-dir",
+        str(SOURCE_FOLDER / "target"),
+    ]
     built = subprocess.run(command, cwd=SOURCE_FOLDER, check=False)
     if built.returncode == 0:
         print(EXECUTABLE)

@@ -74,7 +74,7 @@ class Rust:
         tokens = await self.call("load", root=str(root), **ids)
         return None if tokens is None else unflatten(tokens)
 
-    async def list(self, root: Path, session_id: str) -> list[dict[str, Any]]:
+    async def listing(self, root: Path, session_id: str) -> list[dict[str, Any]]:
         metas: list[dict[str, Any]] = await self.call("list", root=str(root), session_id=session_id)
         return metas
 

@@ -32,32 +32,30 @@ async def _saved(writer: Writer, seed: int, count: int = _DOCUMENTS) -> list[Che
 
 
 class TestWhatPythonWrites:
-    async def test_rust_loads_equal_values(self, writer: Writer, root: Path, rust: Rust) -> None:
-        """Rust loads 1,000 random checkpoints of ours by id with equal values."""
-        for saved in await _saved(writer, seed=1):
-            loaded = await rust.load(root, saved.session_id, saved.checkpoint_id)
+    async def test_rust_reads_equal_values(self, writer: Writer, root: Path, rust: Rust) -> None:
+        """Rust loads by id, lists and verifies 1,000 random checkpoints, with equal values."""
+        saved = await _saved(writer, seed=1)
+        for session_id in {checkpoint.session_id for checkpoint in saved}:
+            ours = {meta.checkpoint_id: meta for meta in await writer.list(session_id)}
+            metas = await rust.listing(root, session_id)
+
+            assert {meta["checkpoint_id"] for meta in metas} == ours.keys()
+            for theirs in metas:
+                meta = ours[theirs["checkpoint_id"]]
+                assert theirs == {
+                    "checkpoint_id": meta.checkpoint_id,
+                    "session_id": meta.session_id,
+                    "created_at": f"{meta.created_at:%FT%T.%fZ}",
+                    "trigger": meta.trigger,
+                    "iteration": meta.iteration,
+                    "_checksum": meta.checksum,
+                }
+                assert await rust.verify(meta.path)
+        for checkpoint in saved:
+            loaded = await rust.load(root, checkpoint.session_id, checkpoint.checkpoint_id)
 
             assert loaded is not None
-            assert comparable(loaded) == as_rust_reads(document_of(saved))
-
-    async def test_rust_lists_and_verifies_it(self, writer: Writer, root: Path, rust: Rust) -> None:
-        """Rust's list says of each of 1,000 files what ours says, and its verify accepts them."""
-        await _saved(writer, seed=2)
-        for number in range(_SESSIONS):
-            session_id = f"session-{number}"
-            ours = {meta.checkpoint_id: meta for meta in await writer.list(session_id)}
-            theirs = {meta["checkpoint_id"]: meta for meta in await rust.list(root, session_id)}
-
-            assert len(ours) == _DOCUMENTS // _SESSIONS
-            assert theirs.keys() == ours.keys()
-            for checkpoint_id, meta in ours.items():
-                expected = theirs[checkpoint_id]
-                assert meta.session_id == expected["session_id"]
-                assert meta.trigger == expected["trigger"]
-                assert meta.iteration == expected["iteration"]
-                assert meta.checksum == expected["_checksum"]
-                assert f"{meta.created_at:%FT%T.%fZ}" == expected["created_at"]
-                assert await rust.verify(meta.path)
+            assert comparable(loaded) == as_rust_reads(document_of(checkpoint))
 
     async def test_rust_would_write_the_same_bytes(
         self, writer: Writer, root: Path, rust: Rust, tmp_path: Path
