@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -36,15 +36,17 @@ def floats_in(tokens: list[str]) -> Iterator[float]:
     return (from_bits(token[1:]) for token in tokens if token.startswith("d"))
 
 
-def spellings_in(document: dict[str, Any]) -> dict[bytes, FloatSpelling]:
-    """Return the floats of a document that are not written as msgspec prints them."""
-    return special_spellings(floats_in(flatten(document)))
+def spellings_in(document: dict[str, Any]) -> Iterable[FloatSpelling]:
+    """Return the floats of a document, without signs, that need another text than msgspec's."""
+    return special_spellings(map(abs, floats_in(flatten(document)))).values()
 
 
 def is_readable_as_printed(document: dict[str, Any]) -> bool:
     """Tell whether Rust is predicted to read all floats of its own file of `document` right."""
-    spellings = spellings_in(document).values()
-    return all(spelling.exact and spelling.written == spelling.printed for spelling in spellings)
+    return all(
+        spelling.exact and spelling.written == spelling.printed
+        for spelling in spellings_in(document)
+    )
 
 
 def as_rust_reads(document: dict[str, Any]) -> tuple[datetime, list[str]]:
@@ -54,18 +56,13 @@ def as_rust_reads(document: dict[str, Any]) -> tuple[datetime, list[str]]:
     The same, but for the few floats that no digits make serde_json read right.
     """
     neighbours = {
-        bits(float(spelling.shortest)): bits(float(spelling.canonical))
-        for spelling in spellings_in(document).values()
+        f"d{bits(sign * float(spelling.shortest))}": f"d{bits(sign * float(spelling.canonical))}"
+        for spelling in spellings_in(document)
         if not spelling.exact
+        for sign in (1, -1)
     }
     created_at, tokens = comparable(document)
-    read = [_replaced(token, neighbours) if token[0] == "d" else token for token in tokens]
-    return created_at, read
-
-
-def _replaced(token: str, neighbours: dict[str, str]) -> str:
-    digits = token[1:]
-    return f"d{neighbours.get(digits, digits)}"
+    return created_at, [neighbours.get(token, token) for token in tokens]
 
 
 def are_neighbours(one: float, other: float) -> bool:
