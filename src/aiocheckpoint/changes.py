@@ -5,14 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Generic, NamedTuple
 
-from aiocheckpoint import layout
 from aiocheckpoint.codec import Draft, RecordT, Sealed
 from aiocheckpoint.errors import PruneError
 from aiocheckpoint.jobs import Outcome
 from aiocheckpoint.journal import Entry, JournaledDelete, JournaledSave
 from aiocheckpoint.layout import FileName
-from aiocheckpoint.models import CheckpointId, SessionId
-from aiocheckpoint.store import OpenSession, Store
+from aiocheckpoint.models import CheckpointId
+from aiocheckpoint.sessions import OpenSession
+from aiocheckpoint.store import Store
 
 
 class Save(NamedTuple):
@@ -131,7 +131,7 @@ class SaveGroup(Group[RecordT]):
             self._store.back_up(self._session, name)
         replaced = [name for plan in published for name in plan.replaced]
         self._store.prune(self._session, replaced)
-        self._store.note_change(self._session, newest.name)
+        self._store.sessions.note_change(self._session, newest.name)
 
     @staticmethod
     def _fail(plans: list[_PlannedSave], error: BaseException) -> None:

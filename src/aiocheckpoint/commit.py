@@ -11,7 +11,7 @@ import contextlib
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, Generic
@@ -22,8 +22,8 @@ from aiocheckpoint.codec import RecordT
 from aiocheckpoint.errors import SessionBusyError, StorageError, WriterClosedError
 from aiocheckpoint.files import Folder
 from aiocheckpoint.jobs import Job, Outcome
-from aiocheckpoint.lanes import Lanes
 from aiocheckpoint.journal import Entry, Journal, JournaledDelete
+from aiocheckpoint.lanes import Lanes
 from aiocheckpoint.models import SessionId
 from aiocheckpoint.store import Store
 
@@ -57,7 +57,7 @@ class Commits(Generic[RecordT]):
 
     def run(
         self,
-        batch: Mapping[SessionId, list[tuple[Outcome[Any], Change]]],
+        batch: Mapping[SessionId, Sequence[tuple[Outcome[Any], Change]]],
         timeout_seconds: float | None = None,
     ) -> set[SessionId]:
         """
@@ -93,12 +93,12 @@ class Commits(Generic[RecordT]):
         self,
         stack: contextlib.ExitStack,
         session_id: SessionId,
-        changes: list[tuple[Outcome[Any], Change]],
+        changes: Sequence[tuple[Outcome[Any], Change]],
         timeout_seconds: float | None,
     ) -> Group[RecordT]:
         outcome, change = changes[0]
         if isinstance(change, Delete):
-            locked = self._store.locked(session_id, timeout_seconds)
+            locked = self._store.sessions.locked(session_id, timeout_seconds)
             session = stack.enter_context(locked)
             return DeleteGroup(self._store, session, outcome, change.checkpoint_id)
         saves = []
@@ -110,7 +110,7 @@ class Commits(Generic[RecordT]):
                     outcome.error = error
                 else:
                     saves.append((outcome, change.draft.checkpoint_id, sealed))
-        made = self._store.made(session_id, timeout_seconds=timeout_seconds)
+        made = self._store.sessions.made(session_id, timeout_seconds=timeout_seconds)
         return SaveGroup(self._store, stack.enter_context(made), saves)
 
     @contextlib.contextmanager
@@ -125,7 +125,7 @@ class Commits(Generic[RecordT]):
     def _opened_journal(self) -> Journal:
         with self._mutex:
             if self._journal is None:
-                files, root = self._store.files, self._store.root
+                files, root = self._store.files, self._store.sessions.make_root()
                 files.make_subfolder(root, layout.PRIVATE_FOLDER)
                 files.sync_folder(root)
                 self._folder = files.open_subfolder(root, layout.PRIVATE_FOLDER)
@@ -224,10 +224,6 @@ class _Waiting:
         self._has_begun = self._has_begun or self.job.begin()
         return self._has_begun
 
-    def as_change(self) -> tuple[Outcome[Any], Change]:
-        assert not callable(self.change)
-        return self.job, self.change
-
 
 class GroupCommit(Generic[RecordT]):
     """
@@ -323,7 +319,10 @@ class GroupCommit(Generic[RecordT]):
     def _run(self, batch: dict[SessionId, list[_Waiting]]) -> None:
         begun = {s: [w for w in waiting if w.begin()] for s, waiting in batch.items()}
         begun = {s: waiting for s, waiting in begun.items() if waiting}
-        changes = {s: [w.as_change() for w in waiting] for s, waiting in begun.items()}
+        changes = {
+            s: [(w.job, w.change) for w in waiting if not callable(w.change)]
+            for s, waiting in begun.items()
+        }
         busy = self._commits.run(changes, timeout_seconds=0)
         patient = {s for s in busy if self._may_wait(begun[s])}
         Job.deliver([w.job for s, waiting in begun.items() if s not in patient for w in waiting])

@@ -32,6 +32,7 @@ from aiocheckpoint.errors import (
 _IS_WINDOWS: bool = sys.platform == "win32"
 if not _IS_WINDOWS:
     import fcntl
+    import resource
 
 P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
@@ -67,7 +68,7 @@ class Folder(NamedTuple):
 
     def join(self, name: str) -> str:
         """Return the path of an entry."""
-        return os.path.join(self.path, name)
+        return f"{self.path}{os.sep}{name}"  # os.path.join takes 20 times as long
 
 
 class FileStatus(NamedTuple):
@@ -99,6 +100,14 @@ def _status(found: os.stat_result) -> FileStatus:
 def process_id() -> int:
     """Return the id of this process, to notice a fork."""
     return os.getpid()
+
+
+def max_open_folders() -> int:
+    """Return how many folders may stay open: a third of what the system grants a process."""
+    if _IS_WINDOWS:
+        return 0
+    granted, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 512 if granted == resource.RLIM_INFINITY else min(granted // 3, 512)
 
 
 def random_bytes(count: int) -> bytes:
@@ -138,7 +147,21 @@ class LocalFiles:
 
     # Folders
 
-    def open_root(self, path: str) -> Folder:
+    def find_root(self, path: str) -> Folder | None:
+        """
+        Open the root; None when it is not there.
+
+        Raises:
+            StorageError: also when it, or a parent, is a file.
+        """
+        try:
+            return self.open_path(os.path.abspath(path))
+        except StorageError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
+
+    def make_root(self, path: str) -> Folder:
         """
         Open the root, making it and its missing parents, each 0700 and synced into its parent.
 
@@ -221,6 +244,16 @@ class LocalFiles:
         """Return the status of an open folder."""
         return _status(self.call("stat", folder.path, os.stat, _handle(folder)))
 
+    def is_in_place(self, folder: Folder) -> bool:
+        """Tell whether an open folder still has its name, or was removed or replaced."""
+        try:
+            found = self.call("stat", folder.path, os.stat, folder.path)
+        except StorageError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return False
+            raise
+        return found.st_ino == self.folder_status(folder).inode
+
     def scan(self, folder: Folder) -> list[str]:
         """Return the names in a folder, in no order."""
         return self.call("list folder", folder.path, _names_in, _handle(folder))
@@ -251,6 +284,11 @@ class LocalFiles:
             if time.monotonic() >= deadline:
                 raise SessionBusyError(folder.path, timeout_seconds)
             time.sleep(pause)
+
+    def unlock(self, folder: Folder) -> None:
+        """Drop the lock of a folder that stays open."""
+        if folder.descriptor is not None:
+            self.call("unlock folder", folder.path, fcntl.flock, folder.descriptor, fcntl.LOCK_UN)
 
     @contextlib.contextmanager
     def locked_again(self, folder: Folder) -> Generator[None]:

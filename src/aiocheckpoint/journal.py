@@ -405,7 +405,7 @@ class Journal:
                 pass
 
     def _drop(self, segment: _Segment) -> None:
-        """Blank a settled segment for its next use, under a new name; durably, or it is replayed."""
+        """Blank a settled segment for its next use, durably, under a new name."""
         files, path = self._files, self._folder.join(segment.name)
         if segment.is_broken or self._spare is not None or segment.allocated > _MAX_SPARE_BYTES:
             files.unlink(self._folder, segment.name)

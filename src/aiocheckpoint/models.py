@@ -109,7 +109,13 @@ class CheckpointMeta(Struct, frozen=True, kw_only=True):
 
 
 FindingKind: TypeAlias = Literal[
-    "damaged", "unreadable", "misplaced", "leftover", "dangling-pointer", "stale-pointer"
+    "damaged",
+    "unreadable",
+    "misplaced",
+    "leftover",
+    "dangling-pointer",
+    "stale-pointer",
+    "unsettled-journal",
 ]
 
 
@@ -122,7 +128,8 @@ class Finding(Struct, frozen=True, kw_only=True):
             the size limit, or refused by the system), `misplaced` (intact, but of another
             session or id), `leftover` (temporary file of a save that never ended),
             `dangling-pointer` (`latest.json` names no file), `stale-pointer`
-            (it names a file that is not the newest).
+            (it names a file that is not the newest), `unsettled-journal` (a process died and
+            the next use of the directory brings its last saves back).
         path: the file.
         detail: one sentence.
         session_id: the session it was found in, None where that is unknown.

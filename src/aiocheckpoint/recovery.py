@@ -12,18 +12,22 @@ from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointMismatchError,
     CheckpointTooLargeError,
+    JournalVersionError,
     NotACheckpointError,
     StorageError,
 )
 from aiocheckpoint.files import Folder, random_name
 from aiocheckpoint.layout import FileName
 from aiocheckpoint.models import CheckpointId, Finding, FindingKind, RecoveryReport, SessionId
-from aiocheckpoint.store import OpenSession, Store
+from aiocheckpoint.replay import private_folder, read_segments
+from aiocheckpoint.sessions import OpenSession
+from aiocheckpoint.store import Store
 
 
-def session_names(store: Store[RecordT]) -> list[str]:
+def session_names(store: Store[RecordT], *, prepare: bool) -> list[str]:
     """Return the names in the root that may be sessions' folders, sorted."""
-    names = store.files.scan(store.root)
+    root = store.sessions.prepare() if prepare else store.sessions.find_root()
+    names = [] if root is None else store.files.scan(root)
     return sorted(name for name in names if name != layout.PRIVATE_FOLDER)
 
 
@@ -40,8 +44,7 @@ def session_id_of(store: Store[RecordT], name: str) -> SessionId | None:
     A hashed name needs the body of one checkpoint; where none can be read the answer is None.
     """
     with contextlib.ExitStack() as stack:
-        above = _opened(store, stack, store.root, name)
-        folder = above and _opened(store, stack, above, layout.CHECKPOINTS_FOLDER)
+        folder = _opened_session(store, stack, name)
         if folder is None:
             return None
         files = sorted(filter(None, map(layout.parse_name, store.files.scan(folder))))
@@ -51,16 +54,18 @@ def session_id_of(store: Store[RecordT], name: str) -> SessionId | None:
         return session_id if session_id is not None else _id_in_body(store, folder, name, files)
 
 
-def _opened(
-    store: Store[RecordT], stack: contextlib.ExitStack, parent: Folder, name: str
-) -> Folder | None:
-    """Open a folder that may be a file or a symlink instead."""
-    with contextlib.suppress(StorageError):
-        folder = store.files.open_subfolder(parent, name)
-        if folder is not None:
-            stack.callback(store.files.close_folder, folder)
-        return folder
-    return None
+def _opened_session(store: Store[RecordT], stack: contextlib.ExitStack, name: str) -> Folder | None:
+    """Open the folder of a session's checkpoints, None where a file or symlink is in the way."""
+    folder = store.sessions.find_root()
+    for part in (name, layout.CHECKPOINTS_FOLDER):
+        inner = None
+        with contextlib.suppress(StorageError):
+            inner = folder and store.files.open_subfolder(folder, part)
+        if inner is None:
+            return None
+        stack.callback(store.files.close_folder, inner)
+        folder = inner
+    return folder
 
 
 def _id_in_body(
@@ -83,8 +88,7 @@ def check_session(store: Store[RecordT], name: str) -> list[Finding]:
     """Return what is wrong in a session's folder, reading every byte and changing nothing."""
     session_id = session_id_of(store, name)
     with contextlib.ExitStack() as stack:
-        above = _opened(store, stack, store.root, name)
-        folder = above and _opened(store, stack, above, layout.CHECKPOINTS_FOLDER)
+        folder = _opened_session(store, stack, name)
         if folder is None:
             return []
         entries = sorted(store.files.scan(folder))
@@ -138,25 +142,45 @@ def _check_pointer(store: Store[RecordT], folder: Folder, entries: list[str]) ->
         yield "stale-pointer", layout.LATEST_NAME, f"it names {pointed}, not {names[-1].text}"
 
 
+def check_journals(store: Store[RecordT]) -> list[Finding]:
+    """Return the journals that dead processes left, without replaying them."""
+    with contextlib.ExitStack() as stack:
+        folder = private_folder(store, stack)
+        if folder is None:
+            return []
+        try:
+            segments = read_segments(store, folder, stack)
+        except JournalVersionError as error:
+            return [Finding(kind="unreadable", path=Path(error.path), detail=str(error))]
+        return [
+            Finding(
+                kind="unsettled-journal",
+                path=Path(folder.join(name)),
+                detail=f"its process died; the next use replays {len(frames.entries)} entries",
+            )
+            for name, frames in segments.dead.items()
+            if frames.entries
+        ]
+
+
 def recover(store: Store[RecordT], session_id: SessionId) -> RecoveryReport:
     """
     Move the damaged and misplaced files of a session to the quarantine, durably.
 
     A damaged file whose backup is intact is restored from it. Nothing is deleted.
     """
-    with store.locked(session_id) as session:
+    with store.sessions.locked(session_id) as session:
         if session is None:
             return RecoveryReport(session_id=session_id, newest_valid_id=None, quarantined=())
         bad = [
             name for name in session.known.newest_first() if not _is_intact(store, session, name)
         ]
         quarantined = _quarantine(store, session, bad) if bad else ()
-        session = store.rescanned(session)
-        newest = session.known.newest
-        store.repoint(session, newest)
+        remaining = store.sessions.rescanned(session)
+        store.repoint(remaining, remaining.known.newest)
         store.files.sync_folder(session.folder)
-        store.indexes.drop(session.name)
-        newest_id = store.newest_valid_id(session)
+        store.sessions.indexes.drop(session.name)
+        newest_id = store.newest_valid_id(remaining)
     return RecoveryReport(session_id=session_id, newest_valid_id=newest_id, quarantined=quarantined)
 
 
@@ -180,7 +204,7 @@ def _quarantine(
     files = store.files
     moved: list[Path] = []
     with contextlib.ExitStack() as stack:
-        folder = store.root
+        folder = store.sessions.make_root()
         for part in (layout.PRIVATE_FOLDER, layout.QUARANTINE_FOLDER, session.name):
             files.make_subfolder(folder, part)
             files.sync_folder(folder)

@@ -23,7 +23,8 @@ from aiocheckpoint.journal import (
     sync_sessions,
 )
 from aiocheckpoint.layout import FileName
-from aiocheckpoint.store import OpenSession, Store
+from aiocheckpoint.sessions import OpenSession
+from aiocheckpoint.store import Store
 
 _LOCK_SECONDS = 600.0
 
@@ -70,7 +71,7 @@ def replay(store: Store[RecordT]) -> None:
         entries = [entry for frames in segments.dead.values() for entry in _open(store, frames)]
         for session_name, wanted in _by_session(entries).items():
             _replay_session(store, session_name, wanted, folder)
-        sync_sessions(store.files, store.root, _touched(segments.dead.values()))
+        sync_sessions(store.files, store.sessions.make_root(), _touched(segments.dead.values()))
         store.files.reached("before_drop_journal")
         for name in segments.dead:
             store.files.unlink(folder, name)
@@ -79,7 +80,8 @@ def replay(store: Store[RecordT]) -> None:
 
 def private_folder(store: Store[RecordT], stack: contextlib.ExitStack) -> Folder | None:
     """Open the root's own folder until the stack ends; None when there is none."""
-    folder = store.files.open_subfolder(store.root, layout.PRIVATE_FOLDER)
+    root = store.sessions.find_root()
+    folder = root and store.files.open_subfolder(root, layout.PRIVATE_FOLDER)
     if folder is not None:
         stack.callback(store.files.close_folder, folder)
     return folder
@@ -119,7 +121,7 @@ def _by_session(entries: Iterable[Entry]) -> dict[str, _Wanted]:
 def _replay_session(
     store: Store[RecordT], session_name: str, wanted: _Wanted, private: Folder
 ) -> None:
-    with store.made("", session_name) as session:
+    with store.sessions.made("", session_name) as session:
         missing = {
             name: body
             for name, body in wanted.saved.items()
@@ -133,7 +135,7 @@ def _replay_session(
             store.files.unlink(session.folder, name)
             store.files.unlink(session.folder, name + layout.BACKUP_SUFFIX)
         _repoint(store, session)
-        if store.rescanned(session).known.newest is None:
+        if store.sessions.rescanned(session).known.newest is None:
             store.delete_everything(session)
 
 
@@ -160,7 +162,7 @@ def _restore(store: Store[RecordT], session: OpenSession, name: str, body: bytes
 
 
 def _repoint(store: Store[RecordT], session: OpenSession) -> None:
-    newest: FileName | None = store.rescanned(session).known.newest
+    newest: FileName | None = store.sessions.rescanned(session).known.newest
     if newest is not None:
         store.repoint(session, newest)
 

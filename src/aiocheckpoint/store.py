@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Generic, NamedTuple
 
@@ -22,13 +22,12 @@ from aiocheckpoint.errors import (
     StorageError,
 )
 from aiocheckpoint.files import FileStatus, Folder, LocalFiles, random_name
-from aiocheckpoint.index import IndexCache, SessionIndex, Signature
 from aiocheckpoint.layout import FileName
 from aiocheckpoint.models import CheckpointId, CheckpointMeta, SessionId
 from aiocheckpoint.retention import surplus
+from aiocheckpoint.sessions import OpenSession, SessionFolders
 
 _PEEK_BYTES = 4096
-_RUST_LEFTOVER_SECONDS = 3600
 _VANISHED_RETRIES = 100
 
 
@@ -59,25 +58,6 @@ class Limits(NamedTuple):
     refuse_inexact_floats: bool = False
 
 
-class OpenSession(NamedTuple):
-    """
-    A session's folders, open, with what is known of them.
-
-    Attributes:
-        id: the session.
-        name: of its folder.
-        above: the session's folder.
-        folder: the folder of its checkpoints.
-        known: right at the time of opening, and for as long as the lock is held.
-    """
-
-    id: SessionId
-    name: str
-    above: Folder
-    folder: Folder
-    known: SessionIndex
-
-
 class Store(Generic[RecordT]):
     """
     The checkpoints under one root.
@@ -104,209 +84,26 @@ class Store(Generic[RecordT]):
         prepare: Callable[[Store[RecordT]], None],
         clock: Callable[[], int] = _now_microseconds,
     ) -> None:
-        self.root_path = root_path
         self.files = files
-        self.indexes = IndexCache()
+        self.sessions = SessionFolders(
+            root_path, files, limits.lock_timeout_seconds, partial(prepare, self)
+        )
         self._codec = record_codec
         self._limits = limits
         self._clock = clock
-        self._root: Folder | None = None
-        self._prepare = prepare
-        self._prepared: bool | None = False
-        self._mutex = threading.RLock()
-
-    def close(self) -> None:
-        """Close the root."""
-        with self._mutex:
-            root, self._root = self._root, None
-            if root is not None:
-                self.files.close_folder(root)
 
     @property
     def max_bytes(self) -> int:
         """The limit of one checkpoint file."""
         return self._limits.max_bytes
 
-    @property
-    def root(self) -> Folder:
-        """The root, opened, and made if need be, on first use."""
-        with self._mutex:
-            if self._root is None:
-                self._root = self.files.open_root(self.root_path)
-            return self._root
-
-    @property
-    def prepared_root(self) -> Folder:
-        """The root, after what dead processes left in it has been brought in order."""
-        if self._prepared is not True:
-            with self._mutex:
-                if self._prepared is False:
-                    self._prepared = None  # preparing: this very thread comes by again
-                    try:
-                        self._prepare(self)
-                    finally:
-                        self._prepared = False
-                    self._prepared = True
-        return self.root
-
-    # Opening a session
-
-    @contextlib.contextmanager
-    def reading(self, session_id: SessionId) -> Generator[OpenSession | None]:
-        """Open a session without a lock; None when it has no folder."""
-        name = layout.encode_id(session_id, "session id")
-        with contextlib.ExitStack() as stack:
-            above = self._open_in(stack, self.prepared_root, name)
-            folder = above and self._open_in(stack, above, layout.CHECKPOINTS_FOLDER)
-            if above is None or folder is None:
-                yield None
-            else:
-                index = self._known_index(name, folder) or self._scan(name, folder, clean=False)
-                yield OpenSession(session_id, name, above, folder, index)
-
-    def _open_in(self, stack: contextlib.ExitStack, parent: Folder, name: str) -> Folder | None:
-        folder = self.files.open_subfolder(parent, name)
-        if folder is not None:
-            stack.callback(self.files.close_folder, folder)
-        return folder
-
-    @contextlib.contextmanager
-    def locked(
-        self, session_id: SessionId, timeout_seconds: float | None = None
-    ) -> Generator[OpenSession | None]:
-        """
-        Open a session for a change, its lock held; None when it has no folder.
-
-        Raises:
-            SessionBusyError: when the lock is not free in time, by default the writer's.
-        """
-        name = layout.encode_id(session_id, "session id")
-        with self._locked(session_id, name, timeout_seconds, create=False) as session:
-            yield session
-
-    @contextlib.contextmanager
-    def made(
-        self, session_id: SessionId, name: str | None = None, timeout_seconds: float | None = None
-    ) -> Generator[OpenSession]:
-        """Open a session for a change, its lock held, making its folders if need be."""
-        name = name or layout.encode_id(session_id, "session id")
-        with self._locked(session_id, name, timeout_seconds, create=True) as session:
-            if session is None:
-                raise StorageError("open folder", name, None, "it keeps vanishing; try again")
-            yield session
-
-    @contextlib.contextmanager
-    def _locked(
-        self, session_id: SessionId, name: str, timeout_seconds: float | None, *, create: bool
-    ) -> Generator[OpenSession | None]:
-        timeout = self._limits.lock_timeout_seconds if timeout_seconds is None else timeout_seconds
-        for _ in range(_VANISHED_RETRIES):
-            with contextlib.ExitStack() as stack:
-                above = self._open_or_make(stack, self.prepared_root, name, create=create)
-                folder = above and self._open_or_make(
-                    stack, above, layout.CHECKPOINTS_FOLDER, create=create
-                )
-                if above is not None and folder is not None:
-                    self.files.lock(folder, timeout)
-                    if self._is_in_place(above, folder):
-                        index = self._known_index(name, folder)
-                        index = index or self._scan(name, folder, clean=True)
-                        yield OpenSession(session_id, name, above, folder, index)
-                        return
-                elif not create:
-                    break
-        yield None
-
-    def _open_or_make(
-        self, stack: contextlib.ExitStack, parent: Folder, name: str, *, create: bool
-    ) -> Folder | None:
-        folder = self._open_in(stack, parent, name)
-        if folder is None and create:
-            self.files.make_subfolder(parent, name)
-            folder = self._open_in(stack, parent, name)
-        return folder
-
-    def sync_entries(self, session: OpenSession) -> None:
-        """
-        Make the entries of a session's folders durable, once a process.
-
-        Also when they were there: whoever made them may have died before the sync.
-        """
-        if not session.known.entries_synced:
-            self.files.sync_folder(self.root)
-            self.files.sync_folder(session.above)
-            session.known.entries_synced = True
-
-    def _is_in_place(self, above: Folder, folder: Folder) -> bool:
-        """Tell whether the locked folder still has its name, or was removed meanwhile."""
-        found = self.files.status(above, layout.CHECKPOINTS_FOLDER)
-        return found is not None and found.inode == self.files.folder_status(folder).inode
-
-    def _signature(self, folder: Folder) -> Signature:
-        found = self.files.folder_status(folder)
-        pointed = self.files.pointed_at(folder, layout.LATEST_NAME)
-        return Signature(found.inode, found.modified_ns, pointed)
-
-    def _known_index(self, name: str, folder: Folder) -> SessionIndex | None:
-        index = self.indexes.get(name)
-        return index if index and index.signature == self._signature(folder) else None
-
-    def _scan(self, name: str, folder: Folder, *, clean: bool) -> SessionIndex:
-        """Read the folder's names anew; with the lock held, remove what crashed saves left."""
-        signature = self._signature(folder)
-        entries = self.files.scan(folder)
-        if clean and self._remove_leftovers(folder, entries):
-            signature = self._signature(folder)
-        earlier = self.indexes.get(name)
-        known = {} if earlier is None else earlier.by_text
-        names = [
-            parsed for entry in entries if (parsed := known.get(entry) or layout.parse_name(entry))
-        ]
-        backups = sorted(entry for entry in entries if layout.is_backup(entry))
-        index = SessionIndex(self._in_order(names, folder), backups, signature)
-        if earlier is not None:
-            index.inherit(earlier)
-        self.indexes.put(name, index)
-        return index
-
-    def rescanned(self, session: OpenSession) -> OpenSession:
-        """Return a locked session with its folder read anew."""
-        index = self._scan(session.name, session.folder, clean=True)
-        return session._replace(known=index)
-
-    def _remove_leftovers(self, folder: Folder, entries: list[str]) -> bool:
-        leftovers = [
-            entry
-            for entry in filter(layout.is_leftover, entries)
-            if entry.startswith(layout.TEMP_PREFIX) or self._is_old(folder, entry)
-        ]
-        return any([self.files.unlink(folder, entry) for entry in leftovers])
-
-    def _in_order(self, names: list[FileName], folder: Folder) -> list[FileName]:
-        names.sort()
-        if len({name.stamp for name in names if name.is_rust}) == sum(n.is_rust for n in names):
-            return names
-        times = {
-            name.text: found.modified_ns
-            for name in names
-            if name.is_rust and (found := self.files.status(folder, name.text))
-        }
-        return sorted(names, key=lambda name: (name.stamp, times.get(name.text, 0), name.text))
-
-    def _is_old(self, folder: Folder, entry: str) -> bool:
-        """Tell whether a temporary file of the Rust crate, which takes no lock, is surely dead."""
-        found = self.files.status(folder, entry)
-        return found is not None and (
-            time.time() - found.modified_ns / 1e9 > _RUST_LEFTOVER_SECONDS
-        )
-
     # Saving
 
     def save(self, draft: Draft) -> CheckpointId:
         """Store a draft durably by syncs of its own, replacing an earlier checkpoint of its id."""
         sealed = self.sealed(draft)
-        with self.made(draft.session_id) as session:
-            self.sync_entries(session)
+        with self.sessions.made(draft.session_id) as session:
+            self.sessions.sync_entries(session)
             replaced = self.files_of(session, draft.checkpoint_id)
             previous = session.known.newest
             name = self.next_name(draft.checkpoint_id, previous)
@@ -319,7 +116,7 @@ class Store(Generic[RecordT]):
                 raise
             self._sync_published(session, name)
             self.prune(session, replaced)
-            self.note_change(session, name)
+            self.sessions.note_change(session, name)
         return draft.checkpoint_id
 
     def sealed(self, draft: Draft) -> Sealed:
@@ -386,7 +183,7 @@ class Store(Generic[RecordT]):
         self, session: OpenSession, names: Sequence[FileName], previous: FileName | None
     ) -> None:
         """Take back files that were published but will not be acknowledged."""
-        self.indexes.drop(session.name)
+        self.sessions.indexes.drop(session.name)
         for name in names:
             self.files.discard(session.folder, name.text)
         with contextlib.suppress(StorageError):
@@ -399,7 +196,7 @@ class Store(Generic[RecordT]):
         try:
             self.files.sync_folder(session.folder)
         except StorageError as error:
-            self.indexes.drop(session.name)
+            self.sessions.indexes.drop(session.name)
             path = session.folder.join(name.text)
             raise DurabilityUnknownError(
                 error.operation, path, error.errno, error.reason
@@ -422,7 +219,7 @@ class Store(Generic[RecordT]):
                 self.files.unlink(session.folder, backup)
                 session.known.backups.remove(backup)
         except StorageError as error:
-            self.indexes.drop(session.name)
+            self.sessions.indexes.drop(session.name)
             raise PruneError(error.operation, error.path, error.errno, error.reason) from error
 
     def remove(self, session: OpenSession, name: FileName) -> None:
@@ -433,13 +230,6 @@ class Store(Generic[RecordT]):
             session.known.backups.remove(backup)
         self.files.unlink(session.folder, name.text)
         session.known.remove(name)
-
-    def note_change(self, session: OpenSession, newest: FileName | None) -> None:
-        """Keep the index after a change of our own; somebody else's pointer shows by differing."""
-        found = self.files.folder_status(session.folder)
-        pointed = None if newest is None or session.folder.descriptor is None else newest.text
-        session.known.signature = Signature(found.inode, found.modified_ns, pointed)
-        self.indexes.put(session.name, session.known)
 
     def repoint(self, session: OpenSession, newest: FileName | None) -> None:
         """Make `latest.json` name a file, or remove it when there is none to name."""
@@ -474,14 +264,14 @@ class Store(Generic[RecordT]):
     def load(self, session_id: SessionId, checkpoint_id: CheckpointId | None) -> RecordT | None:
         """Return a checkpoint, the newest for None; None when there is none."""
         for _ in range(_VANISHED_RETRIES):
-            with self.reading(session_id) as session:
+            with self.sessions.reading(session_id) as session:
                 if session is None:
                     return None
                 with contextlib.suppress(_VanishedError):
                     if checkpoint_id is None:
                         return self._load_newest(session)
                     return self._load_id(session, checkpoint_id)
-                self.indexes.drop(session.name)
+                self.sessions.indexes.drop(session.name)
         raise StorageError("read", session_id, None, "its files keep vanishing; try again")
 
     def _load_newest(self, session: OpenSession) -> RecordT | None:
@@ -536,7 +326,7 @@ class Store(Generic[RecordT]):
 
     def listing(self, session_id: SessionId) -> tuple[CheckpointMeta, ...]:
         """Return the listing entries of a session, newest first, one for each id."""
-        with self.reading(session_id) as session:
+        with self.sessions.reading(session_id) as session:
             if session is None:
                 return ()
             metas: dict[CheckpointId, CheckpointMeta] = {}
@@ -621,37 +411,36 @@ class Store(Generic[RecordT]):
             for name in doomed:
                 self.remove(session, name)
         except StorageError:
-            self.indexes.drop(session.name)
+            self.sessions.indexes.drop(session.name)
             raise
-        self.note_change(session, newest)
+        self.sessions.note_change(session, newest)
 
     def delete_everything(self, session: OpenSession) -> None:
         """Remove all checkpoints of a session, and its folders if nothing else is in them."""
-        self.indexes.drop(session.name)
+        self.sessions.indexes.drop(session.name)
         for backup in session.known.backups:
             self.files.unlink(session.folder, backup)
         for name in session.known.newest_first()[::-1]:
             self.files.unlink(session.folder, name.text)
         self.repoint(session, None)
-        if self.files.remove_subfolder(session.above, layout.CHECKPOINTS_FOLDER):
-            self.files.remove_subfolder(self.root, session.name)
+        self.sessions.remove_folders(session)
 
     def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
         """Copy all checkpoints of a session into another, durably, oldest first."""
         layout.encode_id(target_id, "session id")
-        with self.reading(source_id) as source:
+        with self.sessions.reading(source_id) as source:
             names = [] if source is None else source.known.newest_first()[::-1]
             if source is None or not names or source_id == target_id:
                 return len(names)
             for name in names:
                 self._copied(source, name, target_id)
-            with self.made(target_id) as target:
-                self.sync_entries(target)
+            with self.sessions.made(target_id) as target:
+                self.sessions.sync_entries(target)
                 return self._copy_files(source, names, target)
 
     def _copy_files(self, source: OpenSession, names: list[FileName], target: OpenSession) -> int:
         replaced: list[FileName] = []
-        self.indexes.drop(target.name)
+        self.sessions.indexes.drop(target.name)
         for name in names:
             draft = self._copied(source, name, target.id)
             replaced += self.files_of(target, draft.checkpoint_id)
@@ -662,7 +451,7 @@ class Store(Generic[RecordT]):
             self.repoint(target, newest)
             self._sync_published(target, newest)
         self.prune(target, replaced)
-        self.note_change(target, newest)
+        self.sessions.note_change(target, newest)
         return len(names)
 
     def _copied(self, source: OpenSession, name: FileName, target_id: SessionId) -> Draft:

@@ -192,7 +192,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
-        return f"<AsyncCheckpointWriter {self._store.root_path!r} {state}>"
+        return f"<AsyncCheckpointWriter {self._store.sessions.root_path!r} {state}>"
 
     async def __aenter__(self) -> Self:
         return self
@@ -234,7 +234,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             try:
                 self._commits.close()
             finally:
-                self._store.close()
+                self._store.sessions.close()
 
     def _started(
         self,
@@ -407,7 +407,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Cost: one hop, and one more for each 64 sessions.
         """
-        names = await self._read(partial(recovery.session_names, self._store))
+        names = await self._read(partial(recovery.session_names, self._store, prepare=True))
         for start in range(0, len(names), _SESSIONS_PER_HOP):
             part = names[start : start + _SESSIONS_PER_HOP]
             found = await self._read(partial(recovery.session_ids, self._store, part))
@@ -510,8 +510,9 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Cost: one hop for each session; every byte is read and hashed.
         """
-        findings: list[Finding] = []
-        for name in await self._read(partial(recovery.session_names, self._store)):
+        findings = await self._read(partial(recovery.check_journals, self._store))
+        names = await self._read(partial(recovery.session_names, self._store, prepare=False))
+        for name in names:
             findings += await self._read(partial(recovery.check_session, self._store, name))
         return tuple(findings)
 

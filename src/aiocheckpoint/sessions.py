@@ -1,0 +1,314 @@
+"""Opening the root and the folders of sessions: locks, what is remembered of them, leftovers."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Generator
+from typing import Literal, NamedTuple
+
+from aiocheckpoint import layout
+from aiocheckpoint.errors import StorageError
+from aiocheckpoint.files import Folder, LocalFiles, max_open_folders
+from aiocheckpoint.index import IndexCache, SessionIndex, Signature
+from aiocheckpoint.layout import FileName
+from aiocheckpoint.models import SessionId
+
+_RUST_LEFTOVER_SECONDS = 3600
+_RETRIES = 100
+
+
+class OpenSession(NamedTuple):
+    """
+    A session's folder, open, with what is known of it.
+
+    Attributes:
+        id: the session.
+        name: of its folder.
+        folder: the folder of its checkpoints.
+        known: right at the time of opening, and for as long as the lock is held.
+    """
+
+    id: SessionId
+    name: str
+    folder: Folder
+    known: SessionIndex
+
+
+class SessionFolders:
+    """
+    The folders of sessions under one root.
+
+    Folders used last stay open, so that a session in use costs no path look-ups. Whoever uses
+    one takes it out of that store and puts it back, so a descriptor, and with it a lock, never
+    has two users.
+
+    Args:
+        root_path: made by the first change.
+        files: the file operations.
+        lock_timeout_seconds: how long to wait for another process.
+        prepare: runs once before the first use of any session, if there is a root.
+    """
+
+    def __init__(
+        self,
+        root_path: str,
+        files: LocalFiles,
+        lock_timeout_seconds: float,
+        prepare: Callable[[], None],
+    ) -> None:
+        self.root_path = root_path
+        self.indexes = IndexCache()
+        self._files = files
+        self._lock_timeout_seconds = lock_timeout_seconds
+        self._prepare = prepare
+        self._root: Folder | None = None
+        self._preparation: Literal["due", "under way", "done"] = "due"
+        self._preparing = threading.RLock()
+        self._open: OrderedDict[str, Folder] = OrderedDict()
+        self._max_open = max_open_folders()
+        self._mutex = threading.Lock()
+
+    def close(self) -> None:
+        """Close all folders."""
+        with self._mutex:
+            folders = [*self._open.values(), *filter(None, [self._root])]
+            self._open.clear()
+            self._root = None
+        for folder in folders:
+            self._files.close_folder(folder)
+
+    # The root
+
+    def find_root(self) -> Folder | None:
+        """Return the root as it is; None when there is none yet."""
+        with self._preparing:
+            if self._root is None:
+                self._root = self._files.find_root(self.root_path)
+            return self._root
+
+    def make_root(self) -> Folder:
+        """Return the root, made if need be."""
+        with self._preparing:
+            if self._root is None:
+                self._root = self._files.make_root(self.root_path)
+            return self._root
+
+    def _prepared_root(self, *, create: bool) -> Folder | None:
+        """Return the root after what dead processes left in it has been put in order."""
+        root = self.make_root() if create else self.find_root()
+        if root is None or self._preparation == "done":
+            return root
+        with self._preparing:
+            if self._preparation == "due":  # preparing opens sessions in this very thread
+                self._preparation = "under way"
+                try:
+                    self._prepare()
+                    self._preparation = "done"
+                finally:
+                    if self._preparation != "done":
+                        self._preparation = "due"
+        return root
+
+    def prepare(self) -> Folder | None:
+        """Return the root, ready for use; None when there is none yet."""
+        return self._prepared_root(create=False)
+
+    # Opening a session
+
+    @contextlib.contextmanager
+    def reading(self, session_id: SessionId) -> Generator[OpenSession | None]:
+        """Open a session without its lock; None when it has no folder."""
+        name = layout.encode_id(session_id, "session id")
+        root = self._prepared_root(create=False)
+        folder = None if root is None else self._take(root, name, create=False)
+        if folder is not None and not self._files.is_in_place(folder):
+            self._files.close_folder(folder)
+            folder = root and self._take(root, name, create=False)
+        if folder is None:
+            yield None
+            return
+        try:
+            known = self._known(name, folder) or self._scan(name, folder, clean=False)
+            yield OpenSession(session_id, name, folder, known)
+        finally:
+            self._give_back(name, folder)
+
+    @contextlib.contextmanager
+    def locked(
+        self, session_id: SessionId, timeout_seconds: float | None = None
+    ) -> Generator[OpenSession | None]:
+        """
+        Open a session for a change, its lock held; None when it has no folder.
+
+        Raises:
+            SessionBusyError: when the lock is not free in time, by default the writer's.
+        """
+        name = layout.encode_id(session_id, "session id")
+        with self._locked(session_id, name, timeout_seconds, create=False) as session:
+            yield session
+
+    @contextlib.contextmanager
+    def made(
+        self, session_id: SessionId, name: str | None = None, timeout_seconds: float | None = None
+    ) -> Generator[OpenSession]:
+        """Open a session for a change, its lock held, making its folders if need be."""
+        name = name or layout.encode_id(session_id, "session id")
+        with self._locked(session_id, name, timeout_seconds, create=True) as session:
+            if session is None:
+                raise StorageError("open folder", name, None, "it keeps vanishing; try again")
+            yield session
+
+    @contextlib.contextmanager
+    def _locked(
+        self, session_id: SessionId, name: str, timeout_seconds: float | None, *, create: bool
+    ) -> Generator[OpenSession | None]:
+        timeout = self._lock_timeout_seconds if timeout_seconds is None else timeout_seconds
+        root = self._prepared_root(create=create)
+        for _ in range(_RETRIES):
+            folder = None if root is None else self._take(root, name, create=create)
+            if folder is None:
+                break
+            is_unharmed = False
+            try:
+                self._files.lock(folder, timeout)
+                if self._files.is_in_place(folder):  # or it was removed while we waited
+                    known = self._known(name, folder) or self._scan(name, folder, clean=True)
+                    yield OpenSession(session_id, name, folder, known)
+                    self._files.unlock(folder)
+                    is_unharmed = True
+                    return
+            finally:
+                if is_unharmed:
+                    self._give_back(name, folder)
+                else:
+                    self._files.close_folder(folder)
+        yield None
+
+    def _take(self, root: Folder, name: str, *, create: bool) -> Folder | None:
+        """Return a session's folder, in place or removed meanwhile, for the caller alone."""
+        with self._mutex:
+            folder = self._open.pop(name, None)
+        if folder is not None:
+            return folder
+        above = self._opened(root, name, create=create)
+        if above is None:
+            return None
+        try:
+            return self._opened(above, layout.CHECKPOINTS_FOLDER, create=create)
+        finally:
+            self._files.close_folder(above)
+
+    def _opened(self, parent: Folder, name: str, *, create: bool) -> Folder | None:
+        folder = self._files.open_subfolder(parent, name)
+        if folder is None and create:
+            self._files.make_subfolder(parent, name)
+            folder = self._files.open_subfolder(parent, name)
+        return folder
+
+    def _give_back(self, name: str, folder: Folder) -> None:
+        with self._mutex:
+            surplus = [folder] if name in self._open else []
+            self._open.setdefault(name, folder)
+            while len(self._open) > self._max_open:
+                surplus.append(self._open.popitem(last=False)[1])
+        for unused in surplus:
+            self._files.close_folder(unused)
+
+    def sync_entries(self, session: OpenSession) -> None:
+        """
+        Make the entries of a session's folders durable, once a process.
+
+        Also when they were there: whoever made them may have died before the sync.
+        """
+        if not session.known.entries_synced:
+            root = self.make_root()
+            self._files.sync_folder(root)
+            above = self._files.open_subfolder(root, session.name)
+            if above is not None:
+                try:
+                    self._files.sync_folder(above)
+                finally:
+                    self._files.close_folder(above)
+            session.known.entries_synced = True
+
+    def remove_folders(self, session: OpenSession) -> None:
+        """Remove the folders of a session, if nothing is in them."""
+        root = self.make_root()
+        above = self._files.open_subfolder(root, session.name)
+        if above is not None:
+            try:
+                is_empty = self._files.remove_subfolder(above, layout.CHECKPOINTS_FOLDER)
+            finally:
+                self._files.close_folder(above)
+            if is_empty:
+                self._files.remove_subfolder(root, session.name)
+
+    # What is known of a folder
+
+    def _signature(self, folder: Folder) -> Signature:
+        found = self._files.folder_status(folder)
+        pointed = self._files.pointed_at(folder, layout.LATEST_NAME)
+        return Signature(found.inode, found.modified_ns, pointed)
+
+    def _known(self, name: str, folder: Folder) -> SessionIndex | None:
+        index = self.indexes.get(name)
+        return index if index and index.signature == self._signature(folder) else None
+
+    def rescanned(self, session: OpenSession) -> OpenSession:
+        """Return a locked session with its folder read anew."""
+        return session._replace(known=self._scan(session.name, session.folder, clean=True))
+
+    def note_change(self, session: OpenSession, newest: FileName | None) -> None:
+        """Keep the index after a change of our own; somebody else's pointer shows by differing."""
+        found = self._files.folder_status(session.folder)
+        pointed = None if newest is None or session.folder.descriptor is None else newest.text
+        session.known.signature = Signature(found.inode, found.modified_ns, pointed)
+        self.indexes.put(session.name, session.known)
+
+    def _scan(self, name: str, folder: Folder, *, clean: bool) -> SessionIndex:
+        """Read the folder's names anew; with the lock held, remove what crashed saves left."""
+        signature = self._signature(folder)
+        entries = self._files.scan(folder)
+        if clean and self._remove_leftovers(folder, entries):
+            signature = self._signature(folder)
+        earlier = self.indexes.get(name)
+        parsed = {} if earlier is None else earlier.by_text
+        names = [
+            found for entry in entries if (found := parsed.get(entry) or layout.parse_name(entry))
+        ]
+        backups = sorted(entry for entry in entries if layout.is_backup(entry))
+        index = SessionIndex(self._in_order(names, folder), backups, signature)
+        if earlier is not None:
+            index.inherit(earlier)
+        self.indexes.put(name, index)
+        return index
+
+    def _remove_leftovers(self, folder: Folder, entries: list[str]) -> int:
+        leftovers = [
+            entry
+            for entry in filter(layout.is_leftover, entries)
+            if entry.startswith(layout.TEMP_PREFIX) or self._is_old(folder, entry)
+        ]
+        for entry in leftovers:
+            self._files.unlink(folder, entry)
+        return len(leftovers)
+
+    def _is_old(self, folder: Folder, entry: str) -> bool:
+        """Tell whether a temporary file of the Rust crate, which takes no lock, is surely dead."""
+        found = self._files.status(folder, entry)
+        if found is None:
+            return False
+        return time.time() - found.modified_ns / 1e9 > _RUST_LEFTOVER_SECONDS
+
+    def _in_order(self, names: list[FileName], folder: Folder) -> list[FileName]:
+        """Sort names by stamp, those of Rust within one second by the times of their files."""
+        names.sort()
+        rust = [name for name in names if name.is_rust]
+        if len({name.stamp for name in rust}) == len(rust):
+            return names
+        found = {name.text: self._files.status(folder, name.text) for name in rust}
+        times = {text: status.modified_ns for text, status in found.items() if status}
+        return sorted(names, key=lambda name: (name.stamp, times.get(name.text, 0), name.text))
