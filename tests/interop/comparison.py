@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
@@ -65,6 +64,6 @@ def as_rust_reads(document: dict[str, Any]) -> tuple[datetime, list[str]]:
     return created_at, [neighbours.get(token, token) for token in tokens]
 
 
-def are_neighbours(one: float, other: float) -> bool:
-    """Tell whether two floats have no third between them."""
-    return one != other and math.nextafter(one, other) == other
+def units_apart(one: float, other: float) -> int:
+    """Return how many steps from one float to the next lie between two of the same sign."""
+    return abs(int(bits(one), 16) - int(bits(other), 16))
