@@ -1,0 +1,28 @@
+"""The command line tool `aiocheckpoint`: one file per verb; needs the extra `cli`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+_EXTRA_MODULES = ("rich", "typer")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run the tool.
+
+    Args:
+        arguments: as after the program's name; None takes those of the process.
+
+    Returns:
+        the exit status: 0 all is well, 1 something is damaged or lost, 2 it could not be done.
+    """
+    try:
+        from aiocheckpoint.cli import app  # noqa: PLC0415 - the extra may be missing
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRA_MODULES:
+            raise
+        sys.stderr.write("aiocheckpoint: for this command, pip install 'aiocheckpoint[cli]'\n")
+        return 2
+    return app.run(arguments)

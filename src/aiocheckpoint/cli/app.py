@@ -1,0 +1,93 @@
+"""The verbs put together, and the one place where an error becomes a line and an exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated, Protocol, runtime_checkable
+
+import typer
+
+from aiocheckpoint import CheckpointCorruptError, CheckpointError
+from aiocheckpoint.cli.demo import demo
+from aiocheckpoint.cli.list import list_checkpoints
+from aiocheckpoint.cli.recover import recover
+from aiocheckpoint.cli.sessions import sessions
+from aiocheckpoint.cli.show import show
+from aiocheckpoint.cli.terminal import CommandError, one_line
+from aiocheckpoint.cli.verify import verify
+
+EXIT_DAMAGED = 1
+EXIT_NOT_DONE = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer passes it by position
+    if wanted:
+        sys.stdout.write(f"aiocheckpoint {version('aiocheckpoint')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Look at checkpoints of agent sessions, check them, and see them survive kill -9."""
+
+
+app.command("demo")(demo)
+app.command("sessions")(sessions)
+app.command("list")(list_checkpoints)
+app.command("show")(show)
+app.command("verify")(verify)
+app.command("recover")(recover)
+
+
+@runtime_checkable
+class _UsageError(Protocol):
+    """What typer raises for wrong options; its class has moved between typer's versions."""
+
+    exit_code: int
+
+    def format_message(self) -> str:
+        """Return the text for the user."""
+        ...
+
+
+def run(arguments: Sequence[str] | None) -> int:
+    """Run a command line and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # Ids and messages are any text; a terminal that cannot show it is no reason to fail.
+        getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
+    try:
+        status = app(args=arguments, prog_name="aiocheckpoint", standalone_mode=False)
+    except CheckpointCorruptError as error:
+        return _failed(str(error), EXIT_DAMAGED)
+    except (CheckpointError, CommandError, OSError) as error:
+        return _failed(str(error), EXIT_NOT_DONE)
+    except (typer.Abort, KeyboardInterrupt):
+        return _failed("interrupted", EXIT_INTERRUPTED)
+    except Exception as error:
+        if not isinstance(error, _UsageError):
+            raise
+        return _failed(error.format_message(), error.exit_code) if str(error) else EXIT_NOT_DONE
+    return status or 0
+
+
+def _failed(message: str, status: int) -> int:
+    sys.stderr.write(f"aiocheckpoint: {one_line(message)}\n")
+    return status

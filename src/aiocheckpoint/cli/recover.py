@@ -1,0 +1,48 @@
+"""`aiocheckpoint recover DIR SESSION`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointRecord, RecoveryReport
+from aiocheckpoint.cli.terminal import (
+    AsJson,
+    Directory,
+    Session,
+    console,
+    no_such_session,
+    open_store,
+    print_json,
+    print_line,
+)
+
+
+def recover(directory: Directory, session: Session, *, as_json: AsJson = False) -> int:
+    """Move a session's damaged files aside and go on from its newest intact checkpoint."""
+    report = asyncio.run(_recovered(open_store(directory), session))
+    if report.newest_valid_id is None and not report.quarantined:
+        raise no_such_session(directory, session)
+    if as_json:
+        print_json(report)
+    else:
+        _print(report)
+    return 0 if report.newest_valid_id is not None else 1
+
+
+async def _recovered(
+    writer: AsyncCheckpointWriter[CheckpointRecord], session: str
+) -> RecoveryReport:
+    async with writer:
+        return await writer.recover(session)
+
+
+def _print(report: RecoveryReport) -> None:
+    screen = console()
+    for path in report.quarantined:
+        print_line(screen, f"moved aside to {path}")
+    if report.newest_valid_id is None:
+        print_line(screen, "no intact checkpoint is left; nothing was deleted", "red")
+        return
+    if not report.quarantined:
+        print_line(screen, "nothing was damaged")
+    print_line(screen, f"the session goes on from {report.newest_valid_id}", "green")

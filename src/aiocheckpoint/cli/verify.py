@@ -1,0 +1,99 @@
+"""`aiocheckpoint verify DIR` and `aiocheckpoint verify FILE`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from msgspec import Struct
+
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointRecord, Finding
+from aiocheckpoint.cli.sessions import summaries
+from aiocheckpoint.cli.terminal import (
+    AsJson,
+    CommandError,
+    console,
+    open_store,
+    print_json,
+    print_line,
+)
+
+Target = Annotated[
+    Path, typer.Argument(metavar="DIR|FILE", help="A directory of sessions, or one checkpoint.")
+]
+
+
+class Verification(Struct, kw_only=True):
+    """
+    What was verified, and what is wrong.
+
+    Attributes:
+        path: what was asked for.
+        ok: whether nothing is wrong.
+        sessions: how many were read.
+        checkpoints: how many can be listed, damaged ones among them where they still can.
+        findings: what is wrong.
+    """
+
+    path: Path
+    ok: bool
+    sessions: int
+    checkpoints: int
+    findings: tuple[Finding, ...]
+
+
+def verify(target: Target, *, as_json: AsJson = False) -> int:
+    """Verify the checksum of one checkpoint, or everything under a directory."""
+    if target.is_dir():
+        found = asyncio.run(_directory_verified(open_store(target), target))
+    elif target.exists():
+        found = asyncio.run(_file_verified(target))
+    else:
+        raise CommandError(f"{target} does not exist")
+    if as_json:
+        print_json(found)
+    else:
+        _print(found)
+    return 0 if found.ok else 1
+
+
+async def _directory_verified(
+    writer: AsyncCheckpointWriter[CheckpointRecord], directory: Path
+) -> Verification:
+    async with writer:
+        findings = await writer.check()
+        counts = [summary.checkpoints for summary in await summaries(writer)]
+    if not counts and not findings:
+        hint = "give the directory that holds the sessions"
+        raise CommandError(f"no checkpoints under {directory}, nothing was verified; {hint}")
+    return Verification(
+        path=directory,
+        ok=not findings,
+        sessions=len(counts),
+        checkpoints=sum(counts),
+        findings=findings,
+    )
+
+
+async def _file_verified(path: Path) -> Verification:
+    async with AsyncCheckpointWriter(path.parent) as writer:
+        intact = await writer.verify(path)
+    detail = "its content does not match its checksum, or it is no checkpoint"
+    findings = () if intact else (Finding(kind="damaged", path=path, detail=detail),)
+    return Verification(path=path, ok=intact, sessions=0, checkpoints=1, findings=findings)
+
+
+def _print(found: Verification) -> None:
+    screen = console()
+    for finding in found.findings:
+        print_line(screen, f"{finding.kind}: {finding.path}", "red")
+        print_line(screen, f"    {finding.detail}")
+    what = str(found.path)
+    if found.sessions:
+        what += f": {found.sessions} sessions, {found.checkpoints} checkpoints"
+    if found.ok:
+        print_line(screen, f"{what}, intact", "green")
+    else:
+        print_line(screen, f"{what}, {len(found.findings)} findings", "red")
