@@ -6,7 +6,7 @@ import sys
 import threading
 import warnings
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from os import PathLike, fspath
 from types import TracebackType
@@ -188,6 +188,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         self._closed = False
         self._pool: ThreadPoolExecutor | None = None
         self._queue: GroupCommit[RecordT] | DirectCommit[RecordT] | None = None
+        self._released: Future[None] | None = None
         self._start_mutex = threading.Lock()
 
     def __repr__(self) -> str:
@@ -221,20 +222,21 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         with self._start_mutex:
             self._closed = True
             pool, queue = self._pool, self._queue
-        if pool is None or queue is None or self._process_id != process_id():
-            return
-        await done(queue.close())
+            if pool is None or queue is None or self._process_id != process_id():
+                return
+            if self._released is None:
+                self._released = pool.submit(self._release, queue.close())
         try:
-            await hop(pool, self._release)
+            await done(self._released)
         finally:
             pool.shutdown(wait=False)
 
-    def _release(self) -> None:
-        with self._start_mutex:
-            try:
-                self._commits.close()
-            finally:
-                self._store.sessions.close()
+    def _release(self, drained: Future[None]) -> None:
+        drained.result()
+        try:
+            self._commits.close()
+        finally:
+            self._store.sessions.close()
 
     def _started(
         self,
