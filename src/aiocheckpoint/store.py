@@ -211,11 +211,10 @@ class Store(Generic[RecordT]):
             PruneError: for what could not be removed.
         """
         names = session.known.newest_first()[::-1] if self._limits.max_checkpoints else []
-        backups = surplus(session.known.backups, self._limits.max_backups)
         try:
             for name in dict.fromkeys([*replaced, *surplus(names, self._limits.max_checkpoints)]):
                 self.remove(session, name)
-            for backup in list(backups):
+            for backup in [*surplus(session.known.backups, self._limits.max_backups)]:
                 self.files.unlink(session.folder, backup)
                 session.known.backups.remove(backup)
         except StorageError as error:
