@@ -1,0 +1,21 @@
+"""A root directory to open writers on, once for each way of saving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.concurrency.site import Site
+
+
+@pytest.fixture(name="site", params=["journal", "file"])
+def _site(root: Path, request: pytest.FixtureRequest) -> Site:
+    """Return a site for each way of saving that is durable."""
+    return Site(root, durability=request.param)
+
+
+@pytest.fixture(name="default_site")
+def _default_site(root: Path) -> Site:
+    """Return a site with the default way of saving, for what does not depend on it."""
+    return Site(root)
