@@ -15,7 +15,7 @@ from aiocheckpoint.sessions import OpenSession
 from aiocheckpoint.store import Store
 
 
-class Save(NamedTuple):
+class Save:
     """
     A save waiting for its commit.
 
@@ -23,12 +23,19 @@ class Save(NamedTuple):
         draft: what to save.
     """
 
-    draft: Draft
+    def __init__(self, draft: Draft) -> None:
+        self.draft = draft
+        self._sealed: Sealed | None = None
 
     @property
     def size_bytes(self) -> int:
         """About what it adds to the journal."""
         return len(self.draft.text)
+
+    def sealed(self, store: Store[RecordT]) -> Sealed:
+        """Return its file; made once, however often it has to wait for its session."""
+        self._sealed = self._sealed or store.sealed(self.draft)
+        return self._sealed
 
 
 class Delete(NamedTuple):

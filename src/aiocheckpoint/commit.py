@@ -105,7 +105,7 @@ class Commits(Generic[RecordT]):
         for outcome, change in changes:
             if isinstance(change, Save):
                 try:
-                    sealed = self._store.sealed(change.draft)
+                    sealed = change.sealed(self._store)
                 except BaseException as error:  # noqa: BLE001 - kept as the outcome
                     outcome.error = error
                 else:
@@ -118,8 +118,9 @@ class Commits(Generic[RecordT]):
         if not entries or not self._is_durable:
             yield
             return
-        undone, self._undone = self._undone, []
+        undone = list(self._undone)
         with self._opened_journal().committed([*undone, *entries]):
+            del self._undone[: len(undone)]
             yield
 
     def _opened_journal(self) -> Journal:
@@ -217,12 +218,6 @@ class _Waiting:
         self.job = job
         self.change = change
         self.since = time.monotonic()
-        self._has_begun = False
-
-    def begin(self) -> bool:
-        """Claim the job; again after it had to wait for a lock."""
-        self._has_begun = self._has_begun or self.job.begin()
-        return self._has_begun
 
 
 class GroupCommit(Generic[RecordT]):
@@ -296,28 +291,27 @@ class GroupCommit(Generic[RecordT]):
 
     def _take_batch(self) -> dict[SessionId, list[_Waiting]]:
         batch: dict[SessionId, list[_Waiting]] = {}
+        held_back: dict[SessionId, deque[_Waiting]] = {}
         size_bytes = 0
-        for session_id in list(self._queues):
-            if len(batch) == _MAX_SESSIONS or size_bytes > _MAX_BYTES:
-                break
+        while self._queues and len(batch) < _MAX_SESSIONS and size_bytes <= _MAX_BYTES:
+            session_id, queue = self._queues.popitem(last=False)
             if session_id in self._exclusive:
+                held_back[session_id] = queue
                 continue
-            queue = self._queues[session_id]
             taken = _take(queue, _MAX_BYTES - size_bytes)
-            if not queue:
-                del self._queues[session_id]
-            else:
-                self._queues.move_to_end(session_id)
-            if taken and callable(taken[0].change):
+            if queue:
+                held_back[session_id] = queue
+            if callable(taken[0].change):
                 self._exclusive.add(session_id)
                 self._executor.submit(self._run_exclusive, session_id, taken[0])
-            elif taken:
+            else:
                 batch[session_id] = taken
                 size_bytes += sum(w.change.size_bytes for w in taken if isinstance(w.change, Save))
+        self._queues.update(held_back)  # at the end: the others come first next time
         return batch
 
     def _run(self, batch: dict[SessionId, list[_Waiting]]) -> None:
-        begun = {s: [w for w in waiting if w.begin()] for s, waiting in batch.items()}
+        begun = {s: [w for w in waiting if w.job.begin()] for s, waiting in batch.items()}
         begun = {s: waiting for s, waiting in begun.items() if waiting}
         changes = {
             s: [(w.job, w.change) for w in waiting if not callable(w.change)]
@@ -329,7 +323,7 @@ class GroupCommit(Generic[RecordT]):
         with self._mutex:
             for session_id in patient:
                 for waiting in begun[session_id]:
-                    waiting.job.error = None
+                    waiting.job.postpone()
                 queue = self._queues.setdefault(session_id, deque())
                 queue.extendleft(reversed(begun[session_id]))
         if patient and len(patient) == len(begun):

@@ -187,7 +187,9 @@ class LocalFiles:
         """Open a folder by its path, symlinks followed."""
         if _IS_WINDOWS:
             return Folder(path, None)
-        return Folder(path, self.call("open folder", path, os.open, path, _OPEN_FOLDER))
+        descriptor = self.call("open folder", path, os.open, path, _OPEN_FOLDER)
+        _not_for_children.add(descriptor)
+        return Folder(path, descriptor)
 
     def open_subfolder(self, parent: Folder, name: str) -> Folder | None:
         """Open a folder in a folder, not following a symlink; None when it is not there."""
@@ -203,6 +205,7 @@ class LocalFiles:
             if error.errno == errno.ENOENT:
                 return None
             raise
+        _not_for_children.add(descriptor)
         return Folder(path, descriptor)
 
     def make_subfolder(self, parent: Folder, name: str) -> bool:
@@ -233,6 +236,7 @@ class LocalFiles:
     def close_folder(self, folder: Folder) -> None:
         """Close a folder; closing drops its lock."""
         if folder.descriptor is not None:
+            _not_for_children.discard(folder.descriptor)
             self.call("close folder", folder.path, os.close, folder.descriptor)
 
     def sync_folder(self, folder: Folder) -> None:
@@ -323,7 +327,8 @@ class LocalFiles:
         self.call("sync file", path, _full_sync, descriptor)
 
     def close(self, descriptor: int, path: str) -> None:
-        """Close a file."""
+        """Close a file; closing drops its lock."""
+        _not_for_children.discard(descriptor)
         self.call("close", path, os.close, descriptor)
 
     def rename(self, folder: Folder, old: str, new: str) -> None:
@@ -456,10 +461,12 @@ class LocalFiles:
 
     def create_journal(self, folder: Folder, name: str) -> int:
         """Create a file to write anywhere in, 0600, and return its descriptor."""
-        return self.call(
+        descriptor = self.call(
             "create", folder.join(name), os.open, _place(folder, name),
             os.O_RDWR | _CREATE & ~os.O_WRONLY, _FILE_MODE, dir_fd=folder.descriptor,
         )  # fmt: skip
+        _not_for_children.add(descriptor)
+        return descriptor
 
     def open_journal(self, folder: Folder, name: str) -> int | None:
         """Open an existing journal; None when it is not there."""
@@ -568,6 +575,22 @@ class LocalFiles:
             pieces.append(piece)
             size -= len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+# A forked child shares its parent's locks for as long as it keeps these open: after the
+# parent's death nobody could replay its journal.
+_not_for_children: set[int] = set()
+
+
+def _close_in_child() -> None:
+    for descriptor in _not_for_children:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    _not_for_children.clear()
+
+
+if not _IS_WINDOWS:
+    os.register_at_fork(after_in_child=_close_in_child)
 
 
 def _place(folder: Folder, name: str) -> str:

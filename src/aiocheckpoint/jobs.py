@@ -59,6 +59,12 @@ class Job(Outcome[ResultT]):
         """Claim the job for running; False when its caller has withdrawn it."""
         return self._claim("begun")
 
+    def postpone(self) -> None:
+        """Give a claimed job back untouched, so that its caller may withdraw it again."""
+        with self._mutex:
+            self._state = "waiting"
+            self.error = None
+
     def _withdraw(self) -> bool:
         return self._claim("withdrawn")
 
