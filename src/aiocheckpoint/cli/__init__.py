@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from aiocheckpoint.cli import app  # noqa: PLC0415 - the extra may be missing
     except ModuleNotFoundError as error:
-        if error.name not in _EXTRA_MODULES:
+        if str(error.name).partition(".")[0] not in _EXTRA_MODULES:
             raise
         sys.stderr.write("aiocheckpoint: for this command, pip install 'aiocheckpoint[cli]'\n")
         return 2

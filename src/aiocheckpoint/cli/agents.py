@@ -113,7 +113,7 @@ def state_after(session_id: str, messages: list[Message]) -> CheckpointData:
         tool_calls_pending=pending,
         tool_results={last["tool_call_id"]: last["content"]} if last["role"] == "tool" else None,
         tokens_used=characters // _CHARACTERS_PER_TOKEN,
-        resume_hint=f"{len(pending)} tool calls to answer" if pending else None,
+        resume_hint=f"tool calls to answer: {len(pending)}" if pending else None,
     )
 
 
@@ -156,8 +156,13 @@ async def run_agents(task: Task) -> None:
             group.create_task(run_agent(writer, session_id, script, task))
 
 
-if __name__ == "__main__":
+def main(task: str) -> None:
+    """Run the process; an error of the library is one line on standard error."""
     try:
-        asyncio.run(run_agents(msgspec.json.decode(sys.argv[1], type=Task)))
+        asyncio.run(run_agents(msgspec.json.decode(task, type=Task)))
     except* CheckpointError as errors:
         sys.exit(str(errors.exceptions[0]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

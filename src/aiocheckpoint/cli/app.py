@@ -80,7 +80,7 @@ def run(arguments: Sequence[str] | None) -> int:
     except (CheckpointError, CommandError, OSError) as error:
         return _failed(str(error), EXIT_NOT_DONE)
     except (typer.Abort, KeyboardInterrupt):
-        return _failed("interrupted", EXIT_INTERRUPTED)
+        return EXIT_INTERRUPTED
     except Exception as error:
         if not isinstance(error, _UsageError):
             raise
@@ -89,5 +89,5 @@ def run(arguments: Sequence[str] | None) -> int:
 
 
 def _failed(message: str, status: int) -> int:
-    sys.stderr.write(f"aiocheckpoint: {one_line(message)}\n")
+    sys.stderr.write(f"aiocheckpoint: {one_line(message.strip())}\n")
     return status

@@ -116,7 +116,7 @@ def _fresh_folder(parent: Path) -> Path:
 
 
 async def _rehearse(task: Task, kills: int, output: Console) -> DemoReport:
-    """Run the agents until all are done, killing them on the way and checking after each time."""
+    """Run the agents until all are done or a save is lost, killing them on the way."""
     started = time.monotonic()
     oracle = Oracle(casting(task.sessions))
     folder = Path(task.directory)
@@ -130,7 +130,7 @@ async def _rehearse(task: Task, kills: int, output: Console) -> DemoReport:
             run.verified = oracle.verified
             runs.append(run)
             screen.ran(run)
-            if not run.was_killed:
+            if not run.was_killed or oracle.lost:
                 break
     seconds = time.monotonic() - started
     return demo_report(task, kills, oracle, runs=runs, damage=damage, seconds=seconds)

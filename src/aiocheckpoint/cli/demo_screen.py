@@ -154,7 +154,7 @@ def _print_verdict(console: Console, report: DemoReport) -> None:
         f"({report.in_flight} more were in flight), {report.seconds:.1f} s"
     )
     console.print(Text(text, "bold green" if report.ok else "bold red"))
-    if report.kills < report.kills_wanted:
+    if report.ok and report.kills < report.kills_wanted:
         console.print(f"The agents were done before {report.kills_wanted - report.kills} kills.")
     for finding in report.damage:
         print_line(console, f"{finding.kind}: {finding.path}: {finding.detail}", "red")

@@ -64,14 +64,13 @@ async def summaries(writer: AsyncCheckpointWriter[CheckpointRecord]) -> list[Ses
 
 
 def _print_table(found: list[SessionSummary]) -> None:
-    table = plain_table("Session", ">Checkpoints", "Newest (UTC)", "Trigger", ">Iteration")
+    table = plain_table("Session", ">Checkpoints", "Newest (UTC)", ">Iteration")
     for summary in found:
         newest = summary.newest
         table.add_row(
             cell(summary.session_id, "cyan"),
             str(summary.checkpoints),
             time_text(newest.created_at) if newest else "-",
-            cell(newest.trigger if newest else "-"),
             str(newest.iteration) if newest else "-",
         )
     console().print(table)

@@ -85,7 +85,7 @@ def safe(text: str) -> str:
 
 def one_line(text: str) -> str:
     """Return a text as one safe line."""
-    return safe(_LINE_END.sub(" ", text.strip()))
+    return safe(_LINE_END.sub(" ", text))
 
 
 def cell(text: str, style: str = "") -> Text:

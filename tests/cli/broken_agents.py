@@ -1,0 +1,93 @@
+"""Agents of the demo that each break one promise: `python broken_agents.py FAULT TASK`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import msgspec
+
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    CheckpointData,
+    CheckpointId,
+    SessionId,
+    StorageFullError,
+)
+from aiocheckpoint.cli import agents
+
+LATE: set[asyncio.Task[CheckpointId]] = set()
+
+
+class Writer(AsyncCheckpointWriter[CheckpointData]):
+    async def path(self, data: CheckpointData) -> str:
+        metas = await self.list(data.session_id)
+        return str(next(m.path for m in metas if m.checkpoint_id == data.checkpoint_id))
+
+
+class AcknowledgesBeforeSaving(Writer):
+    async def save(self, data: CheckpointData, /) -> CheckpointId:
+        copy = msgspec.structs.replace(data, messages=[*data.messages])
+        LATE.add(asyncio.create_task(super().save(copy)))
+        return data.checkpoint_id
+
+
+class NeverSavesTheThirdStep(Writer):
+    async def save(self, data: CheckpointData, /) -> CheckpointId:
+        return data.checkpoint_id if data.iteration == 3 else await super().save(data)
+
+
+class DeletesWhatItSaved(Writer):
+    async def save(self, data: CheckpointData, /) -> CheckpointId:
+        saved = await super().save(data)
+        await self.delete(data.session_id, saved)
+        return saved
+
+
+class DamagesWhatItSaved(Writer):
+    async def save(self, data: CheckpointData, /) -> CheckpointId:
+        saved = await super().save(data)
+        await asyncio.to_thread(self._truncate, await self.path(data))
+        return saved
+
+    def _truncate(self, path: str) -> None:
+        with open(path, "r+b") as file:
+            file.truncate(100)
+
+
+class SavesSomethingElse(Writer):
+    async def save(self, data: CheckpointData, /) -> CheckpointId:
+        changed = [*data.messages[:-1], {"role": "user", "content": "something else"}]
+        return await super().save(msgspec.structs.replace(data, messages=changed))
+
+
+class ResumesFromTheStart(Writer):
+    async def load(
+        self, session_id: SessionId, checkpoint_id: CheckpointId | None = None
+    ) -> CheckpointData | None:
+        return None
+
+
+class ResumesTwoStepsTooEarly(Writer):
+    async def load(
+        self, session_id: SessionId, checkpoint_id: CheckpointId | None = None
+    ) -> CheckpointData | None:
+        metas = await self.list(session_id)
+        return await super().load(session_id, metas[2].checkpoint_id) if metas[2:] else None
+
+
+class DoesNothing(Writer):
+    async def load(
+        self, session_id: SessionId, checkpoint_id: CheckpointId | None = None
+    ) -> CheckpointData | None:
+        raise asyncio.CancelledError
+
+
+class Refuses(Writer):
+    async def save(self, data: CheckpointData, /) -> CheckpointId:
+        raise StorageFullError("write", "/somewhere", 28, "No space left on device")
+
+
+if __name__ == "__main__":
+    vars(agents)["AsyncCheckpointWriter"] = globals()[sys.argv[1]]
+    agents.main(sys.argv[2])

@@ -1,0 +1,267 @@
+"""`aiocheckpoint demo`: that it kills for real, that it counts right, and how it looks."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from aiocheckpoint.cli import demo as demo_module
+from aiocheckpoint.cli.agents import casting
+from tests.cli.conftest import Tool
+
+BROKEN_AGENTS = Path(__file__).parent / "broken_agents.py"
+PROGRAM = "import sys; from aiocheckpoint.cli import main; sys.exit(main())"
+COMMAND = [sys.executable, "-c", PROGRAM, "demo"]
+QUICK = ["--sessions", "8", "--kills", "1", "--pace", "0", "--seed", "7"]
+
+# The parent prints while its loop runs; what must not block is the agents' loop, in the child.
+pytestmark = pytest.mark.blocking
+
+
+class Demo(NamedTuple):
+    """A demo that has run, and where: its output is shared by the tests that only look."""
+
+    folder: Path
+    output: str
+
+
+@pytest.fixture(name="shown", scope="module")
+def _shown(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    folder = tmp_path_factory.mktemp("shown")
+    done = subprocess.run(
+        [*COMMAND, *QUICK], cwd=folder, capture_output=True, text=True, check=True,
+        env={**os.environ, "COLUMNS": "80"},
+    )  # fmt: skip
+    return Demo(folder, done.stdout)
+
+
+class TestNothingIsLost:
+    @pytest.mark.parametrize("durability", ["journal", "file", "none"])
+    def test_over_real_kills_in_mid_work(self, tool: Tool, root: Path, durability: str) -> None:
+        """SIGKILL hits a working process with saves in flight, and no acknowledged save is lost."""
+        outcome = tool(
+            "demo", "--sessions", "32", "--kills", "2", "--pace", "0", "--seed", "1",
+            "--directory", root, "--durability", durability, "--json",
+        )  # fmt: skip
+        report = outcome.json
+        *killed, last = report["runs"]
+
+        assert outcome.status == 0
+        assert [run["exit_status"] for run in killed] == [-signal.SIGKILL] * 2
+        assert sum(run["in_flight"] > 0 for run in killed) > 0
+        assert (last["exit_status"], last["in_flight"]) == (0, 0)
+        assert last["acknowledged"] > 0
+        assert len({run["process_id"] for run in report["runs"]}) == 3
+        assert all(run["verified"] == run["acknowledged_in_all"] for run in report["runs"])
+        assert report["lost"] == 0
+        assert report["verified"] == report["acknowledged"] > 300
+
+        scripts = casting(32)
+        assert [session["session_id"] for session in report["sessions"]] == list(scripts)
+        for session in report["sessions"]:
+            newest = json.loads(Path(session["newest_file"]).read_text())
+            assert newest["messages"] == scripts[session["session_id"]].messages
+            assert session["resumed_at"] == sorted(session["resumed_at"])
+        assert max(max(session["resumed_at"]) for session in report["sessions"]) > 0
+
+        verified = tool("verify", root, "--json")
+        assert verified.json["sessions"] == 32
+        # A kill may leave a temporary file, which is no damage.
+        assert {finding["kind"] for finding in verified.json["findings"]} <= {"leftover"}
+
+    def test_no_kill_at_all(self, tool: Tool, root: Path) -> None:
+        """With `--kills 0` the agents run once, to the end."""
+        report = tool(
+            "demo", "--sessions", "1", "--kills", "0", "--pace", "0", "--directory", root, "--json"
+        ).json
+
+        assert (report["kills"], len(report["runs"]), report["ok"]) == (0, 1, True)
+
+
+class TestTheOracle:
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            "AcknowledgesBeforeSaving",
+            "NeverSavesTheThirdStep",
+            "DeletesWhatItSaved",
+            "DamagesWhatItSaved",
+            "SavesSomethingElse",
+            "ResumesFromTheStart",
+            "ResumesTwoStepsTooEarly",
+        ],
+    )
+    def test_catches_a_broken_process(
+        self, tool: Tool, root: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+    ) -> None:
+        """Agents that break their promise make the demo report lost saves and exit with 1."""
+        monkeypatch.setattr(
+            demo_module, "AGENTS_COMMAND", (sys.executable, str(BROKEN_AGENTS), fault)
+        )
+
+        outcome = tool("demo", *QUICK, "--directory", root, "--no-keep", "--json")
+
+        assert outcome.status == 1, outcome.errors
+        assert outcome.json["lost"] > 0
+        assert outcome.json["ok"] is False
+        assert root.is_dir(), "the evidence must stay"
+
+    def test_an_unfinished_conversation_is_no_success(
+        self, tool: Tool, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Agents that lose nothing because they do nothing do not pass."""
+        monkeypatch.setattr(
+            demo_module, "AGENTS_COMMAND", (sys.executable, str(BROKEN_AGENTS), "DoesNothing")
+        )
+
+        outcome = tool("demo", *QUICK, "--directory", root)
+
+        assert outcome.status == 1
+        assert "Not every conversation is complete" in outcome.output
+
+    def test_a_failing_process_is_one_line(
+        self, tool: Tool, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """When the agents' process fails by itself, the demo says why in one line."""
+        monkeypatch.setattr(
+            demo_module, "AGENTS_COMMAND", (sys.executable, str(BROKEN_AGENTS), "Refuses")
+        )
+
+        outcome = tool("demo", *QUICK, "--directory", root)
+
+        assert (outcome.status, outcome.errors.count("\n")) == (2, 1)
+        assert "No space left on device" in outcome.errors
+
+
+class TestWhereTheFilesAre:
+    def test_a_fresh_directory_each_time(
+        self, tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Without --directory each demo gets a new one here, and says which."""
+        monkeypatch.chdir(tmp_path)
+        shortest = ["--sessions", "1", "--kills", "0", "--pace", "0"]
+
+        first, second = tool("demo", *shortest), tool("demo", *shortest)
+
+        assert f"save to {tmp_path / 'aiocheckpoint-demo'} " in first.output
+        assert f"save to {tmp_path / 'aiocheckpoint-demo-2'} " in second.output
+        assert len(list(tmp_path.iterdir())) == 2
+
+    def test_a_directory_in_use_is_refused(self, tool: Tool, store: Path) -> None:
+        """A directory that holds anything is refused and stays as it is."""
+        before = sorted(store.rglob("*"))
+
+        outcome = tool("demo", *QUICK, "--directory", store)
+
+        assert (outcome.status, outcome.errors.count("\n")) == (2, 1)
+        assert sorted(store.rglob("*")) == before
+
+    def test_no_keep_removes_them(self, tool: Tool, root: Path) -> None:
+        """With --no-keep nothing is left behind by a demo that lost nothing."""
+        report = tool("demo", *QUICK, "--directory", root, "--no-keep", "--json").json
+
+        assert report["kept"] is False
+        assert not root.exists()
+
+    def test_the_files_it_names_can_be_opened(
+        self, tool: Tool, shown: Demo, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The commands printed at the end work as they stand."""
+        monkeypatch.chdir(shown.folder)
+
+        [file] = re.findall(r"less (\S+)", shown.output)
+        [show] = re.findall(r"aiocheckpoint (show .*)", shown.output)
+        [verify] = re.findall(r"aiocheckpoint (verify .*)", shown.output)
+
+        assert json.loads(Path(file).read_text())["_version"] == "1.0"
+        assert tool(*show.split()).status == 0
+        assert tool(*verify.split()).status == 0
+
+
+class TestTheScreen:
+    def test_a_pipe_gets_plain_lines(self, shown: Demo) -> None:
+        """Without a terminal: one line a run, a table within 80 columns, no escape sequences."""
+        lines = [line.rstrip() for line in shown.output.splitlines()]
+
+        assert "\x1b" not in shown.output
+        [killed] = [line for line in lines if line.startswith("run 1 ")]
+        [ended] = [line for line in lines if line.startswith("run 2 ")]
+        assert re.search(r"kill -9, saves in flight: \d+ +(\d+) of \1 acknowledged", killed)
+        assert re.search(r"all done +(\d+) of \1 acknowledged saves intact$", ended)
+        assert any(line.startswith("0 of ") and "saves lost in 1 kills" in line for line in lines)
+        rows = [line for line in lines if re.match(r"\S+-1 ", line)]
+        assert len(rows) == 8
+        assert all(len(row) <= 80 for row in rows)
+
+    @pytest.mark.parametrize("plain", [False, True], ids=["color", "NO_COLOR"])
+    def test_a_terminal_sees_it_live(self, root: Path, plain: bool) -> None:
+        """On a terminal progress is drawn in place; NO_COLOR takes the colours alone away."""
+        environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
+        environment.pop("NO_COLOR", None)
+        if plain:
+            environment["NO_COLOR"] = "1"
+        terminal, inner = pty.openpty()
+        with subprocess.Popen(
+            [*COMMAND, *QUICK, "--directory", str(root)],
+            stdin=inner, stdout=inner, stderr=inner, env=environment,
+        ) as process:  # fmt: skip
+            os.close(inner)
+            output = _all_of(terminal)
+
+        assert process.returncode == 0
+        assert "\x1b[?25l" in output, "the cursor is hidden while frames are drawn"
+        assert "\x1b[?25h" in output, "and shown again"
+        assert re.search(r"saves acknowledged", output)
+        assert bool(re.search(r"\x1b\[[\d;]*3\dm", output)) is not plain
+
+    def test_interrupting_leaves_no_process(self, root: Path) -> None:
+        """Ctrl-C ends parent and child, with exit status 130 and no traceback."""
+        with subprocess.Popen(
+            [*COMMAND, "--kills", "20", "--pace", "200", "--seed", "1", "--directory", str(root)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            next(line for line in process.stdout if line.startswith("run 1"))
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate()
+
+        assert process.returncode == 130
+        assert errors == ""
+        assert _processes_on(root) == []
+
+
+def _all_of(terminal: int) -> str:
+    pieces: list[bytes] = []
+    while True:
+        try:
+            piece = os.read(terminal, 65536)
+        except OSError:  # Linux: the other side is closed
+            piece = b""
+        if not piece:
+            os.close(terminal)
+            return b"".join(pieces).decode()
+        pieces.append(piece)
+
+
+def _processes_on(root: Path) -> list[str]:
+    if not Path("/proc/self/cmdline").exists():
+        pytest.skip("needs /proc to look for processes")
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            text = entry.read_text(errors="replace")
+        except OSError:
+            continue
+        if str(root) in text:
+            found.append(text)
+    return found

@@ -1,0 +1,49 @@
+"""`aiocheckpoint recover`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aiocheckpoint import CheckpointData
+from tests.cli.conftest import Tool, damaged, saved
+
+
+def test_damage_is_moved_aside(tool: Tool, store: Path) -> None:
+    """The damaged file is kept elsewhere, and the session goes on from the one before."""
+    path = damaged(store.joinpath("support-42/checkpoints/latest.json").resolve())
+
+    outcome = tool("recover", store, "support-42")
+
+    assert outcome.status == 0
+    assert "goes on from step2" in outcome.output
+    assert not path.exists()
+    moved = Path(outcome.output.splitlines()[0].removeprefix("moved aside to "))
+    assert moved.is_file()
+    assert tool("verify", store).status == 0
+    assert "step2" in tool("show", store, "support-42").output
+
+
+def test_a_healthy_session_is_left_alone(tool: Tool, store: Path) -> None:
+    """Recovering a healthy session says that nothing was damaged."""
+    outcome = tool("recover", store, "support-42")
+
+    assert outcome.status == 0
+    assert "nothing was damaged" in outcome.output
+    assert tool("recover", store, "support-42", "--json").json == {
+        "session_id": "support-42",
+        "newest_valid_id": "step3",
+        "quarantined": [],
+    }
+
+
+def test_nothing_intact_left_is_said(tool: Tool, root: Path) -> None:
+    """Where no intact checkpoint is left the exit status is 1, and nothing was deleted."""
+    [path] = saved(root, CheckpointData(session_id="s"))
+    damaged(path)
+
+    outcome = tool("recover", root, "s", "--json")
+
+    assert outcome.status == 1
+    assert outcome.json["newest_valid_id"] is None
+    [moved] = outcome.json["quarantined"]
+    assert Path(moved).is_file()

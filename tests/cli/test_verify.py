@@ -1,0 +1,104 @@
+"""`aiocheckpoint verify`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
+from tests.cli.conftest import Tool, damaged, tree
+
+
+def newest_file(store: Path) -> Path:
+    return store.joinpath("support-42/checkpoints/latest.json").resolve()
+
+
+def test_a_healthy_directory(tool: Tool, store: Path) -> None:
+    """A store without damage gives exit status 0 and says how much was read."""
+    outcome = tool("verify", store)
+
+    assert outcome.status == 0
+    assert "2 sessions, 4 checkpoints, intact" in outcome.output
+    assert tool("verify", store, "--json").json["ok"] is True
+
+
+def test_damage_in_a_directory_is_found(tool: Tool, store: Path) -> None:
+    """A damaged file gives exit status 1, its path and what is wrong, and is left as it is."""
+    path = damaged(newest_file(store))
+    before = tree(store)
+
+    outcome = tool("verify", store)
+    found = tool("verify", store, "--json")
+
+    assert outcome.status == found.status == 1
+    assert f"damaged: {path}\n" in outcome.output
+    assert [finding["path"] for finding in found.json["findings"]] == [str(path)]
+    assert tree(store) == before
+
+
+def test_one_file(tool: Tool, store: Path) -> None:
+    """An intact file gives exit status 0, also by its hint `latest.json`."""
+    before = tree(store)
+
+    for path in (newest_file(store), newest_file(store).with_name("latest.json")):
+        assert tool("verify", path).status == 0
+        assert tool("verify", path, "--json").json["ok"] is True
+    assert tree(store) == before
+
+
+def test_one_damaged_file(tool: Tool, store: Path) -> None:
+    """A damaged file gives exit status 1."""
+    path = damaged(newest_file(store))
+
+    assert tool("verify", path).status == 1
+    assert tool("verify", path, "--json").json["findings"][0]["path"] == str(path)
+
+
+def test_a_file_that_is_no_checkpoint(tool: Tool, tmp_path: Path) -> None:
+    """Any other file gives exit status 1, and nothing is made beside it."""
+    path = tmp_path / "notes.txt"
+    path.write_text("milk, eggs")
+
+    assert tool("verify", path).status == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_a_checkpoint_is_an_error(tool: Tool, tmp_path: Path) -> None:
+    """A FIFO gives one line and exit status 2, and is not waited for."""
+    os.mkfifo(tmp_path / "pipe")
+
+    outcome = tool("verify", tmp_path / "pipe")
+
+    assert (outcome.status, outcome.errors.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("where", [".", "support-42", "support-42/checkpoints"])
+def test_a_directory_without_sessions_is_not_called_intact(
+    tool: Tool, store: Path, tmp_path: Path, where: str
+) -> None:
+    """Where nothing was verified, nothing is said to be intact: exit status 2."""
+    directory = tmp_path if where == "." else store / where
+    outcome = tool("verify", directory)
+
+    assert (outcome.status, outcome.output) == (2, "")
+    assert "nothing was verified" in outcome.errors
+
+
+@pytest.mark.xfail(strict=True, reason="a load before the save hides the leftover from it")
+def test_a_leftover_is_gone_after_the_next_save(tool: Tool, store: Path) -> None:
+    """What `verify` says of a leftover holds: the next save of the session removes it."""
+    newest_file(store).with_name(".tmp_cp_0123456789abcdef").touch()
+    assert tool("verify", store, "--json").json["findings"][0]["kind"] == "leftover"
+
+    async def go_on() -> None:
+        async with AsyncCheckpointWriter(store) as writer:
+            latest = await writer.load("support-42")
+            assert latest is not None
+            await writer.save(CheckpointData(session_id="support-42", iteration=4))
+
+    asyncio.run(go_on())
+
+    assert tool("verify", store).status == 0
