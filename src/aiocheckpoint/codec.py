@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from functools import partial
+from collections.abc import Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -20,18 +20,19 @@ from aiocheckpoint.errors import (
     FormatVersionError,
     RecordTypeError,
 )
-from aiocheckpoint.floats import special_spellings
+from aiocheckpoint.floats import rust_spellings, special_spellings
 from aiocheckpoint.json_values import (
     MAX_DEPTH,
-    collect_floats,
+    encode_exactly,
+    find_float,
+    first_change,
     is_too_deep,
-    path_of_float,
-    surrogate_path,
 )
 from aiocheckpoint.models import (
     AwareDatetime,
     CheckpointMeta,
     CheckpointRecord,
+    JsonValue,
     is_json_type,
 )
 
@@ -45,7 +46,10 @@ RecordT = TypeVar("RecordT", bound=CheckpointRecord)
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _decode_any = msgspec.json.Decoder().decode
 _SEAL = re.compile(rb'\{"_checksum":"([0-9a-f]{64})","_version":"1\.0"(?:,|(?=\}))')
-_STRING_OR_NUMBER = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[-+.0-9eE]+')
+_TEXT_THEN_NUMBER = re.compile(
+    rb'((?:[^"0-9]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+)'
+    rb"((?:[0-9]++(?:\.[0-9]++)?+(?:[eE][-+]?+[0-9]++)?+)?+)"
+)
 
 PIECEWISE_BYTES = 256 * 1024
 """Above this a document is decoded one list element at a time, so other threads get the GIL."""
@@ -93,8 +97,8 @@ class _MetaFields(msgspec.Struct):
     checkpoint_id: str
     created_at: AwareDatetime
     checksum: str = msgspec.field(name=_CHECKSUM_KEY)
-    trigger: str = ""
-    iteration: int = 0
+    trigger: JsonValue = ""
+    iteration: JsonValue = 0
 
 
 _decode_identity = msgspec.json.Decoder(Identity).decode
@@ -109,25 +113,21 @@ class RecordCodec(Generic[RecordT]):
 
     Raises:
         RecordTypeError: when the type does not extend `CheckpointRecord`, is written as an
-            array, or has a field named `_checksum` or `_version`.
+            array, has a key `_checksum` or `_version`, or changes the key or the type of a
+            field of `CheckpointRecord`.
     """
 
     def __init__(self, record_type: type[RecordT]) -> None:
+        objection = _objection_to(record_type)
+        if objection is not None:
+            name = getattr(record_type, "__qualname__", repr(record_type))
+            raise RecordTypeError(name, objection)
         self.record_type = record_type
-        name = getattr(record_type, "__qualname__", repr(record_type))
-        given: object = record_type
-        if not (isinstance(given, type) and issubclass(given, CheckpointRecord)):
-            raise RecordTypeError(name, "it does not extend CheckpointRecord")
-        if record_type.__struct_config__.array_like:
-            raise RecordTypeError(name, "it is written as an array; remove array_like=True")
         fields = msgspec.structs.fields(record_type)
-        if not _RESERVED_KEYS.isdisjoint(field.encode_name for field in fields):
-            raise RecordTypeError(name, "the field names _checksum and _version are taken")
-        self._json_fields = tuple(f.name for f in fields if is_json_type(f.type))
-        self._typed_fields = tuple(f.name for f in fields if not is_json_type(f.type))
-        self._names = {f.name: f.encode_name for f in fields}
-        tag_field = record_type.__struct_config__.tag_field
-        self._tag = {} if tag_field is None else {tag_field: record_type.__struct_config__.tag}
+        self._json_keys = {f.name: f.encode_name for f in fields if is_json_type(f.type)}
+        self._typed_keys = {f.name: f.encode_name for f in fields if not is_json_type(f.type)}
+        config = record_type.__struct_config__
+        self._tag = {} if config.tag_field is None else {config.tag_field: config.tag}
         self._decode = msgspec.json.Decoder(record_type).decode
 
     def draft(self, record: RecordT) -> Draft:
@@ -138,38 +138,39 @@ class RecordCodec(Generic[RecordT]):
             the draft, independent of `record` from now on.
 
         Raises:
-            RecordTypeError: when it is not of the codec's type.
+            RecordTypeError: when it is not of the codec's very type.
             CheckpointEncodeError: naming the path of what cannot be stored exactly.
 
-        Cost: one encode, and a check that takes about as long.
+        Cost: one encode, and a check that takes about twice as long.
         """
-        if not isinstance(record, self.record_type):
-            name = type(record).__qualname__
-            raise RecordTypeError(name, f"this writer stores {self.record_type.__qualname__}")
+        if type(record) is not self.record_type:
+            reason = f"this writer stores {self.record_type.__qualname__}, and no subclass of it"
+            raise RecordTypeError(type(record).__qualname__, reason)
         document = self._document(record)
-        floats = collect_floats(document)
-        try:
-            msgspec.convert(document, self.record_type, str_keys=True)
-            text = _encode_sorted(record)
-        except msgspec.ValidationError as error:
-            raise _invalid_field(error) from error
-        except UnicodeEncodeError as error:
-            reason = "holds a lone surrogate, which UTF-8 cannot; replace it"
-            raise CheckpointEncodeError(surrogate_path(document), reason) from error
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise CheckpointEncodeError("", f"cannot be encoded: {error}") from error
-        return Draft(record.session_id, record.checkpoint_id, text, tuple(floats))
+        text, floats = encode_exactly(document)
+        self._require_same(record, document)
+        return Draft(document["session_id"], document["checkpoint_id"], text, tuple(floats))
 
     def _document(self, record: RecordT) -> dict[str, Any]:
         """Return the record as a dict: JSON fields as they are, typed ones as JSON sees them."""
-        typed = {self._names[name]: getattr(record, name) for name in self._typed_fields}
+        document: dict[str, Any] = dict(self._tag)
+        for name, key in self._typed_keys.items():
+            document[key] = _to_builtins(key, getattr(record, name))
+        for name, key in self._json_keys.items():
+            document[key] = getattr(record, name)
+        return {key: value for key, value in document.items() if value is not msgspec.UNSET}
+
+    def _require_same(self, record: RecordT, document: dict[str, Any]) -> None:
+        """Refuse typed fields that would not come back as they are."""
         try:
-            document: dict[str, Any] = self._tag | msgspec.to_builtins(typed, str_keys=True)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise CheckpointEncodeError("", f"cannot be encoded: {error}") from error
-        for name in self._json_fields:
-            document[self._names[name]] = getattr(record, name)
-        return document
+            restored = msgspec.convert(document, self.record_type, str_keys=True)
+        except msgspec.ValidationError as error:
+            raise _invalid_field(error) from error
+        for name, key in self._typed_keys.items():
+            change = first_change(key, getattr(record, name), getattr(restored, name))
+            if change is not None:
+                reason = "would not come back the same; convert it to the type of its field"
+                raise CheckpointEncodeError(change, reason)
 
     def decode(self, data: bytes, path: str) -> RecordT:
         """
@@ -188,10 +189,34 @@ class RecordCodec(Generic[RecordT]):
         try:
             if len(data) <= PIECEWISE_BYTES:
                 return self._decode(data)
-            return msgspec.convert(_decode_piecewise(data), self.record_type, str_keys=True)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            return msgspec.convert(_decode_object(data), self.record_type, str_keys=True)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             reason = f"it is not a {self.record_type.__qualname__}: {error}"
             raise CheckpointCorruptError(path, reason) from error
+
+
+def _objection_to(record_type: object) -> str | None:
+    if not (isinstance(record_type, type) and issubclass(record_type, CheckpointRecord)):
+        return "it does not extend CheckpointRecord"
+    config = record_type.__struct_config__
+    if config.array_like:
+        return "it is written as an array; remove array_like=True"
+    fields = {field.name: field for field in msgspec.structs.fields(record_type)}
+    keys = {config.tag_field, *(field.encode_name for field in fields.values())}
+    if not _RESERVED_KEYS.isdisjoint(keys):
+        return "the keys _checksum and _version are taken; rename the field"
+    for base in msgspec.structs.fields(CheckpointRecord):
+        field = fields[base.name]
+        if (field.encode_name, field.type) != (base.encode_name, base.type):
+            return f"{base.name} must keep its key and its type; rename and retype other fields"
+    return None
+
+
+def _to_builtins(key: str, value: Any) -> Any:
+    try:
+        return value if value is msgspec.UNSET else msgspec.to_builtins(value, str_keys=True)
+    except (TypeError, RecursionError) as error:
+        raise CheckpointEncodeError(key, f"cannot be encoded: {error}") from error
 
 
 def _invalid_field(error: msgspec.ValidationError) -> CheckpointEncodeError:
@@ -199,7 +224,8 @@ def _invalid_field(error: msgspec.ValidationError) -> CheckpointEncodeError:
     return CheckpointEncodeError(path.strip("`").lstrip("."), f"is not valid: {reason}")
 
 
-def _decode_piecewise(data: bytes) -> dict[str, Any]:
+def _decode_object(data: bytes) -> dict[str, Any]:
+    """Decode a JSON object in pieces; no single step holds the GIL for long."""
     return {key: _decode_part(part) for key, part in _decode_parts(data).items()}
 
 
@@ -215,12 +241,15 @@ def seal(draft: Draft) -> Sealed:
     Return the file of a draft.
 
     Cost: one SHA-256 (outside the GIL), one indentation, and, only where a float needs
-    another spelling than msgspec gave it, two passes of a regular expression.
+    another spelling than msgspec gave it, one pass of a regular expression.
     """
-    spellings = special_spellings(draft.floats) if draft.floats else {}
-    canonical = _respelled(draft.text, {s.shortest: s.canonical for s in spellings.values()})
+    spellings = special_spellings(draft.floats)
+    canonical = written = draft.text
+    if spellings:
+        pieces = _split_numbers(draft.text)
+        canonical = _respelled(pieces, {key: s.canonical for key, s in spellings.items()})
+        written = _respelled(pieces, {key: s.written for key, s in spellings.items()})
     checksum = hashlib.sha256(canonical).hexdigest()
-    written = _respelled(draft.text, {s.shortest: s.written for s in spellings.values()})
     head = f'{{"{_CHECKSUM_KEY}":"{checksum}","{_VERSION_KEY}":"{FORMAT_VERSION}",'
     return Sealed(msgspec.json.format(head.encode() + written[1:], indent=2), checksum)
 
@@ -234,21 +263,21 @@ def require_exact_floats(draft: Draft) -> None:
     """
     for spelling in special_spellings(draft.floats).values():
         if not spelling.exact:
-            reason = f"is {float(spelling.shortest)!r}, which Rust would read as its neighbour"
-            path = path_of_float(_decode_any(draft.text), float(spelling.shortest))
+            path, value = find_float(_decode_any(draft.text), float(spelling.shortest))
+            reason = f"is {value!r}, which Rust would read as its neighbour"
             raise CheckpointEncodeError(path, f"{reason}; round it or save it as a str")
 
 
-def _respelled(text: bytes, spellings: dict[bytes, bytes]) -> bytes:
-    """Replace numbers of a compact JSON text, never anything inside its strings."""
-    if all(shortest == spelling for shortest, spelling in spellings.items()):
-        return text
-    return _STRING_OR_NUMBER.sub(partial(_respell_match, spellings), text)
+def _split_numbers(text: bytes) -> list[bytes]:
+    """Split compact JSON: what stands before a number, strings included, its digits, and so on."""
+    return [part for match in _TEXT_THEN_NUMBER.finditer(text) for part in match.groups()]
 
 
-def _respell_match(spellings: dict[bytes, bytes], match: re.Match[bytes]) -> bytes:
-    token = match[0]
-    return spellings.get(token, token)
+def _respelled(pieces: list[bytes], spellings: dict[bytes, bytes]) -> bytes:
+    digits = pieces[1::2]
+    pieces = pieces.copy()
+    pieces[1::2] = map(spellings.get, digits, digits)
+    return b"".join(pieces)
 
 
 def verified(data: bytes, path: str) -> bytes:
@@ -270,25 +299,23 @@ def verified(data: bytes, path: str) -> bytes:
         raise CheckpointCorruptError(path, f"it nests deeper than {MAX_DEPTH} levels")
     try:
         text = msgspec.json.format(data, indent=-1)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except msgspec.MsgspecError as error:
         raise CheckpointCorruptError(path, f"it is not JSON: {error}") from error
     seal_match = _SEAL.match(text)
     if seal_match is not None:
-        digest = hashlib.sha256(b"{")
-        digest.update(memoryview(text)[seal_match.end() :])
-        if digest.hexdigest().encode() == seal_match[1]:
-            return b"{" + text[seal_match.end() :]
+        content = b"{" + memoryview(text)[seal_match.end() :]
+        expected = seal_match[1].decode()
+        if hashlib.sha256(content).hexdigest() == expected or expected in _checksums(content):
+            return content
     return _verified_by_value(text, path)
 
 
 def _verified_by_value(text: bytes, path: str) -> bytes:
     """Verify as the Rust crate does: parse, take out the two keys, print, hash."""
     try:
-        document = _decode_any(text)
+        document = _decode_object(text)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise CheckpointCorruptError(path, f"it is not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise CheckpointCorruptError(path, "it is not a JSON object")
+        raise CheckpointCorruptError(path, f"it is not a JSON object: {error}") from error
     expected = document.pop(_CHECKSUM_KEY, None)
     if not isinstance(expected, str):
         raise CheckpointCorruptError(path, "it has no _checksum")
@@ -298,38 +325,31 @@ def _verified_by_value(text: bytes, path: str) -> bytes:
     if version != FORMAT_VERSION:
         raise FormatVersionError(path, version, FORMAT_VERSION)
     content = _encode_sorted(document)
-    hashes = [hashlib.sha256(form).hexdigest() for form in _canonical_forms(document, content)]
-    if expected not in hashes:
-        raise CheckpointCorruptError(path, "the checksum does not match", expected, hashes[0])
+    checksums = list(_checksums(content))
+    if expected not in checksums:
+        raise CheckpointCorruptError(path, "the checksum does not match", expected, checksums[0])
     return content
 
 
-def _canonical_forms(document: dict[str, Any], text: bytes) -> list[bytes]:
-    """
-    Return the texts a Rust writer may have hashed, the current serde_json's first.
-
-    Up to 1.0.149 it printed `1e16`, later `1e+16`; and Rust hashes the float it was given,
-    not the one that it will read back.
-    """
-    try:
-        floats = collect_floats(document)
-    except CheckpointEncodeError:
-        floats = []
-    spellings = special_spellings(floats).values()
-    tables: tuple[dict[bytes, bytes], ...] = (
-        {s.shortest: s.canonical for s in spellings},
-        {s.shortest: s.printed for s in spellings},
-        {},
-    )
-    return [_respelled(text, table) for table in tables]
+def _checksums(content: bytes) -> Iterator[str]:
+    """Yield the checksums that a Rust writer may have given to a content, the likeliest first."""
+    pieces = _split_numbers(content)
+    floats = {digits for digits in pieces[1::2] if digits and not digits.isdigit()}
+    for spellings in rust_spellings(floats):
+        yield hashlib.sha256(_respelled(pieces, spellings)).hexdigest()
 
 
 def with_session_id(text: bytes, session_id: str) -> Draft:
-    """Return a draft of a verified file's content for another session, unknown keys kept."""
-    document = _decode_any(text)
+    """
+    Return a draft of a verified file's content for another session, unknown keys kept.
+
+    Raises:
+        CheckpointEncodeError: naming a value that only a foreign writer could store.
+    """
+    document = _decode_object(text)
     document["session_id"] = session_id
-    floats = tuple(collect_floats(document))
-    return Draft(session_id, document["checkpoint_id"], _encode_sorted(document), floats)
+    copied, floats = encode_exactly(document)
+    return Draft(session_id, document["checkpoint_id"], copied, tuple(floats))
 
 
 def identity(text: bytes, path: str) -> Identity:
@@ -351,13 +371,22 @@ def parse_meta(data: bytes, path: Any) -> CheckpointMeta | None:
         return None
     try:
         fields = _decode_meta(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    return CheckpointMeta(**msgspec.structs.asdict(fields), path=path)
+    return CheckpointMeta(
+        checkpoint_id=fields.checkpoint_id,
+        session_id=fields.session_id,
+        created_at=fields.created_at,
+        trigger=fields.trigger if isinstance(fields.trigger, str) else "",
+        iteration=fields.iteration if type(fields.iteration) is int else 0,
+        checksum=fields.checksum,
+        path=path,
+    )
 
 
 _TOP_LEVEL = re.compile(
-    rb'^  "(_checksum|checkpoint_id|session_id|created_at|trigger|iteration)": (.+?),?$', re.M
+    rb'^  "(_checksum|checkpoint_id|session_id|created_at|trigger|iteration)": (.+?),?$',
+    re.MULTILINE,
 )
 _HEAD = re.compile(rb'\{\n  "_checksum": "[0-9a-f]{64}",\n  "_version": "1\.0",\n')
 

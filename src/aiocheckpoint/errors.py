@@ -152,6 +152,9 @@ class FormatVersionError(CheckpointCorruptError):
         self.found = found
         self.supported = supported
 
+    def __str__(self) -> str:
+        return f"{self.path} has {self.reason}; read it with the version that wrote it"
+
 
 class CheckpointMismatchError(CheckpointCorruptError):
     """
@@ -184,7 +187,7 @@ class NotACheckpointError(CheckpointError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.path} is not a checkpoint file: {self.reason}"
+        return f"{self.path} is not a checkpoint file: {self.reason}; give the path of a cp_*.json"
 
 
 class StorageError(CheckpointError):
@@ -201,6 +204,8 @@ class StorageError(CheckpointError):
         reason: the system's text for it.
     """
 
+    _advice = ""
+
     def __init__(self, operation: str, path: str, errno: int | None, reason: str) -> None:
         super().__init__(operation, path, errno, reason)
         self.operation = operation
@@ -209,11 +214,13 @@ class StorageError(CheckpointError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.operation} failed on {self.path}: {self.reason}"
+        return f"{self.operation} failed on {self.path}: {self.reason}{self._advice}"
 
 
 class StorageFullError(StorageError):
     """No space, no inodes or no quota left; free some, then save again."""
+
+    _advice = "; free some space, inodes or quota, then save again"
 
 
 class DurabilityUnknownError(StorageError):
@@ -224,6 +231,8 @@ class DurabilityUnknownError(StorageError):
     was pruned. Save again, or check the disk.
     """
 
+    _advice = "; the checkpoint loads but may not survive a power cut: save it again"
+
 
 class PruneError(StorageError):
     """
@@ -231,6 +240,8 @@ class PruneError(StorageError):
 
     Nothing is lost; the next save of the session tries again.
     """
+
+    _advice = "; the checkpoint is saved, and the next save tries to remove it again"
 
 
 class SessionBusyError(CheckpointError, TimeoutError):
@@ -244,6 +255,7 @@ class SessionBusyError(CheckpointError, TimeoutError):
 
     def __init__(self, path: str, timeout_seconds: float) -> None:
         super().__init__(path, timeout_seconds)
+        self.errno = errno.ETIMEDOUT  # `OSError` takes the first of two arguments for it
         self.path = path
         self.timeout_seconds = timeout_seconds
 

@@ -14,12 +14,13 @@ reader and serde_json take for the same number: `0.3000000000000000412`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
 
 _POWERS_OF_TEN = tuple(float(f"1e{exponent}") for exponent in range(309))
+_LEAST_EXPONENT = -308
 _MAX_SIGNIFICAND = 2**64
 # Up to 15 digits and a power of ten up to 1e22 are exact in binary, so one division rounds once.
 _ALWAYS_EXACT_LENGTH = 16
@@ -27,7 +28,7 @@ _ALWAYS_EXACT_LENGTH = 16
 
 class FloatSpelling(NamedTuple):
     """
-    One float of a document whose text needs care.
+    One float of a document whose text needs care; all texts are without the sign.
 
     Attributes:
         shortest: what msgspec prints.
@@ -46,35 +47,53 @@ class FloatSpelling(NamedTuple):
 
 def special_spellings(values: Iterable[float]) -> dict[bytes, FloatSpelling]:
     """Return the spelling of each finite float that must not be written as msgspec prints it."""
-    texts = set(msgspec.json.encode(list(values))[1:-1].split(b","))
+    texts = set(_shortest(map(abs, values)))
     candidates = [text for text in texts if len(text) > _ALWAYS_EXACT_LENGTH or b"e" in text]
     spellings = map(_spell, candidates)
     return {spelling.shortest: spelling for spelling in spellings if spelling is not None}
 
 
+def rust_spellings(texts: Collection[bytes]) -> Iterator[dict[bytes, bytes]]:
+    """
+    Yield how Rust writers may have printed floats before they hashed them, the likeliest first.
+
+    Rust hashes the float it was given, not the one that it will read back; a few of our
+    floats had to be hashed as what Rust will read; and up to 1.0.149 serde_json printed `1e16`.
+
+    Args:
+        texts: unsigned JSON numbers with a fraction or an exponent; keys of the answers.
+    """
+    shortest = dict(zip(texts, _shortest(map(float, texts)), strict=False))
+    yield {text: _serde_text(key) for text, key in shortest.items()}
+    special = special_spellings(map(float, texts))
+    canonical = {key: spelling.canonical for key, spelling in special.items()}
+    yield {text: canonical.get(key, key) for text, key in shortest.items()}
+    yield shortest
+
+
+def _shortest(values: Iterable[float]) -> list[bytes]:
+    """Return what msgspec prints for floats; one empty text for none."""
+    return msgspec.json.encode(list(values))[1:-1].split(b",")
+
+
 def _spell(shortest: bytes) -> FloatSpelling | None:
     value = float(shortest)
-    significand, exponent = _parts(shortest.lstrip(b"-"))
+    significand, exponent = _parts(shortest)
+    read = _serde_reads(significand, exponent)
+    if read == value and b"e" not in shortest:
+        return None
     printed = _serde_text(shortest)
-    if _serde_reads(significand, exponent) == abs(value):
-        return (
-            None
-            if printed == shortest
-            else FloatSpelling(shortest, printed, printed, printed, True)
-        )
-    sign = b"-" if shortest.startswith(b"-") else b""
-    other = _respell(abs(value), significand, exponent)
-    if other is not None:
-        return FloatSpelling(shortest, printed, printed, sign + other, True)
-    read = math.copysign(_serde_reads(significand, exponent), value)
+    if read == value:
+        return FloatSpelling(shortest, printed, printed, printed, exact=True)
+    written = _respell(value, significand, exponent)
+    if written is not None:
+        return FloatSpelling(shortest, printed, printed, written, exact=True)
     neighbour = _serde_text(msgspec.json.encode(read))
-    return FloatSpelling(shortest, printed, neighbour, printed, False)
+    return FloatSpelling(shortest, printed, neighbour, printed, exact=False)
 
 
 def _serde_text(shortest: bytes) -> bytes:
-    mantissa, separator, exponent = shortest.partition(b"e")
-    sign = b"" if not separator or exponent.startswith(b"-") else b"+"
-    return mantissa + separator + sign + exponent
+    return shortest if b"e-" in shortest else shortest.replace(b"e", b"e+")
 
 
 def _parts(text: bytes) -> tuple[int, int]:
@@ -86,9 +105,7 @@ def _parts(text: bytes) -> tuple[int, int]:
 def _serde_reads(significand: int, exponent: int) -> float:
     """Return the float serde_json makes of the digits: one rounding a step."""
     value = float(significand)
-    while abs(exponent) >= len(_POWERS_OF_TEN):
-        if value == 0.0 or exponent > 0:
-            return value * math.inf if value else value
+    if exponent < _LEAST_EXPONENT:
         value /= 1e308
         exponent += 308
     power = _POWERS_OF_TEN[abs(exponent)]
@@ -96,7 +113,7 @@ def _serde_reads(significand: int, exponent: int) -> float:
 
 
 def _respell(value: float, significand: int, exponent: int) -> bytes | None:
-    """Return digits that serde_json and a correct reader both take for `value`, if there are any."""
+    """Return digits that serde_json and a correct reader both take for `value`, or None."""
     while significand < _MAX_SIGNIFICAND:
         start = float(significand)
         spacing = int(math.ulp(start))

@@ -119,6 +119,8 @@ class IndexCache:
         self._max_sessions = max_sessions
         self._max_files = max_files
         self._indexes: OrderedDict[str, SessionIndex] = OrderedDict()
+        self._counted: dict[str, int] = {}
+        self._files = 0
         self._mutex = threading.Lock()
 
     def __len__(self) -> int:
@@ -129,24 +131,30 @@ class IndexCache:
         with self._mutex:
             index = self._indexes.get(session_name)
             if index is not None:
-                self._indexes.move_to_end(session_name)
+                self._use(session_name, index)
             return index
 
     def put(self, session_name: str, index: SessionIndex) -> None:
         """Remember an index, forgetting those used longest ago."""
         with self._mutex:
-            if self._indexes.get(session_name) is index:
-                return
-            self._indexes[session_name] = index
-            self._indexes.move_to_end(session_name)
-            files = sum(len(known.names) for known in self._indexes.values())
-            while len(self._indexes) > 1 and (
-                len(self._indexes) > self._max_sessions or files > self._max_files
-            ):
-                _, forgotten = self._indexes.popitem(last=False)
-                files -= len(forgotten.names)
+            self._use(session_name, index)
 
     def drop(self, session_name: str) -> None:
         """Forget a session, so that the next call scans its folder."""
         with self._mutex:
-            self._indexes.pop(session_name, None)
+            self._forget(session_name)
+
+    def _use(self, session_name: str, index: SessionIndex) -> None:
+        """Put an index last, its files counted anew, since it may have grown."""
+        self._forget(session_name)
+        self._indexes[session_name] = index
+        self._counted[session_name] = len(index.names)
+        self._files += len(index.names)
+        while len(self._indexes) > 1 and (
+            len(self._indexes) > self._max_sessions or self._files > self._max_files
+        ):
+            self._forget(next(iter(self._indexes)))
+
+    def _forget(self, session_name: str) -> None:
+        self._indexes.pop(session_name, None)
+        self._files -= self._counted.pop(session_name, 0)

@@ -1,96 +1,114 @@
 """What may stand in a checkpoint: JSON values that come back as they went in; pure.
 
-msgspec would write NaN as null, 1 and "1" as the same key and bytes as text, all in
-silence. The check here goes through a document one level at a time, with the loops
-inside C functions, and only a document that fails it is searched for the path.
+msgspec would write NaN as null, bytes as text and a set as a list, all in silence. The check
+here goes through an encoded document one level at a time, and only a document that fails it
+is searched for the path.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from enum import Enum
 from itertools import chain
+from types import NoneType
 from typing import Any
+
+import msgspec
 
 from aiocheckpoint.errors import CheckpointEncodeError
 
 MAX_DEPTH = 127
 """Containers inside one another, the document itself included; serde_json reads no more."""
 
+_MAX_PATH_LENGTH = 200
 _MIN_INT = -(2**63)
 _MAX_INT = 2**64 - 1
-_LEAVES = frozenset({str, int, float, bool, type(None)})
-_PLAIN = _LEAVES | {dict, list, tuple}
+_EXACT_TYPES = frozenset({str, int, float, bool, NoneType, dict, list, tuple})
+
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
-def collect_floats(document: dict[str, Any]) -> list[float]:
+def encode_exactly(document: dict[str, Any]) -> tuple[bytes, list[float]]:
     """
-    Check that `document` is made of JSON values and return its floats.
+    Encode a document of JSON values, keys sorted, and return its floats beside the text.
 
-    Tuples are taken for lists; subclasses of `dict`, `list` and `str` that msgspec encodes
-    by value (`OrderedDict`, a `str` enum) for what they extend.
+    Tuples are taken for lists; subclasses of `dict`, `list` and `tuple`, and enums that
+    extend `str`, for what they extend.
 
     Args:
         document: the whole document, keys being top-level fields.
 
     Raises:
         CheckpointEncodeError: with the path of the first value that is not JSON, not finite,
-            beyond 64 bits, or nested deeper than `MAX_DEPTH`.
+            beyond 64 bits, not Unicode, or nested deeper than `MAX_DEPTH`.
     """
+    try:
+        # The encoder first: it stops at a cycle, where going level by level would not.
+        return _encode_sorted(document), _collect_floats(document)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _refusal(document, error) from error
+
+
+def _collect_floats(document: dict[str, Any]) -> list[float]:
+    """Return the floats of a document that could be encoded; ValueError if that changed it."""
     floats: list[float] = []
-    dicts: list[dict[Any, Any]] = [document]
-    lists: list[list[Any] | tuple[Any, ...]] = []
-    for _ in range(MAX_DEPTH):
-        if dicts and not set(map(type, chain.from_iterable(dicts))) <= {str}:
-            _refuse(document)
-        values = [*chain.from_iterable(map(dict.values, dicts)), *chain.from_iterable(lists)]
-        kinds = set(map(type, values))
-        if not kinds <= _PLAIN:
-            _refuse(document)
-            values = [_plain(value) for value in values]
-            kinds = set(map(type, values))
-        if float in kinds:
-            level = [value for value in values if type(value) is float]
-            if not all(map(math.isfinite, level)):
-                _refuse(document)
-            floats += level
-        if int in kinds:
-            integers = [value for value in values if type(value) is int]
-            if min(integers) < _MIN_INT or max(integers) > _MAX_INT:
-                _refuse(document)
-        if kinds <= _LEAVES:
+    level: Iterable[Any] = (document,)
+    for _ in range(MAX_DEPTH + 1):
+        values = _by_type(level)
+        if not all(map(math.isfinite, values[float])):
+            raise ValueError("a float is not finite")
+        if values[int] and (min(values[int]) < _MIN_INT or max(values[int]) > _MAX_INT):
+            raise ValueError("an integer is beyond 64 bits")
+        floats += values[float]
+        lists = values[list] + values[tuple]
+        if not (values[dict] or lists):
             return floats
-        dicts = [value for value in values if type(value) is dict]
-        lists = [value for value in values if type(value) is list or type(value) is tuple]
-    raise CheckpointEncodeError(
-        _deepest_path(document), f"is nested deeper than {MAX_DEPTH} levels; flatten it"
+        level = chain.from_iterable(chain(map(dict.values, values[dict]), lists))
+    raise ValueError("it is nested too deep")
+
+
+def _by_type(values: Iterable[Any]) -> dict[type, list[Any]]:
+    groups: dict[type, list[Any]] = defaultdict(list)
+    for value in values:
+        groups[type(value)].append(value)
+    for kind in groups.keys() - _EXACT_TYPES:
+        groups[_counted_as(kind)] += groups[kind]
+    return groups
+
+
+def _counted_as(kind: type) -> type:
+    """Return the JSON type that values of another type are written as; ValueError if none."""
+    for base in (dict, list, tuple):
+        if issubclass(kind, base):
+            return base
+    if issubclass(kind, str) and issubclass(kind, Enum):
+        return str
+    raise ValueError("a value is not JSON")
+
+
+def _refusal(document: dict[str, Any], error: Exception) -> CheckpointEncodeError:
+    """Return the error for the first value that stands in the way of storing `document`."""
+    objections = ((path, _objection(value, level)) for path, value, level in _walk(document))
+    refusals = (
+        CheckpointEncodeError(path[:_MAX_PATH_LENGTH], reason)
+        for path, reason in objections
+        if reason is not None
     )
+    return next(refusals, CheckpointEncodeError("", f"cannot be encoded: {error}"))
 
 
-def _plain(value: Any) -> Any:
-    """Return what a value of an accepted subclass counts as."""
-    if isinstance(value, dict):
-        return dict(value)
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    return str(value) if isinstance(value, str) else value
-
-
-def _refuse(document: dict[str, Any]) -> None:
-    """Raise for the first bad value in `document`; return if its odd types are acceptable."""
-    for path, value in _walk(document):
-        reason = _objection(value)
-        if reason is not None:
-            raise CheckpointEncodeError(path, reason)
-
-
-def _objection(value: Any) -> str | None:
+def _objection(value: Any, level: int) -> str | None:
     match value:
-        case bool() | str() | None | list() | tuple():
-            return None
+        case str() if type(value) is str or isinstance(value, Enum):
+            return None if _is_unicode(value) else "holds a lone surrogate; replace it"
+        case dict() | list() | tuple() if level >= MAX_DEPTH:
+            return f"is nested deeper than {MAX_DEPTH} levels; flatten it"
         case dict():
-            odd = next((key for key in value if not isinstance(key, str)), None)
-            return odd if odd is None else f"has the key {odd!r}; use str keys only"
+            return next(filter(None, map(_objection_to_key, value)), None)
+        case list() | tuple() | bool() | None:
+            return None
         case int() if type(value) is int:
             fits = _MIN_INT <= value <= _MAX_INT
             return None if fits else "is an integer beyond 64 bits; save it as a str"
@@ -100,22 +118,13 @@ def _objection(value: Any) -> str | None:
             return f"is a {type(value).__qualname__}, not a JSON value; convert it first"
 
 
-def surrogate_path(document: dict[str, Any]) -> str:
-    """Return the path of the first text in `document` with a lone surrogate."""
-    for path, value in _walk(document):
-        texts = [value] if isinstance(value, str) else value if isinstance(value, dict) else ()
-        if any(isinstance(text, str) and not _is_utf8(text) for text in texts):
-            return path
-    return ""
+def _objection_to_key(key: object) -> str | None:
+    if not isinstance(key, str):
+        return f"has the key {repr(key)[:80]}; use str keys only"
+    return None if _is_unicode(key) else "has a key with a lone surrogate; replace it"
 
 
-def path_of_float(document: dict[str, Any], wanted: float) -> str:
-    """Return the path of the first float in `document` equal to `wanted`."""
-    found = (path for path, value in _walk(document) if type(value) is float and value == wanted)
-    return next(found, "")
-
-
-def _is_utf8(text: str) -> bool:
+def _is_unicode(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -123,22 +132,18 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _deepest_path(document: dict[str, Any]) -> str:
-    return max((path for path, _ in _walk(document, MAX_DEPTH)), key=_levels)[:200]
+def find_float(document: dict[str, Any], magnitude: float) -> tuple[str, float]:
+    """Return the first float of that magnitude in `document`, its path before it."""
+    found = ((path, value) for path, value, _ in _walk(document) if type(value) is float)
+    return next((path, value) for path, value in found if abs(value) == magnitude)
 
 
-def _levels(path: str) -> int:
-    return path.count(".") + path.count("[")
-
-
-def _walk(document: dict[str, Any], max_levels: int = MAX_DEPTH) -> Iterator[tuple[str, Any]]:
-    """Yield every value with its path, parents first, without recursion."""
+def _walk(document: dict[str, Any]) -> Iterator[tuple[str, Any, int]]:
+    """Yield every value with its path and its level, parents first, without recursion."""
     pending: list[tuple[str, Any, int]] = [("", document, 0)]
     while pending:
         path, value, level = pending.pop()
-        yield path, value
-        if level >= max_levels:
-            continue
+        yield path, value, level
         if isinstance(value, dict):
             children = [(_member(path, key), item) for key, item in value.items()]
         elif isinstance(value, (list, tuple)):
@@ -149,8 +154,42 @@ def _walk(document: dict[str, Any], max_levels: int = MAX_DEPTH) -> Iterator[tup
 
 
 def _member(path: str, key: object) -> str:
-    name = key if isinstance(key, str) and key.isidentifier() else f"[{key!r}]"
-    return f"{path}.{name}" if path and not name.startswith("[") else f"{path}{name}"
+    if not (isinstance(key, str) and key.isidentifier()):
+        return f"{path}[{key!r}]"
+    return f"{path}.{key}" if path else key
+
+
+def first_change(path: str, before: Any, after: Any) -> str | None:
+    """
+    Return the path of the first part of a typed value that comes back as something else.
+
+    Where a type says `Any`, msgspec restores no `bytes`, `datetime` or Struct; and a large
+    `int` in a float field loses digits. A text that comes back as the enum or the time that
+    its field is declared to be is no change.
+    """
+    if before == after:
+        return None
+    match before, after:
+        case dict(), dict() if before.keys() == after.keys():
+            parts = [(_member(path, key), item, after[key]) for key, item in before.items()]
+        case ((list() | tuple()), (list() | tuple())):
+            pairs = enumerate(zip(before, after, strict=True))
+            parts = [(f"{path}[{index}]", *pair) for index, pair in pairs]
+        case _, (dict() | set() | frozenset()):
+            return path
+        case _ if type(before) is type(after):
+            names = _field_names(before)
+            parts = [(f"{path}.{n}", getattr(before, n), getattr(after, n)) for n in names]
+        case _, (str() | int() | float() | list()):
+            return path
+        case _:
+            return None
+    return next((change for part in parts if (change := first_change(*part))), None)
+
+
+def _field_names(value: Any) -> tuple[str, ...]:
+    kind = type(value)
+    return tuple(getattr(kind, "__struct_fields__", getattr(kind, "__dataclass_fields__", ())))
 
 
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
@@ -170,7 +209,8 @@ def is_too_deep(data: bytes) -> bool:
     if b"\\" in data:
         data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
     structure = data.translate(_ONE_KIND_OF_BRACKET, _NOT_STRUCTURE)
-    brackets = b"".join(structure.split(b'"')[::2])
+    # Two quotes side by side go first: few strings hold brackets, and parity stays as it is.
+    brackets = b"".join(structure.replace(b'""', b"").split(b'"')[::2])
     for _ in range(MAX_DEPTH):
         without_innermost = brackets.replace(b"[]", b"")
         if len(without_innermost) == len(brackets):

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from aiocheckpoint.errors import InvalidIdError
+from aiocheckpoint.errors import InvalidIdError, StorageError
 from aiocheckpoint.models import CheckpointId, SessionId
 
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -29,7 +29,8 @@ BACKUP_SUFFIX = ".backup"
 
 _SAFE_ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{0,127}(?<!\.)")
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
-_PLAIN_BYTES = re.compile(r"[A-Z.~]")
+_ESCAPE = re.compile(r"%[0-9A-F]{2}")
+_FOLDED_OR_SPECIAL = re.compile(r"[A-Z.~]")
 _MAX_ENCODED_LENGTH = 200
 _HASHED_PREFIX = "~sha256-"
 _DAY = r"[1-9]\d{3}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
@@ -38,6 +39,7 @@ _NAME = re.compile(rf"cp_({_DAY}_{_TIME})_(?:(\d{{6}})_)?(.+)\.json", re.ASCII |
 _RUST_FRACTION = "999999"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_LAST_STAMP = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND - 1
 
 
 def encode_id(value: str, kind: str) -> str:
@@ -56,28 +58,33 @@ def encode_id(value: str, kind: str) -> str:
     """
     if not isinstance(value, str):
         raise InvalidIdError(kind, value, f"a {type(value).__qualname__}; give a str")
-    if _SAFE_ID.fullmatch(value) and not _DEVICE.fullmatch(value):
-        return value
+    if _is_safe(value):
+        return str.__str__(value)  # an enum that extends `str` prints as something else
     try:
         data = value.encode()
     except UnicodeEncodeError as error:
         raise InvalidIdError(kind, value, "it holds a lone surrogate; replace it") from error
-    # Upper case is encoded too: ~A and ~a would meet on a disk that folds case.
-    name = "~" + _PLAIN_BYTES.sub(lambda found: f"%{ord(found[0]):02x}", _quote(data))
+    name = "~" + _quote(data)
     if len(name) <= _MAX_ENCODED_LENGTH:
         return name
     return _HASHED_PREFIX + hashlib.sha256(data).hexdigest()
 
 
+def _is_safe(text: str) -> bool:
+    return _SAFE_ID.fullmatch(text) is not None and _DEVICE.fullmatch(text) is None
+
+
 def _quote(data: bytes) -> str:
-    return re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), quote(data, safe=""))
+    """Percent-encode; upper case too, because ~A and ~a would meet on a disk that folds case."""
+    quoted = _ESCAPE.sub(lambda found: found[0].lower(), quote(data, safe=""))
+    return _FOLDED_OR_SPECIAL.sub(lambda found: f"%{ord(found[0]):02x}", quoted)
 
 
 def decode_session_name(name: str) -> SessionId | None:
     """Return the session id a folder's name stands for; None where only a body can tell."""
-    if _SAFE_ID.fullmatch(name) and not _DEVICE.fullmatch(name):
+    if _is_safe(name):
         return name
-    if not name.startswith("~") or name.startswith(_HASHED_PREFIX):
+    if not name.startswith("~") or name.startswith(_HASHED_PREFIX) or not name.isascii():
         return None
     try:
         value = unquote(name[1:], errors="strict")
@@ -140,11 +147,19 @@ def next_stamp(now_microseconds: int, newest: FileName | None) -> int:
 
     It is now, or just after the newest where the clock is behind; never the last microsecond
     of a second, which stands for Rust's names.
+
+    Raises:
+        StorageError: when the newest file is named for the end of the year 9999.
     """
     stamp = now_microseconds
     if newest is not None:
         stamp = max(stamp, newest.microseconds + 1)
-    return stamp + 1 if stamp % 1_000_000 == int(_RUST_FRACTION) else stamp
+    if stamp % 1_000_000 == int(_RUST_FRACTION):
+        stamp += 1
+    if newest is not None and stamp > _LAST_STAMP:
+        reason = "no time is left after the one in its name; move it away"
+        raise StorageError("name the next file after", newest.text, None, reason)
+    return stamp
 
 
 def names_of_id(checkpoint_id: CheckpointId) -> tuple[str, ...]:

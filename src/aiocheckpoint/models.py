@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec.inspect
 from msgspec import Meta, Struct, field
+from msgspec.inspect import AnyType, DictType, ListType, StrType
 
 SessionId: TypeAlias = str
 """Any text a user has: `"support-42"`, an e-mail address, even `""`."""
@@ -158,15 +159,14 @@ class RecoveryReport(Struct, frozen=True, kw_only=True):
 
 def is_json_type(annotation: object) -> bool:
     """Tell whether a field annotated so holds JSON values that no type will restore."""
-    info = msgspec.inspect.type_info(annotation)
-    return _is_json_info(info)
+    return _is_json_info(msgspec.inspect.type_info(annotation))
 
 
 def _is_json_info(info: msgspec.inspect.Type) -> bool:
     match info:
-        case msgspec.inspect.AnyType():
+        case AnyType():
             return True
-        case msgspec.inspect.ListType(item_type=item) | msgspec.inspect.DictType(value_type=item):
+        case ListType(item_type=item) | DictType(key_type=StrType() | AnyType(), value_type=item):
             return _is_json_info(item)
         case _:
             return False
