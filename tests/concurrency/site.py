@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -34,7 +35,7 @@ def document(session_id: str, iteration: int, checkpoint_id: str | None = None) 
     )
 
 
-CREATED_AT = CheckpointData(session_id="").created_at.replace(microsecond=0)
+CREATED_AT = datetime(2026, 11, 23, 10, 15, tzinfo=UTC)
 
 
 class Site:
@@ -43,15 +44,15 @@ class Site:
 
     Args:
         root: the directory.
-        options: of every writer.
+        options: of every writer on it.
     """
 
     def __init__(self, root: Path, **options: Any) -> None:
         self.root = root
-        self._options = options
+        self.options = options
 
     def writer(self, **options: Any) -> Writer:
-        return AsyncCheckpointWriter(self.root, **self._options | options)
+        return AsyncCheckpointWriter(self.root, **self.options | options)
 
     def folder(self, session_id: str) -> Path:
         return self.root / encode_id(session_id, "session id") / "checkpoints"
