@@ -1,0 +1,51 @@
+"""1,000 agent sessions in one process, 100 at a time: stop it, and run it again.
+
+python examples/orchestrator.py [directory]
+"""
+
+import asyncio
+import sys
+import time
+
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
+
+SESSIONS, STEPS, AT_ONCE = 1000, 2, 100
+
+
+class Orchestrator:
+    def __init__(self, writer: AsyncCheckpointWriter[CheckpointData]) -> None:
+        self.writer = writer
+        self.slots = asyncio.Semaphore(AT_ONCE)
+        self.resumed = self.saved = 0
+
+    async def run_session(self, session_id: str) -> None:
+        async with self.slots:
+            latest = await self.writer.load(session_id)
+            notes = latest.messages if latest else []
+            self.resumed += len(notes)
+            while len(notes) < STEPS:
+                await asyncio.sleep(0.01)  # a model call
+                notes.append({"role": "assistant", "content": f"finding {len(notes) + 1}"})
+                await self.writer.save(
+                    CheckpointData(session_id=session_id, iteration=len(notes), messages=notes)
+                )
+                self.saved += 1
+                if self.saved % 500 == 0:
+                    print(f"{self.saved} steps are safe", flush=True)
+
+    async def run(self) -> None:
+        started = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for number in range(SESSIONS):
+                group.create_task(self.run_session(f"research-{number:04}"))
+        seconds = time.monotonic() - started
+        print(f"{self.resumed} steps found done, {self.saved} more saved in {seconds:.1f} s")
+
+
+async def main(directory: str) -> None:
+    async with AsyncCheckpointWriter(directory) as writer:
+        await Orchestrator(writer).run()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "research"))
