@@ -5,8 +5,10 @@ with one `fdatasync` for all that share it. Once the files that the frames speak
 too, the segment is blanked and used again. A segment whose lock is free belongs to a process
 that died; `recovery.replay` brings its frames back.
 
-    header (twice in the first page) | frame | frame | ...
+    block 0: header, twice | block 1: applied marker | frame | frame | ...
     frame: magic, segment id, payload length, SHA-256 | payload, MessagePack
+
+Each part begins a new block, so that writing one can never harm another that is durable.
 
 Frames carry the segment's id, new at every use, so nothing an earlier use left can be taken
 for a frame of this one. A file name stands for one content for ever, so the frames of several
@@ -33,8 +35,9 @@ JOURNAL_VERSION = 1
 _HEADER_MAGIC = "aiocheckpoint-journal"
 _HEADER_BYTES = 512
 _SECOND_HEADER_OFFSET = 3584
-_APPLIED_OFFSET = 1024
-_FIRST_FRAME_OFFSET = 4096
+_BLOCK_BYTES = 4096
+_APPLIED_OFFSET = _BLOCK_BYTES
+_FIRST_FRAME_OFFSET = 2 * _BLOCK_BYTES
 _FRAME_MAGIC = b"ACF1"
 _FRAME = struct.Struct("<4s16sQ32s")
 _APPLIED = struct.Struct("<16sQ")
@@ -103,6 +106,10 @@ class Frames(NamedTuple):
         return self.applied + self.unapplied
 
 
+def _next_block(offset: int) -> int:
+    return -(-offset // _BLOCK_BYTES) * _BLOCK_BYTES
+
+
 def frame(segment_id: bytes, entries: Sequence[Entry]) -> bytes:
     """Return the bytes of one commit."""
     payload = msgspec.msgpack.encode(entries)
@@ -111,7 +118,9 @@ def frame(segment_id: bytes, entries: Sequence[Entry]) -> bytes:
 
 
 def _digest(segment_id: bytes, payload: bytes) -> bytes:
-    return hashlib.sha256(segment_id + len(payload).to_bytes(8, "little") + payload).digest()
+    digest = hashlib.sha256(segment_id + len(payload).to_bytes(8, "little"))
+    digest.update(payload)
+    return digest.digest()
 
 
 def _header(segment_id: bytes, boot: str) -> bytes:
@@ -144,9 +153,10 @@ def parse_segment(data: bytes, path: str) -> Frames:
     header = _parse_header(data, path)
     if header is None:
         return Frames("", (), ())
-    segment_id, applied_end = _APPLIED.unpack_from(data, _APPLIED_OFFSET)
-    if segment_id != header.segment:
-        applied_end = 0
+    applied_end = 0
+    if len(data) >= _FIRST_FRAME_OFFSET:
+        segment_id, offset = _APPLIED.unpack_from(data, _APPLIED_OFFSET)
+        applied_end = offset if segment_id == header.segment else 0
     applied: list[Entry] = []
     unapplied: list[Entry] = []
     offset = _FIRST_FRAME_OFFSET
@@ -166,7 +176,7 @@ def _parse_frame(data: bytes, offset: int, segment_id: bytes) -> tuple[list[Entr
     payload = data[start : start + length]
     if _digest(segment_id, payload) != digest:
         return None
-    return _decode_entries(payload), start + length
+    return _decode_entries(payload), _next_block(start + length)
 
 
 _Removal = tuple[JournaledDelete, frozenset[str]]
@@ -302,7 +312,7 @@ class Journal:
         files.reached("before_sync_journal")
         files.sync_data(segment.descriptor, path)
         files.reached("after_sync_journal")
-        segment.end = start + len(data)
+        segment.end = _next_block(start + len(data))
 
     def _allocate(self, segment: _Segment, end: int, path: str) -> None:
         """Write zeros ahead, so that the `fdatasync` of a commit has no metadata to write."""
@@ -394,7 +404,10 @@ class Journal:
         A save by another process stands in that process's segment until it settles; were the
         removal forgotten before that, a power cut would bring the file back.
         """
-        remaining = self._foreign_segments() if segment.removed else frozenset[str]()
+        if not segment.removed:
+            return
+        remaining = self._foreign_segments()
+        self._files.sync_folder(self._folder)  # those that are gone must not come back
         carried = [
             (removal, others & remaining)
             for removal, others in segment.removed
@@ -412,7 +425,7 @@ class Journal:
             files.sync_folder(self._folder)
             files.close(segment.descriptor, path)
             return
-        files.write_at(segment.descriptor, bytes(_FIRST_FRAME_OFFSET), 0, path)
+        files.write_at(segment.descriptor, bytes(_BLOCK_BYTES), 0, path)
         files.sync_data(segment.descriptor, path)
         name = random_name(JOURNAL_PREFIX)
         files.rename(self._folder, segment.name, name)

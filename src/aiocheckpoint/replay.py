@@ -158,6 +158,8 @@ def _restore(store: Store[RecordT], session: OpenSession, name: str, body: bytes
     parsed = layout.parse_name(name)
     if parsed is None:
         raise StorageError("replay", session.folder.join(name), None, "not a checkpoint's name")
+    # A backup is another name of the torn file.
+    store.files.unlink(session.folder, name + layout.BACKUP_SUFFIX)
     store.publish(session, parsed, body, synced=True)
 
 
