@@ -8,7 +8,7 @@ Two of its habits decide what may stand in a file that it must accept:
   17 digits comes back as its neighbour and the checksum of the whole file fails.
 
 The second is met by spelling such a float with other digits that both a correct
-reader and serde_json take for the same number: `0.3000000000000000412`.
+reader and serde_json take for the same number: `0.0133204769081237250` for `...725`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def rust_spellings(texts: Collection[bytes]) -> Iterator[dict[bytes, bytes]]:
     Yield how Rust writers may have printed floats before they hashed them, the likeliest first.
 
     Rust hashes the float it was given, not the one that it will read back; a few of our
-    floats had to be hashed as what Rust will read; and up to 1.0.149 serde_json printed `1e16`.
+    floats had to be hashed as what Rust will read; and up to 1.0.146 serde_json printed `1e16`.
 
     Args:
         texts: unsigned JSON numbers with a fraction or an exponent; keys of the answers.
