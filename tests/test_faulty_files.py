@@ -1,0 +1,96 @@
+"""The disk that fails where told: it fails there, only there, and leaves no descriptor open."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from aiocheckpoint import CheckpointData, StorageError, StorageFullError
+from aiocheckpoint.testing import Fault, FaultyFiles
+from tests.conftest import MakeWriter
+from tests.durabilities import SYNCED_FILES
+
+
+def checkpoint(iteration: int) -> CheckpointData:
+    """Return a checkpoint of session `s`."""
+    return CheckpointData(session_id="s", iteration=iteration)
+
+
+async def test_only_the_nth_call_fails(make_writer: MakeWriter) -> None:
+    """A fault armed for the second call of a kind lets the first and the third pass."""
+    disk = FaultyFiles(Fault(errno.EIO, "sync file", nth=1))
+    writer = make_writer(files=disk, **SYNCED_FILES)
+    await writer.save(checkpoint(1))
+    with pytest.raises(StorageError) as caught:
+        await writer.save(checkpoint(2))
+    await writer.save(checkpoint(3))
+    assert (caught.value.operation, caught.value.errno) == ("sync file", errno.EIO)
+    assert [meta.iteration for meta in await writer.list("s")] == [3, 1]
+    assert [call.operation for call in disk.failed] == ["sync file"]
+
+
+async def test_a_fault_for_ever_ends_when_the_disk_is_healed(make_writer: MakeWriter) -> None:
+    """Every call from the n-th on fails until the fault is taken away."""
+    disk = FaultyFiles(Fault(errno.ENOSPC, "create", for_ever=True))
+    writer = make_writer(files=disk, **SYNCED_FILES)
+    for iteration in range(3):
+        with pytest.raises(StorageFullError):
+            await writer.save(checkpoint(iteration))
+    assert len(disk.failed) == 3
+    disk.arm(None)
+    await writer.save(checkpoint(3))
+    assert len(await writer.list("s")) == 1
+
+
+def test_a_call_may_fail_after_its_effect(tmp_path: Path) -> None:
+    """A rename that fails after its effect has renamed; one that fails before has not."""
+    disk = FaultyFiles()
+    folder = disk.open_path(str(tmp_path))
+    (tmp_path / "old").touch()
+    disk.arm(Fault(errno.EIO, "rename"))
+    with pytest.raises(StorageError):
+        disk.rename(folder, "old", "new")
+    assert (tmp_path / "old").exists()
+    disk.arm(Fault(errno.EIO, "rename", after_effect=True))
+    with pytest.raises(StorageError):
+        disk.rename(folder, "old", "new")
+    disk.close_folder(folder)
+    assert (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("operation", ["create", "close"])
+def test_a_failed_call_leaks_no_descriptor(tmp_path: Path, operation: str) -> None:
+    """An open that fails after its effect, and a close that fails, leave nothing open."""
+    disk = FaultyFiles()
+    folder = disk.open_path(str(tmp_path))
+    before = len(os.listdir("/dev/fd"))
+    disk.arm(Fault(errno.EIO, operation, after_effect=True))
+    with pytest.raises(StorageError):
+        disk.close(disk.create(folder, "file"), "file")
+    assert len(os.listdir("/dev/fd")) == before
+    disk.close_folder(folder)
+
+
+async def test_short_reads_and_writes_change_nothing(make_writer: MakeWriter) -> None:
+    """A disk that takes and gives 7 bytes at a time stores and loads the same."""
+    disk = FaultyFiles()
+    disk.largest_transfer_bytes = 7
+    writer = make_writer(files=disk, **SYNCED_FILES)
+    data = checkpoint(1)
+    await writer.save(data)
+    assert disk.count("write") > 20
+    disk.forget_calls()
+    assert await writer.load("s") == data
+    assert disk.count("read") > 20
+
+
+async def test_an_action_runs_at_its_failpoint(make_writer: MakeWriter) -> None:
+    """An action set for a failpoint runs once each time a save passes it."""
+    disk = FaultyFiles()
+    passed: list[str] = []
+    disk.at("after_rename", lambda: passed.append("renamed"))
+    await make_writer(files=disk, **SYNCED_FILES).save(checkpoint(1))
+    assert passed == ["renamed"]
