@@ -1,0 +1,136 @@
+"""Nothing grows with the number of sessions, saves or cancellations a writer has seen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import threading
+import tracemalloc
+from typing import NamedTuple
+
+import pytest
+
+from tests.concurrency.coroutines import yield_to_loop
+from tests.concurrency.gates import ControlledFiles
+from tests.concurrency.site import Site, Writer, document, open_descriptors, pool_threads
+
+_TASKS = 64
+_MAX_GROWTH_BYTES = 128 * 1024
+
+
+class Use(NamedTuple):
+    """What a process uses, and a writer remembers."""
+
+    descriptors: int
+    threads: int
+    queued: int
+    indexes: int
+    allocated_bytes: int
+
+
+async def _use_of(writer: Writer) -> Use:
+    """Measure a writer that has nothing to do."""
+    await yield_to_loop(10)
+    gc.collect()
+    return Use(
+        descriptors=await asyncio.to_thread(open_descriptors),
+        threads=len(pool_threads()),
+        queued=len(writer._queue or ()),
+        indexes=len(writer._store.sessions.indexes),
+        allocated_bytes=tracemalloc.get_traced_memory()[0],
+    )
+
+
+async def _visit(writer: Writer, first: int, last: int) -> None:
+    """Save, load and list once in each of many sessions, many at a time."""
+    numbers = iter(range(first, last))
+
+    async def visit_some() -> None:
+        for number in numbers:
+            session = f"session-{number}"
+            await writer.save(document(session, number % 5))
+            assert await writer.load(session) == document(session, number % 5)
+            assert len(await writer.list(session)) == 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(_TASKS):
+            group.create_task(visit_some())
+
+
+@pytest.mark.parametrize(
+    "sessions",
+    [
+        1_500,
+        pytest.param(10_000, marks=[pytest.mark.campaign, pytest.mark.timeout(900)]),
+    ],
+)
+async def test_sessions_leave_no_trace(sessions: int, default_site: Site) -> None:
+    """A writer that has seen many sessions holds no more than one that has seen some."""
+    threads = pool_threads()
+    tracemalloc.start()
+    try:
+        async with default_site.writer() as writer:
+            remembered = writer._store.sessions.indexes._max_sessions
+            warm = remembered + 100
+            await _visit(writer, 0, warm)
+            before = await _use_of(writer)
+            await _visit(writer, warm, sessions)
+            after = await _use_of(writer)
+    finally:
+        tracemalloc.stop()
+    assert after.queued == before.queued == 0
+    assert after.indexes <= remembered
+    assert after.descriptors <= before.descriptors
+    assert after.threads - len(threads) <= 16
+    assert after.allocated_bytes - before.allocated_bytes < _MAX_GROWTH_BYTES
+    assert len(await default_site.saved_ids(f"session-{sessions - 1}")) == 1
+
+
+@pytest.mark.parametrize("saves", [300, pytest.param(20_000, marks=pytest.mark.campaign)])
+async def test_saves_of_a_bounded_session_leave_no_trace(saves: int, default_site: Site) -> None:
+    """A session that keeps its newest checkpoints only costs the same for ever."""
+    tracemalloc.start()
+    try:
+        async with default_site.writer(max_checkpoints=5) as writer:
+            for number in range(100):
+                await writer.save(document("s", number % 5, f"a{number}"))
+            before = await _use_of(writer)
+            for number in range(saves):
+                await writer.save(document("s", number % 5, f"b{number}"))
+            after = await _use_of(writer)
+            assert len(await writer.list("s")) == 5
+    finally:
+        tracemalloc.stop()
+    assert after.queued == before.queued == 0
+    assert after.descriptors <= before.descriptors
+    assert after.allocated_bytes - before.allocated_bytes < _MAX_GROWTH_BYTES
+
+
+async def test_cancelled_calls_leave_no_trace(default_site: Site) -> None:
+    """Calls that were cancelled, queued or begun, are forgotten."""
+    files = ControlledFiles()
+    threads = threading.active_count()
+    async with default_site.writer(files=files) as writer:
+        before = None
+        for round_ in range(20):
+            files.watch_operations()
+            gate = files.hold(0)
+            saves = [
+                asyncio.ensure_future(writer.save(document(f"s{n % 7}", n))) for n in range(50)
+            ]
+            await gate.arrival()
+            for save in saves:
+                save.cancel()
+            gate.open()
+            await asyncio.wait(saves)
+            assert all(save.cancelled() for save in saves), round_
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(writer.load("s0"), 0)
+            await asyncio.gather(*(writer.save(document(f"s{n}", round_)) for n in range(7)))
+            before = before or await _use_of(writer)
+        after = await _use_of(writer)
+        assert before is not None
+        assert after.queued == before.queued == 0
+        assert after.descriptors <= before.descriptors + 2  # journals: in use and spare
+        assert threading.active_count() <= threads + 17
