@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from blockbuster import BlockBuster, BlockBusterFunction, blockbuster_ctx
+from hypothesis import settings
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
+
+# The same examples in every run; HYPOTHESIS_PROFILE=thorough searches for new ones.
+settings.register_profile("default", deadline=None, derandomize=True, database=None)
+settings.register_profile("thorough", deadline=None, max_examples=5_000, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 MakeWriter = Callable[..., AsyncCheckpointWriter[Any]]
 
 
 def _guarded() -> Iterator[BlockBuster]:
     with blockbuster_ctx() as blocker:
-        import os
-
         for name in ("open", "fsync", "scandir", "fdatasync", "pwrite"):
             function = BlockBusterFunction(os, name)
             function.activate()
@@ -57,7 +62,9 @@ async def _make_writer(root: Path, request: pytest.FixtureRequest) -> AsyncItera
     yield make
     for writer in made:
         await writer.aclose()
-    if await asyncio.to_thread(root.is_dir) and not request.node.get_closest_marker("damages_store"):
+    if await asyncio.to_thread(root.is_dir) and not request.node.get_closest_marker(
+        "damages_store"
+    ):
         async with AsyncCheckpointWriter(root) as checker:
             assert await checker.check() == ()
     gc.collect()  # an unclosed writer or file of this test is reported here, not in the next
