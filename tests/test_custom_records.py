@@ -272,11 +272,6 @@ class TestValidation:
         assert isinstance(loaded, After)
         assert (loaded.kept, loaded.added) == (1, "default")
 
-    @pytest.mark.xfail(
-        strict=True,
-        raises=pytest.fail.Exception,
-        reason="RecordCodec.draft checks the fields of the type only, and encodes all",
-    )
     async def test_subclass_of_the_type_is_refused_or_checked(
         self, make_writer: MakeWriter
     ) -> None:
@@ -348,21 +343,6 @@ def _integer_id() -> type[CheckpointRecord]:
     return Numbered
 
 
-never_loads = [
-    pytest.mark.damages_store,
-    pytest.mark.xfail(
-        strict=True,
-        raises=CheckpointCorruptError,
-        reason="RecordCodec does not see that the file would hold no session_id",
-    ),
-]
-never_listed = pytest.mark.xfail(
-    strict=True,
-    raises=ValueError,
-    reason="RecordCodec does not see that the file may hold no created_at",
-)
-
-
 class TestTypesThatCannotBeStored:
     @pytest.mark.parametrize(
         "record_type", [dict, int, msgspec.Struct, Item, None, "CheckpointData"]
@@ -380,9 +360,9 @@ class TestTypesThatCannotBeStored:
             _version_field,
             _tag_named_as_an_id,
             _integer_id,
-            pytest.param(_renamed_ids, marks=never_loads),
-            pytest.param(_omitted_id, marks=never_loads),
-            pytest.param(_optional_time, marks=never_listed),
+            _renamed_ids,
+            _omitted_id,
+            _optional_time,
         ],
     )
     async def test_is_refused_or_comes_back(
@@ -419,11 +399,6 @@ class TestConfiguredTypes:
         assert await writer.load("s") == data
         assert len(await writer.list("s")) == 1
 
-    @pytest.mark.xfail(
-        strict=True,
-        raises=CheckpointEncodeError,
-        reason="msgspec sorts no dict whose keys are not str, and RecordCodec encodes the record",
-    )
     async def test_keys_of_a_dict_may_be_typed(self, make_writer: MakeWriter) -> None:
         """A dict field with keys that JSON writes as text comes back with its own keys."""
 
