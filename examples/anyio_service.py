@@ -3,6 +3,7 @@
 python examples/anyio_service.py [directory]
 
 Then `nc 127.0.0.1 PORT`: the first line names your session, each further line is a message.
+One client talks in a session at a time; a service for more would lock it between them.
 """
 
 import signal
