@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -137,8 +138,14 @@ def parse_name(text: str) -> FileName | None:
 def make_name(checkpoint_id: CheckpointId, microseconds: int) -> FileName:
     """Return the name of a checkpoint saved at that time, microseconds since 1970, UTC."""
     rest = encode_id(checkpoint_id, "checkpoint id")
-    stamp = (_EPOCH + microseconds * _MICROSECOND).strftime("%Y%m%d_%H%M%S_%f")
+    seconds, fraction = divmod(microseconds, 1_000_000)
+    stamp = f"{_seconds_text(seconds)}_{fraction:06}"
     return FileName(stamp, f"cp_{stamp}_{rest}.json", (rest, f"{stamp[-6:]}_{rest}"))
+
+
+@lru_cache(maxsize=2)
+def _seconds_text(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y%m%d_%H%M%S")
 
 
 def next_stamp(now_microseconds: int, newest: FileName | None) -> int:
