@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec.inspect
 from msgspec import Meta, Struct, field
-from msgspec.inspect import AnyType, DictType, ListType, StrType
+from msgspec.inspect import AnyType, DictType, ListType, NoneType, StrType, UnionType
 
 SessionId: TypeAlias = str
 """Any text a user has: `"support-42"`, an e-mail address, even `""`."""
@@ -164,8 +164,10 @@ def is_json_type(annotation: object) -> bool:
 
 def _is_json_info(info: msgspec.inspect.Type) -> bool:
     match info:
-        case AnyType():
+        case AnyType() | NoneType():
             return True
+        case UnionType(types=types):
+            return all(map(_is_json_info, types))
         case ListType(item_type=item) | DictType(key_type=StrType() | AnyType(), value_type=item):
             return _is_json_info(item)
         case _:

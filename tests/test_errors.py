@@ -1,0 +1,243 @@
+"""Promises of the errors."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import pickle
+from collections.abc import Iterator
+
+import pytest
+
+import aiocheckpoint
+from aiocheckpoint import (
+    CheckpointCorruptError,
+    CheckpointEncodeError,
+    CheckpointError,
+    CheckpointMismatchError,
+    CheckpointTooLargeError,
+    DurabilityUnknownError,
+    FormatVersionError,
+    InvalidIdError,
+    JournalVersionError,
+    NotACheckpointError,
+    PruneError,
+    RecordTypeError,
+    SessionBusyError,
+    StorageError,
+    StorageFullError,
+    WriterClosedError,
+)
+from aiocheckpoint.errors import storage_error
+
+_CHECKSUM = "0123456789abcdef" * 4
+
+# Each error, and what its text must say: what happened, to what, and what to do.
+_SAMPLES: list[tuple[CheckpointError, list[str]]] = [
+    (CheckpointError("anything"), ["anything"]),
+    (
+        InvalidIdError("session id", "a\ud800", "it holds a lone surrogate; replace it"),
+        ["invalid session id", r"'a\ud800'", "replace it"],
+    ),
+    (
+        RecordTypeError("Game", "it does not extend CheckpointRecord"),
+        ["cannot store Game", "extend CheckpointRecord"],
+    ),
+    (
+        CheckpointEncodeError("messages[3].content.x", "is nan, which JSON cannot hold"),
+        ["cannot save", "messages[3].content.x", "is nan"],
+    ),
+    (
+        CheckpointTooLargeError("checkpoint 'x'", 70_000_000, 64_000_000),
+        ["checkpoint 'x'", "70000000 bytes", "64000000", "raise max_bytes"],
+    ),
+    (
+        CheckpointCorruptError(
+            "/r/cp.json", "the checksum does not match", _CHECKSUM, "f" * 64, "b"
+        ),
+        ["/r/cp.json is damaged", "does not match", "0123456789abcdef.", "ffff", "'b'", "recover("],
+    ),
+    (
+        FormatVersionError("/r/cp.json", "2.0", "1.0"),
+        ["/r/cp.json", "'2.0'", "'1.0'", "read it with the version that wrote it"],
+    ),
+    (
+        CheckpointMismatchError("/r/cp.json", ("t", "x"), ("s", None)),
+        ["/r/cp.json", "('t', 'x')", "('s', None)", "recover("],
+    ),
+    (
+        NotACheckpointError("/dev/null", "it is a device"),
+        ["/dev/null is not a checkpoint file", "device", "give the path of"],
+    ),
+    (
+        StorageError("sync file", "/r/cp.json", errno.EIO, "Input/output error"),
+        ["sync file failed", "/r/cp.json", "Input/output error"],
+    ),
+    (
+        StorageFullError("write", "/r/cp.json", errno.ENOSPC, "No space left on device"),
+        ["write failed", "/r/cp.json", "No space left", "free some", "save again"],
+    ),
+    (
+        DurabilityUnknownError("sync folder", "/r/cp.json", errno.EIO, "Input/output error"),
+        ["sync folder failed", "/r/cp.json", "may not survive a power cut", "save it again"],
+    ),
+    (
+        PruneError("unlink", "/r/old.json", errno.EACCES, "Permission denied"),
+        ["unlink failed", "/r/old.json", "is saved", "next save"],
+    ),
+    (
+        SessionBusyError("/r/s", 30.0),
+        ["another process", "/r/s", "30.0 s", "lock_timeout_seconds"],
+    ),
+    (
+        JournalVersionError("/r/journal-x", 2, 1),
+        ["/r/journal-x", "version 2", "reads 1", "newer version"],
+    ),
+    (
+        WriterClosedError("the writer is closed"),
+        ["the writer is closed", "make a new AsyncCheckpointWriter"],
+    ),
+]
+
+_each_error = pytest.mark.parametrize(
+    "error", [error for error, _ in _SAMPLES], ids=[type(error).__name__ for error, _ in _SAMPLES]
+)
+
+
+def _tree(base: type[CheckpointError]) -> Iterator[type[CheckpointError]]:
+    yield base
+    for kind in base.__subclasses__():
+        if kind.__module__.startswith("aiocheckpoint"):
+            yield from _tree(kind)
+
+
+class TestTree:
+    def test_every_error_is_covered_here(self) -> None:
+        """No error of the library is without the promises below."""
+        assert {type(error) for error, _ in _SAMPLES} == set(_tree(CheckpointError))
+
+    def test_every_error_can_be_imported_from_the_top(self) -> None:
+        """Whoever catches an error needs no private module."""
+        for kind in _tree(CheckpointError):
+            assert getattr(aiocheckpoint, kind.__name__) is kind
+            assert kind.__name__ in aiocheckpoint.__all__
+
+    @pytest.mark.parametrize(
+        ("kind", "builtin"),
+        [
+            (InvalidIdError, ValueError),
+            (RecordTypeError, TypeError),
+            (CheckpointEncodeError, ValueError),
+            (CheckpointTooLargeError, ValueError),
+            (SessionBusyError, TimeoutError),
+            (WriterClosedError, RuntimeError),
+            (FormatVersionError, CheckpointCorruptError),
+            (CheckpointMismatchError, CheckpointCorruptError),
+            (StorageFullError, StorageError),
+            (DurabilityUnknownError, StorageError),
+            (PruneError, StorageError),
+        ],
+    )
+    def test_can_be_caught_as_what_it_is(self, kind: type, builtin: type[Exception]) -> None:
+        """An error is also the standard error, or the wider one, that a caller would expect."""
+        assert issubclass(kind, builtin)
+
+    def test_lock_timeout_has_a_number(self) -> None:
+        """Code that reads `errno` of a timeout finds a number there."""
+        assert SessionBusyError("/r/s", 1.0).errno == errno.ETIMEDOUT
+
+
+class TestText:
+    @pytest.mark.parametrize(
+        ("error", "parts"), _SAMPLES, ids=[type(error).__name__ for error, _ in _SAMPLES]
+    )
+    def test_says_what_where_and_what_to_do(self, error: CheckpointError, parts: list[str]) -> None:
+        """The text of each error names the trouble, the file or id, and the way out."""
+        text = str(error)
+
+        assert [part for part in parts if part not in text] == []
+        text.encode()
+
+    def test_damage_without_details(self) -> None:
+        """Where there is no checksum and no intact checkpoint, none is made up."""
+        assert str(CheckpointCorruptError("/r/cp.json", "it is not JSON")) == (
+            "/r/cp.json is damaged: it is not JSON; "
+            "recover(session_id) moves damaged files to the quarantine"
+        )
+
+    def test_the_whole_document_may_be_at_fault(self) -> None:
+        """An encoding error without a path speaks of the document."""
+        assert str(CheckpointEncodeError("", "is odd")) == "cannot save: the document is odd"
+
+    def test_long_id_is_cut(self) -> None:
+        """An id of any length makes a text that can be read."""
+        assert len(str(InvalidIdError("session id", "x" * 5_000, "reason"))) < 200
+
+
+class TestCopies:
+    @_each_error
+    @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+    def test_survives_pickle(self, error: CheckpointError, protocol: int) -> None:
+        """An error that crosses a process boundary arrives whole."""
+        _assert_same(pickle.loads(pickle.dumps(error, protocol)), error)
+
+    @_each_error
+    def test_survives_copy(self, error: CheckpointError) -> None:
+        """A copy, shallow or deep, is the same error."""
+        _assert_same(copy.copy(error), error)
+        _assert_same(copy.deepcopy(error), error)
+
+    @_each_error
+    def test_keeps_what_was_set_later(self, error: CheckpointError) -> None:
+        """Notes and attributes given to an error after it was made are copied too."""
+        changed = copy.copy(error)
+        changed.add_note("while saving")
+        changed.newest_valid_id = "later"  # type: ignore[attr-defined]
+
+        copied = pickle.loads(pickle.dumps(changed))
+
+        _assert_same(copied, changed)
+        assert copied.__notes__ == ["while saving"]
+        assert copied.newest_valid_id == "later"
+
+    def test_fields_of_a_special_damage_are_kept(self) -> None:
+        """An error with fields of its own keeps them beside the general ones."""
+        error = FormatVersionError("/r/cp.json", "2.0", "1.0")
+        error.newest_valid_id = "b"
+
+        copied = pickle.loads(pickle.dumps(error))
+
+        assert copied.newest_valid_id == "b"
+        assert copied.found == "2.0"
+
+
+def _assert_same(copied: CheckpointError, error: CheckpointError) -> None:
+    assert type(copied) is type(error)
+    assert copied.args == error.args
+    assert vars(copied) == vars(error)
+    assert str(copied) == str(error)
+
+
+class TestStorageError:
+    @pytest.mark.parametrize(
+        ("number", "kind"),
+        [
+            (errno.ENOSPC, StorageFullError),
+            (errno.EDQUOT, StorageFullError),
+            (errno.EIO, StorageError),
+            (errno.EROFS, StorageError),
+        ],
+    )
+    def test_stands_for_the_system_error(self, number: int, kind: type[StorageError]) -> None:
+        """The error keeps the number and the system's words; a full disk has its own type."""
+        error = storage_error("write", "/r/x", OSError(number, "system words", "/other"))
+
+        assert type(error) is kind
+        assert (error.operation, error.path) == ("write", "/r/x")
+        assert (error.errno, error.reason) == (number, "system words")
+
+    def test_system_error_without_a_number(self) -> None:
+        """An `OSError` that has a text alone keeps it."""
+        error = storage_error("open", "/r/x", OSError("odd"))
+
+        assert (error.errno, error.reason) == (None, "odd")

@@ -1,0 +1,259 @@
+"""Promises of what a process remembers of the sessions' folders."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    precondition,
+    rule,
+)
+
+from aiocheckpoint.index import IndexCache, SessionIndex, Signature
+from aiocheckpoint.layout import FileName, make_name, names_of_id, parse_name
+from aiocheckpoint.models import CheckpointMeta
+
+_SIGNATURE = Signature(1, 2, None)
+_IDS = ["x", "y", "123456_x", "a/b", "", "*"]
+_ids = st.sampled_from(_IDS)
+
+
+def _meta(name: FileName) -> CheckpointMeta:
+    return CheckpointMeta(
+        checkpoint_id="x",
+        session_id="s",
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        trigger="",
+        iteration=0,
+        checksum="0" * 64,
+        path=Path(name.text),
+    )
+
+
+def _names(count: int, first: int = 0) -> list[FileName]:
+    return [make_name(f"id{number}", number) for number in range(first, first + count)]
+
+
+def _rust_name(checkpoint_id: str, second: int) -> FileName:
+    name = parse_name(f"cp_20260511_0412{second:02}_{checkpoint_id}.json")
+    assert name is not None
+    return name
+
+
+class SessionIndexMachine(RuleBasedStateMachine):
+    """A session's index beside a plain list of the files that it was told of."""
+
+    entered: Bundle[FileName] = Bundle("entered")
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Within one second Rust's files stand in the order of their times, not of their names.
+        self.files = [_rust_name("b", 1), _rust_name("a", 1), _rust_name("c", 2)]
+        self.index = SessionIndex(self.files, [], _SIGNATURE)
+        self.clock = 2_000_000_000_000_000
+
+    @rule(target=entered, checkpoint_id=_ids)
+    def add(self, checkpoint_id: str) -> FileName:
+        self.clock += 1
+        name = make_name(checkpoint_id, self.clock)
+        self.index.add(name)
+        self.index.metas[name.text] = ((), _meta(name))
+        self.files.append(name)
+        return name
+
+    @rule(name=consumes(entered))
+    def remove(self, name: FileName) -> None:
+        self.index.remove(name)
+        self.files.remove(name)
+
+    @precondition(lambda self: any(name.is_rust for name in self.files))
+    @rule(data=st.data())
+    def remove_of_rust(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from([name for name in self.files if name.is_rust]))
+        self.index.remove(name)
+        self.files.remove(name)
+
+    @invariant()
+    def knows_the_files(self) -> None:
+        assert self.index.names == self.files
+        assert self.index.newest_first() == self.files[::-1]
+        assert self.index.newest == (self.files[-1] if self.files else None)
+        assert self.index.by_text == {name.text: name for name in self.files}
+        assert self.index.metas.keys() <= self.index.by_text.keys()
+
+    @invariant()
+    def finds_the_candidates_of_an_id(self) -> None:
+        for checkpoint_id in [*_IDS, "a", "b", "unknown"]:
+            wanted = set(names_of_id(checkpoint_id))
+            expected = [name for name in self.files if not wanted.isdisjoint(name.id_names)]
+            assert self.index.candidates(checkpoint_id) == sorted(expected, reverse=True)
+
+    def teardown(self) -> None:
+        """Nothing of a removed file is left behind."""
+        for name in list(self.files):
+            self.index.remove(name)
+        assert vars(self.index) == vars(SessionIndex([], [], _SIGNATURE)) | {
+            "mutex": self.index.mutex
+        }
+
+
+TestSessionIndexMachine = SessionIndexMachine.TestCase
+
+
+class TestSessionIndex:
+    def test_ambiguous_file_is_a_candidate_of_both_ids(self) -> None:
+        """A file that may be of either of two ids is found for both, and its body decides."""
+        name = parse_name("cp_20260511_041200_123456_x.json")
+        assert name is not None
+        index = SessionIndex([name], [], _SIGNATURE)
+
+        assert index.candidates("x") == index.candidates("123456_x") == [name]
+        assert index.candidates("123456") == []
+
+    def test_no_pattern_is_a_candidate(self) -> None:
+        """An id with wildcards finds no other checkpoint."""
+        index = SessionIndex(_names(3), [], _SIGNATURE)
+
+        for pattern in ("*", "id*", "id?", "[i]d0", "id", "id0*"):
+            assert index.candidates(pattern) == []
+
+    def test_inherits_what_is_still_right(self) -> None:
+        """A new index keeps the listing entries of files that are still there."""
+        first, second, third = _names(3)
+        earlier = SessionIndex([first, second], [], _SIGNATURE)
+        earlier.metas = {name.text: ((1,), _meta(name)) for name in (first, second)}
+        earlier.entries_synced = True
+
+        index = SessionIndex([second, third], [], Signature(1, 3, "other"))
+        index.inherit(earlier)
+
+        assert index.metas == {second.text: ((1,), _meta(second))}
+        assert index.entries_synced
+
+    def test_another_folder_is_not_synced(self) -> None:
+        """A folder that took the place of another has its own entry made durable again."""
+        earlier = SessionIndex([], [], _SIGNATURE)
+        earlier.entries_synced = True
+
+        index = SessionIndex([], [], Signature(9, 2, None))
+        index.inherit(earlier)
+
+        assert not index.entries_synced
+
+
+class TestIndexCache:
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["put", "get", "drop", "grow"]),
+                st.sampled_from("abcdef"),
+                st.integers(0, 4),
+            ),
+            max_size=40,
+        ),
+        st.integers(1, 4),
+        st.integers(0, 8),
+    )
+    def test_does_as_a_naive_model(
+        self, operations: list[tuple[str, str, int]], max_sessions: int, max_files: int
+    ) -> None:
+        """It keeps the sessions used last, as many as its bounds allow, and no less than one."""
+        cache = IndexCache(max_sessions, max_files)
+        model: dict[str, SessionIndex] = {}
+
+        for operation, session, count in operations:
+            if operation == "grow" and session in model:
+                for name in _names(count, first=len(model[session].names)):
+                    model[session].add(name)
+            elif operation == "drop":
+                cache.drop(session)
+                model.pop(session, None)
+            elif operation == "get":
+                found = cache.get(session)
+                assert found is model.get(session)
+                if found is not None:
+                    _use(model, session, found, max_sessions, max_files)
+            elif operation == "put":
+                index = SessionIndex(_names(count), [], _SIGNATURE)
+                cache.put(session, index)
+                _use(model, session, index, max_sessions, max_files)
+            assert len(cache) == len(model)
+
+        for session, index in list(model.items()):
+            assert cache.get(session) is index
+
+    def test_bounds_hold_while_sessions_grow(self) -> None:
+        """Files that are added later count, so that memory stays bounded."""
+        cache = IndexCache(max_sessions=1_000, max_files=1_000)
+        for session in map(str, range(50)):
+            cache.put(session, SessionIndex([], [], _SIGNATURE))
+
+        last: dict[str, SessionIndex] = {}
+        forgotten = 0
+        for stamp in range(100):
+            for session in map(str, range(50)):
+                index = cache.get(session)
+                if index is None:
+                    forgotten += 1
+                    index = SessionIndex([], [], _SIGNATURE)
+                    cache.put(session, index)
+                index.add(make_name("x", stamp))
+                last[session] = index
+
+        remembered = [index for session, index in last.items() if cache.get(session) is index]
+        assert sum(len(index.names) for index in remembered) <= 1_000
+        assert forgotten > 50
+
+    def test_one_session_may_exceed_the_bound_alone(self) -> None:
+        """A session with more files than the bound is remembered all the same."""
+        cache = IndexCache(max_files=10)
+        large = SessionIndex(_names(100), [], _SIGNATURE)
+
+        cache.put("small", SessionIndex(_names(1), [], _SIGNATURE))
+        cache.put("large", large)
+
+        assert cache.get("large") is large
+        assert cache.get("small") is None
+
+    def test_putting_again_changes_nothing(self) -> None:
+        """An index that is remembered already counts once."""
+        cache = IndexCache(max_sessions=2, max_files=10)
+        first, second = (SessionIndex(_names(5), [], _SIGNATURE) for _ in range(2))
+
+        for _ in range(3):
+            cache.put("first", first)
+            cache.put("second", second)
+
+        assert cache.get("first") is first
+        assert cache.get("second") is second
+
+    def test_dropping_twice_is_no_error(self) -> None:
+        """Forgetting what is not known does nothing."""
+        cache = IndexCache()
+
+        cache.drop("unknown")
+
+        assert len(cache) == 0
+
+
+def _use(
+    model: dict[str, SessionIndex],
+    session: str,
+    index: SessionIndex,
+    max_sessions: int,
+    max_files: int,
+) -> None:
+    """Put an index last in the model and take out the first ones while there are too many."""
+    model.pop(session, None)
+    model[session] = index
+    while len(model) > 1 and (
+        len(model) > max_sessions or sum(len(known.names) for known in model.values()) > max_files
+    ):
+        del model[next(iter(model))]

@@ -1,0 +1,403 @@
+"""Promises of names: ids, checkpoint files, and their order."""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import string
+import time
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from aiocheckpoint import layout
+from aiocheckpoint.errors import InvalidIdError, StorageError
+from aiocheckpoint.layout import (
+    FileName,
+    decode_session_name,
+    encode_id,
+    make_name,
+    names_of_id,
+    next_stamp,
+    parse_name,
+)
+from aiocheckpoint.models import new_checkpoint_id
+
+_ODD_IDS = [
+    "",
+    ".",
+    "..",
+    "...",
+    "a.",
+    "a..b",
+    "../x",
+    "/etc/x",
+    "a/b",
+    "a\\b",
+    "*",
+    "[a]",
+    "\0",
+    "a\nb",
+    "-a",
+    "_a",
+    "~",
+    "~a",
+    "~%61",
+    "%2e",
+    "CON",
+    "con.txt",
+    "Com1",
+    "lpt9.json",
+    " a",
+    "a ",
+    "é",
+    "😀",
+    "user@example.org",
+    ".aiocheckpoint",
+    "latest.json.",
+    "a" * 129,
+    "A" * 5_000,
+    "~sha256-" + "0" * 64,
+]
+_SAFE_IDS = ["a", "A", "0", "support-42", "a.b_c-d", "latest.json", "a" * 128, "CONSOLE", "com10"]
+
+_ids = (
+    st.text(max_size=30)
+    | st.text(alphabet="aA.~%/-_2eE\0", max_size=8)
+    | st.sampled_from(_ODD_IDS + _SAFE_IDS)
+    | st.integers(120, 260).map(lambda length: "x" * length)
+)
+_MICROSECONDS_OF_YEAR_9000 = int(datetime(9000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+_stamps = st.integers(0, _MICROSECONDS_OF_YEAR_9000)
+
+_days = st.tuples(st.integers(1000, 9998), st.integers(1, 12), st.integers(1, 31))
+_seconds = st.tuples(st.integers(0, 23), st.integers(0, 59), st.integers(0, 59))
+_fractions = st.none() | st.integers(0, 999_999)
+
+
+@st.composite
+def _file_names(draw: st.DrawFn) -> FileName:
+    """Draw any name that may be that of a checkpoint file, also of a day that never was."""
+    day = "{:04}{:02}{:02}".format(*draw(_days))
+    second = "{:02}{:02}{:02}".format(*draw(_seconds))
+    fraction = draw(_fractions)
+    middle = "" if fraction is None else f"{fraction:06}_"
+    name = parse_name(f"cp_{day}_{second}_{middle}{draw(st.sampled_from(['x', '1_y', 'é']))}.json")
+    assert name is not None
+    return name
+
+
+class Team(str, enum.Enum):  # noqa: UP042 - prints otherwise than a StrEnum
+    SAFE = "support"
+    ODD = "a/b"
+
+
+class TestEncodeId:
+    @given(_ids)
+    def test_is_one_plain_file_name(self, value: str) -> None:
+        """A name never leaves its folder, is never hidden, and every file system takes it."""
+        name = encode_id(value, "session id")
+
+        assert 0 < len(name) <= 200
+        assert set(name) <= set(string.ascii_letters + string.digits + "._-~%")
+        assert ".." not in name
+        assert not name.startswith(".")
+        assert not name.endswith(".")
+        device = name.split(".")[0].upper()
+        assert device not in {"CON", "PRN", "AUX", "NUL"}
+        assert not (device[:3] in {"COM", "LPT"} and device[3:] in set(string.digits))
+
+    @given(st.lists(_ids, unique=True, min_size=2, max_size=8))
+    def test_is_injective(self, values: list[str]) -> None:
+        """Different ids have different names."""
+        assert len({encode_id(value, "session id") for value in values}) == len(values)
+
+    def test_is_injective_on_all_short_ids(self) -> None:
+        """All ids of up to four characters out of the trickiest have different names."""
+        alphabet = "aA.~%/2"
+        ids = ["".join(part) for n in range(5) for part in itertools.product(alphabet, repeat=n)]
+
+        names = {encode_id(value, "session id") for value in ids}
+
+        assert len(names) == len(ids)
+
+    def test_encoded_names_differ_where_case_is_folded(self) -> None:
+        """Two encoded names never differ in case alone."""
+        ids = ["/".join(part) for part in itertools.product("aAeEéÉ~%", repeat=3)]
+
+        assert len({encode_id(value, "session id").lower() for value in ids}) == len(ids)
+
+    @pytest.mark.parametrize("value", _SAFE_IDS)
+    def test_safe_id_is_its_own_name(self, value: str) -> None:
+        """What is safe stands as it is, as in the Rust crate."""
+        assert encode_id(value, "session id") == value
+
+    @pytest.mark.parametrize("value", _ODD_IDS)
+    def test_odd_id_has_a_name_no_safe_id_can_have(self, value: str) -> None:
+        """What is encoded begins with a tilde, which no safe id does."""
+        assert encode_id(value, "session id").startswith("~")
+
+    @pytest.mark.parametrize(
+        ("value", "name"),
+        [
+            ("", "~"),
+            ("a/b", "~a%2fb"),
+            ("..", "~%2e%2e"),
+            ("é", "~%c3%a9"),
+            ("A/~", "~%41%2f%7e"),
+            ("con", "~con"),
+            ("a b_c-d", "~a%20b_c-d"),
+            ("a" * 199, "~" + "a" * 199),
+            (
+                "a" * 200,
+                "~sha256-c2a908d98f5df987ade41b5fce213067efbcc21ef2240212a41e54b5e7c28ae5",
+            ),
+        ],
+    )
+    def test_known_names(self, value: str, name: str) -> None:
+        """Names are for ever: a directory written today must be found by every later version."""
+        assert encode_id(value, "session id") == name
+
+    @pytest.mark.parametrize("value", [None, 1, b"x", ["a"], 1.5])
+    def test_only_text_is_an_id(self, value: object) -> None:
+        """Whatever is not a str is refused by name."""
+        with pytest.raises(InvalidIdError, match=r"invalid session id .*give a str") as refused:
+            encode_id(value, "session id")  # type: ignore[arg-type]
+
+        assert refused.value.value == value
+
+    @pytest.mark.parametrize("value", ["\ud800", "a\udfffb"])
+    def test_lone_surrogate_is_refused(self, value: str) -> None:
+        """Text that UTF-8 cannot hold is refused by name."""
+        with pytest.raises(InvalidIdError, match="lone surrogate; replace it") as refused:
+            encode_id(value, "checkpoint id")
+
+        assert (refused.value.kind, refused.value.value) == ("checkpoint id", value)
+
+    @pytest.mark.parametrize("value", Team)
+    def test_enum_counts_as_its_text(self, value: Team) -> None:
+        """An enum that extends `str` names the same folder as its text, however it is printed."""
+        name = encode_id(value, "session id")
+
+        assert type(name) is str
+        assert f"{name}" == encode_id(value.value, "session id")
+
+
+class TestDecodeSessionName:
+    @given(_ids)
+    def test_is_the_inverse(self, value: str) -> None:
+        """A folder's name gives its session's id, unless the id was too long for a name."""
+        name = encode_id(value, "session id")
+
+        if name.startswith("~sha256-"):
+            assert decode_session_name(name) is None
+            assert len(value.encode()) > 66
+        else:
+            assert decode_session_name(name) == value
+
+    @given(st.text(max_size=12) | st.text(alphabet="~%aA2eEfF.", max_size=8).map("~".__add__))
+    @example("~\udcff")
+    @example("~%ff")
+    @example("~%ed%a0%80")
+    @example("~%2E")
+    @example("~a")
+    @example("~é")
+    def test_only_names_of_ids_are_decoded(self, name: str) -> None:
+        """A name is decoded only where that id would be given this very name."""
+        value = decode_session_name(name)
+
+        assert value is None or encode_id(value, "session id") == name
+
+    @pytest.mark.parametrize("name", [".aiocheckpoint", "..", "", "a b", "~\udcff", "con", "~a"])
+    def test_stray_names_are_no_sessions(self, name: str) -> None:
+        """A name that no session's folder has is nobody's, and no error."""
+        assert decode_session_name(name) is None
+
+
+class TestParseName:
+    @given(_ids, _stamps)
+    def test_takes_a_made_name_apart(self, checkpoint_id: str, microseconds: int) -> None:
+        """A name that was made for a checkpoint is taken apart into the same parts."""
+        made = make_name(checkpoint_id, microseconds)
+
+        parsed = parse_name(made.text)
+
+        assert parsed is not None
+        assert parsed.microseconds == microseconds
+        if not made.is_rust:
+            assert parsed == made
+        assert encode_id(checkpoint_id, "checkpoint id") in parsed.id_names
+
+    def test_ambiguous_name_may_be_of_two_ids(self) -> None:
+        """Six digits in front of an id may be our microseconds or part of a Rust id."""
+        name = parse_name("cp_20260511_041200_123456_x.json")
+
+        assert name == ("20260511_041200_123456", name and name.text, ("x", "123456_x"))
+
+    @pytest.mark.parametrize(
+        ("text", "stamp", "id_names"),
+        [
+            ("cp_20260511_041200_x.json", "20260511_041200_999999", ("x",)),
+            ("cp_20260511_041200_12345_x.json", "20260511_041200_999999", ("12345_x",)),
+            ("cp_20260511_041200_1234567_x.json", "20260511_041200_999999", ("1234567_x",)),
+            ("cp_20260511_041200_123456.json", "20260511_041200_999999", ("123456",)),
+            ("cp_20260511_041200_123456_.json", "20260511_041200_999999", ("123456_",)),
+            ("cp_20260511_041200_a b*.json.json", "20260511_041200_999999", ("a b*.json",)),
+            ("cp_20260511_041200_a\nb.json", "20260511_041200_999999", ("a\nb",)),
+            ("cp_20260511_041200_\udcff.json", "20260511_041200_999999", ("\udcff",)),
+            ("cp_20260511_041200_000000_x.json", "20260511_041200_000000", ("x", "000000_x")),
+        ],
+    )
+    def test_takes_names_of_rust_apart(
+        self, text: str, stamp: str, id_names: tuple[str, ...]
+    ) -> None:
+        """Rust's names hold whole seconds and any id; they count as the end of their second."""
+        name = parse_name(text)
+
+        assert name == (stamp, text, id_names)
+        assert name is not None
+        assert name.is_rust == stamp.endswith("999999")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "latest.json",
+            "session_meta.json",
+            "cp_20260511_041200_.json",
+            "cp_20260511_041200_x.json.backup",
+            "cp_20260511_041200_x.JSON",
+            "xcp_20260511_041200_x.json",
+            "cp_20260511_041200_x.json\n",
+            "cp_20261311_041200_x.json",
+            "cp_20260532_041200_x.json",
+            "cp_20260500_041200_x.json",
+            "cp_00260511_041200_x.json",
+            "cp_20260511_241200_x.json",
+            "cp_20260511_046000_x.json",
+            "cp_20260511_041260_x.json",
+            "cp_\u0662\u0660\u0662\u06660511_041200_x.json",
+            ".tmp_cp_0123456789abcdef",
+        ],
+    )
+    def test_other_names_are_not_checkpoints(self, text: str) -> None:
+        """A name that no save gives is nobody's checkpoint."""
+        assert parse_name(text) is None
+
+
+class TestOrder:
+    @given(st.lists(_stamps, unique=True), _ids)
+    def test_names_sort_in_the_order_of_stamps(self, stamps: list[int], checkpoint_id: str) -> None:
+        """Sorted as texts, or taken apart, names stand in the order of saving."""
+        names = [make_name(checkpoint_id, stamp) for stamp in sorted(stamps)]
+
+        assert sorted(names) == names
+        assert sorted(name.text for name in names) == [name.text for name in names]
+        assert [name.microseconds for name in names] == sorted(stamps)
+
+    @given(_file_names(), _stamps)
+    def test_next_stamp_is_after_the_newest(self, newest: FileName, now: int) -> None:
+        """Whatever the clock says, the next name sorts after every name there is."""
+        stamp = next_stamp(now, newest)
+
+        assert stamp >= now
+        assert make_name("", stamp) > newest
+        assert make_name("", stamp).stamp > newest.stamp
+
+    @given(_stamps)
+    def test_next_stamp_never_looks_like_rust(self, now: int) -> None:
+        """Our own stamps never end in the microsecond that stands for Rust's whole seconds."""
+        stamp = next_stamp(now, None)
+
+        assert stamp - now in {0, 1}
+        assert not make_name("x", stamp).is_rust
+
+    def test_follows_the_clock(self) -> None:
+        """The stamp is the time of saving, in UTC."""
+        name = make_name("x", next_stamp(time.time_ns() // 1000, None))
+
+        saved = datetime.strptime(name.stamp, "%Y%m%d_%H%M%S_%f").replace(tzinfo=UTC)
+        assert abs((datetime.now(UTC) - saved).total_seconds()) < 5
+
+    def test_day_that_never_was_counts_on(self) -> None:
+        """The 31st of February, which some writer may have put there, is the 3rd of March."""
+        odd, plain = (
+            parse_name("cp_20260231_000000_x.json"),
+            parse_name("cp_20260303_000000_x.json"),
+        )
+
+        assert odd is not None
+        assert plain is not None
+        assert odd.microseconds == plain.microseconds
+
+    @pytest.mark.parametrize("fraction", ["", "999998_"])
+    def test_end_of_time_is_a_named_error(self, fraction: str) -> None:
+        """A file named for the last moment of the year 9999 makes the next save say so."""
+        newest = parse_name(f"cp_99991231_235959_{fraction}x.json")
+
+        with pytest.raises(StorageError, match=r"99991231.*move it away"):
+            next_stamp(0, newest)
+
+    def test_last_stamp_of_all_can_be_given(self) -> None:
+        """Up to the last microsecond but one there is a name."""
+        stamp = next_stamp(0, parse_name("cp_99991231_235959_999997_x.json"))
+
+        assert make_name("x", stamp).stamp == "99991231_235959_999998"
+
+
+class TestNamesOfId:
+    @given(_ids, _stamps)
+    def test_finds_every_file_of_an_id(self, checkpoint_id: str, microseconds: int) -> None:
+        """The names of an id meet those in a file's name, whether we or Rust gave it."""
+        ours = parse_name(make_name(checkpoint_id, microseconds).text)
+        theirs = parse_name(f"cp_20260511_041200_{checkpoint_id}.json")
+
+        assert ours is not None
+        assert not set(names_of_id(checkpoint_id)).isdisjoint(ours.id_names)
+        if theirs is not None:
+            assert not set(names_of_id(checkpoint_id)).isdisjoint(theirs.id_names)
+
+    def test_generated_ids_are_never_ambiguous(self) -> None:
+        """An id of our own has one name and no underscore."""
+        checkpoint_id = new_checkpoint_id()
+
+        assert names_of_id(checkpoint_id) == (checkpoint_id,)
+        assert "_" not in checkpoint_id
+
+
+class TestOtherNames:
+    @pytest.mark.parametrize(
+        ("name", "leftover", "backup"),
+        [
+            (".tmp_cp_0123456789abcdef", True, False),
+            (".tmp_checkpoint_x", True, False),
+            (".tmp_latest_x", True, False),
+            (".tmp_other", False, False),
+            ("cp_20260511_041200_x.json", False, False),
+            ("cp_20260511_041200_x.json.backup", False, True),
+            ("latest.json.backup", False, False),
+            ("latest.json", False, False),
+            ("x.backup", False, False),
+        ],
+    )
+    def test_leftovers_and_backups_are_told(self, name: str, leftover: bool, backup: bool) -> None:
+        """Temporary files, ours and Rust's, and our backups are told from all other files."""
+        assert layout.is_leftover(name) is leftover
+        assert layout.is_backup(name) is backup
+
+    @given(_ids)
+    def test_no_checkpoint_passes_for_another_kind(self, checkpoint_id: str) -> None:
+        """Whatever its id, a checkpoint's name is no leftover, backup or pointer."""
+        text = make_name(checkpoint_id, 0).text
+
+        assert not layout.is_leftover(text)
+        assert not layout.is_backup(text)
+        assert text != layout.LATEST_NAME
+        assert layout.is_backup(text + layout.BACKUP_SUFFIX)
+
+    @given(_ids)
+    def test_no_session_passes_for_our_own_folder(self, session_id: str) -> None:
+        """Whatever its id, a session's folder is not the one for locks and journals."""
+        assert encode_id(session_id, "session id") != layout.PRIVATE_FOLDER

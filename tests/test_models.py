@@ -1,0 +1,138 @@
+"""Promises of the records and the facts about them."""
+
+from __future__ import annotations
+
+import copy
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+
+from aiocheckpoint import CheckpointData, CheckpointMeta, CheckpointRecord, new_checkpoint_id
+from aiocheckpoint.models import Finding, RecoveryReport, is_json_type
+
+
+class Item(msgspec.Struct):
+    name: str
+
+
+class TestIds:
+    def test_generated_ids_are_32_hex_digits(self) -> None:
+        """An id is 32 lower-case hex digits, without an underscore."""
+        assert set(new_checkpoint_id()) <= set("0123456789abcdef")
+        assert len(new_checkpoint_id()) == 32
+
+    def test_generated_ids_are_all_different(self) -> None:
+        """No id is given twice."""
+        assert len({new_checkpoint_id() for _ in range(10_000)}) == 10_000
+
+
+class TestCheckpointData:
+    def test_has_the_fields_of_the_crate(self) -> None:
+        """The record is, field for field, what the Rust crate stores."""
+        assert {field.encode_name for field in msgspec.structs.fields(CheckpointData)} == {
+            "checkpoint_id",
+            "session_id",
+            "created_at",
+            "trigger",
+            "iteration",
+            "messages",
+            "tool_calls_pending",
+            "tool_results",
+            "tokens_used",
+            "cost_estimate",
+            "resume_hint",
+        }
+
+    def test_only_the_session_is_required(self) -> None:
+        """Every other field has a sensible value."""
+        before = datetime.now(UTC)
+        record = CheckpointData(session_id="s")
+
+        assert record == CheckpointData(
+            session_id="s",
+            checkpoint_id=record.checkpoint_id,
+            created_at=record.created_at,
+            trigger="manual",
+            iteration=0,
+            messages=[],
+            tool_calls_pending=[],
+            tool_results=None,
+            tokens_used=0,
+            cost_estimate=0.0,
+            resume_hint=None,
+        )
+        assert timedelta() <= record.created_at - before < timedelta(seconds=5)
+        assert record.created_at.tzinfo is UTC
+        with pytest.raises(TypeError, match="session_id"):
+            CheckpointData()  # type: ignore[call-arg]
+
+    def test_defaults_are_not_shared(self) -> None:
+        """Two records never share an id or a list."""
+        first, second = CheckpointData(session_id="s"), CheckpointData(session_id="s")
+        first.messages.append("x")
+        first.tool_calls_pending.append("x")
+
+        assert (second.messages, second.tool_calls_pending) == ([], [])
+        assert first.checkpoint_id != second.checkpoint_id
+
+    def test_extends_the_base_record(self) -> None:
+        """It is one of the records that an application may define itself."""
+        assert issubclass(CheckpointData, CheckpointRecord)
+
+
+class TestFacts:
+    @pytest.mark.parametrize(
+        "fact",
+        [
+            CheckpointMeta(
+                checkpoint_id="x",
+                session_id="s",
+                created_at=datetime(2026, 1, 1, tzinfo=UTC),
+                trigger="",
+                iteration=0,
+                checksum="0" * 64,
+                path=Path("x"),
+            ),
+            Finding(kind="damaged", path=Path("x"), detail="d"),
+            RecoveryReport(session_id="s", newest_valid_id=None, quarantined=()),
+        ],
+        ids=lambda fact: type(fact).__name__,
+    )
+    def test_cannot_be_changed(self, fact: msgspec.Struct) -> None:
+        """What was found is found: facts are frozen, and can be kept in sets."""
+        with pytest.raises(AttributeError, match="immutable"):
+            fact.session_id = "other"  # type: ignore[attr-defined]
+
+        assert hash(fact) == hash(copy.copy(fact))
+
+
+class TestIsJsonType:
+    @pytest.mark.parametrize(
+        ("annotation", "expected"),
+        [
+            (Any, True),
+            (list, True),
+            (list[Any], True),
+            (dict, True),
+            (dict[str, Any], True),
+            (dict[str, list[dict[str, Any]]], True),
+            (Annotated[list[Any], msgspec.Meta(max_length=3)], True),
+            (list[Any] | None, True),
+            (list[Any] | dict[str, Any] | None, True),
+            (dict[int, Any], False),
+            (list[int], False),
+            (dict[str, str], False),
+            (list[Any] | int, False),
+            (tuple[Any, ...], False),
+            (set[Any], False),
+            (str, False),
+            (Item, False),
+            (list[Item], False),
+        ],
+    )
+    def test_tells_json_from_types(self, annotation: object, expected: bool) -> None:
+        """Where no type restores what JSON cannot hold, values must be JSON themselves."""
+        assert is_json_type(annotation) is expected
