@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -152,9 +153,23 @@ class TestWhereTheFilesAre:
 
         first, second = tool("demo", *shortest), tool("demo", *shortest)
 
-        assert f"save to {tmp_path / 'aiocheckpoint-demo'} " in first.output
-        assert f"save to {tmp_path / 'aiocheckpoint-demo-2'} " in second.output
+        assert f"to {tmp_path / 'aiocheckpoint-demo'} " in first.output
+        assert f"to {tmp_path / 'aiocheckpoint-demo-2'} " in second.output
         assert len(list(tmp_path.iterdir())) == 2
+
+    def test_where_nothing_can_be_made_the_temporary_folder_serves(
+        self, tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Started where it cannot write, the demo says which other place it took."""
+        if not Path("/proc/self").exists():
+            pytest.skip("needs /proc, in which nobody can make a directory")
+        monkeypatch.chdir("/proc")
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+        outcome = tool("demo", "--sessions", "1", "--kills", "0", "--pace", "0")
+
+        assert outcome.status == 0
+        assert f"to {tmp_path / 'aiocheckpoint-demo'} " in outcome.output
 
     def test_a_directory_in_use_is_refused(self, tool: Tool, store: Path) -> None:
         """A directory that holds anything is refused and stays as it is."""
@@ -195,9 +210,12 @@ class TestTheScreen:
         assert "\x1b" not in shown.output
         [killed] = [line for line in lines if line.startswith("run 1 ")]
         [ended] = [line for line in lines if line.startswith("run 2 ")]
-        assert re.search(r"kill -9, saves in flight: \d+ +(\d+) of \1 acknowledged", killed)
+        assert re.search(r"kill -9, \d+ saves? in flight +(\d+) of \1 acknowledged", killed)
         assert re.search(r"all done +(\d+) of \1 acknowledged saves intact$", ended)
-        assert any(line.startswith("0 of ") and "saves lost in 1 kills" in line for line in lines)
+        assert any(
+            line.startswith("0 of ") and "acknowledged saves lost in 1 kill " in line
+            for line in lines
+        )
         rows = [line for line in lines if re.match(r"\S+-1 ", line)]
         assert len(rows) == 8
         assert all(len(row) <= 80 for row in rows)

@@ -33,25 +33,31 @@ _FIRST_KILL, _LAST_KILL = 0.05, 0.9
 _MAX_KILL_DELAY_SECONDS = 0.005
 _EVENT_DECODER: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
-Sessions = Annotated[int, typer.Option(min=1, max=10_000, help="Agents that run at once.")]
-Kills = Annotated[int, typer.Option(min=0, max=100, help="How often to kill their process.")]
+Sessions = Annotated[
+    int, typer.Option(min=1, max=10_000, metavar="N", help="How many agents run at once.")
+]
+Kills = Annotated[
+    int, typer.Option(min=0, max=100, metavar="N", help="How often their process is killed.")
+]
 Seed = Annotated[
-    int | None, typer.Option(help="Of the moments of the kills and the pace; random by default.")
+    int | None,
+    typer.Option(metavar="N", help="Of the moments of the kills and of the pace. [random]"),
 ]
 Where = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help=f"Where to save: a new or empty directory. A fresh ./{_FOLDER_NAME} by default, "
-        "in the system's folder for temporary files where . is not writable.",
+        help=f"Where to save: a new or an empty directory. [a fresh ./{_FOLDER_NAME}, or one "
+        "in the system's temporary folder where . is not writable]",
     ),
 ]
 Keep = Annotated[
-    bool, typer.Option(help="Keep the files afterwards. They stay anyway when one is lost.")
+    bool, typer.Option(help="Keep the files afterwards; after a loss they stay anyway.")
 ]
 HowDurable = Annotated[Durability, typer.Option(help="Of the agents' writer.")]
 Pace = Annotated[
-    int, typer.Option(min=0, metavar="MS", help="How long an agent thinks between two saves.")
+    int,
+    typer.Option(min=0, metavar="MS", help="How long an agent thinks before a step, on average."),
 ]
 
 
@@ -101,7 +107,7 @@ def _own_folder(given: Path | None) -> Path:
             raise CommandError(f"{given} is not an empty directory; give the demo one of its own")
         return given.absolute()
     for parent in (Path.cwd(), Path(tempfile.gettempdir())):
-        with contextlib.suppress(PermissionError):
+        with contextlib.suppress(OSError):
             return _fresh_folder(parent)
     raise CommandError("nowhere to write; give the demo a directory with --directory")
 

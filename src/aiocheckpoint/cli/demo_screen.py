@@ -15,7 +15,7 @@ from rich.text import Text
 from aiocheckpoint.cli.agents import Task, conversations
 from aiocheckpoint.cli.demo_report import DemoReport, Run
 from aiocheckpoint.cli.oracle import Oracle, SessionTally
-from aiocheckpoint.cli.terminal import cell, plain_table, print_line, quoted
+from aiocheckpoint.cli.terminal import cell, counted, plain_table, print_line, quoted
 
 _SESSION_WIDTH = 38
 _NAME_WIDTH = 20
@@ -48,12 +48,11 @@ class DemoScreen:
 
     def __enter__(self) -> Self:
         task = self._task
-        scripts = min(task.sessions, len(conversations()))
-        print_line(
-            self._console,
-            f"{task.sessions} agents replay {scripts} conversations in one process and save to "
-            f"{task.directory} (durability {task.durability}, seed {task.seed})",
-        )
+        agents = counted(task.sessions, "agent")
+        scripts = counted(min(task.sessions, len(conversations())), "conversation")
+        print_line(self._console, f"{agents} in one process, {scripts}, every step saved")
+        how = f"durability {task.durability}, seed {task.seed}"
+        print_line(self._console, f"to {task.directory} ({how})")
         self._console.print()
         if self._console.is_interactive:
             self._live.start()
@@ -74,11 +73,13 @@ class DemoScreen:
 
     def ran(self, run: Run) -> None:
         """Show how a child ended and what was found on disk afterwards."""
-        end = f"kill -9, saves in flight: {run.in_flight}" if run.was_killed else "all done"
+        end = (
+            f"kill -9, {counted(run.in_flight, 'save')} in flight" if run.was_killed else "all done"
+        )
         found = f"{run.verified:>4} of {run.acknowledged_in_all} acknowledged saves intact"
         style = "green" if run.verified == run.acknowledged_in_all else "bold red"
         line = Text(f"run {self._runs:<2} ")
-        line.append(f"{end:<28} ", "yellow" if run.was_killed else "")
+        line.append(f"{end:<27} ", "yellow" if run.was_killed else "")
         line.append(found, style)
         self._console.print(line)
 
@@ -125,7 +126,7 @@ class DemoScreen:
         console.print()
         console.print(table)
         console.print()
-        if any(session.acknowledged < session.steps for session in report.sessions):
+        if report.ok and any(session.acknowledged < session.steps for session in report.sessions):
             console.print(Text(_UNACKNOWLEDGED, "dim"))
         _print_verdict(console, report)
         if report.kept:
@@ -150,12 +151,14 @@ def _session_line(session_id: str, tally: SessionTally) -> Table:
 
 def _print_verdict(console: Console, report: DemoReport) -> None:
     text = (
-        f"{report.lost} of {report.acknowledged} acknowledged saves lost in {report.kills} kills "
-        f"({report.in_flight} more were in flight), {report.seconds:.1f} s"
+        f"{report.lost} of {counted(report.acknowledged, 'acknowledged save')} lost in "
+        f"{counted(report.kills, 'kill')} ({report.in_flight} more in flight), "
+        f"{report.seconds:.1f} s"
     )
     console.print(Text(text, "bold green" if report.ok else "bold red"))
     if report.ok and report.kills < report.kills_wanted:
-        console.print(f"The agents were done before {report.kills_wanted - report.kills} kills.")
+        missed = counted(report.kills_wanted - report.kills, "kill")
+        console.print(f"The agents were done before {missed} of {report.kills_wanted}.")
     for finding in report.damage:
         print_line(console, f"{finding.kind}: {finding.path}: {finding.detail}", "red")
     if not report.ok and report.lost == 0 and not report.damage:

@@ -107,6 +107,11 @@ def plain_table(*headings: str) -> Table:
     return table
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number and what it counts, as `1 kill` or `2 kills`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def time_text(moment: datetime) -> str:
     """Return a time as people read it, UTC."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"

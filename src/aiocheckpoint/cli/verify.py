@@ -15,6 +15,7 @@ from aiocheckpoint.cli.terminal import (
     AsJson,
     CommandError,
     console,
+    counted,
     open_store,
     print_json,
     print_line,
@@ -92,8 +93,9 @@ def _print(found: Verification) -> None:
         print_line(screen, f"    {finding.detail}")
     what = str(found.path)
     if found.sessions:
-        what += f": {found.sessions} sessions, {found.checkpoints} checkpoints"
+        what += f": {counted(found.sessions, 'session')}, "
+        what += counted(found.checkpoints, "checkpoint")
     if found.ok:
         print_line(screen, f"{what}, intact", "green")
     else:
-        print_line(screen, f"{what}, {len(found.findings)} findings", "red")
+        print_line(screen, f"{what}, {counted(len(found.findings), 'finding')}", "red")
