@@ -9,7 +9,7 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
@@ -19,6 +19,7 @@ from msgspec import Struct
 from benchmarks.documents import Document
 
 _TICK_SECONDS = 0.001
+_STAGGER_SECONDS = 0.002
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -167,33 +168,37 @@ class Saver(ABC):
             await asyncio.gather(
                 *(self.save(n, 0, workload.document(n, 0)) for n in range(workload.sessions))
             )
-            start = time.perf_counter()
-            if ticker is None:
-                await self._save_all(workload, latencies)
-            else:
-                async with ticker:
-                    await self._save_all(workload, latencies)
-            end = time.perf_counter()
+            begin = time.perf_counter() + _stagger_seconds(workload.sessions, workload.sessions)
+            sessions = asyncio.gather(
+                *(self._save_on(workload, n, begin, latencies) for n in range(workload.sessions))
+            )
+            await asyncio.sleep(begin - time.perf_counter())
+            async with ticker or nullcontext():
+                await sessions
+                end = time.perf_counter()
         finally:
             await self.close()
-        return Run(latencies, end - start, time.perf_counter() - start)
-
-    async def _save_all(self, workload: Workload, latencies: list[float]) -> None:
-        until = time.perf_counter() + workload.seconds
-        await asyncio.gather(
-            *(self._save_on(workload, n, until, latencies) for n in range(workload.sessions))
-        )
+        return Run(latencies, end - begin, time.perf_counter() - begin)
 
     async def _save_on(
-        self, workload: Workload, session: int, until: float, latencies: list[float]
+        self, workload: Workload, session: int, begin: float, latencies: list[float]
     ) -> None:
-        step = 1
-        while step <= workload.min_saves or time.perf_counter() < until:
+        """Save until the time is up; measure what begins after `begin`."""
+        await asyncio.sleep(_stagger_seconds(session, workload.sessions))
+        step = measured = 0
+        while measured < workload.min_saves or time.perf_counter() < begin + workload.seconds:
+            step += 1
             document = workload.document(session, step)
             start = time.perf_counter()
             await self.save(session, step, document)
-            latencies.append(time.perf_counter() - start)
-            step += 1
+            if start >= begin:
+                latencies.append(time.perf_counter() - start)
+                measured += 1
+
+
+def _stagger_seconds(session: int, sessions: int) -> float:
+    """Return when a session begins: all at the same moment would itself be a stall."""
+    return 0.0 if sessions == 1 else session * _STAGGER_SECONDS
 
 
 class _Named(Protocol):

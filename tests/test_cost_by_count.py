@@ -1,0 +1,60 @@
+"""What a call does must not depend on how many checkpoints its session has."""
+
+from __future__ import annotations
+
+import pytest
+
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
+from aiocheckpoint.index import SessionIndex
+from aiocheckpoint.layout import FileName
+
+
+@pytest.fixture(name="walks")
+def _walks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Record every time that all files of a session are gone through."""
+    walks: list[int] = []
+    newest_first = SessionIndex.newest_first
+
+    def recorded(self: SessionIndex) -> list[FileName]:
+        found = newest_first(self)
+        walks.append(len(found))
+        return found
+
+    monkeypatch.setattr(SessionIndex, "newest_first", recorded)
+    return walks
+
+
+async def _three_saved(writer: AsyncCheckpointWriter[CheckpointData]) -> None:
+    for number in range(3):
+        await writer.save(CheckpointData(session_id="s", checkpoint_id=f"id-{number}"))
+
+
+async def test_save_and_load_do_not_walk_the_session(
+    writer: AsyncCheckpointWriter[CheckpointData], walks: list[int]
+) -> None:
+    """A save, a replacement and a load look at the files they need and at no other."""
+    await _three_saved(writer)
+    await writer.save(CheckpointData(session_id="s", checkpoint_id="id-1"))
+    await writer.load("s")
+    await writer.load("s", "id-0")
+    assert walks == []
+
+
+@pytest.mark.xfail(strict=True, reason="delete lists all remaining files to find the next newest")
+@pytest.mark.parametrize("checkpoint_id", ["id-0", "id-2"])
+async def test_delete_does_not_walk_the_session(
+    writer: AsyncCheckpointWriter[CheckpointData], walks: list[int], checkpoint_id: str
+) -> None:
+    """A delete, of the newest too, looks at the files it needs and at no other."""
+    await _three_saved(writer)
+    assert await writer.delete("s", checkpoint_id)
+    assert walks == []
+
+
+async def test_a_list_does_walk_it(
+    writer: AsyncCheckpointWriter[CheckpointData], walks: list[int]
+) -> None:
+    """The recording of the tests above works."""
+    await _three_saved(writer)
+    await writer.list("s")
+    assert walks == [3]
