@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from contextvars import Context
+from typing import Any, TypeAlias, TypeVarTuple
 
 import anyio
 import pytest
 
+Ts = TypeVarTuple("Ts")
 Main: TypeAlias = Callable[[], Awaitable[object]]
 Run: TypeAlias = Callable[[Main], None]
 
@@ -30,6 +32,28 @@ def run_anyio(main: Main) -> None:
 def run_anyio_uvloop(main: Main) -> None:
     pytest.importorskip("uvloop")
     anyio.run(_in_task_group, main, backend="asyncio", backend_options={"use_uvloop": True})
+
+
+class CountingLoop(asyncio.SelectorEventLoop):
+    """
+    An event loop that counts what it is given to do at once.
+
+    Attributes:
+        callbacks: how many.
+    """
+
+    callbacks = 0
+
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        self.callbacks += 1
+        return super().call_soon(callback, *args, context=context)
+
+
+def run_counting(main: Main) -> None:
+    with asyncio.Runner(loop_factory=CountingLoop) as runner:
+        runner.run(_once(main))
 
 
 async def _once(main: Main) -> None:

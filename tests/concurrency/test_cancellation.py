@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.concurrency import cancellations, scenarios
-from tests.concurrency.backends import BACKENDS, Run
+from tests.concurrency.backends import BACKENDS, Run, run_counting
 from tests.concurrency.cancellations import ANYIO_KINDS, KINDS, NATIVE_KINDS, Kind, each_kind
 from tests.concurrency.scenarios import CHANGES, Change
 from tests.concurrency.site import Site
@@ -73,6 +73,12 @@ def test_error_is_the_cause(run: Run, kind: Kind, default_site: Site) -> None:
 def test_nothing_spins(run: Run, kind: Kind, default_site: Site) -> None:
     """A cancelled call is resumed a few times at most, however long its work is held."""
     run(partial(scenarios.cancelled_call_does_not_spin, default_site, kind))
+
+
+@each_kind()
+def test_loop_sleeps(kind: Kind, default_site: Site) -> None:
+    """While a cancelled call waits for its held work, nothing keeps the loop turning."""
+    run_counting(partial(scenarios.loop_sleeps_while_held, default_site, kind))
 
 
 _NOT_WITHDRAWN = pytest.mark.xfail(

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import gc
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from aiocheckpoint import writer as writer_module
-from tests.concurrency import scenarios
+from tests.concurrency import cancellations, scenarios
 from tests.concurrency.backends import BACKENDS, Run
 from tests.concurrency.cancellations import Kind, each_kind
 from tests.concurrency.coroutines import yield_to_loop
@@ -29,9 +30,15 @@ each_backend = pytest.mark.parametrize("run", BACKENDS)
 
 
 @each_kind()
-async def test_cancelled_close_can_be_repeated(kind: Kind, site: Site) -> None:
+async def test_cancelled_close_can_be_repeated(kind: Kind, root: Path) -> None:
     """A cancelled `aclose` loses nothing, and the next one closes all the same."""
-    await scenarios.cancelled_close_can_be_repeated(site, kind)
+    await scenarios.cancelled_close_can_be_repeated(Site(root, durability="file"), kind)
+
+
+@each_kind(cancellations.native, cancellations.anyio_cancel_scope)
+async def test_cancelled_close_settles(kind: Kind, root: Path) -> None:
+    """The same with a journal to settle."""
+    await scenarios.cancelled_close_can_be_repeated(Site(root, durability="journal"), kind)
 
 
 @pytest.mark.xfail(

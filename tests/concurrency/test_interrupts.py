@@ -64,10 +64,19 @@ async def _assert_nothing_acknowledged_is_lost(site: Site, lines: list[str]) -> 
     await site.assert_intact()
 
 
+_CAMPAIGN = [pytest.mark.campaign, pytest.mark.timeout(900)]
+
+
 @pytest.mark.parametrize("options", [("--closes",), ()], ids=["closes", "does-not-close"])
 @pytest.mark.parametrize("times", [1, 3], ids=["once", "thrice"])
 @pytest.mark.parametrize(
-    "rounds", [1, pytest.param(50, marks=[pytest.mark.campaign, pytest.mark.timeout(600)])]
+    ("site", "rounds"),
+    [
+        ("journal", 1),
+        pytest.param("journal", 50, marks=_CAMPAIGN),
+        pytest.param("file", 50, marks=_CAMPAIGN),
+    ],
+    indirect=["site"],
 )
 def test_interrupted_process(
     options: tuple[str, ...], times: int, rounds: int, root: Path, site: Site

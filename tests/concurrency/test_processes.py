@@ -22,16 +22,20 @@ _PROJECT = Path(__file__).parents[2]
 _RUN_SECONDS = 900
 
 
+_SLICE = Plan(processes=4, tasks=64, sessions=16, saves=250)
+_FULL = Plan(processes=4, tasks=64, sessions=16, saves=5_000)
+_CAMPAIGN = [pytest.mark.campaign, pytest.mark.timeout(2 * _RUN_SECONDS)]
+
+
 @pytest.mark.parametrize(
-    "plan",
+    ("site", "plan"),
     [
-        pytest.param(Plan(processes=4, tasks=64, sessions=16, saves=250), id="1000-saves"),
-        pytest.param(
-            Plan(processes=4, tasks=64, sessions=16, saves=5_000),
-            id="20000-saves",
-            marks=[pytest.mark.campaign, pytest.mark.timeout(2 * _RUN_SECONDS)],
-        ),
+        pytest.param("journal", _SLICE, id="journal-1000-saves"),
+        pytest.param("file", _SLICE, id="file-1000-saves", marks=_CAMPAIGN),
+        pytest.param("journal", _FULL, id="journal-20000-saves", marks=_CAMPAIGN),
+        pytest.param("file", _FULL, id="file-20000-saves", marks=_CAMPAIGN),
     ],
+    indirect=["site"],
 )
 def test_processes_on_one_directory(plan: Plan, site: Site, root: Path, tmp_path: Path) -> None:
     """With many tasks in several processes nothing is lost, torn, out of order or left over."""

@@ -1,0 +1,325 @@
+"""Seeded mutants: the library broken on purpose, each way caught by the scenario for it."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import anyio
+import pytest
+from blockbuster import BlockingError
+
+import aiocheckpoint.writer
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointError, commit, jobs, lanes
+from aiocheckpoint.files import Folder, LocalFiles
+from aiocheckpoint.index import IndexCache, SessionIndex
+from aiocheckpoint.jobs import Job
+from aiocheckpoint.sessions import SessionFolders
+from tests.concurrency import cancellations, gates, scenarios
+from tests.concurrency.backends import run_counting
+from tests.concurrency.site import Site
+from tests.concurrency.test_growth import assert_sessions_leave_no_trace
+
+ResultT = TypeVar("ResultT")
+Writer: TypeAlias = AsyncCheckpointWriter[Any]
+
+_GUARD_SECONDS = 2.0
+_FOUND = (AssertionError, BlockingError, CheckpointError, RuntimeError, TimeoutError)
+
+
+class Mutant(NamedTuple):
+    """
+    One way to break the library.
+
+    Attributes:
+        owner: class or module of what is replaced.
+        name: of what is replaced.
+        broken: what stands there instead.
+        scenario: what has to notice.
+        durability: for which way of saving it is a mutant.
+    """
+
+    owner: object
+    name: str
+    broken: object
+    scenario: Callable[[Site], Awaitable[None]]
+    durability: str = "journal"
+
+
+# Waiting for work
+
+
+async def _not_shielded(waiter: asyncio.Future[ResultT], *_: object) -> ResultT:
+    return await waiter
+
+
+async def _shielded_from_asyncio_only(
+    waiter: asyncio.Future[ResultT], withdraw: Callable[[], bool] = lambda: False
+) -> ResultT:
+    cancelled = None
+    while not waiter.done():
+        try:
+            await asyncio.shield(waiter)
+        except asyncio.CancelledError as error:
+            if withdraw():
+                raise
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    return waiter.result()
+
+
+async def _shielded_from_anyio_only(waiter: asyncio.Future[ResultT], *_: object) -> ResultT:
+    with anyio.CancelScope(shield=True):
+        await waiter
+    return waiter.result()
+
+
+async def _swallows_the_cancellation(
+    waiter: asyncio.Future[ResultT], withdraw: Callable[[], bool] = lambda: False
+) -> ResultT:
+    try:
+        return await _shielded_from_asyncio_only(waiter, withdraw)
+    except asyncio.CancelledError:
+        return waiter.result()
+
+
+async def _takes_the_request_back(
+    waiter: asyncio.Future[ResultT], withdraw: Callable[[], bool] = lambda: False
+) -> ResultT:
+    try:
+        return await _shielded_from_asyncio_only(waiter, withdraw)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
+        raise
+
+
+async def _forgets_the_error(self: Job[ResultT]) -> ResultT:
+    await jobs._settled(self._waiter, self._withdraw)
+    return self.get()
+
+
+# Order
+
+
+def _takes_the_last_first(queue: Any, max_bytes: int) -> list[Any]:
+    return [queue.pop()]
+
+
+def _runs_at_once(self: lanes.Lanes, lane: str, job: Job[Any], work: Callable[[], Any]) -> None:
+    def run() -> None:
+        if job.begin():
+            job.run(work)
+            Job.deliver([job])
+
+    self._executor.submit(run)
+
+
+def _does_not_lock(self: LocalFiles, folder: Folder, timeout_seconds: float) -> None:
+    """Let everybody in."""
+
+
+def _believes_its_index(self: SessionFolders, name: str, folder: Folder) -> SessionIndex | None:
+    return self.indexes.get(name)
+
+
+# The snapshot
+
+_save = AsyncCheckpointWriter.save
+_aclose = AsyncCheckpointWriter.aclose
+
+
+async def _encodes_later(self: Writer, data: Any) -> str:
+    await asyncio.sleep(0)
+    return await _save(self, data)
+
+
+async def _copies_the_surface(self: Writer, data: Any) -> str:
+    data = copy.copy(data)
+    await asyncio.sleep(0)
+    return await _save(self, data)
+
+
+# Closing
+
+
+async def _drops_what_waits(self: Writer) -> None:
+    self._closed = True
+    if self._pool is not None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+async def _closes_once_in_all_tasks(self: Writer) -> None:
+    if self._closed:
+        raise RuntimeError("closed already")
+    await _aclose(self)
+
+
+# Leaks, and calls on the loop
+
+
+def _keeps_every_folder_open(self: SessionFolders, name: str, folder: Folder) -> None:
+    """Forget it without closing it."""
+
+
+def _remembers_every_session(self: IndexCache, session_name: str, index: SessionIndex) -> None:
+    self._indexes[session_name] = index
+
+
+def _leaves_the_temporary_file(self: LocalFiles, folder: Folder, name: str) -> None:
+    """Leave it."""
+
+
+async def _works_on_the_loop(executor: Executor, work: Callable[[], ResultT]) -> ResultT:
+    return work()
+
+
+def _held(kind: cancellations.Kind) -> Callable[[Site], Awaitable[None]]:
+    return partial(
+        scenarios.change_cancelled_while_held,
+        kind=kind,
+        change=scenarios.CHANGES[1],
+        every=False,
+    )
+
+
+def _of_kind(
+    scenario: Callable[..., Awaitable[None]], kind: cancellations.Kind
+) -> Callable[[Site], Awaitable[None]]:
+    return partial(scenario, kind=kind)
+
+
+_GROWTH = partial(assert_sessions_leave_no_trace, sessions=150, remembered=50)
+
+MUTANTS = (
+    Mutant(jobs, "_settled", _not_shielded, _held(cancellations.native)),
+    Mutant(jobs, "_settled", _not_shielded, _held(cancellations.anyio_cancel_scope)),
+    Mutant(jobs, "_settled", _shielded_from_anyio_only, _held(cancellations.asyncio_timeout)),
+    Mutant(
+        jobs,
+        "_settled",
+        _shielded_from_asyncio_only,
+        _of_kind(scenarios.cancelled_call_does_not_spin, cancellations.anyio_cancel_scope),
+    ),
+    Mutant(
+        jobs,
+        "_settled",
+        _shielded_from_asyncio_only,
+        _of_kind(scenarios.loop_sleeps_while_held, cancellations.anyio_cancel_scope),
+    ),
+    Mutant(
+        jobs,
+        "_settled",
+        _swallows_the_cancellation,
+        _of_kind(scenarios.cancelled_call_raises_at_its_end, cancellations.asyncio_timeout),
+    ),
+    Mutant(jobs, "_settled", _swallows_the_cancellation, _held(cancellations.native)),
+    Mutant(jobs, "_settled", _takes_the_request_back, _held(cancellations.native)),
+    Mutant(
+        jobs,
+        "_settled",
+        _takes_the_request_back,
+        _held(cancellations.timeout_and_cancel_together),
+    ),
+    Mutant(
+        Job,
+        "_withdraw",
+        lambda self: False,
+        _of_kind(scenarios.queued_call_is_withdrawn, cancellations.native),
+    ),
+    Mutant(
+        Job,
+        "finished",
+        _forgets_the_error,
+        _of_kind(scenarios.error_travels_with_the_cancellation, cancellations.native),
+    ),
+    Mutant(commit, "_take", _takes_the_last_first, scenarios.saves_take_effect_in_call_order),
+    Mutant(commit, "_take", _takes_the_last_first, scenarios.changes_of_every_kind_keep_call_order),
+    Mutant(
+        lanes.Lanes,
+        "submit",
+        _runs_at_once,
+        scenarios.saves_take_effect_in_call_order,
+        durability="file",
+    ),
+    Mutant(LocalFiles, "lock", _does_not_lock, scenarios.writers_exclude_one_another),
+    Mutant(
+        LocalFiles,
+        "lock",
+        _does_not_lock,
+        scenarios.writers_exclude_one_another,
+        durability="file",
+    ),
+    Mutant(
+        SessionFolders, "_known", _believes_its_index, scenarios.readers_see_what_was_acknowledged
+    ),
+    Mutant(
+        AsyncCheckpointWriter,
+        "save",
+        _encodes_later,
+        scenarios.mutation_before_the_first_await_does_not_leak_in,
+    ),
+    Mutant(
+        AsyncCheckpointWriter,
+        "save",
+        _copies_the_surface,
+        scenarios.later_mutation_does_not_leak_in,
+    ),
+    Mutant(
+        AsyncCheckpointWriter,
+        "aclose",
+        _drops_what_waits,
+        scenarios.close_waits_for_saves_in_flight,
+    ),
+    Mutant(
+        AsyncCheckpointWriter,
+        "aclose",
+        _closes_once_in_all_tasks,
+        scenarios.close_is_idempotent_and_refuses_later_calls,
+    ),
+    Mutant(SessionFolders, "_give_back", _keeps_every_folder_open, _GROWTH),
+    Mutant(IndexCache, "_use", _remembers_every_session, _GROWTH),
+    Mutant(
+        LocalFiles,
+        "discard",
+        _leaves_the_temporary_file,
+        _of_kind(scenarios.error_travels_with_the_cancellation, cancellations.native),
+        durability="file",
+    ),
+    Mutant(aiocheckpoint.writer, "hop", _works_on_the_loop, scenarios.no_file_call_on_the_loop),
+    Mutant(
+        aiocheckpoint.writer,
+        "hop",
+        _works_on_the_loop,
+        scenarios.the_loop_goes_on_while_a_call_is_held,
+    ),
+)
+
+
+def _id(mutant: Mutant) -> str:
+    name = getattr(mutant.broken, "__name__", type(mutant.broken).__name__)
+    scenario = mutant.scenario
+    if isinstance(scenario, partial):
+        scenario = scenario.func
+    return f"{mutant.name}-{name.strip('_<>')}-{scenario.__name__}"
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=_id)
+def test_mutant_is_caught(mutant: Mutant, root: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that is broken this way does not pass the scenario."""
+    monkeypatch.setattr(gates, "GUARD_SECONDS", _GUARD_SECONDS)
+    monkeypatch.setattr(scenarios, "GUARD_SECONDS", _GUARD_SECONDS)
+    monkeypatch.setattr(mutant.owner, mutant.name, mutant.broken)
+    site = Site(root, durability=mutant.durability)
+
+    async def main() -> None:
+        await asyncio.wait_for(mutant.scenario(site), 5 * _GUARD_SECONDS)
+
+    with pytest.raises(_FOUND):
+        run_counting(main)
