@@ -17,9 +17,11 @@ from aiocheckpoint import (
     CheckpointData,
     CheckpointRecord,
 )
+from aiocheckpoint.files import LocalFiles
 from tests.conftest import MakeWriter
 from tests.interop.comparison import comparable, document_of
 from tests.interop.driver import Rust, RustError
+from tests.interop.flat import flatten
 
 pytestmark = pytest.mark.interop
 
@@ -166,6 +168,40 @@ class TestNewest:
         assert findings == ()
 
 
+class _RustSavesMeanwhile(LocalFiles):
+    """Lets Rust save a checkpoint while a save of ours is under way."""
+
+    def __init__(self, rust: Rust, root: Path, checkpoint_id: str) -> None:
+        super().__init__()
+        self._rust = rust
+        self._root = root
+        self._due = [checkpoint_id]
+
+    def reached(self, failpoint: str) -> None:
+        while failpoint == "before_rename" and self._due:
+            document = flatten(document_of(_checkpoint(self._due.pop())))
+            self._rust.ask("save", root=str(self._root), document=document)
+        super().reached(failpoint)
+
+
+class TestRaces:
+    @pytest.mark.xfail(
+        strict=True, reason="a save of ours takes the folder's change by Rust for its own"
+    )
+    @pytest.mark.damages_store
+    async def test_save_of_rust_during_a_save_of_ours(
+        self, make_writer: MakeWriter, root: Path, rust: Rust
+    ) -> None:
+        """What Rust, which takes no lock, saves during a save of ours is found by our writer."""
+        await make_writer().save(_checkpoint("a"))
+        writer = make_writer(files=_RustSavesMeanwhile(rust, root, "rust"))
+        await writer.save(_checkpoint("b"))
+
+        assert set(await _ids(writer)) == {"a", "b", "rust"}
+        assert await writer.load("s", "rust") is not None
+        assert await writer.delete("s", "rust")
+
+
 class TestDeletes:
     async def test_of_rust_are_respected(self, writer: Writer, root: Path, rust: Rust) -> None:
         """What Rust deleted is neither loaded nor listed, also by a writer that knew it."""
@@ -279,6 +315,20 @@ class TestIds:
         assert [meta["checkpoint_id"] for meta in await rust.listing(root, "s")] == ["tool@5"]
         assert await rust.load(root, "s", "tool@5") is None
         assert await rust.load(root, "s", "~tool%405") is not None
+        assert await rust.delete(root, "s", "~tool%405")
+        assert await writer.load("s", "tool@5") is None
+        await writer.save(_checkpoint("x"))  # mends the pointer, which Rust left dangling
+
+    async def test_that_look_like_patterns(self, writer: Writer, root: Path, rust: Rust) -> None:
+        """Where Rust's glob takes another checkpoint for the one asked for, we find none."""
+        await writer.save(_checkpoint("y_x"))
+        for pattern in ("*", "x", "?_x", "[y]_x"):
+            of_rust = await rust.load(root, "s", pattern)
+
+            assert of_rust is not None
+            assert of_rust["checkpoint_id"] == "y_x"
+            assert await writer.load("s", pattern) is None
+            assert await writer.delete("s", pattern) is False
 
     @pytest.mark.damages_store
     async def test_unsafe_session_ids(self, writer: Writer, root: Path, rust: Rust) -> None:
@@ -345,6 +395,11 @@ class _Counter(CheckpointRecord):
     count: int = 0
 
 
+class _Step(CheckpointRecord):
+    trigger: str
+    iteration: int
+
+
 class TestRecords:
     async def test_of_another_type_are_verified_only(
         self, root: Path, make_writer: MakeWriter, rust: Rust
@@ -358,6 +413,17 @@ class TestRecords:
         assert await rust.listing(root, "s") == []
         with pytest.raises(RustError, match="missing field"):
             await rust.load(root, "s")
+
+    async def test_of_another_type_with_a_trigger_and_an_iteration(
+        self, root: Path, make_writer: MakeWriter, rust: Rust
+    ) -> None:
+        """Rust also lists a record of the application's own type that has what its list shows."""
+        writer = make_writer(record_type=_Step)
+        await writer.save(_Step(session_id="s", checkpoint_id="x", trigger="timer", iteration=3))
+
+        (meta,) = await rust.listing(root, "s")
+
+        assert (meta["checkpoint_id"], meta["trigger"], meta["iteration"]) == ("x", "timer", 3)
 
     async def test_copies_keep_nanoseconds(self, writer: Writer, root: Path, rust: Rust) -> None:
         """A copied session keeps all that Rust wrote, nanoseconds of times included."""
