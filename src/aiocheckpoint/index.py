@@ -5,11 +5,12 @@ from __future__ import annotations
 import bisect
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from aiocheckpoint.layout import FileName, names_of_id
 from aiocheckpoint.models import CheckpointId, CheckpointMeta
+from aiocheckpoint.retention import surplus
 
 
 class Signature(NamedTuple):
@@ -76,6 +77,16 @@ class SessionIndex:
         """Return all files, the one saved last first."""
         with self.mutex:
             return self.names[::-1]
+
+    def newest_besides(self, doomed: Collection[FileName]) -> FileName | None:
+        """Return the file saved last that is not among `doomed`, None when there is none."""
+        with self.mutex:
+            return next((name for name in reversed(self.names) if name not in doomed), None)
+
+    def surplus(self, max_kept: int | None) -> list[FileName]:
+        """Return the files to remove, oldest first, so that the newest `max_kept` stay."""
+        with self.mutex:
+            return [*surplus(self.names, max_kept)]
 
     def candidates(self, checkpoint_id: CheckpointId) -> list[FileName]:
         """Return the files that may hold an id, newest first; their bodies decide."""

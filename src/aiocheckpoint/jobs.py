@@ -17,6 +17,8 @@ import anyio
 
 ResultT = TypeVar("ResultT")
 
+_WOKEN_AT_ONCE = 4
+
 
 class Outcome(Generic[ResultT]):
     """
@@ -101,8 +103,12 @@ class Job(Outcome[ResultT]):
                 continue
 
 
-def _wake(jobs: list[Job[ResultT]]) -> None:
-    for job in jobs:
+def _wake(jobs: list[Job[ResultT]], start: int = 0) -> None:
+    """Wake a few callers in each turn of the loop: each may encode a document in its first step."""
+    end = start + _WOKEN_AT_ONCE
+    if end < len(jobs):
+        asyncio.get_running_loop().call_soon(_wake, jobs, end)
+    for job in jobs[start:end]:
         waiter = job._waiter  # noqa: SLF001
         if not waiter.done():
             waiter.set_result(None)

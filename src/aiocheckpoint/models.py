@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec.inspect
@@ -15,7 +16,7 @@ SessionId: TypeAlias = str
 """Any text a user has: `"support-42"`, an e-mail address, even `""`."""
 
 CheckpointId: TypeAlias = str
-"""Names one checkpoint within its session; generated ids are 32 lower-case hex digits."""
+"""Names one checkpoint within its session; generated ids are 28 lower-case hex digits."""
 
 JsonValue: TypeAlias = Any
 """None, bool, int, float, str, list of or dict from str to JSON values."""
@@ -25,14 +26,24 @@ Int32: TypeAlias = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Int64: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 
+# Seeded by the system once. Asking it for each id would let go of the GIL on the event loop.
+_random = Random(secrets.randbits(256))  # noqa: S311 - ids are not secrets
+
+
+def reseed_ids() -> None:
+    """Make the ids of a forked process differ from its parent's."""
+    _random.seed(secrets.randbits(256))
+
+
 def new_checkpoint_id() -> CheckpointId:
     """
-    Return a fresh id: 32 lower-case hex digits, 128 random bits, no underscore.
+    Return a fresh id: 28 lower-case hex digits, 112 random bits, no underscore.
 
-    An underscore would make file names ambiguous beside those the Rust crate
-    writes (see `layout`).
+    An underscore would make file names ambiguous beside those the Rust crate writes (see
+    `layout`). With more digits than 28, a file's name would exceed the 59 bytes that ext4
+    keeps of a symlink's target without giving it a block of its own.
     """
-    return secrets.token_hex(16)
+    return f"{_random.getrandbits(112):028x}"
 
 
 def utc_now() -> datetime:

@@ -210,9 +210,9 @@ class Store(Generic[RecordT]):
         Raises:
             PruneError: for what could not be removed.
         """
-        names = session.known.newest_first()[::-1] if self._limits.max_checkpoints else []
+        superfluous = session.known.surplus(self._limits.max_checkpoints)
         try:
-            for name in dict.fromkeys([*replaced, *surplus(names, self._limits.max_checkpoints)]):
+            for name in dict.fromkeys([*replaced, *superfluous]):
                 self.remove(session, name)
             for backup in [*surplus(session.known.backups, self._limits.max_backups)]:
                 self.files.unlink(session.folder, backup)
@@ -401,8 +401,7 @@ class Store(Generic[RecordT]):
 
     def delete_files(self, session: OpenSession, doomed: Sequence[FileName]) -> None:
         """Remove files, moving the pointer off them first."""
-        remaining = [name for name in session.known.newest_first() if name not in doomed]
-        newest = remaining[0] if remaining else None
+        newest = session.known.newest_besides(frozenset(doomed))
         try:
             if session.known.newest in doomed:
                 self.repoint(session, newest)

@@ -35,7 +35,8 @@ DEFAULT_MAX_BYTES = 64 * 1024 * 1024
 DEFAULT_LOCK_TIMEOUT_SECONDS = 60.0
 DEFAULT_SETTLE_BYTES = 16 * 1024 * 1024
 _SETTLE_SECONDS = 1.0
-_MAX_THREADS = 16
+# Each system call lets go of the GIL: with more threads, more of them wait to have it back.
+_MAX_THREADS = 4
 _SESSIONS_PER_HOP = 64
 
 ResultT = TypeVar("ResultT")
