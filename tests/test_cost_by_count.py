@@ -40,7 +40,6 @@ async def test_save_and_load_do_not_walk_the_session(
     assert walks == []
 
 
-@pytest.mark.xfail(strict=True, reason="delete lists all remaining files to find the next newest")
 @pytest.mark.parametrize("checkpoint_id", ["id-0", "id-2"])
 async def test_delete_does_not_walk_the_session(
     writer: AsyncCheckpointWriter[CheckpointData], walks: list[int], checkpoint_id: str
