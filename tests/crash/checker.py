@@ -1,0 +1,283 @@
+"""Open the real library on what a crash left, and see whether it keeps its promises."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar
+
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, codec, layout
+from aiocheckpoint.errors import CheckpointCorruptError
+from tests.crash import oracle
+from tests.crash.operations import OUTER, File, Folder, Operation, Symlink, Tree
+from tests.crash.oracle import Seen, SessionState, Version, body_of, record_of
+from tests.crash.recorder import RecordingFiles
+
+ROOT_NAME = "state"
+P = ParamSpec("P")
+ResultT = TypeVar("ResultT")
+Allowed: TypeAlias = Mapping[str, list[SessionState]]
+Options: TypeAlias = dict[str, Any]
+Writer: TypeAlias = AsyncCheckpointWriter[CheckpointData]
+
+_TOLERATED_FINDINGS = frozenset({"leftover", "dangling-pointer", "stale-pointer"})
+_FIRST_EXERCISE_SERIAL = 9000
+_MEMORY_DISK = Path("/dev/shm")
+
+
+class BrokenPromiseError(AssertionError):
+    """A promise that was not kept."""
+
+
+def require(kept: object, *what: object) -> None:
+    """Raise a violation unless a promise was kept."""
+    if not kept:
+        raise BrokenPromiseError(" ".join(map(str, what)))
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Make a folder in memory where there is such a disk, and remove it afterwards."""
+    place = _MEMORY_DISK if os.access(_MEMORY_DISK, os.W_OK) else None
+    path = Path(tempfile.mkdtemp(prefix="crash-", dir=place))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+def materialise(tree: Tree, outer: Path) -> None:
+    """Put a tree into an empty folder."""
+    paths: dict[int, Path] = {OUTER: outer}
+    for relative, node in tree.walk():
+        path = outer / relative
+        if node in paths:
+            os.link(paths[node], path)
+            continue
+        paths[node] = path
+        match tree.kinds[node]:
+            case Folder():
+                path.mkdir(0o700)
+            case Symlink(target):
+                path.symlink_to(target)
+            case File():
+                _write_file(path, tree, node)
+
+
+def _write_file(path: Path, tree: Tree, node: int) -> None:
+    content = tree.contents[node]
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        os.ftruncate(descriptor, content.size)
+        for number, block in content.blocks.items():
+            start = number * len(block)
+            os.pwrite(descriptor, block[: content.size - start], start)
+    finally:
+        os.close(descriptor)
+
+
+# What a plain reader sees
+
+
+def require_plain_files_valid(tree: Tree, *, pointers: bool = True) -> None:
+    """
+    See that a reader that is not us meets only valid files, and no dangling `latest.json`.
+
+    So it is at every moment of a machine that lives on.
+    """
+    for path, folder in tree.walk():
+        if path.endswith(f"/{layout.CHECKPOINTS_FOLDER}") and folder in tree.entries:
+            _require_valid_folder(tree, path, tree.entries[folder], pointers=pointers)
+
+
+def _require_valid_folder(
+    tree: Tree, path: str, entries: Mapping[str, int], *, pointers: bool
+) -> None:
+    for name, node in entries.items():
+        if layout.parse_name(name) is not None:
+            try:
+                codec.verified(tree.contents[node].read(), f"{path}/{name}")
+            except CheckpointCorruptError as error:
+                raise BrokenPromiseError(f"a plain reader meets a damaged file: {error}") from error
+    pointer = tree.kinds[entries[layout.LATEST_NAME]] if layout.LATEST_NAME in entries else None
+    if pointers and isinstance(pointer, Symlink):
+        require(pointer.target in entries, path, "latest.json dangles")
+
+
+# What we see
+
+
+async def see(writer: Writer, session_id: str) -> Seen:
+    """Return what there is of a session, each checkpoint loaded and compared byte by byte."""
+    metas = await writer.list(session_id)
+    seen: list[Version] = []
+    for meta in metas:
+        record = await writer.load(session_id, meta.checkpoint_id)
+        require(record is not None, f"{meta.checkpoint_id} is listed and does not load")
+        assert record is not None
+        version = Version(record.checkpoint_id, record.iteration, _origin(record))
+        require(record == record_of(session_id, version), f"{version} does not load as it was")
+        require(
+            meta.path.read_bytes() == body_of(session_id, version),
+            f"the file of {version} is not what was written",
+        )
+        seen.append(version)
+    newest = await writer.load(session_id)
+    expected = record_of(session_id, seen[0]) if seen else None
+    require(newest == expected, f"load gives {newest and newest.iteration}, the list {seen}")
+    return tuple(seen)
+
+
+def _origin(record: CheckpointData) -> str:
+    text: str = record.messages[0]["content"]
+    return text.split(" ", 1)[0]
+
+
+async def see_all(writer: Writer) -> dict[str, Seen]:
+    """Return what there is of each session in which something is seen."""
+    session_ids = sorted([session_id async for session_id in writer.sessions()])
+    views = {session_id: await see(writer, session_id) for session_id in session_ids}
+    findings = [f for f in await writer.check() if f.kind not in _TOLERATED_FINDINGS]
+    require(not findings, findings)
+    return {session_id: seen for session_id, seen in views.items() if seen}
+
+
+def require_allowed(views: Mapping[str, Seen], allowed: Allowed) -> None:
+    """See that each session shows what it may show."""
+    for session_id in sorted({*views, *allowed}):
+        seen = views.get(session_id, ())
+        states = allowed.get(session_id, [SessionState()])
+        require(
+            any(state.permits(seen) for state in states),
+            f"session {session_id} shows {_text(seen)}; allowed:",
+            " or ".join(_text(state.kept) for state in states),
+        )
+
+
+def _text(seen: Seen) -> str:
+    return "(" + ", ".join(f"{v.checkpoint_id}#{v.serial}" for v in seen) + ")"
+
+
+class Opened(NamedTuple):
+    """
+    What the library made of a crash state.
+
+    Attributes:
+        views: what it shows.
+        files: what it did to the disk meanwhile.
+    """
+
+    views: dict[str, Seen]
+    files: RecordingFiles
+
+
+async def open_after_crash(tree: Tree, outer: Path, options: Options, boot: str) -> Opened:
+    """
+    Open the library on a copy of a crash state and read everything.
+
+    Args:
+        tree: the state.
+        outer: an empty folder for the copy.
+        options: of the writer.
+        boot: which run of the machine this is.
+
+    Raises:
+        BrokenPromiseError: something is seen that was never saved, or that contradicts itself.
+    """
+    materialise(tree, outer)
+    files = RecordingFiles(outer, tree, boot)
+    async with AsyncCheckpointWriter(outer / ROOT_NAME, files=files, **options) as writer:
+        _read_inline(writer)
+        views = await see_all(writer)
+    return Opened(views, files)
+
+
+async def recover_and_go_on(
+    tree: Tree, outer: Path, views: Mapping[str, Seen], options: Options, boot: str
+) -> list[Operation]:
+    """
+    Open a recovered root again, where nothing may have changed, call `recover`, and go on.
+
+    Returns:
+        what opening and `recover` did to the disk.
+
+    Raises:
+        BrokenPromiseError: something else is seen than before, or does not work.
+    """
+    files = RecordingFiles(outer, tree, boot)
+    async with AsyncCheckpointWriter(outer / ROOT_NAME, files=files, **options) as writer:
+        require(await see_all(writer) == views, "reopening changes what is seen")
+        for session_id in views:
+            await writer.recover(session_id)
+        done = list(files.operations)
+        require(await see_all(writer) == views, "recover changes what is seen")
+        known = {*views, *_session_names(outer / ROOT_NAME), "fresh"}
+        store = {session_id: SessionState(views.get(session_id, ())) for session_id in known}
+        await _exercise(writer, store, options.get("max_checkpoints"))
+    return done
+
+
+def _session_names(root: Path) -> set[str]:
+    return {path.name for path in root.glob("*")} - {layout.PRIVATE_FOLDER}
+
+
+async def _exercise(writer: Writer, store: dict[str, SessionState], limit: int | None) -> None:
+    """Go on working: what is left of the crash must not come in the way."""
+    for serial, session_id in enumerate(sorted(store), _FIRST_EXERCISE_SERIAL):
+        call = oracle.Save(session_id, Version("exercise", serial, session_id))
+        await perform(writer, call)
+        store = oracle.after(store, call, limit)
+    findings = await writer.check()
+    require(findings == (), "the next save leaves litter:", findings)
+    for session_id in sorted(store):
+        while kept := store[session_id].kept:
+            delete = oracle.Delete(session_id, kept[0].checkpoint_id)
+            require(await perform(writer, delete), f"{kept[0]} is not there to be deleted")
+            store = oracle.after(store, delete, limit)
+            gone = await writer.load(session_id, kept[0].checkpoint_id)
+            require(gone is None, f"{kept[0]} comes back as {gone and gone.iteration}")
+        require(await see(writer, session_id) == (), f"{session_id} is not empty at the end")
+
+
+class _InlineExecutor(Executor):
+    """Runs work at once: the loop has nothing else to do, and a hop costs a tenth."""
+
+    def submit(
+        self, fn: Callable[P, ResultT], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[ResultT]:
+        future: Future[ResultT] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - handed to whoever awaits it
+            future.set_exception(error)
+        return future
+
+
+def _read_inline(writer: Writer) -> None:
+    """Let a writer that will only read do without threads."""
+    pool: Any = _InlineExecutor()
+    writer._pool = pool
+    writer._queue = writer._new_queue(pool)
+
+
+async def perform(writer: Writer, call: oracle.Call) -> object:
+    """Make a call of the API and return its answer."""
+    match call:
+        case oracle.Save(session_id, version):
+            return await writer.save(record_of(session_id, version))
+        case oracle.Delete(session_id, checkpoint_id):
+            return await writer.delete(session_id, checkpoint_id)
+        case oracle.DeleteSession(session_id):
+            return await writer.delete_session(session_id)
+        case oracle.CopySession(session_id, source_id):
+            return await writer.copy_session(source_id, session_id)
+        case oracle.Recover(session_id):
+            return await writer.recover(session_id)
+        case oracle.Settle():
+            await writer.settle()
+            return None

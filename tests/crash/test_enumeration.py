@@ -1,0 +1,141 @@
+"""No crash, at any moment of any short sequence of calls, breaks a promise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.crash.enumeration import POPULATED, Enumerator, Tally, sequences
+from tests.crash.model import MODELS, QUICK, SECOND, Caps
+from tests.crash.recorder import RecordingFiles
+
+pytestmark = pytest.mark.blocking
+
+DURABILITIES = ("journal", "file")
+BASES = {"empty": (), "populated": POPULATED}
+
+_DANGLES = (
+    "delete_session removes the newest file before latest.json, which dangles until it has gone too"
+)
+_REPLACED_RETURNS = (
+    "durability='file': a delete does not journal the files that an earlier save replaced and "
+    "whose removal is not synced; after a power cut the replaced content is the newest again"
+)
+_PRUNED_RETURNS = (
+    "the removal of pruned checkpoints is neither synced nor journaled; after a delete of the "
+    "newer ones a power cut brings them back"
+)
+
+
+async def _examined(
+    kinds: Iterable[Sequence[str]],
+    base: Sequence[str],
+    options: dict[str, Any],
+    caps: Caps = QUICK,
+    nested_caps: Caps | None = None,
+) -> Tally:
+    enumerator = Enumerator(options, caps, nested_caps)
+    for sequence in kinds:
+        await enumerator.run(sequence, base, MODELS)
+        if enumerator.is_done:
+            break
+    print(options, "/".join(base) or "empty", "+", enumerator.tally)
+    return enumerator.tally
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("durability", DURABILITIES)
+class TestOneCall:
+    async def test_every_crash_state_keeps_the_promises(self, durability: str, base: str) -> None:
+        """Wherever one call is cut off, what was acknowledged loads and nothing else does."""
+        kinds = [kind for kind in sequences(1) if kind != ("delete-session",)]
+
+        tally = await _examined(kinds, BASES[base], {"durability": durability})
+
+        assert tally.violations == []
+
+
+@pytest.mark.xfail(strict=True, reason=_DANGLES)
+@pytest.mark.parametrize("durability", DURABILITIES)
+async def test_deleting_a_session(durability: str) -> None:
+    """While a session is deleted, a plain reader never meets a dangling pointer."""
+    tally = await _examined([("delete-session",)], POPULATED, {"durability": durability})
+
+    assert tally.violations == []
+
+
+class TestSecondCrash:
+    async def test_recovery_can_be_cut_off(self) -> None:
+        """A crash during the recovery from a crash changes nothing of what is seen."""
+        options = {"durability": "journal"}
+
+        tally = await _examined([("save-existing",)], (), options, QUICK, SECOND)
+
+        assert tally.violations == []
+        assert tally.nested > 0
+
+
+class TestDeletesStay:
+    @pytest.mark.xfail(strict=True, reason=_REPLACED_RETURNS)
+    async def test_a_deleted_checkpoint_does_not_return_as_it_was_before_it_was_replaced(
+        self,
+    ) -> None:
+        """After an acknowledged delete neither the last nor any earlier content of an id loads."""
+        sequence = ("delete", "replace-newest", "delete-latest")
+
+        tally = await _examined([sequence], POPULATED, {"durability": "file"})
+
+        assert tally.violations == []
+
+    @pytest.mark.xfail(strict=True, reason=_PRUNED_RETURNS)
+    async def test_a_pruned_checkpoint_does_not_return_as_the_newest(self) -> None:
+        """What was pruned is not loaded again when everything newer has been deleted."""
+        sequence = ("save-existing", "delete-latest", "delete-latest")
+        options = {"durability": "journal", "max_checkpoints": 2}
+
+        tally = await _examined([sequence], POPULATED, options)
+
+        assert tally.violations == []
+
+    async def test_pruning_checkpoints_and_backups_together(self) -> None:
+        """A save that prunes a checkpoint and, with it, the oldest backup succeeds."""
+        options = {"durability": "file", "max_checkpoints": 2, "max_backups": 1}
+
+        tally = await _examined([("save-existing",)], POPULATED, options)
+
+        assert tally.violations == []
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("durability", DURABILITIES)
+class TestSequences:
+    async def test_two_calls_and_a_second_crash(self, durability: str, base: str) -> None:
+        """All sequences of two calls survive a crash, and a second one during the recovery."""
+        options = {"durability": durability}
+
+        tally = await _examined(sequences(2), BASES[base], options, QUICK, SECOND)
+
+        assert tally.violations == []
+
+    async def test_three_calls(self, durability: str, base: str) -> None:
+        """All sequences of three calls survive a crash."""
+        tally = await _examined(sequences(3), BASES[base], {"durability": durability}, QUICK)
+
+        assert tally.violations == []
+
+
+def test_the_recorder_refuses_what_it_does_not_know(tmp_path: Path) -> None:
+    """A system call that the recorder cannot record is an error, not a gap."""
+    files = RecordingFiles(tmp_path)
+
+    with pytest.raises(KeyError):
+        files.call("chmod", "x", _chmod, 1)
+
+
+def _chmod(mode: int) -> None:
+    """A function no recorder knows."""
