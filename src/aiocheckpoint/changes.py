@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Generic, NamedTuple
 
 from aiocheckpoint.codec import Draft, RecordT, Sealed
@@ -11,6 +12,7 @@ from aiocheckpoint.jobs import Outcome
 from aiocheckpoint.journal import Entry, JournaledDelete, JournaledSave
 from aiocheckpoint.layout import FileName
 from aiocheckpoint.models import CheckpointId
+from aiocheckpoint.retention import surplus
 from aiocheckpoint.sessions import OpenSession
 from aiocheckpoint.store import Store
 
@@ -105,6 +107,18 @@ class SaveGroup(Group[RecordT]):
             self._planned.append(_PlannedSave(outcome, checkpoint_id, newest, sealed, replaced))
             removed = tuple(name.text for name in replaced)
             self.entries.append(JournaledSave(session.name, newest.text, sealed.body, removed))
+        superfluous = tuple(name.text for name in self._superfluous())
+        if superfluous:
+            self.entries.append(JournaledDelete(session.name, superfluous))
+
+    def _superfluous(self) -> Sequence[FileName]:
+        """Return what `prune` will remove because there are too many checkpoints."""
+        max_checkpoints = self._store.max_checkpoints
+        if max_checkpoints is None or not self._planned:
+            return ()
+        replaced = {name for plan in self._planned for name in plan.replaced}
+        present = [name for name in self._session.known.names if name not in replaced]
+        return surplus([*present, *(plan.name for plan in self._planned)], max_checkpoints)
 
     def apply(self) -> list[JournaledDelete]:
         """Write the files, then the pointer, then remove what they replace."""
@@ -137,7 +151,7 @@ class SaveGroup(Group[RecordT]):
         for name in (self._previous, *(plan.name for plan in published[:-1])):
             self._store.back_up(self._session, name)
         replaced = [name for plan in published for name in plan.replaced]
-        self._store.prune(self._session, replaced)
+        self._store.prune(self._session, replaced, synced=False)
         self._store.sessions.note_change(self._session, newest.name)
 
     @staticmethod

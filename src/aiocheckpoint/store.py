@@ -93,6 +93,11 @@ class Store(Generic[RecordT]):
         self._clock = clock
 
     @property
+    def max_checkpoints(self) -> int | None:
+        """How many checkpoints a session keeps; None for all."""
+        return self._limits.max_checkpoints
+
+    @property
     def max_bytes(self) -> int:
         """The limit of one checkpoint file."""
         return self._limits.max_bytes
@@ -115,7 +120,7 @@ class Store(Generic[RecordT]):
                 self.withdraw(session, [name], previous)
                 raise
             self._sync_published(session, name)
-            self.prune(session, replaced)
+            self.prune(session, replaced, synced=True)
             self.sessions.note_change(session, name)
         return draft.checkpoint_id
 
@@ -203,9 +208,9 @@ class Store(Generic[RecordT]):
             ) from error
         self.files.reached("after_sync_folder")
 
-    def prune(self, session: OpenSession, replaced: Sequence[FileName]) -> None:
+    def prune(self, session: OpenSession, replaced: Sequence[FileName], *, synced: bool) -> None:
         """
-        Remove what a durable save has made superfluous.
+        Remove what a durable save has made superfluous; durably with `synced`.
 
         Raises:
             PruneError: for what could not be removed.
@@ -217,6 +222,9 @@ class Store(Generic[RecordT]):
             for backup in [*surplus(session.known.backups, self._limits.max_backups)]:
                 self.files.unlink(session.folder, backup)
                 session.known.backups.remove(backup)
+            if synced and (replaced or superfluous):
+                # Or a later delete of what took its place would bring it back after a power cut.
+                self.files.sync_folder(session.folder)
         except StorageError as error:
             self.sessions.indexes.drop(session.name)
             raise PruneError(error.operation, error.path, error.errno, error.reason) from error
@@ -418,9 +426,12 @@ class Store(Generic[RecordT]):
         self.sessions.indexes.drop(session.name)
         for backup in session.known.backups:
             self.files.unlink(session.folder, backup)
-        for name in session.known.newest_first()[::-1]:
+        names = session.known.newest_first()
+        for name in names[:0:-1]:  # oldest first, all but the newest
             self.files.unlink(session.folder, name.text)
         self.repoint(session, None)
+        for name in names[:1]:
+            self.files.unlink(session.folder, name.text)
         self.sessions.remove_folders(session)
 
     def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
@@ -448,7 +459,7 @@ class Store(Generic[RecordT]):
         if newest is not None:
             self.repoint(target, newest)
             self._sync_published(target, newest)
-        self.prune(target, replaced)
+        self.prune(target, replaced, synced=True)
         self.sessions.note_change(target, newest)
         return len(names)
 

@@ -17,17 +17,6 @@ pytestmark = pytest.mark.blocking
 DURABILITIES = ("journal", "file")
 BASES = {"empty": (), "populated": POPULATED}
 
-_DANGLES = (
-    "delete_session removes the newest file before latest.json, which dangles until it has gone too"
-)
-_REPLACED_RETURNS = (
-    "durability='file': a delete does not journal the files that an earlier save replaced and "
-    "whose removal is not synced; after a power cut the replaced content is the newest again"
-)
-_PRUNED_RETURNS = (
-    "the removal of pruned checkpoints is neither synced nor journaled; after a delete of the "
-    "newer ones a power cut brings them back"
-)
 
 
 async def _examined(
@@ -58,7 +47,6 @@ class TestOneCall:
         assert tally.violations == []
 
 
-@pytest.mark.xfail(strict=True, reason=_DANGLES)
 @pytest.mark.parametrize("durability", DURABILITIES)
 async def test_deleting_a_session(durability: str) -> None:
     """While a session is deleted, a plain reader never meets a dangling pointer."""
@@ -79,7 +67,6 @@ class TestSecondCrash:
 
 
 class TestDeletesStay:
-    @pytest.mark.xfail(strict=True, reason=_REPLACED_RETURNS)
     async def test_a_deleted_checkpoint_does_not_return_as_it_was_before_it_was_replaced(
         self,
     ) -> None:
@@ -90,7 +77,6 @@ class TestDeletesStay:
 
         assert tally.violations == []
 
-    @pytest.mark.xfail(strict=True, reason=_PRUNED_RETURNS)
     async def test_a_pruned_checkpoint_does_not_return_as_the_newest(self) -> None:
         """What was pruned is not loaded again when everything newer has been deleted."""
         sequence = ("save-existing", "delete-latest", "delete-latest")
