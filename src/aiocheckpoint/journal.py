@@ -41,7 +41,8 @@ _FIRST_FRAME_OFFSET = 2 * _BLOCK_BYTES
 _FRAME_MAGIC = b"ACF1"
 _FRAME = struct.Struct("<4s16sQ32s")
 _APPLIED = struct.Struct("<16sQ")
-_CHUNK_BYTES = 4 * 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024
+_MAX_CHUNK_BYTES = 8 * _CHUNK_BYTES
 _MAX_SPARE_BYTES = 64 * 1024 * 1024
 
 
@@ -317,9 +318,10 @@ class Journal:
     def _allocate(self, segment: _Segment, end: int, path: str) -> None:
         """Write zeros ahead, so that the `fdatasync` of a commit has no metadata to write."""
         while segment.allocated < end:
-            self._files.write_at(segment.descriptor, bytes(_CHUNK_BYTES), segment.allocated, path)
+            chunk = bytes(min(segment.allocated, _MAX_CHUNK_BYTES))
+            self._files.write_at(segment.descriptor, chunk, segment.allocated, path)
             self._files.sync_file(segment.descriptor, path)
-            segment.allocated += _CHUNK_BYTES
+            segment.allocated += len(chunk)
 
     def _note(
         self, segment: _Segment, entries: Iterable[Entry], carried: Sequence[_Removal]
