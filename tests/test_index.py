@@ -87,6 +87,12 @@ class SessionIndexMachine(RuleBasedStateMachine):
         assert self.index.newest == (self.files[-1] if self.files else None)
         assert self.index.by_text == {name.text: name for name in self.files}
         assert self.index.metas.keys() <= self.index.by_text.keys()
+        assert self.index.surplus(2) == self.files[:-2]
+        assert self.index.surplus(None) == []
+        assert self.index.newest_besides(self.files[-1:]) == (
+            self.files[-2] if len(self.files) > 1 else None
+        )
+        assert self.index.newest_besides(self.files) is None
 
     @invariant()
     def finds_the_candidates_of_an_id(self) -> None:

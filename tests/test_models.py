@@ -10,7 +10,13 @@ from typing import Annotated, Any
 import msgspec
 import pytest
 
-from aiocheckpoint import CheckpointData, CheckpointMeta, CheckpointRecord, new_checkpoint_id
+from aiocheckpoint import (
+    CheckpointData,
+    CheckpointMeta,
+    CheckpointRecord,
+    models,
+    new_checkpoint_id,
+)
 from aiocheckpoint.models import Finding, RecoveryReport, is_json_type
 
 
@@ -19,14 +25,25 @@ class Item(msgspec.Struct):
 
 
 class TestIds:
-    def test_generated_ids_are_32_hex_digits(self) -> None:
-        """An id is 32 lower-case hex digits, without an underscore."""
-        assert set(new_checkpoint_id()) <= set("0123456789abcdef")
-        assert len(new_checkpoint_id()) == 28
+    def test_generated_ids_are_28_hex_digits(self) -> None:
+        """An id is 28 lower-case hex digits, without an underscore."""
+        for checkpoint_id in (new_checkpoint_id() for _ in range(1_000)):
+            assert set(checkpoint_id) <= set("0123456789abcdef")
+            assert len(checkpoint_id) == 28
 
     def test_generated_ids_are_all_different(self) -> None:
         """No id is given twice."""
         assert len({new_checkpoint_id() for _ in range(10_000)}) == 10_000
+
+    def test_forked_process_goes_its_own_way(self) -> None:
+        """Parent and child draw different ids, although the child begins as a copy."""
+        copied = models._random.getstate()
+        parent = new_checkpoint_id()
+        models._random.setstate(copied)
+
+        models.reseed_ids()
+
+        assert new_checkpoint_id() != parent
 
 
 class TestCheckpointData:
