@@ -1,0 +1,276 @@
+"""The texts are true: their examples run, their links lead somewhere, nothing public is missing.
+
+How a page's examples are run, in a fresh directory, in their order, sharing their names:
+
+* a `python` block is run, `await` at its top level included; one whose first line is a comment
+  with a file's name, `# agent.py`, is written to that file instead;
+* the commands of a `console` block, behind `$ `, are run by a shell;
+* what stands below a command, or in a `text` block right after a `python` block, must be what
+  was printed; `...` stands for anything.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import doctest
+import errno
+import inspect
+import io
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from docs.generate import pages
+
+import aiocheckpoint
+from aiocheckpoint import testing
+
+REPOSITORY = Path(__file__).parents[1]
+PAGES = [
+    REPOSITORY / "README.md",
+    REPOSITORY / "CHANGELOG.md",
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
+]
+MODULES = sorted((REPOSITORY / "src").rglob("*.py"))
+_FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FILE_NAME = re.compile(r"# (\w+\.py)\n")
+_COMMAND = re.compile(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+_COMMAND_SECONDS = 60
+_LENIENT = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+class Block(NamedTuple):
+    """
+    A fenced block.
+
+    Attributes:
+        language: behind the opening fence.
+        text: between the fences.
+        line: where the text begins, 1 being the first line.
+        output: what must be printed; None if the page does not say.
+    """
+
+    language: str
+    text: str
+    line: int
+    output: str | None
+
+
+def blocks(text: str, first_line: int = 1) -> list[Block]:
+    """Return the fenced blocks of a text, each `python` block with the `text` block after it."""
+    found: list[Block] = []
+    end = 0
+    for match in _FENCE.finditer(text):
+        line = first_line + text.count("\n", 0, match.start(2))
+        follows = found and found[-1].language == "python" and not text[end : match.start()].strip()
+        if match[1] == "text" and follows:
+            found[-1] = found[-1]._replace(output=match[2])
+        else:
+            found.append(Block(match[1], match[2], line, None))
+        end = match.end()
+    return found
+
+
+def require_output(expected: str, actual: str, block: Block) -> None:
+    """Fail unless what was printed is what the page says."""
+    same = doctest.OutputChecker().check_output(expected, actual, _LENIENT)
+    assert same, f"line {block.line}: the page says\n{expected}\nbut it printed\n{actual}"
+
+
+def run_python(block: Block, path: Path, names: dict[str, Any]) -> None:
+    """Run a block, or write it to the file it names."""
+    named = _FILE_NAME.match(block.text)
+    if named:
+        Path(named[1]).write_text(block.text, encoding="utf-8")
+        return
+    source = "\n" * (block.line - 1) + block.text  # so that a traceback has the page's lines
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    code = compile(source, path, "exec", flags=flags, dont_inherit=True)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        result = eval(code, names)
+        if inspect.iscoroutine(result):
+            asyncio.run(result)
+    if block.output is not None:
+        require_output(block.output, printed.getvalue(), block)
+
+
+def run_console(block: Block) -> None:
+    """Run the commands of a block."""
+    commands = _COMMAND.findall(block.text)
+    assert commands, f"line {block.line}: a console block needs a line that begins with $"
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": programs, "NO_COLOR": "1", "COLUMNS": "100"}
+    for command, expected in commands:
+        ran = subprocess.run(
+            ["bash", "-c", command],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_COMMAND_SECONDS,
+            check=False,
+        )
+        require_output(expected, ran.stdout, block)
+
+
+@pytest.fixture(name="in_fresh_directory")
+def _in_fresh_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def runnable(path: Path) -> list[Block]:
+    """Return the blocks of a page that are examples to run."""
+    found = blocks(path.read_text(encoding="utf-8"))
+    return [block for block in found if block.language in ("python", "console")]
+
+
+def relative(path: Path) -> str:
+    """Return a path as the repository names it."""
+    return str(path.relative_to(REPOSITORY))
+
+
+GENERATED = set(pages())
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in PAGES if p not in GENERATED and runnable(p)], ids=relative
+)
+@pytest.mark.usefixtures("in_fresh_directory")
+def test_examples_of_a_page_run(path: Path) -> None:
+    """Every example of a page runs, in order, and prints what the page says."""
+    names: dict[str, Any] = {"__name__": "example"}
+    for block in runnable(path):
+        if block.language == "python":
+            run_python(block, path, names)
+        else:
+            run_console(block)
+
+
+def docstring_examples() -> Iterator[Any]:
+    """Yield every fenced Python example of a docstring with its file."""
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                text = ast.get_docstring(node) or ""
+                for block in blocks(text, getattr(node, "lineno", 1)):
+                    if block.language == "python":
+                        yield pytest.param(path, block, id=f"{path.stem}-{block.line}")
+
+
+@pytest.mark.parametrize(("path", "block"), list(docstring_examples()))
+@pytest.mark.usefixtures("in_fresh_directory")
+def test_examples_of_docstrings_run(path: Path, block: Block) -> None:
+    """Every example of a docstring runs with the public names at hand."""
+    names: dict[str, Any] = {"__name__": "example", "errno": errno}
+    for module in (aiocheckpoint, testing):
+        names |= {name: getattr(module, name) for name in module.__all__}
+    run_python(block, path, names)
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the fragments that lead to the headings of a page."""
+    headings = _HEADING.findall(_FENCE.sub("", path.read_text(encoding="utf-8")))
+    plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    return {text.replace(" ", "-") for text in plain}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=relative)
+def test_relative_links_lead_somewhere(path: Path) -> None:
+    """Every relative link of a page names a file or folder, and a heading where it says so."""
+    text = _FENCE.sub("", path.read_text(encoding="utf-8"))
+    for link in _LINK.findall(text):
+        if "://" in link:
+            continue
+        place, _, fragment = link.partition("#")
+        target = (path.parent / place).resolve() if place else path
+        assert target.exists(), link
+        assert not fragment or fragment in anchors(target), link
+
+
+@pytest.mark.parametrize("path", sorted(GENERATED), ids=relative)
+def test_reference_is_what_the_docstrings_say(path: Path) -> None:
+    """The reference of the API is the one the docstrings give."""
+    current = path.read_text(encoding="utf-8") == pages()[path]
+    assert current, "run: python -m docs.generate"
+
+
+def test_every_public_name_is_documented() -> None:
+    """Every name in `__all__` has its heading in the reference."""
+    headings = set(_HEADING.findall("\n".join(pages().values())))
+    assert {*aiocheckpoint.__all__, *testing.__all__} - headings == set()
+
+
+def test_every_command_and_option_is_documented() -> None:
+    """Every verb of the command line and each of its options stands on the page of the CLI."""
+    typer = pytest.importorskip("typer", reason="needs the extra cli")
+    from aiocheckpoint.cli.app import app
+
+    text = (REPOSITORY / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## `(\w+).*?`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    for name, command in typer.main.get_command(app).commands.items():
+        assert name in sections
+        for parameter in command.params:
+            for option in (*parameter.opts, *parameter.secondary_opts):
+                is_option = option.startswith("--")
+                assert not is_option or f"`{option}" in sections[name], (name, option)
+
+
+def test_the_readmes_test_command_is_the_one_that_is_run() -> None:
+    """The README's command for the tests stands in `.ci/run`, word for word, as its last line."""
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^.*--group test.*$", readme, re.MULTILINE)
+    lines = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert lines[-1] == command
+
+
+HOUSE = REPOSITORY / "docs" / "explanation" / "architecture.md"
+PACKAGE = REPOSITORY / "src" / "aiocheckpoint"
+_HOUSE_LINE = re.compile(r"^  (\w+)(?:\.py|/) +(\w.*)$", re.MULTILINE)
+
+
+def imported(path: Path) -> set[str]:
+    """Return what a module imports, `from a import b` as `a.b`."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_the_house_is_as_described() -> None:
+    """The page on the architecture has one line for each module of the package."""
+    described = [name for name, _ in _HOUSE_LINE.findall(HOUSE.read_text(encoding="utf-8"))]
+    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert sorted(described) == sorted(modules | folders)
+
+
+def test_imports_go_one_way() -> None:
+    """A module imports only from those that stand above it on the page on the architecture."""
+    above: set[str] = set()
+    for name, _ in _HOUSE_LINE.findall(HOUSE.read_text(encoding="utf-8")):
+        path = PACKAGE / f"{name}.py"
+        for module in imported(path) if path.exists() else ():
+            package, _, rest = module.partition(".")
+            if package == "aiocheckpoint":
+                assert rest.partition(".")[0] in above, f"{name} imports {module}"
+        above.add(name)
+
+
+def test_a_wrong_example_is_noticed(in_fresh_directory: None) -> None:
+    """An example that prints something else than its page says fails."""
+    (block,) = blocks("```python\nprint(1 + 1)\n```\n\n```text\n3\n```\n")
+    with pytest.raises(AssertionError, match=r"(?s)it printed\s+2"):
+        run_python(block, Path("page.md"), {})
