@@ -18,7 +18,6 @@ DURABILITIES = ("journal", "file")
 BASES = {"empty": (), "populated": POPULATED}
 
 
-
 async def _examined(
     kinds: Iterable[Sequence[str]],
     base: Sequence[str],

@@ -1,0 +1,162 @@
+"""Let processes die on a store, and see what the next one makes of what they left."""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+import aiocheckpoint
+from aiocheckpoint import AsyncCheckpointWriter, layout
+from aiocheckpoint.writer import Durability
+from tests.crash.checker import Writer, perform, require, require_allowed, see_all
+from tests.crash.ledger import Ledger
+from tests.crash.oracle import Save, Version
+from tests.crash.victim import Began, BootedFiles, Ended, Line, Order, Returned, call_of
+
+_SERIALS_OF_A_LIFE = 1000
+_SOURCE = Path(aiocheckpoint.__file__).parent
+_REACHED = re.compile(r'reached\("(\w+)"\)')
+
+
+def failpoints() -> list[str]:
+    """Return the names of all failpoints in the source."""
+    texts = (path.read_text() for path in _SOURCE.rglob("*.py"))
+    return sorted({name for text in texts for name in _REACHED.findall(text)})
+
+
+class Machine:
+    """
+    A store, the processes that die on it and what they had acknowledged.
+
+    Args:
+        process: a running `victim`.
+        root: of the store.
+        durability: of all writers.
+        seed: of all choices.
+
+    Attributes:
+        ledger: what was acknowledged.
+        deaths: how many processes died as ordered.
+    """
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], root: Path, durability: Durability, seed: int = 0
+    ) -> None:
+        self.ledger = Ledger()
+        self.deaths = 0
+        self._process = process
+        self._root = root
+        self._durability = durability
+        self._dice = random.Random(f"{durability} {seed}")
+        self._lives = 0
+
+    def live(self, failpoint: str = "", visit: int = 0, **fields: object) -> bool:
+        """
+        Let a process work until it dies.
+
+        Args:
+            failpoint: where it dies; `""` for any system call.
+            visit: at which of its visits; 0 to let it live.
+            fields: further ones of the order.
+
+        Returns:
+            whether it died; it lives if it does not come that far.
+        """
+        self._lives += 1
+        fields = {
+            "root": str(self._root),
+            "durability": self._durability,
+            "seed": self._dice.randrange(1 << 32),
+            "serial": self._lives * _SERIALS_OF_A_LIFE,
+            "failpoint": failpoint,
+            "visit": visit,
+            **fields,
+        }
+        assert self._process.stdin is not None
+        self._process.stdin.write(msgspec.json.encode(Order(**fields)) + b"\n")  # type: ignore[arg-type] # the fields are checked at the other end
+        self._process.stdin.flush()
+        code = self._follow()
+        self.ledger.crashed()
+        assert code in (0, -signal.SIGKILL), f"the process failed with {code}; see its output"
+        self.deaths += code != 0
+        return code != 0
+
+    def _follow(self) -> int:
+        assert self._process.stdout is not None
+        for text in self._process.stdout:
+            match msgspec.json.decode(text, type=Line):
+                case Began() as began:
+                    self.ledger.began(began.task, call_of(began))
+                case Returned(task):
+                    self.ledger.returned(task)
+                case Ended(code):
+                    return code
+        raise AssertionError("the process that forks is gone")
+
+    async def inspect(self, boot: str = "") -> None:
+        """
+        Open the store and see that every promise was kept.
+
+        Raises:
+            BrokenPromiseError: one was not.
+        """
+        async with self._writer(boot) as writer:
+            views = await see_all(writer)
+            require_allowed(views, self.ledger.allowed)
+        before = _names(self._root)
+        async with self._writer(boot) as writer:
+            require(await see_all(writer) == views, "opening again changes what is seen")
+        require(_names(self._root) == before, "opening again changes what is there")
+        self.ledger.saw(views)
+        await self._go_on(boot)
+
+    def _writer(self, boot: str) -> Writer:
+        return AsyncCheckpointWriter(
+            self._root,
+            files=BootedFiles(boot),
+            durability=self._durability,
+        )
+
+    async def _go_on(self, boot: str) -> None:
+        """Save once more in each session: then nothing may be left of the crash."""
+        self._lives += 1
+        serial = self._lives * _SERIALS_OF_A_LIFE
+        folders = {path.name for path in self._root.glob("*")} - {layout.PRIVATE_FOLDER}
+        async with self._writer(boot) as writer:
+            for session_id in sorted(folders):
+                call = Save(session_id, Version("exercise", serial, session_id))
+                self.ledger.began(0, call)
+                await perform(writer, call)
+                self.ledger.returned(0)
+            findings = await writer.check()
+            require(findings == (), "the next save leaves litter:", findings)
+            require_allowed(await see_all(writer), self.ledger.allowed)
+        litter = [name for name in _names(self._root) if "tmp" in name or "journal-" in name]
+        require(not litter, "the next save leaves litter:", litter)
+
+
+def _names(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+
+
+@contextmanager
+def running_victim() -> Iterator[subprocess.Popen[bytes]]:
+    """Start the process that forks, and end it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.crash.victim"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    with process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()

@@ -1,0 +1,85 @@
+"""SIGKILL, at random and at every named failpoint, loses nothing that was acknowledged."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aiocheckpoint.writer import Durability
+from tests.crash.machine import Machine, failpoints
+
+pytestmark = pytest.mark.blocking
+
+_ROUNDS = 300
+_MOST_CALLS = 900
+_IN_REPLAY = "before_drop_journal"
+
+
+def _die_anywhere(machine: Machine, dice: random.Random) -> None:
+    machine.live(visit=dice.randint(1, _MOST_CALLS))
+
+
+async def test_killed_at_every_failpoint(
+    victim: subprocess.Popen[bytes],
+    root: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """Wherever a process is killed, the next one finds every acknowledged save and delete."""
+    machine = Machine(victim, root, "journal")
+    names = failpoints()
+
+    for name in names:
+        if name == _IN_REPLAY:
+            machine.live("after_sync_journal", 3)  # something to replay
+        assert machine.live(name, 1), f"{name} was not reached"
+        await machine.inspect()
+
+    assert machine.deaths == len(names) + 1
+    record_property("examined", machine.deaths)
+
+
+@pytest.mark.parametrize(("durability", "rounds"), [("journal", 6), ("file", 2)])
+async def test_killed_at_random(
+    victim: subprocess.Popen[bytes],
+    root: Path,
+    durability: Durability,
+    rounds: int,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """Killed at any system call, and again in the recovery, nothing acknowledged is lost."""
+    await _kill(Machine(victim, root, durability), rounds, random.Random(1))
+    record_property("examined", rounds)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("durability", ["journal", "file", "none"])
+async def test_killed_hundreds_of_times(
+    victim: subprocess.Popen[bytes],
+    root: Path,
+    durability: Durability,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """The same over hundreds of deaths on one store, at failpoints and between them."""
+    machine = Machine(victim, root, durability, seed=2)
+    dice = random.Random(2)
+    names = failpoints()
+    for number in range(_ROUNDS // 3):
+        machine.live(names[number % len(names)], dice.randint(1, 8))
+        await _kill(machine, 1, dice)
+    record_property("examined", machine.deaths)
+
+
+async def _kill(machine: Machine, rounds: int, dice: random.Random) -> None:
+    deaths = machine.deaths
+    for _ in range(rounds):
+        _die_anywhere(machine, dice)
+        if dice.random() < 0.5:
+            _die_anywhere(machine, dice)
+        await machine.inspect()
+    assert machine.deaths > deaths
+    assert machine.ledger.acknowledged > 0

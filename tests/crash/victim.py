@@ -1,0 +1,211 @@
+"""
+A process that forks others, which work on a store until they die; driven by `machine`.
+
+It reads one `Order` a line and answers with lines of what the forked process begins and what
+was acknowledged to it, each written before anything else can happen, and at last how it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import itertools
+import os
+import random
+import signal
+import struct
+import sys
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import msgspec
+
+from aiocheckpoint import AsyncCheckpointWriter
+from aiocheckpoint.files import LocalFiles
+from aiocheckpoint.writer import Durability
+from tests.crash import oracle
+from tests.crash.checker import Writer, perform
+from tests.crash.oracle import Call, Version
+
+P = ParamSpec("P")
+ResultT = TypeVar("ResultT")
+
+TASKS = 3
+_EXT4_IOC_SHUTDOWN = 0x8004587D
+_KINDS = {
+    "save-existing": 12,
+    "replace": 4,
+    "delete": 6,
+    "delete-session": 1,
+    "copy-session": 2,
+    "settle": 2,
+}
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    How to work and how to die.
+
+    Attributes:
+        root: of the store.
+        durability: of the writer.
+        seed: of the calls that are made.
+        serial: of the first save.
+        steps: how many calls each task makes, if it lives.
+        failpoint: where to die; `""` for any system call.
+        visit: at which of its visits, from 1; 0 to live.
+        disk: where a file system is mounted that loses power at the death; `""` for none.
+        cut: the flag of the shutdown: 0 syncs all, 1 syncs the log, 2 nothing.
+        boot: which run of the machine this is; `""` for the real one.
+    """
+
+    root: str
+    durability: Durability
+    seed: int
+    serial: int
+    steps: int = 40
+    failpoint: str = ""
+    visit: int = 0
+    disk: str = ""
+    cut: int = 2
+    boot: str = ""
+
+
+class Began(msgspec.Struct, frozen=True, tag=True):
+    """A task is about to make a call."""
+
+    task: int
+    kind: str
+    fields: list[object]
+
+
+class Returned(msgspec.Struct, frozen=True, tag=True):
+    """The call of a task has returned."""
+
+    task: int
+
+
+class Ended(msgspec.Struct, frozen=True, tag=True):
+    """The process is gone; its exit status, or the negative number of the signal."""
+
+    code: int
+
+
+Line = Began | Returned | Ended
+
+
+class BootedFiles(LocalFiles):
+    """Local files in a run of the machine that is told."""
+
+    def __init__(self, boot: str) -> None:
+        self._boot = boot
+
+    def boot_id(self) -> str:
+        return self._boot or super().boot_id()
+
+
+class DoomedFiles(BootedFiles):
+    """Local files that die, or take the whole disk with them, at a moment."""
+
+    def __init__(self, order: Order) -> None:
+        super().__init__(order.boot)
+        self._order = order
+        self._visits = itertools.count(1)
+        self._disk = os.open(order.disk, os.O_RDONLY) if order.disk else None
+
+    def reached(self, failpoint: str) -> None:
+        if failpoint == self._order.failpoint:
+            self._visit()
+
+    def call(
+        self,
+        operation: str,
+        path: str,
+        function: Callable[P, ResultT],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> ResultT:
+        if not self._order.failpoint:
+            self._visit()
+        return super().call(operation, path, function, *args, **kwargs)
+
+    def _visit(self) -> None:
+        if next(self._visits) == self._order.visit:
+            if self._disk is not None:
+                flag = struct.pack("I", self._order.cut)
+                fcntl.ioctl(self._disk, _EXT4_IOC_SHUTDOWN, flag)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _tell(line: Line) -> None:
+    os.write(1, msgspec.json.encode(line) + b"\n")
+
+
+def call_of(began: Began) -> Call:
+    """Return the call that a line tells of."""
+    kind: type[Call] = getattr(oracle, began.kind)
+    return msgspec.convert(began.fields, kind)
+
+
+async def _work(order: Order) -> None:
+    serials = itertools.count(order.serial)
+    files = DoomedFiles(order)
+    async with (
+        AsyncCheckpointWriter(order.root, files=files, durability=order.durability) as writer,
+        asyncio.TaskGroup() as group,
+    ):
+        for task in range(TASKS):
+            group.create_task(_make_calls(writer, order, task, serials))
+
+
+async def _make_calls(
+    writer: Writer, order: Order, task: int, serials: itertools.count[int]
+) -> None:
+    dice = random.Random(f"{order.seed} {task}")
+    kinds = dice.choices([*_KINDS], [*_KINDS.values()], k=order.steps)
+    for kind in kinds:
+        session_id = f"{dice.choice('sssc')}{task}"
+        ids = [meta.checkpoint_id for meta in await writer.list(session_id)]
+        call = _call(kind, session_id, task, ids, next(serials), dice)
+        _tell(Began(task, type(call).__name__, list(call)))
+        await perform(writer, call)
+        _tell(Returned(task))
+
+
+def _call(
+    kind: str, session_id: str, task: int, ids: list[str], serial: int, dice: random.Random
+) -> Call:
+    match kind:
+        case "replace" if ids:
+            return oracle.Save(session_id, Version(dice.choice(ids), serial, session_id))
+        case "delete" if ids:
+            return oracle.Delete(session_id, dice.choice(ids))
+        case "delete-session":
+            return oracle.DeleteSession(session_id)
+        case "copy-session":
+            return oracle.CopySession(f"c{task}", f"s{task}")
+        case "settle":
+            return oracle.Settle()
+        case _:
+            return oracle.Save(session_id, Version(f"id{serial}", serial, session_id))
+
+
+def main() -> None:
+    """Fork one process for each order."""
+    for line in sys.stdin.buffer:
+        order = msgspec.json.decode(line, type=Order)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                asyncio.run(_work(order))
+                code = 0
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        _tell(Ended(os.waitstatus_to_exitcode(status)))
+
+
+if __name__ == "__main__":
+    main()
