@@ -21,7 +21,7 @@ import contextlib
 import hashlib
 import struct
 import threading
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -43,6 +43,7 @@ _FRAME = struct.Struct("<4s16sQ32s")
 _APPLIED = struct.Struct("<16sQ")
 _CHUNK_BYTES = 1024 * 1024
 _MAX_CHUNK_BYTES = 8 * _CHUNK_BYTES
+_FEW_SYNCS = 32  # a guess: so many single syncs cost about what one of the whole disk does
 _MAX_SPARE_BYTES = 64 * 1024 * 1024
 
 
@@ -435,7 +436,7 @@ class Journal:
         self._spare = segment
 
 
-def sync_sessions(files: LocalFiles, root: Folder, touched: Mapping[str, Iterable[str]]) -> None:
+def sync_sessions(files: LocalFiles, root: Folder, touched: Mapping[str, Collection[str]]) -> None:
     """
     Make checkpoint files, their names and their folders durable.
 
@@ -444,9 +445,11 @@ def sync_sessions(files: LocalFiles, root: Folder, touched: Mapping[str, Iterabl
         root: an open root.
         touched: names of files by name of the session's folder; those not there are left out.
 
-    Cost: one `syncfs` where there is one, or else one sync for each file and folder.
+    Cost: one sync for each file and folder of a few; of more one `syncfs`, where there is one,
+        which writes out whatever else is waiting on that disk too.
     """
-    if files.sync_everything(root):
+    many = sum(1 + len(names) for names in touched.values()) > _FEW_SYNCS
+    if many and files.sync_everything(root):
         return
     for session, names in touched.items():
         _sync_session(files, root, session, names)
