@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.crash import disks
 from tests.crash.machine import running_victim
 
 
@@ -14,3 +16,16 @@ from tests.crash.machine import running_victim
 def _victim() -> Iterator[subprocess.Popen[bytes]]:
     with running_victim() as process:
         yield process
+
+
+@pytest.fixture(name="why_no_disks", scope="session")
+def _why_no_disks(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return disks.why_no_disks(tmp_path_factory.mktemp("probe"))
+
+
+@pytest.fixture(name="disk_folder")
+def _disk_folder(tmp_path: Path, why_no_disks: str) -> Path:
+    """Return an empty folder for a disk; skip where none can be mounted."""
+    if why_no_disks:
+        pytest.skip(why_no_disks)
+    return tmp_path

@@ -1,0 +1,104 @@
+"""Small real disks: ext4 on a loop device, and tmpfs. For root on Linux."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_TOOLS = ("mount", "umount", "mkfs.ext4")
+
+
+def _run(*command: str | Path) -> None:
+    subprocess.run([*map(str, command)], check=True, capture_output=True)
+
+
+class Disk:
+    """
+    An ext4 on a loop device.
+
+    Args:
+        folder: an empty one, for the image and the mount point.
+        size_bytes: of the disk.
+
+    Attributes:
+        path: where it is mounted.
+    """
+
+    def __init__(self, folder: Path, size_bytes: int) -> None:
+        self._image = folder / "disk.img"
+        self.path = folder / "disk"
+        self.path.mkdir()
+        with self._image.open("wb") as image:
+            image.truncate(size_bytes)
+        _run("mkfs.ext4", "-q", "-F", "-m", "0", self._image)
+
+    def attach(self) -> None:
+        """Mount it; the file system replays its own journal."""
+        _run("mount", "-o", "loop", self._image, self.path)
+
+    def detach(self) -> None:
+        """Unmount it; the loop device goes with it."""
+        if self.path.is_mount():
+            _run("umount", self.path)
+
+
+@contextmanager
+def ext4(folder: Path, size_bytes: int) -> Iterator[Disk]:
+    """Mount a new ext4 and unmount it in the end."""
+    disk = Disk(folder, size_bytes)
+    disk.attach()
+    try:
+        yield disk
+    finally:
+        disk.detach()
+
+
+@contextmanager
+def tmpfs(folder: Path, size_bytes: int) -> Iterator[Path]:
+    """Mount a new tmpfs and unmount it in the end."""
+    path = folder / "disk"
+    path.mkdir()
+    _run("mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", path)
+    try:
+        yield path
+    finally:
+        _run("umount", path)
+
+
+@contextmanager
+def filled(folder: Path, leaving_bytes: int = 0) -> Iterator[None]:
+    """Fill the disk of a folder up to so many bytes, and free it again."""
+    filler = folder / "filler"
+    free = shutil.disk_usage(folder).free
+    with filler.open("wb", buffering=0) as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, max(free - leaving_bytes, 1))
+            while not leaving_bytes and file.write(bytes(4096)):
+                pass
+        except OSError:
+            assert not leaving_bytes
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+def why_no_disks(folder: Path) -> str:
+    """Return why no disk can be mounted here; `""` if one can."""
+    if not sys.platform.startswith("linux"):
+        return "loop devices and the shutdown ioctl are Linux's"
+    if os.geteuid() != 0:
+        return "only root may mount a disk"
+    missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
+    if missing:
+        return f"there is no {', '.join(missing)}"
+    try:
+        with ext4(folder, 16 << 20):
+            return ""
+    except subprocess.CalledProcessError as error:
+        return f"no loop device can be mounted: {error.stderr.decode().strip()}"
