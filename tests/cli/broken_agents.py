@@ -16,7 +16,7 @@ from aiocheckpoint import (
 )
 from aiocheckpoint.cli import agents
 
-LATE: set[asyncio.Task[CheckpointId]] = set()
+HELD_BACK: dict[SessionId, CheckpointData] = {}
 
 
 class Writer(AsyncCheckpointWriter[CheckpointData]):
@@ -26,9 +26,13 @@ class Writer(AsyncCheckpointWriter[CheckpointData]):
 
 
 class AcknowledgesBeforeSaving(Writer):
+    """Saves a step only when the next one has been acknowledged."""
+
     async def save(self, data: CheckpointData, /) -> CheckpointId:
-        copy = msgspec.structs.replace(data, messages=[*data.messages])
-        LATE.add(asyncio.create_task(super().save(copy)))
+        due = HELD_BACK.get(data.session_id)
+        HELD_BACK[data.session_id] = msgspec.structs.replace(data, messages=[*data.messages])
+        if due is not None:
+            await super().save(due)
         return data.checkpoint_id
 
 

@@ -76,8 +76,9 @@ class TestNothingIsLost:
 
         verified = tool("verify", root, "--json")
         assert verified.json["sessions"] == 32
-        # A kill may leave a temporary file, which is no damage.
-        assert {finding["kind"] for finding in verified.json["findings"]} <= {"leftover"}
+        # A kill in a session's last save may leave what the next save would put right.
+        harmless = {"leftover", "stale-pointer"}
+        assert {finding["kind"] for finding in verified.json["findings"]} <= harmless
 
     def test_no_kill_at_all(self, tool: Tool, root: Path) -> None:
         """With `--kills 0` the agents run once, to the end."""

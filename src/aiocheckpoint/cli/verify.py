@@ -99,3 +99,4 @@ def _print(found: Verification) -> None:
         print_line(screen, f"{what}, intact", "green")
     else:
         print_line(screen, f"{what}, {counted(len(found.findings), 'finding')}", "red")
+        print_line(screen, "`aiocheckpoint recover DIR SESSION` puts a session right", "dim")
