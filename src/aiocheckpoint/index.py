@@ -38,6 +38,7 @@ class SessionIndex:
         signature: of the folder when the index was last known to be right.
         metas: listing entries of files seen, by name, with the status they had.
         by_text: the files by their whole names.
+        has_leftovers: whether temporary files of crashed saves were seen and left.
         entries_synced: whether this process has made the folder's own entry durable.
         mutex: held for each short look or change; readers and the session's lane share it.
     """
@@ -49,6 +50,7 @@ class SessionIndex:
         self.backups = list(backups)
         self.signature = signature
         self.metas: dict[str, tuple[tuple[int, ...], CheckpointMeta | None]] = {}
+        self.has_leftovers = False
         self.entries_synced = False
         self.by_text: dict[str, FileName] = {}
         self.mutex = threading.Lock()

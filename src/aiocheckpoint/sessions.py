@@ -175,7 +175,9 @@ class SessionFolders:
             try:
                 self._files.lock(folder, timeout)
                 if self._files.is_in_place(folder):  # or it was removed while we waited
-                    known = self._known(name, folder) or self._scan(name, folder, clean=True)
+                    known = self._known(name, folder)
+                    if known is None or known.has_leftovers:
+                        known = self._scan(name, folder, clean=True)
                     yield OpenSession(session_id, name, folder, known)
                     self._files.unlock(folder)
                     is_unharmed = True
@@ -272,7 +274,8 @@ class SessionFolders:
         """Read the folder's names anew; with the lock held, remove what crashed saves left."""
         signature = self._signature(folder)
         entries = self._files.scan(folder)
-        if clean and self._remove_leftovers(folder, entries):
+        leftovers = [entry for entry in entries if layout.is_leftover(entry)]
+        if clean and self._remove_dead(folder, leftovers):
             signature = self._signature(folder)
         earlier = self.indexes.get(name)
         parsed = {} if earlier is None else earlier.by_text
@@ -281,20 +284,22 @@ class SessionFolders:
         ]
         backups = sorted(entry for entry in entries if layout.is_backup(entry))
         index = SessionIndex(self._in_order(names, folder), backups, signature)
+        index.has_leftovers = bool(leftovers) and not clean
         if earlier is not None:
             index.inherit(earlier)
         self.indexes.put(name, index)
         return index
 
-    def _remove_leftovers(self, folder: Folder, entries: list[str]) -> int:
-        leftovers = [
+    def _remove_dead(self, folder: Folder, leftovers: list[str]) -> int:
+        """Remove temporary files that no save is going to use, and return how many."""
+        dead = [
             entry
-            for entry in filter(layout.is_leftover, entries)
+            for entry in leftovers
             if entry.startswith(layout.TEMP_PREFIX) or self._is_old(folder, entry)
         ]
-        for entry in leftovers:
+        for entry in dead:
             self._files.unlink(folder, entry)
-        return len(leftovers)
+        return len(dead)
 
     def _is_old(self, folder: Folder, entry: str) -> bool:
         """Tell whether a temporary file of the Rust crate, which takes no lock, is surely dead."""
