@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from aiocheckpoint import writer as writer_module
 from tests.concurrency.site import Site
 
 
@@ -19,3 +20,15 @@ def _site(root: Path, request: pytest.FixtureRequest) -> Site:
 def _default_site(root: Path) -> Site:
     """Return a site with the default way of saving, for what does not depend on it."""
     return Site(root)
+
+
+@pytest.fixture(name="settling")
+def _settling() -> None:
+    """Let journals settle while the test runs, as they do outside tests."""
+
+
+@pytest.fixture(autouse=True)
+def _no_settling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the settling, a thread of its own, out of the file operations that tests hold."""
+    if "settling" not in request.fixturenames:
+        monkeypatch.setattr(writer_module, "_SETTLE_SECONDS", 600.0)

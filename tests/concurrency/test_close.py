@@ -35,6 +35,7 @@ async def test_cancelled_close_can_be_repeated(kind: Kind, root: Path) -> None:
     await scenarios.cancelled_close_can_be_repeated(Site(root, durability="file"), kind)
 
 
+@pytest.mark.usefixtures("settling")
 @each_kind(cancellations.native, cancellations.anyio_cancel_scope)
 async def test_cancelled_close_settles(kind: Kind, root: Path) -> None:
     """The same with a journal to settle."""

@@ -15,6 +15,8 @@ from aiocheckpoint import SessionBusyError, WriterClosedError
 from tests.concurrency.gates import GUARD_SECONDS, ControlledFiles
 from tests.concurrency.site import Site, document
 
+pytestmark = pytest.mark.usefixtures("settling")
+
 _ROUNDS = 60
 
 
@@ -64,9 +66,6 @@ async def test_lock_that_is_never_free(site: Site) -> None:
     await site.assert_intact()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a save is counted as begun before its session's lock is there"
-)
 @pytest.mark.blocking
 @pytest.mark.parametrize("site", ["journal"], indirect=True)
 async def test_save_that_waits_for_a_lock_is_withdrawn(site: Site) -> None:

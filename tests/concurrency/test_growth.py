@@ -15,6 +15,8 @@ from tests.concurrency.coroutines import yield_to_loop
 from tests.concurrency.gates import ControlledFiles
 from tests.concurrency.site import Site, Writer, document, open_descriptors, pool_threads
 
+pytestmark = pytest.mark.usefixtures("settling")
+
 _TASKS = 64
 _LONG = pytest.mark.timeout(900)
 _MAX_GROWTH_BYTES = 128 * 1024

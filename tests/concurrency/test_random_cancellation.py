@@ -14,6 +14,8 @@ from tests.concurrency.coroutines import yield_to_loop
 from tests.concurrency.gates import GUARD_SECONDS
 from tests.concurrency.site import Site, Writer, document, leftovers
 
+pytestmark = pytest.mark.usefixtures("settling")
+
 _WORKERS = 8
 _ROUNDS_OF_SESSION = 20
 
