@@ -17,7 +17,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aiocheckpoint import CheckpointData, CheckpointMeta, CheckpointRecord, codec
@@ -663,7 +663,6 @@ _games = st.builds(
 
 class TestOwnRecords:
     @given(_games)
-    @settings(max_examples=60)
     def test_come_back_typed(self, record: GameState) -> None:
         """Records with fields of any type that msgspec knows come back as they were."""
         body = codec.seal(_GAME.draft(record)).body
@@ -880,7 +879,16 @@ class TestMeta:
 
     @pytest.mark.parametrize(
         "data",
-        [b"", b"{}", b"[]", b"\xff", b"[" * 100_000, b'{"session_id":"\xff"}', b"{" * 300],
+        [
+            b"",
+            b"{}",
+            b"[]",
+            b"\xff",
+            b"[" * 100_000,
+            b'{"a":' * 100_000,
+            b'{"session_id":"\xff"}',
+            serde.write(_document()).replace(b"null", b"[" * 200 + b"]" * 200),
+        ],
         ids=len,
     )
     def test_other_data_has_none(self, data: bytes) -> None:
@@ -899,7 +907,6 @@ class TestMeta:
         assert meta in {None, codec.parse_meta(body, Path("p"))}
 
     @given(_games, st.data())
-    @settings(max_examples=40)
     def test_ends_of_other_records_say_the_same(self, game: GameState, data: st.DataObject) -> None:
         """So do those of records with fields of their own."""
         body = codec.seal(_GAME.draft(game)).body
@@ -908,6 +915,21 @@ class TestMeta:
         meta = codec.peek_meta(body[:head_end], body[head_end:], Path("p"))
 
         assert meta in {None, codec.parse_meta(body, Path("p"))}
+
+    def test_no_cut_forges_a_value(self) -> None:
+        """Wherever a line is cut, no part of a value and no nested key passes for a field."""
+        nested = {"trigger": "nested", "iteration": 9, "session_id": "nested"}
+        body = _body(_record(messages=[nested], iteration=123_456, trigger="a long trigger"))
+        whole = codec.parse_meta(body, Path("p"))
+        found = 0
+
+        for head_end in range(len(body)):
+            for tail_start in range(head_end, min(head_end + 60, len(body))):
+                meta = codec.peek_meta(body[:head_end], body[tail_start:], Path("p"))
+                assert meta in {None, whole}
+                found += meta is not None
+
+        assert found > 1_000
 
     def test_middle_of_a_large_file_is_not_needed(self) -> None:
         """A few kilobytes at each end of a large conversation suffice."""
@@ -936,9 +958,17 @@ class TestMeta:
     )
     def test_file_of_another_shape_has_to_be_read(self, rewrite: Callable[[str], str]) -> None:
         """Where lines are not known to be top-level keys, the ends say nothing."""
-        body = rewrite(_body(_record()).decode()).encode()
+        plain = _body(_record())
+        body = rewrite(plain.decode()).encode()
 
-        assert codec.peek_meta(body[: len(body) // 2], body[len(body) // 2 :], Path("p")) is None
+        assert codec.peek_meta(*_cut(plain), Path("p")) is not None
+        assert codec.peek_meta(*_cut(body), Path("p")) is None
+
+
+def _cut(body: bytes) -> tuple[bytes, bytes]:
+    """Cut a file in a line that the listing does not need."""
+    middle = body.index(b"resume_hint")
+    return body[:middle], body[middle:]
 
 
 class TestDraft:
