@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ pytestmark = pytest.mark.blocking
 
 DURABILITIES = ("journal", "file")
 BASES = {"empty": (), "populated": POPULATED}
+RecordProperty = Callable[[str, object], None]
 
 
 async def _examined(
+    record_property: RecordProperty,
     kinds: Iterable[Sequence[str]],
     base: Sequence[str],
     options: dict[str, Any],
@@ -31,35 +33,40 @@ async def _examined(
         if enumerator.is_done:
             break
     print(options, "/".join(base) or "empty", "+", enumerator.tally)
+    record_property("examined", enumerator.tally.states.total() + enumerator.tally.nested)
     return enumerator.tally
 
 
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("durability", DURABILITIES)
 class TestOneCall:
-    async def test_every_crash_state_keeps_the_promises(self, durability: str, base: str) -> None:
+    async def test_every_crash_state_keeps_the_promises(
+        self, durability: str, base: str, record_property: RecordProperty
+    ) -> None:
         """Wherever one call is cut off, what was acknowledged loads and nothing else does."""
         kinds = [kind for kind in sequences(1) if kind != ("delete-session",)]
 
-        tally = await _examined(kinds, BASES[base], {"durability": durability})
+        tally = await _examined(record_property, kinds, BASES[base], {"durability": durability})
 
         assert tally.violations == []
 
 
 @pytest.mark.parametrize("durability", DURABILITIES)
-async def test_deleting_a_session(durability: str) -> None:
+async def test_deleting_a_session(durability: str, record_property: RecordProperty) -> None:
     """While a session is deleted, a plain reader never meets a dangling pointer."""
-    tally = await _examined([("delete-session",)], POPULATED, {"durability": durability})
+    tally = await _examined(
+        record_property, [("delete-session",)], POPULATED, {"durability": durability}
+    )
 
     assert tally.violations == []
 
 
 class TestSecondCrash:
-    async def test_recovery_can_be_cut_off(self) -> None:
+    async def test_recovery_can_be_cut_off(self, record_property: RecordProperty) -> None:
         """A crash during the recovery from a crash changes nothing of what is seen."""
         options = {"durability": "journal"}
 
-        tally = await _examined([("save-existing",)], (), options, QUICK, SECOND)
+        tally = await _examined(record_property, [("save-existing",)], (), options, QUICK, SECOND)
 
         assert tally.violations == []
         assert tally.nested > 0
@@ -68,28 +75,33 @@ class TestSecondCrash:
 class TestDeletesStay:
     async def test_a_deleted_checkpoint_does_not_return_as_it_was_before_it_was_replaced(
         self,
+        record_property: RecordProperty,
     ) -> None:
         """After an acknowledged delete neither the last nor any earlier content of an id loads."""
         sequence = ("delete", "replace-newest", "delete-latest")
 
-        tally = await _examined([sequence], POPULATED, {"durability": "file"})
+        tally = await _examined(record_property, [sequence], POPULATED, {"durability": "file"})
 
         assert tally.violations == []
 
-    async def test_a_pruned_checkpoint_does_not_return_as_the_newest(self) -> None:
+    async def test_a_pruned_checkpoint_does_not_return_as_the_newest(
+        self, record_property: RecordProperty
+    ) -> None:
         """What was pruned is not loaded again when everything newer has been deleted."""
         sequence = ("save-existing", "delete-latest", "delete-latest")
         options = {"durability": "journal", "max_checkpoints": 2}
 
-        tally = await _examined([sequence], POPULATED, options)
+        tally = await _examined(record_property, [sequence], POPULATED, options)
 
         assert tally.violations == []
 
-    async def test_pruning_checkpoints_and_backups_together(self) -> None:
+    async def test_pruning_checkpoints_and_backups_together(
+        self, record_property: RecordProperty
+    ) -> None:
         """A save that prunes a checkpoint and, with it, the oldest backup succeeds."""
         options = {"durability": "file", "max_checkpoints": 2, "max_backups": 1}
 
-        tally = await _examined([("save-existing",)], POPULATED, options)
+        tally = await _examined(record_property, [("save-existing",)], POPULATED, options)
 
         assert tally.violations == []
 
@@ -99,17 +111,23 @@ class TestDeletesStay:
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("durability", DURABILITIES)
 class TestSequences:
-    async def test_two_calls_and_a_second_crash(self, durability: str, base: str) -> None:
+    async def test_two_calls_and_a_second_crash(
+        self, durability: str, base: str, record_property: RecordProperty
+    ) -> None:
         """All sequences of two calls survive a crash, and a second one during the recovery."""
         options = {"durability": durability}
 
-        tally = await _examined(sequences(2), BASES[base], options, QUICK, SECOND)
+        tally = await _examined(record_property, sequences(2), BASES[base], options, QUICK, SECOND)
 
         assert tally.violations == []
 
-    async def test_three_calls(self, durability: str, base: str) -> None:
+    async def test_three_calls(
+        self, durability: str, base: str, record_property: RecordProperty
+    ) -> None:
         """All sequences of three calls survive a crash."""
-        tally = await _examined(sequences(3), BASES[base], {"durability": durability}, QUICK)
+        tally = await _examined(
+            record_property, sequences(3), BASES[base], {"durability": durability}, QUICK
+        )
 
         assert tally.violations == []
 

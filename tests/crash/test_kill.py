@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import subprocess
 from collections.abc import Callable
@@ -51,8 +52,13 @@ async def test_killed_at_random(
     record_property: Callable[[str, object], None],
 ) -> None:
     """Killed at any system call, and again in the recovery, nothing acknowledged is lost."""
-    await _kill(Machine(victim, root, durability), rounds, random.Random(1))
-    record_property("examined", rounds)
+    machine = Machine(victim, root, durability)
+
+    await _kill(machine, rounds, random.Random(1))
+
+    assert machine.deaths > 0
+    assert machine.ledger.acknowledged > 0
+    record_property("examined", machine.deaths)
 
 
 @pytest.mark.campaign
@@ -67,19 +73,17 @@ async def test_killed_hundreds_of_times(
     """The same over hundreds of deaths on one store, at failpoints and between them."""
     machine = Machine(victim, root, durability, seed=2)
     dice = random.Random(2)
-    names = failpoints()
-    for number in range(_ROUNDS // 3):
-        machine.live(names[number % len(names)], dice.randint(1, 8))
+    for name in itertools.cycle(failpoints()):
+        machine.live(name, dice.randint(1, 8))
         await _kill(machine, 1, dice)
+        if machine.deaths >= _ROUNDS:
+            break
     record_property("examined", machine.deaths)
 
 
 async def _kill(machine: Machine, rounds: int, dice: random.Random) -> None:
-    deaths = machine.deaths
     for _ in range(rounds):
         _die_anywhere(machine, dice)
         if dice.random() < 0.5:
             _die_anywhere(machine, dice)
         await machine.inspect()
-    assert machine.deaths > deaths
-    assert machine.ledger.acknowledged > 0

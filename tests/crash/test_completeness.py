@@ -1,0 +1,90 @@
+"""The recorder misses nothing: what it writes down is all that the system is asked to do."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aiocheckpoint.writer import Durability
+from tests.crash.checker import materialise
+from tests.crash.enumeration import record
+from tests.crash.operations import Acknowledged, Tree
+from tests.crash.strace import Effect, effects_of_process, effects_of_record
+from tests.crash.traced import Task
+
+pytestmark = [pytest.mark.blocking, pytest.mark.campaign]
+
+_PROJECT = Path(__file__).parents[2]
+_CALLS = (
+    "save-new", "save-existing", "save-existing", "replace", "delete", "copy-session", "settle",
+    "delete-latest", "recover", "delete-session", "save-existing",
+)  # fmt: skip
+
+
+@pytest.fixture(name="_strace", scope="module")
+def _strace_fixture() -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("there is no strace")
+    probe = subprocess.run(["strace", "-o", "/dev/null", "true"], check=False, capture_output=True)
+    if probe.returncode != 0:
+        pytest.skip(f"strace may not trace here: {probe.stderr.decode().strip()}")
+
+
+def _both(folder: Path, task: Task) -> tuple[list[Effect], list[Effect]]:
+    """Return what was recorded and what was seen from outside."""
+    outer, exchange = folder / "outer", folder / "exchange.pickle"
+    outer.mkdir()
+    materialise(task.tree, outer)
+    exchange.write_bytes(pickle.dumps(task))
+    command = [sys.executable, "-m", "tests.crash.traced", str(outer), str(exchange)]
+    seen = effects_of_process(command, folder / "strace.log", outer, _PROJECT)
+    return effects_of_record(pickle.loads(exchange.read_bytes())), seen
+
+
+@pytest.mark.usefixtures("_strace")
+@pytest.mark.parametrize("durability", ["journal", "file"])
+def test_nothing_but_what_is_recorded_touches_the_root(
+    tmp_path: Path, durability: Durability, record_property: Callable[[str, object], None]
+) -> None:
+    """Every call that changes the store is recorded, in the order of their effects."""
+    recorded, seen = _both(tmp_path, Task(Tree(), durability, _CALLS))
+
+    assert seen == recorded
+    record_property("examined", len(seen))
+
+
+@pytest.mark.usefixtures("_strace")
+async def test_replay_is_recorded_too(tmp_path: Path) -> None:
+    """So is every call with which a root is put in order after a crash."""
+    recording = await record(("save-new", "save-existing", "delete-latest"), {})
+    last = max(
+        at
+        for at, operation in enumerate(recording.operations)
+        if isinstance(operation, Acknowledged)
+    )
+    tree = recording.start.copy()
+    for operation in recording.operations[:last]:
+        tree.apply(operation)
+    for content in tree.contents.values():
+        if content.size < 64 * 1024:  # the checkpoints, torn; not the journal
+            content.truncate(content.size // 2)
+
+    recorded, seen = _both(tmp_path, Task(tree, "journal", ()))
+
+    assert ("syncfs",) in seen
+    assert any(effect[0] == "rename" for effect in seen)
+    assert seen == recorded
+
+
+@pytest.mark.usefixtures("_strace")
+def test_a_call_past_the_recorder_is_seen(tmp_path: Path) -> None:
+    """A folder made behind the recorder's back shows as the one difference."""
+    recorded, seen = _both(tmp_path, Task(Tree(), "journal", ("save-new",), leak=True))
+
+    assert seen == [*recorded, ("mkdir", "leak")]

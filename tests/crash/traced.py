@@ -1,0 +1,59 @@
+"""A process that is watched from outside while it records what it does; see `strace`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from aiocheckpoint import AsyncCheckpointWriter
+from aiocheckpoint.writer import Durability
+from tests.crash import oracle
+from tests.crash.checker import ROOT_NAME, perform, see_all
+from tests.crash.operations import Operation, Tree
+from tests.crash.recorder import RecordingFiles
+
+
+class Task(NamedTuple):
+    """
+    What to do.
+
+    Attributes:
+        tree: what is in the outer folder.
+        durability: of the writer.
+        kinds: names of calls.
+        leak: whether to make a folder past the recorder.
+    """
+
+    tree: Tree
+    durability: Durability
+    kinds: Sequence[str]
+    leak: bool = False
+
+
+async def _operations(outer: Path, task: Task) -> list[Operation]:
+    files = RecordingFiles(outer, task.tree, "another boot")
+    async with AsyncCheckpointWriter(
+        outer / ROOT_NAME, files=files, durability=task.durability
+    ) as writer:
+        await see_all(writer)
+        for call in oracle.sequence(task.kinds, {}, 100):
+            await perform(writer, call)
+        await see_all(writer)
+    if task.leak:
+        os.mkdir(outer / ROOT_NAME / "leak")
+    return files.operations
+
+
+def main(outer: Path, exchange: Path) -> None:
+    """Do the task in a file, and leave there what was recorded."""
+    task = pickle.loads(exchange.read_bytes())
+    exchange.write_bytes(pickle.dumps(asyncio.run(_operations(outer, task))))
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
