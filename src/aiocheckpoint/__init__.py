@@ -1,8 +1,9 @@
 """
 Durable, non-blocking checkpoints of AI-agent sessions for asyncio.
 
-The house, one way: errors <- models <- floats, json_values <- codec <- layout, retention,
-index <- files <- store <- recovery, lanes <- writer <- adapters, cli.
+The house, one way: errors <- models <- floats, json_values <- codec <- layout, retention, index
+<- files <- journal <- sessions <- store <- replay <- recovery, jobs <- lanes, changes <- commit
+<- writer <- testing, adapters, cli.
 """
 
 from aiocheckpoint.errors import (

@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple
 from aiocheckpoint.codec import Draft, RecordT, Sealed
 from aiocheckpoint.errors import PruneError
 from aiocheckpoint.jobs import Outcome
-from aiocheckpoint.journal import Entry, JournaledDelete, JournaledSave
+from aiocheckpoint.journal import Entry, JournaledDelete, JournaledSave, JournaledUndo
 from aiocheckpoint.layout import FileName
 from aiocheckpoint.models import CheckpointId
 from aiocheckpoint.retention import surplus
@@ -68,8 +68,8 @@ class Group(ABC, Generic[RecordT]):
         self.entries: list[Entry] = []
 
     @abstractmethod
-    def apply(self) -> list[JournaledDelete]:
-        """Put the files in place, keep each outcome, return what must not come back."""
+    def apply(self) -> list[JournaledUndo]:
+        """Put the files in place, keep each outcome, return which saves did not succeed."""
 
 
 class _PlannedSave(NamedTuple):
@@ -105,11 +105,12 @@ class SaveGroup(Group[RecordT]):
             newest = store.next_name(checkpoint_id, newest)
             replaced = store.files_of(session, checkpoint_id)
             self._planned.append(_PlannedSave(outcome, checkpoint_id, newest, sealed, replaced))
-            removed = tuple(name.text for name in replaced)
-            self.entries.append(JournaledSave(session.name, newest.text, sealed.body, removed))
-        superfluous = tuple(name.text for name in self._superfluous())
-        if superfluous:
-            self.entries.append(JournaledDelete(session.name, superfluous))
+        superfluous = self._superfluous()
+        for plan in self._planned:
+            doomed = [*plan.replaced, *(superfluous if plan is self._planned[-1] else ())]
+            removed = tuple(name.text for name in doomed)
+            entry = JournaledSave(session.name, plan.name.text, plan.sealed.body, removed)
+            self.entries.append(entry)
 
     def _superfluous(self) -> Sequence[FileName]:
         """Return what `prune` will remove because there are too many checkpoints."""
@@ -120,21 +121,21 @@ class SaveGroup(Group[RecordT]):
         present = [name for name in self._session.known.names if name not in replaced]
         return surplus([*present, *(plan.name for plan in self._planned)], max_checkpoints)
 
-    def apply(self) -> list[JournaledDelete]:
+    def apply(self) -> list[JournaledUndo]:
         """Write the files, then the pointer, then remove what they replace."""
         published = [plan for plan in self._planned if self._publish(plan)]
         if published:
             try:
-                self._finish(published)
-            except PruneError as error:
-                self._fail(published, error)
+                self._show(published)
             except BaseException as error:  # noqa: BLE001 - kept as the outcome
                 names = [plan.name for plan in published]
                 self._store.withdraw(self._session, names, self._previous)
                 self._fail(published, error)
                 published = []
+            else:
+                self._clean_up(published)
         lost = tuple(plan.name.text for plan in self._planned if plan not in published)
-        return [JournaledDelete(self._session.name, lost)] if lost else []
+        return [JournaledUndo(self._session.name, lost)] if lost else []
 
     def _publish(self, plan: _PlannedSave) -> bool:
         try:
@@ -145,14 +146,21 @@ class SaveGroup(Group[RecordT]):
         plan.outcome.result = plan.checkpoint_id
         return True
 
-    def _finish(self, published: list[_PlannedSave]) -> None:
+    def _show(self, published: list[_PlannedSave]) -> None:
         newest = published[-1]
         self._store.point(self._session, newest.name, newest.sealed.body)
         for name in (self._previous, *(plan.name for plan in published[:-1])):
             self._store.back_up(self._session, name)
+
+    def _clean_up(self, published: list[_PlannedSave]) -> None:
+        """Remove what the saves replace; from here on they are saved, whatever fails."""
         replaced = [name for plan in published for name in plan.replaced]
-        self._store.prune(self._session, replaced, synced=False)
-        self._store.sessions.note_change(self._session, newest.name)
+        try:
+            self._store.prune(self._session, replaced, synced=False)
+        except PruneError as error:
+            self._fail(published, error)
+        else:
+            self._store.sessions.note_change(self._session, published[-1].name)
 
     @staticmethod
     def _fail(plans: list[_PlannedSave], error: BaseException) -> None:
@@ -194,7 +202,7 @@ class DeleteGroup(Group[RecordT]):
                 removed = tuple(name.text for name in self._doomed)
                 self.entries.append(JournaledDelete(session.name, removed))
 
-    def apply(self) -> list[JournaledDelete]:
+    def apply(self) -> list[JournaledUndo]:
         """Move the pointer off the files and remove them."""
         self._outcome.run(self._remove)
         return []

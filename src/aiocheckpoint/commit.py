@@ -22,7 +22,7 @@ from aiocheckpoint.codec import RecordT
 from aiocheckpoint.errors import SessionBusyError, StorageError, WriterClosedError
 from aiocheckpoint.files import Folder
 from aiocheckpoint.jobs import Job, Outcome
-from aiocheckpoint.journal import Entry, Journal, JournaledDelete
+from aiocheckpoint.journal import Entry, Journal, JournaledUndo
 from aiocheckpoint.lanes import Lanes
 from aiocheckpoint.models import SessionId
 from aiocheckpoint.store import Store
@@ -48,7 +48,7 @@ class Commits(Generic[RecordT]):
         self._journal: Journal | None = None
         self._folder: Folder | None = None
         self._mutex = threading.Lock()
-        self._undone: list[JournaledDelete] = []
+        self._undone: list[JournaledUndo] = []
 
     @property
     def unsettled_bytes(self) -> int:
@@ -269,13 +269,13 @@ class GroupCommit(Generic[RecordT]):
         with self._mutex:
             if self._closed:
                 raise WriterClosedError("the writer is closed")
+            self._start_pump()  # takes what is queued only after this lock is free
             self._queues.setdefault(session_id, deque()).append(_Waiting(job, change))
-            self._start_pump()
 
     def _start_pump(self) -> None:
         if not self._is_pumping:
-            self._is_pumping = True
             self._executor.submit(self._pump)
+            self._is_pumping = True
 
     def _pump(self) -> None:
         """Run batches until nothing waits that could run."""
@@ -317,7 +317,11 @@ class GroupCommit(Generic[RecordT]):
             s: [(w.job, w.change) for w in waiting if not callable(w.change)]
             for s, waiting in begun.items()
         }
-        busy = self._commits.run(changes, timeout_seconds=0)
+        try:
+            busy = self._commits.run(changes, timeout_seconds=0)
+        except BaseException as error:  # noqa: BLE001 - kept as the outcomes
+            busy = set()
+            _fail([w.job for waiting in begun.values() for w in waiting], error)
         patient = {s for s in busy if self._may_wait(begun[s])}
         Job.deliver([w.job for s, waiting in begun.items() if s not in patient for w in waiting])
         with self._mutex:
@@ -344,7 +348,7 @@ class GroupCommit(Generic[RecordT]):
         unsettled_bytes = self._commits.unsettled_bytes
         if unsettled_bytes >= 4 * self._settle_bytes:
             self._settle()
-        elif unsettled_bytes and not self._is_settling:
+        elif unsettled_bytes and not self._is_settling and not self._closed:
             self._is_settling = True
             self._executor.submit(self._settle_later)
         if unsettled_bytes >= self._settle_bytes:
@@ -354,7 +358,8 @@ class GroupCommit(Generic[RecordT]):
         """Settle once there is enough to settle, or some time after there was anything."""
         while True:
             self._settle_now.wait(self._settle_seconds)
-            self._settle_now.clear()
+            if not self._closed:
+                self._settle_now.clear()
             self._settle()
             with self._mutex:
                 if self._closed or not self._commits.unsettled_bytes:

@@ -51,7 +51,15 @@ _LOCK_PAUSES_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01)
 _PRIVATE_LOCK_SECONDS = 60.0
 _BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
 _NO_LINK = frozenset(
-    {errno.EEXIST, errno.ENOENT, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+    {
+        errno.EEXIST,
+        errno.ENOENT,
+        errno.EPERM,
+        errno.EOPNOTSUPP,
+        errno.ENOSYS,
+        errno.EMLINK,
+        errno.ENAMETOOLONG,
+    }
 )
 
 
@@ -149,6 +157,8 @@ class LocalFiles:
             return function(*args, **kwargs)
         except OSError as error:
             raise storage_error(operation, path, error) from error
+        except ValueError as error:  # a path with a NUL in it
+            raise StorageError(operation, path, None, str(error)) from error
 
     # Folders
 
@@ -404,7 +414,7 @@ class LocalFiles:
                 dir_fd=folder.descriptor,
             )  # fmt: skip
         except StorageError as error:
-            if error.errno == errno.ENOENT:
+            if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
                 return False
             raise
         return True

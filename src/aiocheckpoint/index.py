@@ -60,7 +60,8 @@ class SessionIndex:
 
     def inherit(self, earlier: SessionIndex) -> None:
         """Take over what an earlier index of the session knew and is still right."""
-        self.metas = {key: meta for key, meta in earlier.metas.items() if key in self.by_text}
+        metas = earlier.metas.copy()  # readers of the earlier index may be adding to it
+        self.metas = {key: meta for key, meta in metas.items() if key in self.by_text}
         same_folder = self.signature.inode == earlier.signature.inode
         self.entries_synced = earlier.entries_synced and same_folder
 

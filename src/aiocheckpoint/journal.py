@@ -77,7 +77,20 @@ class JournaledDelete(msgspec.Struct, frozen=True, array_like=True, tag="d"):
     removed: tuple[str, ...]
 
 
-Entry = JournaledSave | JournaledDelete
+class JournaledUndo(msgspec.Struct, frozen=True, array_like=True, tag="u"):
+    """
+    Saves of earlier frames that failed after all: neither they nor their removals count.
+
+    Attributes:
+        session: name of the session's folder.
+        undone: names of their files.
+    """
+
+    session: str
+    undone: tuple[str, ...]
+
+
+Entry = JournaledSave | JournaledDelete | JournaledUndo
 _decode_entries = msgspec.msgpack.Decoder(list[Entry]).decode
 
 
@@ -333,9 +346,9 @@ class Journal:
             touched = segment.touched.setdefault(entry.session, set())
             if isinstance(entry, JournaledSave):
                 touched.add(entry.name)
-            if entry.removed and not carried and (others := self._foreign_segments()):
-                removal = JournaledDelete(entry.session, entry.removed)
-                segment.removed.append((removal, others))
+            removed = () if isinstance(entry, JournaledUndo) else entry.removed
+            if removed and not carried and (others := self._foreign_segments()):
+                segment.removed.append((JournaledDelete(entry.session, removed), others))
 
     def _foreign_segments(self) -> frozenset[str]:
         mine = {s.name for s in (self._current, self._spare, *self._retired) if s is not None}
@@ -391,14 +404,23 @@ class Journal:
             del self._retired[0]
 
     def close(self) -> None:
-        """Settle, and leave no segment behind."""
-        self.settle()
-        with self._mutex:
-            segments = [s for s in (self._current, self._spare) if s is not None]
-            self._current = self._spare = None
-        for segment in segments:
-            self._files.unlink(self._folder, segment.name)
-            self._files.close(segment.descriptor, self._folder.join(segment.name))
+        """
+        Settle, and leave no segment behind.
+
+        Raises:
+            StorageError: it could not be settled; the frames are left for the next process.
+        """
+        try:
+            self.settle()
+        finally:
+            with self._mutex:
+                empty = [s for s in (self._current, self._spare) if s is not None]
+                unsettled, self._retired = self._retired, []
+                self._current = self._spare = None
+            for segment in empty:
+                self._files.discard(self._folder, segment.name)
+            for segment in (*empty, *unsettled):
+                self._files.close(segment.descriptor, self._folder.join(segment.name))
 
     def _carry_removals(self, segment: _Segment) -> None:
         """

@@ -48,8 +48,9 @@ class Lanes:
                 raise WriterClosedError("the writer is closed")
             waiting = self._waiting.get(lane)
             if waiting is None:
-                waiting = self._waiting[lane] = deque()
+                waiting = deque()
                 self._executor.submit(self._run, lane, waiting)
+                self._waiting[lane] = waiting
             waiting.append((job, work))
 
     def _run(self, lane: str, waiting: _Waiting) -> None:

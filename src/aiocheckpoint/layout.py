@@ -175,6 +175,11 @@ def names_of_id(checkpoint_id: CheckpointId) -> tuple[str, ...]:
     return (encoded,) if encoded == checkpoint_id else (encoded, checkpoint_id)
 
 
+def name_fits(name: FileName, checkpoint_id: CheckpointId) -> bool:
+    """Tell whether a file of that name may hold a checkpoint of that id."""
+    return not set(names_of_id(checkpoint_id)).isdisjoint(name.id_names)
+
+
 def is_leftover(name: str) -> bool:
     """Tell whether a name is that of a temporary file, ours or the Rust crate's."""
     return name.startswith((TEMP_PREFIX, *RUST_TEMP_PREFIXES))

@@ -18,7 +18,7 @@ from aiocheckpoint.errors import (
 )
 from aiocheckpoint.files import Folder, random_name
 from aiocheckpoint.layout import FileName
-from aiocheckpoint.models import CheckpointId, Finding, FindingKind, RecoveryReport, SessionId
+from aiocheckpoint.models import Finding, FindingKind, RecoveryReport, SessionId
 from aiocheckpoint.replay import private_folder, read_segments
 from aiocheckpoint.sessions import OpenSession
 from aiocheckpoint.store import Store
@@ -122,20 +122,17 @@ def _check_entry(
     except (NotACheckpointError, CheckpointTooLargeError, StorageError) as error:
         return "unreadable", entry, str(error)
     session_fits = layout.encode_id(ids.session_id, "session id") == session_name
-    if session_fits and _name_fits(name, ids.checkpoint_id):
+    if session_fits and layout.name_fits(name, ids.checkpoint_id):
         return None
     return "misplaced", entry, f"its body says session {ids.session_id!r}, id {ids.checkpoint_id!r}"
-
-
-def _name_fits(name: FileName, checkpoint_id: CheckpointId) -> bool:
-    return not set(layout.names_of_id(checkpoint_id)).isdisjoint(name.id_names)
 
 
 def _check_pointer(store: Store[RecordT], folder: Folder, entries: list[str]) -> Iterator[_Found]:
     pointed = store.files.pointed_at(folder, layout.LATEST_NAME)
     if pointed is None:
         return
-    names = sorted(filter(None, map(layout.parse_name, entries)))
+    parsed = list(filter(None, map(layout.parse_name, entries)))
+    names = store.sessions.in_order(parsed, folder)
     if pointed not in entries:
         yield "dangling-pointer", layout.LATEST_NAME, f"it names {pointed}, which is not there"
     elif names and names[-1].text != pointed:
@@ -194,7 +191,7 @@ def _is_intact(store: Store[RecordT], session: OpenSession, name: FileName) -> b
         store.decode(text, path)
     except (CheckpointCorruptError, CheckpointMismatchError, NotACheckpointError):
         return False
-    return _name_fits(name, ids.checkpoint_id)
+    return layout.name_fits(name, ids.checkpoint_id)
 
 
 def _quarantine(
@@ -214,7 +211,7 @@ def _quarantine(
             stack.callback(files.close_folder, inner)
             folder = inner
         for name in bad:
-            aside = random_name(f"{name.text}.")
+            aside = random_name(f"{name.text[:60]}.")
             files.move(session.folder, name.text, folder, aside)
             moved.append(Path(folder.join(aside)))
         # The new names first: after a crash a file may have both, never neither.

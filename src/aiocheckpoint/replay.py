@@ -18,7 +18,9 @@ from aiocheckpoint.files import Folder
 from aiocheckpoint.journal import (
     Entry,
     Frames,
+    JournaledDelete,
     JournaledSave,
+    JournaledUndo,
     parse_segment,
     sync_sessions,
 )
@@ -108,12 +110,23 @@ def _open(store: Store[RecordT], frames: Frames) -> Iterable[Entry]:
     return frames.unapplied if same_boot else frames.entries
 
 
-def _by_session(entries: Iterable[Entry]) -> dict[str, _Wanted]:
+def _by_session(entries: Iterable[Entry]) -> defaultdict[str, _Wanted]:
+    entries = list(entries)
+    undone = {
+        (entry.session, name)
+        for entry in entries
+        if isinstance(entry, JournaledUndo)
+        for name in entry.undone
+    }
     sessions: defaultdict[str, _Wanted] = defaultdict(lambda: _Wanted({}, set()))
     for entry in entries:
+        if isinstance(entry, JournaledUndo):
+            continue
         wanted = sessions[entry.session]
-        wanted.removed.update(entry.removed)
-        if isinstance(entry, JournaledSave):
+        if isinstance(entry, JournaledDelete):
+            wanted.removed.update(entry.removed)
+        elif (entry.session, entry.name) not in undone:
+            wanted.removed.update(entry.removed)
             wanted.saved[entry.name] = entry.body
     return sessions
 
@@ -151,7 +164,7 @@ def _removed_by_the_living(store: Store[RecordT], session_name: str, private: Fo
     with contextlib.ExitStack() as stack:
         live = read_segments(store, private, stack).live
     entries = [entry for frames in live.values() for entry in frames.entries]
-    return {n for entry in entries if entry.session == session_name for n in entry.removed}
+    return _by_session(entries)[session_name].removed
 
 
 def _restore(store: Store[RecordT], session: OpenSession, name: str, body: bytes) -> None:

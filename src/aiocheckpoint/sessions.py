@@ -265,7 +265,11 @@ class SessionFolders:
 
     def note_change(self, session: OpenSession, newest: FileName | None) -> None:
         """Keep the index after a change of our own; somebody else's pointer shows by differing."""
-        found = self._files.folder_status(session.folder)
+        try:
+            found = self._files.folder_status(session.folder)
+        except StorageError:  # the change itself is done; the next call looks again
+            self.indexes.drop(session.name)
+            return
         pointed = None if newest is None or session.folder.descriptor is None else newest.text
         session.known.signature = Signature(found.inode, found.modified_ns, pointed)
         self.indexes.put(session.name, session.known)
@@ -283,7 +287,7 @@ class SessionFolders:
             found for entry in entries if (found := parsed.get(entry) or layout.parse_name(entry))
         ]
         backups = sorted(entry for entry in entries if layout.is_backup(entry))
-        index = SessionIndex(self._in_order(names, folder), backups, signature)
+        index = SessionIndex(self.in_order(names, folder), backups, signature)
         index.has_leftovers = bool(leftovers) and not clean
         if earlier is not None:
             index.inherit(earlier)
@@ -308,7 +312,7 @@ class SessionFolders:
             return False
         return time.time() - found.modified_ns / 1e9 > _RUST_LEFTOVER_SECONDS
 
-    def _in_order(self, names: list[FileName], folder: Folder) -> list[FileName]:
+    def in_order(self, names: list[FileName], folder: Folder) -> list[FileName]:
         """Sort names by stamp, those of Rust within one second by the times of their files."""
         names.sort()
         rust = [name for name in names if name.is_rust]

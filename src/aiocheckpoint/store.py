@@ -148,8 +148,8 @@ class Store(Generic[RecordT]):
         files, folder = self.files, session.folder
         temporary = random_name(layout.TEMP_PREFIX)
         path = folder.join(temporary)
-        descriptor = files.create(folder, temporary)
         try:
+            descriptor = files.create(folder, temporary)
             try:
                 files.write(descriptor, body, path)
                 if synced:
@@ -215,9 +215,11 @@ class Store(Generic[RecordT]):
         Raises:
             PruneError: for what could not be removed.
         """
-        superfluous = session.known.surplus(self._limits.max_checkpoints)
         try:
-            for name in dict.fromkeys([*replaced, *superfluous]):
+            for name in replaced:
+                self.remove(session, name)
+            superfluous = session.known.surplus(self._limits.max_checkpoints)
+            for name in superfluous:
                 self.remove(session, name)
             for backup in [*surplus(session.known.backups, self._limits.max_backups)]:
                 self.files.unlink(session.folder, backup)
@@ -258,7 +260,7 @@ class Store(Generic[RecordT]):
         path = session.folder.join(name.text)
         text = codec.verified(data, path)
         found = codec.identity(text, path)
-        if found.session_id != session.id:
+        if found.session_id != session.id or not layout.name_fits(name, found.checkpoint_id):
             raise CheckpointMismatchError(
                 path, (found.session_id, found.checkpoint_id), (session.id, None)
             )
@@ -287,11 +289,11 @@ class Store(Generic[RecordT]):
             return None
         try:
             text = self.verified_text(session, newest)
+            if text is None:
+                raise _VanishedError
+            return self.decode(text, session.folder.join(newest.text))
         except (CheckpointCorruptError, NotACheckpointError) as error:
             raise self._with_newest_valid(session, error) from error
-        if text is None:
-            raise _VanishedError
-        return self.decode(text, session.folder.join(newest.text))
 
     def _with_newest_valid(
         self, session: OpenSession, error: CheckpointCorruptError | NotACheckpointError
@@ -308,7 +310,7 @@ class Store(Generic[RecordT]):
             with contextlib.suppress(CheckpointCorruptError, NotACheckpointError, StorageError):
                 text = self.verified_text(session, name)
                 if text is not None:
-                    return codec.identity(text, name.text).checkpoint_id
+                    return self.decode(text, name.text).checkpoint_id
         return None
 
     def _load_id(self, session: OpenSession, checkpoint_id: CheckpointId) -> RecordT | None:
@@ -370,11 +372,13 @@ class Store(Generic[RecordT]):
     def verify(self, path: str) -> bool:
         """Tell whether a path holds an intact checkpoint, of any session or none."""
         name = PurePath(path).name
+        if not name:
+            raise NotACheckpointError(path, "a directory")
         try:
             folder = self.files.open_path(str(PurePath(path).parent))
             try:
                 pointed = self.files.pointed_at(folder, name)
-                if pointed is not None and PurePath(pointed).name == pointed:
+                if name == layout.LATEST_NAME and pointed and PurePath(pointed).name == pointed:
                     name = pointed
                 data = self.files.read(folder, name, self._limits.max_bytes)
             finally:

@@ -24,6 +24,7 @@ from aiocheckpoint.models import (
     CheckpointData,
     CheckpointId,
     CheckpointMeta,
+    CheckpointRecord,
     Finding,
     RecoveryReport,
     SessionId,
@@ -226,18 +227,26 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             if pool is None or queue is None or self._process_id != process_id():
                 return
             if self._released is None:
-                self._released = pool.submit(self._release, queue.close())
-        try:
-            await done(self._released)
-        finally:
-            pool.shutdown(wait=False)
+                self._released = Future()
+                release = partial(self._release, pool, queue.close(), self._released)
+                threading.Thread(target=release, name="aiocheckpoint-close").start()
+        await done(self._released)
 
-    def _release(self, drained: Future[None]) -> None:
-        drained.result()
+    def _release(
+        self, pool: ThreadPoolExecutor, drained: Future[None], released: Future[None]
+    ) -> None:
+        """Let go of everything, in a thread of its own, since it waits for those of the pool."""
         try:
-            self._commits.close()
-        finally:
-            self._store.sessions.close()
+            drained.result()
+            try:
+                self._commits.close()
+            finally:
+                pool.shutdown(wait=True)  # reads may be going on
+                self._store.sessions.close()
+        except BaseException as error:  # noqa: BLE001 - raised by whoever awaits `aclose`
+            released.set_exception(error)
+        else:
+            released.set_result(None)
 
     def _started(
         self,
@@ -309,8 +318,10 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Cost: one encode on the loop, one hop, two fsyncs (file, directory); the first save of a
             session in this process two to four more. Independent of the number of checkpoints.
         """
+        if isinstance(data, CheckpointRecord):
+            encode_id(data.session_id, "session id")
+            encode_id(data.checkpoint_id, "checkpoint id")
         draft = self._codec.draft(data)
-        encode_id(draft.checkpoint_id, "checkpoint id")
         return await self._change(draft.session_id, Save(draft))
 
     async def load(

@@ -42,9 +42,6 @@ async def test_cancelled_close_settles(kind: Kind, root: Path) -> None:
     await scenarios.cancelled_close_can_be_repeated(Site(root, durability="journal"), kind)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="aclose waits for changes only: a read leaves its folder open behind it"
-)
 def test_reads_in_flight(site: Site) -> None:
     """Reads called before `aclose` return as usual, and leave no file open."""
     main = partial(scenarios.close_with_reads_in_flight, site)
@@ -97,10 +94,6 @@ def test_close_releases_everything(site: Site) -> None:
     [
         pytest.param(
             "journal",
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="a save that ends while closing starts a settler that waits its time out",
-            ),
         ),
         "file",
     ],
