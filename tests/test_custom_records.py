@@ -231,11 +231,6 @@ class TestValidation:
         assert await writer.verify(meta.path) is True
         assert await writer.check() == ()
 
-    @pytest.mark.xfail(
-        strict=True,
-        raises=AssertionError,
-        reason="_load_newest decodes outside its try, and newest_valid_id does not decode",
-    )
     async def test_newest_valid_id_is_of_the_writers_type(self, make_writer: MakeWriter) -> None:
         """Where the newest is of another type, the error names the newest that would load."""
         writer = make_writer(record_type=GameState)

@@ -19,6 +19,7 @@ from aiocheckpoint.layout import (
     decode_session_name,
     encode_id,
     make_name,
+    name_fits,
     names_of_id,
     next_stamp,
     parse_name,
@@ -355,9 +356,25 @@ class TestNamesOfId:
         theirs = parse_name(f"cp_20260511_041200_{checkpoint_id}.json")
 
         assert ours is not None
-        assert not set(names_of_id(checkpoint_id)).isdisjoint(ours.id_names)
+        assert name_fits(ours, checkpoint_id)
         if theirs is not None:
-            assert not set(names_of_id(checkpoint_id)).isdisjoint(theirs.id_names)
+            assert name_fits(theirs, checkpoint_id)
+
+    @pytest.mark.parametrize(
+        ("text", "fitting"),
+        [
+            ("cp_20260511_041200_123456_x.json", {"x", "123456_x"}),
+            ("cp_20260511_041200_x.json", {"x"}),
+            ("cp_20260511_041200_123456_~a%2fb.json", {"a/b", "~a%2fb", "123456_~a%2fb"}),
+        ],
+    )
+    def test_no_other_id_fits(self, text: str, fitting: set[str]) -> None:
+        """A file's name fits the ids that it may be of, as we or Rust name files, and no other."""
+        name = parse_name(text)
+
+        assert name is not None
+        candidates = [*fitting, "", "X", "3456_x", "*", "123456", "a%2fb", "~a/b"]
+        assert {value for value in candidates if name_fits(name, value)} == fitting
 
     def test_generated_ids_are_never_ambiguous(self) -> None:
         """An id of our own has one name and no underscore."""

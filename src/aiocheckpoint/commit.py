@@ -249,6 +249,7 @@ class GroupCommit(Generic[RecordT]):
         self._exclusive: set[SessionId] = set()
         self._mutex = threading.Lock()
         self._is_pumping = False
+        self._has_pump = False
         self._is_settling = False
         self._settle_now = threading.Event()
         self._closed = False
@@ -278,12 +279,16 @@ class GroupCommit(Generic[RecordT]):
             self._is_pumping = True
 
     def _pump(self) -> None:
-        """Run batches until nothing waits that could run."""
+        """Run batches until nothing waits that could run; a second pump ends at once."""
+        with self._mutex:
+            if self._has_pump:
+                return
+            self._has_pump = True
         while True:
             with self._mutex:
                 batch = self._take_batch()
                 if not batch:
-                    self._is_pumping = False
+                    self._is_pumping = self._has_pump = False
                     self._note_drained()
                     return
             self._run(batch)

@@ -57,7 +57,8 @@ class Lanes:
         while True:
             with self._mutex:
                 if not waiting:
-                    del self._waiting[lane]
+                    if self._waiting.get(lane) is waiting:
+                        del self._waiting[lane]
                     self._note_drained()
                     return
                 job, work = waiting.popleft()

@@ -82,7 +82,7 @@ def test_loop_sleeps(kind: Kind, default_site: Site) -> None:
 
 
 _NOT_WITHDRAWN = pytest.mark.xfail(
-    strict=True, reason="a shielded anyio scope keeps the scope's cancellation from the wait"
+    strict=False, reason="a shielded anyio scope keeps the scope's cancellation from the wait"
 )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from aiocheckpoint import SessionBusyError, WriterClosedError
+from tests.concurrency.coroutines import yield_to_loop
 from tests.concurrency.gates import GUARD_SECONDS, ControlledFiles
 from tests.concurrency.site import Site, document
 
@@ -68,7 +69,20 @@ async def test_lock_that_is_never_free(site: Site) -> None:
 
 @pytest.mark.blocking
 @pytest.mark.parametrize("site", ["journal"], indirect=True)
-async def test_save_that_waits_for_a_lock_is_withdrawn(site: Site) -> None:
+@pytest.mark.parametrize(
+    "is_trying",
+    [
+        False,
+        pytest.param(
+            True,
+            marks=pytest.mark.xfail(
+                strict=False, reason="a cancellation amid an attempt is forgotten when that fails"
+            ),
+        ),
+    ],
+    ids=["between-attempts", "amid-an-attempt"],
+)
+async def test_save_that_waits_for_a_lock_is_withdrawn(site: Site, is_trying: bool) -> None:
     """A save that waits for another process has not begun: cancelled, it ends at once."""
     files = ControlledFiles()
     async with site.writer(files=files, lock_timeout_seconds=4 * GUARD_SECONDS) as writer:
@@ -76,9 +90,14 @@ async def test_save_that_waits_for_a_lock_is_withdrawn(site: Site) -> None:
         files.watch_operations()
         with _locked_from_outside(site.folder("s")):
             save = asyncio.ensure_future(writer.save(document("s", 1)))
-            while files.operations.count("lock folder") < 2:  # it has tried, and tries again
+            while files.operations.count("lock folder") < 2:
                 await asyncio.sleep(0.001)
+            gate = files.hold("lock folder" if is_trying else "nothing")
+            if is_trying:
+                await gate.arrival()
             save.cancel()
+            await yield_to_loop(5)
+            gate.open()
             await asyncio.wait([save], timeout=1)
             ended = save.done()
         await asyncio.wait([save], timeout=GUARD_SECONDS)

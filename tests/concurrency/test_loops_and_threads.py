@@ -145,11 +145,13 @@ def test_cancel_on_one_loop_leaves_the_other_alone(site: Site) -> None:
         one.call(partial(writer.save, document("s", 0)))
         files.watch_operations()
         gate = files.hold(0)
-        saves = [
+        saves = [one.begin(partial(writer.save, document("s", 1)))]
+        gate.wait_arrival()  # the others have to wait for the next commit
+        saves += [
             loop.begin(partial(writer.save, document("s", number)))
-            for number, loop in enumerate((one, other, one, other), start=1)
+            for number, loop in enumerate((other, one, other), start=2)
         ]
-        gate.wait_arrival()
+        one.call(partial(yield_to_loop, 10))
         saves[2].cancel()
         one.call(partial(yield_to_loop, 10))
         gate.open()
