@@ -372,6 +372,8 @@ class Store(Generic[RecordT]):
     def verify(self, path: str) -> bool:
         """Tell whether a path holds an intact checkpoint, of any session or none."""
         name = PurePath(path).name
+        if not path:
+            return False
         if not name:
             raise NotACheckpointError(path, "a directory")
         try:
