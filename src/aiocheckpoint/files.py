@@ -31,7 +31,7 @@ from aiocheckpoint.errors import (
 from aiocheckpoint.models import reseed_ids
 
 _IS_WINDOWS: bool = sys.platform == "win32"
-if not _IS_WINDOWS:
+if sys.platform != "win32":
     import fcntl
     import resource
 

@@ -129,6 +129,7 @@ async def _rehearse(task: Task, kills: int, output: Console) -> DemoReport:
     chance = random.Random(task.seed)  # noqa: S311 - not a secret
     moments = iter([*_kill_moments(chance, kills, oracle.steps), None])
     runs: list[Run] = []
+    damage = await oracle.check(folder)
     with DemoScreen(output, oracle, task) as screen:
         for moment in moments:
             run = await _run(task, oracle, moment, chance, screen)

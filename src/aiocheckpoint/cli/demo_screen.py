@@ -83,7 +83,11 @@ class DemoScreen:
         line.append(found, style)
         self._console.print(line)
 
-    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+    def __rich_console__(
+        self,
+        console: Console,
+        options: ConsoleOptions,
+    ) -> RenderResult:
         """Render one frame of the live display."""
         oracle = self._oracle
         yield Text()
