@@ -20,6 +20,13 @@ settings.register_profile("default", deadline=None, derandomize=True, database=N
 settings.register_profile("thorough", deadline=None, max_examples=5_000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of the collections after each test, which then take no time."""
+    gc.collect()
+    gc.freeze()
+
+
 MakeWriter = Callable[..., AsyncCheckpointWriter[Any]]
 
 
