@@ -25,7 +25,7 @@ from tests.crash.disks import ext4, filled, tmpfs
 from tests.crash.machine import Machine
 from tests.crash.victim import BootedFiles
 
-pytestmark = [pytest.mark.blocking, pytest.mark.campaign]
+pytestmark = pytest.mark.blocking
 
 _DISK_BYTES = 32 << 20
 _SESSION = "s"

@@ -13,7 +13,7 @@ import pytest
 from aiocheckpoint.writer import Durability
 from tests.crash.machine import Machine, failpoints
 
-pytestmark = [pytest.mark.blocking, pytest.mark.campaign]
+pytestmark = pytest.mark.blocking
 
 _ROUNDS = 300
 _MOST_CALLS = 900

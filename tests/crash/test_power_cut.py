@@ -13,7 +13,7 @@ from aiocheckpoint.writer import Durability
 from tests.crash.disks import ext4
 from tests.crash.machine import Machine, failpoints
 
-pytestmark = [pytest.mark.blocking, pytest.mark.campaign]
+pytestmark = pytest.mark.blocking
 
 _DISK_BYTES = 64 << 20
 _MOST_CALLS = 900
