@@ -19,7 +19,7 @@ from aiocheckpoint.writer import Durability
 from tests.crash.checker import Writer, perform, require, require_allowed, see_all
 from tests.crash.ledger import Ledger
 from tests.crash.oracle import Save, Version
-from tests.crash.victim import Began, BootedFiles, Ended, Line, Order, Returned, call_of
+from tests.crash.victim import Began, BootedFiles, Ended, Failed, Line, Order, Returned, call_of
 
 _SERIALS_OF_A_LIFE = 1000
 _SOURCE = Path(aiocheckpoint.__file__).parent
@@ -85,7 +85,7 @@ class Machine:
         self._process.stdin.flush()
         code = self._follow()
         self.ledger.crashed()
-        assert code in (0, -signal.SIGKILL), f"the process failed with {code}; see its output"
+        assert code in (0, -signal.SIGKILL), f"the process ended with {code}"
         self.deaths += code != 0
         return code != 0
 
@@ -97,6 +97,8 @@ class Machine:
                     self.ledger.began(began.task, call_of(began))
                 case Returned(task):
                     self.ledger.returned(task)
+                case Failed(traceback):
+                    raise AssertionError(f"the process failed:\n{traceback}")
                 case Ended(code):
                     return code
         raise AssertionError("the process that forks is gone")

@@ -10,11 +10,11 @@ from tests.crash.enumeration import Enumerator
 from tests.crash.model import QUICK, SECOND
 from tests.crash.mutants import MUTANTS, Edit, Mutant, mutated
 
-pytestmark = [pytest.mark.blocking, pytest.mark.campaign]
+pytestmark = pytest.mark.blocking
 
 
 def _setting(mutant: Mutant) -> Mutant:
-    return mutant._replace(name="", edits=(), is_quick=True)
+    return mutant._replace(name="", edits=())
 
 
 async def _violations(mutant: Mutant) -> list[str]:
@@ -28,13 +28,7 @@ async def _violations(mutant: Mutant) -> list[str]:
     return enumerator.tally.violations
 
 
-@pytest.mark.parametrize(
-    "mutant",
-    [
-        pytest.param(mutant, id=mutant.name, marks=[] if mutant.is_quick else pytest.mark.campaign)
-        for mutant in MUTANTS
-    ],
-)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 async def test_a_mutant_is_caught(
     mutant: Mutant, record_property: Callable[[str, object], None]
 ) -> None:

@@ -15,6 +15,7 @@ import random
 import signal
 import struct
 import sys
+import traceback
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -85,13 +86,19 @@ class Returned(msgspec.Struct, frozen=True, tag=True):
     task: int
 
 
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """The process ends with an error of its own."""
+
+    traceback: str
+
+
 class Ended(msgspec.Struct, frozen=True, tag=True):
     """The process is gone; its exit status, or the negative number of the signal."""
 
     code: int
 
 
-Line = Began | Returned | Ended
+Line = Began | Returned | Failed | Ended
 
 
 class BootedFiles(LocalFiles):
@@ -196,13 +203,12 @@ def main() -> None:
         order = msgspec.json.decode(line, type=Order)
         child = os.fork()
         if child == 0:
-            code = 1
             try:
                 asyncio.run(_work(order))
-                code = 0
+            except BaseException:  # noqa: BLE001 - told to whoever ordered it
+                _tell(Failed(traceback.format_exc()))
             finally:
-                sys.stderr.flush()
-                os._exit(code)
+                os._exit(0)
         _, status = os.waitpid(child, 0)
         _tell(Ended(os.waitstatus_to_exitcode(status)))
 
