@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import math
 import os
@@ -31,6 +32,7 @@ from aiocheckpoint import (
     CheckpointTooLargeError,
     InvalidIdError,
     NotACheckpointError,
+    PruneError,
     RecordTypeError,
     SessionBusyError,
     StorageError,
@@ -38,7 +40,7 @@ from aiocheckpoint import (
 )
 from tests.conftest import MakeWriter
 from tests.durabilities import DURABILITIES
-from tests.faults import FaultyFiles, Hold
+from tests.faults import Fault, FaultyFiles, Hold
 from tests.trees import checkpoint_files, session_folder, snapshot
 
 Writer = AsyncCheckpointWriter[CheckpointData]
@@ -764,6 +766,24 @@ class TestCopySession:
             ("step-0", 0),
             ("step-5", 5),
         ]
+
+    async def test_of_an_id_in_two_files_the_last_content(self, make_writer: MakeWriter) -> None:
+        """Where the replaced file of a save could not be removed, only the new one is copied."""
+        files = FaultyFiles()
+        writer = make_writer(files=files)
+        await save_steps(writer, 2)
+        await writer.save(step(1, session_id="t"))
+        files.arm(Fault(errno.EIO, "remove"))
+        with pytest.raises(PruneError):
+            await writer.save(step(1, resume_hint="the last"))
+        files.arm(None)
+
+        assert await writer.copy_session("s", "t") == 2
+
+        assert ids(await writer.list("t")) == ids(await writer.list("s"))
+        copied = await writer.load("t", "step-1")
+        assert copied is not None
+        assert copied.resume_hint == "the last"
 
     async def test_unknown_source_copies_nothing(self, writer: Writer, root: Path) -> None:
         """An unknown source gives 0 and makes no folder."""

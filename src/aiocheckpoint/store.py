@@ -447,8 +447,10 @@ class Store(Generic[RecordT]):
             names = [] if source is None else source.known.newest_first()[::-1]
             if source is None or not names or source_id == target_id:
                 return len(names)
-            for name in names:
-                self._copied(source, name, target_id)
+            ids = {name: self._copied(source, name, target_id).checkpoint_id for name in names}
+            # After a save that could not remove what it replaced, two files hold one id.
+            newest = {checkpoint_id: name for name, checkpoint_id in ids.items()}
+            names = [name for name in names if newest[ids[name]] == name]
             with self.sessions.made(target_id) as target:
                 self.sessions.sync_entries(target)
                 return self._copy_files(source, names, target)
