@@ -1096,13 +1096,14 @@ class TestClosing:
     async def test_releases_threads_and_descriptors(self, make_writer: MakeWriter) -> None:
         """Closing leaves no thread of the writer and no open file."""
         before = await asyncio.to_thread(open_descriptors)
+        threads = set(threading.enumerate())
         writer = make_writer()
         await asyncio.gather(
             *(writer.save(step(1, session_id=f"s{number}")) for number in range(40))
         )
 
         await writer.aclose()
-        await asyncio.to_thread(join_writer_threads)
+        await asyncio.to_thread(join_writer_threads_besides, threads)
 
         assert await asyncio.to_thread(open_descriptors) == before
 
@@ -1147,9 +1148,9 @@ def open_descriptors() -> set[str]:
     return found
 
 
-def join_writer_threads() -> None:
+def join_writer_threads_besides(threads: set[threading.Thread]) -> None:
     """Wait for the threads that closed writers leave to end by themselves."""
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - threads:
         if thread.name.startswith("aiocheckpoint"):
             thread.join(timeout=30)
             assert not thread.is_alive()

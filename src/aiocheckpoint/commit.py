@@ -327,14 +327,13 @@ class GroupCommit(Generic[RecordT]):
         except BaseException as error:  # noqa: BLE001 - kept as the outcomes
             busy = set()
             _fail([w.job for waiting in begun.values() for w in waiting], error)
-        patient = {s for s in busy if self._may_wait(begun[s])}
-        Job.deliver([w.job for s, waiting in begun.items() if s not in patient for w in waiting])
+        patient = {s: begun[s] for s in busy if self._may_wait(begun[s])}
+        postponed = {s: [w for w in waiting if w.job.postpone()] for s, waiting in patient.items()}
+        Job.deliver([w.job for s, ws in begun.items() for w in ws if w not in postponed.get(s, ())])
         with self._mutex:
-            for session_id in patient:
-                for waiting in begun[session_id]:
-                    waiting.job.postpone()
-                queue = self._queues.setdefault(session_id, deque())
-                queue.extendleft(reversed(begun[session_id]))
+            for session_id, waiting in postponed.items():
+                if waiting:
+                    self._queues.setdefault(session_id, deque()).extendleft(reversed(waiting))
         if patient and len(patient) == len(begun):
             time.sleep(_BUSY_PAUSE_SECONDS)
 

@@ -7,6 +7,7 @@ one that has is waited for.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
@@ -55,26 +56,36 @@ class Job(Outcome[ResultT]):
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] = self._loop.create_future()
         self._state: Literal["waiting", "begun", "withdrawn"] = "waiting"
+        self._is_unwanted = False
+        self._is_delivered = False
         self._mutex = threading.Lock()
 
     def begin(self) -> bool:
         """Claim the job for running; False when its caller has withdrawn it."""
-        return self._claim("begun")
-
-    def postpone(self) -> None:
-        """Give a claimed job back untouched, so that its caller may withdraw it again."""
-        with self._mutex:
-            self._state = "waiting"
-            self.error = None
-
-    def _withdraw(self) -> bool:
-        return self._claim("withdrawn")
-
-    def _claim(self, state: Literal["begun", "withdrawn"]) -> bool:
         with self._mutex:
             if self._state == "waiting":
-                self._state = state
-            return self._state == state
+                self._state = "begun"
+            return self._state == "begun"
+
+    def postpone(self) -> bool:
+        """
+        Give a claimed job back untouched, so that its caller may withdraw it again.
+
+        Returns:
+            False when the caller tried to meanwhile: deliver the job then.
+        """
+        with self._mutex:
+            self.error = None
+            if not self._is_unwanted:
+                self._state = "waiting"
+            return not self._is_unwanted
+
+    def _withdraw(self) -> bool:
+        with self._mutex:
+            self._is_unwanted = True
+            if self._state == "waiting":
+                self._state = "withdrawn"
+            return self._state == "withdrawn"
 
     async def finished(self) -> ResultT:
         """
@@ -83,12 +94,27 @@ class Job(Outcome[ResultT]):
         An error of the work then travels as the cancellation's cause.
         """
         try:
-            await _settled(self._waiter, self._withdraw)
+            await self._waiter
         except asyncio.CancelledError as cancelled:
+            if not self._withdraw():
+                await self._outlast()
             if self.error is not None:
                 raise cancelled from self.error
             raise
         return self.get()
+
+    async def _outlast(self) -> None:
+        """
+        Wait for the end of a job that has begun, whatever cancels it meanwhile.
+
+        Both halves are needed: a future of its own for each native cancellation, and without
+        the anyio scope a cancelled anyio scope would wake the loop below again and again.
+        """
+        with anyio.CancelScope(shield=True):
+            while not self._is_delivered:
+                self._waiter = self._loop.create_future()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._waiter
 
     @staticmethod
     def deliver(jobs: Iterable[Job[ResultT]]) -> None:
@@ -109,9 +135,9 @@ def _wake(jobs: list[Job[ResultT]], start: int = 0) -> None:
     if end < len(jobs):
         asyncio.get_running_loop().call_soon(_wake, jobs, end)
     for job in jobs[start:end]:
-        waiter = job._waiter  # noqa: SLF001
-        if not waiter.done():
-            waiter.set_result(None)
+        job._is_delivered = True  # noqa: SLF001
+        if not job._waiter.done():  # noqa: SLF001
+            job._waiter.set_result(None)  # noqa: SLF001
 
 
 async def done(future: Future[ResultT]) -> ResultT:
@@ -124,30 +150,13 @@ async def hop(executor: Executor, work: Callable[[], ResultT]) -> ResultT:
     return await _settled(asyncio.ensure_future(aiofiles.os.wrap(work)(executor=executor)))
 
 
-def _never() -> bool:
-    return False
+async def _settled(future: asyncio.Future[ResultT]) -> ResultT:
+    job: Job[ResultT] = Job()
+    job.begin()
 
+    def deliver(future: asyncio.Future[ResultT]) -> None:
+        job.run(future.result)
+        _wake([job])
 
-async def _settled(
-    waiter: asyncio.Future[ResultT], withdraw: Callable[[], bool] = _never
-) -> ResultT:
-    """
-    Await `waiter`; when cancelled meanwhile, stay until it is done, then be cancelled.
-
-    Both halves are needed: `asyncio.shield` stops native cancellation, and without the anyio
-    scope a cancelled anyio scope would wake the loop below again and again.
-    """
-    cancelled: asyncio.CancelledError | None = None
-    with anyio.CancelScope(shield=True):
-        while not waiter.done():
-            try:
-                await asyncio.shield(waiter)
-            except asyncio.CancelledError as error:
-                if waiter.cancelled() or withdraw():
-                    raise
-                cancelled = error
-            except Exception:  # noqa: BLE001 - the waiter's own, raised below
-                break
-    if cancelled is not None:
-        raise cancelled from waiter.exception()
-    return waiter.result()
+    future.add_done_callback(deliver)
+    return await job.finished()

@@ -81,19 +81,8 @@ def test_loop_sleeps(kind: Kind, default_site: Site) -> None:
     run_counting(partial(scenarios.loop_sleeps_while_held, default_site, kind))
 
 
-_NOT_WITHDRAWN = pytest.mark.xfail(
-    strict=False, reason="a shielded anyio scope keeps the scope's cancellation from the wait"
-)
-
-
 @each_backend
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(kind, id=kind.__name__, marks=_NOT_WITHDRAWN if kind in _SCOPED else ())
-        for kind in KINDS
-    ],
-)
+@each_kind()
 def test_queued_call_is_withdrawn(run: Run, kind: Kind, site: Site) -> None:
     """A call cancelled before its work has begun ends at once and leaves nothing."""
     run(partial(scenarios.queued_call_is_withdrawn, site, kind))

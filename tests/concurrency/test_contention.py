@@ -69,19 +69,7 @@ async def test_lock_that_is_never_free(site: Site) -> None:
 
 @pytest.mark.blocking
 @pytest.mark.parametrize("site", ["journal"], indirect=True)
-@pytest.mark.parametrize(
-    "is_trying",
-    [
-        False,
-        pytest.param(
-            True,
-            marks=pytest.mark.xfail(
-                strict=False, reason="a cancellation amid an attempt is forgotten when that fails"
-            ),
-        ),
-    ],
-    ids=["between-attempts", "amid-an-attempt"],
-)
+@pytest.mark.parametrize("is_trying", [False, True], ids=["between-attempts", "amid-an-attempt"])
 async def test_save_that_waits_for_a_lock_is_withdrawn(site: Site, is_trying: bool) -> None:
     """A save that waits for another process has not begun: cancelled, it ends at once."""
     files = ControlledFiles()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
@@ -14,7 +15,7 @@ import pytest
 from blockbuster import BlockingError
 
 import aiocheckpoint.writer
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointError, commit, jobs, lanes
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointError, commit, lanes
 from aiocheckpoint.files import Folder, LocalFiles
 from aiocheckpoint.index import IndexCache, SessionIndex
 from aiocheckpoint.jobs import Job
@@ -53,55 +54,55 @@ class Mutant(NamedTuple):
 # Waiting for work
 
 
-async def _not_shielded(waiter: asyncio.Future[ResultT], *_: object) -> ResultT:
-    return await waiter
+async def _does_not_wait(self: Job[Any]) -> None:
+    pass
 
 
-async def _shielded_from_asyncio_only(
-    waiter: asyncio.Future[ResultT], withdraw: Callable[[], bool] = lambda: False
-) -> ResultT:
-    cancelled = None
-    while not waiter.done():
-        try:
-            await asyncio.shield(waiter)
-        except asyncio.CancelledError as error:
-            if withdraw():
-                raise
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
-    return waiter.result()
-
-
-async def _shielded_from_anyio_only(waiter: asyncio.Future[ResultT], *_: object) -> ResultT:
+async def _stops_anyio_only(self: Job[ResultT]) -> ResultT:
     with anyio.CancelScope(shield=True):
-        await waiter
-    return waiter.result()
+        await self._waiter
+    return self.get()
 
 
-async def _swallows_the_cancellation(
-    waiter: asyncio.Future[ResultT], withdraw: Callable[[], bool] = lambda: False
-) -> ResultT:
+async def _stops_native_cancellation_only(self: Job[Any]) -> None:
+    while not self._is_delivered:
+        self._waiter = self._loop.create_future()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._waiter
+
+
+async def _stops_one_cancellation(self: Job[Any]) -> None:
+    self._waiter = self._loop.create_future()
+    with anyio.CancelScope(shield=True):
+        await self._waiter
+
+
+async def _swallows_the_cancellation(self: Job[ResultT]) -> ResultT:
     try:
-        return await _shielded_from_asyncio_only(waiter, withdraw)
+        await self._waiter
     except asyncio.CancelledError:
-        return waiter.result()
+        await self._outlast()
+    return self.get()
 
 
-async def _takes_the_request_back(
-    waiter: asyncio.Future[ResultT], withdraw: Callable[[], bool] = lambda: False
-) -> ResultT:
+async def _takes_the_request_back(self: Job[ResultT]) -> ResultT:
     try:
-        return await _shielded_from_asyncio_only(waiter, withdraw)
+        await self._waiter
     except asyncio.CancelledError:
+        await self._outlast()
         task = asyncio.current_task()
         assert task is not None
         task.uncancel()
         raise
+    return self.get()
 
 
 async def _forgets_the_error(self: Job[ResultT]) -> ResultT:
-    await jobs._settled(self._waiter, self._withdraw)
+    try:
+        await self._waiter
+    except asyncio.CancelledError:
+        await self._outlast()
+        raise
     return self.get()
 
 
@@ -198,32 +199,35 @@ def _of_kind(
 _GROWTH = partial(assert_sessions_leave_no_trace, sessions=150, remembered=50)
 
 MUTANTS = (
-    Mutant(jobs, "_settled", _not_shielded, _held(cancellations.native)),
-    Mutant(jobs, "_settled", _not_shielded, _held(cancellations.anyio_cancel_scope)),
-    Mutant(jobs, "_settled", _shielded_from_anyio_only, _held(cancellations.asyncio_timeout)),
+    Mutant(Job, "_outlast", _does_not_wait, _held(cancellations.native)),
+    Mutant(Job, "_outlast", _does_not_wait, _held(cancellations.anyio_cancel_scope)),
+    Mutant(Job, "finished", _stops_anyio_only, _held(cancellations.asyncio_timeout)),
     Mutant(
-        jobs,
-        "_settled",
-        _shielded_from_asyncio_only,
+        Job,
+        "_outlast",
+        _stops_native_cancellation_only,
         _of_kind(scenarios.cancelled_call_does_not_spin, cancellations.anyio_cancel_scope),
     ),
     Mutant(
-        jobs,
-        "_settled",
-        _shielded_from_asyncio_only,
+        Job,
+        "_outlast",
+        _stops_native_cancellation_only,
         _of_kind(scenarios.loop_sleeps_while_held, cancellations.anyio_cancel_scope),
     ),
     Mutant(
-        jobs,
-        "_settled",
+        Job, "_outlast", _stops_one_cancellation, _held(cancellations.timeout_and_cancel_together)
+    ),
+    Mutant(
+        Job,
+        "finished",
         _swallows_the_cancellation,
         _of_kind(scenarios.cancelled_call_raises_at_its_end, cancellations.asyncio_timeout),
     ),
-    Mutant(jobs, "_settled", _swallows_the_cancellation, _held(cancellations.native)),
-    Mutant(jobs, "_settled", _takes_the_request_back, _held(cancellations.native)),
+    Mutant(Job, "finished", _swallows_the_cancellation, _held(cancellations.native)),
+    Mutant(Job, "finished", _takes_the_request_back, _held(cancellations.native)),
     Mutant(
-        jobs,
-        "_settled",
+        Job,
+        "finished",
         _takes_the_request_back,
         _held(cancellations.timeout_and_cancel_together),
     ),
