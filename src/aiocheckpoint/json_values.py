@@ -1,17 +1,14 @@
 """What may stand in a checkpoint: JSON values that come back as they went in; pure.
 
 msgspec would write NaN as null, bytes as text and a set as a list, all in silence. The check
-here goes through an encoded document one level at a time, and only a document that fails it
-is searched for the path.
+here goes once through an encoded document, and only one that fails it is searched for the path.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from enum import Enum
-from itertools import chain
 from types import NoneType
 from typing import Any
 
@@ -25,7 +22,7 @@ MAX_DEPTH = 127
 _MAX_PATH_LENGTH = 200
 _MIN_INT = -(2**63)
 _MAX_INT = 2**64 - 1
-_EXACT_TYPES = frozenset({str, int, float, bool, NoneType, dict, list, tuple})
+_PLAIN_TYPES = frozenset({str, bool, NoneType})
 
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
@@ -45,47 +42,49 @@ def encode_exactly(document: dict[str, Any]) -> tuple[bytes, list[float]]:
             beyond 64 bits, not Unicode, or nested deeper than `MAX_DEPTH`.
     """
     try:
-        # The encoder first: it stops at a cycle, where going level by level would not.
-        return _encode_sorted(document), _collect_floats(document)
+        # The encoder first: it stops at a cycle.
+        text, floats = _encode_sorted(document), _collect_floats(document)
+        _require(not is_too_deep(text), "it is nested too deep")
     except (TypeError, ValueError, RecursionError) as error:
         raise _refusal(document, error) from error
+    return text, floats
 
 
 def _collect_floats(document: dict[str, Any]) -> list[float]:
     """Return the floats of a document that could be encoded; ValueError if that changed it."""
     floats: list[float] = []
-    level: Iterable[Any] = (document,)
-    for _ in range(MAX_DEPTH + 1):
-        values = _by_type(level)
-        if not all(map(math.isfinite, values[float])):
-            raise ValueError("a float is not finite")
-        if values[int] and (min(values[int]) < _MIN_INT or max(values[int]) > _MAX_INT):
-            raise ValueError("an integer is beyond 64 bits")
-        floats += values[float]
-        lists = values[list] + values[tuple]
-        if not (values[dict] or lists):
-            return floats
-        level = chain.from_iterable(chain(map(dict.values, values[dict]), lists))
-    raise ValueError("it is nested too deep")
+    values: list[Any] = [document]
+    for value in values:  # the list grows meanwhile
+        kind = type(value)
+        if kind in _PLAIN_TYPES:
+            continue
+        if kind is dict:
+            values.extend(value.values())
+        elif kind is list:
+            values.extend(value)
+        elif kind is float:
+            floats.append(value)
+        elif kind is int:
+            _require(_MIN_INT <= value <= _MAX_INT, "an integer is beyond 64 bits")
+        else:
+            values.extend(_parts_of_other(value))
+    _require(all(map(math.isfinite, floats)), "a float is not finite")
+    return floats
 
 
-def _by_type(values: Iterable[Any]) -> dict[type, list[Any]]:
-    groups: dict[type, list[Any]] = defaultdict(list)
-    for value in values:
-        groups[type(value)].append(value)
-    for kind in groups.keys() - _EXACT_TYPES:
-        groups[_counted_as(kind)] += groups[kind]
-    return groups
+def _parts_of_other(value: object) -> Iterable[Any]:
+    """Return what is in a value of a type that JSON has under another name."""
+    if isinstance(value, dict):
+        return dict.values(value)
+    if isinstance(value, (list, tuple)):
+        return value
+    _require(isinstance(value, str) and isinstance(value, Enum), "a value is not JSON")
+    return ()
 
 
-def _counted_as(kind: type) -> type:
-    """Return the JSON type that values of another type are written as; ValueError if none."""
-    for base in (dict, list, tuple):
-        if issubclass(kind, base):
-            return base
-    if issubclass(kind, str) and issubclass(kind, Enum):
-        return str
-    raise ValueError("a value is not JSON")
+def _require(condition: bool, objection: str) -> None:  # noqa: FBT001 - what is asked for
+    if not condition:
+        raise ValueError(objection)
 
 
 def _refusal(document: dict[str, Any], error: Exception) -> CheckpointEncodeError:
