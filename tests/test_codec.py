@@ -480,7 +480,7 @@ class TestForeignFiles:
 
         text = codec.verified(body, _PATH)
 
-        with pytest.raises(CheckpointCorruptError, match="it has no ids"):
+        with pytest.raises(CheckpointCorruptError, match="it has no ids or no time"):
             codec.identity(text, _PATH)
         with pytest.raises(CheckpointCorruptError, match="it is not a CheckpointData"):
             _CODEC.decode(text, _PATH)
@@ -491,7 +491,7 @@ class TestForeignFiles:
         text = codec.verified(serde.write({}), _PATH)
 
         assert text == b"{}"
-        with pytest.raises(CheckpointCorruptError, match="it has no ids"):
+        with pytest.raises(CheckpointCorruptError, match="it has no ids or no time"):
             codec.identity(text, _PATH)
 
 

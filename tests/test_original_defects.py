@@ -23,18 +23,6 @@ from tests.trees import checkpoint_files, session_folder, snapshot
 Writer = AsyncCheckpointWriter[CheckpointData]
 
 
-root_synced_once = pytest.mark.xfail(
-    strict=False,
-    raises=AssertionError,
-    reason="open_root syncs the root's parent only when it made the root itself, just now",
-)
-peeks_at_own_type_only = pytest.mark.xfail(
-    strict=False,
-    raises=AssertionError,
-    reason="peek_meta asks for trigger and iteration, which other record types do not have",
-)
-
-
 @pytest.fixture(name="durability", params=DURABILITIES)
 def _durability(request: pytest.FixtureRequest) -> dict[str, Any]:
     options: dict[str, Any] = request.param
@@ -287,7 +275,6 @@ class TestDefect5CostGrowsWithTheSession:
 
         assert files.bytes_read == sum(sizes)
 
-    @peeks_at_own_type_only
     async def test_any_record_type_is_listed_by_its_ends(self, make_writer: MakeWriter) -> None:
         """The ends suffice for a record type of the application's, too."""
         await make_writer(record_type=Large).save(Large(session_id="s", blob="x" * 100_000))
@@ -386,7 +373,6 @@ class TestDefect6FolderIsNeverSyncedByFile:
         assert "remove" in kinds
         assert "remove" not in kinds[: kinds.index("sync folder")]
 
-    @root_synced_once
     async def test_root_is_synced_into_its_parent_after_a_failure(
         self, make_writer: MakeWriter, root: Path
     ) -> None:
@@ -487,7 +473,6 @@ class TestDefect6FolderIsNeverSyncedByJournal:
         assert removed
         assert synced[0] < removed[0]
 
-    @root_synced_once
     async def test_root_is_synced_into_its_parent_after_a_failure(
         self, make_writer: MakeWriter, root: Path
     ) -> None:

@@ -35,7 +35,6 @@ from aiocheckpoint import (
     PruneError,
     RecordTypeError,
     SessionBusyError,
-    StorageError,
     WriterClosedError,
 )
 from tests.conftest import MakeWriter
@@ -57,18 +56,6 @@ def _durability(request: pytest.FixtureRequest) -> dict[str, Any]:
 def _make_writer(make_writer: MakeWriter, durability: dict[str, Any]) -> MakeWriter:
     """Make writers of each durability."""
     return partial(make_writer, **durability)
-
-
-replaced_counted = pytest.mark.xfail(
-    strict=False,
-    raises=AssertionError,
-    reason="Store.prune counts replaced files as checkpoints, and removes too many",
-)
-root_closed_too_early = pytest.mark.xfail(
-    strict=False,
-    raises=StorageError,
-    reason="aclose waits for changes only, and closes the root under the feet of reads",
-)
 
 
 def step(iteration: int, **fields: Any) -> CheckpointData:
@@ -945,7 +932,6 @@ class TestMaxCheckpoints:
             await writer.save(step(9, checkpoint_id=again))
             assert sorted(ids(await writer.list("s"))) == kept
 
-    @replaced_counted
     async def test_replacing_the_newest_at_the_limit(self, make_writer: MakeWriter) -> None:
         """The newest can be saved again and again without pushing out the one before."""
         writer = make_writer(max_checkpoints=2)
@@ -1062,8 +1048,8 @@ class TestClosing:
     @pytest.mark.parametrize(
         "method",
         [
-            pytest.param("load", marks=root_closed_too_early),
-            pytest.param("list", marks=root_closed_too_early),
+            "load",
+            "list",
             "verify",
         ],
     )
@@ -1251,17 +1237,7 @@ def modes_below(root: Path) -> set[tuple[str, int]]:
 class TestPermissions:
     @pytest.mark.parametrize(
         "umask",
-        [
-            0o000,
-            0o022,
-            0o077,
-            pytest.param(
-                0o177,
-                marks=pytest.mark.xfail(
-                    strict=False, reason="mkdir leaves a folder that its owner cannot enter"
-                ),
-            ),
-        ],
+        [0o000, 0o022, 0o077, 0o177],
     )
     async def test_for_the_owner_alone(
         self, make_writer: MakeWriter, root: Path, umask: int, set_umask: Callable[[int], None]

@@ -86,10 +86,18 @@ class Sealed(NamedTuple):
 
 
 class Identity(msgspec.Struct):
-    """The part of any checkpoint that says which one it is."""
+    """
+    What any checkpoint says of itself; a record's default must never fill it in.
+
+    Attributes:
+        session_id: of the record.
+        checkpoint_id: of the record.
+        created_at: as it is written, not checked.
+    """
 
     session_id: str
     checkpoint_id: str
+    created_at: str
 
 
 class _MetaFields(msgspec.Struct):
@@ -101,6 +109,7 @@ class _MetaFields(msgspec.Struct):
     iteration: JsonValue = 0
 
 
+_META_KEYS = frozenset(key.encode() for key in _MetaFields.__struct_encode_fields__)
 _decode_identity = msgspec.json.Decoder(Identity).decode
 _decode_meta = msgspec.json.Decoder(_MetaFields).decode
 _decode_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -354,15 +363,15 @@ def with_session_id(text: bytes, session_id: str) -> Draft:
 
 def identity(text: bytes, path: str) -> Identity:
     """
-    Return the ids in a verified file.
+    Return what a verified file says of itself.
 
     Raises:
-        CheckpointCorruptError: when it has none.
+        CheckpointCorruptError: when that is not all.
     """
     try:
         return _decode_identity(text)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise CheckpointCorruptError(path, f"it has no ids: {error}") from error
+        raise CheckpointCorruptError(path, f"it has no ids or no time: {error}") from error
 
 
 def parse_meta(data: bytes, path: Any) -> CheckpointMeta | None:
@@ -384,10 +393,8 @@ def parse_meta(data: bytes, path: Any) -> CheckpointMeta | None:
     )
 
 
-_TOP_LEVEL = re.compile(
-    rb'^  "(_checksum|checkpoint_id|session_id|created_at|trigger|iteration)": (.+?),?$',
-    re.MULTILINE,
-)
+_MEMBER = re.compile(rb'^  "([^"\\]*)": (.+?),?$', re.MULTILINE)
+_KEY = re.compile(rb'  "([^"\\]*)": ')
 _HEAD = re.compile(rb'\{\n  "_checksum": "[0-9a-f]{64}",\n  "_version": "1\.0",\n')
 
 
@@ -401,17 +408,25 @@ def peek_meta(head: bytes, tail: bytes, path: Any) -> CheckpointMeta | None:
         path: of the file.
 
     Returns:
-        None when a needed key is in neither; read the whole file then.
+        None when a needed key may be in neither; read the whole file then.
 
     In an indented file every line that begins with two spaces and a quote is a top-level
-    key: JSON strings hold no raw newline. Anything else about the file is left to `verified`.
+    key: JSON strings hold no raw newline. Keys are sorted, so where none is missing between
+    those at the ends, a record type has none. The rest of the file is left to `verified`.
     """
     if not _HEAD.match(head) or not tail.endswith(b"\n}"):
         return None
-    lines = _TOP_LEVEL.findall(head[: head.rfind(b"\n")]) + _TOP_LEVEL.findall(
-        tail, tail.find(b"\n") + 1
-    )
-    if len(lines) != len(_MetaFields.__struct_fields__):
+    cut = head.rfind(b"\n") + 1
+    first = _MEMBER.findall(head[:cut])
+    last = _MEMBER.findall(tail, tail.find(b"\n") + 1)
+    cut_key = _KEY.match(head, cut)
+    before_gap = [key for key, _ in first] + ([cut_key[1]] if cut_key else [])
+    after_gap = [key for key, _ in last]
+    keys = (before_gap + after_gap)[2:]  # those of the seal come first
+    if not after_gap or keys != sorted(set(keys)):
         return None
-    members = b",".join(b'"%s":%s' % line for line in lines)
-    return parse_meta(b"{%s}" % members, path)
+    members = [(key, value) for key, value in first + last if key in _META_KEYS]
+    missing = _META_KEYS.difference(key for key, _ in members)
+    if any(before_gap[-1] <= key < after_gap[0] for key in missing):
+        return None
+    return parse_meta(b"{%s}" % b",".join(b'"%s":%s' % member for member in members), path)

@@ -180,10 +180,14 @@ class LocalFiles:
         """
         Open the root, making it and its missing parents, each 0700 and synced into its parent.
 
+        It is synced into its parent also when it was there: its maker may have died before.
+
         Raises:
             StorageError: also when it, or a parent, is a file.
         """
         path = os.path.abspath(path)
+        if os.path.isdir(path):
+            self._sync_above(path)
         missing: list[str] = []
         while not os.path.isdir(path):
             missing.append(path)
@@ -197,6 +201,18 @@ class LocalFiles:
                 self.close_folder(folder)
             folder = self.open_path(above)
         return folder
+
+    def _sync_above(self, path: str) -> None:
+        try:
+            above = self.open_path(os.path.dirname(path))
+        except StorageError as error:
+            if error.errno == errno.EACCES:  # then it was not made by the likes of us
+                return
+            raise
+        try:
+            self.sync_folder(above)
+        finally:
+            self.close_folder(above)
 
     def open_path(self, path: str) -> Folder:
         """Open a folder by its path, symlinks followed."""
@@ -227,10 +243,7 @@ class LocalFiles:
         """Make a folder, 0700; return False when it was there. Sync `parent` afterwards."""
         place = _place(parent, name)
         try:
-            self.call(
-                "make folder", parent.join(name), os.mkdir, place, _FOLDER_MODE,
-                dir_fd=parent.descriptor,
-            )  # fmt: skip
+            self.call("make folder", parent.join(name), _make_folder, place, parent.descriptor)
         except StorageError as error:
             if error.errno == errno.EEXIST:
                 return False
@@ -249,10 +262,16 @@ class LocalFiles:
         return True
 
     def close_folder(self, folder: Folder) -> None:
-        """Close a folder; closing drops its lock."""
+        """
+        Close a folder; closing drops its lock.
+
+        It never fails: the descriptor is gone whatever the system says, and nothing was
+        written through it that could be lost.
+        """
         if folder.descriptor is not None:
             _not_for_children.discard(folder.descriptor)
-            self.call("close folder", folder.path, os.close, folder.descriptor)
+            with contextlib.suppress(StorageError):
+                self.call("close folder", folder.path, os.close, folder.descriptor)
 
     def sync_folder(self, folder: Folder) -> None:
         """Make the entries of a folder durable (fsync); nothing on Windows, which cannot."""
@@ -304,10 +323,15 @@ class LocalFiles:
                 raise SessionBusyError(folder.path, timeout_seconds)
             time.sleep(pause)
 
-    def unlock(self, folder: Folder) -> None:
-        """Drop the lock of a folder that stays open."""
-        if folder.descriptor is not None:
-            self.call("unlock folder", folder.path, fcntl.flock, folder.descriptor, fcntl.LOCK_UN)
+    def unlock(self, folder: Folder) -> bool:
+        """Drop the lock of a folder that stays open; False when only closing it will do that."""
+        descriptor = folder.descriptor
+        try:
+            if descriptor is not None:
+                self.call("unlock folder", folder.path, fcntl.flock, descriptor, fcntl.LOCK_UN)
+        except StorageError:
+            return False
+        return True
 
     @contextlib.contextmanager
     def locked_again(self, folder: Folder) -> Generator[None]:
@@ -327,6 +351,18 @@ class LocalFiles:
             "create", folder.join(name), os.open, _place(folder, name), _CREATE, _FILE_MODE,
             dir_fd=folder.descriptor,
         )  # fmt: skip
+
+    @contextlib.contextmanager
+    def created(self, folder: Folder, name: str) -> Generator[int]:
+        """Create a file and close it; an error in between outdoes one of closing."""
+        descriptor, path = self.create(folder, name), folder.join(name)
+        try:
+            yield descriptor
+        except BaseException:
+            with contextlib.suppress(StorageError):
+                self.close(descriptor, path)
+            raise
+        self.close(descriptor, path)
 
     def write(self, descriptor: int, data: bytes, path: str) -> None:
         """Write all of `data`; the kernel may take it in pieces."""
@@ -377,19 +413,16 @@ class LocalFiles:
         It is a hint for people and for Rust: atomic, not synced on its own.
         """
         temporary = random_name(".tmp_cp_")
-        if folder.descriptor is None:
-            descriptor = self.create(folder, temporary)
-            try:
-                self.write(descriptor, data, folder.join(temporary))
-            finally:
-                self.close(descriptor, folder.join(temporary))
-        else:
-            self.call(
-                "symlink", folder.join(temporary), os.symlink, target, temporary,
-                dir_fd=folder.descriptor,
-            )  # fmt: skip
-        self.reached("before_rename_pointer")
         try:
+            if folder.descriptor is None:
+                with self.created(folder, temporary) as descriptor:
+                    self.write(descriptor, data, folder.join(temporary))
+            else:
+                self.call(
+                    "symlink", folder.join(temporary), os.symlink, target, temporary,
+                    dir_fd=folder.descriptor,
+                )  # fmt: skip
+            self.reached("before_rename_pointer")
             self.rename(folder, temporary, name)
         except BaseException:
             self.discard(folder, temporary)
@@ -622,6 +655,12 @@ def _handle(folder: Folder) -> int | str:
 
 def _names_in(target: int | str) -> list[str]:
     return os.listdir(target)
+
+
+def _make_folder(place: str, parent_descriptor: int | None) -> None:
+    os.mkdir(place, _FOLDER_MODE, dir_fd=parent_descriptor)
+    # The umask may have taken from its owner the right to enter it.
+    os.chmod(place, _FOLDER_MODE, dir_fd=parent_descriptor)
 
 
 def _read_link(name: str, descriptor: int | None) -> str:

@@ -65,6 +65,7 @@ class SessionFolders:
         self._lock_timeout_seconds = lock_timeout_seconds
         self._prepare = prepare
         self._root: Folder | None = None
+        self._is_root_durable = False
         self._preparation: Literal["due", "under way", "done"] = "due"
         self._preparing = threading.RLock()
         self._open: OrderedDict[str, Folder] = OrderedDict()
@@ -90,10 +91,15 @@ class SessionFolders:
             return self._root
 
     def make_root(self) -> Folder:
-        """Return the root, made if need be."""
+        """Return the root, made if need be, and for the first time with its own entry durable."""
         with self._preparing:
-            if self._root is None:
-                self._root = self._files.make_root(self.root_path)
+            if self._root is None or not self._is_root_durable:
+                made = self._files.make_root(self.root_path)
+                self._is_root_durable = True
+                if self._root is None:
+                    self._root = made
+                else:  # others may be using the one that was found before
+                    self._files.close_folder(made)
             return self._root
 
     def _prepared_root(self, *, create: bool) -> Folder | None:
@@ -171,7 +177,7 @@ class SessionFolders:
             folder = None if root is None else self._take(root, name, create=create)
             if folder is None:
                 break
-            is_unharmed = False
+            is_unlocked = False
             try:
                 self._files.lock(folder, timeout)
                 if self._files.is_in_place(folder):  # or it was removed while we waited
@@ -179,11 +185,10 @@ class SessionFolders:
                     if known is None or known.has_leftovers:
                         known = self._scan(name, folder, clean=True)
                     yield OpenSession(session_id, name, folder, known)
-                    self._files.unlock(folder)
-                    is_unharmed = True
+                    is_unlocked = self._files.unlock(folder)
                     return
             finally:
-                if is_unharmed:
+                if is_unlocked:
                     self._give_back(name, folder)
                 else:
                     self._files.close_folder(folder)

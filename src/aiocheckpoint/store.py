@@ -149,14 +149,11 @@ class Store(Generic[RecordT]):
         temporary = random_name(layout.TEMP_PREFIX)
         path = folder.join(temporary)
         try:
-            descriptor = files.create(folder, temporary)
-            try:
+            with files.created(folder, temporary) as descriptor:
                 files.write(descriptor, body, path)
                 if synced:
                     files.reached("before_sync_file")
                     files.sync_file(descriptor, path)
-            finally:
-                files.close(descriptor, path)
             files.reached("before_rename")
             files.rename(folder, temporary, name.text)
         except BaseException:
