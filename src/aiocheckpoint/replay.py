@@ -153,8 +153,11 @@ def _replay_session(
 
 
 def _is_in_place(store: Store[RecordT], session: OpenSession, name: str, body: bytes) -> bool:
+    files, folder = store.files, session.folder
     try:
-        return store.files.read(session.folder, name, len(body)) == body
+        # A backup may be another name of the torn file that an earlier replay has replaced.
+        backup = files.read(folder, name + layout.BACKUP_SUFFIX, len(body))
+        return backup in (None, body) and files.read(folder, name, len(body)) == body
     except (CheckpointTooLargeError, NotACheckpointError):
         return False
 

@@ -155,9 +155,8 @@ MUTANTS = (
         (
             Edit(
                 "replay._is_in_place",
-                "return store.files.read(session.folder, name, len(body)) == body",
-                "found = store.files.read(session.folder, name, len(body))\n"
-                "        return found is not None and len(found) == len(body)",
+                "return backup in (None, body) and files.read(folder, name, len(body)) == body",
+                "return len(files.read(folder, name, len(body)) or b'') == len(body)",
             ),
         ),
         ("save-new",),

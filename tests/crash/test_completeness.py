@@ -14,7 +14,7 @@ import pytest
 from aiocheckpoint.writer import Durability
 from tests.crash.checker import materialise
 from tests.crash.enumeration import record
-from tests.crash.operations import Acknowledged, Tree
+from tests.crash.operations import Tree
 from tests.crash.strace import Effect, effects_of_process, effects_of_record
 from tests.crash.traced import Task
 
@@ -74,14 +74,7 @@ def test_a_sync_of_the_whole_disk_is_recorded_too(tmp_path: Path) -> None:
 async def test_replay_is_recorded_too(tmp_path: Path) -> None:
     """So is every call with which a root is put in order after a crash."""
     recording = await record(("save-new", "save-existing", "delete-latest"), {})
-    last = max(
-        at
-        for at, operation in enumerate(recording.operations)
-        if isinstance(operation, Acknowledged)
-    )
-    tree = recording.start.copy()
-    for operation in recording.operations[:last]:
-        tree.apply(operation)
+    tree = recording.tree_after(2)
     for content in tree.contents.values():
         if content.size < 64 * 1024:  # the checkpoints, torn; not the journal
             content.truncate(content.size // 2)

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.crash.enumeration import POPULATED, Enumerator, Tally, sequences
+from aiocheckpoint import layout
+from tests.crash.checker import open_after_crash, scratch_folder
+from tests.crash.enumeration import POPULATED, Enumerator, Tally, record, sequences
 from tests.crash.model import MODELS, QUICK, SECOND, Caps
+from tests.crash.operations import File
 from tests.crash.recorder import RecordingFiles
 
 pytestmark = pytest.mark.blocking
@@ -70,6 +73,27 @@ class TestSecondCrash:
 
         assert tally.violations == []
         assert tally.nested > 0
+
+    async def test_a_torn_backup_that_outlives_its_file_is_replaced(self) -> None:
+        """A torn file that replay rewrote, and whose backup's removal was lost, is made whole."""
+        options = {"durability": "journal"}
+        recording = await record(("save-existing", "save-existing"), options)
+        tree = recording.tree_after(1)
+        ((folder, name),) = (
+            (folder, name)
+            for folder, names in tree.entries.items()
+            for name in names
+            if name.endswith(layout.BACKUP_SUFFIX)
+        )
+        torn = max(tree.kinds) + 1
+        tree.know(torn, File())
+        tree.contents[torn].truncate(100)
+        tree.entries[folder][name] = torn
+
+        with scratch_folder() as outer:
+            opened = await open_after_crash(tree, outer, options, "boot-1")
+
+        assert [version.serial for version in opened.views["a"]] == [2, 1]
 
 
 class TestDeletesStay:
