@@ -29,23 +29,6 @@ from tests.trees import checkpoint_files, session_folder, snapshot
 Writer = AsyncCheckpointWriter[CheckpointData]
 
 
-unopened_is_healthy = pytest.mark.xfail(
-    strict=False,
-    raises=AssertionError,
-    reason="recovery._opened_session takes every StorageError for a folder that is not there",
-)
-pointer_read_apart = pytest.mark.xfail(
-    strict=False,
-    raises=AssertionError,
-    reason="check_session lists the folder and reads the pointer apart, and does not look again",
-)
-damaged_backup_stays = pytest.mark.xfail(
-    strict=False,
-    raises=AssertionError,
-    reason="recover looks at the first names only, check at the backups too",
-)
-
-
 class ClosedFolder(FaultyFiles):
     """A disk on which one folder cannot be opened."""
 
@@ -175,7 +158,6 @@ class TestCheck:
         assert [session async for session in writer.sessions()] == []
         assert not await asyncio.to_thread(root.exists)
 
-    @unopened_is_healthy
     @pytest.mark.parametrize("error_number", [errno.EIO, errno.EACCES, errno.EMFILE])
     async def test_folder_that_cannot_be_opened_is_not_healthy(
         self, make_writer: MakeWriter, root: Path, error_number: int
@@ -187,7 +169,6 @@ class TestCheck:
         with contextlib.suppress(StorageError):
             assert [finding.kind for finding in await writer.check()] == ["unreadable"]
 
-    @unopened_is_healthy
     @pytest.mark.parametrize("error_number", [errno.EIO, errno.EACCES, errno.EMFILE])
     async def test_session_is_never_left_out_for_an_error(
         self, make_writer: MakeWriter, root: Path, error_number: int
@@ -220,7 +201,6 @@ class TestCheck:
         assert await listed(reader) == [0, 1]
         assert await reader.check() == ()
 
-    @pointer_read_apart
     @pytest.mark.parametrize("moment", ["after_rename", "before_rename_pointer"])
     async def test_beside_a_save_shows_at_most_its_temporary_files(
         self, make_writer: MakeWriter, moment: str
@@ -239,7 +219,6 @@ class TestCheck:
 
         assert {finding.kind for finding in findings} <= {"leftover"}
 
-    @pointer_read_apart
     async def test_beside_a_save_that_ends_meanwhile(self, make_writer: MakeWriter) -> None:
         """A save that takes place while check looks at the folder is no damage."""
         files, hold = FaultyFiles(), Hold()
@@ -316,7 +295,6 @@ class TestRecover:
         await writer.save(step(3))
 
     @pytest.mark.damages_store
-    @damaged_backup_stays
     async def test_backup_that_shares_the_damage_goes_along(self, make_writer: MakeWriter) -> None:
         """A backup is a second name of the same bytes; after a recovery check finds nothing."""
         writer = make_writer()

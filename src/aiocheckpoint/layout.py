@@ -81,6 +81,11 @@ def _quote(data: bytes) -> str:
     return _FOLDED_OR_SPECIAL.sub(lambda found: f"%{ord(found[0]):02x}", quoted)
 
 
+def may_be_session(name: str) -> bool:
+    """Tell whether a folder's name is one that `encode_id` gives."""
+    return _is_safe(name) or name.startswith("~")
+
+
 def decode_session_name(name: str) -> SessionId | None:
     """Return the session id a folder's name stands for; None where only a body can tell."""
     if _is_safe(name):

@@ -137,8 +137,9 @@ class Finding(Struct, frozen=True, kw_only=True):
 
     Attributes:
         kind: `damaged` (checksum or JSON wrong), `unreadable` (not a regular file, over
-            the size limit, or refused by the system), `misplaced` (intact, but of another
-            session or id), `leftover` (temporary file of a save that never ended),
+            the size limit, or refused by the system; may be a whole folder), `misplaced`
+            (intact, but of another session or id), `leftover` (temporary file of a save that
+            never ended),
             `dangling-pointer` (`latest.json` names no file), `stale-pointer`
             (it names a file that is not the newest), `unsettled-journal` (a process died and
             the next use of the directory brings its last saves back).

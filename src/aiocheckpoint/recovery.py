@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from aiocheckpoint.errors import (
     CheckpointTooLargeError,
     JournalVersionError,
     NotACheckpointError,
+    SessionBusyError,
     StorageError,
 )
 from aiocheckpoint.files import Folder, random_name
@@ -42,7 +44,12 @@ def session_id_of(store: Store[RecordT], name: str) -> SessionId | None:
     Return the id of the session in a folder; None when it holds no checkpoints.
 
     A hashed name needs the body of one checkpoint; where none can be read the answer is None.
+
+    Raises:
+        StorageError: its folder could not be looked into.
     """
+    if not layout.may_be_session(name):
+        return None
     with contextlib.ExitStack() as stack:
         folder = _opened_session(store, stack, name)
         if folder is None:
@@ -58,13 +65,15 @@ def _opened_session(store: Store[RecordT], stack: contextlib.ExitStack, name: st
     """Open the folder of a session's checkpoints, None where a file or symlink is in the way."""
     folder = store.sessions.find_root()
     for part in (name, layout.CHECKPOINTS_FOLDER):
-        inner = None
-        with contextlib.suppress(StorageError):
-            inner = folder and store.files.open_subfolder(folder, part)
-        if inner is None:
+        try:
+            folder = folder and store.files.open_subfolder(folder, part)
+        except StorageError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                return None
+            raise
+        if folder is None:
             return None
-        stack.callback(store.files.close_folder, inner)
-        folder = inner
+        stack.callback(store.files.close_folder, folder)
     return folder
 
 
@@ -86,21 +95,33 @@ def _id_in_body(
 
 def check_session(store: Store[RecordT], name: str) -> list[Finding]:
     """Return what is wrong in a session's folder, reading every byte and changing nothing."""
-    session_id = session_id_of(store, name)
+    session_id = layout.decode_session_name(name)
+    found: list[Finding] = []
     with contextlib.ExitStack() as stack:
-        folder = _opened_session(store, stack, name)
-        if folder is None:
-            return []
-        entries = sorted(store.files.scan(folder))
-        found = [_check_entry(store, folder, entry, name) for entry in entries]
-        findings = [*filter(None, found), *_check_pointer(store, folder, entries)]
-    return [
-        Finding(kind=kind, path=Path(folder.join(entry)), detail=detail, session_id=session_id)
-        for kind, entry, detail in findings
-    ]
+        try:
+            session_id = session_id_of(store, name)
+            folder = _opened_session(store, stack, name)
+            if folder is not None:
+                for kind, entry, detail in _check_folder(store, folder, name):
+                    path = Path(folder.join(entry))
+                    found.append(
+                        Finding(kind=kind, path=path, detail=detail, session_id=session_id)
+                    )
+        except StorageError as error:
+            path, detail = Path(error.path), str(error)
+            found.append(
+                Finding(kind="unreadable", path=path, detail=detail, session_id=session_id)
+            )
+    return found
 
 
 _Found = tuple[FindingKind, str, str]
+
+
+def _check_folder(store: Store[RecordT], folder: Folder, session_name: str) -> Iterator[_Found]:
+    entries = sorted(store.files.scan(folder))
+    yield from filter(None, (_check_entry(store, folder, e, session_name) for e in entries))
+    yield from _check_pointer(store, folder, entries)
 
 
 def _check_entry(
@@ -128,6 +149,19 @@ def _check_entry(
 
 
 def _check_pointer(store: Store[RecordT], folder: Folder, entries: list[str]) -> Iterator[_Found]:
+    """Yield what is wrong with the pointer, looked at again while nobody can move it."""
+    if not any(_pointer_findings(store, folder, entries)):
+        return
+    try:
+        store.files.lock(folder, timeout_seconds=0)  # until the folder is closed
+    except SessionBusyError:
+        return  # a change is under way, whose last step makes it right
+    yield from _pointer_findings(store, folder, store.files.scan(folder))
+
+
+def _pointer_findings(
+    store: Store[RecordT], folder: Folder, entries: list[str]
+) -> Iterator[_Found]:
     pointed = store.files.pointed_at(folder, layout.LATEST_NAME)
     if pointed is None:
         return
@@ -164,14 +198,16 @@ def recover(store: Store[RecordT], session_id: SessionId) -> RecoveryReport:
     """
     Move the damaged and misplaced files of a session to the quarantine, durably.
 
-    A damaged file whose backup is intact is restored from it. Nothing is deleted.
+    Their backups too, which mostly are second names of the same bytes. A damaged file whose
+    backup is intact is restored from it. Nothing is deleted.
     """
-    with store.sessions.locked(session_id) as session:
-        if session is None:
+    with store.sessions.locked(session_id) as found:
+        if found is None:
             return RecoveryReport(session_id=session_id, newest_valid_id=None, quarantined=())
-        bad = [
-            name for name in session.known.newest_first() if not _is_intact(store, session, name)
-        ]
+        session = store.sessions.rescanned(found)
+        backups = filter(None, map(_as_file, session.known.backups))
+        names = [*session.known.newest_first(), *backups]
+        bad = [name for name in names if not _is_intact(store, session, name)]
         quarantined = _quarantine(store, session, bad) if bad else ()
         remaining = store.sessions.rescanned(session)
         store.repoint(remaining, remaining.known.newest)
@@ -179,6 +215,12 @@ def recover(store: Store[RecordT], session_id: SessionId) -> RecoveryReport:
         store.sessions.indexes.drop(session.name)
         newest_id = store.newest_valid_id(remaining)
     return RecoveryReport(session_id=session_id, newest_valid_id=newest_id, quarantined=quarantined)
+
+
+def _as_file(backup: str) -> FileName | None:
+    """Return a backup as a checkpoint file."""
+    name = layout.parse_name(backup.removesuffix(layout.BACKUP_SUFFIX))
+    return name and name._replace(text=backup)
 
 
 def _is_intact(store: Store[RecordT], session: OpenSession, name: FileName) -> bool:
@@ -223,7 +265,6 @@ def _quarantine(
 def _restore_backups(store: Store[RecordT], session: OpenSession, bad: list[FileName]) -> None:
     for name in bad:
         backup = name.text + layout.BACKUP_SUFFIX
-        if backup in session.known.backups:
-            candidate = FileName(name.stamp, backup, name.id_names)
-            if _is_intact(store, session, candidate):
-                store.files.rename(session.folder, backup, name.text)
+        candidate = name._replace(text=backup)
+        if backup in session.known.backups and _is_intact(store, session, candidate):
+            store.files.rename(session.folder, backup, name.text)

@@ -516,11 +516,12 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Read everything under the root and report what is wrong, changing nothing.
 
         Returns:
-            the findings, in the order of folders and files; none for a healthy store. A store
-            in use may show temporary files of saves that are going on.
+            the findings, in the order of folders and files; none for a healthy store. What
+            could not be looked into is a finding too. A store in use may show temporary files
+            of saves that are going on.
 
         Raises:
-            StorageError: the root or a folder could not be listed.
+            StorageError: the root could not be listed.
 
         Cost: one hop for each session; every byte is read and hashed.
         """
