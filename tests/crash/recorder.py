@@ -152,6 +152,9 @@ class RecordingFiles(LocalFiles):
         folder, name = self._place(args[0], kwargs)
         self._note(Made(folder, name, self._new_node(), Folder()))
 
+    def _record_made_folder(self, result: None, args: Any, kwargs: dict[str, Any]) -> None:
+        self._record_mkdir(result, args[:1], {"dir_fd": args[1]})
+
     def _record_symlink(self, result: None, args: Any, kwargs: dict[str, Any]) -> None:
         folder, name = self._place(args[1], kwargs)
         self._note(Made(folder, name, self._new_node(), Symlink(args[0])))
@@ -214,6 +217,7 @@ _RECORDS: dict[str, Callable[[RecordingFiles, Any, Any, dict[str, Any]], None]] 
     "open": RecordingFiles._record_open,
     "close": RecordingFiles._record_close,
     "mkdir": RecordingFiles._record_mkdir,
+    "_make_folder": RecordingFiles._record_made_folder,
     "symlink": RecordingFiles._record_symlink,
     "link": RecordingFiles._record_link,
     "replace": RecordingFiles._record_rename,
