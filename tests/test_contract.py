@@ -20,7 +20,12 @@ from aiocheckpoint import (
     InvalidIdError,
     SessionId,
 )
-from aiocheckpoint.testing import CheckpointStoreContract, MemoryStore
+from aiocheckpoint.testing import (
+    BlockStoreContract,
+    CheckpointStoreContract,
+    LargeValue,
+    MemoryStore,
+)
 from tests.conftest import MakeWriter
 
 Store = CheckpointStore[CheckpointData]
@@ -33,6 +38,27 @@ class TestWriter(CheckpointStoreContract):
     def _store(self, make_writer: MakeWriter, request: pytest.FixtureRequest) -> Store:
         writer: AsyncCheckpointWriter[CheckpointData] = make_writer(durability=request.param)
         return writer
+
+
+class TestWriterOfBlocks(BlockStoreContract):
+    """The writer, with each durability, storing blocks."""
+
+    @pytest.fixture(name="block_store", params=["journal", "file", "none"])
+    def _block_store(
+        self, make_writer: MakeWriter, request: pytest.FixtureRequest
+    ) -> CheckpointStore[LargeValue]:
+        writer: AsyncCheckpointWriter[LargeValue] = make_writer(
+            durability=request.param, record_type=LargeValue
+        )
+        return writer
+
+
+class TestMemoryStoreOfBlocks(BlockStoreContract):
+    """The store in memory, storing blocks."""
+
+    @pytest.fixture(name="block_store")
+    def _block_store(self) -> CheckpointStore[LargeValue]:
+        return MemoryStore(LargeValue)
 
 
 class TestMemoryStore(CheckpointStoreContract):
@@ -69,9 +95,9 @@ class Aliasing(MemoryStore[CheckpointData]):
         super().__init__()
         self._objects: dict[CheckpointId, CheckpointData] = {}
 
-    async def save(self, data: CheckpointData, /) -> CheckpointId:
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
         self._objects[data.checkpoint_id] = data
-        return await super().save(data)
+        return await super().save(data, **terms)
 
     async def load(
         self, session_id: SessionId, checkpoint_id: CheckpointId | None = None
@@ -83,9 +109,9 @@ class Aliasing(MemoryStore[CheckpointData]):
 class EncodesLate(MemoryStore[CheckpointData]):
     """Looks at the record only after others had a turn, in which they may change it."""
 
-    async def save(self, data: CheckpointData, /) -> CheckpointId:
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
         await asyncio.sleep(0)
-        return await super().save(data)
+        return await super().save(data, **terms)
 
 
 class OrdersByTime(MemoryStore[CheckpointData]):
@@ -111,9 +137,9 @@ class OldestFirst(MemoryStore[CheckpointData]):
 class KeepsPlace(MemoryStore[CheckpointData]):
     """Replaces an id without making it the newest."""
 
-    async def save(self, data: CheckpointData, /) -> CheckpointId:
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
         before = dict(self._sessions.get(data.session_id, {}))
-        await super().save(data)
+        await super().save(data, **terms)
         after = self._sessions[data.session_id]
         self._sessions[data.session_id] = {key: after[key] for key in before | after}
         return data.checkpoint_id
@@ -155,9 +181,9 @@ class VerifiesAnything(MemoryStore[CheckpointData]):
 class SwallowsRefusals(MemoryStore[CheckpointData]):
     """Drops what it cannot store without saying so."""
 
-    async def save(self, data: CheckpointData, /) -> CheckpointId:
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
         try:
-            return await super().save(data)
+            return await super().save(data, **terms)
         except ValueError:
             return data.checkpoint_id
 
@@ -165,11 +191,11 @@ class SwallowsRefusals(MemoryStore[CheckpointData]):
 class LosesWhenBusy(MemoryStore[CheckpointData]):
     """Forgets what other saves stored while its own waited."""
 
-    async def save(self, data: CheckpointData, /) -> CheckpointId:
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
         before = dict(self._sessions.get(data.session_id, {}))
         await asyncio.sleep(0)
         self._sessions[data.session_id] = before
-        return await super().save(data)
+        return await super().save(data, **terms)
 
 
 class RoundsNumbers(MemoryStore[CheckpointData]):

@@ -2,10 +2,11 @@
 Durable, non-blocking checkpoints of AI-agent sessions for asyncio.
 
 The house, one way: errors <- models <- floats, json_values <- codec <- layout, retention, index
-<- files <- journal <- sessions <- store <- replay <- recovery, jobs <- lanes, changes <- commit
-<- writer <- testing, adapters, cli.
+<- files <- journal <- sessions <- blocks <- store <- replay <- recovery, jobs <- lanes, changes
+<- commit <- writer <- testing, adapters, cli.
 """
 
+from aiocheckpoint.codec import block_digest
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointEncodeError,
@@ -16,15 +17,18 @@ from aiocheckpoint.errors import (
     FormatVersionError,
     InvalidIdError,
     JournalVersionError,
+    MissingBlockError,
     NotACheckpointError,
     PruneError,
     RecordTypeError,
     SessionBusyError,
+    SessionChangedError,
     StorageError,
     StorageFullError,
     WriterClosedError,
 )
 from aiocheckpoint.models import (
+    BlockRecord,
     CheckpointData,
     CheckpointId,
     CheckpointMeta,
@@ -38,6 +42,7 @@ from aiocheckpoint.writer import AsyncCheckpointWriter, CheckpointStore
 
 __all__ = (
     "AsyncCheckpointWriter",
+    "BlockRecord",
     "CheckpointCorruptError",
     "CheckpointData",
     "CheckpointEncodeError",
@@ -53,14 +58,17 @@ __all__ = (
     "FormatVersionError",
     "InvalidIdError",
     "JournalVersionError",
+    "MissingBlockError",
     "NotACheckpointError",
     "PruneError",
     "RecordTypeError",
     "RecoveryReport",
     "SessionBusyError",
+    "SessionChangedError",
     "SessionId",
     "StorageError",
     "StorageFullError",
     "WriterClosedError",
+    "block_digest",
     "new_checkpoint_id",
 )

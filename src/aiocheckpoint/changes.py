@@ -9,12 +9,18 @@ from typing import Any, Generic, NamedTuple
 from aiocheckpoint.codec import Draft, RecordT, Sealed
 from aiocheckpoint.errors import PruneError
 from aiocheckpoint.jobs import Outcome
-from aiocheckpoint.journal import Entry, JournaledDelete, JournaledSave, JournaledUndo
+from aiocheckpoint.journal import (
+    Entry,
+    JournaledBlock,
+    JournaledDelete,
+    JournaledSave,
+    JournaledUndo,
+)
 from aiocheckpoint.layout import FileName
 from aiocheckpoint.models import CheckpointId
 from aiocheckpoint.retention import surplus
 from aiocheckpoint.sessions import OpenSession
-from aiocheckpoint.store import Store
+from aiocheckpoint.store import NO_TERMS, Store, Terms
 
 
 class Save:
@@ -23,16 +29,19 @@ class Save:
 
     Attributes:
         draft: what to save.
+        terms: what else the save asks for.
     """
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: Draft, terms: Terms = NO_TERMS, new_bytes: int = 0) -> None:
         self.draft = draft
+        self.terms = terms
+        self._new_bytes = new_bytes
         self._sealed: Sealed | None = None
 
     @property
     def size_bytes(self) -> int:
         """About what it adds to the journal."""
-        return len(self.draft.text)
+        return len(self.draft.text) + self._new_bytes
 
     def sealed(self, store: Store[RecordT]) -> Sealed:
         """Return its file; made once, however often it has to wait for its session."""
@@ -45,10 +54,10 @@ class Delete(NamedTuple):
     A delete waiting for its commit.
 
     Attributes:
-        checkpoint_id: which checkpoint; None for the whole session.
+        checkpoint_ids: which checkpoints; None for the whole session.
     """
 
-    checkpoint_id: CheckpointId | None
+    checkpoint_ids: tuple[CheckpointId, ...] | None
 
 
 Change = Save | Delete
@@ -78,6 +87,13 @@ class _PlannedSave(NamedTuple):
     name: FileName
     sealed: Sealed
     replaced: list[FileName]
+    digests: tuple[str, ...]
+    new_blocks: dict[str, bytes]
+
+
+def _require_none_lost(plan: _PlannedSave, lost_blocks: dict[str, BaseException]) -> None:
+    for digest in lost_blocks.keys() & set(plan.digests):
+        raise lost_blocks[digest]
 
 
 class SaveGroup(Group[RecordT]):
@@ -94,23 +110,40 @@ class SaveGroup(Group[RecordT]):
         self,
         store: Store[RecordT],
         session: OpenSession,
-        saves: list[tuple[Outcome[CheckpointId], CheckpointId, Sealed]],
+        saves: list[tuple[Outcome[CheckpointId], Save]],
     ) -> None:
-        super().__init__([outcome for outcome, _, _ in saves])
+        super().__init__([outcome for outcome, _ in saves])
         self._store = store
         self._session = session
-        self._previous = newest = session.known.newest
+        self._previous = session.known.newest
         self._planned: list[_PlannedSave] = []
-        for outcome, checkpoint_id, sealed in saves:
-            newest = store.next_name(checkpoint_id, newest)
-            replaced = store.files_of(session, checkpoint_id)
-            self._planned.append(_PlannedSave(outcome, checkpoint_id, newest, sealed, replaced))
+        for outcome, save in saves:
+            try:
+                self._planned.append(self._plan(outcome, save))
+            except BaseException as error:  # noqa: BLE001 - kept as the outcome
+                outcome.error = error
         superfluous = self._superfluous()
         for plan in self._planned:
             doomed = [*plan.replaced, *(superfluous if plan is self._planned[-1] else ())]
             removed = tuple(name.text for name in doomed)
+            for digest, data in plan.new_blocks.items():
+                self.entries.append(JournaledBlock(session.name, digest, data))
             entry = JournaledSave(session.name, plan.name.text, plan.sealed.body, removed)
             self.entries.append(entry)
+
+    def _plan(self, outcome: Outcome[CheckpointId], save: Save) -> _PlannedSave:
+        store, session, checkpoint_id = self._store, self._session, save.draft.checkpoint_id
+        sealed = save.sealed(store)
+        earlier = [plan.checkpoint_id for plan in self._planned]
+        store.require(session, save.terms.precondition, earlier)
+        newest = self._planned[-1].name if self._planned else self._previous
+        name = store.next_name(checkpoint_id, newest)
+        replaced = store.files_of(session, checkpoint_id)
+        digests = save.terms.digests
+        coming = {digest for plan in self._planned for digest in plan.new_blocks}
+        others = [digest for digest in digests if digest not in coming]
+        new_blocks = store.blocks.to_store(session, others, save.terms.blocks) if others else {}
+        return _PlannedSave(outcome, checkpoint_id, name, sealed, replaced, digests, new_blocks)
 
     def _superfluous(self) -> Sequence[FileName]:
         """Return what `prune` will remove because there are too many checkpoints."""
@@ -123,7 +156,8 @@ class SaveGroup(Group[RecordT]):
 
     def apply(self) -> list[JournaledUndo]:
         """Write the files, then the pointer, then remove what they replace."""
-        published = [plan for plan in self._planned if self._publish(plan)]
+        lost_blocks: dict[str, BaseException] = {}
+        published = [plan for plan in self._planned if self._publish(plan, lost_blocks)]
         if published:
             try:
                 self._show(published)
@@ -137,10 +171,16 @@ class SaveGroup(Group[RecordT]):
         lost = tuple(plan.name.text for plan in self._planned if plan not in published)
         return [JournaledUndo(self._session.name, lost)] if lost else []
 
-    def _publish(self, plan: _PlannedSave) -> bool:
+    def _publish(self, plan: _PlannedSave, lost_blocks: dict[str, BaseException]) -> bool:
+        """Write a save's blocks and its file; without a block that a save before it lost, fail."""
         try:
-            self._store.publish(self._session, plan.name, plan.sealed.body, synced=False)
+            _require_none_lost(plan, lost_blocks)
+            self._store.blocks.store(self._session, plan.new_blocks, synced=False)
+            self._store.publish(
+                self._session, plan.name, plan.sealed.body, synced=False, digests=plan.digests
+            )
         except BaseException as error:  # noqa: BLE001 - kept as the outcome
+            lost_blocks.update(dict.fromkeys(plan.new_blocks, error))
             self._fail([plan], error)
             return False
         plan.outcome.result = plan.checkpoint_id
@@ -176,40 +216,43 @@ class DeleteGroup(Group[RecordT]):
         store: the store.
         session: locked until the group is applied; None when there is no such session.
         outcome: of the delete.
-        checkpoint_id: which checkpoint; None for all.
+        checkpoint_ids: which checkpoints; None for all.
     """
 
     def __init__(
         self,
         store: Store[RecordT],
         session: OpenSession | None,
-        outcome: Outcome[bool],
-        checkpoint_id: CheckpointId | None,
+        outcome: Outcome[int],
+        checkpoint_ids: tuple[CheckpointId, ...] | None,
     ) -> None:
         super().__init__([outcome])
         self._store = store
         self._session = session
         self._outcome = outcome
-        self._is_whole = checkpoint_id is None
+        self._is_whole = checkpoint_ids is None
         self._doomed: list[FileName] = []
-        if session is not None:
-            self._doomed = (
-                session.known.newest_first()
-                if checkpoint_id is None
-                else store.holders(session, checkpoint_id)
-            )
-            if self._doomed:
-                removed = tuple(name.text for name in self._doomed)
-                self.entries.append(JournaledDelete(session.name, removed))
+        self._count = 0
+        if session is not None and checkpoint_ids is None:
+            self._doomed = session.known.newest_first()
+            self._count = len(self._doomed)
+        elif session is not None and checkpoint_ids is not None:
+            for checkpoint_id in dict.fromkeys(checkpoint_ids):
+                holders = store.holders(session, checkpoint_id)
+                self._doomed += holders
+                self._count += bool(holders)
+        if session is not None and self._doomed:
+            removed = tuple(name.text for name in self._doomed)
+            self.entries.append(JournaledDelete(session.name, removed))
 
     def apply(self) -> list[JournaledUndo]:
         """Move the pointer off the files and remove them."""
         self._outcome.run(self._remove)
         return []
 
-    def _remove(self) -> bool:
+    def _remove(self) -> int:
         if self._session is not None and self._is_whole:
             self._store.delete_everything(self._session)
         elif self._session is not None and self._doomed:
             self._store.delete_files(self._session, self._doomed)
-        return bool(self._doomed)
+        return self._count

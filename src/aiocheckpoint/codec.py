@@ -30,6 +30,7 @@ from aiocheckpoint.json_values import (
 )
 from aiocheckpoint.models import (
     AwareDatetime,
+    BlockRecord,
     CheckpointMeta,
     CheckpointRecord,
     JsonValue,
@@ -39,12 +40,14 @@ from aiocheckpoint.models import (
 FORMAT_VERSION = "1.0"
 _CHECKSUM_KEY = "_checksum"
 _VERSION_KEY = "_version"
+_DIGESTS_KEY = "block_digests"
 _RESERVED_KEYS = frozenset({_CHECKSUM_KEY, _VERSION_KEY})
 
 RecordT = TypeVar("RecordT", bound=CheckpointRecord)
 
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _decode_any = msgspec.json.Decoder().decode
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _SEAL = re.compile(rb'\{"_checksum":"([0-9a-f]{64})","_version":"1\.0"(?:,|(?=\}))')
 _TEXT_THEN_NUMBER = re.compile(
     rb'((?:[^"0-9]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+)'
@@ -109,6 +112,11 @@ class _MetaFields(msgspec.Struct):
     iteration: JsonValue = 0
 
 
+class _DigestFields(msgspec.Struct):
+    block_digests: JsonValue = ()
+
+
+_decode_digests = msgspec.json.Decoder(_DigestFields).decode
 _META_KEYS = frozenset(key.encode() for key in _MetaFields.__struct_encode_fields__)
 _decode_identity = msgspec.json.Decoder(Identity).decode
 _decode_meta = msgspec.json.Decoder(_MetaFields).decode
@@ -214,7 +222,10 @@ def _objection_to(record_type: object) -> str | None:
     keys = {config.tag_field, *(field.encode_name for field in fields.values())}
     if not _RESERVED_KEYS.isdisjoint(keys):
         return "the keys _checksum and _version are taken; rename the field"
-    for base in msgspec.structs.fields(CheckpointRecord):
+    base_type = BlockRecord if issubclass(record_type, BlockRecord) else CheckpointRecord
+    if base_type is CheckpointRecord and _DIGESTS_KEY in keys:
+        return "the key block_digests is taken; rename the field, or extend BlockRecord"
+    for base in msgspec.structs.fields(base_type):
         field = fields[base.name]
         if (field.encode_name, field.type) != (base.encode_name, base.type):
             return f"{base.name} must keep its key and its type; rename and retype other fields"
@@ -372,6 +383,65 @@ def identity(text: bytes, path: str) -> Identity:
         return _decode_identity(text)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CheckpointCorruptError(path, f"it has no ids or no time: {error}") from error
+
+
+def block_digest(data: bytes) -> str:
+    """Return the name of a block: its SHA-256, 64 lower-case hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def is_digest(value: object) -> bool:
+    """Tell whether a value can be the name of a block."""
+    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
+
+
+def block_digests(text: bytes) -> tuple[str, ...]:
+    """Return which blocks a verified file refers to; none for a record that has no such field."""
+    digests = _decode_digests(text).block_digests
+    if not isinstance(digests, list) or not all(map(is_digest, digests)):
+        return ()
+    return tuple(digests)
+
+
+def require_digests(digests: tuple[str, ...]) -> None:
+    """
+    Refuse names that no block can have.
+
+    Raises:
+        CheckpointEncodeError: naming the path.
+    """
+    seen: set[str] = set()
+    for position, digest in enumerate(digests):
+        path = f"block_digests[{position}]"
+        if not is_digest(digest):
+            raise CheckpointEncodeError(path, "is not a SHA-256 of 64 lower-case hex digits")
+        if digest in seen:
+            raise CheckpointEncodeError(path, "is there twice; name each block once")
+        seen.add(digest)
+
+
+def require_digest(digest: str, data: bytes) -> None:
+    """
+    Refuse a block that is not what its name says.
+
+    Raises:
+        CheckpointEncodeError: naming the block.
+    """
+    if block_digest(data) != digest:
+        raise CheckpointEncodeError(f"blocks[{digest!r}]", "has another SHA-256")
+
+
+def verified_block(data: bytes, digest: str, path: str) -> bytes:
+    """
+    Return the content of a block's file after checking it against its name.
+
+    Raises:
+        CheckpointCorruptError: when it is something else.
+    """
+    actual = block_digest(data)
+    if actual != digest:
+        raise CheckpointCorruptError(path, "the block does not match its name", digest, actual)
+    return data
 
 
 def parse_meta(data: bytes, path: Any) -> CheckpointMeta | None:

@@ -100,16 +100,8 @@ class Commits(Generic[RecordT]):
         if isinstance(change, Delete):
             locked = self._store.sessions.locked(session_id, timeout_seconds)
             session = stack.enter_context(locked)
-            return DeleteGroup(self._store, session, outcome, change.checkpoint_id)
-        saves = []
-        for outcome, change in changes:
-            if isinstance(change, Save):
-                try:
-                    sealed = change.sealed(self._store)
-                except BaseException as error:  # noqa: BLE001 - kept as the outcome
-                    outcome.error = error
-                else:
-                    saves.append((outcome, change.draft.checkpoint_id, sealed))
+            return DeleteGroup(self._store, session, outcome, change.checkpoint_ids)
+        saves = [(outcome, change) for outcome, change in changes if isinstance(change, Save)]
         made = self._store.sessions.made(session_id, timeout_seconds=timeout_seconds)
         return SaveGroup(self._store, stack.enter_context(made), saves)
 
@@ -195,14 +187,16 @@ class DirectCommit(Generic[RecordT]):
             WriterClosedError: after `close`.
         """
         if isinstance(change, Save):
-            self._lanes.submit(session_id, job, partial(self._store.save, change.draft))
+            self._lanes.submit(
+                session_id, job, partial(self._store.save, change.draft, change.terms)
+            )
         elif isinstance(change, Delete):
             self._lanes.submit(session_id, job, partial(self._delete, session_id, change))
         else:
             self._lanes.submit(session_id, job, change)
 
-    def _delete(self, session_id: SessionId, delete: Delete) -> bool:
-        outcome: Outcome[bool] = Outcome()
+    def _delete(self, session_id: SessionId, delete: Delete) -> int:
+        outcome: Outcome[int] = Outcome()
         self._commits.run({session_id: [(outcome, delete)]})
         if self._commits.unsettled_bytes >= self._settle_bytes:
             self._commits.settle()

@@ -172,6 +172,29 @@ class CheckpointMismatchError(CheckpointCorruptError):
         self.asked = asked
 
 
+class MissingBlockError(CheckpointCorruptError):
+    """
+    A checkpoint that refers to a block which is not there.
+
+    Raised by a read of the blocks, and by a save of a record whose blocks are neither given nor
+    stored; nothing was written then.
+
+    Attributes:
+        digest: the SHA-256 of the block.
+    """
+
+    def __init__(self, path: str, digest: str) -> None:
+        super().__init__(path, "the block is not there")
+        self.args = (path, digest)
+        self.digest = digest
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} is not there; give the block to the save that refers to it, or call "
+            "recover(session_id) to move what refers to it to the quarantine"
+        )
+
+
 class NotACheckpointError(CheckpointError):
     """
     A path that cannot be a checkpoint at all: a directory, a device, a FIFO, a symlink.
@@ -242,6 +265,28 @@ class PruneError(StorageError):
     """
 
     _advice = "; the checkpoint is saved, and the next save tries to remove it again"
+
+
+class SessionChangedError(CheckpointError):
+    """
+    A save whose precondition did not hold; nothing was changed.
+
+    Attributes:
+        session_id: the session.
+        greatest_id: the greatest checkpoint id in it, which the precondition refused; None for
+            an empty session.
+    """
+
+    def __init__(self, session_id: str, greatest_id: str | None) -> None:
+        super().__init__(session_id, greatest_id)
+        self.session_id = session_id
+        self.greatest_id = greatest_id
+
+    def __str__(self) -> str:
+        return (
+            f"session {self.session_id!r} has changed: its greatest checkpoint is "
+            f"{self.greatest_id!r}; load it and decide anew"
+        )
 
 
 class SessionBusyError(CheckpointError, TimeoutError):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import bisect
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from aiocheckpoint.layout import FileName, names_of_id
+from aiocheckpoint.layout import FileName, id_of_name, names_of_id
 from aiocheckpoint.models import CheckpointId, CheckpointMeta
 from aiocheckpoint.retention import surplus
 
@@ -28,6 +28,45 @@ class Signature(NamedTuple):
     pointed: str | None
 
 
+class KnownBlocks:
+    """
+    What is known of a session's blocks; changed only with the session's lock held.
+
+    Attributes:
+        generation: new whenever somebody removes blocks; `stored` is right for this one.
+        stored: digests of blocks that are there, intact and durable; there may be more.
+        is_swept: whether what earlier processes left was looked for.
+        is_linked: whether this process has made the folder's own entry durable.
+        of_file: the digests that a checkpoint file refers to, by the file's name.
+        users: how many of those files refer to a digest.
+        unused: digests of blocks that no file refers to, as far as is known.
+    """
+
+    def __init__(self) -> None:
+        self.generation: str | None = None
+        self.stored: set[str] = set()
+        self.is_swept = False
+        self.is_linked = False
+        self.of_file: dict[str, tuple[str, ...]] = {}
+        self.users: Counter[str] = Counter()
+        self.unused: set[str] = set()
+
+    def enter(self, text: str, digests: tuple[str, ...]) -> None:
+        """Note what a file refers to."""
+        self.forget(text)
+        self.of_file[text] = digests
+        self.users.update(digests)
+        self.unused.difference_update(digests)
+
+    def forget(self, text: str) -> None:
+        """Note that a file is gone."""
+        for digest in self.of_file.pop(text, ()):
+            self.users[digest] -= 1
+            if not self.users[digest]:
+                del self.users[digest]
+                self.unused.add(digest)
+
+
 class SessionIndex:
     """
     The checkpoint files of one session, in the order of saving.
@@ -38,8 +77,10 @@ class SessionIndex:
         signature: of the folder when the index was last known to be right.
         metas: listing entries of files seen, by name, with the status they had.
         by_text: the files by their whole names.
+        unread: files whose names do not tell their ids; known once `greatest_ids` was called.
         has_leftovers: whether temporary files of crashed saves were seen and left.
         entries_synced: whether this process has made the folder's own entry durable.
+        blocks: what is known of the session's blocks; None when it has none.
         mutex: held for each short look or change; readers and the session's lane share it.
     """
 
@@ -53,6 +94,9 @@ class SessionIndex:
         self.has_leftovers = False
         self.entries_synced = False
         self.by_text: dict[str, FileName] = {}
+        self.blocks: KnownBlocks | None = None
+        self.unread: set[FileName] = set()
+        self._ids: list[CheckpointId] | None = None
         self.mutex = threading.Lock()
         self._by_id_name: dict[str, list[FileName]] = {}
         for name in self.names:
@@ -64,6 +108,10 @@ class SessionIndex:
         self.metas = {key: meta for key, meta in metas.items() if key in self.by_text}
         same_folder = self.signature.inode == earlier.signature.inode
         self.entries_synced = earlier.entries_synced and same_folder
+        if self.blocks is not None and earlier.blocks is not None and same_folder:
+            self.blocks = earlier.blocks
+            for text in self.blocks.of_file.keys() - self.by_text.keys():
+                self.blocks.forget(text)
 
     def _enter(self, name: FileName) -> None:
         self.by_text[name.text] = name
@@ -102,6 +150,45 @@ class SessionIndex:
         with self.mutex:
             self.names.append(name)
             self._enter(name)
+            if self._ids is not None:
+                self._enter_id(name, self._ids)
+
+    def greatest_ids(
+        self, prefix: str, before: CheckpointId | None, limit: int | None
+    ) -> list[CheckpointId]:
+        """Return the ids that names tell, those with a prefix and below another, greatest first."""
+        with self.mutex:
+            ids = self._sorted_ids()
+            end = bisect.bisect_right(ids, prefix, key=lambda found: found[: len(prefix)])
+            if before is not None:
+                end = min(end, bisect.bisect_left(ids, before))
+            start = bisect.bisect_left(ids, prefix)
+            if limit is not None:
+                start = max(start, end - 2 * limit)  # of some there may be two files
+            return list(dict.fromkeys(ids[start:end][::-1]))[:limit]
+
+    def unread_names(self) -> list[FileName]:
+        """Return the files whose names do not tell their ids; call `greatest_ids` first."""
+        with self.mutex:
+            return [*self.unread]
+
+    def _sorted_ids(self) -> list[CheckpointId]:
+        if self._ids is None:
+            ids: list[CheckpointId] = []
+            for name in self.names:
+                self._enter_id(name, ids, is_sorted=False)
+            ids.sort()
+            self._ids = ids
+        return self._ids
+
+    def _enter_id(self, name: FileName, ids: list[CheckpointId], *, is_sorted: bool = True) -> None:
+        found = id_of_name(name)
+        if found is None:
+            self.unread.add(name)
+        elif is_sorted:
+            bisect.insort(ids, found)
+        else:
+            ids.append(found)
 
     def remove(self, name: FileName) -> None:
         """Take out a file."""
@@ -112,6 +199,11 @@ class SessionIndex:
             del self.names[position]
             del self.by_text[name.text]
             self.metas.pop(name.text, None)
+            if self.blocks is not None:
+                self.blocks.forget(name.text)
+            self.unread.discard(name)
+            if self._ids is not None and (found := id_of_name(name)) is not None:
+                del self._ids[bisect.bisect_left(self._ids, found)]
             for id_name in name.id_names:
                 remaining = [other for other in self._by_id_name[id_name] if other != name]
                 if remaining:

@@ -29,7 +29,7 @@ import msgspec
 
 from aiocheckpoint.errors import JournalVersionError, StorageError
 from aiocheckpoint.files import Folder, LocalFiles, random_bytes, random_name
-from aiocheckpoint.layout import CHECKPOINTS_FOLDER, JOURNAL_PREFIX
+from aiocheckpoint.layout import BLOCKS_FOLDER, CHECKPOINTS_FOLDER, JOURNAL_PREFIX
 
 JOURNAL_VERSION = 1
 _HEADER_MAGIC = "aiocheckpoint-journal"
@@ -77,6 +77,23 @@ class JournaledDelete(msgspec.Struct, frozen=True, array_like=True, tag="d"):
     removed: tuple[str, ...]
 
 
+class JournaledBlock(msgspec.Struct, frozen=True, array_like=True, tag="b"):
+    """
+    A block to be there, for a save that follows.
+
+    Its removal is never journaled: one that nothing refers to is removed again by replay.
+
+    Attributes:
+        session: name of the session's folder.
+        digest: its name.
+        data: its content.
+    """
+
+    session: str
+    digest: str
+    data: bytes
+
+
 class JournaledUndo(msgspec.Struct, frozen=True, array_like=True, tag="u"):
     """
     Saves of earlier frames that failed after all: neither they nor their removals count.
@@ -90,7 +107,7 @@ class JournaledUndo(msgspec.Struct, frozen=True, array_like=True, tag="u"):
     undone: tuple[str, ...]
 
 
-Entry = JournaledSave | JournaledDelete | JournaledUndo
+Entry = JournaledSave | JournaledDelete | JournaledUndo | JournaledBlock
 _decode_entries = msgspec.msgpack.Decoder(list[Entry]).decode
 
 
@@ -119,6 +136,16 @@ class Frames(NamedTuple):
     def entries(self) -> tuple[Entry, ...]:
         """All entries, in order."""
         return self.applied + self.unapplied
+
+
+def removals_of(entry: Entry) -> tuple[str, ...]:
+    """Return the names of the checkpoint files that an entry removes."""
+    return entry.removed if isinstance(entry, (JournaledSave, JournaledDelete)) else ()
+
+
+def block_path(digest: str) -> str:
+    """Return how `sync_sessions` calls a block among a session's files."""
+    return f"{BLOCKS_FOLDER}/{digest}"
 
 
 def _next_block(offset: int) -> int:
@@ -346,7 +373,9 @@ class Journal:
             touched = segment.touched.setdefault(entry.session, set())
             if isinstance(entry, JournaledSave):
                 touched.add(entry.name)
-            removed = () if isinstance(entry, JournaledUndo) else entry.removed
+            elif isinstance(entry, JournaledBlock):
+                touched.add(block_path(entry.digest))
+            removed = removals_of(entry)
             if removed and not carried and (others := self._foreign_segments()):
                 segment.removed.append((JournaledDelete(entry.session, removed), others))
 
@@ -458,6 +487,21 @@ class Journal:
         self._spare = segment
 
 
+def has_dead_segments(files: LocalFiles, folder: Folder) -> bool:
+    """Tell whether a process has died and left a segment that nobody is replaying."""
+    for name in files.scan(folder):
+        if name.startswith(JOURNAL_PREFIX):
+            descriptor = files.open_journal(folder, name)
+            if descriptor is not None:
+                path = folder.join(name)
+                try:
+                    if files.try_lock_file(descriptor, path):
+                        return True
+                finally:
+                    files.close(descriptor, path)
+    return False
+
+
 def sync_sessions(files: LocalFiles, root: Folder, touched: Mapping[str, Collection[str]]) -> None:
     """
     Make checkpoint files, their names and their folders durable.
@@ -479,17 +523,22 @@ def sync_sessions(files: LocalFiles, root: Folder, touched: Mapping[str, Collect
 
 
 def _sync_session(files: LocalFiles, root: Folder, session: str, names: Iterable[str]) -> None:
+    in_folders: dict[str, list[str]] = {CHECKPOINTS_FOLDER: []}
+    for name in names:
+        folder_name, _, block = name.rpartition("/")
+        in_folders.setdefault(folder_name or CHECKPOINTS_FOLDER, []).append(block)
     with contextlib.ExitStack() as stack:
         above = files.open_subfolder(root, session)
         if above is None:
             return
         stack.callback(files.close_folder, above)
-        folder = files.open_subfolder(above, CHECKPOINTS_FOLDER)
-        if folder is not None:
-            stack.callback(files.close_folder, folder)
-            for name in names:
-                files.sync_name(folder, name)
-            files.sync_folder(folder)
+        for folder_name, inner_names in in_folders.items():
+            folder = files.open_subfolder(above, folder_name)
+            if folder is not None:
+                stack.callback(files.close_folder, folder)
+                for name in inner_names:
+                    files.sync_name(folder, name)
+                files.sync_folder(folder)
         files.sync_folder(above)
 
 

@@ -20,6 +20,8 @@ from aiocheckpoint.errors import InvalidIdError, StorageError
 from aiocheckpoint.models import CheckpointId, SessionId
 
 CHECKPOINTS_FOLDER = "checkpoints"
+BLOCKS_FOLDER = "blocks"
+BLOCKS_GENERATION_NAME = "blocks-generation"
 LATEST_NAME = "latest.json"
 PRIVATE_FOLDER = ".aiocheckpoint"
 QUARANTINE_FOLDER = "quarantine"
@@ -88,6 +90,10 @@ def may_be_session(name: str) -> bool:
 
 def decode_session_name(name: str) -> SessionId | None:
     """Return the session id a folder's name stands for; None where only a body can tell."""
+    return _decoded(name)
+
+
+def _decoded(name: str) -> str | None:
     if _is_safe(name):
         return name
     if not name.startswith("~") or name.startswith(_HASHED_PREFIX) or not name.isascii():
@@ -96,7 +102,7 @@ def decode_session_name(name: str) -> SessionId | None:
         value = unquote(name[1:], errors="strict")
     except UnicodeDecodeError:
         return None
-    return value if encode_id(value, "session id") == name else None
+    return value if encode_id(value, "id") == name else None
 
 
 class FileName(NamedTuple):
@@ -193,3 +199,12 @@ def is_leftover(name: str) -> bool:
 def is_backup(name: str) -> bool:
     """Tell whether a name is that of a backup this library made."""
     return name.endswith(BACKUP_SUFFIX) and parse_name(name[: -len(BACKUP_SUFFIX)]) is not None
+
+
+def id_of_name(name: FileName) -> CheckpointId | None:
+    """
+    Return the id in a file's name; None where only the body can tell.
+
+    Of `cp_..._123456_x.json` it is `x`: no id of ours begins with six digits and an underscore.
+    """
+    return _decoded(name.id_names[0])

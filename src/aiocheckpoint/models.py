@@ -97,6 +97,20 @@ class CheckpointData(CheckpointRecord):
     resume_hint: str | None = None
 
 
+class BlockRecord(CheckpointRecord):
+    """
+    A record that refers to blocks; extend it to store large values outside of the records.
+
+    A block is some bytes, named by their SHA-256 and stored once in a session, however many of
+    its records refer to it. It goes when no record refers to it any more.
+
+    Attributes:
+        block_digests: the SHA-256 of each block, 64 lower-case hex digits, none twice.
+    """
+
+    block_digests: tuple[str, ...] = ()
+
+
 class CheckpointMeta(Struct, frozen=True, kw_only=True):
     """
     One line of `list`: the crate's `CheckpointMeta`, and where the file is.
@@ -128,6 +142,8 @@ FindingKind: TypeAlias = Literal[
     "dangling-pointer",
     "stale-pointer",
     "unsettled-journal",
+    "missing-block",
+    "unused-block",
 ]
 
 
@@ -136,13 +152,15 @@ class Finding(Struct, frozen=True, kw_only=True):
     Something `check` found.
 
     Attributes:
-        kind: `damaged` (checksum or JSON wrong), `unreadable` (not a regular file, over
+        kind: `damaged` (checksum, digest or JSON wrong), `unreadable` (not a regular file, over
             the size limit, or refused by the system; may be a whole folder), `misplaced`
             (intact, but of another session or id), `leftover` (temporary file of a save that
             never ended),
             `dangling-pointer` (`latest.json` names no file), `stale-pointer`
             (it names a file that is not the newest), `unsettled-journal` (a process died and
-            the next use of the directory brings its last saves back).
+            the next use of the directory brings its last saves back), `missing-block` (a
+            checkpoint refers to a block that is not there), `unused-block` (no checkpoint
+            refers to it; a crash left it, and a later delete removes it).
         path: the file.
         detail: one sentence.
         session_id: the session it was found in, None where that is unknown.

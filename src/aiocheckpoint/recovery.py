@@ -11,6 +11,7 @@ from aiocheckpoint import codec, layout
 from aiocheckpoint.codec import RecordT
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
+    CheckpointError,
     CheckpointMismatchError,
     CheckpointTooLargeError,
     JournalVersionError,
@@ -102,17 +103,79 @@ def check_session(store: Store[RecordT], name: str) -> list[Finding]:
             session_id = session_id_of(store, name)
             folder = _opened_session(store, stack, name)
             if folder is not None:
-                for kind, entry, detail in _check_folder(store, folder, name):
-                    path = Path(folder.join(entry))
-                    found.append(
-                        Finding(kind=kind, path=path, detail=detail, session_id=session_id)
-                    )
+                in_folder = [
+                    (kind, Path(folder.join(entry)), detail)
+                    for kind, entry, detail in _check_folder(store, folder, name)
+                ]
+                found += [
+                    Finding(kind=kind, path=path, detail=detail, session_id=session_id)
+                    for kind, path, detail in (*in_folder, *_check_blocks(store, folder, name))
+                ]
         except StorageError as error:
             path, detail = Path(error.path), str(error)
             found.append(
                 Finding(kind="unreadable", path=path, detail=detail, session_id=session_id)
             )
     return found
+
+
+def _check_blocks(
+    store: Store[RecordT], folder: Folder, session_name: str
+) -> list[tuple[FindingKind, Path, str]]:
+    """Return which blocks are missing, damaged or of no use."""
+    entries = sorted(store.files.scan(folder))
+    with store.sessions.blocks_folder(session_name) as blocks:
+        place = Path(folder.path).parent / layout.BLOCKS_FOLDER
+        if blocks is None and layout.BLOCKS_GENERATION_NAME not in entries:
+            return []
+        users = _users_of_blocks(store, folder, entries)
+        names = [] if blocks is None else sorted(store.files.scan(blocks))
+        damaged = {} if blocks is None else _damaged_blocks(store, blocks, names)
+    findings: list[tuple[FindingKind, Path, str]] = []
+    for name in names:
+        if layout.is_leftover(name):
+            findings.append(("leftover", place / name, "a save that never ended left it"))
+        elif name in damaged:
+            findings.append(("damaged", place / name, damaged[name]))
+        elif codec.is_digest(name) and name not in users:
+            findings.append(("unused-block", place / name, "no checkpoint refers to it"))
+    findings.extend(
+        ("missing-block", place / digest, f"{users[digest]} refers to it")
+        for digest in sorted(users.keys() - set(names))
+    )
+    return findings
+
+
+def _users_of_blocks(store: Store[RecordT], folder: Folder, entries: list[str]) -> dict[str, str]:
+    """Return the blocks that intact checkpoints refer to, each with one of their files."""
+    users: dict[str, str] = {}
+    for entry in entries:
+        if layout.parse_name(entry) is not None:
+            for digest in _digests_in(store, folder, entry):
+                users.setdefault(digest, entry)
+    return users
+
+
+def _digests_in(store: Store[RecordT], folder: Folder, entry: str) -> tuple[str, ...]:
+    with contextlib.suppress(CheckpointError):
+        data = store.files.read(folder, entry, store.max_bytes)
+        if data is not None:
+            return codec.block_digests(codec.verified(data, folder.join(entry)))
+    return ()
+
+
+def _damaged_blocks(store: Store[RecordT], folder: Folder, names: list[str]) -> dict[str, str]:
+    damaged: dict[str, str] = {}
+    for name in filter(codec.is_digest, names):
+        try:
+            data = store.files.read(folder, name, store.max_bytes)
+            if data is not None:
+                codec.verified_block(data, name, folder.join(name))
+        except CheckpointCorruptError as error:
+            damaged[name] = error.reason
+        except CheckpointError as error:
+            damaged[name] = str(error)
+    return damaged
 
 
 _Found = tuple[FindingKind, str, str]
@@ -209,6 +272,7 @@ def recover(store: Store[RecordT], session_id: SessionId) -> RecoveryReport:
         names = [*session.known.newest_first(), *backups]
         bad = [name for name in names if not _is_intact(store, session, name)]
         quarantined = _quarantine(store, session, bad) if bad else ()
+        quarantined += _quarantine_blocks(store, store.sessions.rescanned(session))
         remaining = store.sessions.rescanned(session)
         store.repoint(remaining, remaining.known.newest)
         store.files.sync_folder(session.folder)
@@ -231,6 +295,7 @@ def _is_intact(store: Store[RecordT], session: OpenSession, name: FileName) -> b
             return False
         ids = codec.identity(text, path)
         store.decode(text, path)
+        store.blocks.load(session, codec.block_digests(text))
     except (CheckpointCorruptError, CheckpointMismatchError, NotACheckpointError):
         return False
     return layout.name_fits(name, ids.checkpoint_id)
@@ -239,9 +304,36 @@ def _is_intact(store: Store[RecordT], session: OpenSession, name: FileName) -> b
 def _quarantine(
     store: Store[RecordT], session: OpenSession, bad: list[FileName]
 ) -> tuple[Path, ...]:
-    """Move files aside: a quarantine for each session, under the store's own folder."""
+    """Move checkpoint files aside, and put intact backups in their places."""
+    with _quarantine_folder(store, session) as folder:
+        moved = _moved(store, session.folder, [name.text for name in bad], folder)
+        _restore_backups(store, session, bad)
+    return moved
+
+
+def _quarantine_blocks(store: Store[RecordT], session: OpenSession) -> tuple[Path, ...]:
+    """Move aside the blocks that are damaged, or that no intact checkpoint refers to."""
     files = store.files
-    moved: list[Path] = []
+    with store.sessions.blocks_folder(session.name) as blocks:
+        if blocks is None:
+            return ()
+        users = _users_of_blocks(store, session.folder, files.scan(session.folder))
+        names = sorted(filter(codec.is_digest, files.scan(blocks)))
+        damaged = _damaged_blocks(store, blocks, names)
+        bad = [name for name in names if name in damaged or name not in users]
+        if not bad:
+            return ()
+        store.blocks.begin_generation(session)
+        with _quarantine_folder(store, session) as folder:
+            moved = _moved(store, blocks, bad, folder)
+        files.sync_folder(blocks)
+    return moved
+
+
+@contextlib.contextmanager
+def _quarantine_folder(store: Store[RecordT], session: OpenSession) -> Iterator[Folder]:
+    """Open the quarantine of a session, under the store's own folder."""
+    files = store.files
     with contextlib.ExitStack() as stack:
         folder = store.sessions.make_root()
         for part in (layout.PRIVATE_FOLDER, layout.QUARANTINE_FOLDER, session.name):
@@ -252,13 +344,19 @@ def _quarantine(
                 raise StorageError("open folder", folder.join(part), None, "it was removed")
             stack.callback(files.close_folder, inner)
             folder = inner
-        for name in bad:
-            aside = random_name(f"{name.text[:60]}.")
-            files.move(session.folder, name.text, folder, aside)
-            moved.append(Path(folder.join(aside)))
-        # The new names first: after a crash a file may have both, never neither.
-        files.sync_folder(folder)
-        _restore_backups(store, session, bad)
+        yield folder
+
+
+def _moved(
+    store: Store[RecordT], source: Folder, names: list[str], target: Folder
+) -> tuple[Path, ...]:
+    moved: list[Path] = []
+    for name in names:
+        aside = random_name(f"{name[:60]}.")
+        store.files.move(source, name, target, aside)
+        moved.append(Path(target.join(aside)))
+    # The new names first: after a crash a file may have both, never neither.
+    store.files.sync_folder(target)
     return tuple(moved)
 
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from aiocheckpoint import layout
+from aiocheckpoint import codec, layout
 from aiocheckpoint.codec import RecordT
 from aiocheckpoint.errors import (
     CheckpointTooLargeError,
@@ -18,9 +18,11 @@ from aiocheckpoint.files import Folder
 from aiocheckpoint.journal import (
     Entry,
     Frames,
+    JournaledBlock,
     JournaledDelete,
     JournaledSave,
     JournaledUndo,
+    block_path,
     parse_segment,
     sync_sessions,
 )
@@ -45,10 +47,11 @@ class Segments(NamedTuple):
 
 
 class _Wanted(NamedTuple):
-    """What the files of a session should be: names to contents, and names that must be gone."""
+    """What should be in a session: names to contents, names that must be gone, and blocks."""
 
     saved: dict[str, bytes]
     removed: set[str]
+    blocks: dict[str, bytes]
 
 
 def replay(store: Store[RecordT]) -> None:
@@ -118,13 +121,15 @@ def _by_session(entries: Iterable[Entry]) -> defaultdict[str, _Wanted]:
         if isinstance(entry, JournaledUndo)
         for name in entry.undone
     }
-    sessions: defaultdict[str, _Wanted] = defaultdict(lambda: _Wanted({}, set()))
+    sessions: defaultdict[str, _Wanted] = defaultdict(lambda: _Wanted({}, set(), {}))
     for entry in entries:
         if isinstance(entry, JournaledUndo):
             continue
         wanted = sessions[entry.session]
         if isinstance(entry, JournaledDelete):
             wanted.removed.update(entry.removed)
+        elif isinstance(entry, JournaledBlock):
+            wanted.blocks[entry.digest] = entry.data
         elif (entry.session, entry.name) not in undone:
             wanted.removed.update(entry.removed)
             wanted.saved[entry.name] = entry.body
@@ -135,6 +140,8 @@ def _replay_session(
     store: Store[RecordT], session_name: str, wanted: _Wanted, private: Folder
 ) -> None:
     with store.sessions.made("", session_name) as session:
+        restored = store.blocks.to_store(session, wanted.blocks, wanted.blocks)
+        store.blocks.store(session, restored, synced=True)
         missing = {
             name: body
             for name, body in wanted.saved.items()
@@ -148,8 +155,14 @@ def _replay_session(
             store.files.unlink(session.folder, name)
             store.files.unlink(session.folder, name + layout.BACKUP_SUFFIX)
         _repoint(store, session)
+        if not restored.keys() <= _digests_in(wanted.saved.values()):
+            store.collect(store.sessions.rescanned(session), in_replay=True)
         if store.sessions.rescanned(session).known.newest is None:
             store.delete_everything(session)
+
+
+def _digests_in(bodies: Iterable[bytes]) -> set[str]:
+    return {digest for body in bodies for digest in codec.block_digests(body)}
 
 
 def _is_in_place(store: Store[RecordT], session: OpenSession, name: str, body: bytes) -> bool:
@@ -188,5 +201,15 @@ def _repoint(store: Store[RecordT], session: OpenSession) -> None:
 def _touched(segments: Iterable[Frames]) -> dict[str, set[str]]:
     touched: defaultdict[str, set[str]] = defaultdict(set)
     for entry in (entry for frames in segments for entry in frames.entries):
-        touched[entry.session].update({entry.name} if isinstance(entry, JournaledSave) else ())
+        touched[entry.session].update(_files_of(entry))
     return touched
+
+
+def _files_of(entry: Entry) -> set[str]:
+    match entry:
+        case JournaledSave():
+            return {entry.name}
+        case JournaledBlock():
+            return {block_path(entry.digest)}
+        case _:
+            return set()

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from aiocheckpoint import layout
 from aiocheckpoint.errors import StorageError
 from aiocheckpoint.files import Folder, LocalFiles, max_open_folders
-from aiocheckpoint.index import IndexCache, SessionIndex, Signature
+from aiocheckpoint.index import IndexCache, KnownBlocks, SessionIndex, Signature
 from aiocheckpoint.layout import FileName
 from aiocheckpoint.models import SessionId
 
@@ -233,25 +233,46 @@ class SessionFolders:
         if not session.known.entries_synced:
             root = self.make_root()
             self._files.sync_folder(root)
-            above = self._files.open_subfolder(root, session.name)
-            if above is not None:
-                try:
-                    self._files.sync_folder(above)
-                finally:
-                    self._files.close_folder(above)
+            self.sync_above(session.name)
             session.known.entries_synced = True
+
+    def sync_above(self, session_name: str) -> None:
+        """Make the entries of the folder that holds a session's folders durable."""
+        with self._above(session_name) as above:
+            if above is not None:
+                self._files.sync_folder(above)
+
+    @contextlib.contextmanager
+    def blocks_folder(self, session_name: str, *, create: bool = False) -> Generator[Folder | None]:
+        """Open the folder of a session's blocks, None when there is none."""
+        with self._above(session_name) as above:
+            folder = above and self._opened(above, layout.BLOCKS_FOLDER, create=create)
+        try:
+            yield folder
+        finally:
+            if folder is not None:
+                self._files.close_folder(folder)
+
+    @contextlib.contextmanager
+    def _above(self, session_name: str) -> Generator[Folder | None]:
+        root = self.find_root()
+        above = root and self._files.open_subfolder(root, session_name)
+        try:
+            yield above
+        finally:
+            if above is not None:
+                self._files.close_folder(above)
 
     def remove_folders(self, session: OpenSession) -> None:
         """Remove the folders of a session, if nothing is in them."""
         root = self.make_root()
-        above = self._files.open_subfolder(root, session.name)
-        if above is not None:
-            try:
-                is_empty = self._files.remove_subfolder(above, layout.CHECKPOINTS_FOLDER)
-            finally:
-                self._files.close_folder(above)
-            if is_empty:
-                self._files.remove_subfolder(root, session.name)
+        with self._above(session.name) as above:
+            if above is None:
+                return
+            self._files.remove_subfolder(above, layout.BLOCKS_FOLDER)
+            is_empty = self._files.remove_subfolder(above, layout.CHECKPOINTS_FOLDER)
+        if is_empty:
+            self._files.remove_subfolder(root, session.name)
 
     # What is known of a folder
 
@@ -294,6 +315,8 @@ class SessionFolders:
         backups = sorted(entry for entry in entries if layout.is_backup(entry))
         index = SessionIndex(self.in_order(names, folder), backups, signature)
         index.has_leftovers = bool(leftovers) and not clean
+        if layout.BLOCKS_GENERATION_NAME in entries:
+            index.blocks = KnownBlocks()
         if earlier is not None:
             index.inherit(earlier)
         self.indexes.put(name, index)

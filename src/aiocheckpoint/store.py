@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Generic, NamedTuple
 
 from aiocheckpoint import codec, layout
+from aiocheckpoint.blocks import Blocks
 from aiocheckpoint.codec import Draft, RecordCodec, RecordT, Sealed
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointMismatchError,
     CheckpointTooLargeError,
     DurabilityUnknownError,
+    MissingBlockError,
     NotACheckpointError,
     PruneError,
+    SessionChangedError,
     StorageError,
 )
 from aiocheckpoint.files import FileStatus, Folder, LocalFiles, random_name
@@ -49,6 +52,7 @@ class Limits(NamedTuple):
         max_bytes: of one checkpoint file.
         lock_timeout_seconds: how long to wait for another process.
         refuse_inexact_floats: whether a float that Rust cannot read exactly is an error.
+        is_durable: False to sync nothing.
     """
 
     max_backups: int
@@ -56,6 +60,28 @@ class Limits(NamedTuple):
     max_bytes: int
     lock_timeout_seconds: float
     refuse_inexact_floats: bool = False
+    is_durable: bool = True
+
+
+Precondition = Callable[[CheckpointId | None], bool]
+
+
+class Terms(NamedTuple):
+    """
+    What a save asks for besides its record.
+
+    Attributes:
+        digests: the blocks that the record refers to.
+        blocks: those that are given, by their digests.
+        precondition: tells from the greatest id in the session whether to save; None for always.
+    """
+
+    digests: tuple[str, ...] = ()
+    blocks: Mapping[str, bytes] = {}
+    precondition: Precondition | None = None
+
+
+NO_TERMS = Terms()
 
 
 class Store(Generic[RecordT]):
@@ -88,6 +114,7 @@ class Store(Generic[RecordT]):
         self.sessions = SessionFolders(
             root_path, files, limits.lock_timeout_seconds, partial(prepare, self)
         )
+        self.blocks = Blocks(files, self.sessions, limits.max_bytes, is_durable=limits.is_durable)
         self._codec = record_codec
         self._limits = limits
         self._clock = clock
@@ -104,15 +131,19 @@ class Store(Generic[RecordT]):
 
     # Saving
 
-    def save(self, draft: Draft) -> CheckpointId:
+    def save(self, draft: Draft, terms: Terms = NO_TERMS) -> CheckpointId:
         """Store a draft durably by syncs of its own, replacing an earlier checkpoint of its id."""
         sealed = self.sealed(draft)
         with self.sessions.made(draft.session_id) as session:
+            self.require(session, terms.precondition)
             self.sessions.sync_entries(session)
+            if terms.digests:
+                new = self.blocks.to_store(session, terms.digests, terms.blocks)
+                self.blocks.store(session, new, synced=True)
             replaced = self.files_of(session, draft.checkpoint_id)
             previous = session.known.newest
             name = self.next_name(draft.checkpoint_id, previous)
-            self.publish(session, name, sealed.body, synced=True)
+            self.publish(session, name, sealed.body, synced=True, digests=terms.digests)
             try:
                 self.point(session, name, sealed.body)
                 self.back_up(session, previous)
@@ -123,6 +154,39 @@ class Store(Generic[RecordT]):
             self.prune(session, replaced, synced=True)
             self.sessions.note_change(session, name)
         return draft.checkpoint_id
+
+    def require(
+        self,
+        session: OpenSession,
+        precondition: Precondition | None,
+        planned: Sequence[CheckpointId] = (),
+    ) -> None:
+        """
+        Refuse a save whose precondition does not hold after the saves already planned.
+
+        Raises:
+            SessionChangedError: it does not.
+        """
+        if precondition is not None:
+            greatest_id = max([*self._ids(session, "", None, 1), *planned], default=None)
+            if not precondition(greatest_id):
+                raise SessionChangedError(session.id, greatest_id)
+
+    def new_bytes(self, session_id: SessionId, blocks: Mapping[str, bytes]) -> int:
+        """
+        Return about how many bytes of blocks are not stored yet.
+
+        Raises:
+            CheckpointTooLargeError: a block is over the limit.
+        """
+        max_bytes = self._limits.max_bytes
+        for digest, data in blocks.items():
+            if len(data) > max_bytes:
+                raise CheckpointTooLargeError(f"block {digest}", len(data), max_bytes)
+        index = self.sessions.indexes.get(layout.encode_id(session_id, "session id"))
+        known = index and index.blocks
+        stored = known.stored if known else frozenset[str]()
+        return sum(len(data) for digest, data in blocks.items() if digest not in stored)
 
     def sealed(self, draft: Draft) -> Sealed:
         """Return the file of a draft, if it is within the limits."""
@@ -139,11 +203,20 @@ class Store(Generic[RecordT]):
         """Return the name of a file that comes after `newest`."""
         return layout.make_name(checkpoint_id, layout.next_stamp(self._clock(), newest))
 
-    def publish(self, session: OpenSession, name: FileName, body: bytes, *, synced: bool) -> None:
+    def publish(
+        self,
+        session: OpenSession,
+        name: FileName,
+        body: bytes,
+        *,
+        synced: bool,
+        digests: tuple[str, ...] | None = None,
+    ) -> None:
         """
         Write a checkpoint file and give it its name.
 
         With `synced` its content is durable; its name never is before the folder is synced.
+        Of unknown `digests` the file is read when it matters.
         """
         files, folder = self.files, session.folder
         temporary = random_name(layout.TEMP_PREFIX)
@@ -161,6 +234,8 @@ class Store(Generic[RecordT]):
             files.discard(folder, name.text)  # a rename may fail after its effect
             raise
         session.known.add(name)
+        if session.known.blocks is not None and digests is not None:
+            session.known.blocks.enter(name.text, digests)
         files.reached("after_rename")
 
     def point(self, session: OpenSession, name: FileName, body: bytes) -> None:
@@ -224,9 +299,22 @@ class Store(Generic[RecordT]):
             if synced and (replaced or superfluous):
                 # Or a later delete of what took its place would bring it back after a power cut.
                 self.files.sync_folder(session.folder)
+            if replaced or superfluous:
+                self.collect(session)
         except StorageError as error:
             self.sessions.indexes.drop(session.name)
             raise PruneError(error.operation, error.path, error.errno, error.reason) from error
+
+    def collect(self, session: OpenSession, *, in_replay: bool = False) -> None:
+        """Remove the blocks that no checkpoint of a locked session refers to."""
+        self.blocks.collect(session, partial(self._digests_of, session), in_replay=in_replay)
+
+    def _digests_of(self, session: OpenSession, name: FileName) -> tuple[str, ...]:
+        path = session.folder.join(name.text)
+        data = self.files.read(session.folder, name.text, self._limits.max_bytes)
+        if data is None:
+            raise StorageError("read", path, None, "it vanished")
+        return codec.block_digests(codec.verified(data, path))
 
     def remove(self, session: OpenSession, name: FileName) -> None:
         """Remove a checkpoint file and its backup."""
@@ -311,14 +399,67 @@ class Store(Generic[RecordT]):
         return None
 
     def _load_id(self, session: OpenSession, checkpoint_id: CheckpointId) -> RecordT | None:
+        found = self._find(session, checkpoint_id)
+        return None if found is None else self.decode(found[1], session.folder.join(found[0].text))
+
+    def _find(
+        self, session: OpenSession, checkpoint_id: CheckpointId
+    ) -> tuple[FileName, bytes] | None:
+        """Return the file that holds an id and its verified content."""
         for name in session.known.candidates(checkpoint_id):
             text = self.verified_text(session, name)
             if text is None:
                 raise _VanishedError
             path = session.folder.join(name.text)
             if codec.identity(text, path).checkpoint_id == checkpoint_id:
-                return self.decode(text, path)
+                return name, text
         return None
+
+    def load_many(
+        self, session_id: SessionId, checkpoint_ids: Sequence[CheckpointId]
+    ) -> tuple[RecordT, ...]:
+        """Return those of the checkpoints that are there, saved first first."""
+        for _ in range(_VANISHED_RETRIES):
+            with self.sessions.reading(session_id) as session:
+                if session is None:
+                    return ()
+                with contextlib.suppress(_VanishedError):
+                    found = [self._find(session, key) for key in dict.fromkeys(checkpoint_ids)]
+                    return tuple(
+                        self.decode(text, session.folder.join(name.text))
+                        for name, text in sorted(filter(None, found))
+                    )
+                self.sessions.indexes.drop(session.name)
+        raise StorageError("read", session_id, None, "its files keep vanishing; try again")
+
+    def load_blocks(self, session_id: SessionId, digests: Sequence[str]) -> dict[str, bytes]:
+        """Return blocks of a session, verified."""
+        with self.sessions.reading(session_id) as session:
+            if session is None and digests:
+                path = layout.encode_id(session_id, "session id")
+                raise MissingBlockError(path, digests[0])
+            return {} if session is None else self.blocks.load(session, digests)
+
+    def ids(
+        self, session_id: SessionId, prefix: str, before: CheckpointId | None, limit: int | None
+    ) -> tuple[CheckpointId, ...]:
+        """Return the ids of a session that have a prefix and are below another, greatest first."""
+        with self.sessions.reading(session_id) as session:
+            return () if session is None else tuple(self._ids(session, prefix, before, limit))
+
+    def _ids(
+        self, session: OpenSession, prefix: str, before: CheckpointId | None, limit: int | None
+    ) -> list[CheckpointId]:
+        found = session.known.greatest_ids(prefix, before, limit)
+        metas = [self._meta(session, name) for name in session.known.unread_names()]
+        read = {
+            meta.checkpoint_id
+            for meta in metas
+            if meta is not None
+            and meta.checkpoint_id.startswith(prefix)
+            and (before is None or meta.checkpoint_id < before)
+        }
+        return sorted(read.union(found), reverse=True)[:limit] if read else found
 
     def files_of(self, session: OpenSession, checkpoint_id: CheckpointId) -> list[FileName]:
         """Return the intact files that hold an id; a damaged one is left for `recover`."""
@@ -422,6 +563,7 @@ class Store(Generic[RecordT]):
         except StorageError:
             self.sessions.indexes.drop(session.name)
             raise
+        self.collect(session)
         self.sessions.note_change(session, newest)
 
     def delete_everything(self, session: OpenSession) -> None:
@@ -435,6 +577,7 @@ class Store(Generic[RecordT]):
         self.repoint(session, None)
         for name in names[:1]:
             self.files.unlink(session.folder, name.text)
+        self.blocks.remove_all(session)
         self.sessions.remove_folders(session)
 
     def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
@@ -457,6 +600,7 @@ class Store(Generic[RecordT]):
         self.sessions.indexes.drop(target.name)
         for name in names:
             draft = self._copied(source, name, target.id)
+            self._copy_blocks(source, draft, target)
             replaced += self.files_of(target, draft.checkpoint_id)
             copy = self.next_name(draft.checkpoint_id, target.known.newest)
             self.publish(target, copy, codec.seal(draft).body, synced=True)
@@ -467,6 +611,12 @@ class Store(Generic[RecordT]):
         self.prune(target, replaced, synced=True)
         self.sessions.note_change(target, newest)
         return len(names)
+
+    def _copy_blocks(self, source: OpenSession, draft: Draft, target: OpenSession) -> None:
+        digests = codec.block_digests(draft.text)
+        if digests:
+            blocks = self.blocks.load(source, digests)
+            self.blocks.store(target, self.blocks.to_store(target, digests, blocks), synced=True)
 
     def _copied(self, source: OpenSession, name: FileName, target_id: SessionId) -> Draft:
         path = source.folder.join(name.text)

@@ -19,26 +19,52 @@ import contextlib
 import errno
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from os import PathLike
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
-from aiocheckpoint.codec import RecordCodec, RecordT, parse_meta, seal, verified
-from aiocheckpoint.errors import CheckpointEncodeError, InvalidIdError, StorageError
+from aiocheckpoint.codec import (
+    RecordCodec,
+    RecordT,
+    block_digest,
+    parse_meta,
+    require_digest,
+    require_digests,
+    seal,
+    verified,
+)
+from aiocheckpoint.errors import (
+    CheckpointEncodeError,
+    CheckpointError,
+    InvalidIdError,
+    MissingBlockError,
+    SessionChangedError,
+    StorageError,
+)
 from aiocheckpoint.files import LocalFiles
 from aiocheckpoint.layout import encode_id
 from aiocheckpoint.models import (
+    BlockRecord,
     CheckpointData,
     CheckpointId,
     CheckpointMeta,
     JsonValue,
     SessionId,
 )
-from aiocheckpoint.writer import CheckpointStore
+from aiocheckpoint.store import Precondition
+from aiocheckpoint.writer import NO_BLOCKS, CheckpointStore
 
-__all__ = ("Call", "CheckpointStoreContract", "Fault", "FaultyFiles", "MemoryStore")
+__all__ = (
+    "BlockStoreContract",
+    "Call",
+    "CheckpointStoreContract",
+    "Fault",
+    "FaultyFiles",
+    "LargeValue",
+    "MemoryStore",
+)
 
 P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
@@ -67,15 +93,54 @@ class MemoryStore(Generic[RecordT]):
     def __init__(self, record_type: type[Any] = CheckpointData) -> None:
         self._codec: RecordCodec[RecordT] = RecordCodec(record_type)
         self._sessions: dict[SessionId, dict[CheckpointId, bytes]] = {}
+        self._blocks: dict[SessionId, dict[str, bytes]] = {}
+        self._digests: dict[tuple[SessionId, CheckpointId], tuple[str, ...]] = {}
 
-    async def save(self, data: RecordT, /) -> CheckpointId:
-        """Store a checkpoint, replacing one of the same id, and return its id."""
+    async def save(
+        self,
+        data: RecordT,
+        /,
+        *,
+        blocks: Mapping[str, bytes] = NO_BLOCKS,
+        precondition: Precondition | None = None,
+    ) -> CheckpointId:
+        """Store a checkpoint and its new blocks, replacing one of its id, and return its id."""
         draft = self._codec.draft(data)
         _path(draft.session_id, draft.checkpoint_id)
         session = self._sessions.setdefault(draft.session_id, {})
+        greatest_id = max(session, default=None)
+        if precondition is not None and not precondition(greatest_id):
+            raise SessionChangedError(draft.session_id, greatest_id)
+        digests = data.block_digests if isinstance(data, BlockRecord) else ()
+        self._store_blocks(draft.session_id, digests, blocks)
         session.pop(draft.checkpoint_id, None)  # a dict keeps the place of a key that it has
         session[draft.checkpoint_id] = seal(draft).body
+        self._digests[draft.session_id, draft.checkpoint_id] = digests
+        self._collect(draft.session_id)
         return draft.checkpoint_id
+
+    def _store_blocks(
+        self, session_id: SessionId, digests: tuple[str, ...], given: Mapping[str, bytes]
+    ) -> None:
+        require_digests(digests)
+        stored = self._blocks.setdefault(session_id, {})
+        new = {digest: given[digest] for digest in digests if digest in given}
+        for digest, data in new.items():
+            require_digest(digest, data)
+        for digest in digests:
+            if digest not in new and digest not in stored:
+                raise MissingBlockError(str(_path(session_id, digest)), digest)
+        stored.update(new)
+
+    def _collect(self, session_id: SessionId) -> None:
+        used = {
+            digest
+            for (owner, _), digests in self._digests.items()
+            if owner == session_id
+            for digest in digests
+        }
+        blocks = self._blocks.get(session_id, {})
+        self._blocks[session_id] = {key: data for key, data in blocks.items() if key in used}
 
     async def load(
         self, session_id: SessionId, checkpoint_id: CheckpointId | None = None
@@ -98,8 +163,7 @@ class MemoryStore(Generic[RecordT]):
 
     async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
         """Remove a checkpoint; False when there is none."""
-        _path(session_id, checkpoint_id)
-        return self._sessions.get(session_id, {}).pop(checkpoint_id, None) is not None
+        return bool(await self.delete_many(session_id, (checkpoint_id,)))
 
     async def verify(self, path: str | PathLike[str], /) -> bool:
         """Tell whether a path is one of those `list` gives; they name no file."""
@@ -108,6 +172,64 @@ class MemoryStore(Generic[RecordT]):
             for session_id, session in self._sessions.items()
             for checkpoint_id in session
         )
+
+    async def ids(
+        self,
+        session_id: SessionId,
+        *,
+        prefix: str = "",
+        before: CheckpointId | None = None,
+        limit: int | None = None,
+    ) -> tuple[CheckpointId, ...]:
+        """Return ids of a session, the greatest first."""
+        _path(session_id, "")
+        found = [
+            key
+            for key in sorted(self._sessions.get(session_id, {}), reverse=True)
+            if key.startswith(prefix) and (before is None or key < before)
+        ]
+        return tuple(found[:limit])
+
+    async def load_many(
+        self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
+    ) -> tuple[RecordT, ...]:
+        """Return those of the checkpoints that are there, the one saved first first."""
+        wanted = {*checkpoint_ids}
+        for checkpoint_id in wanted:
+            _path(session_id, checkpoint_id)
+        records = [
+            await self.load(session_id, key)
+            for key in self._sessions.get(session_id, {})
+            if key in wanted
+        ]
+        return tuple(record for record in records if record is not None)
+
+    async def delete_many(
+        self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
+    ) -> int:
+        """Remove checkpoints, all or none, and return how many there were."""
+        doomed = {*checkpoint_ids}
+        for checkpoint_id in doomed:
+            _path(session_id, checkpoint_id)
+        session = self._sessions.get(session_id, {})
+        found = doomed & session.keys()
+        for checkpoint_id in found:
+            del session[checkpoint_id]
+            del self._digests[session_id, checkpoint_id]
+        self._collect(session_id)
+        return len(found)
+
+    async def load_blocks(
+        self, session_id: SessionId, digests: Iterable[str], /
+    ) -> dict[str, bytes]:
+        """Return blocks of a session by their digests."""
+        wanted = tuple(dict.fromkeys(digests))
+        require_digests(wanted)
+        stored = self._blocks.get(session_id, {})
+        for digest in wanted:
+            if digest not in stored:
+                raise MissingBlockError(str(_path(session_id, digest)), digest)
+        return {digest: stored[digest] for digest in wanted}
 
 
 def _path(session_id: SessionId, checkpoint_id: CheckpointId) -> Path:
@@ -426,6 +548,58 @@ class CheckpointStoreContract:
         await store.save(third)
         assert await store.load("s") == third
 
+    async def test_ids_come_greatest_first(self, store: CheckpointStore[CheckpointData]) -> None:
+        """Ids are told by prefix, bound and limit, whatever the order of saving."""
+        for checkpoint_id in ("b2", "a", "b1", "b", "b3", "c", "x" * 300, "b/"):
+            await store.save(_checkpoint("s", checkpoint_id=checkpoint_id))
+        await store.save(_checkpoint("s", 1, checkpoint_id="b1"))
+        assert await store.ids("s") == ("x" * 300, "c", "b3", "b2", "b1", "b/", "b", "a")
+        assert await store.ids("s", prefix="b") == ("b3", "b2", "b1", "b/", "b")
+        assert await store.ids("s", prefix="b", before="b3", limit=2) == ("b2", "b1")
+        assert await store.ids("s", prefix="xx", before="xy") == ("x" * 300,)
+        assert await store.ids("s", prefix="d") == ()
+        assert await store.ids("t") == ()
+        await store.delete("s", "b3")
+        assert await store.ids("s", prefix="b", limit=1) == ("b2",)
+
+    async def test_many_are_loaded_in_the_order_of_saving(
+        self, store: CheckpointStore[CheckpointData]
+    ) -> None:
+        """Load_many gives what is there of what was asked for, saved first first."""
+        saved = [_checkpoint("s", number, checkpoint_id=key) for number, key in enumerate("cab")]
+        for data in saved:
+            await store.save(data)
+        assert await store.load_many("s", ["a", "b", "c", "d", "a"]) == tuple(saved)
+        assert await store.load_many("t", ["a"]) == ()
+
+    async def test_many_are_deleted_at_once(self, store: CheckpointStore[CheckpointData]) -> None:
+        """Delete_many removes those and no others, and tells how many there were."""
+        for checkpoint_id in ("a", "b", "c", "d"):
+            await store.save(_checkpoint("s", checkpoint_id=checkpoint_id))
+        assert await store.delete_many("s", ["d", "b", "unknown"]) == 2
+        assert await store.ids("s") == ("c", "a")
+        assert await store.delete_many("s", ["d", "b"]) == 0
+        assert await store.delete_many("t", ["a"]) == 0
+
+    async def test_a_precondition_decides_under_the_lock(
+        self, store: CheckpointStore[CheckpointData]
+    ) -> None:
+        """Of saves that race for an empty session, each on condition that it is, one succeeds."""
+
+        def is_none(greatest_id: CheckpointId | None) -> bool:
+            return greatest_id is None
+
+        saves = [
+            store.save(_checkpoint("s", checkpoint_id=key), precondition=is_none) for key in "abc"
+        ]
+        answers = await asyncio.gather(*saves, return_exceptions=True)
+        refused = [answer for answer in answers if isinstance(answer, SessionChangedError)]
+        (stored,) = await store.ids("s")
+        assert answers.count(stored) == 1
+        assert len(refused) == 2
+        assert refused[0].greatest_id == stored
+        await store.save(_checkpoint("s"), precondition=lambda greatest_id: greatest_id == stored)
+
     async def test_verify_knows_what_is_stored(
         self, store: CheckpointStore[CheckpointData]
     ) -> None:
@@ -437,6 +611,117 @@ class CheckpointStoreContract:
         assert await store.verify(str(oldest.path))
         await store.delete("s", checkpoint_id)
         assert not await store.verify(oldest.path)
+
+
+class LargeValue(BlockRecord):
+    """
+    The record of the contract of blocks.
+
+    Attributes:
+        note: some text.
+    """
+
+    note: str = ""
+
+
+def _large(checkpoint_id: str, *blocks: bytes, session_id: str = "s") -> LargeValue:
+    digests = tuple(map(block_digest, blocks))
+    return LargeValue(session_id=session_id, checkpoint_id=checkpoint_id, block_digests=digests)
+
+
+def _by_digest(*blocks: bytes) -> dict[str, bytes]:
+    return {block_digest(block): block for block in blocks}
+
+
+async def _refusal(call: Awaitable[object]) -> type[CheckpointError] | None:
+    try:
+        await call
+    except CheckpointError as error:
+        return type(error)
+    return None
+
+
+class BlockStoreContract:
+    """
+    What every `CheckpointStore` must do about blocks; subclass it beside the other contract.
+
+    The subclass gives a fixture `block_store`: an empty store of `LargeValue`.
+    """
+
+    async def test_blocks_come_back(self, block_store: CheckpointStore[LargeValue]) -> None:
+        """A record and its blocks come back byte for byte, an empty block too."""
+        blocks = (b"", b"\0\xff" * 5000, b"x")
+        data = _large("a", *blocks)
+        await block_store.save(data, blocks=_by_digest(*blocks))
+        assert await block_store.load("s") == data
+        loaded = await block_store.load_blocks("s", data.block_digests)
+        assert loaded == _by_digest(*blocks)
+
+    async def test_what_is_stored_need_not_be_given(
+        self, block_store: CheckpointStore[LargeValue]
+    ) -> None:
+        """A later record may name a block of an earlier one; of another session it may not."""
+        await block_store.save(_large("a", b"one"), blocks=_by_digest(b"one"))
+        second = _large("b", b"one", b"two")
+        await block_store.save(second, blocks=_by_digest(b"two"))
+        assert len(await block_store.load_blocks("s", second.block_digests)) == 2
+        other = _large("b", b"one", session_id="t")
+        assert await _refusal(block_store.save(other)) is MissingBlockError
+
+    async def test_a_record_without_its_blocks_is_refused(
+        self, block_store: CheckpointStore[LargeValue]
+    ) -> None:
+        """A save that names a block nobody has changes nothing, nor does one of a false name."""
+        await block_store.save(_large("a", b"one"), blocks=_by_digest(b"one"))
+        data = _large("a", b"one", b"two")
+        assert await _refusal(block_store.save(data)) is MissingBlockError
+        false = {block_digest(b"two"): b"three"}
+        assert await _refusal(block_store.save(data, blocks=false)) is CheckpointEncodeError
+        twice = _large("a", b"one", b"one")
+        assert await _refusal(block_store.save(twice)) is CheckpointEncodeError
+        assert await block_store.load("s") == _large_like(await block_store.load("s"), b"one")
+        assert await _refusal(block_store.load_blocks("s", false)) is MissingBlockError
+
+    async def test_blocks_go_with_the_last_record_that_names_them(
+        self, block_store: CheckpointStore[LargeValue]
+    ) -> None:
+        """Delete and replacement remove the blocks that nothing names any more, no others."""
+        await block_store.save(_large("a", b"1", b"2"), blocks=_by_digest(b"1", b"2"))
+        await block_store.save(_large("b", b"2", b"3"), blocks=_by_digest(b"3"))
+        await block_store.delete("s", "a")
+        assert await _refusal(block_store.load_blocks("s", _by_digest(b"1"))) is MissingBlockError
+        assert len(await block_store.load_blocks("s", _by_digest(b"2", b"3"))) == 2
+        await block_store.save(_large("b", b"3"))
+        assert await _refusal(block_store.load_blocks("s", _by_digest(b"2"))) is MissingBlockError
+        assert await block_store.delete_many("s", ["b"]) == 1
+        assert await _refusal(block_store.load_blocks("s", _by_digest(b"3"))) is MissingBlockError
+        await block_store.save(_large("a", b"1", b"3"), blocks=_by_digest(b"1", b"3"))
+        assert len(await block_store.load_blocks("s", _by_digest(b"1", b"3"))) == 2
+
+    async def test_saves_that_share_blocks_run_side_by_side(
+        self, block_store: CheckpointStore[LargeValue]
+    ) -> None:
+        """Concurrent saves and deletes never leave a record without its blocks."""
+
+        async def live(task: int) -> None:
+            for step in range(6):
+                blocks = [f"{step // 2}".encode(), f"{step % 3}".encode() * 3]
+                data = _large(f"{task}-{step}", *blocks)
+                await block_store.save(data, blocks=_by_digest(*blocks))
+                assert len(await block_store.load_blocks("s", data.block_digests)) == 2
+                if step % 2:
+                    await block_store.delete("s", data.checkpoint_id)
+
+        await asyncio.gather(*(live(task) for task in range(8)))
+        for record in await block_store.load_many("s", await block_store.ids("s")):
+            assert len(await block_store.load_blocks("s", record.block_digests)) == 2
+
+
+def _large_like(record: LargeValue | None, *blocks: bytes) -> LargeValue:
+    assert record is not None
+    data = _large(record.checkpoint_id, *blocks)
+    data.created_at = record.created_at
+    return data
 
 
 class Call(NamedTuple):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from os import PathLike, fspath
 from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, overload
 
-from aiocheckpoint import recovery
+from aiocheckpoint import codec, recovery
 from aiocheckpoint.changes import Change, Delete, Save
 from aiocheckpoint.codec import RecordCodec, RecordT
 from aiocheckpoint.commit import Commits, DirectCommit, GroupCommit
@@ -21,6 +21,7 @@ from aiocheckpoint.files import LocalFiles, process_id
 from aiocheckpoint.jobs import Job, done, hop
 from aiocheckpoint.layout import encode_id
 from aiocheckpoint.models import (
+    BlockRecord,
     CheckpointData,
     CheckpointId,
     CheckpointMeta,
@@ -30,7 +31,7 @@ from aiocheckpoint.models import (
     SessionId,
 )
 from aiocheckpoint.replay import replay
-from aiocheckpoint.store import Limits, Store
+from aiocheckpoint.store import Limits, Precondition, Store, Terms
 
 DEFAULT_MAX_BYTES = 64 * 1024 * 1024
 DEFAULT_LOCK_TIMEOUT_SECONDS = 60.0
@@ -45,11 +46,21 @@ ResultT = TypeVar("ResultT")
 Durability: TypeAlias = Literal["journal", "file", "none"]
 
 
+NO_BLOCKS: Mapping[str, bytes] = {}
+
+
 class CheckpointStore(Protocol[RecordT]):
     """What every checkpoint store does; the counterpart of the crate's `CheckpointSystemTrait`."""
 
-    async def save(self, data: RecordT, /) -> CheckpointId:
-        """Store a checkpoint, replacing one of the same id, and return its id."""
+    async def save(
+        self,
+        data: RecordT,
+        /,
+        *,
+        blocks: Mapping[str, bytes] = NO_BLOCKS,
+        precondition: Precondition | None = None,
+    ) -> CheckpointId:
+        """Store a checkpoint and its new blocks, replacing one of its id, and return its id."""
         ...
 
     async def load(
@@ -68,6 +79,35 @@ class CheckpointStore(Protocol[RecordT]):
 
     async def verify(self, path: str | PathLike[str], /) -> bool:
         """Tell whether a stored checkpoint is intact."""
+        ...
+
+    async def ids(
+        self,
+        session_id: SessionId,
+        *,
+        prefix: str = "",
+        before: CheckpointId | None = None,
+        limit: int | None = None,
+    ) -> tuple[CheckpointId, ...]:
+        """Return ids of a session, the greatest first."""
+        ...
+
+    async def load_many(
+        self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
+    ) -> tuple[RecordT, ...]:
+        """Return those of the checkpoints that are there, the one saved first first."""
+        ...
+
+    async def delete_many(
+        self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
+    ) -> int:
+        """Remove checkpoints, all or none, and return how many there were."""
+        ...
+
+    async def load_blocks(
+        self, session_id: SessionId, digests: Iterable[str], /
+    ) -> dict[str, bytes]:
+        """Return blocks of a session by their digests."""
         ...
 
 
@@ -181,6 +221,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
                 max_bytes=max_bytes,
                 lock_timeout_seconds=lock_timeout_seconds,
                 refuse_inexact_floats=refuse_inexact_floats,
+                is_durable=durability != "none",
             ),
             files or LocalFiles(),
             replay,
@@ -285,9 +326,16 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         queue.submit(session_id, job, change)
         return await job.finished()
 
-    async def save(self, data: RecordT, /) -> CheckpointId:
+    async def save(
+        self,
+        data: RecordT,
+        /,
+        *,
+        blocks: Mapping[str, bytes] = NO_BLOCKS,
+        precondition: Precondition | None = None,
+    ) -> CheckpointId:
         """
-        Store a checkpoint durably.
+        Store a checkpoint durably, and with it the blocks that it refers to.
 
         It is checked and encoded before the first suspension, so `data` may be changed as soon
         as the call has been started. Saves of one session take effect in the order of the
@@ -296,6 +344,12 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Args:
             data: a record of the writer's type.
+            blocks: for a `BlockRecord`: bytes by their SHA-256, 64 lower-case hex digits. Those
+                that the session has are not stored again; those that `data` names need to be
+                given only if it has not.
+            precondition: called with the greatest checkpoint id in the session, None for an
+                empty one, in a thread and under the session's lock; where it says False,
+                nothing is saved.
 
         Returns:
             its checkpoint id.
@@ -305,7 +359,9 @@ class AsyncCheckpointWriter(Generic[RecordT]):
                 names its path.
             InvalidIdError: an id that is not a str or holds a lone surrogate.
             RecordTypeError: not a record of the writer's type.
-            CheckpointTooLargeError: over `max_bytes`.
+            CheckpointTooLargeError: it, or a block, is over `max_bytes`.
+            MissingBlockError: a block that it names is neither given nor there.
+            SessionChangedError: the precondition said False.
             StorageError: the disk refused; the state before the call still loads.
             DurabilityUnknownError: it is there, but may not survive a power cut.
             PruneError: it is saved and durable, but something older could not be removed.
@@ -322,7 +378,14 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             encode_id(data.session_id, "session id")
             encode_id(data.checkpoint_id, "checkpoint id")
         draft = self._codec.draft(data)
-        return await self._change(draft.session_id, Save(draft))
+        if not isinstance(data, BlockRecord):
+            save = Save(draft, Terms(precondition=precondition))
+            return await self._change(draft.session_id, save)
+        codec.require_digests(data.block_digests)
+        named = {digest: blocks[digest] for digest in data.block_digests if digest in blocks}
+        new_bytes = self._store.new_bytes(draft.session_id, named)
+        save = Save(draft, Terms(data.block_digests, named, precondition), new_bytes)
+        return await self._change(draft.session_id, save)
 
     async def load(
         self, session_id: SessionId, checkpoint_id: CheckpointId | None = None
@@ -391,7 +454,118 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Cost: one hop, one read, one fsync.
         """
         encode_id(checkpoint_id, "checkpoint id")
-        return await self._change(session_id, Delete(checkpoint_id))
+        return bool(await self._change(session_id, Delete((checkpoint_id,))))
+
+    async def delete_many(
+        self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
+    ) -> int:
+        """
+        Remove checkpoints and their backups in one commit, durably.
+
+        Args:
+            session_id: the session.
+            checkpoint_ids: which; those that are not there count as removed.
+
+        Returns:
+            how many there were.
+
+        Raises:
+            CheckpointCorruptError: a file that may be one of them cannot be read to make sure;
+                none was removed.
+            InvalidIdError: an id that no checkpoint can have.
+            StorageError: the disk refused; some may or may not be there still.
+            SessionBusyError: another process kept the session locked.
+
+        Durability: on return all are gone for good. A crash leaves all or none; an error or a
+            cancellation leaves some, and everything else as it was.
+
+        Cost: one hop, one read a checkpoint, one fsync.
+        """
+        doomed = tuple(checkpoint_ids)
+        for checkpoint_id in doomed:
+            encode_id(checkpoint_id, "checkpoint id")
+        return await self._change(session_id, Delete(doomed))
+
+    async def ids(
+        self,
+        session_id: SessionId,
+        *,
+        prefix: str = "",
+        before: CheckpointId | None = None,
+        limit: int | None = None,
+    ) -> tuple[CheckpointId, ...]:
+        """
+        Return ids of a session's checkpoints, the greatest first, by code points.
+
+        They are told from the names of files, which are not verified.
+
+        Args:
+            session_id: the session.
+            prefix: only ids that begin with it.
+            before: only ids below this one.
+            limit: at most so many.
+
+        Raises:
+            InvalidIdError: an id that no session can have.
+            StorageError: the disk refused.
+
+        Cost: one hop, two binary searches in memory; for ids that are too long for a file name
+            also the ends of their files, once.
+        """
+        encode_id(session_id, "session id")
+        return await self._read(partial(self._store.ids, session_id, prefix, before, limit))
+
+    async def load_many(
+        self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
+    ) -> tuple[RecordT, ...]:
+        """
+        Return checkpoints of a session, verified.
+
+        Args:
+            session_id: the session.
+            checkpoint_ids: which; those that are not there are left out.
+
+        Returns:
+            the records, the one saved first first.
+
+        Raises:
+            CheckpointCorruptError: one is damaged; also what else `load` raises.
+            InvalidIdError: an id that no checkpoint can have.
+            StorageError: the disk refused.
+
+        Cost: one hop, one file read a checkpoint.
+        """
+        wanted = tuple(checkpoint_ids)
+        for checkpoint_id in wanted:
+            encode_id(checkpoint_id, "checkpoint id")
+        encode_id(session_id, "session id")
+        return await self._read(partial(self._store.load_many, session_id, wanted))
+
+    async def load_blocks(
+        self, session_id: SessionId, digests: Iterable[str], /
+    ) -> dict[str, bytes]:
+        """
+        Return blocks of a session, verified.
+
+        Args:
+            session_id: the session.
+            digests: which, as a record of the session names them.
+
+        Returns:
+            their bytes by their digests.
+
+        Raises:
+            MissingBlockError: one is not there; the record may have been deleted meanwhile.
+            CheckpointCorruptError: one is damaged.
+            InvalidIdError: an id that no session can have.
+            StorageError: the disk refused.
+
+        Cost: one hop, one file read a block.
+        """
+        encode_id(session_id, "session id")
+        wanted = tuple(digests)
+        codec.require_digests(tuple(dict.fromkeys(wanted)))
+        return await self._read(partial(self._store.load_blocks, session_id, wanted))
 
     async def verify(self, path: str | PathLike[str], /) -> bool:
         """
@@ -445,7 +619,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Cost: one hop, two to four fsyncs.
         """
-        return await self._change(session_id, Delete(None))
+        return bool(await self._change(session_id, Delete(None)))
 
     async def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
         """
@@ -492,8 +666,9 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         """
         Go on from the newest intact checkpoint, knowingly.
 
-        Moves every damaged or misplaced file of the session to
-        `.aiocheckpoint/quarantine/<session>/`, restores one from its backup where that is
+        Moves every damaged or misplaced file of the session, every checkpoint that refers to a
+        block which is damaged or missing, and every block that no intact checkpoint refers to,
+        to `.aiocheckpoint/quarantine/<session>/`, restores one from its backup where that is
         intact, and makes `latest.json` right. Deletes nothing.
 
         Returns:

@@ -1,0 +1,205 @@
+"""No crash, at any moment, leaves an acknowledged record without a block that it refers to."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pytest
+
+from aiocheckpoint import AsyncCheckpointWriter, block_digest
+from aiocheckpoint.testing import LargeValue
+from tests.crash.checker import ROOT_NAME, materialise, require, scratch_folder
+from tests.crash.enumeration import _same_each_time
+from tests.crash.model import MODELS, QUICK, CrashState, Model, crash_states
+from tests.crash.operations import Acknowledged, Began, Operation, Tree
+from tests.crash.recorder import RecordingFiles
+
+pytestmark = pytest.mark.blocking
+
+Writer = AsyncCheckpointWriter[LargeValue]
+State = dict[tuple[str, str], tuple[bytes, ...]]
+_HARMLESS = {"leftover", "dangling-pointer", "stale-pointer", "unused-block"}
+
+
+class Save(NamedTuple):
+    """A save of an id with blocks; all are given."""
+
+    checkpoint_id: str
+    blocks: tuple[bytes, ...]
+    session_id: str = "s"
+
+
+class Delete(NamedTuple):
+    """A delete of some ids."""
+
+    checkpoint_ids: tuple[str, ...]
+
+
+class DeleteSession(NamedTuple):
+    """A delete of the session."""
+
+
+class Copy(NamedTuple):
+    """A copy of the session to another."""
+
+    target_id: str
+
+
+class Settle(NamedTuple):
+    """A settle."""
+
+
+Call = Save | Delete | DeleteSession | Copy | Settle
+ONE, TWO, THREE = (text * 2500 for text in (b"1", b"2", b"3"))
+BASE: tuple[Call, ...] = (Save("a", (ONE, TWO)), Save("b", (TWO, THREE)))
+SEQUENCES: dict[str, tuple[Call, ...]] = {
+    "first save": (Save("x", (ONE, b"")),),
+    "save sharing a block": (*BASE, Save("c", (TWO, b"new"))),
+    "replace": (*BASE, Save("a", (THREE, b"new"))),
+    "delete": (*BASE, Delete(("a",))),
+    "delete many": (*BASE, Delete(("a", "b"))),
+    "a block again after its delete": (*BASE, Delete(("a",)), Save("c", (ONE,))),
+    "settled and deleted": (*BASE, Settle(), Delete(("b",)), Save("c", (THREE,))),
+    "delete session": (*BASE, DeleteSession(), Save("c", (ONE,))),
+    "copy": (*BASE, Copy("t")),
+}
+
+
+async def _perform(writer: Writer, call: Call) -> None:
+    match call:
+        case Save(checkpoint_id, blocks, session_id):
+            given = {block_digest(block): block for block in blocks}
+            record = LargeValue(
+                session_id=session_id, checkpoint_id=checkpoint_id, block_digests=tuple(given)
+            )
+            await writer.save(record, blocks=given)
+        case Delete(checkpoint_ids):
+            await writer.delete_many("s", checkpoint_ids)
+        case DeleteSession():
+            await writer.delete_session("s")
+        case Copy(target_id):
+            await writer.copy_session("s", target_id)
+        case Settle():
+            await writer.settle()
+
+
+def _after(state: State, call: Call) -> State:
+    match call:
+        case Save(checkpoint_id, blocks, session_id):
+            return state | {(session_id, checkpoint_id): blocks}
+        case Delete(checkpoint_ids):
+            return {key: blocks for key, blocks in state.items() if key[1] not in checkpoint_ids}
+        case DeleteSession():
+            return {key: blocks for key, blocks in state.items() if key[0] != "s"}
+        case Copy(target_id):
+            return state | {(target_id, key[1]): blocks for key, blocks in state.items()}
+        case Settle():
+            return state
+
+
+async def _record(calls: Sequence[Call], options: dict[str, Any]) -> list[Operation]:
+    with scratch_folder() as outer, _same_each_time():
+        files = RecordingFiles(outer)
+        async with AsyncCheckpointWriter(
+            outer / ROOT_NAME, files=files, record_type=LargeValue, **options
+        ) as writer:
+            writer._store._clock = itertools.count(1_767_323_045_000_000).__next__
+            for number, call in enumerate(calls):
+                files.began(number)
+                await _perform(writer, call)
+                files.acknowledged(number)
+        return files.operations
+
+
+async def _see(writer: Writer) -> State:
+    """Return what there is, each block loaded and verified."""
+    state: State = {}
+    async for session_id in writer.sessions():
+        for record in await writer.load_many(session_id, await writer.ids(session_id)):
+            blocks = await writer.load_blocks(session_id, record.block_digests)
+            state[session_id, record.checkpoint_id] = tuple(blocks.values())
+    findings = [finding for finding in await writer.check() if finding.kind not in _HARMLESS]
+    require(findings == [], findings)
+    return state
+
+
+async def _examine(
+    model: Model, state: CrashState, allowed: list[State], options: dict[str, Any]
+) -> None:
+    with scratch_folder() as outer:
+        materialise(state.tree, outer)
+        boot = "boot-0" if model == "killed" else "boot-1"
+        files = RecordingFiles(outer, state.tree, boot)
+        async with AsyncCheckpointWriter(
+            outer / ROOT_NAME, files=files, record_type=LargeValue, **options
+        ) as writer:
+            seen = await _see(writer)
+            require(_is_allowed(seen, allowed), f"{_text(seen)}; allowed: {allowed and ''}",
+                    *map(_text, allowed))  # fmt: skip
+            await _perform(writer, Save("after", (ONE, TWO, THREE)))
+            await _perform(writer, Delete(("after",)))
+            require(await _see(writer) == seen, "going on changes what is seen")
+            await _perform(writer, Delete(tuple(key for _, key in seen)))
+            unused = [finding for finding in await writer.check() if finding.session_id == "s"]
+            require(unused == [], "a delete leaves litter:", unused)
+
+
+def _is_allowed(seen: State, allowed: list[State]) -> bool:
+    if seen in allowed:
+        return True
+    # A copy may have got as far as the first few.
+    before, after = allowed[0], allowed[-1]
+    return before.items() <= seen.items() <= after.items() and any(s == "t" for s, _ in seen)
+
+
+def _text(state: State) -> str:
+    return " ".join(f"{s}/{key}:{[b[:3] for b in blocks]}" for (s, key), blocks in state.items())
+
+
+async def _examine_all(
+    name: str, options: dict[str, Any], models: Sequence[Model], first_call: int
+) -> int:
+    calls = SEQUENCES[name]
+    operations = await _record(calls, options)
+    first_point = operations.index(Began(max(first_call, 0)))
+    examined = 0
+    for model in models:
+        for crash in crash_states(model, Tree(), operations, first_point, QUICK):
+            done = [op.call for op in operations[: crash.point] if isinstance(op, Acknowledged)]
+            begun = [op.call for op in operations[: crash.point] if isinstance(op, Began)]
+            state: State = {}
+            for number in done:
+                state = _after(state, calls[number])
+            pending = [calls[number] for number in begun if number not in done]
+            allowed = [state, *(_after(state, call) for call in pending)]
+            try:
+                await _examine(model, crash, allowed, options)
+            except BaseException as error:
+                error.add_note(f"{model} crash after operation {crash.point}")
+                raise
+            examined += 1
+    return examined
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+async def test_killed_at_every_system_call(name: str) -> None:
+    """Wherever the last call is killed, each record that loads has its blocks; none is lost."""
+    calls = SEQUENCES[name]
+    options = {"durability": "journal" if len(calls) % 2 else "file"}
+
+    assert await _examine_all(name, options, ["killed"], len(calls) - 1) > 5
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("durability", ["journal", "file"])
+async def test_every_crash_state_keeps_records_and_blocks_together(
+    name: str, durability: str
+) -> None:
+    """The same of power cuts, and of the last two calls."""
+    options = {"durability": durability}
+
+    assert await _examine_all(name, options, MODELS, len(SEQUENCES[name]) - 2) > 10
