@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from aiocheckpoint import errors, models, testing, writer
+from aiocheckpoint import codec, errors, models, testing, writer
 
 REFERENCE = Path(__file__).parent / "reference"
 _NOTE = "<!-- Written by `python -m docs.generate` from the docstrings: change those. -->\n"
@@ -35,6 +35,8 @@ _PARTS: tuple[tuple[str, ModuleType, tuple[str, ...]], ...] = (
     ("The writer", writer, ("AsyncCheckpointWriter",)),
     ("The interface", writer, ("CheckpointStore",)),
     ("What is stored", models, ("CheckpointData", "CheckpointRecord")),
+    ("Blocks", models, ("BlockRecord",)),
+    ("The name of a block", codec, ("block_digest",)),
     ("What is reported", models, ("CheckpointMeta", "Finding", "RecoveryReport")),
     ("Ids", models, ("SessionId", "CheckpointId", "new_checkpoint_id")),
     ("For tests: `aiocheckpoint.testing`", testing, tuple(sorted(testing.__all__))),

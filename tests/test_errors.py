@@ -20,10 +20,12 @@ from aiocheckpoint import (
     FormatVersionError,
     InvalidIdError,
     JournalVersionError,
+    MissingBlockError,
     NotACheckpointError,
     PruneError,
     RecordTypeError,
     SessionBusyError,
+    SessionChangedError,
     StorageError,
     StorageFullError,
     WriterClosedError,
@@ -66,6 +68,10 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
         ["/r/cp.json", "('t', 'x')", "('s', None)", "recover("],
     ),
     (
+        MissingBlockError("/r/s/blocks/0123", "0123"),
+        ["/r/s/blocks/0123 is not there", "give the block", "recover("],
+    ),
+    (
         NotACheckpointError("/dev/null", "it is a device"),
         ["/dev/null is not a checkpoint file", "device", "give the path of"],
     ),
@@ -88,6 +94,10 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
     (
         SessionBusyError("/r/s", 30.0),
         ["another process", "/r/s", "30.0 s", "lock_timeout_seconds"],
+    ),
+    (
+        SessionChangedError("s", "b"),
+        ["session 's' has changed", "'b'", "load it"],
     ),
     (
         JournalVersionError("/r/journal-x", 2, 1),

@@ -97,7 +97,7 @@ class CheckpointData(CheckpointRecord):
     resume_hint: str | None = None
 
 
-class BlockRecord(CheckpointRecord):
+class BlockRecord(CheckpointRecord, kw_only=True):
     """
     A record that refers to blocks; extend it to store large values outside of the records.
 

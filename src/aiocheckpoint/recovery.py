@@ -103,7 +103,7 @@ def check_session(store: Store[RecordT], name: str) -> list[Finding]:
             session_id = session_id_of(store, name)
             folder = _opened_session(store, stack, name)
             if folder is not None:
-                in_folder = [
+                in_folder: list[tuple[FindingKind, Path, str]] = [
                     (kind, Path(folder.join(entry)), detail)
                     for kind, entry, detail in _check_folder(store, folder, name)
                 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import Any
 
 import msgspec
 
@@ -28,7 +29,7 @@ class Writer(AsyncCheckpointWriter[CheckpointData]):
 class AcknowledgesBeforeSaving(Writer):
     """Saves a step only when the next one has been acknowledged."""
 
-    async def save(self, data: CheckpointData, /) -> CheckpointId:
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
         due = HELD_BACK.get(data.session_id)
         HELD_BACK[data.session_id] = msgspec.structs.replace(data, messages=[*data.messages])
         if due is not None:
@@ -37,20 +38,20 @@ class AcknowledgesBeforeSaving(Writer):
 
 
 class NeverSavesTheThirdStep(Writer):
-    async def save(self, data: CheckpointData, /) -> CheckpointId:
-        return data.checkpoint_id if data.iteration == 3 else await super().save(data)
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        return data.checkpoint_id if data.iteration == 3 else await super().save(data, **terms)
 
 
 class DeletesWhatItSaved(Writer):
-    async def save(self, data: CheckpointData, /) -> CheckpointId:
-        saved = await super().save(data)
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        saved = await super().save(data, **terms)
         await self.delete(data.session_id, saved)
         return saved
 
 
 class DamagesWhatItSaved(Writer):
-    async def save(self, data: CheckpointData, /) -> CheckpointId:
-        saved = await super().save(data)
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        saved = await super().save(data, **terms)
         await asyncio.to_thread(self._truncate, await self.path(data))
         return saved
 
@@ -60,7 +61,7 @@ class DamagesWhatItSaved(Writer):
 
 
 class SavesSomethingElse(Writer):
-    async def save(self, data: CheckpointData, /) -> CheckpointId:
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
         changed = [*data.messages[:-1], {"role": "user", "content": "something else"}]
         return await super().save(msgspec.structs.replace(data, messages=changed))
 
@@ -88,7 +89,7 @@ class DoesNothing(Writer):
 
 
 class Refuses(Writer):
-    async def save(self, data: CheckpointData, /) -> CheckpointId:
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
         raise StorageFullError("write", "/somewhere", 28, "No space left on device")
 
 
