@@ -28,6 +28,7 @@ from aiocheckpoint import (
     SessionChangedError,
     StorageError,
     StorageFullError,
+    ThreadStartError,
     WriterClosedError,
 )
 from aiocheckpoint.errors import storage_error
@@ -104,6 +105,10 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
         ["/r/journal-x", "version 2", "reads 1", "newer version"],
     ),
     (
+        ThreadStartError("can't start new thread"),
+        ["can't start new thread", "raise the limit", "call again"],
+    ),
+    (
         WriterClosedError("the writer is closed"),
         ["the writer is closed", "make a new AsyncCheckpointWriter"],
     ),
@@ -140,6 +145,7 @@ class TestTree:
             (CheckpointEncodeError, ValueError),
             (CheckpointTooLargeError, ValueError),
             (SessionBusyError, TimeoutError),
+            (ThreadStartError, RuntimeError),
             (WriterClosedError, RuntimeError),
             (FormatVersionError, CheckpointCorruptError),
             (CheckpointMismatchError, CheckpointCorruptError),

@@ -25,6 +25,7 @@ from aiocheckpoint.errors import (
     SessionChangedError,
     StorageError,
     StorageFullError,
+    ThreadStartError,
     WriterClosedError,
 )
 from aiocheckpoint.models import (
@@ -68,6 +69,7 @@ __all__ = (
     "SessionId",
     "StorageError",
     "StorageFullError",
+    "ThreadStartError",
     "WriterClosedError",
     "block_digest",
     "new_checkpoint_id",

@@ -21,7 +21,7 @@ from aiocheckpoint.changes import Change, Delete, DeleteGroup, Group, Save, Save
 from aiocheckpoint.codec import RecordT
 from aiocheckpoint.errors import SessionBusyError, StorageError, WriterClosedError
 from aiocheckpoint.files import Folder
-from aiocheckpoint.jobs import Job, Outcome
+from aiocheckpoint.jobs import Job, Outcome, Threads
 from aiocheckpoint.journal import Entry, Journal, JournaledUndo
 from aiocheckpoint.lanes import Lanes
 from aiocheckpoint.models import SessionId
@@ -229,7 +229,7 @@ class GroupCommit(Generic[RecordT]):
     def __init__(
         self,
         commits: Commits[RecordT],
-        executor: Executor,
+        executor: Threads,
         lock_timeout_seconds: float,
         settle_bytes: int,
         settle_seconds: float,
@@ -349,7 +349,7 @@ class GroupCommit(Generic[RecordT]):
         elif unsettled_bytes and not self._is_settling and not self._closed:
             self._is_settling = True
             self._executor.submit(self._settle_later)
-        if unsettled_bytes >= self._settle_bytes:
+        if unsettled_bytes >= self._settle_bytes or self._executor.is_short:
             self._settle_now.set()
 
     def _settle_later(self) -> None:

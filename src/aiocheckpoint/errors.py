@@ -352,6 +352,22 @@ class WriterClosedError(CheckpointError, RuntimeError):
         return f"{self.reason}; make a new AsyncCheckpointWriter"
 
 
+class ThreadStartError(CheckpointError, RuntimeError):
+    """
+    The system granted the writer no thread; nothing was changed. Call again.
+
+    Attributes:
+        reason: the system's text.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.reason}; raise the limit of threads or memory, then call again"
+
+
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 

@@ -10,15 +10,42 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Generic, Literal, TypeVar
 
 import aiofiles.os
 import anyio
 
+from aiocheckpoint.errors import ThreadStartError
+
 ResultT = TypeVar("ResultT")
 
 _WOKEN_AT_ONCE = 4
+
+
+class Threads(ThreadPoolExecutor):
+    """
+    A pool that goes on with the threads it has where the system grants no more.
+
+    Attributes:
+        is_short: whether a thread was refused, and none granted since: let none wait idly.
+
+    Raises:
+        ThreadStartError: by `submit`, when there is not even one.
+    """
+
+    is_short = False
+
+    def _adjust_thread_count(self) -> None:
+        # Work is queued before its thread is started; any thread there is will take it up.
+        count = len(self._threads)
+        try:
+            super()._adjust_thread_count()
+            self.is_short = self.is_short and len(self._threads) == count
+        except RuntimeError as error:
+            self.is_short = True
+            if not self._threads:
+                raise ThreadStartError(str(error)) from error
 
 
 class Outcome(Generic[ResultT]):

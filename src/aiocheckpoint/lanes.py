@@ -23,7 +23,7 @@ class Lanes:
     Lanes over an executor.
 
     Args:
-        executor: runs one hop for each lane that has jobs.
+        executor: runs one hop for each job.
     """
 
     def __init__(self, executor: Executor) -> None:
@@ -42,6 +42,7 @@ class Lanes:
 
         Raises:
             WriterClosedError: after `close`.
+            ThreadStartError: there is no thread to run it.
         """
         with self._mutex:
             if self._closed:
@@ -54,17 +55,20 @@ class Lanes:
             waiting.append((job, work))
 
     def _run(self, lane: str, waiting: _Waiting) -> None:
-        while True:
-            with self._mutex:
-                if not waiting:
-                    if self._waiting.get(lane) is waiting:
-                        del self._waiting[lane]
-                    self._note_drained()
-                    return
-                job, work = waiting.popleft()
-            if job.begin():
-                job.run(work)
-                Job.deliver([job])
+        """Run the next job of a lane, then stand in line for a thread behind the other lanes."""
+        with self._mutex:
+            if not waiting:  # its submission failed
+                return
+            job, work = waiting.popleft()
+        if job.begin():
+            job.run(work)
+            Job.deliver([job])
+        with self._mutex:
+            if waiting:
+                self._executor.submit(self._run, lane, waiting)
+            else:
+                del self._waiting[lane]
+                self._note_drained()
 
     def _note_drained(self) -> None:
         if self._closed and not self._waiting and not self._drained.done():

@@ -6,7 +6,7 @@ import sys
 import threading
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from os import PathLike, fspath
 from types import TracebackType
@@ -16,9 +16,9 @@ from aiocheckpoint import codec, recovery
 from aiocheckpoint.changes import Change, Delete, Save
 from aiocheckpoint.codec import RecordCodec, RecordT
 from aiocheckpoint.commit import Commits, DirectCommit, GroupCommit
-from aiocheckpoint.errors import WriterClosedError
+from aiocheckpoint.errors import ThreadStartError, WriterClosedError
 from aiocheckpoint.files import LocalFiles, process_id
-from aiocheckpoint.jobs import Job, done, hop
+from aiocheckpoint.jobs import Job, Threads, done, hop
 from aiocheckpoint.layout import encode_id
 from aiocheckpoint.models import (
     BlockRecord,
@@ -130,6 +130,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
     temporary file and no lock; a hung disk therefore also holds up the cancellation.
 
     **Cost** of every method: one hop to the writer's own thread pool, unless said otherwise.
+    Where the system grants it no thread at all, any of them raises `ThreadStartError`.
 
     Args:
         storage_path: the directory; relative ones are resolved by the first call.
@@ -229,7 +230,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         self._commits = Commits(self._store, is_durable=durability != "none")
         self._process_id = process_id()
         self._closed = False
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: Threads | None = None
         self._queue: GroupCommit[RecordT] | DirectCommit[RecordT] | None = None
         self._released: Future[None] | None = None
         self._start_mutex = threading.Lock()
@@ -260,6 +261,10 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Every save that was called before returns or raises as usual.
 
+        Raises:
+            StorageError: the last settling failed; nothing acknowledged is lost.
+            ThreadStartError: nothing was released; call it again.
+
         Durability: nothing acknowledged depends on it.
         """
         with self._start_mutex:
@@ -268,14 +273,16 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             if pool is None or queue is None or self._process_id != process_id():
                 return
             if self._released is None:
-                self._released = Future()
-                release = partial(self._release, pool, queue.close(), self._released)
-                threading.Thread(target=release, name="aiocheckpoint-close").start()
+                released: Future[None] = Future()
+                release = partial(self._release, pool, queue.close(), released)
+                try:
+                    threading.Thread(target=release, name="aiocheckpoint-close").start()
+                except RuntimeError as error:
+                    raise ThreadStartError(str(error)) from error
+                self._released = released
         await done(self._released)
 
-    def _release(
-        self, pool: ThreadPoolExecutor, drained: Future[None], released: Future[None]
-    ) -> None:
+    def _release(self, pool: Threads, drained: Future[None], released: Future[None]) -> None:
         """Let go of everything, in a thread of its own, since it waits for those of the pool."""
         try:
             drained.result()
@@ -291,18 +298,18 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
     def _started(
         self,
-    ) -> tuple[ThreadPoolExecutor, GroupCommit[RecordT] | DirectCommit[RecordT]]:
+    ) -> tuple[Threads, GroupCommit[RecordT] | DirectCommit[RecordT]]:
         if self._process_id != process_id():
             raise WriterClosedError("this writer belongs to the process that was forked")
         with self._start_mutex:
             if self._closed:
                 raise WriterClosedError("the writer is closed")
             if self._pool is None or self._queue is None:
-                self._pool = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="aiocheckpoint")
+                self._pool = Threads(_MAX_THREADS, thread_name_prefix="aiocheckpoint")
                 self._queue = self._new_queue(self._pool)
             return self._pool, self._queue
 
-    def _new_queue(self, pool: ThreadPoolExecutor) -> GroupCommit[RecordT] | DirectCommit[RecordT]:
+    def _new_queue(self, pool: Threads) -> GroupCommit[RecordT] | DirectCommit[RecordT]:
         if self._durability == "file":
             return DirectCommit(self._store, self._commits, pool, self._settle_bytes)
         return GroupCommit(
