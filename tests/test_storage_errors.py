@@ -71,13 +71,6 @@ def _quick_folder(tmp_path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-journal_needs_room = pytest.mark.xfail(
-    strict=False,
-    raises=StorageFullError,
-    reason="a delete needs a journal, whose first 4 MiB are written ahead",
-)
-
-
 def step(iteration: int, session_id: str = "s", **fields: Any) -> CheckpointData:
     return CheckpointData(
         session_id=session_id, checkpoint_id=f"step-{iteration}", iteration=iteration, **fields
@@ -999,7 +992,6 @@ class TestFullDisk:
         await writer.save(step(0, messages=["x" * 100_000]))
         await writer.aclose()
 
-    @journal_needs_room
     async def test_delete_makes_room_on_a_full_disk(
         self, make_writer: MakeWriter, small_disk: Callable[[str], Path]
     ) -> None:
@@ -1013,4 +1005,104 @@ class TestFullDisk:
         writer = make_writer(disk / "state")
 
         assert await writer.delete("s", "step-0") is True
+        assert await writer.delete("s", "step-2") is True  # the newest, which the pointer names
+        assert [meta.iteration for meta in await writer.list("s")] == [1]
         await writer.aclose()
+        assert [meta.iteration for meta in await make_writer(disk / "state").list("s")] == [1]
+
+    async def test_delete_session_makes_room_on_a_full_disk(
+        self, make_writer: MakeWriter, small_disk: Callable[[str], Path]
+    ) -> None:
+        """Deleting a whole session needs no room either."""
+        disk = await asyncio.to_thread(small_disk, "size=24m")
+        async with make_writer(disk / "state") as writer:
+            for iteration in range(3):
+                await writer.save(step(iteration, messages=["x" * 100_000]))
+        await filled(disk)
+
+        assert await make_writer(disk / "state").delete_session("s") is True
+
+        assert await make_writer(disk / "state").load("s") is None
+
+
+class NoRoom(FaultyFiles):
+    """
+    A disk on which no journal can grow once it is full.
+
+    Attributes:
+        is_full: whether it is.
+    """
+
+    is_full = False
+
+    def call(self, operation: str, path: str, function: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.is_full and operation in ("create", "write") and "/journal-" in path:
+            return super().call(operation, path, self._refuse)
+        return super().call(operation, path, function, *args, **kwargs)
+
+    def _refuse(self) -> None:
+        raise OSError(errno.ENOSPC, "injected")
+
+
+class TestDeleteWithoutAJournal:
+    async def test_own_unsettled_save_does_not_come_back(
+        self, make_writer: MakeWriter, root: Path, tmp_path: Path
+    ) -> None:
+        """What this writer journaled and then deleted on a full disk stays away after a crash."""
+        files = NoRoom()
+        writer = make_writer(files=files)
+        for iteration in range(2):
+            await writer.save(step(iteration))
+        files.is_full = True
+        assert await writer.delete("s", "step-1") is True
+
+        copy = tmp_path / "after"
+        await asyncio.to_thread(shutil.copytree, root, copy, symlinks=True)
+
+        survivor = make_writer(copy, files=OtherBoot())
+        assert [meta.iteration for meta in await survivor.list("s")] == [0]
+        files.is_full = False
+
+    async def test_save_in_the_journal_of_another_is_left(self, make_writer: MakeWriter) -> None:
+        """A file that another writer's journal may bring back is not deleted without one."""
+        files = NoRoom()
+        other, writer = make_writer(durability="journal"), make_writer(files=files)
+        await other.save(step(0))
+        await other.save(step(1))
+        files.is_full = True
+
+        with pytest.raises(StorageFullError):
+            await writer.delete("s", "step-1")
+
+        assert [meta.iteration for meta in await writer.list("s")] == [1, 0]
+        await other.settle()
+        assert await writer.delete("s", "step-1") is True
+        assert [meta.iteration for meta in await other.list("s")] == [0]
+        files.is_full = False
+
+    async def test_saves_beside_it_are_refused(
+        self, make_writer: MakeWriter, durability: dict[str, Any]
+    ) -> None:
+        """In one commit on a full disk the delete succeeds and the save is a named error."""
+        files, hold = NoRoom(), Hold()
+        writer = make_writer(files=files)
+        for session_id in ("s", "t"):
+            await writer.save(step(0, session_id))
+        await writer.settle()
+        files.at("rename", hold)
+        first = asyncio.ensure_future(writer.save(step(1, "t")))
+        await asyncio.to_thread(hold.wait_arrived)
+        both = [
+            asyncio.ensure_future(writer.delete("s", "step-0")),
+            asyncio.ensure_future(writer.save(step(1, "u"))),
+        ]
+        await asyncio.sleep(0)
+        files.is_full = True
+        hold.release()
+        deleted, saved = await asyncio.gather(*both, return_exceptions=True)
+        await first
+        files.is_full = False
+
+        assert deleted is True
+        assert isinstance(saved, StorageFullError) == (durability != SYNCED_FILES)
+        assert await writer.load("s") is None

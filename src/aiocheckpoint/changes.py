@@ -70,10 +70,12 @@ class Group(ABC, Generic[RecordT]):
     Attributes:
         outcomes: of the changes.
         entries: what to journal; empty when there is nothing to do.
+        is_journaled: whether a crash amid `apply` is made good by the journal.
     """
 
     def __init__(self, outcomes: list[Outcome[Any]]) -> None:
         self.outcomes = outcomes
+        self.is_journaled = True
         self.entries: list[Entry] = []
 
     @abstractmethod
@@ -252,7 +254,7 @@ class DeleteGroup(Group[RecordT]):
 
     def _remove(self) -> int:
         if self._session is not None and self._is_whole:
-            self._store.delete_everything(self._session)
+            self._store.delete_everything(self._session, synced=not self.is_journaled)
         elif self._session is not None and self._doomed:
             self._store.delete_files(self._session, self._doomed)
         return self._count

@@ -19,12 +19,20 @@ from typing import Any, Generic
 from aiocheckpoint import layout
 from aiocheckpoint.changes import Change, Delete, DeleteGroup, Group, Save, SaveGroup
 from aiocheckpoint.codec import RecordT
-from aiocheckpoint.errors import SessionBusyError, StorageError, WriterClosedError
+from aiocheckpoint.errors import SessionBusyError, StorageError, StorageFullError, WriterClosedError
 from aiocheckpoint.files import Folder
 from aiocheckpoint.jobs import Job, Outcome, Threads
-from aiocheckpoint.journal import Entry, Journal, JournaledUndo
+from aiocheckpoint.journal import (
+    Entry,
+    Journal,
+    JournaledDelete,
+    JournaledUndo,
+    removals_of,
+    sync_sessions,
+)
 from aiocheckpoint.lanes import Lanes
 from aiocheckpoint.models import SessionId
+from aiocheckpoint.replay import journaled_files
 from aiocheckpoint.store import Store
 
 _MAX_SESSIONS = 128  # each holds two descriptors, and many systems allow only 256
@@ -85,9 +93,34 @@ class Commits(Generic[RecordT]):
                 with self._durable([entry for group in groups for entry in group.entries]):
                     for group in groups:
                         self._undone += group.apply()
+            except StorageFullError as error:
+                for group in groups:
+                    self._make_room(group, error)
             except BaseException as error:  # noqa: BLE001 - kept as the outcomes
                 _fail([outcome for group in groups for outcome in group.outcomes], error)
         return busy
+
+    def _make_room(self, group: Group[RecordT], full: StorageFullError) -> None:
+        """Do without a journal, for which there is no room, what none could undo: deletes."""
+        try:
+            if self._is_safe_unjournaled(group.entries):
+                group.is_journaled = False
+                group.apply()
+                touched = {entry.session: () for entry in group.entries}
+                sync_sessions(self._store.files, self._store.sessions.make_root(), touched)
+            else:
+                _fail(group.outcomes, full)
+        except BaseException as error:  # noqa: BLE001 - kept as the outcomes
+            _fail(group.outcomes, error)
+
+    def _is_safe_unjournaled(self, entries: list[Entry]) -> bool:
+        if any(not isinstance(entry, JournaledDelete) for entry in entries):
+            return False
+        self.settle()  # our own journal may hold the saves of what is to go
+        return all(
+            journaled_files(self._store, entry.session).isdisjoint(removals_of(entry))
+            for entry in entries
+        )
 
     def _planned(
         self,

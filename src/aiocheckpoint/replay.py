@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from aiocheckpoint import codec, layout
@@ -95,16 +95,49 @@ def private_folder(store: Store[RecordT], stack: contextlib.ExitStack) -> Folder
 def read_segments(store: Store[RecordT], folder: Folder, stack: contextlib.ExitStack) -> Segments:
     """Read all segments, taking the locks of the dead ones until the stack ends."""
     segments = Segments({}, {})
+    for name, descriptor in _opened_segments(store, folder, stack):
+        is_dead = store.files.try_lock_file(descriptor, folder.join(name))
+        frames = _frames(store, folder, name, descriptor)
+        (segments.dead if is_dead else segments.live)[name] = frames
+    return segments
+
+
+def _opened_segments(
+    store: Store[RecordT], folder: Folder, stack: contextlib.ExitStack
+) -> Iterator[tuple[str, int]]:
     for name in sorted(store.files.scan(folder)):
         if name.startswith(layout.JOURNAL_PREFIX):
-            path = folder.join(name)
             descriptor = store.files.open_journal(folder, name)
             if descriptor is not None:
-                stack.callback(store.files.close, descriptor, path)
-                is_dead = store.files.try_lock_file(descriptor, path)
-                frames = parse_segment(store.files.read_journal(descriptor, path), path)
-                (segments.dead if is_dead else segments.live)[name] = frames
-    return segments
+                stack.callback(store.files.close, descriptor, folder.join(name))
+                yield name, descriptor
+
+
+def _frames(store: Store[RecordT], folder: Folder, name: str, descriptor: int) -> Frames:
+    path = folder.join(name)
+    return parse_segment(store.files.read_journal(descriptor, path), path)
+
+
+def journaled_files(store: Store[RecordT], session_name: str) -> set[str]:
+    """
+    Return the files of a session that a journal, of whichever process, may bring back.
+
+    Right while the session's lock is held: whoever journals a save holds it too.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = private_folder(store, stack)
+        if folder is None:
+            return set()
+        segments = [
+            _frames(store, folder, name, descriptor)
+            for name, descriptor in _opened_segments(store, folder, stack)
+        ]
+    return {
+        entry.name
+        for frames in segments
+        for entry in frames.entries
+        if isinstance(entry, JournaledSave) and entry.session == session_name
+    }
 
 
 def _open(store: Store[RecordT], frames: Frames) -> Iterable[Entry]:

@@ -23,6 +23,7 @@ from aiocheckpoint.errors import (
     PruneError,
     SessionChangedError,
     StorageError,
+    StorageFullError,
 )
 from aiocheckpoint.files import FileStatus, Folder, LocalFiles, random_name
 from aiocheckpoint.layout import FileName
@@ -326,14 +327,17 @@ class Store(Generic[RecordT]):
         session.known.remove(name)
 
     def repoint(self, session: OpenSession, newest: FileName | None) -> None:
-        """Make `latest.json` name a file, or remove it when there is none to name."""
+        """Make `latest.json` name a file, or remove it when there is none, or no room for it."""
         if newest is None:
             self.files.unlink(session.folder, layout.LATEST_NAME)
             return
         body = b""
         if session.folder.descriptor is None:
             body = self.files.read(session.folder, newest.text, self._limits.max_bytes) or b""
-        self.point(session, newest, body)
+        try:
+            self.point(session, newest, body)
+        except StorageFullError:  # without it a reader looks for the newest itself
+            self.files.unlink(session.folder, layout.LATEST_NAME)
 
     # Reading
 
@@ -566,8 +570,12 @@ class Store(Generic[RecordT]):
         self.collect(session)
         self.sessions.note_change(session, newest)
 
-    def delete_everything(self, session: OpenSession) -> None:
-        """Remove all checkpoints of a session, and its folders if nothing else is in them."""
+    def delete_everything(self, session: OpenSession, *, synced: bool = False) -> None:
+        """
+        Remove all checkpoints of a session, and its folders if nothing else is in them.
+
+        With `synced` the newest goes only when the older ones are gone for good.
+        """
         self.sessions.indexes.drop(session.name)
         for backup in session.known.backups:
             self.files.unlink(session.folder, backup)
@@ -575,6 +583,8 @@ class Store(Generic[RecordT]):
         for name in names[:0:-1]:  # oldest first, all but the newest
             self.files.unlink(session.folder, name.text)
         self.repoint(session, None)
+        if synced:
+            self.files.sync_folder(session.folder)
         for name in names[:1]:
             self.files.unlink(session.folder, name.text)
         self.blocks.remove_all(session)
