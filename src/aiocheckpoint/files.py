@@ -50,6 +50,9 @@ _OPEN_TO_READ = os.O_RDONLY | _O_NOFOLLOW | getattr(os, "O_NONBLOCK", 0) | _O_CL
 _LOCK_PAUSES_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01)
 _PRIVATE_LOCK_SECONDS = 60.0
 _BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
+_LINK_ITSELF: dict[str, bool] = (
+    {"follow_symlinks": False} if os.link in os.supports_follow_symlinks else {}
+)
 _NO_LINK = frozenset(
     {
         errno.EEXIST,
@@ -393,12 +396,12 @@ class LocalFiles:
             src_dir_fd=source.descriptor, dst_dir_fd=target.descriptor,
         )  # fmt: skip
 
-    def link(self, folder: Folder, old: str, new: str) -> bool:
+    def link(self, source: Folder, old: str, target: Folder, new: str) -> bool:
         """Give a file a second name; False where the name is taken or the disk has no links."""
         try:
             self.call(
-                "link", folder.join(new), os.link, _place(folder, old), _place(folder, new),
-                src_dir_fd=folder.descriptor, dst_dir_fd=folder.descriptor,
+                "link", target.join(new), os.link, _place(source, old), _place(target, new),
+                src_dir_fd=source.descriptor, dst_dir_fd=target.descriptor, **_LINK_ITSELF,
             )  # fmt: skip
         except StorageError as error:
             if error.errno in _NO_LINK:

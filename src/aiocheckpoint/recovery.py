@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator
+import types
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from aiocheckpoint import codec, layout
@@ -306,9 +307,8 @@ def _quarantine(
 ) -> tuple[Path, ...]:
     """Move checkpoint files aside, and put intact backups in their places."""
     with _quarantine_folder(store, session) as folder:
-        moved = _moved(store, session.folder, [name.text for name in bad], folder)
-        _restore_backups(store, session, bad)
-    return moved
+        names = [name.text for name in bad]
+        return _moved(store, session.folder, names, folder, _intact_backups(store, session, bad))
 
 
 def _quarantine_blocks(store: Store[RecordT], session: OpenSession) -> tuple[Path, ...]:
@@ -348,21 +348,44 @@ def _quarantine_folder(store: Store[RecordT], session: OpenSession) -> Iterator[
 
 
 def _moved(
-    store: Store[RecordT], source: Folder, names: list[str], target: Folder
+    store: Store[RecordT],
+    source: Folder,
+    names: list[str],
+    target: Folder,
+    successors: Mapping[str, str] = types.MappingProxyType({}),
 ) -> tuple[Path, ...]:
-    moved: list[Path] = []
-    for name in names:
-        aside = random_name(f"{name[:60]}.")
-        store.files.move(source, name, target, aside)
-        moved.append(Path(target.join(aside)))
-    # The new names first: after a crash a file may have both, never neither.
-    store.files.sync_folder(target)
-    return tuple(moved)
+    """
+    Move files: after a crash each has its old name, or its new one, or both.
+
+    Args:
+        store: the store.
+        source: where they are.
+        names: of the files.
+        target: where they go, under names of their own.
+        successors: files in `source` that take their names.
+    """
+    files = store.files
+    asides = {name: random_name(f"{name[:60]}.") for name in names}
+    linked = {name for name in names if files.link(source, name, target, asides[name])}
+    files.sync_folder(target)  # or the old name may be gone and the new one not there
+    for name, aside in asides.items():
+        if name not in linked:
+            files.move(source, name, target, aside)
+            files.sync_folder(target)
+        if name in successors:
+            files.rename(source, successors[name], name)
+        elif name in linked:
+            files.unlink(source, name)
+    return tuple(Path(target.join(aside)) for aside in asides.values())
 
 
-def _restore_backups(store: Store[RecordT], session: OpenSession, bad: list[FileName]) -> None:
-    for name in bad:
-        backup = name.text + layout.BACKUP_SUFFIX
-        candidate = name._replace(text=backup)
-        if backup in session.known.backups and _is_intact(store, session, candidate):
-            store.files.rename(session.folder, backup, name.text)
+def _intact_backups(
+    store: Store[RecordT], session: OpenSession, bad: list[FileName]
+) -> dict[str, str]:
+    backups = {name: name.text + layout.BACKUP_SUFFIX for name in bad}
+    return {
+        name.text: backup
+        for name, backup in backups.items()
+        if backup in session.known.backups
+        and _is_intact(store, session, name._replace(text=backup))
+    }

@@ -254,7 +254,7 @@ class Store(Generic[RecordT]):
         if previous is None or self._limits.max_backups == 0:
             return
         backup = previous.text + layout.BACKUP_SUFFIX
-        if self.files.link(session.folder, previous.text, backup):
+        if self.files.link(session.folder, previous.text, session.folder, backup):
             session.known.backups.append(backup)
 
     def withdraw(

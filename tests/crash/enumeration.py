@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 
-from aiocheckpoint import AsyncCheckpointWriter
+from aiocheckpoint import AsyncCheckpointWriter, journal
 from aiocheckpoint.codec import RecordCodec
 from tests.crash import oracle
 from tests.crash.checker import (
@@ -38,6 +38,7 @@ from tests.crash.recorder import RecordingFiles
 _SMALL_CHUNK_BYTES = 64 * 1024
 """So that segments are made fast, and grow."""
 
+_NEVER_SECONDS = 3600.0
 _FIRST_STAMP = 1_767_323_045_000_000
 _FIRST_BOOT = "boot-0"
 _NEXT_BOOT = "boot-1"
@@ -96,16 +97,23 @@ class _Seeded:
 
 
 @contextmanager
-def _same_each_time() -> Iterator[None]:
-    """Let runs that begin alike do the same, so that states in common are examined once."""
+def same_each_time(seed: int = 1) -> Iterator[None]:
+    """
+    Let runs that begin alike do the same, so that states in common are examined once.
+
+    Args:
+        seed: of all names; another one for another process on the same root.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aiocheckpoint.files.secrets", _Seeded(1))
-        patch.setattr("aiocheckpoint.files._unguessable", itertools.count(1))
-        patch.setattr("aiocheckpoint.journal._CHUNK_BYTES", _SMALL_CHUNK_BYTES)
+        patch.setattr("aiocheckpoint.files.secrets", _Seeded(seed))
+        patch.setattr("aiocheckpoint.files._unguessable", itertools.count(seed << 32))
+        if journal._CHUNK_BYTES > _SMALL_CHUNK_BYTES:
+            patch.setattr(journal, "_CHUNK_BYTES", _SMALL_CHUNK_BYTES)
+        patch.setattr("aiocheckpoint.writer._SETTLE_SECONDS", _NEVER_SECONDS)
         yield
 
 
-def _steady_clock(writer: Writer, start: int) -> None:
+def steady_clock(writer: Writer, start: int) -> None:
     """Let the time stamps in file names be the same in each run."""
     writer._store._clock = itertools.count(start).__next__
 
@@ -126,7 +134,7 @@ async def record(
         make_files: the recorder, or a mutant of it.
     """
     limit = options.get("max_checkpoints")
-    with scratch_folder() as outer, _same_each_time():
+    with scratch_folder() as outer, same_each_time():
         first = RecordingFiles(outer)
         earlier = list(oracle.sequence(base, {}, 1, limit))
         await _drive(outer, first, earlier, options)
@@ -147,7 +155,7 @@ async def _drive(
     stamp: int = _FIRST_STAMP,
 ) -> None:
     async with AsyncCheckpointWriter(outer / ROOT_NAME, files=files, **options) as writer:
-        _steady_clock(writer, stamp)
+        steady_clock(writer, stamp)
         for number, call in enumerate(calls):
             files.began(number)
             await perform(writer, call)

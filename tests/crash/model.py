@@ -12,10 +12,11 @@ own sync is there up to some block (or, inside a preallocated file, in any of it
 durable and not its name; an fsync of a folder its names and nothing else. Of all the rest any
 part may be there: each name, each block, in any combination, and a block that was being written
 may hold zeros, garbage, or what was elsewhere on the disk before. A rename within a folder
-is atomic, one across folders is two changes.
+is atomic, one across folders is two changes. An fdatasync of a file makes durable only the
+bytes within a size that an fsync has made durable before: kernels have broken more than that.
 
-All three take a write to leave alone the bytes beside it in its block. An fdatasync of a file
-makes its bytes and its size durable; in `ext4` it is not taken to write names too.
+All three take a write to leave alone the bytes beside it in its block. In `ext4` an fdatasync
+of a file makes its bytes and its size durable, and is not taken to write names too.
 
 States are de-duplicated. Where there are too many, the extreme ones are taken: none, all, each
 prefix, each one missing, each one alone, and a seeded sample.
@@ -24,9 +25,10 @@ prefix, each one missing, each one alone, and a seeded sample.
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 from tests.crash.operations import (
@@ -183,16 +185,33 @@ class _Log(NamedTuple):
         ]
 
 
-def _forced_by_own_sync(operations: Sequence[Operation]) -> list[bool]:
-    """Tell of each operation whether its own file or folder was synced after it."""
+def _forced_by_own_sync(
+    operations: Sequence[Operation], durable_sizes: Mapping[int, int] | None = None
+) -> list[bool]:
+    """
+    Tell of each operation whether its own file or folder was synced after it.
+
+    Args:
+        operations: all.
+        durable_sizes: of files at the start, where an fdatasync does not make a size durable.
+    """
     forced = [False] * len(operations)
     waiting: dict[int, list[int]] = defaultdict(list)
+    durable = dict(durable_sizes or {})
+    sizes = dict(durable)
     for position, operation in enumerate(operations):
         match operation:
+            case Synced(node, True) if durable_sizes is not None:
+                within = _within(operations, waiting[node], durable.get(node, 0))
+                waiting[node] = [earlier for earlier in waiting[node] if earlier not in within]
+                for earlier in within:
+                    forced[earlier] = True
             case Synced(node, _):
+                durable[node] = sizes.get(node, 0)
                 for earlier in waiting.pop(node, ()):
                     forced[earlier] = True
             case SyncedAll():
+                durable = dict(sizes)
                 for positions in waiting.values():
                     for earlier in positions:
                         forced[earlier] = True
@@ -206,7 +225,25 @@ def _forced_by_own_sync(operations: Sequence[Operation]) -> list[bool]:
                 waiting[_folder(operation)].append(position)
             case operation if isinstance(operation, DATA_OPERATIONS):
                 waiting[operation.node].append(position)
+                probe = Content(sizes.get(operation.node, 0))
+                probe.apply(operation)
+                sizes[operation.node] = probe.size
     return forced
+
+
+def _within(operations: Sequence[Operation], positions: Iterable[int], size: int) -> set[int]:
+    """Return which of the positions are writes that end within a size."""
+    return {position for position in positions if _end_of(operations[position]) <= size}
+
+
+def _end_of(operation: Operation) -> float:
+    match operation:
+        case Written(_, offset, data):
+            return offset + len(data)
+        case Zeroed(_, offset, length):
+            return offset + length
+        case _:
+            return math.inf
 
 
 def _folder(operation: EntryOperation) -> int:
@@ -290,7 +327,8 @@ def _all_extend(start: Content, log: _Log, positions: list[int], loose: list[int
 
 def _posix(start: Tree, operations: Sequence[Operation], caps: Caps) -> Iterator[Tree]:
     operations = _renames_in_halves(operations)
-    log = _Log(operations, _forced_by_own_sync(operations))
+    sizes = {node: content.size for node, content in start.contents.items()}
+    log = _Log(operations, _forced_by_own_sync(operations, sizes))
     loose = [
         position
         for position, operation in enumerate(operations)

@@ -11,7 +11,7 @@ import pytest
 from aiocheckpoint import AsyncCheckpointWriter, block_digest
 from aiocheckpoint.testing import LargeValue
 from tests.crash.checker import ROOT_NAME, materialise, require, scratch_folder
-from tests.crash.enumeration import _same_each_time
+from tests.crash.enumeration import same_each_time
 from tests.crash.model import MODELS, QUICK, CrashState, Model, crash_states
 from tests.crash.operations import Acknowledged, Began, Operation, Tree
 from tests.crash.recorder import RecordingFiles
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.blocking
 
 Writer = AsyncCheckpointWriter[LargeValue]
 State = dict[tuple[str, str], tuple[bytes, ...]]
-_HARMLESS = {"leftover", "dangling-pointer", "stale-pointer", "unused-block"}
+HARMLESS = {"leftover", "dangling-pointer", "stale-pointer", "unused-block"}
 
 
 class Save(NamedTuple):
@@ -67,7 +67,7 @@ SEQUENCES: dict[str, tuple[Call, ...]] = {
 }
 
 
-async def _perform(writer: Writer, call: Call) -> None:
+async def perform(writer: Writer, call: Call) -> None:
     match call:
         case Save(checkpoint_id, blocks, session_id):
             given = {block_digest(block): block for block in blocks}
@@ -99,8 +99,8 @@ def _after(state: State, call: Call) -> State:
             return state
 
 
-async def _record(calls: Sequence[Call], options: dict[str, Any]) -> list[Operation]:
-    with scratch_folder() as outer, _same_each_time():
+async def record(calls: Sequence[Call], options: dict[str, Any]) -> list[Operation]:
+    with scratch_folder() as outer, same_each_time():
         files = RecordingFiles(outer)
         async with AsyncCheckpointWriter(
             outer / ROOT_NAME, files=files, record_type=LargeValue, **options
@@ -108,7 +108,7 @@ async def _record(calls: Sequence[Call], options: dict[str, Any]) -> list[Operat
             writer._store._clock = itertools.count(1_767_323_045_000_000).__next__
             for number, call in enumerate(calls):
                 files.began(number)
-                await _perform(writer, call)
+                await perform(writer, call)
                 files.acknowledged(number)
         return files.operations
 
@@ -120,7 +120,7 @@ async def _see(writer: Writer) -> State:
         for record in await writer.load_many(session_id, await writer.ids(session_id)):
             blocks = await writer.load_blocks(session_id, record.block_digests)
             state[session_id, record.checkpoint_id] = tuple(blocks.values())
-    findings = [finding for finding in await writer.check() if finding.kind not in _HARMLESS]
+    findings = [finding for finding in await writer.check() if finding.kind not in HARMLESS]
     require(findings == [], findings)
     return state
 
@@ -138,10 +138,10 @@ async def _examine(
             seen = await _see(writer)
             require(_is_allowed(seen, allowed), f"{_text(seen)}; allowed: {allowed and ''}",
                     *map(_text, allowed))  # fmt: skip
-            await _perform(writer, Save("after", (ONE, TWO, THREE)))
-            await _perform(writer, Delete(("after",)))
+            await perform(writer, Save("after", (ONE, TWO, THREE)))
+            await perform(writer, Delete(("after",)))
             require(await _see(writer) == seen, "going on changes what is seen")
-            await _perform(writer, Delete(tuple(key for _, key in seen)))
+            await perform(writer, Delete(tuple(key for _, key in seen)))
             unused = [finding for finding in await writer.check() if finding.session_id == "s"]
             require(unused == [], "a delete leaves litter:", unused)
 
@@ -158,11 +158,11 @@ def _text(state: State) -> str:
     return " ".join(f"{s}/{key}:{[b[:3] for b in blocks]}" for (s, key), blocks in state.items())
 
 
-async def _examine_all(
+async def examine_all(
     name: str, options: dict[str, Any], models: Sequence[Model], first_call: int
 ) -> int:
     calls = SEQUENCES[name]
-    operations = await _record(calls, options)
+    operations = await record(calls, options)
     first_point = operations.index(Began(max(first_call, 0)))
     examined = 0
     for model in models:
@@ -189,7 +189,7 @@ async def test_killed_at_every_system_call(name: str) -> None:
     calls = SEQUENCES[name]
     options = {"durability": "journal" if len(calls) % 2 else "file"}
 
-    assert await _examine_all(name, options, ["killed"], len(calls) - 1) > 5
+    assert await examine_all(name, options, ["killed"], len(calls) - 1) > 5
 
 
 @pytest.mark.campaign
@@ -202,4 +202,4 @@ async def test_every_crash_state_keeps_records_and_blocks_together(
     """The same of power cuts, and of the last two calls."""
     options = {"durability": durability}
 
-    assert await _examine_all(name, options, MODELS, len(SEQUENCES[name]) - 2) > 10
+    assert await examine_all(name, options, MODELS, len(SEQUENCES[name]) - 2) > 10

@@ -1,0 +1,427 @@
+"""Runs of the library that short sequences of calls do not reach: two lives, two writers, damage.
+
+Each gives the operations, and what has to be seen after a crash at their end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from aiocheckpoint import AsyncCheckpointWriter, block_digest, layout
+from aiocheckpoint.errors import CheckpointCorruptError
+from aiocheckpoint.testing import LargeValue
+from tests.crash import oracle, test_blocks
+from tests.crash.checker import (
+    ROOT_NAME,
+    Allowed,
+    BrokenPromiseError,
+    Writer,
+    materialise,
+    open_after_crash,
+    perform,
+    require,
+    require_allowed,
+    scratch_folder,
+    see_all,
+)
+from tests.crash.enumeration import POPULATED, Enumerator, record, same_each_time, steady_clock
+from tests.crash.model import QUICK, Model, crash_states
+from tests.crash.operations import Content, File, Operation, Tree
+from tests.crash.oracle import MAIN, Seen, SessionState, Version
+from tests.crash.recorder import RecordingFiles
+from tests.crash.syncs import forgotten, site
+
+JOURNAL: dict[str, Any] = {"durability": "journal"}
+_BOOT = "boot-0"
+_STAMPS = 1_767_323_045_000_000
+
+
+class Run(NamedTuple):
+    """
+    What was done, and what it leads to.
+
+    Attributes:
+        start: what was durable on the disk before.
+        operations: what was done to it.
+        allowed: what may be seen afterwards.
+        first_point: from how many operations on.
+    """
+
+    start: Tree
+    operations: list[Operation]
+    allowed: Allowed
+    first_point: int
+
+
+class HeldFiles(RecordingFiles):
+    """Recording files that stop one thread at a failpoint until it is let go."""
+
+    def __init__(self, outer: Path, start: Tree | None = None, boot: str = _BOOT) -> None:
+        super().__init__(outer, start, boot)
+        self.held_at = ""
+        self.arrived = threading.Event()
+        self.released = threading.Event()
+
+    def reached(self, failpoint: str) -> None:
+        super().reached(failpoint)
+        if failpoint == self.held_at:
+            self.held_at = ""
+            self.arrived.set()
+            self.released.wait()
+
+
+async def violation(run: Run, model: Model = "posix") -> str:
+    """Return how a promise is broken in a state that a crash leaves, `""` if none is."""
+    states = crash_states(model, run.start, run.operations, run.first_point, QUICK)
+    for state in states:
+        try:
+            with scratch_folder() as outer:
+                opened = await open_after_crash(state.tree, outer, JOURNAL, "boot-1")
+                require_allowed(opened.views, run.allowed)
+        except Exception as error:  # noqa: BLE001 - whatever the library raises is the finding
+            return f"after operation {state.point}: {error!r}"
+    return ""
+
+
+def _at_end(files: RecordingFiles, start: Tree, seen: Seen) -> Run:
+    operations = list(files.operations)
+    return Run(start, operations, {MAIN: [SessionState(seen)]}, len(operations))
+
+
+def version(serial: int) -> Version:
+    """Return the content that a numbered save has."""
+    return Version(f"a{serial}", serial)
+
+
+def save(serial: int) -> oracle.Save:
+    """Return a numbered save."""
+    return oracle.Save(MAIN, version(serial))
+
+
+def delete(serial: int) -> oracle.Delete:
+    """Return the delete of a numbered save."""
+    return oracle.Delete(MAIN, f"a{serial}")
+
+
+@asynccontextmanager
+async def _opened(outer: Path, files: RecordingFiles, stamp: int = 0) -> AsyncIterator[Writer]:
+    async with AsyncCheckpointWriter(outer / ROOT_NAME, files=files, **JOURNAL) as writer:
+        steady_clock(writer, _STAMPS + stamp)
+        yield writer
+
+
+async def _perform(writer: Writer, *calls: oracle.Call) -> None:
+    for call in calls:
+        await perform(writer, call)
+
+
+# Two lives
+
+
+async def after_a_kill(point: int, durability: str) -> Run | None:
+    """
+    Let one process be killed at a point of its first save, and another save on the same machine.
+
+    What the first had made and not synced must be durable when the second has saved.
+    """
+    options: dict[str, Any] = {"durability": durability}
+    first = await record(("save-existing",), options)
+    if point >= len(first.operations):
+        return None
+    tree = Tree()
+    for operation in first.operations[:point]:
+        tree.apply(operation)
+    with scratch_folder() as outer, same_each_time(seed=2):
+        materialise(tree, outer)
+        files = RecordingFiles(outer, tree, _BOOT)
+        root = outer / ROOT_NAME
+        async with AsyncCheckpointWriter(root, files=files, **options) as writer:
+            steady_clock(writer, _STAMPS + 5000)
+            await perform(writer, save(2))
+            operations = [*first.operations[:point], *files.operations]
+    either = [SessionState((version(2), version(1))), SessionState((version(2),))]
+    return Run(Tree(), operations, {MAIN: either}, len(operations))
+
+
+# Commits beside settling
+
+
+async def _committed_while_settling(outer: Path, files: HeldFiles, writer: Writer) -> None:
+    """Save 1 in a segment, and 2 in another while that is settled; 1's is then kept for use."""
+    await _perform(writer, save(1))
+    files.held_at = "before_settle"
+    settling = asyncio.ensure_future(writer.settle())
+    await asyncio.to_thread(files.arrived.wait)
+    await _perform(writer, save(2))
+    files.released.set()
+    await settling
+
+
+async def deleted_in_another_segment() -> Run:
+    """Delete a save in a later segment than its own, and settle that too."""
+    with scratch_folder() as outer, same_each_time(seed=2):
+        files = HeldFiles(outer)
+        async with _opened(outer, files) as writer:
+            await _committed_while_settling(outer, files, writer)
+            await _perform(writer, delete(1), oracle.Settle())
+            return _at_end(files, Tree(), (version(2),))
+
+
+async def deleted_after_its_segment_was_removed() -> Run:
+    """Delete a save whose segment is gone, in one that was kept, and settle that."""
+    with scratch_folder() as outer, same_each_time(seed=2):
+        files = HeldFiles(outer)
+        async with _opened(outer, files) as writer:
+            await _committed_while_settling(outer, files, writer)
+            await _perform(writer, oracle.Settle(), delete(2), oracle.Settle())
+            return _at_end(files, Tree(), (version(1),))
+
+
+# Several processes
+
+
+@asynccontextmanager
+async def _beside_a_dead_process(outer: Path) -> AsyncIterator[tuple[Writer, HeldFiles, Tree]]:
+    """Open a writer that was there before another process saved 1 and was killed."""
+    tree = (await record(("save-existing",), JOURNAL)).tree_after(0)
+    materialise(tree, outer)
+    files = HeldFiles(outer, tree)
+    async with _opened(outer, files, 5000) as writer:
+        writer._store.sessions._preparation = "done"
+        await _perform(writer, save(2))
+        yield writer, files, tree
+
+
+async def _replayed(outer: Path, files: RecordingFiles) -> None:
+    """Let a third process put the root in order, which removes the journal of the dead one."""
+    async with _opened(outer, files, 9000) as writer:
+        await writer.load(MAIN)
+
+
+async def deleted_after_a_journal_was_removed() -> Run:
+    """Delete a dead process's save, whose journal a third one has replayed and removed."""
+    with scratch_folder() as outer, same_each_time(seed=2):
+        async with _beside_a_dead_process(outer) as (writer, files, tree):
+            await _replayed(outer, files)
+            await _perform(writer, delete(1), oracle.Settle())
+            return _at_end(files, tree, (version(2),))
+
+
+async def deleted_before_a_journal_was_removed() -> Run:
+    """The same the other way round, and the third is killed before it has synced the removal."""
+    with scratch_folder() as outer, same_each_time(seed=2):
+        async with _beside_a_dead_process(outer) as (writer, files, tree):
+            await _perform(writer, delete(1))
+            with forgotten(site("replay.replay-sync_folder")):
+                await _replayed(outer, files)
+            await _perform(writer, oracle.Settle())
+            return _at_end(files, tree, (version(2),))
+
+
+# Damage
+
+
+class Damage(NamedTuple):
+    """
+    A damaged file, and what `recover` makes of it.
+
+    Attributes:
+        serial: of the save whose file is damaged.
+        backed_up: whether its backup is an intact file of its own.
+        seen: what there is in the end.
+        linked: whether the disk has hard links.
+    """
+
+    serial: int
+    backed_up: bool
+    seen: Seen
+    linked: bool = True
+
+
+NEWEST = Damage(2, backed_up=False, seen=(version(1),))
+BACKED_UP = Damage(1, backed_up=True, seen=(version(2), version(1)))
+
+
+class LinklessFiles(RecordingFiles):
+    """Recording files of a disk without hard links."""
+
+    def recorded(self, name: str, function: Any) -> Any:
+        return _refused if name == "link" else super().recorded(name, function)
+
+
+def _refused(*args: object, **kwargs: object) -> None:
+    raise PermissionError(errno.EPERM, "there are no links")
+
+
+async def recover_violation(damage: Damage, model: Model = "posix") -> str:
+    """
+    Return how a crash during or after `recover` breaks a promise, `""` if none does.
+
+    Without links only one after it is looked at: a rename across folders is all there is then.
+    """
+    run, damaged = await _recovered(damage)
+    first_point = 0 if damage.linked else run.first_point
+    for state in crash_states(model, run.start, run.operations, first_point, QUICK):
+        try:
+            with scratch_folder() as outer:
+                is_done = state.point >= run.first_point
+                await _look_after_recover(state.tree, outer, damage, damaged, is_done=is_done)
+        except Exception as error:  # noqa: BLE001 - whatever the library raises is the finding
+            return f"after operation {state.point}: {error!r}"
+    return ""
+
+
+async def _recovered(damage: Damage) -> tuple[Run, Content]:
+    base = await record(("save-existing", "save-existing"), JOURNAL)
+    start = base.start.copy()
+    for operation in base.operations:
+        start.apply(operation)
+    damaged = _damage(start, damage)
+    with scratch_folder() as outer, same_each_time(seed=2):
+        materialise(start, outer)
+        files = (RecordingFiles if damage.linked else LinklessFiles)(outer, start, _BOOT)
+        async with _opened(outer, files, 5000) as writer:
+            await writer.recover(MAIN)
+            return _at_end(files, start, damage.seen), damaged
+
+
+def _damage(tree: Tree, damage: Damage) -> Content:
+    path = next(path for path, _ in tree.walk() if path.endswith(f"_a{damage.serial}.json"))
+    above, _, name = path.rpartition("/")
+    folder = dict(tree.walk())[above]
+    content = tree.contents[tree.entries[folder][name]].copy()
+    content.truncate(content.size - 100)
+    node = max(tree.kinds) + 1
+    tree.know(node, File())
+    tree.contents[node] = content
+    tree.entries[folder][name] = node
+    if not damage.backed_up:
+        tree.entries[folder].pop(name + layout.BACKUP_SUFFIX, None)
+    return content
+
+
+async def _look_after_recover(
+    tree: Tree, outer: Path, damage: Damage, damaged: Content, *, is_done: bool
+) -> None:
+    materialise(tree, outer)
+    files = RecordingFiles(outer, tree, "boot-1")
+    async with _opened(outer, files, 9000) as writer:
+        try:
+            views = await see_all(writer)
+        except (CheckpointCorruptError, BrokenPromiseError):
+            require(not is_done, "what was recovered is damaged again")
+            await writer.recover(MAIN)
+            views = await see_all(writer)
+        require(views == {MAIN: damage.seen}, "there is", views)
+    kept = [files.tree.contents[n].key() for _, n in files.tree.walk() if n in files.tree.contents]
+    require(damaged.key() in kept, "the damaged file is nowhere")
+
+
+# Blocks
+
+
+async def _blocks(name: str) -> str:
+    try:
+        await test_blocks.examine_all(name, {"durability": "file"}, ["posix"], 0)
+    except Exception as error:  # noqa: BLE001 - whatever the library raises is the finding
+        return repr(error)
+    return ""
+
+
+async def _recovered_blocks() -> str:
+    """Damage a block, recover, and see that it does not come back."""
+    calls = (test_blocks.Save("a", (test_blocks.ONE,)), test_blocks.Save("b", (test_blocks.TWO,)))
+    start = Tree()
+    for operation in await test_blocks.record(calls, JOURNAL):
+        start.apply(operation)
+    block = block_digest(test_blocks.ONE)
+    ((_, node),) = ((path, node) for path, node in start.walk() if path.endswith(block))
+    start.contents[node].truncate(100)
+    with scratch_folder() as outer, same_each_time(seed=2):
+        materialise(start, outer)
+        files = RecordingFiles(outer, start, _BOOT)
+        async with _opened_with_blocks(outer, files) as writer:
+            await writer.recover("s")
+            operations = list(files.operations)
+    for state in crash_states("posix", start, operations, len(operations), QUICK):
+        with scratch_folder() as outer:
+            materialise(state.tree, outer)
+            files = RecordingFiles(outer, state.tree, "boot-1")
+            async with _opened_with_blocks(outer, files) as writer:
+                findings = [f for f in await writer.check() if f.kind not in test_blocks.HARMLESS]
+        if findings:
+            return str(findings)
+    return ""
+
+
+def _opened_with_blocks(outer: Path, files: RecordingFiles) -> AsyncCheckpointWriter[LargeValue]:
+    return AsyncCheckpointWriter(
+        outer / ROOT_NAME, files=files, record_type=LargeValue, durability="journal"
+    )
+
+
+# All
+
+
+async def _calls(
+    kinds: Sequence[str],
+    durability: str = "journal",
+    base: Sequence[str] = (),
+    **journal: int,
+) -> str:
+    """Make calls one after the other; with other constants of the journal's."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in journal.items():
+            patch.setattr(f"aiocheckpoint.journal.{name}", value)
+        enumerator = Enumerator({"durability": durability}, QUICK)
+        await enumerator.run(kinds, base, ["posix"])
+    return next(iter(enumerator.tally.violations), "")
+
+
+async def _of(run: Callable[[], Awaitable[Run]]) -> str:
+    return await violation(await run())
+
+
+async def after_kills(durability: str) -> str:
+    """Return how a promise is broken when a process is killed, and after another saved, power."""
+    for point in itertools.count():
+        run = await after_a_kill(point, durability)
+        if run is None:
+            return ""
+        if found := await violation(run):
+            return f"killed after operation {point}: {found}"
+    return ""
+
+
+SCENARIOS: dict[str, Callable[[], Coroutine[Any, Any, str]]] = {
+    "save": partial(_calls, ("save-new",)),
+    "save by file": partial(_calls, ("save-new",), "file"),
+    "settle": partial(_calls, ("save-existing", "settle")),
+    "settle by syncfs": partial(_calls, ("save-existing", "settle"), _FEW_SYNCS=0),
+    "a journal that grows": partial(_calls, ("save-existing",), _CHUNK_BYTES=12_288),
+    "a delete after a replacement": partial(
+        _calls, ("delete", "replace-newest", "delete-latest"), "file", POPULATED
+    ),
+    "a delete in another segment": partial(_of, deleted_in_another_segment),
+    "a delete after its segment": partial(_of, deleted_after_its_segment_was_removed),
+    "a delete after a journal": partial(_of, deleted_after_a_journal_was_removed),
+    "a delete before a journal": partial(_of, deleted_before_a_journal_was_removed),
+    "settle a second session": partial(_calls, ("save-existing", "save-new", "settle")),
+    "recover": partial(recover_violation, NEWEST),
+    "recover from a backup": partial(recover_violation, BACKED_UP),
+    "recover without links": partial(recover_violation, NEWEST._replace(linked=False)),
+    "blocks": partial(_blocks, "first save"),
+    "recover blocks": _recovered_blocks,
+    "a kill before": partial(after_kills, "file"),
+}
+"""Each returns how a promise is broken, `""` if none is."""

@@ -1,0 +1,114 @@
+"""Every place in the library where something is synced, and versions of it that leave one out."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import pytest
+
+import aiocheckpoint
+from tests.crash.recorder import RecordingFiles
+
+_SOURCE = Path(aiocheckpoint.__file__).parent
+_METHODS = frozenset({"sync_file", "sync_folder", "sync_data", "sync_name", "sync_everything"})
+
+
+class Site(NamedTuple):
+    """
+    A call of one of the syncing file operations.
+
+    Attributes:
+        path: of the source.
+        lines: of the call.
+        function: around it.
+        method: that is called.
+    """
+
+    path: str
+    lines: range
+    function: str
+    method: str
+
+    def __str__(self) -> str:
+        return f"{Path(self.path).stem}.{self.function}-{self.method}"
+
+
+def sites() -> list[Site]:
+    """Return all of them."""
+    return [site for path in sorted(_SOURCE.rglob("*.py")) for site in _sites_in(path)]
+
+
+def site(name: str) -> Site:
+    """Return the one of a name."""
+    (found,) = (site for site in sites() if str(site) == name)
+    return found
+
+
+def _sites_in(path: Path) -> Iterator[Site]:
+    for function in ast.walk(ast.parse(path.read_text())):
+        if isinstance(function, ast.FunctionDef):
+            for node in ast.walk(function):
+                if (
+                    isinstance(node, ast.Call)
+                    and isinstance(node.func, ast.Attribute)
+                    and node.func.attr in _METHODS
+                ):
+                    end = node.end_lineno or node.lineno
+                    lines = range(node.lineno, end + 1)
+                    yield Site(str(path), lines, function.name, node.func.attr)
+
+
+@contextmanager
+def forgotten(site: Site) -> Iterator[None]:
+    """Let one place say that it has synced when it has not, where operations are recorded."""
+    places = {(site.path, line) for line in site.lines}
+    recorded = RecordingFiles.recorded
+
+    def recorded_but_there(files: RecordingFiles, name: str, function: Any) -> Any:
+        if "sync" in name and not places.isdisjoint(_asked_by()):
+            return _nothing
+        return recorded(files, name, function)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RecordingFiles, "recorded", recorded_but_there)
+        yield
+
+
+@contextmanager
+def passing() -> Iterator[set[Site]]:
+    """
+    Watch where syncs are asked for.
+
+    Yields:
+        the places passed so far.
+    """
+    passed: set[Site] = set()
+    places = {(site.path, line): site for site in sites() for line in site.lines}
+    recorded = RecordingFiles.recorded
+
+    def recorded_and_noted(files: RecordingFiles, name: str, function: Any) -> Any:
+        if "sync" in name:
+            passed.update(filter(None, map(places.get, _asked_by())))
+        return recorded(files, name, function)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RecordingFiles, "recorded", recorded_and_noted)
+        yield passed
+
+
+def _asked_by() -> Iterator[tuple[str, int]]:
+    """Yield where in the source this is called from."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        yield frame.f_code.co_filename, frame.f_lineno
+        frame = frame.f_back
+
+
+def _nothing(*args: object, **kwargs: object) -> None:
+    """Sync nothing."""
