@@ -228,6 +228,42 @@ async def deleted_before_a_journal_was_removed() -> Run:
             return _at_end(files, tree, (version(2),))
 
 
+# A full disk
+
+
+class FullFiles(RecordingFiles):
+    """Recording files of a disk without room for a journal."""
+
+    def recorded(self, name: str, function: Any) -> Any:
+        return _no_room if name == "_write_at" else super().recorded(name, function)
+
+
+def _no_room(*args: object, **kwargs: object) -> None:
+    raise OSError(errno.ENOSPC, "there is no room")
+
+
+async def _deleted_on_a_full_disk(call: oracle.Call, *seen: Seen) -> str:
+    """Delete without a journal; a crash amid it leaves one of what may be seen, then the last."""
+    start = await _two_saves()
+    with scratch_folder() as outer, same_each_time(seed=2):
+        materialise(start, outer)
+        files = FullFiles(outer, start)
+        async with _opened(outer, files, 5000) as writer:
+            await perform(writer, call)
+            run = _at_end(files, start, seen[-1])
+    amid = Run(start, run.operations, {MAIN: [SessionState(one) for one in seen]}, 0)
+    return await violation(amid) or await violation(run)
+
+
+async def _two_saves() -> Tree:
+    """Return what two saves leave when their writer is closed."""
+    base = await record(("save-existing", "save-existing"), JOURNAL)
+    tree = base.start.copy()
+    for operation in base.operations:
+        tree.apply(operation)
+    return tree
+
+
 # Damage
 
 
@@ -282,10 +318,7 @@ async def recover_violation(damage: Damage, model: Model = "posix") -> str:
 
 
 async def _recovered(damage: Damage) -> tuple[Run, Content]:
-    base = await record(("save-existing", "save-existing"), JOURNAL)
-    start = base.start.copy()
-    for operation in base.operations:
-        start.apply(operation)
+    start = await _two_saves()
     damaged = _damage(start, damage)
     with scratch_folder() as outer, same_each_time(seed=2):
         materialise(start, outer)
@@ -417,6 +450,16 @@ SCENARIOS: dict[str, Callable[[], Coroutine[Any, Any, str]]] = {
     "a delete after a journal": partial(_of, deleted_after_a_journal_was_removed),
     "a delete before a journal": partial(_of, deleted_before_a_journal_was_removed),
     "settle a second session": partial(_calls, ("save-existing", "save-new", "settle")),
+    "a delete on a full disk": partial(
+        _deleted_on_a_full_disk, delete(2), (version(2), version(1)), (version(1),)
+    ),
+    "a delete of a session on a full disk": partial(
+        _deleted_on_a_full_disk,
+        oracle.DeleteSession(MAIN),
+        (version(2), version(1)),
+        (version(2),),
+        (),
+    ),
     "recover": partial(recover_violation, NEWEST),
     "recover from a backup": partial(recover_violation, BACKED_UP),
     "recover without links": partial(recover_violation, NEWEST._replace(linked=False)),
