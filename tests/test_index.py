@@ -106,7 +106,8 @@ class SessionIndexMachine(RuleBasedStateMachine):
         for name in list(self.files):
             self.index.remove(name)
         assert vars(self.index) == vars(SessionIndex([], [], _SIGNATURE)) | {
-            "mutex": self.index.mutex
+            "mutex": self.index.mutex,
+            "last_stamped": self.index.last_stamped,
         }
 
 

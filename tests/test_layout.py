@@ -7,6 +7,8 @@ import itertools
 import string
 import time
 from datetime import UTC, datetime
+from random import Random
+from typing import NamedTuple
 
 import pytest
 from hypothesis import example, given
@@ -93,6 +95,83 @@ def _file_names(draw: st.DrawFn) -> FileName:
 class Team(str, enum.Enum):  # noqa: UP042 - prints otherwise than a StrEnum
     SAFE = "support"
     ODD = "a/b"
+
+
+class _Saved(NamedTuple):
+    """A save of a history: when, and its name."""
+
+    now: int
+    name: FileName
+
+
+@st.composite
+def _histories(draw: st.DrawFn) -> list[_Saved]:
+    """Draw saves of ours and of Rust's in turn, microseconds to seconds after one another."""
+    now = draw(st.integers(1_700_000_000_000_000, 1_700_000_010_000_000))
+    saved: list[_Saved] = []
+    pauses = st.integers(1, 9) | st.integers(1, 999_999) | st.integers(1, 3_000_000)
+    for number, (is_rust, pause) in enumerate(draw(st.lists(st.tuples(st.booleans(), pauses)))):
+        now += pause
+        if is_rust:
+            second = datetime.fromtimestamp(now // 1_000_000, UTC).strftime("%Y%m%d_%H%M%S")
+            name = parse_name(f"cp_{second}_{draw(st.sampled_from('az'))}{number}.json")
+            assert name is not None
+        else:
+            last = max((earlier.name for earlier in saved), default=None)
+            name = make_name(f"m{number}", next_stamp(now, last))
+        saved.append(_Saved(now, name))
+    return saved
+
+
+class TestOrderBesideRust:
+    """Of our files and Rust's, whose names have whole seconds, in one folder."""
+
+    @given(_histories())
+    def test_is_that_of_saving(self, history: list[_Saved]) -> None:
+        """Whoever saved, and however many times in a second, the order of saving is found."""
+        names = sorted(saved.name for saved in history)
+        times = {saved.name.text: saved.now * 1000 for saved in history}
+        modified = {name.text: times[name.text] for name in layout.doubtful(names)}
+
+        assert layout.in_order(names, modified) == [saved.name for saved in history]
+
+    @given(_histories(), st.randoms(use_true_random=False))
+    def test_of_ours_follows_the_names_alone(self, history: list[_Saved], random: Random) -> None:
+        """Whatever the times of the files, ours are in the order of their names, none is lost."""
+        names = sorted(saved.name for saved in history)
+        modified = {name.text: random.randrange(2 * 10**18) for name in layout.doubtful(names)}
+
+        ordered = layout.in_order(names, modified)
+
+        assert [name for name in ordered if not name.is_rust] == [
+            name for name in names if not name.is_rust
+        ]
+        assert sorted(ordered) == names
+
+    @given(_histories())
+    def test_files_without_their_times_follow_the_names(self, history: list[_Saved]) -> None:
+        """A copy that lost the times of the files is ordered by the names, as well as they tell."""
+        names = sorted(saved.name for saved in history)
+
+        ordered = layout.in_order(names, {name.text: 1_000 for name in names})
+
+        assert [name.stamp for name in ordered] == [name.stamp for name in names]
+
+    def test_no_time_is_asked_for_where_names_tell(self) -> None:
+        """Files of Rust seconds apart from all others are not looked at."""
+        texts = [f"cp_20260511_0412{second:02}_x.json" for second in range(0, 60, 3)]
+        names = [name for name in map(parse_name, texts) if name is not None]
+
+        assert layout.doubtful(names) == set()
+
+    @given(st.lists(_file_names(), unique=True))
+    def test_any_names_can_be_ordered(self, names: list[FileName]) -> None:
+        """No name, not of the last second of the calendar either, stands in the way."""
+        last = parse_name("cp_99991231_235959_x.json")
+        assert last is not None
+        names = sorted({*names, last})
+
+        assert layout.in_order(names, dict.fromkeys((n.text for n in names), 0)) == names
 
 
 class TestEncodeId:

@@ -40,6 +40,7 @@ from aiocheckpoint import (
 from tests.conftest import MakeWriter
 from tests.durabilities import DURABILITIES
 from tests.faults import Fault, FaultyFiles, Hold
+from tests.test_damaged_files import document, sealed
 from tests.trees import checkpoint_files, session_folder, snapshot
 
 Writer = AsyncCheckpointWriter[CheckpointData]
@@ -1264,6 +1265,45 @@ FOREIGN = {
     "checkpoints/cp_20260101_000000_x.json.bak": b"an editor's",
     "checkpoints/.cp_20260101_000000_x.json.swp": b"an editor's",
 }
+
+
+class _ForeignSave(FaultyFiles):
+    """Lets another program, which takes no lock, put a checkpoint there amid a save of ours."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._path = folder / "cp_20260511_041200_foreign.json"
+
+    def put(self) -> None:
+        self._path.write_bytes(sealed(document(session_id="s", checkpoint_id="foreign")))
+
+
+class TestForeignSaves:
+    @pytest.mark.parametrize("call", ["list", "load", "delete", "delete-session", "copy"])
+    async def test_amid_a_save_of_ours_is_found(
+        self, make_writer: MakeWriter, root: Path, call: str
+    ) -> None:
+        """What appears in the folder during a save of ours is found as if it had before."""
+        files = _ForeignSave(session_folder(root, "s"))
+        writer = make_writer(files=files)
+        await writer.save(step(0))
+        files.at("before_rename", files.put)
+        await writer.save(step(1))
+        files.at("before_rename", lambda: None)
+
+        match call:
+            case "list":
+                ids = [meta.checkpoint_id for meta in await writer.list("s")]
+                assert ids == ["step-1", "step-0", "foreign"]
+            case "load":
+                assert await writer.load("s", "foreign") is not None
+            case "delete":
+                assert await writer.delete("s", "foreign") is True
+            case "delete-session":
+                assert await writer.delete_session("s") is True
+                assert await asyncio.to_thread(checkpoint_files, root, "s") == []
+            case "copy":
+                assert await writer.copy_session("s", "t") == 3
 
 
 class TestForeignFiles:

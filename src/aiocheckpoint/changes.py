@@ -138,8 +138,8 @@ class SaveGroup(Group[RecordT]):
         sealed = save.sealed(store)
         earlier = [plan.checkpoint_id for plan in self._planned]
         store.require(session, save.terms.precondition, earlier)
-        newest = self._planned[-1].name if self._planned else self._previous
-        name = store.next_name(checkpoint_id, newest)
+        last = self._planned[-1].name if self._planned else session.known.last_stamped
+        name = store.next_name(checkpoint_id, last)
         replaced = store.files_of(session, checkpoint_id)
         digests = save.terms.digests
         coming = {digest for plan in self._planned for digest in plan.new_blocks}
@@ -230,19 +230,23 @@ class DeleteGroup(Group[RecordT]):
     ) -> None:
         super().__init__([outcome])
         self._store = store
-        self._session = session
         self._outcome = outcome
         self._is_whole = checkpoint_ids is None
         self._doomed: list[FileName] = []
         self._count = 0
         if session is not None and checkpoint_ids is None:
+            session = store.sessions.confirmed(session)
             self._doomed = session.known.newest_first()
             self._count = len(self._doomed)
         elif session is not None and checkpoint_ids is not None:
             for checkpoint_id in dict.fromkeys(checkpoint_ids):
                 holders = store.holders(session, checkpoint_id)
+                if not holders:
+                    session = store.sessions.confirmed(session)
+                    holders = store.holders(session, checkpoint_id)
                 self._doomed += holders
                 self._count += bool(holders)
+        self._session = session
         if session is not None and self._doomed:
             removed = tuple(name.text for name in self._doomed)
             self.entries.append(JournaledDelete(session.name, removed))

@@ -78,6 +78,8 @@ class SessionIndex:
         metas: listing entries of files seen, by name, with the status they had.
         by_text: the files by their whole names.
         unread: files whose names do not tell their ids; known once `greatest_ids` was called.
+        last_stamped: the file, there or removed meanwhile, that the next save is named after.
+        is_assumed: whether changes of our own were entered without reading the folder again.
         has_leftovers: whether temporary files of crashed saves were seen and left.
         entries_synced: whether this process has made the folder's own entry durable.
         blocks: what is known of the session's blocks; None when it has none.
@@ -91,6 +93,8 @@ class SessionIndex:
         self.backups = list(backups)
         self.signature = signature
         self.metas: dict[str, tuple[tuple[int, ...], CheckpointMeta | None]] = {}
+        self.last_stamped = max(self.names, default=None)
+        self.is_assumed = False
         self.has_leftovers = False
         self.entries_synced = False
         self.by_text: dict[str, FileName] = {}
@@ -143,12 +147,15 @@ class SessionIndex:
         """Return the files that may hold an id, newest first; their bodies decide."""
         with self.mutex:
             found = {n for key in names_of_id(checkpoint_id) for n in self._by_id_name.get(key, ())}
+            if any(name.is_rust for name in found):  # then stamps do not tell the order
+                return sorted(found, key=self.names.index, reverse=True)
         return sorted(found, reverse=True)
 
     def add(self, name: FileName) -> None:
         """Enter the newest file."""
         with self.mutex:
             self.names.append(name)
+            self.last_stamped = max(name, self.last_stamped or name)
             self._enter(name)
             if self._ids is not None:
                 self._enter_id(name, self._ids)

@@ -9,8 +9,11 @@ itself. The time stamp is strictly increasing within a session: it is the order 
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import re
+from collections import deque
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
@@ -40,6 +43,7 @@ _DAY = r"[1-9]\d{3}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
 _TIME = r"(?:[01]\d|2[0-3])[0-5]\d[0-5]\d"
 _NAME = re.compile(rf"cp_({_DAY}_{_TIME})_(?:(\d{{6}})_)?(.+)\.json", re.ASCII | re.DOTALL)
 _RUST_FRACTION = "999999"
+_TRUSTED_NS = 2_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _LAST_STAMP = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND - 1
@@ -149,9 +153,13 @@ def parse_name(text: str) -> FileName | None:
 def make_name(checkpoint_id: CheckpointId, microseconds: int) -> FileName:
     """Return the name of a checkpoint saved at that time, microseconds since 1970, UTC."""
     rest = encode_id(checkpoint_id, "checkpoint id")
-    seconds, fraction = divmod(microseconds, 1_000_000)
-    stamp = f"{_seconds_text(seconds)}_{fraction:06}"
+    stamp = _stamp(microseconds)
     return FileName(stamp, f"cp_{stamp}_{rest}.json", (rest, f"{stamp[-6:]}_{rest}"))
+
+
+def _stamp(microseconds: int) -> str:
+    seconds, fraction = divmod(microseconds, 1_000_000)
+    return f"{_seconds_text(seconds)}_{fraction:06}"
 
 
 @lru_cache(maxsize=2)
@@ -178,6 +186,66 @@ def next_stamp(now_microseconds: int, newest: FileName | None) -> int:
         reason = "no time is left after the one in its name; move it away"
         raise StorageError("name the next file after", newest.text, None, reason)
     return stamp
+
+
+class _Doubt(NamedTuple):
+    """The stamps, first and end, among which those of ours do not tell what came before Rust's."""
+
+    first: str
+    end: str
+
+
+def _doubt_about(rust: FileName) -> _Doubt:
+    """
+    Return the span from Rust's second to the end of the next.
+
+    A save of ours that follows one of Rust's in the same second is stamped with the next.
+    """
+    end = min(rust.microseconds + 1_000_001, _LAST_STAMP)
+    return _Doubt(rust.stamp[: -len(_RUST_FRACTION)], _stamp(end))
+
+
+def doubtful(names: list[FileName]) -> set[FileName]:
+    """Return those of sorted names whose order only the times of their files tell."""
+    found: set[FileName] = set()
+    for rust in (name for name in names if name.is_rust):
+        doubt = _doubt_about(rust)
+        start = bisect.bisect_left(names, (doubt.first,))
+        near = names[start : bisect.bisect_left(names, (doubt.end,))]
+        if any(not name.is_rust or (name != rust and name.stamp == rust.stamp) for name in near):
+            found.update(near)
+    return found
+
+
+def in_order(names: list[FileName], modified_ns: Mapping[str, int]) -> list[FileName]:
+    """
+    Return sorted names in the order of saving.
+
+    Args:
+        names: sorted.
+        modified_ns: times of the doubtful files, ns since 1970, by name.
+
+    Returns:
+        those of ours by stamp, whatever the times; between them Rust's by time, where that is
+        within two seconds of the name, or else by the name too.
+    """
+    rust = [name for name in names if name.is_rust]
+    ours = deque(name for name in names if not name.is_rust)
+    ordered: list[FileName] = []
+    for name in sorted(rust, key=lambda name: (name.stamp, modified_ns.get(name.text, 0), name)):
+        doubt, modified = _doubt_about(name), modified_ns.get(name.text)
+        if modified is None or abs(modified - name.microseconds * 1000) > _TRUSTED_NS:
+            doubt = _Doubt(name.stamp, name.stamp)
+        while ours and (
+            ours[0].stamp < doubt.first
+            or (
+                ours[0].stamp < doubt.end
+                and (modified_ns.get(ours[0].text, 0), ours[0].stamp) < (modified, name.stamp)
+            )
+        ):
+            ordered.append(ours.popleft())
+        ordered.append(name)
+    return [*ordered, *ours]
 
 
 def names_of_id(checkpoint_id: CheckpointId) -> tuple[str, ...]:

@@ -27,6 +27,8 @@ from aiocheckpoint.replay import private_folder, read_segments
 from aiocheckpoint.sessions import OpenSession
 from aiocheckpoint.store import Store
 
+_JOURNALS_LOCK_SECONDS = 1.0
+
 
 def session_names(store: Store[RecordT], *, prepare: bool) -> list[str]:
     """Return the names in the root that may be sessions' folders, sorted."""
@@ -244,7 +246,11 @@ def check_journals(store: Store[RecordT]) -> list[Finding]:
         if folder is None:
             return []
         try:
+            # Or a starting process would take the dead ones, locked by us, for those of the living.
+            store.files.lock(folder, _JOURNALS_LOCK_SECONDS)
             segments = read_segments(store, folder, stack)
+        except SessionBusyError:  # they are being replayed
+            return []
         except JournalVersionError as error:
             return [Finding(kind="unreadable", path=Path(error.path), detail=str(error))]
         return [

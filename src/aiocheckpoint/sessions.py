@@ -289,8 +289,20 @@ class SessionFolders:
         """Return a locked session with its folder read anew."""
         return session._replace(known=self._scan(session.name, session.folder, clean=True))
 
+    def confirmed(self, session: OpenSession) -> OpenSession:
+        """Return a session with nothing missing that Rust did during a change of ours."""
+        if not session.known.is_assumed:
+            return session
+        known = self._scan(session.name, session.folder, clean=False)
+        return session._replace(known=known)
+
     def note_change(self, session: OpenSession, newest: FileName | None) -> None:
-        """Keep the index after a change of our own; somebody else's pointer shows by differing."""
+        """
+        Keep the index after a change of our own.
+
+        Somebody else's pointer shows by differing. A file or two that Rust, which takes no lock,
+        made or removed just then are not noticed: see `confirmed`.
+        """
         try:
             found = self._files.folder_status(session.folder)
         except StorageError:  # the change itself is done; the next call looks again
@@ -298,6 +310,7 @@ class SessionFolders:
             return
         pointed = None if newest is None or session.folder.descriptor is None else newest.text
         session.known.signature = Signature(found.inode, found.modified_ns, pointed)
+        session.known.is_assumed = True
         self.indexes.put(session.name, session.known)
 
     def _scan(self, name: str, folder: Folder, *, clean: bool) -> SessionIndex:
@@ -341,11 +354,10 @@ class SessionFolders:
         return time.time() - found.modified_ns / 1e9 > _RUST_LEFTOVER_SECONDS
 
     def in_order(self, names: list[FileName], folder: Folder) -> list[FileName]:
-        """Sort names by stamp, those of Rust within one second by the times of their files."""
+        """Sort names in the order of saving, those about Rust's by the times of their files."""
         names.sort()
-        rust = [name for name in names if name.is_rust]
-        if len({name.stamp for name in rust}) == len(rust):
-            return names
-        found = {name.text: self._files.status(folder, name.text) for name in rust}
+        found = {
+            name.text: self._files.status(folder, name.text) for name in layout.doubtful(names)
+        }
         times = {text: status.modified_ns for text, status in found.items() if status}
-        return sorted(names, key=lambda name: (name.stamp, times.get(name.text, 0), name.text))
+        return layout.in_order(names, times) if found else names

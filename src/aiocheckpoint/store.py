@@ -143,7 +143,7 @@ class Store(Generic[RecordT]):
                 self.blocks.store(session, new, synced=True)
             replaced = self.files_of(session, draft.checkpoint_id)
             previous = session.known.newest
-            name = self.next_name(draft.checkpoint_id, previous)
+            name = self.next_name(draft.checkpoint_id, session.known.last_stamped)
             self.publish(session, name, sealed.body, synced=True, digests=terms.digests)
             try:
                 self.point(session, name, sealed.body)
@@ -200,9 +200,9 @@ class Store(Generic[RecordT]):
             )
         return sealed
 
-    def next_name(self, checkpoint_id: CheckpointId, newest: FileName | None) -> FileName:
-        """Return the name of a file that comes after `newest`."""
-        return layout.make_name(checkpoint_id, layout.next_stamp(self._clock(), newest))
+    def next_name(self, checkpoint_id: CheckpointId, last: FileName | None) -> FileName:
+        """Return the name of a file with a stamp after that of `last`."""
+        return layout.make_name(checkpoint_id, layout.next_stamp(self._clock(), last))
 
     def publish(
         self,
@@ -410,6 +410,14 @@ class Store(Generic[RecordT]):
         self, session: OpenSession, checkpoint_id: CheckpointId
     ) -> tuple[FileName, bytes] | None:
         """Return the file that holds an id and its verified content."""
+        found = self._find_known(session, checkpoint_id)
+        if found is None and session.known.is_assumed:
+            found = self._find_known(self.sessions.confirmed(session), checkpoint_id)
+        return found
+
+    def _find_known(
+        self, session: OpenSession, checkpoint_id: CheckpointId
+    ) -> tuple[FileName, bytes] | None:
         for name in session.known.candidates(checkpoint_id):
             text = self.verified_text(session, name)
             if text is None:
@@ -477,9 +485,10 @@ class Store(Generic[RecordT]):
 
     def listing(self, session_id: SessionId) -> tuple[CheckpointMeta, ...]:
         """Return the listing entries of a session, newest first, one for each id."""
-        with self.sessions.reading(session_id) as session:
-            if session is None:
+        with self.sessions.reading(session_id) as found:
+            if found is None:
                 return ()
+            session = self.sessions.confirmed(found)
             metas: dict[CheckpointId, CheckpointMeta] = {}
             for name in session.known.newest_first():
                 meta = self._meta(session, name)
@@ -593,7 +602,8 @@ class Store(Generic[RecordT]):
     def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
         """Copy all checkpoints of a session into another, durably, oldest first."""
         layout.encode_id(target_id, "session id")
-        with self.sessions.reading(source_id) as source:
+        with self.sessions.reading(source_id) as found:
+            source = found and self.sessions.confirmed(found)
             names = [] if source is None else source.known.newest_first()[::-1]
             if source is None or not names or source_id == target_id:
                 return len(names)
@@ -612,7 +622,7 @@ class Store(Generic[RecordT]):
             draft = self._copied(source, name, target.id)
             self._copy_blocks(source, draft, target)
             replaced += self.files_of(target, draft.checkpoint_id)
-            copy = self.next_name(draft.checkpoint_id, target.known.newest)
+            copy = self.next_name(draft.checkpoint_id, target.known.last_stamped)
             self.publish(target, copy, codec.seal(draft).body, synced=True)
         newest = target.known.newest
         if newest is not None:

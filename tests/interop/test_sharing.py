@@ -117,11 +117,6 @@ class TestNewest:
         assert loaded == ("a", "a")
         assert await _newest_of_rust(rust, root) == "c"
 
-    @pytest.mark.xfail(
-        strict=False,
-        reason="a Rust save is taken for older than a save of ours in the same second",
-    )
-    @pytest.mark.damages_store
     async def test_of_alternating_saves(self, writer: Writer, root: Path, rust: Rust) -> None:
         """Of saves by both sides in turn, many in one second, load always returns the last."""
         for number in range(20):
@@ -182,10 +177,6 @@ class _RustSavesMeanwhile(LocalFiles):
 
 
 class TestRaces:
-    @pytest.mark.xfail(
-        strict=False, reason="a save of ours takes the folder's change by Rust for its own"
-    )
-    @pytest.mark.damages_store
     async def test_save_of_rust_during_a_save_of_ours(
         self, make_writer: MakeWriter, root: Path, rust: Rust
     ) -> None:
