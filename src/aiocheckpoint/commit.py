@@ -14,6 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
+from itertools import chain
 from typing import Any, Generic
 
 from aiocheckpoint import layout
@@ -38,7 +39,12 @@ from aiocheckpoint.store import Store
 _MAX_SESSIONS = 128  # each holds two descriptors, and many systems allow only 256
 _MAX_BYTES = 8 * 1024 * 1024
 _MAX_CHANGES_OF_SESSION = 32
+_MAX_PUMPS = 2  # one writes its journal while the other writes its files
 _BUSY_PAUSE_SECONDS = 0.002
+
+
+def _nothing() -> None:
+    pass
 
 
 class Commits(Generic[RecordT]):
@@ -56,7 +62,7 @@ class Commits(Generic[RecordT]):
         self._journal: Journal | None = None
         self._folder: Folder | None = None
         self._mutex = threading.Lock()
-        self._undone: list[JournaledUndo] = []
+        self._undone: dict[str, list[JournaledUndo]] = {}
 
     @property
     def unsettled_bytes(self) -> int:
@@ -67,13 +73,17 @@ class Commits(Generic[RecordT]):
         self,
         batch: Mapping[SessionId, Sequence[tuple[Outcome[Any], Change]]],
         timeout_seconds: float | None = None,
+        when_durable: Callable[[], None] = _nothing,
     ) -> set[SessionId]:
         """
         Commit a batch; every change of it then has its outcome.
 
+        Several threads may commit, batches that share no session.
+
         Args:
             batch: for each session either saves of different ids or one delete.
             timeout_seconds: how long to wait for another process's lock of a session.
+            when_durable: called when the batch is journaled, before its files are written.
 
         Returns:
             the sessions that were locked; nothing was done for them.
@@ -91,8 +101,10 @@ class Commits(Generic[RecordT]):
                     _fail([outcome for outcome, _ in changes], error)
             try:
                 with self._durable([entry for group in groups for entry in group.entries]):
+                    when_durable()
                     for group in groups:
-                        self._undone += group.apply()
+                        for undone in group.apply():
+                            self._undone.setdefault(undone.session, []).append(undone)
             except StorageFullError as error:
                 for group in groups:
                     self._make_room(group, error)
@@ -143,9 +155,10 @@ class Commits(Generic[RecordT]):
         if not entries or not self._is_durable:
             yield
             return
-        undone = list(self._undone)
-        with self._opened_journal().committed([*undone, *entries]):
-            del self._undone[: len(undone)]
+        undone = {s: self._undone[s] for entry in entries if (s := entry.session) in self._undone}
+        with self._opened_journal().committed([*chain(*undone.values()), *entries]):
+            for session in undone:
+                del self._undone[session]
             yield
 
     def _opened_journal(self) -> Journal:
@@ -273,10 +286,11 @@ class GroupCommit(Generic[RecordT]):
         self._settle_bytes = settle_bytes
         self._settle_seconds = settle_seconds
         self._queues: OrderedDict[SessionId, deque[_Waiting]] = OrderedDict()
-        self._exclusive: set[SessionId] = set()
+        self._taken: set[SessionId] = set()
         self._mutex = threading.Lock()
-        self._is_pumping = False
-        self._has_pump = False
+        self._pumps = 0
+        self._is_starting = False
+        self._committing: object = None
         self._is_settling = False
         self._settle_now = threading.Event()
         self._closed = False
@@ -301,25 +315,41 @@ class GroupCommit(Generic[RecordT]):
             self._queues.setdefault(session_id, deque()).append(_Waiting(job, change))
 
     def _start_pump(self) -> None:
-        if not self._is_pumping:
+        if self._committing is None and not self._is_starting and self._pumps < _MAX_PUMPS:
             self._executor.submit(self._pump)
-            self._is_pumping = True
+            self._is_starting = True
 
     def _pump(self) -> None:
-        """Run batches until nothing waits that could run; a second pump ends at once."""
+        """
+        Run batches until nothing waits that could run.
+
+        Only one batch is on its way to the journal at a time, so that all that waits meanwhile
+        shares the next; that one's way begins when this one's files are being written.
+        """
         with self._mutex:
-            if self._has_pump:
+            self._is_starting = False
+            if self._pumps == _MAX_PUMPS:
                 return
-            self._has_pump = True
+            self._pumps += 1
         while True:
             with self._mutex:
-                batch = self._take_batch()
+                batch = self._take_batch() if self._committing is None else {}
                 if not batch:
-                    self._is_pumping = self._has_pump = False
+                    self._pumps -= 1
                     self._note_drained()
                     return
+                self._committing = batch
             self._run(batch)
             self._see_to_settling()
+
+    def _hand_on(self, batch: object) -> None:
+        """Let the next batch begin, once this one is durable."""
+        with self._mutex:
+            if self._committing is batch:
+                self._committing = None
+                if self._queues:
+                    with contextlib.suppress(RuntimeError):  # no thread: it begins after this one
+                        self._start_pump()
 
     def _take_batch(self) -> dict[SessionId, list[_Waiting]]:
         batch: dict[SessionId, list[_Waiting]] = {}
@@ -327,14 +357,14 @@ class GroupCommit(Generic[RecordT]):
         size_bytes = 0
         while self._queues and len(batch) < _MAX_SESSIONS and size_bytes <= _MAX_BYTES:
             session_id, queue = self._queues.popitem(last=False)
-            if session_id in self._exclusive:
+            if session_id in self._taken:
                 held_back[session_id] = queue
                 continue
             taken = _take(queue, _MAX_BYTES - size_bytes)
             if queue:
                 held_back[session_id] = queue
+            self._taken.add(session_id)
             if callable(taken[0].change):
-                self._exclusive.add(session_id)
                 self._executor.submit(self._run_exclusive, session_id, taken[0])
             else:
                 batch[session_id] = taken
@@ -350,7 +380,8 @@ class GroupCommit(Generic[RecordT]):
             for s, waiting in begun.items()
         }
         try:
-            busy = self._commits.run(changes, timeout_seconds=0)
+            hand_on = partial(self._hand_on, batch)
+            busy = self._commits.run(changes, timeout_seconds=0, when_durable=hand_on)
         except BaseException as error:  # noqa: BLE001 - kept as the outcomes
             busy = set()
             _fail([w.job for waiting in begun.values() for w in waiting], error)
@@ -361,6 +392,8 @@ class GroupCommit(Generic[RecordT]):
             for session_id, waiting in postponed.items():
                 if waiting:
                     self._queues.setdefault(session_id, deque()).extendleft(reversed(waiting))
+            self._taken.difference_update(batch)
+        self._hand_on(batch)
         if patient and len(patient) == len(begun):
             time.sleep(_BUSY_PAUSE_SECONDS)
 
@@ -372,16 +405,18 @@ class GroupCommit(Generic[RecordT]):
             waiting.job.run(waiting.change)
             Job.deliver([waiting.job])
         with self._mutex:
-            self._exclusive.discard(session_id)
+            self._taken.discard(session_id)
             self._start_pump()
 
     def _see_to_settling(self) -> None:
         unsettled_bytes = self._commits.unsettled_bytes
         if unsettled_bytes >= 4 * self._settle_bytes:
             self._settle()
-        elif unsettled_bytes and not self._is_settling and not self._closed:
-            self._is_settling = True
-            self._executor.submit(self._settle_later)
+        elif unsettled_bytes:
+            with self._mutex:
+                if not self._is_settling and not self._closed:
+                    self._is_settling = True
+                    self._executor.submit(self._settle_later)
         if unsettled_bytes >= self._settle_bytes or self._executor.is_short:
             self._settle_now.set()
 
@@ -403,7 +438,7 @@ class GroupCommit(Generic[RecordT]):
             self._commits.settle()
 
     def _note_drained(self) -> None:
-        idle = not (self._queues or self._exclusive or self._is_pumping)
+        idle = not (self._queues or self._taken or self._pumps or self._is_starting)
         if self._closed and idle and not self._drained.done():
             self._drained.set_result(None)
 

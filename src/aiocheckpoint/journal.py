@@ -275,8 +275,8 @@ class Journal:
         self._spare: _Segment | None = None
         self._retired: list[_Segment] = []
         self._must_settle = False
-        self._mutex = threading.Lock()
-        self._applied = threading.Condition(self._mutex)
+        self._writing = threading.Lock()
+        self._applied = threading.Condition()
         self._settling = threading.Lock()
 
     @property
@@ -305,23 +305,31 @@ class Journal:
     def _committed(
         self, entries: Sequence[Entry], carried: Sequence[_Removal] = ()
     ) -> Generator[None]:
-        with self._mutex:
+        with self._writing:
             segment = self._current = self._current or self._next_segment()
+            if segment.is_broken:
+                path = self._folder.join(segment.name)
+                raise StorageError("write", path, None, "an earlier write failed; save again")
+            with self._applied:
+                segment.unapplied += 1  # first, or the frame could be marked as applied
             try:
                 self._append(segment, entries)
+                self._note(segment, entries, carried)
             except BaseException:
                 segment.is_broken = self._must_settle = True
+                self._end_apply(segment)
                 raise
-            self._note(segment, entries, carried)
-            segment.unapplied += 1
         try:
             yield
         finally:
-            with self._mutex:
-                segment.unapplied -= 1
-                if segment.unapplied == 0:
-                    self._note_applied(segment)
-                    self._applied.notify_all()
+            self._end_apply(segment)
+
+    def _end_apply(self, segment: _Segment) -> None:
+        with self._applied:
+            segment.unapplied -= 1
+            if segment.unapplied == 0:
+                self._note_applied(segment)
+                self._applied.notify_all()
 
     def _next_segment(self) -> _Segment:
         segment, self._spare = self._spare, None
@@ -413,10 +421,11 @@ class Journal:
                 raise
 
     def _settle(self) -> None:
-        with self._mutex:
+        with self._writing:
             if self._current is not None and (self._current.end or self._current.is_broken):
                 self._retired.append(self._current)
                 self._current = None
+        with self._applied:
             for segment in self._retired:
                 self._applied.wait_for(partial(_is_applied, segment))
         if self._retired:
@@ -442,7 +451,7 @@ class Journal:
         try:
             self.settle()
         finally:
-            with self._mutex:
+            with self._writing:
                 empty = [s for s in (self._current, self._spare) if s is not None]
                 unsettled, self._retired = self._retired, []
                 self._current = self._spare = None

@@ -38,7 +38,7 @@ DEFAULT_LOCK_TIMEOUT_SECONDS = 60.0
 DEFAULT_SETTLE_BYTES = 16 * 1024 * 1024
 _SETTLE_SECONDS = 1.0
 # Each system call lets go of the GIL: with more threads, more of them wait to have it back.
-_MAX_THREADS = 4
+_MAX_THREADS = 5
 _SESSIONS_PER_HOP = 64
 
 ResultT = TypeVar("ResultT")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from functools import partial
 
 import pytest
@@ -59,6 +60,7 @@ class Worker:
         self._chance = random.Random(number)
         self._stored: list[str] = []
         self._saves = 0
+        self._save_seconds = 0.002
 
     async def run(self) -> None:
         rounds = 0
@@ -75,7 +77,7 @@ class Worker:
         if self._chance.random() < 0.5:
             await yield_to_loop(self._chance.randrange(30))
         else:
-            await asyncio.sleep(self._chance.random() * 0.004)
+            await asyncio.sleep(self._chance.random() * 2 * self._save_seconds)
 
     async def _cancel_some(self) -> None:
         called: list[str] = []
@@ -115,7 +117,9 @@ class Worker:
         self._saves += 1
         name = f"c{self._saves}"
         data = document(self._session, self._saves, name)
+        start = time.perf_counter()
         assert await self._writer.save(data) == name
+        self._save_seconds = time.perf_counter() - start
         assert await self._writer.load(self._session) == data
         self._stored.append(name)
 
