@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from aiocheckpoint import (
     InvalidIdError,
 )
 from tests.conftest import MakeWriter
-from tests.durabilities import DURABILITIES, SYNCED_FILES
+from tests.durabilities import SYNCED_FILES, each_durability, writers_of_each_durability
 from tests.trees import Tree, snapshot
 
 Writer = AsyncCheckpointWriter[CheckpointData]
@@ -93,16 +92,7 @@ INVALID_IDS: dict[str, Any] = {
 invalid_id = pytest.mark.parametrize("bad", INVALID_IDS.values(), ids=INVALID_IDS.keys())
 
 
-@pytest.fixture(name="durability", params=DURABILITIES)
-def _durability(request: pytest.FixtureRequest) -> dict[str, Any]:
-    options: dict[str, Any] = request.param
-    return options
-
-
-@pytest.fixture(name="make_writer")
-def _make_writer(make_writer: MakeWriter, durability: dict[str, Any]) -> MakeWriter:
-    """Make writers of each durability."""
-    return partial(make_writer, **durability)
+durability, make_writer = each_durability, writers_of_each_durability
 
 
 def step(session_id: str, checkpoint_id: str, **fields: Any) -> CheckpointData:

@@ -8,7 +8,6 @@ import errno
 import os
 import shutil
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from aiocheckpoint import (
     StorageError,
 )
 from tests.conftest import MakeWriter
-from tests.durabilities import DURABILITIES
+from tests.durabilities import each_durability, writers_of_each_durability
 from tests.faults import FaultyFiles, Hold
 from tests.trees import checkpoint_files, session_folder, snapshot
 
@@ -46,16 +45,7 @@ class ClosedFolder(FaultyFiles):
         raise OSError(self._error_number, "injected")
 
 
-@pytest.fixture(name="durability", params=DURABILITIES)
-def _durability(request: pytest.FixtureRequest) -> dict[str, Any]:
-    options: dict[str, Any] = request.param
-    return options
-
-
-@pytest.fixture(name="make_writer")
-def _make_writer(make_writer: MakeWriter, durability: dict[str, Any]) -> MakeWriter:
-    """Make writers of each durability."""
-    return partial(make_writer, **durability)
+durability, make_writer = each_durability, writers_of_each_durability
 
 
 def step(iteration: int, session_id: str = "s") -> CheckpointData:

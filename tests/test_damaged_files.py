@@ -13,7 +13,6 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -33,7 +32,7 @@ from aiocheckpoint import (
     StorageError,
 )
 from tests.conftest import MakeWriter
-from tests.durabilities import DURABILITIES
+from tests.durabilities import each_durability, writers_of_each_durability
 from tests.trees import checkpoint_files, file_contents, session_folder, snapshot
 
 Writer = AsyncCheckpointWriter[CheckpointData]
@@ -41,16 +40,7 @@ Damage = Callable[[Path], None]
 RecordT = TypeVar("RecordT", bound=CheckpointRecord)
 
 
-@pytest.fixture(name="durability", params=DURABILITIES)
-def _durability(request: pytest.FixtureRequest) -> dict[str, Any]:
-    options: dict[str, Any] = request.param
-    return options
-
-
-@pytest.fixture(name="make_writer")
-def _make_writer(make_writer: MakeWriter, durability: dict[str, Any]) -> MakeWriter:
-    """Make writers of each durability."""
-    return partial(make_writer, **durability)
+durability, make_writer = each_durability, writers_of_each_durability
 
 
 def step(checkpoint_id: str, session_id: str = "s", **fields: Any) -> CheckpointData:

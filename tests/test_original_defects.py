@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,14 @@ import pytest
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, CheckpointRecord, StorageError
 from tests.conftest import MakeWriter
-from tests.durabilities import DURABILITIES, SYNCED_FILES
+from tests.durabilities import SYNCED_FILES, each_durability, writers_of_each_durability
 from tests.faults import Call, Fault, FaultyFiles
 from tests.trees import checkpoint_files, session_folder, snapshot
 
 Writer = AsyncCheckpointWriter[CheckpointData]
 
 
-@pytest.fixture(name="durability", params=DURABILITIES)
-def _durability(request: pytest.FixtureRequest) -> dict[str, Any]:
-    options: dict[str, Any] = request.param
-    return options
-
-
-@pytest.fixture(name="make_writer")
-def _make_writer(make_writer: MakeWriter, durability: dict[str, Any]) -> MakeWriter:
-    """Make writers of each durability."""
-    return partial(make_writer, **durability)
+durability, make_writer = each_durability, writers_of_each_durability
 
 
 def step(iteration: int, **fields: Any) -> CheckpointData:
@@ -403,7 +393,6 @@ class TestDefect6FolderIsNeverSyncedByFile:
         assert {"root", "session", "checkpoints"} <= set(synced_folders(files, root))
 
 
-@pytest.mark.skipif(not SYNCED_FILES, reason="there is no journal yet")
 class TestDefect6FolderIsNeverSyncedByJournal:
     """Of a writer that shares syncs by a journal."""
 

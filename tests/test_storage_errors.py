@@ -12,7 +12,6 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Awaitable, Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +29,7 @@ from aiocheckpoint import (
 )
 from aiocheckpoint.files import LocalFiles
 from tests.conftest import MakeWriter
-from tests.durabilities import DURABILITIES, SYNCED_FILES
+from tests.durabilities import SYNCED_FILES, each_durability, writers_of_each_durability
 from tests.faults import Fault, FaultyFiles, Hold
 from tests.test_damaged_files import unprivileged
 from tests.trees import checkpoint_files, file_contents, snapshot
@@ -49,16 +48,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 pytestmark = pytest.mark.timeout(300, method="thread")
 
 
-@pytest.fixture(name="durability", params=DURABILITIES)
-def _durability(request: pytest.FixtureRequest) -> dict[str, Any]:
-    options: dict[str, Any] = request.param
-    return options
-
-
-@pytest.fixture(name="make_writer")
-def _make_writer(make_writer: MakeWriter, durability: dict[str, Any]) -> MakeWriter:
-    """Make writers of each durability."""
-    return partial(make_writer, **durability)
+durability, make_writer = each_durability, writers_of_each_durability
 
 
 @pytest.fixture(name="quick_folder")

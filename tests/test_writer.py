@@ -15,7 +15,6 @@ import threading
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ from aiocheckpoint import (
     WriterClosedError,
 )
 from tests.conftest import MakeWriter
-from tests.durabilities import DURABILITIES
+from tests.durabilities import each_durability, writers_of_each_durability
 from tests.faults import Fault, FaultyFiles, Hold
 from tests.test_damaged_files import document, sealed
 from tests.trees import checkpoint_files, session_folder, snapshot
@@ -47,16 +46,7 @@ Writer = AsyncCheckpointWriter[CheckpointData]
 Method = Callable[[Writer], Awaitable[object]]
 
 
-@pytest.fixture(name="durability", params=DURABILITIES)
-def _durability(request: pytest.FixtureRequest) -> dict[str, Any]:
-    options: dict[str, Any] = request.param
-    return options
-
-
-@pytest.fixture(name="make_writer")
-def _make_writer(make_writer: MakeWriter, durability: dict[str, Any]) -> MakeWriter:
-    """Make writers of each durability."""
-    return partial(make_writer, **durability)
+durability, make_writer = each_durability, writers_of_each_durability
 
 
 def step(iteration: int, **fields: Any) -> CheckpointData:

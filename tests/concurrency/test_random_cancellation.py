@@ -73,11 +73,11 @@ class Worker:
             rounds += 1
 
     async def _moment(self) -> None:
-        """Come at a random time: within the first turns of the loop, or during the work."""
+        """Come at a random time: within the first turns of the loop, during the work, or after."""
         if self._chance.random() < 0.5:
             await yield_to_loop(self._chance.randrange(30))
         else:
-            await asyncio.sleep(self._chance.random() * 2 * self._save_seconds)
+            await asyncio.sleep(self._chance.random() * 8 * self._save_seconds)
 
     async def _cancel_some(self) -> None:
         called: list[str] = []
