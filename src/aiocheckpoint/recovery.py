@@ -30,11 +30,16 @@ from aiocheckpoint.store import Store
 _JOURNALS_LOCK_SECONDS = 1.0
 
 
-def session_names(store: Store[RecordT], *, prepare: bool) -> list[str]:
-    """Return the names in the root that may be sessions' folders, sorted."""
+def session_names(store: Store[RecordT], *, prepare: bool, prefix: str = "") -> list[str]:
+    """Return the names in the root that may be folders of sessions whose ids begin so, sorted."""
     root = store.sessions.prepare() if prepare else store.sessions.find_root()
     names = [] if root is None else store.files.scan(root)
-    return sorted(name for name in names if name != layout.PRIVATE_FOLDER)
+    return sorted(
+        name
+        for name in names
+        if name != layout.PRIVATE_FOLDER
+        and (layout.decode_session_name(name) or prefix).startswith(prefix)
+    )
 
 
 def session_ids(store: Store[RecordT], names: list[str]) -> list[SessionId]:

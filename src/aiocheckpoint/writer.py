@@ -593,21 +593,26 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         """
         return await self._read(partial(self._store.verify, fspath(path)))
 
-    async def sessions(self) -> AsyncIterator[SessionId]:
+    async def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
         """
         Yield the ids of the sessions that have checkpoints, in the order of their folders.
+
+        Args:
+            prefix: only ids that begin with it.
 
         No lock or file is held between two of them. Left out: folders that hold no intact
         checkpoint to tell the id where the name alone does not.
 
         Cost: one hop, and one more for each 64 sessions.
         """
-        names = await self._read(partial(recovery.session_names, self._store, prepare=True))
+        find = partial(recovery.session_names, self._store, prepare=True, prefix=prefix)
+        names = await self._read(find)
         for start in range(0, len(names), _SESSIONS_PER_HOP):
             part = names[start : start + _SESSIONS_PER_HOP]
             found = await self._read(partial(recovery.session_ids, self._store, part))
             for session_id in found:
-                yield session_id
+                if session_id.startswith(prefix):
+                    yield session_id
 
     async def delete_session(self, session_id: SessionId) -> bool:
         """

@@ -1,0 +1,1 @@
+"""One module for each framework, which imports the framework at its top."""

@@ -1,0 +1,41 @@
+"""Which checkpoints a delta channel still needs; pure."""
+
+from __future__ import annotations
+
+from aiocheckpoint.adapters.langgraph.records import ThreadRecord
+
+_COUNTERS_KEY = "counters_since_delta_snapshot"
+
+
+class DeltaNeeds:
+    """
+    What of the ancestors of a kept checkpoint is still needed.
+
+    A delta channel is stored whole only now and then; at other checkpoints its value is the
+    nearest ancestor's and the writes since. An empty channel is told from a delta channel by
+    the counters in the metadata.
+
+    Args:
+        kept: the checkpoint.
+    """
+
+    def __init__(self, kept: ThreadRecord) -> None:
+        metadata, document = _mapping(kept.metadata), _mapping(kept.document)
+        counted = set(_mapping(metadata.get(_COUNTERS_KEY)))
+        present = set(_mapping(document.get("channel_versions")))
+        self._missing = (counted & present) - set(_mapping(kept.channels))
+        self._parent = kept.parent
+
+    @property
+    def next_ancestor(self) -> str | None:
+        """LangGraph's id of the next checkpoint that has to stay; None when no more has to."""
+        return self._parent if self._missing else None
+
+    def visit(self, ancestor: ThreadRecord) -> None:
+        """Go on to the ancestor that was next."""
+        self._missing -= set(_mapping(ancestor.channels))
+        self._parent = ancestor.parent
+
+
+def _mapping(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}

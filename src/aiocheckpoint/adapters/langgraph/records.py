@@ -1,0 +1,351 @@
+"""What LangGraph stores, as records of ours; pure but for the serializer.
+
+A thread's namespace is one session. A checkpoint is the record `state.<checkpoint>`; what one
+call of `aput_writes` brought is the record `pending.<checkpoint>.<random>`, which sorts below.
+Ids, metadata and versions are plain JSON. A channel's value is what the saver's serializer made
+of it; of a long one all but the ends is in blocks, so that a list that grows at its end shares
+them with what it was before.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    PendingWrite,
+    writes_sort_key,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from msgspec import UNSET, UnsetType
+
+from aiocheckpoint import (
+    BlockRecord,
+    CheckpointCorruptError,
+    CheckpointId,
+    SessionId,
+    block_digest,
+    new_checkpoint_id,
+)
+from aiocheckpoint.models import JsonValue
+
+STATE_PREFIX = "state."
+PENDING_PREFIX = "pending."
+HEAD_BYTES = 64
+"""Of a value: lists begin with their length, which changes with every item."""
+BLOCK_BYTES = 4096
+_BLOCKS_IN_A_LARGER_ONE = 16
+_LARGEST_BLOCK_BYTES = BLOCK_BYTES * _BLOCKS_IN_A_LARGER_ONE**2
+
+_PLAIN_ID = re.compile(r"[A-Za-z0-9-]{1,100}")
+_SESSION = re.compile(r"[a-z2-7]{52}(\.[a-z2-7]{52})?")
+
+Serialized = dict[str, JsonValue]
+
+
+class ThreadRecord(BlockRecord, kw_only=True):
+    """
+    A checkpoint of a thread, or what one task wrote after it.
+
+    Attributes:
+        thread_id: as LangGraph gave it, as a str.
+        checkpoint_ns: the namespace, `""` for the graph itself.
+        checkpoint: LangGraph's id of the checkpoint.
+        parent: LangGraph's id of the checkpoint before it, None for the first.
+        trigger: the checkpoint's source, `"pending"` for writes.
+        iteration: the checkpoint's step, -2 where it has none.
+        metadata: the part of the checkpoint's metadata that is plain JSON.
+        document: the part of the checkpoint that is plain JSON.
+        channels: serialized values by the names of their channels.
+        serialized: what of `document` is not plain JSON, serialized, by its key.
+        serialized_metadata: likewise of `metadata`.
+        task_id: the task that wrote.
+        task_path: where it stands in the graph.
+        writes: what it wrote: `channel`, `index` and the serialized `value`.
+    """
+
+    thread_id: str
+    checkpoint_ns: str
+    checkpoint: str
+    parent: str | None = None
+    trigger: str = ""
+    iteration: int = -2
+    metadata: JsonValue | UnsetType = UNSET
+    document: JsonValue | UnsetType = UNSET
+    channels: JsonValue | UnsetType = UNSET
+    serialized: JsonValue | UnsetType = UNSET
+    serialized_metadata: JsonValue | UnsetType = UNSET
+    task_id: str | UnsetType = UNSET
+    task_path: str | UnsetType = UNSET
+    writes: JsonValue | UnsetType = UNSET
+
+
+# Ids
+
+
+def session_of(thread_id: object, checkpoint_ns: str = "") -> SessionId:
+    """
+    Return the session in which a thread's namespace is stored.
+
+    Any thread id will do, namespaces of any depth, also where names of files ignore case: it is
+    made of digests. The ids themselves are in the files.
+    """
+    thread = thread_prefix(thread_id)
+    return f"{thread}.{_digest_name(checkpoint_ns)}" if checkpoint_ns else thread
+
+
+def thread_prefix(thread_id: object) -> str:
+    """Return what the names of all sessions of a thread begin with."""
+    return _digest_name(str(thread_id))
+
+
+def is_session(session_id: SessionId) -> bool:
+    """Tell whether a session may be one of ours."""
+    return _SESSION.fullmatch(session_id) is not None
+
+
+def _digest_name(text: str) -> str:
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return base64.b32encode(digest).decode().rstrip("=").lower()
+
+
+def key_of(checkpoint: str) -> str:
+    """Return a checkpoint's key: its id if that is plain, or else its digest behind a tilde."""
+    if _PLAIN_ID.fullmatch(checkpoint):
+        return checkpoint
+    return "~" + hashlib.sha256(checkpoint.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def is_digest_key(key: str) -> bool:
+    """Tell whether a key does not tell the checkpoint's id, nor sort like it."""
+    return key.startswith("~")
+
+
+def state_id(key: str) -> CheckpointId:
+    """Return the id of a checkpoint's record."""
+    return STATE_PREFIX + key
+
+
+def pending_prefix(key: str) -> str:
+    """Return what the ids of all records of writes after a checkpoint begin with."""
+    return f"{PENDING_PREFIX}{key}."
+
+
+def new_pending_id(key: str) -> CheckpointId:
+    """Return a fresh id of a record of writes."""
+    return pending_prefix(key) + new_checkpoint_id()
+
+
+def key_in(record_id: CheckpointId) -> str:
+    """Return the checkpoint's key in the id of a record of either kind."""
+    _, _, rest = record_id.partition(".")
+    return rest.partition(".")[0]
+
+
+# Values
+
+
+def block_spans(length: int) -> Iterator[tuple[int, int]]:
+    """
+    Yield where bytes of a length are cut into blocks; the rest stays a tail.
+
+    Small blocks first; sixteen in a row, but for those at the start, are one larger block
+    instead. So a value of any length has few blocks, and one that grows at its end is written
+    as many times as there are sizes.
+    """
+    position = 0
+    while (size := _block_size(position, length)) > 0:
+        yield position, position + size
+        position += size
+
+
+def _block_size(position: int, length: int) -> int:
+    if position + BLOCK_BYTES > length:
+        return 0
+    size = BLOCK_BYTES
+    while size < _LARGEST_BLOCK_BYTES:
+        larger = size * _BLOCKS_IN_A_LARGER_ONE
+        if position < larger or position % larger or position + larger > length:
+            break
+        size = larger
+    return size
+
+
+class Encoder:
+    """
+    Serializes the values of one record and collects their blocks.
+
+    Attributes:
+        blocks: by digest, in the order in which values refer to them.
+    """
+
+    def __init__(self, serde: SerializerProtocol) -> None:
+        self.blocks: dict[str, bytes] = {}
+        self._serde = serde
+        self._positions: dict[str, int] = {}
+
+    def encode(self, value: Any) -> Serialized:
+        """Return a value as JSON: the serializer's tag, and its bytes or what is not in blocks."""
+        tag, data = self._serde.dumps_typed(value)
+        body_length = len(data) - HEAD_BYTES
+        spans = list(block_spans(body_length))
+        if not spans:
+            return {"type": tag, "data": _text(data)}
+        body = memoryview(data)[HEAD_BYTES:]
+        positions = [self._position(bytes(body[start:end])) for start, end in spans]
+        tail = body[spans[-1][1] :]
+        return {
+            "type": tag, "data": _text(data[:HEAD_BYTES]), "blocks": positions, "tail": _text(tail)
+        }  # fmt: skip
+
+    def _position(self, block: bytes) -> int:
+        digest = block_digest(block)
+        self.blocks[digest] = block
+        return self._positions.setdefault(digest, len(self._positions))
+
+    def split(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Serialized]]:
+        """Return the values that JSON gives back as they are, and the others serialized."""
+        plain = {key: value for key, value in values.items() if is_plain(value)}
+        others = {key: value for key, value in values.items() if key not in plain}
+        return plain, {key: self.encode(value) for key, value in others.items()}
+
+
+def _text(data: bytes | memoryview) -> str:
+    return base64.b64encode(data).decode()
+
+
+def is_plain(value: object) -> bool:
+    """Tell whether JSON gives a value back as it is, tuples being taken for lists."""
+    match value:
+        case None | bool():
+            return True
+        case str() if type(value) is str:
+            return value.isascii() or _is_unicode(value)
+        case int() if type(value) is int:
+            return -(2**63) <= value < 2**63
+        case float() if type(value) is float:
+            return math.isfinite(value)
+        case list() | tuple() if type(value) in (list, tuple):
+            return all(map(is_plain, value))
+        case dict() if type(value) is dict:
+            return all(type(key) is str for key in value) and all(
+                is_plain(part) for pair in value.items() for part in pair
+            )
+        case _:
+            return False
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class Decoder:
+    """
+    Gives serialized values back.
+
+    Args:
+        serde: the serializer.
+        blocks: by digest, all that the records refer to.
+    """
+
+    def __init__(self, serde: SerializerProtocol, blocks: Mapping[str, bytes]) -> None:
+        self._serde = serde
+        self._blocks = blocks
+
+    def decode(self, record: ThreadRecord, value: Serialized) -> Any:
+        """
+        Return a value of a record.
+
+        Raises:
+            CheckpointCorruptError: the record is intact, but no record of ours.
+        """
+        try:
+            parts = [base64.b64decode(value["data"])]
+            if "blocks" in value:
+                parts += [self._blocks[record.block_digests[at]] for at in value["blocks"]]
+                parts.append(base64.b64decode(value["tail"]))
+            tag = value["type"]
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise CheckpointCorruptError(
+                record.checkpoint_id, f"a value in it is not as we write it: {error!r}"
+            ) from error
+        return self._serde.loads_typed((tag, b"".join(parts)))
+
+    def decode_all(self, record: ThreadRecord, values: Any) -> dict[str, Any]:
+        """Return values of a record by their keys; none where it has none."""
+        return {key: self.decode(record, value) for key, value in (values or {}).items()}
+
+
+def blocks_of(record: ThreadRecord, values: Iterable[Serialized]) -> Iterator[str]:
+    """Yield the digests of the blocks in which some values of a record are."""
+    for value in values:
+        for position in value.get("blocks", ()):
+            yield record.block_digests[position]
+
+
+# Pending writes
+
+
+class Write(NamedTuple):
+    """
+    One pending write, serialized.
+
+    Attributes:
+        record: that it is in.
+        position: its place among what its task wrote; below 0 for errors, interrupts and such.
+        channel: the channel's name.
+        value: the serialized value.
+    """
+
+    record: ThreadRecord
+    position: int
+    channel: str
+    value: Serialized
+
+    @property
+    def order(self) -> tuple[str, str, int]:
+        """What sorts writes as the graph applied them."""
+        record = self.record
+        return writes_sort_key(str(record.task_path or ""), str(record.task_id), self.position)
+
+
+def encode_writes(
+    writes: Sequence[tuple[str, Any]], encode: Callable[[Any], Serialized]
+) -> list[JsonValue]:
+    """Return what a task wrote as JSON."""
+    return [
+        {"channel": channel, "index": WRITES_IDX_MAP.get(channel, at), "value": encode(value)}
+        for at, (channel, value) in enumerate(writes)
+    ]
+
+
+def merged_writes(records: Iterable[ThreadRecord]) -> list[Write]:
+    """
+    Return the writes in records, saved first first, in the order in which they apply.
+
+    Of two by the same task at the same index the first counts, as a task that is run again
+    writes the same; of errors, interrupts and such the last.
+    """
+    merged: dict[tuple[str, int], Write] = {}
+    for record in records:
+        for write in record.writes or ():
+            found = Write(record, write["index"], write["channel"], write["value"])
+            key = (str(record.task_id), found.position)
+            if found.position < 0 or key not in merged:
+                merged[key] = found
+    return sorted(merged.values(), key=lambda write: write.order)
+
+
+def pending_write(write: Write, decoder: Decoder) -> PendingWrite:
+    """Return a write as LangGraph has it."""
+    value = decoder.decode(write.record, write.value)
+    return (str(write.record.task_id), write.channel, value)

@@ -1,0 +1,989 @@
+"""`CheckpointSaver`: LangGraph's checkpointer on an `AsyncCheckpointWriter`."""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict, defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from os import PathLike
+from types import TracebackType
+from typing import Any, NamedTuple, Self, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+    get_checkpoint_id,
+    get_checkpoint_metadata,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    CheckpointId,
+    MissingBlockError,
+    SessionChangedError,
+    SessionId,
+)
+from aiocheckpoint.adapters.langgraph import records
+from aiocheckpoint.adapters.langgraph.portal import Portal
+from aiocheckpoint.adapters.langgraph.pruning import DeltaNeeds
+from aiocheckpoint.adapters.langgraph.records import (
+    PENDING_PREFIX,
+    STATE_PREFIX,
+    Decoder,
+    Encoder,
+    ThreadRecord,
+    session_of,
+    state_id,
+)
+from aiocheckpoint.retention import expired, surplus
+
+_PAGE = 32
+_REMEMBERED_SESSIONS = 4096
+_REMEMBERED_READS = 64
+_MISSING_RETRIES = 3
+
+
+class _Draft(NamedTuple):
+    """A record that was serialized before anybody had a turn, and its blocks."""
+
+    session_id: SessionId
+    record: ThreadRecord
+    blocks: dict[str, bytes]
+
+
+class _Group(NamedTuple):
+    """
+    A checkpoint's record, and those of the writes after it.
+
+    Attributes:
+        state: None when there are only writes.
+        pending: saved first first.
+    """
+
+    state: ThreadRecord | None
+    pending: list[ThreadRecord]
+
+
+class _Entry(NamedTuple):
+    """Where a checkpoint is; sorts by LangGraph's id."""
+
+    checkpoint: str
+    session_id: SessionId
+    key: str
+
+
+# Within the class below `list` is a method.
+_Entries = list[_Entry]
+_Keys = list[str]
+_Records = list[ThreadRecord]
+
+
+class _Watch:
+    """
+    What a saver knows of the newest checkpoint of a session.
+
+    Attributes:
+        newest: the greatest key it has stored or was shown as the newest.
+        chosen: keys of checkpoints that were asked for by id: whoever goes on from one of
+            them forks on purpose.
+    """
+
+    def __init__(self) -> None:
+        self.newest = ""
+        self.chosen: OrderedDict[str, None] = OrderedDict()
+
+    def choose(self, key: str) -> None:
+        """Note that a checkpoint was asked for by its id."""
+        self.chosen[key] = None
+        while len(self.chosen) > _REMEMBERED_READS:
+            self.chosen.popitem(last=False)
+
+
+class _Watches:
+    """The watches of the sessions used last."""
+
+    def __init__(self) -> None:
+        self._watches: OrderedDict[SessionId, _Watch] = OrderedDict()
+
+    def find(self, session_id: SessionId) -> _Watch | None:
+        """Return what is known of a session; None when this saver never looked at it."""
+        return self._watches.get(session_id)
+
+    def of(self, session_id: SessionId) -> _Watch:
+        """Return what is known of a session, from now on."""
+        watch = self._watches.setdefault(session_id, _Watch())
+        self._watches.move_to_end(session_id)
+        while len(self._watches) > _REMEMBERED_SESSIONS:
+            self._watches.popitem(last=False)
+        return watch
+
+
+class CheckpointSaver(BaseCheckpointSaver[str]):
+    """
+    Checkpoints of LangGraph threads in a directory: durable, checked, and nothing written twice.
+
+    ```python
+    async with CheckpointSaver("state/") as saver:
+        graph = builder.compile(checkpointer=saver)
+        await graph.ainvoke(inputs, {"configurable": {"thread_id": "1"}})
+    ```
+
+    Every method comes in two forms. The asynchronous one does all file work in threads. The
+    synchronous one may be called from any thread, also one with a running loop, which it then
+    blocks. One saver serves any number of threads, tasks, event loops and processes.
+
+    **Durability** of `put` and `put_writes`: on return they survive a power cut. LangGraph waits
+    for `put` in its durability `"sync"`, and for neither before the next step in `"async"`.
+
+    **Cancellation**: as of `AsyncCheckpointWriter`: stored as a whole or not at all.
+
+    **Damage**: every read raises `CheckpointCorruptError`, never gives None or something older.
+
+    **Two writers on one thread**: `put` raises `SessionChangedError` when another saver has
+    stored a newer checkpoint of the thread than this one was ever shown, and what is put does
+    not follow it. Whoever asked for a checkpoint by its id may fork from it.
+
+    Args:
+        storage_path: the directory.
+        serde: what turns values into bytes; by default LangGraph's `JsonPlusSerializer`.
+        keep_last: how many checkpoints of each namespace to keep, the newest, and what delta
+            channels need besides; up to a quarter more until they are removed together. None
+            keeps all.
+        refuse_forks: whether `put` raises `SessionChangedError`.
+        writer_options: of the `AsyncCheckpointWriter`, as `durability`.
+
+    Raises:
+        ValueError: for a number out of range.
+    """
+
+    def __init__(
+        self,
+        storage_path: str | PathLike[str],
+        *,
+        serde: SerializerProtocol | None = None,
+        keep_last: int | None = None,
+        refuse_forks: bool = True,
+        **writer_options: Any,
+    ) -> None:
+        super().__init__(serde=serde)
+        if keep_last is not None and keep_last < 1:
+            raise ValueError(f"keep_last must be at least 1, not {keep_last!r}")
+        # Shared with clones that differ in their serializer, so nothing here is ever replaced.
+        self._writer: AsyncCheckpointWriter[ThreadRecord] = AsyncCheckpointWriter(
+            storage_path, record_type=ThreadRecord, **{"max_backups": 0} | writer_options
+        )
+        self._portal = Portal()
+        self._watches = _Watches()
+        self._keep_last = keep_last
+        self._refuse_forks = refuse_forks
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def aclose(self) -> None:
+        """Finish what was submitted and release threads and files; also of all clones."""
+        await self._writer.aclose()
+        self._portal.close()
+
+    def close(self) -> None:
+        """Do what `aclose` does, from code that is not asynchronous."""
+        self._portal.run(self._writer.aclose())
+        self._portal.close()
+
+    # Storing
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,  # noqa: ARG002 - content decides
+    ) -> RunnableConfig:
+        """
+        Store a checkpoint durably.
+
+        It is serialized before the first suspension. All channels are stored, whatever
+        `new_versions` says; of those that are as they were nothing is written.
+
+        Args:
+            config: `thread_id`, `checkpoint_ns`, and as `checkpoint_id` that of the parent.
+            checkpoint: replaces one of its id.
+            metadata: stored whole, with what the config adds.
+            new_versions: not needed.
+
+        Returns:
+            the config of the stored checkpoint.
+
+        Raises:
+            SessionChangedError: another saver has gone on with the thread meanwhile; nothing was
+                stored.
+            CheckpointError: what else `AsyncCheckpointWriter.save` raises.
+
+        Cost: one serialization on the loop, one hop, one fsync shared with all that wait.
+        """
+        draft = self._state_draft(config, checkpoint, metadata)
+        await self._store_state(draft)
+        return _config(config["configurable"]["thread_id"], draft.record)
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,  # noqa: ARG002 - content decides
+    ) -> RunnableConfig:
+        """Do what `aput` does, from code that is not asynchronous."""
+        draft = self._state_draft(config, checkpoint, metadata)
+        self._portal.run(self._store_state(draft))
+        return _config(config["configurable"]["thread_id"], draft.record)
+
+    def _state_draft(
+        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
+    ) -> _Draft:
+        configurable = config["configurable"]
+        thread_id, namespace = str(configurable["thread_id"]), _namespace(config)
+        encoder = Encoder(self.serde)
+        whole = get_checkpoint_metadata(config, metadata)
+        plain_metadata, other_metadata = encoder.split(cast("dict[str, Any]", whole))
+        rest = {key: value for key, value in checkpoint.items() if key != "channel_values"}
+        document, others = encoder.split(rest)
+        channels = {
+            channel: encoder.encode(value)
+            for channel, value in checkpoint["channel_values"].items()
+        }
+        step, source = plain_metadata.get("step"), plain_metadata.get("source")
+        session_id = session_of(thread_id, namespace)
+        record = ThreadRecord(
+            session_id=session_id,
+            checkpoint_id=state_id(records.key_of(checkpoint["id"])),
+            block_digests=tuple(encoder.blocks),
+            thread_id=thread_id,
+            checkpoint_ns=namespace,
+            checkpoint=checkpoint["id"],
+            parent=configurable.get("checkpoint_id"),
+            trigger=source if isinstance(source, str) else "",
+            iteration=step if isinstance(step, int) else -2,
+            metadata=plain_metadata,
+            serialized_metadata=other_metadata,
+            document=document,
+            serialized=others,
+            channels=channels,
+        )
+        return _Draft(session_id, record, encoder.blocks)
+
+    async def _store_state(self, draft: _Draft) -> None:
+        record = draft.record
+        condition = self._fork_condition(draft.session_id, record)
+        self._note_newest(draft.session_id, records.key_in(record.checkpoint_id))
+        try:
+            await self._writer.save(record, blocks=draft.blocks, precondition=condition)
+        except SessionChangedError as error:
+            error.add_note(
+                f"another saver has gone on with thread {record.thread_id!r}, namespace "
+                f"{record.checkpoint_ns!r}: what was put follows {record.parent!r}"
+            )
+            raise
+        if self._keep_last is not None:
+            await self._prune_surplus(draft.session_id, self._keep_last)
+
+    def _fork_condition(
+        self, session_id: SessionId, record: ThreadRecord
+    ) -> Callable[[CheckpointId | None], bool] | None:
+        """Return what has to be so that nobody else has gone on from where we were."""
+        watch = self._watches.find(session_id) if self._refuse_forks else None
+        parent = "" if record.parent is None else records.key_of(record.parent)
+        if watch is None or parent in watch.chosen:
+            return None
+        known = {parent, records.key_in(record.checkpoint_id)}
+        newest = watch.newest
+
+        def holds(greatest_id: CheckpointId | None) -> bool:
+            if greatest_id is None or not greatest_id.startswith(STATE_PREFIX):
+                return True
+            key = records.key_in(greatest_id)
+            return key <= newest or key in known or records.is_digest_key(key)
+
+        return holds
+
+    def _note_newest(self, session_id: SessionId, key: str) -> None:
+        watch = self._watches.of(session_id)
+        if not records.is_digest_key(key):
+            watch.newest = max(watch.newest, key)
+
+    async def aput_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        """
+        Store what a task wrote after a checkpoint, durably; the checkpoint may come later.
+
+        The values are serialized before the first suspension. Of two writes of a task at the
+        same index the first counts; of errors, interrupts and such the last.
+
+        Args:
+            config: `thread_id`, `checkpoint_ns` and `checkpoint_id`.
+            writes: channels and values.
+            task_id: the task.
+            task_path: where it stands in the graph.
+
+        Raises:
+            CheckpointError: what `AsyncCheckpointWriter.save` raises.
+
+        Cost: one serialization on the loop, one hop, one fsync shared with all that wait.
+        """
+        draft = self._pending_draft(config, writes, task_id, task_path)
+        await self._writer.save(draft.record, blocks=draft.blocks)
+
+    def put_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        """Do what `aput_writes` does, from code that is not asynchronous."""
+        draft = self._pending_draft(config, writes, task_id, task_path)
+        self._portal.run(self._writer.save(draft.record, blocks=draft.blocks))
+
+    def _pending_draft(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str,
+    ) -> _Draft:
+        configurable = config["configurable"]
+        checkpoint, namespace = configurable["checkpoint_id"], _namespace(config)
+        thread_id = str(configurable["thread_id"])
+        encoder = Encoder(self.serde)
+        encoded = records.encode_writes(writes, encoder.encode)
+        session_id = session_of(thread_id, namespace)
+        record = ThreadRecord(
+            session_id=session_id,
+            checkpoint_id=records.new_pending_id(records.key_of(checkpoint)),
+            block_digests=tuple(encoder.blocks),
+            thread_id=thread_id,
+            checkpoint_ns=namespace,
+            checkpoint=checkpoint,
+            trigger="pending",
+            task_id=task_id,
+            task_path=task_path,
+            writes=encoded,
+        )
+        return _Draft(session_id, record, encoder.blocks)
+
+    # Reading one
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """
+        Return a checkpoint, verified, with its pending writes in the order in which they apply.
+
+        Args:
+            config: `thread_id`, `checkpoint_ns`; without a `checkpoint_id` the newest is meant,
+                that is the one of the greatest id.
+
+        Returns:
+            None when there is no such checkpoint.
+
+        Raises:
+            CheckpointCorruptError: it, or a value in it, is damaged or missing.
+            CheckpointError: what else `AsyncCheckpointWriter.load` raises.
+
+        Cost: two to four hops; reads the checkpoint's files and the blocks it refers to,
+            however many others there are.
+        """
+        thread_id = config["configurable"]["thread_id"]
+        session_id = session_of(thread_id, _namespace(config))
+        checkpoint = get_checkpoint_id(config)
+        if checkpoint is None:
+            key = await self._newest_key(session_id)
+            self._note_newest(session_id, key or "")
+        else:
+            key = records.key_of(checkpoint)
+            self._watches.of(session_id).choose(key)
+        if key is None:
+            return None
+        found = await self._tuples(session_id, [key], thread_id)
+        return found.get(key)
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Do what `aget_tuple` does, from code that is not asynchronous."""
+        return self._portal.run(self.aget_tuple(config))
+
+    async def _newest_key(self, session_id: SessionId) -> str | None:
+        greatest = await self._writer.ids(session_id, prefix=STATE_PREFIX, limit=1)
+        if not greatest:
+            return None
+        key = records.key_in(greatest[0])
+        if not records.is_digest_key(key):
+            return key
+        return max(await self._entries(session_id)).key
+
+    async def _entries(self, session_id: SessionId) -> _Entries:
+        """Return all checkpoints of a session, in no order."""
+        ids = await self._writer.ids(session_id, prefix=STATE_PREFIX)
+        keys = [records.key_in(found) for found in ids]
+        hashed = [state_id(key) for key in keys if records.is_digest_key(key)]
+        loaded = await self._writer.load_many(session_id, hashed) if hashed else ()
+        names = {records.key_in(record.checkpoint_id): record.checkpoint for record in loaded}
+        return [
+            _Entry(names.get(key, key), session_id, key)
+            for key in keys
+            if key in names or not records.is_digest_key(key)
+        ]
+
+    async def _groups(self, session_id: SessionId, keys: Sequence[str]) -> dict[str, _Group]:
+        """Return the records of checkpoints and of the writes after them, by key."""
+        if len(keys) == 1:
+            prefix = records.pending_prefix(keys[0])
+            pending = await self._writer.ids(session_id, prefix=prefix)
+        else:
+            wanted = frozenset(keys)
+            ids = await self._writer.ids(session_id, prefix=PENDING_PREFIX)
+            pending = tuple(found for found in ids if records.key_in(found) in wanted)
+        states = [state_id(key) for key in keys]
+        found = await self._writer.load_many(session_id, [*states, *pending])
+        groups = {key: _Group(None, _Records()) for key in keys}
+        for record in found:
+            key = records.key_in(record.checkpoint_id)
+            if record.checkpoint_id.startswith(STATE_PREFIX):
+                groups[key] = groups[key]._replace(state=record)
+            else:
+                groups[key].pending.append(record)
+        return groups
+
+    async def _tuples(
+        self, session_id: SessionId, keys: Sequence[str], thread_id: object = None
+    ) -> dict[str, CheckpointTuple]:
+        """Return those of the checkpoints that are there, by key."""
+        groups, decoder = await self._with_blocks(session_id, keys)
+        return {
+            key: self._tuple(group.state, group.pending, decoder, thread_id)
+            for key, group in groups.items()
+            if group.state is not None
+        }
+
+    async def _with_blocks(
+        self, session_id: SessionId, keys: Sequence[str]
+    ) -> tuple[dict[str, _Group], Decoder]:
+        for attempt in range(_MISSING_RETRIES):
+            groups = await self._groups(session_id, keys)
+            used = [r for group in groups.values() for r in (group.state, *group.pending) if r]
+            digests = {digest: None for record in used for digest in record.block_digests}
+            try:
+                blocks = await self._writer.load_blocks(session_id, digests) if digests else {}
+            except MissingBlockError:
+                # Perhaps somebody deletes these very checkpoints: then they are gone now.
+                if attempt == _MISSING_RETRIES - 1:
+                    raise
+            else:
+                return groups, Decoder(self.serde, blocks)
+        raise AssertionError("not reached")
+
+    def _tuple(
+        self,
+        state: ThreadRecord,
+        pending: Sequence[ThreadRecord],
+        decoder: Decoder,
+        thread_id: object,
+    ) -> CheckpointTuple:
+        thread = state.thread_id if thread_id is None else thread_id
+        checkpoint = {
+            **(state.document or {}),
+            **decoder.decode_all(state, state.serialized),
+            "channel_values": decoder.decode_all(state, state.channels),
+        }
+        parent_config = None
+        if state.parent is not None:
+            parent_config = _config(thread, state, state.parent)
+        writes = records.merged_writes(pending)
+        return CheckpointTuple(
+            config=_config(thread, state),
+            checkpoint=cast("Checkpoint", checkpoint),
+            metadata=cast("CheckpointMetadata", _metadata(state, decoder)),
+            parent_config=parent_config,
+            pending_writes=[records.pending_write(write, decoder) for write in writes],
+        )
+
+    # Listing
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - the base class names it
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """
+        Yield checkpoints, those of the greatest ids first.
+
+        No lock or file is held between two of them; what is deleted meanwhile is left out.
+
+        Args:
+            config: `thread_id`, None for all threads; without `checkpoint_ns` all namespaces;
+                with `checkpoint_id` only that one.
+            filter: only those whose metadata have these keys with equal values.
+            before: only those with a smaller id than its `checkpoint_id`.
+            limit: at most so many.
+
+        Raises:
+            CheckpointCorruptError: one is damaged.
+            CheckpointError: what else `AsyncCheckpointWriter.load` raises.
+
+        Cost: a few hops for each 32 checkpoints; with a filter also the files of those that do
+            not match. For all threads, or all namespaces, one listing of the directory.
+        """
+        if limit is not None and limit <= 0:
+            return
+        thread_id = None if config is None else config["configurable"].get("thread_id")
+        count = 0
+        page = 1
+        entries = await self._matching(config, before)
+        while entries:
+            part, entries = entries[:page], entries[page:]
+            page = min(2 * page, _PAGE)
+            for found in await self._page(part, filter, thread_id):
+                yield found
+                count += 1
+                if count == limit:
+                    return
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - the base class names it
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """Do what `alist` does, from code that is not asynchronous."""
+        found = self.alist(config, filter=filter, before=before, limit=limit)
+
+        async def following() -> CheckpointTuple | None:
+            return await anext(found, None)
+
+        while (item := self._portal.run(following())) is not None:
+            yield item
+
+    async def _matching(
+        self, config: RunnableConfig | None, before: RunnableConfig | None
+    ) -> _Entries:
+        """Return where the checkpoints are that a listing is about, in its order."""
+        configurable = {} if config is None else config["configurable"]
+        bound = None if before is None else get_checkpoint_id(before)
+        exact = configurable.get("checkpoint_id")
+        entries: _Entries = []
+        async for session_id in self._sessions(configurable):
+            if exact is None:
+                entries += await self._entries(session_id)
+            else:
+                entries.append(_Entry(exact, session_id, records.key_of(exact)))
+        if bound is not None:
+            entries = [entry for entry in entries if entry.checkpoint < bound]
+        return sorted(entries, reverse=True)
+
+    async def _sessions(self, configurable: Mapping[str, Any]) -> AsyncIterator[SessionId]:
+        """Yield the sessions of a thread's namespace, of a thread, or all."""
+        thread_id, namespace = configurable.get("thread_id"), configurable.get("checkpoint_ns")
+        if thread_id is not None and namespace is not None:
+            yield session_of(thread_id, namespace)
+            return
+        prefix = "" if thread_id is None else records.thread_prefix(thread_id)
+        async for session_id in self._writer.sessions(prefix=prefix):
+            if records.is_session(session_id):
+                yield session_id
+
+    async def _page(
+        self, entries: Sequence[_Entry], wanted: dict[str, Any] | None, thread_id: object
+    ) -> Sequence[CheckpointTuple]:
+        by_session: defaultdict[SessionId, _Keys] = defaultdict(_Keys)
+        for entry in entries:
+            by_session[entry.session_id].append(entry.key)
+        found: dict[tuple[SessionId, str], CheckpointTuple] = {}
+        for session_id, keys in by_session.items():
+            matching = await self._with_metadata(session_id, keys, wanted) if wanted else keys
+            if matching:
+                tuples = await self._tuples(session_id, matching, thread_id)
+                found.update({(session_id, key): value for key, value in tuples.items()})
+        places = [(entry.session_id, entry.key) for entry in entries]
+        return [found[place] for place in places if place in found]
+
+    async def _with_metadata(
+        self, session_id: SessionId, keys: Sequence[str], wanted: dict[str, Any]
+    ) -> Sequence[str]:
+        matching = []
+        for record in await self._writer.load_many(session_id, map(state_id, keys)):
+            metadata = _metadata(record, await self._metadata_decoder(record))
+            if all(key in metadata and metadata[key] == wanted[key] for key in wanted):
+                matching.append(records.key_in(record.checkpoint_id))
+        return matching
+
+    async def _metadata_decoder(self, record: ThreadRecord) -> Decoder:
+        values = (record.serialized_metadata or {}).values()
+        digests = [*records.blocks_of(record, values)]
+        blocks = await self._writer.load_blocks(record.session_id, digests) if digests else {}
+        return Decoder(self.serde, blocks)
+
+    # Delta channels
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """
+        Return what rebuilds delta channels: the nearest stored value, and the writes since.
+
+        Args:
+            config: the checkpoint, the newest without a `checkpoint_id`.
+            channels: names of channels.
+
+        Returns:
+            for each channel the writes of its ancestors, oldest first, and as `seed` the value
+            at the nearest ancestor that has one.
+
+        Raises:
+            CheckpointCorruptError: a checkpoint on the way is damaged.
+
+        Cost: two or three hops an ancestor; only the asked channels' values are read.
+        """
+        thread_id = config["configurable"]["thread_id"]
+        session_id = session_of(thread_id, _namespace(config))
+        checkpoint = get_checkpoint_id(config)
+        key = await self._newest_key(session_id) if checkpoint is None else None
+        key = records.key_of(checkpoint) if checkpoint is not None else key
+        history: dict[str, DeltaChannelHistory] = {name: {"writes": []} for name in channels}
+        remaining = set(channels)
+        state = None if key is None or not channels else await self._state(session_id, key)
+        while state is not None and state.parent is not None and remaining:
+            key = records.key_of(state.parent)
+            group = (await self._groups(session_id, [key]))[key]
+            state = group.state
+            if state is not None:
+                await self._add_ancestor(state, group.pending, remaining, history)
+        for found in history.values():
+            found["writes"].reverse()
+        return history
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """Do what `aget_delta_channel_history` does, from code that is not asynchronous."""
+        return self._portal.run(self.aget_delta_channel_history(config=config, channels=channels))
+
+    async def _state(self, session_id: SessionId, key: str) -> ThreadRecord | None:
+        found = await self._writer.load_many(session_id, [state_id(key)])
+        return found[0] if found else None
+
+    async def _add_ancestor(
+        self,
+        state: ThreadRecord,
+        pending: Iterable[ThreadRecord],
+        remaining: set[str],
+        history: dict[str, DeltaChannelHistory],
+    ) -> None:
+        """Add an ancestor's writes, the last first, and its values, which end the search."""
+        writes = [w for w in records.merged_writes(pending) if w.channel in remaining]
+        values = {k: v for k, v in (state.channels or {}).items() if k in remaining}
+        digests = dict.fromkeys(records.blocks_of(state, values.values()))
+        for write in writes:
+            digests |= dict.fromkeys(records.blocks_of(write.record, [write.value]))
+        blocks = await self._writer.load_blocks(state.session_id, digests) if digests else {}
+        decoder = Decoder(self.serde, blocks)
+        for write in reversed(writes):
+            history[write.channel]["writes"].append(records.pending_write(write, decoder))
+        for channel, value in values.items():
+            history[channel]["seed"] = decoder.decode(state, value)
+        remaining.difference_update(values)
+
+    # Removing
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """
+        Remove all checkpoints and writes of a thread, in all namespaces, durably.
+
+        Raises:
+            CheckpointError: what `AsyncCheckpointWriter.delete_session` raises.
+
+        Cost: one listing of the directory, and one hop for each namespace.
+        """
+        async for session_id in self._sessions({"thread_id": thread_id}):
+            await self._writer.delete_session(session_id)
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Do what `adelete_thread` does, from code that is not asynchronous."""
+        self._portal.run(self.adelete_thread(thread_id))
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """
+        Remove the checkpoints of some runs and the writes after them, durably.
+
+        A run is known by `run_id` in the metadata. A delta channel that needs what is removed
+        cannot be rebuilt afterwards.
+
+        Args:
+            run_ids: the runs; of all threads and namespaces.
+
+        Raises:
+            CheckpointError: what `load_many` and `delete_many` of the writer raise.
+
+        Cost: reads every checkpoint in the directory.
+        """
+        runs = frozenset(run_ids)
+        if not runs:
+            return
+        async for session_id in self._sessions({}):
+            doomed: _Keys = []
+            keys = [entry.key for entry in await self._entries(session_id)]
+            for start in range(0, len(keys), _PAGE):
+                part = map(state_id, keys[start : start + _PAGE])
+                for record in await self._writer.load_many(session_id, part):
+                    if (record.metadata or {}).get("run_id") in runs:
+                        doomed.append(records.key_in(record.checkpoint_id))
+            if doomed:
+                await self._remove(session_id, keep=frozenset(keys).difference(doomed))
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Do what `adelete_for_runs` does, from code that is not asynchronous."""
+        self._portal.run(self.adelete_for_runs(run_ids))
+
+    async def aprune(
+        self,
+        thread_ids: Sequence[str],
+        *,
+        strategy: str = "keep_latest",
+        keep_last: int | None = None,
+        older_than: timedelta | None = None,
+    ) -> None:
+        """
+        Remove what is not needed to go on with threads, durably.
+
+        In each namespace the newest checkpoint always stays, with its writes, and so do the
+        ancestors from which delta channels of what stays are rebuilt.
+
+        Args:
+            thread_ids: the threads.
+            strategy: `"keep_latest"`, or `"delete"` to remove everything.
+            keep_last: keep so many instead of one.
+            older_than: keep those stored since then instead; with `keep_last` both.
+
+        Raises:
+            TypeError: `thread_ids` is a str.
+            ValueError: another strategy.
+            CheckpointError: what `load_many` and `delete_many` of the writer raise.
+
+        Durability: one commit for each namespace, so all of it or nothing.
+
+        Cost: one listing of the directory; for each namespace one hop, and one more for each
+            checkpoint that stays.
+        """
+        if isinstance(thread_ids, str):
+            raise TypeError("thread_ids must be a sequence of ids, not a str")
+        if strategy not in ("keep_latest", "delete"):
+            raise ValueError(f"strategy must be keep_latest or delete, not {strategy!r}")
+        for thread_id in thread_ids:
+            if strategy == "delete":
+                await self.adelete_thread(thread_id)
+                continue
+            async for session_id in self._sessions({"thread_id": thread_id}):
+                await self._prune(session_id, keep_last, older_than)
+
+    def prune(
+        self,
+        thread_ids: Sequence[str],
+        *,
+        strategy: str = "keep_latest",
+        keep_last: int | None = None,
+        older_than: timedelta | None = None,
+    ) -> None:
+        """Do what `aprune` does, from code that is not asynchronous."""
+        self._portal.run(
+            self.aprune(thread_ids, strategy=strategy, keep_last=keep_last, older_than=older_than)
+        )
+
+    async def _prune_surplus(self, session_id: SessionId, keep_last: int) -> None:
+        found = await self._writer.ids(session_id, prefix=STATE_PREFIX)
+        if len(found) > keep_last + keep_last // 4:
+            await self._prune(session_id, keep_last, None)
+
+    async def _prune(
+        self, session_id: SessionId, keep_last: int | None, older_than: timedelta | None
+    ) -> None:
+        entries = sorted(await self._entries(session_id))
+        if not entries:
+            return
+        doomed = {*surplus(entries, keep_last or 1)} if keep_last or older_than is None else set()
+        if older_than is not None:
+            times = await self._times(session_id, entries[:-1])
+            old = expired(times, datetime.now(UTC) - older_than)
+            doomed = doomed & old if keep_last else old
+        keep = {entry.key for entry in entries if entry not in doomed}
+        keep |= await self._needed(session_id, keep)
+        await self._remove(session_id, frozenset(keep), entries[-1])
+
+    async def _times(
+        self, session_id: SessionId, entries: Sequence[_Entry]
+    ) -> dict[_Entry, datetime]:
+        by_key = {entry.key: entry for entry in entries}
+        metas = {meta.checkpoint_id: meta for meta in await self._writer.list(session_id)}
+        return {
+            entry: metas[state_id(key)].created_at
+            for key, entry in by_key.items()
+            if state_id(key) in metas
+        }
+
+    async def _needed(self, session_id: SessionId, keep: Iterable[str]) -> set[str]:
+        """Return the ancestors from which delta channels of kept checkpoints are rebuilt."""
+        needed: set[str] = set()
+        loaded: dict[str, ThreadRecord | None] = {}
+
+        async def load(key: str) -> ThreadRecord | None:
+            if key not in loaded:
+                loaded[key] = await self._state(session_id, key)
+            return loaded[key]
+
+        for key in keep:
+            state = await load(key)
+            needs = state and DeltaNeeds(state)
+            while needs and (ancestor_id := needs.next_ancestor) is not None:
+                ancestor_key = records.key_of(ancestor_id)
+                ancestor = await load(ancestor_key)
+                if ancestor is None:
+                    break
+                needed.add(ancestor_key)
+                needs.visit(ancestor)
+        return needed
+
+    async def _remove(
+        self, session_id: SessionId, keep: frozenset[str], newest: _Entry | None = None
+    ) -> None:
+        """
+        Remove all checkpoints but some, and the writes after them, in one commit.
+
+        Writes whose checkpoint is not there stay if they may belong to one that is on its way:
+        those after the newest.
+        """
+        ids = await self._writer.ids(session_id)
+        states = {records.key_in(found) for found in ids if found.startswith(STATE_PREFIX)}
+        doomed = [found for found in ids if self._is_doomed(found, keep, states, newest)]
+        if doomed:
+            await self._writer.delete_many(session_id, doomed)
+
+    @staticmethod
+    def _is_doomed(
+        record_id: CheckpointId, keep: frozenset[str], states: set[str], newest: _Entry | None
+    ) -> bool:
+        key = records.key_in(record_id)
+        if key in keep:
+            return False
+        if key in states:
+            return True
+        return newest is not None and key < newest.key and not records.is_digest_key(key)
+
+    # Copying
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """
+        Copy all checkpoints and writes of a thread, in all namespaces, durably, keeping ids.
+
+        Args:
+            source_thread_id: left as it is; of an unknown one nothing is copied.
+            target_thread_id: what it has already stays, but for checkpoints of the same ids.
+
+        Raises:
+            CheckpointCorruptError: one of the source is damaged; what was copied stays.
+            CheckpointError: what else `load_many` and `save` of the writer raise.
+
+        Durability: on return all is durable. After a crash the target may hold the first part;
+            copy again.
+
+        Cost: reads and writes everything, 32 checkpoints at a time.
+        """
+        source, target = str(source_thread_id), str(target_thread_id)
+        if source == target:
+            return
+        async for session_id in self._sessions({"thread_id": source}):
+            await self._copy_session(session_id, target)
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Do what `acopy_thread` does, from code that is not asynchronous."""
+        self._portal.run(self.acopy_thread(source_thread_id, target_thread_id))
+
+    async def _copy_session(self, session_id: SessionId, target: str) -> None:
+        ids = await self._writer.ids(session_id)
+        by_key: defaultdict[str, _Keys] = defaultdict(_Keys)
+        for record_id in reversed(ids):
+            by_key[records.key_in(record_id)].append(record_id)
+        keys = [*by_key]
+        stored: set[CheckpointId] = set()
+        for start in range(0, len(keys), _PAGE):
+            part = [found for key in keys[start : start + _PAGE] for found in by_key[key]]
+            for record in await self._writer.load_many(session_id, part):
+                if record.checkpoint_id not in stored:
+                    await self._copy_record(record, target)
+                    stored.add(record.checkpoint_id)
+
+    async def _copy_record(self, record: ThreadRecord, target: str) -> None:
+        digests = record.block_digests
+        blocks = await self._writer.load_blocks(record.session_id, digests) if digests else {}
+        record.thread_id = target
+        record.session_id = session_of(target, record.checkpoint_ns)
+        await self._writer.save(record, blocks=blocks)
+
+    # Versions
+
+    def get_next_version(self, current: str | int | None, channel: None) -> str:  # noqa: ARG002
+        """Return a version after another, different also from those of forks."""
+        number = 0
+        if current is not None:
+            number = int(str(current).partition(".")[0])
+        return f"{number + 1:032}.{random.random():016}"  # noqa: S311 - not a secret
+
+
+def _namespace(config: RunnableConfig) -> str:
+    return config["configurable"].get("checkpoint_ns") or ""
+
+
+def _config(
+    thread_id: object, record: ThreadRecord, checkpoint: str | None = None
+) -> RunnableConfig:
+    return {
+        "configurable": {
+            "thread_id": thread_id,
+            "checkpoint_ns": record.checkpoint_ns,
+            "checkpoint_id": record.checkpoint if checkpoint is None else checkpoint,
+        }
+    }
+
+
+def _metadata(record: ThreadRecord, decoder: Decoder) -> dict[str, Any]:
+    others = decoder.decode_all(record, record.serialized_metadata)
+    return {**(record.metadata or {}), **others}

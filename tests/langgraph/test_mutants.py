@@ -1,0 +1,236 @@
+"""Savers with one fault, each of which the conformance kit calls perfect, are all noticed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.base import BaseCheckpointSaver
+
+from aiocheckpoint.adapters.langgraph import CheckpointSaver, records, saver
+from aiocheckpoint.adapters.langgraph.pruning import DeltaNeeds
+from aiocheckpoint.files import Folder
+from aiocheckpoint.testing import FaultyFiles
+from tests.langgraph.promises import Promises
+
+pytestmark = [pytest.mark.blocking, pytest.mark.damages_store]
+
+Patch = pytest.MonkeyPatch
+Mutation = Callable[[Patch], object]
+
+
+def _reverse_writes(patch: Patch) -> None:
+    merged = records.merged_writes
+    patch.setattr(records, "merged_writes", lambda found: merged(found)[::-1])
+
+
+def _drop_task_paths(patch: Patch) -> None:
+    draft = CheckpointSaver._pending_draft
+    patch.setattr(
+        CheckpointSaver,
+        "_pending_draft",
+        lambda self, config, writes, task_id, _path: draft(self, config, writes, task_id, ""),
+    )
+
+
+def _require_the_checkpoint(patch: Patch) -> None:
+    put_writes = CheckpointSaver.aput_writes
+
+    async def aput_writes(self: Any, config: Any, *args: Any) -> None:
+        if await self._writer.load(
+            records.session_of(config["configurable"]["thread_id"]),
+            records.state_id(records.key_of(config["configurable"]["checkpoint_id"])),
+        ):
+            await put_writes(self, config, *args)
+        else:
+            raise KeyError(config["configurable"]["checkpoint_id"])
+
+    patch.setattr(CheckpointSaver, "aput_writes", aput_writes)
+
+
+class _JsonSerializer:
+    def dumps_typed(self, value: Any) -> tuple[str, bytes]:
+        return "json", json.dumps(value, default=str, skipkeys=True).encode()
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        return json.loads(data[1])
+
+
+def _no_serializer(patch: Patch) -> None:
+    begin = BaseCheckpointSaver.__init__
+
+    def init(self: Any, **_: Any) -> None:
+        begin(self, serde=_JsonSerializer())
+
+    patch.setattr(BaseCheckpointSaver, "__init__", init)
+
+
+def _raw_thread_ids(patch: Patch) -> None:
+    def session_of(thread_id: object, namespace: str = "") -> str:
+        return f"{thread_id}.{namespace}" if namespace else str(thread_id)
+
+    patch.setattr(saver, "session_of", session_of)
+    patch.setattr(records, "session_of", session_of)
+    patch.setattr(records, "thread_prefix", str)
+    patch.setattr(records, "is_session", lambda _: True)
+
+
+def _constant_version(patch: Patch) -> None:
+    version = f"{1:032}.{0:016}"
+    patch.setattr(CheckpointSaver, "get_next_version", lambda *_: version)
+
+
+def _first_or_last(*, first: bool) -> Mutation:
+    def mutate(patch: Patch) -> None:
+        def merged_writes(found: Any) -> Any:
+            merged: dict[Any, Any] = {}
+            for record in found:
+                for write in record.writes or ():
+                    place = (record.task_id, write["index"])
+                    if not (first and place in merged):
+                        merged[place] = records.Write(
+                            record, write["index"], write["channel"], write["value"]
+                        )
+            return sorted(merged.values(), key=lambda write: write.order)
+
+        patch.setattr(records, "merged_writes", merged_writes)
+
+    return mutate
+
+
+class _TearingFiles(FaultyFiles):
+    """Writes a file under its own name, in two halves."""
+
+    def rename(self, folder: Folder, old: str, new: str) -> None:
+        if new in ("latest.json", "blocks-generation"):
+            super().rename(folder, old, new)
+            return
+        content = self.read(folder, old, 2**30) or b""
+        descriptor = self.create(folder, new)
+        try:
+            half = len(content) // 2
+            self.write(descriptor, content[:half], folder.join(new))
+            self.write(descriptor, content[half:], folder.join(new))
+        finally:
+            self.close(descriptor, folder.join(new))
+        self.unlink(folder, old)
+
+    def discard(self, folder: Folder, name: str) -> None:
+        """Forget to clean up."""
+
+
+def _not_atomic(patch: Patch) -> None:
+    patch.setattr("tests.langgraph.promises.FaultyFiles", _TearingFiles)
+
+
+def _no_checksums(patch: Patch) -> None:
+    import msgspec
+
+    def verified(data: bytes, _path: str) -> bytes:
+        document = msgspec.json.decode(data)
+        return msgspec.json.encode({k: v for k, v in document.items() if k[0] != "_"})
+
+    patch.setattr("aiocheckpoint.codec.verified", verified)
+    patch.setattr("aiocheckpoint.codec.verified_block", lambda data, _digest, _path: data)
+
+
+def _delete_by_prefix(patch: Patch) -> None:
+    async def adelete_thread(self: Any, thread_id: str) -> None:
+        async for found in self.alist(None):
+            place = found.config["configurable"]
+            if str(place["thread_id"]).startswith(thread_id):
+                session = records.session_of(place["thread_id"], place["checkpoint_ns"])
+                await self._writer.delete_session(session)
+
+    patch.setattr(CheckpointSaver, "adelete_thread", adelete_thread)
+
+
+def _copy_without_old_writes(patch: Patch) -> None:
+    copy = CheckpointSaver._copy_record
+
+    async def copy_record(self: Any, record: Any, target: str) -> None:
+        if record.checkpoint_id.startswith(records.STATE_PREFIX):
+            await copy(self, record, target)
+
+    patch.setattr(CheckpointSaver, "_copy_record", copy_record)
+
+
+def _list_ignores_ids(patch: Patch) -> None:
+    matching = CheckpointSaver._matching
+
+    async def without_id(self: Any, config: Any, before: Any) -> Any:
+        if config is not None:
+            configurable = {**config["configurable"], "checkpoint_id": None}
+            config = {"configurable": configurable}
+        return await matching(self, config, before)
+
+    patch.setattr(CheckpointSaver, "_matching", without_id)
+
+
+def _list_of_nothing(patch: Patch) -> None:
+    matching = CheckpointSaver._matching
+
+    async def with_config(self: Any, config: Any, before: Any) -> Any:
+        return [] if config is None else await matching(self, config, before)
+
+    patch.setattr(CheckpointSaver, "_matching", with_config)
+
+
+def _drop_what_is_not_needed(patch: Patch) -> None:
+    draft = CheckpointSaver._state_draft
+
+    def state_draft(self: Any, config: Any, checkpoint: Mapping[str, Any], metadata: Any) -> Any:
+        kept = {k: v for k, v in checkpoint.items() if k not in ("updated_channels", "ts")}
+        return draft(self, config, kept, metadata)  # type: ignore[arg-type]
+
+    patch.setattr(CheckpointSaver, "_state_draft", state_draft)
+
+
+def _metadata_as_given(patch: Patch) -> None:
+    patch.setattr(saver, "get_checkpoint_metadata", lambda _config, metadata: metadata)
+
+
+def _naive_keep_latest(patch: Patch) -> None:
+    patch.setattr(DeltaNeeds, "next_ancestor", None)
+
+
+MUTANTS: Sequence[tuple[str, Mutation, str]] = (
+    ("reverse order", _reverse_writes, "writes_come_in_the_order_in_which_they_apply"),
+    ("no task paths", _drop_task_paths, "delta_channels_are_rebuilt_in_the_order_of_the_run"),
+    ("checkpoint first", _require_the_checkpoint, "writes_may_come_before_their_checkpoint"),
+    ("no serializer", _no_serializer, "values_come_back_with_their_types"),
+    ("raw thread ids", _raw_thread_ids, "any_thread_id_names_its_own_thread"),
+    ("one version", _constant_version, "versions_are_new_each_time"),
+    ("first counts", _first_or_last(first=True), "of_errors_and_interrupts_the_last_counts"),
+    ("last counts", _first_or_last(first=False), "of_equal_writes_the_first_counts"),
+    ("not atomic", _not_atomic, "a_failed_put_leaves_what_was_there"),
+    ("no checksums", _no_checksums, "damage_is_never_taken_for_nothing"),
+    ("delete by prefix", _delete_by_prefix, "deleting_a_thread_deletes_that_one_alone"),
+    ("copy without writes", _copy_without_old_writes, "a_copy_is_whole_and_stands_alone"),
+    ("list ignores ids", _list_ignores_ids, "lists_are_exact"),
+    ("no list of all", _list_of_nothing, "lists_are_exact"),
+    ("drops keys", _drop_what_is_not_needed, "the_whole_checkpoint_comes_back"),
+    ("metadata as given", _metadata_as_given, "metadata_have_what_the_config_adds"),
+    ("naive pruning", _naive_keep_latest, "pruning_keeps_the_state_of_delta_channels"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("mutate", "name"), [m[1:] for m in MUTANTS], ids=[m[0] for m in MUTANTS])
+async def test_mutant_is_noticed(
+    mutate: Mutation,
+    name: str,
+    make: Callable[..., CheckpointSaver],
+    root: Path,
+    monkeypatch: Patch,
+) -> None:
+    """A saver with this fault breaks the promise that is named for it."""
+    mutate(monkeypatch)
+    promise: Any = getattr(Promises(), f"test_{name}")
+
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever a broken saver raises
+        await promise(make, root) if "root" in promise.__annotations__ else await promise(make)
+    monkeypatch.undo()
+    assert not isinstance(caught.value, (AttributeError, NameError, TypeError))  # of the mutant

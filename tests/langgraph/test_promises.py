@@ -1,0 +1,29 @@
+"""The saver keeps every promise, and no broken saver does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiocheckpoint import AsyncCheckpointWriter
+from tests.langgraph.conftest import MakeSaver
+from tests.langgraph.promises import Promises, names
+
+_DAMAGING = {"test_damage_is_never_taken_for_nothing", "test_a_failed_put_leaves_what_was_there"}
+
+
+@pytest.mark.blocking  # the promises read and damage files of the store
+@pytest.mark.damages_store
+@pytest.mark.parametrize("name", names())
+async def test_promise(name: str, make: MakeSaver, root: Path) -> None:
+    """Each promise is kept, and the store is sound afterwards."""
+    promise: Any = getattr(Promises(), name)
+
+    await promise(make, root) if "root" in promise.__annotations__ else await promise(make)
+
+    if name not in _DAMAGING:
+        async with AsyncCheckpointWriter(root) as checker:
+            findings = {finding.kind for finding in await checker.check()}
+        assert findings <= {"leftover", "stale-pointer"}

@@ -1,0 +1,486 @@
+"""The saver among loops, threads, cancellations, serializers and other writers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from langchain_core.messages import HumanMessage
+from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+from aiocheckpoint import SessionChangedError
+from aiocheckpoint.adapters.langgraph import CheckpointSaver, copy_threads, session_of
+from aiocheckpoint.adapters.langgraph.__main__ import main as migrate
+from aiocheckpoint.adapters.langgraph.migration import Copied, CopyMismatchError
+from aiocheckpoint.testing import FaultyFiles
+from tests.faults import Hold
+from tests.langgraph import graphs
+from tests.langgraph.conftest import MakeSaver
+from tests.langgraph.graphs import thread
+from tests.langgraph.promises import checkpoint, got, listed, metadata, put
+
+
+async def _chat(saver: BaseCheckpointSaver[Any], config: Any, turns: int, **options: Any) -> Any:
+    graph = graphs.chat_graph().compile(checkpointer=saver)
+    state: Any = None
+    for number in range(turns):
+        inputs: Any = {"messages": [HumanMessage(f"question {number}")]}
+        state = await graph.ainvoke(inputs, config, **options)
+    return state
+
+
+class TestLoopsAndThreads:
+    async def test_nothing_blocks_the_loop(self, make: MakeSaver) -> None:
+        """A whole conversation, listed, pruned and deleted, blocks the loop nowhere."""
+        async with make() as saver:
+            await _chat(saver, thread("t"), 2)
+            assert len(await listed(saver, thread("t"))) == 6
+            await saver.acopy_thread("t", "u")
+            await saver.aprune(["t"])
+            await saver.adelete_for_runs(["r"])
+            await saver.adelete_thread("u")
+
+    async def test_synchronous_methods_in_a_plain_thread(self, make: MakeSaver) -> None:
+        """A graph runs synchronously in threads, side by side, on a saver of this loop."""
+        saver = make()
+        graph = graphs.chat_graph().compile(checkpointer=saver)
+
+        def run(number: int) -> list[Any]:
+            config = thread(number)
+            graph.invoke(cast("Any", {"messages": [HumanMessage("hello")]}), config)
+            found = [*saver.list(config, limit=2)]
+            assert saver.get_tuple(config) == found[0]
+            assert saver.get(config) == found[0].checkpoint
+            saver.copy_thread(str(number), f"{number} again")
+            saver.prune([str(number)])
+            saver.delete_for_runs(["r"])
+            assert saver.get_delta_channel_history(config=config, channels=["x"]) == {
+                "x": {"writes": []}
+            }
+            saver.delete_thread(f"{number} again")
+            return graph.get_state(config).values["messages"]  # type: ignore[no-any-return]
+
+        answers = await asyncio.gather(*(asyncio.to_thread(run, number) for number in range(8)))
+
+        assert [len(messages) for messages in answers] == [2] * 8
+        assert len(await listed(saver, None)) == 8
+
+    @pytest.mark.blocking  # that is what synchronous calls do
+    async def test_synchronous_methods_in_a_running_loop(self, make: MakeSaver) -> None:
+        """Called on the loop itself, with other calls on their way, they come back."""
+        saver = make()
+        going_on = [asyncio.create_task(put(saver, thread("t"), step=n)) for n in range(20)]
+        await asyncio.sleep(0)
+        stored = saver.put(thread("t", checkpoint_ns=""), checkpoint({"x": 1}), metadata(99), {})
+        saver.put_writes(stored, [("x", 1)], "task")
+        found = saver.get_tuple(stored)
+        await asyncio.gather(*going_on)
+        assert found is not None
+        assert found.pending_writes == [("task", "x", 1)]
+        assert len([*saver.list(thread("t"))]) == 21
+
+    @pytest.mark.blocking
+    def test_several_loops_share_one_saver(self, root: Path) -> None:
+        """One saver made outside of any loop works in one loop after another."""
+        with CheckpointSaver(root) as saver:
+            for number in range(3):
+                state = asyncio.run(_chat(saver, thread("t"), 1))
+                assert len(state["messages"]) == 2 * (number + 1)
+            graph = graphs.chat_graph().compile(checkpointer=saver)
+            ended = graph.invoke(cast("Any", {"messages": [HumanMessage("hi")]}), thread("t"))
+            assert len(ended["messages"]) == 8
+
+    async def test_a_list_may_be_left_by_a_thread(self, make: MakeSaver) -> None:
+        """A synchronous list that is not read to its end leaves nothing behind."""
+        saver = make()
+        config = thread("t")
+        for step in range(3):
+            config = await put(saver, config, step=step)
+
+        def first() -> Any:
+            items: Iterator[Any] = saver.list(thread("t"))
+            return next(items).metadata["step"]
+
+        assert await asyncio.to_thread(first) == 2
+
+
+class TestCancellation:
+    @pytest.mark.parametrize("failpoint", ["before_rename", "after_rename", "before_sync_journal"])
+    async def test_a_cancelled_put_is_whole_or_not_there(
+        self, make: MakeSaver, failpoint: str, root: Path
+    ) -> None:
+        """Cancelled at any moment, a put leaves a whole checkpoint or none, and no litter."""
+        disk = FaultyFiles()
+        saver = make(files=disk)
+        config = await put(saver, thread("t"), step=1)
+        hold = Hold()
+        disk.at(failpoint, hold)
+        saving = asyncio.create_task(put(saver, config, {"x": "y" * 9000}, step=2))
+        await asyncio.to_thread(hold.wait_arrived)
+        saving.cancel()
+        await asyncio.sleep(0)
+        hold.release()
+        with pytest.raises(asyncio.CancelledError):
+            await saving
+        assert (await got(saver, thread("t"))).metadata["step"] in (1, 2)
+        await saver.aclose()
+        names = await asyncio.to_thread(lambda: [path.name for path in root.rglob("*")])
+        assert not [name for name in names if name.startswith(".tmp")]
+
+    async def test_a_run_that_is_cancelled_can_go_on(self, make: MakeSaver) -> None:
+        """A run cut off in sync durability goes on from a checkpoint that it had stored."""
+        saver = make()
+        graph: Any = graphs.chain_graph(5).compile(checkpointer=saver)
+        running = asyncio.create_task(
+            graph.ainvoke({"numbers": []}, thread("t"), durability="sync")
+        )
+        while not await saver.aget_tuple(thread("t")):
+            await asyncio.sleep(0)
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        ended = await graph.ainvoke(None, thread("t"))
+        assert ended["numbers"] == [0, 1, 2, 3, 4]
+
+
+@dataclasses.dataclass
+class Place:
+    """A value of a type of the application's own."""
+
+    x: int
+
+
+class TestSerializers:
+    async def test_encrypted_values_stay_encrypted(self, make: MakeSaver, root: Path) -> None:
+        """With an EncryptedSerializer no value stands in any file, and all come back."""
+        key = b"0123456789abcdef"
+        serde = await asyncio.to_thread(EncryptedSerializer.from_pycryptodome_aes, key=key)
+        await asyncio.to_thread(serde.dumps_typed, "first")  # loads a library
+        saver = make(serde=serde)
+        state = await _chat(saver, thread("t"), 2)
+        config = await put(saver, thread("u"), {"large": "question " * 2000})
+        await saver.aput_writes(config, [("x", "question 9")], "task")
+        found = await got(saver, thread("t"))
+        assert found.checkpoint["channel_values"]["messages"] == state["messages"]
+        assert (await got(saver, config)).checkpoint["channel_values"] == {
+            "large": "question " * 2000
+        }
+        await saver.aclose()
+
+        def contents() -> list[bytes]:
+            return [path.read_bytes() for path in root.rglob("*") if path.is_file()]
+
+        stored = b"".join(await asyncio.to_thread(contents))
+        assert b"question" not in stored
+        assert b"+aes" in stored
+
+    async def test_strict_clones_share_everything(self, make: MakeSaver) -> None:
+        """A clone with an allowlist reads and writes the same threads, and closes with it."""
+        strict = JsonPlusSerializer(allowed_msgpack_modules=None)
+        saver = make(serde=strict)
+        clone = saver.with_allowlist([(Place.__module__, Place.__qualname__)])
+        assert isinstance(clone, CheckpointSaver)
+        assert clone is not saver
+        first = await put(saver, thread("t"), {"place": Place(1)})
+        second = await put(clone, first, {"place": Place(2)})
+        assert await got(clone, first) is not None
+        found = await got(clone, second)
+        assert found.checkpoint["channel_values"] == {"place": Place(2)}
+        assert len(await listed(saver, thread("t"))) == 2
+
+
+class TestOtherWriters:
+    async def test_the_second_of_two_is_told(self, make: MakeSaver) -> None:
+        """Of two savers that go on from one checkpoint the second is refused, and may look anew."""
+        one, two = make(), make()
+        start = await put(one, thread("t"), step=0)
+        for saver in (one, two):
+            assert (await got(saver, thread("t"))).config == start
+        await put(one, start, step=1)
+        with pytest.raises(SessionChangedError) as caught:
+            await put(two, start, step=1)
+        assert "another saver has gone on with thread 't'" in caught.value.__notes__[0]
+        newest = await got(two, thread("t"))
+        await put(two, newest.config, step=2)
+        with pytest.raises(SessionChangedError):
+            await put(one, newest.config, step=2)
+        assert [f.metadata["step"] for f in await listed(one, thread("t"))] == [2, 1, 0]
+
+    async def test_two_that_begin_a_thread(self, make: MakeSaver) -> None:
+        """Of two savers that found no thread the second is refused."""
+        one, two = make(), make()
+        assert await one.aget_tuple(thread("t")) is None
+        assert await two.aget_tuple(thread("t")) is None
+        await put(one, thread("t"))
+        with pytest.raises(SessionChangedError):
+            await put(two, thread("t"))
+
+    async def test_who_asks_for_a_checkpoint_may_fork(self, make: MakeSaver) -> None:
+        """Going back to an older checkpoint by its id is no conflict, nor are runs in turn."""
+        one, two = make(), make()
+        first = await put(one, thread("t"), step=0)
+        await got(two, thread("t"))
+        await put(one, first, step=1)
+        await got(two, first)
+        await put(two, first, step=1)
+        for saver in (one, two, one, two):
+            newest = await got(saver, thread("t"))
+            await put(saver, newest.config, step=2)
+
+    async def test_it_can_be_allowed(self, make: MakeSaver) -> None:
+        """With refuse_forks=False two savers fork a thread as LangGraph's own savers do."""
+        one, two = make(refuse_forks=False), make(refuse_forks=False)
+        start = await put(one, thread("t"))
+        await got(two, thread("t"))
+        await put(one, start)
+        await put(two, start)
+        assert len(await listed(one, thread("t"))) == 3
+
+    async def test_graphs_of_two_processes(self, make: MakeSaver) -> None:
+        """Runs that alternate between savers go on from one another's state."""
+        savers = (make(), make())
+        for number in range(4):
+            state = await _chat(savers[number % 2], thread("t"), 1)
+            assert len(state["messages"]) == 2 * (number + 1)
+
+
+class TestRetention:
+    async def test_the_last_few_are_kept(self, make: MakeSaver) -> None:
+        """With keep_last a long conversation keeps a bounded number of checkpoints and writes."""
+        saver = make(keep_last=4)
+        state = await _chat(saver, thread("t"), 10)
+        found = await listed(saver, thread("t"))
+        assert 4 <= len(found) <= 5
+        assert found[0].checkpoint["channel_values"]["messages"] == state["messages"]
+        names = await saver._writer.ids(session_of("t"))
+        assert len(names) <= 5 * 3
+
+    async def test_old_ones_are_removed(self, make: MakeSaver) -> None:
+        """Pruning by age or number keeps the newest whatever its age."""
+        saver = make()
+        config = thread("t")
+        for step in range(6):
+            config = await put(saver, config, step=step)
+        await saver.aprune(["t"], older_than=timedelta(hours=1))
+        assert len(await listed(saver, thread("t"))) == 6
+        await saver.aprune(["t"], keep_last=4)
+        assert [f.metadata["step"] for f in await listed(saver, thread("t"))] == [5, 4, 3, 2]
+        await saver.aprune(["t"], keep_last=3, older_than=timedelta(hours=1))
+        assert len(await listed(saver, thread("t"))) == 4
+        await saver.aprune(["t"], older_than=timedelta(0))
+        assert [f.metadata["step"] for f in await listed(saver, thread("t"))] == [5]
+        await saver.aprune(["t"], strategy="delete")
+        assert await listed(saver, thread("t")) == []
+
+    async def test_writes_without_a_checkpoint_are_collected(self, make: MakeSaver) -> None:
+        """Writes whose checkpoint never came go with a later pruning; those to come stay."""
+        saver = make()
+        first = await put(saver, thread("t"))
+        before, coming = checkpoint(), checkpoint()
+        for each in (before, coming):
+            place = thread("t", checkpoint_ns="", checkpoint_id=each["id"])
+            await saver.aput_writes(place, [("x", 1)], "task")
+        await saver.aput(first, checkpoint(id=f"{before['id']}-"), metadata(), {})
+        await saver.aprune(["t"])
+        left = await saver._writer.ids(session_of("t"), prefix="pending.")
+        assert [name.split(".")[1] for name in left] == [coming["id"]]
+
+    async def test_what_cannot_be_pruned_is_refused(self, make: MakeSaver) -> None:
+        """An unknown strategy and a thread id in the place of a list are errors."""
+        saver = make()
+        with pytest.raises(ValueError, match="strategy"):
+            await saver.aprune(["t"], strategy="some")
+        with pytest.raises(TypeError, match="thread_ids"):
+            await saver.aprune("t")
+        with pytest.raises(ValueError, match="keep_last"):
+            make(keep_last=0)
+
+    async def test_values_that_nothing_needs_go_from_the_disk(
+        self, make: MakeSaver, root: Path
+    ) -> None:
+        """A pruned thread has only the blocks of what is left, a deleted one none."""
+        saver = make()
+        config = thread("t")
+        for step in range(3):
+            config = await put(saver, config, {"x": [step] * 20_000}, step=step)
+
+        def blocks() -> int:
+            return len([*root.glob("*/blocks/*")])
+
+        before = await asyncio.to_thread(blocks)
+        await saver.aprune(["t"])
+        after = await asyncio.to_thread(blocks)
+        assert 0 < after < before
+        found = await got(saver, thread("t"))
+        assert found.checkpoint["channel_values"]["x"] == [2] * 20_000
+        await saver.adelete_thread("t")
+        assert await asyncio.to_thread(blocks) == 0
+
+
+class TestStorage:
+    async def test_a_growing_list_is_stored_once(self, make: MakeSaver, root: Path) -> None:
+        """Forty checkpoints of a growing list take little more than their last one."""
+        saver = make()
+        config = thread("t")
+        messages: list[HumanMessage] = []
+        for number in range(40):
+            messages.append(HumanMessage(f"{number} " * 1000, id=str(number)))
+            config = await put(saver, config, {"messages": messages, "same": "s" * 50_000})
+        await saver.aclose()
+
+        def size() -> int:
+            return sum(p.stat().st_size for p in root.glob("*/blocks/*"))
+
+        _, data = JsonPlusSerializer().dumps_typed(messages)
+        assert await asyncio.to_thread(size) < 2.5 * len(data)
+
+    async def test_unknown_blocks_are_read_from_another_process(self, make: MakeSaver) -> None:
+        """A saver that goes on where another began writes no block a second time."""
+        values = {"x": [*range(30_000)]}
+        first = make()
+        config = await put(first, thread("t"), values)
+        await first.aclose()
+        disk = FaultyFiles()
+        second = make(files=disk)
+        await put(second, config, values)
+        await second.aclose()
+        assert not [c for c in disk.calls if c.operation == "create" and "/blocks/" in c.path]
+
+
+class TestMigration:
+    async def test_a_database_comes_over_whole(self, make: MakeSaver, tmp_path: Path) -> None:
+        """Threads, namespaces, checkpoints, writes and delta states are the same afterwards."""
+        steps: list[Copied] = []
+        database = str(tmp_path / "old.db")
+        async with AsyncSqliteSaver.from_conn_string(database) as old:
+            await _chat(old, thread("chat"), 3)
+            delta: Any = graphs.delta_graph(6).compile(checkpointer=old)
+            await delta.ainvoke({"numbers": [7]}, thread("delta"))
+            asking: Any = graphs.asking_graph().compile(checkpointer=old)
+            await asking.ainvoke({"messages": [HumanMessage("hello")]}, thread("asks"))
+            saver = make()
+            copied = await copy_threads(old, saver, progress=steps.append)
+            for thread_id in ("chat", "delta", "asks"):
+                before = [found async for found in old.alist(thread(thread_id))]
+                assert await listed(saver, thread(thread_id)) == before
+            state = (await delta.aget_state(thread("delta"))).values
+        assert copied == steps[-1]
+        assert copied.threads == 3
+        new_delta = graphs.delta_graph(6).compile(checkpointer=saver)
+        assert (await new_delta.aget_state(thread("delta"))).values == state
+        await new_delta.ainvoke({"numbers": [8]}, thread("delta"))
+
+    async def test_the_command_copies_a_file(
+        self, tmp_path: Path, root: Path, make: MakeSaver, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The documented command copies a database and says how much it was."""
+        database = str(tmp_path / "old.db")
+        async with AsyncSqliteSaver.from_conn_string(database) as old:
+            await _chat(old, thread("chat"), 2)
+        await asyncio.to_thread(migrate, [database, str(root)])
+        assert capsys.readouterr().out == (
+            "1 threads, 6 checkpoints, 6 writes copied and compared\n"
+        )
+        assert len(await listed(make(), thread("chat"))) == 6
+        with pytest.raises(SystemExit):
+            await asyncio.to_thread(migrate, [str(tmp_path / "none.db"), str(root)])
+
+    async def test_a_difference_is_an_error(self, make: MakeSaver) -> None:
+        """A checkpoint that the target gives back changed is reported by its part."""
+
+        class Forgetful(CheckpointSaver):
+            async def aput_writes(self, *_: Any, **__: Any) -> None:
+                """Store nothing."""
+
+        memory = InMemorySaver()
+        await _chat(memory, thread("t"), 1)
+        async with Forgetful(make()._writer._store.sessions.root_path) as target:
+            with pytest.raises(CopyMismatchError, match="pending_writes"):
+                await copy_threads(memory, target)
+
+
+class TestDeltaHistory:
+    """The eight checks of the kit's newer version."""
+
+    @pytest.fixture(name="chain")
+    async def _chain(self, make: MakeSaver) -> tuple[CheckpointSaver, list[Any]]:
+        saver = make()
+        configs: list[Any] = []
+        config: Any = thread("t", checkpoint_ns="")
+        for step in range(4):
+            values = {"a": "seed"} if step == 1 else {}
+            config = await put(saver, config, values, step=step)
+            configs.append(config)
+            writes = [("a", f"a{step}"), ("b", f"b{step}")]
+            await saver.aput_writes(config, writes, "task", "~1")
+        return saver, configs
+
+    @staticmethod
+    async def _history(saver: CheckpointSaver, config: Any, *channels: str) -> Mapping[str, Any]:
+        found = await saver.aget_delta_channel_history(config=config, channels=channels)
+        usual = await BaseCheckpointSaver.aget_delta_channel_history(
+            saver, config=config, channels=channels
+        )
+        assert found == usual
+        return found
+
+    async def test_no_channels_give_nothing(self, chain: Any) -> None:
+        """Of no channel there is no history."""
+        assert await self._history(chain[0], chain[1][3]) == {}
+
+    async def test_writes_are_those_of_ancestors_oldest_first(self, chain: Any) -> None:
+        """A channel without a stored value has all ancestors' writes, not the target's own."""
+        found = await self._history(chain[0], chain[1][3], "b")
+        assert found == {"b": {"writes": [("task", "b", f"b{n}") for n in range(3)]}}
+
+    async def test_the_nearest_value_is_the_seed(self, chain: Any) -> None:
+        """The nearest ancestor's value ends the search; its own writes come after it."""
+        found = await self._history(chain[0], chain[1][3], "a")
+        assert found["a"] == {"seed": "seed", "writes": [("task", "a", "a1"), ("task", "a", "a2")]}
+
+    async def test_channels_are_searched_each_for_itself(self, chain: Any) -> None:
+        """One channel's seed does not end the search for another."""
+        found = await self._history(chain[0], chain[1][3], "a", "b", "unknown")
+        assert [len(found[name]["writes"]) for name in ("a", "b", "unknown")] == [2, 3, 0]
+
+    async def test_the_root_has_no_history(self, chain: Any) -> None:
+        """A checkpoint without a parent, or none at all, has no writes and no seed."""
+        assert await self._history(chain[0], chain[1][0], "a") == {"a": {"writes": []}}
+        assert await self._history(chain[0], thread("u"), "a") == {"a": {"writes": []}}
+
+    async def test_without_an_id_the_newest_is_meant(self, chain: Any) -> None:
+        """The config of a thread stands for its newest checkpoint."""
+        newest = await self._history(chain[0], thread("t"), "a", "b")
+        assert newest == await self._history(chain[0], chain[1][3], "a", "b")
+
+    async def test_forks_do_not_mix(self, chain: Any) -> None:
+        """Only ancestors count, not what else was stored before."""
+        saver, configs = chain
+        fork = await put(saver, configs[1], step=9)
+        found = await self._history(saver, fork, "b")
+        assert found["b"]["writes"] == [("task", "b", "b0"), ("task", "b", "b1")]
+
+    async def test_writes_of_one_step_are_in_order(self, chain: Any) -> None:
+        """Within a checkpoint the order is that of task paths, whatever came first."""
+        saver, configs = chain
+        last = await put(saver, configs[3], step=9)
+        for path in ("~3", "~2", "~4"):
+            await saver.aput_writes(last, [("b", path)], f"task{path}", path)
+        target = await put(saver, last, step=10)
+        found = await self._history(saver, target, "b")
+        assert [value for _, _, value in found["b"]["writes"][-3:]] == ["~2", "~3", "~4"]
+
+
+def test_the_empty_checkpoint_is_known() -> None:
+    """What the kit's checkpoints are made of has the keys that these tests fill."""
+    assert {"v", "id", "ts", "channel_values", "channel_versions"} <= empty_checkpoint().keys()
