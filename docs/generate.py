@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from aiocheckpoint import codec, errors, models, testing, writer
+from aiocheckpoint.adapters.langgraph import migration, records, saver
 
 REFERENCE = Path(__file__).parent / "reference"
 _NOTE = "<!-- Written by `python -m docs.generate` from the docstrings: change those. -->\n"
@@ -39,6 +40,9 @@ _PARTS: tuple[tuple[str, ModuleType, tuple[str, ...]], ...] = (
     ("The name of a block", codec, ("block_digest",)),
     ("What is reported", models, ("CheckpointMeta", "Finding", "RecoveryReport")),
     ("Ids", models, ("SessionId", "CheckpointId", "new_checkpoint_id")),
+    ("LangGraph: `aiocheckpoint.adapters.langgraph`", saver, ("CheckpointSaver",)),
+    ("LangGraph: moving threads", migration, ("copy_threads", "Copied", "CopyMismatchError")),
+    ("LangGraph: what is stored", records, ("ThreadRecord", "session_of")),
     ("For tests: `aiocheckpoint.testing`", testing, tuple(sorted(testing.__all__))),
 )
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from aiocheckpoint import CheckpointData, StorageError, StorageFullError
+from aiocheckpoint.files import LocalFiles
 from aiocheckpoint.testing import Fault, FaultyFiles
 from tests.conftest import MakeWriter
 from tests.durabilities import SYNCED_FILES
@@ -94,3 +96,16 @@ async def test_an_action_runs_at_its_failpoint(make_writer: MakeWriter) -> None:
     disk.at("after_rename", lambda: passed.append("renamed"))
     await make_writer(files=disk, **SYNCED_FILES).save(checkpoint(1))
     assert passed == ["renamed"]
+
+
+def test_threads_that_list_a_folder_see_all_of_it(tmp_path: Path) -> None:
+    """Listing one open folder in several threads at once misses no name in any."""
+    names = {f"name{number}" for number in range(300)}
+    for name in names:
+        (tmp_path / name).touch()
+    files = LocalFiles()
+    folder = files.open_path(str(tmp_path))
+    with ThreadPoolExecutor(4) as pool:
+        found = [*pool.map(lambda _: {*files.scan(folder)}, range(200))]
+    files.close_folder(folder)
+    assert all(each == names for each in found)

@@ -657,7 +657,14 @@ def _handle(folder: Folder) -> int | str:
 
 
 def _names_in(target: int | str) -> list[str]:
-    return os.listdir(target)
+    if isinstance(target, str):
+        return os.listdir(target)
+    # Threads that list one descriptor at a time share its place in the folder, and miss names.
+    own = os.open(".", _OPEN_FOLDER, dir_fd=target)
+    try:
+        return os.listdir(own)
+    finally:
+        os.close(own)
 
 
 def _make_folder(place: str, parent_descriptor: int | None) -> None:

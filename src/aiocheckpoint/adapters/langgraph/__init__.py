@@ -3,9 +3,15 @@ Checkpoints of LangGraph graphs, on files; needs the extra `langgraph`.
 
 ```python
 from aiocheckpoint.adapters.langgraph import CheckpointSaver
+from langgraph.graph import START, MessagesState, StateGraph
+
+builder = StateGraph(MessagesState)
+builder.add_node("greet", lambda state: {"messages": ["hello"]})
+builder.add_edge(START, "greet")
 
 async with CheckpointSaver("state/") as saver:
     graph = builder.compile(checkpointer=saver)
+    await graph.ainvoke({"messages": []}, {"configurable": {"thread_id": "1"}})
 ```
 """
 

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple, PendingWrite
 
+from aiocheckpoint.adapters.langgraph.records import configurable_of
+
 _PATHS_SQL = (
     "SELECT DISTINCT task_id, task_path FROM writes "
     "WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?"
@@ -45,7 +47,7 @@ class CopyMismatchError(RuntimeError):
         self.part = part
 
     def __str__(self) -> str:
-        return f"the {self.part} of {self.config['configurable']} is not the same after the copy"
+        return f"the {self.part} of {configurable_of(self.config)} is not the same after the copy"
 
 
 async def copy_threads(
@@ -86,7 +88,7 @@ async def copy_threads(
         await _copy(source, target, found)
         again = await target.aget_tuple(config)
         _require_same(target, found, again)
-        threads.add(config["configurable"]["thread_id"])
+        threads.add(configurable_of(config)["thread_id"])
         writes = copied.writes + len(found.pending_writes or ())
         copied = Copied(len(threads), copied.checkpoints + 1, writes)
         if progress is not None:
@@ -97,9 +99,9 @@ async def copy_threads(
 async def _copy(
     source: BaseCheckpointSaver[Any], target: BaseCheckpointSaver[Any], found: CheckpointTuple
 ) -> None:
-    configurable = dict(found.config["configurable"])
+    configurable = dict(configurable_of(found.config))
     parent = found.parent_config
-    configurable["checkpoint_id"] = parent and parent["configurable"]["checkpoint_id"]
+    configurable["checkpoint_id"] = parent and configurable_of(parent)["checkpoint_id"]
     versions = found.checkpoint["channel_versions"]
     place: RunnableConfig = {"configurable": configurable}
     await target.aput(place, found.checkpoint, found.metadata, versions)
@@ -125,7 +127,7 @@ async def _task_paths(
     connection = getattr(source, "conn", None)
     if type(source).__name__ != "AsyncSqliteSaver" or connection is None:
         return None
-    configurable = config["configurable"]
+    configurable = configurable_of(config)
     place = [configurable[key] for key in ("thread_id", "checkpoint_ns", "checkpoint_id")]
     async with connection.execute(_PATHS_SQL, place) as cursor:
         return {task_id: path async for task_id, path in cursor}

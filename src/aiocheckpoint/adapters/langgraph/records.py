@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
     PendingWrite,
@@ -86,6 +87,11 @@ class ThreadRecord(BlockRecord, kw_only=True):
 
 
 # Ids
+
+
+def configurable_of(config: RunnableConfig) -> dict[str, Any]:
+    """Return the part of a config that names a thread, a namespace and a checkpoint."""
+    return config.get("configurable") or {}
 
 
 def session_of(thread_id: object, checkpoint_ns: str = "") -> SessionId:

@@ -39,6 +39,7 @@ from aiocheckpoint.adapters.langgraph.records import (
     Decoder,
     Encoder,
     ThreadRecord,
+    configurable_of,
     session_of,
     state_id,
 )
@@ -129,12 +130,6 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
     """
     Checkpoints of LangGraph threads in a directory: durable, checked, and nothing written twice.
 
-    ```python
-    async with CheckpointSaver("state/") as saver:
-        graph = builder.compile(checkpointer=saver)
-        await graph.ainvoke(inputs, {"configurable": {"thread_id": "1"}})
-    ```
-
     Every method comes in two forms. The asynchronous one does all file work in threads. The
     synchronous one may be called from any thread, also one with a running loop, which it then
     blocks. One saver serves any number of threads, tasks, event loops and processes.
@@ -176,8 +171,9 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         if keep_last is not None and keep_last < 1:
             raise ValueError(f"keep_last must be at least 1, not {keep_last!r}")
         # Shared with clones that differ in their serializer, so nothing here is ever replaced.
+        options: dict[str, Any] = {"max_backups": 0, **writer_options}
         self._writer: AsyncCheckpointWriter[ThreadRecord] = AsyncCheckpointWriter(
-            storage_path, record_type=ThreadRecord, **{"max_backups": 0} | writer_options
+            storage_path, record_type=ThreadRecord, **options
         )
         self._portal = Portal()
         self._watches = _Watches()
@@ -249,7 +245,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         """
         draft = self._state_draft(config, checkpoint, metadata)
         await self._store_state(draft)
-        return _config(config["configurable"]["thread_id"], draft.record)
+        return _config(configurable_of(config)["thread_id"], draft.record)
 
     def put(
         self,
@@ -261,12 +257,12 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         """Do what `aput` does, from code that is not asynchronous."""
         draft = self._state_draft(config, checkpoint, metadata)
         self._portal.run(self._store_state(draft))
-        return _config(config["configurable"]["thread_id"], draft.record)
+        return _config(configurable_of(config)["thread_id"], draft.record)
 
     def _state_draft(
         self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
     ) -> _Draft:
-        configurable = config["configurable"]
+        configurable = configurable_of(config)
         thread_id, namespace = str(configurable["thread_id"]), _namespace(config)
         encoder = Encoder(self.serde)
         whole = get_checkpoint_metadata(config, metadata)
@@ -381,7 +377,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         task_id: str,
         task_path: str,
     ) -> _Draft:
-        configurable = config["configurable"]
+        configurable = configurable_of(config)
         checkpoint, namespace = configurable["checkpoint_id"], _namespace(config)
         thread_id = str(configurable["thread_id"])
         encoder = Encoder(self.serde)
@@ -421,7 +417,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         Cost: two to four hops; reads the checkpoint's files and the blocks it refers to,
             however many others there are.
         """
-        thread_id = config["configurable"]["thread_id"]
+        thread_id = configurable_of(config)["thread_id"]
         session_id = session_of(thread_id, _namespace(config))
         checkpoint = get_checkpoint_id(config)
         if checkpoint is None:
@@ -565,7 +561,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         """
         if limit is not None and limit <= 0:
             return
-        thread_id = None if config is None else config["configurable"].get("thread_id")
+        thread_id = None if config is None else configurable_of(config).get("thread_id")
         count = 0
         page = 1
         entries = await self._matching(config, before)
@@ -599,7 +595,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         self, config: RunnableConfig | None, before: RunnableConfig | None
     ) -> _Entries:
         """Return where the checkpoints are that a listing is about, in its order."""
-        configurable = {} if config is None else config["configurable"]
+        configurable = {} if config is None else configurable_of(config)
         bound = None if before is None else get_checkpoint_id(before)
         exact = configurable.get("checkpoint_id")
         entries: _Entries = []
@@ -675,7 +671,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
         Cost: two or three hops an ancestor; only the asked channels' values are read.
         """
-        thread_id = config["configurable"]["thread_id"]
+        thread_id = configurable_of(config)["thread_id"]
         session_id = session_of(thread_id, _namespace(config))
         checkpoint = get_checkpoint_id(config)
         key = await self._newest_key(session_id) if checkpoint is None else None
@@ -969,7 +965,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
 
 def _namespace(config: RunnableConfig) -> str:
-    return config["configurable"].get("checkpoint_ns") or ""
+    return configurable_of(config).get("checkpoint_ns") or ""
 
 
 def _config(
