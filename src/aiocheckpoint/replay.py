@@ -156,10 +156,10 @@ def _by_session(entries: Iterable[Entry]) -> defaultdict[str, _Wanted]:
     }
     sessions: defaultdict[str, _Wanted] = defaultdict(lambda: _Wanted({}, set(), {}))
     for entry in entries:
-        if isinstance(entry, JournaledUndo):
-            continue
         wanted = sessions[entry.session]
-        if isinstance(entry, JournaledDelete):
+        if isinstance(entry, JournaledUndo):
+            wanted.removed.update(entry.undone)  # their removal was never synced
+        elif isinstance(entry, JournaledDelete):
             wanted.removed.update(entry.removed)
         elif isinstance(entry, JournaledBlock):
             wanted.blocks[entry.digest] = entry.data

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
+import pytest
+
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, codec, layout
-from aiocheckpoint.errors import CheckpointCorruptError
+from aiocheckpoint.errors import CheckpointCorruptError, StorageError
 from aiocheckpoint.files import LocalFiles
 from tests.crash import oracle
 from tests.crash.operations import OUTER, File, Folder, Operation, Symlink, Tree
@@ -262,6 +264,9 @@ async def perform(writer: Writer, call: oracle.Call) -> object:
     match call:
         case oracle.Save(session_id, version):
             return await writer.save(record_of(session_id, version))
+        case oracle.RefusedSave(session_id, version):
+            await _refused(writer, record_of(session_id, version))
+            return None
         case oracle.Delete(session_id, checkpoint_id):
             return await writer.delete(session_id, checkpoint_id)
         case oracle.DeleteSession(session_id):
@@ -273,3 +278,11 @@ async def perform(writer: Writer, call: oracle.Call) -> object:
         case oracle.Settle():
             await writer.settle()
             return None
+
+
+async def _refused(writer: Writer, record: CheckpointData) -> None:
+    files = writer._store.files
+    assert isinstance(files, RecordingFiles)
+    files.refused = "symlink"
+    with pytest.raises(StorageError):
+        await writer.save(record)

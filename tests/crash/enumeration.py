@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 from collections import Counter
@@ -53,14 +54,19 @@ class Recording(NamedTuple):
     Attributes:
         start: what was durable on the disk before.
         store: what the library had acknowledged of it.
-        calls: those made, in order.
+        steps: the calls made, in order, those together that were made at once.
         operations: what they did.
     """
 
     start: Tree
     store: oracle.Store
-    calls: tuple[Call, ...]
+    steps: list[tuple[Call, ...]]
     operations: list[Operation]
+
+    @property
+    def calls(self) -> list[Call]:
+        """The calls made, in order."""
+        return [call for step in self.steps for call in step]
 
     def tree_after(self, call: int) -> Tree:
         """Return what was there when a call had returned."""
@@ -136,30 +142,44 @@ async def record(
     limit = options.get("max_checkpoints")
     with scratch_folder() as outer, same_each_time():
         first = RecordingFiles(outer)
-        earlier = list(oracle.sequence(base, {}, 1, limit))
+        earlier = list(oracle.steps(base, {}, 1, limit))
         await _drive(outer, first, earlier, options)
         store: oracle.Store = {}
-        for call in earlier:
+        for call in itertools.chain.from_iterable(earlier):
             store = oracle.after(store, call, limit)
         files = make_files(outer, first.tree)
-        calls = tuple(oracle.sequence(kinds, store, len(base) + 1, limit))
-        await _drive(outer, files, calls, options, _FIRST_STAMP + 1000)
-    return Recording(first.tree, store, calls, files.operations)
+        steps = list(oracle.steps(kinds, store, len(base) + 1, limit))
+        await _drive(outer, files, steps, options, _FIRST_STAMP + 1000)
+    return Recording(first.tree, store, steps, files.operations)
 
 
 async def _drive(
     outer: Path,
     files: RecordingFiles,
-    calls: Iterable[Call],
+    steps: Iterable[Sequence[Call]],
     options: dict[str, Any],
     stamp: int = _FIRST_STAMP,
 ) -> None:
+    numbers = itertools.count()
     async with AsyncCheckpointWriter(outer / ROOT_NAME, files=files, **options) as writer:
         steady_clock(writer, stamp)
-        for number, call in enumerate(calls):
-            files.began(number)
-            await perform(writer, call)
-            files.acknowledged(number)
+        for first, *others in steps:
+            files.held_at = "before_sync_journal" if others else ""
+            calls = [asyncio.ensure_future(_make(writer, files, next(numbers), first))]
+            if others and options["durability"] == "journal":
+                await asyncio.to_thread(files.arrived.wait)
+            calls += [
+                asyncio.ensure_future(_make(writer, files, next(numbers), call)) for call in others
+            ]
+            await asyncio.sleep(0)  # they wait now, and share the next commit
+            files.released.set()
+            await asyncio.gather(*calls)
+
+
+async def _make(writer: Writer, files: RecordingFiles, number: int, call: Call) -> None:
+    files.began(number)
+    await perform(writer, call)
+    files.acknowledged(number)
 
 
 def allowed_at(recording: Recording, point: int, limit: int | None) -> Allowed:
@@ -247,7 +267,7 @@ class Enumerator:
         self.tally.sequences += 1
         first_point = 0
         if len(kinds) > 1:  # crashes in earlier calls belong to shorter sequences
-            first_point = recording.beginning_of(len(kinds) - 1)
+            first_point = recording.beginning_of(len(recording.calls) - len(recording.steps[-1]))
         for model in models:
             for state in crash_states(
                 model, recording.start, recording.operations, first_point, self._caps

@@ -166,9 +166,9 @@ MUTANTS = (
         (
             Edit(
                 "replay._by_session",
-                "if isinstance(entry, JournaledDelete):\n"
+                "elif isinstance(entry, JournaledDelete):\n"
                 "            wanted.removed.update(entry.removed)\n",
-                "if isinstance(entry, JournaledDelete):\n            pass\n",
+                "elif isinstance(entry, JournaledDelete):\n            pass\n",
             ),
         ),
         ("delete-latest",),
@@ -224,6 +224,25 @@ MUTANTS = (
         ),
         ("save-existing", "save-existing", "settle", "delete-latest", "settle", "save-existing"),
         "killed",
+    ),
+    Mutant(
+        "saves that failed are not undone",
+        (Edit("commit.Commits._durable", "undone = list(self._undone)", "undone = []"),),
+        ("replace-refused", "save-existing"),
+        base=POPULATED[:2],
+    ),
+    Mutant(
+        "replay does not look at what was undone",
+        (Edit("replay._by_session", "elif (entry.session, entry.name) not in undone:", "else:"),),
+        ("replace-refused", "save-existing"),
+        base=POPULATED[:2],
+    ),
+    Mutant(
+        "replay leaves the files of saves that were undone",
+        (Edit("replay._by_session", "wanted.removed.update(entry.undone)", "pass"),),
+        ("replace-refused", "save-existing"),
+        "ext4",
+        base=POPULATED[:2],
     ),
     Mutant(
         "a delete is not journaled",

@@ -6,6 +6,7 @@ returned, more than one thing may be seen; `allowed` lists them all.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -63,6 +64,13 @@ class Save(NamedTuple):
     version: Version
 
 
+class RefusedSave(NamedTuple):
+    """A save whose files the disk refuses once it is in the journal."""
+
+    session_id: str
+    version: Version
+
+
 class Delete(NamedTuple):
     """A delete of one id."""
 
@@ -95,7 +103,7 @@ class Settle(NamedTuple):
     session_id: str = ""
 
 
-Call: TypeAlias = Save | Delete | DeleteSession | CopySession | Recover | Settle
+Call: TypeAlias = Save | RefusedSave | Delete | DeleteSession | CopySession | Recover | Settle
 Seen: TypeAlias = tuple[Version, ...]
 
 
@@ -106,13 +114,17 @@ class SessionState(NamedTuple):
     Attributes:
         kept: the checkpoints, saved last first.
         pruned: older ones over the limit; a crash may bring them back behind the others.
+        doubtful: what a crash may show instead, after a save that failed, until the next commit.
     """
 
     kept: Seen = ()
     pruned: Seen = ()
+    doubtful: Seen | None = None
 
     def permits(self, seen: Seen) -> bool:
         """Tell whether this is what a reader may see."""
+        if seen == self.doubtful:
+            return True
         if seen and not self.kept:
             return False
         extra = seen[len(self.kept) :]
@@ -138,6 +150,8 @@ def outcomes(store: Store, call: Call, max_checkpoints: int | None = None) -> li
     match call:
         case Save(_, version):
             return [_saved(state, version, max_checkpoints)]
+        case RefusedSave(_, version):
+            return [state._replace(doubtful=_saved(state, version, max_checkpoints).kept)]
         case Delete(_, checkpoint_id):
             kept = tuple(v for v in state.kept if v.checkpoint_id != checkpoint_id)
             if kept == state.kept:
@@ -165,7 +179,13 @@ def _saved(state: SessionState, version: Version, max_checkpoints: int | None) -
 
 def after(store: Store, call: Call, max_checkpoints: int | None = None) -> dict[str, SessionState]:
     """Return what the store holds when a call has returned."""
-    return {**store, call.session_id: outcomes(store, call, max_checkpoints)[-1]}
+    changed = outcomes(store, call, max_checkpoints)[-1]
+    is_commit = isinstance(call, Save | Delete) and changed != store.get(call.session_id)
+    if is_commit or isinstance(call, Settle):
+        # A commit withdraws what failed before it; settling forgets it.
+        store = {session_id: state._replace(doubtful=None) for session_id, state in store.items()}
+        changed = changed._replace(doubtful=None)
+    return {**store, call.session_id: changed}
 
 
 def allowed(
@@ -212,6 +232,10 @@ def resolve(kind: str, store: Store, serial: int) -> Call:
             return Save(MAIN, Version(kept[0].checkpoint_id, serial))
         case "save-existing" | "replace" | "replace-newest":
             return Save(MAIN, Version(f"a{serial}", serial))
+        case "replace-refused" if kept:
+            return RefusedSave(MAIN, Version(kept[0].checkpoint_id, serial))
+        case "save-refused" | "replace-refused":
+            return RefusedSave(MAIN, Version(f"a{serial}", serial))
         case "delete":
             return Delete(MAIN, kept[-1].checkpoint_id if kept else "absent")
         case "delete-latest":
@@ -228,11 +252,33 @@ def resolve(kind: str, store: Store, serial: int) -> Call:
             raise ValueError(kind)
 
 
+BURST = "burst"
+
+
+def _burst(store: Store, serial: int) -> Iterator[Call]:
+    """Yield saves that wait together: new ids and known ones, in three sessions."""
+    kept = store.get(MAIN, SessionState()).kept
+    ids = [f"a{serial}", f"b{serial}", *(version.checkpoint_id for version in kept[-1:])]
+    serials = itertools.count(serial * 100)
+    yield Save("first", Version("x", next(serials), "first"))
+    for checkpoint_id in ids:
+        yield Save(MAIN, Version(checkpoint_id, next(serials)))
+    yield Save("other", Version("x", next(serials), "other"))
+
+
+def steps(
+    kinds: Iterable[str], store: Store, first_serial: int, max_checkpoints: int | None = None
+) -> Iterator[tuple[Call, ...]]:
+    """Yield the calls that names stand for, those together that are made at once."""
+    for serial, kind in enumerate(kinds, first_serial):
+        calls = tuple(_burst(store, serial)) if kind == BURST else (resolve(kind, store, serial),)
+        yield calls
+        for call in calls:
+            store = after(store, call, max_checkpoints)
+
+
 def sequence(
     kinds: Iterable[str], store: Store, first_serial: int, max_checkpoints: int | None = None
 ) -> Iterator[Call]:
     """Yield the calls that names stand for, one after the other."""
-    for serial, kind in enumerate(kinds, first_serial):
-        call = resolve(kind, store, serial)
-        yield call
-        store = after(store, call, max_checkpoints)
+    return itertools.chain.from_iterable(steps(kinds, store, first_serial, max_checkpoints))

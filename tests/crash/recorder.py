@@ -7,6 +7,7 @@ passes beside `call` is shown with strace in `test_recorder.py`.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -55,11 +56,17 @@ class RecordingFiles(LocalFiles):
         operations: what was done, in the order of effects.
         tree: what is in `outer` now.
         failpoints: names reached.
+        held_at: a failpoint at which one thread stops until `released`; it sets `arrived`.
+        refused: a function whose next call fails.
     """
 
     def __init__(self, outer: Path, start: Tree | None = None, boot: str = "boot-0") -> None:
         self.operations: list[Operation] = []
         self.failpoints: set[str] = set()
+        self.held_at = ""
+        self.arrived = threading.Event()
+        self.released = threading.Event()
+        self.refused = ""
         self.tree = Tree() if start is None else start.copy()
         self._boot = boot
         self._outer = os.path.abspath(outer)
@@ -73,6 +80,10 @@ class RecordingFiles(LocalFiles):
 
     def reached(self, failpoint: str) -> None:
         self.failpoints.add(failpoint)
+        if failpoint == self.held_at:
+            self.held_at = ""
+            self.arrived.set()
+            self.released.wait()
 
     def began(self, call: int) -> None:
         """Mark that a call of the API begins."""
@@ -104,6 +115,9 @@ class RecordingFiles(LocalFiles):
 
     def recorded(self, name: str, function: Callable[P, ResultT]) -> Callable[P, ResultT]:
         """Return the function with its effect written down; subclasses make it fail."""
+        if name == self.refused:
+            self.refused = ""
+            return _refuse
         record = _RECORDS[name]
 
         def run(*args: P.args, **kwargs: P.kwargs) -> ResultT:
@@ -206,6 +220,10 @@ class RecordingFiles(LocalFiles):
 
     def _record_nothing(self, result: object, args: Any, kwargs: dict[str, Any]) -> None:
         """A function that only reads, or locks."""
+
+
+def _refuse(*args: object, **kwargs: object) -> Any:
+    raise OSError(errno.EIO, "refused")
 
 
 def _descriptor(args: Any) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import itertools
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -61,23 +60,6 @@ class Run(NamedTuple):
     operations: list[Operation]
     allowed: Allowed
     first_point: int
-
-
-class HeldFiles(RecordingFiles):
-    """Recording files that stop one thread at a failpoint until it is let go."""
-
-    def __init__(self, outer: Path, start: Tree | None = None, boot: str = _BOOT) -> None:
-        super().__init__(outer, start, boot)
-        self.held_at = ""
-        self.arrived = threading.Event()
-        self.released = threading.Event()
-
-    def reached(self, failpoint: str) -> None:
-        super().reached(failpoint)
-        if failpoint == self.held_at:
-            self.held_at = ""
-            self.arrived.set()
-            self.released.wait()
 
 
 async def violation(run: Run, model: Model = "posix") -> str:
@@ -156,7 +138,7 @@ async def after_a_kill(point: int, durability: str) -> Run | None:
 # Commits beside settling
 
 
-async def _committed_while_settling(outer: Path, files: HeldFiles, writer: Writer) -> None:
+async def _committed_while_settling(outer: Path, files: RecordingFiles, writer: Writer) -> None:
     """Save 1 in a segment, and 2 in another while that is settled; 1's is then kept for use."""
     await _perform(writer, save(1))
     files.held_at = "before_settle"
@@ -170,7 +152,7 @@ async def _committed_while_settling(outer: Path, files: HeldFiles, writer: Write
 async def deleted_in_another_segment() -> Run:
     """Delete a save in a later segment than its own, and settle that too."""
     with scratch_folder() as outer, same_each_time(seed=2):
-        files = HeldFiles(outer)
+        files = RecordingFiles(outer)
         async with _opened(outer, files) as writer:
             await _committed_while_settling(outer, files, writer)
             await _perform(writer, delete(1), oracle.Settle())
@@ -180,7 +162,7 @@ async def deleted_in_another_segment() -> Run:
 async def deleted_after_its_segment_was_removed() -> Run:
     """Delete a save whose segment is gone, in one that was kept, and settle that."""
     with scratch_folder() as outer, same_each_time(seed=2):
-        files = HeldFiles(outer)
+        files = RecordingFiles(outer)
         async with _opened(outer, files) as writer:
             await _committed_while_settling(outer, files, writer)
             await _perform(writer, oracle.Settle(), delete(2), oracle.Settle())
@@ -191,11 +173,11 @@ async def deleted_after_its_segment_was_removed() -> Run:
 
 
 @asynccontextmanager
-async def _beside_a_dead_process(outer: Path) -> AsyncIterator[tuple[Writer, HeldFiles, Tree]]:
+async def _beside_a_dead_process(outer: Path) -> AsyncIterator[tuple[Writer, RecordingFiles, Tree]]:
     """Open a writer that was there before another process saved 1 and was killed."""
     tree = (await record(("save-existing",), JOURNAL)).tree_after(0)
     materialise(tree, outer)
-    files = HeldFiles(outer, tree)
+    files = RecordingFiles(outer, tree)
     async with _opened(outer, files, 5000) as writer:
         writer._store.sessions._preparation = "done"
         await _perform(writer, save(2))

@@ -11,7 +11,7 @@ import pytest
 from aiocheckpoint import layout
 from tests.crash.checker import open_after_crash, scratch_folder
 from tests.crash.enumeration import POPULATED, Enumerator, Tally, record, sequences
-from tests.crash.model import MODELS, QUICK, SECOND, Caps
+from tests.crash.model import MODELS, QUICK, SECOND, Caps, Model
 from tests.crash.operations import File
 from tests.crash.recorder import RecordingFiles
 
@@ -29,10 +29,11 @@ async def _examined(
     options: dict[str, Any],
     caps: Caps = QUICK,
     nested_caps: Caps | None = None,
+    models: Sequence[Model] = MODELS,
 ) -> Tally:
     enumerator = Enumerator(options, caps, nested_caps)
     for sequence in kinds:
-        await enumerator.run(sequence, base, MODELS)
+        await enumerator.run(sequence, base, models)
         if enumerator.is_done:
             break
     print(options, "/".join(base) or "empty", "+", enumerator.tally)
@@ -59,6 +60,42 @@ async def test_deleting_a_session(durability: str, record_property: RecordProper
     """While a session is deleted, a plain reader never meets a dangling pointer."""
     tally = await _examined(
         record_property, [("delete-session",)], POPULATED, {"durability": durability}
+    )
+
+    assert tally.violations == []
+
+
+REFUSED = (
+    ("save-refused",),
+    ("replace-refused",),
+    ("replace-refused", "save-existing"),
+    ("save-refused", "save-new"),
+    ("save-refused", "delete-latest"),
+    ("replace-refused", "settle"),
+)
+
+
+async def test_saves_that_fail(record_property: RecordProperty) -> None:
+    """A save that failed takes nothing with it, and is gone for good after the next commit."""
+    options = {"durability": "journal"}
+
+    tally = await _examined(record_property, REFUSED, POPULATED[:2], options)
+
+    assert tally.violations == []
+
+
+@pytest.mark.parametrize("max_checkpoints", [None, 2])
+@pytest.mark.parametrize(
+    "models", [("killed", "ext4"), pytest.param(("posix",), marks=pytest.mark.campaign)]
+)
+async def test_saves_that_share_a_commit(
+    record_property: RecordProperty, max_checkpoints: int | None, models: Sequence[Model]
+) -> None:
+    """Of saves of several sessions that share a commit, each acknowledged one is there."""
+    options = {"durability": "journal", "max_checkpoints": max_checkpoints}
+
+    tally = await _examined(
+        record_property, [("burst",)], POPULATED[:2], options, SECOND, models=models
     )
 
     assert tally.violations == []
