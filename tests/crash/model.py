@@ -83,6 +83,7 @@ class Caps(NamedTuple):
 
 
 QUICK = Caps(subset_items=4, blocks=1, contents=6, sample=8)
+LONG = Caps(subset_items=3, blocks=1, contents=4, sample=4)
 SECOND = Caps(subset_items=3, blocks=1, contents=3, sample=2)
 FULL = Caps()
 

@@ -227,7 +227,7 @@ MUTANTS = (
     ),
     Mutant(
         "saves that failed are not undone",
-        (Edit("commit.Commits._durable", "undone = list(self._undone)", "undone = []"),),
+        (Edit("commit.Commits._durable", "[*chain(*undone.values()), *entries]", "entries"),),
         ("replace-refused", "save-existing"),
         base=POPULATED[:2],
     ),

@@ -114,7 +114,7 @@ class SessionState(NamedTuple):
     Attributes:
         kept: the checkpoints, saved last first.
         pruned: older ones over the limit; a crash may bring them back behind the others.
-        doubtful: what a crash may show instead, after a save that failed, until the next commit.
+        doubtful: what a crash may show instead until the next commit, after a save that failed.
     """
 
     kept: Seen = ()
@@ -180,9 +180,7 @@ def _saved(state: SessionState, version: Version, max_checkpoints: int | None) -
 def after(store: Store, call: Call, max_checkpoints: int | None = None) -> dict[str, SessionState]:
     """Return what the store holds when a call has returned."""
     changed = outcomes(store, call, max_checkpoints)[-1]
-    is_commit = isinstance(call, Save | Delete) and changed != store.get(call.session_id)
-    if is_commit or isinstance(call, Settle):
-        # A commit withdraws what failed before it; settling forgets it.
+    if isinstance(call, Settle):  # nothing is left of what failed before
         store = {session_id: state._replace(doubtful=None) for session_id, state in store.items()}
         changed = changed._replace(doubtful=None)
     return {**store, call.session_id: changed}

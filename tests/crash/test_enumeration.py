@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,17 @@ from typing import Any
 import pytest
 
 from aiocheckpoint import layout
+from tests.crash import oracle
 from tests.crash.checker import open_after_crash, scratch_folder
 from tests.crash.enumeration import POPULATED, Enumerator, Tally, record, sequences
-from tests.crash.model import MODELS, QUICK, SECOND, Caps, Model
+from tests.crash.model import LONG, MODELS, QUICK, SECOND, Caps, Model
 from tests.crash.operations import File
 from tests.crash.recorder import RecordingFiles
 
 pytestmark = pytest.mark.blocking
 
 DURABILITIES = ("journal", "file")
+_RARE_CALLS = ("copy-session",)
 BASES = {"empty": (), "populated": POPULATED}
 RecordProperty = Callable[[str, object], None]
 
@@ -169,28 +172,61 @@ class TestDeletesStay:
 
 @pytest.mark.campaign
 @pytest.mark.timeout(7200)
+@pytest.mark.parametrize("first", oracle.CALLS)
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("durability", DURABILITIES)
 class TestSequences:
     async def test_two_calls_and_a_second_crash(
-        self, durability: str, base: str, record_property: RecordProperty
+        self, durability: str, base: str, first: str, record_property: RecordProperty
     ) -> None:
         """All sequences of two calls survive a crash, and a second one during the recovery."""
+        kinds = itertools.product([first], (*oracle.CALLS, *_RARE_CALLS))
         options = {"durability": durability}
 
-        tally = await _examined(record_property, sequences(2), BASES[base], options, QUICK, SECOND)
+        tally = await _examined(record_property, kinds, BASES[base], options, QUICK, SECOND)
 
         assert tally.violations == []
 
     async def test_three_calls(
-        self, durability: str, base: str, record_property: RecordProperty
+        self, durability: str, base: str, first: str, record_property: RecordProperty
     ) -> None:
         """All sequences of three calls survive a crash."""
-        tally = await _examined(
-            record_property, sequences(3), BASES[base], {"durability": durability}, QUICK
-        )
+        kinds = itertools.product([first], oracle.CALLS, oracle.CALLS)
+        options = {"durability": durability}
+
+        tally = await _examined(record_property, kinds, BASES[base], options, LONG)
 
         assert tally.violations == []
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("first", oracle.CALLS)
+@pytest.mark.parametrize("durability", DURABILITIES)
+async def test_two_calls_with_a_limit(
+    durability: str, first: str, record_property: RecordProperty
+) -> None:
+    """All sequences of two calls survive a crash where saves drop what is over a limit."""
+    kinds = itertools.product([first], oracle.CALLS)
+    options = {"durability": durability, "max_checkpoints": 2, "max_backups": 1}
+
+    tally = await _examined(record_property, kinds, POPULATED, options)
+
+    assert tally.violations == []
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("first", ["save-refused", "replace-refused"])
+async def test_a_save_that_fails_and_then_two_calls(
+    first: str, record_property: RecordProperty
+) -> None:
+    """After a save that failed all sequences of two calls survive a crash."""
+    kinds = itertools.product([first], oracle.CALLS, oracle.CALLS)
+
+    tally = await _examined(record_property, kinds, POPULATED[:2], {"durability": "journal"}, LONG)
+
+    assert tally.violations == []
 
 
 def test_the_recorder_refuses_what_it_does_not_know(tmp_path: Path) -> None:
