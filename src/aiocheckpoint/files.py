@@ -285,15 +285,16 @@ class LocalFiles:
         """Return the status of an open folder."""
         return _status(self.call("stat", folder.path, os.stat, _handle(folder)))
 
-    def is_in_place(self, folder: Folder) -> bool:
-        """Tell whether an open folder still has its name, or was removed or replaced."""
+    def status_in_place(self, folder: Folder) -> FileStatus | None:
+        """Return the status of an open folder; None when it was removed or replaced."""
         try:
             found = self.call("stat", folder.path, os.stat, folder.path)
         except StorageError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                return False
+                return None
             raise
-        return found.st_ino == self.folder_status(folder).inode
+        status = self.folder_status(folder)
+        return status if found.st_ino == status.inode else None
 
     def scan(self, folder: Folder) -> list[str]:
         """Return the names in a folder, in no order."""

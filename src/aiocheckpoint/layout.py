@@ -77,6 +77,7 @@ def encode_id(value: str, kind: str) -> str:
     return _HASHED_PREFIX + hashlib.sha256(data).hexdigest()
 
 
+@lru_cache(maxsize=1024)
 def _is_safe(text: str) -> bool:
     return _SAFE_ID.fullmatch(text) is not None and _DEVICE.fullmatch(text) is None
 

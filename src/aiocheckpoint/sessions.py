@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from aiocheckpoint import layout
 from aiocheckpoint.errors import StorageError
-from aiocheckpoint.files import Folder, LocalFiles, max_open_folders
+from aiocheckpoint.files import FileStatus, Folder, LocalFiles, max_open_folders
 from aiocheckpoint.index import IndexCache, KnownBlocks, SessionIndex, Signature
 from aiocheckpoint.layout import FileName
 from aiocheckpoint.models import SessionId
@@ -130,14 +130,15 @@ class SessionFolders:
         name = layout.encode_id(session_id, "session id")
         root = self._prepared_root(create=False)
         folder = None if root is None else self._take(root, name, create=False)
-        if folder is not None and not self._files.is_in_place(folder):
+        status = folder and self._files.status_in_place(folder)
+        if folder is not None and status is None:
             self._files.close_folder(folder)
             folder = root and self._take(root, name, create=False)
         if folder is None:
             yield None
             return
         try:
-            known = self._known(name, folder) or self._scan(name, folder, clean=False)
+            known = self._known(name, folder, status) or self._scan(name, folder, clean=False)
             yield OpenSession(session_id, name, folder, known)
         finally:
             self._give_back(name, folder)
@@ -180,8 +181,9 @@ class SessionFolders:
             is_unlocked = False
             try:
                 self._files.lock(folder, timeout)
-                if self._files.is_in_place(folder):  # or it was removed while we waited
-                    known = self._known(name, folder)
+                status = self._files.status_in_place(folder)
+                if status is not None:  # or it was removed while we waited
+                    known = self._known(name, folder, status)
                     if known is None or known.has_leftovers:
                         known = self._scan(name, folder, clean=True)
                     yield OpenSession(session_id, name, folder, known)
@@ -276,14 +278,14 @@ class SessionFolders:
 
     # What is known of a folder
 
-    def _signature(self, folder: Folder) -> Signature:
-        found = self._files.folder_status(folder)
+    def _signature(self, folder: Folder, status: FileStatus | None = None) -> Signature:
+        status = status or self._files.folder_status(folder)
         pointed = self._files.pointed_at(folder, layout.LATEST_NAME)
-        return Signature(found.inode, found.modified_ns, pointed)
+        return Signature(status.inode, status.modified_ns, pointed)
 
-    def _known(self, name: str, folder: Folder) -> SessionIndex | None:
+    def _known(self, name: str, folder: Folder, status: FileStatus | None) -> SessionIndex | None:
         index = self.indexes.get(name)
-        return index if index and index.signature == self._signature(folder) else None
+        return index if index and index.signature == self._signature(folder, status) else None
 
     def rescanned(self, session: OpenSession) -> OpenSession:
         """Return a locked session with its folder read anew."""

@@ -126,7 +126,7 @@ def _does_not_lock(self: LocalFiles, folder: Folder, timeout_seconds: float) -> 
     """Let everybody in."""
 
 
-def _believes_its_index(self: SessionFolders, name: str, folder: Folder) -> SessionIndex | None:
+def _believes_its_index(self: SessionFolders, name: str, *_: object) -> SessionIndex | None:
     return self.indexes.get(name)
 
 
