@@ -18,6 +18,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from aiocheckpoint import json_values
 from aiocheckpoint.errors import CheckpointEncodeError
 from aiocheckpoint.json_values import (
     MAX_DEPTH,
@@ -370,6 +371,19 @@ class TestIsTooDeep:
     def test_nesting_of_100_000_is_seen(self, bracket: bytes) -> None:
         """A text that would overflow a decoder's stack is told from its bytes."""
         assert is_too_deep(bracket * 100_000)
+
+    @pytest.mark.parametrize("chunk_bytes", [1, 2, 3, 7])
+    @pytest.mark.parametrize("depth", [MAX_DEPTH, MAX_DEPTH + 1])
+    def test_text_is_looked_at_in_pieces(
+        self, depth: int, chunk_bytes: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Wherever a text is cut into pieces, within strings too, the answer is the same."""
+        monkeypatch.setattr(json_values, "_CHUNK_BYTES", chunk_bytes)
+        inner: Any = ["[", '"]]"[', {"{": "\\"}, "]"]
+        for _ in range(depth - 2):
+            inner = ["]", inner, "["]
+
+        assert is_too_deep(json.dumps(inner).encode()) == (depth > MAX_DEPTH)
 
     def test_many_flat_containers_are_not_deep(self) -> None:
         """Breadth is not depth."""

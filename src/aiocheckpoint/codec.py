@@ -103,6 +103,11 @@ class Identity(msgspec.Struct):
     created_at: str
 
 
+class _SealFields(msgspec.Struct):
+    checksum: JsonValue = msgspec.field(name=_CHECKSUM_KEY, default=None)
+    version: JsonValue = msgspec.field(name=_VERSION_KEY, default=None)
+
+
 class _MetaFields(msgspec.Struct):
     session_id: str
     checkpoint_id: str
@@ -119,6 +124,7 @@ class _DigestFields(msgspec.Struct):
 _decode_digests = msgspec.json.Decoder(_DigestFields).decode
 _META_KEYS = frozenset(key.encode() for key in _MetaFields.__struct_encode_fields__)
 _decode_identity = msgspec.json.Decoder(Identity).decode
+_decode_seal = msgspec.json.Decoder(_SealFields).decode
 _decode_meta = msgspec.json.Decoder(_MetaFields).decode
 _decode_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -333,22 +339,28 @@ def verified(data: bytes, path: str) -> bytes:
 def _verified_by_value(text: bytes, path: str) -> bytes:
     """Verify as the Rust crate does: parse, take out the two keys, print, hash."""
     try:
+        expected = _required_seal(text, path)
         document = _decode_object(text)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CheckpointCorruptError(path, f"it is not a JSON object: {error}") from error
-    expected = document.pop(_CHECKSUM_KEY, None)
-    if not isinstance(expected, str):
-        raise CheckpointCorruptError(path, "it has no _checksum")
-    version = document.pop(_VERSION_KEY, None)
-    if not isinstance(version, str):
-        raise CheckpointCorruptError(path, "it has no _version")
-    if version != FORMAT_VERSION:
-        raise FormatVersionError(path, version, FORMAT_VERSION)
+    del document[_CHECKSUM_KEY], document[_VERSION_KEY]
     content = _encode_sorted(document)
     checksums = list(_checksums(content))
     if expected not in checksums:
         raise CheckpointCorruptError(path, "the checksum does not match", expected, checksums[0])
     return content
+
+
+def _required_seal(text: bytes, path: str) -> str:
+    """Return the checksum that a file claims, before anything else in it is decoded."""
+    seal = _decode_seal(text)
+    if not isinstance(seal.checksum, str):
+        raise CheckpointCorruptError(path, "it has no _checksum")
+    if not isinstance(seal.version, str):
+        raise CheckpointCorruptError(path, "it has no _version")
+    if seal.version != FORMAT_VERSION:
+        raise FormatVersionError(path, seal.version, FORMAT_VERSION)
+    return seal.checksum
 
 
 def _checksums(content: bytes) -> Iterator[str]:

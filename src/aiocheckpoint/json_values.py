@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from enum import Enum
+from itertools import accumulate
 from types import NoneType
 from typing import Any
 
@@ -193,6 +194,8 @@ def _field_names(value: Any) -> tuple[str, ...]:
 
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
 _ONE_KIND_OF_BRACKET = bytes.maketrans(b"{}", b"[]")
+_STEPS = bytes.maketrans(b"[]", b"\x01\xff")  # as signed bytes: deeper and out again
+_CHUNK_BYTES = 64 * 1024
 
 
 def is_too_deep(data: bytes) -> bool:
@@ -201,7 +204,8 @@ def is_too_deep(data: bytes) -> bool:
 
     A recursive decoder would run out of stack first. Works on any bytes: where the text is
     not JSON it may answer False, and the decoder then stops at the first error, at most
-    `2 * MAX_DEPTH` deep. Cost: a few passes in C.
+    `2 * MAX_DEPTH` deep. Cost: a few passes in C, and about 30 ns a bracket in steps that
+    hold the GIL for 2 ms each, however the text was made to take long.
     """
     if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
         return False
@@ -209,10 +213,14 @@ def is_too_deep(data: bytes) -> bool:
         data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
     structure = data.translate(_ONE_KIND_OF_BRACKET, _NOT_STRUCTURE)
     # Two quotes side by side go first: few strings hold brackets, and parity stays as it is.
-    brackets = b"".join(structure.replace(b'""', b"").split(b'"')[::2])
-    for _ in range(MAX_DEPTH):
-        without_innermost = brackets.replace(b"[]", b"")
-        if len(without_innermost) == len(brackets):
-            break
-        brackets = without_innermost
-    return len(brackets) > MAX_DEPTH or b"[]" in brackets
+    structure = structure.replace(b'""', b"")
+    depths, is_text = [0], False
+    for start in range(0, len(structure), _CHUNK_BYTES):
+        pieces = structure[start : start + _CHUNK_BYTES].split(b'"')
+        brackets = b"".join(pieces[is_text::2])
+        is_text ^= len(pieces) % 2 == 0
+        steps = memoryview(brackets.translate(_STEPS)).cast("b")
+        depths = list(accumulate(steps, initial=depths[-1]))
+        if max(depths) > MAX_DEPTH:
+            return True
+    return False
