@@ -18,7 +18,7 @@ from benchmarks.environment import Environment, file_system, probe, probe_line
 from benchmarks.harness import Settings
 from benchmarks.report import Table, markdown
 
-QUESTIONS = ("save", "load", "list", "growth", "stall")
+QUESTIONS = ("save", "load", "list", "growth", "stall", "langgraph")
 _DEFAULT_DIRECTORY = ".benchmark"
 
 

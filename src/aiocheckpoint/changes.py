@@ -260,5 +260,6 @@ class DeleteGroup(Group[RecordT]):
         if self._session is not None and self._is_whole:
             self._store.delete_everything(self._session, synced=not self.is_journaled)
         elif self._session is not None and self._doomed:
-            self._store.delete_files(self._session, self._doomed)
+            synced = not self.is_journaled
+            self._store.delete_files(self._session, self._doomed, synced=synced)
         return self._count

@@ -564,8 +564,14 @@ class Store(Generic[RecordT]):
             and codec.identity(text, name.text).checkpoint_id == checkpoint_id
         ]
 
-    def delete_files(self, session: OpenSession, doomed: Sequence[FileName]) -> None:
-        """Remove files, moving the pointer off them first."""
+    def delete_files(
+        self, session: OpenSession, doomed: Sequence[FileName], *, synced: bool = False
+    ) -> None:
+        """
+        Remove files, moving the pointer off them first.
+
+        With `synced` their blocks go only when they are gone for good.
+        """
         newest = session.known.newest_besides(frozenset(doomed))
         try:
             if session.known.newest in doomed:
@@ -573,6 +579,8 @@ class Store(Generic[RecordT]):
             self.files.reached("before_unlink")
             for name in doomed:
                 self.remove(session, name)
+            if synced:
+                self.files.sync_folder(session.folder)
         except StorageError:
             self.sessions.indexes.drop(session.name)
             raise
@@ -583,7 +591,8 @@ class Store(Generic[RecordT]):
         """
         Remove all checkpoints of a session, and its folders if nothing else is in them.
 
-        With `synced` the newest goes only when the older ones are gone for good.
+        With `synced` the newest goes only when the older ones are gone for good, and the blocks
+        when it is.
         """
         self.sessions.indexes.drop(session.name)
         for backup in session.known.backups:
@@ -596,6 +605,8 @@ class Store(Generic[RecordT]):
             self.files.sync_folder(session.folder)
         for name in names[:1]:
             self.files.unlink(session.folder, name.text)
+        if synced and session.known.blocks is not None:
+            self.files.sync_folder(session.folder)
         self.blocks.remove_all(session)
         self.sessions.remove_folders(session)
 

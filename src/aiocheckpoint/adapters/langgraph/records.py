@@ -1,7 +1,7 @@
 """What LangGraph stores, as records of ours; pure but for the serializer.
 
-A thread's namespace is one session. A checkpoint is the record `state.<checkpoint>`; what one
-call of `aput_writes` brought is the record `pending.<checkpoint>.<random>`, which sorts below.
+A thread's namespace is one session. A checkpoint is a record whose id begins with `s`; what one
+call of `aput_writes` brought is one whose id begins with `p`, and so sorts below.
 Ids, metadata and versions are plain JSON. A channel's value is what the saver's serializer made
 of it; of a long one all but the ends is in blocks, so that a list that grows at its end shares
 them with what it was before.
@@ -35,15 +35,20 @@ from aiocheckpoint import (
 )
 from aiocheckpoint.models import JsonValue
 
-STATE_PREFIX = "state."
-PENDING_PREFIX = "pending."
+STATE_PREFIX = "s"
+PENDING_PREFIX = "p"
 HEAD_BYTES = 64
 """Of a value: lists begin with their length, which changes with every item."""
 BLOCK_BYTES = 4096
 _BLOCKS_IN_A_LARGER_ONE = 16
 _LARGEST_BLOCK_BYTES = BLOCK_BYTES * _BLOCKS_IN_A_LARGER_ONE**2
 
-_PLAIN_ID = re.compile(r"[A-Za-z0-9-]{1,100}")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_BASE32 = "0123456789abcdefghijklmnopqrstuv"
+_KEY_LENGTH = 26
+_DIGEST_MARK = "w"
+_TAG_LENGTH = 11
+_RANDOM_LENGTH = 16
 _SESSION = re.compile(r"[a-z2-7]{52}(\.[a-z2-7]{52})?")
 
 Serialized = dict[str, JsonValue]
@@ -121,15 +126,29 @@ def _digest_name(text: str) -> str:
 
 
 def key_of(checkpoint: str) -> str:
-    """Return a checkpoint's key: its id if that is plain, or else its digest behind a tilde."""
-    if _PLAIN_ID.fullmatch(checkpoint):
-        return checkpoint
-    return "~" + hashlib.sha256(checkpoint.encode("utf-8", "surrogatepass")).hexdigest()
+    """
+    Return a checkpoint's key: 26 letters and digits, which sort like the id if that is a UUID.
+
+    Any other id's key is a digest, and sorts after all of them.
+    """
+    if _UUID.fullmatch(checkpoint):
+        return _base32(int(checkpoint.replace("-", ""), 16), _KEY_LENGTH)
+    digest = hashlib.sha256(checkpoint.encode("utf-8", "surrogatepass")).digest()
+    return _DIGEST_MARK + _base32(int.from_bytes(digest) >> 131, _KEY_LENGTH - 1)
 
 
-def is_digest_key(key: str) -> bool:
-    """Tell whether a key does not tell the checkpoint's id, nor sort like it."""
-    return key.startswith("~")
+def checkpoint_of(key: str) -> str | None:
+    """Return the id that a key tells; None where only the record can tell."""
+    if key.startswith(_DIGEST_MARK):
+        return None
+    digits = f"{int(key, 32):032x}"
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def _base32(number: int, length: int) -> str:
+    """Return a number in base 32; texts of one length sort like the numbers."""
+    digits = (_BASE32[number >> shift & 31] for shift in range(5 * (length - 1), -1, -5))
+    return "".join(digits)
 
 
 def state_id(key: str) -> CheckpointId:
@@ -139,18 +158,29 @@ def state_id(key: str) -> CheckpointId:
 
 def pending_prefix(key: str) -> str:
     """Return what the ids of all records of writes after a checkpoint begin with."""
-    return f"{PENDING_PREFIX}{key}."
+    return PENDING_PREFIX + key[:_TAG_LENGTH]
 
 
 def new_pending_id(key: str) -> CheckpointId:
-    """Return a fresh id of a record of writes."""
-    return pending_prefix(key) + new_checkpoint_id()
+    """
+    Return a fresh id of a record of writes.
+
+    It tells the beginning of the checkpoint's key, the time at which it was made; the record
+    itself decides. With more of it the file's name would be too long, as told of
+    `new_checkpoint_id`.
+    """
+    number = int(new_checkpoint_id()[-20:], 16)
+    return pending_prefix(key) + _base32(number, _RANDOM_LENGTH)
 
 
-def key_in(record_id: CheckpointId) -> str:
-    """Return the checkpoint's key in the id of a record of either kind."""
-    _, _, rest = record_id.partition(".")
-    return rest.partition(".")[0]
+def key_in(state: CheckpointId) -> str:
+    """Return the key in the id of a checkpoint's record."""
+    return state[1:]
+
+
+def tag_in(record_id: CheckpointId) -> str:
+    """Return the beginning of the checkpoint's key in the id of a record of either kind."""
+    return record_id[1 : 1 + _TAG_LENGTH]
 
 
 # Values

@@ -323,13 +323,13 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             if greatest_id is None or not greatest_id.startswith(STATE_PREFIX):
                 return True
             key = records.key_in(greatest_id)
-            return key <= newest or key in known or records.is_digest_key(key)
+            return key <= newest or key in known or records.checkpoint_of(key) is None
 
         return holds
 
     def _note_newest(self, session_id: SessionId, key: str) -> None:
         watch = self._watches.of(session_id)
-        if not records.is_digest_key(key):
+        if key and records.checkpoint_of(key) is not None:
             watch.newest = max(watch.newest, key)
 
     async def aput_writes(
@@ -440,40 +440,34 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         if not greatest:
             return None
         key = records.key_in(greatest[0])
-        if not records.is_digest_key(key):
+        if records.checkpoint_of(key) is not None:
             return key
         return max(await self._entries(session_id)).key
 
     async def _entries(self, session_id: SessionId) -> _Entries:
         """Return all checkpoints of a session, in no order."""
         ids = await self._writer.ids(session_id, prefix=STATE_PREFIX)
-        keys = [records.key_in(found) for found in ids]
-        hashed = [state_id(key) for key in keys if records.is_digest_key(key)]
-        loaded = await self._writer.load_many(session_id, hashed) if hashed else ()
-        names = {records.key_in(record.checkpoint_id): record.checkpoint for record in loaded}
-        return [
-            _Entry(names.get(key, key), session_id, key)
-            for key in keys
-            if key in names or not records.is_digest_key(key)
-        ]
+        names = {key: records.checkpoint_of(key) for key in map(records.key_in, ids)}
+        untold = [state_id(key) for key, name in names.items() if name is None]
+        if untold:
+            for record in await self._writer.load_many(session_id, untold):
+                names[records.key_in(record.checkpoint_id)] = record.checkpoint
+        return [_Entry(name, session_id, key) for key, name in names.items() if name is not None]
 
     async def _groups(self, session_id: SessionId, keys: Sequence[str]) -> dict[str, _Group]:
         """Return the records of checkpoints and of the writes after them, by key."""
-        if len(keys) == 1:
-            prefix = records.pending_prefix(keys[0])
-            pending = await self._writer.ids(session_id, prefix=prefix)
-        else:
-            wanted = frozenset(keys)
-            ids = await self._writer.ids(session_id, prefix=PENDING_PREFIX)
-            pending = tuple(found for found in ids if records.key_in(found) in wanted)
-        states = [state_id(key) for key in keys]
-        found = await self._writer.load_many(session_id, [*states, *pending])
+        prefix = records.pending_prefix(keys[0]) if len(keys) == 1 else PENDING_PREFIX
+        pending = await self._writer.ids(session_id, prefix=prefix)
+        if len(keys) > 1:
+            tags = {records.tag_in(state_id(key)) for key in keys}
+            pending = tuple(found for found in pending if records.tag_in(found) in tags)
+        found = await self._writer.load_many(session_id, [*map(state_id, keys), *pending])
         groups = {key: _Group(None, _Records()) for key in keys}
         for record in found:
-            key = records.key_in(record.checkpoint_id)
-            if record.checkpoint_id.startswith(STATE_PREFIX):
+            key = records.key_of(record.checkpoint)
+            if record.checkpoint_id == state_id(key):
                 groups[key] = groups[key]._replace(state=record)
-            else:
+            elif key in groups:  # or it is another's whose id begins alike
                 groups[key].pending.append(record)
         return groups
 
@@ -888,21 +882,20 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         those after the newest.
         """
         ids = await self._writer.ids(session_id)
-        states = {records.key_in(found) for found in ids if found.startswith(STATE_PREFIX)}
-        doomed = [found for found in ids if self._is_doomed(found, keep, states, newest)]
+        states = [found for found in ids if found.startswith(STATE_PREFIX)]
+        kept_tags = {records.tag_in(state_id(key)) for key in keep}
+        tags = {*map(records.tag_in, states)}
+        newest_tag = "" if newest is None else records.tag_in(state_id(newest.key))
+        doomed = [found for found in states if records.key_in(found) not in keep]
+        doomed += [
+            found
+            for found in ids
+            if found.startswith(PENDING_PREFIX)
+            and (tag := records.tag_in(found)) not in kept_tags
+            and (tag in tags or tag < newest_tag)
+        ]
         if doomed:
             await self._writer.delete_many(session_id, doomed)
-
-    @staticmethod
-    def _is_doomed(
-        record_id: CheckpointId, keep: frozenset[str], states: set[str], newest: _Entry | None
-    ) -> bool:
-        key = records.key_in(record_id)
-        if key in keep:
-            return False
-        if key in states:
-            return True
-        return newest is not None and key < newest.key and not records.is_digest_key(key)
 
     # Copying
 
@@ -935,17 +928,14 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
     async def _copy_session(self, session_id: SessionId, target: str) -> None:
         ids = await self._writer.ids(session_id)
-        by_key: defaultdict[str, _Keys] = defaultdict(_Keys)
+        by_tag: defaultdict[str, _Keys] = defaultdict(_Keys)
         for record_id in reversed(ids):
-            by_key[records.key_in(record_id)].append(record_id)
-        keys = [*by_key]
-        stored: set[CheckpointId] = set()
-        for start in range(0, len(keys), _PAGE):
-            part = [found for key in keys[start : start + _PAGE] for found in by_key[key]]
+            by_tag[records.tag_in(record_id)].append(record_id)
+        tags = [*by_tag]
+        for start in range(0, len(tags), _PAGE):
+            part = [found for tag in tags[start : start + _PAGE] for found in by_tag[tag]]
             for record in await self._writer.load_many(session_id, part):
-                if record.checkpoint_id not in stored:
-                    await self._copy_record(record, target)
-                    stored.add(record.checkpoint_id)
+                await self._copy_record(record, target)
 
     async def _copy_record(self, record: ThreadRecord, target: str) -> None:
         digests = record.block_digests
