@@ -14,7 +14,13 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-TESTED = {"plain_agent.py", "own_record.py", "orchestrator.py", "anyio_service.py"}
+TESTED = {
+    "plain_agent.py",
+    "own_record.py",
+    "orchestrator.py",
+    "anyio_service.py",
+    "langgraph_resume.py",
+}
 
 pytestmark = pytest.mark.blocking
 
@@ -114,6 +120,31 @@ def test_anyio_service_finishes_its_turn_and_remembers(root: Path) -> None:
         assert client.recv(100) == b"3: AGAIN\n"
         service.send_signal(signal.SIGTERM)
         assert service.wait(timeout=30) == 0
+
+
+def test_langgraph_goes_on_after_kills_and_answers(root: Path) -> None:
+    """Killed in two steps and approved in a third process, it repeats no step that was done."""
+    pytest.importorskip("langgraph.graph", reason="needs langgraph")
+    killed_at("langgraph_resume.py", root, "look_up: order 7")
+    resumed = output_of("langgraph_resume.py", root)
+    killed_at("langgraph_resume.py", root, "refund: refunded")
+    ended = output_of("langgraph_resume.py", root)
+
+    # What the kill came before is done again; the model's first step never is.
+    assert resumed in (
+        ["look_up: order 7: a broken lamp", "the model thinks, step 2", WAITING],
+        ["the model thinks, step 2", WAITING],
+    )
+    assert ended in (
+        ["approved by Ann", "refund: refunded, as Ann said", "the model thinks, step 3", ANSWER],
+        ["refund: refunded, as Ann said", "the model thinks, step 3", ANSWER],
+        ["the model thinks, step 3", ANSWER],
+    )
+    assert output_of("langgraph_resume.py", root) == ["nothing left to do"]
+
+
+WAITING = "waiting: Refund 40 euros?"
+ANSWER = "Your 40 euros are on their way."
 
 
 def connected(service: subprocess.Popen[str]) -> socket.socket:
