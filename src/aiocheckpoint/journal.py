@@ -486,7 +486,8 @@ class Journal:
         if segment.is_broken or self._spare is not None or segment.allocated > _MAX_SPARE_BYTES:
             files.unlink(self._folder, segment.name)
             files.sync_folder(self._folder)
-            files.close(segment.descriptor, path)
+            with contextlib.suppress(StorageError):  # it is closed all the same, and must be once
+                files.close(segment.descriptor, path)
             return
         files.write_at(segment.descriptor, bytes(_BLOCK_BYTES), 0, path)
         files.sync_data(segment.descriptor, path)

@@ -14,6 +14,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
@@ -120,6 +121,7 @@ def is_session(session_id: SessionId) -> bool:
     return _SESSION.fullmatch(session_id) is not None
 
 
+@lru_cache(maxsize=1024)
 def _digest_name(text: str) -> str:
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     return base64.b32encode(digest).decode().rstrip("=").lower()

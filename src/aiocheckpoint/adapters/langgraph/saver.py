@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -108,9 +109,10 @@ class _Watch:
 
 
 class _Watches:
-    """The watches of the sessions used last."""
+    """The watches of the sessions used last, over all loops and threads."""
 
     def __init__(self) -> None:
+        self._mutex = threading.Lock()
         self._watches: OrderedDict[SessionId, _Watch] = OrderedDict()
 
     def find(self, session_id: SessionId) -> _Watch | None:
@@ -119,11 +121,12 @@ class _Watches:
 
     def of(self, session_id: SessionId) -> _Watch:
         """Return what is known of a session, from now on."""
-        watch = self._watches.setdefault(session_id, _Watch())
-        self._watches.move_to_end(session_id)
-        while len(self._watches) > _REMEMBERED_SESSIONS:
-            self._watches.popitem(last=False)
-        return watch
+        with self._mutex:
+            watch = self._watches.setdefault(session_id, _Watch())
+            self._watches.move_to_end(session_id)
+            while len(self._watches) > _REMEMBERED_SESSIONS:
+                self._watches.popitem(last=False)
+            return watch
 
 
 class CheckpointSaver(BaseCheckpointSaver[str]):
