@@ -426,16 +426,19 @@ class GroupCommit(Generic[RecordT]):
             self._settle_now.wait(self._settle_seconds)
             if not self._closed:
                 self._settle_now.clear()
-            self._settle()
+            is_settled = self._settle()
             with self._mutex:
-                if self._closed or not self._commits.unsettled_bytes:
+                if self._closed or not is_settled or not self._commits.unsettled_bytes:
                     self._is_settling = False
                     return
 
-    def _settle(self) -> None:
+    def _settle(self) -> bool:
         # Not lost: the journal keeps its frames, and the next commit settles first or fails.
-        with contextlib.suppress(StorageError):
+        try:
             self._commits.settle()
+        except StorageError:
+            return False
+        return True
 
     def _note_drained(self) -> None:
         idle = not (self._queues or self._taken or self._pumps or self._is_starting)

@@ -152,7 +152,8 @@ async def _copies_the_surface(self: Writer, data: Any) -> str:
 
 async def _drops_what_waits(self: Writer) -> None:
     self._closed = True
-    if self._pool is not None:
+    if self._pool is not None and self._queue is not None:
+        self._queue.close()  # or its settling would wait on after the test
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
