@@ -33,7 +33,7 @@ happened, to which file or id, and what to do. All can be pickled. A wrong argum
 writer, such as `max_bytes=0`, is a plain `ValueError`.
 """
 _PARTS: tuple[tuple[str, ModuleType, tuple[str, ...]], ...] = (
-    ("The writer", writer, ("AsyncCheckpointWriter",)),
+    ("The writer", writer, ("AsyncCheckpointWriter", "SessionReader")),
     ("The interface", writer, ("CheckpointStore",)),
     ("What is stored", models, ("CheckpointData", "CheckpointRecord")),
     ("Blocks", models, ("BlockRecord",)),

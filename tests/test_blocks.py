@@ -8,6 +8,7 @@ import itertools
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from aiocheckpoint import (
     CheckpointTooLargeError,
     MissingBlockError,
     RecordTypeError,
+    SessionReader,
     StorageError,
     block_digest,
 )
@@ -116,6 +118,35 @@ class TestRecords:
         await writer.delete("t", "a")
         with pytest.raises(MissingBlockError):
             await writer.load_blocks("t", _given(ONE))
+
+
+class TestReading:
+    async def test_several_reads_share_a_hop(self, make_writer: MakeWriter) -> None:
+        """Reads that need one another's outcome are done in one thread, off the loop."""
+        writer = make_writer(record_type=LargeValue)
+        await _save(writer, "a", ONE)
+        await _save(writer, "b", ONE, TWO)
+
+        def newest(reader: SessionReader[LargeValue]) -> tuple[int, set[bytes]]:
+            (record,) = reader.load_many(reader.ids(prefix="b", limit=1))
+            blocks = reader.load_blocks(record.block_digests)
+            return threading.get_ident(), {*blocks.values()}
+
+        thread, blocks = await writer.read("s", newest)
+        assert thread != threading.get_ident()
+        assert blocks == {ONE, TWO}
+
+    async def test_ids_that_names_do_not_tell(self, make_writer: MakeWriter) -> None:
+        """Ids too long for a file's name are listed with the others, also after a restart."""
+        writer = make_writer(record_type=LargeValue)
+        ids = {"a", "b" * 300, "c" * 300, "d/e"}
+        for checkpoint_id in ids:
+            await _save(writer, checkpoint_id, ONE)
+        for each in (writer, make_writer(record_type=LargeValue)):
+            assert await each.ids("s") == tuple(sorted(ids, reverse=True))
+            assert await each.ids("s", prefix="b", before="d") == ("b" * 300,)
+        assert await writer.delete_many("s", ids) == 4
+        assert await writer.ids("s") == ()
 
 
 @pytest.mark.damages_store

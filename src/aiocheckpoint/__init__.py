@@ -39,7 +39,7 @@ from aiocheckpoint.models import (
     SessionId,
     new_checkpoint_id,
 )
-from aiocheckpoint.writer import AsyncCheckpointWriter, CheckpointStore
+from aiocheckpoint.writer import AsyncCheckpointWriter, CheckpointStore, SessionReader
 
 __all__ = (
     "AsyncCheckpointWriter",
@@ -67,6 +67,7 @@ __all__ = (
     "SessionBusyError",
     "SessionChangedError",
     "SessionId",
+    "SessionReader",
     "StorageError",
     "StorageFullError",
     "ThreadStartError",

@@ -54,6 +54,10 @@ _TEXT_THEN_NUMBER = re.compile(
     rb"((?:[0-9]++(?:\.[0-9]++)?+(?:[eE][-+]?+[0-9]++)?+)?+)"
 )
 
+# Of more than this at once hashlib lets go of the GIL, and then waits for it longer than it hashes.
+_HASHED_WITH_THE_GIL = 2047
+_SMALL_BLOCK_BYTES = 16 * 1024
+
 PIECEWISE_BYTES = 256 * 1024
 """Above this a document is decoded one list element at a time, so other threads get the GIL."""
 
@@ -399,7 +403,12 @@ def identity(text: bytes, path: str) -> Identity:
 
 def block_digest(data: bytes) -> str:
     """Return the name of a block: its SHA-256, 64 lower-case hex digits."""
-    return hashlib.sha256(data).hexdigest()
+    if len(data) > _SMALL_BLOCK_BYTES:
+        return hashlib.sha256(data).hexdigest()
+    digest = hashlib.sha256()
+    for start in range(0, len(data), _HASHED_WITH_THE_GIL):
+        digest.update(data[start : start + _HASHED_WITH_THE_GIL])
+    return digest.hexdigest()
 
 
 def is_digest(value: object) -> bool:

@@ -111,6 +111,32 @@ class CheckpointStore(Protocol[RecordT]):
         ...
 
 
+class SessionReader(Generic[RecordT]):
+    """
+    The reads of one session, for use within one hop; blocking.
+
+    Its methods do what those of `AsyncCheckpointWriter` do that have their names.
+    """
+
+    def __init__(self, store: Store[RecordT], session_id: SessionId) -> None:
+        self._store = store
+        self._session_id = session_id
+
+    def ids(
+        self, *, prefix: str = "", before: CheckpointId | None = None, limit: int | None = None
+    ) -> tuple[CheckpointId, ...]:
+        """Return ids of checkpoints, the greatest first."""
+        return self._store.ids(self._session_id, prefix, before, limit)
+
+    def load_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> tuple[RecordT, ...]:
+        """Return those of the checkpoints that are there, the one saved first first."""
+        return self._store.load_many(self._session_id, tuple(checkpoint_ids))
+
+    def load_blocks(self, digests: Iterable[str], /) -> dict[str, bytes]:
+        """Return blocks by their digests."""
+        return self._store.load_blocks(self._session_id, tuple(digests))
+
+
 class AsyncCheckpointWriter(Generic[RecordT]):
     """
     Durable checkpoints of agent sessions in a directory, without blocking the event loop.
@@ -592,6 +618,28 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Cost: one hop, one read, no decoding of files as we and Rust write them.
         """
         return await self._read(partial(self._store.verify, fspath(path)))
+
+    async def read(
+        self, session_id: SessionId, work: Callable[[SessionReader[RecordT]], ResultT], /
+    ) -> ResultT:
+        """
+        Do several reads of a session, of which one needs the outcome of another, in one hop.
+
+        Args:
+            session_id: the session.
+            work: called in a thread with a reader; it may call it any number of times.
+
+        Returns:
+            what `work` returns.
+
+        Raises:
+            InvalidIdError: an id that no session can have.
+            CheckpointError: what the reader raises, and `work` lets pass.
+
+        Cost: one hop, and the reads.
+        """
+        encode_id(session_id, "session id")
+        return await self._read(partial(work, SessionReader(self._store, session_id)))
 
     async def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
         """

@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from os import PathLike
 from types import TracebackType
 from typing import Any, NamedTuple, Self, cast
@@ -30,6 +31,7 @@ from aiocheckpoint import (
     MissingBlockError,
     SessionChangedError,
     SessionId,
+    SessionReader,
 )
 from aiocheckpoint.adapters.langgraph import records
 from aiocheckpoint.adapters.langgraph.portal import Portal
@@ -73,6 +75,19 @@ class _Group(NamedTuple):
     pending: list[ThreadRecord]
 
 
+class _Found(NamedTuple):
+    """
+    What was asked for, or the newest, with the blocks that it refers to.
+
+    Attributes:
+        key: None when there is none.
+    """
+
+    key: str | None
+    group: _Group
+    blocks: dict[str, bytes]
+
+
 class _Entry(NamedTuple):
     """Where a checkpoint is; sorts by LangGraph's id."""
 
@@ -84,7 +99,6 @@ class _Entry(NamedTuple):
 # Within the class below `list` is a method.
 _Entries = list[_Entry]
 _Keys = list[str]
-_Records = list[ThreadRecord]
 
 
 class _Watch:
@@ -417,98 +431,31 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             CheckpointCorruptError: it, or a value in it, is damaged or missing.
             CheckpointError: what else `AsyncCheckpointWriter.load` raises.
 
-        Cost: two to four hops; reads the checkpoint's files and the blocks it refers to,
-            however many others there are.
+        Cost: one hop; reads the checkpoint's files and the blocks it refers to, however many
+            others there are.
         """
         thread_id = configurable_of(config)["thread_id"]
         session_id = session_of(thread_id, _namespace(config))
         checkpoint = get_checkpoint_id(config)
-        if checkpoint is None:
-            key = await self._newest_key(session_id)
-            self._note_newest(session_id, key or "")
-        else:
-            key = records.key_of(checkpoint)
+        key = None if checkpoint is None else records.key_of(checkpoint)
+        if key is not None:
             self._watches.of(session_id).choose(key)
+        found = await self._writer.read(session_id, partial(_find, key))
         if key is None:
-            return None
-        found = await self._tuples(session_id, [key], thread_id)
-        return found.get(key)
+            self._note_newest(session_id, found.key or "")
+        return self._tuple(found.group, found.blocks, thread_id)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Do what `aget_tuple` does, from code that is not asynchronous."""
         return self._portal.run(self.aget_tuple(config))
 
-    async def _newest_key(self, session_id: SessionId) -> str | None:
-        greatest = await self._writer.ids(session_id, prefix=STATE_PREFIX, limit=1)
-        if not greatest:
-            return None
-        key = records.key_in(greatest[0])
-        if records.checkpoint_of(key) is not None:
-            return key
-        return max(await self._entries(session_id)).key
-
-    async def _entries(self, session_id: SessionId) -> _Entries:
-        """Return all checkpoints of a session, in no order."""
-        ids = await self._writer.ids(session_id, prefix=STATE_PREFIX)
-        names = {key: records.checkpoint_of(key) for key in map(records.key_in, ids)}
-        untold = [state_id(key) for key, name in names.items() if name is None]
-        if untold:
-            for record in await self._writer.load_many(session_id, untold):
-                names[records.key_in(record.checkpoint_id)] = record.checkpoint
-        return [_Entry(name, session_id, key) for key, name in names.items() if name is not None]
-
-    async def _groups(self, session_id: SessionId, keys: Sequence[str]) -> dict[str, _Group]:
-        """Return the records of checkpoints and of the writes after them, by key."""
-        prefix = records.pending_prefix(keys[0]) if len(keys) == 1 else PENDING_PREFIX
-        pending = await self._writer.ids(session_id, prefix=prefix)
-        if len(keys) > 1:
-            tags = {records.tag_in(state_id(key)) for key in keys}
-            pending = tuple(found for found in pending if records.tag_in(found) in tags)
-        found = await self._writer.load_many(session_id, [*map(state_id, keys), *pending])
-        groups = {key: _Group(None, _Records()) for key in keys}
-        for record in found:
-            key = records.key_of(record.checkpoint)
-            if record.checkpoint_id == state_id(key):
-                groups[key] = groups[key]._replace(state=record)
-            elif key in groups:  # or it is another's whose id begins alike
-                groups[key].pending.append(record)
-        return groups
-
-    async def _tuples(
-        self, session_id: SessionId, keys: Sequence[str], thread_id: object = None
-    ) -> dict[str, CheckpointTuple]:
-        """Return those of the checkpoints that are there, by key."""
-        groups, decoder = await self._with_blocks(session_id, keys)
-        return {
-            key: self._tuple(group.state, group.pending, decoder, thread_id)
-            for key, group in groups.items()
-            if group.state is not None
-        }
-
-    async def _with_blocks(
-        self, session_id: SessionId, keys: Sequence[str]
-    ) -> tuple[dict[str, _Group], Decoder]:
-        for attempt in range(_MISSING_RETRIES):
-            groups = await self._groups(session_id, keys)
-            used = [r for group in groups.values() for r in (group.state, *group.pending) if r]
-            digests = {digest: None for record in used for digest in record.block_digests}
-            try:
-                blocks = await self._writer.load_blocks(session_id, digests) if digests else {}
-            except MissingBlockError:
-                # Perhaps somebody deletes these very checkpoints: then they are gone now.
-                if attempt == _MISSING_RETRIES - 1:
-                    raise
-            else:
-                return groups, Decoder(self.serde, blocks)
-        raise AssertionError("not reached")
-
     def _tuple(
-        self,
-        state: ThreadRecord,
-        pending: Sequence[ThreadRecord],
-        decoder: Decoder,
-        thread_id: object,
-    ) -> CheckpointTuple:
+        self, group: _Group, blocks: Mapping[str, bytes], thread_id: object
+    ) -> CheckpointTuple | None:
+        state = group.state
+        if state is None:
+            return None
+        decoder = Decoder(self.serde, blocks)
         thread = state.thread_id if thread_id is None else thread_id
         checkpoint = {
             **(state.document or {}),
@@ -518,7 +465,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         parent_config = None
         if state.parent is not None:
             parent_config = _config(thread, state, state.parent)
-        writes = records.merged_writes(pending)
+        writes = records.merged_writes(group.pending)
         return CheckpointTuple(
             config=_config(thread, state),
             checkpoint=cast("Checkpoint", checkpoint),
@@ -553,8 +500,9 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             CheckpointCorruptError: one is damaged.
             CheckpointError: what else `AsyncCheckpointWriter.load` raises.
 
-        Cost: a few hops for each 32 checkpoints; with a filter also the files of those that do
-            not match. For all threads, or all namespaces, one listing of the directory.
+        Cost: a hop for each 32 checkpoints of a namespace; with a filter also the files of
+            those that do not match. For all threads, or all namespaces, one listing of the
+            directory.
         """
         if limit is not None and limit <= 0:
             return
@@ -605,6 +553,9 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             entries = [entry for entry in entries if entry.checkpoint < bound]
         return sorted(entries, reverse=True)
 
+    async def _entries(self, session_id: SessionId) -> _Entries:
+        return await self._writer.read(session_id, partial(_entries, session_id))
+
     async def _sessions(self, configurable: Mapping[str, Any]) -> AsyncIterator[SessionId]:
         """Yield the sessions of a thread's namespace, of a thread, or all."""
         thread_id, namespace = configurable.get("thread_id"), configurable.get("checkpoint_ns")
@@ -626,8 +577,13 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         for session_id, keys in by_session.items():
             matching = await self._with_metadata(session_id, keys, wanted) if wanted else keys
             if matching:
-                tuples = await self._tuples(session_id, matching, thread_id)
-                found.update({(session_id, key): value for key, value in tuples.items()})
+                groups, blocks = await self._writer.read(
+                    session_id, partial(_with_blocks, matching)
+                )
+                for key, group in groups.items():
+                    value = self._tuple(group, blocks, thread_id)
+                    if value is not None:
+                        found[session_id, key] = value
         places = [(entry.session_id, entry.key) for entry in entries]
         return [found[place] for place in places if place in found]
 
@@ -666,19 +622,21 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         Raises:
             CheckpointCorruptError: a checkpoint on the way is damaged.
 
-        Cost: two or three hops an ancestor; only the asked channels' values are read.
+        Cost: one or two hops an ancestor; only the asked channels' values are read.
         """
         thread_id = configurable_of(config)["thread_id"]
         session_id = session_of(thread_id, _namespace(config))
         checkpoint = get_checkpoint_id(config)
-        key = await self._newest_key(session_id) if checkpoint is None else None
-        key = records.key_of(checkpoint) if checkpoint is not None else key
+        if checkpoint is None:
+            key = await self._writer.read(session_id, _newest_key)
+        else:
+            key = records.key_of(checkpoint)
         history: dict[str, DeltaChannelHistory] = {name: {"writes": []} for name in channels}
         remaining = set(channels)
         state = None if key is None or not channels else await self._state(session_id, key)
         while state is not None and state.parent is not None and remaining:
             key = records.key_of(state.parent)
-            group = (await self._groups(session_id, [key]))[key]
+            group = (await self._writer.read(session_id, partial(_groups, [key])))[key]
             state = group.state
             if state is not None:
                 await self._add_ancestor(state, group.pending, remaining, history)
@@ -976,3 +934,66 @@ def _config(
 def _metadata(record: ThreadRecord, decoder: Decoder) -> dict[str, Any]:
     others = decoder.decode_all(record, record.serialized_metadata)
     return {**(record.metadata or {}), **others}
+
+
+def _find(key: str | None, reader: SessionReader[ThreadRecord]) -> _Found:
+    """Return a checkpoint, the newest without a key."""
+    key = key or _newest_key(reader)
+    if key is None:
+        return _Found(None, _Group(None, []), {})
+    groups, blocks = _with_blocks([key], reader)
+    return _Found(key, groups[key], blocks)
+
+
+def _newest_key(reader: SessionReader[ThreadRecord]) -> str | None:
+    greatest = reader.ids(prefix=STATE_PREFIX, limit=1)
+    if not greatest:
+        return None
+    key = records.key_in(greatest[0])
+    if records.checkpoint_of(key) is not None:
+        return key
+    return max(_entries("", reader)).key
+
+
+def _entries(session_id: SessionId, reader: SessionReader[ThreadRecord]) -> list[_Entry]:
+    """Return all checkpoints of a session, in no order."""
+    ids = reader.ids(prefix=STATE_PREFIX)
+    names = {key: records.checkpoint_of(key) for key in map(records.key_in, ids)}
+    untold = [state_id(key) for key, name in names.items() if name is None]
+    for record in reader.load_many(untold):
+        names[records.key_in(record.checkpoint_id)] = record.checkpoint
+    return [_Entry(name, session_id, key) for key, name in names.items() if name is not None]
+
+
+def _groups(keys: Sequence[str], reader: SessionReader[ThreadRecord]) -> dict[str, _Group]:
+    """Return the records of checkpoints and of the writes after them, by key."""
+    prefix = records.pending_prefix(keys[0]) if len(keys) == 1 else PENDING_PREFIX
+    pending = reader.ids(prefix=prefix)
+    if len(keys) > 1:
+        tags = {records.tag_in(state_id(key)) for key in keys}
+        pending = tuple(found for found in pending if records.tag_in(found) in tags)
+    groups = {key: _Group(None, []) for key in keys}
+    for record in reader.load_many([*map(state_id, keys), *pending]):
+        key = records.key_of(record.checkpoint)
+        if record.checkpoint_id == state_id(key):
+            groups[key] = groups[key]._replace(state=record)
+        elif key in groups:  # or it is another's whose id begins alike
+            groups[key].pending.append(record)
+    return groups
+
+
+def _with_blocks(
+    keys: Sequence[str], reader: SessionReader[ThreadRecord]
+) -> tuple[dict[str, _Group], dict[str, bytes]]:
+    """Return the same, and all blocks that they refer to."""
+    for attempt in range(_MISSING_RETRIES):
+        groups = _groups(keys, reader)
+        used = [r for group in groups.values() for r in (group.state, *group.pending) if r]
+        digests = {digest: None for record in used for digest in record.block_digests}
+        try:
+            return groups, reader.load_blocks(digests) if digests else {}
+        except MissingBlockError:
+            # Perhaps somebody deletes these very checkpoints: then they are gone now.
+            if attempt == _MISSING_RETRIES - 1:
+                raise
+    raise AssertionError("not reached")
