@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import pytest
 
-from aiocheckpoint import AsyncCheckpointWriter, block_digest
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointError, block_digest
+from aiocheckpoint.blocks import Blocks
+from aiocheckpoint.changes import DeleteGroup
+from aiocheckpoint.journal import Entry, Journal, JournaledBlock
 from aiocheckpoint.testing import LargeValue
-from tests.crash.checker import ROOT_NAME, materialise, require, scratch_folder
+from tests.crash.checker import ROOT_NAME, BrokenPromiseError, materialise, require, scratch_folder
 from tests.crash.enumeration import same_each_time
 from tests.crash.model import MODELS, QUICK, CrashState, Model, crash_states
 from tests.crash.operations import Acknowledged, Began, Operation, Tree
@@ -203,3 +206,55 @@ async def test_every_crash_state_keeps_records_and_blocks_together(
     options = {"durability": durability}
 
     assert await examine_all(name, options, MODELS, len(SEQUENCES[name]) - 2) > 10
+
+
+def _blocks_are_not_journaled(patch: pytest.MonkeyPatch) -> None:
+    begin = Journal.committed
+
+    def committed(self: Journal, entries: Sequence[Entry]) -> Any:
+        return begin(self, [entry for entry in entries if not isinstance(entry, JournaledBlock)])
+
+    patch.setattr(Journal, "committed", committed)
+
+
+def _blocks_are_not_synced(patch: pytest.MonkeyPatch) -> None:
+    store = Blocks.store
+
+    def unsynced(self: Blocks, session: Any, blocks: Any, *, synced: bool) -> None:
+        store(self, session, blocks, synced=synced and False)
+
+    patch.setattr(Blocks, "store", unsynced)
+
+
+def _blocks_go_before_their_records(patch: pytest.MonkeyPatch) -> None:
+    delete = DeleteGroup.__init__
+
+    def early(self: Any, store: Any, session: Any, *args: Any) -> None:
+        delete(self, store, session, *args)
+        if session is not None and self._doomed:
+            store.blocks.remove_all(session)
+
+    patch.setattr(DeleteGroup, "__init__", early)
+
+
+@pytest.mark.parametrize(
+    ("mutate", "name", "durability", "model"),
+    [
+        (_blocks_are_not_journaled, "first save", "journal", "posix"),
+        (_blocks_are_not_synced, "first save", "file", "posix"),
+        (_blocks_go_before_their_records, "delete", "journal", "killed"),
+    ],
+)
+async def test_a_broken_rule_is_noticed(
+    mutate: Callable[[pytest.MonkeyPatch], None],
+    name: str,
+    durability: str,
+    model: Model,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A version that breaks a rule of durability of blocks loses one in some crash state."""
+    mutate(monkeypatch)
+    first_call = len(SEQUENCES[name]) - 1
+
+    with pytest.raises((CheckpointError, BrokenPromiseError)):
+        await examine_all(name, {"durability": durability}, [model], first_call)
