@@ -1322,10 +1322,10 @@ class TestLocking:
     async def test_busy_session_is_an_error_in_time(self, make_writer: MakeWriter) -> None:
         """A session that another writer holds is refused after the timeout, others work."""
         files, hold = FaultyFiles(), Hold()
-        files.at("create", hold)
         slow, quick = make_writer(files=files), make_writer(lock_timeout_seconds=0)
-        await quick.save(step(0))
+        await slow.save(step(0))
         await quick.save(step(0, session_id="other"))
+        files.at("create", hold)
         saving = asyncio.ensure_future(slow.save(step(1)))
         await asyncio.to_thread(hold.wait_arrived)
 

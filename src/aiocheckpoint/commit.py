@@ -43,6 +43,9 @@ _MAX_PUMPS = 2  # one writes its journal while the other writes its files
 _BUSY_PAUSE_SECONDS = 0.002
 
 
+_Batch = Mapping[SessionId, Sequence[tuple[Outcome[Any], Change]]]
+
+
 def _nothing() -> None:
     pass
 
@@ -71,7 +74,7 @@ class Commits(Generic[RecordT]):
 
     def run(
         self,
-        batch: Mapping[SessionId, Sequence[tuple[Outcome[Any], Change]]],
+        batch: _Batch,
         timeout_seconds: float | None = None,
         when_durable: Callable[[], None] = _nothing,
     ) -> set[SessionId]:
@@ -89,6 +92,7 @@ class Commits(Generic[RecordT]):
             the sessions that were locked; nothing was done for them.
         """
         busy: set[SessionId] = set()
+        batch = self._prepared(batch)
         with contextlib.ExitStack() as stack:
             groups: list[Group[RecordT]] = []
             for session_id, changes in batch.items():
@@ -111,6 +115,21 @@ class Commits(Generic[RecordT]):
             except BaseException as error:  # noqa: BLE001 - kept as the outcomes
                 _fail([outcome for group in groups for outcome in group.outcomes], error)
         return busy
+
+    def _prepared(self, batch: _Batch) -> _Batch:
+        """
+        Have a journal before any session is locked, and return the changes that can go on.
+
+        Making one takes the private folder's lock, and who replays locks sessions under that.
+        """
+        saves = {s: changes for s, changes in batch.items() if isinstance(changes[0][1], Save)}
+        if saves and self._is_durable:
+            try:
+                self._opened_journal().prepare()
+            except BaseException as error:  # noqa: BLE001 - kept as the outcomes
+                _fail([outcome for changes in saves.values() for outcome, _ in changes], error)
+                return {s: changes for s, changes in batch.items() if s not in saves}
+        return batch
 
     def _make_room(self, group: Group[RecordT], full: StorageFullError) -> None:
         """Do without a journal, for which there is no room, what none could undo: deletes."""

@@ -285,6 +285,11 @@ class Journal:
         current = self._current
         return 0 if current is None else current.end
 
+    def prepare(self) -> None:
+        """Have a segment ready for the next commit, made if need be."""
+        with self._writing:
+            self._current = self._current or self._next_segment()
+
     @contextlib.contextmanager
     def committed(self, entries: Sequence[Entry]) -> Generator[None]:
         """
