@@ -269,6 +269,8 @@ async def perform(writer: Writer, call: oracle.Call) -> object:
             return None
         case oracle.Delete(session_id, checkpoint_id):
             return await writer.delete(session_id, checkpoint_id)
+        case oracle.DeleteMany(session_id, checkpoint_ids):
+            return await writer.delete_many(session_id, checkpoint_ids)
         case oracle.DeleteSession(session_id):
             return await writer.delete_session(session_id)
         case oracle.CopySession(session_id, source_id):

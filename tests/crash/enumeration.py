@@ -234,6 +234,7 @@ class Enumerator:
         nested_caps: likewise for second crashes; None for no second crashes.
         make_files: the recorder, or a mutant of it.
         most_violations: give up after so many.
+        nested_every: of so many states one is crashed in a second time.
     """
 
     def __init__(
@@ -243,6 +244,7 @@ class Enumerator:
         nested_caps: Caps | None = None,
         make_files: MakeFiles = RecordingFiles,
         most_violations: int = 1,
+        nested_every: int = 1,
     ) -> None:
         self.tally = Tally()
         self._options = options
@@ -251,6 +253,7 @@ class Enumerator:
         self._nested_caps = nested_caps
         self._make_files = make_files
         self._most_violations = most_violations
+        self._nested_every = nested_every
         self._known: dict[int, frozenset[Views]] = {}
         self._recovered: set[int] = set()
 
@@ -289,8 +292,9 @@ class Enumerator:
         try:
             if model == "killed" or (model == "ext4" and self._files_are_synced):
                 require_plain_files_valid(state.tree)
+            turn = self.tally.states.total() % self._nested_every == 0
             for views in await self._outcomes(
-                model, state.tree, nest=self._nested_caps is not None
+                model, state.tree, nest=self._nested_caps is not None and turn
             ):
                 require_allowed(dict(views), allowed)
         except Exception as error:  # noqa: BLE001 - whatever the library raises is the finding

@@ -83,7 +83,8 @@ class Caps(NamedTuple):
 
 
 QUICK = Caps(subset_items=4, blocks=1, contents=6, sample=8)
-LONG = Caps(subset_items=3, blocks=1, contents=4, sample=4)
+LONG = Caps(subset_items=2, blocks=1, contents=3, sample=2)
+NESTED = Caps(subset_items=1, blocks=1, contents=2, sample=0)
 SECOND = Caps(subset_items=3, blocks=1, contents=3, sample=2)
 FULL = Caps()
 

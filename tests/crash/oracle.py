@@ -78,6 +78,13 @@ class Delete(NamedTuple):
     checkpoint_id: str
 
 
+class DeleteMany(NamedTuple):
+    """A delete of several ids."""
+
+    session_id: str
+    checkpoint_ids: tuple[str, ...]
+
+
 class DeleteSession(NamedTuple):
     """A delete of a whole session."""
 
@@ -103,7 +110,9 @@ class Settle(NamedTuple):
     session_id: str = ""
 
 
-Call: TypeAlias = Save | RefusedSave | Delete | DeleteSession | CopySession | Recover | Settle
+Call: TypeAlias = (
+    Save | RefusedSave | Delete | DeleteMany | DeleteSession | CopySession | Recover | Settle
+)
 Seen: TypeAlias = tuple[Version, ...]
 
 
@@ -153,7 +162,9 @@ def outcomes(store: Store, call: Call, max_checkpoints: int | None = None) -> li
         case RefusedSave(_, version):
             return [state._replace(doubtful=_saved(state, version, max_checkpoints).kept)]
         case Delete(_, checkpoint_id):
-            kept = tuple(v for v in state.kept if v.checkpoint_id != checkpoint_id)
+            return outcomes(store, DeleteMany(call.session_id, (checkpoint_id,)))
+        case DeleteMany(_, checkpoint_ids):
+            kept = tuple(v for v in state.kept if v.checkpoint_id not in checkpoint_ids)
             if kept == state.kept:
                 return [state]
             return [SessionState(kept, state.pruned if kept else ())]
