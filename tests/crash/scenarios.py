@@ -379,6 +379,29 @@ async def _recovered_blocks() -> str:
     return ""
 
 
+async def _blocks_deleted_on_a_full_disk(call: test_blocks.Call) -> str:
+    """Delete records without a journal; at no point may one be there without its blocks."""
+    start = Tree()
+    for operation in await test_blocks.record(test_blocks.BASE, JOURNAL):
+        start.apply(operation)
+    with scratch_folder() as outer, same_each_time(seed=2):
+        materialise(start, outer)
+        files = FullFiles(outer, start)
+        async with _opened_with_blocks(outer, files) as writer:
+            await test_blocks.perform(writer, call)
+            operations = list(files.operations)
+    for state in crash_states("posix", start, operations, 0, QUICK):
+        with scratch_folder() as outer:
+            materialise(state.tree, outer)
+            again = RecordingFiles(outer, state.tree, "boot-1")
+            async with _opened_with_blocks(outer, again) as writer:
+                try:
+                    await test_blocks.see(writer)
+                except Exception as error:  # noqa: BLE001 - whatever is raised is the finding
+                    return f"after operation {state.point}: {error!r}"
+    return ""
+
+
 def _opened_with_blocks(outer: Path, files: RecordingFiles) -> AsyncCheckpointWriter[LargeValue]:
     return AsyncCheckpointWriter(
         outer / ROOT_NAME, files=files, record_type=LargeValue, durability="journal"
@@ -447,6 +470,12 @@ SCENARIOS: dict[str, Callable[[], Coroutine[Any, Any, str]]] = {
     "recover without links": partial(recover_violation, NEWEST._replace(linked=False)),
     "blocks": partial(_blocks, "first save"),
     "recover blocks": _recovered_blocks,
+    "a delete with blocks on a full disk": partial(
+        _blocks_deleted_on_a_full_disk, test_blocks.Delete(("a",))
+    ),
+    "a delete of a session with blocks on a full disk": partial(
+        _blocks_deleted_on_a_full_disk, test_blocks.DeleteSession()
+    ),
     "a kill before": partial(after_kills, "file"),
 }
 """Each returns how a promise is broken, `""` if none is."""

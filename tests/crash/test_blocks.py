@@ -116,7 +116,7 @@ async def record(calls: Sequence[Call], options: dict[str, Any]) -> list[Operati
         return files.operations
 
 
-async def _see(writer: Writer) -> State:
+async def see(writer: Writer) -> State:
     """Return what there is, each block loaded and verified."""
     state: State = {}
     async for session_id in writer.sessions():
@@ -138,12 +138,12 @@ async def _examine(
         async with AsyncCheckpointWriter(
             outer / ROOT_NAME, files=files, record_type=LargeValue, **options
         ) as writer:
-            seen = await _see(writer)
+            seen = await see(writer)
             require(_is_allowed(seen, allowed), f"{_text(seen)}; allowed: {allowed and ''}",
                     *map(_text, allowed))  # fmt: skip
             await perform(writer, Save("after", (ONE, TWO, THREE)))
             await perform(writer, Delete(("after",)))
-            require(await _see(writer) == seen, "going on changes what is seen")
+            require(await see(writer) == seen, "going on changes what is seen")
             await perform(writer, Delete(tuple(key for _, key in seen)))
             unused = [finding for finding in await writer.check() if finding.session_id == "s"]
             require(unused == [], "a delete leaves litter:", unused)

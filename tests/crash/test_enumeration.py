@@ -83,7 +83,7 @@ async def test_saves_that_fail(record_property: RecordProperty) -> None:
     """A save that failed takes nothing with it, and is gone for good after the next commit."""
     options = {"durability": "journal"}
 
-    tally = await _examined(record_property, REFUSED, POPULATED[:2], options)
+    tally = await _examined(record_property, REFUSED, POPULATED[:2], options, LONG)
 
     assert tally.violations == []
 
