@@ -1,5 +1,1 @@
-"""The LangGraph saver; needs the packages of the group `test`."""
-
-import pytest
-
-pytest.importorskip("langgraph.checkpoint.base", reason="needs the extra langgraph")
+"""The LangGraph saver."""
