@@ -299,6 +299,8 @@ class Promises:
             await put(saver, thread(each, checkpoint_ns="inner"))
         await saver.adelete_thread("1")
         await saver.adelete_thread("unknown")
+        await saver.adelete_thread(cast("Any", None))  # is no wildcard
+        await saver.aprune(cast("Any", [None]), strategy="delete")
         found = [each.config["configurable"]["thread_id"] for each in await listed(saver, None)]
         assert sorted(found) == ["10", "10", "11", "11"]
         again = await put(saver, thread("1"))

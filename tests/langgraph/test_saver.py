@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +22,7 @@ from aiocheckpoint import SessionChangedError
 from aiocheckpoint.adapters.langgraph import CheckpointSaver, copy_threads, session_of
 from aiocheckpoint.adapters.langgraph.__main__ import main as migrate
 from aiocheckpoint.adapters.langgraph.migration import Copied, CopyMismatchError
+from aiocheckpoint.files import Folder
 from aiocheckpoint.testing import FaultyFiles
 from tests.faults import Hold
 from tests.langgraph import graphs
@@ -199,6 +200,19 @@ class TestSerializers:
         assert len(await listed(saver, thread("t"))) == 2
 
 
+class _RacingFiles(FaultyFiles):
+    """Files between whose listing and first reading something happens."""
+
+    def __init__(self, happen: Callable[[], None]) -> None:
+        super().__init__()
+        self._happenings = [happen]
+
+    def read(self, folder: Folder, name: str, max_bytes: int) -> bytes | None:
+        if name.startswith("cp_") and self._happenings:
+            self._happenings.pop()()
+        return super().read(folder, name, max_bytes)
+
+
 class TestOtherWriters:
     async def test_the_second_of_two_is_told(self, make: MakeSaver) -> None:
         """Of two savers that go on from one checkpoint the second is refused, and may look anew."""
@@ -215,6 +229,43 @@ class TestOtherWriters:
         with pytest.raises(SessionChangedError):
             await put(one, newest.config, step=2)
         assert [f.metadata["step"] for f in await listed(one, thread("t"))] == [2, 1, 0]
+
+    async def test_who_was_told_is_told_until_it_looks(self, make: MakeSaver) -> None:
+        """A refused put is refused again, also beside another, until its saver looks anew."""
+        one, two = make(), make()
+        start = await put(one, thread("t"), step=0)
+        await got(two, thread("t"))
+        await put(one, start, step=1)
+        late = checkpoint()
+        for _ in range(2):
+            with pytest.raises(SessionChangedError):
+                await two.aput(start, late, metadata(1), {})
+        outcomes = await asyncio.gather(
+            *(put(two, start, step=1) for _ in range(3)), return_exceptions=True
+        )
+        assert [type(outcome) for outcome in outcomes] == [SessionChangedError] * 3
+        await put(two, (await got(two, thread("t"))).config, step=2)
+        assert [f.metadata["step"] for f in await listed(one, thread("t"))] == [2, 1, 0]
+
+    async def test_one_saver_may_put_side_by_side(self, make: MakeSaver) -> None:
+        """What one saver puts at the same time is no conflict with itself."""
+        saver = make()
+        start = await put(saver, thread("t"))
+        await got(saver, thread("t"))
+        await asyncio.gather(*(put(saver, start, step=n) for n in range(100)))
+        assert len(await listed(saver, thread("t"))) == 101
+
+    async def test_the_newest_is_found_while_others_prune(self, make: MakeSaver) -> None:
+        """Whoever looks while another puts a checkpoint and prunes the one before finds one."""
+        other = make()
+        config = await put(other, thread("t"), step=1)
+
+        def go_on() -> None:
+            other.put(config, checkpoint(), metadata(2), {})
+            other.prune(["t"])
+
+        reader = make(files=_RacingFiles(go_on))
+        assert (await got(reader, thread("t"))).metadata["step"] == 2
 
     async def test_two_that_begin_a_thread(self, make: MakeSaver) -> None:
         """Of two savers that found no thread the second is refused."""
@@ -308,6 +359,8 @@ class TestRetention:
             await saver.aprune("t")
         with pytest.raises(ValueError, match="keep_last"):
             make(keep_last=0)
+        with pytest.raises(TypeError, match="give keep_last"):
+            make(max_checkpoints=9)
 
     async def test_values_that_nothing_needs_go_from_the_disk(
         self, make: MakeSaver, root: Path

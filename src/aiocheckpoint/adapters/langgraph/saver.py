@@ -32,6 +32,7 @@ from aiocheckpoint import (
     SessionChangedError,
     SessionId,
     SessionReader,
+    StorageError,
 )
 from aiocheckpoint.adapters.langgraph import records
 from aiocheckpoint.adapters.langgraph.portal import Portal
@@ -51,7 +52,7 @@ from aiocheckpoint.retention import expired, surplus
 _PAGE = 32
 _REMEMBERED_SESSIONS = 4096
 _REMEMBERED_READS = 64
-_MISSING_RETRIES = 3
+_VANISHED_RETRIES = 3
 
 
 class _Draft(NamedTuple):
@@ -107,12 +108,14 @@ class _Watch:
 
     Attributes:
         newest: the greatest key it has stored or was shown as the newest.
+        storing: keys of checkpoints on their way.
         chosen: keys of checkpoints that were asked for by id: whoever goes on from one of
             them forks on purpose.
     """
 
     def __init__(self) -> None:
         self.newest = ""
+        self.storing: set[str] = set()
         self.chosen: OrderedDict[str, None] = OrderedDict()
 
     def choose(self, key: str) -> None:
@@ -120,6 +123,17 @@ class _Watch:
         self.chosen[key] = None
         while len(self.chosen) > _REMEMBERED_READS:
             self.chosen.popitem(last=False)
+
+    def see(self, key: str) -> None:
+        """Note that a checkpoint is there; one whose key does not sort does not count."""
+        if records.checkpoint_of(key) is not None:
+            self.newest = max(self.newest, key)
+
+    def settle(self, key: str) -> None:
+        """Note that a checkpoint that was on its way is there, or may be."""
+        if key in self.storing:
+            self.see(key)
+            self.storing.discard(key)
 
 
 class _Watches:
@@ -172,6 +186,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         writer_options: of the `AsyncCheckpointWriter`, as `durability`.
 
     Raises:
+        TypeError: `max_checkpoints` is given.
         ValueError: for a number out of range.
     """
 
@@ -185,6 +200,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         **writer_options: Any,
     ) -> None:
         super().__init__(serde=serde)
+        if "max_checkpoints" in writer_options:
+            raise TypeError("max_checkpoints would count writes as well; give keep_last")
         if keep_last is not None and keep_last < 1:
             raise ValueError(f"keep_last must be at least 1, not {keep_last!r}")
         # Shared with clones that differ in their serializer, so nothing here is ever replaced.
@@ -313,15 +330,20 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
     async def _store_state(self, draft: _Draft) -> None:
         record = draft.record
         condition = self._fork_condition(draft.session_id, record)
-        self._note_newest(draft.session_id, records.key_in(record.checkpoint_id))
+        watch = self._watches.of(draft.session_id)
+        key = records.key_in(record.checkpoint_id)
+        watch.storing.add(key)
         try:
             await self._writer.save(record, blocks=draft.blocks, precondition=condition)
         except SessionChangedError as error:
+            watch.storing.discard(key)  # so that it is refused again
             error.add_note(
                 f"another saver has gone on with thread {record.thread_id!r}, namespace "
                 f"{record.checkpoint_ns!r}: what was put follows {record.parent!r}"
             )
             raise
+        finally:
+            watch.settle(key)
         if self._keep_last is not None:
             await self._prune_surplus(draft.session_id, self._keep_last)
 
@@ -334,20 +356,15 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         if watch is None or parent in watch.chosen:
             return None
         known = {parent, records.key_in(record.checkpoint_id)}
-        newest = watch.newest
 
         def holds(greatest_id: CheckpointId | None) -> bool:
             if greatest_id is None or not greatest_id.startswith(STATE_PREFIX):
                 return True
             key = records.key_in(greatest_id)
-            return key <= newest or key in known or records.checkpoint_of(key) is None
+            is_ours = key <= watch.newest or key in watch.storing or key in known
+            return is_ours or records.checkpoint_of(key) is None
 
         return holds
-
-    def _note_newest(self, session_id: SessionId, key: str) -> None:
-        watch = self._watches.of(session_id)
-        if key and records.checkpoint_of(key) is not None:
-            watch.newest = max(watch.newest, key)
 
     async def aput_writes(
         self,
@@ -438,11 +455,12 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         session_id = session_of(thread_id, _namespace(config))
         checkpoint = get_checkpoint_id(config)
         key = None if checkpoint is None else records.key_of(checkpoint)
+        watch = self._watches.of(session_id)
         if key is not None:
-            self._watches.of(session_id).choose(key)
-        found = await self._writer.read(session_id, partial(_find, key))
-        if key is None:
-            self._note_newest(session_id, found.key or "")
+            watch.choose(key)
+        found = await self._writer.read(session_id, partial(_find, session_id, key))
+        if key is None and found.key is not None:
+            watch.see(found.key)
         return self._tuple(found.group, found.blocks, thread_id)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
@@ -686,7 +704,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
         Cost: one listing of the directory, and one hop for each namespace.
         """
-        async for session_id in self._sessions({"thread_id": thread_id}):
+        async for session_id in self._sessions({"thread_id": str(thread_id)}):
             await self._writer.delete_session(session_id)
 
     def delete_thread(self, thread_id: str) -> None:
@@ -764,7 +782,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             if strategy == "delete":
                 await self.adelete_thread(thread_id)
                 continue
-            async for session_id in self._sessions({"thread_id": thread_id}):
+            async for session_id in self._sessions({"thread_id": str(thread_id)}):
                 await self._prune(session_id, keep_last, older_than)
 
     def prune(
@@ -936,13 +954,17 @@ def _metadata(record: ThreadRecord, decoder: Decoder) -> dict[str, Any]:
     return {**(record.metadata or {}), **others}
 
 
-def _find(key: str | None, reader: SessionReader[ThreadRecord]) -> _Found:
+def _find(session_id: SessionId, key: str | None, reader: SessionReader[ThreadRecord]) -> _Found:
     """Return a checkpoint, the newest without a key."""
-    key = key or _newest_key(reader)
-    if key is None:
-        return _Found(None, _Group(None, []), {})
-    groups, blocks = _with_blocks([key], reader)
-    return _Found(key, groups[key], blocks)
+    for _ in range(_VANISHED_RETRIES):
+        wanted = key or _newest_key(reader)
+        if wanted is None:
+            return _Found(None, _Group(None, []), {})
+        groups, blocks = _with_blocks([wanted], reader)
+        if key or groups[wanted].state:
+            return _Found(wanted, groups[wanted], blocks)
+        # It was removed meanwhile, as another is the newest now.
+    raise StorageError("read", session_id, None, "its newest keeps vanishing; try again")
 
 
 def _newest_key(reader: SessionReader[ThreadRecord]) -> str | None:
@@ -952,7 +974,8 @@ def _newest_key(reader: SessionReader[ThreadRecord]) -> str | None:
     key = records.key_in(greatest[0])
     if records.checkpoint_of(key) is not None:
         return key
-    return max(_entries("", reader)).key
+    newest = max(_entries("", reader), default=None)
+    return newest and newest.key
 
 
 def _entries(session_id: SessionId, reader: SessionReader[ThreadRecord]) -> list[_Entry]:
@@ -986,7 +1009,7 @@ def _with_blocks(
     keys: Sequence[str], reader: SessionReader[ThreadRecord]
 ) -> tuple[dict[str, _Group], dict[str, bytes]]:
     """Return the same, and all blocks that they refer to."""
-    for attempt in range(_MISSING_RETRIES):
+    for retries_left in reversed(range(_VANISHED_RETRIES)):
         groups = _groups(keys, reader)
         used = [r for group in groups.values() for r in (group.state, *group.pending) if r]
         digests = {digest: None for record in used for digest in record.block_digests}
@@ -994,6 +1017,6 @@ def _with_blocks(
             return groups, reader.load_blocks(digests) if digests else {}
         except MissingBlockError:
             # Perhaps somebody deletes these very checkpoints: then they are gone now.
-            if attempt == _MISSING_RETRIES - 1:
+            if not retries_left:
                 raise
     raise AssertionError("not reached")
