@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -449,8 +450,26 @@ class TestMigration:
             "1 threads, 6 checkpoints, 6 writes copied and compared\n"
         )
         assert len(await listed(make(), thread("chat"))) == 6
-        with pytest.raises(SystemExit):
-            await asyncio.to_thread(migrate, [str(tmp_path / "none.db"), str(root)])
+        with pytest.raises(SystemExit, match="1"):  # a file in the place of the directory
+            await asyncio.to_thread(migrate, [database, database])
+        assert database in capsys.readouterr().err
+
+    @pytest.mark.blocking
+    def test_wrong_arguments_are_told_and_change_nothing(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A path at which there is no database of a saver is an error, and stays as it is."""
+        text, foreign = (tmp_path / name for name in ("text.db", "foreign.db"))
+        text.write_text("hello")
+        with contextlib.closing(sqlite3.connect(foreign)) as connection:
+            connection.execute("CREATE TABLE users (name)")
+        for path in (tmp_path / "none.db", tmp_path, text, foreign):
+            before = path.read_bytes() if path.is_file() else None
+            with pytest.raises(SystemExit, match="2"):
+                migrate([str(path), str(tmp_path / "threads")])
+            assert f"{path} is no database of a SqliteSaver" in capsys.readouterr().err
+            assert (path.read_bytes() if path.is_file() else None) == before
+        assert {path.name for path in tmp_path.iterdir()} == {"text.db", "foreign.db"}
 
     async def test_a_difference_is_an_error(self, make: MakeSaver) -> None:
         """A checkpoint that the target gives back changed is reported by its part."""

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import sqlite3
 import sys
 from pathlib import Path
 
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from aiocheckpoint.adapters.langgraph.migration import Copied, copy_threads
+from aiocheckpoint import CheckpointError
+from aiocheckpoint.adapters.langgraph.migration import Copied, CopyMismatchError, copy_threads
 from aiocheckpoint.adapters.langgraph.saver import CheckpointSaver
 
 _REPORT_EVERY = 100
+_TABLES_SQL = "SELECT name FROM sqlite_master WHERE name IN ('checkpoints', 'writes')"
 
 
 async def _copy(database: str, directory: str) -> Copied:
@@ -24,7 +28,6 @@ async def _copy(database: str, directory: str) -> Copied:
         AsyncSqliteSaver.from_conn_string(database) as source,
         CheckpointSaver(directory) as target,
     ):
-        await source.setup()
         return await copy_threads(source, target, progress=_report)
 
 
@@ -46,10 +49,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("database", type=Path, help="file of a SqliteSaver")
     parser.add_argument("directory", type=Path, help="of the CheckpointSaver")
     options = parser.parse_args(arguments)
-    if not options.database.is_file():  # or SQLite would make an empty one
-        parser.error(f"{options.database} is not there")
-    copied = asyncio.run(_copy(str(options.database), str(options.directory)))
+    if not _has_tables(options.database):  # or the saver would make them
+        parser.error(f"{options.database} is no database of a SqliteSaver")
+    try:
+        copied = asyncio.run(_copy(str(options.database), str(options.directory)))
+    except (CheckpointError, CopyMismatchError) as error:
+        parser.exit(1, f"{error}\n")
     _say(copied, "copied and compared")
+
+
+def _has_tables(database: Path) -> bool:
+    if not database.is_file():  # or SQLite would make it
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            return len(connection.execute(_TABLES_SQL).fetchall()) == 2
+    except sqlite3.DatabaseError:
+        return False
 
 
 if __name__ == "__main__":
