@@ -405,6 +405,8 @@ class GroupCommit(Generic[RecordT]):
             busy = set()
             _fail([w.job for waiting in begun.values() for w in waiting], error)
         patient = {s: begun[s] for s in busy if self._may_wait(begun[s])}
+        for waiting in (begun[s] for s in busy - patient.keys()):
+            self._give_up(waiting)
         postponed = {s: [w for w in waiting if w.job.postpone()] for s, waiting in patient.items()}
         Job.deliver([w.job for s, ws in begun.items() for w in ws if w not in postponed.get(s, ())])
         with self._mutex:
@@ -418,6 +420,12 @@ class GroupCommit(Generic[RecordT]):
 
     def _may_wait(self, waiting: list[_Waiting]) -> bool:
         return time.monotonic() - waiting[0].since < self._lock_timeout_seconds
+
+    def _give_up(self, waiting: list[_Waiting]) -> None:
+        """Say how long was waited in all; the last attempt, which failed, did not wait."""
+        for job in (w.job for w in waiting):
+            if isinstance(job.error, SessionBusyError):
+                job.error = SessionBusyError(job.error.path, self._lock_timeout_seconds)
 
     def _run_exclusive(self, session_id: SessionId, waiting: _Waiting) -> None:
         if waiting.job.begin() and callable(waiting.change):

@@ -62,6 +62,7 @@ async def test_lock_that_is_never_free(site: Site) -> None:
             async with asyncio.timeout(GUARD_SECONDS):
                 results = await asyncio.gather(*saves, return_exceptions=True)
             assert all(isinstance(result, SessionBusyError) for result in results), results
+            assert all("for 0.05 s" in str(result) for result in results), results
         await asyncio.wait_for(writer.save(document("s", 9)), GUARD_SECONDS)
     assert await site.saved_ids("s") == ["c0", "c9"]
     await site.assert_intact()
