@@ -448,7 +448,7 @@ class Journal:
 
     def close(self) -> None:
         """
-        Settle, and leave no segment behind.
+        Settle, and leave no segment behind, but for removals that may still be needed.
 
         Raises:
             StorageError: it could not be settled; the frames are left for the next process.
@@ -457,12 +457,14 @@ class Journal:
             self.settle()
         finally:
             with self._writing:
-                empty = [s for s in (self._current, self._spare) if s is not None]
-                unsettled, self._retired = self._retired, []
+                segments = [s for s in (self._current, self._spare) if s is not None]
+                empty = [segment for segment in segments if not segment.removed]
+                segments += self._retired
+                self._retired = []
                 self._current = self._spare = None
             for segment in empty:
                 self._files.discard(self._folder, segment.name)
-            for segment in (*empty, *unsettled):
+            for segment in segments:
                 self._files.close(segment.descriptor, self._folder.join(segment.name))
 
     def _carry_removals(self, segment: _Segment) -> None:
@@ -475,12 +477,15 @@ class Journal:
         if not segment.removed:
             return
         remaining = self._foreign_segments()
+        asked = frozenset[str]().union(*(others for _, others in segment.removed)) & remaining
+        saved = {name: saved_in(self._files, self._folder, name) for name in asked}
         self._files.sync_folder(self._folder)  # those that are gone must not come back
-        carried = [
-            (removal, others & remaining)
-            for removal, others in segment.removed
-            if not others.isdisjoint(remaining)
-        ]
+        carried: list[_Removal] = []
+        for removal, others in segment.removed:
+            gone = {(removal.session, name) for name in removal.removed}
+            holders = frozenset(n for n in others & remaining if not saved[n].isdisjoint(gone))
+            if holders:
+                carried.append((removal, holders))
         if carried:
             with self._committed([removal for removal, _ in carried], carried):
                 pass
@@ -495,11 +500,32 @@ class Journal:
                 files.close(segment.descriptor, path)
             return
         files.write_at(segment.descriptor, bytes(_BLOCK_BYTES), 0, path)
+        files.reached("before_sync_blank")
         files.sync_data(segment.descriptor, path)
         name = random_name(JOURNAL_PREFIX)
         files.rename(self._folder, segment.name, name)
         segment.begin(name)
         self._spare = segment
+
+
+def saved_in(files: LocalFiles, folder: Folder, segment_name: str) -> set[tuple[str, str]]:
+    """
+    Return the session and the name of each file that a segment may bring back after a power cut.
+
+    It is synced, so that what its owner has just blanked stays blank.
+
+    Raises:
+        JournalVersionError: when a newer version of this library wrote it.
+    """
+    descriptor, path = files.open_journal(folder, segment_name), folder.join(segment_name)
+    if descriptor is None:
+        return set()
+    try:
+        entries = parse_segment(files.read_journal(descriptor, path), path).entries
+        files.sync_data(descriptor, path)
+    finally:
+        files.close(descriptor, path)
+    return {(entry.session, entry.name) for entry in entries if isinstance(entry, JournaledSave)}
 
 
 def has_dead_segments(files: LocalFiles, folder: Folder) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 from aiocheckpoint import codec, layout
@@ -24,6 +25,8 @@ from aiocheckpoint.journal import (
     JournaledUndo,
     block_path,
     parse_segment,
+    removals_of,
+    saved_in,
     sync_sessions,
 )
 from aiocheckpoint.layout import FileName
@@ -78,9 +81,25 @@ def replay(store: Store[RecordT]) -> None:
             _replay_session(store, session_name, wanted, folder)
         sync_sessions(store.files, store.sessions.make_root(), _touched(segments.dead.values()))
         store.files.reached("before_drop_journal")
-        for name in segments.dead:
+        for name in segments.dead.keys() - _needed(store, folder, segments):
             store.files.unlink(folder, name)
         store.files.sync_folder(folder)
+
+
+def _needed(store: Store[RecordT], folder: Folder, segments: Segments) -> set[str]:
+    """
+    Return the dead segments with removals of files that running processes have journaled.
+
+    Without them, a power cut before those processes settle would bring the files back.
+    """
+    removed = {
+        name: {(entry.session, file) for entry in frames.entries for file in removals_of(entry)}
+        for name, frames in segments.dead.items()
+    }
+    if not any(removed.values()):
+        return set()
+    saved = [saved_in(store.files, folder, name) for name in segments.live]
+    return {name for name, gone in removed.items() if not gone.isdisjoint(chain(*saved))}
 
 
 def private_folder(store: Store[RecordT], stack: contextlib.ExitStack) -> Folder | None:

@@ -210,6 +210,23 @@ async def deleted_before_a_journal_was_removed() -> Run:
             return _at_end(files, tree, (version(2),))
 
 
+async def deleted_before_a_segment_was_blanked() -> Run:
+    """Delete another writer's save and settle that, while the other is blanking its segment."""
+    with scratch_folder() as outer, same_each_time(seed=2):
+        files = RecordingFiles(outer)
+        async with _opened(outer, files) as saver, _opened(outer, files, 5000) as deleter:
+            await _perform(saver, save(1), save(2))
+            await _perform(deleter, delete(1))
+            files.held_at = "before_sync_blank"
+            settling = asyncio.ensure_future(saver.settle())
+            await asyncio.to_thread(files.arrived.wait)
+            await _perform(deleter, oracle.Settle())
+            run = _at_end(files, Tree(), (version(2),))
+            files.released.set()
+            await settling
+            return run
+
+
 # A full disk
 
 
@@ -454,6 +471,7 @@ SCENARIOS: dict[str, Callable[[], Coroutine[Any, Any, str]]] = {
     "a delete after its segment": partial(_of, deleted_after_its_segment_was_removed),
     "a delete after a journal": partial(_of, deleted_after_a_journal_was_removed),
     "a delete before a journal": partial(_of, deleted_before_a_journal_was_removed),
+    "a delete before a blanking": partial(_of, deleted_before_a_segment_was_blanked),
     "settle a second session": partial(_calls, ("save-existing", "save-new", "settle")),
     "a delete on a full disk": partial(
         _deleted_on_a_full_disk, delete(2), (version(2), version(1)), (version(1),)
