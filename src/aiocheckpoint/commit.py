@@ -122,14 +122,20 @@ class Commits(Generic[RecordT]):
 
         Making one takes the private folder's lock, and who replays locks sessions under that.
         """
+        if not self._is_durable:
+            return batch
         saves = {s: changes for s, changes in batch.items() if isinstance(changes[0][1], Save)}
-        if saves and self._is_durable:
-            try:
+        try:
+            if saves or self._journal is not None or any(map(self._is_there, batch)):
                 self._opened_journal().prepare()
-            except BaseException as error:  # noqa: BLE001 - kept as the outcomes
-                _fail([outcome for changes in saves.values() for outcome, _ in changes], error)
-                return {s: changes for s, changes in batch.items() if s not in saves}
+        except BaseException as error:  # noqa: BLE001 - kept as the outcomes
+            _fail([outcome for changes in saves.values() for outcome, _ in changes], error)
+            return {s: changes for s, changes in batch.items() if s not in saves}
         return batch
+
+    def _is_there(self, session_id: SessionId) -> bool:
+        with self._store.sessions.reading(session_id) as session:
+            return session is not None
 
     def _make_room(self, group: Group[RecordT], full: StorageFullError) -> None:
         """Do without a journal, for which there is no room, what none could undo: deletes."""

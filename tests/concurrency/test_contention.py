@@ -26,7 +26,7 @@ def _locked_from_outside(folder: Path) -> Iterator[None]:
     """Lock a session's folder as another process does."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(descriptor)
@@ -93,6 +93,26 @@ async def test_save_that_waits_for_a_lock_is_withdrawn(site: Site, is_trying: bo
         await writer.save(document("s", 2))
     assert ended
     assert await site.saved_ids("s") == ["c0", "c2"]
+
+
+@pytest.mark.blocking
+async def test_delete_that_waits_for_a_replay_locks_no_session(site: Site, root: Path) -> None:
+    """A first delete that waits for who replays leaves the session's lock to that one."""
+    async with site.writer(durability="journal") as writer:
+        await writer.save(document("s", 0))
+    files = ControlledFiles()
+    async with site.writer(files=files) as writer:
+        assert await writer.load("s") is not None
+        files.watch_operations()
+        with _locked_from_outside(root / ".aiocheckpoint"):
+            delete = asyncio.ensure_future(writer.delete("s", "c0"))
+            while files.operations.count("lock folder") < 3:
+                await asyncio.sleep(0.001)
+            with _locked_from_outside(site.folder("s")):
+                pass
+        async with asyncio.timeout(GUARD_SECONDS):
+            assert await delete
+    await site.assert_intact()
 
 
 async def test_replaced_checkpoint_is_always_there(site: Site) -> None:
