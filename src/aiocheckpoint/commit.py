@@ -134,8 +134,12 @@ class Commits(Generic[RecordT]):
         return batch
 
     def _is_there(self, session_id: SessionId) -> bool:
-        with self._store.sessions.reading(session_id) as session:
-            return session is not None
+        files, root = self._store.files, self._store.sessions.prepare()
+        name = layout.encode_id(session_id, "session id")
+        folder = root and files.open_subfolder(root, name)
+        if folder is not None:
+            files.close_folder(folder)
+        return folder is not None
 
     def _make_room(self, group: Group[RecordT], full: StorageFullError) -> None:
         """Do without a journal, for which there is no room, what none could undo: deletes."""
