@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,7 @@ from aiocheckpoint import (
 )
 from aiocheckpoint.testing import Fault, FaultyFiles, LargeValue
 from tests.conftest import MakeWriter
+from tests.faults import Hold
 
 Writer = AsyncCheckpointWriter[LargeValue]
 ONE, TWO, THREE = b"1" * 5000, b"2" * 5000, b"3" * 5000
@@ -87,6 +89,27 @@ class TestRecords:
             await writer.save(bad)
         with pytest.raises(CheckpointEncodeError):
             await writer.load_blocks("s", ["../x"])
+
+    async def test_a_buffer_is_taken_as_it_is_at_the_call(self, make_writer: MakeWriter) -> None:
+        """A block given in a buffer is stored as it was when the save was called."""
+        files, hold = FaultyFiles(), Hold()
+        files.at("lock folder", hold)
+        writer = make_writer(record_type=LargeValue, files=files)
+        buffer = bytearray(ONE)
+        blocks: dict[str, Any] = {block_digest(ONE): buffer}
+        saving = asyncio.ensure_future(writer.save(_record("a", ONE), blocks=blocks))
+        await asyncio.to_thread(hold.wait_arrived)
+        buffer[:] = TWO
+        hold.release()
+
+        assert await saving == "a"
+        assert await _seen(writer) == {"a": [ONE]}
+
+    async def test_a_block_is_bytes(self, make_writer: MakeWriter) -> None:
+        """What is no bytes is refused by the call itself, in words about bytes."""
+        blocks: dict[str, Any] = {block_digest(ONE): "text"}
+        with pytest.raises(TypeError, match="bytes-like"):
+            await make_writer(record_type=LargeValue).save(_record("a", ONE), blocks=blocks)
 
     async def test_a_block_is_bounded(self, make_writer: MakeWriter) -> None:
         """A block over max_bytes is refused."""
