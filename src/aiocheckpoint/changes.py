@@ -212,7 +212,7 @@ class SaveGroup(Group[RecordT]):
 
 class DeleteGroup(Group[RecordT]):
     """
-    The delete of a checkpoint or of a whole session.
+    The delete of checkpoints or of a whole session.
 
     Args:
         store: the store.

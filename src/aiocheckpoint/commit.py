@@ -295,7 +295,7 @@ class GroupCommit(Generic[RecordT]):
 
     Args:
         commits: makes batches durable.
-        executor: runs one hop at a time for the batches, and the settling beside it.
+        executor: runs up to two hops for batches at a time, and the settling beside them.
         lock_timeout_seconds: how long a job may wait for another process.
         settle_bytes: journal size at which settling begins; at four times that, saves wait.
         settle_seconds: how long a save may stay unsettled.

@@ -263,8 +263,8 @@ class Journal:
 
     Args:
         files: the file operations.
-        folder: the root's own folder; stays open for as long as the journal is used.
         root: for syncing everything under it.
+        folder: the root's own folder; stays open for as long as the journal is used.
     """
 
     def __init__(self, files: LocalFiles, root: Folder, folder: Folder) -> None:

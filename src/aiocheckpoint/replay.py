@@ -229,6 +229,8 @@ def _is_in_place(store: Store[RecordT], session: OpenSession, name: str, body: b
 
 def _removed_by_the_living(store: Store[RecordT], session_name: str, private: Folder) -> set[str]:
     """Return what running processes have removed; right while the session's lock is held."""
+    # The dead segments, which the replay has locked, pass for living ones here: what their
+    # processes had removed counts too, also where that was applied.
     with contextlib.ExitStack() as stack:
         live = read_segments(store, private, stack).live
     entries = [entry for frames in live.values() for entry in frames.entries]
