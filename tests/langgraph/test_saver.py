@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +24,7 @@ from aiocheckpoint import SessionChangedError
 from aiocheckpoint.adapters.langgraph import CheckpointSaver, copy_threads, session_of
 from aiocheckpoint.adapters.langgraph.__main__ import main as migrate
 from aiocheckpoint.adapters.langgraph.migration import Copied, CopyMismatchError
+from aiocheckpoint.adapters.langgraph.portal import Portal
 from aiocheckpoint.files import Folder
 from aiocheckpoint.testing import FaultyFiles
 from tests.faults import Hold
@@ -114,6 +116,27 @@ class TestLoopsAndThreads:
             return next(items).metadata["step"]
 
         assert await asyncio.to_thread(first) == 2
+
+    @pytest.mark.blocking
+    def test_closing_waits_for_calls_in_other_threads(self) -> None:
+        """A synchronous call that is on its way when the saver is closed comes back."""
+        portal = Portal()
+        begun, go_on = threading.Event(), threading.Event()
+
+        async def work() -> str:
+            begun.set()
+            while not go_on.is_set():
+                await asyncio.sleep(0)
+            return "done"
+
+        answers: list[str] = []
+        caller = threading.Thread(target=lambda: answers.append(portal.run(work())), daemon=True)
+        caller.start()
+        assert begun.wait(30)
+        portal.close()
+        go_on.set()
+        caller.join(30)
+        assert answers == ["done"]
 
 
 class TestCancellation:
@@ -350,6 +373,36 @@ class TestRetention:
         record = await saver._writer.load(session_of("t"), left)
         assert record is not None
         assert record.checkpoint == coming["id"]
+
+    async def test_writes_go_with_their_checkpoint_alone(self, make: MakeSaver) -> None:
+        """Of checkpoints with ids that begin alike each one's writes go with it, and only they."""
+        saver = make()
+        config: Any = thread("t", checkpoint_ns="")
+        for number in range(3):
+            each = checkpoint(id=f"00000000-0000-0000-0000-{number:012}")
+            config = await saver.aput(config, each, metadata(number, run_id=f"r{number}"), {})
+            await saver.aput_writes(config, [("x", number)], "task")
+        await saver.adelete_for_runs(["r0"])
+        left = [found.pending_writes for found in await listed(saver, thread("t"))]
+        assert left == [[("task", "x", 2)], [("task", "x", 1)]]
+        assert len(await saver._writer.ids(session_of("t"), prefix="p")) == 2
+        await saver.aprune(["t"])
+        assert len(await saver._writer.ids(session_of("t"), prefix="p")) == 1
+
+    async def test_what_comes_while_pruning_stays(self, root: Path) -> None:
+        """A checkpoint that is stored while older ones are being pruned is not pruned."""
+
+        class Busy(CheckpointSaver):
+            async def _needed(self, *args: Any) -> set[str]:
+                await put(self, config, step=3)
+                return await super()._needed(*args)
+
+        async with Busy(root) as saver:
+            config: Any = thread("t")
+            for step in range(3):
+                config = await put(saver, config, step=step)
+            await saver.aprune(["t"])
+            assert [f.metadata["step"] for f in await listed(saver, thread("t"))] == [3, 2]
 
     async def test_what_cannot_be_pruned_is_refused(self, make: MakeSaver) -> None:
         """An unknown strategy and a thread id in the place of a list are errors."""

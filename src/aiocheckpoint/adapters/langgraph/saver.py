@@ -8,6 +8,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import islice
 from os import PathLike
 from types import TracebackType
 from typing import Any, NamedTuple, Self, cast
@@ -526,11 +527,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             return
         thread_id = None if config is None else configurable_of(config).get("thread_id")
         count = 0
-        page = 1
-        entries = await self._matching(config, before)
-        while entries:
-            part, entries = entries[:page], entries[page:]
-            page = min(2 * page, _PAGE)
+        for part in _pages(await self._matching(config, before)):
             for found in await self._page(part, filter, thread_id):
                 yield found
                 count += 1
@@ -546,13 +543,15 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
         """Do what `alist` does, from code that is not asynchronous."""
-        found = self.alist(config, filter=filter, before=before, limit=limit)
-
-        async def following() -> CheckpointTuple | None:
-            return await anext(found, None)
-
-        while (item := self._portal.run(following())) is not None:
-            yield item
+        # No asynchronous generator: one that is left would have to be closed on its loop.
+        thread_id = None if config is None else configurable_of(config).get("thread_id")
+        entries = self._portal.run(self._matching(config, before))
+        found = (
+            item
+            for part in _pages(entries)
+            for item in self._portal.run(self._page(part, filter, thread_id))
+        )
+        yield from islice(found, None if limit is None else max(limit, 0))
 
     async def _matching(
         self, config: RunnableConfig | None, before: RunnableConfig | None
@@ -738,7 +737,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
                     if (record.metadata or {}).get("run_id") in runs:
                         doomed.append(records.key_in(record.checkpoint_id))
             if doomed:
-                await self._remove(session_id, keep=frozenset(keys).difference(doomed))
+                await self._remove(session_id, frozenset(doomed))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Do what `adelete_for_runs` does, from code that is not asynchronous."""
@@ -816,7 +815,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             doomed = doomed & old if keep_last else old
         keep = {entry.key for entry in entries if entry not in doomed}
         keep |= await self._needed(session_id, keep)
-        await self._remove(session_id, frozenset(keep), entries[-1])
+        gone = frozenset(entry.key for entry in doomed) - keep
+        await self._remove(session_id, gone, entries[-1])
 
     async def _times(
         self, session_id: SessionId, entries: Sequence[_Entry]
@@ -852,27 +852,31 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         return needed
 
     async def _remove(
-        self, session_id: SessionId, keep: frozenset[str], newest: _Entry | None = None
+        self, session_id: SessionId, gone: frozenset[str], newest: _Entry | None = None
     ) -> None:
         """
-        Remove all checkpoints but some, and the writes after them, in one commit.
+        Remove checkpoints, and the writes after them, in one commit.
 
         Writes whose checkpoint is not there stay if they may belong to one that is on its way:
         those after the newest.
         """
         ids = await self._writer.ids(session_id)
-        states = [found for found in ids if found.startswith(STATE_PREFIX)]
-        kept_tags = {records.tag_in(state_id(key)) for key in keep}
-        tags = {*map(records.tag_in, states)}
+        keep = {records.key_in(found) for found in ids if found.startswith(STATE_PREFIX)} - gone
+        doomed = [*map(state_id, gone)]
+        kept_tags, gone_tags = (
+            {records.tag_in(state_id(k)) for k in keys} for keys in (keep, gone)
+        )
         newest_tag = "" if newest is None else records.tag_in(state_id(newest.key))
-        doomed = [found for found in states if records.key_in(found) not in keep]
-        doomed += [
-            found
-            for found in ids
-            if found.startswith(PENDING_PREFIX)
-            and (tag := records.tag_in(found)) not in kept_tags
-            and (tag in tags or tag < newest_tag)
-        ]
+        untold: _Keys = []
+        for found in ids:
+            if found.startswith(PENDING_PREFIX):
+                tag = records.tag_in(found)
+                if tag in kept_tags & gone_tags:
+                    untold.append(found)
+                elif tag not in kept_tags and (tag in gone_tags or tag < newest_tag):
+                    doomed.append(found)
+        found_untold = await self._writer.load_many(session_id, untold) if untold else ()
+        doomed += [r.checkpoint_id for r in found_untold if records.key_of(r.checkpoint) in gone]
         if doomed:
             await self._writer.delete_many(session_id, doomed)
 
@@ -986,6 +990,14 @@ def _entries(session_id: SessionId, reader: SessionReader[ThreadRecord]) -> list
     for record in reader.load_many(untold):
         names[records.key_in(record.checkpoint_id)] = record.checkpoint
     return [_Entry(name, session_id, key) for key, name in names.items() if name is not None]
+
+
+def _pages(entries: Sequence[_Entry]) -> Iterator[Sequence[_Entry]]:
+    """Yield entries one, two, four, then more at a time: often only the first is wanted."""
+    start, length = 0, 1
+    while start < len(entries):
+        yield entries[start : start + length]
+        start, length = start + length, min(2 * length, _PAGE)
 
 
 def _groups(keys: Sequence[str], reader: SessionReader[ThreadRecord]) -> dict[str, _Group]:
