@@ -743,6 +743,26 @@ class TestFailedSaveThenAPowerCut:
         assert loaded is not None
         assert loaded.resume_hint == "acknowledged"
 
+    async def test_nothing_of_a_deleted_session_comes_back(
+        self, make_writer: MakeWriter, root: Path, tmp_path: Path
+    ) -> None:
+        """A save that failed is not in a session that was deleted after it, empty as it was."""
+        files, hold = FaultyFiles(), Hold()
+        files.at("before_settle", hold)
+        writer = make_writer(files=files)
+        await writer.save(step(1, session_id="other"))
+        files.arm(Fault(errno.ENOSPC, "rename"))
+        with pytest.raises(StorageFullError):
+            await writer.save(step(1))
+        files.arm(None)
+        await writer.delete_session("s")
+
+        copy = tmp_path / "after"
+        await asyncio.to_thread(shutil.copytree, root, copy, symlinks=True)
+        hold.release()
+
+        assert await make_writer(copy, files=OtherBoot()).load("s") is None
+
 
 class TestShortTransfers:
     async def test_pieces_are_put_together(

@@ -14,13 +14,18 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
-from itertools import chain
 from typing import Any, Generic
 
 from aiocheckpoint import layout
 from aiocheckpoint.changes import Change, Delete, DeleteGroup, Group, Save, SaveGroup
 from aiocheckpoint.codec import RecordT
-from aiocheckpoint.errors import SessionBusyError, StorageError, StorageFullError, WriterClosedError
+from aiocheckpoint.errors import (
+    CheckpointError,
+    SessionBusyError,
+    StorageError,
+    StorageFullError,
+    WriterClosedError,
+)
 from aiocheckpoint.files import Folder
 from aiocheckpoint.jobs import Job, Outcome, Threads
 from aiocheckpoint.journal import (
@@ -104,7 +109,8 @@ class Commits(Generic[RecordT]):
                 except BaseException as error:  # noqa: BLE001 - kept as the outcomes
                     _fail([outcome for outcome, _ in changes], error)
             try:
-                with self._durable([entry for group in groups for entry in group.entries]):
+                entries = [entry for group in groups for entry in group.entries]
+                with self._durable([*self._undoing(batch), *entries]):
                     when_durable()
                     for group in groups:
                         for undone in group.apply():
@@ -184,11 +190,15 @@ class Commits(Generic[RecordT]):
         if not entries or not self._is_durable:
             yield
             return
-        undone = {s: self._undone[s] for entry in entries if (s := entry.session) in self._undone}
-        with self._opened_journal().committed([*chain(*undone.values()), *entries]):
-            for session in undone:
-                del self._undone[session]
+        with self._opened_journal().committed(entries):
+            for entry in entries:
+                self._undone.pop(entry.session, None)
             yield
+
+    def _undoing(self, batch: _Batch) -> list[Entry]:
+        """Return what undoes the failed saves of sessions, also where nothing else is to do."""
+        names = (layout.encode_id(session_id, "session id") for session_id in batch)
+        return [undone for name in names for undone in self._undone.get(name, ())]
 
     def _opened_journal(self) -> Journal:
         with self._mutex:
@@ -473,7 +483,7 @@ class GroupCommit(Generic[RecordT]):
         # Not lost: the journal keeps its frames, and the next commit settles first or fails.
         try:
             self._commits.settle()
-        except StorageError:
+        except CheckpointError:
             return False
         return True
 

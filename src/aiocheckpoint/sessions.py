@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import threading
 import time
 from collections import OrderedDict
@@ -177,6 +178,8 @@ class SessionFolders:
         for _ in range(_RETRIES):
             folder = None if root is None else self._take(root, name, create=create)
             if folder is None:
+                if create:  # it was removed as soon as it was made
+                    continue
                 break
             is_unlocked = False
             try:
@@ -207,6 +210,10 @@ class SessionFolders:
             return None
         try:
             return self._opened(above, layout.CHECKPOINTS_FOLDER, create=create)
+        except StorageError as error:
+            if create and error.errno == errno.ENOENT:  # somebody removed the folder above
+                return None
+            raise
         finally:
             self._files.close_folder(above)
 
