@@ -39,6 +39,7 @@ from aiocheckpoint.journal import (
 from aiocheckpoint.lanes import Lanes
 from aiocheckpoint.models import SessionId
 from aiocheckpoint.replay import journaled_files
+from aiocheckpoint.sessions import OpenSession
 from aiocheckpoint.store import Store
 
 _MAX_SESSIONS = 128  # each holds two descriptors, and many systems allow only 256
@@ -180,10 +181,21 @@ class Commits(Generic[RecordT]):
         if isinstance(change, Delete):
             locked = self._store.sessions.locked(session_id, timeout_seconds)
             session = stack.enter_context(locked)
+            if session is not None:
+                self._remove_undone(session)
             return DeleteGroup(self._store, session, outcome, change.checkpoint_ids)
         saves = [(outcome, change) for outcome, change in changes if isinstance(change, Save)]
         made = self._store.sessions.made(session_id, timeout_seconds=timeout_seconds)
-        return SaveGroup(self._store, stack.enter_context(made), saves)
+        session = stack.enter_context(made)
+        self._remove_undone(session)
+        return SaveGroup(self._store, session, saves)
+
+    def _remove_undone(self, session: OpenSession) -> None:
+        """Remove what failed saves could not take back: replay would not bring it back either."""
+        undone = {name for entry in self._undone.get(session.name, ()) for name in entry.undone}
+        left = [name for name in session.known.names if name.text in undone]
+        if left:
+            self._store.delete_files(session, left)
 
     @contextlib.contextmanager
     def _durable(self, entries: list[Entry]) -> Generator[None]:

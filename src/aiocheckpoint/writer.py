@@ -701,7 +701,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             SessionBusyError: another process kept the target locked.
 
         Durability: on return all are durable. After an error or a crash the target may hold
-            the first few.
+            some of them; a copy made again completes it.
 
         Cost: one hop, each file read twice, one fsync a file and one or more for the folders.
         """

@@ -172,12 +172,22 @@ def outcomes(store: Store, call: Call, max_checkpoints: int | None = None) -> li
             newest_only = SessionState(state.kept[:1], state.kept[1:] + state.pruned)
             return [newest_only, SessionState()]
         case CopySession(_, source_id):
-            states = [state]
-            for version in reversed(store.get(source_id, SessionState()).kept):
-                states.append(_saved(states[-1], version, max_checkpoints))
-            return states
+            source = store.get(source_id, SessionState()).kept[::-1]
+            return [_with_all(state, copied, max_checkpoints) for copied in _parts(source)]
         case Recover() | Settle():
             return [state]
+
+
+def _parts(versions: Seen) -> Iterator[Seen]:
+    """Yield every choice of versions, in their order, the whole at the end."""
+    for count in range(len(versions) + 1):
+        yield from itertools.combinations(versions, count)
+
+
+def _with_all(state: SessionState, versions: Seen, max_checkpoints: int | None) -> SessionState:
+    for version in versions:
+        state = _saved(state, version, max_checkpoints)
+    return state
 
 
 def _saved(state: SessionState, version: Version, max_checkpoints: int | None) -> SessionState:

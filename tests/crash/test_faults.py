@@ -166,16 +166,15 @@ async def _failed(kind: str, options: Mapping[str, Any], fault: Fault) -> Afterm
                 require(error.errno == fault.error_number, f"{error!r} is not what failed")
                 require(str(outer) in str(error), f"{error!r} does not name a path")
             then = _possible(store, call, is_certain=error is None)
-            views = await see_all(writer)
-            require_allowed(views, then)
+            require_allowed(await see_all(writer), then)
             point = len(files.operations)
             save = Save(MAIN, Version("later", 60))
             await perform(writer, save)
-            left = then[MAIN]
+            finally_ = {**then, MAIN: [oracle.outcomes({MAIN: s}, save)[-1] for s in then[MAIN]]}
+            views = await see_all(writer)
+            require_allowed(views, finally_)
             if isinstance(call, Save):  # the session's next commit settles what became of it
-                left = [state for state in left if state.permits(views[MAIN])]
-            finally_ = {**then, MAIN: [oracle.outcomes({MAIN: s}, save)[-1] for s in left]}
-            require_allowed(await see_all(writer), finally_)
+                finally_[MAIN] = [state for state in finally_[MAIN] if state.permits(views[MAIN])]
             operations = list(files.operations)
     was_hit = files.calls > fault.nth
     return Aftermath(was_hit, start, operations, point, then, finally_)
