@@ -152,7 +152,7 @@ async def _examine(
 def _is_allowed(seen: State, allowed: list[State]) -> bool:
     if seen in allowed:
         return True
-    # A copy may have got as far as the first few.
+    # A copy may have got only some of them across.
     before, after = allowed[0], allowed[-1]
     return before.items() <= seen.items() <= after.items() and any(s == "t" for s, _ in seen)
 
