@@ -101,7 +101,7 @@ def _module_of(node_id: str) -> str:
     return Path(node_id.split("::")[0]).stem
 
 
-_OPTIONS = ("-m", "", "-q", "--no-header", "-p", "no:cacheprovider")
+_OPTIONS = ("-m", "", "-n", "0", "-q", "--no-header", "-p", "no:cacheprovider")
 
 
 def _parts(arguments: list[str]) -> list[list[str]]:

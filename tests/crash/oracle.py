@@ -124,14 +124,25 @@ class SessionState(NamedTuple):
         kept: the checkpoints, saved last first.
         pruned: older ones over the limit; a crash may bring them back behind the others.
         doubtful: what a crash may show instead until the next commit, after a save that failed.
+        copied: of which a crash may have left any on top of the others, amid a copy.
+        max_checkpoints: how many that copy keeps; None for all.
     """
 
     kept: Seen = ()
     pruned: Seen = ()
     doubtful: Seen | None = None
+    copied: Seen = ()
+    max_checkpoints: int | None = None
 
     def permits(self, seen: Seen) -> bool:
         """Tell whether this is what a reader may see."""
+        if self.copied:
+            before = self._replace(copied=())
+            return before.permits(seen) or any(
+                _with_all(before, seen[:count], self.max_checkpoints).permits(seen)
+                for count in range(1, len(seen) + 1)
+                if _is_part(seen[:count], self.copied)
+            )
         if seen == self.doubtful:
             return True
         if seen and not self.kept:
@@ -172,20 +183,15 @@ def outcomes(store: Store, call: Call, max_checkpoints: int | None = None) -> li
             newest_only = SessionState(state.kept[:1], state.kept[1:] + state.pruned)
             return [newest_only, SessionState()]
         case CopySession(_, source_id):
-            source = store.get(source_id, SessionState()).kept[::-1]
-            return [_with_all(state, copied, max_checkpoints) for copied in _parts(source)]
+            source = store.get(source_id, SessionState()).kept
+            amid = state._replace(copied=source, max_checkpoints=max_checkpoints)
+            return [amid, _with_all(state, source, max_checkpoints)]
         case Recover() | Settle():
             return [state]
 
 
-def _parts(versions: Seen) -> Iterator[Seen]:
-    """Yield every choice of versions, in their order, the whole at the end."""
-    for count in range(len(versions) + 1):
-        yield from itertools.combinations(versions, count)
-
-
 def _with_all(state: SessionState, versions: Seen, max_checkpoints: int | None) -> SessionState:
-    for version in versions:
+    for version in reversed(versions):
         state = _saved(state, version, max_checkpoints)
     return state
 
