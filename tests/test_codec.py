@@ -233,6 +233,23 @@ class TestFile:
         assert b"1e+16" in body
         assert b"0.0133204769081237250" in body
 
+    @given(
+        st.lists(st.sampled_from([1e16, 11e16, _RESPELLED, -_RESPELLED, 5e-324, 1e-5, 0.5])),
+        st.lists(st.sampled_from(["", "1e16", "11e16,", "5e-324", "0.013320476908123725"])),
+    )
+    @example([_RESPELLED], [])
+    @example([1e16, 11e16], [])
+    def test_each_way_of_spelling_gives_the_same_file(
+        self, floats: list[float], texts: list[str]
+    ) -> None:
+        """Searching for a few floats leads to the very file that a look at each number does."""
+        draft = _CODEC.draft(_record(messages=[floats, texts, dict.fromkeys(texts, 1e16)]))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(codec, "_FEW_SPELLINGS", -1)
+            one_by_one = codec.seal(draft)
+
+        assert codec.seal(draft) == one_by_one
+
     def test_keys_that_sort_before_the_seal_are_stored(self) -> None:
         """A record whose keys sort before the seal's keys loads, here and in Rust."""
 

@@ -44,33 +44,44 @@ def encode_exactly(document: dict[str, Any]) -> tuple[bytes, list[float]]:
     """
     try:
         # The encoder first: it stops at a cycle.
-        text, floats = _encode_sorted(document), _collect_floats(document)
-        _require(not is_too_deep(text), "it is nested too deep")
+        text = _encode_sorted(document)
+        floats, levels = _collect_floats(document)
+        _require(levels <= MAX_DEPTH or not is_too_deep(text), "it is nested too deep")
     except (TypeError, ValueError, RecursionError) as error:
         raise _refusal(document, error) from error
     return text, floats
 
 
-def _collect_floats(document: dict[str, Any]) -> list[float]:
-    """Return the floats of a document that could be encoded; ValueError if that changed it."""
+def _collect_floats(document: dict[str, Any]) -> tuple[list[float], int]:
+    """
+    Return the floats of a document that could be encoded, and how many levels of values it has.
+
+    Raises:
+        ValueError: encoding changed it.
+    """
     floats: list[float] = []
-    values: list[Any] = [document]
-    for value in values:  # the list grows meanwhile
-        kind = type(value)
-        if kind in _PLAIN_TYPES:
-            continue
-        if kind is dict:
-            values.extend(value.values())
-        elif kind is list:
-            values.extend(value)
-        elif kind is float:
-            floats.append(value)
-        elif kind is int:
-            _require(_MIN_INT <= value <= _MAX_INT, "an integer is beyond 64 bits")
-        else:
-            values.extend(_parts_of_other(value))
+    levels = 0
+    level: list[Any] = [document]
+    while level:
+        levels += 1
+        below: list[Any] = []
+        for value in level:
+            kind = type(value)
+            if kind in _PLAIN_TYPES:
+                continue
+            if kind is dict:
+                below.extend(value.values())
+            elif kind is list:
+                below.extend(value)
+            elif kind is float:
+                floats.append(value)
+            elif kind is int:
+                _require(_MIN_INT <= value <= _MAX_INT, "an integer is beyond 64 bits")
+            else:
+                below.extend(_parts_of_other(value))
+        level = below
     _require(all(map(math.isfinite, floats)), "a float is not finite")
-    return floats
+    return floats, levels
 
 
 def _parts_of_other(value: object) -> Iterable[Any]:
@@ -204,23 +215,47 @@ def is_too_deep(data: bytes) -> bool:
 
     A recursive decoder would run out of stack first. Works on any bytes: where the text is
     not JSON it may answer False, and the decoder then stops at the first error, at most
-    `2 * MAX_DEPTH` deep. Cost: a few passes in C, and about 30 ns a bracket in steps that
-    hold the GIL for 2 ms each, however the text was made to take long.
+    `2 * MAX_DEPTH` deep. Cost: a few passes in C; where strings hold many single brackets also
+    about 30 ns a bracket, in steps that hold the GIL for 2 ms each.
     """
     if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
         return False
     if b"\\" in data:
-        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+        data = data.replace(b"\\\\", b"..").replace(b'\\"', b"..")
     structure = data.translate(_ONE_KIND_OF_BRACKET, _NOT_STRUCTURE)
-    # Two quotes side by side go first: few strings hold brackets, and parity stays as it is.
-    structure = structure.replace(b'""', b"")
-    depths, is_text = [0], False
+    shrunk, removed_levels = _without_leaves(structure)
+    return _depth(shrunk) + removed_levels > MAX_DEPTH and _depth(structure) > MAX_DEPTH
+
+
+def _without_leaves(structure: bytes) -> tuple[bytes, int]:
+    """
+    Remove the innermost containers again and again while that removes much.
+
+    Two quotes side by side go too: few strings hold brackets. Both leave what follows them
+    within a string, or outside of one, as it was.
+
+    Returns:
+        what is left, and how many levels less deep it is at most.
+    """
+    levels, removed_bytes = 0, len(structure)
+    while removed_bytes > len(structure) // 8:
+        smaller = structure.replace(b'""', b"").replace(b"[]", b"")
+        removed_bytes = len(structure) - len(smaller)
+        structure = smaller
+        levels += 1
+    return structure, levels
+
+
+def _depth(structure: bytes) -> int:
+    """Return how deep brackets outside of strings nest, of more than `MAX_DEPTH` not how much."""
+    depths, deepest, is_text = [0], 0, False
     for start in range(0, len(structure), _CHUNK_BYTES):
         pieces = structure[start : start + _CHUNK_BYTES].split(b'"')
         brackets = b"".join(pieces[is_text::2])
         is_text ^= len(pieces) % 2 == 0
         steps = memoryview(brackets.translate(_STEPS)).cast("b")
-        depths = list(accumulate(steps, initial=depths[-1]))
-        if max(depths) > MAX_DEPTH:
-            return True
-    return False
+        depths = [deepest, *accumulate(steps, initial=depths[-1])]
+        deepest = max(depths)
+        if deepest > MAX_DEPTH:
+            break
+    return deepest
