@@ -193,8 +193,8 @@ class Commits(Generic[RecordT]):
     def _remove_undone(self, session: OpenSession) -> None:
         """Remove what failed saves could not take back: replay would not bring it back either."""
         undone = {name for entry in self._undone.get(session.name, ()) for name in entry.undone}
-        left = [name for name in session.known.names if name.text in undone]
-        if left:
+        if undone:
+            left = [name for name in session.known.names if name.text in undone]
             self._store.delete_files(session, left)
 
     @contextlib.contextmanager
