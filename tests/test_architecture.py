@@ -15,7 +15,17 @@ from aiocheckpoint import testing
 
 _ROOT = Path(aiocheckpoint.__file__).parent
 _PURE = frozenset(
-    {"errors", "models", "floats", "json_values", "codec", "layout", "retention", "index"}
+    {
+        "arguments",
+        "codec",
+        "errors",
+        "floats",
+        "index",
+        "json_values",
+        "layout",
+        "models",
+        "retention",
+    }
 )
 _PURE_IMPORTS = frozenset(
     {
@@ -31,6 +41,7 @@ _PURE_IMPORTS = frozenset(
         "itertools",
         "math",
         "msgspec",
+        "os",
         "pathlib",
         "random",
         "re",

@@ -22,6 +22,7 @@ from aiocheckpoint import (
     CheckpointEncodeError,
     CheckpointRecord,
     CheckpointTooLargeError,
+    InvalidIdError,
     MissingBlockError,
     RecordTypeError,
     SessionReader,
@@ -87,7 +88,7 @@ class TestRecords:
         bad = LargeValue(session_id="s", block_digests=("../x",))
         with pytest.raises(CheckpointEncodeError, match=r"block_digests\[0\]"):
             await writer.save(bad)
-        with pytest.raises(CheckpointEncodeError):
+        with pytest.raises(InvalidIdError, match="block digest"):
             await writer.load_blocks("s", ["../x"])
 
     async def test_a_buffer_is_taken_as_it_is_at_the_call(self, make_writer: MakeWriter) -> None:

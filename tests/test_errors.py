@@ -18,6 +18,7 @@ from aiocheckpoint import (
     CheckpointTooLargeError,
     DurabilityUnknownError,
     FormatVersionError,
+    InvalidArgumentError,
     InvalidIdError,
     JournalVersionError,
     MissingBlockError,
@@ -59,6 +60,10 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
             "/r/cp.json", "the checksum does not match", _CHECKSUM, "f" * 64, "b"
         ),
         ["/r/cp.json is damaged", "does not match", "0123456789abcdef.", "ffff", "'b'", "recover("],
+    ),
+    (
+        InvalidArgumentError("max_backups", "3", "an int of at least 0"),
+        ["max_backups", "'3'", "give an int of at least 0"],
     ),
     (
         FormatVersionError("/r/cp.json", "2.0", "1.0"),

@@ -420,6 +420,16 @@ class TestOrder:
         with pytest.raises(StorageError, match=r"99991231.*move it away"):
             next_stamp(0, newest)
 
+    def test_clock_beyond_the_calendar_is_a_named_error(self) -> None:
+        """A clock that has passed the year 9999 is told from a file that is named for its end."""
+        newest = parse_name("cp_99991231_235959_999998_x.json")
+        assert newest is not None
+
+        for last in (newest, None):
+            with pytest.raises(StorageError, match="clock: it is past the year 9999"):
+                next_stamp(newest.microseconds + 2, last)
+        assert next_stamp(newest.microseconds, None) == newest.microseconds
+
     def test_last_stamp_of_all_can_be_given(self) -> None:
         """Up to the last microsecond but one there is a name."""
         stamp = next_stamp(0, parse_name("cp_99991231_235959_999997_x.json"))

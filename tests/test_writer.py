@@ -29,6 +29,7 @@ from aiocheckpoint import (
     CheckpointRecord,
     CheckpointStore,
     CheckpointTooLargeError,
+    InvalidArgumentError,
     InvalidIdError,
     NotACheckpointError,
     PruneError,
@@ -105,18 +106,68 @@ class TestConstructing:
         ("name", "value"),
         [
             ("max_backups", -1),
+            ("max_backups", "3"),
+            ("max_backups", True),
             ("max_bytes", 0),
+            ("max_bytes", 1.5),
             ("max_checkpoints", 0),
             ("lock_timeout_seconds", -0.1),
             ("lock_timeout_seconds", math.nan),
+            ("lock_timeout_seconds", "1"),
+            ("lock_timeout_seconds", True),
+            ("settle_bytes", 0),
+            ("durability", "always"),
+            ("storage_path", ""),
+            ("storage_path", b"state"),
+            ("storage_path", None),
         ],
     )
-    def test_number_out_of_range_is_named(self, tmp_path: Path, name: str, value: float) -> None:
-        """A limit that makes no sense is refused at once, by its name."""
-        options: dict[str, Any] = {name: value}
+    def test_option_that_makes_no_sense_is_named(
+        self, tmp_path: Path, name: str, value: object
+    ) -> None:
+        """An option of the wrong type or out of range is refused at once, by its name."""
+        options: dict[str, Any] = {"storage_path": tmp_path, name: value}
 
-        with pytest.raises(ValueError, match=name):
-            AsyncCheckpointWriter(tmp_path, **options)
+        with pytest.raises(InvalidArgumentError) as refused:
+            AsyncCheckpointWriter(**options)
+
+        assert refused.value.name == name
+        assert refused.value.value is value
+
+    async def test_argument_that_makes_no_sense_is_named(self, writer: Writer) -> None:
+        """A str where a list of them is meant, or no str at all, is refused and changes nothing."""
+        await writer.save(step(1, checkpoint_id="x"))
+        of_any: Any = writer
+        digest = "0" * 64
+        calls: dict[str, list[Callable[[], Any]]] = {
+            "checkpoint_ids": [
+                lambda: of_any.delete_many("s", "x"),
+                lambda: of_any.load_many("s", "x"),
+                lambda: of_any.load_many("s", None),
+                lambda: of_any.read("s", lambda reader: reader.load_many("x")),
+            ],
+            "digests": [lambda: of_any.load_blocks("s", digest)],
+            "prefix": [
+                lambda: of_any.ids("s", prefix=None),
+                lambda: of_any.read("s", lambda reader: reader.ids(prefix=None)),
+                lambda: anext(of_any.sessions(prefix=3)),
+            ],
+            "limit": [lambda: of_any.ids("s", limit=-1), lambda: of_any.ids("s", limit="1")],
+            "path": [lambda: of_any.verify(None)],
+        }
+        for name, of_name in calls.items():
+            for call in of_name:
+                with pytest.raises(InvalidArgumentError) as refused:
+                    await call()
+                assert refused.value.name == name
+        for call in (
+            lambda: of_any.load_blocks("s", ["zz"]),
+            lambda: of_any.ids("s", before=3),
+            lambda: of_any.delete_many("s", [1]),
+        ):
+            with pytest.raises(InvalidIdError):
+                await call()
+        assert await writer.load("s", "x") is not None
 
     async def test_path_may_be_str_or_path(self, make_writer: MakeWriter, root: Path) -> None:
         """A str and a Path name the same store."""

@@ -1,9 +1,9 @@
 """
 Durable, non-blocking checkpoints of AI-agent sessions for asyncio.
 
-The house, one way: errors <- models <- floats, json_values <- codec <- layout, retention, index
-<- files <- journal <- sessions <- blocks <- store <- replay <- recovery, jobs <- lanes, changes
-<- commit <- writer <- testing, adapters, cli.
+The house, one way: errors <- models <- floats, json_values <- codec <- layout, arguments,
+retention, index <- files <- journal <- sessions <- blocks <- store <- replay <- recovery, jobs
+<- lanes, changes <- commit <- writer <- testing, adapters, cli.
 """
 
 from aiocheckpoint.codec import block_digest
@@ -15,6 +15,7 @@ from aiocheckpoint.errors import (
     CheckpointTooLargeError,
     DurabilityUnknownError,
     FormatVersionError,
+    InvalidArgumentError,
     InvalidIdError,
     JournalVersionError,
     MissingBlockError,
@@ -57,6 +58,7 @@ __all__ = (
     "DurabilityUnknownError",
     "Finding",
     "FormatVersionError",
+    "InvalidArgumentError",
     "InvalidIdError",
     "JournalVersionError",
     "MissingBlockError",

@@ -23,7 +23,7 @@ class InvalidIdError(CheckpointError, ValueError):
     An id that no file name and no JSON body can carry.
 
     Attributes:
-        kind: `"session id"` or `"checkpoint id"`.
+        kind: `"session id"`, `"checkpoint id"` or `"block digest"`.
         value: the id as given.
         reason: what is wrong with it.
     """
@@ -36,6 +36,26 @@ class InvalidIdError(CheckpointError, ValueError):
 
     def __str__(self) -> str:
         return f"invalid {self.kind} {ascii(self.value)[:80]}: {self.reason}"
+
+
+class InvalidArgumentError(CheckpointError, ValueError):
+    """
+    An argument that is of the wrong type or out of range.
+
+    Attributes:
+        name: of the argument.
+        value: as given.
+        wanted: what it should be.
+    """
+
+    def __init__(self, name: str, value: object, wanted: str) -> None:
+        super().__init__(name, value, wanted)
+        self.name = name
+        self.value = value
+        self.wanted = wanted
+
+    def __str__(self) -> str:
+        return f"{self.name} must not be {ascii(self.value)[:80]}; give {self.wanted}"
 
 
 class RecordTypeError(CheckpointError, TypeError):

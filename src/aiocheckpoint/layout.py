@@ -176,14 +176,17 @@ def next_stamp(now_microseconds: int, newest: FileName | None) -> int:
     of a second, which stands for Rust's names.
 
     Raises:
-        StorageError: when the newest file is named for the end of the year 9999.
+        StorageError: when the clock, or the newest file's name, is past the year 9999.
     """
     stamp = now_microseconds
     if newest is not None:
         stamp = max(stamp, newest.microseconds + 1)
     if stamp % 1_000_000 == int(_RUST_FRACTION):
         stamp += 1
-    if newest is not None and stamp > _LAST_STAMP:
+    if stamp > _LAST_STAMP:
+        if newest is None or now_microseconds > _LAST_STAMP:
+            reason = "it is past the year 9999; set it right"
+            raise StorageError("name the next file", "the system's clock", None, reason)
         reason = "no time is left after the one in its name; move it away"
         raise StorageError("name the next file after", newest.text, None, reason)
     return stamp

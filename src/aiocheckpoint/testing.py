@@ -25,6 +25,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
+from aiocheckpoint.arguments import checkpoint_ids_of, digests_of, require_query
 from aiocheckpoint.codec import (
     RecordCodec,
     RecordT,
@@ -183,6 +184,7 @@ class MemoryStore(Generic[RecordT]):
     ) -> tuple[CheckpointId, ...]:
         """Return ids of a session, the greatest first."""
         _path(session_id, "")
+        require_query(prefix, before, limit)
         found = [
             key
             for key in sorted(self._sessions.get(session_id, {}), reverse=True)
@@ -194,9 +196,8 @@ class MemoryStore(Generic[RecordT]):
         self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
     ) -> tuple[RecordT, ...]:
         """Return those of the checkpoints that are there, the one saved first first."""
-        wanted = {*checkpoint_ids}
-        for checkpoint_id in wanted:
-            _path(session_id, checkpoint_id)
+        _path(session_id, "")
+        wanted = {*checkpoint_ids_of(checkpoint_ids)}
         records = [
             await self.load(session_id, key)
             for key in self._sessions.get(session_id, {})
@@ -208,9 +209,8 @@ class MemoryStore(Generic[RecordT]):
         self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
     ) -> int:
         """Remove checkpoints, all or none, and return how many there were."""
-        doomed = {*checkpoint_ids}
-        for checkpoint_id in doomed:
-            _path(session_id, checkpoint_id)
+        _path(session_id, "")
+        doomed = {*checkpoint_ids_of(checkpoint_ids)}
         session = self._sessions.get(session_id, {})
         found = doomed & session.keys()
         for checkpoint_id in found:
@@ -223,8 +223,7 @@ class MemoryStore(Generic[RecordT]):
         self, session_id: SessionId, digests: Iterable[str], /
     ) -> dict[str, bytes]:
         """Return blocks of a session by their digests."""
-        wanted = tuple(dict.fromkeys(digests))
-        require_digests(wanted)
+        wanted = tuple(dict.fromkeys(digests_of(digests)))
         stored = self._blocks.get(session_id, {})
         for digest in wanted:
             if digest not in stored:

@@ -8,11 +8,20 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
-from os import PathLike, fspath
+from os import PathLike
 from types import TracebackType
-from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, overload
+from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, get_args, overload
 
 from aiocheckpoint import codec, recovery
+from aiocheckpoint.arguments import (
+    checkpoint_ids_of,
+    digests_of,
+    path_text,
+    require_choice,
+    require_count,
+    require_query,
+    require_seconds,
+)
 from aiocheckpoint.changes import Change, Delete, Save
 from aiocheckpoint.codec import RecordCodec, RecordT
 from aiocheckpoint.commit import Commits, DirectCommit, GroupCommit
@@ -126,15 +135,16 @@ class SessionReader(Generic[RecordT]):
         self, *, prefix: str = "", before: CheckpointId | None = None, limit: int | None = None
     ) -> tuple[CheckpointId, ...]:
         """Return ids of checkpoints, the greatest first."""
+        require_query(prefix, before, limit)
         return self._store.ids(self._session_id, prefix, before, limit)
 
     def load_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> tuple[RecordT, ...]:
         """Return those of the checkpoints that are there, the one saved first first."""
-        return self._store.load_many(self._session_id, tuple(checkpoint_ids))
+        return self._store.load_many(self._session_id, checkpoint_ids_of(checkpoint_ids))
 
     def load_blocks(self, digests: Iterable[str], /) -> dict[str, bytes]:
         """Return blocks by their digests."""
-        return self._store.load_blocks(self._session_id, tuple(digests))
+        return self._store.load_blocks(self._session_id, digests_of(digests))
 
 
 class AsyncCheckpointWriter(Generic[RecordT]):
@@ -180,7 +190,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
     Raises:
         RecordTypeError: for a `record_type` that cannot be stored.
-        ValueError: for a number out of range.
+        InvalidArgumentError: for another one of the wrong type or out of range.
     """
 
     @overload
@@ -228,19 +238,19 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         settle_bytes: int = DEFAULT_SETTLE_BYTES,
         files: LocalFiles | None = None,
     ) -> None:
-        _require("max_backups", max_backups, 0)
-        _require("max_bytes", max_bytes, 1)
-        _require("max_checkpoints", max_checkpoints, 1)
-        _require("lock_timeout_seconds", lock_timeout_seconds, 0)
-        if durability not in ("journal", "file", "none"):
-            raise ValueError(f"durability must be journal, file or none, not {durability!r}")
-        _require("settle_bytes", settle_bytes, 1)
+        require_count("max_backups", max_backups, 0)
+        require_count("max_bytes", max_bytes, 1)
+        if max_checkpoints is not None:
+            require_count("max_checkpoints", max_checkpoints, 1)
+        require_seconds("lock_timeout_seconds", lock_timeout_seconds)
+        require_choice("durability", durability, get_args(Durability))
+        require_count("settle_bytes", settle_bytes, 1)
         self._durability = durability
         self._settle_bytes = settle_bytes
         self._lock_timeout_seconds = lock_timeout_seconds
         self._codec: RecordCodec[RecordT] = RecordCodec(record_type)
         self._store = Store(
-            fspath(storage_path),
+            path_text("storage_path", storage_path),
             self._codec,
             Limits(
                 max_backups=max_backups,
@@ -508,6 +518,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             CheckpointCorruptError: a file that may be one of them cannot be read to make sure;
                 none was removed.
             InvalidIdError: an id that no checkpoint can have.
+            InvalidArgumentError: a str instead of a list of them.
             StorageError: the disk refused; some may or may not be there still.
             SessionBusyError: another process kept the session locked.
 
@@ -516,10 +527,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Cost: one hop, one read a checkpoint, one `fdatasync` of the journal.
         """
-        doomed = tuple(checkpoint_ids)
-        for checkpoint_id in doomed:
-            encode_id(checkpoint_id, "checkpoint id")
-        return await self._change(session_id, Delete(doomed))
+        return await self._change(session_id, Delete(checkpoint_ids_of(checkpoint_ids)))
 
     async def ids(
         self,
@@ -541,13 +549,15 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             limit: at most so many.
 
         Raises:
-            InvalidIdError: an id that no session can have.
+            InvalidIdError: an id that no session or checkpoint can have.
+            InvalidArgumentError: a prefix or a limit that is none.
             StorageError: the disk refused.
 
         Cost: one hop, two binary searches in memory; for ids that are too long for a file name
             also the ends of their files, once.
         """
         encode_id(session_id, "session id")
+        require_query(prefix, before, limit)
         return await self._read(partial(self._store.ids, session_id, prefix, before, limit))
 
     async def load_many(
@@ -566,13 +576,12 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Raises:
             CheckpointCorruptError: one is damaged; also what else `load` raises.
             InvalidIdError: an id that no checkpoint can have.
+            InvalidArgumentError: a str instead of a list of them.
             StorageError: the disk refused.
 
         Cost: one hop, one file read a checkpoint.
         """
-        wanted = tuple(checkpoint_ids)
-        for checkpoint_id in wanted:
-            encode_id(checkpoint_id, "checkpoint id")
+        wanted = checkpoint_ids_of(checkpoint_ids)
         encode_id(session_id, "session id")
         return await self._read(partial(self._store.load_many, session_id, wanted))
 
@@ -592,14 +601,14 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Raises:
             MissingBlockError: one is not there; the record may have been deleted meanwhile.
             CheckpointCorruptError: one is damaged.
-            InvalidIdError: an id that no session can have.
+            InvalidIdError: an id that no session, or a digest that no block can have.
+            InvalidArgumentError: a str instead of a list of them.
             StorageError: the disk refused.
 
         Cost: one hop, one file read a block.
         """
         encode_id(session_id, "session id")
-        wanted = tuple(digests)
-        codec.require_digests(tuple(dict.fromkeys(wanted)))
+        wanted = digests_of(digests)
         return await self._read(partial(self._store.load_blocks, session_id, wanted))
 
     async def verify(self, path: str | PathLike[str], /) -> bool:
@@ -619,7 +628,9 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Cost: one hop, one read, no decoding of files as we and Rust write them.
         """
-        return await self._read(partial(self._store.verify, fspath(path)))
+        return await self._read(
+            partial(self._store.verify, path_text("path", path, may_be_empty=True))
+        )
 
     async def read(
         self, session_id: SessionId, work: Callable[[SessionReader[RecordT]], ResultT], /
@@ -655,6 +666,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Cost: one hop, and one more for each 64 sessions.
         """
+        require_query(prefix)
         find = partial(recovery.session_names, self._store, prepare=True, prefix=prefix)
         names = await self._read(find)
         for start in range(0, len(names), _SESSIONS_PER_HOP):
@@ -772,8 +784,3 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 def _frozen(data: bytes | bytearray | memoryview) -> bytes:
     """Return bytes that the caller cannot change any more; those of `bytes` are not copied."""
     return data if isinstance(data, bytes) else bytes(memoryview(data))
-
-
-def _require(name: str, value: float | None, least: int) -> None:
-    if value is not None and not value >= least:
-        raise ValueError(f"{name} must be at least {least}, not {value!r}")

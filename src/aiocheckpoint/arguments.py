@@ -1,0 +1,114 @@
+"""What callers may hand in besides ids and records; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from os import PathLike, fspath
+from typing import Any
+
+from aiocheckpoint.codec import is_digest
+from aiocheckpoint.errors import InvalidArgumentError, InvalidIdError
+from aiocheckpoint.layout import encode_id
+from aiocheckpoint.models import CheckpointId
+
+
+def require_count(name: str, value: object, least: int) -> None:
+    """
+    Refuse what is no whole number of at least so much.
+
+    Raises:
+        InvalidArgumentError: it is not.
+    """
+    if type(value) is not int or value < least:
+        raise InvalidArgumentError(name, value, f"an int of at least {least}")
+
+
+def require_seconds(name: str, value: object) -> None:
+    """
+    Refuse what is no time to wait.
+
+    Raises:
+        InvalidArgumentError: it is not.
+    """
+    if isinstance(value, bool) or not (isinstance(value, (int, float)) and value >= 0):
+        raise InvalidArgumentError(name, value, "a number of seconds, 0 or more")
+
+
+def require_query(
+    prefix: str, before: CheckpointId | None = None, limit: int | None = None
+) -> None:
+    """
+    Refuse what cannot select ids.
+
+    Raises:
+        InvalidArgumentError: a prefix or a limit that is none.
+        InvalidIdError: a `before` that is no id.
+    """
+    given: object = prefix
+    if not isinstance(given, str):
+        raise InvalidArgumentError("prefix", given, "a str")
+    if before is not None:
+        encode_id(before, "checkpoint id")
+    if limit is not None:
+        require_count("limit", limit, 0)
+
+
+def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """
+    Refuse what is none of the choices.
+
+    Raises:
+        InvalidArgumentError: it is not.
+    """
+    if value not in choices:
+        raise InvalidArgumentError(name, value, " or ".join(map(repr, choices)))
+
+
+def path_text(name: str, value: str | PathLike[str], *, may_be_empty: bool = False) -> str:
+    """
+    Return a path as a str.
+
+    Raises:
+        InvalidArgumentError: it is empty and may not, or no path.
+    """
+    given: Any = value
+    text = fspath(given) if isinstance(given, (str, PathLike)) else None
+    if not isinstance(text, str) or not (text or may_be_empty):
+        raise InvalidArgumentError(name, given, "a path, as a str or a Path")
+    return text
+
+
+def checkpoint_ids_of(values: Iterable[CheckpointId]) -> tuple[CheckpointId, ...]:
+    """
+    Return checkpoint ids, each of which some checkpoint can have.
+
+    Raises:
+        InvalidArgumentError: one str, which is iterable too, or nothing iterable.
+        InvalidIdError: an id that none can have.
+    """
+    checkpoint_ids = _listed("checkpoint_ids", values)
+    for checkpoint_id in checkpoint_ids:
+        encode_id(checkpoint_id, "checkpoint id")
+    return checkpoint_ids
+
+
+def digests_of(values: Iterable[str]) -> tuple[str, ...]:
+    """
+    Return digests, each of which some block can have.
+
+    Raises:
+        InvalidArgumentError: one str, which is iterable too, or nothing iterable.
+        InvalidIdError: a digest that none can have.
+    """
+    digests = _listed("digests", values)
+    for digest in digests:
+        if not is_digest(digest):
+            raise InvalidIdError("block digest", digest, "give 64 lower-case hex digits")
+    return digests
+
+
+def _listed(name: str, values: Iterable[str]) -> tuple[str, ...]:
+    given: Any = values
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise InvalidArgumentError(name, given, "a list of them, also of one")
+    return tuple(given)
