@@ -165,6 +165,17 @@ class Promises:
         config = await saver.aput(thread("t", checkpoint_ns=""), saved, metadata(), {})
         assert (await got(saver, config)).checkpoint == saved
 
+    async def test_odd_metadata_come_back(self, make: Make) -> None:
+        """Metadata nested as deep as the serializer goes, or with a step that is none, are kept."""
+        saver = make()
+        deep: Any = "bottom"
+        for _ in range(100):
+            deep = {"in": [deep]}
+        for more in ({"deep": deep}, {"step": True}, {"step": "three"}):
+            odd: Any = {**metadata(), **more}
+            stored = await saver.aput(thread("t", checkpoint_ns=""), checkpoint({"x": 1}), odd, {})
+            assert (await got(saver, stored)).metadata == odd
+
     async def test_metadata_have_what_the_config_adds(self, make: Make) -> None:
         """Plain values in the config's metadata are stored, unknown and odd metadata too."""
         saver = make()

@@ -44,6 +44,7 @@ BLOCK_BYTES = 4096
 _BLOCKS_IN_A_LARGER_ONE = 16
 _LARGEST_BLOCK_BYTES = BLOCK_BYTES * _BLOCKS_IN_A_LARGER_ONE**2
 
+_MAX_PLAIN_LEVELS = 64  # half of what a checkpoint may nest; what is deeper goes to the serializer
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _BASE32 = "0123456789abcdefghijklmnopqrstuv"
 _KEY_LENGTH = 26
@@ -257,8 +258,10 @@ def _text(data: bytes | memoryview) -> str:
     return base64.b64encode(data).decode()
 
 
-def is_plain(value: object) -> bool:
+def is_plain(value: object, max_levels: int = _MAX_PLAIN_LEVELS) -> bool:
     """Tell whether JSON gives a value back as it is, tuples being taken for lists."""
+    if max_levels == 0:
+        return False
     match value:
         case None | bool():
             return True
@@ -269,10 +272,10 @@ def is_plain(value: object) -> bool:
         case float() if type(value) is float:
             return math.isfinite(value)
         case list() | tuple() if type(value) in (list, tuple):
-            return all(map(is_plain, value))
+            return all(is_plain(part, max_levels - 1) for part in value)
         case dict() if type(value) is dict:
             return all(type(key) is str for key in value) and all(
-                is_plain(part) for pair in value.items() for part in pair
+                is_plain(part, max_levels - 1) for pair in value.items() for part in pair
             )
         case _:
             return False

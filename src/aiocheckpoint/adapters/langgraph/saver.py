@@ -319,7 +319,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             checkpoint=checkpoint["id"],
             parent=configurable.get("checkpoint_id"),
             trigger=source if isinstance(source, str) else "",
-            iteration=step if isinstance(step, int) else -2,
+            iteration=step if type(step) is int else -2,
             metadata=plain_metadata,
             serialized_metadata=other_metadata,
             document=document,
