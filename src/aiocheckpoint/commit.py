@@ -436,9 +436,9 @@ class GroupCommit(Generic[RecordT]):
         except BaseException as error:  # noqa: BLE001 - kept as the outcomes
             busy = set()
             _fail([w.job for waiting in begun.values() for w in waiting], error)
-        patient = {s: begun[s] for s in busy if self._may_wait(begun[s])}
-        for waiting in (begun[s] for s in busy - patient.keys()):
-            self._give_up(waiting)
+        too_early = time.monotonic() - self._lock_timeout_seconds
+        patient = {s: [w for w in begun[s] if w.since > too_early] for s in busy}
+        self._give_up([w for s in busy for w in begun[s] if w.since <= too_early])
         postponed = {s: [w for w in waiting if w.job.postpone()] for s, waiting in patient.items()}
         Job.deliver([w.job for s, ws in begun.items() for w in ws if w not in postponed.get(s, ())])
         with self._mutex:
@@ -447,11 +447,8 @@ class GroupCommit(Generic[RecordT]):
                     self._queues.setdefault(session_id, deque()).extendleft(reversed(waiting))
             self._taken.difference_update(batch)
         self._hand_on(batch)
-        if patient and len(patient) == len(begun):
+        if len(patient) == len(begun) and any(patient.values()):
             time.sleep(_BUSY_PAUSE_SECONDS)
-
-    def _may_wait(self, waiting: list[_Waiting]) -> bool:
-        return time.monotonic() - waiting[0].since < self._lock_timeout_seconds
 
     def _give_up(self, waiting: list[_Waiting]) -> None:
         """Say how long was waited in all; the last attempt, which failed, did not wait."""

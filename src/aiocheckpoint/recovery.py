@@ -262,7 +262,7 @@ def check_journals(store: Store[RecordT]) -> list[Finding]:
             Finding(
                 kind="unsettled-journal",
                 path=Path(folder.join(name)),
-                detail=f"its process died; the next use replays {len(frames.entries)} entries",
+                detail=f"nobody owns it; the next use replays {len(frames.entries)} entries",
             )
             for name, frames in segments.dead.items()
             if frames.entries

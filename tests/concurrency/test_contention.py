@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from aiocheckpoint import SessionBusyError, WriterClosedError
+from aiocheckpoint import SessionBusyError, WriterClosedError, commit
 from tests.concurrency.coroutines import yield_to_loop
 from tests.concurrency.gates import GUARD_SECONDS, ControlledFiles
 from tests.concurrency.site import Site, document
@@ -65,6 +67,30 @@ async def test_lock_that_is_never_free(site: Site) -> None:
             assert all("for 0.05 s" in str(result) for result in results), results
         await asyncio.wait_for(writer.save(document("s", 9)), GUARD_SECONDS)
     assert await site.saved_ids("s") == ["c0", "c9"]
+    await site.assert_intact()
+
+
+@pytest.mark.blocking
+@pytest.mark.parametrize("site", ["journal"], indirect=True)
+async def test_each_save_waits_its_own_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A save that has waited long enough for a lock fails alone; a later one goes on waiting."""
+    now = 0.0
+    clock = SimpleNamespace(monotonic=lambda: now, sleep=time.sleep)
+    async with site.writer(lock_timeout_seconds=60.0) as writer:
+        await writer.save(document("s", 0))
+        with _locked_from_outside(site.folder("s")):
+            monkeypatch.setattr(commit, "time", clock)
+            early = asyncio.ensure_future(writer.save(document("s", 1)))
+            await asyncio.sleep(0)
+            now = 40.0
+            late = asyncio.ensure_future(writer.save(document("s", 2)))
+            await asyncio.sleep(0)
+            now = 70.0
+            with pytest.raises(SessionBusyError):
+                await asyncio.wait_for(early, GUARD_SECONDS)
+            assert not late.done()
+        assert await asyncio.wait_for(late, GUARD_SECONDS) == "c2"
+    assert await site.saved_ids("s") == ["c0", "c2"]
     await site.assert_intact()
 
 
