@@ -21,6 +21,7 @@ from benchmarks.report import Cell, Spread, Table, quantile, ratios
 _SESSIONS = (1, 32, 256)
 _SIZES = (1 * KB, 8 * KB, 100 * KB, 1 * MB, 10 * MB)
 _LARGE_BYTES = 1 * MB
+_SYNC_DELAYS_MS = (1, 4)
 _NOTES = [
     (
         "Every session saves its next document when the last save has returned; its first is not"
@@ -53,6 +54,7 @@ async def run(settings: Settings) -> list[Table]:
     tables[0].notes.extend(_NOTES)
     if not settings.is_quick:
         tables.append(_goals(by_sessions))
+        tables += [await _with_slow_syncs(settings, delay_ms) for delay_ms in _SYNC_DELAYS_MS]
     for size in sizes:
         is_known = size == 8 * KB
         results = by_sessions[1] if is_known else await _measured(settings, rivals, 1, size)
@@ -77,6 +79,22 @@ async def _measured(
         return await contender.run(workload)
 
     return await interleaved(settings, rivals, measure)
+
+
+async def _with_slow_syncs(settings: Settings, delay_ms: int) -> Table:
+    """Return how group commit compares where a sync takes longer than on this disk."""
+    files = who.SlowSyncs(delay_ms / 1e3)
+    rows: list[dict[str, Cell]] = []
+    for sessions in _SESSIONS:
+        results = await _measured(settings, [who.journal(files), who.file(files)], sessions, 8 * KB)
+        speeds = {
+            f"{name} saves/s": Spread.of(run.saves_per_second for run in results[name])
+            for name in (who.JOURNAL, who.FILE)
+        }
+        ratio = _speed_ratio(results, who.JOURNAL, who.FILE)
+        rows.append({"sessions": sessions, **speeds, "journal / file": ratio})
+    note = "Simulated: each sync of this disk, with so long a wait in the thread before it."
+    return Table(f"Saves of 8 KB, every sync {delay_ms} ms longer", rows, [note])
 
 
 def _table(title: str, rivals: Sequence[Contender], results: Results[Run]) -> Table:

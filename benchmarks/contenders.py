@@ -7,11 +7,12 @@ import importlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, ParamSpec, TypeAlias, TypeVar
 
 import aiofiles
 import aiofiles.os
@@ -19,6 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
+from aiocheckpoint.files import LocalFiles
 from aiocheckpoint.writer import Durability
 from benchmarks.documents import Document
 from benchmarks.harness import Contender, Run, Saver, UnavailableError, Workload
@@ -26,6 +28,9 @@ from benchmarks.harness import Contender, Run, Saver, UnavailableError, Workload
 if TYPE_CHECKING:
     from agent_framework import FileCheckpointStorage
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+P = ParamSpec("P")
+ResultT = TypeVar("ResultT")
 
 JOURNAL = "aiocheckpoint journal"
 FILE = "aiocheckpoint file"
@@ -49,14 +54,19 @@ def _session_id(session: int) -> str:
 class Ours(Saver):
     """This library, in one of its durabilities."""
 
-    def __init__(self, name: str, durability: Durability, durable: str) -> None:
+    def __init__(
+        self, name: str, durability: Durability, durable: str, files: LocalFiles | None = None
+    ) -> None:
         self.name = name
         self.durable = durable
         self._durability = durability
+        self._files = files
         self._writer: AsyncCheckpointWriter[CheckpointData]
 
     async def open(self, workload: Workload) -> None:
-        self._writer = AsyncCheckpointWriter(workload.folder, durability=self._durability)
+        self._writer = AsyncCheckpointWriter(
+            workload.folder, durability=self._durability, files=self._files
+        )
 
     async def save(self, session: int, step: int, document: Document) -> None:
         await self._writer.save(document.checkpoint(_session_id(session), step))
@@ -66,6 +76,27 @@ class Ours(Saver):
 
     async def close(self) -> None:
         await self._writer.aclose()
+
+
+class SlowSyncs(LocalFiles):
+    """File operations of a disk whose syncs take longer than those of this one."""
+
+    def __init__(self, delay_seconds: float) -> None:
+        super().__init__()
+        self._delay_seconds = delay_seconds
+
+    def call(
+        self,
+        operation: str,
+        path: str,
+        function: Callable[P, ResultT],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> ResultT:
+        """Wait before each sync."""
+        if operation.startswith("sync"):
+            time.sleep(self._delay_seconds)
+        return super().call(operation, path, function, *args, **kwargs)
 
 
 class Sqlite(Saver):
@@ -305,14 +336,14 @@ def rust_program() -> Path:
     raise UnavailableError("not built: run `cargo build --release --locked` in benchmarks/rust")
 
 
-def journal() -> Ours:
+def journal(files: LocalFiles | None = None) -> Ours:
     """Return this library as it comes."""
-    return Ours(JOURNAL, "journal", "yes: shared journal, replayed on opening")
+    return Ours(JOURNAL, "journal", "yes: shared journal, replayed on opening", files)
 
 
-def file() -> Ours:
+def file(files: LocalFiles | None = None) -> Ours:
     """Return this library with two fsyncs for each save."""
-    return Ours(FILE, "file", "yes: file and folder synced")
+    return Ours(FILE, "file", "yes: file and folder synced", files)
 
 
 def none() -> Ours:
