@@ -36,6 +36,7 @@ from aiocheckpoint import (
     RecordTypeError,
     SessionBusyError,
     WriterClosedError,
+    layout,
 )
 from tests.conftest import MakeWriter
 from tests.durabilities import each_durability, writers_of_each_durability
@@ -1392,6 +1393,33 @@ class TestLocking:
         assert newest is not None
         assert await saving == "step-1"
         assert ids(await quick.list("s")) == ["step-1", "step-0"]
+
+    async def test_who_holds_a_session_waits_for_no_other_lock(
+        self, make_writer: MakeWriter, root: Path
+    ) -> None:
+        """
+        A commit makes no journal once it has locked its sessions, also when one is settled then.
+
+        A process that starts holds the journals' lock while it locks sessions: either would
+        wait for the other.
+        """
+        files, locked, retired = FaultyFiles(), Hold(), Hold()
+        writer = make_writer(files=files, durability="journal")
+        await writer.save(step(0))
+        files.at("lock folder", lambda: None if locked.arrived.is_set() else locked())
+        files.at("before_settle", retired)
+        saving = asyncio.ensure_future(writer.save(step(1)))
+        await asyncio.to_thread(locked.wait_arrived)
+        settling = asyncio.ensure_future(writer.settle())
+        await asyncio.to_thread(retired.wait_arrived)
+        before = len(files.calls)
+        locked.release()
+
+        assert await saving == "step-1"
+        paths = [call.path for call in files.calls[before:] if call.operation == "lock folder"]
+        assert str(root / layout.PRIVATE_FOLDER) not in paths
+        retired.release()
+        await settling
 
 
 class TestIds:

@@ -164,7 +164,8 @@ class Commits(Generic[RecordT]):
     def _is_safe_unjournaled(self, entries: list[Entry]) -> bool:
         if any(not isinstance(entry, JournaledDelete) for entry in entries):
             return False
-        self.settle()  # our own journal may hold the saves of what is to go
+        if self._journal is not None:
+            self._journal.settle()  # it may hold the saves of what is to go
         return all(
             journaled_files(self._store, entry.session).isdisjoint(removals_of(entry))
             for entry in entries
@@ -225,10 +226,10 @@ class Commits(Generic[RecordT]):
                 self._journal = Journal(files, root, self._folder)
             return self._journal
 
-    def settle(self) -> None:
+    def settle(self, *, is_last: bool = False) -> None:
         """Make everything durable that so far is so only through the journal."""
         if self._journal is not None:
-            self._journal.settle()
+            self._journal.settle(prepares=not is_last)
 
     def close(self) -> None:
         """Settle and leave no journal behind."""
@@ -491,7 +492,7 @@ class GroupCommit(Generic[RecordT]):
     def _settle(self) -> bool:
         # Not lost: the journal keeps its frames, and the next commit settles first or fails.
         try:
-            self._commits.settle()
+            self._commits.settle(is_last=self._closed)
         except CheckpointError:
             return False
         return True

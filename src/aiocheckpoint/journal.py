@@ -286,7 +286,14 @@ class Journal:
         return 0 if current is None else current.end
 
     def prepare(self) -> None:
-        """Have a segment ready for the next commit, made if need be."""
+        """
+        Have a segment ready for the next commit, made if need be.
+
+        No session may be locked: making one takes the folder's lock, and who holds that to
+        replay locks sessions.
+        """
+        if self._must_settle:
+            self.settle()
         with self._writing:
             self._current = self._current or self._next_segment()
 
@@ -404,11 +411,12 @@ class Journal:
         with contextlib.suppress(StorageError):  # without it, replay only looks at more files
             self._files.write_at(segment.descriptor, marker, _APPLIED_OFFSET, path)
 
-    def settle(self) -> None:
+    def settle(self, *, prepares: bool = False) -> None:
         """
         Make the files behind every frame durable, then drop the frames.
 
-        Commits go on meanwhile, in another segment.
+        Commits go on meanwhile, in another segment. With `prepares` that one is made here, as
+        by `prepare`, and not by a commit that has locked its sessions.
 
         Raises:
             StorageError: a sync failed; the frames are kept, and the next commit or settling
@@ -420,16 +428,19 @@ class Journal:
         with self._settling:
             self._must_settle = False
             try:
-                self._settle()
+                self._settle(prepares=prepares)
             except BaseException:
                 self._must_settle = True
                 raise
 
-    def _settle(self) -> None:
+    def _settle(self, *, prepares: bool) -> None:
         with self._writing:
             if self._current is not None and (self._current.end or self._current.is_broken):
                 self._retired.append(self._current)
                 self._current = None
+                if prepares:
+                    with contextlib.suppress(StorageError):  # then the next commit tries again
+                        self._current = self._next_segment()
         with self._applied:
             for segment in self._retired:
                 self._applied.wait_for(partial(_is_applied, segment))

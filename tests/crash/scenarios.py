@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from aiocheckpoint import AsyncCheckpointWriter, block_digest, layout
+from aiocheckpoint import AsyncCheckpointWriter, block_digest, journal, layout
 from aiocheckpoint.errors import CheckpointCorruptError
 from aiocheckpoint.testing import LargeValue
 from tests.crash import oracle, test_blocks
@@ -160,13 +160,16 @@ async def deleted_in_another_segment() -> Run:
 
 
 async def deleted_after_its_segment_was_removed() -> Run:
-    """Delete a save whose segment is gone, in one that was kept, and settle that."""
+    """Delete a save whose segment, too large to be used again, is gone, and close."""
     with scratch_folder() as outer, same_each_time(seed=2):
         files = RecordingFiles(outer)
         async with _opened(outer, files) as writer:
-            await _committed_while_settling(outer, files, writer)
-            await _perform(writer, oracle.Settle(), delete(2), oracle.Settle())
-            return _at_end(files, Tree(), (version(1),))
+            await _perform(writer, save(1), save(2))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(journal, "_MAX_SPARE_BYTES", 0)
+                await writer.settle()
+            await _perform(writer, delete(2))
+        return _at_end(files, Tree(), (version(1),))
 
 
 # Several processes
@@ -195,7 +198,8 @@ async def deleted_after_a_journal_was_removed() -> Run:
     with scratch_folder() as outer, same_each_time(seed=2):
         async with _beside_a_dead_process(outer) as (writer, files, tree):
             await _replayed(outer, files)
-            await _perform(writer, delete(1), oracle.Settle())
+            await _perform(writer, delete(1))
+            await writer.aclose()  # settles without a segment for the next commit
             return _at_end(files, tree, (version(2),))
 
 
@@ -206,7 +210,7 @@ async def deleted_before_a_journal_was_removed() -> Run:
             await _perform(writer, delete(1))
             with forgotten(site("replay.replay-sync_folder")):
                 await _replayed(outer, files)
-            await _perform(writer, oracle.Settle())
+            await writer.aclose()
             return _at_end(files, tree, (version(2),))
 
 
