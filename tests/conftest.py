@@ -14,6 +14,7 @@ from blockbuster import BlockBuster, BlockBusterFunction, blockbuster_ctx
 from hypothesis import settings
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
+from aiocheckpoint import writer as writer_module
 
 # The same examples in every run; HYPOTHESIS_PROFILE=thorough searches for new ones.
 settings.register_profile("default", deadline=None, derandomize=True, database=None)
@@ -46,6 +47,12 @@ def blockbuster(request: pytest.FixtureRequest) -> Iterator[BlockBuster | None]:
         yield None
     else:
         yield from _guarded()
+
+
+@pytest.fixture
+def no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the settling, a thread of its own, out of the file operations that a test looks at."""
+    monkeypatch.setattr(writer_module, "_SETTLE_SECONDS", 600.0)
 
 
 @pytest.fixture(name="root")

@@ -19,6 +19,8 @@ from tests.durabilities import SYNCED_FILES, each_durability, writers_of_each_du
 from tests.faults import Call, Fault, FaultyFiles
 from tests.trees import checkpoint_files, session_folder, snapshot
 
+pytestmark = pytest.mark.usefixtures("no_settling")
+
 Writer = AsyncCheckpointWriter[CheckpointData]
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from aiocheckpoint import writer as writer_module
 from tests.concurrency.site import Site
 
 
@@ -28,7 +27,6 @@ def _settling() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_settling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the settling, a thread of its own, out of the file operations that tests hold."""
+def _no_settling(request: pytest.FixtureRequest) -> None:
     if "settling" not in request.fixturenames:
-        monkeypatch.setattr(writer_module, "_SETTLE_SECONDS", 600.0)
+        request.getfixturevalue("no_settling")
