@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-import threading
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -29,15 +28,23 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from aiocheckpoint import (
     AsyncCheckpointWriter,
     CheckpointId,
-    MissingBlockError,
     SessionChangedError,
     SessionId,
-    SessionReader,
-    StorageError,
 )
 from aiocheckpoint.adapters.langgraph import records
 from aiocheckpoint.adapters.langgraph.portal import Portal
 from aiocheckpoint.adapters.langgraph.pruning import DeltaNeeds
+from aiocheckpoint.adapters.langgraph.reading import (
+    PAGE,
+    Entry,
+    Group,
+    entries_of,
+    find,
+    groups_of,
+    newest_key,
+    pages,
+    with_blocks,
+)
 from aiocheckpoint.adapters.langgraph.records import (
     PENDING_PREFIX,
     STATE_PREFIX,
@@ -48,12 +55,8 @@ from aiocheckpoint.adapters.langgraph.records import (
     session_of,
     state_id,
 )
+from aiocheckpoint.adapters.langgraph.watches import Watches
 from aiocheckpoint.retention import expired, surplus
-
-_PAGE = 32
-_REMEMBERED_SESSIONS = 4096
-_REMEMBERED_READS = 64
-_VANISHED_RETRIES = 3
 
 
 class _Draft(NamedTuple):
@@ -64,98 +67,9 @@ class _Draft(NamedTuple):
     blocks: dict[str, bytes]
 
 
-class _Group(NamedTuple):
-    """
-    A checkpoint's record, and those of the writes after it.
-
-    Attributes:
-        state: None when there are only writes.
-        pending: saved first first.
-    """
-
-    state: ThreadRecord | None
-    pending: list[ThreadRecord]
-
-
-class _Found(NamedTuple):
-    """
-    What was asked for, or the newest, with the blocks that it refers to.
-
-    Attributes:
-        key: None when there is none.
-    """
-
-    key: str | None
-    group: _Group
-    blocks: dict[str, bytes]
-
-
-class _Entry(NamedTuple):
-    """Where a checkpoint is; sorts by LangGraph's id."""
-
-    checkpoint: str
-    session_id: SessionId
-    key: str
-
-
 # Within the class below `list` is a method.
-_Entries = list[_Entry]
+_Entries = list[Entry]
 _Keys = list[str]
-
-
-class _Watch:
-    """
-    What a saver knows of the newest checkpoint of a session.
-
-    Attributes:
-        newest: the greatest key it has stored or was shown as the newest.
-        storing: keys of checkpoints on their way.
-        chosen: keys of checkpoints that were asked for by id: whoever goes on from one of
-            them forks on purpose.
-    """
-
-    def __init__(self) -> None:
-        self.newest = ""
-        self.storing: set[str] = set()
-        self.chosen: OrderedDict[str, None] = OrderedDict()
-
-    def choose(self, key: str) -> None:
-        """Note that a checkpoint was asked for by its id."""
-        self.chosen[key] = None
-        while len(self.chosen) > _REMEMBERED_READS:
-            self.chosen.popitem(last=False)
-
-    def see(self, key: str) -> None:
-        """Note that a checkpoint is there; one whose key does not sort does not count."""
-        if records.checkpoint_of(key) is not None:
-            self.newest = max(self.newest, key)
-
-    def settle(self, key: str) -> None:
-        """Note that a checkpoint that was on its way is there, or may be."""
-        if key in self.storing:
-            self.see(key)
-            self.storing.discard(key)
-
-
-class _Watches:
-    """The watches of the sessions used last, over all loops and threads."""
-
-    def __init__(self) -> None:
-        self._mutex = threading.Lock()
-        self._watches: OrderedDict[SessionId, _Watch] = OrderedDict()
-
-    def find(self, session_id: SessionId) -> _Watch | None:
-        """Return what is known of a session; None when this saver never looked at it."""
-        return self._watches.get(session_id)
-
-    def of(self, session_id: SessionId) -> _Watch:
-        """Return what is known of a session, from now on."""
-        with self._mutex:
-            watch = self._watches.setdefault(session_id, _Watch())
-            self._watches.move_to_end(session_id)
-            while len(self._watches) > _REMEMBERED_SESSIONS:
-                self._watches.popitem(last=False)
-            return watch
 
 
 class CheckpointSaver(BaseCheckpointSaver[str]):
@@ -211,7 +125,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             storage_path, record_type=ThreadRecord, **options
         )
         self._portal = Portal()
-        self._watches = _Watches()
+        self._watches = Watches()
         self._keep_last = keep_last
         self._refuse_forks = refuse_forks
 
@@ -459,7 +373,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         watch = self._watches.of(session_id)
         if key is not None:
             watch.choose(key)
-        found = await self._writer.read(session_id, partial(_find, session_id, key))
+        found = await self._writer.read(session_id, partial(find, session_id, key))
         if key is None and found.key is not None:
             watch.see(found.key)
         return self._tuple(found.group, found.blocks, thread_id)
@@ -469,7 +383,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         return self._portal.run(self.aget_tuple(config))
 
     def _tuple(
-        self, group: _Group, blocks: Mapping[str, bytes], thread_id: object
+        self, group: Group, blocks: Mapping[str, bytes], thread_id: object
     ) -> CheckpointTuple | None:
         state = group.state
         if state is None:
@@ -527,7 +441,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             return
         thread_id = None if config is None else configurable_of(config).get("thread_id")
         count = 0
-        for part in _pages(await self._matching(config, before)):
+        for part in pages(await self._matching(config, before)):
             for found in await self._page(part, filter, thread_id):
                 yield found
                 count += 1
@@ -548,7 +462,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         entries = self._portal.run(self._matching(config, before))
         found = (
             item
-            for part in _pages(entries)
+            for part in pages(entries)
             for item in self._portal.run(self._page(part, filter, thread_id))
         )
         yield from islice(found, None if limit is None else max(limit, 0))
@@ -565,13 +479,13 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             if exact is None:
                 entries += await self._entries(session_id)
             else:
-                entries.append(_Entry(exact, session_id, records.key_of(exact)))
+                entries.append(Entry(exact, session_id, records.key_of(exact)))
         if bound is not None:
             entries = [entry for entry in entries if entry.checkpoint < bound]
         return sorted(entries, reverse=True)
 
     async def _entries(self, session_id: SessionId) -> _Entries:
-        return await self._writer.read(session_id, partial(_entries, session_id))
+        return await self._writer.read(session_id, partial(entries_of, session_id))
 
     async def _sessions(self, configurable: Mapping[str, Any]) -> AsyncIterator[SessionId]:
         """Yield the sessions of a thread's namespace, of a thread, or all."""
@@ -585,7 +499,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
                 yield session_id
 
     async def _page(
-        self, entries: Sequence[_Entry], wanted: dict[str, Any] | None, thread_id: object
+        self, entries: Sequence[Entry], wanted: dict[str, Any] | None, thread_id: object
     ) -> Sequence[CheckpointTuple]:
         by_session: defaultdict[SessionId, _Keys] = defaultdict(_Keys)
         for entry in entries:
@@ -594,9 +508,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         for session_id, keys in by_session.items():
             matching = await self._with_metadata(session_id, keys, wanted) if wanted else keys
             if matching:
-                groups, blocks = await self._writer.read(
-                    session_id, partial(_with_blocks, matching)
-                )
+                groups, blocks = await self._writer.read(session_id, partial(with_blocks, matching))
                 for key, group in groups.items():
                     value = self._tuple(group, blocks, thread_id)
                     if value is not None:
@@ -645,7 +557,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         session_id = session_of(thread_id, _namespace(config))
         checkpoint = get_checkpoint_id(config)
         if checkpoint is None:
-            key = await self._writer.read(session_id, _newest_key)
+            key = await self._writer.read(session_id, newest_key)
         else:
             key = records.key_of(checkpoint)
         history: dict[str, DeltaChannelHistory] = {name: {"writes": []} for name in channels}
@@ -653,7 +565,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         state = None if key is None or not channels else await self._state(session_id, key)
         while state is not None and state.parent is not None and remaining:
             key = records.key_of(state.parent)
-            group = (await self._writer.read(session_id, partial(_groups, [key])))[key]
+            group = (await self._writer.read(session_id, partial(groups_of, [key])))[key]
             state = group.state
             if state is not None:
                 await self._add_ancestor(state, group.pending, remaining, history)
@@ -731,8 +643,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         async for session_id in self._sessions({}):
             doomed: _Keys = []
             keys = [entry.key for entry in await self._entries(session_id)]
-            for start in range(0, len(keys), _PAGE):
-                part = map(state_id, keys[start : start + _PAGE])
+            for start in range(0, len(keys), PAGE):
+                part = map(state_id, keys[start : start + PAGE])
                 for record in await self._writer.load_many(session_id, part):
                     if (record.metadata or {}).get("run_id") in runs:
                         doomed.append(records.key_in(record.checkpoint_id))
@@ -819,8 +731,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         await self._remove(session_id, gone, entries[-1])
 
     async def _times(
-        self, session_id: SessionId, entries: Sequence[_Entry]
-    ) -> dict[_Entry, datetime]:
+        self, session_id: SessionId, entries: Sequence[Entry]
+    ) -> dict[Entry, datetime]:
         by_key = {entry.key: entry for entry in entries}
         metas = {meta.checkpoint_id: meta for meta in await self._writer.list(session_id)}
         return {
@@ -852,7 +764,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         return needed
 
     async def _remove(
-        self, session_id: SessionId, gone: frozenset[str], newest: _Entry | None = None
+        self, session_id: SessionId, gone: frozenset[str], newest: Entry | None = None
     ) -> None:
         """
         Remove checkpoints, and the writes after them, in one commit.
@@ -915,8 +827,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         for record_id in reversed(ids):
             by_tag[records.tag_in(record_id)].append(record_id)
         tags = [*by_tag]
-        for start in range(0, len(tags), _PAGE):
-            part = [found for tag in tags[start : start + _PAGE] for found in by_tag[tag]]
+        for start in range(0, len(tags), PAGE):
+            part = [found for tag in tags[start : start + PAGE] for found in by_tag[tag]]
             for record in await self._writer.load_many(session_id, part):
                 await self._copy_record(record, target)
 
@@ -956,79 +868,3 @@ def _config(
 def _metadata(record: ThreadRecord, decoder: Decoder) -> dict[str, Any]:
     others = decoder.decode_all(record, record.serialized_metadata)
     return {**(record.metadata or {}), **others}
-
-
-def _find(session_id: SessionId, key: str | None, reader: SessionReader[ThreadRecord]) -> _Found:
-    """Return a checkpoint, the newest without a key."""
-    for _ in range(_VANISHED_RETRIES):
-        wanted = key or _newest_key(reader)
-        if wanted is None:
-            return _Found(None, _Group(None, []), {})
-        groups, blocks = _with_blocks([wanted], reader)
-        if key or groups[wanted].state:
-            return _Found(wanted, groups[wanted], blocks)
-        # It was removed meanwhile, as another is the newest now.
-    raise StorageError("read", session_id, None, "its newest keeps vanishing; try again")
-
-
-def _newest_key(reader: SessionReader[ThreadRecord]) -> str | None:
-    greatest = reader.ids(prefix=STATE_PREFIX, limit=1)
-    if not greatest:
-        return None
-    key = records.key_in(greatest[0])
-    if records.checkpoint_of(key) is not None:
-        return key
-    newest = max(_entries("", reader), default=None)
-    return newest and newest.key
-
-
-def _entries(session_id: SessionId, reader: SessionReader[ThreadRecord]) -> list[_Entry]:
-    """Return all checkpoints of a session, in no order."""
-    ids = reader.ids(prefix=STATE_PREFIX)
-    names = {key: records.checkpoint_of(key) for key in map(records.key_in, ids)}
-    untold = [state_id(key) for key, name in names.items() if name is None]
-    for record in reader.load_many(untold):
-        names[records.key_in(record.checkpoint_id)] = record.checkpoint
-    return [_Entry(name, session_id, key) for key, name in names.items() if name is not None]
-
-
-def _pages(entries: Sequence[_Entry]) -> Iterator[Sequence[_Entry]]:
-    """Yield entries one, two, four, then more at a time: often only the first is wanted."""
-    start, length = 0, 1
-    while start < len(entries):
-        yield entries[start : start + length]
-        start, length = start + length, min(2 * length, _PAGE)
-
-
-def _groups(keys: Sequence[str], reader: SessionReader[ThreadRecord]) -> dict[str, _Group]:
-    """Return the records of checkpoints and of the writes after them, by key."""
-    prefix = records.pending_prefix(keys[0]) if len(keys) == 1 else PENDING_PREFIX
-    pending = reader.ids(prefix=prefix)
-    if len(keys) > 1:
-        tags = {records.tag_in(state_id(key)) for key in keys}
-        pending = tuple(found for found in pending if records.tag_in(found) in tags)
-    groups = {key: _Group(None, []) for key in keys}
-    for record in reader.load_many([*map(state_id, keys), *pending]):
-        key = records.key_of(record.checkpoint)
-        if record.checkpoint_id == state_id(key):
-            groups[key] = groups[key]._replace(state=record)
-        elif key in groups:  # or it is another's whose id begins alike
-            groups[key].pending.append(record)
-    return groups
-
-
-def _with_blocks(
-    keys: Sequence[str], reader: SessionReader[ThreadRecord]
-) -> tuple[dict[str, _Group], dict[str, bytes]]:
-    """Return the same, and all blocks that they refer to."""
-    for retries_left in reversed(range(_VANISHED_RETRIES)):
-        groups = _groups(keys, reader)
-        used = [r for group in groups.values() for r in (group.state, *group.pending) if r]
-        digests = {digest: None for record in used for digest in record.block_digests}
-        try:
-            return groups, reader.load_blocks(digests) if digests else {}
-        except MissingBlockError:
-            # Perhaps somebody deletes these very checkpoints: then they are gone now.
-            if not retries_left:
-                raise
-    raise AssertionError("not reached")

@@ -1,0 +1,129 @@
+"""Finding the checkpoints of a thread: what one hop reads of a session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from aiocheckpoint import MissingBlockError, SessionId, SessionReader, StorageError
+from aiocheckpoint.adapters.langgraph import records
+from aiocheckpoint.adapters.langgraph.records import (
+    PENDING_PREFIX,
+    STATE_PREFIX,
+    ThreadRecord,
+    state_id,
+)
+
+PAGE = 32
+_VANISHED_RETRIES = 3
+
+
+class Group(NamedTuple):
+    """
+    A checkpoint's record, and those of the writes after it.
+
+    Attributes:
+        state: None when there are only writes.
+        pending: saved first first.
+    """
+
+    state: ThreadRecord | None
+    pending: list[ThreadRecord]
+
+
+class Found(NamedTuple):
+    """
+    What was asked for, or the newest, with the blocks that it refers to.
+
+    Attributes:
+        key: None when there is none.
+    """
+
+    key: str | None
+    group: Group
+    blocks: dict[str, bytes]
+
+
+class Entry(NamedTuple):
+    """Where a checkpoint is; sorts by LangGraph's id."""
+
+    checkpoint: str
+    session_id: SessionId
+    key: str
+
+
+def find(session_id: SessionId, key: str | None, reader: SessionReader[ThreadRecord]) -> Found:
+    """Return a checkpoint, the newest without a key."""
+    for _ in range(_VANISHED_RETRIES):
+        wanted = key or newest_key(reader)
+        if wanted is None:
+            return Found(None, Group(None, []), {})
+        groups, blocks = with_blocks([wanted], reader)
+        if key or groups[wanted].state:
+            return Found(wanted, groups[wanted], blocks)
+        # It was removed meanwhile, as another is the newest now.
+    raise StorageError("read", session_id, None, "its newest keeps vanishing; try again")
+
+
+def newest_key(reader: SessionReader[ThreadRecord]) -> str | None:
+    """Return the key of a session's newest checkpoint; None when it has none."""
+    greatest = reader.ids(prefix=STATE_PREFIX, limit=1)
+    if not greatest:
+        return None
+    key = records.key_in(greatest[0])
+    if records.checkpoint_of(key) is not None:
+        return key
+    newest = max(entries_of("", reader), default=None)
+    return newest and newest.key
+
+
+def entries_of(session_id: SessionId, reader: SessionReader[ThreadRecord]) -> list[Entry]:
+    """Return all checkpoints of a session, in no order."""
+    ids = reader.ids(prefix=STATE_PREFIX)
+    names = {key: records.checkpoint_of(key) for key in map(records.key_in, ids)}
+    untold = [state_id(key) for key, name in names.items() if name is None]
+    for record in reader.load_many(untold):
+        names[records.key_in(record.checkpoint_id)] = record.checkpoint
+    return [Entry(name, session_id, key) for key, name in names.items() if name is not None]
+
+
+def pages(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """Yield entries one, two, four, then more at a time: often only the first is wanted."""
+    start, length = 0, 1
+    while start < len(entries):
+        yield entries[start : start + length]
+        start, length = start + length, min(2 * length, PAGE)
+
+
+def groups_of(keys: Sequence[str], reader: SessionReader[ThreadRecord]) -> dict[str, Group]:
+    """Return the records of checkpoints and of the writes after them, by key."""
+    prefix = records.pending_prefix(keys[0]) if len(keys) == 1 else PENDING_PREFIX
+    pending = reader.ids(prefix=prefix)
+    if len(keys) > 1:
+        tags = {records.tag_in(state_id(key)) for key in keys}
+        pending = tuple(found for found in pending if records.tag_in(found) in tags)
+    groups = {key: Group(None, []) for key in keys}
+    for record in reader.load_many([*map(state_id, keys), *pending]):
+        key = records.key_of(record.checkpoint)
+        if record.checkpoint_id == state_id(key):
+            groups[key] = groups[key]._replace(state=record)
+        elif key in groups:  # or it is another's whose id begins alike
+            groups[key].pending.append(record)
+    return groups
+
+
+def with_blocks(
+    keys: Sequence[str], reader: SessionReader[ThreadRecord]
+) -> tuple[dict[str, Group], dict[str, bytes]]:
+    """Return the same, and all blocks that they refer to."""
+    for retries_left in reversed(range(_VANISHED_RETRIES)):
+        groups = groups_of(keys, reader)
+        used = [r for group in groups.values() for r in (group.state, *group.pending) if r]
+        digests = {digest: None for record in used for digest in record.block_digests}
+        try:
+            return groups, reader.load_blocks(digests) if digests else {}
+        except MissingBlockError:
+            # Perhaps somebody deletes these very checkpoints: then they are gone now.
+            if not retries_left:
+                raise
+    raise AssertionError("not reached")
