@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import gc
 import math
 import os
@@ -116,6 +117,7 @@ class TestConstructing:
             ("lock_timeout_seconds", math.nan),
             ("lock_timeout_seconds", "1"),
             ("lock_timeout_seconds", True),
+            ("lock_timeout_seconds", 10**400),
             ("settle_bytes", 0),
             ("durability", "always"),
             ("storage_path", ""),
@@ -1419,6 +1421,24 @@ class TestLocking:
         paths = [call.path for call in files.calls[before:] if call.operation == "lock folder"]
         assert str(root / layout.PRIVATE_FOLDER) not in paths
         retired.release()
+        await settling
+
+    @pytest.mark.blocking  # the test itself takes the lock
+    async def test_settling_holds_up_no_save(self, make_writer: MakeWriter, root: Path) -> None:
+        """While a settling waits for the journals' lock, which a replay may hold, saves go on."""
+        files, asked = FaultyFiles(), threading.Event()
+        writer = make_writer(files=files, durability="journal")
+        await writer.save(step(0))
+        private = os.open(root / layout.PRIVATE_FOLDER, os.O_RDONLY)
+        try:
+            fcntl.flock(private, fcntl.LOCK_EX)
+            files.at("lock folder", asked.set)
+            settling = asyncio.ensure_future(writer.settle())
+            await asyncio.to_thread(asked.wait)
+            assert await asyncio.wait_for(writer.save(step(1)), 30) == "step-1"
+            assert not settling.done()
+        finally:
+            os.close(private)
         await settling
 
 

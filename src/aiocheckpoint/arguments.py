@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from os import PathLike, fspath
+from os import PathLike
 from typing import Any
 
 from aiocheckpoint.codec import is_digest
@@ -20,7 +20,7 @@ def require_count(name: str, value: object, least: int) -> None:
         InvalidArgumentError: it is not.
     """
     if type(value) is not int or value < least:
-        raise InvalidArgumentError(name, value, f"an int of at least {least}")
+        raise InvalidArgumentError(name, value, f"a plain int of at least {least}")
 
 
 def require_seconds(name: str, value: object) -> None:
@@ -30,7 +30,11 @@ def require_seconds(name: str, value: object) -> None:
     Raises:
         InvalidArgumentError: it is not.
     """
-    if isinstance(value, bool) or not (isinstance(value, (int, float)) and value >= 0):
+    try:
+        is_time = isinstance(value, (int, float)) and float(value) >= 0
+    except OverflowError:
+        is_time = False
+    if not is_time or isinstance(value, bool):
         raise InvalidArgumentError(name, value, "a number of seconds, 0 or more")
 
 
@@ -72,7 +76,7 @@ def path_text(name: str, value: str | PathLike[str], *, may_be_empty: bool = Fal
         InvalidArgumentError: it is empty and may not, or no path.
     """
     given: Any = value
-    text = fspath(given) if isinstance(given, (str, PathLike)) else None
+    text = given.__fspath__() if isinstance(given, PathLike) else given
     if not isinstance(text, str) or not (text or may_be_empty):
         raise InvalidArgumentError(name, given, "a path, as a str or a Path")
     return text
@@ -110,5 +114,5 @@ def digests_of(values: Iterable[str]) -> tuple[str, ...]:
 def _listed(name: str, values: Iterable[str]) -> tuple[str, ...]:
     given: Any = values
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
-        raise InvalidArgumentError(name, given, "a list of them, also of one")
+        raise InvalidArgumentError(name, given, "a list, even for a single one")
     return tuple(given)

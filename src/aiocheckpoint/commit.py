@@ -11,7 +11,7 @@ import contextlib
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, Generic
@@ -76,7 +76,8 @@ class Commits(Generic[RecordT]):
     @property
     def unsettled_bytes(self) -> int:
         """How much the journal holds that is not settled."""
-        return 0 if self._journal is None else self._journal.unsettled_bytes
+        journal = self._journal  # it may be closed meanwhile
+        return 0 if journal is None else journal.unsettled_bytes
 
     def run(
         self,
@@ -100,27 +101,28 @@ class Commits(Generic[RecordT]):
         busy: set[SessionId] = set()
         batch = self._prepared(batch)
         with contextlib.ExitStack() as stack:
-            groups: list[Group[RecordT]] = []
+            groups: dict[SessionId, Group[RecordT]] = {}
             for session_id, changes in batch.items():
                 try:
-                    groups.append(self._planned(stack, session_id, changes, timeout_seconds))
+                    group = self._planned(stack, session_id, changes, timeout_seconds)
+                    groups[session_id] = group
                 except SessionBusyError as error:
                     busy.add(session_id)
                     _fail([outcome for outcome, _ in changes], error)
                 except BaseException as error:  # noqa: BLE001 - kept as the outcomes
                     _fail([outcome for outcome, _ in changes], error)
             try:
-                entries = [entry for group in groups for entry in group.entries]
-                with self._durable([*self._undoing(batch), *entries]):
+                entries = [entry for group in groups.values() for entry in group.entries]
+                with self._durable([*self._undoing(groups), *entries]):
                     when_durable()
-                    for group in groups:
+                    for group in groups.values():
                         for undone in group.apply():
                             self._undone.setdefault(undone.session, []).append(undone)
             except StorageFullError as error:
-                for group in groups:
+                for group in groups.values():
                     self._make_room(group, error)
             except BaseException as error:  # noqa: BLE001 - kept as the outcomes
-                _fail([outcome for group in groups for outcome in group.outcomes], error)
+                _fail([outcome for group in groups.values() for outcome in group.outcomes], error)
         return busy
 
     def _prepared(self, batch: _Batch) -> _Batch:
@@ -164,8 +166,8 @@ class Commits(Generic[RecordT]):
     def _is_safe_unjournaled(self, entries: list[Entry]) -> bool:
         if any(not isinstance(entry, JournaledDelete) for entry in entries):
             return False
-        if self._journal is not None:
-            self._journal.settle()  # it may hold the saves of what is to go
+        if self._journal is not None:  # it may hold the saves of what is to go
+            self._journal.settle()  # makes no segment, as sessions are locked
         return all(
             journaled_files(self._store, entry.session).isdisjoint(removals_of(entry))
             for entry in entries
@@ -195,8 +197,12 @@ class Commits(Generic[RecordT]):
         """Remove what failed saves could not take back: replay would not bring it back either."""
         undone = {name for entry in self._undone.get(session.name, ()) for name in entry.undone}
         if undone:
+            session.known.never_give_again(undone)
             left = [name for name in session.known.names if name.text in undone]
-            self._store.delete_files(session, left)
+            if left:
+                self._store.delete_files(session, left)
+        if not self._is_durable:  # no journal brings them back
+            self._undone.pop(session.name, None)
 
     @contextlib.contextmanager
     def _durable(self, entries: list[Entry]) -> Generator[None]:
@@ -208,9 +214,11 @@ class Commits(Generic[RecordT]):
                 self._undone.pop(entry.session, None)
             yield
 
-    def _undoing(self, batch: _Batch) -> list[Entry]:
+    def _undoing(self, session_ids: Iterable[SessionId]) -> list[Entry]:
         """Return what undoes the failed saves of sessions, also where nothing else is to do."""
-        names = (layout.encode_id(session_id, "session id") for session_id in batch)
+        if not self._undone:
+            return []
+        names = (layout.encode_id(session_id, "session id") for session_id in session_ids)
         return [undone for name in names for undone in self._undone.get(name, ())]
 
     def _opened_journal(self) -> Journal:
@@ -226,10 +234,11 @@ class Commits(Generic[RecordT]):
                 self._journal = Journal(files, root, self._folder)
             return self._journal
 
-    def settle(self, *, is_last: bool = False) -> None:
+    def settle(self) -> None:
         """Make everything durable that so far is so only through the journal."""
-        if self._journal is not None:
-            self._journal.settle(prepares=not is_last)
+        journal = self._journal  # it may be closed meanwhile
+        if journal is not None:
+            journal.settle(prepares=True)
 
     def close(self) -> None:
         """Settle and leave no journal behind."""
@@ -481,9 +490,8 @@ class GroupCommit(Generic[RecordT]):
         """Settle once there is enough to settle, or some time after there was anything."""
         while True:
             self._settle_now.wait(self._settle_seconds)
-            if not self._closed:
-                self._settle_now.clear()
-            is_settled = self._settle()
+            self._settle_now.clear()
+            is_settled = not self._closed and self._settle()  # closing settles by itself
             with self._mutex:
                 if self._closed or not is_settled or not self._commits.unsettled_bytes:
                     self._is_settling = False
@@ -492,7 +500,7 @@ class GroupCommit(Generic[RecordT]):
     def _settle(self) -> bool:
         # Not lost: the journal keeps its frames, and the next commit settles first or fails.
         try:
-            self._commits.settle(is_last=self._closed)
+            self._commits.settle()
         except CheckpointError:
             return False
         return True

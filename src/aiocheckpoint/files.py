@@ -136,6 +136,11 @@ def random_name(prefix: str) -> str:
     return f"{prefix}{next(_unguessable):016x}"
 
 
+def random_number(limit: int) -> int:
+    """Return a number from 0 and below a limit, another one each time."""
+    return next(_unguessable) % limit
+
+
 class LocalFiles:
     """
     File operations on a local disk.

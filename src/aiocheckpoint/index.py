@@ -8,7 +8,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from aiocheckpoint.layout import FileName, id_of_name, names_of_id
+from aiocheckpoint.layout import FileName, id_of_name, names_of_id, parse_name
 from aiocheckpoint.models import CheckpointId, CheckpointMeta
 from aiocheckpoint.retention import surplus
 
@@ -110,12 +110,19 @@ class SessionIndex:
         """Take over what an earlier index of the session knew and is still right."""
         metas = earlier.metas.copy()  # readers of the earlier index may be adding to it
         self.metas = {key: meta for key, meta in metas.items() if key in self.by_text}
+        stamped = [name for name in (self.last_stamped, earlier.last_stamped) if name is not None]
+        self.last_stamped = max(stamped, default=None)
         same_folder = self.signature.inode == earlier.signature.inode
         self.entries_synced = earlier.entries_synced and same_folder
         if self.blocks is not None and earlier.blocks is not None and same_folder:
             self.blocks = earlier.blocks
             for text in self.blocks.of_file.keys() - self.by_text.keys():
                 self.blocks.forget(text)
+
+    def never_give_again(self, texts: Iterable[str]) -> None:
+        """Let the next saves be named after files that failed saves have left or removed."""
+        names = [name for name in map(parse_name, texts) if name is not None]
+        self.last_stamped = max([*names, *filter(None, [self.last_stamped])], default=None)
 
     def _enter(self, name: FileName) -> None:
         self.by_text[name.text] = name

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from aiocheckpoint.errors import JournalVersionError, StorageError
+from aiocheckpoint.errors import JournalVersionError, SessionBusyError, StorageError
 from aiocheckpoint.files import Folder, LocalFiles, random_bytes, random_name
 from aiocheckpoint.layout import BLOCKS_FOLDER, CHECKPOINTS_FOLDER, JOURNAL_PREFIX
 
@@ -294,8 +294,25 @@ class Journal:
         """
         if self._must_settle:
             self.settle()
+        if self._current is None:
+            self._make_spare()
         with self._writing:
             self._current = self._current or self._next_segment()
+
+    def _make_spare(self) -> None:
+        """Make a segment for the next use, without holding up those that write meanwhile."""
+        if self._spare is None:
+            self._keep(self._make_segment())
+
+    def _keep(self, segment: _Segment) -> None:
+        """Keep an empty segment for the next use, if there is none yet."""
+        with self._writing:
+            is_needed = self._spare is None
+            if is_needed:
+                self._spare = segment
+        if not is_needed:
+            self._files.discard(self._folder, segment.name)
+            self._files.close(segment.descriptor, self._folder.join(segment.name))
 
     @contextlib.contextmanager
     def committed(self, entries: Sequence[Entry]) -> Generator[None]:
@@ -415,8 +432,8 @@ class Journal:
         """
         Make the files behind every frame durable, then drop the frames.
 
-        Commits go on meanwhile, in another segment. With `prepares` that one is made here, as
-        by `prepare`, and not by a commit that has locked its sessions.
+        Commits go on meanwhile, in another segment. With `prepares` that one is made first, as
+        by `prepare`, or a commit that has locked its sessions would have to.
 
         Raises:
             StorageError: a sync failed; the frames are kept, and the next commit or settling
@@ -434,13 +451,13 @@ class Journal:
                 raise
 
     def _settle(self, *, prepares: bool) -> None:
+        if prepares and self.unsettled_bytes:
+            with contextlib.suppress(StorageError, SessionBusyError):  # then a commit makes it
+                self._make_spare()
         with self._writing:
             if self._current is not None and (self._current.end or self._current.is_broken):
                 self._retired.append(self._current)
-                self._current = None
-                if prepares:
-                    with contextlib.suppress(StorageError):  # then the next commit tries again
-                        self._current = self._next_segment()
+                self._current, self._spare = self._spare, None
         with self._applied:
             for segment in self._retired:
                 self._applied.wait_for(partial(_is_applied, segment))
@@ -464,8 +481,13 @@ class Journal:
         Raises:
             StorageError: it could not be settled; the frames are left for the next process.
         """
+        with self._settling:
+            self._close()
+
+    def _close(self) -> None:
         try:
-            self.settle()
+            self._must_settle = False
+            self._settle(prepares=False)
         finally:
             with self._writing:
                 segments = [s for s in (self._current, self._spare) if s is not None]
@@ -516,7 +538,7 @@ class Journal:
         name = random_name(JOURNAL_PREFIX)
         files.rename(self._folder, segment.name, name)
         segment.begin(name)
-        self._spare = segment
+        self._keep(segment)
 
 
 def saved_in(files: LocalFiles, folder: Folder, segment_name: str) -> set[tuple[str, str]]:

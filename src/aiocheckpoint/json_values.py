@@ -215,8 +215,8 @@ def is_too_deep(data: bytes) -> bool:
 
     A recursive decoder would run out of stack first. Works on any bytes: where the text is
     not JSON it may answer False, and the decoder then stops at the first error, at most
-    `2 * MAX_DEPTH` deep. Cost: a few passes in C; where strings hold many single brackets also
-    about 30 ns a bracket, in steps that hold the GIL for 2 ms each.
+    `2 * MAX_DEPTH` deep. Cost: a few passes in C; of what was made to nest so that these do
+    not help also about 40 ns a bracket, in steps that hold the GIL for 2 ms each.
     """
     if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
         return False

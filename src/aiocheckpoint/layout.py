@@ -168,27 +168,28 @@ def _seconds_text(seconds: int) -> str:
     return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y%m%d_%H%M%S")
 
 
-def next_stamp(now_microseconds: int, newest: FileName | None) -> int:
+def next_stamp(now_microseconds: int, newest: FileName | None, leap_microseconds: int = 1) -> int:
     """
     Return the time stamp of the next save, in microseconds since 1970.
 
-    It is now, or just after the newest where the clock is behind; never the last microsecond
-    of a second, which stands for Rust's names.
+    It is now, or, where the clock is behind, after the newest by a leap that should differ from
+    save to save: or a name that was given to a file removed since would be given again. Never
+    the last microsecond of a second, which stands for Rust's names.
 
     Raises:
         StorageError: when the clock, or the newest file's name, is past the year 9999.
     """
     stamp = now_microseconds
-    if newest is not None:
-        stamp = max(stamp, newest.microseconds + 1)
+    if newest is not None and stamp <= newest.microseconds:
+        stamp = newest.microseconds + (leap_microseconds if stamp < newest.microseconds else 1)
     if stamp % 1_000_000 == int(_RUST_FRACTION):
         stamp += 1
     if stamp > _LAST_STAMP:
-        if newest is None or now_microseconds > _LAST_STAMP:
-            reason = "it is past the year 9999; set it right"
-            raise StorageError("name the next file", "the system's clock", None, reason)
-        reason = "no time is left after the one in its name; move it away"
-        raise StorageError("name the next file after", newest.text, None, reason)
+        if newest is not None and now_microseconds <= _LAST_STAMP:
+            reason = "no time is left after the one in its name; move it away"
+            raise StorageError("name the next file after", newest.text, None, reason)
+        reason = "it is past the year 9999; set it right"
+        raise StorageError("name the next file", "the system's clock", None, reason)
     return stamp
 
 

@@ -25,7 +25,7 @@ from aiocheckpoint.errors import (
     StorageError,
     StorageFullError,
 )
-from aiocheckpoint.files import FileStatus, Folder, LocalFiles, random_name
+from aiocheckpoint.files import FileStatus, Folder, LocalFiles, random_name, random_number
 from aiocheckpoint.layout import FileName
 from aiocheckpoint.models import CheckpointId, CheckpointMeta, SessionId
 from aiocheckpoint.retention import surplus
@@ -33,6 +33,7 @@ from aiocheckpoint.sessions import OpenSession, SessionFolders
 
 _PEEK_BYTES = 4096
 _VANISHED_RETRIES = 100
+_MAX_LEAP_MICROSECONDS = 1000
 
 
 def _now_microseconds() -> int:
@@ -202,7 +203,8 @@ class Store(Generic[RecordT]):
 
     def next_name(self, checkpoint_id: CheckpointId, last: FileName | None) -> FileName:
         """Return the name of a file with a stamp after that of `last`."""
-        return layout.make_name(checkpoint_id, layout.next_stamp(self._clock(), last))
+        leap = 1 + random_number(_MAX_LEAP_MICROSECONDS)
+        return layout.make_name(checkpoint_id, layout.next_stamp(self._clock(), last, leap))
 
     def publish(
         self,

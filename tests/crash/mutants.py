@@ -227,7 +227,7 @@ MUTANTS = (
     ),
     Mutant(
         "saves that failed are not undone",
-        (Edit("commit.Commits.run", "[*self._undoing(batch), *entries]", "entries"),),
+        (Edit("commit.Commits.run", "[*self._undoing(groups), *entries]", "entries"),),
         ("replace-refused", "save-existing"),
         base=POPULATED[:2],
     ),
