@@ -184,8 +184,10 @@ def outcomes(store: Store, call: Call, max_checkpoints: int | None = None) -> li
             return [newest_only, SessionState()]
         case CopySession(_, source_id):
             source = store.get(source_id, SessionState()).kept
-            amid = state._replace(copied=source, max_checkpoints=max_checkpoints)
-            return [amid, _with_all(state, source, max_checkpoints)]
+            states = [state._replace(copied=source, max_checkpoints=max_checkpoints), state]
+            for version in reversed(source):
+                states.append(_saved(states[-1], version, max_checkpoints))
+            return states
         case Recover() | Settle():
             return [state]
 
