@@ -187,12 +187,16 @@ async def examine_all(
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
-async def test_killed_at_every_system_call(name: str) -> None:
+async def test_killed_at_every_system_call(
+    name: str, record_property: Callable[[str, object], None]
+) -> None:
     """Wherever the last call is killed, each record that loads has its blocks; none is lost."""
     calls = SEQUENCES[name]
     options = {"durability": "journal" if len(calls) % 2 else "file"}
 
-    assert await examine_all(name, options, ["killed"], len(calls) - 1) > 5
+    examined = await examine_all(name, options, ["killed"], len(calls) - 1)
+    assert examined > 5
+    record_property("examined", examined)
 
 
 @pytest.mark.campaign
@@ -200,12 +204,14 @@ async def test_killed_at_every_system_call(name: str) -> None:
 @pytest.mark.parametrize("name", SEQUENCES)
 @pytest.mark.parametrize("durability", ["journal", "file"])
 async def test_every_crash_state_keeps_records_and_blocks_together(
-    name: str, durability: str
+    name: str, durability: str, record_property: Callable[[str, object], None]
 ) -> None:
     """The same of power cuts, and of the last two calls."""
     options = {"durability": durability}
 
-    assert await examine_all(name, options, MODELS, len(SEQUENCES[name]) - 2) > 10
+    examined = await examine_all(name, options, MODELS, len(SEQUENCES[name]) - 2)
+    assert examined > 10
+    record_property("examined", examined)
 
 
 def _blocks_are_not_journaled(patch: pytest.MonkeyPatch) -> None:
