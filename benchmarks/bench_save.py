@@ -67,12 +67,18 @@ def _sessions(count: int) -> str:
 
 
 async def _measured(
-    settings: Settings, rivals: Sequence[Contender], sessions: int, size_bytes: int
+    settings: Settings,
+    rivals: Sequence[Contender],
+    sessions: int,
+    size_bytes: int,
+    sync_delay_ms: int = 0,
 ) -> Results[Run]:
     different = documents(size_bytes, 16 if size_bytes < _LARGE_BYTES else 2)
 
     async def measure(contender: Contender, round_number: int) -> Run:
-        folder = fresh_folder(settings, "save", sessions, size_bytes, contender.name, round_number)
+        folder = fresh_folder(
+            settings, "save", sessions, size_bytes, sync_delay_ms, contender.name, round_number
+        )
         workload = Workload(
             folder=folder, sessions=sessions, seconds=settings.seconds, documents=different
         )
@@ -86,7 +92,8 @@ async def _with_slow_syncs(settings: Settings, delay_ms: int) -> Table:
     files = who.SlowSyncs(delay_ms / 1e3)
     rows: list[dict[str, Cell]] = []
     for sessions in _SESSIONS:
-        results = await _measured(settings, [who.journal(files), who.file(files)], sessions, 8 * KB)
+        rivals = [who.journal(files), who.file(files)]
+        results = await _measured(settings, rivals, sessions, 8 * KB, delay_ms)
         speeds = {
             f"{name} saves/s": Spread.of(run.saves_per_second for run in results[name])
             for name in (who.JOURNAL, who.FILE)
