@@ -21,7 +21,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
 
 from aiocheckpoint.adapters.langgraph import CheckpointSaver
-from benchmarks.harness import Settings, fresh_folder, interleaved
+from benchmarks.harness import Settings, fresh_directory, interleaved
 from benchmarks.report import Cell, Spread, Table, ratios
 
 Saver = BaseCheckpointSaver[Any]
@@ -119,8 +119,8 @@ _GRAPHS: dict[str, Callable[[], Any]] = {"chat": _chat, "chain of 5": _chain, "f
 
 
 @asynccontextmanager
-async def _sqlite(folder: Path) -> AsyncIterator[Saver]:
-    async with AsyncSqliteSaver.from_conn_string(str(folder / "checkpoints.db")) as saver:
+async def _sqlite(directory: Path) -> AsyncIterator[Saver]:
+    async with AsyncSqliteSaver.from_conn_string(str(directory / "checkpoints.db")) as saver:
         yield saver
 
 
@@ -151,8 +151,8 @@ class Case:
 
     async def measure(self, number: int) -> float:
         """Return how many runs a second all threads made together."""
-        folder = fresh_folder(self._settings, "langgraph", self.name, number)
-        async with _SAVERS[self._saver](folder) as saver:
+        directory = fresh_directory(self._settings, "langgraph", self.name, number)
+        async with _SAVERS[self._saver](directory) as saver:
             graph = _GRAPHS[self._graph]().compile(checkpointer=saver)
             await self._run(graph, "warm")
             start = time.perf_counter()
@@ -203,12 +203,12 @@ async def _sizes(settings: Settings) -> Table:
         for channel, make in (("whole list", _chat), ("DeltaChannel", _delta_chat)):
             row: dict[str, Cell] = {"turns": turns, "messages in a": channel}
             for name, opened in _SAVERS.items():
-                folder = fresh_folder(settings, "sizes", turns, channel, name)
-                async with opened(folder) as saver:
+                directory = fresh_directory(settings, "sizes", turns, channel, name)
+                async with opened(directory) as saver:
                     state = await _converse(make().compile(checkpointer=saver), turns)
                     held = _held(saver) if isinstance(saver, InMemorySaver) else None
                     row["state, MB"] = len(saver.serde.dumps_typed(state)[1]) / 1e6
-                row[f"{name}, MB"] = (_on_disk(folder) if held is None else held) / 1e6
+                row[f"{name}, MB"] = (_on_disk(directory) if held is None else held) / 1e6
             rows.append(row)
     return Table("Bytes after a conversation", rows, _SIZE_NOTES)
 
@@ -241,12 +241,12 @@ def _bytes_in(value: Any) -> int:
     return 0
 
 
-def _on_disk(folder: Path) -> int:
-    return sum(path.stat().st_size for path in _files(folder))
+def _on_disk(directory: Path) -> int:
+    return sum(path.stat().st_size for path in _files(directory))
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for parent, _, names in os.walk(folder):
+def _files(directory: Path) -> Iterator[Path]:
+    for parent, _, names in os.walk(directory):
         for name in names:
             path = Path(parent, name)
             if not path.is_symlink():

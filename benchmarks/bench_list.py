@@ -89,6 +89,6 @@ def _ways(
     return {_COLD: cold, "warm: nothing changed since": warm, "read and json.loads all": parsed}
 
 
-def _parse_all(folder: Path) -> int:
-    documents = [json.loads(path.read_bytes()) for path in folder.glob("cp_*.json")]
+def _parse_all(directory: Path) -> int:
+    documents = [json.loads(path.read_bytes()) for path in directory.glob("cp_*.json")]
     return len({document["checkpoint_id"] for document in documents})

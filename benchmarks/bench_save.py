@@ -13,7 +13,7 @@ from benchmarks.harness import (
     Run,
     Settings,
     Workload,
-    fresh_folder,
+    fresh_directory,
     interleaved,
 )
 from benchmarks.report import Cell, Spread, Table, quantile, ratios
@@ -27,7 +27,7 @@ _NOTES = [
         "Every session saves its next document when the last save has returned; its first is not"
         " counted. Median (p10-p90) over rounds; latencies over all saves of all rounds."
     ),
-    "`until closed` also counts the time of closing, in which `journal` settles what is left.",
+    "`until closed` also counts the time of closing, in which `journal` flushes what is left.",
     (
         "`journal / this`: saves a second of the default durability over this row's, round by"
         " round. Below 1 for the floor, which encodes nothing and makes no file."
@@ -76,11 +76,11 @@ async def _measured(
     different = documents(size_bytes, 16 if size_bytes < _LARGE_BYTES else 2)
 
     async def measure(contender: Contender, round_number: int) -> Run:
-        folder = fresh_folder(
+        directory = fresh_directory(
             settings, "save", sessions, size_bytes, sync_delay_ms, contender.name, round_number
         )
         workload = Workload(
-            folder=folder, sessions=sessions, seconds=settings.seconds, documents=different
+            directory=directory, sessions=sessions, seconds=settings.seconds, documents=different
         )
         return await contender.run(workload)
 

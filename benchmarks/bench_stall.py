@@ -17,7 +17,7 @@ from benchmarks.harness import (
     Settings,
     Ticker,
     Workload,
-    fresh_folder,
+    fresh_directory,
     interleaved,
     timed,
 )
@@ -83,9 +83,9 @@ async def _while_saving(
     settings: Settings, savers: Sequence[Saver], sessions: int
 ) -> Results[list[float]]:
     async def measure(saver: Saver, round_number: int) -> list[float]:
-        folder = fresh_folder(settings, "stall", sessions, saver.name, round_number)
+        directory = fresh_directory(settings, "stall", sessions, saver.name, round_number)
         workload = Workload(
-            folder=folder,
+            directory=directory,
             sessions=sessions,
             seconds=settings.seconds,
             documents=documents(8 * KB, 16),
@@ -158,10 +158,10 @@ async def _encoded(data: CheckpointData) -> bytes:
 
 async def _single_calls(settings: Settings, size_bytes: int) -> Table:
     async def measure(calls: Calls, round_number: int) -> Single:
-        folder = fresh_folder(settings, "single", size_bytes, calls.name, round_number)
+        directory = fresh_directory(settings, "single", size_bytes, calls.name, round_number)
         different = documents(size_bytes, 1)
         return await calls.measure(
-            Workload(folder=folder, sessions=1, seconds=0, documents=different)
+            Workload(directory=directory, sessions=1, seconds=0, documents=different)
         )
 
     cases = [Calls(saver, is_load=load) for load in (False, True) for saver in who.loaders()]

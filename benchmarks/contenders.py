@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
-from aiocheckpoint.files import LocalFiles
+from aiocheckpoint._disk.files import LocalFiles
 from aiocheckpoint.writer import Durability
 from benchmarks.documents import Document
 from benchmarks.harness import Contender, Run, Saver, UnavailableError, Workload
@@ -41,7 +41,7 @@ AIOFILES = "aiofiles + json"
 RUST = "sh-layer2 (Rust)"
 FLOOR = "floor"
 
-_RUST_FOLDER = Path(__file__).parent / "rust"
+_RUST_DIRECTORY = Path(__file__).parent / "rust"
 _RUST_PROGRAM = "sh-layer2-saves"
 _FLOOR_THREADS = 16
 _FLOOR_FILE_BYTES = 64 * 1024 * 1024
@@ -65,7 +65,7 @@ class Ours(Saver):
 
     async def open(self, workload: Workload) -> None:
         self._writer = AsyncCheckpointWriter(
-            workload.folder, durability=self._durability, files=self._files
+            workload.directory, durability=self._durability, files=self._files
         )
 
     async def save(self, session: int, step: int, document: Document) -> None:
@@ -115,7 +115,7 @@ class Sqlite(Saver):
             from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
         except ImportError as error:
             raise UnavailableError("pip install langgraph-checkpoint-sqlite") from error
-        database = AsyncSqliteSaver.from_conn_string(str(workload.folder / "checkpoints.sqlite"))
+        database = AsyncSqliteSaver.from_conn_string(str(workload.directory / "checkpoints.sqlite"))
         self._saver = await self._stack.enter_async_context(database)
         self._parents.clear()
         await self._saver.setup()
@@ -173,7 +173,7 @@ class Microsoft(Saver):
             from agent_framework import FileCheckpointStorage
         except ImportError as error:
             raise UnavailableError("pip install agent-framework-core") from error
-        self._storage = FileCheckpointStorage(workload.folder)
+        self._storage = FileCheckpointStorage(workload.directory)
 
     async def save(self, session: int, step: int, document: Document) -> None:
         from agent_framework import WorkflowCheckpoint
@@ -198,14 +198,14 @@ class Plain(Saver):
     """What one writes oneself with aiofiles: temporary file, fsync, rename."""
 
     name = AIOFILES
-    durable = "content yes, its name no (folder not synced)"
+    durable = "content yes, its name no (directory not synced)"
 
     def __init__(self) -> None:
-        self._folder: Path
+        self._directory: Path
         self._last: dict[int, Path] = {}
 
     async def open(self, workload: Workload) -> None:
-        self._folder = workload.folder
+        self._directory = workload.directory
         self._last.clear()
 
     async def save(self, session: int, step: int, document: Document) -> None:
@@ -217,7 +217,7 @@ class Plain(Saver):
                 "tool_results": document.tool_results,
             }
         )
-        path = self._folder / f"{_session_id(session)}-{step}.json"
+        path = self._directory / f"{_session_id(session)}-{step}.json"
         temporary = path.with_suffix(".tmp")
         async with aiofiles.open(temporary, "w", encoding="utf-8") as file:
             await file.write(text)
@@ -248,7 +248,7 @@ class Floor(Saver):
     async def open(self, workload: Workload) -> None:
         self._pool = ThreadPoolExecutor(min(_FLOOR_THREADS, workload.sessions))
         self._offset = 0
-        await self._hop(lambda: self._preallocate(workload.folder / "floor"))
+        await self._hop(lambda: self._preallocate(workload.directory / "floor"))
 
     def _preallocate(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
@@ -298,12 +298,12 @@ class RustCrate:
     """The real crate on a multi-threaded tokio runtime, in a process of its own."""
 
     name = RUST
-    durable = "file and its folder yes, a new session's own folder no"
+    durable = "file and its directory yes, a new session's own directory no"
 
     async def run(self, workload: Workload) -> Run:
         """Carry out a workload in the Rust program; the first saves are not measured."""
         task = _RustTask(
-            str(workload.folder),
+            str(workload.directory),
             workload.sessions,
             workload.seconds,
             workload.min_saves,
@@ -327,7 +327,7 @@ def rust_program() -> Path:
     Raises:
         UnavailableError: it is not built.
     """
-    target = Path(os.environ.get("CARGO_TARGET_DIR", _RUST_FOLDER / "target"))
+    target = Path(os.environ.get("CARGO_TARGET_DIR", _RUST_DIRECTORY / "target"))
     program = target / "release" / _RUST_PROGRAM
     if program.exists():
         return program
@@ -343,7 +343,7 @@ def journal(files: LocalFiles | None = None) -> Ours:
 
 def file(files: LocalFiles | None = None) -> Ours:
     """Return this library with two fsyncs for each save."""
-    return Ours(FILE, "file", "yes: file and folder synced", files)
+    return Ours(FILE, "file", "yes: file and directory synced", files)
 
 
 def none() -> Ours:

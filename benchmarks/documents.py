@@ -48,8 +48,8 @@ class Document(Struct, frozen=True):
 
 @cache
 def _conversations() -> tuple[list[dict[str, Any]], ...]:
-    folder = files("aiocheckpoint") / "cli" / "conversations"
-    paths = sorted(folder.iterdir(), key=lambda path: path.name)
+    directory = files("aiocheckpoint") / "cli" / "conversations"
+    paths = sorted(directory.iterdir(), key=lambda path: path.name)
     return tuple(
         msgspec.json.decode(path.read_bytes())["messages"]
         for path in paths

@@ -83,10 +83,10 @@ class Probe(Struct, frozen=True):
 
 def probe(directory: Path, repeats: int) -> Probe:
     """Measure the disk under `directory`."""
-    folder = directory / f"probe-{time.monotonic_ns()}"
-    folder.mkdir()
-    created = [_timed((folder / f"{number}").touch) for number in range(repeats)]
-    descriptor = os.open(folder / "synced", os.O_CREAT | os.O_RDWR)
+    directory = directory / f"probe-{time.monotonic_ns()}"
+    directory.mkdir()
+    created = [_timed((directory / f"{number}").touch) for number in range(repeats)]
+    descriptor = os.open(directory / "synced", os.O_CREAT | os.O_RDWR)
     try:
         os.pwrite(descriptor, _PROBE_BYTES * repeats, 0)
         os.fsync(descriptor)

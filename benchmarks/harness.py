@@ -48,14 +48,14 @@ class Workload(Struct, frozen=True, kw_only=True):
     Sessions that save one document after the other, each as soon as the last save returned.
 
     Attributes:
-        folder: an empty one of its own.
+        directory: an empty one of its own.
         sessions: how many at once.
         seconds: how long; every session saves at least `min_saves` times all the same.
         documents: what they save, in turn.
         min_saves: by each session.
     """
 
-    folder: Path
+    directory: Path
     sessions: int
     seconds: float
     documents: Sequence[Document]
@@ -256,11 +256,11 @@ async def interleaved(
     return results
 
 
-def fresh_folder(settings: Settings, *parts: object) -> Path:
-    """Make a folder that was not there; none is removed before the end of the run."""
-    folder = settings.directory / re.sub(r"[^A-Za-z0-9]+", "-", " ".join(map(str, parts)))
-    folder.mkdir(mode=0o700)
-    return folder
+def fresh_directory(settings: Settings, *parts: object) -> Path:
+    """Make a directory that was not there; none is removed before the end of the run."""
+    directory = settings.directory / re.sub(r"[^A-Za-z0-9]+", "-", " ".join(map(str, parts)))
+    directory.mkdir(mode=0o700)
+    return directory
 
 
 async def timed(work: Awaitable[object]) -> float:

@@ -35,12 +35,12 @@ async def stored(settings: Settings, count: int) -> Path:
 
 async def open_sqlite(settings: Settings, count: int) -> Sqlite:
     """Return LangGraph's saver, open, on a database with as many of the same checkpoints."""
-    folder = settings.directory / f"stored-sqlite-{count}"
-    is_new = not folder.exists()
-    folder.mkdir(exist_ok=True)
+    directory = settings.directory / f"stored-sqlite-{count}"
+    is_new = not directory.exists()
+    directory.mkdir(exist_ok=True)
     different = documents(8 * KB, 16)
     saver = Sqlite()
-    await saver.open(Workload(folder=folder, sessions=1, seconds=0, documents=different))
+    await saver.open(Workload(directory=directory, sessions=1, seconds=0, documents=different))
     if is_new:
         await saver.hurry()
         for step in range(count):

@@ -12,7 +12,8 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from aiocheckpoint import codec, errors, models, testing, writer
+from aiocheckpoint import errors, models, testing, writer
+from aiocheckpoint._format import codec
 from aiocheckpoint.adapters.langgraph import migration, records, saver
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -36,8 +37,8 @@ _PARTS: tuple[tuple[str, ModuleType, tuple[str, ...]], ...] = (
     ("The writer", writer, ("AsyncCheckpointWriter", "SessionReader")),
     ("The interface", writer, ("CheckpointStore",)),
     ("What is stored", models, ("CheckpointData", "CheckpointRecord")),
-    ("Blocks", models, ("BlockRecord",)),
-    ("The name of a block", codec, ("block_digest",)),
+    ("Blobs", models, ("BlobRecord",)),
+    ("The name of a blob", codec, ("blob_digest",)),
     ("What is reported", models, ("CheckpointMeta", "Finding", "RecoveryReport")),
     ("Ids", models, ("SessionId", "CheckpointId", "new_checkpoint_id")),
     ("LangGraph: `aiocheckpoint.adapters.langgraph`", saver, ("CheckpointSaver",)),

@@ -50,9 +50,9 @@ def blockbuster(request: pytest.FixtureRequest) -> Iterator[BlockBuster | None]:
 
 
 @pytest.fixture
-def no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the settling, a thread of its own, out of the file operations that a test looks at."""
-    monkeypatch.setattr(writer_module, "_SETTLE_SECONDS", 600.0)
+def no_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the flushing, a thread of its own, out of the file operations that a test looks at."""
+    monkeypatch.setattr(writer_module, "_FLUSH_SECONDS", 600.0)
 
 
 @pytest.fixture(name="root")

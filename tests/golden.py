@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aiocheckpoint import CheckpointData, CheckpointRecord
-from aiocheckpoint.layout import encode_id
+from aiocheckpoint._format.names import encode_id
 from tests.interop.flat import unflatten
 
-FOLDER = Path(__file__).parent / "data" / "format-1"
+DIRECTORY = Path(__file__).parent / "data" / "format-1"
 
 
 class GameState(CheckpointRecord):
@@ -46,7 +46,7 @@ def _read(path: Path) -> Golden:
     return Golden(path.stem, path.read_bytes(), unflatten(tokens))
 
 
-GOLDENS = [_read(path) for path in sorted(FOLDER.glob("*.json"))]
+GOLDENS = [_read(path) for path in sorted(DIRECTORY.glob("*.json"))]
 
 
 def placed(golden: Golden, root: Path) -> Path:
@@ -54,9 +54,9 @@ def placed(golden: Golden, root: Path) -> Path:
     document = golden.document
     session = encode_id(document["session_id"], "session id")
     checkpoint = encode_id(document["checkpoint_id"], "checkpoint id")
-    folder = root / session / "checkpoints"
-    folder.mkdir(parents=True)
-    path = folder / f"cp_20260511_041200_{checkpoint}.json"
+    directory = root / session / "checkpoints"
+    directory.mkdir(parents=True)
+    path = directory / f"cp_20260511_041200_{checkpoint}.json"
     path.write_bytes(golden.body)
-    (folder / "latest.json").symlink_to(path.name)
+    (directory / "latest.json").symlink_to(path.name)
     return path

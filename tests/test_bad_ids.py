@@ -58,7 +58,7 @@ ODD_IDS = {
     "right-to-left": "\u202e\u05e9\u05dc\u05d5\u05dd\u202c",
     "private": ".aiocheckpoint",
     "latest": "latest.json",
-    "folder": "checkpoints",
+    "directory": "checkpoints",
     "file-name": "cp_20260101_000000_x",
     "backup-name": "cp_20260101_000000_000001_x.json.backup",
     "temporary": ".tmp_cp_0123456789abcdef",
@@ -100,7 +100,7 @@ def step(session_id: str, checkpoint_id: str, **fields: Any) -> CheckpointData:
 
 
 def visible(tree: Tree) -> Tree:
-    """Leave out the store's own folder, whose journal changes with every save."""
+    """Leave out the store's own directory, whose journal changes with every save."""
     return {name: entry for name, entry in tree.items() if ".aiocheckpoint" not in name}
 
 
@@ -109,7 +109,7 @@ class Canary:
     A session that no call is about; nothing may change in it, nor beside the root.
 
     Attributes:
-        names: the canary's folder, and what else may stand in the root.
+        names: the canary's directory, and what else may stand in the root.
     """
 
     names = frozenset({"canary", ".aiocheckpoint"})
@@ -150,7 +150,7 @@ class TestEachOddSessionId:
     async def test_every_method_works(
         self, make_writer: MakeWriter, canary: Canary, odd: str
     ) -> None:
-        """Every method takes the id, keeps to one folder in the root, and leaves none behind."""
+        """Every method takes the id, keeps to one directory in the root, and leaves none behind."""
         writer = make_writer()
         first, second = step(odd, "one"), step(odd, "two")
         assert await writer.load(odd) is None

@@ -31,8 +31,8 @@ class Outcome:
 
 @pytest.fixture(scope="module", name="outcome")
 def _outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    folder = tmp_path_factory.mktemp("benchmarks")
-    directory, report = folder / "disk", folder / "report.json"
+    directory = tmp_path_factory.mktemp("benchmarks")
+    directory, report = directory / "disk", directory / "report.json"
     command = [
         sys.executable, "-m", "benchmarks", "--quick", "--allow-memory",
         "--directory", str(directory), "--json", str(report),

@@ -23,13 +23,13 @@ from aiocheckpoint import (
 from tests.conftest import MakeWriter
 from tests.durabilities import each_durability, writers_of_each_durability
 from tests.faults import FaultyFiles, Hold
-from tests.trees import checkpoint_files, session_folder, snapshot
+from tests.trees import checkpoint_files, session_directory, snapshot
 
 Writer = AsyncCheckpointWriter[CheckpointData]
 
 
-class ClosedFolder(FaultyFiles):
-    """A disk on which one folder cannot be opened."""
+class ClosedDirectory(FaultyFiles):
+    """A disk on which one directory cannot be opened."""
 
     def __init__(self, closed: str, error_number: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class ClosedFolder(FaultyFiles):
         self._error_number = error_number
 
     def call(self, operation: str, path: str, function: Any, *args: Any, **kwargs: Any) -> Any:
-        if operation == "open folder" and path == self._closed:
+        if operation == "open directory" and path == self._closed:
             return super().call(operation, path, self._fail)
         return super().call(operation, path, function, *args, **kwargs)
 
@@ -143,18 +143,18 @@ class TestCheck:
         await writer.recover("s")
 
     async def test_no_store_is_healthy_and_stays_away(self, writer: Writer, root: Path) -> None:
-        """Where nothing was saved there is nothing wrong, and no folder is made."""
+        """Where nothing was saved there is nothing wrong, and no directory is made."""
         assert await writer.check() == ()
         assert [session async for session in writer.sessions()] == []
         assert not await asyncio.to_thread(root.exists)
 
     @pytest.mark.parametrize("error_number", [errno.EIO, errno.EACCES, errno.EMFILE])
-    async def test_folder_that_cannot_be_opened_is_not_healthy(
+    async def test_directory_that_cannot_be_opened_is_not_healthy(
         self, make_writer: MakeWriter, root: Path, error_number: int
     ) -> None:
         """Check never calls healthy what it could not look into."""
         await save_steps(make_writer(), 1)
-        writer = make_writer(files=ClosedFolder(str(root / "s"), error_number))
+        writer = make_writer(files=ClosedDirectory(str(root / "s"), error_number))
 
         with contextlib.suppress(StorageError):
             assert [finding.kind for finding in await writer.check()] == ["unreadable"]
@@ -163,9 +163,9 @@ class TestCheck:
     async def test_session_is_never_left_out_for_an_error(
         self, make_writer: MakeWriter, root: Path, error_number: int
     ) -> None:
-        """A session whose folder cannot be opened now is an error, not a session less."""
+        """A session whose directory cannot be opened now is an error, not a session less."""
         await save_steps(make_writer(), 1)
-        writer = make_writer(files=ClosedFolder(str(root / "s"), error_number))
+        writer = make_writer(files=ClosedDirectory(str(root / "s"), error_number))
 
         with contextlib.suppress(StorageError):
             assert await found_sessions(writer) == ["s"]
@@ -210,7 +210,7 @@ class TestCheck:
         assert {finding.kind for finding in findings} <= {"leftover"}
 
     async def test_beside_a_save_that_ends_meanwhile(self, make_writer: MakeWriter) -> None:
-        """A save that takes place while check looks at the folder is no damage."""
+        """A save that takes place while check looks at the directory is no damage."""
         files, hold = FaultyFiles(), Hold()
         busy, checker = make_writer(), make_writer(files=files)
         await save_steps(busy, 2)
@@ -390,7 +390,7 @@ class TestRecover:
             paths[4].write_bytes(b"")
 
         await asyncio.to_thread(harm)
-        before = await asyncio.to_thread(snapshot, session_folder(root, "s"))
+        before = await asyncio.to_thread(snapshot, session_directory(root, "s"))
 
         await writer.recover("s")
 
@@ -500,6 +500,6 @@ class TestAfterAPowerCut:
 
         findings = await writer.check()
 
-        assert [finding.kind for finding in findings] == ["unsettled-journal"]
+        assert [finding.kind for finding in findings] == ["unflushed-journal"]
         assert await asyncio.to_thread(snapshot, lost) == before
         assert await newest_iteration(writer) == 1

@@ -20,16 +20,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aiocheckpoint import CheckpointData, CheckpointMeta, CheckpointRecord, codec
-from aiocheckpoint.codec import PIECEWISE_BYTES, Draft, RecordCodec
+from aiocheckpoint import CheckpointData, CheckpointMeta, CheckpointRecord
+from aiocheckpoint._format import codec
+from aiocheckpoint._format.codec import PIECEWISE_BYTES, Draft, RecordCodec
+from aiocheckpoint._format.floats import special_spellings
+from aiocheckpoint._format.json_values import MAX_DEPTH
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointEncodeError,
     FormatVersionError,
     RecordTypeError,
 )
-from aiocheckpoint.floats import special_spellings
-from aiocheckpoint.json_values import MAX_DEPTH
 from tests import json_documents, serde
 
 _CODEC = RecordCodec(CheckpointData)

@@ -21,7 +21,7 @@ from aiocheckpoint import (
     SessionId,
 )
 from aiocheckpoint.testing import (
-    BlockStoreContract,
+    BlobStoreContract,
     CheckpointStoreContract,
     LargeValue,
     MemoryStore,
@@ -40,11 +40,11 @@ class TestWriter(CheckpointStoreContract):
         return writer
 
 
-class TestWriterOfBlocks(BlockStoreContract):
-    """The writer, with each durability, storing blocks."""
+class TestWriterOfBlobs(BlobStoreContract):
+    """The writer, with each durability, storing blobs."""
 
-    @pytest.fixture(name="block_store", params=["journal", "file", "none"])
-    def _block_store(
+    @pytest.fixture(name="blob_store", params=["journal", "file", "none"])
+    def _blob_store(
         self, make_writer: MakeWriter, request: pytest.FixtureRequest
     ) -> CheckpointStore[LargeValue]:
         writer: AsyncCheckpointWriter[LargeValue] = make_writer(
@@ -53,11 +53,11 @@ class TestWriterOfBlocks(BlockStoreContract):
         return writer
 
 
-class TestMemoryStoreOfBlocks(BlockStoreContract):
-    """The store in memory, storing blocks."""
+class TestMemoryStoreOfBlobs(BlobStoreContract):
+    """The store in memory, storing blobs."""
 
-    @pytest.fixture(name="block_store")
-    def _block_store(self) -> CheckpointStore[LargeValue]:
+    @pytest.fixture(name="blob_store")
+    def _blob_store(self) -> CheckpointStore[LargeValue]:
         return MemoryStore(LargeValue)
 
 

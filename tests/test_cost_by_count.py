@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
-from aiocheckpoint.index import SessionIndex
-from aiocheckpoint.layout import FileName
+from aiocheckpoint._disk.index import SessionIndex
+from aiocheckpoint._format.names import FileName
 
 
 @pytest.fixture(name="walks")

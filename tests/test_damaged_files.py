@@ -33,7 +33,7 @@ from aiocheckpoint import (
 )
 from tests.conftest import MakeWriter
 from tests.durabilities import each_durability, writers_of_each_durability
-from tests.trees import checkpoint_files, file_contents, session_folder, snapshot
+from tests.trees import checkpoint_files, file_contents, session_directory, snapshot
 
 Writer = AsyncCheckpointWriter[CheckpointData]
 Damage = Callable[[Path], None]
@@ -125,11 +125,11 @@ def document(**changes: Any) -> dict[str, Any]:
 
 def bind_socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
-        folder = os.open(path.parent, os.O_RDONLY)
+        directory = os.open(path.parent, os.O_RDONLY)
         try:  # the path itself may be too long for a socket's address
-            listener.bind(f"/proc/self/fd/{folder}/{path.name}")
+            listener.bind(f"/proc/self/fd/{directory}/{path.name}")
         finally:
-            os.close(folder)
+            os.close(directory)
 
 
 def sparse(path: Path) -> None:
@@ -196,7 +196,7 @@ CORRUPT: dict[str, Damage] = {
         lambda _: with_checksum(b'{"a":' + b"[" * 127 + b"]" * 127 + b"}")
     ),
     "fifo": instead(os.mkfifo),
-    "folder": instead(os.mkdir),
+    "directory": instead(os.mkdir),
     "socket": instead(bind_socket),
     "symlink-out-of-the-root": instead(lambda path: path.symlink_to("/etc/passwd")),
     "symlink-to-older": instead(lambda path: path.symlink_to(min(path.parent.glob("cp_*.json")))),
@@ -483,10 +483,10 @@ class TestEveryByte:
         await self.each_is_refused(small, [content[:n].ljust(len(content), b"\0") for n in lengths])
 
 
-def put_all(folder: Path, contents: list[bytes]) -> None:
+def put_all(directory: Path, contents: list[bytes]) -> None:
     """Put each content into a checkpoint file of its own, older than all others."""
     for number, content in enumerate(contents):
-        (folder / f"cp_20250101_000000_{number:06}_new.json").write_bytes(content)
+        (directory / f"cp_20250101_000000_{number:06}_new.json").write_bytes(content)
 
 
 def flips(content: bytes) -> Iterator[bytes]:
@@ -563,7 +563,7 @@ class TestMisplacedFiles:
     async def test_whole_session_under_another_name(
         self, session: Damaged[CheckpointData], root: Path, make_writer: MakeWriter
     ) -> None:
-        """A session's folder that was renamed is refused under the new name."""
+        """A session's directory that was renamed is refused under the new name."""
         await asyncio.to_thread((root / "s").rename, root / "t")
         writer = make_writer()
 
@@ -665,9 +665,9 @@ OLD_NAMES = [
 """Names that checkpoints may have, older than all others here."""
 
 
-def put(folder: Path, names: list[bytes], content: bytes = b"not ours") -> None:
+def put(directory: Path, names: list[bytes], content: bytes = b"not ours") -> None:
     for name in names:
-        with open(os.path.join(os.fsencode(folder), name), "xb") as file:
+        with open(os.path.join(os.fsencode(directory), name), "xb") as file:
             file.write(content)
 
 
@@ -676,8 +676,8 @@ class TestGarbageNames:
         self, session: Damaged[CheckpointData], make_writer: MakeWriter, root: Path
     ) -> None:
         """Files that are not named as checkpoints are seen by nothing and touched by nothing."""
-        folder = session_folder(root, "s")
-        await asyncio.to_thread(put, folder, GARBAGE_NAMES)
+        directory = session_directory(root, "s")
+        await asyncio.to_thread(put, directory, GARBAGE_NAMES)
 
         for some in (session.writer, make_writer()):
             newest = await some.load("s")
@@ -688,14 +688,14 @@ class TestGarbageNames:
             assert (await some.recover("s")).quarantined == ()
         await session.writer.save(step("newer"))
         await session.writer.delete_session("s")
-        left = await asyncio.to_thread(os.listdir, os.fsencode(folder))
+        left = await asyncio.to_thread(os.listdir, os.fsencode(directory))
         assert sorted(left) == sorted(GARBAGE_NAMES)
 
     async def test_possible_names_are_told_and_quarantined(
         self, session: Damaged[CheckpointData], make_writer: MakeWriter, root: Path
     ) -> None:
         """Damaged files named as odd as can be are reported, moved aside, and harm nothing else."""
-        await asyncio.to_thread(put, session_folder(root, "s"), OLD_NAMES)
+        await asyncio.to_thread(put, session_directory(root, "s"), OLD_NAMES)
 
         for some in (session.writer, make_writer()):
             newest = await some.load("s")
@@ -714,7 +714,7 @@ class TestGarbageNames:
         """A damaged file whose name is as long as names can be is moved aside as well."""
         name = b"cp_20250101_000000_" + b"x" * 231 + b".json"
         assert len(name) == 255
-        await asyncio.to_thread(put, session_folder(root, "s"), [name])
+        await asyncio.to_thread(put, session_directory(root, "s"), [name])
 
         assert len((await session.writer.recover("s")).quarantined) == 1
 
@@ -749,16 +749,16 @@ class TestGarbageNames:
 
         assert path.name in str(refused.value)
 
-    async def test_folders_with_odd_names(
+    async def test_directories_with_odd_names(
         self, session: Damaged[CheckpointData], make_writer: MakeWriter, root: Path
     ) -> None:
-        """Folders in the root that no session can have are left out of sessions and check."""
+        """Directories in the root that no session can have are left out of sessions and check."""
 
         def prepare() -> None:
             for name in (b"\xff\xfe", b"~%zz", b"~%41", b"~", b"~sha256-0", b"a\nb", b"con"):
-                folder = os.path.join(os.fsencode(root), name, b"checkpoints")
-                os.makedirs(folder)
-                put(Path(os.fsdecode(folder)), [b"cp_20250101_000000_x.json"])
+                directory = os.path.join(os.fsencode(root), name, b"checkpoints")
+                os.makedirs(directory)
+                put(Path(os.fsdecode(directory)), [b"cp_20250101_000000_x.json"])
 
         await asyncio.to_thread(prepare)
 
@@ -777,12 +777,12 @@ def remove_all_but(root: Path, names: set[str]) -> None:
             shutil.rmtree(path)
 
 
-class TestSymlinkedFolders:
+class TestSymlinkedDirectories:
     @pytest.mark.parametrize("place", ["session", "checkpoints"])
     async def test_nothing_outside_is_read_or_changed(
         self, make_writer: MakeWriter, root: Path, tmp_path: Path, place: str
     ) -> None:
-        """A session's folder that is a symlink is refused by all methods; its target is safe."""
+        """A session's directory that is a symlink is refused by all methods; its target is safe."""
         outside = tmp_path / "outside"
         async with make_writer(outside) as elsewhere:
             await elsewhere.save(step("secret"))
@@ -813,16 +813,16 @@ class TestSymlinkedFolders:
         for name, call in calls.items():
             with pytest.raises(StorageError) as refused:
                 await call()
-            assert refused.value.operation == "open folder", name
+            assert refused.value.operation == "open directory", name
             assert refused.value.path.startswith(str(root / "s"))
         assert [session async for session in writer.sessions()] == ["other"]
         await writer.check()
         assert await asyncio.to_thread(snapshot, outside) == before
 
-    async def test_own_folder_is_a_symlink(
+    async def test_own_directory_is_a_symlink(
         self, make_writer: MakeWriter, root: Path, tmp_path: Path
     ) -> None:
-        """A symlink in the place of the store's own folder is never followed."""
+        """A symlink in the place of the store's own directory is never followed."""
         outside = tmp_path / "outside"
 
         def link() -> None:
@@ -872,8 +872,8 @@ class TestPointer:
         (newest_meta, *_) = await session.writer.list("s")
         assert await asyncio.to_thread(os.readlink, pointer) == newest_meta.path.name
 
-    async def test_folder_in_its_place(self, session: Damaged[CheckpointData]) -> None:
-        """A folder named `latest.json` cannot be replaced: a named error, or the save goes on."""
+    async def test_directory_in_its_place(self, session: Damaged[CheckpointData]) -> None:
+        """A directory named `latest.json` cannot be replaced: a named error, or the save goes on."""
         pointer = session.path.with_name("latest.json")
         await asyncio.to_thread(instead(os.mkdir), pointer)
 
@@ -962,15 +962,15 @@ class TestVerifyOddPaths:
             ".",
             "..",
             "./",
-            "folder/",
-            "folder/.",
+            "directory/",
+            "directory/.",
         ],
     )
-    async def test_folder_by_any_name(
+    async def test_directory_by_any_name(
         self, writer: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
     ) -> None:
         """A directory is refused as one, whatever the path to it looks like."""
-        await asyncio.to_thread((tmp_path / "folder").mkdir)
+        await asyncio.to_thread((tmp_path / "directory").mkdir)
         await asyncio.to_thread(monkeypatch.chdir, tmp_path)
 
         with pytest.raises(NotACheckpointError):

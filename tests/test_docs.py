@@ -186,7 +186,7 @@ def anchors(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", PAGES, ids=relative)
 def test_relative_links_lead_somewhere(path: Path) -> None:
-    """Every relative link of a page names a file or folder, and a heading where it says so."""
+    """Every relative link of a page names a file or directory, and a heading where it says so."""
     text = _FENCE.sub("", path.read_text(encoding="utf-8"))
     for link in _LINK.findall(text):
         if "://" in link:
@@ -253,8 +253,8 @@ def test_the_house_is_as_described() -> None:
     """The page on the architecture has one line for each module of the package."""
     described = [name for name, _ in _HOUSE_LINE.findall(HOUSE.read_text(encoding="utf-8"))]
     modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
-    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert sorted(described) == sorted(modules | folders)
+    directories = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert sorted(described) == sorted(modules | directories)
 
 
 def test_imports_go_one_way() -> None:

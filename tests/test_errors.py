@@ -21,14 +21,14 @@ from aiocheckpoint import (
     InvalidArgumentError,
     InvalidIdError,
     JournalVersionError,
-    MissingBlockError,
+    MissingBlobError,
     NotACheckpointError,
     PruneError,
     RecordTypeError,
-    SessionBusyError,
     SessionChangedError,
     StorageError,
     StorageFullError,
+    StoreBusyError,
     ThreadStartError,
     WriterClosedError,
 )
@@ -74,8 +74,8 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
         ["/r/cp.json", "('t', 'x')", "('s', None)", "recover("],
     ),
     (
-        MissingBlockError("/r/s/blocks/0123", "0123"),
-        ["/r/s/blocks/0123 is not there", "give the block", "recover("],
+        MissingBlobError("/r/s/blobs/0123", "0123"),
+        ["/r/s/blobs/0123 is not there", "give the blob", "recover("],
     ),
     (
         NotACheckpointError("/dev/null", "it is a device"),
@@ -90,15 +90,15 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
         ["write failed", "/r/cp.json", "No space left", "free some", "save again"],
     ),
     (
-        DurabilityUnknownError("sync folder", "/r/cp.json", errno.EIO, "Input/output error"),
-        ["sync folder failed", "/r/cp.json", "may not survive a power cut", "save it again"],
+        DurabilityUnknownError("sync directory", "/r/cp.json", errno.EIO, "Input/output error"),
+        ["sync directory failed", "/r/cp.json", "may not survive a power cut", "save it again"],
     ),
     (
         PruneError("unlink", "/r/old.json", errno.EACCES, "Permission denied"),
         ["unlink failed", "/r/old.json", "is saved", "next save"],
     ),
     (
-        SessionBusyError("/r/s", 30.0),
+        StoreBusyError("/r/s", 30.0),
         ["another process", "/r/s", "30.0 s", "lock_timeout_seconds"],
     ),
     (
@@ -149,7 +149,7 @@ class TestTree:
             (RecordTypeError, TypeError),
             (CheckpointEncodeError, ValueError),
             (CheckpointTooLargeError, ValueError),
-            (SessionBusyError, TimeoutError),
+            (StoreBusyError, TimeoutError),
             (ThreadStartError, RuntimeError),
             (WriterClosedError, RuntimeError),
             (FormatVersionError, CheckpointCorruptError),
@@ -165,7 +165,7 @@ class TestTree:
 
     def test_lock_timeout_has_a_number(self) -> None:
         """Code that reads `errno` of a timeout finds a number there."""
-        assert SessionBusyError("/r/s", 1.0).errno == errno.ETIMEDOUT
+        assert StoreBusyError("/r/s", 1.0).errno == errno.ETIMEDOUT
 
 
 class TestText:

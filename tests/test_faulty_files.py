@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aiocheckpoint import CheckpointData, StorageError, StorageFullError
-from aiocheckpoint.files import LocalFiles
+from aiocheckpoint._disk.files import LocalFiles
 from aiocheckpoint.testing import Fault, FaultyFiles
 from tests.conftest import MakeWriter
 from tests.durabilities import SYNCED_FILES
@@ -50,16 +50,16 @@ async def test_a_fault_for_ever_ends_when_the_disk_is_healed(make_writer: MakeWr
 def test_a_call_may_fail_after_its_effect(tmp_path: Path) -> None:
     """A rename that fails after its effect has renamed; one that fails before has not."""
     disk = FaultyFiles()
-    folder = disk.open_path(str(tmp_path))
+    directory = disk.open_path(str(tmp_path))
     (tmp_path / "old").touch()
     disk.arm(Fault(errno.EIO, "rename"))
     with pytest.raises(StorageError):
-        disk.rename(folder, "old", "new")
+        disk.rename(directory, "old", "new")
     assert (tmp_path / "old").exists()
     disk.arm(Fault(errno.EIO, "rename", after_effect=True))
     with pytest.raises(StorageError):
-        disk.rename(folder, "old", "new")
-    disk.close_folder(folder)
+        disk.rename(directory, "old", "new")
+    disk.close_directory(directory)
     assert (tmp_path / "new").exists()
 
 
@@ -67,13 +67,13 @@ def test_a_call_may_fail_after_its_effect(tmp_path: Path) -> None:
 def test_a_failed_call_leaks_no_descriptor(tmp_path: Path, operation: str) -> None:
     """An open that fails after its effect, and a close that fails, leave nothing open."""
     disk = FaultyFiles()
-    folder = disk.open_path(str(tmp_path))
+    directory = disk.open_path(str(tmp_path))
     before = len(os.listdir("/dev/fd"))
     disk.arm(Fault(errno.EIO, operation, after_effect=True))
     with pytest.raises(StorageError):
-        disk.close(disk.create(folder, "file"), "file")
+        disk.close(disk.create(directory, "file"), "file")
     assert len(os.listdir("/dev/fd")) == before
-    disk.close_folder(folder)
+    disk.close_directory(directory)
 
 
 async def test_short_reads_and_writes_change_nothing(make_writer: MakeWriter) -> None:
@@ -98,14 +98,14 @@ async def test_an_action_runs_at_its_failpoint(make_writer: MakeWriter) -> None:
     assert passed == ["renamed"]
 
 
-def test_threads_that_list_a_folder_see_all_of_it(tmp_path: Path) -> None:
-    """Listing one open folder in several threads at once misses no name in any."""
+def test_threads_that_list_a_directory_see_all_of_it(tmp_path: Path) -> None:
+    """Listing one open directory in several threads at once misses no name in any."""
     names = {f"name{number}" for number in range(300)}
     for name in names:
         (tmp_path / name).touch()
     files = LocalFiles()
-    folder = files.open_path(str(tmp_path))
+    directory = files.open_path(str(tmp_path))
     with ThreadPoolExecutor(4) as pool:
-        found = [*pool.map(lambda _: {*files.scan(folder)}, range(200))]
-    files.close_folder(folder)
+        found = [*pool.map(lambda _: {*files.scan(directory)}, range(200))]
+    files.close_directory(directory)
     assert all(each == names for each in found)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aiocheckpoint.floats import FloatSpelling, rust_spellings, special_spellings
+from aiocheckpoint._format.floats import FloatSpelling, rust_spellings, special_spellings
 from tests import json_documents, serde
 
 # Found among random floats; no digits of any of them are read alike by Rust and by the rest.

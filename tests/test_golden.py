@@ -13,7 +13,7 @@ import pytest
 
 from aiocheckpoint import CheckpointMeta
 from tests.conftest import MakeWriter
-from tests.golden import FOLDER, GOLDENS, RECORD_TYPES, Golden, placed
+from tests.golden import DIRECTORY, GOLDENS, RECORD_TYPES, Golden, placed
 from tests.interop.comparison import comparable
 
 _REFERENCE = Path(__file__).parents[1] / "docs" / "reference" / "format.md"
@@ -35,11 +35,11 @@ _each_golden = pytest.mark.parametrize("golden", GOLDENS, ids=lambda golden: gol
 class TestGoldenFiles:
     def test_are_what_they_were(self) -> None:
         """No golden file was changed, dropped, or added without its sum."""
-        lines = (FOLDER / "SHA256SUMS").read_text("ascii").splitlines()
+        lines = (DIRECTORY / "SHA256SUMS").read_text("ascii").splitlines()
         expected = {line[66:]: line[:64] for line in lines}
         found = {
             path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in FOLDER.iterdir()
+            for path in DIRECTORY.iterdir()
             if path.suffix in {".json", ".tokens"}
         }
 
@@ -111,4 +111,4 @@ class TestReference:
         """The file shown on the reference page is a golden one, to the byte."""
         (shown,) = re.findall(r"```json\n(.*?)\n```", _REFERENCE.read_text("utf-8"), re.DOTALL)
 
-        assert shown.encode() == (FOLDER / "rust-minimal.json").read_bytes()
+        assert shown.encode() == (DIRECTORY / "rust-minimal.json").read_bytes()

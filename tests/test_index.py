@@ -1,4 +1,4 @@
-"""Promises of what a process remembers of the sessions' folders."""
+"""Promises of what a process remembers of the sessions' directories."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from aiocheckpoint.index import IndexCache, SessionIndex, Signature
-from aiocheckpoint.layout import FileName, make_name, names_of_id, parse_name
+from aiocheckpoint._disk.index import IndexCache, SessionIndex, Signature
+from aiocheckpoint._format.names import FileName, make_name, names_of_id, parse_name
 from aiocheckpoint.models import CheckpointMeta
 
 _SIGNATURE = Signature(1, 2, None)
@@ -144,8 +144,8 @@ class TestSessionIndex:
         assert index.metas == {second.text: ((1,), _meta(second))}
         assert index.entries_synced
 
-    def test_another_folder_is_not_synced(self) -> None:
-        """A folder that took the place of another has its own entry made durable again."""
+    def test_another_directory_is_not_synced(self) -> None:
+        """A directory that took the place of another has its own entry made durable again."""
         earlier = SessionIndex([], [], _SIGNATURE)
         earlier.entries_synced = True
 

@@ -18,15 +18,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aiocheckpoint import json_values
-from aiocheckpoint.errors import CheckpointEncodeError
-from aiocheckpoint.json_values import (
+from aiocheckpoint._format import json_values
+from aiocheckpoint._format.json_values import (
     MAX_DEPTH,
     encode_exactly,
     find_float,
     first_change,
     is_too_deep,
 )
+from aiocheckpoint.errors import CheckpointEncodeError
 from tests import json_documents
 
 

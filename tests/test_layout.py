@@ -14,9 +14,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aiocheckpoint import layout
-from aiocheckpoint.errors import InvalidIdError, StorageError
-from aiocheckpoint.layout import (
+from aiocheckpoint._format import names as layout
+from aiocheckpoint._format.names import (
     FileName,
     decode_session_name,
     encode_id,
@@ -26,6 +25,7 @@ from aiocheckpoint.layout import (
     next_stamp,
     parse_name,
 )
+from aiocheckpoint.errors import InvalidIdError, StorageError
 from aiocheckpoint.models import new_checkpoint_id
 
 _ODD_IDS = [
@@ -124,7 +124,7 @@ def _histories(draw: st.DrawFn) -> list[_Saved]:
 
 
 class TestOrderBesideRust:
-    """Of our files and Rust's, whose names have whole seconds, in one folder."""
+    """Of our files and Rust's, whose names have whole seconds, in one directory."""
 
     @given(_histories())
     def test_is_that_of_saving(self, history: list[_Saved]) -> None:
@@ -177,7 +177,7 @@ class TestOrderBesideRust:
 class TestEncodeId:
     @given(_ids)
     def test_is_one_plain_file_name(self, value: str) -> None:
-        """A name never leaves its folder, is never hidden, and every file system takes it."""
+        """A name never leaves its directory, is never hidden, and every file system takes it."""
         name = encode_id(value, "session id")
 
         assert 0 < len(name) <= 200
@@ -258,7 +258,7 @@ class TestEncodeId:
 
     @pytest.mark.parametrize("value", Team)
     def test_enum_counts_as_its_text(self, value: Team) -> None:
-        """An enum that extends `str` names the same folder as its text, however it is printed."""
+        """An enum that extends `str` names the same directory as its text, however it is printed."""
         name = encode_id(value, "session id")
 
         assert type(name) is str
@@ -268,7 +268,7 @@ class TestEncodeId:
 class TestDecodeSessionName:
     @given(_ids)
     def test_is_the_inverse(self, value: str) -> None:
-        """A folder's name gives its session's id, unless the id was too long for a name."""
+        """A directory's name gives its session's id, unless the id was too long for a name."""
         name = encode_id(value, "session id")
 
         if name.startswith("~sha256-"):
@@ -292,7 +292,7 @@ class TestDecodeSessionName:
 
     @pytest.mark.parametrize("name", [".aiocheckpoint", "..", "", "a b", "~\udcff", "con", "~a"])
     def test_stray_names_are_no_sessions(self, name: str) -> None:
-        """A name that no session's folder has is nobody's, and no error."""
+        """A name that no session's directory has is nobody's, and no error."""
         assert decode_session_name(name) is None
 
 
@@ -504,6 +504,6 @@ class TestOtherNames:
         assert layout.is_backup(text + layout.BACKUP_SUFFIX)
 
     @given(_ids)
-    def test_no_session_passes_for_our_own_folder(self, session_id: str) -> None:
-        """Whatever its id, a session's folder is not the one for locks and journals."""
-        assert encode_id(session_id, "session id") != layout.PRIVATE_FOLDER
+    def test_no_session_passes_for_our_own_directory(self, session_id: str) -> None:
+        """Whatever its id, a session's directory is not the one for locks and journals."""
+        assert encode_id(session_id, "session id") != layout.PRIVATE_DIRECTORY

@@ -17,9 +17,9 @@ from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, CheckpointRecor
 from tests.conftest import MakeWriter
 from tests.durabilities import SYNCED_FILES, each_durability, writers_of_each_durability
 from tests.faults import Call, Fault, FaultyFiles
-from tests.trees import checkpoint_files, session_folder, snapshot
+from tests.trees import checkpoint_files, session_directory, snapshot
 
-pytestmark = pytest.mark.usefixtures("no_settling")
+pytestmark = pytest.mark.usefixtures("no_flushing")
 
 Writer = AsyncCheckpointWriter[CheckpointData]
 
@@ -41,7 +41,7 @@ class TestDefect1ConstantBackupName:
             await writer.save(step(iteration))
 
         def backed_up() -> list[str]:
-            return [path.name for path in sorted(session_folder(root, "s").glob("*.backup"))]
+            return [path.name for path in sorted(session_directory(root, "s").glob("*.backup"))]
 
         files = await asyncio.to_thread(checkpoint_files, root, "s")
         assert await asyncio.to_thread(backed_up) == [f"{path.name}.backup" for path in files[2:5]]
@@ -163,7 +163,7 @@ def opened(files: FaultyFiles) -> list[str]:
 
 
 def session_calls(files: FaultyFiles) -> list[Call]:
-    """Return the calls on the folder of session `s`; settling goes on elsewhere meanwhile."""
+    """Return the calls on the directory of session `s`; flushing goes on elsewhere meanwhile."""
     return [call for call in files.calls if "/s/checkpoints" in call.path]
 
 
@@ -191,10 +191,10 @@ class TestDefect5CostGrowsWithTheSession:
                     await writer.delete("s", extra)
 
         assert done[0] == done[1]
-        assert "list folder" not in done[0]
+        assert "list directory" not in done[0]
 
-    async def test_save_lists_no_folder_after_the_first(self, make_writer: MakeWriter) -> None:
-        """Only the first save of a session in a process reads its folder's names."""
+    async def test_save_lists_no_directory_after_the_first(self, make_writer: MakeWriter) -> None:
+        """Only the first save of a session in a process reads its directory's names."""
         files = FaultyFiles()
         writer = make_writer(files=files)
         await writer.save(step(0))
@@ -205,7 +205,7 @@ class TestDefect5CostGrowsWithTheSession:
 
         kinds = {call.operation for call in session_calls(files)}
         assert "create" in kinds
-        assert not kinds & {"list folder", "open", "read"}
+        assert not kinds & {"list directory", "open", "read"}
 
     async def test_list_opens_no_unchanged_file(self, make_writer: MakeWriter) -> None:
         """A second list opens nothing, and one after a save opens only the new file."""
@@ -298,32 +298,32 @@ class CountingReads(FaultyFiles):
         return result
 
 
-SYNCS = ("sync file", "rename", "sync folder")
+SYNCS = ("sync file", "rename", "sync directory")
 
 
-def synced_folders(files: FaultyFiles, root: Path) -> list[str]:
-    """Return which folders were synced, in order."""
-    folder = session_folder(root, "s")
+def synced_directories(files: FaultyFiles, root: Path) -> list[str]:
+    """Return which directories were synced, in order."""
+    directory = session_directory(root, "s")
     names = {
         str(root.parent): "above the root",
         str(root): "root",
-        str(folder.parent): "session",
-        str(folder): "checkpoints",
+        str(directory.parent): "session",
+        str(directory): "checkpoints",
     }
-    return [names.get(c.path, c.path) for c in files.calls if c.operation == "sync folder"]
+    return [names.get(c.path, c.path) for c in files.calls if c.operation == "sync directory"]
 
 
-class TestDefect6FolderIsNeverSyncedByFile:
+class TestDefect6DirectoryIsNeverSyncedByFile:
     """Of a writer that syncs each file."""
 
     @pytest.fixture(name="durability")
     def _durability(self) -> dict[str, Any]:
         return SYNCED_FILES
 
-    async def test_file_then_name_then_folder_then_answer(
+    async def test_file_then_name_then_directory_then_answer(
         self, make_writer: MakeWriter, root: Path
     ) -> None:
-        """A save syncs the file, renames it, points at it, and syncs the folder last of all."""
+        """A save syncs the file, renames it, points at it, and syncs the directory last of all."""
         files = FaultyFiles()
         writer = make_writer(files=files)
         await writer.save(step(0))
@@ -333,26 +333,26 @@ class TestDefect6FolderIsNeverSyncedByFile:
 
         calls = [call for call in files.calls if call.operation in SYNCS]
         assert [call.operation for call in calls] == [
-            "sync file", "rename", "rename", "sync folder",
+            "sync file", "rename", "rename", "sync directory",
         ]  # fmt: skip
-        synced, renamed, _, folder = (call.path for call in calls)
+        synced, renamed, _, directory = (call.path for call in calls)
         assert synced == renamed
         assert Path(synced).name.startswith(".tmp_cp_")
-        assert folder == str(session_folder(root, "s"))
+        assert directory == str(session_directory(root, "s"))
 
-    async def test_parents_of_new_folders_are_synced(
+    async def test_parents_of_new_directories_are_synced(
         self, make_writer: MakeWriter, root: Path
     ) -> None:
-        """The first save syncs the parent of every folder it made, before it returns."""
+        """The first save syncs the parent of every directory it made, before it returns."""
         files = FaultyFiles()
 
         await make_writer(files=files).save(step(0))
 
-        synced = synced_folders(files, root)
+        synced = synced_directories(files, root)
         assert set(synced) == {"above the root", "root", "session", "checkpoints"}
         assert synced[-1] == "checkpoints"
 
-    async def test_pruning_comes_after_the_folder_sync(self, make_writer: MakeWriter) -> None:
+    async def test_pruning_comes_after_the_directory_sync(self, make_writer: MakeWriter) -> None:
         """What a save makes superfluous is removed only when the save is durable."""
         files = FaultyFiles()
         writer = make_writer(files=files, max_checkpoints=1)
@@ -363,13 +363,13 @@ class TestDefect6FolderIsNeverSyncedByFile:
 
         kinds = [call.operation for call in files.calls if call.operation in (*SYNCS, "remove")]
         assert "remove" in kinds
-        assert "remove" not in kinds[: kinds.index("sync folder")]
+        assert "remove" not in kinds[: kinds.index("sync directory")]
 
     async def test_root_is_synced_into_its_parent_after_a_failure(
         self, make_writer: MakeWriter, root: Path
     ) -> None:
         """Where the first sync of the root's parent failed, the next save makes up for it."""
-        files = FaultyFiles(Fault(errno.EIO, "sync folder"))
+        files = FaultyFiles(Fault(errno.EIO, "sync directory"))
         writer = make_writer(files=files)
         with pytest.raises(StorageError):
             await writer.save(step(0))
@@ -378,9 +378,9 @@ class TestDefect6FolderIsNeverSyncedByFile:
 
         await writer.save(step(0))
 
-        assert "above the root" in synced_folders(files, root)
+        assert "above the root" in synced_directories(files, root)
 
-    async def test_folder_made_anew_is_synced_again(
+    async def test_directory_made_anew_is_synced_again(
         self, make_writer: MakeWriter, root: Path
     ) -> None:
         """A session that another process removed is synced into the root again."""
@@ -392,10 +392,10 @@ class TestDefect6FolderIsNeverSyncedByFile:
 
         await ours.save(step(1))
 
-        assert {"root", "session", "checkpoints"} <= set(synced_folders(files, root))
+        assert {"root", "session", "checkpoints"} <= set(synced_directories(files, root))
 
 
-class TestDefect6FolderIsNeverSyncedByJournal:
+class TestDefect6DirectoryIsNeverSyncedByJournal:
     """Of a writer that shares syncs by a journal."""
 
     @pytest.fixture(name="durability")
@@ -416,16 +416,16 @@ class TestDefect6FolderIsNeverSyncedByJournal:
         journal = files.calls[kinds.index("sync data")].path
         assert files.calls[kinds.index("write")].path == journal
 
-    async def test_journal_and_its_folders_are_synced(
+    async def test_journal_and_its_directories_are_synced(
         self, make_writer: MakeWriter, root: Path
     ) -> None:
-        """The first save syncs every folder that leads to the journal, before it returns."""
+        """The first save syncs every directory that leads to the journal, before it returns."""
         files = FaultyFiles()
 
         await make_writer(files=files).save(step(0))
 
         calls = files.calls[: [call.operation for call in files.calls].index("sync data")]
-        synced = {call.path for call in calls if call.operation == "sync folder"}
+        synced = {call.path for call in calls if call.operation == "sync directory"}
         assert {str(root.parent), str(root), str(root / ".aiocheckpoint")} <= synced
 
     async def test_delete_is_synced_before_the_removal(self, make_writer: MakeWriter) -> None:
@@ -443,7 +443,7 @@ class TestDefect6FolderIsNeverSyncedByJournal:
     async def test_journal_is_dropped_after_the_files_are_synced(
         self, make_writer: MakeWriter, root: Path
     ) -> None:
-        """Closing syncs all files, folders and names before the journal goes."""
+        """Closing syncs all files, directories and names before the journal goes."""
         files = FaultyFiles()
         writer = make_writer(files=files)
         await writer.save(step(0))
@@ -453,7 +453,7 @@ class TestDefect6FolderIsNeverSyncedByJournal:
             at
             for at, call in enumerate(files.calls)
             if call.operation == "sync disk"
-            or (call.operation, call.path) == ("sync folder", str(session_folder(root, "s")))
+            or (call.operation, call.path) == ("sync directory", str(session_directory(root, "s")))
         ]
         removed = [
             at
@@ -468,7 +468,7 @@ class TestDefect6FolderIsNeverSyncedByJournal:
         self, make_writer: MakeWriter, root: Path
     ) -> None:
         """Where the first sync of the root's parent failed, the next save makes up for it."""
-        files = FaultyFiles(Fault(errno.EIO, "sync folder"))
+        files = FaultyFiles(Fault(errno.EIO, "sync directory"))
         writer = make_writer(files=files)
         with pytest.raises(StorageError):
             await writer.save(step(0))
@@ -477,7 +477,7 @@ class TestDefect6FolderIsNeverSyncedByJournal:
 
         await writer.save(step(0))
 
-        assert "above the root" in synced_folders(files, root)
+        assert "above the root" in synced_directories(files, root)
 
 
 class TestDefect7BlockingCallsAndRaces:
@@ -515,7 +515,7 @@ class TestDefect7BlockingCallsAndRaces:
         for number in range(2):
             mine = [m.iteration for m in metas if m.checkpoint_id.startswith(f"{number}-")]
             assert mine == list(range(19, -1, -1))
-        tree = await asyncio.to_thread(snapshot, session_folder(root, "s"))
+        tree = await asyncio.to_thread(snapshot, session_directory(root, "s"))
         assert tree["latest.json"] == ("symlink", metas[0].path.name.encode())
 
 
@@ -541,13 +541,13 @@ class TestDefect8SwallowedErrorsAndLeftovers:
     ) -> None:
         """Temporary files of saves that were killed, ours and old ones of Rust's, disappear."""
         await make_writer().save(step(0))
-        folder = session_folder(root, "s")
+        directory = session_directory(root, "s")
         leftovers = [".tmp_cp_0123456789abcdef", ".tmp_checkpoint_x.json", ".tmp_latest_x"]
 
         def leave() -> None:
             for name in leftovers:
-                (folder / name).write_bytes(b"half")
-                os.utime(folder / name, (1_700_000_000, 1_700_000_000))
+                (directory / name).write_bytes(b"half")
+                os.utime(directory / name, (1_700_000_000, 1_700_000_000))
 
         await asyncio.to_thread(leave)
         writer = make_writer()
@@ -555,14 +555,14 @@ class TestDefect8SwallowedErrorsAndLeftovers:
 
         await writer.save(step(1))
 
-        assert not set(leftovers) & set(await asyncio.to_thread(snapshot, folder))
+        assert not set(leftovers) & set(await asyncio.to_thread(snapshot, directory))
 
     async def test_a_temporary_file_rust_is_writing_is_left(
         self, make_writer: MakeWriter, root: Path
     ) -> None:
         """The Rust crate takes no lock: its temporary file is left while it may be in use."""
         await make_writer().save(step(0))
-        path = session_folder(root, "s") / ".tmp_checkpoint_x.json"
+        path = session_directory(root, "s") / ".tmp_checkpoint_x.json"
         await asyncio.to_thread(path.write_bytes, b"half")
 
         await make_writer().save(step(1))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiocheckpoint.retention import surplus
+from aiocheckpoint._format.retention import surplus
 
 
 @given(st.lists(st.text()), st.none() | st.integers(0, 20))

@@ -27,7 +27,7 @@ from aiocheckpoint import (
     StorageError,
     StorageFullError,
 )
-from aiocheckpoint.files import LocalFiles
+from aiocheckpoint._disk.files import LocalFiles
 from tests.conftest import MakeWriter
 from tests.durabilities import SYNCED_FILES, each_durability, writers_of_each_durability
 from tests.faults import Fault, FaultyFiles, Hold
@@ -51,14 +51,14 @@ pytestmark = pytest.mark.timeout(300, method="thread")
 durability, make_writer = each_durability, writers_of_each_durability
 
 
-@pytest.fixture(name="quick_folder")
-def _quick_folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where there is one: thousands of syncs, and no power to cut."""
+@pytest.fixture(name="quick_directory")
+def _quick_directory(tmp_path: Path) -> Iterator[Path]:
+    """A directory in memory where there is one: thousands of syncs, and no power to cut."""
     if not os.access("/dev/shm", os.W_OK):
         yield tmp_path
         return
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        yield Path(folder)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        yield Path(directory)
 
 
 def step(iteration: int, session_id: str = "s", **fields: Any) -> CheckpointData:
@@ -141,20 +141,20 @@ class Lab:
     Runs a change again and again on copies of one store, each time with another fault.
 
     Args:
-        folder: for the copies.
+        directory: for the copies.
         options: of the writers.
         is_cold: whether the change is its writer's first call.
     """
 
     def __init__(
         self,
-        folder: Path,
+        directory: Path,
         options: dict[str, Any],
         *,
         is_cold: bool = False,
     ) -> None:
-        self._template = folder / "template"
-        self._root = folder / "root"
+        self._template = directory / "template"
+        self._root = directory / "root"
         self._options = {"max_backups": 1, **options}
         self._is_cold = is_cold
 
@@ -274,12 +274,12 @@ class TestEachCallOfAChangeFails:
     @scenario
     async def test_once(
         self,
-        quick_folder: Path,
+        quick_directory: Path,
         durability: dict[str, Any],
         name: str,
     ) -> None:
         """A call that fails once is a named error and no harm."""
-        lab = Lab(quick_folder, durability)
+        lab = Lab(quick_directory, durability)
 
         every = 3 if name == "copy-session" else 1  # it does the same for each checkpoint
         count = await lab.each_call_fails(SCENARIOS[name], ERRORS, Fault(errno.EIO), every=every)
@@ -288,30 +288,30 @@ class TestEachCallOfAChangeFails:
 
     @scenario
     async def test_once_after_its_effect(
-        self, quick_folder: Path, durability: dict[str, Any], name: str
+        self, quick_directory: Path, durability: dict[str, Any], name: str
     ) -> None:
         """A call that does its work and then fails is a named error and no harm either."""
-        lab = Lab(quick_folder, durability)
+        lab = Lab(quick_directory, durability)
 
         fault = Fault(errno.EIO, after_effect=True)
         await lab.each_call_fails(SCENARIOS[name], ERRORS, fault, every=7)
 
     @scenario
     async def test_for_ever(
-        self, quick_folder: Path, durability: dict[str, Any], name: str
+        self, quick_directory: Path, durability: dict[str, Any], name: str
     ) -> None:
         """A disk that fails from some call on is a named error; once healed, all goes on."""
-        lab = Lab(quick_folder, durability)
+        lab = Lab(quick_directory, durability)
 
         fault = Fault(errno.EIO, for_ever=True)
         await lab.each_call_fails(SCENARIOS[name], ERRORS, fault, every=7)
 
     @scenario
     async def test_once_in_the_first_call(
-        self, quick_folder: Path, durability: dict[str, Any], name: str
+        self, quick_directory: Path, durability: dict[str, Any], name: str
     ) -> None:
         """The same holds for a writer whose first call it is."""
-        lab = Lab(quick_folder, durability, is_cold=True)
+        lab = Lab(quick_directory, durability, is_cold=True)
 
         await lab.each_call_fails(SCENARIOS[name], ERRORS, Fault(errno.EIO), every=7)
 
@@ -323,7 +323,7 @@ class TestEachCallOfAChangeFails:
     @pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for-ever"])
     async def test_every_way(
         self,
-        quick_folder: Path,
+        quick_directory: Path,
         durability: dict[str, Any],
         name: str,
         error_number: int,
@@ -333,7 +333,7 @@ class TestEachCallOfAChangeFails:
         for_ever: bool,
     ) -> None:
         """Every call with every error, before and after, once and for ever, warm and cold."""
-        lab = Lab(quick_folder, durability, is_cold=is_cold)
+        lab = Lab(quick_directory, durability, is_cold=is_cold)
 
         await lab.each_call_fails(
             SCENARIOS[name],
@@ -354,10 +354,10 @@ class TestEachCallOfAReadFails:
     @pytest.mark.parametrize("name", READS)
     @pytest.mark.parametrize("is_cold", [False, True], ids=["warm", "cold"])
     async def test_named_error_then_the_right_answer(
-        self, quick_folder: Path, durability: dict[str, Any], name: str, *, is_cold: bool
+        self, quick_directory: Path, durability: dict[str, Any], name: str, *, is_cold: bool
     ) -> None:
         """A read that fails raises or tells, changes nothing, and works the next time."""
-        root = quick_folder / "root"
+        root = quick_directory / "root"
         async with AsyncCheckpointWriter(root, **durability) as writer:
             for iteration in range(3):
                 await writer.save(step(iteration))
@@ -394,10 +394,10 @@ class TestEachCallOfAReadFails:
 class TestRecoverFails:
     @pytest.mark.parametrize("after_effect", [False, True], ids=["before", "after"])
     async def test_loses_nothing_and_can_be_repeated(
-        self, quick_folder: Path, durability: dict[str, Any], *, after_effect: bool
+        self, quick_directory: Path, durability: dict[str, Any], *, after_effect: bool
     ) -> None:
         """A recovery that fails anywhere loses no byte and no checkpoint; the next one ends it."""
-        template, root = quick_folder / "template", quick_folder / "root"
+        template, root = quick_directory / "template", quick_directory / "root"
         async with AsyncCheckpointWriter(template, max_backups=0, **durability) as writer:
             for iteration in range(3):
                 await writer.save(step(iteration))
@@ -438,17 +438,17 @@ class TestRecoverFails:
 
 
 class TestErrorsByKind:
-    async def test_folder_sync_is_durability_unknown(self, make_writer: MakeWriter) -> None:
-        """Where only the folder's sync failed, the save is there and its durability unknown."""
+    async def test_directory_sync_is_durability_unknown(self, make_writer: MakeWriter) -> None:
+        """Where only the directory's sync failed, the save is there and its durability unknown."""
         files = FaultyFiles()
         writer = make_writer(files=files, **SYNCED_FILES)
         await writer.save(step(0))
-        files.arm(Fault(errno.EIO, "sync folder"))
+        files.arm(Fault(errno.EIO, "sync directory"))
 
         with pytest.raises(DurabilityUnknownError) as refused:
             await writer.save(step(1))
 
-        assert (refused.value.operation, refused.value.errno) == ("sync folder", errno.EIO)
+        assert (refused.value.operation, refused.value.errno) == ("sync directory", errno.EIO)
         (newest, _) = await make_writer().list("s")
         assert refused.value.path == str(newest.path)
         await writer.save(step(2))
@@ -462,7 +462,7 @@ class TestErrorsByKind:
         writer = make_writer(files=files, max_checkpoints=2, **SYNCED_FILES)
         for iteration in range(2):
             await writer.save(step(iteration))
-        files.arm(Fault(errno.EIO, "sync folder"))
+        files.arm(Fault(errno.EIO, "sync directory"))
         with pytest.raises(DurabilityUnknownError):
             await writer.save(step(2))
 
@@ -524,11 +524,11 @@ class TestErrorsByKind:
         files.arm(None)
 
     async def last_call_but_releases(self, writer: Writer, files: FaultyFiles) -> Fault:
-        """Return which call of a replacing save touches the session's folder last."""
+        """Return which call of a replacing save touches the session's directory last."""
         files.forget_calls()
         await writer.save(step(1))
         kinds = [call.operation for call in files.calls if "/s/checkpoints" in call.path]
-        releases = ("unlock folder", "close folder", "close")
+        releases = ("unlock directory", "close directory", "close")
         last = next(kind for kind in reversed(kinds) if kind not in releases)
         every = [call.operation for call in files.calls]
         return Fault(errno.EIO, last, nth=every.count(last) - 1)
@@ -608,7 +608,7 @@ SURVIVE = """
 
 
 class TestWriterSurvives:
-    @pytest.mark.parametrize("operation", ["unlock folder"])
+    @pytest.mark.parametrize("operation", ["unlock directory"])
     def test_failing_release(
         self,
         root: Path,
@@ -679,9 +679,9 @@ class TestClosingOnABadDisk:
         assert await asyncio.to_thread(descriptors_below, tmp_path) == []
 
     async def test_failed_settling_is_made_up_for(self, make_writer: MakeWriter) -> None:
-        """Saves go on after a settling that failed in the background, for a while or once."""
+        """Saves go on after a flushing that failed in the background, for a while or once."""
         files = NoMoreSyncs()
-        writer = make_writer(files=files, settle_bytes=1)
+        writer = make_writer(files=files, max_journal_bytes=1)
 
         for iteration in range(20):
             files.refuses = iteration % 3 == 1
@@ -695,13 +695,13 @@ class TestClosingOnABadDisk:
         assert newest.iteration == 20
 
 
-def descriptors_below(folder: Path) -> list[str]:
-    """Return what is open below a folder."""
+def descriptors_below(directory: Path) -> list[str]:
+    """Return what is open below a directory."""
     found = []
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             found.append(os.readlink(f"/proc/self/fd/{name}"))
-    return [path for path in found if path.startswith(str(folder))]
+    return [path for path in found if path.startswith(str(directory))]
 
 
 class OtherBoot(FaultyFiles):
@@ -821,7 +821,7 @@ class TestRootThatCannotBe:
         assert await asyncio.to_thread(file.read_bytes) == b"content"
 
     async def test_symlink_to_nothing(self, make_writer: MakeWriter, tmp_path: Path) -> None:
-        """A root that is a dangling symlink is a named error for a save, not a new folder."""
+        """A root that is a dangling symlink is a named error for a save, not a new directory."""
         link = tmp_path / "link"
         await asyncio.to_thread(link.symlink_to, tmp_path / "nothing")
 
@@ -831,16 +831,16 @@ class TestRootThatCannotBe:
         assert refused.value.path == str(link)
         assert not await asyncio.to_thread((tmp_path / "nothing").exists)
 
-    async def test_symlink_to_a_folder(self, make_writer: MakeWriter, tmp_path: Path) -> None:
-        """A root may be a symlink to a folder."""
-        folder, link = tmp_path / "folder", tmp_path / "link"
-        await asyncio.to_thread(folder.mkdir)
-        await asyncio.to_thread(link.symlink_to, folder)
+    async def test_symlink_to_a_directory(self, make_writer: MakeWriter, tmp_path: Path) -> None:
+        """A root may be a symlink to a directory."""
+        directory, link = tmp_path / "directory", tmp_path / "link"
+        await asyncio.to_thread(directory.mkdir)
+        await asyncio.to_thread(link.symlink_to, directory)
         writer = make_writer(link)
 
         await writer.save(step(0))
 
-        assert await make_writer(folder).load("s") is not None
+        assert await make_writer(directory).load("s") is not None
 
     async def test_root_that_disappears(self, root: Path, durability: dict[str, Any]) -> None:
         """Where the root is removed under a writer, a save works or is a named error."""
@@ -866,9 +866,9 @@ READ_ONLY = """
         async with AsyncCheckpointWriter(root, durability=durability) as writer:
             for name in ("old", "new"):
                 await writer.save(CheckpointData(session_id="s", checkpoint_id=name))
-        folders = [folder for folder, _, _ in os.walk(root)]
-        for folder in reversed(folders):
-            os.chmod(folder, 0o500)
+        directories = [directory for directory, _, _ in os.walk(root)]
+        for directory in reversed(directories):
+            os.chmod(directory, 0o500)
         async with AsyncCheckpointWriter(root, durability=durability) as writer:
             (newest, older) = await writer.list("s")
             print((await writer.load("s")).checkpoint_id, await writer.verify(newest.path))
@@ -887,8 +887,8 @@ READ_ONLY = """
                 else:
                     print("no error")
             print((await writer.load("s")).checkpoint_id, len(await writer.list("s")))
-            for folder in folders:
-                os.chmod(folder, 0o700)
+            for directory in directories:
+                os.chmod(directory, 0o700)
             await writer.save(CheckpointData(session_id="s", checkpoint_id="newer"))
             print((await writer.load("s")).checkpoint_id)
 
@@ -916,20 +916,20 @@ def _small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     mounted: list[Path] = []
 
     def mount(options: str) -> Path:
-        folder = tmp_path / f"disk-{len(mounted)}"
-        folder.mkdir()
+        directory = tmp_path / f"disk-{len(mounted)}"
+        directory.mkdir()
         done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)],
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode != 0:
             pytest.skip(f"no disk in memory can be mounted here: {done.stderr.strip()}")
-        mounted.append(folder)
-        return folder
+        mounted.append(directory)
+        return directory
 
     yield mount
-    for folder in mounted:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
+    for directory in mounted:
+        subprocess.run(["umount", "-l", str(directory)], check=True)
 
 
 async def save_until_refused(writer: Writer) -> tuple[StorageFullError, int]:
@@ -1085,7 +1085,7 @@ class TestDeleteWithoutAJournal:
             await writer.delete("s", "step-1")
 
         assert [meta.iteration for meta in await writer.list("s")] == [1, 0]
-        await other.settle()
+        await other.flush()
         assert await writer.delete("s", "step-1") is True
         assert [meta.iteration for meta in await other.list("s")] == [0]
         files.is_full = False
@@ -1098,7 +1098,7 @@ class TestDeleteWithoutAJournal:
         writer = make_writer(files=files)
         for session_id in ("s", "t"):
             await writer.save(step(0, session_id))
-        await writer.settle()
+        await writer.flush()
         files.at("rename", hold)
         first = asyncio.ensure_future(writer.save(step(1, "t")))
         await asyncio.to_thread(hold.wait_arrived)

@@ -35,15 +35,15 @@ from aiocheckpoint import (
     NotACheckpointError,
     PruneError,
     RecordTypeError,
-    SessionBusyError,
+    StoreBusyError,
     WriterClosedError,
-    layout,
 )
+from aiocheckpoint._format import names as layout
 from tests.conftest import MakeWriter
 from tests.durabilities import each_durability, writers_of_each_durability
 from tests.faults import Fault, FaultyFiles, Hold
 from tests.test_damaged_files import document, sealed
-from tests.trees import checkpoint_files, session_folder, snapshot
+from tests.trees import checkpoint_files, session_directory, snapshot
 
 Writer = AsyncCheckpointWriter[CheckpointData]
 Method = Callable[[Writer], Awaitable[object]]
@@ -118,7 +118,7 @@ class TestConstructing:
             ("lock_timeout_seconds", "1"),
             ("lock_timeout_seconds", True),
             ("lock_timeout_seconds", 10**400),
-            ("settle_bytes", 0),
+            ("max_journal_bytes", 0),
             ("durability", "always"),
             ("storage_path", ""),
             ("storage_path", b"state"),
@@ -149,7 +149,7 @@ class TestConstructing:
                 lambda: of_any.load_many("s", None),
                 lambda: of_any.read("s", lambda reader: reader.load_many("x")),
             ],
-            "digests": [lambda: of_any.load_blocks("s", digest)],
+            "digests": [lambda: of_any.load_blobs("s", digest)],
             "prefix": [
                 lambda: of_any.ids("s", prefix=None),
                 lambda: of_any.read("s", lambda reader: reader.ids(prefix=None)),
@@ -164,7 +164,7 @@ class TestConstructing:
                     await call()
                 assert refused.value.name == name
         for call in (
-            lambda: of_any.load_blocks("s", ["zz"]),
+            lambda: of_any.load_blobs("s", ["zz"]),
             lambda: of_any.ids("s", before=3),
             lambda: of_any.delete_many("s", [1]),
         ):
@@ -194,8 +194,8 @@ class TestConstructing:
     ) -> None:
         """A relative path is resolved by the first call; a later chdir changes nothing."""
         first, second = tmp_path / "first", tmp_path / "second"
-        for folder in (first, second):
-            await asyncio.to_thread(folder.mkdir)
+        for directory in (first, second):
+            await asyncio.to_thread(directory.mkdir)
         writer = make_writer(Path("state"))
         await asyncio.to_thread(monkeypatch.chdir, first)
         await writer.save(step(1))
@@ -204,7 +204,7 @@ class TestConstructing:
         await writer.save(step(2))
 
         (newest, oldest) = await writer.list("s")
-        assert newest.path.parent == oldest.path.parent == session_folder(first / "state", "s")
+        assert newest.path.parent == oldest.path.parent == session_directory(first / "state", "s")
         assert await asyncio.to_thread(snapshot, second) == {}
 
     async def test_repr_tells_directory_and_state(self, writer: Writer, root: Path) -> None:
@@ -378,7 +378,7 @@ class TestSave:
         """After saves there are the checkpoints, `latest.json` and the backups, nothing else."""
         await save_steps(writer, 6)
 
-        tree = await asyncio.to_thread(snapshot, session_folder(root, "s"))
+        tree = await asyncio.to_thread(snapshot, session_directory(root, "s"))
         names = sorted(tree)
         checkpoints = [name for name in names if name.endswith(".json") and name != "latest.json"]
         backups = [f"{name}.backup" for name in checkpoints[2:5]]
@@ -441,7 +441,7 @@ class TestReplacing:
         for iteration in range(50):
             await writer.save(step(iteration, checkpoint_id="same"))
 
-        tree = await asyncio.to_thread(snapshot, session_folder(root, "s"))
+        tree = await asyncio.to_thread(snapshot, session_directory(root, "s"))
         assert len(tree) == 2
         assert ids(await writer.list("s")) == ["same"]
 
@@ -567,7 +567,7 @@ class TestDelete:
         await writer.delete("s", "step-2")
 
         assert await writer.load("s") == steps[1]
-        tree = await asyncio.to_thread(snapshot, session_folder(root, "s"))
+        tree = await asyncio.to_thread(snapshot, session_directory(root, "s"))
         (kept, newest) = (p.name for p in await asyncio.to_thread(checkpoint_files, root, "s"))
         assert tree["latest.json"] == ("symlink", newest.encode())
         assert sorted(tree) == sorted(
@@ -581,7 +581,7 @@ class TestDelete:
         await writer.delete("s", "step-0")
 
         assert await writer.load("s") is None
-        assert await asyncio.to_thread(snapshot, session_folder(root, "s")) == {}
+        assert await asyncio.to_thread(snapshot, session_directory(root, "s")) == {}
         assert [session async for session in writer.sessions()] == []
 
     async def test_takes_the_backup_along(self, writer: Writer, root: Path) -> None:
@@ -591,11 +591,13 @@ class TestDelete:
 
         await writer.delete("s", "step-0")
 
-        names = await asyncio.to_thread(snapshot, session_folder(root, "s"))
+        names = await asyncio.to_thread(snapshot, session_directory(root, "s"))
         assert not any(name.startswith(oldest.name) for name in names)
 
-    async def test_of_an_unknown_session_makes_no_folder(self, writer: Writer, root: Path) -> None:
-        """Asking to remove what is not there leaves no folder behind."""
+    async def test_of_an_unknown_session_makes_no_directory(
+        self, writer: Writer, root: Path
+    ) -> None:
+        """Asking to remove what is not there leaves no directory behind."""
         await writer.save(step(1))
 
         await writer.delete("unknown", "step-1")
@@ -657,13 +659,13 @@ class TestVerify:
         """A directory, a FIFO, a device and a symlink are refused by name, at once."""
 
         def prepare() -> None:
-            (tmp_path / "folder").mkdir()
+            (tmp_path / "directory").mkdir()
             os.mkfifo(tmp_path / "fifo")
-            (tmp_path / "link").symlink_to(tmp_path / "folder")
+            (tmp_path / "link").symlink_to(tmp_path / "directory")
             (tmp_path / "away").symlink_to("/etc/passwd")
 
         await asyncio.to_thread(prepare)
-        for path in ("folder", "fifo", "link", "away", "folder/..", "/dev/null"):
+        for path in ("directory", "fifo", "link", "away", "directory/..", "/dev/null"):
             with pytest.raises(NotACheckpointError) as refused:
                 await writer.verify(tmp_path / path)
             assert refused.value.path == str(tmp_path / path)
@@ -680,8 +682,8 @@ class TestVerify:
 
 
 class TestSessions:
-    async def test_in_the_order_of_folders(self, writer: Writer) -> None:
-        """All sessions come once, in the order of their folders' names, over many hops."""
+    async def test_in_the_order_of_directories(self, writer: Writer) -> None:
+        """All sessions come once, in the order of their directories' names, over many hops."""
         names = [f"session-{number:03}" for number in range(150)]
         await asyncio.gather(*(writer.save(step(1, session_id=name)) for name in reversed(names)))
 
@@ -703,7 +705,7 @@ class TestSessions:
         assert [session async for session in writer.sessions()] == ["s66", "s67", "s68", "s69"]
 
     async def test_foreign_entries_are_no_sessions(self, writer: Writer, root: Path) -> None:
-        """Files, empty folders, symlinks and the store's own folder are left out."""
+        """Files, empty directories, symlinks and the store's own directory are left out."""
         await writer.save(step(1))
 
         def prepare() -> None:
@@ -720,7 +722,7 @@ class TestSessions:
 
 class TestDeleteSession:
     async def test_removes_all_of_it(self, writer: Writer, root: Path) -> None:
-        """All checkpoints, backups, the pointer and the folder go; other sessions stay."""
+        """All checkpoints, backups, the pointer and the directory go; other sessions stay."""
         await save_steps(writer, 5)
         await save_steps(writer, 2, session_id="other")
         before = await asyncio.to_thread(snapshot, root / "other")
@@ -736,18 +738,18 @@ class TestDeleteSession:
     async def test_leaves_foreign_files(self, writer: Writer, root: Path, place: str) -> None:
         """Files of others, beside or among the checkpoints, stay byte for byte."""
         await save_steps(writer, 3)
-        folder = root / "s" / place
+        directory = root / "s" / place
 
         def prepare() -> None:
-            (folder / "session_meta.json").write_text('{"owner": "rust"}')
-            (folder / "notes").mkdir()
-            (folder / "notes" / "cp_20260101_000000_x.json").write_text("{}")
+            (directory / "session_meta.json").write_text('{"owner": "rust"}')
+            (directory / "notes").mkdir()
+            (directory / "notes" / "cp_20260101_000000_x.json").write_text("{}")
 
         await asyncio.to_thread(prepare)
 
         assert await writer.delete_session("s") is True
 
-        left = await asyncio.to_thread(snapshot, folder)
+        left = await asyncio.to_thread(snapshot, directory)
         assert sorted(left) == ["notes", "notes/cp_20260101_000000_x.json", "session_meta.json"]
         assert left["session_meta.json"] == ("file", b'{"owner": "rust"}')
         assert await writer.delete_session("s") is False
@@ -818,7 +820,7 @@ class TestCopySession:
         assert copied.resume_hint == "the last"
 
     async def test_unknown_source_copies_nothing(self, writer: Writer, root: Path) -> None:
-        """An unknown source gives 0 and makes no folder."""
+        """An unknown source gives 0 and makes no directory."""
         assert await writer.copy_session("unknown", "t") == 0
 
         assert await asyncio.to_thread(snapshot, root) == {}
@@ -833,7 +835,7 @@ class TestCopySession:
         assert await asyncio.to_thread(snapshot, root / "s") == before
 
     async def test_source_is_left_alone(self, writer: Writer, root: Path) -> None:
-        """The source's folder is byte for byte what it was."""
+        """The source's directory is byte for byte what it was."""
         await save_steps(writer, 3)
         before = await asyncio.to_thread(snapshot, root / "s")
 
@@ -921,7 +923,7 @@ class TestBackups:
         """Without a choice three backups are kept."""
         await save_steps(writer, 6)
 
-        names = await asyncio.to_thread(snapshot, session_folder(root, "s"))
+        names = await asyncio.to_thread(snapshot, session_directory(root, "s"))
         assert sum(name.endswith(".backup") for name in names) == 3
 
     async def test_limit_holds_over_restarts(self, make_writer: MakeWriter, root: Path) -> None:
@@ -960,7 +962,7 @@ class TestMaxCheckpoints:
 
         expected = [f"step-{iteration}" for iteration in range(6, 6 - max_checkpoints, -1)]
         assert ids(await writer.list("s")) == expected
-        tree = await asyncio.to_thread(snapshot, session_folder(root, "s"))
+        tree = await asyncio.to_thread(snapshot, session_directory(root, "s"))
         backups = min(3, max_checkpoints - 1)
         assert len(tree) == max_checkpoints + backups + 1
 
@@ -1027,7 +1029,7 @@ class TestClosing:
             await method(writer)
 
     async def test_context_manager_closes(self, make_writer: MakeWriter) -> None:
-        """Leaving the block closes, and gives the writer itself at its begin."""
+        """Leaving the blob closes, and gives the writer itself at its begin."""
         writer = make_writer()
         async with writer as entered:
             assert entered is writer
@@ -1106,7 +1108,7 @@ class TestClosing:
         files, hold = FaultyFiles(), Hold()
         writer = make_writer(files=files)
         assert await writer.load("unknown") is None
-        files.at("open folder", hold)
+        files.at("open directory", hold)
         calls: dict[str, Callable[[], Awaitable[object]]] = {
             "load": lambda: writer.load("s"),
             "list": lambda: writer.list("s"),
@@ -1118,7 +1120,7 @@ class TestClosing:
         closing = asyncio.ensure_future(writer.aclose())
         for _ in range(5):
             await asyncio.sleep(0)
-        await asyncio.to_thread(wait_for_closed_folders, files)
+        await asyncio.to_thread(wait_for_closed_directories, files)
         hold.release()
 
         assert await reading == expected[method]
@@ -1159,15 +1161,15 @@ async def use_and_forget(root: Path) -> None:
     gc.collect()
 
 
-def wait_for_closed_folders(files: FaultyFiles) -> None:
+def wait_for_closed_directories(files: FaultyFiles) -> None:
     """Give a close that does not wait for reads the time to show."""
     closed = threading.Event()
-    files.at("close folder", closed.set)
+    files.at("close directory", closed.set)
     closed.wait(0.1)
 
 
 def open_descriptors() -> set[str]:
-    """Return the descriptors of this process that stand for files and folders of a store."""
+    """Return the descriptors of this process that stand for files and directories of a store."""
     found = set()
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -1270,12 +1272,12 @@ def _set_umask() -> Iterator[Callable[[int], None]]:
 
 
 def modes_below(root: Path) -> set[tuple[str, int]]:
-    """Return the kinds and permissions of a folder and all in it, symlinks left out."""
+    """Return the kinds and permissions of a directory and all in it, symlinks left out."""
     found = set()
     for path in (root, *root.rglob("*")):
         mode = path.lstat().st_mode
         if not stat.S_ISLNK(mode):
-            found.add(("folder" if stat.S_ISDIR(mode) else "file", stat.S_IMODE(mode)))
+            found.add(("directory" if stat.S_ISDIR(mode) else "file", stat.S_IMODE(mode)))
     return found
 
 
@@ -1287,7 +1289,7 @@ class TestPermissions:
     async def test_for_the_owner_alone(
         self, make_writer: MakeWriter, root: Path, umask: int, set_umask: Callable[[int], None]
     ) -> None:
-        """Files are 0600 and folders 0700 whatever the umask, also after damage and repair."""
+        """Files are 0600 and directories 0700 whatever the umask, also after damage and repair."""
         set_umask(umask)
         writer = make_writer(root / "inner")
         await save_steps(writer, 3)
@@ -1299,7 +1301,7 @@ class TestPermissions:
 
         modes = await asyncio.to_thread(modes_below, root)
 
-        assert modes == {("file", 0o600), ("folder", 0o700)}
+        assert modes == {("file", 0o600), ("directory", 0o700)}
 
 
 FOREIGN = {
@@ -1314,9 +1316,9 @@ FOREIGN = {
 class _ForeignSave(FaultyFiles):
     """Lets another program, which takes no lock, put a checkpoint there amid a save of ours."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, directory: Path) -> None:
         super().__init__()
-        self._path = folder / "cp_20260511_041200_foreign.json"
+        self._path = directory / "cp_20260511_041200_foreign.json"
 
     def put(self) -> None:
         self._path.write_bytes(sealed(document(session_id="s", checkpoint_id="foreign")))
@@ -1327,8 +1329,8 @@ class TestForeignSaves:
     async def test_amid_a_save_of_ours_is_found(
         self, make_writer: MakeWriter, root: Path, call: str
     ) -> None:
-        """What appears in the folder during a save of ours is found as if it had before."""
-        files = _ForeignSave(session_folder(root, "s"))
+        """What appears in the directory during a save of ours is found as if it had before."""
+        files = _ForeignSave(session_directory(root, "s"))
         writer = make_writer(files=files)
         await writer.save(step(0))
         files.at("before_rename", files.put)
@@ -1384,10 +1386,10 @@ class TestLocking:
         await asyncio.to_thread(hold.wait_arrived)
 
         for method in ("save", "delete", "delete_session", "recover"):
-            with pytest.raises(SessionBusyError) as refused:
+            with pytest.raises(StoreBusyError) as refused:
                 await EVERY_METHOD[method](quick)
             assert refused.value.timeout_seconds == 0
-        with pytest.raises(SessionBusyError):
+        with pytest.raises(StoreBusyError):
             await quick.copy_session("other", "s")
         newest = await quick.load("s")
         hold.release()
@@ -1400,7 +1402,7 @@ class TestLocking:
         self, make_writer: MakeWriter, root: Path
     ) -> None:
         """
-        A commit makes no journal once it has locked its sessions, also when one is settled then.
+        A commit makes no journal once it has locked its sessions, also when one is flushed then.
 
         A process that starts holds the journals' lock while it locks sessions: either would
         wait for the other.
@@ -1408,38 +1410,38 @@ class TestLocking:
         files, locked, retired = FaultyFiles(), Hold(), Hold()
         writer = make_writer(files=files, durability="journal")
         await writer.save(step(0))
-        files.at("lock folder", lambda: None if locked.arrived.is_set() else locked())
+        files.at("lock directory", lambda: None if locked.arrived.is_set() else locked())
         files.at("before_settle", retired)
         saving = asyncio.ensure_future(writer.save(step(1)))
         await asyncio.to_thread(locked.wait_arrived)
-        settling = asyncio.ensure_future(writer.settle())
+        flushing = asyncio.ensure_future(writer.flush())
         await asyncio.to_thread(retired.wait_arrived)
         before = len(files.calls)
         locked.release()
 
         assert await saving == "step-1"
-        paths = [call.path for call in files.calls[before:] if call.operation == "lock folder"]
-        assert str(root / layout.PRIVATE_FOLDER) not in paths
+        paths = [call.path for call in files.calls[before:] if call.operation == "lock directory"]
+        assert str(root / layout.PRIVATE_DIRECTORY) not in paths
         retired.release()
-        await settling
+        await flushing
 
     @pytest.mark.blocking  # the test itself takes the lock
     async def test_settling_holds_up_no_save(self, make_writer: MakeWriter, root: Path) -> None:
-        """While a settling waits for the journals' lock, which a replay may hold, saves go on."""
+        """While a flushing waits for the journals' lock, which a replay may hold, saves go on."""
         files, asked = FaultyFiles(), threading.Event()
         writer = make_writer(files=files, durability="journal")
         await writer.save(step(0))
-        private = os.open(root / layout.PRIVATE_FOLDER, os.O_RDONLY)
+        private = os.open(root / layout.PRIVATE_DIRECTORY, os.O_RDONLY)
         try:
             fcntl.flock(private, fcntl.LOCK_EX)
-            files.at("lock folder", asked.set)
-            settling = asyncio.ensure_future(writer.settle())
+            files.at("lock directory", asked.set)
+            flushing = asyncio.ensure_future(writer.flush())
             await asyncio.to_thread(asked.wait)
             assert await asyncio.wait_for(writer.save(step(1)), 30) == "step-1"
-            assert not settling.done()
+            assert not flushing.done()
         finally:
             os.close(private)
-        await settling
+        await flushing
 
 
 class TestIds:

@@ -1,4 +1,4 @@
-"""What is in a folder, in a form that tests can compare."""
+"""What is in a directory, in a form that tests can compare."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ Tree = dict[str, tuple[str, bytes]]
 """By relative path: the kind of each entry, and the content of a file or target of a symlink."""
 
 
-def snapshot(folder: Path) -> Tree:
-    """Return everything below a folder."""
-    return {str(path.relative_to(folder)): _entry(path) for path in sorted(folder.rglob("*"))}
+def snapshot(directory: Path) -> Tree:
+    """Return everything below a directory."""
+    return {str(path.relative_to(directory)): _entry(path) for path in sorted(directory.rglob("*"))}
 
 
 def _entry(path: Path) -> tuple[str, bytes]:
@@ -20,19 +20,19 @@ def _entry(path: Path) -> tuple[str, bytes]:
         return "symlink", bytes(path.readlink())
     if stat.S_ISREG(mode):
         return "file", path.read_bytes()
-    return ("folder", b"") if stat.S_ISDIR(mode) else ("special", b"")
+    return ("directory", b"") if stat.S_ISDIR(mode) else ("special", b"")
 
 
-def file_contents(folder: Path) -> list[bytes]:
-    """Return the distinct contents of all plain files below a folder, sorted."""
-    return sorted({content for kind, content in snapshot(folder).values() if kind == "file"})
+def file_contents(directory: Path) -> list[bytes]:
+    """Return the distinct contents of all plain files below a directory, sorted."""
+    return sorted({content for kind, content in snapshot(directory).values() if kind == "file"})
 
 
-def session_folder(root: Path, name: str) -> Path:
+def session_directory(root: Path, name: str) -> Path:
     """Return where the checkpoints of a session with a safe id are."""
     return root / name / "checkpoints"
 
 
 def checkpoint_files(root: Path, name: str) -> list[Path]:
     """Return the checkpoint files of a session with a safe id, oldest first."""
-    return sorted(session_folder(root, name).glob("cp_*.json"))
+    return sorted(session_directory(root, name).glob("cp_*.json"))

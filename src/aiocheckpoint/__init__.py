@@ -2,11 +2,11 @@
 Durable, non-blocking checkpoints of AI-agent sessions for asyncio.
 
 The house, one way: errors <- models <- floats, json_values <- codec <- layout, arguments,
-retention, index <- files <- journal <- sessions <- blocks <- store <- replay <- recovery, jobs
+retention, index <- files <- journal <- sessions <- blobs <- store <- replay <- recovery, jobs
 <- lanes, changes <- commit <- writer <- testing, adapters, cli.
 """
 
-from aiocheckpoint.codec import block_digest
+from aiocheckpoint._format.codec import blob_digest
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointEncodeError,
@@ -18,19 +18,19 @@ from aiocheckpoint.errors import (
     InvalidArgumentError,
     InvalidIdError,
     JournalVersionError,
-    MissingBlockError,
+    MissingBlobError,
     NotACheckpointError,
     PruneError,
     RecordTypeError,
-    SessionBusyError,
     SessionChangedError,
     StorageError,
     StorageFullError,
+    StoreBusyError,
     ThreadStartError,
     WriterClosedError,
 )
 from aiocheckpoint.models import (
-    BlockRecord,
+    BlobRecord,
     CheckpointData,
     CheckpointId,
     CheckpointMeta,
@@ -44,7 +44,7 @@ from aiocheckpoint.writer import AsyncCheckpointWriter, CheckpointStore, Session
 
 __all__ = (
     "AsyncCheckpointWriter",
-    "BlockRecord",
+    "BlobRecord",
     "CheckpointCorruptError",
     "CheckpointData",
     "CheckpointEncodeError",
@@ -61,12 +61,12 @@ __all__ = (
     "InvalidArgumentError",
     "InvalidIdError",
     "JournalVersionError",
-    "MissingBlockError",
+    "MissingBlobError",
     "NotACheckpointError",
     "PruneError",
     "RecordTypeError",
     "RecoveryReport",
-    "SessionBusyError",
+    "StoreBusyError",
     "SessionChangedError",
     "SessionId",
     "SessionReader",
@@ -74,6 +74,6 @@ __all__ = (
     "StorageFullError",
     "ThreadStartError",
     "WriterClosedError",
-    "block_digest",
+    "blob_digest",
     "new_checkpoint_id",
 )

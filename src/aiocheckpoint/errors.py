@@ -23,7 +23,7 @@ class InvalidIdError(CheckpointError, ValueError):
     An id that no file name and no JSON body can carry.
 
     Attributes:
-        kind: `"session id"`, `"checkpoint id"` or `"block digest"`.
+        kind: `"session id"`, `"checkpoint id"` or `"blob digest"`.
         value: the id as given.
         reason: what is wrong with it.
     """
@@ -192,25 +192,25 @@ class CheckpointMismatchError(CheckpointCorruptError):
         self.asked = asked
 
 
-class MissingBlockError(CheckpointCorruptError):
+class MissingBlobError(CheckpointCorruptError):
     """
-    A checkpoint that refers to a block which is not there.
+    A checkpoint that refers to a blob which is not there.
 
-    Raised by a read of the blocks, and by a save of a record whose blocks are neither given nor
+    Raised by a read of the blobs, and by a save of a record whose blobs are neither given nor
     stored; nothing was written then.
 
     Attributes:
-        digest: the SHA-256 of the block.
+        digest: the SHA-256 of the blob.
     """
 
     def __init__(self, path: str, digest: str) -> None:
-        super().__init__(path, "the block is not there")
+        super().__init__(path, "the blob is not there")
         self.args = (path, digest)
         self.digest = digest
 
     def __str__(self) -> str:
         return (
-            f"{self.path} is not there; give the block to the save that refers to it, or call "
+            f"{self.path} is not there; give the blob to the save that refers to it, or call "
             "recover(session_id) to move what refers to it to the quarantine"
         )
 
@@ -293,23 +293,23 @@ class SessionChangedError(CheckpointError):
 
     Attributes:
         session_id: the session.
-        greatest_id: the greatest checkpoint id in it, which the precondition refused; None for
+        newest_id: the greatest checkpoint id in it, which the precondition refused; None for
             an empty session.
     """
 
-    def __init__(self, session_id: str, greatest_id: str | None) -> None:
-        super().__init__(session_id, greatest_id)
+    def __init__(self, session_id: str, newest_id: str | None) -> None:
+        super().__init__(session_id, newest_id)
         self.session_id = session_id
-        self.greatest_id = greatest_id
+        self.newest_id = newest_id
 
     def __str__(self) -> str:
         return (
             f"session {self.session_id!r} has changed: its greatest checkpoint is "
-            f"{self.greatest_id!r}; load it and decide anew"
+            f"{self.newest_id!r}; load it and decide anew"
         )
 
 
-class SessionBusyError(CheckpointError, TimeoutError):
+class StoreBusyError(CheckpointError, TimeoutError):
     """
     Another process held the session's lock for too long; nothing was changed.
 

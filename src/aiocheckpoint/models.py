@@ -97,18 +97,18 @@ class CheckpointData(CheckpointRecord):
     resume_hint: str | None = None
 
 
-class BlockRecord(CheckpointRecord, kw_only=True):
+class BlobRecord(CheckpointRecord, kw_only=True):
     """
-    A record that refers to blocks; extend it to store large values outside of the records.
+    A record that refers to blobs; extend it to store large values outside of the records.
 
-    A block is some bytes, named by their SHA-256 and stored once in a session, however many of
+    A blob is some bytes, named by their SHA-256 and stored once in a session, however many of
     its records refer to it. It goes when no record refers to it any more.
 
     Attributes:
-        block_digests: the SHA-256 of each block, 64 lower-case hex digits, none twice.
+        blob_digests: the SHA-256 of each block, 64 lower-case hex digits, none twice.
     """
 
-    block_digests: tuple[str, ...] = ()
+    blob_digests: tuple[str, ...] = ()
 
 
 class CheckpointMeta(Struct, frozen=True, kw_only=True):
@@ -141,9 +141,9 @@ FindingKind: TypeAlias = Literal[
     "leftover",
     "dangling-pointer",
     "stale-pointer",
-    "unsettled-journal",
-    "missing-block",
-    "unused-block",
+    "unflushed-journal",
+    "missing-blob",
+    "unused-blob",
 ]
 
 
@@ -153,13 +153,13 @@ class Finding(Struct, frozen=True, kw_only=True):
 
     Attributes:
         kind: `damaged` (checksum, digest or JSON wrong), `unreadable` (not a regular file, over
-            the size limit, or refused by the system; may be a whole folder), `misplaced`
+            the size limit, or refused by the system; may be a whole directory), `misplaced`
             (intact, but of another session or id), `leftover` (temporary file of a save that
             never ended),
             `dangling-pointer` (`latest.json` names no file), `stale-pointer`
-            (it names a file that is not the newest), `unsettled-journal` (a process died and
-            the next use of the directory brings its last saves back), `missing-block` (a
-            checkpoint refers to a block that is not there), `unused-block` (no checkpoint
+            (it names a file that is not the newest), `unflushed-journal` (a process died and
+            the next use of the directory brings its last saves back), `missing-blob` (a
+            checkpoint refers to a blob that is not there), `unused-blob` (no checkpoint
             refers to it; a crash left it, and a later delete removes it).
         path: the file.
         detail: one sentence.

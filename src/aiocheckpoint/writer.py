@@ -12,8 +12,7 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, get_args, overload
 
-from aiocheckpoint import codec, recovery
-from aiocheckpoint.arguments import (
+from aiocheckpoint._arguments import (
     checkpoint_ids_of,
     digests_of,
     path_text,
@@ -22,15 +21,19 @@ from aiocheckpoint.arguments import (
     require_query,
     require_seconds,
 )
-from aiocheckpoint.changes import Change, Delete, Save
-from aiocheckpoint.codec import RecordCodec, RecordT
-from aiocheckpoint.commit import Commits, DirectCommit, GroupCommit
+from aiocheckpoint._disk.files import LocalFiles, process_id
+from aiocheckpoint._engine import recovery
+from aiocheckpoint._engine.changes import Change, Delete, Save
+from aiocheckpoint._engine.commit import Commits, DirectCommit, GroupCommit
+from aiocheckpoint._engine.jobs import Job, Threads, done, hop
+from aiocheckpoint._engine.replay import replay
+from aiocheckpoint._engine.store import Limits, Precondition, Store, Terms
+from aiocheckpoint._format import codec
+from aiocheckpoint._format.codec import RecordCodec, RecordT
+from aiocheckpoint._format.names import encode_id
 from aiocheckpoint.errors import ThreadStartError, WriterClosedError
-from aiocheckpoint.files import LocalFiles, process_id
-from aiocheckpoint.jobs import Job, Threads, done, hop
-from aiocheckpoint.layout import encode_id
 from aiocheckpoint.models import (
-    BlockRecord,
+    BlobRecord,
     CheckpointData,
     CheckpointId,
     CheckpointMeta,
@@ -39,13 +42,11 @@ from aiocheckpoint.models import (
     RecoveryReport,
     SessionId,
 )
-from aiocheckpoint.replay import replay
-from aiocheckpoint.store import Limits, Precondition, Store, Terms
 
 DEFAULT_MAX_BYTES = 64 * 1024 * 1024
 DEFAULT_LOCK_TIMEOUT_SECONDS = 60.0
 DEFAULT_SETTLE_BYTES = 16 * 1024 * 1024
-_SETTLE_SECONDS = 1.0
+_FLUSH_SECONDS = 1.0
 # Each system call lets go of the GIL: with more threads, more of them wait to have it back.
 _MAX_THREADS = 5
 _SESSIONS_PER_HOP = 64
@@ -55,7 +56,7 @@ ResultT = TypeVar("ResultT")
 Durability: TypeAlias = Literal["journal", "file", "none"]
 
 
-NO_BLOCKS: Mapping[str, bytes] = {}
+NO_BLOBS: Mapping[str, bytes] = {}
 
 
 class CheckpointStore(Protocol[RecordT]):
@@ -66,10 +67,10 @@ class CheckpointStore(Protocol[RecordT]):
         data: RecordT,
         /,
         *,
-        blocks: Mapping[str, bytes] = NO_BLOCKS,
+        blobs: Mapping[str, bytes] = NO_BLOBS,
         precondition: Precondition | None = None,
     ) -> CheckpointId:
-        """Store a checkpoint and its new blocks, replacing one of its id, and return its id."""
+        """Store a checkpoint and its new blobs, replacing one of its id, and return its id."""
         ...
 
     async def load(
@@ -113,10 +114,10 @@ class CheckpointStore(Protocol[RecordT]):
         """Remove checkpoints, all or none, and return how many there were."""
         ...
 
-    async def load_blocks(
+    async def load_blobs(
         self, session_id: SessionId, digests: Iterable[str], /
     ) -> dict[str, bytes]:
-        """Return blocks of a session by their digests."""
+        """Return blobs of a session by their digests."""
         ...
 
 
@@ -142,9 +143,9 @@ class SessionReader(Generic[RecordT]):
         """Return those of the checkpoints that are there, the one saved first first."""
         return self._store.load_many(self._session_id, checkpoint_ids_of(checkpoint_ids))
 
-    def load_blocks(self, digests: Iterable[str], /) -> dict[str, bytes]:
-        """Return blocks by their digests."""
-        return self._store.load_blocks(self._session_id, digests_of(digests))
+    def load_blobs(self, digests: Iterable[str], /) -> dict[str, bytes]:
+        """Return blobs by their digests."""
+        return self._store.load_blobs(self._session_id, digests_of(digests))
 
 
 class AsyncCheckpointWriter(Generic[RecordT]):
@@ -179,12 +180,12 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         refuse_inexact_floats: refuse the rare float (about 1 in 500 of those with 17 digits)
             that the Rust crate would read as its neighbour, off by one unit in the last place.
         durability: when a save is durable. `"journal"`: when a journal, shared by all saves
-            that wait at the moment, is synced; the files are settled in the background.
-            `"file"`: when its own file and folder are synced; slower, and a tool that is not
+            that wait at the moment, is synced; the files are flushed in the background.
+            `"file"`: when its own file and directory are synced; slower, and a tool that is not
             this library sees every acknowledged save even after a power cut. `"none"`: NEVER
             SYNCED, A POWER CUT MAY LOSE OR DAMAGE ANY ACKNOWLEDGED SAVE; a crash of the
             process alone loses nothing. What a reader sees is the same for all three.
-        settle_bytes: journal size at which settling begins, in bytes; at four times that,
+        max_journal_bytes: journal size at which flushing begins, in bytes; at four times that,
             saves wait for it.
         files: the file operations, for tests.
 
@@ -204,7 +205,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         lock_timeout_seconds: float = ...,
         refuse_inexact_floats: bool = ...,
         durability: Durability = ...,
-        settle_bytes: int = ...,
+        max_journal_bytes: int = ...,
         files: LocalFiles | None = ...,
     ) -> None: ...
 
@@ -220,7 +221,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         lock_timeout_seconds: float = ...,
         refuse_inexact_floats: bool = ...,
         durability: Durability = ...,
-        settle_bytes: int = ...,
+        max_journal_bytes: int = ...,
         files: LocalFiles | None = ...,
     ) -> None: ...
 
@@ -235,7 +236,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         lock_timeout_seconds: float = DEFAULT_LOCK_TIMEOUT_SECONDS,
         refuse_inexact_floats: bool = False,
         durability: Durability = "journal",
-        settle_bytes: int = DEFAULT_SETTLE_BYTES,
+        max_journal_bytes: int = DEFAULT_SETTLE_BYTES,
         files: LocalFiles | None = None,
     ) -> None:
         require_count("max_backups", max_backups, 0)
@@ -244,9 +245,9 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             require_count("max_checkpoints", max_checkpoints, 1)
         require_seconds("lock_timeout_seconds", lock_timeout_seconds)
         require_choice("durability", durability, get_args(Durability))
-        require_count("settle_bytes", settle_bytes, 1)
+        require_count("max_journal_bytes", max_journal_bytes, 1)
         self._durability = durability
-        self._settle_bytes = settle_bytes
+        self._max_journal_bytes = max_journal_bytes
         self._lock_timeout_seconds = lock_timeout_seconds
         self._codec: RecordCodec[RecordT] = RecordCodec(record_type)
         self._store = Store(
@@ -298,7 +299,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Every save that was called before returns or raises as usual.
 
         Raises:
-            StorageError: the last settling failed; nothing acknowledged is lost.
+            StorageError: the last flushing failed; nothing acknowledged is lost.
             ThreadStartError: nothing was released; call it again.
 
         Durability: nothing acknowledged depends on it.
@@ -347,13 +348,13 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
     def _new_queue(self, pool: Threads) -> GroupCommit[RecordT] | DirectCommit[RecordT]:
         if self._durability == "file":
-            return DirectCommit(self._store, self._commits, pool, self._settle_bytes)
+            return DirectCommit(self._store, self._commits, pool, self._max_journal_bytes)
         return GroupCommit(
             self._commits,
             pool,
             lock_timeout_seconds=self._lock_timeout_seconds,
-            settle_bytes=self._settle_bytes,
-            settle_seconds=_SETTLE_SECONDS,
+            max_journal_bytes=self._max_journal_bytes,
+            settle_seconds=_FLUSH_SECONDS,
         )
 
     async def _read(self, work: Callable[[], ResultT]) -> ResultT:
@@ -374,11 +375,11 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         data: RecordT,
         /,
         *,
-        blocks: Mapping[str, bytes] = NO_BLOCKS,
+        blobs: Mapping[str, bytes] = NO_BLOBS,
         precondition: Precondition | None = None,
     ) -> CheckpointId:
         """
-        Store a checkpoint durably, and with it the blocks that it refers to.
+        Store a checkpoint durably, and with it the blobs that it refers to.
 
         It is checked and encoded before the first suspension, so `data` may be changed as soon
         as the call has been started. Saves of one session take effect in the order of the
@@ -387,7 +388,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Args:
             data: a record of the writer's type.
-            blocks: for a `BlockRecord`: bytes by their SHA-256, 64 lower-case hex digits. Those
+            blobs: for a `BlobRecord`: bytes by their SHA-256, 64 lower-case hex digits. Those
                 that the session has are not stored again; those that `data` names need to be
                 given only if it has not.
             precondition: called with the greatest checkpoint id in the session, None for an
@@ -402,13 +403,13 @@ class AsyncCheckpointWriter(Generic[RecordT]):
                 names its path.
             InvalidIdError: an id that is not a str or holds a lone surrogate.
             RecordTypeError: not a record of the writer's type.
-            CheckpointTooLargeError: it, or a block, is over `max_bytes`.
-            MissingBlockError: a block that it names is neither given nor there.
+            CheckpointTooLargeError: it, or a blob, is over `max_bytes`.
+            MissingBlobError: a blob that it names is neither given nor there.
             SessionChangedError: the precondition said False.
             StorageError: the disk refused; the state before the call still loads.
             DurabilityUnknownError: it is there, but may not survive a power cut.
             PruneError: it is saved and durable, but something older could not be removed.
-            SessionBusyError: another process kept the session locked.
+            StoreBusyError: another process kept the session locked.
             WriterClosedError: the writer is closed.
 
         Durability: on return the checkpoint survives a power cut. On an error or a
@@ -423,13 +424,13 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             encode_id(data.session_id, "session id")
             encode_id(data.checkpoint_id, "checkpoint id")
         draft = self._codec.draft(data)
-        if not isinstance(data, BlockRecord):
+        if not isinstance(data, BlobRecord):
             save = Save(draft, Terms(precondition=precondition))
             return await self._change(draft.session_id, save)
-        codec.require_digests(data.block_digests)
-        named = {d: _frozen(blocks[d]) for d in data.block_digests if d in blocks}
+        codec.require_digests(data.blob_digests)
+        named = {d: _frozen(blobs[d]) for d in data.blob_digests if d in blobs}
         new_bytes = self._store.new_bytes(draft.session_id, named)
-        save = Save(draft, Terms(data.block_digests, named, precondition), new_bytes)
+        save = Save(draft, Terms(data.blob_digests, named, precondition), new_bytes)
         return await self._change(draft.session_id, save)
 
     async def load(
@@ -456,7 +457,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             StorageError: the disk refused.
 
         Cost: one hop, one file read; independent of the number of checkpoints. The first call
-            for a session, and the first after another process changed it, list its folder.
+            for a session, and the first after another process changed it, list its directory.
         """
         encode_id(session_id, "session id")
         if checkpoint_id is not None:
@@ -491,7 +492,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             CheckpointCorruptError: the file that may be it cannot be read to make sure.
             InvalidIdError: an id that no checkpoint can have.
             StorageError: the disk refused; the checkpoint may or may not be there still.
-            SessionBusyError: another process kept the session locked.
+            StoreBusyError: another process kept the session locked.
 
         Durability: on return it is gone for good. On an error or a cancellation it is there or
             gone, and everything else is as it was.
@@ -520,7 +521,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             InvalidIdError: an id that no checkpoint can have.
             InvalidArgumentError: a str instead of a list of them.
             StorageError: the disk refused; some may or may not be there still.
-            SessionBusyError: another process kept the session locked.
+            StoreBusyError: another process kept the session locked.
 
         Durability: on return all are gone for good. A crash leaves all or none; an error or a
             cancellation leaves some, and everything else as it was.
@@ -585,11 +586,11 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         encode_id(session_id, "session id")
         return await self._read(partial(self._store.load_many, session_id, wanted))
 
-    async def load_blocks(
+    async def load_blobs(
         self, session_id: SessionId, digests: Iterable[str], /
     ) -> dict[str, bytes]:
         """
-        Return blocks of a session, verified.
+        Return blobs of a session, verified.
 
         Args:
             session_id: the session.
@@ -599,17 +600,17 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             their bytes by their digests.
 
         Raises:
-            MissingBlockError: one is not there; the record may have been deleted meanwhile.
+            MissingBlobError: one is not there; the record may have been deleted meanwhile.
             CheckpointCorruptError: one is damaged.
-            InvalidIdError: an id that no session, or a digest that no block can have.
+            InvalidIdError: an id that no session, or a digest that no blob can have.
             InvalidArgumentError: a str instead of a list of them.
             StorageError: the disk refused.
 
-        Cost: one hop, one file read a block.
+        Cost: one hop, one file read a blob.
         """
         encode_id(session_id, "session id")
         wanted = digests_of(digests)
-        return await self._read(partial(self._store.load_blocks, session_id, wanted))
+        return await self._read(partial(self._store.load_blobs, session_id, wanted))
 
     async def verify(self, path: str | PathLike[str], /) -> bool:
         """
@@ -656,12 +657,12 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
     async def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
         """
-        Yield the ids of the sessions that have checkpoints, in the order of their folders.
+        Yield the ids of the sessions that have checkpoints, in the order of their directories.
 
         Args:
             prefix: only ids that begin with it.
 
-        No lock or file is held between two of them. Left out: folders that hold no intact
+        No lock or file is held between two of them. Left out: directories that hold no intact
         checkpoint to tell the id where the name alone does not.
 
         Cost: one hop, and one more for each 64 sessions.
@@ -678,7 +679,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
     async def delete_session(self, session_id: SessionId) -> bool:
         """
-        Remove all checkpoints of a session, durably, and its folder if nothing else is in it.
+        Remove all checkpoints of a session, durably, and its directory if nothing else is in it.
 
         Returns:
             False when it had none.
@@ -686,7 +687,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Raises:
             InvalidIdError: an id that no session can have.
             StorageError: the disk refused.
-            SessionBusyError: another process kept the session locked.
+            StoreBusyError: another process kept the session locked.
 
         Durability: on return all are gone for good. On an error, a cancellation or a crash
             the newest is there or none is; never an older one in its place.
@@ -710,19 +711,19 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             CheckpointCorruptError: one of the source is damaged; nothing was copied.
             InvalidIdError: an id that no session can have.
             StorageError: the disk refused.
-            SessionBusyError: another process kept the target locked.
+            StoreBusyError: another process kept the target locked.
 
         Durability: on return all are durable. After an error or a crash the target may hold
             some of them; a copy made again completes it.
 
-        Cost: one hop, each file read twice, one fsync a file and one or more for the folders.
+        Cost: one hop, each file read twice, one fsync a file and one or more for the directories.
         """
         encode_id(source_id, "session id")
         return await self._change(
             target_id, partial(self._store.copy_session, source_id, target_id)
         )
 
-    async def settle(self) -> None:
+    async def flush(self) -> None:
         """
         Make the files of every acknowledged save durable themselves, and empty the journal.
 
@@ -732,16 +733,16 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Raises:
             StorageError: a sync failed; the journal is kept, nothing acknowledged is lost.
 
-        Cost: one hop, one `syncfs` where there is one, or else one sync a file and folder.
+        Cost: one hop, one `syncfs` where there is one, or else one sync a file and directory.
         """
-        await self._read(self._commits.settle)
+        await self._read(self._commits.flush)
 
     async def recover(self, session_id: SessionId) -> RecoveryReport:
         """
         Go on from the newest intact checkpoint, knowingly.
 
         Moves every damaged or misplaced file of the session, every checkpoint that refers to a
-        block which is damaged or missing, and every block that no intact checkpoint refers to,
+        blob which is damaged or missing, and every blob that no intact checkpoint refers to,
         to `.aiocheckpoint/quarantine/<session>/`, restores one from its backup where that is
         intact, and makes `latest.json` right. Deletes nothing.
 
@@ -752,7 +753,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             CheckpointTooLargeError: a file over `max_bytes`; raise it to tell damage from size.
             InvalidIdError: an id that no session can have.
             StorageError: the disk refused.
-            SessionBusyError: another process kept the session locked.
+            StoreBusyError: another process kept the session locked.
 
         Durability: on return the moves are durable; after a crash a file may have both names.
 
@@ -765,7 +766,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Read everything under the root and report what is wrong, changing nothing.
 
         Returns:
-            the findings, in the order of folders and files; none for a healthy store. What
+            the findings, in the order of directories and files; none for a healthy store. What
             could not be looked into is a finding too. A store in use may show temporary files
             of saves that are going on.
 

@@ -85,7 +85,7 @@ def damaged(path: Path) -> Path:
 
 
 def tree(root: Path) -> list[tuple[str, bytes | None]]:
-    """Return everything under a folder, to see whether a command changed it."""
+    """Return everything under a directory, to see whether a command changed it."""
     return sorted(
         (str(path), path.read_bytes() if path.is_file() else None) for path in root.rglob("*")
     )

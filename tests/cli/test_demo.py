@@ -31,18 +31,18 @@ pytestmark = pytest.mark.blocking
 class Demo(NamedTuple):
     """A demo that has run, and where: its output is shared by the tests that only look."""
 
-    folder: Path
+    directory: Path
     output: str
 
 
 @pytest.fixture(name="shown", scope="module")
 def _shown(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    folder = tmp_path_factory.mktemp("shown")
+    directory = tmp_path_factory.mktemp("shown")
     done = subprocess.run(
-        [*COMMAND, *QUICK], cwd=folder, capture_output=True, text=True, check=True,
+        [*COMMAND, *QUICK], cwd=directory, capture_output=True, text=True, check=True,
         env={**os.environ, "COLUMNS": "80"},
     )  # fmt: skip
-    return Demo(folder, done.stdout)
+    return Demo(directory, done.stdout)
 
 
 class TestNothingIsLost:
@@ -158,7 +158,7 @@ class TestWhereTheFilesAre:
         assert f"to {tmp_path / 'aiocheckpoint-demo-2'} " in second.output
         assert len(list(tmp_path.iterdir())) == 2
 
-    def test_where_nothing_can_be_made_the_temporary_folder_serves(
+    def test_where_nothing_can_be_made_the_temporary_directory_serves(
         self, tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Started where it cannot write, the demo says which other place it took."""
@@ -192,7 +192,7 @@ class TestWhereTheFilesAre:
         self, tool: Tool, shown: Demo, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The commands printed at the end work as they stand."""
-        monkeypatch.chdir(shown.folder)
+        monkeypatch.chdir(shown.directory)
 
         [file] = re.findall(r"less (\S+)", shown.output)
         [show] = re.findall(r"aiocheckpoint (show .*)", shown.output)

@@ -51,10 +51,10 @@ def test_nothing_intact_left_is_said(tool: Tool, root: Path) -> None:
 
 def test_what_a_kill_left_is_put_right(tool: Tool, store: Path) -> None:
     """A temporary file and a pointer that is behind, as a kill may leave them, are put right."""
-    folder = store / "support-42" / "checkpoints"
-    (folder / ".tmp_cp_0123456789abcdef").touch()
-    pointer = folder / "latest.json"
-    older = next(folder.glob("cp_*_step1.json"))
+    directory = store / "support-42" / "checkpoints"
+    (directory / ".tmp_cp_0123456789abcdef").touch()
+    pointer = directory / "latest.json"
+    older = next(directory.glob("cp_*_step1.json"))
     pointer.unlink()
     pointer.symlink_to(older.name)
     findings = tool("verify", store, "--json").json["findings"]

@@ -21,12 +21,12 @@ def _default_site(root: Path) -> Site:
     return Site(root)
 
 
-@pytest.fixture(name="settling")
+@pytest.fixture(name="flushing")
 def _settling() -> None:
-    """Let journals settle while the test runs, as they do outside tests."""
+    """Let journals flush while the test runs, as they do outside tests."""
 
 
 @pytest.fixture(autouse=True)
-def _no_settling(request: pytest.FixtureRequest) -> None:
-    if "settling" not in request.fixturenames:
-        request.getfixturevalue("no_settling")
+def _no_flushing(request: pytest.FixtureRequest) -> None:
+    if "flushing" not in request.fixturenames:
+        request.getfixturevalue("no_flushing")

@@ -118,7 +118,7 @@ def assert_complete(metas: Sequence[CheckpointMeta], floors: Sequence[int]) -> N
     """
     Of each process all numbers up to the floor are listed, and everything is in order.
 
-    Beyond the floor one may be missing before another: reading a folder is no snapshot of it.
+    Beyond the floor one may be missing before another: reading a directory is no snapshot of it.
     """
     numbers: list[list[int]] = [[] for _ in floors]
     for meta in metas:

@@ -75,7 +75,7 @@ async def saves_take_effect_in_call_order(site: Site) -> None:
         newest = await writer.load("s")
     assert newest == document("s", 39)
     assert await site.saved_ids("s") == [f"c{n}" for n in range(40)]
-    files_in_order = await asyncio.to_thread(lambda: sorted(site.folder("s").glob("cp_*.json")))
+    files_in_order = await asyncio.to_thread(lambda: sorted(site.directory("s").glob("cp_*.json")))
     assert [path.stem.rpartition("_")[2] for path in files_in_order] == [f"c{n}" for n in range(40)]
 
 
@@ -127,7 +127,7 @@ async def writers_exclude_one_another(site: Site) -> None:
             ids = [meta.checkpoint_id for meta in metas]
             assert {*ids[:2]} == {f"{number}-slow", f"{number}-fast"}, files.operations
             assert await slow.load("s") == document("s", 0, ids[0])
-            pointed = await asyncio.to_thread((site.folder("s") / "latest.json").readlink)
+            pointed = await asyncio.to_thread((site.directory("s") / "latest.json").readlink)
             assert pointed.name == metas[0].path.name
         assert number > 5
     await site.assert_intact()
@@ -623,7 +623,7 @@ def every_method(site: Site, writer: Writer) -> tuple[Callable[[], Awaitable[obj
         return [session async for session in writer.sessions()]
 
     async def verify() -> bool:
-        return await writer.verify(site.folder("s") / "latest.json")
+        return await writer.verify(site.directory("s") / "latest.json")
 
     return (
         partial(writer.save, document("s", 0)),

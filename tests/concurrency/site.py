@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
-from aiocheckpoint.layout import encode_id
+from aiocheckpoint._format.names import encode_id
 from tests.concurrency.gates import GUARD_SECONDS
 
 Writer: TypeAlias = AsyncCheckpointWriter[CheckpointData]
@@ -54,7 +54,7 @@ class Site:
     def writer(self, **options: Any) -> Writer:
         return AsyncCheckpointWriter(self.root, **self.options | options)
 
-    def folder(self, session_id: str) -> Path:
+    def directory(self, session_id: str) -> Path:
         return self.root / encode_id(session_id, "session id") / "checkpoints"
 
     async def saved_ids(self, session_id: str) -> list[str]:
@@ -65,7 +65,7 @@ class Site:
     async def assert_intact(self) -> None:
         """Every file is right by `check`, `latest.json` names the newest, nothing is left over."""
         async with self.writer() as writer:
-            await writer.load("s")  # drops what a writer left because another had not settled yet
+            await writer.load("s")  # drops what a writer left because another had not flushed yet
             assert await writer.check() == ()
         await asyncio.to_thread(self._assert_no_leftovers)
 
@@ -79,11 +79,11 @@ class Site:
             assert pointed == newest, checkpoints
 
 
-def leftovers(folder: Path) -> list[str]:
-    """Return the temporary files in a session's folder."""
-    if not folder.is_dir():
+def leftovers(directory: Path) -> list[str]:
+    """Return the temporary files in a session's directory."""
+    if not directory.is_dir():
         return []
-    return [name for name in os.listdir(folder) if name.startswith(".tmp")]
+    return [name for name in os.listdir(directory) if name.startswith(".tmp")]
 
 
 def pool_threads(before: Iterable[threading.Thread] = ()) -> list[threading.Thread]:

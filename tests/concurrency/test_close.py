@@ -35,10 +35,10 @@ async def test_cancelled_close_can_be_repeated(kind: Kind, root: Path) -> None:
     await scenarios.cancelled_close_can_be_repeated(Site(root, durability="file"), kind)
 
 
-@pytest.mark.usefixtures("settling")
+@pytest.mark.usefixtures("flushing")
 @each_kind(cancellations.native, cancellations.anyio_cancel_scope)
 async def test_cancelled_close_settles(kind: Kind, root: Path) -> None:
-    """The same with a journal to settle."""
+    """The same with a journal to flush."""
     await scenarios.cancelled_close_can_be_repeated(Site(root, durability="journal"), kind)
 
 
@@ -100,8 +100,8 @@ def test_close_releases_everything(site: Site) -> None:
     indirect=True,
 )
 def test_close_ends_the_threads_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No thread of a closed writer goes on waiting for something to settle."""
-    monkeypatch.setattr(writer_module, "_SETTLE_SECONDS", 3.0)
+    """No thread of a closed writer goes on waiting for something to flush."""
+    monkeypatch.setattr(writer_module, "_FLUSH_SECONDS", 3.0)
     threads = pool_threads()
     files = ControlledFiles()
 

@@ -13,20 +13,21 @@ from types import SimpleNamespace
 
 import pytest
 
-from aiocheckpoint import SessionBusyError, WriterClosedError, commit
+from aiocheckpoint import StoreBusyError, WriterClosedError
+from aiocheckpoint._engine import commit
 from tests.concurrency.coroutines import yield_to_loop
 from tests.concurrency.gates import GUARD_SECONDS, ControlledFiles
 from tests.concurrency.site import Site, document
 
-pytestmark = pytest.mark.usefixtures("settling")
+pytestmark = pytest.mark.usefixtures("flushing")
 
 _ROUNDS = 60
 
 
 @contextlib.contextmanager
-def _locked_from_outside(folder: Path) -> Iterator[None]:
-    """Lock a session's folder as another process does."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _locked_from_outside(directory: Path) -> Iterator[None]:
+    """Lock a session's directory as another process does."""
+    descriptor = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
@@ -39,7 +40,7 @@ async def test_locked_session_holds_up_only_itself(site: Site) -> None:
     """While another process holds a session, others go on; its own saves follow in order."""
     async with site.writer() as writer:
         await writer.save(document("locked", 0))
-        with _locked_from_outside(site.folder("locked")):
+        with _locked_from_outside(site.directory("locked")):
             waiting = [
                 asyncio.ensure_future(writer.save(document("locked", n))) for n in range(1, 6)
             ]
@@ -59,11 +60,11 @@ async def test_lock_that_is_never_free(site: Site) -> None:
     """A session that stays locked is a clear error in time, and works once it is free."""
     async with site.writer(lock_timeout_seconds=0.05) as writer:
         await writer.save(document("s", 0))
-        with _locked_from_outside(site.folder("s")):
+        with _locked_from_outside(site.directory("s")):
             saves = [asyncio.ensure_future(writer.save(document("s", n))) for n in range(1, 4)]
             async with asyncio.timeout(GUARD_SECONDS):
                 results = await asyncio.gather(*saves, return_exceptions=True)
-            assert all(isinstance(result, SessionBusyError) for result in results), results
+            assert all(isinstance(result, StoreBusyError) for result in results), results
             assert all("for 0.05 s" in str(result) for result in results), results
         await asyncio.wait_for(writer.save(document("s", 9)), GUARD_SECONDS)
     assert await site.saved_ids("s") == ["c0", "c9"]
@@ -78,7 +79,7 @@ async def test_each_save_waits_its_own_time(site: Site, monkeypatch: pytest.Monk
     clock = SimpleNamespace(monotonic=lambda: now, sleep=time.sleep)
     async with site.writer(lock_timeout_seconds=60.0) as writer:
         await writer.save(document("s", 0))
-        with _locked_from_outside(site.folder("s")):
+        with _locked_from_outside(site.directory("s")):
             monkeypatch.setattr(commit, "time", clock)
             early = asyncio.ensure_future(writer.save(document("s", 1)))
             await asyncio.sleep(0)
@@ -86,7 +87,7 @@ async def test_each_save_waits_its_own_time(site: Site, monkeypatch: pytest.Monk
             late = asyncio.ensure_future(writer.save(document("s", 2)))
             await asyncio.sleep(0)
             now = 70.0
-            with pytest.raises(SessionBusyError):
+            with pytest.raises(StoreBusyError):
                 await asyncio.wait_for(early, GUARD_SECONDS)
             assert not late.done()
         assert await asyncio.wait_for(late, GUARD_SECONDS) == "c2"
@@ -103,11 +104,11 @@ async def test_save_that_waits_for_a_lock_is_withdrawn(site: Site, is_trying: bo
     async with site.writer(files=files, lock_timeout_seconds=4 * GUARD_SECONDS) as writer:
         await writer.save(document("s", 0))
         files.watch_operations()
-        with _locked_from_outside(site.folder("s")):
+        with _locked_from_outside(site.directory("s")):
             save = asyncio.ensure_future(writer.save(document("s", 1)))
-            while files.operations.count("lock folder") < 2:
+            while files.operations.count("lock directory") < 2:
                 await asyncio.sleep(0.001)
-            gate = files.hold("lock folder" if is_trying else "nothing")
+            gate = files.hold("lock directory" if is_trying else "nothing")
             if is_trying:
                 await gate.arrival()
             save.cancel()
@@ -132,9 +133,9 @@ async def test_delete_that_waits_for_a_replay_locks_no_session(site: Site, root:
         files.watch_operations()
         with _locked_from_outside(root / ".aiocheckpoint"):
             delete = asyncio.ensure_future(writer.delete("s", "c0"))
-            while files.operations.count("lock folder") < 3:
+            while files.operations.count("lock directory") < 3:
                 await asyncio.sleep(0.001)
-            with _locked_from_outside(site.folder("s")):
+            with _locked_from_outside(site.directory("s")):
                 pass
         async with asyncio.timeout(GUARD_SECONDS):
             assert await delete

@@ -15,7 +15,7 @@ from tests.concurrency.coroutines import yield_to_loop
 from tests.concurrency.gates import ControlledFiles
 from tests.concurrency.site import Site, Writer, document, open_descriptors, pool_threads
 
-pytestmark = pytest.mark.usefixtures("settling")
+pytestmark = pytest.mark.usefixtures("flushing")
 
 _TASKS = 64
 _LONG = pytest.mark.timeout(900)
@@ -35,7 +35,7 @@ class Use(NamedTuple):
 async def _use_of(writer: Writer) -> Use:
     """Measure a writer that has nothing to do."""
     await yield_to_loop(10)
-    await writer.settle()  # what waits for it is bounded by the journal's size alone
+    await writer.flush()  # what waits for it is bounded by the journal's size alone
     gc.collect()
     return Use(
         descriptors=await asyncio.to_thread(open_descriptors),
@@ -78,9 +78,9 @@ async def assert_sessions_leave_no_trace(
         tracemalloc.start()
     try:
         async with site.writer() as writer:
-            folders = writer._store.sessions
-            folders.indexes._max_sessions = remembered
-            folders._max_open = min(folders._max_open, remembered)
+            directories = writer._store.sessions
+            directories.indexes._max_sessions = remembered
+            directories._max_open = min(directories._max_open, remembered)
             await _visit(writer, 0, remembered)
             before = await _use_of(writer)
             await _visit(writer, remembered, sessions)

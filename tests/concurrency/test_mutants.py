@@ -15,11 +15,12 @@ import pytest
 from blockbuster import BlockingError
 
 import aiocheckpoint.writer
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointError, commit, lanes
-from aiocheckpoint.files import Folder, LocalFiles
-from aiocheckpoint.index import IndexCache, SessionIndex
-from aiocheckpoint.jobs import Job
-from aiocheckpoint.sessions import SessionFolders
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointError
+from aiocheckpoint._disk.files import Directory, LocalFiles
+from aiocheckpoint._disk.index import IndexCache, SessionIndex
+from aiocheckpoint._disk.sessions import SessionDirectories
+from aiocheckpoint._engine import commit, lanes
+from aiocheckpoint._engine.jobs import Job
 from tests.concurrency import cancellations, gates, scenarios
 from tests.concurrency.backends import run_counting
 from tests.concurrency.site import Site
@@ -122,11 +123,11 @@ def _runs_at_once(self: lanes.Lanes, lane: str, job: Job[Any], work: Callable[[]
     self._executor.submit(run)
 
 
-def _does_not_lock(self: LocalFiles, folder: Folder, timeout_seconds: float) -> None:
+def _does_not_lock(self: LocalFiles, directory: Directory, timeout_seconds: float) -> None:
     """Let everybody in."""
 
 
-def _believes_its_index(self: SessionFolders, name: str, *_: object) -> SessionIndex | None:
+def _believes_its_index(self: SessionDirectories, name: str, *_: object) -> SessionIndex | None:
     return self.indexes.get(name)
 
 
@@ -153,7 +154,7 @@ async def _copies_the_surface(self: Writer, data: Any) -> str:
 async def _drops_what_waits(self: Writer) -> None:
     self._closed = True
     if self._pool is not None and self._queue is not None:
-        self._queue.close()  # or its settling would wait on after the test
+        self._queue.close()  # or its flushing would wait on after the test
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -166,7 +167,7 @@ async def _closes_once_in_all_tasks(self: Writer) -> None:
 # Leaks, and calls on the loop
 
 
-def _keeps_every_folder_open(self: SessionFolders, name: str, folder: Folder) -> None:
+def _keeps_every_directory_open(self: SessionDirectories, name: str, directory: Directory) -> None:
     """Forget it without closing it."""
 
 
@@ -174,7 +175,7 @@ def _remembers_every_session(self: IndexCache, session_name: str, index: Session
     self._indexes[session_name] = index
 
 
-def _leaves_the_temporary_file(self: LocalFiles, folder: Folder, name: str) -> None:
+def _leaves_the_temporary_file(self: LocalFiles, directory: Directory, name: str) -> None:
     """Leave it."""
 
 
@@ -262,7 +263,10 @@ MUTANTS = (
         durability="file",
     ),
     Mutant(
-        SessionFolders, "_known", _believes_its_index, scenarios.readers_see_what_was_acknowledged
+        SessionDirectories,
+        "_known",
+        _believes_its_index,
+        scenarios.readers_see_what_was_acknowledged,
     ),
     Mutant(
         AsyncCheckpointWriter,
@@ -288,7 +292,7 @@ MUTANTS = (
         _closes_once_in_all_tasks,
         scenarios.close_is_idempotent_and_refuses_later_calls,
     ),
-    Mutant(SessionFolders, "_give_back", _keeps_every_folder_open, _GROWTH),
+    Mutant(SessionDirectories, "_give_back", _keeps_every_directory_open, _GROWTH),
     Mutant(IndexCache, "_use", _remembers_every_session, _GROWTH),
     Mutant(
         LocalFiles,

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from aiocheckpoint import ThreadStartError
-from aiocheckpoint.index import SessionIndex, Signature
-from aiocheckpoint.layout import make_name
+from aiocheckpoint._disk.index import SessionIndex, Signature
+from aiocheckpoint._format.names import make_name
 from tests.concurrency.site import Site, document
 
 _FLOODED_SESSIONS = 16

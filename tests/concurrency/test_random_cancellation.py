@@ -15,7 +15,7 @@ from tests.concurrency.coroutines import yield_to_loop
 from tests.concurrency.gates import GUARD_SECONDS
 from tests.concurrency.site import Site, Writer, document, leftovers
 
-pytestmark = pytest.mark.usefixtures("settling")
+pytestmark = pytest.mark.usefixtures("flushing")
 
 _WORKERS = 8
 _ROUNDS_OF_SESSION = 20
@@ -109,7 +109,7 @@ class Worker:
                 expected = document(self._session, int(name[1:]), name)
                 assert await self._writer.load(self._session, name) == expected
             self._tally.count(watched.ending, is_stored=name in new)
-        assert await asyncio.to_thread(leftovers, self._site.folder(self._session)) == []
+        assert await asyncio.to_thread(leftovers, self._site.directory(self._session)) == []
         self._stored = found
 
     async def _save_undisturbed(self) -> None:

@@ -26,7 +26,7 @@ _LAYERS = {
     "test_full_disk": ("real full disks", "scenarios"),
     "test_faults": ("failing file operations, then a power cut", "states"),
     "test_any_order": ("random calls, faults, kills and power cuts against a plain model", "calls"),
-    "test_blocks": ("every crash state of records with blocks", "states"),
+    "test_blobs": ("every crash state of records with blobs", "states"),
     "test_removals": ("removals, over several processes", "tests"),
     "test_names": ("names, with clocks that were set back", "tests"),
     "test_syncs": ("each sync left out, to be noticed", "syncs"),
@@ -109,8 +109,8 @@ _OPTIONS = ("-m", "", "-n", "0", "-q", "--no-header", "-p", "no:cacheprovider")
 def _parts(arguments: list[str]) -> list[list[str]]:
     """Return which tests go into a process of their own."""
     collected = _Collected()
-    folder = str(Path(__file__).parent)
-    pytest.main([*_OPTIONS, "--collect-only", "-qq", folder, *arguments], plugins=[collected])
+    directory = str(Path(__file__).parent)
+    pytest.main([*_OPTIONS, "--collect-only", "-qq", directory, *arguments], plugins=[collected])
     return [*([one] for one in collected.long), *collected.short.values()]
 
 

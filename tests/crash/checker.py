@@ -12,11 +12,13 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import pytest
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, codec, layout
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
+from aiocheckpoint._disk.files import LocalFiles
+from aiocheckpoint._format import codec
+from aiocheckpoint._format import names as layout
 from aiocheckpoint.errors import CheckpointCorruptError, StorageError
-from aiocheckpoint.files import LocalFiles
 from tests.crash import oracle
-from tests.crash.operations import OUTER, File, Folder, Operation, Symlink, Tree
+from tests.crash.operations import OUTER, Directory, File, Operation, Symlink, Tree
 from tests.crash.oracle import Seen, SessionState, Version, body_of, record_of
 from tests.crash.recorder import RecordingFiles
 
@@ -42,8 +44,8 @@ def require(kept: object, *what: object) -> None:
 
 
 @contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """Make a folder in memory where there is such a disk, and remove it afterwards."""
+def scratch_directory() -> Iterator[Path]:
+    """Make a directory in memory where there is such a disk, and remove it afterwards."""
     place = _MEMORY_DISK if os.access(_MEMORY_DISK, os.W_OK) else None
     path = Path(tempfile.mkdtemp(prefix="crash-", dir=place))
     try:
@@ -53,7 +55,7 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def materialise(tree: Tree, outer: Path) -> None:
-    """Put a tree into an empty folder."""
+    """Put a tree into an empty directory."""
     paths: dict[int, Path] = {OUTER: outer}
     for relative, node in tree.walk():
         path = outer / relative
@@ -62,7 +64,7 @@ def materialise(tree: Tree, outer: Path) -> None:
             continue
         paths[node] = path
         match tree.kinds[node]:
-            case Folder():
+            case Directory():
                 path.mkdir(0o700)
             case Symlink(target):
                 path.symlink_to(target)
@@ -91,12 +93,12 @@ def require_plain_files_valid(tree: Tree, *, pointers: bool = True) -> None:
 
     So it is at every moment of a machine that lives on.
     """
-    for path, folder in tree.walk():
-        if path.endswith(f"/{layout.CHECKPOINTS_FOLDER}") and folder in tree.entries:
-            _require_valid_folder(tree, path, tree.entries[folder], pointers=pointers)
+    for path, directory in tree.walk():
+        if path.endswith(f"/{layout.CHECKPOINTS_DIRECTORY}") and directory in tree.entries:
+            _require_valid_directory(tree, path, tree.entries[directory], pointers=pointers)
 
 
-def _require_valid_folder(
+def _require_valid_directory(
     tree: Tree, path: str, entries: Mapping[str, int], *, pointers: bool
 ) -> None:
     for name, node in entries.items():
@@ -183,7 +185,7 @@ async def open_after_crash(tree: Tree, outer: Path, options: Options, boot: str)
 
     Args:
         tree: the state.
-        outer: an empty folder for the copy.
+        outer: an empty directory for the copy.
         options: of the writer.
         boot: which run of the machine this is.
 
@@ -223,7 +225,7 @@ async def recover_and_go_on(
 
 
 def _session_names(root: Path) -> set[str]:
-    return {path.name for path in root.glob("*")} - {layout.PRIVATE_FOLDER}
+    return {path.name for path in root.glob("*")} - {layout.PRIVATE_DIRECTORY}
 
 
 async def _exercise(writer: Writer, store: dict[str, SessionState], limit: int | None) -> None:
@@ -277,8 +279,8 @@ async def perform(writer: Writer, call: oracle.Call) -> object:
             return await writer.copy_session(source_id, session_id)
         case oracle.Recover(session_id):
             return await writer.recover(session_id)
-        case oracle.Settle():
-            await writer.settle()
+        case oracle.Flush():
+            await writer.flush()
             return None
 
 

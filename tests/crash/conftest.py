@@ -23,9 +23,9 @@ def _why_no_disks(tmp_path_factory: pytest.TempPathFactory) -> str:
     return disks.why_no_disks(tmp_path_factory.mktemp("probe"))
 
 
-@pytest.fixture(name="disk_folder")
-def _disk_folder(tmp_path: Path, why_no_disks: str) -> Path:
-    """Return an empty folder for a disk; skip where none can be mounted."""
+@pytest.fixture(name="disk_directory")
+def _disk_directory(tmp_path: Path, why_no_disks: str) -> Path:
+    """Return an empty directory for a disk; skip where none can be mounted."""
     if why_no_disks:
         pytest.skip(why_no_disks)
     return tmp_path

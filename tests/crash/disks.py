@@ -22,16 +22,16 @@ class Disk:
     An ext4 on a loop device.
 
     Args:
-        folder: an empty one, for the image and the mount point.
+        directory: an empty one, for the image and the mount point.
         size_bytes: of the disk.
 
     Attributes:
         path: where it is mounted.
     """
 
-    def __init__(self, folder: Path, size_bytes: int) -> None:
-        self._image = folder / "disk.img"
-        self.path = folder / "disk"
+    def __init__(self, directory: Path, size_bytes: int) -> None:
+        self._image = directory / "disk.img"
+        self.path = directory / "disk"
         self.path.mkdir()
         with self._image.open("wb") as image:
             image.truncate(size_bytes)
@@ -48,9 +48,9 @@ class Disk:
 
 
 @contextmanager
-def ext4(folder: Path, size_bytes: int) -> Iterator[Disk]:
+def ext4(directory: Path, size_bytes: int) -> Iterator[Disk]:
     """Mount a new ext4 and unmount it in the end."""
-    disk = Disk(folder, size_bytes)
+    disk = Disk(directory, size_bytes)
     disk.attach()
     try:
         yield disk
@@ -59,9 +59,9 @@ def ext4(folder: Path, size_bytes: int) -> Iterator[Disk]:
 
 
 @contextmanager
-def tmpfs(folder: Path, size_bytes: int) -> Iterator[Path]:
+def tmpfs(directory: Path, size_bytes: int) -> Iterator[Path]:
     """Mount a new tmpfs and unmount it in the end."""
-    path = folder / "disk"
+    path = directory / "disk"
     path.mkdir()
     _run("mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", path)
     try:
@@ -71,10 +71,10 @@ def tmpfs(folder: Path, size_bytes: int) -> Iterator[Path]:
 
 
 @contextmanager
-def filled(folder: Path, leaving_bytes: int = 0) -> Iterator[None]:
-    """Fill the disk of a folder up to so many bytes, and free it again."""
-    filler = folder / "filler"
-    free = shutil.disk_usage(folder).free
+def filled(directory: Path, leaving_bytes: int = 0) -> Iterator[None]:
+    """Fill the disk of a directory up to so many bytes, and free it again."""
+    filler = directory / "filler"
+    free = shutil.disk_usage(directory).free
     with filler.open("wb", buffering=0) as file:
         try:
             os.posix_fallocate(file.fileno(), 0, max(free - leaving_bytes, 1))
@@ -88,7 +88,7 @@ def filled(folder: Path, leaving_bytes: int = 0) -> Iterator[None]:
         filler.unlink()
 
 
-def why_no_disks(folder: Path) -> str:
+def why_no_disks(directory: Path) -> str:
     """Return why no disk can be mounted here; `""` if one can."""
     if not sys.platform.startswith("linux"):
         return "loop devices and the shutdown ioctl are Linux's"
@@ -98,7 +98,7 @@ def why_no_disks(folder: Path) -> str:
     if missing:
         return f"there is no {', '.join(missing)}"
     try:
-        with ext4(folder, 16 << 20):
+        with ext4(directory, 16 << 20):
             return ""
     except subprocess.CalledProcessError as error:
         return f"no loop device can be mounted: {error.stderr.decode().strip()}"

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 
-from aiocheckpoint import AsyncCheckpointWriter, journal
-from aiocheckpoint.codec import RecordCodec
+from aiocheckpoint import AsyncCheckpointWriter
+from aiocheckpoint._engine import journal
+from aiocheckpoint._format.codec import RecordCodec
 from tests.crash import oracle
 from tests.crash.checker import (
     ROOT_NAME,
@@ -29,7 +30,7 @@ from tests.crash.checker import (
     require,
     require_allowed,
     require_plain_files_valid,
-    scratch_folder,
+    scratch_directory,
 )
 from tests.crash.model import FULL, Caps, CrashState, Model, crash_states
 from tests.crash.operations import Acknowledged, Began, Operation, Tree
@@ -111,11 +112,11 @@ def same_each_time(seed: int = 1) -> Iterator[None]:
         seed: of all names; another one for another process on the same root.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aiocheckpoint.files.secrets", _Seeded(seed))
-        patch.setattr("aiocheckpoint.files._unguessable", itertools.count(seed << 32))
+        patch.setattr("aiocheckpoint._disk.files.secrets", _Seeded(seed))
+        patch.setattr("aiocheckpoint._disk.files._unguessable", itertools.count(seed << 32))
         if journal._CHUNK_BYTES > _SMALL_CHUNK_BYTES:
             patch.setattr(journal, "_CHUNK_BYTES", _SMALL_CHUNK_BYTES)
-        patch.setattr("aiocheckpoint.writer._SETTLE_SECONDS", _NEVER_SECONDS)
+        patch.setattr("aiocheckpoint.writer._FLUSH_SECONDS", _NEVER_SECONDS)
         yield
 
 
@@ -140,7 +141,7 @@ async def record(
         make_files: the recorder, or a mutant of it.
     """
     limit = options.get("max_checkpoints")
-    with scratch_folder() as outer, same_each_time():
+    with scratch_directory() as outer, same_each_time():
         first = RecordingFiles(outer)
         earlier = list(oracle.steps(base, {}, 1, limit))
         await _drive(outer, first, earlier, options)
@@ -310,7 +311,7 @@ class Enumerator:
         if key in self._known:
             return self._known[key]
         self.tally.distinct += 1
-        with scratch_folder() as outer:
+        with scratch_directory() as outer:
             views, files = await open_after_crash(tree, outer, self._options, boot)
             done = await self._go_on(files.tree, outer, views, boot)
         found = {frozenset(views.items())}

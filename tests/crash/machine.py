@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 
 import aiocheckpoint
-from aiocheckpoint import AsyncCheckpointWriter, layout
+from aiocheckpoint import AsyncCheckpointWriter
+from aiocheckpoint._format import names as layout
 from aiocheckpoint.writer import Durability
 from tests.crash.checker import Writer, perform, require, require_allowed, see_all
 from tests.crash.ledger import Ledger
@@ -27,8 +28,8 @@ _REACHED = re.compile(r'reached\("(\w+)"\)')
 
 
 def failpoints() -> list[str]:
-    """Return the names of all failpoints in the source but those of blocks, see `test_blocks`."""
-    texts = (path.read_text() for path in _SOURCE.rglob("*.py") if path.stem != "blocks")
+    """Return the names of all failpoints in the source but those of blobs, see `test_blobs`."""
+    texts = (path.read_text() for path in _SOURCE.rglob("*.py") if path.stem != "blobs")
     return sorted({name for text in texts for name in _REACHED.findall(text)})
 
 
@@ -131,9 +132,9 @@ class Machine:
         """Save once more in each session: then nothing may be left of the crash."""
         self._lives += 1
         serial = self._lives * _SERIALS_OF_A_LIFE
-        folders = {path.name for path in self._root.glob("*")} - {layout.PRIVATE_FOLDER}
+        directories = {path.name for path in self._root.glob("*")} - {layout.PRIVATE_DIRECTORY}
         async with self._writer(boot) as writer:
-            for session_id in sorted(folders):
+            for session_id in sorted(directories):
                 call = Save(session_id, Version("exercise", serial, session_id))
                 self.ledger.began(0, call)
                 await perform(writer, call)

@@ -9,10 +9,10 @@ some moment since the last fsync, all of them together; what was written to a fi
 own sync is there up to some block (or, inside a preallocated file, in any of its blocks).
 
 `posix`: power cut; nothing is promised but what fsync says. An fsync of a file makes its bytes
-durable and not its name; an fsync of a folder its names and nothing else. Of all the rest any
+durable and not its name; an fsync of a directory its names and nothing else. Of all the rest any
 part may be there: each name, each block, in any combination, and a block that was being written
-may hold zeros, garbage, or what was elsewhere on the disk before. A rename within a folder
-is atomic, one across folders is two changes. An fdatasync of a file makes durable only the
+may hold zeros, garbage, or what was elsewhere on the disk before. A rename within a directory
+is atomic, one across directories is two changes. An fdatasync of a file makes durable only the
 bytes within a size that an fsync has made durable before: kernels have broken more than that.
 
 All three take a write to leave alone the bytes beside it in its block. In `ext4` an fdatasync
@@ -191,7 +191,7 @@ def _forced_by_own_sync(
     operations: Sequence[Operation], durable_sizes: Mapping[int, int] | None = None
 ) -> list[bool]:
     """
-    Tell of each operation whether its own file or folder was synced after it.
+    Tell of each operation whether its own file or directory was synced after it.
 
     Args:
         operations: all.
@@ -224,7 +224,7 @@ def _forced_by_own_sync(
             case Renamed(source, _, _, _, _):
                 waiting[source].append(position)
             case operation if isinstance(operation, ENTRY_OPERATIONS):
-                waiting[_folder(operation)].append(position)
+                waiting[_directory(operation)].append(position)
             case operation if isinstance(operation, DATA_OPERATIONS):
                 waiting[operation.node].append(position)
                 probe = Content(sizes.get(operation.node, 0))
@@ -248,8 +248,8 @@ def _end_of(operation: Operation) -> float:
             return math.inf
 
 
-def _folder(operation: EntryOperation) -> int:
-    return operation.source if isinstance(operation, Renamed) else operation.folder
+def _directory(operation: EntryOperation) -> int:
+    return operation.source if isinstance(operation, Renamed) else operation.directory
 
 
 # ext4
@@ -387,7 +387,7 @@ def _named(start: Tree, operations: Sequence[Operation], kept: Sequence[bool]) -
     """Return the tree with some of the operations on names, and every node known."""
     tree = Tree(
         dict(start.kinds),
-        {folder: dict(names) for folder, names in start.entries.items()},
+        {directory: dict(names) for directory, names in start.entries.items()},
         {node: content for node, content in start.contents.items()},  # noqa: C416 - replaced, not changed
     )
     for operation, is_kept in zip(operations, kept, strict=True):

@@ -63,36 +63,48 @@ MUTANTS = (
         durability="file",
     ),
     Mutant(
-        "the folder is not synced",
-        (Edit("store.Store._sync_published", "self.files.sync_folder(session.folder)", "pass"),),
+        "the directory is not synced",
+        (
+            Edit(
+                "store.Store._sync_published",
+                "self.files.sync_directory(session.directory)",
+                "pass",
+            ),
+        ),
         ("save-new",),
         durability="file",
     ),
     Mutant(
-        "the folders above are not synced",
+        "the directories above are not synced",
         (Edit("store.Store.save", "self.sessions.sync_entries(session)", "pass"),),
         ("save-new",),
         durability="file",
     ),
     Mutant(
-        "the session's own folder is not synced into the root",
-        (Edit("sessions.SessionFolders.sync_entries", "self._files.sync_folder(root)", "pass"),),
+        "the session's own directory is not synced into the root",
+        (
+            Edit(
+                "sessions.SessionDirectories.sync_entries",
+                "self._files.sync_directory(root)",
+                "pass",
+            ),
+        ),
         ("save-new",),
         durability="file",
     ),
     Mutant(
         "a new root is not synced into its parent",
-        (Edit("files.LocalFiles.make_root", "self.sync_folder(folder)", "pass"),),
+        (Edit("files.LocalFiles.make_root", "self.sync_directory(directory)", "pass"),),
         ("save-new",),
     ),
     Mutant(
-        "the folder of the journal is not synced",
-        (Edit("commit.Commits._opened_journal", "files.sync_folder(root)", "pass"),),
+        "the directory of the journal is not synced",
+        (Edit("commit.Commits._opened_journal", "files.sync_directory(root)", "pass"),),
         ("save-new",),
     ),
     Mutant(
-        "a new journal is not synced into its folder",
-        (Edit("journal.Journal._make_segment", "files.sync_folder(self._folder)", "pass"),),
+        "a new journal is not synced into its directory",
+        (Edit("journal.Journal._make_segment", "files.sync_directory(self._directory)", "pass"),),
         ("save-new",),
     ),
     Mutant(
@@ -142,21 +154,21 @@ MUTANTS = (
         base=POPULATED[:1],
     ),
     Mutant(
-        "the journal is dropped before the files are settled",
+        "the journal is dropped before the files are flushed",
         (
             Edit(
                 "journal.Journal._settle", "sync_sessions(self._files, self._root, touched)", "pass"
             ),
         ),
-        ("save-existing", "settle"),
+        ("save-existing", "flush"),
     ),
     Mutant(
         "replay trusts the size of a file",
         (
             Edit(
                 "replay._is_in_place",
-                "return backup in (None, body) and files.read(folder, name, len(body)) == body",
-                "return len(files.read(folder, name, len(body)) or b'') == len(body)",
+                "return backup in (None, body) and files.read(directory, name, len(body)) == body",
+                "return len(files.read(directory, name, len(body)) or b'') == len(body)",
             ),
         ),
         ("save-new",),
@@ -179,8 +191,8 @@ MUTANTS = (
         (
             Edit(
                 "replay._replay_session",
-                "            store.files.unlink(session.folder, name)\n",
-                "            if not store.files.unlink(session.folder, name):\n"
+                "            store.files.unlink(session.directory, name)\n",
+                "            if not store.files.unlink(session.directory, name):\n"
                 "                raise StorageError('remove', name, None, 'it is gone already')\n",
             ),
         ),
@@ -188,7 +200,7 @@ MUTANTS = (
         base=POPULATED[:2],
     ),
     Mutant(
-        "replay drops the journal without settling",
+        "replay drops the journal without flushing",
         (
             Edit(
                 "replay.replay",
@@ -201,13 +213,13 @@ MUTANTS = (
         crashes_again=True,
     ),
     Mutant(
-        "replay drops the journal before settling",
+        "replay drops the journal before flushing",
         (
             Edit(
                 "replay.replay",
                 "        sync_sessions(store.files",
                 "        for name in segments.dead:\n"
-                "            store.files.unlink(folder, name)\n"
+                "            store.files.unlink(directory, name)\n"
                 "        sync_sessions(store.files",
             ),
         ),
@@ -222,7 +234,7 @@ MUTANTS = (
                 "journal._parse_frame", "_digest(segment_id, payload)", "_digest(found_id, payload)"
             ),
         ),
-        ("save-existing", "save-existing", "settle", "delete-latest", "settle", "save-existing"),
+        ("save-existing", "save-existing", "flush", "delete-latest", "flush", "save-existing"),
         "killed",
     ),
     Mutant(

@@ -1,6 +1,6 @@
 """What a file system is asked to do, in operations small enough to survive a crash one by one.
 
-Files, folders and symlinks are nodes with numbers of their own, so that an operation still
+Files, directories and symlinks are nodes with numbers of their own, so that an operation still
 means the same file after renames, and although the system uses inode numbers again.
 """
 
@@ -12,11 +12,11 @@ from typing import NamedTuple, TypeAlias
 
 BLOCK_BYTES = 4096
 OUTER = 0
-"""The node of the folder that holds the store's root; it was always there."""
+"""The node of the directory that holds the store's root; it was always there."""
 
 
-class Folder(NamedTuple):
-    """The kind of a folder's node."""
+class Directory(NamedTuple):
+    """The kind of a directory's node."""
 
 
 class File(NamedTuple):
@@ -29,13 +29,13 @@ class Symlink(NamedTuple):
     target: str
 
 
-Kind: TypeAlias = Folder | File | Symlink
+Kind: TypeAlias = Directory | File | Symlink
 
 
 class Made(NamedTuple):
     """A name for a new node: mkdir, create, symlink."""
 
-    folder: int
+    directory: int
     name: str
     node: int
     kind: Kind
@@ -44,7 +44,7 @@ class Made(NamedTuple):
 class Linked(NamedTuple):
     """A further name for a file."""
 
-    folder: int
+    directory: int
     name: str
     node: int
 
@@ -62,7 +62,7 @@ class Renamed(NamedTuple):
 class Removed(NamedTuple):
     """A name gone: unlink, rmdir."""
 
-    folder: int
+    directory: int
     name: str
     node: int
 
@@ -91,7 +91,7 @@ class Truncated(NamedTuple):
 
 
 class Synced(NamedTuple):
-    """An fsync of a file or a folder, or an fdatasync of a file."""
+    """An fsync of a file or a directory, or an fdatasync of a file."""
 
     node: int
     data_only: bool = False
@@ -215,15 +215,15 @@ def split_at_blocks(
 @dataclass(slots=True)
 class Tree:
     """
-    The folders and files under the outer folder.
+    The directories and files under the outer directory.
 
     Attributes:
         kinds: of the nodes.
-        entries: names in each folder.
+        entries: names in each directory.
         contents: of the files.
     """
 
-    kinds: dict[int, Kind] = field(default_factory=lambda: {OUTER: Folder()})
+    kinds: dict[int, Kind] = field(default_factory=lambda: {OUTER: Directory()})
     entries: dict[int, dict[str, int]] = field(default_factory=lambda: {OUTER: {}})
     contents: dict[int, Content] = field(default_factory=dict)
 
@@ -231,7 +231,7 @@ class Tree:
         """Return a copy that can be changed."""
         return Tree(
             dict(self.kinds),
-            {folder: dict(names) for folder, names in self.entries.items()},
+            {directory: dict(names) for directory, names in self.entries.items()},
             {node: content.copy() for node, content in self.contents.items()},
         )
 
@@ -246,31 +246,31 @@ class Tree:
                 pass
 
     def apply_entry(self, operation: EntryOperation) -> None:
-        """Do what an operation on names does, where its folder's earlier ones may be missing."""
+        """Do what an operation on names does, where its directory's earlier ones may be missing."""
         match operation:
-            case Made(folder, name, node, kind):
+            case Made(directory, name, node, kind):
                 self.know(node, kind)
-                self.entries[folder][name] = node
-            case Linked(folder, name, node):
-                self.entries[folder][name] = node
+                self.entries[directory][name] = node
+            case Linked(directory, name, node):
+                self.entries[directory][name] = node
             case Renamed(source, old, target, new, node):
                 self.entries[source].pop(old, None)
                 self.entries[target][new] = node
-            case Removed(folder, name, _):
-                self.entries[folder].pop(name, None)
+            case Removed(directory, name, _):
+                self.entries[directory].pop(name, None)
 
     def know(self, node: int, kind: Kind) -> None:
         """Enter a node without a name."""
         self.kinds[node] = kind
-        if isinstance(kind, Folder):
+        if isinstance(kind, Directory):
             self.entries.setdefault(node, {})
         elif isinstance(kind, File):
             self.contents.setdefault(node, Content())
 
-    def walk(self, folder: int = OUTER, prefix: str = "") -> Iterator[tuple[str, int]]:
-        """Yield the path and the node of all that has a name, folders before what is in them."""
-        for name in sorted(self.entries[folder]):
-            node = self.entries[folder][name]
+    def walk(self, directory: int = OUTER, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """Yield the path and the node of all that has a name, directories before what is in them."""
+        for name in sorted(self.entries[directory]):
+            node = self.entries[directory][name]
             yield prefix + name, node
             if node in self.entries:
                 yield from self.walk(node, f"{prefix}{name}/")

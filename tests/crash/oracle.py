@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import NamedTuple, TypeAlias
 
-from aiocheckpoint import CheckpointData, codec
-from aiocheckpoint.codec import RecordCodec
+from aiocheckpoint import CheckpointData
+from aiocheckpoint._format import codec
+from aiocheckpoint._format.codec import RecordCodec
 
 MAIN = "a"
 """The session most calls are about."""
@@ -39,7 +40,7 @@ class Version(NamedTuple):
 
 @cache
 def record_of(session_id: str, version: Version, size_bytes: int = 6000) -> CheckpointData:
-    """Return the checkpoint that is saved as a version: two blocks long, unlike any other."""
+    """Return the checkpoint that is saved as a version: two blobs long, unlike any other."""
     text = f"{version.origin} {version.checkpoint_id} {version.serial} "
     return CheckpointData(
         session_id=session_id,
@@ -104,14 +105,14 @@ class Recover(NamedTuple):
     session_id: str
 
 
-class Settle(NamedTuple):
-    """A `settle`: what is durable in the journal becomes durable in its own files."""
+class Flush(NamedTuple):
+    """A `flush`: what is durable in the journal becomes durable in its own files."""
 
     session_id: str = ""
 
 
 Call: TypeAlias = (
-    Save | RefusedSave | Delete | DeleteMany | DeleteSession | CopySession | Recover | Settle
+    Save | RefusedSave | Delete | DeleteMany | DeleteSession | CopySession | Recover | Flush
 )
 Seen: TypeAlias = tuple[Version, ...]
 
@@ -188,7 +189,7 @@ def outcomes(store: Store, call: Call, max_checkpoints: int | None = None) -> li
             for version in reversed(source):
                 states.append(_saved(states[-1], version, max_checkpoints))
             return states
-        case Recover() | Settle():
+        case Recover() | Flush():
             return [state]
 
 
@@ -209,7 +210,7 @@ def _saved(state: SessionState, version: Version, max_checkpoints: int | None) -
 def after(store: Store, call: Call, max_checkpoints: int | None = None) -> dict[str, SessionState]:
     """Return what the store holds when a call has returned."""
     changed = outcomes(store, call, max_checkpoints)[-1]
-    if isinstance(call, Settle):  # nothing is left of what failed before
+    if isinstance(call, Flush):  # nothing is left of what failed before
         store = {session_id: state._replace(doubtful=None) for session_id, state in store.items()}
         changed = changed._replace(doubtful=None)
     return {**store, call.session_id: changed}
@@ -242,7 +243,7 @@ CALLS = (
     "delete",
     "delete-latest",
     "delete-session",
-    "settle",
+    "flush",
     "recover",
 )
 
@@ -271,8 +272,8 @@ def resolve(kind: str, store: Store, serial: int) -> Call:
             return DeleteSession(MAIN)
         case "copy-session":
             return CopySession("copy", MAIN)
-        case "settle":
-            return Settle()
+        case "flush":
+            return Flush()
         case "recover":
             return Recover(MAIN)
         case _:

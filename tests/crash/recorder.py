@@ -14,14 +14,14 @@ from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import Any, ParamSpec, TypeVar
 
+from aiocheckpoint._disk.files import LocalFiles
 from aiocheckpoint.errors import StorageError
-from aiocheckpoint.files import LocalFiles
 from tests.crash.operations import (
     OUTER,
     Acknowledged,
     Began,
+    Directory,
     File,
-    Folder,
     Linked,
     Made,
     Operation,
@@ -48,7 +48,7 @@ class RecordingFiles(LocalFiles):
     Local files that record.
 
     Args:
-        outer: the existing folder that holds the store's root.
+        outer: the existing directory that holds the store's root.
         start: what is in it.
         boot: which run of the machine this is, as the library is to see it.
 
@@ -133,28 +133,28 @@ class RecordingFiles(LocalFiles):
             self.tree.apply(operation)
 
     def _place(self, name: Any, kwargs: dict[str, Any], key: str = "dir_fd") -> tuple[int, str]:
-        """Return the folder's node and the name that a path argument stands for."""
+        """Return the directory's node and the name that a path argument stands for."""
         descriptor = kwargs.get(key)
         if descriptor is not None:
-            assert "/" not in name, f"{name} leads out of its folder"
+            assert "/" not in name, f"{name} leads out of its directory"
             return self._nodes[descriptor], name
         parts = PurePath(name).relative_to(self._outer).parts
-        folder = OUTER
+        directory = OUTER
         for part in parts[:-1]:
-            folder = self.tree.entries[folder][part]
-        return folder, parts[-1] if parts else ""
+            directory = self.tree.entries[directory][part]
+        return directory, parts[-1] if parts else ""
 
     def _new_node(self) -> int:
         self._next_node += 1
         return self._next_node - 1
 
     def _record_open(self, result: int, args: Any, kwargs: dict[str, Any]) -> None:
-        folder, name = self._place(args[0], kwargs)
-        node = self.tree.entries[folder].get(name) if name else OUTER
+        directory, name = self._place(args[0], kwargs)
+        node = self.tree.entries[directory].get(name) if name else OUTER
         if node is None:
             assert args[1] & os.O_CREAT
             node = self._new_node()
-            self._note(Made(folder, name, node, File()))
+            self._note(Made(directory, name, node, File()))
         elif args[1] & os.O_TRUNC:
             self._note(Truncated(node, 0))
         self._nodes[result] = node
@@ -163,15 +163,15 @@ class RecordingFiles(LocalFiles):
         self._nodes.pop(args[0])
 
     def _record_mkdir(self, result: None, args: Any, kwargs: dict[str, Any]) -> None:
-        folder, name = self._place(args[0], kwargs)
-        self._note(Made(folder, name, self._new_node(), Folder()))
+        directory, name = self._place(args[0], kwargs)
+        self._note(Made(directory, name, self._new_node(), Directory()))
 
-    def _record_made_folder(self, result: None, args: Any, kwargs: dict[str, Any]) -> None:
+    def _record_made_directory(self, result: None, args: Any, kwargs: dict[str, Any]) -> None:
         self._record_mkdir(result, args[:1], {"dir_fd": args[1]})
 
     def _record_symlink(self, result: None, args: Any, kwargs: dict[str, Any]) -> None:
-        folder, name = self._place(args[1], kwargs)
-        self._note(Made(folder, name, self._new_node(), Symlink(args[0])))
+        directory, name = self._place(args[1], kwargs)
+        self._note(Made(directory, name, self._new_node(), Symlink(args[0])))
 
     def _record_link(self, result: None, args: Any, kwargs: dict[str, Any]) -> None:
         source, old = self._place(args[0], kwargs, "src_dir_fd")
@@ -184,8 +184,8 @@ class RecordingFiles(LocalFiles):
         self._note(Renamed(source, old, target, new, self.tree.entries[source][old]))
 
     def _record_remove(self, result: None, args: Any, kwargs: dict[str, Any]) -> None:
-        folder, name = self._place(args[0], kwargs)
-        self._note(Removed(folder, name, self.tree.entries[folder][name]))
+        directory, name = self._place(args[0], kwargs)
+        self._note(Removed(directory, name, self.tree.entries[directory][name]))
 
     def _record_write(self, result: int, args: Any, kwargs: dict[str, Any]) -> None:
         node = self._nodes[args[0]]
@@ -235,7 +235,7 @@ _RECORDS: dict[str, Callable[[RecordingFiles, Any, Any, dict[str, Any]], None]] 
     "open": RecordingFiles._record_open,
     "close": RecordingFiles._record_close,
     "mkdir": RecordingFiles._record_mkdir,
-    "_make_folder": RecordingFiles._record_made_folder,
+    "_make_directory": RecordingFiles._record_made_directory,
     "symlink": RecordingFiles._record_symlink,
     "link": RecordingFiles._record_link,
     "replace": RecordingFiles._record_rename,

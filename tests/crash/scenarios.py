@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from aiocheckpoint import AsyncCheckpointWriter, block_digest, journal, layout
+from aiocheckpoint import AsyncCheckpointWriter, blob_digest
+from aiocheckpoint._engine import journal
+from aiocheckpoint._format import names as layout
 from aiocheckpoint.errors import CheckpointCorruptError
 from aiocheckpoint.testing import LargeValue
-from tests.crash import oracle, test_blocks
+from tests.crash import oracle, test_blobs
 from tests.crash.checker import (
     ROOT_NAME,
     Allowed,
@@ -30,7 +32,7 @@ from tests.crash.checker import (
     perform,
     require,
     require_allowed,
-    scratch_folder,
+    scratch_directory,
     see_all,
 )
 from tests.crash.enumeration import POPULATED, Enumerator, record, same_each_time, steady_clock
@@ -67,7 +69,7 @@ async def violation(run: Run, model: Model = "posix") -> str:
     states = crash_states(model, run.start, run.operations, run.first_point, QUICK)
     for state in states:
         try:
-            with scratch_folder() as outer:
+            with scratch_directory() as outer:
                 opened = await open_after_crash(state.tree, outer, JOURNAL, "boot-1")
                 require_allowed(opened.views, run.allowed)
         except Exception as error:  # noqa: BLE001 - whatever the library raises is the finding
@@ -123,7 +125,7 @@ async def after_a_kill(point: int, durability: str) -> Run | None:
     tree = Tree()
     for operation in first.operations[:point]:
         tree.apply(operation)
-    with scratch_folder() as outer, same_each_time(seed=2):
+    with scratch_directory() as outer, same_each_time(seed=2):
         materialise(tree, outer)
         files = RecordingFiles(outer, tree, _BOOT)
         root = outer / ROOT_NAME
@@ -135,39 +137,39 @@ async def after_a_kill(point: int, durability: str) -> Run | None:
     return Run(Tree(), operations, {MAIN: either}, len(operations))
 
 
-# Commits beside settling
+# Commits beside flushing
 
 
 async def _committed_while_settling(outer: Path, files: RecordingFiles, writer: Writer) -> None:
-    """Save 1 in a segment, and 2 in another while that is settled; 1's is then kept for use."""
+    """Save 1 in a segment, and 2 in another while that is flushed; 1's is then kept for use."""
     await _perform(writer, save(1))
     files.held_at = "before_settle"
-    settling = asyncio.ensure_future(writer.settle())
+    flushing = asyncio.ensure_future(writer.flush())
     await asyncio.to_thread(files.arrived.wait)
     await _perform(writer, save(2))
     files.released.set()
-    await settling
+    await flushing
 
 
 async def deleted_in_another_segment() -> Run:
-    """Delete a save in a later segment than its own, and settle that too."""
-    with scratch_folder() as outer, same_each_time(seed=2):
+    """Delete a save in a later segment than its own, and flush that too."""
+    with scratch_directory() as outer, same_each_time(seed=2):
         files = RecordingFiles(outer)
         async with _opened(outer, files) as writer:
             await _committed_while_settling(outer, files, writer)
-            await _perform(writer, delete(1), oracle.Settle())
+            await _perform(writer, delete(1), oracle.Flush())
             return _at_end(files, Tree(), (version(2),))
 
 
 async def deleted_after_its_segment_was_removed() -> Run:
     """Delete a save whose segment, too large to be used again, is gone, and close."""
-    with scratch_folder() as outer, same_each_time(seed=2):
+    with scratch_directory() as outer, same_each_time(seed=2):
         files = RecordingFiles(outer)
         async with _opened(outer, files) as writer:
             await _perform(writer, save(1), save(2))
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(journal, "_MAX_SPARE_BYTES", 0)
-                await writer.settle()
+                await writer.flush()
             await _perform(writer, delete(2))
         return _at_end(files, Tree(), (version(1),))
 
@@ -195,39 +197,39 @@ async def _replayed(outer: Path, files: RecordingFiles) -> None:
 
 async def deleted_after_a_journal_was_removed() -> Run:
     """Delete a dead process's save, whose journal a third one has replayed and removed."""
-    with scratch_folder() as outer, same_each_time(seed=2):
+    with scratch_directory() as outer, same_each_time(seed=2):
         async with _beside_a_dead_process(outer) as (writer, files, tree):
             await _replayed(outer, files)
             await _perform(writer, delete(1))
-            await writer.aclose()  # settles without a segment for the next commit
+            await writer.aclose()  # flushes without a segment for the next commit
             return _at_end(files, tree, (version(2),))
 
 
 async def deleted_before_a_journal_was_removed() -> Run:
     """The same the other way round, and the third is killed before it has synced the removal."""
-    with scratch_folder() as outer, same_each_time(seed=2):
+    with scratch_directory() as outer, same_each_time(seed=2):
         async with _beside_a_dead_process(outer) as (writer, files, tree):
             await _perform(writer, delete(1))
-            with forgotten(site("replay.replay-sync_folder")):
+            with forgotten(site("replay.replay-sync_directory")):
                 await _replayed(outer, files)
             await writer.aclose()
             return _at_end(files, tree, (version(2),))
 
 
 async def deleted_before_a_segment_was_blanked() -> Run:
-    """Delete another writer's save and settle that, while the other is blanking its segment."""
-    with scratch_folder() as outer, same_each_time(seed=2):
+    """Delete another writer's save and flush that, while the other is blanking its segment."""
+    with scratch_directory() as outer, same_each_time(seed=2):
         files = RecordingFiles(outer)
         async with _opened(outer, files) as saver, _opened(outer, files, 5000) as deleter:
             await _perform(saver, save(1), save(2))
             await _perform(deleter, delete(1))
             files.held_at = "before_sync_blank"
-            settling = asyncio.ensure_future(saver.settle())
+            flushing = asyncio.ensure_future(saver.flush())
             await asyncio.to_thread(files.arrived.wait)
-            await _perform(deleter, oracle.Settle())
+            await _perform(deleter, oracle.Flush())
             run = _at_end(files, Tree(), (version(2),))
             files.released.set()
-            await settling
+            await flushing
             return run
 
 
@@ -248,7 +250,7 @@ def _no_room(*args: object, **kwargs: object) -> None:
 async def _deleted_on_a_full_disk(call: oracle.Call, *seen: Seen) -> str:
     """Delete without a journal; a crash amid it leaves one of what may be seen, then the last."""
     start = await _two_saves()
-    with scratch_folder() as outer, same_each_time(seed=2):
+    with scratch_directory() as outer, same_each_time(seed=2):
         materialise(start, outer)
         files = FullFiles(outer, start)
         async with _opened(outer, files, 5000) as writer:
@@ -306,13 +308,13 @@ async def recover_violation(damage: Damage, model: Model = "posix") -> str:
     """
     Return how a crash during or after `recover` breaks a promise, `""` if none does.
 
-    Without links only one after it is looked at: a rename across folders is all there is then.
+    Without links only one after it is looked at: a rename across directories is all there is then.
     """
     run, damaged = await _recovered(damage)
     first_point = 0 if damage.linked else run.first_point
     for state in crash_states(model, run.start, run.operations, first_point, QUICK):
         try:
-            with scratch_folder() as outer:
+            with scratch_directory() as outer:
                 is_done = state.point >= run.first_point
                 await _look_after_recover(state.tree, outer, damage, damaged, is_done=is_done)
         except Exception as error:  # noqa: BLE001 - whatever the library raises is the finding
@@ -323,7 +325,7 @@ async def recover_violation(damage: Damage, model: Model = "posix") -> str:
 async def _recovered(damage: Damage) -> tuple[Run, Content]:
     start = await _two_saves()
     damaged = _damage(start, damage)
-    with scratch_folder() as outer, same_each_time(seed=2):
+    with scratch_directory() as outer, same_each_time(seed=2):
         materialise(start, outer)
         files = (RecordingFiles if damage.linked else LinklessFiles)(outer, start, _BOOT)
         async with _opened(outer, files, 5000) as writer:
@@ -334,15 +336,15 @@ async def _recovered(damage: Damage) -> tuple[Run, Content]:
 def _damage(tree: Tree, damage: Damage) -> Content:
     path = next(path for path, _ in tree.walk() if path.endswith(f"_a{damage.serial}.json"))
     above, _, name = path.rpartition("/")
-    folder = dict(tree.walk())[above]
-    content = tree.contents[tree.entries[folder][name]].copy()
+    directory = dict(tree.walk())[above]
+    content = tree.contents[tree.entries[directory][name]].copy()
     content.truncate(content.size - 100)
     node = max(tree.kinds) + 1
     tree.know(node, File())
     tree.contents[node] = content
-    tree.entries[folder][name] = node
+    tree.entries[directory][name] = node
     if not damage.backed_up:
-        tree.entries[folder].pop(name + layout.BACKUP_SUFFIX, None)
+        tree.entries[directory].pop(name + layout.BACKUP_SUFFIX, None)
     return content
 
 
@@ -363,67 +365,67 @@ async def _look_after_recover(
     require(damaged.key() in kept, "the damaged file is nowhere")
 
 
-# Blocks
+# Blobs
 
 
-async def _blocks(name: str) -> str:
+async def _blobs(name: str) -> str:
     try:
-        await test_blocks.examine_all(name, {"durability": "file"}, ["posix"], 0)
+        await test_blobs.examine_all(name, {"durability": "file"}, ["posix"], 0)
     except Exception as error:  # noqa: BLE001 - whatever the library raises is the finding
         return repr(error)
     return ""
 
 
-async def _recovered_blocks() -> str:
-    """Damage a block, recover, and see that it does not come back."""
-    calls = (test_blocks.Save("a", (test_blocks.ONE,)), test_blocks.Save("b", (test_blocks.TWO,)))
+async def _recovered_blobs() -> str:
+    """Damage a blob, recover, and see that it does not come back."""
+    calls = (test_blobs.Save("a", (test_blobs.ONE,)), test_blobs.Save("b", (test_blobs.TWO,)))
     start = Tree()
-    for operation in await test_blocks.record(calls, JOURNAL):
+    for operation in await test_blobs.record(calls, JOURNAL):
         start.apply(operation)
-    block = block_digest(test_blocks.ONE)
-    ((_, node),) = ((path, node) for path, node in start.walk() if path.endswith(block))
+    blob = blob_digest(test_blobs.ONE)
+    ((_, node),) = ((path, node) for path, node in start.walk() if path.endswith(blob))
     start.contents[node].truncate(100)
-    with scratch_folder() as outer, same_each_time(seed=2):
+    with scratch_directory() as outer, same_each_time(seed=2):
         materialise(start, outer)
         files = RecordingFiles(outer, start, _BOOT)
-        async with _opened_with_blocks(outer, files) as writer:
+        async with _opened_with_blobs(outer, files) as writer:
             await writer.recover("s")
             operations = list(files.operations)
     for state in crash_states("posix", start, operations, len(operations), QUICK):
-        with scratch_folder() as outer:
+        with scratch_directory() as outer:
             materialise(state.tree, outer)
             files = RecordingFiles(outer, state.tree, "boot-1")
-            async with _opened_with_blocks(outer, files) as writer:
-                findings = [f for f in await writer.check() if f.kind not in test_blocks.HARMLESS]
+            async with _opened_with_blobs(outer, files) as writer:
+                findings = [f for f in await writer.check() if f.kind not in test_blobs.HARMLESS]
         if findings:
             return str(findings)
     return ""
 
 
-async def _blocks_deleted_on_a_full_disk(call: test_blocks.Call) -> str:
-    """Delete records without a journal; at no point may one be there without its blocks."""
+async def _blobs_deleted_on_a_full_disk(call: test_blobs.Call) -> str:
+    """Delete records without a journal; at no point may one be there without its blobs."""
     start = Tree()
-    for operation in await test_blocks.record(test_blocks.BASE, JOURNAL):
+    for operation in await test_blobs.record(test_blobs.BASE, JOURNAL):
         start.apply(operation)
-    with scratch_folder() as outer, same_each_time(seed=2):
+    with scratch_directory() as outer, same_each_time(seed=2):
         materialise(start, outer)
         files = FullFiles(outer, start)
-        async with _opened_with_blocks(outer, files) as writer:
-            await test_blocks.perform(writer, call)
+        async with _opened_with_blobs(outer, files) as writer:
+            await test_blobs.perform(writer, call)
             operations = list(files.operations)
     for state in crash_states("posix", start, operations, 0, QUICK):
-        with scratch_folder() as outer:
+        with scratch_directory() as outer:
             materialise(state.tree, outer)
             again = RecordingFiles(outer, state.tree, "boot-1")
-            async with _opened_with_blocks(outer, again) as writer:
+            async with _opened_with_blobs(outer, again) as writer:
                 try:
-                    await test_blocks.see(writer)
+                    await test_blobs.see(writer)
                 except Exception as error:  # noqa: BLE001 - whatever is raised is the finding
                     return f"after operation {state.point}: {error!r}"
     return ""
 
 
-def _opened_with_blocks(outer: Path, files: RecordingFiles) -> AsyncCheckpointWriter[LargeValue]:
+def _opened_with_blobs(outer: Path, files: RecordingFiles) -> AsyncCheckpointWriter[LargeValue]:
     return AsyncCheckpointWriter(
         outer / ROOT_NAME, files=files, record_type=LargeValue, durability="journal"
     )
@@ -441,7 +443,7 @@ async def _calls(
     """Make calls one after the other; with other constants of the journal's."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in journal.items():
-            patch.setattr(f"aiocheckpoint.journal.{name}", value)
+            patch.setattr(f"aiocheckpoint._engine.journal.{name}", value)
         enumerator = Enumerator({"durability": durability}, QUICK)
         await enumerator.run(kinds, base, ["posix"])
     return next(iter(enumerator.tally.violations), "")
@@ -465,8 +467,8 @@ async def after_kills(durability: str) -> str:
 SCENARIOS: dict[str, Callable[[], Coroutine[Any, Any, str]]] = {
     "save": partial(_calls, ("save-new",)),
     "save by file": partial(_calls, ("save-new",), "file"),
-    "settle": partial(_calls, ("save-existing", "settle")),
-    "settle by syncfs": partial(_calls, ("save-existing", "settle"), _FEW_SYNCS=0),
+    "flush": partial(_calls, ("save-existing", "flush")),
+    "flush by syncfs": partial(_calls, ("save-existing", "flush"), _FEW_SYNCS=0),
     "a journal that grows": partial(_calls, ("save-existing",), _CHUNK_BYTES=12_288),
     "a delete after a replacement": partial(
         _calls, ("delete", "replace-newest", "delete-latest"), "file", POPULATED
@@ -476,7 +478,7 @@ SCENARIOS: dict[str, Callable[[], Coroutine[Any, Any, str]]] = {
     "a delete after a journal": partial(_of, deleted_after_a_journal_was_removed),
     "a delete before a journal": partial(_of, deleted_before_a_journal_was_removed),
     "a delete before a blanking": partial(_of, deleted_before_a_segment_was_blanked),
-    "settle a second session": partial(_calls, ("save-existing", "save-new", "settle")),
+    "flush a second session": partial(_calls, ("save-existing", "save-new", "flush")),
     "a delete on a full disk": partial(
         _deleted_on_a_full_disk, delete(2), (version(2), version(1)), (version(1),)
     ),
@@ -490,13 +492,13 @@ SCENARIOS: dict[str, Callable[[], Coroutine[Any, Any, str]]] = {
     "recover": partial(recover_violation, NEWEST),
     "recover from a backup": partial(recover_violation, BACKED_UP),
     "recover without links": partial(recover_violation, NEWEST._replace(linked=False)),
-    "blocks": partial(_blocks, "first save"),
-    "recover blocks": _recovered_blocks,
-    "a delete with blocks on a full disk": partial(
-        _blocks_deleted_on_a_full_disk, test_blocks.Delete(("a",))
+    "blobs": partial(_blobs, "first save"),
+    "recover blobs": _recovered_blobs,
+    "a delete with blobs on a full disk": partial(
+        _blobs_deleted_on_a_full_disk, test_blobs.Delete(("a",))
     ),
-    "a delete of a session with blocks on a full disk": partial(
-        _blocks_deleted_on_a_full_disk, test_blocks.DeleteSession()
+    "a delete of a session with blobs on a full disk": partial(
+        _blobs_deleted_on_a_full_disk, test_blobs.DeleteSession()
     ),
     "a kill before": partial(after_kills, "file"),
 }

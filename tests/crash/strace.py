@@ -40,11 +40,11 @@ _READ_ONLY = frozenset(
 
 
 def effects_of_process(
-    command: Sequence[str], log: Path, outer: Path, folder: Path
+    command: Sequence[str], log: Path, outer: Path, directory: Path
 ) -> list[Effect]:
-    """Run a command in a folder; return all that it did to what is in an outer folder."""
+    """Run a command in a directory; return all that it did to what is in an outer directory."""
     trace = ["strace", "-f", "-yy", "-s", "0", "-e", "trace=%file,%desc,syncfs", "-o", str(log)]
-    subprocess.run([*trace, *command], check=True, cwd=folder)
+    subprocess.run([*trace, *command], check=True, cwd=directory)
     with log.open(encoding="utf-8", errors="surrogateescape") as lines:
         touching = [line for line in _whole(lines) if str(outer) in line]
     return [effect for line in touching for effect in _effects(line)]
@@ -87,7 +87,7 @@ def _effects_of_call(call: str, arguments: str, names: list[str], result: int) -
             yield ("link", names[-1])
         case "mkdir" | "symlink" | "rename" as kind:
             yield (kind, *names)
-        case "fchmod":  # of a folder just made: part of its making
+        case "fchmod":  # of a directory just made: part of its making
             yield ("set mode", names[0])
         case "unlink" | "rmdir":
             yield ("remove", names[0])

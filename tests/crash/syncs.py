@@ -16,7 +16,7 @@ import aiocheckpoint
 from tests.crash.recorder import RecordingFiles
 
 _SOURCE = Path(aiocheckpoint.__file__).parent
-_METHODS = frozenset({"sync_file", "sync_folder", "sync_data", "sync_name", "sync_everything"})
+_METHODS = frozenset({"sync_file", "sync_directory", "sync_data", "sync_name", "sync_everything"})
 
 
 class Site(NamedTuple):

@@ -23,7 +23,7 @@ from tests.crash.checker import (
     materialise,
     perform,
     require_allowed,
-    scratch_folder,
+    scratch_directory,
     see_all,
 )
 from tests.crash.enumeration import same_each_time, steady_clock
@@ -118,8 +118,8 @@ class AnyOrder(RuleBasedStateMachine):
             assert self._call(oracle.CopySession(target_id, source_id)) == count
 
     @rule()
-    def settle(self) -> None:
-        self._call(oracle.Settle())
+    def flush(self) -> None:
+        self._call(oracle.Flush())
 
     @rule(session_id=SESSIONS)
     def recover(self, session_id: str) -> None:
@@ -128,7 +128,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self._runner.run(self._writer.aclose())
-        self._store = oracle.after(self._store, oracle.Settle())
+        self._store = oracle.after(self._store, oracle.Flush())
         self._go_on_with(self._files.tree.copy(), self._operations())
 
     # Crashes
@@ -147,7 +147,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def crash_in_settling(self, data: st.DataObject) -> None:
-        self._crash_in(oracle.Settle(), data)
+        self._crash_in(oracle.Flush(), data)
 
     @invariant()
     def everything_is_as_it_should_be(self) -> None:
@@ -209,7 +209,7 @@ class AnyOrder(RuleBasedStateMachine):
         self._open(tree)
 
     def _open(self, tree: Tree) -> None:
-        outer = self._stack.enter_context(scratch_folder())
+        outer = self._stack.enter_context(scratch_directory())
         materialise(tree, outer)
         self._files = RecordingFiles(outer, tree, self._boot)
         self._writer: Writer = AsyncCheckpointWriter(

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.blocking
 
 _PROJECT = Path(__file__).parents[2]
 _CALLS = (
-    "save-new", "save-existing", "save-existing", "replace", "delete", "copy-session", "settle",
+    "save-new", "save-existing", "save-existing", "replace", "delete", "copy-session", "flush",
     "delete-latest", "recover", "delete-session", "save-existing",
 )  # fmt: skip
 
@@ -36,14 +36,14 @@ def _strace_fixture() -> None:
         pytest.skip(f"strace may not trace here: {probe.stderr.decode().strip()}")
 
 
-def _both(folder: Path, task: Task) -> tuple[list[Effect], list[Effect]]:
+def _both(directory: Path, task: Task) -> tuple[list[Effect], list[Effect]]:
     """Return what was recorded and what was seen from outside."""
-    outer, exchange = folder / "outer", folder / "exchange.pickle"
+    outer, exchange = directory / "outer", directory / "exchange.pickle"
     outer.mkdir()
     materialise(task.tree, outer)
     exchange.write_bytes(pickle.dumps(task))
     command = [sys.executable, "-m", "tests.crash.traced", str(outer), str(exchange)]
-    seen = effects_of_process(command, folder / "strace.log", outer, _PROJECT)
+    seen = effects_of_process(command, directory / "strace.log", outer, _PROJECT)
     return effects_of_record(pickle.loads(exchange.read_bytes())), seen
 
 
@@ -61,10 +61,10 @@ def test_nothing_but_what_is_recorded_touches_the_root(
 
 @pytest.mark.usefixtures("_strace")
 def test_a_sync_of_the_whole_disk_is_recorded_too(tmp_path: Path) -> None:
-    """So is the one call that settles many files."""
+    """So is the one call that flushes many files."""
     many = ("save-existing",) * 40
 
-    recorded, seen = _both(tmp_path, Task(Tree(), "journal", (*many, "settle")))
+    recorded, seen = _both(tmp_path, Task(Tree(), "journal", (*many, "flush")))
 
     assert seen == recorded
     assert ("syncfs",) in seen
@@ -87,7 +87,7 @@ async def test_replay_is_recorded_too(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_strace")
 def test_a_call_past_the_recorder_is_seen(tmp_path: Path) -> None:
-    """A folder made behind the recorder's back shows as the one difference."""
+    """A directory made behind the recorder's back shows as the one difference."""
     recorded, seen = _both(tmp_path, Task(Tree(), "journal", ("save-new",), leak=True))
 
     assert seen == [*recorded, ("mkdir", "leak")]

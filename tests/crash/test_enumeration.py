@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from aiocheckpoint import layout
+from aiocheckpoint._format import names as layout
 from tests.crash import oracle
-from tests.crash.checker import open_after_crash, scratch_folder
+from tests.crash.checker import open_after_crash, scratch_directory
 from tests.crash.enumeration import POPULATED, Enumerator, Tally, record, sequences
 from tests.crash.model import LONG, MODELS, NESTED, QUICK, SECOND, Caps, Model
 from tests.crash.operations import File
@@ -75,7 +75,7 @@ REFUSED = (
     ("replace-refused", "save-existing"),
     ("save-refused", "save-new"),
     ("save-refused", "delete-latest"),
-    ("replace-refused", "settle"),
+    ("replace-refused", "flush"),
 )
 
 
@@ -120,18 +120,18 @@ class TestSecondCrash:
         options = {"durability": "journal"}
         recording = await record(("save-existing", "save-existing"), options)
         tree = recording.tree_after(1)
-        ((folder, name),) = (
-            (folder, name)
-            for folder, names in tree.entries.items()
+        ((directory, name),) = (
+            (directory, name)
+            for directory, names in tree.entries.items()
             for name in names
             if name.endswith(layout.BACKUP_SUFFIX)
         )
         torn = max(tree.kinds) + 1
         tree.know(torn, File())
         tree.contents[torn].truncate(100)
-        tree.entries[folder][name] = torn
+        tree.entries[directory][name] = torn
 
-        with scratch_folder() as outer:
+        with scratch_directory() as outer:
             opened = await open_after_crash(tree, outer, options, "boot-1")
 
         assert [version.serial for version in opened.views["a"]] == [2, 1]

@@ -22,7 +22,7 @@ from tests.crash.checker import (
     perform,
     require,
     require_allowed,
-    scratch_folder,
+    scratch_directory,
     see_all,
 )
 from tests.crash.enumeration import record, same_each_time, steady_clock
@@ -149,7 +149,7 @@ async def _failed(kind: str, options: Mapping[str, Any], fault: Fault) -> Afterm
     for done in base.calls:
         store = oracle.after(store, done)
     call = oracle.resolve(kind, store, 50)
-    with scratch_folder() as outer, same_each_time(seed=2):
+    with scratch_directory() as outer, same_each_time(seed=2):
         materialise(start, outer)
         files = FaultyFiles(outer, start)
         async with AsyncCheckpointWriter(outer / ROOT_NAME, files=files, **options) as writer:
@@ -173,7 +173,7 @@ async def _failed(kind: str, options: Mapping[str, Any], fault: Fault) -> Afterm
             finally_ = {**then, MAIN: [oracle.outcomes({MAIN: s}, save)[-1] for s in then[MAIN]]}
             views = await see_all(writer)
             require_allowed(views, finally_)
-            if isinstance(call, Save):  # the session's next commit settles what became of it
+            if isinstance(call, Save):  # the session's next commit flushes what became of it
                 finally_[MAIN] = [state for state in finally_[MAIN] if state.permits(views[MAIN])]
             operations = list(files.operations)
     was_hit = files.calls > fault.nth
@@ -198,7 +198,7 @@ async def _examine(aftermath: Aftermath, options: dict[str, Any], model: Model, 
     ):
         operations = aftermath.operations[:point]
         for state in crash_states(model, aftermath.start, operations, point, caps):
-            with scratch_folder() as outer:
+            with scratch_directory() as outer:
                 opened = await open_after_crash(state.tree, outer, options, "boot-1")
                 require_allowed(opened.views, allowed)
             examined += 1

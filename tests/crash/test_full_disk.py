@@ -11,14 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from aiocheckpoint import (
-    AsyncCheckpointWriter,
-    CheckpointData,
-    CheckpointError,
-    StorageFullError,
-    layout,
-)
-from aiocheckpoint.journal import JournaledSave, parse_segment
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, CheckpointError, StorageFullError
+from aiocheckpoint._engine.journal import JournaledSave, parse_segment
+from aiocheckpoint._format import names as layout
 from aiocheckpoint.writer import Durability
 from tests.crash.checker import see_all
 from tests.crash.disks import ext4, filled, tmpfs
@@ -32,12 +27,12 @@ _SESSION = "s"
 
 
 @pytest.fixture(name="disk", params=["ext4", "tmpfs"])
-def _disk(request: pytest.FixtureRequest, disk_folder: Path) -> Iterator[Path]:
+def _disk(request: pytest.FixtureRequest, disk_directory: Path) -> Iterator[Path]:
     with ExitStack() as stack:
         if request.param == "ext4":
-            yield stack.enter_context(ext4(disk_folder, _DISK_BYTES)).path
+            yield stack.enter_context(ext4(disk_directory, _DISK_BYTES)).path
         else:
-            yield stack.enter_context(tmpfs(disk_folder, _DISK_BYTES))
+            yield stack.enter_context(tmpfs(disk_directory, _DISK_BYTES))
 
 
 def _checkpoint(number: int, size_bytes: int = 1000) -> CheckpointData:
@@ -75,7 +70,7 @@ async def test_a_journal_that_cannot_be_extended(disk: Path) -> None:
         with filled(disk, leaving_bytes=1 << 20):
             with pytest.raises(StorageFullError) as caught:
                 await _save(writer, 2, 6 << 20)
-            assert f"/{layout.PRIVATE_FOLDER}/{layout.JOURNAL_PREFIX}" in caught.value.path
+            assert f"/{layout.PRIVATE_DIRECTORY}/{layout.JOURNAL_PREFIX}" in caught.value.path
             assert await _iterations(writer) == [1]
         await _save(writer, 3, 6 << 20)
         assert await _iterations(writer) == [3, 1]
@@ -88,10 +83,10 @@ async def test_a_disk_that_fills_during_replay(disk: Path, victim: subprocess.Po
     machine = Machine(victim, disk / "state", "journal")
     assert machine.live("after_sync_journal", 40)
     journals = _journals(disk)
-    unsettled = [path for path in _journaled_files(disk) if path.exists()]
-    for path in unsettled:
+    unflushed = [path for path in _journaled_files(disk) if path.exists()]
+    for path in unflushed:
         os.truncate(path, 0)  # as a power cut does it
-    assert unsettled
+    assert unflushed
 
     with filled(disk):
         async with AsyncCheckpointWriter(disk / "state", files=BootedFiles("next")) as writer:
@@ -106,13 +101,13 @@ async def test_a_disk_that_fills_during_replay(disk: Path, victim: subprocess.Po
 
 
 def _journals(disk: Path) -> list[Path]:
-    return sorted(disk.glob(f"state/{layout.PRIVATE_FOLDER}/{layout.JOURNAL_PREFIX}*"))
+    return sorted(disk.glob(f"state/{layout.PRIVATE_DIRECTORY}/{layout.JOURNAL_PREFIX}*"))
 
 
 def _journaled_files(disk: Path) -> list[Path]:
     """Return the checkpoint files that replay can bring back."""
     return [
-        disk / "state" / entry.session / layout.CHECKPOINTS_FOLDER / entry.name
+        disk / "state" / entry.session / layout.CHECKPOINTS_DIRECTORY / entry.name
         for path in _journals(disk)
         for entry in parse_segment(path.read_bytes(), str(path)).entries
         if isinstance(entry, JournaledSave)

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, StorageError
-from aiocheckpoint.files import LocalFiles
+from aiocheckpoint._disk.files import LocalFiles
 from aiocheckpoint.testing import Fault, FaultyFiles
 from aiocheckpoint.writer import Durability
 
-pytestmark = [pytest.mark.blocking, pytest.mark.usefixtures("no_settling")]
+pytestmark = [pytest.mark.blocking, pytest.mark.usefixtures("no_flushing")]
 
 
 class _AfterPowerCut(LocalFiles):
@@ -49,11 +49,11 @@ async def _saved_ahead_of_the_clock(
 ) -> None:
     """Save `first`, and name it for a time to come, as a clock that was set back does."""
     await writer.save(_record("first"))
-    await writer.settle()
-    folder = root / "s" / "checkpoints"
-    (folder / "latest.json").unlink()
-    (name,) = folder.glob("cp_*_first.json")
-    name.rename(folder / "cp_20990101_000000_000000_first.json")
+    await writer.flush()
+    directory = root / "s" / "checkpoints"
+    (directory / "latest.json").unlink()
+    (name,) = directory.glob("cp_*_first.json")
+    name.rename(directory / "cp_20990101_000000_000000_first.json")
 
 
 async def _ids_after_power_cut(root: Path) -> tuple[str, ...]:

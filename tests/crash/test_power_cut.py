@@ -23,13 +23,13 @@ _ROUNDS = 60
 
 async def _cut(
     victim: subprocess.Popen[bytes],
-    folder: Path,
+    directory: Path,
     durability: Durability,
     moments: list[tuple[str, int]],
     flags: tuple[int, ...] = (_LOST,),
 ) -> Machine:
     """Cut the power at each moment, a failpoint and which of its visits, and look after each."""
-    with ext4(folder, _DISK_BYTES) as disk:
+    with ext4(directory, _DISK_BYTES) as disk:
         machine = Machine(victim, disk.path / "state", durability)
         for number, (failpoint, visit) in enumerate(moments):
             cut = flags[number % len(flags)]
@@ -45,14 +45,14 @@ async def _cut(
 @pytest.mark.parametrize("durability", ["journal", "file"])
 async def test_power_cut(
     victim: subprocess.Popen[bytes],
-    disk_folder: Path,
+    disk_directory: Path,
     durability: Durability,
     record_property: Callable[[str, object], None],
 ) -> None:
     """After a power cut every acknowledged save and delete is there, and nothing torn."""
     moments = [("after_sync_journal", 6), ("before_unlink", 5)]
 
-    machine = await _cut(victim, disk_folder, durability, moments)
+    machine = await _cut(victim, disk_directory, durability, moments)
 
     assert machine.deaths == len(moments)
     assert machine.ledger.acknowledged > 0
@@ -64,7 +64,7 @@ async def test_power_cut(
 @pytest.mark.parametrize("durability", ["journal", "file"])
 async def test_power_cuts_at_every_failpoint_and_at_random(
     victim: subprocess.Popen[bytes],
-    disk_folder: Path,
+    disk_directory: Path,
     durability: Durability,
     record_property: Callable[[str, object], None],
 ) -> None:
@@ -74,7 +74,7 @@ async def test_power_cuts_at_every_failpoint_and_at_random(
     moments += [("", dice.randint(1, _MOST_CALLS)) for _ in range(_ROUNDS - len(moments))]
     dice.shuffle(moments)
 
-    machine = await _cut(victim, disk_folder, durability, moments, (0, 1, 2, 2))
+    machine = await _cut(victim, disk_directory, durability, moments, (0, 1, 2, 2))
 
     assert machine.deaths > _ROUNDS / 2
     record_property("examined", machine.deaths)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, StorageError
-from aiocheckpoint.files import LocalFiles
+from aiocheckpoint._disk.files import LocalFiles
 
 
 class _NeverSettling(LocalFiles):
-    """A process that loses power before it has settled anything."""
+    """A process that loses power before it has flushed anything."""
 
     def reached(self, failpoint: str) -> None:
         if failpoint == "before_settle":
@@ -38,7 +38,7 @@ async def _ids_after_power_cut(root: Path) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("is_whole", [False, True], ids=["delete", "delete_session"])
 async def test_deleted_by_a_writer_that_was_closed(root: Path, *, is_whole: bool) -> None:
-    """A delete outlasts its own writer's close and a power cut before the saver has settled."""
+    """A delete outlasts its own writer's close and a power cut before the saver has flushed."""
     saver = AsyncCheckpointWriter(root, files=_NeverSettling())
     await saver.save(CheckpointData(session_id="s", checkpoint_id="kept"))
     await saver.save(CheckpointData(session_id="s", checkpoint_id="gone"))
@@ -67,7 +67,7 @@ async def test_no_journal_is_left_once_the_saver_has_settled(root: Path) -> None
     async with AsyncCheckpointWriter(root) as saver:
         await saver.save(CheckpointData(session_id="s", checkpoint_id="kept"))
         await saver.save(CheckpointData(session_id="s", checkpoint_id="gone"))
-        await saver.settle()
+        await saver.flush()
         async with AsyncCheckpointWriter(root) as deleter:
             assert await deleter.delete("s", "gone")
         assert await saver.check() == ()

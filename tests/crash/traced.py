@@ -23,10 +23,10 @@ class Task(NamedTuple):
     What to do.
 
     Attributes:
-        tree: what is in the outer folder.
+        tree: what is in the outer directory.
         durability: of the writer.
         kinds: names of calls.
-        leak: whether to make a folder past the recorder.
+        leak: whether to make a directory past the recorder.
     """
 
     tree: Tree

@@ -22,7 +22,7 @@ from typing import ParamSpec, TypeVar
 import msgspec
 
 from aiocheckpoint import AsyncCheckpointWriter
-from aiocheckpoint.files import LocalFiles
+from aiocheckpoint._disk.files import LocalFiles
 from aiocheckpoint.writer import Durability
 from tests.crash import oracle
 from tests.crash.checker import Writer, perform
@@ -39,7 +39,7 @@ _KINDS = {
     "delete": 6,
     "delete-session": 1,
     "copy-session": 2,
-    "settle": 2,
+    "flush": 2,
 }
 
 
@@ -191,8 +191,8 @@ def _call(
             return oracle.DeleteSession(session_id)
         case "copy-session":
             return oracle.CopySession(f"c{task}", f"s{task}")
-        case "settle":
-            return oracle.Settle()
+        case "flush":
+            return oracle.Flush()
         case _:
             return oracle.Save(session_id, Version(f"id{serial}", serial, session_id))
 

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 
-from tests.interop.driver import EXECUTABLE, SOURCE_FOLDER
+from tests.interop.driver import EXECUTABLE, SOURCE_DIRECTORY
 
 
 def main() -> int:
@@ -20,9 +20,9 @@ def main() -> int:
         "--release",
         "--locked",
         "--target-dir",
-        str(SOURCE_FOLDER / "target"),
+        str(SOURCE_DIRECTORY / "target"),
     ]
-    built = subprocess.run(command, cwd=SOURCE_FOLDER, check=False)
+    built = subprocess.run(command, cwd=SOURCE_DIRECTORY, check=False)
     if built.returncode == 0:
         print(EXECUTABLE)
     return built.returncode

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from aiocheckpoint import CheckpointData
-from aiocheckpoint.floats import FloatSpelling, special_spellings
+from aiocheckpoint._format.floats import FloatSpelling, special_spellings
 from tests.interop.flat import bits, flatten, from_bits
 
 

@@ -14,8 +14,8 @@ from typing import Any, Self
 
 from tests.interop.flat import flatten, unflatten
 
-SOURCE_FOLDER = Path(__file__).parent / "driver"
-EXECUTABLE = SOURCE_FOLDER / "target" / "release" / "interop-driver"
+SOURCE_DIRECTORY = Path(__file__).parent / "driver"
+EXECUTABLE = SOURCE_DIRECTORY / "target" / "release" / "interop-driver"
 BUILD_COMMAND = "python -m tests.interop.build"
 
 
@@ -44,7 +44,7 @@ class Rust:
         self._process.communicate()
 
     def ask(self, operation: str, **arguments: Any) -> Any:
-        """Return the answer to a command; blocks."""
+        """Return the answer to a command; blobs."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with self._mutex:
@@ -109,6 +109,6 @@ def unavailable_reason() -> str | None:
         return f"the Rust driver is not built; {needs}run `{BUILD_COMMAND}`"
     with Rust() as rust:
         built_from = rust.ask("sources")
-    if any((SOURCE_FOLDER / name).read_text() != source for name, source in built_from):
+    if any((SOURCE_DIRECTORY / name).read_text() != source for name, source in built_from):
         return f"the Rust driver is older than its source; run `{BUILD_COMMAND}`"
     return None

@@ -20,9 +20,9 @@ from typing import Any
 
 import msgspec
 
-from aiocheckpoint.codec import RecordCodec, seal
-from aiocheckpoint.json_values import MAX_DEPTH
-from tests.golden import FOLDER, RECORD_TYPES
+from aiocheckpoint._format.codec import RecordCodec, seal
+from aiocheckpoint._format.json_values import MAX_DEPTH
+from tests.golden import DIRECTORY, RECORD_TYPES
 from tests.interop.comparison import is_readable_as_printed
 from tests.interop.driver import EXECUTABLE, Rust
 from tests.interop.flat import flatten
@@ -137,9 +137,9 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
 
 def file_of_rust(rust: Rust, document: dict[str, Any]) -> bytes:
     """Return the bytes of the file that the crate writes for a document."""
-    with tempfile.TemporaryDirectory() as folder:
-        rust.ask("save", root=folder, document=flatten(document))
-        (path,) = Path(folder).glob("*/checkpoints/cp_*.json")
+    with tempfile.TemporaryDirectory() as directory:
+        rust.ask("save", root=directory, document=flatten(document))
+        (path,) = Path(directory).glob("*/checkpoints/cp_*.json")
         return path.read_bytes()
 
 
@@ -166,9 +166,9 @@ def main() -> int:
 
 def _write_new(name: str, body: bytes, document: dict[str, Any]) -> None:
     tokens = json.dumps(flatten(document), indent=0).encode() + b"\n"
-    with (FOLDER / "SHA256SUMS").open("a", encoding="ascii") as sums:
+    with (DIRECTORY / "SHA256SUMS").open("a", encoding="ascii") as sums:
         for suffix, data in ((".json", body), (".tokens", tokens)):
-            with (FOLDER / (name + suffix)).open("xb") as file:
+            with (DIRECTORY / (name + suffix)).open("xb") as file:
                 file.write(data)
             sums.write(f"{hashlib.sha256(data).hexdigest()}  {name}{suffix}\n")
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiocheckpoint import CheckpointData
-from aiocheckpoint.json_values import MAX_DEPTH
+from aiocheckpoint._format.json_values import MAX_DEPTH
 
 _INTEGERS = (0, 1, -1, 2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1, -(2**63), 1 - 2**63)
 _FLOATS = (

@@ -1,4 +1,4 @@
-"""What `aiocheckpoint.floats` says of serde_json is what serde_json does."""
+"""What `aiocheckpoint._format.floats` says of serde_json is what serde_json does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, CheckpointEncodeError
-from aiocheckpoint.floats import FloatSpelling, special_spellings
+from aiocheckpoint._format.floats import FloatSpelling, special_spellings
 from tests.conftest import MakeWriter
 from tests.interop.comparison import floats_in, units_apart
 from tests.interop.driver import Rust

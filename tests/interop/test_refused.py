@@ -18,7 +18,7 @@ from aiocheckpoint import (
     CheckpointData,
     CheckpointEncodeError,
 )
-from aiocheckpoint.json_values import MAX_DEPTH
+from aiocheckpoint._format.json_values import MAX_DEPTH
 from tests.interop.comparison import document_of
 from tests.interop.driver import Rust, RustError
 from tests.interop.flat import flatten

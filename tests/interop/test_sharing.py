@@ -17,7 +17,7 @@ from aiocheckpoint import (
     CheckpointData,
     CheckpointRecord,
 )
-from aiocheckpoint.files import LocalFiles
+from aiocheckpoint._disk.files import LocalFiles
 from tests.conftest import MakeWriter
 from tests.interop.comparison import comparable, document_of
 from tests.interop.driver import Rust, RustError
@@ -58,13 +58,13 @@ async def _ids(writer: Writer) -> list[str]:
     return [meta.checkpoint_id for meta in await writer.list("s")]
 
 
-def _folder(root: Path) -> Path:
+def _directory(root: Path) -> Path:
     return root / "s" / "checkpoints"
 
 
 def _moved_to(root: Path, checkpoint_id: str, second: str, modified: int) -> Path:
     """Give Rust's file of an id the name and the time that it would have had at another time."""
-    (path,) = _folder(root).glob(f"cp_*_{checkpoint_id}.json")
+    (path,) = _directory(root).glob(f"cp_*_{checkpoint_id}.json")
     moved = path.rename(path.with_name(f"cp_{second}_{checkpoint_id}.json"))
     os.utime(moved, (modified, modified))
     return moved
@@ -151,7 +151,7 @@ class TestNewest:
             path = await _off_loop(
                 _moved_to, root, checkpoint_id, "20260511_041200", 1_000 + position
             )
-        pointer = _folder(root) / "latest.json"
+        pointer = _directory(root) / "latest.json"
         await _off_loop(pointer.unlink)
         await _off_loop(pointer.symlink_to, path.name)
         findings = await writer.check()
@@ -224,7 +224,7 @@ class TestDeletes:
             await _rust_saves(rust, root, "twice", iteration=iteration)
             path = await _off_loop(_moved_to, root, "twice", second, 1_000)
             await _off_loop(path.rename, path.with_suffix(".kept"))
-        for path in await _off_loop(lambda: sorted(_folder(root).glob("*.kept"))):
+        for path in await _off_loop(lambda: sorted(_directory(root).glob("*.kept"))):
             await _off_loop(path.rename, path.with_suffix(".json"))
         loaded = await writer.load("s", "twice")
         listed = [(meta.checkpoint_id, meta.iteration) for meta in await writer.list("s")]
@@ -320,7 +320,7 @@ class TestIds:
 
     @pytest.mark.damages_store
     async def test_unsafe_session_ids(self, writer: Writer, root: Path, rust: Rust) -> None:
-        """A session with an unsafe id is two sessions: Rust's folder is its id, ours is encoded."""
+        """A session with an unsafe id is two sessions: Rust's directory is its id, ours is encoded."""
         of_rust = CheckpointData(session_id="me@home", checkpoint_id="rust")
         ours = CheckpointData(session_id="me@home", checkpoint_id="ours")
         await rust.save(root, document_of(of_rust))
@@ -340,7 +340,7 @@ class TestLeftovers:
     ) -> None:
         """A save of Rust that is under way is neither seen nor disturbed."""
         await _rust_saves(rust, root, "a")
-        under_way = _folder(root) / ".tmp_checkpoint_0b8f4a5c-7a0e-4a53-9d57-1c1f3f3c9a11"
+        under_way = _directory(root) / ".tmp_checkpoint_0b8f4a5c-7a0e-4a53-9d57-1c1f3f3c9a11"
         await _off_loop(under_way.write_text, '{"_checksum": "')
         await writer.save(_checkpoint("b"))
 
@@ -355,11 +355,11 @@ class TestLeftovers:
         """What a save of Rust left an hour and more ago, the next save of ours removes."""
         await _rust_saves(rust, root, "a")
         for name in (".tmp_checkpoint_0b8f4a5c", ".tmp_latest_0b8f4a5c"):
-            await _off_loop((_folder(root) / name).write_text, "{")
-            await _off_loop(os.utime, _folder(root) / name, (1_000, 1_000))
+            await _off_loop((_directory(root) / name).write_text, "{")
+            await _off_loop(os.utime, _directory(root) / name, (1_000, 1_000))
         await writer.save(_checkpoint("b"))
 
-        left = await _off_loop(os.listdir, _folder(root))
+        left = await _off_loop(os.listdir, _directory(root))
 
         assert [name for name in left if name.startswith(".tmp")] == []
 
@@ -372,7 +372,7 @@ class TestLeftovers:
         for number in range(3):
             await writer.save(_checkpoint(f"d{number}"))
 
-        left = await _off_loop(os.listdir, _folder(root))
+        left = await _off_loop(os.listdir, _directory(root))
 
         assert "latest.json.backup" in left
         assert sum(name.endswith(".json.backup") for name in left) == 4

@@ -1,4 +1,4 @@
-"""Savers on a folder of the test, closed and checked after it."""
+"""Savers on a directory of the test, closed and checked after it."""
 
 from __future__ import annotations
 

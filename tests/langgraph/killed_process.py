@@ -17,8 +17,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from langchain_core.messages import HumanMessage
 
+from aiocheckpoint._disk.files import LocalFiles
 from aiocheckpoint.adapters.langgraph import CheckpointSaver
-from aiocheckpoint.files import LocalFiles
 from tests.langgraph.graphs import chat_graph, thread
 
 P = ParamSpec("P")

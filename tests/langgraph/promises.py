@@ -70,7 +70,7 @@ async def listed(saver: CheckpointSaver, *args: Any, **options: Any) -> list[Che
 
 
 class Promises:
-    """Each method takes a function that makes a saver on the test's folder."""
+    """Each method takes a function that makes a saver on the test's directory."""
 
     # Writes
 
@@ -217,7 +217,7 @@ class Promises:
     # Ids
 
     async def test_any_thread_id_names_its_own_thread(self, make: Make) -> None:
-        """Every thread id and every depth of namespace has its own checkpoints, in the folder."""
+        """Every thread id and every depth of namespace has its own checkpoints, in the directory."""
         saver = make()
         places = [(each, "") for each in ODD_THREAD_IDS]
         places += [("a", "b"), ("a", ".b"), ("a", DEEP_NAMESPACE), ("a", DEEP_NAMESPACE + "x")]
@@ -379,7 +379,7 @@ class Promises:
         config = await put(saver, thread("t"), {"x": "small", "large": [*range(5000)]})
         await saver.aput_writes(config, [("x", 1)], "task")
         await saver.aclose()
-        files = [*root.glob("*/checkpoints/cp_*.json"), *root.glob("*/blocks/*")]
+        files = [*root.glob("*/checkpoints/cp_*.json"), *root.glob("*/blobs/*")]
         assert len(files) >= 4
         for path in files:
             intact = path.read_bytes()
@@ -387,7 +387,7 @@ class Promises:
             path.write_bytes(intact[:at] + bytes([intact[at] ^ 1]) + intact[at + 1 :])
             assert await _is_corrupt(make(), thread("t")), path
             path.unlink()
-            if path.parent.name == "blocks":
+            if path.parent.name == "blobs":
                 assert await _is_corrupt(make(), thread("t")), path
             path.write_bytes(intact[: len(intact) // 2])
             assert await _is_corrupt(make(), thread("t")), path

@@ -11,7 +11,7 @@ from langgraph.checkpoint.conformance.report import ProgressCallbacks
 
 from aiocheckpoint.adapters.langgraph import CheckpointSaver
 
-pytestmark = pytest.mark.blocking  # the kit's own set-up makes folders on the loop
+pytestmark = pytest.mark.blocking  # the kit's own set-up makes directories on the loop
 
 CHECKS = {
     "put": 17,
@@ -27,8 +27,8 @@ CHECKS = {
 
 @checkpointer_test(name="aiocheckpoint")
 async def _savers() -> AsyncIterator[CheckpointSaver]:
-    with tempfile.TemporaryDirectory() as folder:
-        async with CheckpointSaver(folder) as saver:
+    with tempfile.TemporaryDirectory() as directory:
+        async with CheckpointSaver(directory) as saver:
             yield saver
 
 

@@ -52,4 +52,4 @@ async def test_graphs_killed_at_any_system_call(root: Path, kills: int) -> None:
     assert any(0 < runs < RUNS for runs in acknowledged.values())
     async with AsyncCheckpointWriter(root) as writer:
         findings = {finding.kind for finding in await writer.check()}
-    assert findings <= {"leftover", "stale-pointer", "unused-block"}
+    assert findings <= {"leftover", "stale-pointer", "unused-blob"}

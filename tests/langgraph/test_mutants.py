@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
+from aiocheckpoint._disk.files import Directory
 from aiocheckpoint.adapters.langgraph import CheckpointSaver, records, saver
 from aiocheckpoint.adapters.langgraph.pruning import DeltaNeeds
-from aiocheckpoint.files import Folder
 from aiocheckpoint.testing import FaultyFiles
 from tests.langgraph.promises import Promises
 
@@ -104,21 +104,21 @@ def _first_or_last(*, first: bool) -> Mutation:
 class _TearingFiles(FaultyFiles):
     """Writes a file under its own name, in two halves."""
 
-    def rename(self, folder: Folder, old: str, new: str) -> None:
-        if new in ("latest.json", "blocks-generation"):
-            super().rename(folder, old, new)
+    def rename(self, directory: Directory, old: str, new: str) -> None:
+        if new in ("latest.json", "blobs-generation"):
+            super().rename(directory, old, new)
             return
-        content = self.read(folder, old, 2**30) or b""
-        descriptor = self.create(folder, new)
+        content = self.read(directory, old, 2**30) or b""
+        descriptor = self.create(directory, new)
         try:
             half = len(content) // 2
-            self.write(descriptor, content[:half], folder.join(new))
-            self.write(descriptor, content[half:], folder.join(new))
+            self.write(descriptor, content[:half], directory.join(new))
+            self.write(descriptor, content[half:], directory.join(new))
         finally:
-            self.close(descriptor, folder.join(new))
-        self.unlink(folder, old)
+            self.close(descriptor, directory.join(new))
+        self.unlink(directory, old)
 
-    def discard(self, folder: Folder, name: str) -> None:
+    def discard(self, directory: Directory, name: str) -> None:
         """Forget to clean up."""
 
 
@@ -133,8 +133,8 @@ def _no_checksums(patch: Patch) -> None:
         document = msgspec.json.decode(data)
         return msgspec.json.encode({k: v for k, v in document.items() if k[0] != "_"})
 
-    patch.setattr("aiocheckpoint.codec.verified", verified)
-    patch.setattr("aiocheckpoint.codec.verified_block", lambda data, _digest, _path: data)
+    patch.setattr("aiocheckpoint._format.codec.verified", verified)
+    patch.setattr("aiocheckpoint._format.codec.verified_blob", lambda data, _digest, _path: data)
 
 
 def _delete_by_prefix(patch: Patch) -> None:

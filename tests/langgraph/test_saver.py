@@ -21,11 +21,11 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from aiocheckpoint import SessionChangedError
+from aiocheckpoint._disk.files import Directory
 from aiocheckpoint.adapters.langgraph import CheckpointSaver, copy_threads, session_of
 from aiocheckpoint.adapters.langgraph.__main__ import main as migrate
 from aiocheckpoint.adapters.langgraph.migration import Copied, CopyMismatchError
 from aiocheckpoint.adapters.langgraph.portal import Portal
-from aiocheckpoint.files import Folder
 from aiocheckpoint.testing import FaultyFiles
 from tests.faults import Hold
 from tests.langgraph import graphs
@@ -44,7 +44,7 @@ async def _chat(saver: BaseCheckpointSaver[Any], config: Any, turns: int, **opti
 
 
 class TestLoopsAndThreads:
-    async def test_nothing_blocks_the_loop(self, make: MakeSaver) -> None:
+    async def test_nothing_blobs_the_loop(self, make: MakeSaver) -> None:
         """A whole conversation, listed, pruned and deleted, blocks the loop nowhere."""
         async with make() as saver:
             await _chat(saver, thread("t"), 2)
@@ -231,10 +231,10 @@ class _RacingFiles(FaultyFiles):
         super().__init__()
         self._happenings = [happen]
 
-    def read(self, folder: Folder, name: str, max_bytes: int) -> bytes | None:
+    def read(self, directory: Directory, name: str, max_bytes: int) -> bytes | None:
         if name.startswith("cp_") and self._happenings:
             self._happenings.pop()()
-        return super().read(folder, name, max_bytes)
+        return super().read(directory, name, max_bytes)
 
 
 class TestOtherWriters:
@@ -419,23 +419,23 @@ class TestRetention:
     async def test_values_that_nothing_needs_go_from_the_disk(
         self, make: MakeSaver, root: Path
     ) -> None:
-        """A pruned thread has only the blocks of what is left, a deleted one none."""
+        """A pruned thread has only the blobs of what is left, a deleted one none."""
         saver = make()
         config = thread("t")
         for step in range(3):
             config = await put(saver, config, {"x": [step] * 20_000}, step=step)
 
-        def blocks() -> int:
-            return len([*root.glob("*/blocks/*")])
+        def blobs() -> int:
+            return len([*root.glob("*/blobs/*")])
 
-        before = await asyncio.to_thread(blocks)
+        before = await asyncio.to_thread(blobs)
         await saver.aprune(["t"])
-        after = await asyncio.to_thread(blocks)
+        after = await asyncio.to_thread(blobs)
         assert 0 < after < before
         found = await got(saver, thread("t"))
         assert found.checkpoint["channel_values"]["x"] == [2] * 20_000
         await saver.adelete_thread("t")
-        assert await asyncio.to_thread(blocks) == 0
+        assert await asyncio.to_thread(blobs) == 0
 
 
 class TestStorage:
@@ -450,13 +450,13 @@ class TestStorage:
         await saver.aclose()
 
         def size() -> int:
-            return sum(p.stat().st_size for p in root.glob("*/blocks/*"))
+            return sum(p.stat().st_size for p in root.glob("*/blobs/*"))
 
         _, data = JsonPlusSerializer().dumps_typed(messages)
         assert await asyncio.to_thread(size) < 2.5 * len(data)
 
-    async def test_unknown_blocks_are_read_from_another_process(self, make: MakeSaver) -> None:
-        """A saver that goes on where another began writes no block a second time."""
+    async def test_unknown_blobs_are_read_from_another_process(self, make: MakeSaver) -> None:
+        """A saver that goes on where another began writes no blob a second time."""
         values = {"x": [*range(30_000)]}
         first = make()
         config = await put(first, thread("t"), values)
@@ -465,7 +465,7 @@ class TestStorage:
         second = make(files=disk)
         await put(second, config, values)
         await second.aclose()
-        assert not [c for c in disk.calls if c.operation == "create" and "/blocks/" in c.path]
+        assert not [c for c in disk.calls if c.operation == "create" and "/blobs/" in c.path]
 
 
 class TestMigration:

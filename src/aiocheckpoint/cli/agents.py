@@ -88,8 +88,8 @@ Event: TypeAlias = Resumed | Saving | Saved
 @cache
 def conversations() -> tuple[Conversation, ...]:
     """Return the bundled conversations in the order of their files."""
-    folder = files("aiocheckpoint.cli") / "conversations"
-    paths = sorted(folder.iterdir(), key=lambda path: path.name)
+    directory = files("aiocheckpoint.cli") / "conversations"
+    paths = sorted(directory.iterdir(), key=lambda path: path.name)
     return tuple(msgspec.json.decode(path.read_bytes(), type=Conversation) for path in paths)
 
 

@@ -28,7 +28,7 @@ from aiocheckpoint.writer import Durability
 # -P: what lies in the current directory must not take the place of the child's imports.
 AGENTS_COMMAND = (sys.executable, "-P", "-m", "aiocheckpoint.cli.agents")
 
-_FOLDER_NAME = "aiocheckpoint-demo"
+_DIRECTORY_NAME = "aiocheckpoint-demo"
 _FIRST_KILL, _LAST_KILL = 0.05, 0.9
 _MAX_KILL_DELAY_SECONDS = 0.005
 _EVENT_DECODER: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
@@ -47,8 +47,8 @@ Where = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help=f"Where to save: a new or an empty directory. [a fresh ./{_FOLDER_NAME}, or one "
-        "in the system's temporary folder where . is not writable]",
+        help=f"Where to save: a new or an empty directory. [a fresh ./{_DIRECTORY_NAME}, or one "
+        "in the system's temporary directory where . is not writable]",
     ),
 ]
 Keep = Annotated[
@@ -79,10 +79,10 @@ def demo(
     after every step. It reports every save that has returned. After each kill all of these
     must be on disk, intact; then the child starts again and goes on from what is there.
     """
-    folder = _own_folder(directory)
+    directory = _own_directory(directory)
     seed = random.randrange(10_000) if seed is None else seed  # noqa: S311 - not a secret
     task = Task(
-        directory=str(folder),
+        directory=str(directory),
         sessions=sessions,
         durability=durability,
         pace_seconds=pace / 1000,
@@ -91,7 +91,7 @@ def demo(
     output = Console(quiet=True) if as_json else console()
     report = asyncio.run(_rehearse(task, kills, output))
     if report.ok and not keep:
-        shutil.rmtree(folder)
+        shutil.rmtree(directory)
         report.kept = False
     if as_json:
         print_json(report)
@@ -100,7 +100,7 @@ def demo(
     return 0 if report.ok else 1
 
 
-def _own_folder(given: Path | None) -> Path:
+def _own_directory(given: Path | None) -> Path:
     """Return an absolute path where the demo is alone."""
     if given is not None:
         if given.exists() and not (given.is_dir() and not any(given.iterdir())):
@@ -108,13 +108,13 @@ def _own_folder(given: Path | None) -> Path:
         return given.absolute()
     for parent in (Path.cwd(), Path(tempfile.gettempdir())):
         with contextlib.suppress(OSError):
-            return _fresh_folder(parent)
+            return _fresh_directory(parent)
     raise CommandError("nowhere to write; give the demo a directory with --directory")
 
 
-def _fresh_folder(parent: Path) -> Path:
+def _fresh_directory(parent: Path) -> Path:
     for number in itertools.count(1):
-        path = parent / (_FOLDER_NAME if number == 1 else f"{_FOLDER_NAME}-{number}")
+        path = parent / (_DIRECTORY_NAME if number == 1 else f"{_DIRECTORY_NAME}-{number}")
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=0o700)
             return path
@@ -125,15 +125,15 @@ async def _rehearse(task: Task, kills: int, output: Console) -> DemoReport:
     """Run the agents until all are done or a save is lost, killing them on the way."""
     started = time.monotonic()
     oracle = Oracle(casting(task.sessions))
-    folder = Path(task.directory)
+    directory = Path(task.directory)
     chance = random.Random(task.seed)  # noqa: S311 - not a secret
     moments = iter([*_kill_moments(chance, kills, oracle.steps), None])
     runs: list[Run] = []
-    damage = await oracle.check(folder)
+    damage = await oracle.check(directory)
     with DemoScreen(output, oracle, task) as screen:
         for moment in moments:
             run = await _run(task, oracle, moment, chance, screen)
-            damage = await oracle.check(folder)
+            damage = await oracle.check(directory)
             run.verified = oracle.verified
             runs.append(run)
             screen.ran(run)

@@ -171,7 +171,7 @@ def _print_verdict(console: Console, report: DemoReport) -> None:
 
 def _print_places(console: Console, report: DemoReport) -> None:
     session = report.sessions[0]
-    folder = quoted(_short(report.directory))
+    directory = quoted(_short(report.directory))
     console.print()
     print_line(console, f"Files: {report.directory}/SESSION/checkpoints/")
     if session.newest_file is not None:
@@ -179,10 +179,10 @@ def _print_places(console: Console, report: DemoReport) -> None:
         print_line(console, f"Open one:      less {quoted(newest)}", "dim")
     print_line(
         console,
-        f"Look around:   aiocheckpoint show {folder} {quoted(session.session_id)}",
+        f"Look around:   aiocheckpoint show {directory} {quoted(session.session_id)}",
         "dim",
     )
-    print_line(console, f"Check again:   aiocheckpoint verify {folder}", "dim")
+    print_line(console, f"Check again:   aiocheckpoint verify {directory}", "dim")
 
 
 def _short(path: Path) -> str:

@@ -53,7 +53,7 @@ async def _found(writer: AsyncCheckpointWriter[CheckpointRecord]) -> list[Sessio
 
 
 async def summaries(writer: AsyncCheckpointWriter[CheckpointRecord]) -> list[SessionSummary]:
-    """Return a summary of each session, in the order of their folders."""
+    """Return a summary of each session, in the order of their directories."""
     return [
         SessionSummary(
             session_id=session_id, checkpoints=len(metas), newest=metas[0] if metas else None

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from aiocheckpoint.files import process_id
+from aiocheckpoint._disk.files import process_id
 
 ResultT = TypeVar("ResultT")
 

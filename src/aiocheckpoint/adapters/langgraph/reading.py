@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from aiocheckpoint import MissingBlockError, SessionId, SessionReader, StorageError
+from aiocheckpoint import MissingBlobError, SessionId, SessionReader, StorageError
 from aiocheckpoint.adapters.langgraph import records
 from aiocheckpoint.adapters.langgraph.records import (
     PENDING_PREFIX,
@@ -33,7 +33,7 @@ class Group(NamedTuple):
 
 class Found(NamedTuple):
     """
-    What was asked for, or the newest, with the blocks that it refers to.
+    What was asked for, or the newest, with the blobs that it refers to.
 
     Attributes:
         key: None when there is none.
@@ -41,7 +41,7 @@ class Found(NamedTuple):
 
     key: str | None
     group: Group
-    blocks: dict[str, bytes]
+    blobs: dict[str, bytes]
 
 
 class Entry(NamedTuple):
@@ -58,9 +58,9 @@ def find(session_id: SessionId, key: str | None, reader: SessionReader[ThreadRec
         wanted = key or newest_key(reader)
         if wanted is None:
             return Found(None, Group(None, []), {})
-        groups, blocks = with_blocks([wanted], reader)
+        groups, blobs = with_blobs([wanted], reader)
         if key or groups[wanted].state:
-            return Found(wanted, groups[wanted], blocks)
+            return Found(wanted, groups[wanted], blobs)
         # It was removed meanwhile, as another is the newest now.
     raise StorageError("read", session_id, None, "its newest keeps vanishing; try again")
 
@@ -112,17 +112,17 @@ def groups_of(keys: Sequence[str], reader: SessionReader[ThreadRecord]) -> dict[
     return groups
 
 
-def with_blocks(
+def with_blobs(
     keys: Sequence[str], reader: SessionReader[ThreadRecord]
 ) -> tuple[dict[str, Group], dict[str, bytes]]:
-    """Return the same, and all blocks that they refer to."""
+    """Return the same, and all blobs that they refer to."""
     for retries_left in reversed(range(_VANISHED_RETRIES)):
         groups = groups_of(keys, reader)
         used = [r for group in groups.values() for r in (group.state, *group.pending) if r]
-        digests = {digest: None for record in used for digest in record.block_digests}
+        digests = {digest: None for record in used for digest in record.blob_digests}
         try:
-            return groups, reader.load_blocks(digests) if digests else {}
-        except MissingBlockError:
+            return groups, reader.load_blobs(digests) if digests else {}
+        except MissingBlobError:
             # Perhaps somebody deletes these very checkpoints: then they are gone now.
             if not retries_left:
                 raise

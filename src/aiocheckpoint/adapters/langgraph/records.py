@@ -3,7 +3,7 @@
 A thread's namespace is one session. A checkpoint is a record whose id begins with `s`; what one
 call of `aput_writes` brought is one whose id begins with `p`, and so sorts below.
 Ids, metadata and versions are plain JSON. A channel's value is what the saver's serializer made
-of it; of a long one all but the ends is in blocks, so that a list that grows at its end shares
+of it; of a long one all but the ends is in blobs, so that a list that grows at its end shares
 them with what it was before.
 """
 
@@ -27,11 +27,11 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from msgspec import UNSET, UnsetType
 
 from aiocheckpoint import (
-    BlockRecord,
+    BlobRecord,
     CheckpointCorruptError,
     CheckpointId,
     SessionId,
-    block_digest,
+    blob_digest,
     new_checkpoint_id,
 )
 from aiocheckpoint.models import JsonValue
@@ -41,8 +41,8 @@ PENDING_PREFIX = "p"
 HEAD_BYTES = 64
 """Of a value: lists begin with their length, which changes with every item."""
 BLOCK_BYTES = 4096
-_BLOCKS_IN_A_LARGER_ONE = 16
-_LARGEST_BLOCK_BYTES = BLOCK_BYTES * _BLOCKS_IN_A_LARGER_ONE**2
+_BLOBS_IN_A_LARGER_ONE = 16
+_LARGEST_BLOCK_BYTES = BLOCK_BYTES * _BLOBS_IN_A_LARGER_ONE**2
 
 _MAX_PLAIN_LEVELS = 64  # half of what a checkpoint may nest; what is deeper goes to the serializer
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -56,7 +56,7 @@ _SESSION = re.compile(r"[a-z2-7]{52}(\.[a-z2-7]{52})?")
 Serialized = dict[str, JsonValue]
 
 
-class ThreadRecord(BlockRecord, kw_only=True):
+class ThreadRecord(BlobRecord, kw_only=True):
     """
     A checkpoint of a thread, or what one task wrote after it.
 
@@ -189,26 +189,26 @@ def tag_in(record_id: CheckpointId) -> str:
 # Values
 
 
-def block_spans(length: int) -> Iterator[tuple[int, int]]:
+def blob_spans(length: int) -> Iterator[tuple[int, int]]:
     """
-    Yield where bytes of a length are cut into blocks; the rest stays a tail.
+    Yield where bytes of a length are cut into blobs; the rest stays a tail.
 
-    Small blocks first; sixteen in a row, but for those at the start, are one larger block
-    instead. So a value of any length has few blocks, and one that grows at its end is written
+    Small blobs first; sixteen in a row, but for those at the start, are one larger blob
+    instead. So a value of any length has few blobs, and one that grows at its end is written
     as many times as there are sizes.
     """
     position = 0
-    while (size := _block_size(position, length)) > 0:
+    while (size := _blob_size(position, length)) > 0:
         yield position, position + size
         position += size
 
 
-def _block_size(position: int, length: int) -> int:
+def _blob_size(position: int, length: int) -> int:
     if position + BLOCK_BYTES > length:
         return 0
     size = BLOCK_BYTES
     while size < _LARGEST_BLOCK_BYTES:
-        larger = size * _BLOCKS_IN_A_LARGER_ONE
+        larger = size * _BLOBS_IN_A_LARGER_ONE
         if position < larger or position % larger or position + larger > length:
             break
         size = larger
@@ -217,34 +217,34 @@ def _block_size(position: int, length: int) -> int:
 
 class Encoder:
     """
-    Serializes the values of one record and collects their blocks.
+    Serializes the values of one record and collects their blobs.
 
     Attributes:
-        blocks: by digest, in the order in which values refer to them.
+        blobs: by digest, in the order in which values refer to them.
     """
 
     def __init__(self, serde: SerializerProtocol) -> None:
-        self.blocks: dict[str, bytes] = {}
+        self.blobs: dict[str, bytes] = {}
         self._serde = serde
         self._positions: dict[str, int] = {}
 
     def encode(self, value: Any) -> Serialized:
-        """Return a value as JSON: the serializer's tag, and its bytes or what is not in blocks."""
+        """Return a value as JSON: the serializer's tag, and its bytes or what is not in blobs."""
         tag, data = self._serde.dumps_typed(value)
         body_length = len(data) - HEAD_BYTES
-        spans = list(block_spans(body_length))
+        spans = list(blob_spans(body_length))
         if not spans:
             return {"type": tag, "data": _text(data)}
         body = memoryview(data)[HEAD_BYTES:]
         positions = [self._position(bytes(body[start:end])) for start, end in spans]
         tail = body[spans[-1][1] :]
         return {
-            "type": tag, "data": _text(data[:HEAD_BYTES]), "blocks": positions, "tail": _text(tail)
+            "type": tag, "data": _text(data[:HEAD_BYTES]), "blobs": positions, "tail": _text(tail)
         }  # fmt: skip
 
-    def _position(self, block: bytes) -> int:
-        digest = block_digest(block)
-        self.blocks[digest] = block
+    def _position(self, blob: bytes) -> int:
+        digest = blob_digest(blob)
+        self.blobs[digest] = blob
         return self._positions.setdefault(digest, len(self._positions))
 
     def split(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Serialized]]:
@@ -295,12 +295,12 @@ class Decoder:
 
     Args:
         serde: the serializer.
-        blocks: by digest, all that the records refer to.
+        blobs: by digest, all that the records refer to.
     """
 
-    def __init__(self, serde: SerializerProtocol, blocks: Mapping[str, bytes]) -> None:
+    def __init__(self, serde: SerializerProtocol, blobs: Mapping[str, bytes]) -> None:
         self._serde = serde
-        self._blocks = blocks
+        self._blobs = blobs
 
     def decode(self, record: ThreadRecord, value: Serialized) -> Any:
         """
@@ -311,8 +311,8 @@ class Decoder:
         """
         try:
             parts = [base64.b64decode(value["data"])]
-            if "blocks" in value:
-                parts += [self._blocks[record.block_digests[at]] for at in value["blocks"]]
+            if "blobs" in value:
+                parts += [self._blobs[record.blob_digests[at]] for at in value["blobs"]]
                 parts.append(base64.b64decode(value["tail"]))
             tag = value["type"]
         except (KeyError, IndexError, TypeError, ValueError) as error:
@@ -326,11 +326,11 @@ class Decoder:
         return {key: self.decode(record, value) for key, value in (values or {}).items()}
 
 
-def blocks_of(record: ThreadRecord, values: Iterable[Serialized]) -> Iterator[str]:
-    """Yield the digests of the blocks in which some values of a record are."""
+def blobs_of(record: ThreadRecord, values: Iterable[Serialized]) -> Iterator[str]:
+    """Yield the digests of the blobs in which some values of a record are."""
     for value in values:
-        for position in value.get("blocks", ()):
-            yield record.block_digests[position]
+        for position in value.get("blobs", ()):
+            yield record.blob_digests[position]
 
 
 # Pending writes

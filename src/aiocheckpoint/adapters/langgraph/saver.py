@@ -31,6 +31,7 @@ from aiocheckpoint import (
     SessionChangedError,
     SessionId,
 )
+from aiocheckpoint._format.retention import expired, surplus
 from aiocheckpoint.adapters.langgraph import records
 from aiocheckpoint.adapters.langgraph.portal import Portal
 from aiocheckpoint.adapters.langgraph.pruning import DeltaNeeds
@@ -43,7 +44,7 @@ from aiocheckpoint.adapters.langgraph.reading import (
     groups_of,
     newest_key,
     pages,
-    with_blocks,
+    with_blobs,
 )
 from aiocheckpoint.adapters.langgraph.records import (
     PENDING_PREFIX,
@@ -56,15 +57,14 @@ from aiocheckpoint.adapters.langgraph.records import (
     state_id,
 )
 from aiocheckpoint.adapters.langgraph.watches import Watches
-from aiocheckpoint.retention import expired, surplus
 
 
 class _Draft(NamedTuple):
-    """A record that was serialized before anybody had a turn, and its blocks."""
+    """A record that was serialized before anybody had a turn, and its blobs."""
 
     session_id: SessionId
     record: ThreadRecord
-    blocks: dict[str, bytes]
+    blobs: dict[str, bytes]
 
 
 # Within the class below `list` is a method.
@@ -78,7 +78,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
     Every method comes in two forms. The asynchronous one does all file work in threads. The
     synchronous one may be called from any thread, also one with a running loop, which it then
-    blocks. One saver serves any number of threads, tasks, event loops and processes.
+    blobs. One saver serves any number of threads, tasks, event loops and processes.
 
     **Durability** of `put` and `put_writes`: on return they survive a power cut. LangGraph waits
     for `put` in its durability `"sync"`, and for neither before the next step in `"async"`.
@@ -227,7 +227,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         record = ThreadRecord(
             session_id=session_id,
             checkpoint_id=state_id(records.key_of(checkpoint["id"])),
-            block_digests=tuple(encoder.blocks),
+            blob_digests=tuple(encoder.blobs),
             thread_id=thread_id,
             checkpoint_ns=namespace,
             checkpoint=checkpoint["id"],
@@ -240,7 +240,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             serialized=others,
             channels=channels,
         )
-        return _Draft(session_id, record, encoder.blocks)
+        return _Draft(session_id, record, encoder.blobs)
 
     async def _store_state(self, draft: _Draft) -> None:
         record = draft.record
@@ -249,7 +249,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         key = records.key_in(record.checkpoint_id)
         watch.storing.add(key)
         try:
-            await self._writer.save(record, blocks=draft.blocks, precondition=condition)
+            await self._writer.save(record, blobs=draft.blobs, precondition=condition)
         except SessionChangedError as error:
             watch.storing.discard(key)  # so that it is refused again
             error.add_note(
@@ -258,7 +258,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             )
             raise
         finally:
-            watch.settle(key)
+            watch.flush(key)
         if self._keep_last is not None:
             await self._prune_surplus(draft.session_id, self._keep_last)
 
@@ -272,10 +272,10 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             return None
         known = {parent, records.key_in(record.checkpoint_id)}
 
-        def holds(greatest_id: CheckpointId | None) -> bool:
-            if greatest_id is None or not greatest_id.startswith(STATE_PREFIX):
+        def holds(newest_id: CheckpointId | None) -> bool:
+            if newest_id is None or not newest_id.startswith(STATE_PREFIX):
                 return True
-            key = records.key_in(greatest_id)
+            key = records.key_in(newest_id)
             is_ours = key <= watch.newest or key in watch.storing or key in known
             return is_ours or records.checkpoint_of(key) is None
 
@@ -306,7 +306,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         Cost: one serialization on the loop, one hop, one fsync shared with all that wait.
         """
         draft = self._pending_draft(config, writes, task_id, task_path)
-        await self._writer.save(draft.record, blocks=draft.blocks)
+        await self._writer.save(draft.record, blobs=draft.blobs)
 
     def put_writes(
         self,
@@ -317,7 +317,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
     ) -> None:
         """Do what `aput_writes` does, from code that is not asynchronous."""
         draft = self._pending_draft(config, writes, task_id, task_path)
-        self._portal.run(self._writer.save(draft.record, blocks=draft.blocks))
+        self._portal.run(self._writer.save(draft.record, blobs=draft.blobs))
 
     def _pending_draft(
         self,
@@ -335,7 +335,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         record = ThreadRecord(
             session_id=session_id,
             checkpoint_id=records.new_pending_id(records.key_of(checkpoint)),
-            block_digests=tuple(encoder.blocks),
+            blob_digests=tuple(encoder.blobs),
             thread_id=thread_id,
             checkpoint_ns=namespace,
             checkpoint=checkpoint,
@@ -344,7 +344,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             task_path=task_path,
             writes=encoded,
         )
-        return _Draft(session_id, record, encoder.blocks)
+        return _Draft(session_id, record, encoder.blobs)
 
     # Reading one
 
@@ -363,7 +363,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             CheckpointCorruptError: it, or a value in it, is damaged or missing.
             CheckpointError: what else `AsyncCheckpointWriter.load` raises.
 
-        Cost: one hop; reads the checkpoint's files and the blocks it refers to, however many
+        Cost: one hop; reads the checkpoint's files and the blobs it refers to, however many
             others there are.
         """
         thread_id = configurable_of(config)["thread_id"]
@@ -376,19 +376,19 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         found = await self._writer.read(session_id, partial(find, session_id, key))
         if key is None and found.key is not None:
             watch.see(found.key)
-        return self._tuple(found.group, found.blocks, thread_id)
+        return self._tuple(found.group, found.blobs, thread_id)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Do what `aget_tuple` does, from code that is not asynchronous."""
         return self._portal.run(self.aget_tuple(config))
 
     def _tuple(
-        self, group: Group, blocks: Mapping[str, bytes], thread_id: object
+        self, group: Group, blobs: Mapping[str, bytes], thread_id: object
     ) -> CheckpointTuple | None:
         state = group.state
         if state is None:
             return None
-        decoder = Decoder(self.serde, blocks)
+        decoder = Decoder(self.serde, blobs)
         thread = state.thread_id if thread_id is None else thread_id
         checkpoint = {
             **(state.document or {}),
@@ -508,9 +508,9 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         for session_id, keys in by_session.items():
             matching = await self._with_metadata(session_id, keys, wanted) if wanted else keys
             if matching:
-                groups, blocks = await self._writer.read(session_id, partial(with_blocks, matching))
+                groups, blobs = await self._writer.read(session_id, partial(with_blobs, matching))
                 for key, group in groups.items():
-                    value = self._tuple(group, blocks, thread_id)
+                    value = self._tuple(group, blobs, thread_id)
                     if value is not None:
                         found[session_id, key] = value
         places = [(entry.session_id, entry.key) for entry in entries]
@@ -528,9 +528,9 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
     async def _metadata_decoder(self, record: ThreadRecord) -> Decoder:
         values = (record.serialized_metadata or {}).values()
-        digests = [*records.blocks_of(record, values)]
-        blocks = await self._writer.load_blocks(record.session_id, digests) if digests else {}
-        return Decoder(self.serde, blocks)
+        digests = [*records.blobs_of(record, values)]
+        blobs = await self._writer.load_blobs(record.session_id, digests) if digests else {}
+        return Decoder(self.serde, blobs)
 
     # Delta channels
 
@@ -593,11 +593,11 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         """Add an ancestor's writes, the last first, and its values, which end the search."""
         writes = [w for w in records.merged_writes(pending) if w.channel in remaining]
         values = {k: v for k, v in (state.channels or {}).items() if k in remaining}
-        digests = dict.fromkeys(records.blocks_of(state, values.values()))
+        digests = dict.fromkeys(records.blobs_of(state, values.values()))
         for write in writes:
-            digests |= dict.fromkeys(records.blocks_of(write.record, [write.value]))
-        blocks = await self._writer.load_blocks(state.session_id, digests) if digests else {}
-        decoder = Decoder(self.serde, blocks)
+            digests |= dict.fromkeys(records.blobs_of(write.record, [write.value]))
+        blobs = await self._writer.load_blobs(state.session_id, digests) if digests else {}
+        decoder = Decoder(self.serde, blobs)
         for write in reversed(writes):
             history[write.channel]["writes"].append(records.pending_write(write, decoder))
         for channel, value in values.items():
@@ -833,11 +833,11 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
                 await self._copy_record(record, target)
 
     async def _copy_record(self, record: ThreadRecord, target: str) -> None:
-        digests = record.block_digests
-        blocks = await self._writer.load_blocks(record.session_id, digests) if digests else {}
+        digests = record.blob_digests
+        blobs = await self._writer.load_blobs(record.session_id, digests) if digests else {}
         record.thread_id = target
         record.session_id = session_of(target, record.checkpoint_ns)
-        await self._writer.save(record, blocks=blocks)
+        await self._writer.save(record, blobs=blobs)
 
     # Versions
 

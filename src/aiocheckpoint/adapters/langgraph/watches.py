@@ -39,7 +39,7 @@ class Watch:
         if records.checkpoint_of(key) is not None:
             self.newest = max(self.newest, key)
 
-    def settle(self, key: str) -> None:
+    def flush(self, key: str) -> None:
         """Note that a checkpoint that was on its way is there, or may be."""
         if key in self.storing:
             self.see(key)

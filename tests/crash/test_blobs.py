@@ -1,4 +1,4 @@
-"""No crash, at any moment, leaves an acknowledged record without a block that it refers to."""
+"""No crash, at any moment, leaves an acknowledged record without a blob that it refers to."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointError, block_digest
-from aiocheckpoint.blocks import Blocks
-from aiocheckpoint.changes import DeleteGroup
-from aiocheckpoint.journal import Entry, Journal, JournaledBlock
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointError, blob_digest
+from aiocheckpoint._disk.blobs import Blobs
+from aiocheckpoint._engine.changes import DeleteGroup
+from aiocheckpoint._engine.journal import Entry, Journal, JournaledBlob
 from aiocheckpoint.testing import LargeValue
-from tests.crash.checker import ROOT_NAME, BrokenPromiseError, materialise, require, scratch_folder
+from tests.crash.checker import (
+    ROOT_NAME,
+    BrokenPromiseError,
+    materialise,
+    require,
+    scratch_directory,
+)
 from tests.crash.enumeration import same_each_time
 from tests.crash.model import MODELS, QUICK, CrashState, Model, crash_states
 from tests.crash.operations import Acknowledged, Began, Operation, Tree
@@ -23,14 +29,14 @@ pytestmark = pytest.mark.blocking
 
 Writer = AsyncCheckpointWriter[LargeValue]
 State = dict[tuple[str, str], tuple[bytes, ...]]
-HARMLESS = {"leftover", "dangling-pointer", "stale-pointer", "unused-block"}
+HARMLESS = {"leftover", "dangling-pointer", "stale-pointer", "unused-blob"}
 
 
 class Save(NamedTuple):
-    """A save of an id with blocks; all are given."""
+    """A save of an id with blobs; all are given."""
 
     checkpoint_id: str
-    blocks: tuple[bytes, ...]
+    blobs: tuple[bytes, ...]
     session_id: str = "s"
 
 
@@ -50,21 +56,21 @@ class Copy(NamedTuple):
     target_id: str
 
 
-class Settle(NamedTuple):
-    """A settle."""
+class Flush(NamedTuple):
+    """A flush."""
 
 
-Call = Save | Delete | DeleteSession | Copy | Settle
+Call = Save | Delete | DeleteSession | Copy | Flush
 ONE, TWO, THREE = (text * 2500 for text in (b"1", b"2", b"3"))
 BASE: tuple[Call, ...] = (Save("a", (ONE, TWO)), Save("b", (TWO, THREE)))
 SEQUENCES: dict[str, tuple[Call, ...]] = {
     "first save": (Save("x", (ONE, b"")),),
-    "save sharing a block": (*BASE, Save("c", (TWO, b"new"))),
+    "save sharing a blob": (*BASE, Save("c", (TWO, b"new"))),
     "replace": (*BASE, Save("a", (THREE, b"new"))),
     "delete": (*BASE, Delete(("a",))),
     "delete many": (*BASE, Delete(("a", "b"))),
-    "a block again after its delete": (*BASE, Delete(("a",)), Save("c", (ONE,))),
-    "settled and deleted": (*BASE, Settle(), Delete(("b",)), Save("c", (THREE,))),
+    "a blob again after its delete": (*BASE, Delete(("a",)), Save("c", (ONE,))),
+    "flushed and deleted": (*BASE, Flush(), Delete(("b",)), Save("c", (THREE,))),
     "delete session": (*BASE, DeleteSession(), Save("c", (ONE,))),
     "copy": (*BASE, Copy("t")),
 }
@@ -72,38 +78,38 @@ SEQUENCES: dict[str, tuple[Call, ...]] = {
 
 async def perform(writer: Writer, call: Call) -> None:
     match call:
-        case Save(checkpoint_id, blocks, session_id):
-            given = {block_digest(block): block for block in blocks}
+        case Save(checkpoint_id, blobs, session_id):
+            given = {blob_digest(blob): blob for blob in blobs}
             record = LargeValue(
-                session_id=session_id, checkpoint_id=checkpoint_id, block_digests=tuple(given)
+                session_id=session_id, checkpoint_id=checkpoint_id, blob_digests=tuple(given)
             )
-            await writer.save(record, blocks=given)
+            await writer.save(record, blobs=given)
         case Delete(checkpoint_ids):
             await writer.delete_many("s", checkpoint_ids)
         case DeleteSession():
             await writer.delete_session("s")
         case Copy(target_id):
             await writer.copy_session("s", target_id)
-        case Settle():
-            await writer.settle()
+        case Flush():
+            await writer.flush()
 
 
 def _after(state: State, call: Call) -> State:
     match call:
-        case Save(checkpoint_id, blocks, session_id):
-            return state | {(session_id, checkpoint_id): blocks}
+        case Save(checkpoint_id, blobs, session_id):
+            return state | {(session_id, checkpoint_id): blobs}
         case Delete(checkpoint_ids):
-            return {key: blocks for key, blocks in state.items() if key[1] not in checkpoint_ids}
+            return {key: blobs for key, blobs in state.items() if key[1] not in checkpoint_ids}
         case DeleteSession():
-            return {key: blocks for key, blocks in state.items() if key[0] != "s"}
+            return {key: blobs for key, blobs in state.items() if key[0] != "s"}
         case Copy(target_id):
-            return state | {(target_id, key[1]): blocks for key, blocks in state.items()}
-        case Settle():
+            return state | {(target_id, key[1]): blobs for key, blobs in state.items()}
+        case Flush():
             return state
 
 
 async def record(calls: Sequence[Call], options: dict[str, Any]) -> list[Operation]:
-    with scratch_folder() as outer, same_each_time():
+    with scratch_directory() as outer, same_each_time():
         files = RecordingFiles(outer)
         async with AsyncCheckpointWriter(
             outer / ROOT_NAME, files=files, record_type=LargeValue, **options
@@ -121,8 +127,8 @@ async def see(writer: Writer) -> State:
     state: State = {}
     async for session_id in writer.sessions():
         for record in await writer.load_many(session_id, await writer.ids(session_id)):
-            blocks = await writer.load_blocks(session_id, record.block_digests)
-            state[session_id, record.checkpoint_id] = tuple(blocks.values())
+            blobs = await writer.load_blobs(session_id, record.blob_digests)
+            state[session_id, record.checkpoint_id] = tuple(blobs.values())
     findings = [finding for finding in await writer.check() if finding.kind not in HARMLESS]
     require(findings == [], findings)
     return state
@@ -131,7 +137,7 @@ async def see(writer: Writer) -> State:
 async def _examine(
     model: Model, state: CrashState, allowed: list[State], options: dict[str, Any]
 ) -> None:
-    with scratch_folder() as outer:
+    with scratch_directory() as outer:
         materialise(state.tree, outer)
         boot = "boot-0" if model == "killed" else "boot-1"
         files = RecordingFiles(outer, state.tree, boot)
@@ -158,7 +164,7 @@ def _is_allowed(seen: State, allowed: list[State]) -> bool:
 
 
 def _text(state: State) -> str:
-    return " ".join(f"{s}/{key}:{[b[:3] for b in blocks]}" for (s, key), blocks in state.items())
+    return " ".join(f"{s}/{key}:{[b[:3] for b in blobs]}" for (s, key), blobs in state.items())
 
 
 async def examine_all(
@@ -190,7 +196,7 @@ async def examine_all(
 async def test_killed_at_every_system_call(
     name: str, record_property: Callable[[str, object], None]
 ) -> None:
-    """Wherever the last call is killed, each record that loads has its blocks; none is lost."""
+    """Wherever the last call is killed, each record that loads has its blobs; none is lost."""
     calls = SEQUENCES[name]
     options = {"durability": "journal" if len(calls) % 2 else "file"}
 
@@ -203,7 +209,7 @@ async def test_killed_at_every_system_call(
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", SEQUENCES)
 @pytest.mark.parametrize("durability", ["journal", "file"])
-async def test_every_crash_state_keeps_records_and_blocks_together(
+async def test_every_crash_state_keeps_records_and_blobs_together(
     name: str, durability: str, record_property: Callable[[str, object], None]
 ) -> None:
     """The same of power cuts, and of the last two calls."""
@@ -214,31 +220,31 @@ async def test_every_crash_state_keeps_records_and_blocks_together(
     record_property("examined", examined)
 
 
-def _blocks_are_not_journaled(patch: pytest.MonkeyPatch) -> None:
+def _blobs_are_not_journaled(patch: pytest.MonkeyPatch) -> None:
     begin = Journal.committed
 
     def committed(self: Journal, entries: Sequence[Entry]) -> Any:
-        return begin(self, [entry for entry in entries if not isinstance(entry, JournaledBlock)])
+        return begin(self, [entry for entry in entries if not isinstance(entry, JournaledBlob)])
 
     patch.setattr(Journal, "committed", committed)
 
 
-def _blocks_are_not_synced(patch: pytest.MonkeyPatch) -> None:
-    store = Blocks.store
+def _blobs_are_not_synced(patch: pytest.MonkeyPatch) -> None:
+    store = Blobs.store
 
-    def unsynced(self: Blocks, session: Any, blocks: Any, *, synced: bool) -> None:
-        store(self, session, blocks, synced=synced and False)
+    def unsynced(self: Blobs, session: Any, blobs: Any, *, synced: bool) -> None:
+        store(self, session, blobs, synced=synced and False)
 
-    patch.setattr(Blocks, "store", unsynced)
+    patch.setattr(Blobs, "store", unsynced)
 
 
-def _blocks_go_before_their_records(patch: pytest.MonkeyPatch) -> None:
+def _blobs_go_before_their_records(patch: pytest.MonkeyPatch) -> None:
     delete = DeleteGroup.__init__
 
     def early(self: Any, store: Any, session: Any, *args: Any) -> None:
         delete(self, store, session, *args)
         if session is not None and self._doomed:
-            store.blocks.remove_all(session)
+            store.blobs.remove_all(session)
 
     patch.setattr(DeleteGroup, "__init__", early)
 
@@ -246,9 +252,9 @@ def _blocks_go_before_their_records(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("mutate", "name", "durability", "model"),
     [
-        (_blocks_are_not_journaled, "first save", "journal", "posix"),
-        (_blocks_are_not_synced, "first save", "file", "posix"),
-        (_blocks_go_before_their_records, "delete", "journal", "killed"),
+        (_blobs_are_not_journaled, "first save", "journal", "posix"),
+        (_blobs_are_not_synced, "first save", "file", "posix"),
+        (_blobs_go_before_their_records, "delete", "journal", "killed"),
     ],
 )
 async def test_a_broken_rule_is_noticed(
@@ -258,7 +264,7 @@ async def test_a_broken_rule_is_noticed(
     model: Model,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A version that breaks a rule of durability of blocks loses one in some crash state."""
+    """A version that breaks a rule of durability of blobs loses one in some crash state."""
     mutate(monkeypatch)
     first_call = len(SEQUENCES[name]) - 1
 

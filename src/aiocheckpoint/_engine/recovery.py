@@ -8,8 +8,14 @@ import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from aiocheckpoint import codec, layout
-from aiocheckpoint.codec import RecordT
+from aiocheckpoint._disk.files import Directory, random_name
+from aiocheckpoint._disk.sessions import OpenSession
+from aiocheckpoint._engine.replay import private_directory, read_segments
+from aiocheckpoint._engine.store import Store
+from aiocheckpoint._format import codec
+from aiocheckpoint._format import names as layout
+from aiocheckpoint._format.codec import RecordT
+from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointError,
@@ -17,85 +23,82 @@ from aiocheckpoint.errors import (
     CheckpointTooLargeError,
     JournalVersionError,
     NotACheckpointError,
-    SessionBusyError,
     StorageError,
+    StoreBusyError,
 )
-from aiocheckpoint.files import Folder, random_name
-from aiocheckpoint.layout import FileName
 from aiocheckpoint.models import Finding, FindingKind, RecoveryReport, SessionId
-from aiocheckpoint.replay import private_folder, read_segments
-from aiocheckpoint.sessions import OpenSession
-from aiocheckpoint.store import Store
 
 _JOURNALS_LOCK_SECONDS = 1.0
 
 
 def session_names(store: Store[RecordT], *, prepare: bool, prefix: str = "") -> list[str]:
-    """Return the names in the root that may be folders of sessions whose ids begin so, sorted."""
+    """Return the names in the root that may be directories of sessions whose ids begin so, sorted."""
     root = store.sessions.prepare() if prepare else store.sessions.find_root()
     names = [] if root is None else store.files.scan(root)
     return sorted(
         name
         for name in names
-        if name != layout.PRIVATE_FOLDER
+        if name != layout.PRIVATE_DIRECTORY
         and (layout.decode_session_name(name) or prefix).startswith(prefix)
     )
 
 
 def session_ids(store: Store[RecordT], names: list[str]) -> list[SessionId]:
-    """Return the ids of those folders that hold checkpoints."""
+    """Return the ids of those directories that hold checkpoints."""
     found = (session_id_of(store, name) for name in names)
     return [session_id for session_id in found if session_id is not None]
 
 
 def session_id_of(store: Store[RecordT], name: str) -> SessionId | None:
     """
-    Return the id of the session in a folder; None when it holds no checkpoints.
+    Return the id of the session in a directory; None when it holds no checkpoints.
 
     A hashed name needs the body of one checkpoint; where none can be read the answer is None.
 
     Raises:
-        StorageError: its folder could not be looked into.
+        StorageError: its directory could not be looked into.
     """
     if not layout.may_be_session(name):
         return None
     with contextlib.ExitStack() as stack:
-        folder = _opened_session(store, stack, name)
-        if folder is None:
+        directory = _opened_session(store, stack, name)
+        if directory is None:
             return None
-        files = sorted(filter(None, map(layout.parse_name, store.files.scan(folder))))
+        files = sorted(filter(None, map(layout.parse_name, store.files.scan(directory))))
         if not files:
             return None
         session_id = layout.decode_session_name(name)
-        return session_id if session_id is not None else _id_in_body(store, folder, name, files)
+        return session_id if session_id is not None else _id_in_body(store, directory, name, files)
 
 
-def _opened_session(store: Store[RecordT], stack: contextlib.ExitStack, name: str) -> Folder | None:
-    """Open the folder of a session's checkpoints, None where a file or symlink is in the way."""
-    folder = store.sessions.find_root()
-    for part in (name, layout.CHECKPOINTS_FOLDER):
+def _opened_session(
+    store: Store[RecordT], stack: contextlib.ExitStack, name: str
+) -> Directory | None:
+    """Open the directory of a session's checkpoints, None where a file or symlink is in the way."""
+    directory = store.sessions.find_root()
+    for part in (name, layout.CHECKPOINTS_DIRECTORY):
         try:
-            folder = folder and store.files.open_subfolder(folder, part)
+            directory = directory and store.files.open_subdirectory(directory, part)
         except StorageError as error:
             if error.errno in (errno.ENOTDIR, errno.ELOOP):
                 return None
             raise
-        if folder is None:
+        if directory is None:
             return None
-        stack.callback(store.files.close_folder, folder)
-    return folder
+        stack.callback(store.files.close_directory, directory)
+    return directory
 
 
 def _id_in_body(
-    store: Store[RecordT], folder: Folder, name: str, files: list[FileName]
+    store: Store[RecordT], directory: Directory, name: str, files: list[FileName]
 ) -> SessionId | None:
     for file in reversed(files):
         with contextlib.suppress(
             CheckpointCorruptError, NotACheckpointError, CheckpointTooLargeError, StorageError
         ):
-            data = store.files.read(folder, file.text, store.max_bytes)
+            data = store.files.read(directory, file.text, store.max_bytes)
             if data is not None:
-                path = folder.join(file.text)
+                path = directory.join(file.text)
                 found = codec.identity(codec.verified(data, path), path).session_id
                 if layout.encode_id(found, "session id") == name:
                     return found
@@ -103,21 +106,21 @@ def _id_in_body(
 
 
 def check_session(store: Store[RecordT], name: str) -> list[Finding]:
-    """Return what is wrong in a session's folder, reading every byte and changing nothing."""
+    """Return what is wrong in a session's directory, reading every byte and changing nothing."""
     session_id = layout.decode_session_name(name)
     found: list[Finding] = []
     with contextlib.ExitStack() as stack:
         try:
             session_id = session_id_of(store, name)
-            folder = _opened_session(store, stack, name)
-            if folder is not None:
-                in_folder: list[tuple[FindingKind, Path, str]] = [
-                    (kind, Path(folder.join(entry)), detail)
-                    for kind, entry, detail in _check_folder(store, folder, name)
+            directory = _opened_session(store, stack, name)
+            if directory is not None:
+                in_directory: list[tuple[FindingKind, Path, str]] = [
+                    (kind, Path(directory.join(entry)), detail)
+                    for kind, entry, detail in _check_directory(store, directory, name)
                 ]
                 found += [
                     Finding(kind=kind, path=path, detail=detail, session_id=session_id)
-                    for kind, path, detail in (*in_folder, *_check_blocks(store, folder, name))
+                    for kind, path, detail in (*in_directory, *_check_blobs(store, directory, name))
                 ]
         except StorageError as error:
             path, detail = Path(error.path), str(error)
@@ -127,18 +130,18 @@ def check_session(store: Store[RecordT], name: str) -> list[Finding]:
     return found
 
 
-def _check_blocks(
-    store: Store[RecordT], folder: Folder, session_name: str
+def _check_blobs(
+    store: Store[RecordT], directory: Directory, session_name: str
 ) -> list[tuple[FindingKind, Path, str]]:
-    """Return which blocks are missing, damaged or of no use."""
-    entries = sorted(store.files.scan(folder))
-    with store.sessions.blocks_folder(session_name) as blocks:
-        place = Path(folder.path).parent / layout.BLOCKS_FOLDER
-        if blocks is None and layout.BLOCKS_GENERATION_NAME not in entries:
+    """Return which blobs are missing, damaged or of no use."""
+    entries = sorted(store.files.scan(directory))
+    with store.sessions.blobs_directory(session_name) as blobs:
+        place = Path(directory.path).parent / layout.BLOBS_DIRECTORY
+        if blobs is None and layout.BLOBS_GENERATION_NAME not in entries:
             return []
-        users = _users_of_blocks(store, folder, entries)
-        names = [] if blocks is None else sorted(store.files.scan(blocks))
-        damaged = {} if blocks is None else _damaged_blocks(store, blocks, names)
+        users = _users_of_blobs(store, directory, entries)
+        names = [] if blobs is None else sorted(store.files.scan(blobs))
+        damaged = {} if blobs is None else _damaged_blobs(store, blobs, names)
     findings: list[tuple[FindingKind, Path, str]] = []
     for name in names:
         if layout.is_leftover(name):
@@ -146,39 +149,41 @@ def _check_blocks(
         elif name in damaged:
             findings.append(("damaged", place / name, damaged[name]))
         elif codec.is_digest(name) and name not in users:
-            findings.append(("unused-block", place / name, "no checkpoint refers to it"))
+            findings.append(("unused-blob", place / name, "no checkpoint refers to it"))
     findings.extend(
-        ("missing-block", place / digest, f"{users[digest]} refers to it")
+        ("missing-blob", place / digest, f"{users[digest]} refers to it")
         for digest in sorted(users.keys() - set(names))
     )
     return findings
 
 
-def _users_of_blocks(store: Store[RecordT], folder: Folder, entries: list[str]) -> dict[str, str]:
-    """Return the blocks that intact checkpoints refer to, each with one of their files."""
+def _users_of_blobs(
+    store: Store[RecordT], directory: Directory, entries: list[str]
+) -> dict[str, str]:
+    """Return the blobs that intact checkpoints refer to, each with one of their files."""
     users: dict[str, str] = {}
     for entry in entries:
         if layout.parse_name(entry) is not None:
-            for digest in _digests_in(store, folder, entry):
+            for digest in _digests_in(store, directory, entry):
                 users.setdefault(digest, entry)
     return users
 
 
-def _digests_in(store: Store[RecordT], folder: Folder, entry: str) -> tuple[str, ...]:
+def _digests_in(store: Store[RecordT], directory: Directory, entry: str) -> tuple[str, ...]:
     with contextlib.suppress(CheckpointError):
-        data = store.files.read(folder, entry, store.max_bytes)
+        data = store.files.read(directory, entry, store.max_bytes)
         if data is not None:
-            return codec.block_digests(codec.verified(data, folder.join(entry)))
+            return codec.blob_digests(codec.verified(data, directory.join(entry)))
     return ()
 
 
-def _damaged_blocks(store: Store[RecordT], folder: Folder, names: list[str]) -> dict[str, str]:
+def _damaged_blobs(store: Store[RecordT], directory: Directory, names: list[str]) -> dict[str, str]:
     damaged: dict[str, str] = {}
     for name in filter(codec.is_digest, names):
         try:
-            data = store.files.read(folder, name, store.max_bytes)
+            data = store.files.read(directory, name, store.max_bytes)
             if data is not None:
-                codec.verified_block(data, name, folder.join(name))
+                codec.verified_blob(data, name, directory.join(name))
         except CheckpointCorruptError as error:
             damaged[name] = error.reason
         except CheckpointError as error:
@@ -189,23 +194,25 @@ def _damaged_blocks(store: Store[RecordT], folder: Folder, names: list[str]) -> 
 _Found = tuple[FindingKind, str, str]
 
 
-def _check_folder(store: Store[RecordT], folder: Folder, session_name: str) -> Iterator[_Found]:
-    entries = sorted(store.files.scan(folder))
-    yield from filter(None, (_check_entry(store, folder, e, session_name) for e in entries))
-    yield from _check_pointer(store, folder, entries)
+def _check_directory(
+    store: Store[RecordT], directory: Directory, session_name: str
+) -> Iterator[_Found]:
+    entries = sorted(store.files.scan(directory))
+    yield from filter(None, (_check_entry(store, directory, e, session_name) for e in entries))
+    yield from _check_pointer(store, directory, entries)
 
 
 def _check_entry(
-    store: Store[RecordT], folder: Folder, entry: str, session_name: str
+    store: Store[RecordT], directory: Directory, entry: str, session_name: str
 ) -> _Found | None:
     if layout.is_leftover(entry):
         return "leftover", entry, "a save that never ended left it; the next save removes it"
     name = layout.parse_name(entry.removesuffix(layout.BACKUP_SUFFIX))
     if name is None:
         return None
-    path = folder.join(entry)
+    path = directory.join(entry)
     try:
-        data = store.files.read(folder, entry, store.max_bytes)
+        data = store.files.read(directory, entry, store.max_bytes)
         if data is None:
             return None
         ids = codec.identity(codec.verified(data, path), path)
@@ -219,25 +226,27 @@ def _check_entry(
     return "misplaced", entry, f"its body says session {ids.session_id!r}, id {ids.checkpoint_id!r}"
 
 
-def _check_pointer(store: Store[RecordT], folder: Folder, entries: list[str]) -> Iterator[_Found]:
+def _check_pointer(
+    store: Store[RecordT], directory: Directory, entries: list[str]
+) -> Iterator[_Found]:
     """Yield what is wrong with the pointer, looked at again while nobody can move it."""
-    if not any(_pointer_findings(store, folder, entries)):
+    if not any(_pointer_findings(store, directory, entries)):
         return
     try:
-        store.files.lock(folder, timeout_seconds=0)  # until the folder is closed
-    except SessionBusyError:
+        store.files.lock(directory, timeout_seconds=0)  # until the directory is closed
+    except StoreBusyError:
         return  # a change is under way, whose last step makes it right
-    yield from _pointer_findings(store, folder, store.files.scan(folder))
+    yield from _pointer_findings(store, directory, store.files.scan(directory))
 
 
 def _pointer_findings(
-    store: Store[RecordT], folder: Folder, entries: list[str]
+    store: Store[RecordT], directory: Directory, entries: list[str]
 ) -> Iterator[_Found]:
-    pointed = store.files.pointed_at(folder, layout.LATEST_NAME)
+    pointed = store.files.pointed_at(directory, layout.LATEST_NAME)
     if pointed is None:
         return
     parsed = list(filter(None, map(layout.parse_name, entries)))
-    names = store.sessions.in_order(parsed, folder)
+    names = store.sessions.in_order(parsed, directory)
     if pointed not in entries:
         yield "dangling-pointer", layout.LATEST_NAME, f"it names {pointed}, which is not there"
     elif names and names[-1].text != pointed:
@@ -247,21 +256,21 @@ def _pointer_findings(
 def check_journals(store: Store[RecordT]) -> list[Finding]:
     """Return the journals that dead processes left, without replaying them."""
     with contextlib.ExitStack() as stack:
-        folder = private_folder(store, stack)
-        if folder is None:
+        directory = private_directory(store, stack)
+        if directory is None:
             return []
         try:
             # Or a starting process would take the dead ones, locked by us, for those of the living.
-            store.files.lock(folder, _JOURNALS_LOCK_SECONDS)
-            segments = read_segments(store, folder, stack)
-        except SessionBusyError:  # they are being replayed
+            store.files.lock(directory, _JOURNALS_LOCK_SECONDS)
+            segments = read_segments(store, directory, stack)
+        except StoreBusyError:  # they are being replayed
             return []
         except JournalVersionError as error:
             return [Finding(kind="unreadable", path=Path(error.path), detail=str(error))]
         return [
             Finding(
-                kind="unsettled-journal",
-                path=Path(folder.join(name)),
+                kind="unflushed-journal",
+                path=Path(directory.join(name)),
                 detail=f"nobody owns it; the next use replays {len(frames.entries)} entries",
             )
             for name, frames in segments.dead.items()
@@ -284,10 +293,10 @@ def recover(store: Store[RecordT], session_id: SessionId) -> RecoveryReport:
         names = [*session.known.newest_first(), *backups]
         bad = [name for name in names if not _is_intact(store, session, name)]
         quarantined = _quarantine(store, session, bad) if bad else ()
-        quarantined += _quarantine_blocks(store, store.sessions.rescanned(session))
+        quarantined += _quarantine_blobs(store, store.sessions.rescanned(session))
         remaining = store.sessions.rescanned(session)
         store.repoint(remaining, remaining.known.newest)
-        store.files.sync_folder(session.folder)
+        store.files.sync_directory(session.directory)
         store.sessions.indexes.drop(session.name)
         newest_id = store.newest_valid_id(remaining)
     return RecoveryReport(session_id=session_id, newest_valid_id=newest_id, quarantined=quarantined)
@@ -300,14 +309,14 @@ def _as_file(backup: str) -> FileName | None:
 
 
 def _is_intact(store: Store[RecordT], session: OpenSession, name: FileName) -> bool:
-    path = session.folder.join(name.text)
+    path = session.directory.join(name.text)
     try:
         text = store.verified_text(session, name)
         if text is None:
             return False
         ids = codec.identity(text, path)
         store.decode(text, path)
-        store.blocks.load(session, codec.block_digests(text))
+        store.blobs.load(session, codec.blob_digests(text))
     except (CheckpointCorruptError, CheckpointMismatchError, NotACheckpointError):
         return False
     return layout.name_fits(name, ids.checkpoint_id)
@@ -317,52 +326,54 @@ def _quarantine(
     store: Store[RecordT], session: OpenSession, bad: list[FileName]
 ) -> tuple[Path, ...]:
     """Move checkpoint files aside, and put intact backups in their places."""
-    with _quarantine_folder(store, session) as folder:
+    with _quarantine_directory(store, session) as directory:
         names = [name.text for name in bad]
-        return _moved(store, session.folder, names, folder, _intact_backups(store, session, bad))
+        return _moved(
+            store, session.directory, names, directory, _intact_backups(store, session, bad)
+        )
 
 
-def _quarantine_blocks(store: Store[RecordT], session: OpenSession) -> tuple[Path, ...]:
-    """Move aside the blocks that are damaged, or that no intact checkpoint refers to."""
+def _quarantine_blobs(store: Store[RecordT], session: OpenSession) -> tuple[Path, ...]:
+    """Move aside the blobs that are damaged, or that no intact checkpoint refers to."""
     files = store.files
-    with store.sessions.blocks_folder(session.name) as blocks:
-        if blocks is None:
+    with store.sessions.blobs_directory(session.name) as blobs:
+        if blobs is None:
             return ()
-        users = _users_of_blocks(store, session.folder, files.scan(session.folder))
-        names = sorted(filter(codec.is_digest, files.scan(blocks)))
-        damaged = _damaged_blocks(store, blocks, names)
+        users = _users_of_blobs(store, session.directory, files.scan(session.directory))
+        names = sorted(filter(codec.is_digest, files.scan(blobs)))
+        damaged = _damaged_blobs(store, blobs, names)
         bad = [name for name in names if name in damaged or name not in users]
         if not bad:
             return ()
-        store.blocks.begin_generation(session)
-        with _quarantine_folder(store, session) as folder:
-            moved = _moved(store, blocks, bad, folder)
-        files.sync_folder(blocks)
+        store.blobs.begin_generation(session)
+        with _quarantine_directory(store, session) as directory:
+            moved = _moved(store, blobs, bad, directory)
+        files.sync_directory(blobs)
     return moved
 
 
 @contextlib.contextmanager
-def _quarantine_folder(store: Store[RecordT], session: OpenSession) -> Iterator[Folder]:
-    """Open the quarantine of a session, under the store's own folder."""
+def _quarantine_directory(store: Store[RecordT], session: OpenSession) -> Iterator[Directory]:
+    """Open the quarantine of a session, under the store's own directory."""
     files = store.files
     with contextlib.ExitStack() as stack:
-        folder = store.sessions.make_root()
-        for part in (layout.PRIVATE_FOLDER, layout.QUARANTINE_FOLDER, session.name):
-            files.make_subfolder(folder, part)
-            files.sync_folder(folder)
-            inner = files.open_subfolder(folder, part)
+        directory = store.sessions.make_root()
+        for part in (layout.PRIVATE_DIRECTORY, layout.QUARANTINE_DIRECTORY, session.name):
+            files.make_subdirectory(directory, part)
+            files.sync_directory(directory)
+            inner = files.open_subdirectory(directory, part)
             if inner is None:
-                raise StorageError("open folder", folder.join(part), None, "it was removed")
-            stack.callback(files.close_folder, inner)
-            folder = inner
-        yield folder
+                raise StorageError("open directory", directory.join(part), None, "it was removed")
+            stack.callback(files.close_directory, inner)
+            directory = inner
+        yield directory
 
 
 def _moved(
     store: Store[RecordT],
-    source: Folder,
+    source: Directory,
     names: list[str],
-    target: Folder,
+    target: Directory,
     successors: Mapping[str, str] = types.MappingProxyType({}),
 ) -> tuple[Path, ...]:
     """
@@ -378,11 +389,11 @@ def _moved(
     files = store.files
     asides = {name: random_name(f"{name[:60]}.") for name in names}
     linked = {name for name in names if files.link(source, name, target, asides[name])}
-    files.sync_folder(target)  # or the old name may be gone and the new one not there
+    files.sync_directory(target)  # or the old name may be gone and the new one not there
     for name, aside in asides.items():
         if name not in linked:
             files.move(source, name, target, aside)
-            files.sync_folder(target)
+            files.sync_directory(target)
         if name in successors:
             files.rename(source, successors[name], name)
         elif name in linked:

@@ -6,21 +6,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Generic, NamedTuple
 
-from aiocheckpoint.codec import Draft, RecordT, Sealed
-from aiocheckpoint.errors import PruneError
-from aiocheckpoint.jobs import Outcome
-from aiocheckpoint.journal import (
+from aiocheckpoint._disk.sessions import OpenSession
+from aiocheckpoint._engine.jobs import Outcome
+from aiocheckpoint._engine.journal import (
     Entry,
-    JournaledBlock,
+    JournaledBlob,
     JournaledDelete,
     JournaledSave,
     JournaledUndo,
 )
-from aiocheckpoint.layout import FileName
+from aiocheckpoint._engine.store import NO_TERMS, Store, Terms
+from aiocheckpoint._format.codec import Draft, RecordT, Sealed
+from aiocheckpoint._format.names import FileName
+from aiocheckpoint._format.retention import surplus
+from aiocheckpoint.errors import PruneError
 from aiocheckpoint.models import CheckpointId
-from aiocheckpoint.retention import surplus
-from aiocheckpoint.sessions import OpenSession
-from aiocheckpoint.store import NO_TERMS, Store, Terms
 
 
 class Save:
@@ -90,12 +90,12 @@ class _PlannedSave(NamedTuple):
     sealed: Sealed
     replaced: list[FileName]
     digests: tuple[str, ...]
-    new_blocks: dict[str, bytes]
+    new_blobs: dict[str, bytes]
 
 
-def _require_none_lost(plan: _PlannedSave, lost_blocks: dict[str, BaseException]) -> None:
-    for digest in lost_blocks.keys() & set(plan.digests):
-        raise lost_blocks[digest]
+def _require_none_lost(plan: _PlannedSave, lost_blobs: dict[str, BaseException]) -> None:
+    for digest in lost_blobs.keys() & set(plan.digests):
+        raise lost_blobs[digest]
 
 
 class SaveGroup(Group[RecordT]):
@@ -128,8 +128,8 @@ class SaveGroup(Group[RecordT]):
         for plan in self._planned:
             doomed = [*plan.replaced, *(superfluous if plan is self._planned[-1] else ())]
             removed = tuple(name.text for name in doomed)
-            for digest, data in plan.new_blocks.items():
-                self.entries.append(JournaledBlock(session.name, digest, data))
+            for digest, data in plan.new_blobs.items():
+                self.entries.append(JournaledBlob(session.name, digest, data))
             entry = JournaledSave(session.name, plan.name.text, plan.sealed.body, removed)
             self.entries.append(entry)
 
@@ -142,10 +142,10 @@ class SaveGroup(Group[RecordT]):
         name = store.next_name(checkpoint_id, last)
         replaced = store.files_of(session, checkpoint_id)
         digests = save.terms.digests
-        coming = {digest for plan in self._planned for digest in plan.new_blocks}
+        coming = {digest for plan in self._planned for digest in plan.new_blobs}
         others = [digest for digest in digests if digest not in coming]
-        new_blocks = store.blocks.to_store(session, others, save.terms.blocks) if others else {}
-        return _PlannedSave(outcome, checkpoint_id, name, sealed, replaced, digests, new_blocks)
+        new_blobs = store.blobs.to_store(session, others, save.terms.blobs) if others else {}
+        return _PlannedSave(outcome, checkpoint_id, name, sealed, replaced, digests, new_blobs)
 
     def _superfluous(self) -> Sequence[FileName]:
         """Return what `prune` will remove because there are too many checkpoints."""
@@ -158,8 +158,8 @@ class SaveGroup(Group[RecordT]):
 
     def apply(self) -> list[JournaledUndo]:
         """Write the files, then the pointer, then remove what they replace."""
-        lost_blocks: dict[str, BaseException] = {}
-        published = [plan for plan in self._planned if self._publish(plan, lost_blocks)]
+        lost_blobs: dict[str, BaseException] = {}
+        published = [plan for plan in self._planned if self._publish(plan, lost_blobs)]
         if published:
             try:
                 self._show(published)
@@ -173,16 +173,16 @@ class SaveGroup(Group[RecordT]):
         lost = tuple(plan.name.text for plan in self._planned if plan not in published)
         return [JournaledUndo(self._session.name, lost)] if lost else []
 
-    def _publish(self, plan: _PlannedSave, lost_blocks: dict[str, BaseException]) -> bool:
-        """Write a save's blocks and its file; without a block that a save before it lost, fail."""
+    def _publish(self, plan: _PlannedSave, lost_blobs: dict[str, BaseException]) -> bool:
+        """Write a save's blobs and its file; without a blob that a save before it lost, fail."""
         try:
-            _require_none_lost(plan, lost_blocks)
-            self._store.blocks.store(self._session, plan.new_blocks, synced=False)
+            _require_none_lost(plan, lost_blobs)
+            self._store.blobs.store(self._session, plan.new_blobs, synced=False)
             self._store.publish(
                 self._session, plan.name, plan.sealed.body, synced=False, digests=plan.digests
             )
         except BaseException as error:  # noqa: BLE001 - kept as the outcome
-            lost_blocks.update(dict.fromkeys(plan.new_blocks, error))
+            lost_blobs.update(dict.fromkeys(plan.new_blobs, error))
             self._fail([plan], error)
             return False
         plan.outcome.result = plan.checkpoint_id

@@ -1,7 +1,7 @@
 """Group commit: whatever waits while a commit runs shares the next one.
 
 A batch is one hop: lock its sessions, journal all its changes with one `fdatasync`, put the
-files in place, unlock, wake everybody. Settling goes on beside it. Sessions take turns, so
+files in place, unlock, wake everybody. Flushing goes on beside it. Sessions take turns, so
 that one that floods the queue does not keep the others waiting.
 """
 
@@ -16,19 +16,11 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, Generic
 
-from aiocheckpoint import layout
-from aiocheckpoint.changes import Change, Delete, DeleteGroup, Group, Save, SaveGroup
-from aiocheckpoint.codec import RecordT
-from aiocheckpoint.errors import (
-    CheckpointError,
-    SessionBusyError,
-    StorageError,
-    StorageFullError,
-    WriterClosedError,
-)
-from aiocheckpoint.files import Folder
-from aiocheckpoint.jobs import Job, Outcome, Threads
-from aiocheckpoint.journal import (
+from aiocheckpoint._disk.files import Directory
+from aiocheckpoint._disk.sessions import OpenSession
+from aiocheckpoint._engine.changes import Change, Delete, DeleteGroup, Group, Save, SaveGroup
+from aiocheckpoint._engine.jobs import Job, Outcome, Threads
+from aiocheckpoint._engine.journal import (
     Entry,
     Journal,
     JournaledDelete,
@@ -36,11 +28,19 @@ from aiocheckpoint.journal import (
     removals_of,
     sync_sessions,
 )
-from aiocheckpoint.lanes import Lanes
+from aiocheckpoint._engine.lanes import Lanes
+from aiocheckpoint._engine.replay import journaled_files
+from aiocheckpoint._engine.store import Store
+from aiocheckpoint._format import names as layout
+from aiocheckpoint._format.codec import RecordT
+from aiocheckpoint.errors import (
+    CheckpointError,
+    StorageError,
+    StorageFullError,
+    StoreBusyError,
+    WriterClosedError,
+)
 from aiocheckpoint.models import SessionId
-from aiocheckpoint.replay import journaled_files
-from aiocheckpoint.sessions import OpenSession
-from aiocheckpoint.store import Store
 
 _MAX_SESSIONS = 128  # each holds two descriptors, and many systems allow only 256
 _MAX_BYTES = 8 * 1024 * 1024
@@ -69,15 +69,15 @@ class Commits(Generic[RecordT]):
         self._store = store
         self._is_durable = is_durable
         self._journal: Journal | None = None
-        self._folder: Folder | None = None
+        self._directory: Directory | None = None
         self._mutex = threading.Lock()
         self._undone: dict[str, list[JournaledUndo]] = {}
 
     @property
-    def unsettled_bytes(self) -> int:
-        """How much the journal holds that is not settled."""
+    def unflushed_bytes(self) -> int:
+        """How much the journal holds that is not flushed."""
         journal = self._journal  # it may be closed meanwhile
-        return 0 if journal is None else journal.unsettled_bytes
+        return 0 if journal is None else journal.unflushed_bytes
 
     def run(
         self,
@@ -106,7 +106,7 @@ class Commits(Generic[RecordT]):
                 try:
                     group = self._planned(stack, session_id, changes, timeout_seconds)
                     groups[session_id] = group
-                except SessionBusyError as error:
+                except StoreBusyError as error:
                     busy.add(session_id)
                     _fail([outcome for outcome, _ in changes], error)
                 except BaseException as error:  # noqa: BLE001 - kept as the outcomes
@@ -129,7 +129,7 @@ class Commits(Generic[RecordT]):
         """
         Have a journal before any session is locked, and return the changes that can go on.
 
-        Making one takes the private folder's lock, and who replays locks sessions under that.
+        Making one takes the private directory's lock, and who replays locks sessions under that.
         """
         if not self._is_durable:
             return batch
@@ -145,10 +145,10 @@ class Commits(Generic[RecordT]):
     def _is_there(self, session_id: SessionId) -> bool:
         files, root = self._store.files, self._store.sessions.prepare()
         name = layout.encode_id(session_id, "session id")
-        folder = root and files.open_subfolder(root, name)
-        if folder is not None:
-            files.close_folder(folder)
-        return folder is not None
+        directory = root and files.open_subdirectory(root, name)
+        if directory is not None:
+            files.close_directory(directory)
+        return directory is not None
 
     def _make_room(self, group: Group[RecordT], full: StorageFullError) -> None:
         """Do without a journal, for which there is no room, what none could undo: deletes."""
@@ -167,7 +167,7 @@ class Commits(Generic[RecordT]):
         if any(not isinstance(entry, JournaledDelete) for entry in entries):
             return False
         if self._journal is not None:  # it may hold the saves of what is to go
-            self._journal.settle()  # makes no segment, as sessions are locked
+            self._journal.flush()  # makes no segment, as sessions are locked
         return all(
             journaled_files(self._store, entry.session).isdisjoint(removals_of(entry))
             for entry in entries
@@ -225,30 +225,30 @@ class Commits(Generic[RecordT]):
         with self._mutex:
             if self._journal is None:
                 files, root = self._store.files, self._store.sessions.make_root()
-                files.make_subfolder(root, layout.PRIVATE_FOLDER)
-                files.sync_folder(root)
-                self._folder = files.open_subfolder(root, layout.PRIVATE_FOLDER)
-                if self._folder is None:
-                    path = root.join(layout.PRIVATE_FOLDER)
-                    raise StorageError("open folder", path, None, "it was removed; try again")
-                self._journal = Journal(files, root, self._folder)
+                files.make_subdirectory(root, layout.PRIVATE_DIRECTORY)
+                files.sync_directory(root)
+                self._directory = files.open_subdirectory(root, layout.PRIVATE_DIRECTORY)
+                if self._directory is None:
+                    path = root.join(layout.PRIVATE_DIRECTORY)
+                    raise StorageError("open directory", path, None, "it was removed; try again")
+                self._journal = Journal(files, root, self._directory)
             return self._journal
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Make everything durable that so far is so only through the journal."""
         journal = self._journal  # it may be closed meanwhile
         if journal is not None:
-            journal.settle(prepares=True)
+            journal.flush(prepares=True)
 
     def close(self) -> None:
-        """Settle and leave no journal behind."""
+        """Flush and leave no journal behind."""
         try:
             if self._journal is not None:
                 self._journal.close()
         finally:
-            if self._folder is not None:
-                self._store.files.close_folder(self._folder)
-            self._journal = self._folder = None
+            if self._directory is not None:
+                self._store.files.close_directory(self._directory)
+            self._journal = self._directory = None
 
 
 def _fail(outcomes: list[Outcome[Any]], error: BaseException) -> None:
@@ -266,7 +266,7 @@ class DirectCommit(Generic[RecordT]):
         store: the store.
         commits: for the deletes.
         executor: runs one hop for each busy session.
-        settle_bytes: journal size at which it is settled.
+        max_journal_bytes: journal size at which it is flushed.
     """
 
     def __init__(
@@ -274,12 +274,12 @@ class DirectCommit(Generic[RecordT]):
         store: Store[RecordT],
         commits: Commits[RecordT],
         executor: Executor,
-        settle_bytes: int,
+        max_journal_bytes: int,
     ) -> None:
         self._store = store
         self._commits = commits
         self._lanes = Lanes(executor)
-        self._settle_bytes = settle_bytes
+        self._max_journal_bytes = max_journal_bytes
 
     def __len__(self) -> int:
         return len(self._lanes)
@@ -305,8 +305,8 @@ class DirectCommit(Generic[RecordT]):
     def _delete(self, session_id: SessionId, delete: Delete) -> int:
         outcome: Outcome[int] = Outcome()
         self._commits.run({session_id: [(outcome, delete)]})
-        if self._commits.unsettled_bytes >= self._settle_bytes:
-            self._commits.settle()
+        if self._commits.unflushed_bytes >= self._max_journal_bytes:
+            self._commits.flush()
         return outcome.get()
 
     def close(self) -> Future[None]:
@@ -327,10 +327,10 @@ class GroupCommit(Generic[RecordT]):
 
     Args:
         commits: makes batches durable.
-        executor: runs up to two hops for batches at a time, and the settling beside them.
+        executor: runs up to two hops for batches at a time, and the flushing beside them.
         lock_timeout_seconds: how long a job may wait for another process.
-        settle_bytes: journal size at which settling begins; at four times that, saves wait.
-        settle_seconds: how long a save may stay unsettled.
+        max_journal_bytes: journal size at which flushing begins; at four times that, saves wait.
+        settle_seconds: how long a save may stay unflushed.
     """
 
     def __init__(
@@ -338,13 +338,13 @@ class GroupCommit(Generic[RecordT]):
         commits: Commits[RecordT],
         executor: Threads,
         lock_timeout_seconds: float,
-        settle_bytes: int,
+        max_journal_bytes: int,
         settle_seconds: float,
     ) -> None:
         self._commits = commits
         self._executor = executor
         self._lock_timeout_seconds = lock_timeout_seconds
-        self._settle_bytes = settle_bytes
+        self._max_journal_bytes = max_journal_bytes
         self._settle_seconds = settle_seconds
         self._queues: OrderedDict[SessionId, deque[_Waiting]] = OrderedDict()
         self._taken: set[SessionId] = set()
@@ -463,8 +463,8 @@ class GroupCommit(Generic[RecordT]):
     def _give_up(self, waiting: list[_Waiting]) -> None:
         """Say how long was waited in all; the last attempt, which failed, did not wait."""
         for job in (w.job for w in waiting):
-            if isinstance(job.error, SessionBusyError):
-                job.error = SessionBusyError(job.error.path, self._lock_timeout_seconds)
+            if isinstance(job.error, StoreBusyError):
+                job.error = StoreBusyError(job.error.path, self._lock_timeout_seconds)
 
     def _run_exclusive(self, session_id: SessionId, waiting: _Waiting) -> None:
         if waiting.job.begin() and callable(waiting.change):
@@ -475,32 +475,32 @@ class GroupCommit(Generic[RecordT]):
             self._start_pump()
 
     def _see_to_settling(self) -> None:
-        unsettled_bytes = self._commits.unsettled_bytes
-        if unsettled_bytes >= 4 * self._settle_bytes:
+        unflushed_bytes = self._commits.unflushed_bytes
+        if unflushed_bytes >= 4 * self._max_journal_bytes:
             self._settle()
-        elif unsettled_bytes:
+        elif unflushed_bytes:
             with self._mutex:
                 if not self._is_settling and not self._closed:
                     self._is_settling = True
                     self._executor.submit(self._settle_later)
-        if unsettled_bytes >= self._settle_bytes or self._executor.is_short:
+        if unflushed_bytes >= self._max_journal_bytes or self._executor.is_short:
             self._settle_now.set()
 
     def _settle_later(self) -> None:
-        """Settle once there is enough to settle, or some time after there was anything."""
+        """Flush once there is enough to flush, or some time after there was anything."""
         while True:
             self._settle_now.wait(self._settle_seconds)
             self._settle_now.clear()
-            is_settled = not self._closed and self._settle()  # closing settles by itself
+            is_settled = not self._closed and self._settle()  # closing flushes by itself
             with self._mutex:
-                if self._closed or not is_settled or not self._commits.unsettled_bytes:
+                if self._closed or not is_settled or not self._commits.unflushed_bytes:
                     self._is_settling = False
                     return
 
     def _settle(self) -> bool:
-        # Not lost: the journal keeps its frames, and the next commit settles first or fails.
+        # Not lost: the journal keeps its frames, and the next commit flushes first or fails.
         try:
-            self._commits.settle()
+            self._commits.flush()
         except CheckpointError:
             return False
         return True

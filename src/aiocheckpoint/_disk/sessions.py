@@ -1,4 +1,4 @@
-"""Opening the root and the folders of sessions: locks, what is remembered of them, leftovers."""
+"""Opening the root and the directories of sessions: locks, what is remembered of them, leftovers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Generator
 from typing import Literal, NamedTuple
 
-from aiocheckpoint import layout
+from aiocheckpoint._disk.files import Directory, FileStatus, LocalFiles, max_open_directories
+from aiocheckpoint._disk.index import IndexCache, KnownBlobs, SessionIndex, Signature
+from aiocheckpoint._format import names as layout
+from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import StorageError
-from aiocheckpoint.files import FileStatus, Folder, LocalFiles, max_open_folders
-from aiocheckpoint.index import IndexCache, KnownBlocks, SessionIndex, Signature
-from aiocheckpoint.layout import FileName
 from aiocheckpoint.models import SessionId
 
 _RUST_LEFTOVER_SECONDS = 3600
@@ -23,26 +23,26 @@ _RETRIES = 100
 
 class OpenSession(NamedTuple):
     """
-    A session's folder, open, with what is known of it.
+    A session's directory, open, with what is known of it.
 
     Attributes:
         id: the session.
-        name: of its folder.
-        folder: the folder of its checkpoints.
+        name: of its directory.
+        directory: the directory of its checkpoints.
         known: right at the time of opening, and for as long as the lock is held.
     """
 
     id: SessionId
     name: str
-    folder: Folder
+    directory: Directory
     known: SessionIndex
 
 
-class SessionFolders:
+class SessionDirectories:
     """
-    The folders of sessions under one root.
+    The directories of sessions under one root.
 
-    Folders used last stay open, so that a session in use costs no path look-ups. Whoever uses
+    Directories used last stay open, so that a session in use costs no path look-ups. Whoever uses
     one takes it out of that store and puts it back, so a descriptor, and with it a lock, never
     has two users.
 
@@ -65,33 +65,33 @@ class SessionFolders:
         self._files = files
         self._lock_timeout_seconds = lock_timeout_seconds
         self._prepare = prepare
-        self._root: Folder | None = None
+        self._root: Directory | None = None
         self._is_root_durable = False
         self._preparation: Literal["due", "under way", "done"] = "due"
         self._preparing = threading.RLock()
-        self._open: OrderedDict[str, Folder] = OrderedDict()
-        self._max_open = max_open_folders()
+        self._open: OrderedDict[str, Directory] = OrderedDict()
+        self._max_open = max_open_directories()
         self._mutex = threading.Lock()
 
     def close(self) -> None:
-        """Close all folders."""
+        """Close all directories."""
         with self._mutex:
-            folders = [*self._open.values(), *filter(None, [self._root])]
+            directories = [*self._open.values(), *filter(None, [self._root])]
             self._open.clear()
             self._root = None
-        for folder in folders:
-            self._files.close_folder(folder)
+        for directory in directories:
+            self._files.close_directory(directory)
 
     # The root
 
-    def find_root(self) -> Folder | None:
+    def find_root(self) -> Directory | None:
         """Return the root as it is; None when there is none yet."""
         with self._preparing:
             if self._root is None:
                 self._root = self._files.find_root(self.root_path)
             return self._root
 
-    def make_root(self) -> Folder:
+    def make_root(self) -> Directory:
         """Return the root, made if need be, and for the first time with its own entry durable."""
         with self._preparing:
             if self._root is None or not self._is_root_durable:
@@ -100,10 +100,10 @@ class SessionFolders:
                 if self._root is None:
                     self._root = made
                 else:  # others may be using the one that was found before
-                    self._files.close_folder(made)
+                    self._files.close_directory(made)
             return self._root
 
-    def _prepared_root(self, *, create: bool) -> Folder | None:
+    def _prepared_root(self, *, create: bool) -> Directory | None:
         """Return the root after what dead processes left in it has been put in order."""
         root = self.make_root() if create else self.find_root()
         if root is None or self._preparation == "done":
@@ -119,7 +119,7 @@ class SessionFolders:
                         self._preparation = "due"
         return root
 
-    def prepare(self) -> Folder | None:
+    def prepare(self) -> Directory | None:
         """Return the root, ready for use; None when there is none yet."""
         return self._prepared_root(create=False)
 
@@ -127,32 +127,32 @@ class SessionFolders:
 
     @contextlib.contextmanager
     def reading(self, session_id: SessionId) -> Generator[OpenSession | None]:
-        """Open a session without its lock; None when it has no folder."""
+        """Open a session without its lock; None when it has no directory."""
         name = layout.encode_id(session_id, "session id")
         root = self._prepared_root(create=False)
-        folder = None if root is None else self._take(root, name, create=False)
-        status = folder and self._files.status_in_place(folder)
-        if folder is not None and status is None:
-            self._files.close_folder(folder)
-            folder = root and self._take(root, name, create=False)
-        if folder is None:
+        directory = None if root is None else self._take(root, name, create=False)
+        status = directory and self._files.status_in_place(directory)
+        if directory is not None and status is None:
+            self._files.close_directory(directory)
+            directory = root and self._take(root, name, create=False)
+        if directory is None:
             yield None
             return
         try:
-            known = self._known(name, folder, status) or self._scan(name, folder, clean=False)
-            yield OpenSession(session_id, name, folder, known)
+            known = self._known(name, directory, status) or self._scan(name, directory, clean=False)
+            yield OpenSession(session_id, name, directory, known)
         finally:
-            self._give_back(name, folder)
+            self._give_back(name, directory)
 
     @contextlib.contextmanager
     def locked(
         self, session_id: SessionId, timeout_seconds: float | None = None
     ) -> Generator[OpenSession | None]:
         """
-        Open a session for a change, its lock held; None when it has no folder.
+        Open a session for a change, its lock held; None when it has no directory.
 
         Raises:
-            SessionBusyError: when the lock is not free in time, by default the writer's.
+            StoreBusyError: when the lock is not free in time, by default the writer's.
         """
         name = layout.encode_id(session_id, "session id")
         with self._locked(session_id, name, timeout_seconds, create=False) as session:
@@ -162,11 +162,11 @@ class SessionFolders:
     def made(
         self, session_id: SessionId, name: str | None = None, timeout_seconds: float | None = None
     ) -> Generator[OpenSession]:
-        """Open a session for a change, its lock held, making its folders if need be."""
+        """Open a session for a change, its lock held, making its directories if need be."""
         name = name or layout.encode_id(session_id, "session id")
         with self._locked(session_id, name, timeout_seconds, create=True) as session:
             if session is None:
-                raise StorageError("open folder", name, None, "it keeps vanishing; try again")
+                raise StorageError("open directory", name, None, "it keeps vanishing; try again")
             yield session
 
     @contextlib.contextmanager
@@ -176,133 +176,137 @@ class SessionFolders:
         timeout = self._lock_timeout_seconds if timeout_seconds is None else timeout_seconds
         root = self._prepared_root(create=create)
         for _ in range(_RETRIES):
-            folder = None if root is None else self._take(root, name, create=create)
-            if folder is None:
+            directory = None if root is None else self._take(root, name, create=create)
+            if directory is None:
                 if create:  # it was removed as soon as it was made
                     continue
                 break
             is_unlocked = False
             try:
-                self._files.lock(folder, timeout)
-                status = self._files.status_in_place(folder)
+                self._files.lock(directory, timeout)
+                status = self._files.status_in_place(directory)
                 if status is not None:  # or it was removed while we waited
-                    known = self._known(name, folder, status)
+                    known = self._known(name, directory, status)
                     if known is None or known.has_leftovers:
-                        known = self._scan(name, folder, clean=True)
-                    yield OpenSession(session_id, name, folder, known)
-                    is_unlocked = self._files.unlock(folder)
+                        known = self._scan(name, directory, clean=True)
+                    yield OpenSession(session_id, name, directory, known)
+                    is_unlocked = self._files.unlock(directory)
                     return
             finally:
                 if is_unlocked:
-                    self._give_back(name, folder)
+                    self._give_back(name, directory)
                 else:
-                    self._files.close_folder(folder)
+                    self._files.close_directory(directory)
         yield None
 
-    def _take(self, root: Folder, name: str, *, create: bool) -> Folder | None:
-        """Return a session's folder, in place or removed meanwhile, for the caller alone."""
+    def _take(self, root: Directory, name: str, *, create: bool) -> Directory | None:
+        """Return a session's directory, in place or removed meanwhile, for the caller alone."""
         with self._mutex:
-            folder = self._open.pop(name, None)
-        if folder is not None:
-            return folder
+            directory = self._open.pop(name, None)
+        if directory is not None:
+            return directory
         above = self._opened(root, name, create=create)
         if above is None:
             return None
         try:
-            return self._opened(above, layout.CHECKPOINTS_FOLDER, create=create)
+            return self._opened(above, layout.CHECKPOINTS_DIRECTORY, create=create)
         except StorageError as error:
-            if create and error.errno == errno.ENOENT:  # somebody removed the folder above
+            if create and error.errno == errno.ENOENT:  # somebody removed the directory above
                 return None
             raise
         finally:
-            self._files.close_folder(above)
+            self._files.close_directory(above)
 
-    def _opened(self, parent: Folder, name: str, *, create: bool) -> Folder | None:
-        folder = self._files.open_subfolder(parent, name)
-        if folder is None and create:
-            self._files.make_subfolder(parent, name)
-            folder = self._files.open_subfolder(parent, name)
-        return folder
+    def _opened(self, parent: Directory, name: str, *, create: bool) -> Directory | None:
+        directory = self._files.open_subdirectory(parent, name)
+        if directory is None and create:
+            self._files.make_subdirectory(parent, name)
+            directory = self._files.open_subdirectory(parent, name)
+        return directory
 
-    def _give_back(self, name: str, folder: Folder) -> None:
+    def _give_back(self, name: str, directory: Directory) -> None:
         with self._mutex:
-            surplus = [folder] if name in self._open else []
-            self._open.setdefault(name, folder)
+            surplus = [directory] if name in self._open else []
+            self._open.setdefault(name, directory)
             while len(self._open) > self._max_open:
                 surplus.append(self._open.popitem(last=False)[1])
         for unused in surplus:
-            self._files.close_folder(unused)
+            self._files.close_directory(unused)
 
     def sync_entries(self, session: OpenSession) -> None:
         """
-        Make the entries of a session's folders durable, once a process.
+        Make the entries of a session's directories durable, once a process.
 
         Also when they were there: whoever made them may have died before the sync.
         """
         if not session.known.entries_synced:
             root = self.make_root()
-            self._files.sync_folder(root)
+            self._files.sync_directory(root)
             self.sync_above(session.name)
             session.known.entries_synced = True
 
     def sync_above(self, session_name: str) -> None:
-        """Make the entries of the folder that holds a session's folders durable."""
+        """Make the entries of the directory that holds a session's directories durable."""
         with self._above(session_name) as above:
             if above is not None:
-                self._files.sync_folder(above)
+                self._files.sync_directory(above)
 
     @contextlib.contextmanager
-    def blocks_folder(self, session_name: str, *, create: bool = False) -> Generator[Folder | None]:
-        """Open the folder of a session's blocks, None when there is none."""
+    def blobs_directory(
+        self, session_name: str, *, create: bool = False
+    ) -> Generator[Directory | None]:
+        """Open the directory of a session's blobs, None when there is none."""
         with self._above(session_name) as above:
-            folder = above and self._opened(above, layout.BLOCKS_FOLDER, create=create)
+            directory = above and self._opened(above, layout.BLOBS_DIRECTORY, create=create)
         try:
-            yield folder
+            yield directory
         finally:
-            if folder is not None:
-                self._files.close_folder(folder)
+            if directory is not None:
+                self._files.close_directory(directory)
 
     @contextlib.contextmanager
-    def _above(self, session_name: str) -> Generator[Folder | None]:
+    def _above(self, session_name: str) -> Generator[Directory | None]:
         root = self.find_root()
-        above = root and self._files.open_subfolder(root, session_name)
+        above = root and self._files.open_subdirectory(root, session_name)
         try:
             yield above
         finally:
             if above is not None:
-                self._files.close_folder(above)
+                self._files.close_directory(above)
 
-    def remove_folders(self, session: OpenSession) -> None:
-        """Remove the folders of a session, if nothing is in them."""
+    def remove_directories(self, session: OpenSession) -> None:
+        """Remove the directories of a session, if nothing is in them."""
         root = self.make_root()
         with self._above(session.name) as above:
             if above is None:
                 return
-            self._files.remove_subfolder(above, layout.BLOCKS_FOLDER)
-            is_empty = self._files.remove_subfolder(above, layout.CHECKPOINTS_FOLDER)
+            self._files.remove_subdirectory(above, layout.BLOBS_DIRECTORY)
+            is_empty = self._files.remove_subdirectory(above, layout.CHECKPOINTS_DIRECTORY)
         if is_empty:
-            self._files.remove_subfolder(root, session.name)
+            self._files.remove_subdirectory(root, session.name)
 
-    # What is known of a folder
+    # What is known of a directory
 
-    def _signature(self, folder: Folder, status: FileStatus | None = None) -> Signature:
-        status = status or self._files.folder_status(folder)
-        pointed = self._files.pointed_at(folder, layout.LATEST_NAME)
+    def _signature(self, directory: Directory, status: FileStatus | None = None) -> Signature:
+        status = status or self._files.directory_status(directory)
+        pointed = self._files.pointed_at(directory, layout.LATEST_NAME)
         return Signature(status.inode, status.modified_ns, pointed)
 
-    def _known(self, name: str, folder: Folder, status: FileStatus | None) -> SessionIndex | None:
+    def _known(
+        self, name: str, directory: Directory, status: FileStatus | None
+    ) -> SessionIndex | None:
         index = self.indexes.get(name)
-        return index if index and index.signature == self._signature(folder, status) else None
+        return index if index and index.signature == self._signature(directory, status) else None
 
     def rescanned(self, session: OpenSession) -> OpenSession:
-        """Return a locked session with its folder read anew."""
-        return session._replace(known=self._scan(session.name, session.folder, clean=True))
+        """Return a locked session with its directory read anew."""
+        return session._replace(known=self._scan(session.name, session.directory, clean=True))
 
     def confirmed(self, session: OpenSession) -> OpenSession:
         """Return a session with nothing missing that Rust did during a change of ours."""
         if not session.known.is_assumed:
             return session
-        known = self._scan(session.name, session.folder, clean=False)
+        known = self._scan(session.name, session.directory, clean=False)
         return session._replace(known=known)
 
     def note_change(self, session: OpenSession, newest: FileName | None) -> None:
@@ -313,60 +317,60 @@ class SessionFolders:
         made or removed just then are not noticed: see `confirmed`.
         """
         try:
-            found = self._files.folder_status(session.folder)
+            found = self._files.directory_status(session.directory)
         except StorageError:  # the change itself is done; the next call looks again
             self.indexes.drop(session.name)
             return
-        pointed = None if newest is None or session.folder.descriptor is None else newest.text
+        pointed = None if newest is None or session.directory.descriptor is None else newest.text
         session.known.signature = Signature(found.inode, found.modified_ns, pointed)
         session.known.is_assumed = True
         self.indexes.put(session.name, session.known)
 
-    def _scan(self, name: str, folder: Folder, *, clean: bool) -> SessionIndex:
-        """Read the folder's names anew; with the lock held, remove what crashed saves left."""
-        signature = self._signature(folder)
-        entries = self._files.scan(folder)
+    def _scan(self, name: str, directory: Directory, *, clean: bool) -> SessionIndex:
+        """Read the directory's names anew; with the lock held, remove what crashed saves left."""
+        signature = self._signature(directory)
+        entries = self._files.scan(directory)
         leftovers = [entry for entry in entries if layout.is_leftover(entry)]
-        if clean and self._remove_dead(folder, leftovers):
-            signature = self._signature(folder)
+        if clean and self._remove_dead(directory, leftovers):
+            signature = self._signature(directory)
         earlier = self.indexes.get(name)
         parsed = {} if earlier is None else earlier.by_text
         names = [
             found for entry in entries if (found := parsed.get(entry) or layout.parse_name(entry))
         ]
         backups = sorted(entry for entry in entries if layout.is_backup(entry))
-        index = SessionIndex(self.in_order(names, folder), backups, signature)
+        index = SessionIndex(self.in_order(names, directory), backups, signature)
         index.has_leftovers = bool(leftovers) and not clean
-        if layout.BLOCKS_GENERATION_NAME in entries:
-            index.blocks = KnownBlocks()
+        if layout.BLOBS_GENERATION_NAME in entries:
+            index.blobs = KnownBlobs()
         if earlier is not None:
             index.inherit(earlier)
         self.indexes.put(name, index)
         return index
 
-    def _remove_dead(self, folder: Folder, leftovers: list[str]) -> int:
+    def _remove_dead(self, directory: Directory, leftovers: list[str]) -> int:
         """Remove temporary files that no save is going to use, and return how many."""
         dead = [
             entry
             for entry in leftovers
-            if entry.startswith(layout.TEMP_PREFIX) or self._is_old(folder, entry)
+            if entry.startswith(layout.TEMP_PREFIX) or self._is_old(directory, entry)
         ]
         for entry in dead:
-            self._files.unlink(folder, entry)
+            self._files.unlink(directory, entry)
         return len(dead)
 
-    def _is_old(self, folder: Folder, entry: str) -> bool:
+    def _is_old(self, directory: Directory, entry: str) -> bool:
         """Tell whether a temporary file of the Rust crate, which takes no lock, is surely dead."""
-        found = self._files.status(folder, entry)
+        found = self._files.status(directory, entry)
         if found is None:
             return False
         return time.time() - found.modified_ns / 1e9 > _RUST_LEFTOVER_SECONDS
 
-    def in_order(self, names: list[FileName], folder: Folder) -> list[FileName]:
+    def in_order(self, names: list[FileName], directory: Directory) -> list[FileName]:
         """Sort names in the order of saving, those about Rust's by the times of their files."""
         names.sort()
         found = {
-            name.text: self._files.status(folder, name.text) for name in layout.doubtful(names)
+            name.text: self._files.status(directory, name.text) for name in layout.doubtful(names)
         }
         times = {text: status.modified_ns for text, status in found.items() if status}
         return layout.in_order(names, times) if found else names

@@ -27,9 +27,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from aiocheckpoint.errors import JournalVersionError, SessionBusyError, StorageError
-from aiocheckpoint.files import Folder, LocalFiles, random_bytes, random_name
-from aiocheckpoint.layout import BLOCKS_FOLDER, CHECKPOINTS_FOLDER, JOURNAL_PREFIX
+from aiocheckpoint._disk.files import Directory, LocalFiles, random_bytes, random_name
+from aiocheckpoint._format.names import BLOBS_DIRECTORY, CHECKPOINTS_DIRECTORY, JOURNAL_PREFIX
+from aiocheckpoint.errors import JournalVersionError, StorageError, StoreBusyError
 
 JOURNAL_VERSION = 1
 _HEADER_MAGIC = "aiocheckpoint-journal"
@@ -52,7 +52,7 @@ class JournaledSave(msgspec.Struct, frozen=True, array_like=True, tag="s"):
     A checkpoint file to be there.
 
     Attributes:
-        session: name of the session's folder.
+        session: name of the session's directory.
         name: of the file.
         body: its content.
         removed: names of files of the session that must be gone once it is there.
@@ -69,7 +69,7 @@ class JournaledDelete(msgspec.Struct, frozen=True, array_like=True, tag="d"):
     Checkpoint files to be gone.
 
     Attributes:
-        session: name of the session's folder.
+        session: name of the session's directory.
         removed: names of the files.
     """
 
@@ -77,14 +77,14 @@ class JournaledDelete(msgspec.Struct, frozen=True, array_like=True, tag="d"):
     removed: tuple[str, ...]
 
 
-class JournaledBlock(msgspec.Struct, frozen=True, array_like=True, tag="b"):
+class JournaledBlob(msgspec.Struct, frozen=True, array_like=True, tag="b"):
     """
     A block to be there, for a save that follows.
 
     Its removal is never journaled: one that nothing refers to is removed again by replay.
 
     Attributes:
-        session: name of the session's folder.
+        session: name of the session's directory.
         digest: its name.
         data: its content.
     """
@@ -99,7 +99,7 @@ class JournaledUndo(msgspec.Struct, frozen=True, array_like=True, tag="u"):
     Saves of earlier frames that failed after all: neither they nor their removals count.
 
     Attributes:
-        session: name of the session's folder.
+        session: name of the session's directory.
         undone: names of their files.
     """
 
@@ -107,7 +107,7 @@ class JournaledUndo(msgspec.Struct, frozen=True, array_like=True, tag="u"):
     undone: tuple[str, ...]
 
 
-Entry = JournaledSave | JournaledDelete | JournaledUndo | JournaledBlock
+Entry = JournaledSave | JournaledDelete | JournaledUndo | JournaledBlob
 _decode_entries = msgspec.msgpack.Decoder(list[Entry]).decode
 
 
@@ -143,9 +143,9 @@ def removals_of(entry: Entry) -> tuple[str, ...]:
     return entry.removed if isinstance(entry, (JournaledSave, JournaledDelete)) else ()
 
 
-def block_path(digest: str) -> str:
+def blob_path(digest: str) -> str:
     """Return how `sync_sessions` calls a block among a session's files."""
-    return f"{BLOCKS_FOLDER}/{digest}"
+    return f"{BLOBS_DIRECTORY}/{digest}"
 
 
 def _next_block(offset: int) -> int:
@@ -264,13 +264,13 @@ class Journal:
     Args:
         files: the file operations.
         root: for syncing everything under it.
-        folder: the root's own folder; stays open for as long as the journal is used.
+        directory: the root's own directory; stays open for as long as the journal is used.
     """
 
-    def __init__(self, files: LocalFiles, root: Folder, folder: Folder) -> None:
+    def __init__(self, files: LocalFiles, root: Directory, directory: Directory) -> None:
         self._files = files
         self._root = root
-        self._folder = folder
+        self._directory = directory
         self._current: _Segment | None = None
         self._spare: _Segment | None = None
         self._retired: list[_Segment] = []
@@ -280,8 +280,8 @@ class Journal:
         self._settling = threading.Lock()
 
     @property
-    def unsettled_bytes(self) -> int:
-        """How much was committed since the last settling began."""
+    def unflushed_bytes(self) -> int:
+        """How much was committed since the last flushing began."""
         current = self._current
         return 0 if current is None else current.end
 
@@ -289,11 +289,11 @@ class Journal:
         """
         Have a segment ready for the next commit, made if need be.
 
-        No session may be locked: making one takes the folder's lock, and who holds that to
+        No session may be locked: making one takes the directory's lock, and who holds that to
         replay locks sessions.
         """
         if self._must_settle:
-            self.settle()
+            self.flush()
         if self._current is None:
             self._make_spare()
         with self._writing:
@@ -311,8 +311,8 @@ class Journal:
             if is_needed:
                 self._spare = segment
         if not is_needed:
-            self._files.discard(self._folder, segment.name)
-            self._files.close(segment.descriptor, self._folder.join(segment.name))
+            self._files.discard(self._directory, segment.name)
+            self._files.close(segment.descriptor, self._directory.join(segment.name))
 
     @contextlib.contextmanager
     def committed(self, entries: Sequence[Entry]) -> Generator[None]:
@@ -321,12 +321,12 @@ class Journal:
 
         Raises:
             StorageError: they are not durable; nothing was put in place. After a failed write
-                or sync, each further commit first has to settle what came before.
+                or sync, each further commit first has to flush what came before.
 
         Cost: one write and one `fdatasync`; a new segment also one or two syncs to make it.
         """
         if self._must_settle:
-            self.settle()
+            self.flush()
         with self._committed(entries):
             yield
 
@@ -337,7 +337,7 @@ class Journal:
         with self._writing:
             segment = self._current = self._current or self._next_segment()
             if segment.is_broken:
-                path = self._folder.join(segment.name)
+                path = self._directory.join(segment.name)
                 raise StorageError("write", path, None, "an earlier write failed; save again")
             with self._applied:
                 segment.unapplied += 1  # first, or the frame could be marked as applied
@@ -366,22 +366,22 @@ class Journal:
 
     def _make_segment(self) -> _Segment:
         files, name = self._files, random_name(JOURNAL_PREFIX)
-        path = self._folder.join(name)
-        with self._files.locked_again(self._folder):  # or a starting process takes it for dead
-            descriptor = files.create_journal(self._folder, name)
+        path = self._directory.join(name)
+        with self._files.locked_again(self._directory):  # or a starting process takes it for dead
+            descriptor = files.create_journal(self._directory, name)
             files.try_lock_file(descriptor, path)
         try:
             files.write_at(descriptor, bytes(_CHUNK_BYTES), 0, path)
             files.sync_file(descriptor, path)
-            files.sync_folder(self._folder)
+            files.sync_directory(self._directory)
         except BaseException:
-            files.discard(self._folder, name)
+            files.discard(self._directory, name)
             files.close(descriptor, path)
             raise
         return _Segment(descriptor, name, _CHUNK_BYTES)
 
     def _append(self, segment: _Segment, entries: Sequence[Entry]) -> None:
-        files, path = self._files, self._folder.join(segment.name)
+        files, path = self._files, self._directory.join(segment.name)
         data = frame(segment.id, entries)
         start = segment.end
         if start == 0:
@@ -404,31 +404,31 @@ class Journal:
     def _note(
         self, segment: _Segment, entries: Iterable[Entry], carried: Sequence[_Removal]
     ) -> None:
-        """Remember what settling will have to sync, and what others may still hold."""
+        """Remember what flushing will have to sync, and what others may still hold."""
         segment.removed += carried
         for entry in entries:
             touched = segment.touched.setdefault(entry.session, set())
             if isinstance(entry, JournaledSave):
                 touched.add(entry.name)
-            elif isinstance(entry, JournaledBlock):
-                touched.add(block_path(entry.digest))
+            elif isinstance(entry, JournaledBlob):
+                touched.add(blob_path(entry.digest))
             removed = removals_of(entry)
             if removed and not carried and (others := self._foreign_segments()):
                 segment.removed.append((JournaledDelete(entry.session, removed), others))
 
     def _foreign_segments(self) -> frozenset[str]:
         mine = {s.name for s in (self._current, self._spare, *self._retired) if s is not None}
-        names = self._files.scan(self._folder)
+        names = self._files.scan(self._directory)
         return frozenset(n for n in names if n.startswith(JOURNAL_PREFIX)) - mine
 
     def _note_applied(self, segment: _Segment) -> None:
         """Mark the frames whose files are in place; not synced, since only a reboot loses it."""
         marker = _APPLIED.pack(segment.id, segment.end)
-        path = self._folder.join(segment.name)
+        path = self._directory.join(segment.name)
         with contextlib.suppress(StorageError):  # without it, replay only looks at more files
             self._files.write_at(segment.descriptor, marker, _APPLIED_OFFSET, path)
 
-    def settle(self, *, prepares: bool = False) -> None:
+    def flush(self, *, prepares: bool = False) -> None:
         """
         Make the files behind every frame durable, then drop the frames.
 
@@ -436,10 +436,10 @@ class Journal:
         by `prepare`, or a commit that has locked its sessions would have to.
 
         Raises:
-            StorageError: a sync failed; the frames are kept, and the next commit or settling
+            StorageError: a sync failed; the frames are kept, and the next commit or flushing
                 tries again before anything else.
 
-        Cost: one `syncfs` where there is one, or else one sync for each file and folder;
+        Cost: one `syncfs` where there is one, or else one sync for each file and directory;
             two small synced writes to the segment.
         """
         with self._settling:
@@ -451,8 +451,8 @@ class Journal:
                 raise
 
     def _settle(self, *, prepares: bool) -> None:
-        if prepares and self.unsettled_bytes:
-            with contextlib.suppress(StorageError, SessionBusyError):  # then a commit makes it
+        if prepares and self.unflushed_bytes:
+            with contextlib.suppress(StorageError, StoreBusyError):  # then a commit makes it
                 self._make_spare()
         with self._writing:
             if self._current is not None and (self._current.end or self._current.is_broken):
@@ -476,10 +476,10 @@ class Journal:
 
     def close(self) -> None:
         """
-        Settle, and leave no segment behind, but for removals that may still be needed.
+        Flush, and leave no segment behind, but for removals that may still be needed.
 
         Raises:
-            StorageError: it could not be settled; the frames are left for the next process.
+            StorageError: it could not be flushed; the frames are left for the next process.
         """
         with self._settling:
             self._close()
@@ -496,23 +496,23 @@ class Journal:
                 self._retired = []
                 self._current = self._spare = None
             for segment in empty:
-                self._files.discard(self._folder, segment.name)
+                self._files.discard(self._directory, segment.name)
             for segment in segments:
-                self._files.close(segment.descriptor, self._folder.join(segment.name))
+                self._files.close(segment.descriptor, self._directory.join(segment.name))
 
     def _carry_removals(self, segment: _Segment) -> None:
         """
         Repeat a segment's removals in the next one while they may still be needed.
 
-        A save by another process stands in that process's segment until it settles; were the
+        A save by another process stands in that process's segment until it flushes; were the
         removal forgotten before that, a power cut would bring the file back.
         """
         if not segment.removed:
             return
         remaining = self._foreign_segments()
         asked = frozenset[str]().union(*(others for _, others in segment.removed)) & remaining
-        saved = {name: saved_in(self._files, self._folder, name) for name in asked}
-        self._files.sync_folder(self._folder)  # those that are gone must not come back
+        saved = {name: saved_in(self._files, self._directory, name) for name in asked}
+        self._files.sync_directory(self._directory)  # those that are gone must not come back
         carried: list[_Removal] = []
         for removal, others in segment.removed:
             gone = {(removal.session, name) for name in removal.removed}
@@ -524,11 +524,11 @@ class Journal:
                 pass
 
     def _drop(self, segment: _Segment) -> None:
-        """Blank a settled segment for its next use, durably, under a new name."""
-        files, path = self._files, self._folder.join(segment.name)
+        """Blank a flushed segment for its next use, durably, under a new name."""
+        files, path = self._files, self._directory.join(segment.name)
         if segment.is_broken or self._spare is not None or segment.allocated > _MAX_SPARE_BYTES:
-            files.unlink(self._folder, segment.name)
-            files.sync_folder(self._folder)
+            files.unlink(self._directory, segment.name)
+            files.sync_directory(self._directory)
             with contextlib.suppress(StorageError):  # it is closed all the same, and must be once
                 files.close(segment.descriptor, path)
             return
@@ -536,12 +536,12 @@ class Journal:
         files.reached("before_sync_blank")
         files.sync_data(segment.descriptor, path)
         name = random_name(JOURNAL_PREFIX)
-        files.rename(self._folder, segment.name, name)
+        files.rename(self._directory, segment.name, name)
         segment.begin(name)
         self._keep(segment)
 
 
-def saved_in(files: LocalFiles, folder: Folder, segment_name: str) -> set[tuple[str, str]]:
+def saved_in(files: LocalFiles, directory: Directory, segment_name: str) -> set[tuple[str, str]]:
     """
     Return the session and the name of each file that a segment may bring back after a power cut.
 
@@ -550,7 +550,7 @@ def saved_in(files: LocalFiles, folder: Folder, segment_name: str) -> set[tuple[
     Raises:
         JournalVersionError: when a newer version of this library wrote it.
     """
-    descriptor, path = files.open_journal(folder, segment_name), folder.join(segment_name)
+    descriptor, path = files.open_journal(directory, segment_name), directory.join(segment_name)
     if descriptor is None:
         return set()
     try:
@@ -561,13 +561,13 @@ def saved_in(files: LocalFiles, folder: Folder, segment_name: str) -> set[tuple[
     return {(entry.session, entry.name) for entry in entries if isinstance(entry, JournaledSave)}
 
 
-def has_dead_segments(files: LocalFiles, folder: Folder) -> bool:
+def has_dead_segments(files: LocalFiles, directory: Directory) -> bool:
     """Tell whether a process has died and left a segment that nobody is replaying."""
-    for name in files.scan(folder):
+    for name in files.scan(directory):
         if name.startswith(JOURNAL_PREFIX):
-            descriptor = files.open_journal(folder, name)
+            descriptor = files.open_journal(directory, name)
             if descriptor is not None:
-                path = folder.join(name)
+                path = directory.join(name)
                 try:
                     if files.try_lock_file(descriptor, path):
                         return True
@@ -576,16 +576,18 @@ def has_dead_segments(files: LocalFiles, folder: Folder) -> bool:
     return False
 
 
-def sync_sessions(files: LocalFiles, root: Folder, touched: Mapping[str, Collection[str]]) -> None:
+def sync_sessions(
+    files: LocalFiles, root: Directory, touched: Mapping[str, Collection[str]]
+) -> None:
     """
-    Make checkpoint files, their names and their folders durable.
+    Make checkpoint files, their names and their directories durable.
 
     Args:
         files: the file operations.
         root: an open root.
-        touched: names of files by name of the session's folder; those not there are left out.
+        touched: names of files by name of the session's directory; those not there are left out.
 
-    Cost: one sync for each file and folder of a few; of more one `syncfs`, where there is one,
+    Cost: one sync for each file and directory of a few; of more one `syncfs`, where there is one,
         which writes out whatever else is waiting on that disk too.
     """
     many = sum(1 + len(names) for names in touched.values()) > _FEW_SYNCS
@@ -593,27 +595,27 @@ def sync_sessions(files: LocalFiles, root: Folder, touched: Mapping[str, Collect
         return
     for session, names in touched.items():
         _sync_session(files, root, session, names)
-    files.sync_folder(root)
+    files.sync_directory(root)
 
 
-def _sync_session(files: LocalFiles, root: Folder, session: str, names: Iterable[str]) -> None:
-    in_folders: dict[str, list[str]] = {CHECKPOINTS_FOLDER: []}
+def _sync_session(files: LocalFiles, root: Directory, session: str, names: Iterable[str]) -> None:
+    in_directories: dict[str, list[str]] = {CHECKPOINTS_DIRECTORY: []}
     for name in names:
-        folder_name, _, block = name.rpartition("/")
-        in_folders.setdefault(folder_name or CHECKPOINTS_FOLDER, []).append(block)
+        directory_name, _, block = name.rpartition("/")
+        in_directories.setdefault(directory_name or CHECKPOINTS_DIRECTORY, []).append(block)
     with contextlib.ExitStack() as stack:
-        above = files.open_subfolder(root, session)
+        above = files.open_subdirectory(root, session)
         if above is None:
             return
-        stack.callback(files.close_folder, above)
-        for folder_name, inner_names in in_folders.items():
-            folder = files.open_subfolder(above, folder_name)
-            if folder is not None:
-                stack.callback(files.close_folder, folder)
+        stack.callback(files.close_directory, above)
+        for directory_name, inner_names in in_directories.items():
+            directory = files.open_subdirectory(above, directory_name)
+            if directory is not None:
+                stack.callback(files.close_directory, directory)
                 for name in inner_names:
-                    files.sync_name(folder, name)
-                files.sync_folder(folder)
-        files.sync_folder(above)
+                    files.sync_name(directory, name)
+                files.sync_directory(directory)
+        files.sync_directory(above)
 
 
 def _is_applied(segment: _Segment) -> bool:

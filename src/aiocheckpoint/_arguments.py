@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from os import PathLike
 from typing import Any
 
-from aiocheckpoint.codec import is_digest
+from aiocheckpoint._format.codec import is_digest
+from aiocheckpoint._format.names import encode_id
 from aiocheckpoint.errors import InvalidArgumentError, InvalidIdError
-from aiocheckpoint.layout import encode_id
 from aiocheckpoint.models import CheckpointId
 
 
@@ -98,7 +98,7 @@ def checkpoint_ids_of(values: Iterable[CheckpointId]) -> tuple[CheckpointId, ...
 
 def digests_of(values: Iterable[str]) -> tuple[str, ...]:
     """
-    Return digests, each of which some block can have.
+    Return digests, each of which some blob can have.
 
     Raises:
         InvalidArgumentError: one str, which is iterable too, or nothing iterable.
@@ -107,7 +107,7 @@ def digests_of(values: Iterable[str]) -> tuple[str, ...]:
     digests = _listed("digests", values)
     for digest in digests:
         if not is_digest(digest):
-            raise InvalidIdError("block digest", digest, "give 64 lower-case hex digits")
+            raise InvalidIdError("blob digest", digest, "give 64 lower-case hex digits")
     return digests
 
 

@@ -17,23 +17,23 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from aiocheckpoint.errors import (
-    CheckpointCorruptError,
-    CheckpointEncodeError,
-    FormatVersionError,
-    RecordTypeError,
-)
-from aiocheckpoint.floats import FloatSpelling, rust_spellings, special_spellings
-from aiocheckpoint.json_values import (
+from aiocheckpoint._format.floats import FloatSpelling, rust_spellings, special_spellings
+from aiocheckpoint._format.json_values import (
     MAX_DEPTH,
     encode_exactly,
     find_float,
     first_change,
     is_too_deep,
 )
+from aiocheckpoint.errors import (
+    CheckpointCorruptError,
+    CheckpointEncodeError,
+    FormatVersionError,
+    RecordTypeError,
+)
 from aiocheckpoint.models import (
     AwareDatetime,
-    BlockRecord,
+    BlobRecord,
     CheckpointMeta,
     CheckpointRecord,
     JsonValue,
@@ -43,7 +43,7 @@ from aiocheckpoint.models import (
 FORMAT_VERSION = "1.0"
 _CHECKSUM_KEY = "_checksum"
 _VERSION_KEY = "_version"
-_DIGESTS_KEY = "block_digests"
+_DIGESTS_KEY = "blob_digests"
 _RESERVED_KEYS = frozenset({_CHECKSUM_KEY, _VERSION_KEY})
 
 RecordT = TypeVar("RecordT", bound=CheckpointRecord)
@@ -126,7 +126,7 @@ class _MetaFields(msgspec.Struct):
 
 
 class _DigestFields(msgspec.Struct):
-    block_digests: JsonValue = ()
+    blob_digests: JsonValue = ()
 
 
 _decode_digests = msgspec.json.Decoder(_DigestFields).decode
@@ -236,9 +236,9 @@ def _objection_to(record_type: object) -> str | None:
     keys = {config.tag_field, *(field.encode_name for field in fields.values())}
     if not _RESERVED_KEYS.isdisjoint(keys):
         return "the keys _checksum and _version are taken; rename the field"
-    base_type = BlockRecord if issubclass(record_type, BlockRecord) else CheckpointRecord
+    base_type = BlobRecord if issubclass(record_type, BlobRecord) else CheckpointRecord
     if base_type is CheckpointRecord and _DIGESTS_KEY in keys:
-        return "the key block_digests is taken; rename the field, or extend BlockRecord"
+        return "the key blob_digests is taken; rename the field, or extend BlobRecord"
     for base in msgspec.structs.fields(base_type):
         field = fields[base.name]
         if (field.encode_name, field.type) != (base.encode_name, base.type):
@@ -432,8 +432,8 @@ def identity(text: bytes, path: str) -> Identity:
         raise CheckpointCorruptError(path, f"it has no ids or no time: {error}") from error
 
 
-def block_digest(data: bytes) -> str:
-    """Return the name of a block: its SHA-256, 64 lower-case hex digits."""
+def blob_digest(data: bytes) -> str:
+    """Return the name of a blob: its SHA-256, 64 lower-case hex digits."""
     if len(data) > _SMALL_BLOCK_BYTES:
         return hashlib.sha256(data).hexdigest()
     digest = hashlib.sha256()
@@ -443,13 +443,13 @@ def block_digest(data: bytes) -> str:
 
 
 def is_digest(value: object) -> bool:
-    """Tell whether a value can be the name of a block."""
+    """Tell whether a value can be the name of a blob."""
     return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
 
 
-def block_digests(text: bytes) -> tuple[str, ...]:
-    """Return which blocks a verified file refers to; none for a record that has no such field."""
-    digests = _decode_digests(text).block_digests
+def blob_digests(text: bytes) -> tuple[str, ...]:
+    """Return which blobs a verified file refers to; none for a record that has no such field."""
+    digests = _decode_digests(text).blob_digests
     if not isinstance(digests, list) or not all(map(is_digest, digests)):
         return ()
     return tuple(digests)
@@ -457,14 +457,14 @@ def block_digests(text: bytes) -> tuple[str, ...]:
 
 def require_digests(digests: tuple[str, ...]) -> None:
     """
-    Refuse names that no block can have.
+    Refuse names that no blob can have.
 
     Raises:
         CheckpointEncodeError: naming the path.
     """
     seen: set[str] = set()
     for position, digest in enumerate(digests):
-        path = f"block_digests[{position}]"
+        path = f"blob_digests[{position}]"
         if not is_digest(digest):
             raise CheckpointEncodeError(path, "is not a SHA-256 of 64 lower-case hex digits")
         if digest in seen:
@@ -474,25 +474,25 @@ def require_digests(digests: tuple[str, ...]) -> None:
 
 def require_digest(digest: str, data: bytes) -> None:
     """
-    Refuse a block that is not what its name says.
+    Refuse a blob that is not what its name says.
 
     Raises:
-        CheckpointEncodeError: naming the block.
+        CheckpointEncodeError: naming the blob.
     """
-    if block_digest(data) != digest:
-        raise CheckpointEncodeError(f"blocks[{digest!r}]", "has another SHA-256")
+    if blob_digest(data) != digest:
+        raise CheckpointEncodeError(f"blobs[{digest!r}]", "has another SHA-256")
 
 
-def verified_block(data: bytes, digest: str, path: str) -> bytes:
+def verified_blob(data: bytes, digest: str, path: str) -> bytes:
     """
-    Return the content of a block's file after checking it against its name.
+    Return the content of a blob's file after checking it against its name.
 
     Raises:
         CheckpointCorruptError: when it is something else.
     """
-    actual = block_digest(data)
+    actual = blob_digest(data)
     if actual != digest:
-        raise CheckpointCorruptError(path, "the block does not match its name", digest, actual)
+        raise CheckpointCorruptError(path, "the blob does not match its name", digest, actual)
     return data
 
 

@@ -25,40 +25,40 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
-from aiocheckpoint.arguments import checkpoint_ids_of, digests_of, require_query
-from aiocheckpoint.codec import (
+from aiocheckpoint._arguments import checkpoint_ids_of, digests_of, require_query
+from aiocheckpoint._disk.files import LocalFiles
+from aiocheckpoint._engine.store import Precondition
+from aiocheckpoint._format.codec import (
     RecordCodec,
     RecordT,
-    block_digest,
+    blob_digest,
     parse_meta,
     require_digest,
     require_digests,
     seal,
     verified,
 )
+from aiocheckpoint._format.names import encode_id
 from aiocheckpoint.errors import (
     CheckpointEncodeError,
     CheckpointError,
     InvalidIdError,
-    MissingBlockError,
+    MissingBlobError,
     SessionChangedError,
     StorageError,
 )
-from aiocheckpoint.files import LocalFiles
-from aiocheckpoint.layout import encode_id
 from aiocheckpoint.models import (
-    BlockRecord,
+    BlobRecord,
     CheckpointData,
     CheckpointId,
     CheckpointMeta,
     JsonValue,
     SessionId,
 )
-from aiocheckpoint.store import Precondition
-from aiocheckpoint.writer import NO_BLOCKS, CheckpointStore
+from aiocheckpoint.writer import NO_BLOBS, CheckpointStore
 
 __all__ = (
-    "BlockStoreContract",
+    "BlobStoreContract",
     "Call",
     "CheckpointStoreContract",
     "Fault",
@@ -70,8 +70,8 @@ __all__ = (
 P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
 
-_OPENING = frozenset({"create", "open", "open folder"})
-_CLOSING = frozenset({"close", "close folder"})
+_OPENING = frozenset({"create", "open", "open directory"})
+_CLOSING = frozenset({"close", "close directory"})
 
 
 class MemoryStore(Generic[RecordT]):
@@ -94,7 +94,7 @@ class MemoryStore(Generic[RecordT]):
     def __init__(self, record_type: type[Any] = CheckpointData) -> None:
         self._codec: RecordCodec[RecordT] = RecordCodec(record_type)
         self._sessions: dict[SessionId, dict[CheckpointId, bytes]] = {}
-        self._blocks: dict[SessionId, dict[str, bytes]] = {}
+        self._blobs: dict[SessionId, dict[str, bytes]] = {}
         self._digests: dict[tuple[SessionId, CheckpointId], tuple[str, ...]] = {}
 
     async def save(
@@ -102,35 +102,35 @@ class MemoryStore(Generic[RecordT]):
         data: RecordT,
         /,
         *,
-        blocks: Mapping[str, bytes] = NO_BLOCKS,
+        blobs: Mapping[str, bytes] = NO_BLOBS,
         precondition: Precondition | None = None,
     ) -> CheckpointId:
-        """Store a checkpoint and its new blocks, replacing one of its id, and return its id."""
+        """Store a checkpoint and its new blobs, replacing one of its id, and return its id."""
         draft = self._codec.draft(data)
         _path(draft.session_id, draft.checkpoint_id)
         session = self._sessions.setdefault(draft.session_id, {})
-        greatest_id = max(session, default=None)
-        if precondition is not None and not precondition(greatest_id):
-            raise SessionChangedError(draft.session_id, greatest_id)
-        digests = data.block_digests if isinstance(data, BlockRecord) else ()
-        self._store_blocks(draft.session_id, digests, blocks)
+        newest_id = max(session, default=None)
+        if precondition is not None and not precondition(newest_id):
+            raise SessionChangedError(draft.session_id, newest_id)
+        digests = data.blob_digests if isinstance(data, BlobRecord) else ()
+        self._store_blobs(draft.session_id, digests, blobs)
         session.pop(draft.checkpoint_id, None)  # a dict keeps the place of a key that it has
         session[draft.checkpoint_id] = seal(draft).body
         self._digests[draft.session_id, draft.checkpoint_id] = digests
         self._collect(draft.session_id)
         return draft.checkpoint_id
 
-    def _store_blocks(
+    def _store_blobs(
         self, session_id: SessionId, digests: tuple[str, ...], given: Mapping[str, bytes]
     ) -> None:
         require_digests(digests)
-        stored = self._blocks.setdefault(session_id, {})
+        stored = self._blobs.setdefault(session_id, {})
         new = {digest: given[digest] for digest in digests if digest in given}
         for digest, data in new.items():
             require_digest(digest, data)
         for digest in digests:
             if digest not in new and digest not in stored:
-                raise MissingBlockError(str(_path(session_id, digest)), digest)
+                raise MissingBlobError(str(_path(session_id, digest)), digest)
         stored.update(new)
 
     def _collect(self, session_id: SessionId) -> None:
@@ -140,8 +140,8 @@ class MemoryStore(Generic[RecordT]):
             if owner == session_id
             for digest in digests
         }
-        blocks = self._blocks.get(session_id, {})
-        self._blocks[session_id] = {key: data for key, data in blocks.items() if key in used}
+        blobs = self._blobs.get(session_id, {})
+        self._blobs[session_id] = {key: data for key, data in blobs.items() if key in used}
 
     async def load(
         self, session_id: SessionId, checkpoint_id: CheckpointId | None = None
@@ -219,15 +219,15 @@ class MemoryStore(Generic[RecordT]):
         self._collect(session_id)
         return len(found)
 
-    async def load_blocks(
+    async def load_blobs(
         self, session_id: SessionId, digests: Iterable[str], /
     ) -> dict[str, bytes]:
-        """Return blocks of a session by their digests."""
+        """Return blobs of a session by their digests."""
         wanted = tuple(dict.fromkeys(digests_of(digests)))
-        stored = self._blocks.get(session_id, {})
+        stored = self._blobs.get(session_id, {})
         for digest in wanted:
             if digest not in stored:
-                raise MissingBlockError(str(_path(session_id, digest)), digest)
+                raise MissingBlobError(str(_path(session_id, digest)), digest)
         return {digest: stored[digest] for digest in wanted}
 
 
@@ -471,7 +471,7 @@ class CheckpointStoreContract:
 
     async def test_any_text_is_an_id(self, store: CheckpointStore[CheckpointData]) -> None:
         """Every id names its own session and its own checkpoint, paths and wildcards included."""
-        # Of checkpoints also two that differ in case; sessions of such ids share a folder on
+        # Of checkpoints also two that differ in case; sessions of such ids share a directory on
         # a disk that ignores case.
         for number, session_id in enumerate(ODD_IDS):
             await store.save(_checkpoint(session_id, number))
@@ -585,8 +585,8 @@ class CheckpointStoreContract:
     ) -> None:
         """Of saves that race for an empty session, each on condition that it is, one succeeds."""
 
-        def is_none(greatest_id: CheckpointId | None) -> bool:
-            return greatest_id is None
+        def is_none(newest_id: CheckpointId | None) -> bool:
+            return newest_id is None
 
         saves = [
             store.save(_checkpoint("s", checkpoint_id=key), precondition=is_none) for key in "abc"
@@ -596,8 +596,8 @@ class CheckpointStoreContract:
         (stored,) = await store.ids("s")
         assert answers.count(stored) == 1
         assert len(refused) == 2
-        assert refused[0].greatest_id == stored
-        await store.save(_checkpoint("s"), precondition=lambda greatest_id: greatest_id == stored)
+        assert refused[0].newest_id == stored
+        await store.save(_checkpoint("s"), precondition=lambda newest_id: newest_id == stored)
 
     async def test_verify_knows_what_is_stored(
         self, store: CheckpointStore[CheckpointData]
@@ -612,9 +612,9 @@ class CheckpointStoreContract:
         assert not await store.verify(oldest.path)
 
 
-class LargeValue(BlockRecord):
+class LargeValue(BlobRecord):
     """
-    The record of the contract of blocks.
+    The record of the contract of blobs.
 
     Attributes:
         note: some text.
@@ -623,13 +623,13 @@ class LargeValue(BlockRecord):
     note: str = ""
 
 
-def _large(checkpoint_id: str, *blocks: bytes, session_id: str = "s") -> LargeValue:
-    digests = tuple(map(block_digest, blocks))
-    return LargeValue(session_id=session_id, checkpoint_id=checkpoint_id, block_digests=digests)
+def _large(checkpoint_id: str, *blobs: bytes, session_id: str = "s") -> LargeValue:
+    digests = tuple(map(blob_digest, blobs))
+    return LargeValue(session_id=session_id, checkpoint_id=checkpoint_id, blob_digests=digests)
 
 
-def _by_digest(*blocks: bytes) -> dict[str, bytes]:
-    return {block_digest(block): block for block in blocks}
+def _by_digest(*blobs: bytes) -> dict[str, bytes]:
+    return {blob_digest(blob): blob for blob in blobs}
 
 
 async def _refusal(call: Awaitable[object]) -> type[CheckpointError] | None:
@@ -640,85 +640,85 @@ async def _refusal(call: Awaitable[object]) -> type[CheckpointError] | None:
     return None
 
 
-class BlockStoreContract:
+class BlobStoreContract:
     """
-    What every `CheckpointStore` must do about blocks; subclass it beside the other contract.
+    What every `CheckpointStore` must do about blobs; subclass it beside the other contract.
 
-    The subclass gives a fixture `block_store`: an empty store of `LargeValue`.
+    The subclass gives a fixture `blob_store`: an empty store of `LargeValue`.
     """
 
-    async def test_blocks_come_back(self, block_store: CheckpointStore[LargeValue]) -> None:
-        """A record and its blocks come back byte for byte, an empty block too."""
-        blocks = (b"", b"\0\xff" * 5000, b"x")
-        data = _large("a", *blocks)
-        await block_store.save(data, blocks=_by_digest(*blocks))
-        assert await block_store.load("s") == data
-        loaded = await block_store.load_blocks("s", data.block_digests)
-        assert loaded == _by_digest(*blocks)
+    async def test_blobs_come_back(self, blob_store: CheckpointStore[LargeValue]) -> None:
+        """A record and its blobs come back byte for byte, an empty blob too."""
+        blobs = (b"", b"\0\xff" * 5000, b"x")
+        data = _large("a", *blobs)
+        await blob_store.save(data, blobs=_by_digest(*blobs))
+        assert await blob_store.load("s") == data
+        loaded = await blob_store.load_blobs("s", data.blob_digests)
+        assert loaded == _by_digest(*blobs)
 
     async def test_what_is_stored_need_not_be_given(
-        self, block_store: CheckpointStore[LargeValue]
+        self, blob_store: CheckpointStore[LargeValue]
     ) -> None:
-        """A later record may name a block of an earlier one; of another session it may not."""
-        await block_store.save(_large("a", b"one"), blocks=_by_digest(b"one"))
+        """A later record may name a blob of an earlier one; of another session it may not."""
+        await blob_store.save(_large("a", b"one"), blobs=_by_digest(b"one"))
         second = _large("b", b"one", b"two")
-        await block_store.save(second, blocks=_by_digest(b"two"))
-        assert len(await block_store.load_blocks("s", second.block_digests)) == 2
+        await blob_store.save(second, blobs=_by_digest(b"two"))
+        assert len(await blob_store.load_blobs("s", second.blob_digests)) == 2
         other = _large("b", b"one", session_id="t")
-        assert await _refusal(block_store.save(other)) is MissingBlockError
+        assert await _refusal(blob_store.save(other)) is MissingBlobError
 
-    async def test_a_record_without_its_blocks_is_refused(
-        self, block_store: CheckpointStore[LargeValue]
+    async def test_a_record_without_its_blobs_is_refused(
+        self, blob_store: CheckpointStore[LargeValue]
     ) -> None:
-        """A save that names a block nobody has changes nothing, nor does one of a false name."""
-        await block_store.save(_large("a", b"one"), blocks=_by_digest(b"one"))
+        """A save that names a blob nobody has changes nothing, nor does one of a false name."""
+        await blob_store.save(_large("a", b"one"), blobs=_by_digest(b"one"))
         data = _large("a", b"one", b"two")
-        assert await _refusal(block_store.save(data)) is MissingBlockError
-        false = {block_digest(b"two"): b"three"}
-        assert await _refusal(block_store.save(data, blocks=false)) is CheckpointEncodeError
+        assert await _refusal(blob_store.save(data)) is MissingBlobError
+        false = {blob_digest(b"two"): b"three"}
+        assert await _refusal(blob_store.save(data, blobs=false)) is CheckpointEncodeError
         twice = _large("a", b"one", b"one")
-        assert await _refusal(block_store.save(twice)) is CheckpointEncodeError
-        assert await block_store.load("s") == _large_like(await block_store.load("s"), b"one")
-        assert await _refusal(block_store.load_blocks("s", false)) is MissingBlockError
+        assert await _refusal(blob_store.save(twice)) is CheckpointEncodeError
+        assert await blob_store.load("s") == _large_like(await blob_store.load("s"), b"one")
+        assert await _refusal(blob_store.load_blobs("s", false)) is MissingBlobError
 
-    async def test_blocks_go_with_the_last_record_that_names_them(
-        self, block_store: CheckpointStore[LargeValue]
+    async def test_blobs_go_with_the_last_record_that_names_them(
+        self, blob_store: CheckpointStore[LargeValue]
     ) -> None:
-        """Delete and replacement remove the blocks that nothing names any more, no others."""
-        await block_store.save(_large("a", b"1", b"2"), blocks=_by_digest(b"1", b"2"))
-        await block_store.save(_large("b", b"2", b"3"), blocks=_by_digest(b"3"))
-        await block_store.delete("s", "a")
-        assert await _refusal(block_store.load_blocks("s", _by_digest(b"1"))) is MissingBlockError
-        assert len(await block_store.load_blocks("s", _by_digest(b"2", b"3"))) == 2
-        await block_store.save(_large("b", b"3"))
-        assert await _refusal(block_store.load_blocks("s", _by_digest(b"2"))) is MissingBlockError
-        assert await block_store.delete_many("s", ["b"]) == 1
-        assert await _refusal(block_store.load_blocks("s", _by_digest(b"3"))) is MissingBlockError
-        await block_store.save(_large("a", b"1", b"3"), blocks=_by_digest(b"1", b"3"))
-        assert len(await block_store.load_blocks("s", _by_digest(b"1", b"3"))) == 2
+        """Delete and replacement remove the blobs that nothing names any more, no others."""
+        await blob_store.save(_large("a", b"1", b"2"), blobs=_by_digest(b"1", b"2"))
+        await blob_store.save(_large("b", b"2", b"3"), blobs=_by_digest(b"3"))
+        await blob_store.delete("s", "a")
+        assert await _refusal(blob_store.load_blobs("s", _by_digest(b"1"))) is MissingBlobError
+        assert len(await blob_store.load_blobs("s", _by_digest(b"2", b"3"))) == 2
+        await blob_store.save(_large("b", b"3"))
+        assert await _refusal(blob_store.load_blobs("s", _by_digest(b"2"))) is MissingBlobError
+        assert await blob_store.delete_many("s", ["b"]) == 1
+        assert await _refusal(blob_store.load_blobs("s", _by_digest(b"3"))) is MissingBlobError
+        await blob_store.save(_large("a", b"1", b"3"), blobs=_by_digest(b"1", b"3"))
+        assert len(await blob_store.load_blobs("s", _by_digest(b"1", b"3"))) == 2
 
-    async def test_saves_that_share_blocks_run_side_by_side(
-        self, block_store: CheckpointStore[LargeValue]
+    async def test_saves_that_share_blobs_run_side_by_side(
+        self, blob_store: CheckpointStore[LargeValue]
     ) -> None:
-        """Concurrent saves and deletes never leave a record without its blocks."""
+        """Concurrent saves and deletes never leave a record without its blobs."""
 
         async def live(task: int) -> None:
             for step in range(6):
-                blocks = [f"{step // 2}".encode(), f"{step % 3}".encode() * 3]
-                data = _large(f"{task}-{step}", *blocks)
-                await block_store.save(data, blocks=_by_digest(*blocks))
-                assert len(await block_store.load_blocks("s", data.block_digests)) == 2
+                blobs = [f"{step // 2}".encode(), f"{step % 3}".encode() * 3]
+                data = _large(f"{task}-{step}", *blobs)
+                await blob_store.save(data, blobs=_by_digest(*blobs))
+                assert len(await blob_store.load_blobs("s", data.blob_digests)) == 2
                 if step % 2:
-                    await block_store.delete("s", data.checkpoint_id)
+                    await blob_store.delete("s", data.checkpoint_id)
 
         await asyncio.gather(*(live(task) for task in range(8)))
-        for record in await block_store.load_many("s", await block_store.ids("s")):
-            assert len(await block_store.load_blocks("s", record.block_digests)) == 2
+        for record in await blob_store.load_many("s", await blob_store.ids("s")):
+            assert len(await blob_store.load_blobs("s", record.blob_digests)) == 2
 
 
-def _large_like(record: LargeValue | None, *blocks: bytes) -> LargeValue:
+def _large_like(record: LargeValue | None, *blobs: bytes) -> LargeValue:
     assert record is not None
-    data = _large(record.checkpoint_id, *blocks)
+    data = _large(record.checkpoint_id, *blobs)
     data.created_at = record.created_at
     return data
 
@@ -729,7 +729,7 @@ class Call(NamedTuple):
 
     Attributes:
         operation: as in the errors, `"sync file"`.
-        path: of the file or folder.
+        path: of the file or directory.
         thread: the identity of the thread that made it.
     """
 

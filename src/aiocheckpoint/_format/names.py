@@ -22,12 +22,12 @@ from urllib.parse import quote, unquote
 from aiocheckpoint.errors import InvalidIdError, StorageError
 from aiocheckpoint.models import CheckpointId, SessionId
 
-CHECKPOINTS_FOLDER = "checkpoints"
-BLOCKS_FOLDER = "blocks"
-BLOCKS_GENERATION_NAME = "blocks-generation"
+CHECKPOINTS_DIRECTORY = "checkpoints"
+BLOBS_DIRECTORY = "blobs"
+BLOBS_GENERATION_NAME = "blobs-generation"
 LATEST_NAME = "latest.json"
-PRIVATE_FOLDER = ".aiocheckpoint"
-QUARANTINE_FOLDER = "quarantine"
+PRIVATE_DIRECTORY = ".aiocheckpoint"
+QUARANTINE_DIRECTORY = "quarantine"
 JOURNAL_PREFIX = "journal-"
 TEMP_PREFIX = ".tmp_cp_"
 RUST_TEMP_PREFIXES = (".tmp_checkpoint_", ".tmp_latest_")
@@ -89,12 +89,12 @@ def _quote(data: bytes) -> str:
 
 
 def may_be_session(name: str) -> bool:
-    """Tell whether a folder's name is one that `encode_id` gives."""
+    """Tell whether a directory's name is one that `encode_id` gives."""
     return _is_safe(name) or name.startswith("~")
 
 
 def decode_session_name(name: str) -> SessionId | None:
-    """Return the session id a folder's name stands for; None where only a body can tell."""
+    """Return the session id a directory's name stands for; None where only a body can tell."""
     return _decoded(name)
 
 

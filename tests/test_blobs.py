@@ -1,4 +1,4 @@
-"""Blocks under damage, faults, other processes and crashes."""
+"""Blobs under damage, faults, other processes and crashes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ import pytest
 
 from aiocheckpoint import (
     AsyncCheckpointWriter,
-    BlockRecord,
+    BlobRecord,
     CheckpointCorruptError,
     CheckpointData,
     CheckpointEncodeError,
     CheckpointRecord,
     CheckpointTooLargeError,
     InvalidIdError,
-    MissingBlockError,
+    MissingBlobError,
     RecordTypeError,
     SessionReader,
     StorageError,
-    block_digest,
+    blob_digest,
 )
 from aiocheckpoint.testing import Fault, FaultyFiles, LargeValue
 from tests.conftest import MakeWriter
@@ -37,68 +37,68 @@ Writer = AsyncCheckpointWriter[LargeValue]
 ONE, TWO, THREE = b"1" * 5000, b"2" * 5000, b"3" * 5000
 
 
-def _given(*blocks: bytes) -> dict[str, bytes]:
-    return {block_digest(block): block for block in blocks}
+def _given(*blobs: bytes) -> dict[str, bytes]:
+    return {blob_digest(blob): blob for blob in blobs}
 
 
-def _record(checkpoint_id: str, *blocks: bytes) -> LargeValue:
-    digests = tuple(_given(*blocks))
-    return LargeValue(session_id="s", checkpoint_id=checkpoint_id, block_digests=digests)
+def _record(checkpoint_id: str, *blobs: bytes) -> LargeValue:
+    digests = tuple(_given(*blobs))
+    return LargeValue(session_id="s", checkpoint_id=checkpoint_id, blob_digests=digests)
 
 
-async def _save(writer: Writer, checkpoint_id: str, *blocks: bytes) -> None:
-    await writer.save(_record(checkpoint_id, *blocks), blocks=_given(*blocks))
+async def _save(writer: Writer, checkpoint_id: str, *blobs: bytes) -> None:
+    await writer.save(_record(checkpoint_id, *blobs), blobs=_given(*blobs))
 
 
 async def _seen(writer: Writer) -> dict[str, list[bytes]]:
-    """Return the blocks of each checkpoint, all read and verified."""
+    """Return the blobs of each checkpoint, all read and verified."""
     records = await writer.load_many("s", await writer.ids("s"))
     return {
-        record.checkpoint_id: [*(await writer.load_blocks("s", record.block_digests)).values()]
+        record.checkpoint_id: [*(await writer.load_blobs("s", record.blob_digests)).values()]
         for record in records
     }
 
 
 def _stored(root: Path) -> set[str]:
-    return {path.name for path in (root / "s" / "blocks").glob("*")}
+    return {path.name for path in (root / "s" / "blobs").glob("*")}
 
 
 class TestRecords:
     def test_the_key_is_taken(self) -> None:
-        """A record that is no BlockRecord may not use the key of the digests."""
+        """A record that is no BlobRecord may not use the key of the digests."""
 
         class Mine(CheckpointRecord):
-            block_digests: list[str] = []  # noqa: RUF012
+            blob_digests: list[str] = []  # noqa: RUF012
 
-        with pytest.raises(RecordTypeError, match="extend BlockRecord"):
+        with pytest.raises(RecordTypeError, match="extend BlobRecord"):
             AsyncCheckpointWriter("state", record_type=Mine)
 
     def test_the_field_must_stay_as_it_is(self) -> None:
         """A record type may not retype the digests."""
 
-        class Mine(BlockRecord):
-            block_digests: list[str] = []  # type: ignore[assignment]  # noqa: RUF012
+        class Mine(BlobRecord):
+            blob_digests: list[str] = []  # type: ignore[assignment]  # noqa: RUF012
 
-        with pytest.raises(RecordTypeError, match="block_digests"):
+        with pytest.raises(RecordTypeError, match="blob_digests"):
             AsyncCheckpointWriter("state", record_type=Mine)
 
     async def test_a_digest_is_a_digest(self, make_writer: MakeWriter) -> None:
         """Names that are no SHA-256 are refused before anything is looked for."""
         writer = make_writer(record_type=LargeValue)
-        bad = LargeValue(session_id="s", block_digests=("../x",))
-        with pytest.raises(CheckpointEncodeError, match=r"block_digests\[0\]"):
+        bad = LargeValue(session_id="s", blob_digests=("../x",))
+        with pytest.raises(CheckpointEncodeError, match=r"blob_digests\[0\]"):
             await writer.save(bad)
-        with pytest.raises(InvalidIdError, match="block digest"):
-            await writer.load_blocks("s", ["../x"])
+        with pytest.raises(InvalidIdError, match="blob digest"):
+            await writer.load_blobs("s", ["../x"])
 
     async def test_a_buffer_is_taken_as_it_is_at_the_call(self, make_writer: MakeWriter) -> None:
-        """A block given in a buffer is stored as it was when the save was called."""
+        """A blob given in a buffer is stored as it was when the save was called."""
         files, hold = FaultyFiles(), Hold()
-        files.at("lock folder", hold)
+        files.at("lock directory", hold)
         writer = make_writer(record_type=LargeValue, files=files)
         buffer = bytearray(ONE)
-        blocks: dict[str, Any] = {block_digest(ONE): buffer}
-        saving = asyncio.ensure_future(writer.save(_record("a", ONE), blocks=blocks))
+        blobs: dict[str, Any] = {blob_digest(ONE): buffer}
+        saving = asyncio.ensure_future(writer.save(_record("a", ONE), blobs=blobs))
         await asyncio.to_thread(hold.wait_arrived)
         buffer[:] = TWO
         hold.release()
@@ -106,29 +106,29 @@ class TestRecords:
         assert await saving == "a"
         assert await _seen(writer) == {"a": [ONE]}
 
-    async def test_a_block_is_bytes(self, make_writer: MakeWriter) -> None:
+    async def test_a_blob_is_bytes(self, make_writer: MakeWriter) -> None:
         """What is no bytes is refused by the call itself, in words about bytes."""
-        blocks: dict[str, Any] = {block_digest(ONE): "text"}
+        blobs: dict[str, Any] = {blob_digest(ONE): "text"}
         with pytest.raises(TypeError, match="bytes-like"):
-            await make_writer(record_type=LargeValue).save(_record("a", ONE), blocks=blocks)
+            await make_writer(record_type=LargeValue).save(_record("a", ONE), blobs=blobs)
 
-    async def test_a_block_is_bounded(self, make_writer: MakeWriter) -> None:
-        """A block over max_bytes is refused."""
+    async def test_a_blob_is_bounded(self, make_writer: MakeWriter) -> None:
+        """A blob over max_bytes is refused."""
         writer = make_writer(record_type=LargeValue, max_bytes=4000)
-        with pytest.raises(CheckpointTooLargeError, match=block_digest(ONE)):
+        with pytest.raises(CheckpointTooLargeError, match=blob_digest(ONE)):
             await _save(writer, "a", ONE)
 
-    async def test_old_checkpoints_take_their_blocks_along(
+    async def test_old_checkpoints_take_their_blobs_along(
         self, make_writer: MakeWriter, root: Path
     ) -> None:
-        """What max_checkpoints prunes leaves no block behind."""
+        """What max_checkpoints prunes leaves no blob behind."""
         writer = make_writer(record_type=LargeValue, max_checkpoints=2)
         for number in range(6):
             await _save(writer, f"{number}", b"%d" % number * 5000, ONE)
         assert await asyncio.to_thread(_stored, root) == set(_given(b"4" * 5000, b"5" * 5000, ONE))
 
-    async def test_copies_have_blocks_of_their_own(self, make_writer: MakeWriter) -> None:
-        """A copied session keeps its blocks when the source goes, and gives its own up."""
+    async def test_copies_have_blobs_of_their_own(self, make_writer: MakeWriter) -> None:
+        """A copied session keeps its blobs when the source goes, and gives its own up."""
         writer = make_writer(record_type=LargeValue)
         await _save(writer, "a", ONE, TWO)
         await _save(writer, "b", TWO)
@@ -136,12 +136,12 @@ class TestRecords:
         await writer.delete_session("s")
         copies = await writer.load_many("t", await writer.ids("t"))
         for record in copies:
-            assert len(await writer.load_blocks("t", record.block_digests)) == len(
-                record.block_digests
+            assert len(await writer.load_blobs("t", record.blob_digests)) == len(
+                record.blob_digests
             )
         await writer.delete("t", "a")
-        with pytest.raises(MissingBlockError):
-            await writer.load_blocks("t", _given(ONE))
+        with pytest.raises(MissingBlobError):
+            await writer.load_blobs("t", _given(ONE))
 
 
 class TestReading:
@@ -153,12 +153,12 @@ class TestReading:
 
         def newest(reader: SessionReader[LargeValue]) -> tuple[int, set[bytes]]:
             (record,) = reader.load_many(reader.ids(prefix="b", limit=1))
-            blocks = reader.load_blocks(record.block_digests)
-            return threading.get_ident(), {*blocks.values()}
+            blobs = reader.load_blobs(record.blob_digests)
+            return threading.get_ident(), {*blobs.values()}
 
-        thread, blocks = await writer.read("s", newest)
+        thread, blobs = await writer.read("s", newest)
         assert thread != threading.get_ident()
-        assert blocks == {ONE, TWO}
+        assert blobs == {ONE, TWO}
 
     async def test_ids_that_names_do_not_tell(self, make_writer: MakeWriter) -> None:
         """Ids too long for a file's name are listed with the others, also after a restart."""
@@ -176,24 +176,24 @@ class TestReading:
 @pytest.mark.damages_store
 class TestDamage:
     async def test_check_and_recover(self, make_writer: MakeWriter, root: Path) -> None:
-        """Missing, damaged and unused blocks are found; recover moves them and what needs them."""
+        """Missing, damaged and unused blobs are found; recover moves them and what needs them."""
         writer = make_writer(record_type=LargeValue)
-        for checkpoint_id, block in (("a", ONE), ("b", TWO), ("c", THREE)):
-            await _save(writer, checkpoint_id, block)
-        folder = root / "s" / "blocks"
-        await asyncio.to_thread((folder / block_digest(TWO)).unlink)
-        await asyncio.to_thread((folder / block_digest(THREE)).write_bytes, b"4" * 5000)
-        await asyncio.to_thread((folder / block_digest(b"x")).write_bytes, b"x")
+        for checkpoint_id, blob in (("a", ONE), ("b", TWO), ("c", THREE)):
+            await _save(writer, checkpoint_id, blob)
+        directory = root / "s" / "blobs"
+        await asyncio.to_thread((directory / blob_digest(TWO)).unlink)
+        await asyncio.to_thread((directory / blob_digest(THREE)).write_bytes, b"4" * 5000)
+        await asyncio.to_thread((directory / blob_digest(b"x")).write_bytes, b"x")
         found = {(f.kind, f.path.name) for f in await writer.check()}
         assert found == {
-            ("missing-block", block_digest(TWO)),
-            ("damaged", block_digest(THREE)),
-            ("unused-block", block_digest(b"x")),
+            ("missing-blob", blob_digest(TWO)),
+            ("damaged", blob_digest(THREE)),
+            ("unused-blob", blob_digest(b"x")),
         }
-        with pytest.raises(MissingBlockError):
-            await writer.load_blocks("s", _given(TWO))
+        with pytest.raises(MissingBlobError):
+            await writer.load_blobs("s", _given(TWO))
         with pytest.raises(CheckpointCorruptError, match="does not match its name"):
-            await writer.load_blocks("s", _given(THREE))
+            await writer.load_blobs("s", _given(THREE))
 
         report = await writer.recover("s")
 
@@ -204,14 +204,14 @@ class TestDamage:
         await _save(writer, "c", THREE)
         assert await _seen(writer) == {"a": [ONE], "c": [THREE]}
 
-    async def test_a_damaged_block_is_not_built_upon(
+    async def test_a_damaged_blob_is_not_built_upon(
         self, make_writer: MakeWriter, root: Path
     ) -> None:
-        """A process that meets a damaged block writes it anew if it has it, or refuses."""
+        """A process that meets a damaged blob writes it anew if it has it, or refuses."""
         first = make_writer(record_type=LargeValue)
         await _save(first, "a", ONE)
         await first.aclose()
-        path = root / "s" / "blocks" / block_digest(ONE)
+        path = root / "s" / "blobs" / blob_digest(ONE)
         await asyncio.to_thread(path.write_bytes, b"0" * 5000)
         second = make_writer(record_type=LargeValue)
         with pytest.raises(CheckpointCorruptError):
@@ -222,7 +222,7 @@ class TestDamage:
     async def test_nothing_is_collected_while_a_checkpoint_is_unreadable(
         self, make_writer: MakeWriter, root: Path
     ) -> None:
-        """A damaged checkpoint may refer to any block, so all stay until it is recovered."""
+        """A damaged checkpoint may refer to any blob, so all stay until it is recovered."""
         writer = make_writer(record_type=LargeValue)
         await _save(writer, "a", ONE)
         await _save(writer, "b", TWO)
@@ -241,25 +241,25 @@ class TestOtherProcesses:
         one, two = (make_writer(record_type=LargeValue) for _ in range(2))
         await _save(one, "a", ONE)
         await two.delete("s", "a")
-        with pytest.raises(MissingBlockError):
+        with pytest.raises(MissingBlobError):
             await one.save(_record("b", ONE))
         await _save(one, "b", ONE)
         assert await _seen(two) == {"b": [ONE]}
 
-    async def test_blocks_of_others_count(self, make_writer: MakeWriter) -> None:
-        """A block goes only when no record of any process refers to it."""
+    async def test_blobs_of_others_count(self, make_writer: MakeWriter) -> None:
+        """A blob goes only when no record of any process refers to it."""
         one, two = (make_writer(record_type=LargeValue) for _ in range(2))
         await _save(one, "a", ONE, TWO)
         await two.save(_record("b", ONE))
         await one.delete("s", "a")
         assert await _seen(one) == {"b": [ONE]}
-        with pytest.raises(MissingBlockError):
+        with pytest.raises(MissingBlobError):
             await two.save(_record("c", TWO))
 
     async def test_a_writer_of_other_records_collects_too(
         self, make_writer: MakeWriter, root: Path
     ) -> None:
-        """The command line, which knows no record type, leaves no unused block either."""
+        """The command line, which knows no record type, leaves no unused blob either."""
         one, other = make_writer(record_type=LargeValue), make_writer()
         await _save(one, "a", ONE)
         await _save(one, "b", TWO)
@@ -269,7 +269,7 @@ class TestOtherProcesses:
         assert await other.delete("s", "b")
         assert await asyncio.to_thread(_stored, root) == set()
 
-    async def test_what_a_dead_process_journaled_keeps_its_blocks(
+    async def test_what_a_dead_process_journaled_keeps_its_blobs(
         self, make_writer: MakeWriter, root: Path
     ) -> None:
         """Nothing is collected while a journal waits whose saves may refer to it."""
@@ -291,15 +291,15 @@ class TestOtherProcesses:
 
 _DIES_AFTER_JOURNALING = """
 import asyncio, os, signal, sys
-from aiocheckpoint import AsyncCheckpointWriter, block_digest
+from aiocheckpoint import AsyncCheckpointWriter, blob_digest
 from aiocheckpoint.testing import FaultyFiles, LargeValue
 
 async def main():
     disk = FaultyFiles()
     disk.at("after_sync_journal", lambda: os.kill(os.getpid(), signal.SIGKILL))
     async with AsyncCheckpointWriter(sys.argv[1], record_type=LargeValue, files=disk) as writer:
-        digests = (block_digest(b"1" * 5000),)
-        await writer.save(LargeValue(session_id="s", checkpoint_id="b", block_digests=digests))
+        digests = (blob_digest(b"1" * 5000),)
+        await writer.save(LargeValue(session_id="s", checkpoint_id="b", blob_digests=digests))
 
 asyncio.run(main())
 """
@@ -307,18 +307,18 @@ asyncio.run(main())
 
 @pytest.mark.damages_store
 @pytest.mark.parametrize("durability", ["journal", "file"])
-async def test_each_failing_call_leaves_records_with_their_blocks(
+async def test_each_failing_call_leaves_records_with_their_blobs(
     make_writer: MakeWriter, durability: str
 ) -> None:
-    """Whichever system call of a save or a delete fails, every record has its blocks."""
+    """Whichever system call of a save or a delete fails, every record has its blobs."""
     disk = FaultyFiles()
     writer = make_writer(record_type=LargeValue, files=disk, durability=durability)
     await _save(writer, "a", ONE, TWO)
     for nth in itertools.count():
         disk.arm(Fault(errno.EIO, nth=nth))
-        block = b"%d" % nth * 2000
+        blob = b"%d" % nth * 2000
         try:
-            await _save(writer, "b", TWO, block)
+            await _save(writer, "b", TWO, blob)
             await writer.delete("s", "b")
         except StorageError:
             pass
@@ -333,7 +333,7 @@ async def test_each_failing_call_leaves_records_with_their_blocks(
     assert nth > 20
     await writer.delete("s", "b")
     kinds = {finding.kind for finding in await writer.check()}
-    assert kinds <= {"unused-block", "stale-pointer", "leftover"}
+    assert kinds <= {"unused-blob", "stale-pointer", "leftover"}
     await writer.aclose()
     last = make_writer(record_type=LargeValue)
     assert await _seen(last) == {"a": [ONE, TWO]}

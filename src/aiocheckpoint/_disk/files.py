@@ -1,6 +1,6 @@
 """The only module that touches the operating system; synchronous, with named failpoints.
 
-`LocalFiles` is a set of small operations on names within an open folder, so that no path is
+`LocalFiles` is a set of small operations on names within an open directory, so that no path is
 ever resolved twice and no symlink followed. Tests subclass it to inject faults or to record.
 
 Deliberately not done: no read-back after a write, since the page cache would answer it; no
@@ -24,8 +24,8 @@ from typing import NamedTuple, ParamSpec, TypeVar
 from aiocheckpoint.errors import (
     CheckpointTooLargeError,
     NotACheckpointError,
-    SessionBusyError,
     StorageError,
+    StoreBusyError,
     storage_error,
 )
 from aiocheckpoint.models import reseed_ids
@@ -38,12 +38,12 @@ if sys.platform != "win32":
 P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
 
-_FOLDER_MODE = 0o700
+_DIRECTORY_MODE = 0o700
 _FILE_MODE = 0o600
 _O_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 _O_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _O_BINARY = getattr(os, "O_BINARY", 0)
-_OPEN_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _O_CLOEXEC
+_OPEN_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _O_CLOEXEC
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | _O_NOFOLLOW | _O_CLOEXEC | _O_BINARY
 # Without O_NONBLOCK, opening a FIFO that somebody named like a checkpoint would wait for ever.
 _OPEN_TO_READ = os.O_RDONLY | _O_NOFOLLOW | getattr(os, "O_NONBLOCK", 0) | _O_CLOEXEC | _O_BINARY
@@ -66,7 +66,7 @@ _NO_LINK = frozenset(
 )
 
 
-class Folder(NamedTuple):
+class Directory(NamedTuple):
     """
     An open directory.
 
@@ -91,14 +91,14 @@ class FileStatus(NamedTuple):
         inode: its number.
         modified_ns: time of its last change, ns since 1970.
         size_bytes: its size.
-        is_folder: whether it is a directory.
+        is_directory: whether it is a directory.
         is_regular: whether it is a plain file.
     """
 
     inode: int
     modified_ns: int
     size_bytes: int
-    is_folder: bool
+    is_directory: bool
     is_regular: bool
 
 
@@ -114,8 +114,8 @@ def process_id() -> int:
     return os.getpid()
 
 
-def max_open_folders() -> int:
-    """Return how many folders may stay open: a third of what the system grants a process."""
+def max_open_directories() -> int:
+    """Return how many directories may stay open: a third of what the system grants a process."""
     if _IS_WINDOWS:
         return 0
     granted, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -168,9 +168,9 @@ class LocalFiles:
         except ValueError as error:  # a path with a NUL in it
             raise StorageError(operation, path, None, str(error)) from error
 
-    # Folders
+    # Directories
 
-    def find_root(self, path: str) -> Folder | None:
+    def find_root(self, path: str) -> Directory | None:
         """
         Open the root; None when it is not there.
 
@@ -184,7 +184,7 @@ class LocalFiles:
                 return None
             raise
 
-    def make_root(self, path: str) -> Folder:
+    def make_root(self, path: str) -> Directory:
         """
         Open the root, making it and its missing parents, each 0700 and synced into its parent.
 
@@ -200,15 +200,15 @@ class LocalFiles:
         while not os.path.isdir(path):
             missing.append(path)
             path = os.path.dirname(path)
-        folder = self.open_path(path)
+        directory = self.open_path(path)
         for above in reversed(missing):
             try:
-                self.make_subfolder(folder, os.path.basename(above))
-                self.sync_folder(folder)
+                self.make_subdirectory(directory, os.path.basename(above))
+                self.sync_directory(directory)
             finally:
-                self.close_folder(folder)
-            folder = self.open_path(above)
-        return folder
+                self.close_directory(directory)
+            directory = self.open_path(above)
+        return directory
 
     def _sync_above(self, path: str) -> None:
         try:
@@ -218,110 +218,114 @@ class LocalFiles:
                 return
             raise
         try:
-            self.sync_folder(above)
+            self.sync_directory(above)
         finally:
-            self.close_folder(above)
+            self.close_directory(above)
 
-    def open_path(self, path: str) -> Folder:
-        """Open a folder by its path, symlinks followed."""
+    def open_path(self, path: str) -> Directory:
+        """Open a directory by its path, symlinks followed."""
         if _IS_WINDOWS:
-            return Folder(path, None)
-        descriptor = self.call("open folder", path, os.open, path, _OPEN_FOLDER)
+            return Directory(path, None)
+        descriptor = self.call("open directory", path, os.open, path, _OPEN_DIRECTORY)
         _not_for_children.add(descriptor)
-        return Folder(path, descriptor)
+        return Directory(path, descriptor)
 
-    def open_subfolder(self, parent: Folder, name: str) -> Folder | None:
-        """Open a folder in a folder, not following a symlink; None when it is not there."""
+    def open_subdirectory(self, parent: Directory, name: str) -> Directory | None:
+        """Open a directory in a directory, not following a symlink; None when it is not there."""
         path = parent.join(name)
         if _IS_WINDOWS:
-            return Folder(path, None) if os.path.isdir(path) else None
-        flags = _OPEN_FOLDER | _O_NOFOLLOW
+            return Directory(path, None) if os.path.isdir(path) else None
+        flags = _OPEN_DIRECTORY | _O_NOFOLLOW
         try:
             descriptor = self.call(
-                "open folder", path, os.open, name, flags, dir_fd=parent.descriptor
+                "open directory", path, os.open, name, flags, dir_fd=parent.descriptor
             )
         except StorageError as error:
             if error.errno == errno.ENOENT:
                 return None
             raise
         _not_for_children.add(descriptor)
-        return Folder(path, descriptor)
+        return Directory(path, descriptor)
 
-    def make_subfolder(self, parent: Folder, name: str) -> bool:
-        """Make a folder, 0700; return False when it was there. Sync `parent` afterwards."""
+    def make_subdirectory(self, parent: Directory, name: str) -> bool:
+        """Make a directory, 0700; return False when it was there. Sync `parent` afterwards."""
         place = _place(parent, name)
         try:
-            self.call("make folder", parent.join(name), _make_folder, place, parent.descriptor)
+            self.call(
+                "make directory", parent.join(name), _make_directory, place, parent.descriptor
+            )
         except StorageError as error:
             if error.errno == errno.EEXIST:
                 return False
             raise
         return True
 
-    def remove_subfolder(self, parent: Folder, name: str) -> bool:
-        """Remove an empty folder; False when it is not empty or not there."""
+    def remove_subdirectory(self, parent: Directory, name: str) -> bool:
+        """Remove an empty directory; False when it is not empty or not there."""
         place = _place(parent, name)
         try:
-            self.call("remove folder", parent.join(name), os.rmdir, place, dir_fd=parent.descriptor)
+            self.call(
+                "remove directory", parent.join(name), os.rmdir, place, dir_fd=parent.descriptor
+            )
         except StorageError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
                 return False
             raise
         return True
 
-    def close_folder(self, folder: Folder) -> None:
+    def close_directory(self, directory: Directory) -> None:
         """
-        Close a folder; closing drops its lock.
+        Close a directory; closing drops its lock.
 
         It never fails: the descriptor is gone whatever the system says, and nothing was
         written through it that could be lost.
         """
-        if folder.descriptor is not None:
-            _not_for_children.discard(folder.descriptor)
+        if directory.descriptor is not None:
+            _not_for_children.discard(directory.descriptor)
             with contextlib.suppress(StorageError):
-                self.call("close folder", folder.path, os.close, folder.descriptor)
+                self.call("close directory", directory.path, os.close, directory.descriptor)
 
-    def sync_folder(self, folder: Folder) -> None:
-        """Make the entries of a folder durable (fsync); nothing on Windows, which cannot."""
-        if folder.descriptor is not None:
-            self.call("sync folder", folder.path, os.fsync, folder.descriptor)
+    def sync_directory(self, directory: Directory) -> None:
+        """Make the entries of a directory durable (fsync); nothing on Windows, which cannot."""
+        if directory.descriptor is not None:
+            self.call("sync directory", directory.path, os.fsync, directory.descriptor)
 
-    def folder_status(self, folder: Folder) -> FileStatus:
-        """Return the status of an open folder."""
-        return _status(self.call("stat", folder.path, os.stat, _handle(folder)))
+    def directory_status(self, directory: Directory) -> FileStatus:
+        """Return the status of an open directory."""
+        return _status(self.call("stat", directory.path, os.stat, _handle(directory)))
 
-    def status_in_place(self, folder: Folder) -> FileStatus | None:
-        """Return the status of an open folder; None when it was removed or replaced."""
+    def status_in_place(self, directory: Directory) -> FileStatus | None:
+        """Return the status of an open directory; None when it was removed or replaced."""
         try:
-            found = self.call("stat", folder.path, os.stat, folder.path)
+            found = self.call("stat", directory.path, os.stat, directory.path)
         except StorageError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 return None
             raise
-        status = self.folder_status(folder)
+        status = self.directory_status(directory)
         return status if found.st_ino == status.inode else None
 
-    def scan(self, folder: Folder) -> list[str]:
-        """Return the names in a folder, in no order."""
-        return self.call("list folder", folder.path, _names_in, _handle(folder))
+    def scan(self, directory: Directory) -> list[str]:
+        """Return the names in a directory, in no order."""
+        return self.call("list directory", directory.path, _names_in, _handle(directory))
 
-    def lock(self, folder: Folder, timeout_seconds: float) -> None:
+    def lock(self, directory: Directory, timeout_seconds: float) -> None:
         """
-        Lock a folder against other threads, loops and processes until it is closed.
+        Lock a directory against other threads, loops and processes until it is closed.
 
         The kernel drops the lock of a killed process. It is advisory and local to the machine.
 
         Raises:
-            SessionBusyError: when it is not free in time.
+            StoreBusyError: when it is not free in time.
         """
-        if folder.descriptor is None:
+        if directory.descriptor is None:
             return  # Windows: only the writer's own lanes keep changes apart.
         deadline = time.monotonic() + timeout_seconds
         for pause in chain(_LOCK_PAUSES_SECONDS, repeat(_LOCK_PAUSES_SECONDS[-1])):
             try:
                 self.call(
-                    "lock folder", folder.path, fcntl.flock,
-                    folder.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB,
+                    "lock directory", directory.path, fcntl.flock,
+                    directory.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB,
                 )  # fmt: skip
             except StorageError as error:
                 if error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK):
@@ -329,42 +333,44 @@ class LocalFiles:
             else:
                 return
             if time.monotonic() >= deadline:
-                raise SessionBusyError(folder.path, timeout_seconds)
+                raise StoreBusyError(directory.path, timeout_seconds)
             time.sleep(pause)
 
-    def unlock(self, folder: Folder) -> bool:
-        """Drop the lock of a folder that stays open; False when only closing it will do that."""
-        descriptor = folder.descriptor
+    def unlock(self, directory: Directory) -> bool:
+        """Drop the lock of a directory that stays open; False when only closing it will do that."""
+        descriptor = directory.descriptor
         try:
             if descriptor is not None:
-                self.call("unlock folder", folder.path, fcntl.flock, descriptor, fcntl.LOCK_UN)
+                self.call(
+                    "unlock directory", directory.path, fcntl.flock, descriptor, fcntl.LOCK_UN
+                )
         except StorageError:
             return False
         return True
 
     @contextlib.contextmanager
-    def locked_again(self, folder: Folder) -> Generator[None]:
-        """Hold the lock of a folder that is open already, through a descriptor of its own."""
-        again = self.open_path(folder.path)
+    def locked_again(self, directory: Directory) -> Generator[None]:
+        """Hold the lock of a directory that is open already, through a descriptor of its own."""
+        again = self.open_path(directory.path)
         try:
             self.lock(again, _PRIVATE_LOCK_SECONDS)
             yield
         finally:
-            self.close_folder(again)
+            self.close_directory(again)
 
     # Files
 
-    def create(self, folder: Folder, name: str) -> int:
+    def create(self, directory: Directory, name: str) -> int:
         """Create a file that must not exist, 0600, and return its descriptor."""
         return self.call(
-            "create", folder.join(name), os.open, _place(folder, name), _CREATE, _FILE_MODE,
-            dir_fd=folder.descriptor,
+            "create", directory.join(name), os.open, _place(directory, name), _CREATE, _FILE_MODE,
+            dir_fd=directory.descriptor,
         )  # fmt: skip
 
     @contextlib.contextmanager
-    def created(self, folder: Folder, name: str) -> Generator[int]:
+    def created(self, directory: Directory, name: str) -> Generator[int]:
         """Create a file and close it; an error in between outdoes one of closing."""
-        descriptor, path = self.create(folder, name), folder.join(name)
+        descriptor, path = self.create(directory, name), directory.join(name)
         try:
             yield descriptor
         except BaseException:
@@ -391,18 +397,18 @@ class LocalFiles:
         _not_for_children.discard(descriptor)
         self.call("close", path, os.close, descriptor)
 
-    def rename(self, folder: Folder, old: str, new: str) -> None:
-        """Give a file another name in the same folder, replacing what has it; atomic."""
-        self.move(folder, old, folder, new)
+    def rename(self, directory: Directory, old: str, new: str) -> None:
+        """Give a file another name in the same directory, replacing what has it; atomic."""
+        self.move(directory, old, directory, new)
 
-    def move(self, source: Folder, old: str, target: Folder, new: str) -> None:
-        """Give a file another name in another folder of the same disk; atomic."""
+    def move(self, source: Directory, old: str, target: Directory, new: str) -> None:
+        """Give a file another name in another directory of the same disk; atomic."""
         self.call(
             "rename", source.join(old), os.replace, _place(source, old), _place(target, new),
             src_dir_fd=source.descriptor, dst_dir_fd=target.descriptor,
         )  # fmt: skip
 
-    def link(self, source: Folder, old: str, target: Folder, new: str) -> bool:
+    def link(self, source: Directory, old: str, target: Directory, new: str) -> bool:
         """Give a file a second name; False where the name is taken or the disk has no links."""
         try:
             self.call(
@@ -415,7 +421,7 @@ class LocalFiles:
             raise
         return True
 
-    def point(self, folder: Folder, name: str, target: str, data: bytes) -> None:
+    def point(self, directory: Directory, name: str, target: str, data: bytes) -> None:
         """
         Make `name` stand for the file `target`: a symlink, or a copy of `data` on Windows.
 
@@ -423,37 +429,41 @@ class LocalFiles:
         """
         temporary = random_name(".tmp_cp_")
         try:
-            if folder.descriptor is None:
-                with self.created(folder, temporary) as descriptor:
-                    self.write(descriptor, data, folder.join(temporary))
+            if directory.descriptor is None:
+                with self.created(directory, temporary) as descriptor:
+                    self.write(descriptor, data, directory.join(temporary))
             else:
                 self.call(
-                    "symlink", folder.join(temporary), os.symlink, target, temporary,
-                    dir_fd=folder.descriptor,
+                    "symlink", directory.join(temporary), os.symlink, target, temporary,
+                    dir_fd=directory.descriptor,
                 )  # fmt: skip
             self.reached("before_rename_pointer")
-            self.rename(folder, temporary, name)
+            self.rename(directory, temporary, name)
         except BaseException:
-            self.discard(folder, temporary)
+            self.discard(directory, temporary)
             raise
 
-    def pointed_at(self, folder: Folder, name: str) -> str | None:
+    def pointed_at(self, directory: Directory, name: str) -> str | None:
         """Return what a symlink names; None when there is none, or a plain file instead."""
         try:
             return self.call(
-                "read link", folder.join(name), _read_link, _place(folder, name), folder.descriptor
+                "read link",
+                directory.join(name),
+                _read_link,
+                _place(directory, name),
+                directory.descriptor,
             )
         except StorageError as error:
             if error.errno in (errno.ENOENT, errno.EINVAL):
                 return None
             raise
 
-    def unlink(self, folder: Folder, name: str) -> bool:
+    def unlink(self, directory: Directory, name: str) -> bool:
         """Remove a file; False when it is not there."""
         try:
             self.call(
-                "remove", folder.join(name), os.unlink, _place(folder, name),
-                dir_fd=folder.descriptor,
+                "remove", directory.join(name), os.unlink, _place(directory, name),
+                dir_fd=directory.descriptor,
             )  # fmt: skip
         except StorageError as error:
             if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
@@ -461,17 +471,17 @@ class LocalFiles:
             raise
         return True
 
-    def discard(self, folder: Folder, name: str) -> None:
+    def discard(self, directory: Directory, name: str) -> None:
         """Remove a file on the way out of an error, which stays the one reported."""
         with contextlib.suppress(StorageError):
-            self.unlink(folder, name)
+            self.unlink(directory, name)
 
-    def status(self, folder: Folder, name: str) -> FileStatus | None:
+    def status(self, directory: Directory, name: str) -> FileStatus | None:
         """Return the status of an entry, not following a symlink; None when it is not there."""
         try:
             found = self.call(
-                "stat", folder.join(name), os.stat, _place(folder, name),
-                dir_fd=folder.descriptor, follow_symlinks=False,
+                "stat", directory.join(name), os.stat, _place(directory, name),
+                dir_fd=directory.descriptor, follow_symlinks=False,
             )  # fmt: skip
         except StorageError as error:
             if error.errno == errno.ENOENT:
@@ -479,7 +489,7 @@ class LocalFiles:
             raise
         return _status(found)
 
-    def read(self, folder: Folder, name: str, max_bytes: int) -> bytes | None:
+    def read(self, directory: Directory, name: str, max_bytes: int) -> bytes | None:
         """
         Return the content of a regular file; None when it is not there.
 
@@ -487,10 +497,10 @@ class LocalFiles:
             NotACheckpointError: for a directory, FIFO, device or symlink.
             CheckpointTooLargeError: over `max_bytes`, before anything is read.
         """
-        descriptor = self._open_to_read(folder, name)
+        descriptor = self._open_to_read(directory, name)
         if descriptor is None:
             return None
-        path = folder.join(name)
+        path = directory.join(name)
         try:
             size = self._regular_size(descriptor, path)
             if size > max_bytes:
@@ -499,12 +509,14 @@ class LocalFiles:
         finally:
             self.close(descriptor, path)
 
-    def read_ends(self, folder: Folder, name: str, end_bytes: int) -> tuple[bytes, bytes] | None:
+    def read_ends(
+        self, directory: Directory, name: str, end_bytes: int
+    ) -> tuple[bytes, bytes] | None:
         """Return the first and the last bytes of a regular file, the whole of a short one first."""
-        descriptor = self._open_to_read(folder, name)
+        descriptor = self._open_to_read(directory, name)
         if descriptor is None:
             return None
-        path = folder.join(name)
+        path = directory.join(name)
         try:
             size = self._regular_size(descriptor, path)
             if size <= 2 * end_bytes:
@@ -516,22 +528,22 @@ class LocalFiles:
 
     # Journals
 
-    def create_journal(self, folder: Folder, name: str) -> int:
+    def create_journal(self, directory: Directory, name: str) -> int:
         """Create a file to write anywhere in, 0600, and return its descriptor."""
         descriptor = self.call(
-            "create", folder.join(name), os.open, _place(folder, name),
-            os.O_RDWR | _CREATE & ~os.O_WRONLY, _FILE_MODE, dir_fd=folder.descriptor,
+            "create", directory.join(name), os.open, _place(directory, name),
+            os.O_RDWR | _CREATE & ~os.O_WRONLY, _FILE_MODE, dir_fd=directory.descriptor,
         )  # fmt: skip
         _not_for_children.add(descriptor)
         return descriptor
 
-    def open_journal(self, folder: Folder, name: str) -> int | None:
+    def open_journal(self, directory: Directory, name: str) -> int | None:
         """Open an existing journal; None when it is not there."""
         flags = os.O_RDWR | _O_NOFOLLOW | _O_CLOEXEC | _O_BINARY
         try:
             return self.call(
-                "open", folder.join(name), os.open, _place(folder, name), flags,
-                dir_fd=folder.descriptor,
+                "open", directory.join(name), os.open, _place(directory, name), flags,
+                dir_fd=directory.descriptor,
             )  # fmt: skip
         except StorageError as error:
             if error.errno == errno.ENOENT:
@@ -569,27 +581,27 @@ class LocalFiles:
         """Make a file's content durable, its size too, its times not: fdatasync."""
         self.call("sync data", path, _data_sync, descriptor)
 
-    def sync_name(self, folder: Folder, name: str) -> None:
+    def sync_name(self, directory: Directory, name: str) -> None:
         """Make the content of a file durable, if it is there."""
-        descriptor = self._open_to_read(folder, name)
+        descriptor = self._open_to_read(directory, name)
         if descriptor is not None:
-            path = folder.join(name)
+            path = directory.join(name)
             try:
                 self.sync_file(descriptor, path)
             finally:
                 self.close(descriptor, path)
 
-    def sync_everything(self, folder: Folder) -> bool:
+    def sync_everything(self, directory: Directory) -> bool:
         """
-        Make everything on the disk of an open folder durable, in one call.
+        Make everything on the disk of an open directory durable, in one call.
 
         Returns:
             False where the system has no `syncfs` that reports errors (it does since
             Linux 5.8): sync each file then.
         """
-        if _syncfs is None or folder.descriptor is None:
+        if _syncfs is None or directory.descriptor is None:
             return False
-        self.call("sync disk", folder.path, _syncfs, folder.descriptor)
+        self.call("sync disk", directory.path, _syncfs, directory.descriptor)
         return True
 
     def boot_id(self) -> str:
@@ -599,12 +611,12 @@ class LocalFiles:
         except StorageError:
             return ""
 
-    def _open_to_read(self, folder: Folder, name: str) -> int | None:
-        path = folder.join(name)
+    def _open_to_read(self, directory: Directory, name: str) -> int | None:
+        path = directory.join(name)
         try:
             return self.call(
-                "open", path, os.open, _place(folder, name), _OPEN_TO_READ,
-                dir_fd=folder.descriptor,
+                "open", path, os.open, _place(directory, name), _OPEN_TO_READ,
+                dir_fd=directory.descriptor,
             )  # fmt: skip
         except StorageError as error:
             if error.errno == errno.ENOENT:
@@ -653,30 +665,30 @@ if not _IS_WINDOWS:
     os.register_at_fork(after_in_child=_close_in_child)
 
 
-def _place(folder: Folder, name: str) -> str:
+def _place(directory: Directory, name: str) -> str:
     """Return how to call an entry: by name beside a descriptor, by path without one."""
-    return folder.join(name) if folder.descriptor is None else name
+    return directory.join(name) if directory.descriptor is None else name
 
 
-def _handle(folder: Folder) -> int | str:
-    return folder.path if folder.descriptor is None else folder.descriptor
+def _handle(directory: Directory) -> int | str:
+    return directory.path if directory.descriptor is None else directory.descriptor
 
 
 def _names_in(target: int | str) -> list[str]:
     if isinstance(target, str):
         return os.listdir(target)
-    # Threads that list one descriptor at a time share its place in the folder, and miss names.
-    own = os.open(".", _OPEN_FOLDER, dir_fd=target)
+    # Threads that list one descriptor at a time share its place in the directory, and miss names.
+    own = os.open(".", _OPEN_DIRECTORY, dir_fd=target)
     try:
         return os.listdir(own)
     finally:
         os.close(own)
 
 
-def _make_folder(place: str, parent_descriptor: int | None) -> None:
-    os.mkdir(place, _FOLDER_MODE, dir_fd=parent_descriptor)
+def _make_directory(place: str, parent_descriptor: int | None) -> None:
+    os.mkdir(place, _DIRECTORY_MODE, dir_fd=parent_descriptor)
     # The umask may have taken from its owner the right to enter it.
-    os.chmod(place, _FOLDER_MODE, dir_fd=parent_descriptor)
+    os.chmod(place, _DIRECTORY_MODE, dir_fd=parent_descriptor)
 
 
 def _read_link(name: str, descriptor: int | None) -> str:

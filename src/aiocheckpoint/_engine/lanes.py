@@ -12,8 +12,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
 
+from aiocheckpoint._engine.jobs import Job
 from aiocheckpoint.errors import WriterClosedError
-from aiocheckpoint.jobs import Job
 
 _Waiting = deque[tuple[Job[Any], Callable[[], Any]]]
 

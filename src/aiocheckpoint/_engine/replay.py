@@ -1,4 +1,4 @@
-"""Bringing back what a process that died had acknowledged but not settled."""
+"""Bringing back what a process that died had acknowledged but not flushed."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
-from aiocheckpoint import codec, layout
-from aiocheckpoint.codec import RecordT
-from aiocheckpoint.errors import (
-    CheckpointTooLargeError,
-    NotACheckpointError,
-    StorageError,
-)
-from aiocheckpoint.files import Folder
-from aiocheckpoint.journal import (
+from aiocheckpoint._disk.files import Directory
+from aiocheckpoint._disk.sessions import OpenSession
+from aiocheckpoint._engine.journal import (
     Entry,
     Frames,
-    JournaledBlock,
+    JournaledBlob,
     JournaledDelete,
     JournaledSave,
     JournaledUndo,
-    block_path,
+    blob_path,
     parse_segment,
     removals_of,
     saved_in,
     sync_sessions,
 )
-from aiocheckpoint.layout import FileName
-from aiocheckpoint.sessions import OpenSession
-from aiocheckpoint.store import Store
+from aiocheckpoint._engine.store import Store
+from aiocheckpoint._format import codec
+from aiocheckpoint._format import names as layout
+from aiocheckpoint._format.codec import RecordT
+from aiocheckpoint._format.names import FileName
+from aiocheckpoint.errors import (
+    CheckpointTooLargeError,
+    NotACheckpointError,
+    StorageError,
+)
 
 _LOCK_SECONDS = 600.0
 
@@ -50,11 +51,11 @@ class Segments(NamedTuple):
 
 
 class _Wanted(NamedTuple):
-    """What should be in a session: names to contents, names that must be gone, and blocks."""
+    """What should be in a session: names to contents, names that must be gone, and blobs."""
 
     saved: dict[str, bytes]
     removed: set[str]
-    blocks: dict[str, bytes]
+    blobs: dict[str, bytes]
 
 
 def replay(store: Store[RecordT]) -> None:
@@ -69,28 +70,28 @@ def replay(store: Store[RecordT]) -> None:
         StorageError: the disk refused; the journals are kept.
     """
     with contextlib.ExitStack() as stack:
-        folder = private_folder(store, stack)
-        if folder is None:
+        directory = private_directory(store, stack)
+        if directory is None:
             return
-        store.files.lock(folder, _LOCK_SECONDS)
-        segments = read_segments(store, folder, stack)
+        store.files.lock(directory, _LOCK_SECONDS)
+        segments = read_segments(store, directory, stack)
         if not segments.dead:
             return
         entries = [entry for frames in segments.dead.values() for entry in _open(store, frames)]
         for session_name, wanted in _by_session(entries).items():
-            _replay_session(store, session_name, wanted, folder)
+            _replay_session(store, session_name, wanted, directory)
         sync_sessions(store.files, store.sessions.make_root(), _touched(segments.dead.values()))
         store.files.reached("before_drop_journal")
-        for name in segments.dead.keys() - _needed(store, folder, segments):
-            store.files.unlink(folder, name)
-        store.files.sync_folder(folder)
+        for name in segments.dead.keys() - _needed(store, directory, segments):
+            store.files.unlink(directory, name)
+        store.files.sync_directory(directory)
 
 
-def _needed(store: Store[RecordT], folder: Folder, segments: Segments) -> set[str]:
+def _needed(store: Store[RecordT], directory: Directory, segments: Segments) -> set[str]:
     """
     Return the dead segments with removals of files that running processes have journaled.
 
-    Without them, a power cut before those processes settle would bring the files back.
+    Without them, a power cut before those processes flush would bring the files back.
     """
     removed = {
         name: {(entry.session, file) for entry in frames.entries for file in removals_of(entry)}
@@ -98,42 +99,44 @@ def _needed(store: Store[RecordT], folder: Folder, segments: Segments) -> set[st
     }
     if not any(removed.values()):
         return set()
-    saved = [saved_in(store.files, folder, name) for name in segments.live]
+    saved = [saved_in(store.files, directory, name) for name in segments.live]
     return {name for name, gone in removed.items() if not gone.isdisjoint(chain(*saved))}
 
 
-def private_folder(store: Store[RecordT], stack: contextlib.ExitStack) -> Folder | None:
-    """Open the root's own folder until the stack ends; None when there is none."""
+def private_directory(store: Store[RecordT], stack: contextlib.ExitStack) -> Directory | None:
+    """Open the root's own directory until the stack ends; None when there is none."""
     root = store.sessions.find_root()
-    folder = root and store.files.open_subfolder(root, layout.PRIVATE_FOLDER)
-    if folder is not None:
-        stack.callback(store.files.close_folder, folder)
-    return folder
+    directory = root and store.files.open_subdirectory(root, layout.PRIVATE_DIRECTORY)
+    if directory is not None:
+        stack.callback(store.files.close_directory, directory)
+    return directory
 
 
-def read_segments(store: Store[RecordT], folder: Folder, stack: contextlib.ExitStack) -> Segments:
+def read_segments(
+    store: Store[RecordT], directory: Directory, stack: contextlib.ExitStack
+) -> Segments:
     """Read all segments, taking the locks of the dead ones until the stack ends."""
     segments = Segments({}, {})
-    for name, descriptor in _opened_segments(store, folder, stack):
-        is_dead = store.files.try_lock_file(descriptor, folder.join(name))
-        frames = _frames(store, folder, name, descriptor)
+    for name, descriptor in _opened_segments(store, directory, stack):
+        is_dead = store.files.try_lock_file(descriptor, directory.join(name))
+        frames = _frames(store, directory, name, descriptor)
         (segments.dead if is_dead else segments.live)[name] = frames
     return segments
 
 
 def _opened_segments(
-    store: Store[RecordT], folder: Folder, stack: contextlib.ExitStack
+    store: Store[RecordT], directory: Directory, stack: contextlib.ExitStack
 ) -> Iterator[tuple[str, int]]:
-    for name in sorted(store.files.scan(folder)):
+    for name in sorted(store.files.scan(directory)):
         if name.startswith(layout.JOURNAL_PREFIX):
-            descriptor = store.files.open_journal(folder, name)
+            descriptor = store.files.open_journal(directory, name)
             if descriptor is not None:
-                stack.callback(store.files.close, descriptor, folder.join(name))
+                stack.callback(store.files.close, descriptor, directory.join(name))
                 yield name, descriptor
 
 
-def _frames(store: Store[RecordT], folder: Folder, name: str, descriptor: int) -> Frames:
-    path = folder.join(name)
+def _frames(store: Store[RecordT], directory: Directory, name: str, descriptor: int) -> Frames:
+    path = directory.join(name)
     return parse_segment(store.files.read_journal(descriptor, path), path)
 
 
@@ -144,12 +147,12 @@ def journaled_files(store: Store[RecordT], session_name: str) -> set[str]:
     Right while the session's lock is held: whoever journals a save holds it too.
     """
     with contextlib.ExitStack() as stack:
-        folder = private_folder(store, stack)
-        if folder is None:
+        directory = private_directory(store, stack)
+        if directory is None:
             return set()
         segments = [
-            _frames(store, folder, name, descriptor)
-            for name, descriptor in _opened_segments(store, folder, stack)
+            _frames(store, directory, name, descriptor)
+            for name, descriptor in _opened_segments(store, directory, stack)
         ]
     return {
         entry.name
@@ -180,8 +183,8 @@ def _by_session(entries: Iterable[Entry]) -> defaultdict[str, _Wanted]:
             wanted.removed.update(entry.undone)  # their removal was never synced
         elif isinstance(entry, JournaledDelete):
             wanted.removed.update(entry.removed)
-        elif isinstance(entry, JournaledBlock):
-            wanted.blocks[entry.digest] = entry.data
+        elif isinstance(entry, JournaledBlob):
+            wanted.blobs[entry.digest] = entry.data
         elif (entry.session, entry.name) not in undone:
             wanted.removed.update(entry.removed)
             wanted.saved[entry.name] = entry.body
@@ -189,11 +192,11 @@ def _by_session(entries: Iterable[Entry]) -> defaultdict[str, _Wanted]:
 
 
 def _replay_session(
-    store: Store[RecordT], session_name: str, wanted: _Wanted, private: Folder
+    store: Store[RecordT], session_name: str, wanted: _Wanted, private: Directory
 ) -> None:
     with store.sessions.made("", session_name) as session:
-        restored = store.blocks.to_store(session, wanted.blocks, wanted.blocks)
-        store.blocks.store(session, restored, synced=True)
+        restored = store.blobs.to_store(session, wanted.blobs, wanted.blobs)
+        store.blobs.store(session, restored, synced=True)
         missing = {
             name: body
             for name, body in wanted.saved.items()
@@ -204,8 +207,8 @@ def _replay_session(
             if name not in gone:
                 _restore(store, session, name, body)
         for name in wanted.removed:
-            store.files.unlink(session.folder, name)
-            store.files.unlink(session.folder, name + layout.BACKUP_SUFFIX)
+            store.files.unlink(session.directory, name)
+            store.files.unlink(session.directory, name + layout.BACKUP_SUFFIX)
         _repoint(store, session)
         if not restored.keys() <= _digests_in(wanted.saved.values()):
             store.collect(store.sessions.rescanned(session), in_replay=True)
@@ -214,20 +217,22 @@ def _replay_session(
 
 
 def _digests_in(bodies: Iterable[bytes]) -> set[str]:
-    return {digest for body in bodies for digest in codec.block_digests(body)}
+    return {digest for body in bodies for digest in codec.blob_digests(body)}
 
 
 def _is_in_place(store: Store[RecordT], session: OpenSession, name: str, body: bytes) -> bool:
-    files, folder = store.files, session.folder
+    files, directory = store.files, session.directory
     try:
         # A backup may be another name of the torn file that an earlier replay has replaced.
-        backup = files.read(folder, name + layout.BACKUP_SUFFIX, len(body))
-        return backup in (None, body) and files.read(folder, name, len(body)) == body
+        backup = files.read(directory, name + layout.BACKUP_SUFFIX, len(body))
+        return backup in (None, body) and files.read(directory, name, len(body)) == body
     except (CheckpointTooLargeError, NotACheckpointError):
         return False
 
 
-def _removed_by_the_living(store: Store[RecordT], session_name: str, private: Folder) -> set[str]:
+def _removed_by_the_living(
+    store: Store[RecordT], session_name: str, private: Directory
+) -> set[str]:
     """Return what running processes have removed; right while the session's lock is held."""
     # The dead segments, which the replay has locked, pass for living ones here: what their
     # processes had removed counts too, also where that was applied.
@@ -240,9 +245,9 @@ def _removed_by_the_living(store: Store[RecordT], session_name: str, private: Fo
 def _restore(store: Store[RecordT], session: OpenSession, name: str, body: bytes) -> None:
     parsed = layout.parse_name(name)
     if parsed is None:
-        raise StorageError("replay", session.folder.join(name), None, "not a checkpoint's name")
+        raise StorageError("replay", session.directory.join(name), None, "not a checkpoint's name")
     # A backup is another name of the torn file.
-    store.files.unlink(session.folder, name + layout.BACKUP_SUFFIX)
+    store.files.unlink(session.directory, name + layout.BACKUP_SUFFIX)
     store.publish(session, parsed, body, synced=True)
 
 
@@ -263,7 +268,7 @@ def _files_of(entry: Entry) -> set[str]:
     match entry:
         case JournaledSave():
             return {entry.name}
-        case JournaledBlock():
-            return {block_path(entry.digest)}
+        case JournaledBlob():
+            return {blob_path(entry.digest)}
         case _:
             return set()

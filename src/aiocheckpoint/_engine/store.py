@@ -10,26 +10,27 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import Generic, NamedTuple
 
-from aiocheckpoint import codec, layout
-from aiocheckpoint.blocks import Blocks
-from aiocheckpoint.codec import Draft, RecordCodec, RecordT, Sealed
+from aiocheckpoint._disk.blobs import Blobs
+from aiocheckpoint._disk.files import Directory, FileStatus, LocalFiles, random_name, random_number
+from aiocheckpoint._disk.sessions import OpenSession, SessionDirectories
+from aiocheckpoint._format import codec
+from aiocheckpoint._format import names as layout
+from aiocheckpoint._format.codec import Draft, RecordCodec, RecordT, Sealed
+from aiocheckpoint._format.names import FileName
+from aiocheckpoint._format.retention import surplus
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointMismatchError,
     CheckpointTooLargeError,
     DurabilityUnknownError,
-    MissingBlockError,
+    MissingBlobError,
     NotACheckpointError,
     PruneError,
     SessionChangedError,
     StorageError,
     StorageFullError,
 )
-from aiocheckpoint.files import FileStatus, Folder, LocalFiles, random_name, random_number
-from aiocheckpoint.layout import FileName
 from aiocheckpoint.models import CheckpointId, CheckpointMeta, SessionId
-from aiocheckpoint.retention import surplus
-from aiocheckpoint.sessions import OpenSession, SessionFolders
 
 _PEEK_BYTES = 4096
 _VANISHED_RETRIES = 100
@@ -41,7 +42,7 @@ def _now_microseconds() -> int:
 
 
 class _VanishedError(Exception):
-    """A file was there when the folder was read, and gone when it was opened."""
+    """A file was there when the directory was read, and gone when it was opened."""
 
 
 class Limits(NamedTuple):
@@ -73,13 +74,13 @@ class Terms(NamedTuple):
     What a save asks for besides its record.
 
     Attributes:
-        digests: the blocks that the record refers to.
-        blocks: those that are given, by their digests.
+        digests: the blobs that the record refers to.
+        blobs: those that are given, by their digests.
         precondition: tells from the greatest id in the session whether to save; None for always.
     """
 
     digests: tuple[str, ...] = ()
-    blocks: Mapping[str, bytes] = {}
+    blobs: Mapping[str, bytes] = {}
     precondition: Precondition | None = None
 
 
@@ -90,7 +91,7 @@ class Store(Generic[RecordT]):
     """
     The checkpoints under one root.
 
-    Mutations of a session exclude one another by the lock of its folder, over threads and
+    Mutations of a session exclude one another by the lock of its directory, over threads and
     processes. Readers take no lock: files never change once visible, names come and go
     atomically, and a file that vanishes in between makes them look again.
 
@@ -113,10 +114,10 @@ class Store(Generic[RecordT]):
         clock: Callable[[], int] = _now_microseconds,
     ) -> None:
         self.files = files
-        self.sessions = SessionFolders(
+        self.sessions = SessionDirectories(
             root_path, files, limits.lock_timeout_seconds, partial(prepare, self)
         )
-        self.blocks = Blocks(files, self.sessions, limits.max_bytes, is_durable=limits.is_durable)
+        self.blobs = Blobs(files, self.sessions, limits.max_bytes, is_durable=limits.is_durable)
         self._codec = record_codec
         self._limits = limits
         self._clock = clock
@@ -140,8 +141,8 @@ class Store(Generic[RecordT]):
             self.require(session, terms.precondition)
             self.sessions.sync_entries(session)
             if terms.digests:
-                new = self.blocks.to_store(session, terms.digests, terms.blocks)
-                self.blocks.store(session, new, synced=True)
+                new = self.blobs.to_store(session, terms.digests, terms.blobs)
+                self.blobs.store(session, new, synced=True)
             replaced = self.files_of(session, draft.checkpoint_id)
             previous = session.known.newest
             name = self.next_name(draft.checkpoint_id, session.known.last_stamped)
@@ -170,25 +171,25 @@ class Store(Generic[RecordT]):
             SessionChangedError: it does not.
         """
         if precondition is not None:
-            greatest_id = max([*self._ids(session, "", None, 1), *planned], default=None)
-            if not precondition(greatest_id):
-                raise SessionChangedError(session.id, greatest_id)
+            newest_id = max([*self._ids(session, "", None, 1), *planned], default=None)
+            if not precondition(newest_id):
+                raise SessionChangedError(session.id, newest_id)
 
-    def new_bytes(self, session_id: SessionId, blocks: Mapping[str, bytes]) -> int:
+    def new_bytes(self, session_id: SessionId, blobs: Mapping[str, bytes]) -> int:
         """
-        Return about how many bytes of blocks are not stored yet.
+        Return about how many bytes of blobs are not stored yet.
 
         Raises:
-            CheckpointTooLargeError: a block is over the limit.
+            CheckpointTooLargeError: a blob is over the limit.
         """
         max_bytes = self._limits.max_bytes
-        for digest, data in blocks.items():
+        for digest, data in blobs.items():
             if len(data) > max_bytes:
-                raise CheckpointTooLargeError(f"block {digest}", len(data), max_bytes)
+                raise CheckpointTooLargeError(f"blob {digest}", len(data), max_bytes)
         index = self.sessions.indexes.get(layout.encode_id(session_id, "session id"))
-        known = index and index.blocks
+        known = index and index.blobs
         stored = known.stored if known else frozenset[str]()
-        return sum(len(data) for digest, data in blocks.items() if digest not in stored)
+        return sum(len(data) for digest, data in blobs.items() if digest not in stored)
 
     def sealed(self, draft: Draft) -> Sealed:
         """Return the file of a draft, if it is within the limits."""
@@ -218,32 +219,32 @@ class Store(Generic[RecordT]):
         """
         Write a checkpoint file and give it its name.
 
-        With `synced` its content is durable; its name never is before the folder is synced.
+        With `synced` its content is durable; its name never is before the directory is synced.
         Of unknown `digests` the file is read when it matters.
         """
-        files, folder = self.files, session.folder
+        files, directory = self.files, session.directory
         temporary = random_name(layout.TEMP_PREFIX)
-        path = folder.join(temporary)
+        path = directory.join(temporary)
         try:
-            with files.created(folder, temporary) as descriptor:
+            with files.created(directory, temporary) as descriptor:
                 files.write(descriptor, body, path)
                 if synced:
                     files.reached("before_sync_file")
                     files.sync_file(descriptor, path)
             files.reached("before_rename")
-            files.rename(folder, temporary, name.text)
+            files.rename(directory, temporary, name.text)
         except BaseException:
-            files.discard(folder, temporary)
-            files.discard(folder, name.text)  # a rename may fail after its effect
+            files.discard(directory, temporary)
+            files.discard(directory, name.text)  # a rename may fail after its effect
             raise
         session.known.add(name)
-        if session.known.blocks is not None and digests is not None:
-            session.known.blocks.enter(name.text, digests)
+        if session.known.blobs is not None and digests is not None:
+            session.known.blobs.enter(name.text, digests)
         files.reached("after_rename")
 
     def point(self, session: OpenSession, name: FileName, body: bytes) -> None:
         """Make `latest.json` name a file."""
-        self.files.point(session.folder, layout.LATEST_NAME, name.text, body)
+        self.files.point(session.directory, layout.LATEST_NAME, name.text, body)
         self.files.reached("after_pointer")
 
     def back_up(self, session: OpenSession, previous: FileName | None) -> None:
@@ -256,7 +257,7 @@ class Store(Generic[RecordT]):
         if previous is None or self._limits.max_backups == 0:
             return
         backup = previous.text + layout.BACKUP_SUFFIX
-        if self.files.link(session.folder, previous.text, session.folder, backup):
+        if self.files.link(session.directory, previous.text, session.directory, backup):
             session.known.backups.append(backup)
 
     def withdraw(
@@ -265,23 +266,23 @@ class Store(Generic[RecordT]):
         """Take back files that were published but will not be acknowledged."""
         self.sessions.indexes.drop(session.name)
         for name in names:
-            self.files.discard(session.folder, name.text)
+            self.files.discard(session.directory, name.text)
         with contextlib.suppress(StorageError):
-            pointed = self.files.pointed_at(session.folder, layout.LATEST_NAME)
+            pointed = self.files.pointed_at(session.directory, layout.LATEST_NAME)
             if pointed in {name.text for name in names}:
                 self.repoint(session, previous)
 
     def _sync_published(self, session: OpenSession, name: FileName) -> None:
-        self.files.reached("before_sync_folder")
+        self.files.reached("before_sync_directory")
         try:
-            self.files.sync_folder(session.folder)
+            self.files.sync_directory(session.directory)
         except StorageError as error:
             self.sessions.indexes.drop(session.name)
-            path = session.folder.join(name.text)
+            path = session.directory.join(name.text)
             raise DurabilityUnknownError(
                 error.operation, path, error.errno, error.reason
             ) from error
-        self.files.reached("after_sync_folder")
+        self.files.reached("after_sync_directory")
 
     def prune(self, session: OpenSession, replaced: Sequence[FileName], *, synced: bool) -> None:
         """
@@ -297,11 +298,11 @@ class Store(Generic[RecordT]):
             for name in superfluous:
                 self.remove(session, name)
             for backup in [*surplus(session.known.backups, self._limits.max_backups)]:
-                self.files.unlink(session.folder, backup)
+                self.files.unlink(session.directory, backup)
                 session.known.backups.remove(backup)
             if synced and (replaced or superfluous):
                 # Or a later delete of what took its place would bring it back after a power cut.
-                self.files.sync_folder(session.folder)
+                self.files.sync_directory(session.directory)
             if replaced or superfluous:
                 self.collect(session)
         except StorageError as error:
@@ -309,46 +310,46 @@ class Store(Generic[RecordT]):
             raise PruneError(error.operation, error.path, error.errno, error.reason) from error
 
     def collect(self, session: OpenSession, *, in_replay: bool = False) -> None:
-        """Remove the blocks that no checkpoint of a locked session refers to."""
-        self.blocks.collect(session, partial(self._digests_of, session), in_replay=in_replay)
+        """Remove the blobs that no checkpoint of a locked session refers to."""
+        self.blobs.collect(session, partial(self._digests_of, session), in_replay=in_replay)
 
     def _digests_of(self, session: OpenSession, name: FileName) -> tuple[str, ...]:
-        path = session.folder.join(name.text)
-        data = self.files.read(session.folder, name.text, self._limits.max_bytes)
+        path = session.directory.join(name.text)
+        data = self.files.read(session.directory, name.text, self._limits.max_bytes)
         if data is None:
             raise StorageError("read", path, None, "it vanished")
-        return codec.block_digests(codec.verified(data, path))
+        return codec.blob_digests(codec.verified(data, path))
 
     def remove(self, session: OpenSession, name: FileName) -> None:
         """Remove a checkpoint file and its backup."""
         backup = name.text + layout.BACKUP_SUFFIX
         if backup in session.known.backups:
-            self.files.unlink(session.folder, backup)
+            self.files.unlink(session.directory, backup)
             session.known.backups.remove(backup)
-        self.files.unlink(session.folder, name.text)
+        self.files.unlink(session.directory, name.text)
         session.known.remove(name)
 
     def repoint(self, session: OpenSession, newest: FileName | None) -> None:
         """Make `latest.json` name a file, or remove it when there is none, or no room for it."""
         if newest is None:
-            self.files.unlink(session.folder, layout.LATEST_NAME)
+            self.files.unlink(session.directory, layout.LATEST_NAME)
             return
         body = b""
-        if session.folder.descriptor is None:
-            body = self.files.read(session.folder, newest.text, self._limits.max_bytes) or b""
+        if session.directory.descriptor is None:
+            body = self.files.read(session.directory, newest.text, self._limits.max_bytes) or b""
         try:
             self.point(session, newest, body)
         except StorageFullError:  # without it a reader looks for the newest itself
-            self.files.unlink(session.folder, layout.LATEST_NAME)
+            self.files.unlink(session.directory, layout.LATEST_NAME)
 
     # Reading
 
     def verified_text(self, session: OpenSession, name: FileName) -> bytes | None:
         """Return the verified content of a file, its session checked; None when it vanished."""
-        data = self.files.read(session.folder, name.text, self._limits.max_bytes)
+        data = self.files.read(session.directory, name.text, self._limits.max_bytes)
         if data is None:
             return None
-        path = session.folder.join(name.text)
+        path = session.directory.join(name.text)
         text = codec.verified(data, path)
         found = codec.identity(text, path)
         if found.session_id != session.id or not layout.name_fits(name, found.checkpoint_id):
@@ -382,7 +383,7 @@ class Store(Generic[RecordT]):
             text = self.verified_text(session, newest)
             if text is None:
                 raise _VanishedError
-            return self.decode(text, session.folder.join(newest.text))
+            return self.decode(text, session.directory.join(newest.text))
         except (CheckpointCorruptError, NotACheckpointError) as error:
             raise self._with_newest_valid(session, error) from error
 
@@ -406,7 +407,9 @@ class Store(Generic[RecordT]):
 
     def _load_id(self, session: OpenSession, checkpoint_id: CheckpointId) -> RecordT | None:
         found = self._find(session, checkpoint_id)
-        return None if found is None else self.decode(found[1], session.folder.join(found[0].text))
+        return (
+            None if found is None else self.decode(found[1], session.directory.join(found[0].text))
+        )
 
     def _find(
         self, session: OpenSession, checkpoint_id: CheckpointId
@@ -424,7 +427,7 @@ class Store(Generic[RecordT]):
             text = self.verified_text(session, name)
             if text is None:
                 raise _VanishedError
-            path = session.folder.join(name.text)
+            path = session.directory.join(name.text)
             if codec.identity(text, path).checkpoint_id == checkpoint_id:
                 return name, text
         return None
@@ -440,19 +443,19 @@ class Store(Generic[RecordT]):
                 with contextlib.suppress(_VanishedError):
                     found = [self._find(session, key) for key in dict.fromkeys(checkpoint_ids)]
                     return tuple(
-                        self.decode(text, session.folder.join(name.text))
+                        self.decode(text, session.directory.join(name.text))
                         for name, text in sorted(filter(None, found))
                     )
                 self.sessions.indexes.drop(session.name)
         raise StorageError("read", session_id, None, "its files keep vanishing; try again")
 
-    def load_blocks(self, session_id: SessionId, digests: Sequence[str]) -> dict[str, bytes]:
-        """Return blocks of a session, verified."""
+    def load_blobs(self, session_id: SessionId, digests: Sequence[str]) -> dict[str, bytes]:
+        """Return blobs of a session, verified."""
         with self.sessions.reading(session_id) as session:
             if session is None and digests:
                 path = layout.encode_id(session_id, "session id")
-                raise MissingBlockError(path, digests[0])
-            return {} if session is None else self.blocks.load(session, digests)
+                raise MissingBlobError(path, digests[0])
+            return {} if session is None else self.blobs.load(session, digests)
 
     def ids(
         self, session_id: SessionId, prefix: str, before: CheckpointId | None, limit: int | None
@@ -499,18 +502,20 @@ class Store(Generic[RecordT]):
             return tuple(metas.values())
 
     def _meta(self, session: OpenSession, name: FileName) -> CheckpointMeta | None:
-        status = self.files.status(session.folder, name.text)
+        status = self.files.status(session.directory, name.text)
         if status is None or not status.is_regular or status.size_bytes > self._limits.max_bytes:
             return None
         known = session.known.metas.get(name.text)
         if known is None or known[0] != status:
-            known = (status, self._read_meta(session.folder, name.text, status))
+            known = (status, self._read_meta(session.directory, name.text, status))
             session.known.metas[name.text] = known
         return known[1]
 
-    def _read_meta(self, folder: Folder, name: str, status: FileStatus) -> CheckpointMeta | None:
-        path = Path(folder.join(name))
-        ends = self.files.read_ends(folder, name, _PEEK_BYTES)
+    def _read_meta(
+        self, directory: Directory, name: str, status: FileStatus
+    ) -> CheckpointMeta | None:
+        path = Path(directory.join(name))
+        ends = self.files.read_ends(directory, name, _PEEK_BYTES)
         if ends is None:
             return None
         head, tail = ends
@@ -519,7 +524,7 @@ class Store(Generic[RecordT]):
         meta = codec.peek_meta(head, tail, path)
         if meta is not None:
             return meta
-        data = self.files.read(folder, name, self._limits.max_bytes)
+        data = self.files.read(directory, name, self._limits.max_bytes)
         return None if data is None else codec.parse_meta(data, path)
 
     def verify(self, path: str) -> bool:
@@ -530,14 +535,14 @@ class Store(Generic[RecordT]):
         if not name:
             raise NotACheckpointError(path, "a directory")
         try:
-            folder = self.files.open_path(str(PurePath(path).parent))
+            directory = self.files.open_path(str(PurePath(path).parent))
             try:
-                pointed = self.files.pointed_at(folder, name)
+                pointed = self.files.pointed_at(directory, name)
                 if name == layout.LATEST_NAME and pointed and PurePath(pointed).name == pointed:
                     name = pointed
-                data = self.files.read(folder, name, self._limits.max_bytes)
+                data = self.files.read(directory, name, self._limits.max_bytes)
             finally:
-                self.files.close_folder(folder)
+                self.files.close_directory(directory)
         except StorageError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 return False
@@ -572,7 +577,7 @@ class Store(Generic[RecordT]):
         """
         Remove files, moving the pointer off them first.
 
-        With `synced` their blocks go only when they are gone for good.
+        With `synced` their blobs go only when they are gone for good.
         """
         newest = session.known.newest_besides(frozenset(doomed))
         try:
@@ -582,7 +587,7 @@ class Store(Generic[RecordT]):
             for name in doomed:
                 self.remove(session, name)
             if synced:
-                self.files.sync_folder(session.folder)
+                self.files.sync_directory(session.directory)
         except StorageError:
             self.sessions.indexes.drop(session.name)
             raise
@@ -591,26 +596,26 @@ class Store(Generic[RecordT]):
 
     def delete_everything(self, session: OpenSession, *, synced: bool = False) -> None:
         """
-        Remove all checkpoints of a session, and its folders if nothing else is in them.
+        Remove all checkpoints of a session, and its directories if nothing else is in them.
 
-        With `synced` the newest goes only when the older ones are gone for good, and the blocks
+        With `synced` the newest goes only when the older ones are gone for good, and the blobs
         when it is.
         """
         self.sessions.indexes.drop(session.name)
         for backup in session.known.backups:
-            self.files.unlink(session.folder, backup)
+            self.files.unlink(session.directory, backup)
         names = session.known.newest_first()
         for name in names[:0:-1]:  # oldest first, all but the newest
-            self.files.unlink(session.folder, name.text)
+            self.files.unlink(session.directory, name.text)
         self.repoint(session, None)
         if synced:
-            self.files.sync_folder(session.folder)
+            self.files.sync_directory(session.directory)
         for name in names[:1]:
-            self.files.unlink(session.folder, name.text)
-        if synced and session.known.blocks is not None:
-            self.files.sync_folder(session.folder)
-        self.blocks.remove_all(session)
-        self.sessions.remove_folders(session)
+            self.files.unlink(session.directory, name.text)
+        if synced and session.known.blobs is not None:
+            self.files.sync_directory(session.directory)
+        self.blobs.remove_all(session)
+        self.sessions.remove_directories(session)
 
     def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
         """Copy all checkpoints of a session into another, durably, oldest first."""
@@ -633,7 +638,7 @@ class Store(Generic[RecordT]):
         self.sessions.indexes.drop(target.name)
         for name in names:
             draft = self._copied(source, name, target.id)
-            self._copy_blocks(source, draft, target)
+            self._copy_blobs(source, draft, target)
             replaced += self.files_of(target, draft.checkpoint_id)
             copy = self.next_name(draft.checkpoint_id, target.known.last_stamped)
             self.publish(target, copy, codec.seal(draft).body, synced=True)
@@ -645,14 +650,14 @@ class Store(Generic[RecordT]):
         self.sessions.note_change(target, newest)
         return len(names)
 
-    def _copy_blocks(self, source: OpenSession, draft: Draft, target: OpenSession) -> None:
-        digests = codec.block_digests(draft.text)
+    def _copy_blobs(self, source: OpenSession, draft: Draft, target: OpenSession) -> None:
+        digests = codec.blob_digests(draft.text)
         if digests:
-            blocks = self.blocks.load(source, digests)
-            self.blocks.store(target, self.blocks.to_store(target, digests, blocks), synced=True)
+            blobs = self.blobs.load(source, digests)
+            self.blobs.store(target, self.blobs.to_store(target, digests, blobs), synced=True)
 
     def _copied(self, source: OpenSession, name: FileName, target_id: SessionId) -> Draft:
-        path = source.folder.join(name.text)
+        path = source.directory.join(name.text)
         text = self.verified_text(source, name)
         if text is None:
             raise StorageError("read", path, None, "it was deleted during the copy; copy again")

@@ -1,4 +1,4 @@
-"""What one process remembers of a session's folder, so that no call has to scan it again; pure."""
+"""What one process remembers of a session's directory, so that no call has to scan it again; pure."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from aiocheckpoint.layout import FileName, id_of_name, names_of_id, parse_name
+from aiocheckpoint._format.names import FileName, id_of_name, names_of_id, parse_name
+from aiocheckpoint._format.retention import surplus
 from aiocheckpoint.models import CheckpointId, CheckpointMeta
-from aiocheckpoint.retention import surplus
 
 
 class Signature(NamedTuple):
     """
-    Changes whenever somebody saves, deletes or replaces in the folder.
+    Changes whenever somebody saves, deletes or replaces in the directory.
 
     Attributes:
-        inode: of the folder.
+        inode: of the directory.
         modified_ns: its last change; coarse on older kernels, hence the pointer beside it.
         pointed: what `latest.json` names.
     """
@@ -28,18 +28,18 @@ class Signature(NamedTuple):
     pointed: str | None
 
 
-class KnownBlocks:
+class KnownBlobs:
     """
-    What is known of a session's blocks; changed only with the session's lock held.
+    What is known of a session's blobs; changed only with the session's lock held.
 
     Attributes:
-        generation: new whenever somebody removes blocks; `stored` is right for this one.
-        stored: digests of blocks that are there, intact and durable; there may be more.
+        generation: new whenever somebody removes blobs; `stored` is right for this one.
+        stored: digests of blobs that are there, intact and durable; there may be more.
         is_swept: whether what earlier processes left was looked for.
-        is_linked: whether this process has made the folder's own entry durable.
+        is_linked: whether this process has made the directory's own entry durable.
         of_file: the digests that a checkpoint file refers to, by the file's name.
         users: how many of those files refer to a digest.
-        unused: digests of blocks that no file refers to, as far as is known.
+        unused: digests of blobs that no file refers to, as far as is known.
     """
 
     def __init__(self) -> None:
@@ -74,15 +74,15 @@ class SessionIndex:
     Attributes:
         names: oldest first.
         backups: names of the backup files, oldest first.
-        signature: of the folder when the index was last known to be right.
+        signature: of the directory when the index was last known to be right.
         metas: listing entries of files seen, by name, with the status they had.
         by_text: the files by their whole names.
         unread: files whose names do not tell their ids; known once `greatest_ids` was called.
         last_stamped: the file, there or removed meanwhile, that the next save is named after.
-        is_assumed: whether changes of our own were entered without reading the folder again.
+        is_assumed: whether changes of our own were entered without reading the directory again.
         has_leftovers: whether temporary files of crashed saves were seen and left.
-        entries_synced: whether this process has made the folder's own entry durable.
-        blocks: what is known of the session's blocks; None when it has none.
+        entries_synced: whether this process has made the directory's own entry durable.
+        blobs: what is known of the session's blobs; None when it has none.
         mutex: held for each short look or change; readers and the session's lane share it.
     """
 
@@ -98,7 +98,7 @@ class SessionIndex:
         self.has_leftovers = False
         self.entries_synced = False
         self.by_text: dict[str, FileName] = {}
-        self.blocks: KnownBlocks | None = None
+        self.blobs: KnownBlobs | None = None
         self.unread: set[FileName] = set()
         self._ids: list[CheckpointId] | None = None
         self.mutex = threading.Lock()
@@ -112,12 +112,12 @@ class SessionIndex:
         self.metas = {key: meta for key, meta in metas.items() if key in self.by_text}
         stamped = [name for name in (self.last_stamped, earlier.last_stamped) if name is not None]
         self.last_stamped = max(stamped, default=None)
-        same_folder = self.signature.inode == earlier.signature.inode
-        self.entries_synced = earlier.entries_synced and same_folder
-        if self.blocks is not None and earlier.blocks is not None and same_folder:
-            self.blocks = earlier.blocks
-            for text in self.blocks.of_file.keys() - self.by_text.keys():
-                self.blocks.forget(text)
+        same_directory = self.signature.inode == earlier.signature.inode
+        self.entries_synced = earlier.entries_synced and same_directory
+        if self.blobs is not None and earlier.blobs is not None and same_directory:
+            self.blobs = earlier.blobs
+            for text in self.blobs.of_file.keys() - self.by_text.keys():
+                self.blobs.forget(text)
 
     def never_give_again(self, texts: Iterable[str]) -> None:
         """Let the next saves be named after files that failed saves have left or removed."""
@@ -213,8 +213,8 @@ class SessionIndex:
             del self.names[position]
             del self.by_text[name.text]
             self.metas.pop(name.text, None)
-            if self.blocks is not None:
-                self.blocks.forget(name.text)
+            if self.blobs is not None:
+                self.blobs.forget(name.text)
             self.unread.discard(name)
             if self._ids is not None and (found := id_of_name(name)) is not None:
                 del self._ids[bisect.bisect_left(self._ids, found)]
@@ -260,7 +260,7 @@ class IndexCache:
             self._use(session_name, index)
 
     def drop(self, session_name: str) -> None:
-        """Forget a session, so that the next call scans its folder."""
+        """Forget a session, so that the next call scans its directory."""
         with self._mutex:
             self._forget(session_name)
 

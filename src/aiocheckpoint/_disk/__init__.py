@@ -1,0 +1,1 @@
+"""Synchronous: the only code that touches the operating system."""

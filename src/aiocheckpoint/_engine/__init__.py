@@ -1,0 +1,1 @@
+"""Threads: one open root, its commits, its files, its reads."""

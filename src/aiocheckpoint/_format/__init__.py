@@ -1,0 +1,1 @@
+"""Pure: records, names and journal frames as bytes, and back."""
