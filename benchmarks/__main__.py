@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import gc
 import importlib
-import shutil
+import signal
 import sys
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
+from typing import IO, Any
 
 import msgspec
 
-from benchmarks.contenders import import_rivals
-from benchmarks.environment import Environment, file_system, probe, probe_line
-from benchmarks.harness import Settings
-from benchmarks.report import Table, markdown
+from benchmarks.disk import MAKERS, DiskError, empty_directory
+from benchmarks.documents import KB
+from benchmarks.environment import Environment, probe, probe_line
+from benchmarks.report import Answer, Bound, Table, markdown
+from benchmarks.rounds import Settings
 
-QUESTIONS = ("save", "load", "list", "growth", "stall", "langgraph")
+QUESTIONS = (
+    "save", "sustained", "latency", "processes", "stall", "langgraph", "load", "growth", "limits",
+    "others", "large", "list", "sizes",
+)  # fmt: skip
 _DEFAULT_DIRECTORY = ".benchmark"
 
 
@@ -28,14 +31,21 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
         "--only", action="append", choices=QUESTIONS, help="may be given more than once"
     )
     parser.add_argument(
-        "--directory",
-        type=Path,
-        default=Path(_DEFAULT_DIRECTORY),
-        help="on the disk to measure; what is made in it is removed afterwards (%(default)s)",
+        "--disk",
+        default=_DEFAULT_DIRECTORY,
+        metavar="|".join([*MAKERS, "DIRECTORY"]),
+        help="a new file system on a loop device, for root, or where to measure (%(default)s);"
+        " what is made is removed afterwards",
     )
     parser.add_argument("--rounds", type=int, help="how often every contender runs (5)")
-    parser.add_argument("--seconds", type=float, help="how long in a round (1)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the results")
+    parser.add_argument("--seconds", type=float, help="how long in a round (3)")
+    parser.add_argument(
+        "--sustained-seconds", type=float, help="how long in a round of `sustained` (30)"
+    )
+    parser.add_argument("--kilobytes", type=float, default=8, help="of a document (%(default)s)")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="keep every row, with its rounds, as JSON lines"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="tiny sizes, to see that it works; no results"
     )
@@ -45,73 +55,90 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-async def _answers(question: str, settings: Settings) -> list[Table]:
-    tables: list[Table] = await importlib.import_module(f"benchmarks.bench_{question}").run(
-        settings
-    )
-    print(f"## {question}\n")
-    for table in tables:
-        print(f"{markdown(table)}\n", flush=True)
-    return tables
-
-
 def main(words: list[str] | None = None) -> int:
     """Run what was asked for and return an exit status."""
     arguments = _arguments(words)
-    was_there = arguments.directory.exists()
-    arguments.directory.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix="run-", dir=arguments.directory.resolve()))
-    try:
-        return _run(arguments, directory)
-    finally:
-        shutil.rmtree(directory)
-        if not was_there:
-            arguments.directory.rmdir()
-
-
-def _run(arguments: argparse.Namespace, directory: Path) -> int:
-    disk = file_system(directory)
-    if disk.is_in_memory and not arguments.allow_memory:
-        print(
-            f"{directory} is on {disk.kind}, in memory: nothing there is durable and every fsync"
-            " is free. Give --directory on a real disk, or --allow-memory.",
-            file=sys.stderr,
-        )
-        return 2
-    quick = arguments.quick
-    settings = Settings(
-        directory=directory,
-        rounds=arguments.rounds or (2 if quick else 5),
-        seconds=arguments.seconds or (0.02 if quick else 1.0),
-        is_quick=quick,
-    )
-    import_rivals()
-    gc.collect()
-    gc.freeze()  # nobody's pauses shall depend on how much somebody else has imported
-    environment = Environment.of(directory)
-    probes = 20 if quick else 200
-    before = probe(directory, probes)
-    print("\n".join([*environment.lines(), probe_line("before", before)]))
-    print(f"- {settings.rounds} rounds, {settings.seconds:g} s each\n", flush=True)
-    answers = {
-        question: asyncio.run(_answers(question, settings))
-        for question in arguments.only or QUESTIONS
-    }
-    after = probe(directory, probes)
-    print(probe_line("after", after))
-    if arguments.json is not None:
-        report = {
-            "environment": environment,
-            "rounds": settings.rounds,
-            "seconds": settings.seconds,
-            "is_quick": quick,
-            "probes": {"before": before, "after": after},
-            "questions": answers,
-        }
-        encoded = msgspec.json.format(msgspec.json.encode(report), indent=2)
-        arguments.json.write_bytes(encoded + b"\n")
+    with ExitStack() as stack:
+        try:
+            directory = stack.enter_context(empty_directory(arguments.disk))
+        except DiskError as error:
+            print(error, file=sys.stderr)
+            return 2
+        environment = Environment.of(directory)
+        if environment.file_system.is_in_memory and not arguments.allow_memory:
+            print(
+                f"{directory} is on {environment.file_system.kind}, in memory: nothing there is"
+                " durable and every fsync is free. Give --disk a directory on a real disk, or"
+                " --allow-memory.",
+                file=sys.stderr,
+            )
+            return 2
+        kept = stack.enter_context(arguments.json.open("wb")) if arguments.json else None
+        _measure(arguments, directory, environment, Lines(kept))
     return 0
 
 
+class Lines:
+    """Where results are kept as JSON lines, each as soon as it is known."""
+
+    def __init__(self, file: IO[bytes] | None) -> None:
+        self._file = file
+
+    def add(self, **line: Any) -> None:
+        """Keep a line."""
+        if self._file is not None:
+            self._file.write(msgspec.json.encode(line) + b"\n")
+            self._file.flush()
+
+    def add_table(self, question: str, table: Table) -> None:
+        """Keep a line for each row."""
+        for row in table.rows:
+            self.add(question=question, table=table.title, row=row)
+
+
+def _measure(
+    arguments: argparse.Namespace, directory: Path, environment: Environment, lines: Lines
+) -> None:
+    settings = _settings(arguments, directory, environment)
+    print("\n".join(environment.lines()))
+    print(f"- {settings.rounds} rounds, {settings.seconds:g} s each")
+    lines.add(environment=environment, settings=msgspec.to_builtins(settings, enc_hook=str))
+    _probe("before", settings, lines)
+    bounds: list[Bound] = []
+    for question in arguments.only or QUESTIONS:
+        print(f"\n## {question}\n", flush=True)
+        answer: Answer = importlib.import_module(f"benchmarks.bench_{question}").run(settings)
+        for table in answer.tables:
+            print(f"{markdown(table)}\n", flush=True)
+            lines.add_table(question, table)
+        bounds += answer.bounds
+    if bounds:
+        table = Table("Bounds", [bound.row() for bound in bounds])
+        print(f"{markdown(table)}\n")
+        lines.add_table("bounds", table)
+    _probe("after", settings, lines)
+
+
+def _settings(arguments: argparse.Namespace, directory: Path, environment: Environment) -> Settings:
+    quick = arguments.quick
+    return Settings(
+        directory=directory,
+        rounds=arguments.rounds or (1 if quick else 5),
+        seconds=arguments.seconds or (0.02 if quick else 3.0),
+        sustained_seconds=arguments.sustained_seconds or (0.05 if quick else 30.0),
+        size_bytes=round(arguments.kilobytes * KB),
+        # There, a new file gets slow for minutes after many were removed.
+        keeps_files=environment.file_system.is_journaled is False,
+        is_quick=quick,
+    )
+
+
+def _probe(moment: str, settings: Settings, lines: Lines) -> None:
+    found = probe(settings.directory, 20 if settings.is_quick else 500)
+    print(probe_line(moment, found), flush=True)
+    lines.add(moment=moment, disk=found)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was made is removed
     sys.exit(main())

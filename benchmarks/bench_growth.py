@@ -2,90 +2,120 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
-from typing import Any
+import asyncio
+import time
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any, Literal
 
-from msgspec.structs import replace
+from msgspec import Struct
 
 from aiocheckpoint import AsyncCheckpointWriter
-from aiocheckpoint.writer import Durability
-from benchmarks.documents import KB, documents
-from benchmarks.harness import Settings, interleaved, timed
-from benchmarks.report import Cell, Spread, Table, quantile, ratios
-from benchmarks.stored import SESSION_ID, counts, stored
+from benchmarks.documents import documents, size_label
+from benchmarks.report import Answer, Bound, Row, Spread, Table, quantile, ratios
+from benchmarks.rounds import Settings, in_child, interleaved
 
-_OPERATIONS = ("save", "load the newest", "delete it")
+Durability = Literal["journal", "none"]
+
+_OPERATIONS = ("save", "load of the newest", "delete")
 _DURABILITIES: tuple[Durability, ...] = ("journal", "none")
-_GOAL = 1.10
+_SAVES_AT_ONCE = 256
 _NOTES = [
     (
-        "8 KB documents. Each round saves, loads and deletes in turn, so that the number stays; the"
-        " round's value is the median."
+        "A round saves, loads and deletes in turn in a session of few and in one of many, by one"
+        " writer; its value is the median."
     ),
-    (
-        "`many / few` is formed round by round: median (p10-p90). The goal is at most"
-        f" {_GOAL:.2f} for the median."
-    ),
-    "`none` shows the same work without the noise of the disk.",
+    "`many / few` is formed round by round. `none` shows the same work without the disk's noise.",
 ]
 
 
-class Case:
-    """A session with `count` checkpoints and a warm writer on it."""
+class Growth(Struct, frozen=True):
+    """What a process does: sessions of so many checkpoints, and so many calls on each."""
 
-    def __init__(
-        self, count: int, durability: Durability, writer: AsyncCheckpointWriter[Any], repeats: int
-    ) -> None:
-        self.count = count
-        self.name = f"{durability} {count}"
-        self._writer = writer
-        self._repeats = repeats
-        self._documents = documents(8 * KB, 16)
-
-    async def measure(self, _: int) -> tuple[float, ...]:
-        """Return the median time of each operation in this round, in seconds."""
-        await self._cycle(0)
-        cycles = [await self._cycle(number) for number in range(self._repeats)]
-        return tuple(quantile(times, 0.5) for times in zip(*cycles, strict=True))
-
-    async def _cycle(self, number: int) -> tuple[float, ...]:
-        document = self._documents[number % len(self._documents)]
-        data = document.checkpoint(SESSION_ID, number)
-        return (
-            await timed(self._writer.save(data)),
-            await timed(self._writer.load(SESSION_ID)),
-            await timed(self._writer.delete(SESSION_ID, data.checkpoint_id)),
-        )
+    directory: Path
+    durability: Durability
+    counts: tuple[int, int]
+    repeats: int
+    size_bytes: int
 
 
-async def run(settings: Settings) -> list[Table]:
-    """Return one table."""
-    repeats = 3 if settings.is_quick else 25
-    rounds = settings.rounds if settings.is_quick else 6 * settings.rounds
-    sizes = counts(settings, 10, 10_000)
-    async with AsyncExitStack() as stack:
-        cases = []
-        for durability in _DURABILITIES:
-            for count in sizes:
-                opened = AsyncCheckpointWriter(await stored(settings, count), durability=durability)
-                writer = await stack.enter_async_context(opened)
-                cases.append(Case(count, durability, writer, repeats))
-        results = await interleaved(replace(settings, rounds=rounds), cases, Case.measure)
-    few, many = sizes
-    rows: list[dict[str, Cell]] = []
-    for durability in _DURABILITIES:
+def run(settings: Settings) -> Answer:
+    """Return one table and the bounds."""
+    counts = (3, 30) if settings.is_quick else (10, 10_000)
+    repeats = 3 if settings.is_quick else 300
+
+    def measure(durability: Durability, directory: Path) -> list[tuple[float, ...]]:
+        growth = Growth(directory, durability, counts, repeats, settings.size_bytes)
+        return in_child(medians, growth)
+
+    results = interleaved(settings, _DURABILITIES, measure)
+    rows: list[Row] = []
+    bounds: list[Bound] = []
+    for durability, rounds in results.items():
         for which, operation in enumerate(_OPERATIONS):
-            small = [times[which] for times in results[f"{durability} {few}"]]
-            large = [times[which] for times in results[f"{durability} {many}"]]
-            ratio = ratios(large, small)
+            few, many = ([one[size][which] for one in rounds] for size in (0, 1))
+            ratio = ratios(many, few)
             rows.append(
                 {
                     "durability": durability,
-                    "operation": operation,
-                    f"us at {few:,}": Spread.of(seconds * 1e6 for seconds in small),
-                    f"us at {many:,}": Spread.of(seconds * 1e6 for seconds in large),
+                    "call": operation,
+                    f"us at {counts[0]:,}": Spread.of(seconds * 1e6 for seconds in few),
+                    f"us at {counts[1]:,}": Spread.of(seconds * 1e6 for seconds in many),
                     "many / few": ratio,
-                    "within 10 %": "yes" if ratio.median <= _GOAL else "NO",
                 }
             )
-    return [Table("Cost by the number of checkpoints in the session", rows, _NOTES)]
+            what = f"{operation}, {durability}, at {counts[1]:,} of that at {counts[0]:,}"
+            bounds.append(Bound(what, ratio, 1.1, is_least=False))
+    title = f"Cost by the number of checkpoints, {size_label(settings.size_bytes)}"
+    return Answer([Table(title, rows, _NOTES)], bounds)
+
+
+def medians(growth: Growth) -> list[tuple[float, ...]]:
+    """Return the median time of each operation, for few and for many; in seconds."""
+    return asyncio.run(_medians(growth))
+
+
+async def _medians(growth: Growth) -> list[tuple[float, ...]]:
+    async with AsyncCheckpointWriter(growth.directory, durability="none") as writer:
+        for count in growth.counts:
+            await fill(writer, str(count), count, growth.size_bytes)
+    async with AsyncCheckpointWriter(growth.directory, durability=growth.durability) as writer:
+        cycles: dict[int, list[tuple[float, ...]]] = {count: [] for count in growth.counts}
+        for count in growth.counts:
+            await _cycle(writer, str(count), growth.size_bytes, 0)
+        for number in range(growth.repeats):
+            for count, found in cycles.items():
+                found.append(await _cycle(writer, str(count), growth.size_bytes, number))
+    return [
+        tuple(quantile(times, 0.5) for times in zip(*found, strict=True))
+        for found in cycles.values()
+    ]
+
+
+async def fill(
+    writer: AsyncCheckpointWriter[Any], session: str, count: int, size_bytes: int
+) -> None:
+    """Save so many checkpoints."""
+    different = documents(size_bytes, 16)
+    for start in range(0, count, _SAVES_AT_ONCE):
+        steps = range(start, min(start + _SAVES_AT_ONCE, count))
+        records = (different[n % len(different)].checkpoint(session, n) for n in steps)
+        await asyncio.gather(*map(writer.save, records))
+
+
+async def _cycle(
+    writer: AsyncCheckpointWriter[Any], session: str, size_bytes: int, number: int
+) -> tuple[float, ...]:
+    different = documents(size_bytes, 16)
+    data = different[number % len(different)].checkpoint(session, number)
+    return (
+        await _timed(writer.save(data)),
+        await _timed(writer.load(session)),
+        await _timed(writer.delete(session, data.checkpoint_id)),
+    )
+
+
+async def _timed(work: Awaitable[object]) -> float:
+    start = time.perf_counter()
+    await work
+    return time.perf_counter() - start

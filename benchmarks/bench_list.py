@@ -4,91 +4,116 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from msgspec import Struct
 
 from aiocheckpoint import AsyncCheckpointWriter
-from benchmarks.contenders import SQLITE
-from benchmarks.harness import Settings, UnavailableError, interleaved, timed
-from benchmarks.report import Cell, Spread, Table, quantile, ratios
-from benchmarks.stored import SESSION_ID, counts, open_sqlite, stored
+from benchmarks.bench_growth import fill
+from benchmarks.documents import documents, size_label
+from benchmarks.report import Answer, Row, Spread, Table, quantile, ratios
+from benchmarks.rounds import Settings, in_child, interleaved
+from benchmarks.savers import JOURNAL, SQLITE, Sqlite
 
 _COLD = "cold: first call of a new writer"
+_WARM = "warm: nothing changed since"
+_PARSED = "read and json.loads all"
+_SQLITE = f"{SQLITE}.alist"
+_SESSION = "session"
+_CALLS = {10: 30, 1_000: 5}
 _NOTES = [
-    "8 KB documents, files in the page cache. A round's value is the median of its calls.",
+    "Files in the page cache. A round's value is the median of its calls.",
     "`this / cold`: round by round, at the same number of checkpoints.",
-    f"{SQLITE}.alist has no other way than to give whole checkpoints.",
+    f"{_SQLITE} has no other way than to give whole checkpoints.",
 ]
-_CALLS_PER_ROUND = {10: 30, 1_000: 5, 10_000: 1}
 
 
-class Case(Struct, frozen=True):
-    """One way to list a session with `count` checkpoints; `list_once` returns how many it saw."""
+class Listing(Struct, frozen=True):
+    """What a process does: store so many checkpoints and list them."""
 
-    name: str
-    how: str
+    directory: Path
+    contender: str
     count: int
-    list_once: Callable[[], Awaitable[int]]
-
-    async def measure(self, _: int) -> float:
-        """Return how long a call takes in this round, in seconds."""
-        assert await self.list_once() == self.count
-        calls = _CALLS_PER_ROUND.get(self.count, 1)
-        return quantile([await timed(self.list_once()) for _ in range(calls)], 0.5)
+    size_bytes: int
 
 
-async def run(settings: Settings) -> list[Table]:
+def run(settings: Settings) -> Answer:
     """Return one table."""
-    notes = list(_NOTES)
-    async with AsyncExitStack() as stack:
-        cases: list[Case] = []
-        for count in counts(settings, 10, 1_000, 10_000):
-            root = await stored(settings, count)
-            writer = await stack.enter_async_context(AsyncCheckpointWriter(root))
-            ways = _ways(root, writer)
-            try:
-                sqlite = await open_sqlite(settings, count)
-            except UnavailableError as error:
-                notes.append(f"{SQLITE}: {error}")
-            else:
-                stack.push_async_callback(sqlite.close)
-                ways[f"{SQLITE}.alist"] = partial(sqlite.list, 0)
-            cases += [Case(f"{how}, {count}", how, count, way) for how, way in ways.items()]
-        results = await interleaved(settings, cases, Case.measure)
-    rows: list[dict[str, Cell]] = [
-        {
-            "checkpoints": f"{case.count:,}",
-            "how": case.how,
-            "ms": Spread.of(seconds * 1e3 for seconds in results[case.name]),
-            "us for each": Spread.of(seconds / case.count * 1e6 for seconds in results[case.name]),
-            "this / cold": ratios(results[case.name], results[f"{_COLD}, {case.count}"]),
+    rows: list[Row] = []
+    for count in (3, 30) if settings.is_quick else (10, 1_000, 10_000):
+        for how, seconds in _measured(settings, count).items():
+            rows.append({"checkpoints": f"{count:,}", "how": how, **seconds})
+    title = f"Listing a session, {size_label(settings.size_bytes)}"
+    return Answer([Table(title, rows, _NOTES)])
+
+
+def _measured(settings: Settings, count: int) -> dict[str, Row]:
+    def measure(contender: str, directory: Path) -> dict[str, float]:
+        return in_child(listings, Listing(directory, contender, count, settings.size_bytes))
+
+    results = interleaved(settings, (JOURNAL, SQLITE), measure)
+    rounds = [ours | theirs for ours, theirs in zip(*results.values(), strict=True)]
+    cold = [one[_COLD] for one in rounds]
+    return {
+        how: {
+            "ms": Spread.of(one[how] * 1e3 for one in rounds),
+            "us for each": Spread.of(one[how] / count * 1e6 for one in rounds),
+            "this / cold": ratios((one[how] for one in rounds), cold),
         }
-        for case in cases
-    ]
-    return [Table("Listing a session", rows, notes)]
+        for how in rounds[0]
+    }
 
 
-def _ways(
-    root: Path, writer: AsyncCheckpointWriter[Any]
-) -> dict[str, Callable[[], Awaitable[int]]]:
+def listings(listing: Listing) -> dict[str, float]:
+    """Return how long each way to list takes in this process, in seconds."""
+    return asyncio.run(_theirs(listing) if listing.contender == SQLITE else _ours(listing))
+
+
+async def _ours(listing: Listing) -> dict[str, float]:
+    async with AsyncCheckpointWriter(listing.directory, durability="none") as writer:
+        await fill(writer, _SESSION, listing.count, listing.size_bytes)
+
     async def cold() -> int:
-        async with AsyncCheckpointWriter(root) as new:
-            return len(await new.list(SESSION_ID))
-
-    async def warm() -> int:
-        return len(await writer.list(SESSION_ID))
+        async with AsyncCheckpointWriter(listing.directory) as new:
+            return len(await new.list(_SESSION))
 
     async def parsed() -> int:
-        return await asyncio.to_thread(_parse_all, root / SESSION_ID / "checkpoints")
+        return await asyncio.to_thread(_parse_all, listing.directory / _SESSION / "checkpoints")
 
-    return {_COLD: cold, "warm: nothing changed since": warm, "read and json.loads all": parsed}
+    async with AsyncCheckpointWriter(listing.directory) as writer:
+
+        async def warm() -> int:
+            return len(await writer.list(_SESSION))
+
+        ways = {_COLD: cold, _WARM: warm, _PARSED: parsed}
+        return {how: await _timed(listing, way) for how, way in ways.items()}
 
 
 def _parse_all(directory: Path) -> int:
-    documents = [json.loads(path.read_bytes()) for path in directory.glob("cp_*.json")]
-    return len({document["checkpoint_id"] for document in documents})
+    found = [json.loads(path.read_bytes()) for path in directory.glob("cp_*.json")]
+    return len({document["checkpoint_id"] for document in found})
+
+
+async def _theirs(listing: Listing) -> dict[str, float]:
+    different = documents(listing.size_bytes, 16)
+    saver = Sqlite()
+    await saver.open(listing.directory)
+    try:
+        await saver.hurry()
+        for step in range(listing.count):
+            await saver.save(_SESSION, step, different[step % len(different)])
+        return {_SQLITE: await _timed(listing, lambda: saver.list(_SESSION))}
+    finally:
+        await saver.close()
+
+
+async def _timed(listing: Listing, way: Callable[[], Awaitable[int]]) -> float:
+    seconds = []
+    for _ in range(1 + _CALLS.get(listing.count, 1)):
+        start = time.perf_counter()
+        seen = await way()
+        seconds.append(time.perf_counter() - start)
+        assert seen == listing.count
+    return quantile(seconds[1:], 0.5)

@@ -1,122 +1,107 @@
-"""How long does a load take, and does it matter how many checkpoints there are?"""
+"""How long does a load of the newest take, just saved and from disk?"""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
-from functools import partial
+import asyncio
+import time
 from itertools import chain
 from pathlib import Path
 
-import aiofiles.os
-import msgspec
+from msgspec import Struct
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
-from benchmarks.contenders import SQLITE
-from benchmarks.harness import Settings, UnavailableError, interleaved, timed
-from benchmarks.report import Cell, Table, quantile, ratios
-from benchmarks.stored import SESSION_ID, counts, open_sqlite, stored
+from benchmarks.contenders import SAVERS
+from benchmarks.documents import size_label
+from benchmarks.report import Answer, Bound, Row, Table, quantile, ratios
+from benchmarks.rounds import Settings, in_child, interleaved
+from benchmarks.savers import JOURNAL, SQLITE, Saver
+from benchmarks.saving import Job
 
-_FLOOR = "floor: read and decode"
+_SESSIONS = 200
+_STEPS = 3
 _NOTES = [
-    "Files in the page cache, one load at a time. Latencies over all loads of all rounds.",
+    "Just saved: by the same writer, right before.",
     (
-        "The floor is one hop that reads a file and decodes it with msgspec: no checksum, no look"
-        " whether it is still the newest."
+        f"From disk: the first load of each of {_SESSIONS} sessions of {_STEPS} checkpoints after"
+        " closing and opening; again: the second. Files are in the page cache."
     ),
-    "`this / floor`: of the medians, round by round.",
+    f"`this / {SQLITE}` is of the medians, round by round. Its load is `aget_tuple`.",
 ]
 
 
-class Case:
-    """
-    One way to load.
+class Loads(Struct, frozen=True):
+    """Of a round: latencies in seconds."""
 
-    Args:
-        how: for the table.
-        count: how many checkpoints the session has.
-        load: loads once.
-        repeats: how often in a round.
-    """
-
-    def __init__(
-        self, how: str, count: int, load: Callable[[], Awaitable[object]], repeats: int
-    ) -> None:
-        self.how = how
-        self.count = count
-        self.name = f"{how}, {count}"
-        self._load = load
-        self._repeats = repeats
-
-    async def measure(self, _: int) -> list[float]:
-        """Return the latencies of one round; what may be warm is made so first."""
-        assert await self._load() is not None
-        return [await timed(self._load()) for _ in range(self._repeats)]
+    just_saved: list[float]
+    from_disk: list[float]
+    again: list[float]
 
 
-async def run(settings: Settings) -> list[Table]:
-    """Return one table."""
-    repeats = 3 if settings.is_quick else 200
-    notes = list(_NOTES)
-    async with AsyncExitStack() as stack:
-        cases: list[Case] = []
-        for count in counts(settings, 10, 10_000):
-            cases += await _our_cases(stack, await stored(settings, count), count, repeats)
-            try:
-                sqlite = await open_sqlite(settings, count)
-            except UnavailableError as error:
-                notes.append(f"{SQLITE}: {error}")
-                continue
-            stack.push_async_callback(sqlite.close)
-            cases.append(Case(f"{SQLITE}, latest", count, partial(sqlite.load, 0), repeats))
-        results = await interleaved(settings, cases, Case.measure)
-    medians = {name: [quantile(found, 0.5) for found in results[name]] for name in results}
-    floor = next(medians[case.name] for case in cases if case.how == _FLOOR)
-    rows: list[dict[str, Cell]] = []
-    for case in cases:
-        latencies = list(chain.from_iterable(results[case.name]))
-        rows.append(
-            {
-                "how": case.how,
-                "checkpoints": f"{case.count:,}",
-                "median us": quantile(latencies, 0.5) * 1e6,
-                "p99 us": quantile(latencies, 0.99) * 1e6,
-                "this / floor": ratios(medians[case.name], floor),
-            }
-        )
-    return [Table("Loads of 8 KB", rows, notes)]
+def run(settings: Settings) -> Answer:
+    """Return one table and the bounds."""
+
+    def measure(contender: str, directory: Path) -> Loads:
+        sessions = 3 if settings.is_quick else _SESSIONS
+        return in_child(loads, Job.of(settings, contender, directory, sessions))
+
+    results = interleaved(settings, (JOURNAL, SQLITE), measure)
+    rows: list[Row] = []
+    bounds: list[Bound] = []
+    for kind in Loads.__struct_fields__:
+        rounds = {name: [getattr(one, kind) for one in found] for name, found in results.items()}
+        medians = {name: [quantile(one, 0.5) for one in found] for name, found in rounds.items()}
+        for name, found in rounds.items():
+            latencies = list(chain.from_iterable(found))
+            rows.append(
+                {
+                    "which": kind.replace("_", " "),
+                    "contender": name,
+                    "median us": quantile(latencies, 0.5) * 1e6,
+                    "p99 us": quantile(latencies, 0.99) * 1e6,
+                    f"this / {SQLITE}": ratios(medians[name], medians[SQLITE]),
+                }
+            )
+        what = f"load, {kind.replace('_', ' ')}, of {SQLITE}.aget_tuple's time"
+        spread = ratios(medians[JOURNAL], medians[SQLITE])
+        bounds.append(Bound(what, spread, 1.0, is_least=False))
+    title = f"Loads of the newest, {size_label(settings.size_bytes)}"
+    return Answer([Table(title, rows, _NOTES)], bounds)
 
 
-async def _our_cases(stack: AsyncExitStack, root: Path, count: int, repeats: int) -> list[Case]:
-    writer = await stack.enter_async_context(AsyncCheckpointWriter(root))
-    metas = await writer.list(SESSION_ID)
-    chosen = random.Random(count)
-    ids = [meta.checkpoint_id for meta in metas]
-
-    def latest() -> Awaitable[CheckpointData | None]:
-        return writer.load(SESSION_ID)
-
-    def by_id() -> Awaitable[CheckpointData | None]:
-        return writer.load(SESSION_ID, chosen.choice(ids))
-
-    async def latest_of_new_writer() -> CheckpointData | None:
-        async with AsyncCheckpointWriter(root) as new:
-            return await new.load(SESSION_ID)
-
-    def floor() -> Awaitable[object]:
-        return aiofiles.os.wrap(_read_and_decode)(metas[0].path)
-
-    return [
-        Case("latest", count, latest, repeats),
-        Case("by id", count, by_id, repeats),
-        Case("latest, first call of a new writer", count, latest_of_new_writer, repeats // 10 + 1),
-        Case(_FLOOR, count, floor, repeats),
-    ]
+def loads(job: Job) -> Loads:
+    """Save, load, close, open and load, in this process."""
+    return asyncio.run(_loads(job))
 
 
-_decode = msgspec.json.Decoder(CheckpointData).decode
+async def _loads(job: Job) -> Loads:
+    saver = SAVERS[job.contender]()
+    await saver.open(job.directory)
+    try:
+        await _save_and_load(job, saver, 0)
+        just_saved = [await _save_and_load(job, saver, number) for number in range(job.sessions)]
+    finally:
+        await saver.close()
+    saver = SAVERS[job.contender]()
+    await saver.open(job.directory)
+    try:
+        await saver.load("no such session")
+        from_disk, again = [
+            [await _load(saver, job.session(number)) for number in range(job.sessions)]
+            for _ in range(2)
+        ]
+    finally:
+        await saver.close()
+    return Loads(just_saved, from_disk, again)
 
 
-def _read_and_decode(path: Path) -> CheckpointData:
-    return _decode(path.read_bytes())
+async def _save_and_load(job: Job, saver: Saver, number: int) -> float:
+    for step in range(_STEPS):
+        await saver.save(job.session(number), step, job.document(number, step))
+    return await _load(saver, job.session(number))
+
+
+async def _load(saver: Saver, session: str) -> float:
+    start = time.perf_counter()
+    loaded = await saver.load(session)
+    end = time.perf_counter()
+    assert loaded is not None
+    return end - start

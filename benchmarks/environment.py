@@ -19,8 +19,11 @@ _PACKAGES = (
     "msgspec",
     "aiofiles",
     "anyio",
+    "langgraph",
     "langgraph-checkpoint-sqlite",
     "agent-framework-core",
+    "lmdb",
+    "rocksdict",
 )
 _IN_MEMORY = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 _PROBE_BYTES = bytes(8192)
@@ -72,12 +75,12 @@ class Probe(Struct, frozen=True):
 
     Attributes:
         create_file: a new file of no bytes, closed; not synced.
-        fdatasync: `fdatasync` after 8 KiB written in place.
+        floor: 8 KiB written in place and `fdatasync`.
         load_average: of the last minute.
     """
 
     create_file: float
-    fdatasync: float
+    floor: float
     load_average: float
 
 
@@ -87,17 +90,19 @@ def probe(directory: Path, repeats: int) -> Probe:
     directory.mkdir()
     created = [_timed((directory / f"{number}").touch) for number in range(repeats)]
     descriptor = os.open(directory / "synced", os.O_CREAT | os.O_RDWR)
+
+    def write(number: int) -> None:
+        os.pwrite(descriptor, _PROBE_BYTES, number * len(_PROBE_BYTES))
+        os.fdatasync(descriptor)
+
     try:
         os.pwrite(descriptor, _PROBE_BYTES * repeats, 0)
         os.fsync(descriptor)
-        synced = []
-        for number in range(repeats):
-            os.pwrite(descriptor, _PROBE_BYTES, number * len(_PROBE_BYTES))
-            synced.append(_timed(partial(os.fdatasync, descriptor)))
+        written = [_timed(partial(write, number)) for number in range(repeats)]
     finally:
         os.close(descriptor)
     load = os.getloadavg()[0]
-    return Probe(statistics.median(created) * 1e6, statistics.median(synced) * 1e6, load)
+    return Probe(statistics.median(created) * 1e6, statistics.median(written) * 1e6, load)
 
 
 def _timed(work: Callable[[], object]) -> float:
@@ -169,5 +174,6 @@ def probe_line(moment: str, found: Probe) -> str:
     """Return a probe for people."""
     return (
         f"- {moment}: creating a file {found.create_file:.0f} us, "
-        f"fdatasync of 8 KiB {found.fdatasync:.0f} us, load average {found.load_average:.2f}"
+        f"floor (pwrite of 8 KiB and fdatasync) {found.floor:.0f} us, "
+        f"load average {found.load_average:.2f}"
     )

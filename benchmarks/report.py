@@ -22,23 +22,24 @@ class Spread(Struct, frozen=True):
     """One number per round, summed up."""
 
     median: float
-    p10: float
-    p90: float
-    rounds: int
+    least: float
+    greatest: float
+    rounds: list[float]
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
         """Return the spread of one value per round, of which there is at least one."""
         known = list(values)
-        return cls(statistics.median(known), quantile(known, 0.1), quantile(known, 0.9), len(known))
+        return cls(statistics.median(known), min(known), max(known), known)
 
 
 Cell: TypeAlias = str | int | float | Spread
+Row: TypeAlias = dict[str, Cell]
 
 
 class Table(Struct, frozen=True):
     """
-    A question's answer.
+    Measured rows.
 
     Attributes:
         title: what was measured.
@@ -47,11 +48,51 @@ class Table(Struct, frozen=True):
     """
 
     title: str
-    rows: list[dict[str, Cell]]
+    rows: list[Row]
     notes: list[str] = []
 
 
-def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> Spread:
+class Bound(Struct, frozen=True):
+    """
+    What a number has to be.
+
+    Attributes:
+        what: is measured.
+        found: its value in each round; the median counts.
+        limit: the worst that will do.
+        aim: what it should be.
+        is_least: whether more is better.
+    """
+
+    what: str
+    found: Spread
+    limit: float
+    aim: float | None = None
+    is_least: bool = True
+
+    def row(self) -> Row:
+        """Return it as a row of a table."""
+        sign = ">=" if self.is_least else "<="
+        aim = "" if self.aim is None else f"{sign} {self.aim:g}"
+        short = self.limit - self.found.median
+        is_met = (short if self.is_least else -short) <= 0
+        return {
+            "what": self.what,
+            "found": self.found,
+            "bound": f"{sign} {self.limit:g}",
+            "aim": aim,
+            "met": "yes" if is_met else "NO",
+        }
+
+
+class Answer(Struct, frozen=True):
+    """What a benchmark found."""
+
+    tables: list[Table]
+    bounds: list[Bound] = []
+
+
+def ratios(numerators: Iterable[float], denominators: Iterable[float]) -> Spread:
     """Return the ratio of two contenders, formed within each round."""
     return Spread.of(a / b for a, b in zip(numerators, denominators, strict=True))
 
@@ -67,7 +108,7 @@ def _number(value: float) -> str:
 def _text(cell: Cell) -> str:
     match cell:
         case Spread():
-            return f"{_number(cell.median)} ({_number(cell.p10)}-{_number(cell.p90)})"
+            return f"{_number(cell.median)} ({_number(cell.least)}-{_number(cell.greatest)})"
         case float():
             return _number(cell)
         case _:

@@ -1,9 +1,8 @@
 """
 Durable, non-blocking checkpoints of AI-agent sessions for asyncio.
 
-The house, one way: errors <- models <- floats, json_values <- codec <- layout, arguments,
-retention, index <- files <- journal <- sessions <- blobs <- store <- replay <- recovery, jobs
-<- lanes, changes <- commit <- writer <- testing, adapters, cli.
+The house, one way: errors, models <- _format (pure) <- _disk (the only code that touches the
+system) <- _engine (threads) <- store, writer <- testing, adapters, cli.
 """
 
 from aiocheckpoint._format.codec import blob_digest
@@ -20,29 +19,36 @@ from aiocheckpoint.errors import (
     JournalVersionError,
     MissingBlobError,
     NotACheckpointError,
-    PruneError,
     RecordTypeError,
     SessionChangedError,
     StorageError,
     StorageFullError,
     StoreBusyError,
     ThreadStartError,
+    UnsupportedFileSystemError,
     WriterClosedError,
 )
 from aiocheckpoint.models import (
+    ANY_NEWEST,
+    AnyNewest,
     BlobRecord,
     CheckpointData,
     CheckpointId,
     CheckpointMeta,
     CheckpointRecord,
+    Durability,
+    Expected,
     Finding,
     RecoveryReport,
     SessionId,
     new_checkpoint_id,
 )
-from aiocheckpoint.writer import AsyncCheckpointWriter, CheckpointStore, SessionReader
+from aiocheckpoint.store import CheckpointStore
+from aiocheckpoint.writer import AsyncCheckpointWriter, SessionReader
 
 __all__ = (
+    "ANY_NEWEST",
+    "AnyNewest",
     "AsyncCheckpointWriter",
     "BlobRecord",
     "CheckpointCorruptError",
@@ -55,7 +61,9 @@ __all__ = (
     "CheckpointRecord",
     "CheckpointStore",
     "CheckpointTooLargeError",
+    "Durability",
     "DurabilityUnknownError",
+    "Expected",
     "Finding",
     "FormatVersionError",
     "InvalidArgumentError",
@@ -63,16 +71,16 @@ __all__ = (
     "JournalVersionError",
     "MissingBlobError",
     "NotACheckpointError",
-    "PruneError",
     "RecordTypeError",
     "RecoveryReport",
-    "StoreBusyError",
     "SessionChangedError",
     "SessionId",
     "SessionReader",
     "StorageError",
     "StorageFullError",
+    "StoreBusyError",
     "ThreadStartError",
+    "UnsupportedFileSystemError",
     "WriterClosedError",
     "blob_digest",
     "new_checkpoint_id",

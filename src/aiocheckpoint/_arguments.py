@@ -9,7 +9,7 @@ from typing import Any
 from aiocheckpoint._format.codec import is_digest
 from aiocheckpoint._format.names import encode_id
 from aiocheckpoint.errors import InvalidArgumentError, InvalidIdError
-from aiocheckpoint.models import CheckpointId
+from aiocheckpoint.models import ANY_NEWEST, CheckpointId
 
 
 def require_count(name: str, value: object, least: int) -> None:
@@ -55,6 +55,21 @@ def require_query(
         encode_id(before, "checkpoint id")
     if limit is not None:
         require_count("limit", limit, 0)
+
+
+def require_expected(value: object) -> None:
+    """
+    Refuse what cannot be the id of the newest checkpoint.
+
+    Raises:
+        InvalidArgumentError: it is no str.
+        InvalidIdError: an id that no checkpoint can have.
+    """
+    if value is None or value is ANY_NEWEST:
+        return
+    if not isinstance(value, str):
+        raise InvalidArgumentError("expected", value, "the id of the newest checkpoint, or None")
+    encode_id(value, "checkpoint id")
 
 
 def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

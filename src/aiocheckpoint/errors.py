@@ -268,33 +268,45 @@ class StorageFullError(StorageError):
 
 class DurabilityUnknownError(StorageError):
     """
-    The checkpoint is in place and loads, but its directory could not be synced.
+    A change that may or may not have been made.
 
-    It may or may not survive a power cut. It was not acknowledged and nothing
-    was pruned. Save again, or check the disk.
+    A write to the journal failed, and so did closing the part of the journal it was to be in; or,
+    with `durability="file"`, the journal has the checkpoint and its file could not be made
+    durable. It was not acknowledged. `load` tells what there is; to save again is safe.
     """
 
-    _advice = "; the checkpoint loads but may not survive a power cut: save it again"
+    _advice = "; it may or may not be saved: load it to find out, or save it again"
 
 
-class PruneError(StorageError):
+class UnsupportedFileSystemError(CheckpointError):
     """
-    The checkpoint is saved and durable, but something older could not be removed.
+    A directory on a file system whose locks or syncs cannot be relied on; nothing was written.
 
-    Nothing is lost; the next save of the session tries again.
+    Attributes:
+        path: the directory.
+        file_system: its type, as `"nfs4"`.
     """
 
-    _advice = "; the checkpoint is saved, and the next save tries to remove it again"
+    def __init__(self, path: str, file_system: str) -> None:
+        super().__init__(path, file_system)
+        self.path = path
+        self.file_system = file_system
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} is on {self.file_system}, whose locks do not hold between machines; "
+            "give a directory on a local disk"
+        )
 
 
 class SessionChangedError(CheckpointError):
     """
-    A save whose precondition did not hold; nothing was changed.
+    A save that expected another checkpoint to be the newest; nothing was changed.
 
     Attributes:
         session_id: the session.
-        newest_id: the greatest checkpoint id in it, which the precondition refused; None for
-            an empty session.
+        newest_id: id of the newest checkpoint, that is the one saved last; None for an empty
+            session.
     """
 
     def __init__(self, session_id: str, newest_id: str | None) -> None:
@@ -304,17 +316,17 @@ class SessionChangedError(CheckpointError):
 
     def __str__(self) -> str:
         return (
-            f"session {self.session_id!r} has changed: its greatest checkpoint is "
+            f"session {self.session_id!r} has changed: its newest checkpoint is "
             f"{self.newest_id!r}; load it and decide anew"
         )
 
 
 class StoreBusyError(CheckpointError, TimeoutError):
     """
-    Another process held the session's lock for too long; nothing was changed.
+    Another process held a lock of the store for too long; the change was not made.
 
     Attributes:
-        path: the directory whose lock was wanted.
+        path: the lock that was wanted.
         timeout_seconds: how long it was waited for.
     """
 
@@ -326,20 +338,20 @@ class StoreBusyError(CheckpointError, TimeoutError):
 
     def __str__(self) -> str:
         return (
-            f"another process has held the lock of {self.path} for {self.timeout_seconds} s; "
+            f"another process has held {self.path} for {self.timeout_seconds} s; "
             "is it stopped? Raise lock_timeout_seconds if it is only slow"
         )
 
 
 class JournalVersionError(CheckpointError):
     """
-    A journal of a dead process, written by a newer version of this library.
+    A journal of another version of this library; nothing was touched.
 
-    It holds saves that only that version can bring back. Nothing was touched.
+    It may hold saves that only that version can bring back.
 
     Attributes:
-        path: the journal.
-        found: its version.
+        path: a file of the journal.
+        found: its version; 1 are the journals of aiocheckpoint 0.1.
         supported: the version this library reads and writes.
     """
 
@@ -350,9 +362,12 @@ class JournalVersionError(CheckpointError):
         self.supported = supported
 
     def __str__(self) -> str:
+        advice = "open the directory with that newer version of aiocheckpoint"
+        if self.found < self.supported:
+            advice = "open the directory once with aiocheckpoint 0.1 and close it: that empties it"
         return (
-            f"{self.path} has journal version {self.found}, this library reads {self.supported}; "
-            "open the directory once with the newer version of aiocheckpoint"
+            f"{self.path} has journal version {self.found}, this library reads "
+            f"{self.supported}; {advice}"
         )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 from datetime import UTC, datetime
+from enum import Enum
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec.inspect
 from msgspec import Meta, Struct, field
@@ -17,6 +18,21 @@ SessionId: TypeAlias = str
 
 CheckpointId: TypeAlias = str
 """Names one checkpoint within its session; generated ids are 28 lower-case hex digits."""
+
+Durability: TypeAlias = Literal["journal", "file", "none"]
+"""When a save returns: synced in the journal, its file synced, or merely written."""
+
+
+class AnyNewest(Enum):
+    """The type of `ANY_NEWEST`."""
+
+    ANY_NEWEST = "ANY_NEWEST"
+
+
+ANY_NEWEST: Final = AnyNewest.ANY_NEWEST
+"""What `save` expects where nothing is said: any checkpoint may be the newest."""
+
+Expected: TypeAlias = CheckpointId | AnyNewest | None
 
 JsonValue: TypeAlias = Any
 """None, bool, int, float, str, list of or dict from str to JSON values."""
@@ -157,8 +173,8 @@ class Finding(Struct, frozen=True, kw_only=True):
             (intact, but of another session or id), `leftover` (temporary file of a save that
             never ended),
             `dangling-pointer` (`latest.json` names no file), `stale-pointer`
-            (it names a file that is not the newest), `unflushed-journal` (a process died and
-            the next use of the directory brings its last saves back), `missing-blob` (a
+            (it names a file that is not the newest), `unflushed-journal` (a process died, and
+            its last saves are in the journal and not in files yet; no damage), `missing-blob` (a
             checkpoint refers to a blob that is not there), `unused-blob` (no checkpoint
             refers to it; a crash left it, and a later delete removes it).
         path: the file.

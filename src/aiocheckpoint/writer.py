@@ -1,16 +1,14 @@
-"""The public face: `AsyncCheckpointWriter` and the Protocol it implements."""
+"""`AsyncCheckpointWriter`: checkpoints of agent sessions in a directory."""
 
 from __future__ import annotations
 
 import sys
-import threading
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from concurrent.futures import Future
 from functools import partial
 from os import PathLike
 from types import TracebackType
-from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, get_args, overload
+from typing import Any, Generic, Self, TypeVar, get_args, overload
 
 from aiocheckpoint._arguments import (
     checkpoint_ids_of,
@@ -18,107 +16,45 @@ from aiocheckpoint._arguments import (
     path_text,
     require_choice,
     require_count,
+    require_expected,
     require_query,
     require_seconds,
 )
 from aiocheckpoint._disk.files import LocalFiles, process_id
-from aiocheckpoint._engine import recovery
-from aiocheckpoint._engine.changes import Change, Delete, Save
-from aiocheckpoint._engine.commit import Commits, DirectCommit, GroupCommit
-from aiocheckpoint._engine.jobs import Job, Threads, done, hop
-from aiocheckpoint._engine.replay import replay
-from aiocheckpoint._engine.store import Limits, Precondition, Store, Terms
+from aiocheckpoint._engine import check, copy, recover, sessions
+from aiocheckpoint._engine.changes import Change, Delete, Flush, Recover, Save, Wake
+from aiocheckpoint._engine.jobs import Job, done, hop
+from aiocheckpoint._engine.local_store import LocalStore, Options
+from aiocheckpoint._engine.plan import Limits
+from aiocheckpoint._engine.read import Reader, verify_file
+from aiocheckpoint._engine.root import OpenRoot
 from aiocheckpoint._format import codec
 from aiocheckpoint._format.codec import RecordCodec, RecordT
 from aiocheckpoint._format.names import encode_id
-from aiocheckpoint.errors import ThreadStartError, WriterClosedError
+from aiocheckpoint.errors import CheckpointTooLargeError, MissingBlobError, WriterClosedError
 from aiocheckpoint.models import (
+    ANY_NEWEST,
     BlobRecord,
     CheckpointData,
     CheckpointId,
     CheckpointMeta,
     CheckpointRecord,
+    Durability,
+    Expected,
     Finding,
     RecoveryReport,
     SessionId,
 )
+from aiocheckpoint.store import NO_BLOBS
 
 DEFAULT_MAX_BYTES = 64 * 1024 * 1024
 DEFAULT_LOCK_TIMEOUT_SECONDS = 60.0
-DEFAULT_SETTLE_BYTES = 16 * 1024 * 1024
-_FLUSH_SECONDS = 1.0
-# Each system call lets go of the GIL: with more threads, more of them wait to have it back.
-_MAX_THREADS = 5
+DEFAULT_MAX_JOURNAL_BYTES = 64 * 1024 * 1024
 _SESSIONS_PER_HOP = 64
+_Names = list[str]  # within the class below `list` is a method
+_WAKE: dict[Durability, Wake] = {"journal": "synced", "file": "flushed", "none": "written"}
 
 ResultT = TypeVar("ResultT")
-
-Durability: TypeAlias = Literal["journal", "file", "none"]
-
-
-NO_BLOBS: Mapping[str, bytes] = {}
-
-
-class CheckpointStore(Protocol[RecordT]):
-    """What every checkpoint store does; the counterpart of the crate's `CheckpointSystemTrait`."""
-
-    async def save(
-        self,
-        data: RecordT,
-        /,
-        *,
-        blobs: Mapping[str, bytes] = NO_BLOBS,
-        precondition: Precondition | None = None,
-    ) -> CheckpointId:
-        """Store a checkpoint and its new blobs, replacing one of its id, and return its id."""
-        ...
-
-    async def load(
-        self, session_id: SessionId, checkpoint_id: CheckpointId | None = None
-    ) -> RecordT | None:
-        """Return a checkpoint, the one saved last by default; None when there is none."""
-        ...
-
-    async def list(self, session_id: SessionId) -> tuple[CheckpointMeta, ...]:
-        """Return what there is of a session, saved last first."""
-        ...
-
-    async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
-        """Remove a checkpoint; False when there is none."""
-        ...
-
-    async def verify(self, path: str | PathLike[str], /) -> bool:
-        """Tell whether a stored checkpoint is intact."""
-        ...
-
-    async def ids(
-        self,
-        session_id: SessionId,
-        *,
-        prefix: str = "",
-        before: CheckpointId | None = None,
-        limit: int | None = None,
-    ) -> tuple[CheckpointId, ...]:
-        """Return ids of a session, the greatest first."""
-        ...
-
-    async def load_many(
-        self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
-    ) -> tuple[RecordT, ...]:
-        """Return those of the checkpoints that are there, the one saved first first."""
-        ...
-
-    async def delete_many(
-        self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
-    ) -> int:
-        """Remove checkpoints, all or none, and return how many there were."""
-        ...
-
-    async def load_blobs(
-        self, session_id: SessionId, digests: Iterable[str], /
-    ) -> dict[str, bytes]:
-        """Return blobs of a session by their digests."""
-        ...
 
 
 class SessionReader(Generic[RecordT]):
@@ -128,8 +64,8 @@ class SessionReader(Generic[RecordT]):
     Its methods do what those of `AsyncCheckpointWriter` do that have their names.
     """
 
-    def __init__(self, store: Store[RecordT], session_id: SessionId) -> None:
-        self._store = store
+    def __init__(self, reader: Reader[RecordT] | None, session_id: SessionId) -> None:
+        self._reader = reader
         self._session_id = session_id
 
     def ids(
@@ -137,15 +73,27 @@ class SessionReader(Generic[RecordT]):
     ) -> tuple[CheckpointId, ...]:
         """Return ids of checkpoints, the greatest first."""
         require_query(prefix, before, limit)
-        return self._store.ids(self._session_id, prefix, before, limit)
+        if self._reader is None:
+            return ()
+        return self._reader.ids(self._session_id, prefix, before, limit)
+
+    def newest_id(self) -> CheckpointId | None:
+        """Return the id of the checkpoint saved last; None when there is none."""
+        return None if self._reader is None else self._reader.newest_id(self._session_id)
 
     def load_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> tuple[RecordT, ...]:
         """Return those of the checkpoints that are there, the one saved first first."""
-        return self._store.load_many(self._session_id, checkpoint_ids_of(checkpoint_ids))
+        wanted = checkpoint_ids_of(checkpoint_ids)
+        return () if self._reader is None else self._reader.load_many(self._session_id, wanted)
 
     def load_blobs(self, digests: Iterable[str], /) -> dict[str, bytes]:
         """Return blobs by their digests."""
-        return self._store.load_blobs(self._session_id, digests_of(digests))
+        wanted = digests_of(digests)
+        if self._reader is not None:
+            return self._reader.load_blobs(self._session_id, wanted)
+        for digest in wanted:
+            raise MissingBlobError(digest, digest)
+        return {}
 
 
 class AsyncCheckpointWriter(Generic[RecordT]):
@@ -176,17 +124,18 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         record_type: the Struct to store, extending `CheckpointRecord`.
         max_bytes: largest file to write or read, in bytes.
         max_checkpoints: how many checkpoints to keep in a session, the newest; None keeps all.
-        lock_timeout_seconds: how long to wait for another process that changes the session.
+        lock_timeout_seconds: how long a call may wait for other processes: one that is stopped
+            while it commits holds up all.
         refuse_inexact_floats: refuse the rare float (about 1 in 500 of those with 17 digits)
             that the Rust crate would read as its neighbour, off by one unit in the last place.
-        durability: when a save is durable. `"journal"`: when a journal, shared by all saves
-            that wait at the moment, is synced; the files are flushed in the background.
-            `"file"`: when its own file and directory are synced; slower, and a tool that is not
-            this library sees every acknowledged save even after a power cut. `"none"`: NEVER
-            SYNCED, A POWER CUT MAY LOSE OR DAMAGE ANY ACKNOWLEDGED SAVE; a crash of the
-            process alone loses nothing. What a reader sees is the same for all three.
-        max_journal_bytes: journal size at which flushing begins, in bytes; at four times that,
-            saves wait for it.
+        durability: when a save returns. `"journal"`: when it is durable in the journal, by a sync
+            shared by all saves that wait at the moment; its file is there moments later. `"file"`:
+            when its file is durable, too; slower. `"none"`: when it is written; NEVER SYNCED
+            BEFORE THAT, A POWER CUT MAY LOSE THE LAST ACKNOWLEDGED SAVES; a crash of the process
+            alone loses nothing. What a reader sees is the same for all three.
+        max_journal_bytes: how much of the journal of the directory may wait to be written to
+            files, in bytes, and so about how much memory that takes; above it saves wait. Of
+            several writers the largest counts.
         files: the file operations, for tests.
 
     Raises:
@@ -236,7 +185,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         lock_timeout_seconds: float = DEFAULT_LOCK_TIMEOUT_SECONDS,
         refuse_inexact_floats: bool = False,
         durability: Durability = "journal",
-        max_journal_bytes: int = DEFAULT_SETTLE_BYTES,
+        max_journal_bytes: int = DEFAULT_MAX_JOURNAL_BYTES,
         files: LocalFiles | None = None,
     ) -> None:
         require_count("max_backups", max_backups, 0)
@@ -246,37 +195,31 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         require_seconds("lock_timeout_seconds", lock_timeout_seconds)
         require_choice("durability", durability, get_args(Durability))
         require_count("max_journal_bytes", max_journal_bytes, 1)
-        self._durability = durability
-        self._max_journal_bytes = max_journal_bytes
-        self._lock_timeout_seconds = lock_timeout_seconds
         self._codec: RecordCodec[RecordT] = RecordCodec(record_type)
-        self._store = Store(
+        self._max_bytes = max_bytes
+        self._refuse_inexact_floats = refuse_inexact_floats
+        self._store = LocalStore(
             path_text("storage_path", storage_path),
             self._codec,
-            Limits(
-                max_backups=max_backups,
-                max_checkpoints=max_checkpoints,
-                max_bytes=max_bytes,
-                lock_timeout_seconds=lock_timeout_seconds,
-                refuse_inexact_floats=refuse_inexact_floats,
-                is_durable=durability != "none",
+            Options(
+                Limits(max_backups, max_checkpoints, max_bytes),
+                _WAKE[durability],
+                float(lock_timeout_seconds),
+                max_journal_bytes,
             ),
             files or LocalFiles(),
-            replay,
         )
-        self._commits = Commits(self._store, is_durable=durability != "none")
+        self._lock_timeout_seconds = float(lock_timeout_seconds)
         self._process_id = process_id()
-        self._closed = False
-        self._pool: Threads | None = None
-        self._queue: GroupCommit[RecordT] | DirectCommit[RecordT] | None = None
-        self._released: Future[None] | None = None
-        self._start_mutex = threading.Lock()
+        self._is_closed = False
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "open"
-        return f"<AsyncCheckpointWriter {self._store.sessions.root_path!r} {state}>"
+        state = "closed" if self._is_closed else "open"
+        return f"<AsyncCheckpointWriter {self._store.path!r} {state}>"
 
     async def __aenter__(self) -> Self:
+        if self._is_closed:
+            raise WriterClosedError("the writer is closed")
         return self
 
     async def __aexit__(
@@ -288,87 +231,58 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         await self.aclose()
 
     def __del__(self) -> None:
-        started = getattr(self, "_pool", None) is not None and self._process_id == process_id()
-        if started and not self._closed and not sys.is_finalizing():
+        store = getattr(self, "_store", None)
+        if store is None or self._is_closed or self._process_id != process_id():
+            return
+        if store.is_started and not sys.is_finalizing():
+            store.abandon()
             warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=2, source=self)
 
     async def aclose(self) -> None:
         """
-        Finish what was submitted and release threads and files; later calls do nothing.
+        Finish what was submitted, write all files, and release threads and files.
 
-        Every save that was called before returns or raises as usual.
+        Every save that was called before returns or raises as usual. Later calls do nothing.
 
         Raises:
-            StorageError: the last flushing failed; nothing acknowledged is lost.
+            StorageError: files could not be written; the journal has all that was acknowledged.
+            StoreBusyError: another process holds a lock; the journal has all.
             ThreadStartError: nothing was released; call it again.
 
         Durability: nothing acknowledged depends on it.
         """
-        with self._start_mutex:
-            self._closed = True
-            pool, queue = self._pool, self._queue
-            if pool is None or queue is None or self._process_id != process_id():
-                return
-            if self._released is None:
-                released: Future[None] = Future()
-                release = partial(self._release, pool, queue.close(), released)
-                try:
-                    threading.Thread(target=release, name="aiocheckpoint-close").start()
-                except RuntimeError as error:
-                    raise ThreadStartError(str(error)) from error
-                self._released = released
-        await done(self._released)
-
-    def _release(self, pool: Threads, drained: Future[None], released: Future[None]) -> None:
-        """Let go of everything, in a thread of its own, since it waits for those of the pool."""
+        is_first, self._is_closed = not self._is_closed, True
+        if self._process_id != process_id():
+            return
         try:
-            drained.result()
-            try:
-                self._commits.close()
-            finally:
-                pool.shutdown(wait=True)  # reads may be going on
-                self._store.sessions.close()
-        except BaseException as error:  # noqa: BLE001 - raised by whoever awaits `aclose`
-            released.set_exception(error)
-        else:
-            released.set_result(None)
+            if is_first and self._store.has_changed:
+                await self._submit(Flush(Job()))
+        finally:
+            await done(self._store.close())
 
-    def _started(
-        self,
-    ) -> tuple[Threads, GroupCommit[RecordT] | DirectCommit[RecordT]]:
+    def _require_own_process(self) -> None:
         if self._process_id != process_id():
             raise WriterClosedError("this writer belongs to the process that was forked")
-        with self._start_mutex:
-            if self._closed:
-                raise WriterClosedError("the writer is closed")
-            if self._pool is None or self._queue is None:
-                self._pool = Threads(_MAX_THREADS, thread_name_prefix="aiocheckpoint")
-                self._queue = self._new_queue(self._pool)
-            return self._pool, self._queue
 
-    def _new_queue(self, pool: Threads) -> GroupCommit[RecordT] | DirectCommit[RecordT]:
-        if self._durability == "file":
-            return DirectCommit(self._store, self._commits, pool, self._max_journal_bytes)
-        return GroupCommit(
-            self._commits,
-            pool,
-            lock_timeout_seconds=self._lock_timeout_seconds,
-            max_journal_bytes=self._max_journal_bytes,
-            settle_seconds=_FLUSH_SECONDS,
-        )
+    def _require_usable(self) -> None:
+        self._require_own_process()
+        if self._is_closed:
+            raise WriterClosedError("the writer is closed")
 
-    async def _read(self, work: Callable[[], ResultT]) -> ResultT:
-        pool, _ = self._started()
-        return await hop(pool, work)
-
-    async def _change(
-        self, session_id: SessionId, change: Change | Callable[[], ResultT]
+    async def _read(
+        self, work: Callable[[Reader[RecordT]], ResultT], otherwise: ResultT
     ) -> ResultT:
-        encode_id(session_id, "session id")
-        _, queue = self._started()
-        job: Job[ResultT] = Job()
-        queue.submit(session_id, job, change)
-        return await job.finished()
+        self._require_usable()
+        return await hop(self._store.threads(), partial(self._store.read, work, otherwise))
+
+    async def _submit(self, change: Change) -> Any:
+        self._require_own_process()
+        self._store.submit(change)
+        return await change.job.finished()
+
+    async def _change(self, change: Change) -> Any:
+        self._require_usable()
+        return await self._submit(change)
 
     async def save(
         self,
@@ -376,7 +290,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         /,
         *,
         blobs: Mapping[str, bytes] = NO_BLOBS,
-        precondition: Precondition | None = None,
+        expected: Expected = ANY_NEWEST,
     ) -> CheckpointId:
         """
         Store a checkpoint durably, and with it the blobs that it refers to.
@@ -391,9 +305,8 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             blobs: for a `BlobRecord`: bytes by their SHA-256, 64 lower-case hex digits. Those
                 that the session has are not stored again; those that `data` names need to be
                 given only if it has not.
-            precondition: called with the greatest checkpoint id in the session, None for an
-                empty one, in a thread and under the session's lock; where it says False,
-                nothing is saved.
+            expected: an id: save only if that checkpoint is the newest, the one saved last; None:
+                only if the session is empty. Left out, nothing is expected.
 
         Returns:
             its checkpoint id.
@@ -405,33 +318,46 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             RecordTypeError: not a record of the writer's type.
             CheckpointTooLargeError: it, or a blob, is over `max_bytes`.
             MissingBlobError: a blob that it names is neither given nor there.
-            SessionChangedError: the precondition said False.
-            StorageError: the disk refused; the state before the call still loads.
-            DurabilityUnknownError: it is there, but may not survive a power cut.
-            PruneError: it is saved and durable, but something older could not be removed.
-            StoreBusyError: another process kept the session locked.
+            SessionChangedError: another checkpoint is the newest.
+            InvalidArgumentError: `expected` is no id.
+            StorageError: the disk refused; it is not saved, and does not come back.
+            StorageFullError: there is no room for it, or for earlier files, on the disk.
+            DurabilityUnknownError: it may or may not be saved.
+            StoreBusyError: another process kept the store locked; it is not saved.
+            UnsupportedFileSystemError: the directory is on NFS, SMB or 9p.
+            JournalVersionError: the journal is another version's.
             WriterClosedError: the writer is closed.
 
         Durability: on return the checkpoint survives a power cut. On an error or a
             cancellation it is there as a whole or not at all.
 
-        Cost: one encode on the loop, one hop. By journal one `fdatasync`, shared by all saves
-            that wait; the first save of a process four syncs more. By file two fsyncs (file,
-            directory); the first save of a session in this process two or three more.
-            Independent of the number of checkpoints.
+        Cost: one encode on the loop, one hop, one write and one `fdatasync` that all saves which
+            wait share; the first save of a process some syncs more. Its file is written behind
+            the caller's back. Independent of the number of checkpoints.
         """
         if isinstance(data, CheckpointRecord):
-            encode_id(data.session_id, "session id")
             encode_id(data.checkpoint_id, "checkpoint id")
+            name = encode_id(data.session_id, "session id")
+        require_expected(expected)
         draft = self._codec.draft(data)
-        if not isinstance(data, BlobRecord):
-            save = Save(draft, Terms(precondition=precondition))
-            return await self._change(draft.session_id, save)
-        codec.require_digests(data.blob_digests)
-        named = {d: _frozen(blobs[d]) for d in data.blob_digests if d in blobs}
-        new_bytes = self._store.new_bytes(draft.session_id, named)
-        save = Save(draft, Terms(data.blob_digests, named, precondition), new_bytes)
-        return await self._change(draft.session_id, save)
+        if self._refuse_inexact_floats:
+            codec.require_exact_floats(draft)
+        body = codec.body_of(draft)
+        job: Job[CheckpointId] = Job()
+        save = Save(job, draft.session_id, name, draft.checkpoint_id, body, expected=expected)
+        if isinstance(data, BlobRecord) and data.blob_digests:
+            self._add_blobs(save, data.blob_digests, blobs)
+        await self._change(save)
+        return draft.checkpoint_id
+
+    def _add_blobs(self, save: Save, digests: tuple[str, ...], blobs: Mapping[str, bytes]) -> None:
+        codec.require_digests(digests)
+        save.digests = digests
+        save.blobs = {digest: _frozen(blobs[digest]) for digest in digests if digest in blobs}
+        for digest, data in save.blobs.items():
+            if len(data) > self._max_bytes:
+                raise CheckpointTooLargeError(f"blob {digest}", len(data), self._max_bytes)
+            save.size_bytes += len(data)
 
     async def load(
         self, session_id: SessionId, checkpoint_id: CheckpointId | None = None
@@ -462,7 +388,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         encode_id(session_id, "session id")
         if checkpoint_id is not None:
             encode_id(checkpoint_id, "checkpoint id")
-        return await self._read(partial(self._store.load, session_id, checkpoint_id))
+        return await self._read(lambda reader: reader.load(session_id, checkpoint_id), None)
 
     async def list(self, session_id: SessionId) -> tuple[CheckpointMeta, ...]:
         """
@@ -479,7 +405,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             suffices, of one seen before and unchanged nothing.
         """
         encode_id(session_id, "session id")
-        return await self._read(partial(self._store.listing, session_id))
+        return await self._read(lambda reader: reader.listing(session_id), ())
 
     async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
         """
@@ -492,7 +418,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             CheckpointCorruptError: the file that may be it cannot be read to make sure.
             InvalidIdError: an id that no checkpoint can have.
             StorageError: the disk refused; the checkpoint may or may not be there still.
-            StoreBusyError: another process kept the session locked.
+            StoreBusyError: another process kept the store locked.
 
         Durability: on return it is gone for good. On an error or a cancellation it is there or
             gone, and everything else is as it was.
@@ -500,7 +426,15 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Cost: one hop, one read, one `fdatasync` of the journal.
         """
         encode_id(checkpoint_id, "checkpoint id")
-        return bool(await self._change(session_id, Delete((checkpoint_id,))))
+        return bool(await self._delete(session_id, (checkpoint_id,)))
+
+    async def _delete(
+        self, session_id: SessionId, checkpoint_ids: tuple[CheckpointId, ...] | None
+    ) -> int:
+        name = encode_id(session_id, "session id")
+        job: Job[int] = Job()
+        await self._change(Delete(job, session_id, name, checkpoint_ids))
+        return job.result or 0
 
     async def delete_many(
         self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
@@ -521,14 +455,14 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             InvalidIdError: an id that no checkpoint can have.
             InvalidArgumentError: a str instead of a list of them.
             StorageError: the disk refused; some may or may not be there still.
-            StoreBusyError: another process kept the session locked.
+            StoreBusyError: another process kept the store locked.
 
         Durability: on return all are gone for good. A crash leaves all or none; an error or a
             cancellation leaves some, and everything else as it was.
 
         Cost: one hop, one read a checkpoint, one `fdatasync` of the journal.
         """
-        return await self._change(session_id, Delete(checkpoint_ids_of(checkpoint_ids)))
+        return await self._delete(session_id, checkpoint_ids_of(checkpoint_ids))
 
     async def ids(
         self,
@@ -559,7 +493,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         """
         encode_id(session_id, "session id")
         require_query(prefix, before, limit)
-        return await self._read(partial(self._store.ids, session_id, prefix, before, limit))
+        return await self._read(lambda reader: reader.ids(session_id, prefix, before, limit), ())
 
     async def load_many(
         self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
@@ -584,7 +518,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         """
         wanted = checkpoint_ids_of(checkpoint_ids)
         encode_id(session_id, "session id")
-        return await self._read(partial(self._store.load_many, session_id, wanted))
+        return await self._read(lambda reader: reader.load_many(session_id, wanted), ())
 
     async def load_blobs(
         self, session_id: SessionId, digests: Iterable[str], /
@@ -610,7 +544,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         """
         encode_id(session_id, "session id")
         wanted = digests_of(digests)
-        return await self._read(partial(self._store.load_blobs, session_id, wanted))
+        return await self.read(session_id, lambda reader: reader.load_blobs(wanted))
 
     async def verify(self, path: str | PathLike[str], /) -> bool:
         """
@@ -629,9 +563,12 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Cost: one hop, one read, no decoding of files as we and Rust write them.
         """
-        return await self._read(
-            partial(self._store.verify, path_text("path", path, may_be_empty=True))
-        )
+        text = path_text("path", path, may_be_empty=True)
+        verified = await self._read(lambda reader: reader.verify(text), None)
+        if verified is not None:
+            return verified
+        work = partial(verify_file, self._store.files, text, self._max_bytes)
+        return await hop(self._store.threads(), work)
 
     async def read(
         self, session_id: SessionId, work: Callable[[SessionReader[RecordT]], ResultT], /
@@ -653,7 +590,14 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Cost: one hop, and the reads.
         """
         encode_id(session_id, "session id")
-        return await self._read(partial(work, SessionReader(self._store, session_id)))
+        self._require_usable()
+
+        def read() -> ResultT:
+            empty: list[SessionReader[RecordT]] = [SessionReader(None, session_id)]
+            found = self._store.read(lambda reader: [SessionReader(reader, session_id)], empty)
+            return work(found[0])
+
+        return await hop(self._store.threads(), read)
 
     async def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
         """
@@ -668,11 +612,12 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Cost: one hop, and one more for each 64 sessions.
         """
         require_query(prefix)
-        find = partial(recovery.session_names, self._store, prepare=True, prefix=prefix)
-        names = await self._read(find)
+        names = await self._read(
+            lambda reader: sessions.session_names(reader.bodies, prefix), _Names()
+        )
         for start in range(0, len(names), _SESSIONS_PER_HOP):
             part = names[start : start + _SESSIONS_PER_HOP]
-            found = await self._read(partial(recovery.session_ids, self._store, part))
+            found = await self._read(partial(_session_ids, part), _Names())
             for session_id in found:
                 if session_id.startswith(prefix):
                     yield session_id
@@ -687,14 +632,14 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Raises:
             InvalidIdError: an id that no session can have.
             StorageError: the disk refused.
-            StoreBusyError: another process kept the session locked.
+            StoreBusyError: another process kept the store locked.
 
-        Durability: on return all are gone for good. On an error, a cancellation or a crash
-            the newest is there or none is; never an older one in its place.
+        Durability: on return all are gone for good. On an error, a cancellation or a crash all
+            are there or none is.
 
-        Cost: one hop, one removal a file, one `fdatasync` of the journal.
+        Cost: one hop, one `fdatasync` of the journal; the files go behind the caller's back.
         """
-        return bool(await self._change(session_id, Delete(None)))
+        return bool(await self._delete(session_id, None))
 
     async def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
         """
@@ -711,17 +656,52 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             CheckpointCorruptError: one of the source is damaged; nothing was copied.
             InvalidIdError: an id that no session can have.
             StorageError: the disk refused.
-            StoreBusyError: another process kept the target locked.
+            StoreBusyError: another process kept the store locked.
 
         Durability: on return all are durable. After an error or a crash the target may hold
             some of them; a copy made again completes it.
 
-        Cost: one hop, each file read twice, one fsync a file and one or more for the directories.
+        It is a series of saves: others may see a part of it.
+
+        Cost: each file is read twice, some megabytes a hop, and saved.
         """
-        encode_id(source_id, "session id")
-        return await self._change(
-            target_id, partial(self._store.copy_session, source_id, target_id)
+        for session_id in (source_id, target_id):
+            encode_id(session_id, "session id")
+        count = await self._read(
+            lambda reader: copy.require_intact(reader, source_id, target_id), 0
         )
+        if source_id == target_id:
+            return count
+        position, copied = "", 0
+        while True:
+            read = partial(copy.next_part, source_id, target_id, position)
+            part = await self._read(read, copy.Part("", []))
+            if not part.saves:
+                return copied
+            position = part.last_name
+            await self._save_all(part, target_id)
+            copied += len(part.saves)
+
+    async def _save_all(self, part: copy.Part, target_id: SessionId) -> None:
+        self._require_usable()
+        name = encode_id(target_id, "session id")
+        jobs: list[Job[CheckpointId]] = []
+        for item in part.saves:
+            jobs.append(Job())
+            self._store.submit(
+                Save(
+                    jobs[-1], target_id, name, item.checkpoint_id, item.body, item.digests,
+                    item.blobs,
+                )
+            )  # fmt: skip
+        failure: BaseException | None = None
+        for job in jobs:
+            try:
+                await job.finished()
+            except BaseException as error:  # noqa: BLE001 - raised when all are over
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     async def flush(self) -> None:
         """
@@ -730,12 +710,17 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         It happens by itself, in the background and by `aclose`. Call it before something that
         is not this library takes over the directory: a backup, a copy, the Rust crate.
 
-        Raises:
-            StorageError: a sync failed; the journal is kept, nothing acknowledged is lost.
+        It also overwrites what the journal holds of checkpoints that were deleted.
 
-        Cost: one hop, one `syncfs` where there is one, or else one sync a file and directory.
+        Raises:
+            StorageError: files could not be written or synced; the journal is kept, nothing
+                acknowledged is lost, and it is tried again.
+            StoreBusyError: another process that writes the files is stopped.
+
+        Cost: one hop, one small commit, one `syncfs` where there is one, or else one sync a file
+            and directory.
         """
-        await self._read(self._commits.flush)
+        await self._change(Flush(Job()))
 
     async def recover(self, session_id: SessionId) -> RecoveryReport:
         """
@@ -753,13 +738,26 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             CheckpointTooLargeError: a file over `max_bytes`; raise it to tell damage from size.
             InvalidIdError: an id that no session can have.
             StorageError: the disk refused.
-            StoreBusyError: another process kept the session locked.
+            StoreBusyError: another process kept the store locked.
 
         Durability: on return the moves are durable; after a crash a file may have both names.
 
         Cost: one hop, all files of the session read.
         """
-        return await self._change(session_id, partial(recovery.recover, self._store, session_id))
+        name = encode_id(session_id, "session id")
+        found = await self._read(lambda reader: recover.find_damage(reader, session_id), None)
+        if found is None:
+            return RecoveryReport(session_id=session_id, newest_valid_id=None, quarantined=())
+        if found.entries:
+            change = Recover(Job(), session_id, name, found.entries, found.bodies)
+            await self._change(change)
+        elif self._store.has_damage:
+            await self._change(Flush(Job()))
+        return RecoveryReport(
+            session_id=session_id,
+            newest_valid_id=found.newest_valid_id,
+            quarantined=found.quarantined,
+        )
 
     async def check(self) -> tuple[Finding, ...]:
         """
@@ -775,13 +773,30 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Cost: one hop for each session; every byte is read and hashed.
         """
-        findings = await self._read(partial(recovery.check_journals, self._store))
-        names = await self._read(partial(recovery.session_names, self._store, prepare=False))
-        for name in names:
-            findings += await self._read(partial(recovery.check_session, self._store, name))
+        self._require_usable()
+        threads = self._store.threads()
+
+        def opened() -> OpenRoot | None:
+            return self._store.to_read()
+
+        root = await hop(threads, opened)
+        if root is None:
+            return ()
+        work = partial(check.check_journal, root, self._lock_timeout_seconds)
+        findings = await hop(threads, work)
+        for name in await hop(threads, partial(sessions.session_names, root.bodies)):
+            findings += await hop(threads, partial(check.check_session, root.bodies, name))
         return tuple(findings)
 
 
 def _frozen(data: bytes | bytearray | memoryview) -> bytes:
     """Return bytes that the caller cannot change any more; those of `bytes` are not copied."""
     return data if isinstance(data, bytes) else bytes(memoryview(data))
+
+
+def _session_ids(names: list[str], reader: Reader[Any]) -> list[SessionId]:
+    return sessions.session_ids(reader.bodies, names)
+
+
+def _session_names(prefix: str, reader: Reader[Any]) -> list[str]:
+    return sessions.session_names(reader.bodies, prefix)

@@ -10,46 +10,34 @@ retry of a failed fsync, since the kernel marks the pages clean and the next one
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import secrets
 import stat
-import sys
 import time
 from collections.abc import Callable, Generator
-from itertools import chain, count, repeat
+from itertools import count
 from typing import NamedTuple, ParamSpec, TypeVar
 
+from aiocheckpoint._disk import system
 from aiocheckpoint.errors import (
     CheckpointTooLargeError,
     NotACheckpointError,
     StorageError,
-    StoreBusyError,
     storage_error,
 )
 from aiocheckpoint.models import reseed_ids
-
-_IS_WINDOWS: bool = sys.platform == "win32"
-if sys.platform != "win32":
-    import fcntl
-    import resource
 
 P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
 
 _DIRECTORY_MODE = 0o700
 _FILE_MODE = 0o600
-_O_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
-_O_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
-_O_BINARY = getattr(os, "O_BINARY", 0)
-_OPEN_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _O_CLOEXEC
-_CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | _O_NOFOLLOW | _O_CLOEXEC | _O_BINARY
+_OPEN_DIRECTORY = os.O_RDONLY | system.O_DIRECTORY | system.O_CLOEXEC
+_SAFELY = system.O_NOFOLLOW | system.O_CLOEXEC | system.O_BINARY
+_CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | _SAFELY
 # Without O_NONBLOCK, opening a FIFO that somebody named like a checkpoint would wait for ever.
-_OPEN_TO_READ = os.O_RDONLY | _O_NOFOLLOW | getattr(os, "O_NONBLOCK", 0) | _O_CLOEXEC | _O_BINARY
-_LOCK_PAUSES_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01)
-_PRIVATE_LOCK_SECONDS = 60.0
-_BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
+_OPEN_TO_READ = os.O_RDONLY | system.O_NONBLOCK | _SAFELY
 _LINK_ITSELF: dict[str, bool] = (
     {"follow_symlinks": False} if os.link in os.supports_follow_symlinks else {}
 )
@@ -73,10 +61,12 @@ class Directory(NamedTuple):
     Attributes:
         path: for messages, and for systems without directory descriptors.
         descriptor: None on Windows.
+        owner: user and group that new entries are given; None for those of the process.
     """
 
     path: str
     descriptor: int | None
+    owner: tuple[int, int] | None = None
 
     def join(self, name: str) -> str:
         """Return the path of an entry."""
@@ -88,6 +78,7 @@ class FileStatus(NamedTuple):
     Which file a name stands for; equal values mean an unchanged file.
 
     Attributes:
+        device: number of the file system it is on.
         inode: its number.
         modified_ns: time of its last change, ns since 1970.
         size_bytes: its size.
@@ -95,6 +86,7 @@ class FileStatus(NamedTuple):
         is_regular: whether it is a plain file.
     """
 
+    device: int
     inode: int
     modified_ns: int
     size_bytes: int
@@ -105,7 +97,12 @@ class FileStatus(NamedTuple):
 def _status(found: os.stat_result) -> FileStatus:
     mode = found.st_mode
     return FileStatus(
-        found.st_ino, found.st_mtime_ns, found.st_size, stat.S_ISDIR(mode), stat.S_ISREG(mode)
+        found.st_dev,
+        found.st_ino,
+        found.st_mtime_ns,
+        found.st_size,
+        stat.S_ISDIR(mode),
+        stat.S_ISREG(mode),
     )
 
 
@@ -115,11 +112,18 @@ def process_id() -> int:
 
 
 def max_open_directories() -> int:
-    """Return how many directories may stay open: a third of what the system grants a process."""
-    if _IS_WINDOWS:
-        return 0
-    granted, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 512 if granted == resource.RLIM_INFINITY else min(granted // 3, 512)
+    """Return how many directories one store may keep open."""
+    return system.max_open_directories()
+
+
+def now_microseconds() -> int:
+    """Return the time, in microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def monotonic_seconds() -> float:
+    """Return a time that never goes back."""
+    return time.monotonic()
 
 
 def random_bytes(count: int) -> bytes:
@@ -151,6 +155,10 @@ class LocalFiles:
 
     def reached(self, failpoint: str) -> None:
         """Do nothing; tests override it to fail or to die at a named moment."""
+
+    def pause(self, seconds: float) -> None:
+        """Let a short time pass; tests need not."""
+        time.sleep(seconds)
 
     def call(
         self,
@@ -224,18 +232,25 @@ class LocalFiles:
 
     def open_path(self, path: str) -> Directory:
         """Open a directory by its path, symlinks followed."""
-        if _IS_WINDOWS:
+        if system.IS_WINDOWS:
             return Directory(path, None)
         descriptor = self.call("open directory", path, os.open, path, _OPEN_DIRECTORY)
+        return self._opened(path, descriptor)
+
+    def _opened(self, path: str, descriptor: int) -> Directory:
         _not_for_children.add(descriptor)
-        return Directory(path, descriptor)
+        if not _is_root():
+            return Directory(path, descriptor)
+        found = self.call("stat", path, os.fstat, descriptor)
+        owner = (found.st_uid, found.st_gid)
+        return Directory(path, descriptor, owner if found.st_uid != 0 else None)
 
     def open_subdirectory(self, parent: Directory, name: str) -> Directory | None:
         """Open a directory in a directory, not following a symlink; None when it is not there."""
         path = parent.join(name)
-        if _IS_WINDOWS:
+        if system.IS_WINDOWS:
             return Directory(path, None) if os.path.isdir(path) else None
-        flags = _OPEN_DIRECTORY | _O_NOFOLLOW
+        flags = _OPEN_DIRECTORY | system.O_NOFOLLOW
         try:
             descriptor = self.call(
                 "open directory", path, os.open, name, flags, dir_fd=parent.descriptor
@@ -244,8 +259,7 @@ class LocalFiles:
             if error.errno == errno.ENOENT:
                 return None
             raise
-        _not_for_children.add(descriptor)
-        return Directory(path, descriptor)
+        return self._opened(path, descriptor)
 
     def make_subdirectory(self, parent: Directory, name: str) -> bool:
         """Make a directory, 0700; return False when it was there. Sync `parent` afterwards."""
@@ -258,7 +272,17 @@ class LocalFiles:
             if error.errno == errno.EEXIST:
                 return False
             raise
+        self._give_to_owner(parent, name)
         return True
+
+    def _give_to_owner(self, directory: Directory, name: str) -> None:
+        """Give a new entry to the owner of its directory, where root makes it for somebody else."""
+        if directory.owner is not None:
+            user, group = directory.owner
+            self.call(
+                "change owner", directory.join(name), os.chown, name, user, group,
+                dir_fd=directory.descriptor, follow_symlinks=False,
+            )  # fmt: skip
 
     def remove_subdirectory(self, parent: Directory, name: str) -> bool:
         """Remove an empty directory; False when it is not empty or not there."""
@@ -294,78 +318,38 @@ class LocalFiles:
         """Return the status of an open directory."""
         return _status(self.call("stat", directory.path, os.stat, _handle(directory)))
 
-    def status_in_place(self, directory: Directory) -> FileStatus | None:
-        """Return the status of an open directory; None when it was removed or replaced."""
+    def status_of_path(self, path: str) -> FileStatus | None:
+        """Return the status of what a path leads to; None when it leads nowhere."""
         try:
-            found = self.call("stat", directory.path, os.stat, directory.path)
+            return _status(self.call("stat", path, os.stat, path))
         except StorageError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 return None
             raise
-        status = self.directory_status(directory)
-        return status if found.st_ino == status.inode else None
+
+    def file_system_type(self, status: FileStatus) -> str:
+        """Return the type of the file system that something is on; `""` where unknown."""
+        try:
+            path = "/proc/self/mountinfo"
+            return self.call("read", path, system.file_system_type, status.device)
+        except StorageError:
+            return ""
 
     def scan(self, directory: Directory) -> list[str]:
         """Return the names in a directory, in no order."""
         return self.call("list directory", directory.path, _names_in, _handle(directory))
 
-    def lock(self, directory: Directory, timeout_seconds: float) -> None:
-        """
-        Lock a directory against other threads, loops and processes until it is closed.
-
-        The kernel drops the lock of a killed process. It is advisory and local to the machine.
-
-        Raises:
-            StoreBusyError: when it is not free in time.
-        """
-        if directory.descriptor is None:
-            return  # Windows: only the writer's own lanes keep changes apart.
-        deadline = time.monotonic() + timeout_seconds
-        for pause in chain(_LOCK_PAUSES_SECONDS, repeat(_LOCK_PAUSES_SECONDS[-1])):
-            try:
-                self.call(
-                    "lock directory", directory.path, fcntl.flock,
-                    directory.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB,
-                )  # fmt: skip
-            except StorageError as error:
-                if error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK):
-                    raise
-            else:
-                return
-            if time.monotonic() >= deadline:
-                raise StoreBusyError(directory.path, timeout_seconds)
-            time.sleep(pause)
-
-    def unlock(self, directory: Directory) -> bool:
-        """Drop the lock of a directory that stays open; False when only closing it will do that."""
-        descriptor = directory.descriptor
-        try:
-            if descriptor is not None:
-                self.call(
-                    "unlock directory", directory.path, fcntl.flock, descriptor, fcntl.LOCK_UN
-                )
-        except StorageError:
-            return False
-        return True
-
-    @contextlib.contextmanager
-    def locked_again(self, directory: Directory) -> Generator[None]:
-        """Hold the lock of a directory that is open already, through a descriptor of its own."""
-        again = self.open_path(directory.path)
-        try:
-            self.lock(again, _PRIVATE_LOCK_SECONDS)
-            yield
-        finally:
-            self.close_directory(again)
-
     # Files
 
     def create(self, directory: Directory, name: str) -> int:
         """Create a file that must not exist, 0600, and return its descriptor."""
-        return self.call(
+        descriptor = self.call(
             "create", directory.join(name), os.open, _place(directory, name), _CREATE, _FILE_MODE,
             dir_fd=directory.descriptor,
         )  # fmt: skip
+        if directory.owner is not None:
+            self._give_to_owner(directory, name)
+        return descriptor
 
     @contextlib.contextmanager
     def created(self, directory: Directory, name: str) -> Generator[int]:
@@ -388,9 +372,14 @@ class LocalFiles:
                 raise StorageError("write", path, None, "the system wrote 0 bytes")
             rest = rest[written:]
 
+    def set_modified(self, descriptor: int, modified_ns: int, path: str) -> None:
+        """Set the time of an open file's last change, ns since 1970."""
+        if os.utime in os.supports_fd:
+            self.call("set time", path, os.utime, descriptor, ns=(modified_ns, modified_ns))
+
     def sync_file(self, descriptor: int, path: str) -> None:
         """Make a file's content durable: fsync, and F_FULLFSYNC where there is one (macOS)."""
-        self.call("sync file", path, _full_sync, descriptor)
+        self.call("sync file", path, system.full_sync, descriptor)
 
     def close(self, descriptor: int, path: str) -> None:
         """Close a file; closing drops its lock."""
@@ -407,6 +396,21 @@ class LocalFiles:
             "rename", source.join(old), os.replace, _place(source, old), _place(target, new),
             src_dir_fd=source.descriptor, dst_dir_fd=target.descriptor,
         )  # fmt: skip
+
+    def move_if_there(self, source: Directory, old: str, target: Directory, new: str) -> bool:
+        """
+        Move a file into another directory of the same disk; False when it is not there.
+
+        The new name is durable before the old one goes: a crash leaves one of them, or both.
+        """
+        if self.link(source, old, target, new):
+            self.sync_directory(target)
+            self.unlink(source, old)
+            return True
+        if self.status(source, old) is None:
+            return False
+        self.move(source, old, target, new)
+        return True
 
     def link(self, source: Directory, old: str, target: Directory, new: str) -> bool:
         """Give a file a second name; False where the name is taken or the disk has no links."""
@@ -437,6 +441,7 @@ class LocalFiles:
                     "symlink", directory.join(temporary), os.symlink, target, temporary,
                     dir_fd=directory.descriptor,
                 )  # fmt: skip
+                self._give_to_owner(directory, temporary)
             self.reached("before_rename_pointer")
             self.rename(directory, temporary, name)
         except BaseException:
@@ -526,60 +531,76 @@ class LocalFiles:
         finally:
             self.close(descriptor, path)
 
-    # Journals
+    # Files that stay open: the log's
 
-    def create_journal(self, directory: Directory, name: str) -> int:
-        """Create a file to write anywhere in, 0600, and return its descriptor."""
-        descriptor = self.call(
-            "create", directory.join(name), os.open, _place(directory, name),
-            os.O_RDWR | _CREATE & ~os.O_WRONLY, _FILE_MODE, dir_fd=directory.descriptor,
-        )  # fmt: skip
-        _not_for_children.add(descriptor)
-        return descriptor
+    def open_file(
+        self, directory: Directory, name: str, *, write: bool = False, create: bool = False
+    ) -> int | None:
+        """
+        Open a file to read, or to write as well, anywhere in it; 0600 if it is made.
 
-    def open_journal(self, directory: Directory, name: str) -> int | None:
-        """Open an existing journal; None when it is not there."""
-        flags = os.O_RDWR | _O_NOFOLLOW | _O_CLOEXEC | _O_BINARY
+        Returns:
+            its descriptor, None when it is not there; a forked child closes it.
+        """
+        flags = (os.O_RDWR if write else os.O_RDONLY) | _SAFELY | (os.O_CREAT if create else 0)
+        path = directory.join(name)
         try:
-            return self.call(
-                "open", directory.join(name), os.open, _place(directory, name), flags,
+            descriptor = self.call(
+                "open", path, os.open, _place(directory, name), flags, _FILE_MODE,
                 dir_fd=directory.descriptor,
             )  # fmt: skip
         except StorageError as error:
             if error.errno == errno.ENOENT:
                 return None
             raise
+        _not_for_children.add(descriptor)
+        if create and directory.owner is not None:
+            self._give_to_owner(directory, name)
+        return descriptor
 
-    def try_lock_file(self, descriptor: int, path: str) -> bool:
-        """Lock a file until it is closed; False when another process has it."""
-        if _IS_WINDOWS:
-            return True
-        try:
-            self.call("lock", path, fcntl.flock, descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except StorageError as error:
-            if error.errno in (errno.EAGAIN, errno.EWOULDBLOCK):
-                return False
-            raise
-        return True
+    def lock_file(self, descriptor: int, path: str) -> None:
+        """Lock an open file against all others, waiting as long as it takes."""
+        self.call("lock", path, system.lock_file, descriptor)
+
+    def try_lock_file(self, descriptor: int, path: str, *, shared: bool = False) -> bool:
+        """Lock an open file, shared or alone; False when that is not possible now."""
+        return self.call("lock", path, system.try_lock_file, descriptor, shared=shared)
+
+    def unlock_file(self, descriptor: int, path: str) -> None:
+        """Give back the lock of an open file."""
+        self.call("unlock", path, system.unlock_file, descriptor)
+
+    def open_status(self, descriptor: int, path: str) -> FileStatus:
+        """Return the status of an open file."""
+        return _status(self.call("stat", path, os.fstat, descriptor))
+
+    def read_at(self, descriptor: int, size: int, offset: int, path: str) -> bytes:
+        """Return bytes of an open file, fewer at its end."""
+        data = self.call("read", path, system.read_at, descriptor, size, offset)
+        if len(data) == size or not data:
+            return data
+        pieces = [data]
+        while data and (size := size - len(data)):
+            offset += len(data)
+            data = self.call("read", path, system.read_at, descriptor, size, offset)
+            pieces.append(data)
+        return b"".join(pieces)
 
     def write_at(self, descriptor: int, data: bytes, offset: int, path: str) -> None:
         """Write all of `data` at an offset; the kernel may take it in pieces."""
         rest = memoryview(data)
         while rest:
-            written = self.call("write", path, _write_at, descriptor, rest, offset)
+            written = self.call("write", path, system.write_at, descriptor, rest, offset)
             if written == 0:
                 raise StorageError("write", path, None, "the system wrote 0 bytes")
             rest = rest[written:]
             offset += written
 
-    def read_journal(self, descriptor: int, path: str) -> bytes:
-        """Return the whole of an open file."""
-        size = self.call("stat", path, os.fstat, descriptor).st_size
-        return self._read_range(descriptor, path, size, 0)
-
     def sync_data(self, descriptor: int, path: str) -> None:
         """Make a file's content durable, its size too, its times not: fdatasync."""
-        self.call("sync data", path, _data_sync, descriptor)
+        self.call("sync data", path, system.data_sync, descriptor)
+
+    # Syncing what is closed
 
     def sync_name(self, directory: Directory, name: str) -> None:
         """Make the content of a file durable, if it is there."""
@@ -599,17 +620,10 @@ class LocalFiles:
             False where the system has no `syncfs` that reports errors (it does since
             Linux 5.8): sync each file then.
         """
-        if _syncfs is None or directory.descriptor is None:
+        if system.syncfs is None or directory.descriptor is None:
             return False
-        self.call("sync disk", directory.path, _syncfs, directory.descriptor)
+        self.call("sync disk", directory.path, system.syncfs, directory.descriptor)
         return True
-
-    def boot_id(self) -> str:
-        """Return what names the running of the machine since it started; `""` if unknown."""
-        try:
-            return self.call("read", _BOOT_ID_PATH, _first_line, _BOOT_ID_PATH)
-        except StorageError:
-            return ""
 
     def _open_to_read(self, directory: Directory, name: str) -> int | None:
         path = directory.join(name)
@@ -661,8 +675,12 @@ def _close_in_child() -> None:
     reseed_ids()
 
 
-if not _IS_WINDOWS:
+if not system.IS_WINDOWS:
     os.register_at_fork(after_in_child=_close_in_child)
+
+
+def _is_root() -> bool:
+    return not system.IS_WINDOWS and os.geteuid() == 0
 
 
 def _place(directory: Directory, name: str) -> str:
@@ -693,54 +711,3 @@ def _make_directory(place: str, parent_descriptor: int | None) -> None:
 
 def _read_link(name: str, descriptor: int | None) -> str:
     return os.readlink(name, dir_fd=descriptor)
-
-
-def _first_line(path: str) -> str:
-    with open(path, encoding="ascii") as file:
-        return file.readline().strip()
-
-
-def _write_at(descriptor: int, data: memoryview, offset: int) -> int:
-    if _IS_WINDOWS:
-        os.lseek(descriptor, offset, os.SEEK_SET)
-        return os.write(descriptor, data)
-    return os.pwrite(descriptor, data, offset)
-
-
-def _data_sync(descriptor: int) -> None:
-    if sys.platform.startswith("linux"):
-        os.fdatasync(descriptor)
-    else:
-        _full_sync(descriptor)
-
-
-def _find_syncfs() -> Callable[[int], None] | None:
-    """Return `syncfs`, where it is there and reports what it could not write."""
-    if not sys.platform.startswith("linux"):
-        return None
-    release = tuple(int(part) for part in os.uname().release.split(".")[:2] if part.isdigit())
-    function = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-    if function is None or release < (5, 8):
-        return None
-
-    def syncfs(descriptor: int) -> None:
-        if function(descriptor) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-
-    return syncfs
-
-
-_syncfs = _find_syncfs()
-
-
-def _full_sync(descriptor: int) -> None:
-    if sys.platform == "darwin":
-        try:
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-        except OSError as error:
-            if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
-                raise
-        else:
-            return
-    os.fsync(descriptor)

@@ -1,55 +1,51 @@
-"""What one process remembers of a session's directory, so that no call has to scan it again; pure."""
+"""What one process remembers of a session, so that no call has to list it again; pure."""
 
 from __future__ import annotations
 
 import bisect
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
+from aiocheckpoint._format.log import Entry, Quarantined, Removed, Saved, SavedBlob
 from aiocheckpoint._format.names import FileName, id_of_name, names_of_id, parse_name
-from aiocheckpoint._format.retention import surplus
 from aiocheckpoint.models import CheckpointId, CheckpointMeta
 
 
 class Signature(NamedTuple):
     """
-    Changes whenever somebody saves, deletes or replaces in the directory.
+    Changes whenever somebody makes, removes or renames a file in the directory.
 
     Attributes:
-        inode: of the directory.
-        modified_ns: its last change; coarse on older kernels, hence the pointer beside it.
-        pointed: what `latest.json` names.
+        device: of the directory.
+        inode: of the directory; 0 where there is none.
+        modified_ns: its last change.
     """
 
-    inode: int
-    modified_ns: int
-    pointed: str | None
+    device: int = 0
+    inode: int = 0
+    modified_ns: int = 0
 
 
 class KnownBlobs:
     """
-    What is known of a session's blobs; changed only with the session's lock held.
+    What is known of a session's blobs.
 
     Attributes:
-        generation: new whenever somebody removes blobs; `stored` is right for this one.
-        stored: digests of blobs that are there, intact and durable; there may be more.
-        is_swept: whether what earlier processes left was looked for.
-        is_linked: whether this process has made the directory's own entry durable.
+        stored: digests of blobs that are there and intact; there may be more.
         of_file: the digests that a checkpoint file refers to, by the file's name.
         users: how many of those files refer to a digest.
         unused: digests of blobs that no file refers to, as far as is known.
+        is_swept: whether what earlier processes left was looked for.
     """
 
     def __init__(self) -> None:
-        self.generation: str | None = None
         self.stored: set[str] = set()
-        self.is_swept = False
-        self.is_linked = False
         self.of_file: dict[str, tuple[str, ...]] = {}
         self.users: Counter[str] = Counter()
         self.unused: set[str] = set()
+        self.is_swept = False
 
     def enter(self, text: str, digests: tuple[str, ...]) -> None:
         """Note what a file refers to."""
@@ -66,6 +62,11 @@ class KnownBlobs:
                 del self.users[digest]
                 self.unused.add(digest)
 
+    def remove(self, digest: str) -> None:
+        """Note that a blob is gone."""
+        self.stored.discard(digest)
+        self.unused.discard(digest)
+
 
 class SessionIndex:
     """
@@ -79,11 +80,14 @@ class SessionIndex:
         by_text: the files by their whole names.
         unread: files whose names do not tell their ids; known once `greatest_ids` was called.
         last_stamped: the file, there or removed meanwhile, that the next save is named after.
+        identities: ids that files hold for sure, by their names.
         is_assumed: whether changes of our own were entered without reading the directory again.
-        has_leftovers: whether temporary files of crashed saves were seen and left.
-        entries_synced: whether this process has made the directory's own entry durable.
-        blobs: what is known of the session's blobs; None when it has none.
-        mutex: held for each short look or change; readers and the session's lane share it.
+        is_being_applied: whether this process is changing the directory just now.
+        has_leftovers: whether temporary files were seen.
+        pointed: what this process has let `latest.json` name.
+        has_blobs: whether the session has, or had, blobs.
+        blobs: what is known of them; None before that was asked.
+        mutex: held for each short look or change.
     """
 
     def __init__(
@@ -92,12 +96,15 @@ class SessionIndex:
         self.names = list(names)
         self.backups = list(backups)
         self.signature = signature
-        self.metas: dict[str, tuple[tuple[int, ...], CheckpointMeta | None]] = {}
+        self.metas: dict[str, tuple[tuple[int, ...] | None, CheckpointMeta | None]] = {}
         self.last_stamped = max(self.names, default=None)
+        self.identities: dict[str, CheckpointId] = {}
         self.is_assumed = False
-        self.has_leftovers = False
-        self.entries_synced = False
+        self.is_being_applied = False
         self.by_text: dict[str, FileName] = {}
+        self.has_leftovers = False
+        self.pointed: str | None = None
+        self.has_blobs = False
         self.blobs: KnownBlobs | None = None
         self.unread: set[FileName] = set()
         self._ids: list[CheckpointId] | None = None
@@ -112,17 +119,59 @@ class SessionIndex:
         self.metas = {key: meta for key, meta in metas.items() if key in self.by_text}
         stamped = [name for name in (self.last_stamped, earlier.last_stamped) if name is not None]
         self.last_stamped = max(stamped, default=None)
-        same_directory = self.signature.inode == earlier.signature.inode
-        self.entries_synced = earlier.entries_synced and same_directory
-        if self.blobs is not None and earlier.blobs is not None and same_directory:
+        self.identities = {
+            text: found for text, found in earlier.identities.items() if text in self.by_text
+        }
+        if earlier.blobs is not None and self.signature.inode == earlier.signature.inode:
             self.blobs = earlier.blobs
             for text in self.blobs.of_file.keys() - self.by_text.keys():
                 self.blobs.forget(text)
 
-    def never_give_again(self, texts: Iterable[str]) -> None:
-        """Let the next saves be named after files that failed saves have left or removed."""
-        names = [name for name in map(parse_name, texts) if name is not None]
-        self.last_stamped = max([*names, *filter(None, [self.last_stamped])], default=None)
+    def apply(self, entry: Entry) -> None:
+        """Enter what the log says."""
+        match entry:
+            case Saved():
+                name = self.by_text.get(entry.name) or parse_name(entry.name)
+                if name is None:
+                    return
+                self.add(name)
+                with self.mutex:
+                    self.identities[entry.name] = entry.checkpoint_id
+                    if entry.blobs or self.blobs is not None:
+                        self.has_blobs = True
+                        self.blobs = self.blobs or KnownBlobs()
+                        self.blobs.enter(entry.name, tuple(d.hex() for d in entry.blobs))
+            case SavedBlob():
+                with self.mutex:
+                    self.has_blobs = True
+                    self.blobs = self.blobs or KnownBlobs()
+                    digest = entry.digest.hex()
+                    self.blobs.stored.add(digest)
+                    if digest not in self.blobs.users:
+                        self.blobs.unused.add(digest)
+            case Removed():
+                for text in entry.names:
+                    self._take_out(text)
+                with self.mutex:
+                    if self.blobs is not None:
+                        for blob in entry.blobs:
+                            self.blobs.remove(blob.hex())
+            case Quarantined():
+                self._take_out(entry.name)
+                with self.mutex:
+                    if entry.is_blob and self.blobs is not None:
+                        self.blobs.remove(entry.name)
+            case _:
+                pass
+
+    def _take_out(self, text: str) -> None:
+        name = self.by_text.get(text)
+        if name is not None:
+            self.remove(name)
+        else:  # its name is not to be given again
+            gone = parse_name(text)
+            if gone is not None:
+                self.last_stamped = max(gone, self.last_stamped or gone)
 
     def _enter(self, name: FileName) -> None:
         self.by_text[name.text] = name
@@ -140,16 +189,6 @@ class SessionIndex:
         with self.mutex:
             return self.names[::-1]
 
-    def newest_besides(self, doomed: Collection[FileName]) -> FileName | None:
-        """Return the file saved last that is not among `doomed`, None when there is none."""
-        with self.mutex:
-            return next((name for name in reversed(self.names) if name not in doomed), None)
-
-    def surplus(self, max_kept: int | None) -> list[FileName]:
-        """Return the files to remove, oldest first, so that the newest `max_kept` stay."""
-        with self.mutex:
-            return [*surplus(self.names, max_kept)]
-
     def candidates(self, checkpoint_id: CheckpointId) -> list[FileName]:
         """Return the files that may hold an id, newest first; their bodies decide."""
         with self.mutex:
@@ -159,9 +198,14 @@ class SessionIndex:
         return sorted(found, reverse=True)
 
     def add(self, name: FileName) -> None:
-        """Enter the newest file."""
+        """Enter a file, mostly the newest, if it is not there."""
         with self.mutex:
-            self.names.append(name)
+            if name.text in self.by_text:
+                return
+            if self.names and name < self.names[-1]:  # one that was restored
+                bisect.insort(self.names, name)
+            else:
+                self.names.append(name)
             self.last_stamped = max(name, self.last_stamped or name)
             self._enter(name)
             if self._ids is not None:
@@ -213,6 +257,7 @@ class SessionIndex:
             del self.names[position]
             del self.by_text[name.text]
             self.metas.pop(name.text, None)
+            self.identities.pop(name.text, None)
             if self.blobs is not None:
                 self.blobs.forget(name.text)
             self.unread.discard(name)
@@ -254,10 +299,21 @@ class IndexCache:
                 self._use(session_name, index)
             return index
 
+    def peek(self, session_name: str) -> SessionIndex | None:
+        """Return the index of a session without counting it as used."""
+        return self._indexes.get(session_name)
+
     def put(self, session_name: str, index: SessionIndex) -> None:
         """Remember an index, forgetting those used longest ago."""
         with self._mutex:
             self._use(session_name, index)
+
+    def clear(self) -> None:
+        """Forget all sessions."""
+        with self._mutex:
+            self._indexes.clear()
+            self._counted.clear()
+            self._files = 0
 
     def drop(self, session_name: str) -> None:
         """Forget a session, so that the next call scans its directory."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import aiofiles.os
 import anyio
 
-from aiocheckpoint.errors import ThreadStartError
+from aiocheckpoint.errors import CheckpointError, ThreadStartError
 
 ResultT = TypeVar("ResultT")
 
@@ -27,59 +28,38 @@ class Threads(ThreadPoolExecutor):
     """
     A pool that goes on with the threads it has where the system grants no more.
 
-    Attributes:
-        is_short: whether a thread was refused, and none granted since: let none wait idly.
-
     Raises:
         ThreadStartError: by `submit`, when there is not even one.
     """
 
-    is_short = False
-
     def _adjust_thread_count(self) -> None:
         # Work is queued before its thread is started; any thread there is will take it up.
-        count = len(self._threads)
         try:
             super()._adjust_thread_count()
-            self.is_short = self.is_short and len(self._threads) == count
         except RuntimeError as error:
-            self.is_short = True
             if not self._threads:
                 raise ThreadStartError(str(error)) from error
 
 
-class Outcome(Generic[ResultT]):
+class Job(Generic[ResultT]):
     """
-    What came of some work.
+    The outcome that one caller on some event loop waits for; make it there.
 
     Attributes:
-        result: what it returned.
-        error: what it raised instead, if not None.
+        result: what came of it.
+        error: what was raised instead, if not None.
+        is_over: whether the outcome is known.
     """
+
+    __slots__ = (
+        "_is_delivered", "_is_unwanted", "_loop", "_mutex", "_state", "_waiter",
+        "error", "is_over", "result",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.result: ResultT | None = None
         self.error: BaseException | None = None
-
-    def run(self, work: Callable[[], ResultT]) -> None:
-        """Do the work and keep its outcome."""
-        try:
-            self.result = work()
-        except BaseException as error:  # noqa: BLE001 - raised by `get`
-            self.error = error
-
-    def get(self) -> ResultT:
-        """Return the result or raise the error."""
-        if self.error is not None:
-            raise self.error
-        return self.result  # type: ignore[return-value]  # set by `run` unless there is an error
-
-
-class Job(Outcome[ResultT]):
-    """The outcome one caller on some event loop waits for; make it there."""
-
-    def __init__(self) -> None:
-        super().__init__()
+        self.is_over = False
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] = self._loop.create_future()
         self._state: Literal["waiting", "begun", "withdrawn"] = "waiting"
@@ -107,12 +87,21 @@ class Job(Outcome[ResultT]):
                 self._state = "waiting"
             return not self._is_unwanted
 
-    def _withdraw(self) -> bool:
+    def withdraw(self) -> bool:
+        """Take the job back if it has not begun; tell whether that is so."""
         with self._mutex:
             self._is_unwanted = True
             if self._state == "waiting":
                 self._state = "withdrawn"
+                self.is_over = True
             return self._state == "withdrawn"
+
+    def run(self, work: Callable[[], ResultT]) -> None:
+        """Do the work and keep its outcome."""
+        try:
+            self.result = work()
+        except BaseException as error:  # noqa: BLE001 - raised by `finished`
+            self.error = error
 
     async def finished(self) -> ResultT:
         """
@@ -123,12 +112,14 @@ class Job(Outcome[ResultT]):
         try:
             await self._waiter
         except asyncio.CancelledError as cancelled:
-            if not self._withdraw():
+            if not self.withdraw():
                 await self._outlast()
             if self.error is not None:
                 raise cancelled from self.error
             raise
-        return self.get()
+        if self.error is not None:
+            raise self.error
+        return self.result  # type: ignore[return-value]  # set unless there is an error
 
     async def _outlast(self) -> None:
         """
@@ -143,20 +134,28 @@ class Job(Outcome[ResultT]):
                 with contextlib.suppress(asyncio.CancelledError):
                     await self._waiter
 
+    def give_up(self, error: CheckpointError) -> bool:
+        """Let the caller have an error if the work has not begun; on its own loop."""
+        if not self.withdraw():
+            return False
+        self.error = error
+        _wake([self])
+        return True
+
     @staticmethod
-    def deliver(jobs: Iterable[Job[ResultT]]) -> None:
+    def deliver(jobs: Iterable[Job[Any]]) -> None:
         """Wake the callers of jobs that were run: one message to each event loop."""
-        by_loop: dict[asyncio.AbstractEventLoop, list[Job[ResultT]]] = {}
+        by_loop: dict[asyncio.AbstractEventLoop, list[Job[Any]]] = {}
         for job in jobs:
+            job.is_over = True
             by_loop.setdefault(job._loop, []).append(job)  # noqa: SLF001 - its own class
         for loop, done in by_loop.items():
-            try:
+            # Or that loop is closed, and nobody waits there any more.
+            with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(_wake, done)
-            except RuntimeError:  # that loop is closed, nobody waits there any more
-                continue
 
 
-def _wake(jobs: list[Job[ResultT]], start: int = 0) -> None:
+def _wake(jobs: list[Job[Any]], start: int = 0) -> None:
     """Wake a few callers in each turn of the loop: each may encode a document in its first step."""
     end = start + _WOKEN_AT_ONCE
     if end < len(jobs):
@@ -167,22 +166,61 @@ def _wake(jobs: list[Job[ResultT]], start: int = 0) -> None:
             job._waiter.set_result(None)  # noqa: SLF001
 
 
+class Deadlines:
+    """
+    Gives up jobs that wait for too long, by one timer a loop.
+
+    Args:
+        timeout_seconds: how long each may wait.
+        error: makes what they raise.
+    """
+
+    def __init__(self, timeout_seconds: float, error: Callable[[], CheckpointError]) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._error = error
+        self._waiting: dict[asyncio.AbstractEventLoop, deque[tuple[float, Job[Any]]]] = {}
+
+    def watch(self, job: Job[Any]) -> None:
+        """Watch a job; on its loop."""
+        loop = job._loop  # noqa: SLF001 - of the same module
+        waiting = self._waiting.get(loop)
+        if waiting is None:
+            waiting = self._waiting[loop] = deque()
+            loop.call_later(self._timeout_seconds, self._check, loop)
+        while waiting and waiting[0][1].is_over:
+            waiting.popleft()
+        waiting.append((loop.time() + self._timeout_seconds, job))
+
+    def _check(self, loop: asyncio.AbstractEventLoop) -> None:
+        waiting = self._waiting[loop]
+        now = loop.time()
+        while waiting and (waiting[0][1].is_over or waiting[0][0] <= now):
+            _, job = waiting.popleft()
+            if not job.is_over:
+                job.give_up(self._error())
+        if waiting:
+            loop.call_at(waiting[0][0], self._check, loop)
+        else:
+            del self._waiting[loop]
+
+
 async def done(future: Future[ResultT]) -> ResultT:
     """Return the result of a future of another thread; outlast cancellation until it is known."""
-    return await _settled(asyncio.wrap_future(future))
+    return await _known(asyncio.wrap_future(future))
 
 
 async def hop(executor: Executor, work: Callable[[], ResultT]) -> ResultT:
     """Run work that needs no order in one executor hop, and outlast cancellation."""
-    return await _settled(asyncio.ensure_future(aiofiles.os.wrap(work)(executor=executor)))
+    return await _known(asyncio.ensure_future(aiofiles.os.wrap(work)(executor=executor)))
 
 
-async def _settled(future: asyncio.Future[ResultT]) -> ResultT:
+async def _known(future: asyncio.Future[ResultT]) -> ResultT:
     job: Job[ResultT] = Job()
     job.begin()
 
     def deliver(future: asyncio.Future[ResultT]) -> None:
         job.run(future.result)
+        job.is_over = True
         _wake([job])
 
     future.add_done_callback(deliver)

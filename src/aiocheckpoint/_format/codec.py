@@ -60,7 +60,8 @@ _TEXT_THEN_NUMBER = re.compile(
 # Of more than this at once hashlib lets go of the GIL, and then waits for it longer than it hashes.
 _HASHED_WITH_THE_GIL = 2047
 _FEW_SPELLINGS = 8  # each costs a tenth of what the regular expression does
-_SMALL_BLOCK_BYTES = 16 * 1024
+_SMALL_BYTES = 16 * 1024
+_MOST_GROWTH = 2 * MAX_DEPTH + 4  # of a document when it is indented, for each of its bytes
 
 PIECEWISE_BYTES = 256 * 1024
 """Above this a document is decoded one list element at a time, so other threads get the GIL."""
@@ -83,17 +84,19 @@ class Draft(NamedTuple):
     floats: tuple[float, ...]
 
 
-class Sealed(NamedTuple):
+class Body(NamedTuple):
     """
-    A checkpoint file.
+    A document as the journal keeps it; its file follows from it.
 
     Attributes:
-        body: the bytes of the file.
-        checksum: its SHA-256, 64 lower-case hex digits.
+        text: as it is written: compact, unsealed, some floats respelled for Rust.
+        digest: SHA-256 of the text.
+        checksum: SHA-256 of the canonical form, which goes into the file.
     """
 
-    body: bytes
-    checksum: str
+    text: bytes
+    digest: bytes
+    checksum: bytes
 
 
 class Identity(msgspec.Struct):
@@ -270,25 +273,57 @@ def _decode_part(part: msgspec.Raw) -> Any:
     return [_decode_any(item) for item in _decode_items(part)]
 
 
-def seal(draft: Draft) -> Sealed:
+def body_of(draft: Draft) -> Body:
     """
-    Return the file of a draft.
+    Return what the journal keeps of a draft.
 
-    Cost: one SHA-256 (outside the GIL), one indentation, and, where a few floats need another
-    spelling than msgspec gave them, a search and two replacements for each; where many do, one
-    pass of a regular expression.
+    Cost: one SHA-256, and, where a few floats need another spelling than msgspec gave them, a
+    search and two replacements for each; where many do, one pass of a regular expression.
     """
-    spellings = special_spellings(draft.floats)
-    canonical = written = draft.text
-    if spellings:
-        respelled = _respelling(draft, spellings)
-        canonical = respelled({key: s.canonical for key, s in spellings.items()})
-        written = respelled({key: s.written for key, s in spellings.items()})
-    checksum = hashlib.sha256(canonical).hexdigest()
-    head = f'{{"{_CHECKSUM_KEY}":"{checksum}","{_VERSION_KEY}":"{FORMAT_VERSION}",'
+    spellings = special_spellings(draft.floats) if draft.floats else {}
+    if not spellings:
+        digest = _sha256(draft.text)
+        return Body(draft.text, digest, digest)
+    respelled = _respelling(draft, spellings)
+    canonical = respelled({key: s.canonical for key, s in spellings.items()})
+    written = respelled({key: s.written for key, s in spellings.items()})
+    return Body(written, _sha256(written), _sha256(canonical))
+
+
+def body_of_verified(text: bytes) -> Body:
+    """Return what the journal keeps of the content of a file that was verified."""
+    document = _decode_object(text)
+    canonical, floats = encode_exactly(document)
+    draft = Draft(document["session_id"], document["checkpoint_id"], canonical, tuple(floats))
+    return body_of(draft)
+
+
+def file_of(text: bytes, checksum: bytes) -> bytes:
+    """
+    Return the file of a document: sealed and indented.
+
+    Args:
+        text: of its body.
+        checksum: of its canonical form.
+    """
+    head = f'{{"{_CHECKSUM_KEY}":"{checksum.hex()}","{_VERSION_KEY}":"{FORMAT_VERSION}",'
     # Joined, for a sum would copy all of it twice, and new pages cost more than the hash.
-    sealed = b"".join((head.encode(), memoryview(written)[1:]))
-    return Sealed(msgspec.json.format(sealed, indent=2), checksum)
+    return msgspec.json.format(b"".join((head.encode(), memoryview(text)[1:])), indent=2)
+
+
+def seal(draft: Draft) -> bytes:
+    """Return the file of a draft."""
+    body = body_of(draft)
+    return file_of(body.text, body.checksum)
+
+
+def may_exceed(text: bytes, max_bytes: int) -> bool:
+    """Tell whether the file of a document may be larger than so many bytes, at a glance."""
+    if len(text) * _MOST_GROWTH <= max_bytes:
+        return False
+    opened = text.count(b"[") + text.count(b"{")
+    lines = 4 + text.count(b",") + 2 * opened
+    return len(text) + text.count(b":") + lines * (1 + 2 * MAX_DEPTH) + 200 > max_bytes
 
 
 def require_exact_floats(draft: Draft) -> None:
@@ -434,12 +469,16 @@ def identity(text: bytes, path: str) -> Identity:
 
 def blob_digest(data: bytes) -> str:
     """Return the name of a blob: its SHA-256, 64 lower-case hex digits."""
-    if len(data) > _SMALL_BLOCK_BYTES:
-        return hashlib.sha256(data).hexdigest()
+    return _sha256(data).hex()
+
+
+def _sha256(data: bytes) -> bytes:
+    if len(data) > _SMALL_BYTES:
+        return hashlib.sha256(data).digest()
     digest = hashlib.sha256()
     for start in range(0, len(data), _HASHED_WITH_THE_GIL):
         digest.update(data[start : start + _HASHED_WITH_THE_GIL])
-    return digest.hexdigest()
+    return digest.digest()
 
 
 def is_digest(value: object) -> bool:
@@ -513,6 +552,12 @@ def parse_meta(data: bytes, path: Any) -> CheckpointMeta | None:
         checksum=fields.checksum,
         path=path,
     )
+
+
+def meta_of_body(text: bytes, checksum: str, path: Any) -> CheckpointMeta | None:
+    """Return the listing entry of a document that is not in a file yet."""
+    sealed = b"".join((b'{"_checksum":"', checksum.encode(), b'",', memoryview(text)[1:]))
+    return parse_meta(sealed, path)
 
 
 _MEMBER = re.compile(rb'^  "([^"\\]*)": (.+?),?$', re.MULTILINE)

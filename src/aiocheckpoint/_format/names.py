@@ -24,7 +24,7 @@ from aiocheckpoint.models import CheckpointId, SessionId
 
 CHECKPOINTS_DIRECTORY = "checkpoints"
 BLOBS_DIRECTORY = "blobs"
-BLOBS_GENERATION_NAME = "blobs-generation"
+
 LATEST_NAME = "latest.json"
 PRIVATE_DIRECTORY = ".aiocheckpoint"
 QUARANTINE_DIRECTORY = "quarantine"

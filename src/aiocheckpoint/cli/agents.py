@@ -17,8 +17,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, CheckpointError
-from aiocheckpoint.writer import Durability
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, CheckpointError, Durability
 
 Message: TypeAlias = dict[str, Any]
 

@@ -18,12 +18,12 @@ import msgspec
 import typer
 from rich.console import Console
 
+from aiocheckpoint import Durability
 from aiocheckpoint.cli.agents import Event, Task, casting
 from aiocheckpoint.cli.demo_report import KILLED_STATUS, DemoReport, Run, demo_report
 from aiocheckpoint.cli.demo_screen import DemoScreen
 from aiocheckpoint.cli.oracle import Oracle
 from aiocheckpoint.cli.terminal import AsJson, CommandError, console, print_json
-from aiocheckpoint.writer import Durability
 
 # -P: what lies in the current directory must not take the place of the child's imports.
 AGENTS_COMMAND = (sys.executable, "-P", "-m", "aiocheckpoint.cli.agents")

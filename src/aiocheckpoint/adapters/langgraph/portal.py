@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from os import getpid as process_id
 from typing import Any, TypeVar
-
-from aiocheckpoint._disk.files import process_id
 
 ResultT = TypeVar("ResultT")
 

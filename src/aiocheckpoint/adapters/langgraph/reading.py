@@ -37,11 +37,26 @@ class Found(NamedTuple):
 
     Attributes:
         key: None when there is none.
+        last_id: of the record that was stored last in the session.
     """
 
     key: str | None
     group: Group
     blobs: dict[str, bytes]
+    last_id: str | None
+
+
+class Newest(NamedTuple):
+    """
+    The newest records of a session, None where there is none.
+
+    Attributes:
+        state_id: of the checkpoint with the greatest id.
+        last_id: of the record that was stored last.
+    """
+
+    state_id: str | None
+    last_id: str | None
 
 
 class Entry(NamedTuple):
@@ -55,14 +70,22 @@ class Entry(NamedTuple):
 def find(session_id: SessionId, key: str | None, reader: SessionReader[ThreadRecord]) -> Found:
     """Return a checkpoint, the newest without a key."""
     for _ in range(_VANISHED_RETRIES):
+        last_id = reader.newest_id()  # first: what comes later is told by the next save
         wanted = key or newest_key(reader)
         if wanted is None:
-            return Found(None, Group(None, []), {})
+            return Found(None, Group(None, []), {}, last_id)
         groups, blobs = with_blobs([wanted], reader)
         if key or groups[wanted].state:
-            return Found(wanted, groups[wanted], blobs)
+            return Found(wanted, groups[wanted], blobs, last_id)
         # It was removed meanwhile, as another is the newest now.
     raise StorageError("read", session_id, None, "its newest keeps vanishing; try again")
+
+
+def newest_records(reader: SessionReader[ThreadRecord]) -> Newest:
+    """Return which records of a session are the newest."""
+    last_id = reader.newest_id()  # first: what comes later is told by the next save
+    greatest = reader.ids(prefix=STATE_PREFIX, limit=1)
+    return Newest(greatest[0] if greatest else None, last_id)
 
 
 def newest_key(reader: SessionReader[ThreadRecord]) -> str | None:

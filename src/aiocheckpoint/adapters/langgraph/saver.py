@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
@@ -26,12 +26,12 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from aiocheckpoint import (
+    ANY_NEWEST,
     AsyncCheckpointWriter,
-    CheckpointId,
+    Expected,
     SessionChangedError,
     SessionId,
 )
-from aiocheckpoint._format.retention import expired, surplus
 from aiocheckpoint.adapters.langgraph import records
 from aiocheckpoint.adapters.langgraph.portal import Portal
 from aiocheckpoint.adapters.langgraph.pruning import DeltaNeeds
@@ -43,6 +43,7 @@ from aiocheckpoint.adapters.langgraph.reading import (
     find,
     groups_of,
     newest_key,
+    newest_records,
     pages,
     with_blobs,
 )
@@ -56,7 +57,8 @@ from aiocheckpoint.adapters.langgraph.records import (
     session_of,
     state_id,
 )
-from aiocheckpoint.adapters.langgraph.watches import Watches
+from aiocheckpoint.adapters.langgraph.retention import expired, surplus
+from aiocheckpoint.adapters.langgraph.watches import Watch, Watches
 
 
 class _Draft(NamedTuple):
@@ -244,42 +246,57 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
     async def _store_state(self, draft: _Draft) -> None:
         record = draft.record
-        condition = self._fork_condition(draft.session_id, record)
         watch = self._watches.of(draft.session_id)
+        parent = "" if record.parent is None else records.key_of(record.parent)
+        may_fork = not self._refuse_forks or watch.is_new or parent in watch.chosen
         key = records.key_in(record.checkpoint_id)
         watch.storing.add(key)
         try:
-            await self._writer.save(record, blobs=draft.blobs, precondition=condition)
-        except SessionChangedError as error:
+            if not may_fork and watch.last_id is ANY_NEWEST:
+                await self._require_own(draft, watch, {parent, key})
+            while not await self._stored(draft, watch, ANY_NEWEST if may_fork else watch.last_id):
+                await self._require_own(draft, watch, {parent, key})
+        except SessionChangedError:
             watch.storing.discard(key)  # so that it is refused again
-            error.add_note(
-                f"another saver has gone on with thread {record.thread_id!r}, namespace "
-                f"{record.checkpoint_ns!r}: what was put follows {record.parent!r}"
-            )
             raise
         finally:
-            watch.flush(key)
+            watch.settle(key)
         if self._keep_last is not None:
             await self._prune_surplus(draft.session_id, self._keep_last)
 
-    def _fork_condition(
-        self, session_id: SessionId, record: ThreadRecord
-    ) -> Callable[[CheckpointId | None], bool] | None:
-        """Return what has to be so that nobody else has gone on from where we were."""
-        watch = self._watches.find(session_id) if self._refuse_forks else None
-        parent = "" if record.parent is None else records.key_of(record.parent)
-        if watch is None or parent in watch.chosen:
-            return None
-        known = {parent, records.key_in(record.checkpoint_id)}
+    async def _stored(self, draft: _Draft, watch: Watch, expected: Expected) -> bool:
+        """Store a record behind the one it has to follow; False when another one is the newest."""
+        # Saves take effect in the order of the calls, so the next one follows this one.
+        watch.last_id = draft.record.checkpoint_id
+        try:
+            await self._writer.save(draft.record, blobs=draft.blobs, expected=expected)
+        except SessionChangedError:
+            return False
+        except BaseException:
+            watch.last_id = ANY_NEWEST
+            raise
+        return True
 
-        def holds(newest_id: CheckpointId | None) -> bool:
-            if newest_id is None or not newest_id.startswith(STATE_PREFIX):
-                return True
-            key = records.key_in(newest_id)
+    async def _require_own(self, draft: _Draft, watch: Watch, known: set[str]) -> None:
+        """
+        See that nobody else has gone on from where this saver was; only writes are newer then.
+
+        Raises:
+            SessionChangedError: somebody has.
+        """
+        record = draft.record
+        found = await self._writer.read(draft.session_id, newest_records)
+        if found.state_id is not None:
+            key = records.key_in(found.state_id)
             is_ours = key <= watch.newest or key in watch.storing or key in known
-            return is_ours or records.checkpoint_of(key) is None
-
-        return holds
+            if not is_ours and records.checkpoint_of(key) is not None:
+                error = SessionChangedError(draft.session_id, found.state_id)
+                error.add_note(
+                    f"another saver has gone on with thread {record.thread_id!r}, namespace "
+                    f"{record.checkpoint_ns!r}: what was put follows {record.parent!r}"
+                )
+                raise error
+        watch.last_id = found.last_id
 
     async def aput_writes(
         self,
@@ -305,8 +322,14 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
         Cost: one serialization on the loop, one hop, one fsync shared with all that wait.
         """
-        draft = self._pending_draft(config, writes, task_id, task_path)
-        await self._writer.save(draft.record, blobs=draft.blobs)
+        await self._store_writes(self._pending_draft(config, writes, task_id, task_path))
+
+    async def _store_writes(self, draft: _Draft) -> None:
+        watch = self._watches.find(draft.session_id)
+        if watch is None:
+            await self._writer.save(draft.record, blobs=draft.blobs)
+        else:
+            await self._stored(draft, watch, ANY_NEWEST)
 
     def put_writes(
         self,
@@ -317,7 +340,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
     ) -> None:
         """Do what `aput_writes` does, from code that is not asynchronous."""
         draft = self._pending_draft(config, writes, task_id, task_path)
-        self._portal.run(self._writer.save(draft.record, blobs=draft.blobs))
+        self._portal.run(self._store_writes(draft))
 
     def _pending_draft(
         self,
@@ -374,8 +397,10 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         if key is not None:
             watch.choose(key)
         found = await self._writer.read(session_id, partial(find, session_id, key))
-        if key is None and found.key is not None:
-            watch.see(found.key)
+        if key is None:
+            watch.last_id = found.last_id
+            if found.key is not None:
+                watch.see(found.key)
         return self._tuple(found.group, found.blobs, thread_id)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
-from aiocheckpoint import SessionId
+from aiocheckpoint import ANY_NEWEST, Expected, SessionId
 from aiocheckpoint.adapters.langgraph import records
 
 _REMEMBERED_SESSIONS = 4096
@@ -19,14 +19,22 @@ class Watch:
     Attributes:
         newest: the greatest key it has stored or was shown as the newest.
         storing: keys of checkpoints on their way.
+        last_id: the record it stored or saw last in the session; None for one without records,
+            `ANY_NEWEST` where it does not know.
         chosen: keys of checkpoints that were asked for by id: whoever goes on from one of
             them forks on purpose.
     """
 
     def __init__(self) -> None:
         self.newest = ""
+        self.last_id: Expected = ANY_NEWEST
         self.storing: set[str] = set()
         self.chosen: OrderedDict[str, None] = OrderedDict()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether this saver never looked at the session."""
+        return not self.newest and not self.storing and not self.chosen
 
     def choose(self, key: str) -> None:
         """Note that a checkpoint was asked for by its id."""
@@ -39,7 +47,7 @@ class Watch:
         if records.checkpoint_of(key) is not None:
             self.newest = max(self.newest, key)
 
-    def flush(self, key: str) -> None:
+    def settle(self, key: str) -> None:
         """Note that a checkpoint that was on its way is there, or may be."""
         if key in self.storing:
             self.see(key)

@@ -1,0 +1,379 @@
+"""Writing the log: frames, new segments, and what follows a failed write; under its lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from aiocheckpoint._disk.chain import ChainReader, Segment
+from aiocheckpoint._disk.files import LocalFiles, random_bytes
+from aiocheckpoint._disk.log import CONTROL_NAME, Log, MovedError, ReadFrame
+from aiocheckpoint._disk.slots import FIRST_SLOT_BYTES, LARGEST_SPARE_BYTES
+from aiocheckpoint._format import log
+from aiocheckpoint._format.log import Control, Entry, Header, NewFrame, Tail
+from aiocheckpoint.errors import DurabilityUnknownError, StorageError
+
+_RESERVE_BYTES = 256 << 10
+
+
+class _Content(NamedTuple):
+    table: bytes
+    bodies: Sequence[bytes]
+    flags: int
+
+
+class Appender:
+    """
+    Appends to a log; every method needs its lock, and the log caught up.
+
+    Args:
+        files: the file operations.
+        log_: the log.
+    """
+
+    def __init__(self, files: LocalFiles, log_: Log) -> None:
+        self._files = files
+        self._log = log_
+        self._broken = b""
+
+    @property
+    def _segment(self) -> Segment:
+        return self._log.segments[-1]
+
+    @property
+    def _tail(self) -> Tail:
+        tail = self._log.tail
+        if tail is None:
+            raise StorageError("write", self._log.directory.path, None, "the journal has no end")
+        return tail
+
+    @property
+    def _control(self) -> Control:
+        control = self._log.control
+        if control is None or control.id != self._segment.header.id:
+            synced = log.place_of(self._segment.header.sequence, log.HEADER_BYTES)
+            first = self._log.segments[0].header.sequence
+            flushed = max(control.flushed if control else 0, log.place_of(first, 0))
+            return Control(
+                0, self._segment.slot, self._segment.header.sequence, self._segment.header.id,
+                visible=synced, synced=synced, flushed=flushed, first_sequence=first,
+                max_bytes=control.max_bytes if control else 0,
+                # Without the shared positions nobody knows whether a removal is to be erased.
+                erasure=control.erasure if control else self._log.end,
+                revision=control.revision if control else 0,
+            )  # fmt: skip
+        return control
+
+    # Before a commit
+
+    def make_ready(self, max_bytes: int) -> None:
+        """
+        Have a segment to write to, share where the log ends, and how much it may hold.
+
+        What a dead process wrote and did not publish is made durable before anybody sees it.
+        """
+        if not self._log.segments:
+            self._begin_segment()
+        control = self._control
+        if self._log.end > control.visible and not control.sealed_at:
+            self.sync()
+            control = self._control
+        if control is not self._log.control or max_bytes > control.max_bytes:
+            self._log.publish(control._replace(max_bytes=max(max_bytes, control.max_bytes)))
+
+    def has_room(self, size: int, max_bytes: int, *, alone: bool) -> bool:
+        """Tell whether so much may be appended; a single change may when nothing is unflushed."""
+        unflushed = self._log.unflushed_bytes()
+        return (alone and unflushed == 0) or unflushed + size <= max_bytes
+
+    @property
+    def is_flushed(self) -> bool:
+        """Whether all files are durable, and nothing is to be erased."""
+        return self._log.end <= self._control.flushed and not self._control.erasure
+
+    @property
+    def must_erase(self) -> bool:
+        """Whether the current segment holds what somebody asked to remove."""
+        return log.sequence_of(self._control.erasure) >= self._segment.header.sequence
+
+    # Committing
+
+    def append(
+        self, entries: Sequence[Entry], bodies: Sequence[bytes], flags: int, *, sync: bool,
+        uses_reserve: bool = False, erases: bool = False, in_new_segment: bool = False,
+    ) -> ReadFrame:  # fmt: skip
+        """
+        Append a frame and share it.
+
+        Args:
+            entries: what it says.
+            bodies: of those that have one, in their order.
+            flags: of the frame.
+            sync: whether it, and all before it, is durable on return.
+            uses_reserve: whether it may fill the last of the slots there is room for.
+            erases: whether it removes what somebody asked to remove.
+            in_new_segment: whether to begin one for it.
+
+        Raises:
+            StorageError: it is not in the log, and will not be.
+            DurabilityUnknownError: it may be in the log.
+            MovedError: the log's place was moved or removed; the frame may be anywhere.
+        """
+        table = log.encode_entries(entries)
+        size = log.frame_bytes(table, sum(map(len, bodies)))
+        segment, tail = self._segment, self._tail
+        reserve = (
+            0 if uses_reserve else min(_RESERVE_BYTES, self._log.slots.size(segment.slot) // 4)
+        )
+        fits = tail.offset + size + reserve <= self._log.slots.size(segment.slot)
+        if self._is_sealed or not fits or in_new_segment:
+            read = self._begin_segment([_Content(table, bodies, flags)])
+            if erases:
+                self._log.publish(self._control._replace(erasure=read.place))
+            return read
+        synced_then = log.offset_of(self._control.synced)
+        frame = log.build_frame(tail, synced_then, flags, table, bodies)
+        try:
+            self._log.slots.write(segment.slot, frame.data, tail.offset)
+            if sync:
+                self._files.reached("before_sync_log")
+                self._sync_slot()
+        except StorageError as error:
+            self._break(error)
+            raise
+        self._require_ours()
+        return self._note(frame, synced=sync, erases=erases)
+
+    def _note(self, frame: NewFrame, *, synced: bool, erases: bool) -> ReadFrame:
+        self._log.tail = self._tail.behind(frame.frame)
+        place = log.place_of(self._segment.header.sequence, frame.frame.end)
+        control = self._control
+        control = control._replace(visible=place, erasure=place if erases else control.erasure)
+        self._files.reached("before_publish")
+        self._log.publish(control._replace(synced=place) if synced else control)
+        return ReadFrame(place, self._segment.slot, frame.frame)
+
+    def _require_ours(self) -> None:
+        try:
+            self._log.require_in_place(CONTROL_NAME)
+        except MovedError as error:
+            path = self._log.directory.path
+            raise DurabilityUnknownError(
+                "commit", path, None, "the directory was moved or removed just then"
+            ) from error
+
+    def sync(self) -> None:
+        """Make the log durable up to its end, and share that."""
+        end = self._log.end
+        if self._control.synced < end or self._log.control is not self._control:
+            try:
+                self._sync_slot()
+            except StorageError as error:
+                self._break(error)
+                raise
+            self._log.publish(self._control._replace(visible=end, synced=end))
+
+    def _sync_slot(self) -> None:
+        """Sync the current slot, written again where this process's descriptor does not vouch."""
+        slots, slot = self._log.slots, self._segment.slot
+        start = max(log.offset_of(self._control.synced), log.HEADER_BYTES)
+        end = min(slots.unvouched_end(slot, self._tail.offset), self._tail.offset)
+        if end > start:
+            if start == log.HEADER_BYTES:
+                start = 0  # the header may be as new as the frames
+            slots.write(slot, slots.read(slot, end - start, start), start)
+        slots.sync(slot)
+        slots.vouch(slot)
+
+    # Segments
+
+    def _begin_segment(self, frames: Sequence[_Content] = ()) -> ReadFrame:
+        """
+        Go on in another slot: its header and first frames are one write and one sync.
+
+        Of a segment that is closed after a failure, what was acknowledged and is beyond its end
+        is copied.
+        """
+        log_ = self._log
+        slot = self._free_slot(log.HEADER_BYTES + sum(map(_size_of, [*self._copies(), *frames])))
+        previous = self._seal() if log_.segments else (log.NO_ID, 0, log.NO_CHAIN)
+        contents = [*self._copies(), *frames]
+        header = Header(self._next_sequence(), random_bytes(16), *previous)
+        tail = Tail(header.id, 0, log.HEADER_BYTES, header.previous_chain)
+        built: list[NewFrame] = []
+        for content in contents:
+            synced_then = tail.offset if not built else 0
+            built.append(log.build_frame(tail, synced_then, content.flags, *content[:2]))
+            tail = tail.behind(built[-1].frame)
+        try:
+            data = b"".join((header.encode(), *(frame.data for frame in built)))
+            log_.slots.write(slot, data, 0)
+            self._files.reached("before_sync_segment")
+            log_.slots.sync(slot)
+        except StorageError as error:
+            raise _unknown(error, error.reason) from error
+        if log_.control is not None:
+            self._require_ours()
+        log_.slots.vouch(slot)
+        return self._enter_segment(Segment(slot, header), tail, built)
+
+    def _seal(self) -> tuple[bytes, int, bytes]:
+        """Let the current segment end, and return what its successor says of it."""
+        if not self._is_sealed:
+            self.sync()
+        end, chain = (
+            self._sealed_end() if self._is_sealed else (self._tail.offset, self._tail.chain)
+        )
+        self._log.publish(self._control._replace(sealed_at=end))
+        self._files.reached("after_seal")
+        return self._segment.header.id, end, chain
+
+    @property
+    def _is_sealed(self) -> bool:
+        return self._control.sealed_at != 0 or self._broken == self._segment.header.id
+
+    def _enter_segment(self, segment: Segment, tail: Tail, built: list[NewFrame]) -> ReadFrame:
+        log_, header = self._log, segment.header
+        before = log_.control
+        if log_.segments:
+            log_.segments[-1] = log_.segments[-1]._replace(end=header.previous_end)
+        log_.segments.append(segment)
+        log_.tail = tail
+        end = log.place_of(header.sequence, tail.offset)
+        start = log.place_of(header.sequence, log.HEADER_BYTES)
+        first = log_.segments[0].header.sequence
+        control = Control(0, segment.slot, header.sequence, header.id) if before is None else before
+        self._files.reached("before_publish_segment")
+        log_.publish(
+            control._replace(
+                slot=segment.slot, sequence=header.sequence, id=header.id, sealed_at=0,
+                visible=end, synced=end,
+                flushed=control.flushed if before and len(log_.segments) > 1 else start,
+                first_sequence=min(control.first_sequence or first, first),
+            )
+        )  # fmt: skip
+        frame = built[-1].frame if built else log.build_frame(tail, 0, 0, b"", ()).frame
+        return ReadFrame(end, segment.slot, frame)
+
+    def _next_sequence(self) -> int:
+        """Return a number no header has; one that was begun and failed must not be met again."""
+        headers = map(self._log.slots.header, self._log.slots.numbers())
+        known = [header.sequence for header in headers if header is not None]
+        control = self._log.control
+        return max([*known, control.sequence if control else 0]) + 1
+
+    def _free_slot(self, size: int) -> int:
+        """Return a slot of at least a size that holds nothing; made if need be."""
+        slots = self._log.slots
+        used = {segment.slot for segment in self._log.segments}
+        free = [number for number in slots.numbers() if number not in used]
+        large = [number for number in free if slots.size(number) >= size]
+        if large:
+            return large[0]
+        if free:
+            slots.grow(free[-1], log.align(size))
+            return free[-1]
+        return slots.create(max(FIRST_SLOT_BYTES, log.align(size)))
+
+    # Failure
+
+    def _break(self, error: StorageError) -> None:
+        """
+        Close the segment in which a write or a sync failed, so that the frame never counts.
+
+        The pages may be clean though they never reached the disk: nobody may sync them again.
+
+        Raises:
+            DurabilityUnknownError: that failed, too.
+        """
+        self._broken = self._segment.header.id
+        try:
+            end, _ = self._sealed_end()
+            self._log.publish(self._control._replace(sealed_at=end))
+            self._begin_segment()
+        except StorageError as second:
+            raise _unknown(error, f"{error.reason}; then {second.reason}") from error
+
+    def _sealed_end(self) -> tuple[int, bytes]:
+        """Return where a broken segment ends, and its chain value there: what was durable."""
+        control = self._control
+        end = control.sealed_at or log.offset_of(control.synced)
+        chain = self._segment.header.previous_chain
+        for read in self._frames():
+            if read.end <= end:
+                chain = read.chain
+        return end, chain
+
+    def _frames(self) -> Iterable[log.Frame]:
+        reader = ChainReader(self._log.slots, self._segment, self._segment.start)
+        return reader.frames_to(self._tail.offset)
+
+    def _copies(self) -> list[_Content]:
+        """Return what was acknowledged before it was durable, in a segment closed before it."""
+        if not self._log.segments or not self._is_sealed:
+            return []
+        slots, slot = self._log.slots, self._segment.slot
+        start = self._control.sealed_at or log.offset_of(self._control.synced)
+        visible = log.offset_of(self._control.visible)
+        copies: list[_Content] = []
+        for frame in self._frames():
+            if start < frame.end <= visible:
+                size = sum(map(log.body_bytes, frame.entries()))
+                bodies = [slots.read(slot, size, frame.bodies_offset)]
+                copies.append(_Content(frame.table, bodies, frame.flags))
+        return copies
+
+    # Flushing
+
+    def publish_flushed(self, place: int) -> None:
+        """Share that all files up to a position are durable, and give slots free; durably."""
+        log_ = self._log
+        control = self._control
+        if place <= control.flushed:
+            return
+        first = log.sequence_of(place)
+        log_.publish(control._replace(flushed=place, first_sequence=first))
+        self._files.reached("before_free")
+        used = {s.slot for s in log_.segments if s.header.sequence >= first}
+        log_.forget_flushed(place)
+        for number in log_.slots.numbers():
+            if number not in used and log_.slots.read(number, 8, 0) != bytes(8):
+                log_.slots.blank(number)
+
+    def erase(self) -> None:
+        """Leave nothing in the log of what was removed and is flushed; durably."""
+        slots = self._log.slots
+        used = {segment.slot for segment in self._log.segments}
+        slots.erase(number for number in slots.numbers() if number not in used)
+        control = self._control
+        if log.sequence_of(control.erasure) < control.first_sequence:
+            self._log.publish(control._replace(erasure=0))
+
+    def trim(self, max_bytes: int) -> int:
+        """
+        Remove free slots that are of no use any more.
+
+        Returns:
+            the size of one to prepare; 0 when there is a free one.
+        """
+        slots = self._log.slots
+        used = {segment.slot for segment in self._log.segments}
+        free = [number for number in slots.numbers() if number not in used]
+        total = sum(map(slots.size, slots.numbers()))
+        for number in sorted(free, key=slots.size, reverse=True):
+            if len(free) > 1 and total > max(max_bytes, LARGEST_SPARE_BYTES):
+                total -= slots.size(number)
+                slots.remove(number)
+                free.remove(number)
+        if free:
+            return 0
+        wanted = min(2 * slots.size(self._segment.slot), LARGEST_SPARE_BYTES, max_bytes // 4)
+        return max(log.align(wanted), FIRST_SLOT_BYTES)
+
+
+def _size_of(content: _Content) -> int:
+    return log.frame_bytes(content.table, sum(map(len, content.bodies)))
+
+
+def _unknown(error: StorageError, reason: str) -> DurabilityUnknownError:
+    return DurabilityUnknownError(error.operation, error.path, error.errno, reason)

@@ -1,0 +1,436 @@
+"""The log of one root: following what others append, and catching up under its lock."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from typing import NamedTuple
+
+from aiocheckpoint._disk.chain import ChainReader, Damage, Segment
+from aiocheckpoint._disk.files import Directory, LocalFiles, random_name
+from aiocheckpoint._disk.slots import Slots
+from aiocheckpoint._format import log
+from aiocheckpoint._format.log import Control, Frame, Tail
+from aiocheckpoint._format.names import QUARANTINE_DIRECTORY
+from aiocheckpoint.errors import JournalVersionError, StorageError
+
+CONTROL_NAME = "control"
+LOCK_NAME = "lock"
+APPLIER_NAME = "applier"
+_TURN_NAME = "turn"
+_OLD_JOURNAL_PREFIX = "journal-"
+_CONTROL_TRIES = 1000
+
+
+class MovedError(Exception):
+    """The place that this process holds open is not what its path leads to any more."""
+
+
+class _BehindError(Exception):
+    """What was to be read has been flushed and overwritten meanwhile."""
+
+
+class ReadFrame(NamedTuple):
+    """
+    A frame and where it is.
+
+    Attributes:
+        place: behind the frame.
+        slot: number of its slot.
+        frame: what it says.
+    """
+
+    place: int
+    slot: int
+    frame: Frame
+
+
+class Advance(NamedTuple):
+    """
+    What has come to be seen of the log.
+
+    Attributes:
+        is_gap: whether something before it was missed; all that was known is void then.
+        frames: in order.
+    """
+
+    is_gap: bool
+    frames: tuple[ReadFrame, ...]
+
+
+class Log:
+    """
+    The log, as far as this process has read it. Reading it needs the mutex.
+
+    Args:
+        files: the file operations.
+        directory: the store's own, open.
+        writable: whether this process may commit.
+
+    Attributes:
+        slots: the files it is kept in.
+        control: the positions that were shared last.
+        segments: those that hold what is not flushed, oldest first.
+        tail: behind what was read.
+        damages: bad parts that are not flushed.
+        mutex: held for short, never while a lock of files is waited for.
+        is_scanned: whether the end was looked for; until then `control` may be of before a crash.
+    """
+
+    def __init__(self, files: LocalFiles, directory: Directory, *, writable: bool) -> None:
+        self._files = files
+        self.directory = directory
+        self.slots = Slots(files, directory, writable=writable)
+        self.control: Control | None = None
+        self.segments: list[Segment] = []
+        self.tail: Tail | None = None
+        self.damages: list[Damage] = []
+        self.is_scanned = False
+        self.mutex = threading.RLock()
+        self._raw = b""
+        self._descriptors: dict[str, int] = {}
+        self._inodes: dict[str, int] = {}
+        self._writable = writable
+        self._threads = threading.RLock()
+        self.refuse_old_journals()
+        if writable:
+            for name in (_TURN_NAME, LOCK_NAME, APPLIER_NAME, CONTROL_NAME):
+                self._descriptor(name)
+            files.sync_directory(directory)
+
+    def refuse_old_journals(self) -> None:
+        """
+        Refuse a root that an earlier version has not emptied the journals of.
+
+        Raises:
+            JournalVersionError: naming one; it is left untouched.
+        """
+        for name in self._files.scan(self.directory):
+            if name.startswith(_OLD_JOURNAL_PREFIX):
+                raise JournalVersionError(self.directory.join(name), 1, log.LOG_VERSION)
+
+    def close(self) -> None:
+        """Close everything; that gives the locks back, too."""
+        self.slots.close()
+        for name, descriptor in self._descriptors.items():
+            with contextlib.suppress(StorageError):
+                self._files.close(descriptor, self.directory.join(name))
+        self._descriptors.clear()
+
+    def _descriptor(self, name: str) -> int:
+        descriptor = self._descriptors.get(name)
+        if descriptor is None:
+            found = self._files.open_file(
+                self.directory, name, write=self._writable, create=self._writable
+            )
+            if found is None:
+                raise StorageError("open", self.directory.join(name), None, "it was removed")
+            descriptor = self._descriptors[name] = found
+            status = self._files.open_status(found, self.directory.join(name))
+            self._inodes[name] = status.inode
+        return descriptor
+
+    # Locks. Order: applier, then the threads' own, then turn, then lock.
+
+    @contextlib.contextmanager
+    def locked(self) -> Generator[None]:
+        """
+        Hold the lock that commits are made under, waiting as long as it takes.
+
+        Who waits at the turnstile is next: without it one process could starve the others.
+
+        Raises:
+            MovedError: its path leads elsewhere by now.
+        """
+        with self._threads:
+            files = self._files
+            turn, turn_path = self._descriptor(_TURN_NAME), self.directory.join(_TURN_NAME)
+            lock, lock_path = self._descriptor(LOCK_NAME), self.directory.join(LOCK_NAME)
+            files.lock_file(turn, turn_path)
+            try:
+                files.lock_file(lock, lock_path)
+            finally:
+                files.unlock_file(turn, turn_path)
+            try:
+                self.require_in_place(LOCK_NAME)
+                yield
+            finally:
+                files.unlock_file(lock, lock_path)
+
+    def require_in_place(self, name: str) -> None:
+        """
+        See that a name still leads to the file that is open.
+
+        Raises:
+            MovedError: it does not.
+        """
+        found = self._files.status_of_path(self.directory.join(name))
+        if found is None or found.inode != self._inodes[name]:
+            raise MovedError
+
+    @contextlib.contextmanager
+    def shared_if_free(self) -> Generator[bool]:
+        """Keep commits out if none is under way; tell whether that is so."""
+        path = self.directory.join(LOCK_NAME)
+        try:
+            # Of its own, for this process may hold the other one just now.
+            descriptor = self._files.open_file(self.directory, LOCK_NAME)
+        except StorageError:
+            yield False
+            return
+        if descriptor is None:
+            yield True
+            return
+        try:
+            yield self._files.try_lock_file(descriptor, path, shared=True)
+        finally:
+            self._files.close(descriptor, path)
+
+    @contextlib.contextmanager
+    def applying(self) -> Generator[None]:
+        """Be the one process that writes files, waiting as long as it takes."""
+        descriptor, path = self._descriptor(APPLIER_NAME), self.directory.join(APPLIER_NAME)
+        self._files.lock_file(descriptor, path)
+        try:
+            yield
+        finally:
+            self._files.unlock_file(descriptor, path)
+
+    def has_applier(self) -> bool:
+        """Tell whether some process writes files just now."""
+        path = self.directory.join(APPLIER_NAME)
+        descriptor = self._files.open_file(self.directory, APPLIER_NAME)
+        if descriptor is None:
+            return False
+        try:
+            return not self._files.try_lock_file(descriptor, path, shared=True)
+        finally:
+            self._files.close(descriptor, path)
+
+    # Positions
+
+    def read_control(self) -> Control | None:
+        """Return the shared positions; None when there are none, or none that are right."""
+        if not self._writable and self._files.status(self.directory, CONTROL_NAME) is None:
+            return None
+        descriptor, path = self._descriptor(CONTROL_NAME), self.directory.join(CONTROL_NAME)
+        for _ in range(_CONTROL_TRIES):
+            data = self._files.read_at(descriptor, log.CONTROL_BYTES, 0, path)
+            if data == self._raw:
+                return self.control
+            control = log.parse_control(data, self._inodes[CONTROL_NAME], path)
+            if control is not None:
+                self._raw = data
+                return control
+            if data == self._files.read_at(descriptor, log.CONTROL_BYTES, 0, path):
+                return None  # or somebody was writing it just then
+        return None
+
+    def publish(self, control: Control) -> None:
+        """Share positions; under the lock."""
+        control = control._replace(inode=self._inodes[CONTROL_NAME], revision=control.revision + 1)
+        data = control.encode()
+        path = self.directory.join(CONTROL_NAME)
+        self._files.write_at(self._descriptor(CONTROL_NAME), data, 0, path)
+        self._raw, self.control = data, control
+
+    @property
+    def end(self) -> int:
+        """The position behind what was read."""
+        if self.tail is None or not self.segments:
+            return 0
+        return log.place_of(self.segments[-1].header.sequence, self.tail.offset)
+
+    def unflushed_bytes(self) -> int:
+        """Return how much of the log is not flushed."""
+        flushed = self.control.flushed if self.control else 0
+        total = 0
+        for segment in self.segments:
+            start = log.place_of(segment.header.sequence, log.HEADER_BYTES)
+            end = self.end if segment is self.segments[-1] else start
+            if segment.end is not None:
+                end = log.place_of(segment.header.sequence, segment.end)
+            total += max(end - max(start, flushed), 0)
+        return total
+
+    # Reading
+
+    def follow(self) -> Advance | None:
+        """Return what has been committed since, None for nothing; without any lock."""
+        is_gap = False
+        for _ in range(_CONTROL_TRIES):
+            control = self.read_control()
+            if control is None or control is self.control:
+                return None
+            with contextlib.suppress(_BehindError):
+                advance = self._advance(control, to_end=False)
+                return advance._replace(is_gap=advance.is_gap or is_gap)
+            self.tail, is_gap = None, True
+        raise StorageError("follow", self.directory.path, None, "its journal keeps changing")
+
+    def catch_up(self) -> Advance:
+        """
+        Return what is in the log, to its very end; under the lock, or with commits kept out.
+
+        This is all of recovery. What is there and was never acknowledged may count.
+        """
+        advance = self._advance(self.read_control(), to_end=True)
+        self.is_scanned = True
+        return advance
+
+    def _advance(self, control: Control | None, *, to_end: bool) -> Advance:
+        searches = to_end and not self.is_scanned
+        is_gap = False
+        if searches or control is None or not self._is_current(control):
+            is_gap = self._find_segments(control, newest=searches or control is None)
+        frames = self._read(control, to_end=to_end, searches=searches) if self.segments else ()
+        self.control = control
+        return Advance(is_gap, tuple(frames))
+
+    def _is_current(self, control: Control) -> bool:
+        return bool(self.segments) and control.id == self.segments[-1].header.id
+
+    def _read(
+        self, control: Control | None, *, to_end: bool, searches: bool
+    ) -> Sequence[ReadFrame]:
+        """Read from the tail on, and move it when all went well."""
+        tail = self.tail or self.segments[0].start
+        first = next(i for i, s in enumerate(self.segments) if s.header.id == tail.segment)
+        frames: list[ReadFrame] = []
+        damages: list[Damage] = []
+        for segment in self.segments[first:]:
+            if segment.header.id != tail.segment:
+                tail = segment.start
+            reader = ChainReader(self.slots, segment, tail)
+            found = self._frames_of(reader, segment, control, to_end=to_end, searches=searches)
+            sequence = segment.header.sequence
+            frames += [
+                ReadFrame(log.place_of(sequence, frame.end), segment.slot, frame) for frame in found
+            ]
+            if reader.damages and not to_end:
+                self._require_needed(sequence)
+            tail = reader.tail
+            damages += reader.damages
+        self.tail = tail
+        self.damages += damages
+        return frames
+
+    def _require_needed(self, sequence: int) -> None:
+        """Tell damage from a segment that was flushed, and used again, while it was being read."""
+        control = self.read_control()
+        if control is not None and control.first_sequence > sequence:
+            raise _BehindError
+
+    def _frames_of(
+        self,
+        reader: ChainReader,
+        segment: Segment,
+        control: Control | None,
+        *,
+        to_end: bool,
+        searches: bool,
+    ) -> Iterator[Frame]:
+        if segment.end is not None:
+            return reader.frames_to(segment.end)
+        if control is None or control.id != segment.header.id:
+            return reader.frames_to_end(0, searches=searches)
+        if control.sealed_at:
+            return reader.frames_to(control.sealed_at)
+        if to_end:
+            return reader.frames_to_end(log.offset_of(control.synced), searches=searches)
+        return reader.frames_to(log.offset_of(control.visible))
+
+    def _find_segments(self, control: Control | None, *, newest: bool) -> bool:
+        """
+        Read the headers of the slots anew, and tell whether what was known is void.
+
+        Args:
+            control: the shared positions.
+            newest: whether the newest header outranks them: at the first look, and after a crash.
+        """
+        found = {
+            header.id: Segment(number, header)
+            for number in self.slots.numbers()
+            if (header := self.slots.header(number)) is not None
+        }
+        segment = None if control is None else found.get(control.id)
+        if not newest and segment is None:
+            raise _BehindError
+        if newest:
+            segment = max(found.values(), key=lambda s: s.header.sequence, default=None)
+        first = 0 if control is None else control.first_sequence
+        chain: list[Segment] = []
+        while segment is not None:
+            chain.insert(0, segment)
+            before = found.get(segment.header.previous_id)
+            if before is not None and before.header.sequence >= first:
+                segment = before._replace(end=segment.header.previous_end)
+            else:
+                segment = None
+        return self._adopt(chain)
+
+    def _adopt(self, chain: list[Segment]) -> bool:
+        known = self.tail
+        self.segments = chain
+        if not chain:
+            self.tail = None
+            return known is not None
+        for segment in chain:
+            is_same = known is not None and segment.header.id == known.segment
+            if known and is_same and (segment.end is None or known.offset <= segment.end):
+                return False
+        self.tail = chain[0].start
+        self.damages.clear()
+        return True
+
+    # Damage
+
+    def is_kept(self, damage: Damage) -> bool:
+        """Tell whether somebody has kept a copy of a damaged part, to go on knowingly."""
+        found = self._files.status_of_path(self._kept_path(damage))
+        return found is not None
+
+    def _kept_path(self, damage: Damage) -> str:
+        directory = Directory(self.directory.join(QUARANTINE_DIRECTORY), None)
+        return directory.join(_kept_name(damage))
+
+    def keep(self, damage: Damage, slot: int) -> None:
+        """Keep a copy of a damaged segment in the quarantine, durably."""
+        files = self._files
+        files.make_subdirectory(self.directory, QUARANTINE_DIRECTORY)
+        files.sync_directory(self.directory)
+        directory = files.open_subdirectory(self.directory, QUARANTINE_DIRECTORY)
+        if directory is None:
+            raise StorageError("keep", self._kept_path(damage), None, "its directory was removed")
+        try:
+            temporary = random_name(".tmp_cp_")
+            data = self.slots.read(slot, self.slots.size(slot), 0)
+            with files.created(directory, temporary) as descriptor:
+                files.write(descriptor, data, directory.join(temporary))
+                files.sync_file(descriptor, directory.join(temporary))
+            files.rename(directory, temporary, _kept_name(damage))
+            files.sync_directory(directory)
+        finally:
+            files.close_directory(directory)
+
+    def slot_of(self, damage: Damage) -> int | None:
+        """Return the slot that a damaged part is in; None when it is not needed any more."""
+        sequence = log.sequence_of(damage.place)
+        found = [s.slot for s in self.segments if s.header.sequence == sequence]
+        return found[0] if found else None
+
+    def forget_flushed(self, flushed: int) -> None:
+        """Let go of the segments, and of the damage, that are flushed."""
+        sequence = log.sequence_of(flushed)
+        with self.mutex:
+            self._forget(sequence, flushed)
+
+    def _forget(self, sequence: int, flushed: int) -> None:
+        while len(self.segments) > 1 and self.segments[0].header.sequence < sequence:
+            del self.segments[0]
+        self.damages = [damage for damage in self.damages if damage.place >= flushed]
+
+
+def _kept_name(damage: Damage) -> str:
+    return f"journal-{damage.segment}-{log.offset_of(damage.place)}"

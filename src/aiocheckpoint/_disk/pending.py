@@ -1,0 +1,153 @@
+"""What the log holds that is not flushed, by session; pure but for the numbers of slots."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from aiocheckpoint._disk.log import ReadFrame
+from aiocheckpoint._format import log
+from aiocheckpoint._format.log import Entry, Removed, Saved, SavedBlob, Stuck
+
+
+class Committed(NamedTuple):
+    """
+    An entry of the log and where its body is.
+
+    Attributes:
+        entry: what must be true.
+        place: behind its frame.
+        body: its bytes, where this process made it; None for others, and for those without.
+        slot: number of the slot that its frame is in.
+        offset: of the body in the slot.
+    """
+
+    entry: Entry
+    place: int
+    body: bytes | None
+    slot: int
+    offset: int
+
+
+class SessionLog:
+    """
+    The entries of one session, in order.
+
+    Attributes:
+        entries: oldest first.
+        saved: by file name, those saved and not removed since.
+        blobs: by digest, likewise.
+        stuck: why its files cannot be written, None if they can.
+    """
+
+    __slots__ = ("blobs", "entries", "saved", "stuck")
+
+    def __init__(self) -> None:
+        self.entries: deque[Committed] = deque()
+        self.saved: dict[str, Committed] = {}
+        self.blobs: dict[bytes, Committed] = {}
+        self.stuck: Stuck | None = None
+
+    def add(self, committed: Committed) -> None:
+        """Enter the newest entry."""
+        entry = committed.entry
+        match entry:
+            case Saved():
+                self.saved[entry.name] = committed
+            case SavedBlob():
+                self.blobs[entry.digest] = committed
+            case Removed():
+                for name in entry.names:
+                    self.saved.pop(name, None)
+                for digest in entry.blobs:
+                    self.blobs.pop(digest, None)
+            case Stuck():
+                self.stuck = entry
+            case _:
+                self.saved.pop(entry.name, None)
+                if entry.is_blob:
+                    self.blobs.pop(bytes.fromhex(entry.name), None)
+        self.entries.append(committed)
+
+    def drop(self, place: int) -> None:
+        """Let go of what is flushed up to a position."""
+        while self.entries and self.entries[0].place <= place:
+            committed = self.entries.popleft()
+            entry = committed.entry
+            if isinstance(entry, Saved) and self.saved.get(entry.name) is committed:
+                del self.saved[entry.name]
+            elif isinstance(entry, SavedBlob) and self.blobs.get(entry.digest) is committed:
+                del self.blobs[entry.digest]
+            elif entry is self.stuck:
+                self.stuck = None
+
+
+class Pending:
+    """
+    The entries that are not flushed, of all sessions.
+
+    Attributes:
+        sessions: by the names of their directories.
+        floor: the position from which on everything is here.
+    """
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, SessionLog] = {}
+        self.floor = 0
+        self._frames: deque[tuple[int, tuple[str, ...]]] = deque()
+        self._pins: list[int] = []
+
+    def clear(self, floor: int) -> None:
+        """Forget everything, and begin at a position."""
+        self.sessions.clear()
+        self._frames.clear()
+        self.floor = floor
+
+    def add(self, read: ReadFrame, entries: Sequence[Entry], bodies: Iterable[bytes]) -> None:
+        """Enter a frame; `bodies` is empty, or has those of the entries that have one."""
+        given = iter(bodies)
+        offset = read.frame.bodies_offset
+        names: dict[str, None] = {}
+        for entry in entries:
+            size = log.body_bytes(entry)
+            body = next(given, None) if isinstance(entry, (Saved, SavedBlob)) else None
+            committed = Committed(entry, read.place, body, read.slot, offset)
+            session = self.sessions.get(entry.session)
+            if session is None:
+                session = self.sessions[entry.session] = SessionLog()
+            session.add(committed)
+            names[entry.session] = None
+            offset += size
+        self._frames.append((read.place, tuple(names)))
+
+    def drop(self, flushed: int) -> None:
+        """Let go of what is flushed, but for what somebody still needs."""
+        place = min([flushed, *self._pins])
+        touched: set[str] = set()
+        while self._frames and self._frames[0][0] <= place:
+            touched.update(self._frames.popleft()[1])
+        for name in touched:
+            session = self.sessions[name]
+            session.drop(place)
+            if not session.entries:
+                del self.sessions[name]
+        self.floor = max(self.floor, place)
+
+    def pin(self) -> int:
+        """Keep all there is until `unpin`, and return from where on."""
+        self._pins.append(self.floor)
+        return self.floor
+
+    def unpin(self, place: int) -> None:
+        """Undo a `pin`."""
+        self._pins.remove(place)
+
+    def places(self) -> Iterator[int]:
+        """Yield the ends of the frames, oldest first."""
+        return (place for place, _ in self._frames)
+
+    def entries_of(self, session: str, after: int = 0) -> list[Committed]:
+        """Return the entries of a session behind a position, in order."""
+        found = self.sessions.get(session)
+        return [] if found is None else [c for c in found.entries if c.place > after]

@@ -1,0 +1,178 @@
+"""The files that the log is kept in: `log.0`, `log.1` and so on, preallocated and used again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+
+from aiocheckpoint._disk.files import Directory, LocalFiles
+from aiocheckpoint._format import log
+from aiocheckpoint._format.log import Header
+from aiocheckpoint.errors import StorageError
+
+_PREFIX = "log."
+_SPARE_NAME = "spare"
+_CHUNK_BYTES = 1 << 20
+FIRST_SLOT_BYTES = 1 << 20
+LARGEST_SPARE_BYTES = 16 << 20
+
+
+class Slots:
+    """
+    The slots of one log, opened when they are needed.
+
+    Args:
+        files: the file operations.
+        directory: the store's own, open.
+        writable: whether to open them to write.
+    """
+
+    def __init__(self, files: LocalFiles, directory: Directory, *, writable: bool) -> None:
+        self._files = files
+        self._directory = directory
+        self._writable = writable
+        self._descriptors: dict[int, int] = {}
+        self._unvouched: dict[int, int | None] = {}
+
+    def path(self, number: int) -> str:
+        """Return where a slot is."""
+        return self._directory.join(f"{_PREFIX}{number}")
+
+    def close(self) -> None:
+        """Close all slots."""
+        for number in [*self._descriptors]:
+            self._close(number)
+
+    def numbers(self) -> list[int]:
+        """Return which slots there are."""
+        names = self._files.scan(self._directory)
+        digits = (name.removeprefix(_PREFIX) for name in names if name.startswith(_PREFIX))
+        found = sorted(int(text) for text in digits if text.isascii() and text.isdigit())
+        for number in [*self._descriptors]:
+            if number not in found or not self._is_in_place(number):  # removed, or made again
+                self._close(number)
+        return found
+
+    def _is_in_place(self, number: int) -> bool:
+        found = self._files.status(self._directory, f"{_PREFIX}{number}")
+        held = self._files.open_status(self._descriptors[number], self.path(number))
+        return found is not None and found.inode == held.inode
+
+    def _close(self, number: int) -> None:
+        with contextlib.suppress(StorageError):
+            self._files.close(self._descriptors.pop(number), self.path(number))
+
+    def _descriptor(self, number: int) -> int:
+        descriptor = self._descriptors.get(number)
+        if descriptor is None:
+            name = f"{_PREFIX}{number}"
+            found = self._files.open_file(self._directory, name, write=self._writable)
+            if found is None:
+                raise StorageError("open", self.path(number), None, "a part of the journal is gone")
+            descriptor = self._descriptors[number] = found
+            self._unvouched[number] = None
+        return descriptor
+
+    def size(self, number: int) -> int:
+        """Return the size of a slot."""
+        path = self.path(number)
+        return self._files.open_status(self._descriptor(number), path).size_bytes
+
+    def read(self, number: int, size: int, offset: int) -> bytes:
+        """Return bytes of a slot, fewer at its end."""
+        return self._files.read_at(self._descriptor(number), size, offset, self.path(number))
+
+    def header(self, number: int) -> Header | None:
+        """Return the header of a slot; None for one that is free or torn."""
+        return log.parse_header(self.read(number, log.HEADER_BYTES, 0), self.path(number))
+
+    # Writing, under the log's lock
+
+    def create(self, size: int) -> int:
+        """Make a slot of zeros, so that a commit's sync has no metadata to write; durable."""
+        number = max(self.numbers(), default=-1) + 1
+        name = f"{_PREFIX}{number}"
+        descriptor = self._files.open_file(self._directory, name, write=True, create=True)
+        if descriptor is None:
+            raise StorageError("create", self.path(number), None, "its directory was removed")
+        self._descriptors[number] = descriptor
+        self._unvouched[number] = 0
+        try:
+            self.grow(number, size)
+            self._files.sync_directory(self._directory)
+        except BaseException:
+            self.remove(number)
+            raise
+        return number
+
+    def remove(self, number: int) -> None:
+        """Remove a slot that nobody needs."""
+        self._files.discard(self._directory, f"{_PREFIX}{number}")
+        self._close(number)
+
+    def prepare(self, size: int) -> None:
+        """Make a file of zeros that `adopt` turns into a slot; needs no lock but the applier's."""
+        self._files.discard(self._directory, _SPARE_NAME)
+        path = self._directory.join(_SPARE_NAME)
+        with self._files.created(self._directory, _SPARE_NAME) as descriptor:
+            for offset in range(0, size, _CHUNK_BYTES):
+                self._files.write(descriptor, bytes(min(_CHUNK_BYTES, size - offset)), path)
+            self._files.sync_file(descriptor, path)
+
+    def adopt(self) -> None:
+        """Make a slot of the file that was prepared, durably."""
+        number = max(self.numbers(), default=-1) + 1
+        self._files.rename(self._directory, _SPARE_NAME, f"{_PREFIX}{number}")
+        self._files.sync_directory(self._directory)
+
+    def grow(self, number: int, size: int) -> None:
+        """Write zeros up to a size, durably."""
+        start = self.size(number)
+        for offset in range(start, size, _CHUNK_BYTES):
+            self.write(number, bytes(min(_CHUNK_BYTES, size - offset)), offset)
+        if start < size:
+            self._files.sync_file(self._descriptors[number], self.path(number))
+
+    def write(self, number: int, data: bytes, offset: int) -> None:
+        """Write into a slot."""
+        self._files.write_at(self._descriptor(number), data, offset, self.path(number))
+
+    def sync(self, number: int) -> None:
+        """Make what was written into a slot durable."""
+        self._files.sync_data(self._descriptor(number), self.path(number))
+
+    def unvouched_end(self, number: int, end: int) -> int:
+        """
+        Return up to where this process's descriptor does not vouch for what is in a slot.
+
+        A descriptor reports the failed writes of what was written since it was opened; of older
+        ones somebody else, perhaps dead, may have seen the error.
+
+        Args:
+            number: of the slot.
+            end: where its frames end now; counts when this is first asked.
+        """
+        known = self._unvouched.get(number)
+        if known is None:
+            known = self._unvouched[number] = end
+        return known
+
+    def vouch(self, number: int) -> None:
+        """Note that all in a slot was written by this process's descriptor."""
+        self._unvouched[number] = 0
+
+    def blank(self, number: int) -> None:
+        """Give a slot free, durably."""
+        self.write(number, bytes(log.HEADER_BYTES), 0)
+        self._files.reached("before_sync_blank")
+        self.sync(number)
+
+    def erase(self, numbers: Iterable[int]) -> None:
+        """Overwrite all of some slots with zeros, durably."""
+        zeros = bytes(_CHUNK_BYTES)
+        for number in numbers:
+            for offset in range(0, self.size(number), _CHUNK_BYTES):
+                data = self.read(number, _CHUNK_BYTES, offset)
+                if data != zeros[: len(data)]:
+                    self.write(number, zeros[: len(data)], offset)
+            self.sync(number)

@@ -1,0 +1,136 @@
+"""What differs between operating systems; called through `files` alone."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+IS_WINDOWS: bool = sys.platform == "win32"
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+    import resource
+
+O_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+O_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+O_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+O_BINARY = getattr(os, "O_BINARY", 0)
+O_DIRECTORY = getattr(os, "O_DIRECTORY", 0)
+
+_MOUNTS_PATH = "/proc/self/mountinfo"
+_BUSY = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK})
+
+
+def max_open_directories() -> int:
+    """Return how many directories may stay open: a third of what the system grants a process."""
+    if sys.platform == "win32":
+        return 0
+    granted, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 512 if granted == resource.RLIM_INFINITY else min(granted // 3, 512)
+
+
+def lock_file(descriptor: int) -> None:
+    """Lock an open file against all others, waiting as long as it takes."""
+    if sys.platform == "win32":
+        while not try_lock_file(descriptor, shared=False):
+            pass  # each try waits for ten seconds
+    else:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def try_lock_file(descriptor: int, *, shared: bool) -> bool:
+    """Lock an open file, shared or alone, if nobody has it; Windows knows no shared locks."""
+    try:
+        if sys.platform == "win32":
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _BUSY:
+            return False
+        raise
+    return True
+
+
+def unlock_file(descriptor: int) -> None:
+    """Give back the lock of an open file."""
+    if sys.platform == "win32":
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+    else:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def read_at(descriptor: int, size: int, offset: int) -> bytes:
+    """Return up to `size` bytes of an open file."""
+    if sys.platform == "win32":
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, size)
+    return os.pread(descriptor, size, offset)
+
+
+def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> int:
+    """Write into an open file, and return how much the system took."""
+    if sys.platform == "win32":
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.write(descriptor, data)
+    return os.pwrite(descriptor, data, offset)
+
+
+def data_sync(descriptor: int) -> None:
+    """Make a file's content durable, its size too, its times not."""
+    if sys.platform.startswith("linux"):
+        os.fdatasync(descriptor)
+    else:
+        full_sync(descriptor)
+
+
+def full_sync(descriptor: int) -> None:
+    """Make a file or directory durable: fsync, and F_FULLFSYNC where there is one (macOS)."""
+    if sys.platform == "darwin":
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
+                raise
+        else:
+            return
+    os.fsync(descriptor)
+
+
+def _find_syncfs() -> Callable[[int], None] | None:
+    """Return `syncfs`, where it is there and reports what it could not write (Linux 5.8)."""
+    if not sys.platform.startswith("linux"):
+        return None
+    release = tuple(int(part) for part in os.uname().release.split(".")[:2] if part.isdigit())
+    function = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if function is None or release < (5, 8):
+        return None
+
+    def syncfs(descriptor: int) -> None:
+        if function(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    return syncfs
+
+
+syncfs = _find_syncfs()
+
+
+def file_system_type(device: int) -> str:
+    """Return the type of a mounted file system, as `"ext4"`; `""` where it cannot be told."""
+    if not sys.platform.startswith("linux"):
+        return ""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with open(_MOUNTS_PATH, encoding="utf-8", errors="surrogateescape") as mounts:
+        for line in mounts:
+            fields = line.split(" ")
+            if fields[2] == number:
+                return fields[fields.index("-") + 1]
+    return ""

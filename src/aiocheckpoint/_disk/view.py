@@ -1,0 +1,249 @@
+"""The committed state of sessions: their directories, and over them what is not flushed yet."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+from collections.abc import Generator, Sequence
+
+from aiocheckpoint._disk.files import LocalFiles, monotonic_seconds
+from aiocheckpoint._disk.index import IndexCache, SessionIndex
+from aiocheckpoint._disk.log import LOCK_NAME, Advance, Log, MovedError, ReadFrame
+from aiocheckpoint._disk.pending import Committed, Pending
+from aiocheckpoint._disk.sessions import SessionDirectories
+from aiocheckpoint._format import log
+from aiocheckpoint._format.log import Entry, Saved, SavedBlob
+from aiocheckpoint.errors import CheckpointCorruptError, StorageError, StoreBusyError
+
+_RETRIES = 1000
+_LOOK_SECONDS = 0.002
+
+
+class View:
+    """
+    What is committed, answered from memory where that is right.
+
+    Args:
+        sessions: the directories.
+        log_: the log; None for a root that has none and is only read.
+        files: the file operations.
+
+    Attributes:
+        mutex: held for each short look or change; never while waiting for a lock of files.
+        pending: what is not flushed.
+        indexes: of the sessions used last.
+        wanted: position up to which somebody waits for a flush.
+    """
+
+    def __init__(self, sessions: SessionDirectories, log_: Log | None, files: LocalFiles) -> None:
+        self.sessions = sessions
+        self.log = log_
+        self.files = files
+        self.mutex = threading.RLock() if log_ is None else log_.mutex
+        self.pending = Pending()
+        self.indexes = IndexCache()
+        self.wanted = 0
+        self._generation = 0
+
+    # The log
+
+    def follow(self) -> None:
+        """Take in what others have committed since."""
+        if self.log is not None:
+            with self.mutex:
+                advance = self.log.follow()
+                if advance is not None:
+                    self._take_in(advance)
+
+    def catch_up(self) -> None:
+        """Take in the log to its very end; under its lock, or with commits kept out."""
+        if self.log is not None:
+            with self.mutex:
+                self._take_in(self.log.catch_up())
+
+    def look(self, timeout_seconds: float) -> None:
+        """
+        See to it that the end of the log was looked for once, and follow it.
+
+        Raises:
+            StoreBusyError: somebody was committing all the time, and published nothing.
+        """
+        log_ = self.log
+        if log_ is None or log_.is_scanned:
+            self.follow()
+            return
+        deadline = monotonic_seconds() + timeout_seconds
+        first = log_.read_control()
+        while not log_.is_scanned:
+            with self.mutex, log_.shared_if_free() as is_free:
+                if is_free:
+                    self.catch_up()
+                    return
+            control = log_.read_control()
+            if control is not None and first is not None and control.revision != first.revision:
+                log_.is_scanned = True  # whoever committed has looked for the end
+                self.follow()
+                return
+            if monotonic_seconds() >= deadline:
+                raise StoreBusyError(log_.directory.join(LOCK_NAME), timeout_seconds)
+            self.files.pause(_LOOK_SECONDS)
+
+    def _take_in(self, advance: Advance) -> None:
+        log_ = self.log
+        if log_ is None:
+            return
+        flushed = log_.control.flushed if log_.control else 0
+        if advance.is_gap:
+            self._generation += 1
+            self.pending.clear(flushed)
+            self.indexes.clear()
+        for read in advance.frames:
+            if read.place > flushed:
+                self.note(read, read.frame.entries(), ())
+        self.drop_flushed()
+
+    def drop_flushed(self) -> None:
+        """Let go of what is flushed."""
+        with self.mutex:
+            control = self.log.control if self.log is not None else None
+            if self.log is not None and control and control.flushed > self.pending.floor:
+                self.pending.drop(control.flushed)
+                self.log.forget_flushed(control.flushed)
+
+    def note(self, read: ReadFrame, entries: Sequence[Entry], bodies: Sequence[bytes]) -> None:
+        """Enter a frame that is committed."""
+        with self.mutex:
+            self.pending.add(read, entries, bodies)
+            if read.frame.flags & log.FLUSH_WANTED:
+                self.wanted = read.place
+            for entry in entries:
+                index = self.indexes.peek(entry.session)
+                if index is not None:
+                    index.apply(entry)
+
+    # Sessions
+
+    def lookup(self, name: str) -> SessionIndex:
+        """Return the index of a session, right now."""
+        self.follow()
+        index = self.indexes.get(name)
+        if index is not None and self._is_current(name, index):
+            return index
+        return self.listed(name)
+
+    def _is_current(self, name: str, index: SessionIndex) -> bool:
+        if index.is_being_applied:  # by this process: what changes there is in the index
+            return True
+        if index.signature == self.sessions.signature(name):
+            return True
+        self._require_root_in_place()
+        return index.is_being_applied
+
+    def _require_root_in_place(self) -> None:
+        root = self.sessions.root
+        found = self.files.status_of_path(root.path)
+        if found is None or found.inode != self.files.directory_status(root).inode:
+            raise MovedError
+
+    def confirmed(self, name: str, index: SessionIndex) -> SessionIndex:
+        """Return an index with nothing missing that Rust did during a change of ours."""
+        return self.listed(name) if index.is_assumed else index
+
+    def listed(self, name: str) -> SessionIndex:
+        """
+        List a session's directory, and lay over it what is not flushed.
+
+        A listing is not atomic: a file made where it has been, while another is removed where it
+        has not, shows neither. All that changes meanwhile is in the log behind where it began.
+        """
+        for _ in range(_RETRIES):
+            with self._pinned() as (floor, generation):
+                index = self.sessions.listed(name, self.indexes.get(name))
+                with self.mutex:
+                    self.follow()
+                    if generation == self._generation:
+                        for committed in self.pending.entries_of(name, floor):
+                            index.apply(committed.entry)
+                        self.indexes.put(name, index)
+                        return index
+        raise StorageError("list", name, None, "the journal keeps changing; try again")
+
+    @contextlib.contextmanager
+    def _pinned(self) -> Generator[tuple[int, int]]:
+        with self.mutex:
+            self.follow()
+            floor, generation = self.pending.pin(), self._generation
+        try:
+            yield floor, generation
+        finally:
+            with self.mutex:
+                self.pending.unpin(floor)
+
+    # Bodies
+
+    def saved(self, session: str, name: str) -> Committed | None:
+        """Return where a checkpoint is in the log, None when it is not."""
+        found = self.pending.sessions.get(session)
+        return None if found is None else found.saved.get(name)
+
+    def saved_blob(self, session: str, digest: str) -> Committed | None:
+        """Return where a blob is in the log, None when it is not."""
+        found = self.pending.sessions.get(session)
+        return None if found is None else found.blobs.get(bytes.fromhex(digest))
+
+    def body(self, committed: Committed) -> bytes | None:
+        """Return a body from memory or the log; None when it has been flushed meanwhile."""
+        if committed.body is not None:
+            return committed.body
+        entry = committed.entry
+        if self.log is None or not isinstance(entry, (Saved, SavedBlob)):
+            return None
+        try:
+            with self.mutex:
+                size = log.body_bytes(entry)
+                data = self.log.slots.read(committed.slot, size, committed.offset)
+        except StorageError:
+            if committed.place <= self.pending.floor:
+                return None
+            raise
+        if hashlib.sha256(data).digest() == entry.digest:
+            return data
+        self.follow()
+        return None
+
+    def raw_body(self, committed: Committed) -> bytes:
+        """Return the bytes that the log has in the place of a body, right or not."""
+        if committed.body is not None or self.log is None:
+            return committed.body or b""
+        size = log.body_bytes(committed.entry)
+        return self.log.slots.read(committed.slot, size, committed.offset)
+
+    def require_readable(self, session: str) -> None:
+        """
+        Refuse to answer while a part of the log is lost.
+
+        Raises:
+            CheckpointCorruptError: nobody can tell what stood there; `recover` goes on knowingly.
+        """
+        log_ = self.log
+        for damage in log_.damages if log_ else ():
+            if damage.is_total and log_ and not log_.is_kept(damage):
+                reason = (
+                    f"a part of the journal is damaged, which may hold changes of {session!r} "
+                    "and of other sessions"
+                )
+                raise CheckpointCorruptError(damage.path, reason)
+
+    def keep_damaged(self) -> None:
+        """Keep copies of the damaged parts of the log, so that it may go on without them."""
+        log_ = self.log
+        for damage in log_.damages if log_ else ():
+            slot = log_.slot_of(damage) if log_ else None
+            if log_ and slot is not None and not log_.is_kept(damage):
+                log_.keep(damage, slot)
+
+    def pending_sessions(self) -> list[str]:
+        """Return the names of the sessions with entries that are not flushed."""
+        with self.mutex:
+            return [*self.pending.sessions]

@@ -1,0 +1,302 @@
+"""The applier: one thread, of one process at a time, that makes files of what is committed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from aiocheckpoint._disk.files import monotonic_seconds
+from aiocheckpoint._disk.log import MovedError
+from aiocheckpoint._disk.pending import Committed
+from aiocheckpoint._engine.changes import Change, Save
+from aiocheckpoint._engine.jobs import Job
+from aiocheckpoint._engine.root import WritableRoot
+from aiocheckpoint._engine.sync import Touched
+from aiocheckpoint._format.log import Entry, Saved, SavedBlob, Stuck
+from aiocheckpoint.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    DurabilityUnknownError,
+    StorageError,
+    StorageFullError,
+)
+
+ROUND_SECONDS = 0.05
+TENURE_SECONDS = 1.0
+_RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0)
+_logger = logging.getLogger("aiocheckpoint")
+
+
+class _Waiter(NamedTuple):
+    place: int
+    changes: Sequence[Change]
+
+
+class Applier:
+    """
+    Applies and flushes, and wakes who waits for that.
+
+    Args:
+        opened: returns the open root; it may be opened anew meanwhile.
+
+    Attributes:
+        error: why files could not be written or synced last, None if they could.
+    """
+
+    def __init__(self, opened: Callable[[], WritableRoot]) -> None:
+        self._opened = opened
+        self.error: CheckpointError | None = None
+        self._condition = threading.Condition()
+        self._waiters: list[_Waiter] = []
+        self._is_due = False
+        self._is_wanted = False
+        self._is_ending = False
+        self._flushes = 0
+        self._applied = 0
+        self._failed: dict[str, CheckpointError] = {}
+        self._failures = 0
+
+    # From other threads
+
+    def committed(self, place: int, late: Sequence[Change]) -> None:
+        """Take notice of a commit, and of who waits until its files are durable."""
+        if self._is_due and not late:
+            return
+        with self._condition:
+            if late:
+                self._waiters.append(_Waiter(place, late))
+                self._is_wanted = True
+            if place:
+                self._is_due = True
+                self._condition.notify_all()
+
+    def wait_for_room(self, seconds: float) -> None:
+        """Ask for a flush, and wait a moment for it."""
+        with self._condition:
+            self._is_wanted = self._is_due = True
+            flushes = self._flushes
+            self._condition.notify_all()
+            self._condition.wait_for(lambda: self._flushes != flushes, seconds)
+        self._opened().view.follow()  # another process may have flushed
+
+    def end(self) -> None:
+        """Let the thread end when nobody waits any more."""
+        with self._condition:
+            self._is_ending = True
+            self._condition.notify_all()
+
+    # The thread
+
+    def run(self) -> None:
+        """Apply what is committed, until the end."""
+        while self._wait_for_work():
+            try:
+                self._tenure()
+            except MovedError:
+                self._fail_waiters(self._moved())
+            except CheckpointError as error:
+                self._note_failure(error)
+            except BaseException as error:  # the thread must outlive a bug of ours
+                self._fail_waiters(error)
+                raise
+
+    def _wait_for_work(self) -> bool:
+        with self._condition:
+            self._condition.wait_for(lambda: self._is_due or self._waiters or self._is_ending)
+            if self._is_ending and not self._waiters:
+                return False
+            if not self._is_wanted and not self._failures:
+                self._condition.wait_for(lambda: self._is_wanted or self._is_ending, ROUND_SECONDS)
+            self._is_due = False
+            return True
+
+    def _tenure(self) -> None:
+        """Be the applier: apply in rounds, then flush."""
+        root = self._opened()
+        with root.log.applying():
+            root.view.follow()
+            touched = Touched(root.operations, root.view.sessions.root)
+            self._failed.clear()
+            try:
+                place = self._rounds(root, touched)
+                damaged = [d for d in root.log.damages if d.is_total and not root.log.is_kept(d)]
+                self._flush(root, touched, min([place, *(damage.place for damage in damaged)]))
+            finally:
+                touched.close()
+            self._failures = 0
+            self._wake_waiters(root)
+            if damaged:
+                reason = "a part of the journal is damaged"
+                raise CheckpointCorruptError(damaged[0].path, reason)
+            if self._failed:
+                raise next(iter(self._failed.values()))
+            self.error = None
+
+    def _rounds(self, root: WritableRoot, touched: Touched) -> int:
+        """Apply until nothing is left, or a while, or somebody waits; return up to where."""
+        started = monotonic_seconds()
+        place = root.view.pending.floor
+        while True:
+            synced = self._synced(root)
+            self._apply(root, self._entries(root, place, synced), synced, touched)
+            is_done = synced == place
+            place = max(place, synced)
+            is_late = monotonic_seconds() - started > TENURE_SECONDS
+            if is_done or is_late or self._is_wanted or _is_flush_wanted(root):
+                return place
+            with self._condition:
+                self._condition.wait_for(lambda: self._is_wanted or self._is_ending, ROUND_SECONDS)
+            root.view.follow()
+
+    def _entries(
+        self, root: WritableRoot, after: int, up_to: int
+    ) -> dict[str, Sequence[Committed]]:
+        """Return what to apply, by session; of those that failed, nothing more in this tenure."""
+        with root.view.mutex:
+            found = {
+                name: [c for c in session.entries if after < c.place <= up_to]
+                for name, session in root.view.pending.sessions.items()
+                if name not in self._failed
+            }
+        return {name: entries for name, entries in found.items() if entries}
+
+    def _synced(self, root: WritableRoot) -> int:
+        """Return up to where the log is durable: nothing is applied before."""
+        control = root.log.control
+        if control is not None and control.visible > control.synced:
+            with root.log.locked():
+                root.view.catch_up()
+                root.appender.make_ready(root.max_bytes)
+                root.appender.sync()
+                control = root.log.control
+        return control.synced if control else 0
+
+    def _apply(
+        self,
+        root: WritableRoot,
+        sessions: Mapping[str, Sequence[Committed]],
+        place: int,
+        touched: Touched,
+    ) -> None:
+        """Apply each session by itself: an error stays with it, and the others go on."""
+        full: dict[str, Sequence[Committed]] = {}
+        for name, entries in sessions.items():
+            try:
+                root.files.apply(name, entries, place, touched)
+            except StorageFullError:
+                full[name] = entries
+            except CheckpointError as error:
+                self._failed[name] = error
+        for name, entries in full.items():  # what was removed has made room by now
+            try:
+                root.files.remove(name, entries, touched)
+                root.files.apply(name, entries, place, touched)
+            except CheckpointError as error:
+                self._failed[name] = error
+
+    # Flushing
+
+    def _flush(self, root: WritableRoot, touched: Touched, place: int) -> None:
+        root.operations.reached("before_flush")
+        touched.sync()
+        root.operations.reached("after_flush")
+        if place <= root.view.pending.floor and not self._must_erase(root):
+            return
+        with root.log.locked():
+            root.view.catch_up()
+            root.appender.make_ready(root.max_bytes)
+            for name, error in self._failed.items():
+                self._carry(root, name, error, place)
+            root.appender.publish_flushed(place)
+            root.view.drop_flushed()
+            if self._must_erase(root):
+                root.appender.erase()
+            spare_bytes = root.appender.trim(root.max_bytes)
+        if spare_bytes:
+            root.log.slots.prepare(spare_bytes)
+            with root.log.locked():
+                root.log.slots.adopt()
+
+    def _must_erase(self, root: WritableRoot) -> bool:
+        return bool(self._waiters) and root.log.control is not None and root.log.control.erasure > 0
+
+    def _carry(self, root: WritableRoot, name: str, error: CheckpointError, place: int) -> None:
+        """Append the entries of a session again whose files could not be written."""
+        kept = [c for c in root.view.pending.entries_of(name) if c.place <= place]
+        operation = getattr(error, "operation", "write")
+        path, reason = getattr(error, "path", name), getattr(error, "reason", str(error))
+        number = getattr(error, "errno", None) or 0
+        entries: list[Entry] = [Stuck(name, operation, path, number, reason)]
+        bodies: list[bytes] = []
+        for committed in kept:
+            entry = committed.entry
+            if isinstance(entry, Stuck):
+                continue
+            entries.append(entry)
+            if isinstance(entry, (Saved, SavedBlob)):
+                body = root.view.raw_body(committed)
+                bodies.append(body)
+        read = root.appender.append(entries, bodies, 0, sync=True, uses_reserve=True)
+        root.view.note(read, entries, bodies)
+        _logger.warning("%s: %s failed on %s: %s; it is tried again", name, operation, path, reason)
+
+    # Who waits
+
+    def _wake_waiters(self, root: WritableRoot) -> None:
+        """Wake those whose changes are flushed; with an error where some session is stuck."""
+        flushed = root.log.control.flushed if root.log.control else 0
+        with self._condition:
+            ready = [waiter for waiter in self._waiters if waiter.place <= flushed]
+            self._waiters = [waiter for waiter in self._waiters if waiter.place > flushed]
+            self._note_flush()
+        changes = [change for waiter in ready for change in waiter.changes]
+        for change in changes:
+            errors = [e for name, e in self._failed.items() if change.session in ("", name)]
+            change.job.error = _late_error(change, errors[0]) if errors else None
+        Job.deliver(change.job for change in changes)
+
+    def _fail_waiters(self, error: BaseException) -> None:
+        with self._condition:
+            waiters, self._waiters = self._waiters, []
+            self._note_flush()
+        changes = [change for waiter in waiters for change in waiter.changes]
+        for change in changes:
+            change.job.error = _late_error(change, error)
+        Job.deliver(change.job for change in changes)
+
+    def _note_flush(self) -> None:
+        self._is_wanted = bool(self._waiters)
+        self._is_due = self._is_due or self._is_wanted
+        self._flushes += 1
+        self._condition.notify_all()
+
+    def _moved(self) -> StorageError:
+        path = self._opened().log.directory.path
+        return StorageError("flush", path, None, "the directory was moved or removed; try again")
+
+    def _note_failure(self, error: CheckpointError) -> None:
+        """Tell those who wait, and try again after a while: the log keeps everything."""
+        self.error = error
+        _logger.warning("files could not be written, which is tried again: %s", error)
+        self._fail_waiters(error)
+        pause = _RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS) - 1)]
+        self._failures += 1
+        with self._condition:
+            self._condition.wait_for(lambda: self._is_wanted or self._is_ending, pause)
+            self._is_due = True
+
+
+def _is_flush_wanted(root: WritableRoot) -> bool:
+    """Tell whether another process waits for a flush, or the log for room."""
+    unflushed = root.log.unflushed_bytes()
+    return root.view.wanted > root.view.pending.floor or 2 * unflushed > root.max_bytes
+
+
+def _late_error(change: Change, error: BaseException) -> BaseException:
+    """Return what a caller gets whose change is in the log and not in its file."""
+    if isinstance(change, Save) and isinstance(error, StorageError):
+        reason = f"{error.reason}; the journal has the checkpoint"
+        return DurabilityUnknownError(error.operation, error.path, error.errno, reason)
+    return error

@@ -1,0 +1,306 @@
+"""Entries of the log to files: the same code for what this process committed and for the dead."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Sequence
+from typing import NamedTuple
+
+from aiocheckpoint._disk.files import Directory, LocalFiles, random_name
+from aiocheckpoint._disk.index import SessionIndex
+from aiocheckpoint._disk.pending import Committed
+from aiocheckpoint._disk.view import View
+from aiocheckpoint._engine.sync import Touched
+from aiocheckpoint._format import codec, names
+from aiocheckpoint._format.log import Entry, Quarantined, Removed, Saved, SavedBlob
+from aiocheckpoint._format.names import FileName
+from aiocheckpoint.errors import CheckpointCorruptError, StorageError, StorageFullError
+
+
+class _Wanted(NamedTuple):
+    """The last word on each name, in the order in which it was said."""
+
+    saved: dict[str, Committed]
+    blobs: dict[bytes, Committed]
+    removed: dict[str, None]
+    removed_blobs: dict[bytes, None]
+    quarantined: list[Quarantined]
+    drops_session: bool
+
+
+def last_words(entries: Sequence[Committed]) -> _Wanted:
+    """Return what must be true after some entries of a session."""
+    wanted = _Wanted({}, {}, {}, {}, [], drops_session=False)
+    for committed in entries:
+        match committed.entry:
+            case Saved(name=name):
+                wanted.saved[name] = committed
+                wanted.removed.pop(name, None)
+            case SavedBlob(digest=digest):
+                wanted.blobs[digest] = committed
+                wanted.removed_blobs.pop(digest, None)
+            case Removed() as removed:
+                for name in removed.names:
+                    wanted.saved.pop(name, None)
+                    wanted.removed[name] = None
+                for digest in removed.blobs:
+                    wanted.blobs.pop(digest, None)
+                    wanted.removed_blobs[digest] = None
+            case Quarantined() as quarantined:
+                wanted.quarantined.append(quarantined)
+                wanted.saved.pop(quarantined.name, None)
+            case _:
+                pass
+    drops = any(isinstance(c.entry, Removed) and c.entry.drops_session for c in entries)
+    return wanted._replace(drops_session=drops)
+
+
+class Files:
+    """
+    Brings the files of one session after another up to date.
+
+    Args:
+        view: the committed state.
+        private: the store's own directory.
+    """
+
+    def __init__(self, view: View, private: Directory) -> None:
+        self._view = view
+        self._files: LocalFiles = view.files
+        self._private = private
+
+    def apply(self, name: str, entries: Sequence[Committed], place: int, touched: Touched) -> None:
+        """
+        Make true what some entries of a session say.
+
+        Args:
+            name: of the session's directory.
+            entries: in order; they may have been applied before, as a whole or in part.
+            place: up to where the log is applied when this is done.
+            touched: notes what has to be synced.
+
+        Raises:
+            StorageError: some of it is not done.
+            CheckpointCorruptError: the log does not hold what was saved any more.
+        """
+        wanted = last_words(entries)
+        index = self._view.lookup(name)
+        index.is_being_applied = True
+        try:
+            if index.has_leftovers:
+                with self._view.sessions.opened(name) as directory:
+                    if directory is not None:
+                        self._view.sessions.remove_leftovers(directory)
+                index.has_leftovers = False
+            if wanted.saved or wanted.blobs:
+                self._write_all(name, wanted, index, place, touched)
+            else:
+                self._only_remove(name, wanted, index, place, touched)
+        except BaseException:
+            self._view.indexes.drop(name)
+            raise
+        finally:
+            index.signature = self._view.sessions.signature(name)
+            index.is_assumed = True
+            index.is_being_applied = False
+
+    def _write_all(
+        self, name: str, wanted: _Wanted, index: SessionIndex, place: int, touched: Touched
+    ) -> None:
+        with self._view.sessions.made(name) as directory:
+            touched.session(name, directory)
+            if wanted.blobs:
+                self._write_blobs(name, wanted, touched)
+            for quarantined in wanted.quarantined:
+                self._quarantine(quarantined, directory, touched)
+            for text, committed in wanted.saved.items():
+                self._write(directory, text, committed, touched)
+            self._show(name, directory, index, wanted, place)
+            self._remove(name, directory, wanted, touched)
+
+    def _only_remove(
+        self, name: str, wanted: _Wanted, index: SessionIndex, place: int, touched: Touched
+    ) -> None:
+        with self._view.sessions.opened(name) as directory:
+            if directory is not None:
+                touched.session(name, directory)
+                for quarantined in wanted.quarantined:
+                    self._quarantine(quarantined, directory, touched)
+                self._show(name, directory, index, wanted, place)
+                self._remove(name, directory, wanted, touched)
+        if wanted.drops_session:
+            touched.root()
+            if not index.names:
+                self._view.sessions.remove(name)
+
+    # Writing
+
+    def _body(self, committed: Committed, path: str) -> bytes:
+        body = self._view.body(committed)
+        if body is None:
+            raise CheckpointCorruptError(path, "the journal does not hold what was saved any more")
+        return body
+
+    def _write(
+        self, directory: Directory, name: str, committed: Committed, touched: Touched
+    ) -> None:
+        entry = committed.entry
+        parsed = names.parse_name(name)
+        if parsed is None or not isinstance(entry, Saved):
+            raise StorageError("write", directory.join(name), None, "not a checkpoint's name")
+        text = self._body(committed, directory.join(name))
+        data = codec.file_of(text, entry.checksum or entry.digest)
+        # A backup may be another name of the torn file that this one takes the place of.
+        backup = name + names.BACKUP_SUFFIX
+        if not committed.body:
+            self._files.unlink(directory, backup)
+        self._put(directory, name, data, parsed.microseconds * 1000, touched)
+        self._files.reached("after_rename")
+
+    def _put(
+        self, directory: Directory, name: str, data: bytes, modified_ns: int, touched: Touched
+    ) -> None:
+        """Write a file under a name that nobody knows, then give it its own."""
+        files = self._files
+        temporary = random_name(names.TEMP_PREFIX)
+        path = directory.join(temporary)
+        descriptor = files.create(directory, temporary)
+        try:
+            files.write(descriptor, data, path)
+            if modified_ns:
+                files.set_modified(descriptor, modified_ns, path)
+            files.reached("before_rename")
+            files.rename(directory, temporary, name)
+        except BaseException:
+            files.discard(directory, temporary)
+            with contextlib.suppress(StorageError):
+                files.close(descriptor, path)
+            raise
+        touched.file(descriptor, directory, name)
+
+    def _write_blobs(self, session: str, wanted: _Wanted, touched: Touched) -> None:
+        with self._view.sessions.blobs(session, create=True) as directory:
+            if directory is None:
+                raise StorageError("open directory", session, None, "it was removed; try again")
+            touched.blobs(session, directory)
+            for digest, committed in wanted.blobs.items():
+                name = digest.hex()
+                self._put(directory, name, self._body(committed, directory.join(name)), 0, touched)
+            self._files.reached("after_blobs")
+
+    # Pointer and backups, once a session and round
+
+    def _show(
+        self, session: str, directory: Directory, index: SessionIndex, wanted: _Wanted, place: int
+    ) -> None:
+        """Let `latest.json` name the newest file, and keep second names of those before it."""
+        backups = max((_max_backups(c.entry) for c in wanted.saved.values()), default=0)
+        newest = self._applied_newest(session, index, place, 1 + backups)
+        self._point(directory, index, newest[0] if newest else None)
+        for name in newest[1:]:
+            backup = name.text + names.BACKUP_SUFFIX
+            if backup not in index.backups and self._files.link(
+                directory, name.text, directory, backup
+            ):
+                index.backups.append(backup)
+        if wanted.saved:
+            index.backups.sort()
+            for backup in index.backups[: max(len(index.backups) - backups, 0)]:
+                self._files.unlink(directory, backup)
+                index.backups.remove(backup)
+
+    def _applied_newest(
+        self, session: str, index: SessionIndex, place: int, count: int
+    ) -> list[FileName]:
+        """Return the newest files, newest first, but for those that the log has yet to bring."""
+        later = {
+            c.entry.name
+            for c in self._view.pending.entries_of(session, place)
+            if isinstance(c.entry, Saved)
+        }
+        found: list[FileName] = []
+        with index.mutex:
+            for name in reversed(index.names):
+                if name.text not in later:
+                    found.append(name)
+                    if len(found) == count:
+                        break
+        return found
+
+    def _point(self, directory: Directory, index: SessionIndex, newest: FileName | None) -> None:
+        text = None if newest is None else newest.text
+        if text is not None and index.pointed == text:
+            return
+        index.pointed = text
+        if newest is None:
+            self._files.unlink(directory, names.LATEST_NAME)
+            return
+        data = b""
+        if directory.descriptor is None:
+            data = self._files.read(directory, newest.text, 1 << 40) or b""
+        try:
+            self._files.point(directory, names.LATEST_NAME, newest.text, data)
+            self._files.reached("after_pointer")
+        except StorageFullError:  # without it a reader looks for the newest itself
+            self._files.unlink(directory, names.LATEST_NAME)
+
+    # Removing
+
+    def remove(self, name: str, entries: Sequence[Committed], touched: Touched) -> None:
+        """Remove what some entries say before anything else: there may be no room otherwise."""
+        with self._view.sessions.opened(name) as directory:
+            if directory is not None:
+                touched.session(name, directory)
+                self._remove(name, directory, last_words(entries), touched)
+
+    def _remove(
+        self, session: str, directory: Directory, wanted: _Wanted, touched: Touched
+    ) -> None:
+        self._files.reached("before_unlink")
+        for name in wanted.removed:
+            self._files.unlink(directory, name + names.BACKUP_SUFFIX)
+            self._files.unlink(directory, name)
+        if wanted.removed_blobs:
+            with self._view.sessions.blobs(session) as blobs:
+                if blobs is not None:
+                    touched.blobs(session, blobs)
+                    for digest in wanted.removed_blobs:
+                        self._files.unlink(blobs, digest.hex())
+        index = self._view.indexes.peek(session)
+        if index is not None and wanted.removed:
+            gone = {name + names.BACKUP_SUFFIX for name in wanted.removed}
+            index.backups = [backup for backup in index.backups if backup not in gone]
+
+    def _quarantine(self, entry: Quarantined, directory: Directory, touched: Touched) -> None:
+        """Move a file aside, if that was not done: after a crash it may have both names."""
+        with self._quarantine_of(entry.session) as target:
+            if self._files.status(target, entry.aside) is not None:
+                return
+            touched.directory(target)
+            if not entry.is_blob:
+                self._files.move_if_there(directory, entry.name, target, entry.aside)
+                return
+            with self._view.sessions.blobs(entry.session) as blobs:
+                if blobs is not None:
+                    touched.blobs(entry.session, blobs)
+                    self._files.move_if_there(blobs, entry.name, target, entry.aside)
+
+    @contextlib.contextmanager
+    def _quarantine_of(self, session: str) -> Generator[Directory]:
+        with contextlib.ExitStack() as stack:
+            directory = self._private
+            for part in (names.QUARANTINE_DIRECTORY, session):
+                self._files.make_subdirectory(directory, part)
+                self._files.sync_directory(directory)
+                inner = self._files.open_subdirectory(directory, part)
+                if inner is None:
+                    raise StorageError(
+                        "open directory", directory.join(part), None, "it was removed"
+                    )
+                stack.callback(self._files.close_directory, inner)
+                directory = inner
+            yield directory
+
+
+def _max_backups(entry: Entry) -> int:
+    return entry.max_backups if isinstance(entry, Saved) else 0

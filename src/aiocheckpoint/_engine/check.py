@@ -1,0 +1,201 @@
+"""Finding what is wrong in a store, and changing nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from aiocheckpoint._disk.files import Directory
+from aiocheckpoint._engine.read import Bodies, VanishedError
+from aiocheckpoint._engine.root import OpenRoot
+from aiocheckpoint._engine.sessions import is_directory, session_id_of
+from aiocheckpoint._format import codec, names
+from aiocheckpoint.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointTooLargeError,
+    JournalVersionError,
+    NotACheckpointError,
+    StorageError,
+    StoreBusyError,
+)
+from aiocheckpoint.models import Finding, FindingKind
+
+_Found = tuple[FindingKind, Path, str]
+
+
+def check_journal(root: OpenRoot, timeout_seconds: float) -> list[Finding]:
+    """Return what is wrong with the journal, and whether it waits for somebody to write files."""
+    if root.log is None:
+        return []
+    path = Path(root.log.directory.path)
+    try:
+        root.view.look(timeout_seconds)
+    except JournalVersionError as error:
+        return [Finding(kind="unreadable", path=Path(error.path), detail=str(error))]
+    except (StoreBusyError, StorageError) as error:
+        return [Finding(kind="unreadable", path=path, detail=str(error))]
+    findings = [
+        Finding(kind="damaged", path=Path(damage.path), detail="a part of the journal is damaged")
+        for damage in root.log.damages
+        if not root.log.is_kept(damage)
+    ]
+    with root.view.mutex:
+        waiting = sum(len(found.entries) for found in root.view.pending.sessions.values())
+        stuck = [found.stuck for found in root.view.pending.sessions.values() if found.stuck]
+    findings += [
+        Finding(
+            kind="unreadable",
+            path=Path(entry.path),
+            detail=f"its saves wait in the journal: {entry.operation} failed: {entry.reason}",
+            session_id=names.decode_session_name(entry.session),
+        )
+        for entry in stuck
+    ]
+    if waiting and not root.log.has_applier():
+        detail = f"{waiting} changes are not in files yet; `aiocheckpoint flush` writes them"
+        findings.append(Finding(kind="unflushed-journal", path=path, detail=detail))
+    return findings
+
+
+def check_session(bodies: Bodies, name: str) -> list[Finding]:
+    """Return what is wrong in a session's directory, reading every byte."""
+    session_id = names.decode_session_name(name)
+    try:
+        if not is_directory(bodies, name):
+            return []
+        session_id = session_id_of(bodies, name)
+        found = [*_check_directory(bodies, name), *_check_blobs(bodies, name)]
+    except StorageError as error:
+        found = [("unreadable", Path(error.path), str(error))]
+    return [
+        Finding(kind=kind, path=path, detail=detail, session_id=session_id)
+        for kind, path, detail in found
+    ]
+
+
+def _check_directory(bodies: Bodies, name: str) -> Iterator[_Found]:
+    view = bodies.view
+    with view.sessions.opened(name) as directory:
+        if directory is None:
+            return
+        entries = sorted(view.files.scan(directory))
+        for entry in entries:
+            found = _check_entry(bodies, directory, name, entry)
+            if found is not None:
+                yield found
+        if name not in view.pending.sessions:  # or it is about to be moved
+            yield from _check_pointer(bodies, directory, name)
+
+
+def _check_entry(bodies: Bodies, directory: Directory, session: str, entry: str) -> _Found | None:
+    path = directory.join(entry)
+    if names.is_leftover(entry):
+        if session in bodies.view.pending.sessions:  # of a file that is being written
+            return None
+        detail = "a write that never ended left it; the next save removes it"
+        return "leftover", Path(path), detail
+    name = names.parse_name(entry.removesuffix(names.BACKUP_SUFFIX))
+    if name is None or bodies.view.saved(session, name.text) is not None:
+        return None  # of what the journal has, the file is written anew
+    try:
+        data = bodies.view.files.read(directory, entry, bodies.max_bytes)
+        if data is None:
+            return None
+        ids = codec.identity(codec.verified(data, path), path)
+    except CheckpointCorruptError as error:
+        return "damaged", Path(path), error.reason
+    except (NotACheckpointError, CheckpointTooLargeError, StorageError) as error:
+        return "unreadable", Path(path), str(error)
+    session_fits = names.encode_id(ids.session_id, "session id") == session
+    if session_fits and names.name_fits(name, ids.checkpoint_id):
+        return None
+    detail = f"its body says session {ids.session_id!r}, id {ids.checkpoint_id!r}"
+    return "misplaced", Path(path), detail
+
+
+def _check_pointer(bodies: Bodies, directory: Directory, session: str) -> Iterator[_Found]:
+    """Yield what is wrong with the pointer, if nobody has moved it when it is looked at again."""
+    found = _pointer_finding(bodies, directory)
+    if found is None:
+        return
+    bodies.view.follow()
+    if session not in bodies.view.pending.sessions and found == _pointer_finding(bodies, directory):
+        yield found
+
+
+def _pointer_finding(bodies: Bodies, directory: Directory) -> _Found | None:
+    files, sessions = bodies.view.files, bodies.view.sessions
+    pointed = files.pointed_at(directory, names.LATEST_NAME)
+    if pointed is None:
+        return None
+    entries = files.scan(directory)
+    found = sessions.in_order(list(filter(None, map(names.parse_name, entries))), directory)
+    path = Path(directory.join(names.LATEST_NAME))
+    if pointed not in entries:
+        return "dangling-pointer", path, f"it names {pointed}, which is not there"
+    if found and found[-1].text != pointed:
+        return "stale-pointer", path, f"it names {pointed}, not {found[-1].text}"
+    return None
+
+
+# Blobs
+
+
+def _check_blobs(bodies: Bodies, session: str) -> list[_Found]:
+    """Return which blobs are missing, damaged or of no use."""
+    view = bodies.view
+    index = view.lookup(session)
+    if not index.has_blobs:
+        return []
+    users = users_of_blobs(bodies, session)
+    with view.sessions.blobs(session) as directory:
+        found = [] if directory is None else sorted(view.files.scan(directory))
+        damaged = {} if directory is None else damaged_blobs(bodies, directory, session, found)
+    place = Path(view.sessions.root.path) / session / names.BLOBS_DIRECTORY
+    waiting = view.pending.sessions.get(session)
+    findings: list[_Found] = []
+    for name in found:
+        if names.is_leftover(name):
+            if waiting is None:
+                findings.append(("leftover", place / name, "a write that never ended left it"))
+        elif name in damaged:
+            findings.append(("damaged", place / name, damaged[name]))
+        elif codec.is_digest(name) and name not in users and waiting is None:
+            findings.append(("unused-blob", place / name, "no checkpoint refers to it"))
+    findings.extend(
+        ("missing-blob", place / digest, f"{users[digest]} refers to it")
+        for digest in sorted(users.keys() - set(found))
+        if view.saved_blob(session, digest) is None
+    )
+    return findings
+
+
+def users_of_blobs(bodies: Bodies, session: str) -> dict[str, str]:
+    """Return the blobs that intact checkpoints refer to, each with one of their files."""
+    users: dict[str, str] = {}
+    for name in bodies.view.lookup(session).newest_first():
+        with contextlib.suppress(CheckpointError, VanishedError):
+            for digest in codec.blob_digests(bodies.text(session, name.text)):
+                users.setdefault(digest, name.text)
+    return users
+
+
+def damaged_blobs(
+    bodies: Bodies, directory: Directory, session: str, found: list[str]
+) -> dict[str, str]:
+    """Return which blob files are damaged, and how; those that the journal has do not count."""
+    damaged: dict[str, str] = {}
+    for name in filter(codec.is_digest, found):
+        if bodies.view.saved_blob(session, name) is not None:
+            continue
+        try:
+            data = bodies.view.files.read(directory, name, bodies.max_bytes)
+            if data is not None:
+                codec.verified_blob(data, name, directory.join(name))
+        except CheckpointCorruptError as error:
+            damaged[name] = error.reason
+        except CheckpointError as error:
+            damaged[name] = str(error)
+    return damaged

@@ -1,0 +1,364 @@
+"""Changes to entries of the log, decided under its lock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+from aiocheckpoint._disk.files import now_microseconds, random_number
+from aiocheckpoint._disk.index import KnownBlobs
+from aiocheckpoint._engine.changes import Change, Delete, Recover, Save
+from aiocheckpoint._engine.read import Bodies, Session, VanishedError
+from aiocheckpoint._format import codec, names
+from aiocheckpoint._format.log import Entry, Removed, Saved, SavedBlob
+from aiocheckpoint._format.names import FileName
+from aiocheckpoint.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointTooLargeError,
+    MissingBlobError,
+    NotACheckpointError,
+    SessionChangedError,
+    StorageError,
+)
+from aiocheckpoint.models import ANY_NEWEST, CheckpointId
+
+_MAX_LEAP_MICROSECONDS = 1000
+
+
+class Limits(NamedTuple):
+    """
+    The bounds a writer keeps.
+
+    Attributes:
+        max_backups: backups kept in a session.
+        max_checkpoints: checkpoints kept in a session, None for all.
+        max_bytes: of one file.
+    """
+
+    max_backups: int
+    max_checkpoints: int | None
+    max_bytes: int
+
+
+class SessionPlan:
+    """
+    A session as it will be after what is planned.
+
+    Attributes:
+        session: as it is.
+        added: files that will be there, oldest first, with their ids.
+        removed: names of files that will not.
+        new_blobs: digests of blobs that will be there.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.added: dict[FileName, CheckpointId] = {}
+        self.removed: set[str] = set()
+        self.new_blobs: set[str] = set()
+        self._digests: dict[str, tuple[str, ...]] = {}
+        self._last = session.known.last_stamped
+
+    @property
+    def last_stamped(self) -> FileName | None:
+        """The file that the next is named after."""
+        return self._last
+
+    @property
+    def newest(self) -> FileName | None:
+        """The file that will be the newest."""
+        for name in reversed(self.added):
+            if name.text not in self.removed:
+                return name
+        if not self.removed:
+            return self.session.known.newest
+        found = self.session.known.newest_first()
+        return next((name for name in found if name.text not in self.removed), None)
+
+    def candidates(self, checkpoint_id: CheckpointId) -> list[FileName]:
+        """Return the files that may hold an id."""
+        found = self.session.known.candidates(checkpoint_id)
+        if self.removed:
+            found = [name for name in found if name.text not in self.removed]
+        return found + [
+            name
+            for name, added in self.added.items()
+            if added == checkpoint_id and name.text not in self.removed
+        ]
+
+    def remaining(self) -> list[FileName]:
+        """Return all files that will be there, oldest first."""
+        found = [*self.session.known.newest_first()[::-1], *self.added]
+        return [name for name in found if name.text not in self.removed]
+
+    def surplus(self, max_kept: int) -> list[FileName]:
+        """Return the files to remove so that the newest `max_kept` stay."""
+        count = len(self.session.known.names) + len(self.added) - len(self.removed)
+        return [] if count <= max_kept else self.remaining()[: count - max_kept]
+
+    def add(self, name: FileName, checkpoint_id: CheckpointId, digests: tuple[str, ...]) -> None:
+        """Plan a file."""
+        self.added[name] = checkpoint_id
+        self._last = name
+        self._digests[name.text] = digests
+
+    def knows_users(self) -> bool:
+        """Tell whether it is known of every file which blobs it refers to."""
+        known = self.session.known.blobs or KnownBlobs()
+        return all(name.text in known.of_file or name in self.added for name in self.remaining())
+
+    def unused_blobs(self) -> tuple[bytes, ...]:
+        """Return the blobs that nothing refers to after all that is planned."""
+        known = self.session.known.blobs or KnownBlobs()
+        users = Counter(known.users)
+        for digests in self._digests.values():
+            users.update(digests)
+        freed = set(known.unused)
+        for text in self.removed:
+            digests = known.of_file.get(text) or self._digests.get(text, ())
+            users.subtract(digests)
+            freed.update(digests)
+        return tuple(bytes.fromhex(d) for d in sorted(freed) if users[d] <= 0)
+
+
+class Planner:
+    """
+    Plans one commit.
+
+    Args:
+        bodies: the contents of checkpoints.
+        limits: the bounds to keep.
+
+    Attributes:
+        entries: what the frame will say.
+        bodies: of those entries that have one.
+        erases: whether somebody asked for a removal.
+    """
+
+    def __init__(self, bodies: Bodies, limits: Limits) -> None:
+        self._contents = bodies
+        self._limits = limits
+        self._plans: dict[str, SessionPlan] = {}
+        self.entries: list[Entry] = []
+        self.bodies: list[bytes] = []
+        self.erases = False
+
+    def plan(self, change: Change, session: Session) -> object:
+        """
+        Plan a change, and return its result.
+
+        Raises:
+            CheckpointError: it is refused; nothing was planned for it.
+        """
+        plan = self._plans.get(session.name)
+        if plan is None:
+            plan = self._plans[session.name] = SessionPlan(session)
+        match change:
+            case Save():
+                return self._save(plan, change)
+            case Delete():
+                return self._delete(plan, change)
+            case Recover():
+                self.entries += change.entries
+                self.bodies += change.bodies
+        return None
+
+    # Saves
+
+    def _save(self, plan: SessionPlan, save: Save) -> CheckpointId:
+        session = plan.session
+        self._require_writable(session)
+        self._require_expected(plan, save)
+        doomed = self._replaced(plan, save.checkpoint_id)
+        digests = self._blobs_to_save(plan, save) if save.digests else []
+        stamp = names.next_stamp(
+            now_microseconds(), plan.last_stamped, 1 + random_number(_MAX_LEAP_MICROSECONDS)
+        )
+        name = names.make_name(save.checkpoint_id, stamp)
+        for digest in digests:
+            data = save.blobs[digest]
+            self.entries.append(SavedBlob(session.name, bytes.fromhex(digest), len(data)))
+            self.bodies.append(data)
+            plan.new_blobs.add(digest)
+        body = save.body
+        self.entries.append(
+            Saved(
+                session.name, name.text, save.checkpoint_id, body.digest, len(body.text),
+                b"" if body.checksum == body.digest else body.checksum,
+                tuple(map(bytes.fromhex, save.digests)), self._limits.max_backups,
+            )
+        )  # fmt: skip
+        self.bodies.append(body.text)
+        plan.add(name, save.checkpoint_id, save.digests)
+        plan.removed.update(gone.text for gone in doomed)
+        if self._limits.max_checkpoints is not None:
+            surplus = plan.surplus(self._limits.max_checkpoints)
+            plan.removed.update(gone.text for gone in surplus)
+            doomed += surplus
+        if doomed:
+            self._remove(plan, doomed)
+        return save.checkpoint_id
+
+    def _require_writable(self, session: Session) -> None:
+        """Refuse to save what could not be written to a file either."""
+        found = self._contents.view.pending.sessions.get(session.name)
+        stuck = found and found.stuck
+        if stuck:
+            reason = f"{stuck.reason}; earlier saves of the session wait for it in the journal"
+            raise StorageError(stuck.operation, stuck.path, stuck.errno or None, reason)
+
+    def _require_expected(self, plan: SessionPlan, save: Save) -> None:
+        if save.expected is ANY_NEWEST:
+            return
+        newest = plan.newest
+        newest_id = None
+        if newest is not None:
+            newest_id = plan.added.get(newest) or self._contents.identify(plan.session, newest)
+        if newest_id != save.expected:
+            raise SessionChangedError(save.session_id, newest_id)
+
+    def _replaced(self, plan: SessionPlan, checkpoint_id: CheckpointId) -> list[FileName]:
+        """Return the intact files that hold an id; a damaged one is left for `recover`."""
+        found = []
+        for name in plan.candidates(checkpoint_id):
+            try:
+                known = plan.added.get(name) or self._contents.identify(plan.session, name)
+            except (CheckpointCorruptError, NotACheckpointError, VanishedError):
+                continue
+            if known == checkpoint_id:
+                found.append(name)
+        return found
+
+    def _blobs_to_save(self, plan: SessionPlan, save: Save) -> list[str]:
+        """
+        Return which blobs have to be saved before a record that refers to them.
+
+        Raises:
+            MissingBlobError: one is neither given nor there.
+            CheckpointEncodeError: one that is given is not what its name says.
+        """
+        known = plan.session.known.blobs
+        stored = known.stored if known else frozenset[str]()
+        new = []
+        for digest in save.digests:
+            if digest in stored or digest in plan.new_blobs:
+                continue
+            data = save.blobs.get(digest)
+            if data is None:
+                self._contents.blob(plan.session.name, digest)  # or it is missing
+                continue
+            codec.require_digest(digest, data)
+            new.append(digest)
+        return new
+
+    # Removals
+
+    def _delete(self, plan: SessionPlan, delete: Delete) -> int:
+        doomed: list[FileName] = []
+        if delete.checkpoint_ids is None:
+            doomed = plan.remaining()
+            count = len(doomed)
+        else:
+            count = 0
+            for checkpoint_id in dict.fromkeys(delete.checkpoint_ids):
+                holders = self._holders(plan, checkpoint_id)
+                doomed += holders
+                count += bool(holders)
+        if doomed:
+            self.erases = True
+            plan.removed.update(name.text for name in doomed)
+            self._remove(plan, doomed, drops=delete.checkpoint_ids is None, erases=True)
+        return count
+
+    def _holders(self, plan: SessionPlan, checkpoint_id: CheckpointId) -> list[FileName]:
+        """
+        Return the files that hold an id.
+
+        Raises:
+            CheckpointCorruptError: when one cannot be read to make sure.
+        """
+        found = []
+        for name in plan.candidates(checkpoint_id):
+            try:
+                known = plan.added.get(name) or self._contents.identify(plan.session, name)
+            except VanishedError:
+                continue
+            if known == checkpoint_id:
+                found.append(name)
+        return found
+
+    def _remove(
+        self,
+        plan: SessionPlan,
+        doomed: list[FileName],
+        *,
+        drops: bool = False,
+        erases: bool = False,
+    ) -> None:
+        blobs: tuple[bytes, ...] = ()
+        index = plan.session.known
+        known = index.blobs
+        # A checkpoint that cannot be read may refer to any blob: then all of them stay.
+        if index.has_blobs and known is not None and known.is_swept and plan.knows_users():
+            blobs = plan.unused_blobs()
+            gone = {blob.hex() for blob in blobs}
+            known.unused -= gone
+            known.stored -= gone
+            plan.new_blobs -= gone
+        texts = tuple(name.text for name in doomed)
+        self.entries.append(Removed(plan.session.name, texts, blobs, drops, erases))
+
+
+def prepare(bodies: Bodies, limits: Limits, change: Change, session: Session) -> None:
+    """
+    Read beforehand what planning a change will ask for; it remembers.
+
+    Raises:
+        CheckpointError: what planning would raise as well.
+    """
+    if isinstance(change, Save):
+        if codec.may_exceed(change.body.text, limits.max_bytes):
+            _require_size(change, limits.max_bytes)
+        if change.digests:
+            _find_blobs(bodies, change, session)
+    wanted = change.checkpoint_ids if isinstance(change, Delete) else None
+    if isinstance(change, Save):
+        wanted = (change.checkpoint_id,)
+        newest = session.known.newest
+        if change.expected is not ANY_NEWEST and newest is not None:
+            bodies.identify(session, newest)
+    candidates = [name for key in wanted or () for name in session.known.candidates(key)]
+    for name in candidates:
+        try:
+            bodies.identify(session, name)
+        except (CheckpointError, VanishedError):
+            continue
+    removes = isinstance(change, Delete) or bool(candidates) or limits.max_checkpoints is not None
+    if removes and session.known.has_blobs:
+        bodies.know_users(session)
+
+
+def _require_size(save: Save, max_bytes: int) -> None:
+    size = len(codec.file_of(save.body.text, save.body.checksum))
+    if size > max_bytes:
+        raise CheckpointTooLargeError(f"checkpoint {save.checkpoint_id!r}", size, max_bytes)
+
+
+def _find_blobs(bodies: Bodies, save: Save, session: Session) -> None:
+    """Find out which blobs are there already: each is read, and so known to be intact."""
+    known = session.known.blobs = session.known.blobs or KnownBlobs()
+    if not session.known.has_blobs:
+        return
+    for digest in save.digests:
+        if digest in known.stored:
+            continue
+        try:
+            bodies.blob(session.name, digest)
+        except MissingBlobError:
+            continue
+        except CheckpointCorruptError:
+            if digest not in save.blobs:
+                raise
+            continue
+        known.stored.add(digest)

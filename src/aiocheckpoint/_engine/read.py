@@ -1,0 +1,423 @@
+"""Reading one root, synchronously: each method of `Reader` is the work of one executor hop."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path, PurePath
+from typing import Generic, NamedTuple, TypeVar
+
+from aiocheckpoint._disk.files import Directory, FileStatus, LocalFiles
+from aiocheckpoint._disk.index import KnownBlobs, SessionIndex
+from aiocheckpoint._disk.view import View
+from aiocheckpoint._format import codec, log, names
+from aiocheckpoint._format.codec import RecordCodec, RecordT
+from aiocheckpoint._format.log import Saved
+from aiocheckpoint._format.names import FileName
+from aiocheckpoint.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointMismatchError,
+    CheckpointTooLargeError,
+    MissingBlobError,
+    NotACheckpointError,
+    StorageError,
+)
+from aiocheckpoint.models import CheckpointId, CheckpointMeta, SessionId
+
+_PEEK_BYTES = 4096
+_VANISHED_RETRIES = 1000
+ResultT = TypeVar("ResultT")
+
+
+class VanishedError(Exception):
+    """A file was there when the session was looked up, and gone when it was opened."""
+
+
+class Session(NamedTuple):
+    """
+    A session as it was when it was looked up.
+
+    Attributes:
+        id: the session.
+        name: of its directory.
+        known: its checkpoints.
+    """
+
+    id: SessionId
+    name: str
+    known: SessionIndex
+
+
+class Bodies:
+    """
+    The contents of checkpoints and blobs, from the log or from files.
+
+    Args:
+        view: the committed state.
+        max_bytes: of one file.
+    """
+
+    def __init__(self, view: View, max_bytes: int) -> None:
+        self.view = view
+        self.max_bytes = max_bytes
+
+    def path(self, session: str, name: str) -> str:
+        """Return where a checkpoint's file is, or will be."""
+        return Directory(self.view.sessions.path_of(session), None).join(name)
+
+    def text(self, session: str, name: str) -> bytes:
+        """
+        Return the verified content of a checkpoint, compact and unsealed.
+
+        Raises:
+            VanishedError: it was removed meanwhile.
+            CheckpointCorruptError: it is damaged.
+        """
+        committed = self.view.saved(session, name)
+        if committed is not None:
+            size = log.body_bytes(committed.entry)
+            if size > self.max_bytes:
+                raise CheckpointTooLargeError(self.path(session, name), size, self.max_bytes)
+            body = self.view.body(committed)
+            if body is not None:
+                return body
+        data = self._file(session, name)
+        if data is not None:
+            return codec.verified(data, self.path(session, name))
+        if committed is not None and self.view.saved(session, name) is committed:
+            reason = "neither the journal nor a file holds what was saved"
+            raise CheckpointCorruptError(self.path(session, name), reason)
+        raise VanishedError
+
+    def _file(self, session: str, name: str) -> bytes | None:
+        with self.view.sessions.opened(session) as directory:
+            if directory is None:
+                return None
+            return self.view.files.read(directory, name, self.max_bytes)
+
+    def own_text(self, session: Session, name: FileName) -> bytes:
+        """
+        Return the same, of a checkpoint that is where it belongs.
+
+        Raises:
+            CheckpointMismatchError: it is another session's, or of another id.
+        """
+        text = self.text(session.name, name.text)
+        if name.text not in session.known.identities:
+            path = self.path(session.name, name.text)
+            found = codec.identity(text, path)
+            own = names.encode_id(found.session_id, "session id") == session.name
+            if not own or not names.name_fits(name, found.checkpoint_id):
+                raise CheckpointMismatchError(
+                    path, (found.session_id, found.checkpoint_id), (session.id, None)
+                )
+            session.known.identities[name.text] = found.checkpoint_id
+        return text
+
+    def identify(self, session: Session, name: FileName) -> CheckpointId:
+        """Return the id that a checkpoint's body holds; read once."""
+        known = session.known.identities.get(name.text)
+        if known is None:
+            self.own_text(session, name)
+            known = session.known.identities[name.text]
+        return known
+
+    # Blobs
+
+    def blob(self, session: str, digest: str) -> bytes:
+        """
+        Return a blob, verified.
+
+        Raises:
+            MissingBlobError: it is not there.
+            CheckpointCorruptError: it is damaged.
+        """
+        committed = self.view.saved_blob(session, digest)
+        body = None if committed is None else self.view.body(committed)
+        return self._blob_file(session, digest) if body is None else body
+
+    def _blob_file(self, session: str, digest: str) -> bytes:
+        path = str(Path(self.view.sessions.root.path) / session / names.BLOBS_DIRECTORY / digest)
+        with self.view.sessions.blobs(session) as directory:
+            try:
+                data = directory and self.view.files.read(directory, digest, self.max_bytes)
+            except NotACheckpointError as error:
+                raise CheckpointCorruptError(path, f"the blob is {error.reason}") from error
+        if data is None:
+            raise MissingBlobError(path, digest)
+        return codec.verified_blob(data, digest, path)
+
+    def know_users(self, session: Session) -> bool:
+        """
+        Find out which blobs the checkpoints of a session refer to; False where one cannot be read.
+
+        Cost: the first time in a process every checkpoint of the session is read, and the blobs
+            are listed.
+        """
+        known = session.known.blobs = session.known.blobs or KnownBlobs()
+        try:
+            for name in session.known.newest_first():
+                if name.text not in known.of_file:
+                    known.enter(name.text, codec.blob_digests(self.own_text(session, name)))
+            if not known.is_swept:
+                with self.view.sessions.blobs(session.name) as directory:
+                    listed = [] if directory is None else self.view.files.scan(directory)
+                known.unused.update(
+                    n for n in listed if codec.is_digest(n) and n not in known.users
+                )
+                known.is_swept = True
+        except (CheckpointError, VanishedError):
+            return False
+        return True
+
+
+class Reader(Generic[RecordT]):
+    """
+    The checkpoints under one root, as records.
+
+    Args:
+        bodies: their contents.
+        record_codec: of the record type.
+        timeout_seconds: how long the first look may wait for one who commits.
+    """
+
+    def __init__(
+        self, bodies: Bodies, record_codec: RecordCodec[RecordT], timeout_seconds: float
+    ) -> None:
+        self.bodies = bodies
+        self.view = bodies.view
+        self._files = bodies.view.files
+        self._codec = record_codec
+        self._timeout_seconds = timeout_seconds
+
+    def session(self, session_id: SessionId) -> Session:
+        """
+        Look a session up.
+
+        Raises:
+            CheckpointCorruptError: a part of the journal is lost.
+        """
+        name = names.encode_id(session_id, "session id")
+        self.view.look(self._timeout_seconds)
+        self.view.require_readable(session_id)
+        return Session(session_id, name, self.view.lookup(name))
+
+    def _steadily(self, session_id: SessionId, work: Callable[[Session], ResultT]) -> ResultT:
+        """Do work on a session, again where somebody removed what it was about to read."""
+        for _ in range(_VANISHED_RETRIES):
+            session = self.session(session_id)
+            try:
+                return work(session)
+            except VanishedError:
+                self.view.listed(session.name)
+        raise StorageError("read", session_id, None, "its files keep vanishing; try again")
+
+    # Loading
+
+    def load(self, session_id: SessionId, checkpoint_id: CheckpointId | None) -> RecordT | None:
+        """Return a checkpoint, the newest for None; None when there is none."""
+        if checkpoint_id is None:
+            return self._steadily(session_id, self._newest)
+        found = self.load_many(session_id, (checkpoint_id,))
+        return found[0] if found else None
+
+    def decode(self, text: bytes, path: str) -> RecordT:
+        """Return the record in a verified document."""
+        return self._codec.decode(text, path)
+
+    def _decode(self, session: Session, name: FileName, text: bytes) -> RecordT:
+        return self._codec.decode(text, self.bodies.path(session.name, name.text))
+
+    def _newest(self, session: Session) -> RecordT | None:
+        newest = session.known.newest
+        if newest is None:
+            return None
+        try:
+            return self._decode(session, newest, self.bodies.own_text(session, newest))
+        except (CheckpointCorruptError, NotACheckpointError) as error:
+            raise self._with_newest_valid(session, error) from error
+
+    def _with_newest_valid(
+        self, session: Session, error: CheckpointCorruptError | NotACheckpointError
+    ) -> CheckpointCorruptError:
+        valid = self.newest_valid_id(session)
+        if isinstance(error, NotACheckpointError):
+            error = CheckpointCorruptError(error.path, error.reason)
+        error.newest_valid_id = valid
+        return error
+
+    def newest_valid_id(self, session: Session) -> CheckpointId | None:
+        """Return the id of the newest intact checkpoint; None when there is none."""
+        for name in session.known.newest_first():
+            with contextlib.suppress(
+                CheckpointCorruptError, NotACheckpointError, StorageError, VanishedError
+            ):
+                text = self.bodies.own_text(session, name)
+                return self._decode(session, name, text).checkpoint_id
+        return None
+
+    def load_many(
+        self, session_id: SessionId, checkpoint_ids: Sequence[CheckpointId]
+    ) -> tuple[RecordT, ...]:
+        """Return those of the checkpoints that are there, saved first first."""
+
+        def read(session: Session) -> tuple[RecordT, ...]:
+            found = {key: self._find(session, key) for key in checkpoint_ids}
+            if None in found.values() and session.known.is_assumed:
+                session = session._replace(known=self.view.listed(session.name))
+                found = {key: self._find(session, key) for key in checkpoint_ids}
+            return tuple(
+                self._decode(session, name, text)
+                for name, text in sorted(filter(None, found.values()))
+            )
+
+        return self._steadily(session_id, read)
+
+    def _find(self, session: Session, checkpoint_id: CheckpointId) -> tuple[FileName, bytes] | None:
+        """Return the file that holds an id and its verified content."""
+        for name in session.known.candidates(checkpoint_id):
+            text = self.bodies.own_text(session, name)
+            if session.known.identities.get(name.text) == checkpoint_id:
+                return name, text
+        return None
+
+    def load_blobs(self, session_id: SessionId, digests: Iterable[str]) -> dict[str, bytes]:
+        """Return blobs of a session, verified."""
+        name = names.encode_id(session_id, "session id")
+        self.view.look(self._timeout_seconds)
+        self.view.require_readable(session_id)
+        return {digest: self._blob(name, digest) for digest in digests}
+
+    def _blob(self, session: str, digest: str) -> bytes:
+        try:
+            return self.bodies.blob(session, digest)
+        except MissingBlobError:
+            self.view.follow()  # it may have come back, or been written, just then
+            return self.bodies.blob(session, digest)
+
+    # Listing
+
+    def newest_id(self, session_id: SessionId) -> CheckpointId | None:
+        """Return the id of the checkpoint saved last; None when there is none."""
+
+        def read(session: Session) -> CheckpointId | None:
+            newest = session.known.newest
+            return None if newest is None else self.bodies.identify(session, newest)
+
+        return self._steadily(session_id, read)
+
+    def ids(
+        self, session_id: SessionId, prefix: str, before: CheckpointId | None, limit: int | None
+    ) -> tuple[CheckpointId, ...]:
+        """Return the ids of a session that have a prefix and are below another, greatest first."""
+        session = self.session(session_id)
+        found = session.known.greatest_ids(prefix, before, limit)
+        metas = [self._meta(session, name) for name in session.known.unread_names()]
+        read = {
+            meta.checkpoint_id
+            for meta in metas
+            if meta is not None
+            and meta.checkpoint_id.startswith(prefix)
+            and (before is None or meta.checkpoint_id < before)
+        }
+        return tuple(sorted(read.union(found), reverse=True)[:limit] if read else found)
+
+    def listing(self, session_id: SessionId) -> tuple[CheckpointMeta, ...]:
+        """Return the listing entries of a session, newest first, one for each id."""
+        session = self.session(session_id)
+        session = session._replace(known=self.view.confirmed(session.name, session.known))
+        metas: dict[CheckpointId, CheckpointMeta] = {}
+        for name in session.known.newest_first():
+            meta = self._meta(session, name)
+            if meta is not None and meta.session_id == session_id:
+                metas.setdefault(meta.checkpoint_id, meta)
+        return tuple(metas.values())
+
+    def _meta(self, session: Session, name: FileName) -> CheckpointMeta | None:
+        committed = self.view.saved(session.name, name.text)
+        known = session.known.metas.get(name.text)
+        if committed is not None and isinstance(committed.entry, Saved):
+            if known is not None and known[0] is None:
+                return known[1]
+            body = self.view.body(committed)
+            if body is not None:
+                checksum = (committed.entry.checksum or committed.entry.digest).hex()
+                path = Path(self.bodies.path(session.name, name.text))
+                meta = codec.meta_of_body(body, checksum, path)
+                session.known.metas[name.text] = (None, meta)
+                return meta
+        with self.view.sessions.opened(session.name) as directory:
+            return directory and self._meta_of_file(session, name, directory)
+
+    def _meta_of_file(
+        self, session: Session, name: FileName, directory: Directory
+    ) -> CheckpointMeta | None:
+        status = self._files.status(directory, name.text)
+        if status is None or not status.is_regular or status.size_bytes > self.bodies.max_bytes:
+            return None
+        known = session.known.metas.get(name.text)
+        if known is None or known[0] != status:
+            known = (status, self._read_meta(directory, name.text, status))
+            session.known.metas[name.text] = known
+        return known[1]
+
+    def _read_meta(
+        self, directory: Directory, name: str, status: FileStatus
+    ) -> CheckpointMeta | None:
+        path = Path(directory.join(name))
+        ends = self._files.read_ends(directory, name, _PEEK_BYTES)
+        if ends is None:
+            return None
+        head, tail = ends
+        if len(head) == status.size_bytes:
+            return codec.parse_meta(head, path)
+        meta = codec.peek_meta(head, tail, path)
+        if meta is not None:
+            return meta
+        data = self._files.read(directory, name, self.bodies.max_bytes)
+        return None if data is None else codec.parse_meta(data, path)
+
+    # Verifying a path
+
+    def verify(self, path: str) -> bool | None:
+        """Tell whether a file that the log is about to make is intact; None for other paths."""
+        parts = PurePath(path).parts[-3:]
+        if len(parts) < 3 or parts[1] != names.CHECKPOINTS_DIRECTORY:
+            return None
+        self.view.look(self._timeout_seconds)
+        committed = self.view.saved(parts[0], parts[2])
+        own = PurePath(self.bodies.path(parts[0], parts[2]))
+        if committed is None or Path(path).absolute() != own:
+            return None
+        return True if self.view.body(committed) is not None else None
+
+
+def verify_file(files: LocalFiles, path: str, max_bytes: int) -> bool:
+    """Tell whether a path holds an intact checkpoint, of any session or none."""
+    if not path:
+        return False
+    name = PurePath(path).name
+    if not name:
+        raise NotACheckpointError(path, "a directory")
+    try:
+        directory = files.open_path(str(PurePath(path).parent))
+        try:
+            pointed = files.pointed_at(directory, name)
+            if name == names.LATEST_NAME and pointed and PurePath(pointed).name == pointed:
+                name = pointed
+            data = files.read(directory, name, max_bytes)
+        finally:
+            files.close_directory(directory)
+    except StorageError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return False
+        raise
+    if data is None:
+        return False
+    try:
+        codec.identity(codec.verified(data, path), path)
+    except CheckpointCorruptError:
+        return False
+    return True

@@ -1,0 +1,143 @@
+"""The explicit way back from damage: what to move to the quarantine, and what takes its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from aiocheckpoint._disk.files import random_name
+from aiocheckpoint._engine.check import damaged_blobs, users_of_blobs
+from aiocheckpoint._engine.read import Reader, Session, VanishedError
+from aiocheckpoint._format import codec, names
+from aiocheckpoint._format.codec import RecordT
+from aiocheckpoint._format.log import Entry, Quarantined, Saved
+from aiocheckpoint._format.names import FileName
+from aiocheckpoint.errors import (
+    CheckpointCorruptError,
+    CheckpointMismatchError,
+    NotACheckpointError,
+)
+from aiocheckpoint.models import CheckpointId, SessionId
+
+
+class Recovery(NamedTuple):
+    """
+    What `recover` is going to do.
+
+    Attributes:
+        entries: files to quarantine, and what takes their places.
+        bodies: of those that have one.
+        quarantined: where the files will be.
+        newest_valid_id: what `load` will return then; None if nothing intact is left.
+    """
+
+    entries: tuple[Entry, ...]
+    bodies: tuple[bytes, ...]
+    quarantined: tuple[Path, ...]
+    newest_valid_id: CheckpointId | None
+
+
+def find_damage(reader: Reader[RecordT], session_id: SessionId) -> Recovery:
+    """
+    Find out what is damaged or misplaced in a session.
+
+    Backups too, which mostly are second names of the same bytes. A damaged file whose backup is
+    intact is restored from it. What lies in a damaged part of the journal is kept aside first.
+    """
+    view, bodies = reader.view, reader.bodies
+    view.keep_damaged()
+    name = names.encode_id(session_id, "session id")
+    session = Session(session_id, name, view.listed(name))
+    backups = [found for found in map(_as_file, session.known.backups) if found is not None]
+    bad = [
+        file
+        for file in [*session.known.newest_first(), *backups]
+        if not _is_intact(reader, session, file)
+    ]
+    place = _quarantine_path(reader, name)
+    entries: list[Entry] = []
+    texts: list[bytes] = []
+    moved: list[Path] = []
+    for file in bad:
+        aside = random_name(f"{file.text[:60]}.")
+        entries.append(Quarantined(name, file.text, aside))
+        moved.append(place / aside)
+        restored = _from_backup(reader, session, file)
+        if restored is not None:
+            entries.append(restored[0])
+            texts.append(restored[1])
+    gone = {file.text for file in bad} - {e.name for e in entries if isinstance(e, Saved)}
+    for digest in _bad_blobs(reader, session, gone):
+        aside = random_name(f"{digest[:60]}.")
+        entries.append(Quarantined(name, digest, aside, is_blob=True))
+        moved.append(place / aside)
+    left = [file for file in session.known.newest_first() if file.text not in gone]
+    newest_id = None
+    if left:
+        restored = _from_backup(reader, session, left[0]) if left[0] in bad else None
+        newest_id = restored[0].checkpoint_id if restored else bodies.identify(session, left[0])
+    return Recovery(tuple(entries), tuple(texts), tuple(moved), newest_id)
+
+
+def _quarantine_path(reader: Reader[RecordT], session: str) -> Path:
+    root = Path(reader.view.sessions.root.path)
+    return root / names.PRIVATE_DIRECTORY / names.QUARANTINE_DIRECTORY / session
+
+
+def _as_file(backup: str) -> FileName | None:
+    """Return a backup as a checkpoint file."""
+    name = names.parse_name(backup.removesuffix(names.BACKUP_SUFFIX))
+    return name and name._replace(text=backup)
+
+
+def _is_intact(reader: Reader[RecordT], session: Session, file: FileName) -> bool:
+    try:
+        text = reader.bodies.text(session.name, file.text)
+        path = reader.bodies.path(session.name, file.text)
+        ids = codec.identity(text, path)
+        reader.decode(text, path)
+        for digest in codec.blob_digests(text):
+            reader.bodies.blob(session.name, digest)
+    except VanishedError:
+        return True  # somebody has removed it: nothing is to be done
+    except (CheckpointCorruptError, CheckpointMismatchError, NotACheckpointError):
+        return False
+    fits = names.encode_id(ids.session_id, "session id") == session.name
+    return fits and names.name_fits(file, ids.checkpoint_id)
+
+
+def _from_backup(
+    reader: Reader[RecordT], session: Session, file: FileName
+) -> tuple[Saved, bytes] | None:
+    """Return the save that puts an intact backup in the place of a file; None if there is none."""
+    backup = file._replace(text=file.text + names.BACKUP_SUFFIX)
+    if backup.text not in session.known.backups or not _is_intact(reader, session, backup):
+        return None
+    text = reader.bodies.text(session.name, backup.text)
+    ids = codec.identity(text, backup.text)
+    body = codec.body_of_verified(text)
+    saved = Saved(
+        session.name, file.text, ids.checkpoint_id, body.digest, len(body.text),
+        b"" if body.checksum == body.digest else body.checksum,
+        tuple(map(bytes.fromhex, codec.blob_digests(text))), len(session.known.backups),
+    )  # fmt: skip
+    return saved, body.text
+
+
+def _bad_blobs(reader: Reader[RecordT], session: Session, gone: set[str]) -> list[str]:
+    """Return the blobs that are damaged, or that no intact checkpoint refers to."""
+    bodies = reader.bodies
+    if not session.known.has_blobs:
+        return []
+    users = {
+        digest: name
+        for digest, name in users_of_blobs(bodies, session.name).items()
+        if name not in gone
+    }
+    with reader.view.sessions.blobs(session.name) as directory:
+        if directory is None:
+            return []
+        found = sorted(filter(codec.is_digest, reader.view.files.scan(directory)))
+        damaged = damaged_blobs(bodies, directory, session.name, found)
+    waiting = reader.view.pending.sessions.get(session.name)
+    return [name for name in found if name in damaged or (name not in users and waiting is None)]

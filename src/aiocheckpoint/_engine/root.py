@@ -1,0 +1,140 @@
+"""Opening a root: its directory, its log, and what is known of its sessions."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from typing import NamedTuple
+
+from aiocheckpoint._disk.append import Appender
+from aiocheckpoint._disk.files import Directory, LocalFiles
+from aiocheckpoint._disk.log import Log
+from aiocheckpoint._disk.sessions import SessionDirectories
+from aiocheckpoint._disk.view import View
+from aiocheckpoint._engine.apply import Files
+from aiocheckpoint._engine.read import Bodies
+from aiocheckpoint._format import names
+from aiocheckpoint.errors import StorageError, UnsupportedFileSystemError
+
+_REFUSED_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p"})
+
+
+class OpenRoot(NamedTuple):
+    """
+    An open root.
+
+    Attributes:
+        operations: the file operations.
+        view: the committed state.
+        bodies: the contents of checkpoints.
+        private: the store's own directory, None for a root that has none.
+        log: the log, None likewise.
+    """
+
+    operations: LocalFiles
+    view: View
+    bodies: Bodies
+    private: Directory | None
+    log: Log | None
+
+    def close(self) -> None:
+        """Close it; that gives all its locks back."""
+        self.view.sessions.close()
+        if self.log is not None:
+            self.log.close()
+        if self.private is not None:
+            self.operations.close_directory(self.private)
+        self.operations.close_directory(self.view.sessions.root)
+
+
+class WritableRoot(NamedTuple):
+    """
+    An open root that may be changed.
+
+    Attributes:
+        opened: the root.
+        log: its log.
+        appender: writes the log.
+        files: writes the sessions' files.
+        max_bytes: how much of the log may be unflushed, as this process wants it.
+    """
+
+    opened: OpenRoot
+    log: Log
+    appender: Appender
+    files: Files
+    max_bytes: int
+
+    @property
+    def view(self) -> View:
+        """The committed state."""
+        return self.opened.view
+
+    @property
+    def bodies(self) -> Bodies:
+        """The contents of checkpoints."""
+        return self.opened.bodies
+
+    @property
+    def operations(self) -> LocalFiles:
+        """The file operations."""
+        return self.opened.operations
+
+
+def open_to_read(path: str, files: LocalFiles, max_bytes: int) -> OpenRoot | None:
+    """Open a root without changing anything; None when it is not there."""
+    root = files.find_root(path)
+    if root is None:
+        return None
+    try:
+        private = files.open_subdirectory(root, names.PRIVATE_DIRECTORY)
+        return _opened(files, root, private, max_bytes, writable=False)
+    except BaseException:
+        files.close_directory(root)
+        raise
+
+
+def open_to_write(
+    path: str, files: LocalFiles, max_bytes: int, max_journal_bytes: int
+) -> WritableRoot:
+    """
+    Open a root to change it, made if need be.
+
+    Raises:
+        UnsupportedFileSystemError: its file system cannot keep what we promise.
+        JournalVersionError: another version of this library has to empty its journal first.
+    """
+    root = files.make_root(path)
+    try:
+        kind = files.file_system_type(files.directory_status(root))
+        if kind in _REFUSED_FILE_SYSTEMS:
+            raise UnsupportedFileSystemError(root.path, kind)
+        files.make_subdirectory(root, names.PRIVATE_DIRECTORY)
+        files.sync_directory(root)  # also when it was there: who made it may have died before
+        private = files.open_subdirectory(root, names.PRIVATE_DIRECTORY)
+        if private is None:
+            place = root.join(names.PRIVATE_DIRECTORY)
+            raise StorageError("open directory", place, errno.ENOENT, "it was removed; try again")
+        opened = _opened(files, root, private, max_bytes, writable=True)
+    except BaseException:
+        files.close_directory(root)
+        raise
+    if opened.log is None or opened.private is None:
+        raise StorageError("open", root.path, None, "it has no journal")
+    return WritableRoot(
+        opened, opened.log, Appender(files, opened.log), Files(opened.view, opened.private),
+        max_journal_bytes,
+    )  # fmt: skip
+
+
+def _opened(
+    files: LocalFiles, root: Directory, private: Directory | None, max_bytes: int, *, writable: bool
+) -> OpenRoot:
+    log: Log | None = None
+    with contextlib.ExitStack() as stack:
+        if private is not None:
+            stack.callback(files.close_directory, private)
+            log = Log(files, private, writable=writable)
+        view = View(SessionDirectories(root, files), log, files)
+        stack.pop_all()
+    return OpenRoot(files, view, Bodies(view, max_bytes), private, log)

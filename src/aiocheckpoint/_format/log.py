@@ -1,0 +1,426 @@
+"""The journal's bytes: entries to frames, slots' headers, the control block, and back; pure.
+
+    slot   header block | frame | frame | ...            all aligned to 4 KiB
+    frame  head | table | bodies | padding | table | head
+
+A table says what must be true afterwards, in terms of names; the bodies are apart from it, so
+that catching up reads tables alone. Head and table stand at both ends: one bad block leaves
+one of them. Each frame's chain value covers the one before it, so that a frame left over from
+an earlier commit at the same place never counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from aiocheckpoint.errors import JournalVersionError
+
+LOG_VERSION = 2  # 1 were the journals of 0.1
+BLOCK_BYTES = 4096
+HEADER_BYTES = BLOCK_BYTES
+CONTROL_BYTES = 512
+NO_CHAIN = bytes(32)
+NO_ID = bytes(16)
+
+FLUSH_WANTED = 1  # somebody waits until the files of this frame are durable
+
+_FRAME_MAGIC = b"acFR"
+_HEADER_MAGIC = b"acLOGseg"
+_CONTROL_MAGIC = b"acLOGctl"
+_CRC_END = 8
+_HEAD = struct.Struct("<4sI16sQQQIQI32s")
+_HEADER = struct.Struct("<8sIIQ16s16sQ32s")
+_CONTROL = struct.Struct("<8sIIQIQ16sQQQQQQQQ")
+HEAD_BYTES = _HEAD.size
+_MAX_TABLE_BYTES = 1 << 28
+_OFFSET_BITS = 40
+
+
+class Saved(msgspec.Struct, frozen=True, array_like=True, tag="s", gc=False):
+    """
+    A checkpoint file to be there.
+
+    Attributes:
+        session: name of the session's directory.
+        name: of the file; given once, for ever.
+        checkpoint_id: of the checkpoint.
+        digest: SHA-256 of the body: the document as it is written, compact and unsealed.
+        size_bytes: of the body.
+        checksum: SHA-256 of the canonical form, where that differs from the body; or else empty.
+        blobs: SHA-256 of each blob it refers to.
+        max_backups: how many superseded files keep a second name.
+    """
+
+    session: str
+    name: str
+    checkpoint_id: str
+    digest: bytes
+    size_bytes: int
+    checksum: bytes = b""
+    blobs: tuple[bytes, ...] = ()
+    max_backups: int = 0
+
+
+class SavedBlob(msgspec.Struct, frozen=True, array_like=True, tag="b", gc=False):
+    """
+    A blob to be there.
+
+    Attributes:
+        session: name of the session's directory.
+        digest: its SHA-256, which is its name.
+        size_bytes: of the body.
+    """
+
+    session: str
+    digest: bytes
+    size_bytes: int
+
+
+class Removed(msgspec.Struct, frozen=True, array_like=True, tag="r", gc=False):
+    """
+    Files to be gone, and their backups.
+
+    Attributes:
+        session: name of the session's directory.
+        names: of checkpoint files.
+        blobs: SHA-256 of blobs.
+        drops_session: whether its directories go too, if nothing else is in them.
+        erases: whether somebody asked for it, so that no copy may stay in the journal.
+    """
+
+    session: str
+    names: tuple[str, ...]
+    blobs: tuple[bytes, ...] = ()
+    drops_session: bool = False
+    erases: bool = False
+
+
+class Quarantined(msgspec.Struct, frozen=True, array_like=True, tag="q", gc=False):
+    """
+    A file to be in the quarantine.
+
+    Attributes:
+        session: name of the session's directory.
+        name: of the file, or the SHA-256 of a blob in hex.
+        aside: its name in the quarantine; where that is there, the move was made.
+        is_blob: which of the two it is.
+    """
+
+    session: str
+    name: str
+    aside: str
+    is_blob: bool = False
+
+
+class Stuck(msgspec.Struct, frozen=True, array_like=True, tag="x", gc=False):
+    """
+    A session whose files cannot be written: its entries follow again, and its saves fail.
+
+    Attributes:
+        session: name of the session's directory.
+        operation: what failed last.
+        path: on what.
+        errno: the error's number, 0 if it had none.
+        reason: the system's text for it.
+    """
+
+    session: str
+    operation: str
+    path: str
+    errno: int
+    reason: str
+
+
+Entry = Saved | SavedBlob | Removed | Quarantined | Stuck
+_encode_table = msgspec.msgpack.Encoder().encode
+_decode_table = msgspec.msgpack.Decoder(list[Entry]).decode
+
+
+def body_bytes(entry: Entry) -> int:
+    """Return how many bytes of body an entry has."""
+    return entry.size_bytes if isinstance(entry, (Saved, SavedBlob)) else 0
+
+
+def place_of(sequence: int, offset: int) -> int:
+    """Return a position in the log as one number that only grows."""
+    return sequence << _OFFSET_BITS | offset
+
+
+def sequence_of(place: int) -> int:
+    """Return the sequence number of the segment that a position is in."""
+    return place >> _OFFSET_BITS
+
+
+def offset_of(place: int) -> int:
+    """Return the offset of a position within its segment."""
+    return place & ((1 << _OFFSET_BITS) - 1)
+
+
+def align(size: int) -> int:
+    """Return a size rounded up to whole blocks."""
+    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
+
+
+class Frame(NamedTuple):
+    """
+    One commit, without its bodies.
+
+    Attributes:
+        segment: id of the segment.
+        number: of the frame in its segment, from 0.
+        offset: of the frame in its slot.
+        synced_then: up to where the segment was known to be durable when this was written.
+        flags: `FLUSH_WANTED` or 0.
+        chain: covers this frame and all before it.
+        bodies_offset: of the first body in the slot.
+        end: offset behind the frame.
+        table: its entries, encoded.
+    """
+
+    segment: bytes
+    number: int
+    offset: int
+    synced_then: int
+    flags: int
+    chain: bytes
+    bodies_offset: int
+    end: int
+    table: bytes
+
+    def entries(self) -> list[Entry]:
+        """Return what the frame says."""
+        return _decode_table(self.table)
+
+    def follows(self, chain: bytes) -> bool:
+        """Tell whether the frame's chain value continues another."""
+        return self.chain == _chain(chain, self.head_fields(), self.table)
+
+    def head_fields(self) -> bytes:
+        """Return what the chain covers besides the table."""
+        return struct.pack(
+            "<16sQQQQQI", self.segment, self.number, self.offset, self.synced_then,
+            self.bodies_offset, self.end, self.flags,
+        )  # fmt: skip
+
+
+def _chain(before: bytes, fields: bytes, table: bytes) -> bytes:
+    return hashlib.sha256(b"".join((before, fields, table))).digest()
+
+
+class NewFrame(NamedTuple):
+    """
+    A frame ready to be written.
+
+    Attributes:
+        frame: without bodies.
+        data: all of it.
+    """
+
+    frame: Frame
+    data: bytes
+
+
+class Tail(NamedTuple):
+    """
+    Where the next frame of a segment goes.
+
+    Attributes:
+        segment: its id.
+        number: of the next frame.
+        offset: of the next frame.
+        chain: of the last one.
+    """
+
+    segment: bytes
+    number: int
+    offset: int
+    chain: bytes
+
+    def behind(self, frame: Frame) -> Tail:
+        """Return where the frame after this one goes."""
+        return Tail(self.segment, frame.number + 1, frame.end, frame.chain)
+
+
+def frame_bytes(table: bytes, bodies_bytes: int) -> int:
+    """Return the size of a frame."""
+    return align(2 * (HEAD_BYTES + len(table)) + bodies_bytes)
+
+
+def encode_entries(entries: Sequence[Entry]) -> bytes:
+    """Return the table of some entries."""
+    return _encode_table(entries)
+
+
+def build_frame(
+    tail: Tail, synced_then: int, flags: int, table: bytes, bodies: Sequence[bytes]
+) -> NewFrame:
+    """Return the frame that goes at a tail."""
+    bodies_bytes = sum(map(len, bodies))
+    end = tail.offset + frame_bytes(table, bodies_bytes)
+    frame = Frame(
+        tail.segment, tail.number, tail.offset, synced_then, flags, NO_CHAIN,
+        tail.offset + HEAD_BYTES + len(table), end, table,
+    )  # fmt: skip
+    frame = frame._replace(chain=_chain(tail.chain, frame.head_fields(), table))
+    head = _encode_head(frame, bodies_bytes)
+    padding = bytes(end - tail.offset - 2 * (HEAD_BYTES + len(table)) - bodies_bytes)
+    return NewFrame(frame, b"".join((head, table, *bodies, padding, table, head)))
+
+
+def _encode_head(frame: Frame, bodies_bytes: int) -> bytes:
+    head = _HEAD.pack(
+        _FRAME_MAGIC, 0, frame.segment, frame.number, frame.offset, frame.synced_then,
+        len(frame.table), bodies_bytes, frame.flags, frame.chain,
+    )  # fmt: skip
+    crc = zlib.crc32(frame.table, zlib.crc32(head[_CRC_END:]))
+    return _HEAD.pack(
+        _FRAME_MAGIC, crc, frame.segment, frame.number, frame.offset, frame.synced_then,
+        len(frame.table), bodies_bytes, frame.flags, frame.chain,
+    )  # fmt: skip
+
+
+def head_end(data: bytes, segment: bytes, offset: int) -> int:
+    """
+    Return how many bytes head and table of the frame at an offset take; 0 where none begins.
+
+    Args:
+        data: the first bytes there, at least a head's.
+        segment: id of the segment.
+        offset: where they are.
+    """
+    if len(data) < HEAD_BYTES:
+        return 0
+    magic, _, found, _, place, _, table_bytes, _, _, _ = _HEAD.unpack_from(data)
+    fits = magic == _FRAME_MAGIC and found == segment and place == offset
+    return HEAD_BYTES + table_bytes if fits and table_bytes <= _MAX_TABLE_BYTES else 0
+
+
+def parse_frame(head: bytes, table: bytes) -> Frame | None:
+    """Return a frame from either end of it; None where its check value does not fit."""
+    (
+        _, crc, segment, number, offset, synced_then, table_bytes, bodies_bytes, flags, chain,
+    ) = _HEAD.unpack_from(head)  # fmt: skip
+    table = table[:table_bytes]
+    if zlib.crc32(table, zlib.crc32(head[_CRC_END:HEAD_BYTES])) != crc:
+        return None
+    bodies_offset = offset + HEAD_BYTES + table_bytes
+    end = offset + align(2 * (HEAD_BYTES + table_bytes) + bodies_bytes)
+    return Frame(
+        segment, number, offset, synced_then, flags, chain, bodies_offset, end, table
+    )  # fmt: skip
+
+
+def trailing_table_bytes(head: bytes, segment: bytes) -> tuple[int, int]:
+    """Return offset and table size that the head at a frame's end claims; (0, 0) if it is none."""
+    magic, _, found, _, offset, _, table_bytes, _, _, _ = _HEAD.unpack_from(head)
+    fits = magic == _FRAME_MAGIC and found == segment and table_bytes <= _MAX_TABLE_BYTES
+    return (offset, table_bytes) if fits else (0, 0)
+
+
+class Header(NamedTuple):
+    """
+    What a slot's first block says of the segment in it.
+
+    Attributes:
+        sequence: number of the segment, one greater with each.
+        id: random.
+        previous_id: of the segment before it; zeros for the first.
+        previous_end: where that one ends: frames beyond count for nobody.
+        previous_chain: chain value of its last frame.
+    """
+
+    sequence: int
+    id: bytes
+    previous_id: bytes = NO_ID
+    previous_end: int = 0
+    previous_chain: bytes = NO_CHAIN
+
+    def encode(self) -> bytes:
+        """Return the block."""
+
+        def packed(crc: int) -> bytes:
+            return _HEADER.pack(_HEADER_MAGIC, crc, LOG_VERSION, *self)
+
+        crc = zlib.crc32(packed(0)[12:])
+        return packed(crc).ljust(HEADER_BYTES, b"\0")
+
+
+def parse_header(data: bytes, path: str) -> Header | None:
+    """
+    Return a slot's header; None for a blank or torn one.
+
+    Raises:
+        JournalVersionError: a newer version of this library wrote it.
+    """
+    if len(data) < _HEADER.size:
+        return None
+    magic, crc, version, *fields = _HEADER.unpack_from(data)
+    if magic != _HEADER_MAGIC or zlib.crc32(data[12 : _HEADER.size]) != crc:
+        return None
+    if version != LOG_VERSION:
+        raise JournalVersionError(path, version, LOG_VERSION)
+    return Header(*fields)
+
+
+class Control(NamedTuple):
+    """
+    Positions that the processes share: lower bounds, never synced, not trusted after a crash.
+
+    Attributes:
+        inode: of the control file itself; a copy does not count.
+        slot: of the current segment.
+        sequence: of the current segment.
+        id: of the current segment.
+        sealed_at: offset at which it ends, 0 while it is open.
+        visible: position up to which everybody sees the log.
+        synced: position up to which it is durable.
+        flushed: position up to which its files are durable.
+        first_sequence: of the oldest segment that is still needed.
+        max_bytes: how much may be unflushed; the largest that anybody asked for.
+        erasure: position of the last removal whose text may still be in the log; 0 for none.
+        revision: counts publications, so that each differs.
+    """
+
+    inode: int
+    slot: int
+    sequence: int
+    id: bytes
+    sealed_at: int = 0
+    visible: int = 0
+    synced: int = 0
+    flushed: int = 0
+    first_sequence: int = 0
+    max_bytes: int = 0
+    erasure: int = 0
+    revision: int = 0
+
+    def encode(self) -> bytes:
+        """Return the bytes of the control file."""
+        body = _CONTROL.pack(_CONTROL_MAGIC, 0, LOG_VERSION, *self)[12:]
+        return b"".join((_CONTROL_MAGIC, zlib.crc32(body).to_bytes(4, "little"), body)).ljust(
+            CONTROL_BYTES, b"\0"
+        )
+
+
+def parse_control(data: bytes, inode: int, path: str) -> Control | None:
+    """
+    Return the shared positions; None for a file that is torn, blank or a copy.
+
+    Raises:
+        JournalVersionError: a newer version of this library wrote it.
+    """
+    if len(data) < _CONTROL.size:
+        return None
+    magic, crc, version, *fields = _CONTROL.unpack_from(data)
+    if magic != _CONTROL_MAGIC or zlib.crc32(data[12 : _CONTROL.size]) != crc:
+        return None
+    if version != LOG_VERSION:
+        raise JournalVersionError(path, version, LOG_VERSION)
+    control = Control(*fields)
+    return control if control.inode == inode else None

@@ -1,0 +1,125 @@
+"""Log and memory are bounded, however fast the saves come and however large they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.promises import tasks
+from tests.promises.conftest import Start
+from tests.promises.places import log_bytes, plain_ids, session_files
+from tests.promises.records import record
+from tests.promises.workers import Pending, Worker
+
+_MEBI = 1 << 20
+_JOURNAL_BYTES = _MEBI
+_LARGE = 63 * _MEBI  # the limit of a document is 64 by default
+_SESSIONS = [f"s{number}" for number in range(8)]
+
+
+def _largest_log_until(done: Pending[Any], root: Path) -> int:
+    """Return how large the log ever was, looking all the time."""
+    largest = log_bytes(root)
+    while not done.is_done(0.002):
+        largest = max(largest, log_bytes(root))
+    return max(largest, log_bytes(root))
+
+
+@pytest.mark.parametrize("size", [2_000, 200_000, 1_500_000])
+def test_log_under_a_burst(start: Start, root: Path, size: int) -> None:
+    """While saves come as fast as they can, the log stays near its limit, and all are stored."""
+    worker = start(max_journal_bytes=_JOURNAL_BYTES)
+    worker.save(record("s0", "begun"))
+    count = max(30 * _JOURNAL_BYTES // (size * len(_SESSIONS)), 2) if size > 2_000 else 300
+    saving = worker.begin(tasks.save_at_once, _SESSIONS, count, size)
+
+    largest = _largest_log_until(saving, root)
+    assert saving.result() == count * len(_SESSIONS)
+    # One more slot of the smallest size is held ready.
+    assert largest <= 2 * _JOURNAL_BYTES + 2 * (size + 8192) + _MEBI
+    assert len(worker.list("s3")) == count
+    worker.call("flush")
+    assert len(session_files(root, "s3")) == count
+    assert plain_ids(root, "s3") == [f"n{number}" for number in range(count)]
+
+
+def test_log_of_two_processes(start: Start, root: Path) -> None:
+    """The limit is the root's, not each process's; the largest that is asked for counts."""
+    workers = [start(max_journal_bytes=_JOURNAL_BYTES * factor) for factor in (1, 2)]
+    for worker in workers:
+        worker.save(record("s", "begun"))
+    savings = [
+        worker.begin(tasks.save_at_once, [f"p{n}-{name}" for name in _SESSIONS], 25, 50_000)
+        for n, worker in enumerate(workers)
+    ]
+
+    largest = max(_largest_log_until(saving, root) for saving in savings)
+    assert [saving.result() for saving in savings] == [200, 200]
+    assert largest <= 4 * _JOURNAL_BYTES + 2 * 60_000 * len(_SESSIONS) + _MEBI
+
+
+def test_memory_under_a_burst(start: Start) -> None:
+    """What was saved does not stay in memory, however much it is."""
+    worker = start(max_journal_bytes=_JOURNAL_BYTES)
+    worker.call(tasks.save_at_once, _SESSIONS, 10, 100_000)
+    worker.call("flush")
+    before = worker.call(tasks.most_memory)
+    for number in range(4):
+        names = [f"{number}-{name}" for name in _SESSIONS]
+        worker.call(tasks.save_at_once, names, 25, 100_000)
+
+    assert worker.call(tasks.most_memory) - before < 24 * _MEBI  # of the 80 that were saved
+
+
+def _save_large(worker: Worker, names: list[str]) -> list[Pending[list[str]]]:
+    return [worker.begin(tasks.save_many, name, "large", 1, _LARGE) for name in names]
+
+
+@pytest.mark.parametrize("journal_bytes", [_MEBI, 64 * _MEBI], ids=["small-log", "default"])
+def test_largest_documents(start: Start, root: Path, journal_bytes: int) -> None:
+    """Documents up to the limit are saved, flushed and loaded, beside small ones."""
+    worker = start(max_journal_bytes=journal_bytes)
+    worker.save(record("small", "begun"))
+    large = _save_large(worker, ["large"])
+    small = worker.begin(tasks.save_many, "small", "n", 20)
+    assert [save.result() for save in large] == [["large0"]]
+    assert len(small.result()) == 20
+    worker.call("flush")
+
+    (path,) = session_files(root, "large")
+    assert path.stat().st_size > _LARGE
+    assert worker.call("verify", path)
+    assert log_bytes(root) <= 2 * max(journal_bytes, _LARGE) + 4 * _MEBI
+    worker.kill()
+    second = start()
+    assert second.load("large") == record("large", "large0", size=_LARGE)
+    assert len(second.list("small")) == 21
+
+
+def test_largest_document_after_a_kill(start: Start) -> None:
+    """A document of the largest size that was only acknowledged is there after a kill."""
+    first = start()
+    for save in _save_large(first, ["large"]):
+        save.result()
+    first.kill()
+    assert start().load("large", "large0") == record("large", "large0", size=_LARGE)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(900)
+def test_many_largest_documents(start: Start, root: Path) -> None:
+    """Many documents of the largest size pass one after the other through a bounded log."""
+    worker = start()
+    names = [f"large{number}" for number in range(20)]
+    for at in range(0, len(names), 2):
+        pending = _save_large(worker, names[at : at + 2])
+        largest = max(_largest_log_until(save, root) for save in pending)
+        assert largest <= 2 * 64 * _MEBI + 2 * 64 * _MEBI + 4 * _MEBI
+        for save in pending:
+            save.result()
+    worker.call("flush")
+    for name in names:
+        assert worker.load(name) == record(name, "large0", size=_LARGE)
+    assert worker.call(tasks.most_memory) < 1 << 30

@@ -1,0 +1,115 @@
+"""A log that was damaged: nothing older is ever returned silently, nothing else is lost."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aiocheckpoint import CheckpointError
+from tests.promises import tasks
+from tests.promises.conftest import Start
+from tests.promises.places import files_with, holding
+from tests.promises.records import record
+from tests.promises.workers import Worker
+
+_MARK = "this-is-where-it-is-damaged"
+
+
+@pytest.fixture(name="killed")
+def _killed(start: Start, root: Path) -> Worker:
+    """Return a dead process whose last saves are in the log alone; one of them has the mark."""
+    worker = start()
+    worker.save(record("s", "old"))
+    worker.save(record("t", "old"))
+    worker.call("flush")
+    with holding(root, "applier"):
+        worker.call(tasks.save_many, "t", "n", 5)
+        data = record("s", "new")
+        data.resume_hint = _MARK
+        worker.save(data)
+        worker.call(tasks.save_many, "t", "m", 5)
+        worker.delete("t", "m3")
+        worker.kill()
+    return worker
+
+
+_HARMS: dict[str, Callable[[Path], object]] = {
+    "absent": Path.unlink,
+    "empty": lambda path: path.write_bytes(b""),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "garbage": lambda path: path.write_bytes(bytes(range(256)) * 16),
+    "a-copy": lambda path: Path(shutil.copy2(path, path.with_name("copy"))).replace(path),
+}
+
+
+@pytest.mark.parametrize("harm", _HARMS.values(), ids=_HARMS)
+def test_without_its_control_file(
+    start: Start, root: Path, killed: Worker, harm: Callable[[Path], object]
+) -> None:
+    """Whatever became of the control file after a crash, all that was acknowledged is there."""
+    control = root / ".aiocheckpoint" / "control"
+    assert control.is_file()
+    harm(control)
+
+    for _ in range(2):
+        worker = start()
+        assert worker.listed_ids("s")[-2:] == ("new", "old")
+        listed = worker.listed_ids("t")
+        assert listed[-10:] == ("m4", "m2", "m1", "m0", "n4", "n3", "n2", "n1", "n0", "old")
+        worker.save(record("s", f"more{len(worker.list('s'))}"))
+        worker.save(record("t", f"more{len(worker.list('t'))}"))
+        worker.kill()
+    assert start().listed_ids("s") == ("more3", "more2", "new", "old")
+
+
+@pytest.mark.damages_store
+def test_a_damaged_save(start: Start, root: Path, killed: Worker) -> None:
+    """A save that is damaged in the log raises until `recover`; what came after it is there."""
+    (slot,) = files_with(root, _MARK)
+    content = slot.read_bytes()
+    slot.write_bytes(content.replace(_MARK.encode(), _MARK.upper().encode()))
+
+    for _ in range(2):
+        reader = start()
+        for checkpoint_id in (None, "new"):
+            with pytest.raises(CheckpointError) as refused:
+                reader.load("s", checkpoint_id)
+            assert type(refused.value) is not CheckpointError
+        assert reader.load("s", "old") == record("s", "old")
+        assert reader.listed_ids("t") == (
+            *("m4", "m2", "m1", "m0"),
+            *("n4", "n3", "n2", "n1", "n0", "old"),
+        )
+        assert reader.load("t", "m4") == record("t", "m4", 4)
+        assert [found for found in reader.call("check") if found.kind == "damaged"]
+        reader.kill()
+
+    worker = start()
+    assert worker.call("recover", "s").newest_valid_id == "old"
+    for some in (worker, start()):
+        assert some.load("s") == record("s", "old")
+        assert some.listed_ids("s") == ("old",)
+    worker.save(record("s", "new", 2))
+    assert start().load("s") == record("s", "new", 2)
+
+
+@pytest.mark.damages_store
+def test_a_torn_end(start: Start, root: Path, killed: Worker) -> None:
+    """Bytes that a crash left behind the last save are no damage, and nothing is lost by them."""
+    for slot in (root / ".aiocheckpoint").glob("log.*"):
+        content = slot.read_bytes()
+        blank = len(content) - len(content.rstrip(b"\0"))
+        if 8192 < blank < len(content):
+            end = -(-(len(content) - blank) // 4096) * 4096
+            slot.write_bytes(content[:end] + b"\xa5" * 4096 + content[end + 4096 :])
+
+    worker = start()
+    assert worker.listed_ids("s") == ("new", "old")
+    assert len(worker.list("t")) == 10
+    worker.save(record("s", "more"))
+    worker.close()
+    assert start().call("check") == ()

@@ -1,0 +1,188 @@
+"""A process that was stopped or killed while it holds the lock of the log."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiocheckpoint import CheckpointError, StoreBusyError
+from tests.promises import tasks
+from tests.promises.conftest import Start
+from tests.promises.places import GUARD_SECONDS, holding
+from tests.promises.records import assert_whole, record
+from tests.promises.workers import Worker
+
+_PATIENCE_SECONDS = 0.4
+
+
+@pytest.fixture(name="saver")
+def _saver(start: Start) -> Worker:
+    """Return a process that saves all the time."""
+    worker = start()
+    worker.begin(tasks.save_for_ever, "busy", "n").note()
+    return worker
+
+
+def _refused(worker: Worker, target: Any, *args: Any) -> StoreBusyError:
+    """Make a call that must be refused, after the patience of the worker and soon after it."""
+    began = time.monotonic()
+    with pytest.raises(StoreBusyError) as refused:
+        worker.call(target, *args)
+    assert _PATIENCE_SECONDS * 0.9 <= time.monotonic() - began < GUARD_SECONDS / 4
+    assert refused.value.timeout_seconds == _PATIENCE_SECONDS
+    assert refused.value.path.startswith(str(worker.root))
+    return refused.value
+
+
+def test_changes_of_others_are_refused(start: Start, saver: Worker) -> None:
+    """While a process is stopped with the lock, changes by others are refused in time, by name."""
+    other = start(lock_timeout_seconds=_PATIENCE_SECONDS)
+    other.save(record("s", "before"))
+    saver.stop_amid_commit()
+
+    pending = [other.begin("save", record(f"s{n}", "refused")) for n in range(20)]
+    _refused(other, "save", record("s", "refused"))
+    for save in pending:
+        with pytest.raises(StoreBusyError):
+            save.result()
+    _refused(other, "delete", "s", "before")
+    _refused(other, "delete_session", "s")
+
+    saver.go_on()
+    other.save(record("s", "after"))
+    for some in (other, start()):
+        assert some.listed_ids("s") == ("after", "before")
+        assert [some.list(f"s{n}") for n in range(20)] == [()] * 20
+        assert some.load("s", "refused") is None
+
+
+def test_what_was_refused_stays_so(start: Start, root: Path) -> None:
+    """A save that was refused for the lock is not stored later, when the lock is free again."""
+    other = start(lock_timeout_seconds=_PATIENCE_SECONDS)
+    other.save(record("s", "before"))
+    with holding(root, "lock"):
+        _refused(other, "save", record("s", "refused"))
+    other.call("flush")
+
+    assert other.listed_ids("s") == ("before",)
+    other.close()
+    assert start().listed_ids("s") == ("before",)
+
+
+def test_an_open_reader_goes_on(start: Start, saver: Worker) -> None:
+    """A process that has looked before reads all that was acknowledged, without waiting."""
+    saver.save(record("s", "a"))
+    reader = start(lock_timeout_seconds=10 * GUARD_SECONDS)
+    assert reader.listed_ids("s") == ("a",)
+    saver.save(record("s", "b"))
+    saver.stop_amid_commit()
+
+    for _ in range(3):
+        assert reader.load("s") == record("s", "b")
+        assert reader.load("s", "a") == record("s", "a")
+        assert reader.listed_ids("s") == ("b", "a")
+        assert reader.ids("s") == ("b", "a")
+        assert_whole(reader.load("busy"))
+
+
+def test_a_first_look(start: Start, saver: Worker) -> None:
+    """A first look while a process is stopped with the lock is refused in time, or is exact."""
+    saver.save(record("s", "a"))
+    saver.stop_amid_commit()
+
+    reader = start(lock_timeout_seconds=_PATIENCE_SECONDS)
+    with contextlib.suppress(StoreBusyError):
+        assert reader.load("s") == record("s", "a")
+
+    saver.go_on()
+    assert reader.load("s") == record("s", "a")
+
+
+def test_a_first_look_at_a_locked_store(start: Start, root: Path) -> None:
+    """A first look at a store whose lock is held for long is refused in time, by name."""
+    start().save(record("s", "a"))
+    with holding(root, "lock"):
+        reader = start(lock_timeout_seconds=_PATIENCE_SECONDS)
+        _refused(reader, "load", "s")
+        _refused(reader, "list", "s")
+    assert reader.load("s") == record("s", "a")
+
+
+@contextlib.contextmanager
+def _ending(pids: list[int]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    "make_children",
+    [None, tasks.fork, tasks.start_programs],
+    ids=["alone", "with-forked-children", "with-programs"],
+)
+def test_one_killed_with_the_lock(
+    start: Start, saver: Worker, make_children: Callable[..., Any] | None
+) -> None:
+    """A process that is killed with the lock frees it, also where children of it live on."""
+    children = saver.call(make_children, 5) if make_children else []
+    with _ending(children):
+        saver.save(record("s", "before"))
+        saver.stop_amid_commit()
+        saver.kill()
+
+        other = start(lock_timeout_seconds=GUARD_SECONDS / 2)
+        assert other.load("s") == record("s", "before")
+        other.save(record("s", "after"))
+        assert other.listed_ids("s") == ("after", "before")
+        other.close()
+
+
+def test_children_do_not_free_the_lock(start: Start, root: Path) -> None:
+    """A forked child that ends leaves its parent's store as it was, for everybody."""
+    parent, other = start(), start()
+    busy = [parent.begin(tasks.save_many, f"s{n}", "n", 40) for n in range(4)]
+    theirs = other.begin(tasks.save_many, "s0", "other", 40)
+    while not busy[0].is_done(0.002):
+        with _ending(parent.call(tasks.fork, 1)):
+            pass
+
+    assert [len(save.result()) for save in busy] == [40] * 4
+    assert len(theirs.result()) == 40
+    assert len(start().list("s0")) == 80
+
+
+def test_a_writer_ends_though_the_lock_is_held(start: Start, root: Path) -> None:
+    """Closing a writer, and the end of its process, do not wait for ever for a stopped process."""
+    other = start(lock_timeout_seconds=_PATIENCE_SECONDS)
+    other.save(record("s", "a"))
+    with holding(root, "lock"):
+        _refused(other, "save", record("s", "b"))
+        with contextlib.suppress(CheckpointError):
+            other.call("aclose")
+        other.end()
+    assert start().listed_ids("s") == ("a",)
+
+
+def test_a_stopped_applier_holds_up_files_alone(start: Start, root: Path) -> None:
+    """While a process is stopped that was writing files, saves and reads go on; flush says so."""
+    first = start(lock_timeout_seconds=_PATIENCE_SECONDS)
+    first.save(record("s", "a"))
+    with holding(root, "applier"):
+        for some in (first, start(lock_timeout_seconds=_PATIENCE_SECONDS)):
+            some.call(tasks.save_many, "s", "n", 20)
+            assert_whole(some.load("s"))
+            assert len(some.list("s")) == 21
+            with pytest.raises(CheckpointError) as refused:
+                some.call("flush")
+            assert type(refused.value) is not CheckpointError
+    first.call("flush")
+    assert len(first.list("s")) == 21

@@ -1,0 +1,84 @@
+"""What people do to directories in use: what was acknowledged afterwards is there afterwards."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from aiocheckpoint import CheckpointError
+from tests.promises import tasks
+from tests.promises.conftest import Start
+from tests.promises.places import plain_ids, wait_until
+from tests.promises.records import record
+from tests.promises.workers import Worker
+
+
+def _saved(worker: Worker, name: str) -> bool:
+    try:
+        worker.save(record("s", name))
+    except CheckpointError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("part", ["", ".aiocheckpoint"], ids=["root", "private"])
+def test_removed_while_in_use(start: Start, root: Path, part: str) -> None:
+    """After an `rm -r` of the root, or of `.aiocheckpoint`, saves are not lost in what is gone."""
+    one, two = start(), start()
+    one.save(record("s", "before"))
+    assert two.listed_ids("s") == ("before",)
+    one.call("flush")
+    shutil.rmtree(root / part)
+
+    saved: list[str] = []
+    for worker in (one, two):
+
+        def saves(worker: Worker = worker) -> bool:
+            name = f"n{len(saved)}"
+            if _saved(worker, name):
+                saved.append(name)
+            return name in saved
+
+        wait_until(saves, "a save works again")
+    for some in (one, two, start()):
+        expected = (*reversed(saved), *(["before"] if part else []))
+        assert some.listed_ids("s") == expected
+    for worker in (one, two):
+        worker.kill()
+    reader = start()
+    assert reader.listed_ids("s") == expected
+    reader.call("flush")
+    assert plain_ids(root, "s") == list(reversed(expected))
+
+
+def test_moved_away_while_in_use(start: Start, root: Path) -> None:
+    """After a root was moved saves go to where its name leads; the moved one is a whole store."""
+    one = start()
+    one.call(tasks.save_many, "s", "n", 5)
+    moved = root.with_name("moved")
+    root.rename(moved)
+
+    wait_until(lambda: _saved(one, "after"), "a save works again")
+    assert start().ids("s") == ("after",)
+    assert start(moved).listed_ids("s") == ("n4", "n3", "n2", "n1", "n0")
+
+
+def test_copied_after_a_kill(start: Start, root: Path) -> None:
+    """A copy of a whole root that nobody uses is a store like the first, and independent of it."""
+    first = start()
+    first.call(tasks.save_many, "s", "n", 5)
+    first.delete("s", "n2")
+    first.kill()
+    copy = root.with_name("copy")
+    shutil.copytree(root, copy, symlinks=True)
+
+    in_copy, in_first = start(copy), start()
+    for worker in (in_copy, in_first):
+        assert worker.listed_ids("s") == ("n4", "n3", "n1", "n0")
+    in_copy.save(record("s", "copied"))
+    in_first.save(record("s", "first"))
+    assert in_copy.delete("s", "n0")
+    assert start(copy).listed_ids("s") == ("copied", "n4", "n3", "n1")
+    assert start().listed_ids("s") == ("first", "n4", "n3", "n1", "n0")
