@@ -7,13 +7,13 @@ import multiprocessing
 import os
 import shutil
 import tempfile
-import threading
+import traceback
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
@@ -52,6 +52,10 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 class UnavailableError(Exception):
     """A contender cannot run here; the text says why and what to do."""
+
+
+class ChildFailedError(Exception):
+    """The work of a child failed; the text is its traceback."""
 
 
 class Results(dict[CaseT, list[ResultT]]):
@@ -122,12 +126,34 @@ def in_children(work: Callable[[JobT], ResultT], jobs: Sequence[JobT]) -> list[R
     """Return what `work` returns for the jobs, each in a new process, all at once."""
     _FORKS.set_forkserver_preload(_IMPORTED)
     gate = _FORKS.Barrier(len(jobs))
-    with ProcessPoolExecutor(len(jobs), _FORKS, _begin, (gate,)) as pool:
-        futures = [pool.submit(_guarded, work, job) for job in jobs]
-    errors = [error for error in (future.exception() for future in futures) if error is not None]
-    for error in sorted(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
+    with ExitStack() as stack:
+        pipes = [stack.enter_context(_child(gate, work, job)) for job in jobs]
+        outcomes = [pipe.recv() for pipe in pipes]
+    errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    if len(errors) > 1:
+        raise ExceptionGroup("children failed", errors)
+    for error in errors:
         raise error
-    return [future.result() for future in futures]
+    return [outcome for outcome in outcomes if not isinstance(outcome, Exception)]
+
+
+@contextmanager
+def _child(
+    gate: Barrier, work: Callable[[JobT], ResultT], job: JobT
+) -> Iterator[Connection[Any, ResultT | Exception]]:
+    """Start a process and give the pipe of its outcome; it does not outlive the block."""
+    receiver, sender = _FORKS.Pipe(duplex=False)
+    process = _FORKS.Process(target=_send_outcome, args=(sender, gate, work, job))
+    process.start()
+    sender.close()
+    try:
+        yield receiver
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        process.join()
+        receiver.close()
 
 
 def start_together() -> None:
@@ -138,14 +164,18 @@ def start_together() -> None:
 _gates: list[Barrier] = []
 
 
-def _begin(gate: Barrier) -> None:
+def _send_outcome(
+    sender: Connection[ResultT | Exception, Any],
+    gate: Barrier,
+    work: Callable[[JobT], ResultT],
+    job: JobT,
+) -> None:
     _gates.append(gate)
     gc.freeze()  # what has been imported costs nobody a pause
-
-
-def _guarded(work: Callable[[JobT], ResultT], job: JobT) -> ResultT:
     try:
-        return work(job)
-    except BaseException:
-        _gates[-1].abort()  # nobody waits for one that will not come
-        raise
+        sender.send(work(job))
+    except UnavailableError as error:
+        sender.send(error)
+    except Exception:  # noqa: BLE001 - whatever it is, the parent raises it
+        gate.abort()  # nobody waits for one that will not come
+        sender.send(ChildFailedError(traceback.format_exc()))

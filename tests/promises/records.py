@@ -30,9 +30,9 @@ def _filler(session_id: str, checkpoint_id: str, iteration: int, size: int) -> s
 
 def assert_whole(found: CheckpointData | None) -> CheckpointData:
     """Return a record that was found; it must be there and be as `record` makes it."""
-    assert found is not None
+    assert found is not None, "it is not there"
     made = record(found.session_id, found.checkpoint_id, found.iteration, size=found.tokens_used)
-    assert found == made
+    assert found == made, f"{found} is not as it was saved"
     return found
 
 

@@ -140,20 +140,24 @@ async def watch(
             iteration = assert_whole(await writer.load(session_id, checkpoint_id)).iteration
             assert iteration >= floor, f"{iteration} was read after {floor} was acknowledged"
             newest = assert_whole(await writer.load(session_id))
-            assert newest.checkpoint_id == checkpoint_id
-            assert newest.iteration >= iteration
+            assert newest.checkpoint_id == checkpoint_id, newest.checkpoint_id
+            assert newest.iteration >= iteration, f"{newest.iteration} after {iteration}"
             metas = await writer.list(session_id)
-            assert [m.checkpoint_id for m in metas].count(checkpoint_id) == 1
-            assert metas[0].checkpoint_id == checkpoint_id
-            assert metas[0].iteration >= newest.iteration
-            assert len(metas) == others + 1
+            _assert_listed(checkpoint_id, others, [meta.checkpoint_id for meta in metas])
+            assert metas[0].iteration >= newest.iteration, f"{metas[0]} after {newest.iteration}"
             ids = await writer.ids(session_id)
-            assert len(ids) == len(set(ids)) == others + 1
-            assert checkpoint_id in ids
+            assert len(ids) == len(set(ids)) == others + 1, ids
+            assert checkpoint_id in ids, ids
             (one,) = await writer.load_many(session_id, [checkpoint_id])
             iteration = assert_whole(one).iteration
-            assert iteration >= metas[0].iteration
+            assert iteration >= metas[0].iteration, f"{iteration} after {metas[0].iteration}"
     return iteration
+
+
+def _assert_listed(newest: str, others: int, listed: list[str]) -> None:
+    assert listed.count(newest) == 1, f"{newest} is listed {listed.count(newest)} times"
+    assert listed[0] == newest, f"{listed[0]} is listed as the newest"
+    assert len(listed) == len(set(listed)) == others + 1, f"listed are {sorted(listed)}"
 
 
 # What processes do besides

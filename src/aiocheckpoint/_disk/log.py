@@ -89,6 +89,7 @@ class Log:
         self.is_scanned = False
         self.mutex = threading.RLock()
         self._raw = b""
+        self._shared: Control | None = None
         self._descriptors: dict[str, int] = {}
         self._inodes: dict[str, int] = {}
         self._writable = writable
@@ -218,10 +219,10 @@ class Log:
         for _ in range(_CONTROL_TRIES):
             data = self._files.read_at(descriptor, log.CONTROL_BYTES, 0, path)
             if data == self._raw:
-                return self.control
+                return self._shared
             control = log.parse_control(data, self._inodes[CONTROL_NAME], path)
             if control is not None:
-                self._raw = data
+                self._raw, self._shared = data, control
                 return control
             if data == self._files.read_at(descriptor, log.CONTROL_BYTES, 0, path):
                 return None  # or somebody was writing it just then
@@ -233,7 +234,7 @@ class Log:
         data = control.encode()
         path = self.directory.join(CONTROL_NAME)
         self._files.write_at(self._descriptor(CONTROL_NAME), data, 0, path)
-        self._raw, self.control = data, control
+        self._raw, self._shared, self.control = data, control, control
 
     @property
     def end(self) -> int:
