@@ -30,7 +30,7 @@ def empty_directory(disk: str) -> Iterator[Path]:
 
     Args:
         disk: a directory on it, which is made when it is not there; `"ext4"` or `"xfs"`: a new
-            one with a journal, for root.
+            one, with a journal, for root.
 
     Raises:
         DiskError: it cannot be made.
@@ -41,7 +41,10 @@ def empty_directory(disk: str) -> Iterator[Path]:
         return
     parent = Path(disk).resolve()
     was_there = parent.exists()
-    parent.mkdir(parents=True, exist_ok=True)
+    try:
+        parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise DiskError(str(error)) from error
     directory = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
     try:
         yield directory

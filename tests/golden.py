@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aiocheckpoint import CheckpointData, CheckpointRecord
-from aiocheckpoint._format.names import encode_id
+from aiocheckpoint._format.ids import encode_id
 from tests.interop.flat import unflatten
 
 DIRECTORY = Path(__file__).parent / "data" / "format-1"

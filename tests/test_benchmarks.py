@@ -11,11 +11,21 @@ from typing import Any
 
 import pytest
 from benchmarks.__main__ import QUESTIONS, main
-from benchmarks.contenders import JOURNAL
+from benchmarks.disk import DiskError, empty_directory
 from benchmarks.documents import KB, MB, documents
 from benchmarks.environment import FileSystem, file_system
-from benchmarks.harness import Settings, Ticker, UnavailableError, interleaved
-from benchmarks.report import Spread, Table, markdown, quantile, ratios
+from benchmarks.report import Bound, Spread, Table, markdown, quantile, ratios
+from benchmarks.rounds import (
+    ChildFailedError,
+    Settings,
+    UnavailableError,
+    in_child,
+    in_children,
+    interleaved,
+    start_together,
+)
+from benchmarks.savers import JOURNAL
+from benchmarks.ticker import Ticker
 
 from aiocheckpoint import AsyncCheckpointWriter
 
@@ -23,40 +33,42 @@ PROJECT = Path(__file__).parent.parent
 
 
 class Outcome:
-    def __init__(self, printed: str, report: dict[str, Any], directory: Path) -> None:
+    def __init__(self, printed: str, lines: list[dict[str, Any]], directory: Path) -> None:
         self.printed = printed
-        self.report = report
+        self.lines = lines
         self.directory = directory
+
+    def rows(self, question: str) -> list[dict[str, Any]]:
+        return [line for line in self.lines if line.get("question") == question]
 
 
 @pytest.fixture(scope="module", name="outcome")
 def _outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     directory = tmp_path_factory.mktemp("benchmarks")
-    directory, report = directory / "disk", directory / "report.json"
+    directory, report = directory / "disk", directory / "report.jsonl"
     command = [
         sys.executable, "-m", "benchmarks", "--quick", "--allow-memory",
-        "--directory", str(directory), "--json", str(report),
+        "--disk", str(directory), "--json", str(report),
     ]  # fmt: skip
     finished = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
-    return Outcome(finished.stdout, json.loads(report.read_bytes()), directory)
+    lines = [json.loads(line) for line in report.read_bytes().splitlines()]
+    return Outcome(finished.stdout, lines, directory)
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
-def test_each_question_is_answered_by_a_table_and_by_the_same_rows_in_json(
+@pytest.mark.parametrize("question", [*QUESTIONS, "bounds"])
+def test_each_question_is_answered_by_tables_and_by_the_same_rows_in_json(
     outcome: Outcome, question: str
 ) -> None:
-    """What is printed is what `--json` keeps, with a row for this library in every table."""
-    tables = outcome.report["questions"][question]
-    assert tables
-    for table in tables:
-        assert f"### {table['title']}" in outcome.printed
-        assert len({tuple(row) for row in table["rows"]}) == 1
-        numbers = [cell for row in table["rows"] for cell in row.values() if _is_positive(cell)]
-        assert len(numbers) >= len(table["rows"])
-    rows = [row for table in tables for row in table["rows"]]
-    if question in ("save", "stall"):
-        assert JOURNAL in {row["contender"] for row in rows}
+    """What is printed is what `--json` keeps, with numbers in every row."""
+    lines = outcome.rows(question)
+    assert lines
+    headings: dict[str, set[tuple[str, ...]]] = {}
+    for line in lines:
+        assert f"### {line['table']}\n" in outcome.printed
+        assert any(_is_positive(cell) for cell in line["row"].values())
+        headings.setdefault(line["table"], set()).add(tuple(line["row"]))
+    assert all(len(different) == 1 for different in headings.values())
 
 
 def _is_positive(cell: Any) -> bool:
@@ -64,19 +76,28 @@ def _is_positive(cell: Any) -> bool:
     return isinstance(value, (int, float)) and value > 0
 
 
-def test_every_save_says_what_is_durable(outcome: Outcome) -> None:
-    """No number of a save stands without what a power cut would leave."""
-    rows = [row for table in outcome.report["questions"]["save"] for row in table["rows"]]
-    assert all(row["durable on return"] for row in rows)
+@pytest.mark.parametrize("question", ["save", "sustained", "latency", "processes", "stall"])
+def test_this_library_stands_beside_others(outcome: Outcome, question: str) -> None:
+    """No number of a save stands alone."""
+    contenders = {line["row"].get("contender") for line in outcome.rows(question)}
+    assert JOURNAL in contenders
+    assert len(contenders - {None, JOURNAL}) >= 1
+
+
+def test_every_contender_says_what_is_durable(outcome: Outcome) -> None:
+    """Nobody compares what a power cut would leave with what it would not."""
+    assert all(line["row"]["durable on return"] for line in outcome.rows("others"))
 
 
 def test_the_report_says_where_it_was_measured(outcome: Outcome) -> None:
     """A reader learns machine, kernel, file system, versions and the state of the disk."""
-    environment = outcome.report["environment"]
+    environment = outcome.lines[0]["environment"]
     assert environment["cpus"] >= 1
     assert environment["file_system"]["kind"] in outcome.printed
     assert environment["packages"]["msgspec"] in outcome.printed
-    assert set(outcome.report["probes"]) == {"before", "after"}
+    moments = {line["moment"]: line["disk"] for line in outcome.lines if "moment" in line}
+    assert set(moments) == {"before", "after"}
+    assert all(disk["floor"] > 0 for disk in moments.values())
 
 
 def test_the_disk_is_given_back(outcome: Outcome) -> None:
@@ -91,7 +112,7 @@ def test_a_file_system_in_memory_is_refused(capsys: pytest.CaptureFixture[str]) 
     if not (memory.is_dir() and os.access(memory, os.W_OK) and file_system(memory).is_in_memory):
         pytest.skip("needs a writable tmpfs at /dev/shm")
     directory = memory / f"aiocheckpoint-benchmark-{os.getpid()}"
-    assert main(["--only", "save", "--directory", str(directory)]) == 2
+    assert main(["--only", "save", "--disk", str(directory)]) == 2
     assert "in memory" in capsys.readouterr().err
     assert not directory.exists()
 
@@ -102,40 +123,96 @@ def test_only_memory_counts_as_memory() -> None:
     assert not FileSystem("ext4", "/dev/sda", "", is_journaled=True).is_in_memory
 
 
-class Named:
-    def __init__(self, name: str) -> None:
-        self.name = name
+@pytest.mark.blocking
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_a_file_system_on_a_loop_device_is_given_back(kind: str) -> None:
+    """It is mounted with a journal, empty, and gone with its image after an error as well."""
+    disk = empty_directory(kind)
+    try:
+        directory = disk.__enter__()
+    except DiskError as error:
+        pytest.skip(str(error))
+    found = file_system(directory)
+    (directory / "file").touch()
+    assert not disk.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert found.kind == kind
+    assert found.is_journaled in (True, None)
+    assert not directory.parent.parent.exists()
 
 
 def _settings(tmp_path: Path, rounds: int) -> Settings:
-    return Settings(directory=tmp_path, rounds=rounds, seconds=0, is_quick=True)
+    return Settings(
+        directory=tmp_path,
+        rounds=rounds,
+        seconds=0,
+        sustained_seconds=0,
+        size_bytes=8 * KB,
+        is_quick=True,
+    )
 
 
-async def test_rounds_are_interleaved_and_begin_with_another_contender_each(tmp_path: Path) -> None:
-    """No contender always comes first, or always after the same one's leftovers."""
+@pytest.mark.blocking
+def test_rounds_are_interleaved_and_begin_with_another_contender_each(tmp_path: Path) -> None:
+    """No contender always comes first, and each has an empty directory every time."""
     order: list[str] = []
 
-    async def measure(contender: Named, round_number: int) -> int:
-        order.append(contender.name)
-        return round_number
+    def measure(contender: str, directory: Path) -> int:
+        assert not any(directory.iterdir())
+        (directory / "file").touch()
+        order.append(contender)
+        return len(order)
 
-    contenders = [Named("a"), Named("b"), Named("c")]
-    results = await interleaved(_settings(tmp_path, 3), contenders, measure)
+    results = interleaved(_settings(tmp_path, 3), "abc", measure)
     assert "".join(order) == "abcbcacab"
-    assert results == {"a": [0, 1, 2], "b": [0, 1, 2], "c": [0, 1, 2]}
+    assert results == {"a": [1, 6, 8], "b": [2, 4, 9], "c": [3, 5, 7]}
+    assert not any(tmp_path.iterdir())
 
 
-async def test_a_contender_that_cannot_run_is_left_out_with_the_reason(tmp_path: Path) -> None:
+@pytest.mark.blocking
+def test_a_contender_that_cannot_run_is_left_out_with_the_reason(tmp_path: Path) -> None:
     """A missing package costs its row, not the run."""
 
-    async def measure(contender: Named, round_number: int) -> int:
-        if contender.name == "b":
-            raise UnavailableError("not installed")
-        return round_number
+    def measure(contender: str, directory: Path) -> str:
+        return in_child(_refuse_b, contender)
 
-    results = await interleaved(_settings(tmp_path, 2), [Named("a"), Named("b")], measure)
-    assert results == {"a": [0, 1]}
-    assert results.unavailable == {"b": "not installed"}
+    results = interleaved(_settings(tmp_path, 2), "ab", measure)
+    assert results == {"a": ["a", "a"]}
+    assert results.notes() == ["b: not installed"]
+
+
+def _refuse_b(contender: str) -> str:
+    if contender == "b":
+        raise UnavailableError("not installed")
+    return contender
+
+
+@pytest.mark.blocking
+def test_children_are_processes_of_their_own_that_begin_together() -> None:
+    """Nothing is left in memory from one contender to the next."""
+    first, second = in_children(_meet, [1, 2])
+    assert len({os.getpid(), first, second}) == 3
+
+
+def _meet(_: int) -> int:
+    start_together()
+    return os.getpid()
+
+
+@pytest.mark.blocking
+def test_a_child_that_fails_ends_its_siblings_and_the_run() -> None:
+    """What is wrong is told at once, with the traceback."""
+    with pytest.raises(ExceptionGroup) as raised:
+        in_children(_fail_or_wait, [0, 1])
+    texts = [str(error) for error in raised.value.exceptions]
+    assert all(isinstance(error, ChildFailedError) for error in raised.value.exceptions)
+    assert any("ZeroDivisionError" in text for text in texts)
+
+
+def _fail_or_wait(number: int) -> float:
+    if number == 0:
+        return 1 / number
+    start_together()
+    return number
 
 
 @pytest.mark.blocking
@@ -168,21 +245,28 @@ async def test_documents_come_back_as_they_are(root: Path) -> None:
     assert loaded.messages == document.messages
 
 
-def _rounded(spread: Spread) -> tuple[float, float, float, int]:
-    return round(spread.median, 6), round(spread.p10, 6), round(spread.p90, 6), spread.rounds
-
-
 def test_spread_quantiles_and_ratios() -> None:
     """The numbers in the tables are what their headings say."""
     assert quantile([3, 1, 2], 0.5) == 2
     assert quantile([0, 10], 0.99) == pytest.approx(9.9)
-    assert _rounded(Spread.of([1, 2, 3, 4, 5])) == (3, 1.4, 4.6, 5)
-    assert _rounded(ratios([2, 9, 4], [1, 3, 4])) == (2, 1.2, 2.8, 3)
+    assert Spread.of([1, 5, 3]) == Spread(3, 1, 5, [1, 5, 3])
+    assert ratios([2, 9, 4], [1, 3, 4]) == Spread(2, 1, 3, [2, 3, 1])
+
+
+def test_bounds_are_met_by_the_median_from_the_right_side() -> None:
+    """A bound says yes only where the number is good enough."""
+    found = Spread.of([1, 2, 3])
+    assert Bound("x", found, 2.0, 4.0).row()["met"] == "yes"
+    assert Bound("x", found, 2.1).row()["met"] == "NO"
+    assert Bound("x", found, 2.0, is_least=False).row()["met"] == "yes"
+    assert Bound("x", found, 1.9, is_least=False).row()["met"] == "NO"
 
 
 def test_tables_are_markdown() -> None:
     """A printed table can be pasted into the documentation."""
-    table = Table("T", [{"who": "a", "n": 1234.5}, {"who": "bb", "n": Spread(1, 0.5, 2, 3)}], ["x"])
+    table = Table(
+        "T", [{"who": "a", "n": 1234.5}, {"who": "bb", "n": Spread(1, 0.5, 2, [])}], ["x"]
+    )
     assert markdown(table).splitlines() == [
         "### T",
         "",

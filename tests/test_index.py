@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 
 from aiocheckpoint._disk.index import IndexCache, SessionIndex, Signature
-from aiocheckpoint._format.names import FileName, make_name, names_of_id, parse_name
+from aiocheckpoint._format.names import FileName, make_name, parse_name
 from aiocheckpoint.models import CheckpointMeta
 
 _SIGNATURE = Signature(1, 2, None)

@@ -30,7 +30,7 @@ from aiocheckpoint._engine.read import Reader, verify_file
 from aiocheckpoint._engine.root import OpenRoot
 from aiocheckpoint._format import codec
 from aiocheckpoint._format.codec import RecordCodec, RecordT
-from aiocheckpoint._format.names import encode_id
+from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint.errors import CheckpointTooLargeError, MissingBlobError, WriterClosedError
 from aiocheckpoint.models import (
     ANY_NEWEST,

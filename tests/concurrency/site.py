@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
-from aiocheckpoint._format.names import encode_id
+from aiocheckpoint._format.ids import encode_id
 from tests.concurrency.gates import GUARD_SECONDS
 
 Writer: TypeAlias = AsyncCheckpointWriter[CheckpointData]

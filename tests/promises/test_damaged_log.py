@@ -21,10 +21,17 @@ _MARK = "this-is-where-it-is-damaged"
 @pytest.fixture(name="killed")
 def _killed(start: Start, root: Path) -> Worker:
     """Return a dead process whose last saves are in the log alone; one of them has the mark."""
-    worker = start()
+    worker = start(max_journal_bytes=1 << 20)
     worker.save(record("s", "old"))
+    _keep_control(root, 0)
+    for name in ("u", "v", "w"):  # much, so that the first parts of the log are used again
+        worker.call(tasks.save_many, name, "n", 30, 50_000)
+        worker.call("delete_session", name)
+        worker.call("flush")
+    _keep_control(root, 1)
     worker.save(record("t", "old"))
     worker.call("flush")
+    _keep_control(root, 2)
     with holding(root, "applier"):
         worker.call(tasks.save_many, "t", "n", 5)
         data = record("s", "new")
@@ -36,12 +43,26 @@ def _killed(start: Start, root: Path) -> Worker:
     return worker
 
 
+def _keep_control(root: Path, number: int) -> None:
+    shutil.copy2(root / ".aiocheckpoint" / "control", root.with_name(f"control-{number}"))
+
+
+def _earlier(number: int) -> Callable[[Path], object]:
+    """Return what puts back an earlier content, as a power cut does: it is never synced."""
+    return lambda path: path.write_bytes(
+        path.parents[1].with_name(f"control-{number}").read_bytes()
+    )
+
+
 _HARMS: dict[str, Callable[[Path], object]] = {
     "absent": Path.unlink,
     "empty": lambda path: path.write_bytes(b""),
     "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
     "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "garbage": lambda path: path.write_bytes(bytes(range(256)) * 16),
+    "earliest": _earlier(0),
+    "earlier": _earlier(1),
+    "early": _earlier(2),
     "a-copy": lambda path: Path(shutil.copy2(path, path.with_name("copy"))).replace(path),
 }
 

@@ -15,7 +15,7 @@ import pytest
 from aiocheckpoint import CheckpointError, StoreBusyError
 from tests.promises import tasks
 from tests.promises.conftest import Start
-from tests.promises.places import GUARD_SECONDS, holding
+from tests.promises.places import GUARD_SECONDS, holding, plain_ids
 from tests.promises.records import assert_whole, record
 from tests.promises.workers import Worker
 
@@ -177,12 +177,15 @@ def test_a_stopped_applier_holds_up_files_alone(start: Start, root: Path) -> Non
     first = start(lock_timeout_seconds=_PATIENCE_SECONDS)
     first.save(record("s", "a"))
     with holding(root, "applier"):
-        for some in (first, start(lock_timeout_seconds=_PATIENCE_SECONDS)):
+        second = start(lock_timeout_seconds=_PATIENCE_SECONDS)
+        for some in (first, second):
             some.call(tasks.save_many, "s", "n", 20)
             assert_whole(some.load("s"))
             assert len(some.list("s")) == 21
+        for some, call in ((first, "flush"), (second, "flush"), (second, "aclose")):
             with pytest.raises(CheckpointError) as refused:
-                some.call("flush")
+                some.call(call)
             assert type(refused.value) is not CheckpointError
+        second.end()
     first.call("flush")
-    assert len(first.list("s")) == 21
+    assert plain_ids(root, "s") == ["a", *(f"n{number}" for number in range(20))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -29,12 +30,16 @@ class Appender:
     Args:
         files: the file operations.
         log_: the log.
+
+    Attributes:
+        lacks_spare: whether the last free slot has been taken.
     """
 
     def __init__(self, files: LocalFiles, log_: Log) -> None:
         self._files = files
         self._log = log_
         self._broken = b""
+        self.lacks_spare = False
 
     @property
     def _segment(self) -> Segment:
@@ -81,10 +86,10 @@ class Appender:
         if control is not self._log.control or max_bytes > control.max_bytes:
             self._log.publish(control._replace(max_bytes=max(max_bytes, control.max_bytes)))
 
-    def has_room(self, size: int, max_bytes: int, *, alone: bool) -> bool:
-        """Tell whether so much may be appended; a single change may when nothing is unflushed."""
+    def room(self, max_bytes: int) -> float:
+        """Return how much may be appended; when nothing is unflushed, a change of any size."""
         unflushed = self._log.unflushed_bytes()
-        return (alone and unflushed == 0) or unflushed + size <= max_bytes
+        return max_bytes - unflushed if unflushed else math.inf
 
     @property
     def is_flushed(self) -> bool:
@@ -122,10 +127,9 @@ class Appender:
         table = log.encode_entries(entries)
         size = log.frame_bytes(table, sum(map(len, bodies)))
         segment, tail = self._segment, self._tail
-        reserve = (
-            0 if uses_reserve else min(_RESERVE_BYTES, self._log.slots.size(segment.slot) // 4)
-        )
-        fits = tail.offset + size + reserve <= self._log.slots.size(segment.slot)
+        capacity = self._log.slots.size(segment.slot, tail.offset + size)
+        reserve = 0 if uses_reserve else min(_RESERVE_BYTES, capacity // 4)
+        fits = tail.offset + size + reserve <= capacity
         if self._is_sealed or not fits or in_new_segment:
             read = self._begin_segment([_Content(table, bodies, flags)])
             if erases:
@@ -265,15 +269,27 @@ class Appender:
     def _free_slot(self, size: int) -> int:
         """Return a slot of at least a size that holds nothing; made if need be."""
         slots = self._log.slots
-        used = {segment.slot for segment in self._log.segments}
-        free = [number for number in slots.numbers() if number not in used]
-        large = [number for number in free if slots.size(number) >= size]
-        if large:
-            return large[0]
-        if free:
+        free = self._free()
+        self.lacks_spare = len(free) <= 1
+        if not free:
+            return slots.create(max(self._next_bytes(), log.align(size)))
+        if slots.size(free[-1]) < size:
             slots.grow(free[-1], log.align(size))
-            return free[-1]
-        return slots.create(max(FIRST_SLOT_BYTES, log.align(size)))
+        return free[-1]
+
+    def _free(self) -> list[int]:
+        """Return the slots that hold nothing, the largest last."""
+        used = {segment.slot for segment in self._log.segments}
+        numbers = self._log.slots.numbers()
+        return sorted((n for n in numbers if n not in used), key=self._log.slots.size)
+
+    def _next_bytes(self) -> int:
+        """Return the size of a new slot: twice the last, within bounds."""
+        if not self._log.segments or self._log.control is None:
+            return FIRST_SLOT_BYTES
+        wanted = 2 * self._log.slots.size(self._segment.slot)
+        wanted = min(wanted, LARGEST_SPARE_BYTES, self._log.control.max_bytes // 4)
+        return max(log.align(wanted), FIRST_SLOT_BYTES)
 
     # Failure
 
@@ -357,18 +373,25 @@ class Appender:
             the size of one to prepare; 0 when there is a free one.
         """
         slots = self._log.slots
-        used = {segment.slot for segment in self._log.segments}
-        free = [number for number in slots.numbers() if number not in used]
+        free = self._free()
         total = sum(map(slots.size, slots.numbers()))
-        for number in sorted(free, key=slots.size, reverse=True):
-            if len(free) > 1 and total > max(max_bytes, LARGEST_SPARE_BYTES):
-                total -= slots.size(number)
-                slots.remove(number)
-                free.remove(number)
-        if free:
-            return 0
-        wanted = min(2 * slots.size(self._segment.slot), LARGEST_SPARE_BYTES, max_bytes // 4)
-        return max(log.align(wanted), FIRST_SLOT_BYTES)
+        while len(free) > 1:
+            is_small = 2 * slots.size(free[0]) <= slots.size(self._segment.slot)
+            if not is_small and total <= max(max_bytes, LARGEST_SPARE_BYTES):
+                break
+            doomed = free.pop(0 if is_small else -1)
+            total -= slots.size(doomed)
+            slots.remove(doomed)
+        return 0 if free else self._next_bytes()
+
+    def spare_bytes(self) -> int:
+        """Return the size of a slot to prepare, 0 where this process knows of a free one."""
+        return self._next_bytes() if self.lacks_spare else 0
+
+    def adopt_spare(self) -> None:
+        """Make a slot of the file that was prepared."""
+        self._log.slots.adopt()
+        self.lacks_spare = False
 
 
 def _size_of(content: _Content) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import bisect
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from aiocheckpoint._format.ids import names_of_id
 from aiocheckpoint._format.log import Entry, Quarantined, Removed, Saved, SavedBlob
-from aiocheckpoint._format.names import FileName, id_of_name, names_of_id, parse_name
+from aiocheckpoint._format.names import FileName, id_of_name, parse_name
 from aiocheckpoint.models import CheckpointId, CheckpointMeta
 
 
@@ -127,17 +128,17 @@ class SessionIndex:
             for text in self.blobs.of_file.keys() - self.by_text.keys():
                 self.blobs.forget(text)
 
-    def apply(self, entry: Entry) -> None:
-        """Enter what the log says."""
+    def apply(self, entry: Entry, names: Mapping[str, FileName] = {}) -> None:
+        """Enter what the log says; `names` may have the names in it, taken apart."""
         match entry:
             case Saved():
-                name = self.by_text.get(entry.name) or parse_name(entry.name)
+                name = names.get(entry.name) or parse_name(entry.name)
                 if name is None:
                     return
                 self.add(name)
-                with self.mutex:
-                    self.identities[entry.name] = entry.checkpoint_id
-                    if entry.blobs or self.blobs is not None:
+                self.identities[entry.name] = entry.checkpoint_id
+                if entry.blobs or self.blobs is not None:
+                    with self.mutex:
                         self.has_blobs = True
                         self.blobs = self.blobs or KnownBlobs()
                         self.blobs.enter(entry.name, tuple(d.hex() for d in entry.blobs))
@@ -191,6 +192,8 @@ class SessionIndex:
 
     def candidates(self, checkpoint_id: CheckpointId) -> list[FileName]:
         """Return the files that may hold an id, newest first; their bodies decide."""
+        if not any(key in self._by_id_name for key in names_of_id(checkpoint_id)):
+            return []
         with self.mutex:
             found = {n for key in names_of_id(checkpoint_id) for n in self._by_id_name.get(key, ())}
             if any(name.is_rust for name in found):  # then stamps do not tell the order
@@ -296,7 +299,7 @@ class IndexCache:
         with self._mutex:
             index = self._indexes.get(session_name)
             if index is not None:
-                self._use(session_name, index)
+                self._indexes.move_to_end(session_name)
             return index
 
     def peek(self, session_name: str) -> SessionIndex | None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from aiocheckpoint._disk.log import ReadFrame
-from aiocheckpoint._format import log
 from aiocheckpoint._format.log import Entry, Removed, Saved, SavedBlob, Stuck
 
 
-class Committed(NamedTuple):
+class Committed(msgspec.Struct, frozen=True, gc=False):
     """
-    An entry of the log and where its body is.
+    An entry of the log and where its body is; no work for the garbage collector.
 
     Attributes:
         entry: what must be true.
@@ -107,18 +107,20 @@ class Pending:
     def add(self, read: ReadFrame, entries: Sequence[Entry], bodies: Iterable[bytes]) -> None:
         """Enter a frame; `bodies` is empty, or has those of the entries that have one."""
         given = iter(bodies)
-        offset = read.frame.bodies_offset
+        place, slot, offset = read.place, read.slot, read.frame.bodies_offset
+        sessions = self.sessions
         names: dict[str, None] = {}
         for entry in entries:
-            size = log.body_bytes(entry)
-            body = next(given, None) if isinstance(entry, (Saved, SavedBlob)) else None
-            committed = Committed(entry, read.place, body, read.slot, offset)
-            session = self.sessions.get(entry.session)
+            if isinstance(entry, (Saved, SavedBlob)):
+                committed = Committed(entry, place, next(given, None), slot, offset)
+                offset += entry.size_bytes
+            else:
+                committed = Committed(entry, place, None, slot, offset)
+            session = sessions.get(entry.session)
             if session is None:
-                session = self.sessions[entry.session] = SessionLog()
+                session = sessions[entry.session] = SessionLog()
             session.add(committed)
             names[entry.session] = None
-            offset += size
         self._frames.append((read.place, tuple(names)))
 
     def drop(self, flushed: int) -> None:

@@ -33,6 +33,7 @@ class Slots:
         self._writable = writable
         self._descriptors: dict[int, int] = {}
         self._unvouched: dict[int, int | None] = {}
+        self._sizes: dict[int, int] = {}
 
     def path(self, number: int) -> str:
         """Return where a slot is."""
@@ -59,6 +60,7 @@ class Slots:
         return found is not None and found.inode == held.inode
 
     def _close(self, number: int) -> None:
+        self._sizes.pop(number, None)
         with contextlib.suppress(StorageError):
             self._files.close(self._descriptors.pop(number), self.path(number))
 
@@ -73,10 +75,14 @@ class Slots:
             self._unvouched[number] = None
         return descriptor
 
-    def size(self, number: int) -> int:
-        """Return the size of a slot."""
-        path = self.path(number)
-        return self._files.open_status(self._descriptor(number), path).size_bytes
+    def size(self, number: int, at_least: int = 0) -> int:
+        """Return the size of a slot, which may have grown if what is known is below `at_least`."""
+        descriptor = self._descriptor(number)
+        known = self._sizes.get(number, 0)
+        if not known or known < at_least:
+            known = self._files.open_status(descriptor, self.path(number)).size_bytes
+            self._sizes[number] = known
+        return known
 
     def read(self, number: int, size: int, offset: int) -> bytes:
         """Return bytes of a slot, fewer at its end."""
@@ -127,11 +133,12 @@ class Slots:
 
     def grow(self, number: int, size: int) -> None:
         """Write zeros up to a size, durably."""
-        start = self.size(number)
+        start = self.size(number, size)
         for offset in range(start, size, _CHUNK_BYTES):
             self.write(number, bytes(min(_CHUNK_BYTES, size - offset)), offset)
         if start < size:
             self._files.sync_file(self._descriptors[number], self.path(number))
+            self._sizes[number] = size
 
     def write(self, number: int, data: bytes, offset: int) -> None:
         """Write into a slot."""

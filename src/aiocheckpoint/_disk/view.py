@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 
 from aiocheckpoint._disk.files import LocalFiles, monotonic_seconds
 from aiocheckpoint._disk.index import IndexCache, SessionIndex
@@ -14,6 +14,7 @@ from aiocheckpoint._disk.pending import Committed, Pending
 from aiocheckpoint._disk.sessions import SessionDirectories
 from aiocheckpoint._format import log
 from aiocheckpoint._format.log import Entry, Saved, SavedBlob
+from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import CheckpointCorruptError, StorageError, StoreBusyError
 
 _RETRIES = 1000
@@ -111,8 +112,22 @@ class View:
                 self.pending.drop(control.flushed)
                 self.log.forget_flushed(control.flushed)
 
-    def note(self, read: ReadFrame, entries: Sequence[Entry], bodies: Sequence[bytes]) -> None:
-        """Enter a frame that is committed."""
+    def note(
+        self,
+        read: ReadFrame,
+        entries: Sequence[Entry],
+        bodies: Sequence[bytes],
+        names: Mapping[str, FileName] = {},
+    ) -> None:
+        """
+        Enter a frame that is committed.
+
+        Args:
+            read: the frame.
+            entries: what it says.
+            bodies: of its entries, where this process has made them.
+            names: of checkpoint files in it, where they are at hand.
+        """
         with self.mutex:
             self.pending.add(read, entries, bodies)
             if read.frame.flags & log.FLUSH_WANTED:
@@ -120,7 +135,7 @@ class View:
             for entry in entries:
                 index = self.indexes.peek(entry.session)
                 if index is not None:
-                    index.apply(entry)
+                    index.apply(entry, names)
 
     # Sessions
 

@@ -140,6 +140,7 @@ class Applier:
         place = root.view.pending.floor
         while True:
             synced = self._synced(root)
+            self._prepare_spare(root, root.appender.spare_bytes())
             self._apply(root, self._entries(root, place, synced), synced, touched)
             is_done = synced == place
             place = max(place, synced)
@@ -214,10 +215,14 @@ class Applier:
             if self._must_erase(root):
                 root.appender.erase()
             spare_bytes = root.appender.trim(root.max_bytes)
-        if spare_bytes:
-            root.log.slots.prepare(spare_bytes)
+        self._prepare_spare(root, spare_bytes)
+
+    def _prepare_spare(self, root: WritableRoot, size: int) -> None:
+        """Make a slot ahead, so that no commit has to do it under the lock."""
+        if size:
+            root.log.slots.prepare(size)
             with root.log.locked():
-                root.log.slots.adopt()
+                root.appender.adopt_spare()
 
     def _must_erase(self, root: WritableRoot) -> bool:
         return bool(self._waiters) and root.log.control is not None and root.log.control.erasure > 0

@@ -114,7 +114,8 @@ class Files:
             for quarantined in wanted.quarantined:
                 self._quarantine(quarantined, directory, touched)
             for text, committed in wanted.saved.items():
-                self._write(directory, text, committed, touched)
+                parsed = index.by_text.get(text) or names.parse_name(text)
+                self._write(directory, parsed, committed, touched)
             self._show(name, directory, index, wanted, place)
             self._remove(name, directory, wanted, touched)
 
@@ -142,19 +143,21 @@ class Files:
         return body
 
     def _write(
-        self, directory: Directory, name: str, committed: Committed, touched: Touched
+        self,
+        directory: Directory,
+        name: FileName | None,
+        committed: Committed,
+        touched: Touched,
     ) -> None:
         entry = committed.entry
-        parsed = names.parse_name(name)
-        if parsed is None or not isinstance(entry, Saved):
-            raise StorageError("write", directory.join(name), None, "not a checkpoint's name")
-        text = self._body(committed, directory.join(name))
+        if name is None or not isinstance(entry, Saved):
+            raise StorageError("write", directory.path, None, "not a checkpoint's name")
+        text = committed.body or self._body(committed, directory.join(name.text))
         data = codec.file_of(text, entry.checksum or entry.digest)
-        # A backup may be another name of the torn file that this one takes the place of.
-        backup = name + names.BACKUP_SUFFIX
-        if not committed.body:
-            self._files.unlink(directory, backup)
-        self._put(directory, name, data, parsed.microseconds * 1000, touched)
+        if committed.body is None:
+            # A backup may be another name of the torn file that this one takes the place of.
+            self._files.unlink(directory, name.text + names.BACKUP_SUFFIX)
+        self._put(directory, name.text, data, name.microseconds * 1000, touched)
         self._files.reached("after_rename")
 
     def _put(

@@ -205,10 +205,10 @@ class Committer:
     def _with_room(self, root: WritableRoot, batch: Sequence[Change]) -> Sequence[Change]:
         """Return as much of the batch, from its front, as there is room for in the log."""
         limit = root.log.control.max_bytes if root.log.control else root.max_bytes
-        size = 0
+        room = root.appender.room(limit)
         for count, change in enumerate(batch):
-            size += change.size_bytes
-            if not change.is_removal and not root.appender.has_room(size, limit, alone=count == 0):
+            room -= change.size_bytes
+            if room < 0 and not change.is_removal:
                 return batch[:count]
         return batch
 
@@ -241,7 +241,7 @@ class Committer:
             erases=planner.erases, in_new_segment=is_flush and appender.must_erase,
             uses_reserve=not any(isinstance(change, Save) for change in begun),
         )  # fmt: skip
-        root.view.note(read, planner.entries, planner.bodies)
+        root.view.note(read, planner.entries, planner.bodies, planner.names)
         return read.place, late
 
     def _is_late(self, change: Change) -> bool:

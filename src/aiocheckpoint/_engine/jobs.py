@@ -21,7 +21,7 @@ from aiocheckpoint.errors import CheckpointError, ThreadStartError
 
 ResultT = TypeVar("ResultT")
 
-_WOKEN_AT_ONCE = 4
+_WOKEN_AT_ONCE = 16
 
 
 class Threads(ThreadPoolExecutor):

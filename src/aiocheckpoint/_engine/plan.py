@@ -79,6 +79,8 @@ class SessionPlan:
     def candidates(self, checkpoint_id: CheckpointId) -> list[FileName]:
         """Return the files that may hold an id."""
         found = self.session.known.candidates(checkpoint_id)
+        if not self.added and not self.removed:
+            return found
         if self.removed:
             found = [name for name in found if name.text not in self.removed]
         return found + [
@@ -133,6 +135,7 @@ class Planner:
     Attributes:
         entries: what the frame will say.
         bodies: of those entries that have one.
+        names: of the files that will be there, by their texts.
         erases: whether somebody asked for a removal.
     """
 
@@ -142,6 +145,7 @@ class Planner:
         self._plans: dict[str, SessionPlan] = {}
         self.entries: list[Entry] = []
         self.bodies: list[bytes] = []
+        self.names: dict[str, FileName] = {}
         self.erases = False
 
     def plan(self, change: Change, session: Session) -> object:
@@ -172,10 +176,7 @@ class Planner:
         self._require_expected(plan, save)
         doomed = self._replaced(plan, save.checkpoint_id)
         digests = self._blobs_to_save(plan, save) if save.digests else []
-        stamp = names.next_stamp(
-            now_microseconds(), plan.last_stamped, 1 + random_number(_MAX_LEAP_MICROSECONDS)
-        )
-        name = names.make_name(save.checkpoint_id, stamp)
+        name = names.next_name(save.checkpoint_id, now_microseconds(), plan.last_stamped, _leap)
         for digest in digests:
             data = save.blobs[digest]
             self.entries.append(SavedBlob(session.name, bytes.fromhex(digest), len(data)))
@@ -186,12 +187,15 @@ class Planner:
             Saved(
                 session.name, name.text, save.checkpoint_id, body.digest, len(body.text),
                 b"" if body.checksum == body.digest else body.checksum,
-                tuple(map(bytes.fromhex, save.digests)), self._limits.max_backups,
+                tuple(map(bytes.fromhex, save.digests)) if save.digests else (),
+                self._limits.max_backups,
             )
         )  # fmt: skip
         self.bodies.append(body.text)
+        self.names[name.text] = name
         plan.add(name, save.checkpoint_id, save.digests)
-        plan.removed.update(gone.text for gone in doomed)
+        if doomed:
+            plan.removed.update(gone.text for gone in doomed)
         if self._limits.max_checkpoints is not None:
             surplus = plan.surplus(self._limits.max_checkpoints)
             plan.removed.update(gone.text for gone in surplus)
@@ -308,6 +312,10 @@ class Planner:
             plan.new_blobs -= gone
         texts = tuple(name.text for name in doomed)
         self.entries.append(Removed(plan.session.name, texts, blobs, drops, erases))
+
+
+def _leap() -> int:
+    return 1 + random_number(_MAX_LEAP_MICROSECONDS)
 
 
 def prepare(bodies: Bodies, limits: Limits, change: Change, session: Session) -> None:

@@ -11,7 +11,7 @@ from typing import Generic, NamedTuple, TypeVar
 from aiocheckpoint._disk.files import Directory, FileStatus, LocalFiles
 from aiocheckpoint._disk.index import KnownBlobs, SessionIndex
 from aiocheckpoint._disk.view import View
-from aiocheckpoint._format import codec, log, names
+from aiocheckpoint._format import codec, ids, log, names
 from aiocheckpoint._format.codec import RecordCodec, RecordT
 from aiocheckpoint._format.log import Saved
 from aiocheckpoint._format.names import FileName
@@ -108,7 +108,7 @@ class Bodies:
         if name.text not in session.known.identities:
             path = self.path(session.name, name.text)
             found = codec.identity(text, path)
-            own = names.encode_id(found.session_id, "session id") == session.name
+            own = ids.encode_id(found.session_id, "session id") == session.name
             if not own or not names.name_fits(name, found.checkpoint_id):
                 raise CheckpointMismatchError(
                     path, (found.session_id, found.checkpoint_id), (session.id, None)
@@ -199,7 +199,7 @@ class Reader(Generic[RecordT]):
         Raises:
             CheckpointCorruptError: a part of the journal is lost.
         """
-        name = names.encode_id(session_id, "session id")
+        name = ids.encode_id(session_id, "session id")
         self.view.look(self._timeout_seconds)
         self.view.require_readable(session_id)
         return Session(session_id, name, self.view.lookup(name))
@@ -285,7 +285,7 @@ class Reader(Generic[RecordT]):
 
     def load_blobs(self, session_id: SessionId, digests: Iterable[str]) -> dict[str, bytes]:
         """Return blobs of a session, verified."""
-        name = names.encode_id(session_id, "session id")
+        name = ids.encode_id(session_id, "session id")
         self.view.look(self._timeout_seconds)
         self.view.require_readable(session_id)
         return {digest: self._blob(name, digest) for digest in digests}

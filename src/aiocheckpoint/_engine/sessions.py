@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from aiocheckpoint._engine.read import Bodies, VanishedError
-from aiocheckpoint._format import codec, names
+from aiocheckpoint._format import codec, ids, names
 from aiocheckpoint.errors import CheckpointError
 from aiocheckpoint.models import SessionId
 
@@ -19,7 +19,7 @@ def session_names(bodies: Bodies, prefix: str = "") -> list[str]:
         name
         for name in found
         if name != names.PRIVATE_DIRECTORY
-        and (names.decode_session_name(name) or prefix).startswith(prefix)
+        and (ids.decode_id(name) or prefix).startswith(prefix)
     )
 
 
@@ -38,19 +38,19 @@ def session_id_of(bodies: Bodies, name: str) -> SessionId | None:
     Raises:
         StorageError: its directory could not be looked into.
     """
-    if not names.may_be_session(name) or not is_directory(bodies, name):
+    if not ids.may_be_session(name) or not is_directory(bodies, name):
         return None
     index = bodies.view.lookup(name)
     if index.newest is None:
         return None
-    session_id = names.decode_session_name(name)
+    session_id = ids.decode_id(name)
     if session_id is not None:
         return session_id
     for file in index.newest_first():
         with contextlib.suppress(CheckpointError, VanishedError):
             path = bodies.path(name, file.text)
             found = codec.identity(bodies.text(name, file.text), path).session_id
-            if names.encode_id(found, "session id") == name:
+            if ids.encode_id(found, "session id") == name:
                 return found
     return None
 

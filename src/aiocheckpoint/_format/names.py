@@ -1,26 +1,23 @@
-"""Ids to names and back, and the order of checkpoint files; pure.
+"""The names of checkpoint files, and their order; pure.
 
     <root>/<session>/checkpoints/cp_20261123_101500_123456_<checkpoint>.json
 
-A safe id is its own name, as in the Rust crate. Any other is percent-encoded behind a tilde,
-a name no safe id can have, or hashed where that would be too long; the body holds the id
-itself. The time stamp is strictly increasing within a session: it is the order of saving.
+The time stamp is strictly increasing within a session: it is the order of saving.
 """
 
 from __future__ import annotations
 
 import bisect
-import hashlib
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
-from urllib.parse import quote, unquote
 
-from aiocheckpoint.errors import InvalidIdError, StorageError
-from aiocheckpoint.models import CheckpointId, SessionId
+from aiocheckpoint._format.ids import decode_id, encode_id, names_of_id
+from aiocheckpoint.errors import StorageError
+from aiocheckpoint.models import CheckpointId
 
 CHECKPOINTS_DIRECTORY = "checkpoints"
 BLOBS_DIRECTORY = "blobs"
@@ -33,12 +30,6 @@ TEMP_PREFIX = ".tmp_cp_"
 RUST_TEMP_PREFIXES = (".tmp_checkpoint_", ".tmp_latest_")
 BACKUP_SUFFIX = ".backup"
 
-_SAFE_ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{0,127}(?<!\.)")
-_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
-_ESCAPE = re.compile(r"%[0-9A-F]{2}")
-_FOLDED_OR_SPECIAL = re.compile(r"[A-Z.~]")
-_MAX_ENCODED_LENGTH = 200
-_HASHED_PREFIX = "~sha256-"
 _DAY = r"[1-9]\d{3}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
 _TIME = r"(?:[01]\d|2[0-3])[0-5]\d[0-5]\d"
 _NAME = re.compile(rf"cp_({_DAY}_{_TIME})_(?:(\d{{6}})_)?(.+)\.json", re.ASCII | re.DOTALL)
@@ -47,67 +38,6 @@ _TRUSTED_NS = 2_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _LAST_STAMP = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND - 1
-
-
-def encode_id(value: str, kind: str) -> str:
-    """
-    Return the name that stands for an id on disk.
-
-    Args:
-        value: any text that UTF-8 can hold.
-        kind: `"session id"` or `"checkpoint id"`, for the error.
-
-    Returns:
-        at most 200 ASCII characters, different for different ids.
-
-    Raises:
-        InvalidIdError: when it is not a `str` or holds a lone surrogate.
-    """
-    if not isinstance(value, str):
-        raise InvalidIdError(kind, value, f"a {type(value).__qualname__}; give a str")
-    if _is_safe(value):
-        return str.__str__(value)  # an enum that extends `str` prints as something else
-    try:
-        data = value.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidIdError(kind, value, "it holds a lone surrogate; replace it") from error
-    name = "~" + _quote(data)
-    if len(name) <= _MAX_ENCODED_LENGTH:
-        return name
-    return _HASHED_PREFIX + hashlib.sha256(data).hexdigest()
-
-
-@lru_cache(maxsize=1024)
-def _is_safe(text: str) -> bool:
-    return _SAFE_ID.fullmatch(text) is not None and _DEVICE.fullmatch(text) is None
-
-
-def _quote(data: bytes) -> str:
-    """Percent-encode; upper case too, because ~A and ~a would meet on a disk that folds case."""
-    quoted = _ESCAPE.sub(lambda found: found[0].lower(), quote(data, safe=""))
-    return _FOLDED_OR_SPECIAL.sub(lambda found: f"%{ord(found[0]):02x}", quoted)
-
-
-def may_be_session(name: str) -> bool:
-    """Tell whether a directory's name is one that `encode_id` gives."""
-    return _is_safe(name) or name.startswith("~")
-
-
-def decode_session_name(name: str) -> SessionId | None:
-    """Return the session id a directory's name stands for; None where only a body can tell."""
-    return _decoded(name)
-
-
-def _decoded(name: str) -> str | None:
-    if _is_safe(name):
-        return name
-    if not name.startswith("~") or name.startswith(_HASHED_PREFIX) or not name.isascii():
-        return None
-    try:
-        value = unquote(name[1:], errors="strict")
-    except UnicodeDecodeError:
-        return None
-    return value if encode_id(value, "id") == name else None
 
 
 class FileName(NamedTuple):
@@ -134,10 +64,7 @@ class FileName(NamedTuple):
     @property
     def microseconds(self) -> int:
         """The stamp, in microseconds since 1970."""
-        year, month, day = int(self.stamp[:4]), int(self.stamp[4:6]), int(self.stamp[6:8])
-        hour, minute, second = (int(self.stamp[at : at + 2]) for at in (9, 11, 13))
-        start = datetime(year, month, 1, hour, minute, second, int(self.stamp[-6:]), UTC)
-        return (start - _EPOCH + timedelta(days=day - 1)) // _MICROSECOND
+        return _seconds_of(self.stamp[:-7]) * 1_000_000 + int(self.stamp[-6:])
 
 
 def parse_name(text: str) -> FileName | None:
@@ -151,10 +78,36 @@ def parse_name(text: str) -> FileName | None:
     return FileName(f"{seconds}_{fraction}", text, (rest, f"{fraction}_{rest}"))
 
 
+@lru_cache(maxsize=8)
+def _seconds_of(text: str) -> int:
+    year, month, day = int(text[:4]), int(text[4:6]), int(text[6:8])
+    hour, minute, second = (int(text[at : at + 2]) for at in (9, 11, 13))
+    start = datetime(year, month, 1, hour, minute, second, 0, UTC)
+    return (start - _EPOCH + timedelta(days=day - 1)) // timedelta(seconds=1)
+
+
 def make_name(checkpoint_id: CheckpointId, microseconds: int) -> FileName:
     """Return the name of a checkpoint saved at that time, microseconds since 1970, UTC."""
+    return _named(checkpoint_id, _stamp(microseconds))
+
+
+def next_name(
+    checkpoint_id: CheckpointId,
+    now_microseconds: int,
+    newest: FileName | None,
+    leap_microseconds: Callable[[], int],
+) -> FileName:
+    """Return the name of the next save; see `next_stamp`."""
+    if 0 <= now_microseconds < _LAST_STAMP:
+        stamp = _stamp(now_microseconds)
+        if not stamp.endswith(_RUST_FRACTION) and (newest is None or stamp > newest.stamp):
+            return _named(checkpoint_id, stamp)
+    microseconds = next_stamp(now_microseconds, newest, leap_microseconds())
+    return _named(checkpoint_id, _stamp(microseconds))
+
+
+def _named(checkpoint_id: CheckpointId, stamp: str) -> FileName:
     rest = encode_id(checkpoint_id, "checkpoint id")
-    stamp = _stamp(microseconds)
     return FileName(stamp, f"cp_{stamp}_{rest}.json", (rest, f"{stamp[-6:]}_{rest}"))
 
 
@@ -253,12 +206,6 @@ def in_order(names: list[FileName], modified_ns: Mapping[str, int]) -> list[File
     return [*ordered, *ours]
 
 
-def names_of_id(checkpoint_id: CheckpointId) -> tuple[str, ...]:
-    """Return the names an id may have on disk: ours, and the raw one Rust would use."""
-    encoded = encode_id(checkpoint_id, "checkpoint id")
-    return (encoded,) if encoded == checkpoint_id else (encoded, checkpoint_id)
-
-
 def name_fits(name: FileName, checkpoint_id: CheckpointId) -> bool:
     """Tell whether a file of that name may hold a checkpoint of that id."""
     return not set(names_of_id(checkpoint_id)).isdisjoint(name.id_names)
@@ -280,4 +227,4 @@ def id_of_name(name: FileName) -> CheckpointId | None:
 
     Of `cp_..._123456_x.json` it is `x`: no id of ours begins with six digits and an underscore.
     """
-    return _decoded(name.id_names[0])
+    return decode_id(name.id_names[0])

@@ -22,7 +22,7 @@ from aiocheckpoint._format.codec import (
     seal,
     verified,
 )
-from aiocheckpoint._format.names import encode_id
+from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint.errors import MissingBlobError, SessionChangedError
 from aiocheckpoint.models import (
     ANY_NEWEST,
