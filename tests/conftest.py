@@ -14,7 +14,7 @@ from blockbuster import BlockBuster, BlockBusterFunction, blockbuster_ctx
 from hypothesis import settings
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
-from aiocheckpoint import writer as writer_module
+from aiocheckpoint._engine import applier
 
 # The same examples in every run; HYPOTHESIS_PROFILE=thorough searches for new ones.
 settings.register_profile("default", deadline=None, derandomize=True, database=None)
@@ -51,8 +51,8 @@ def blockbuster(request: pytest.FixtureRequest) -> Iterator[BlockBuster | None]:
 
 @pytest.fixture
 def no_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the flushing, a thread of its own, out of the file operations that a test looks at."""
-    monkeypatch.setattr(writer_module, "_FLUSH_SECONDS", 600.0)
+    """Let files be written only when somebody waits for them, or when the writer is closed."""
+    monkeypatch.setattr(applier, "ROUND_SECONDS", 600.0)
 
 
 @pytest.fixture(name="root")

@@ -1,10 +1,12 @@
-"""The house keeps its order: one-way imports, a pure core, one module that touches the disk."""
+"""The house keeps its order: one-way imports, a pure core, one folder that touches the system."""
 
 from __future__ import annotations
 
 import ast
+import io
 import re
 import sys
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,19 +16,8 @@ import aiocheckpoint
 from aiocheckpoint import testing
 
 _ROOT = Path(aiocheckpoint.__file__).parent
-_PURE = frozenset(
-    {
-        "arguments",
-        "codec",
-        "errors",
-        "floats",
-        "index",
-        "json_values",
-        "layout",
-        "models",
-        "retention",
-    }
-)
+_PURE_PARTS = frozenset({"errors", "models", "_format"})
+# No os, time or threading: whoever decides only needs none of them.
 _PURE_IMPORTS = frozenset(
     {
         "__future__",
@@ -41,25 +32,31 @@ _PURE_IMPORTS = frozenset(
         "itertools",
         "math",
         "msgspec",
-        "os",
         "pathlib",
         "random",
         "re",
         "secrets",
+        "struct",
         "types",
         "typing",
         "urllib",
+        "zlib",
     }
 )
 _SYSTEM_MODULES = frozenset(
-    {"fcntl", "io", "mmap", "os", "shutil", "socket", "subprocess", "tempfile"}
-)
-# What may be asked of `os` without asking the system anything.
-_HARMLESS_IN_OS = frozenset({"PathLike", "fspath"})
+    {
+        "ctypes", "fcntl", "io", "mmap", "msvcrt", "os", "resource", "shutil", "socket", "stat",
+        "subprocess", "tempfile", "time",
+    }
+)  # fmt: skip
+# What may be asked of `os` without touching anything.
+_HARMLESS_IN_OS = frozenset({"PathLike", "fspath", "getpid"})
 # The demo runs its agents in a process of their own, in a directory of its own.
-_FOR_COMMANDS = frozenset({"shutil", "subprocess", "tempfile"})
+_FOR_COMMANDS = frozenset({"shutil", "subprocess", "tempfile", "time"})
 _CORE_DEPENDENCIES = frozenset({"aiofiles", "anyio", "msgspec"})
-_OUTSIDE_THE_CORE = frozenset({"adapters", "cli", "testing"})
+_BUILT_ON_TOP = frozenset({"adapters", "cli", "testing"})
+_MAX_LINES = 350
+_LARGE_MODULES = frozenset({"_disk.files", "writer"})
 
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
@@ -68,9 +65,11 @@ class Module:
     """One source file, parsed."""
 
     def __init__(self, path: Path) -> None:
-        self.name = ".".join(path.relative_to(_ROOT).with_suffix("").parts)
-        self.part = self.name.split(".")[0]
-        self.tree = ast.parse(path.read_text())
+        parts = path.relative_to(_ROOT).with_suffix("").parts
+        self.name = ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+        self.part = parts[0]
+        self.text = path.read_text()
+        self.tree = ast.parse(self.text)
 
     def imports(self) -> Iterator[tuple[str, str | None]]:
         """Yield each import as its module and, for `from` imports, the name."""
@@ -81,20 +80,45 @@ class Module:
                 assert node.level == 0, f"{self.name} has a relative import"
                 yield from ((node.module or "", alias.name) for alias in node.names)
 
+    def modules_imported(self) -> set[str]:
+        """Return the modules of this package that it imports, `__init__` for the top."""
+        found = set()
+        for module, name in self.imports():
+            if module.split(".")[0] == "aiocheckpoint":
+                inner = module.removeprefix("aiocheckpoint").removeprefix(".")
+                longer = f"{inner}.{name}".removeprefix(".")
+                found.add(longer if longer in _NAMES else inner or "__init__")
+        return found
+
     def parts_imported(self) -> set[str]:
         """Return the parts of this package that it imports, `__init__` for the top."""
-        parts = set()
-        for module, name in self.imports():
-            if module == "aiocheckpoint":
-                parts.add(name if name in _PARTS else "__init__")
-            elif module.startswith("aiocheckpoint."):
-                parts.add(module.split(".")[1])
-        return parts - {self.part}
+        return {name.split(".")[0] for name in self.modules_imported()} - {self.part}
+
+    def count_lines(self) -> int:
+        """Return how many lines of code it has: no blank ones, comments or docstrings."""
+        lines: set[int] = set()
+        layout = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT}
+        layout |= {tokenize.DEDENT, tokenize.ENDMARKER}
+        for token in tokenize.generate_tokens(io.StringIO(self.text).readline):
+            if token.type not in layout:
+                lines.update(range(token.start[0], token.end[0] + 1))
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Module | _Definition) and ast.get_docstring(node) is not None:
+                lines.difference_update(range(node.body[0].lineno, _end_of(node.body[0]) + 1))
+        return len(lines)
 
 
-_PARTS = {path.stem for path in _ROOT.iterdir() if path.suffix == ".py" or path.is_dir()}
-_PARTS -= {"__pycache__", "__init__"}
-_MODULES = [Module(path) for path in sorted(_ROOT.rglob("*.py"))]
+def _end_of(node: ast.stmt) -> int:
+    assert node.end_lineno is not None
+    return node.end_lineno
+
+
+_PATHS = sorted(_ROOT.rglob("*.py"))
+_PARTS = {path.relative_to(_ROOT).with_suffix("").parts[0] for path in _PATHS}
+_NAMES = {".".join(path.relative_to(_ROOT).with_suffix("").parts) for path in _PATHS}
+_NAMES = {name.removesuffix(".__init__") for name in _NAMES}
+_MODULES = [Module(path) for path in _PATHS]
+_MODULES_BY_NAME = {module.name: module for module in _MODULES}
 
 
 def _each(modules: list[Module]) -> pytest.MarkDecorator:
@@ -102,28 +126,34 @@ def _each(modules: list[Module]) -> pytest.MarkDecorator:
 
 
 _each_module = _each(_MODULES)
-_each_core_module = _each([m for m in _MODULES if m.part not in _OUTSIDE_THE_CORE])
-_each_pure_module = _each([m for m in _MODULES if m.name in _PURE])
-_each_module_but_files = _each([m for m in _MODULES if m.name != "files"])
+_each_core_module = _each(
+    [m for m in _MODULES if m.part not in _BUILT_ON_TOP | {"__init__", "__main__"}]
+)
+_each_pure_module = _each([m for m in _MODULES if m.part in _PURE_PARTS])
+_each_module_but_those_of_the_disk = _each([m for m in _MODULES if m.part != "_disk"])
+_each_module_for_users = _each([m for m in _MODULES if m.part in {"adapters", "cli", "__main__"}])
+_each_testing_module = _each([m for m in _MODULES if m.part == "testing"])
 
 
-def _stated_order() -> list[str]:
-    """Return the parts of the package in the order that its docstring states."""
+def _stated_floors() -> list[list[str]]:
+    """Return the parts of the package, floor by floor, that its docstring states."""
     stated = re.search(r"one way: ([^.]+)\.", aiocheckpoint.__doc__ or "")
     assert stated is not None
-    return re.findall(r"\w+", stated[1])
+    plain = re.sub(r"\([^)]*\)", "", stated[1])
+    return [re.findall(r"\w+", floor) for floor in plain.split("<-")]
+
+
+_FLOORS = {part: floor for floor, parts in enumerate(_stated_floors()) for part in parts}
 
 
 class TestImports:
     def test_go_one_way(self) -> None:
-        """A module imports only what stands before it in the order the package states."""
-        order = _stated_order()
+        """A module imports only from its own floor of the house and those below."""
         wrong = {
             f"{module.name} imports {part}"
             for module in _MODULES
-            if module.part in order
-            for part in module.parts_imported() & set(order)
-            if order.index(part) > order.index(module.part)
+            for part in module.parts_imported() & _FLOORS.keys()
+            if _FLOORS[part] > _FLOORS.get(module.part, len(_FLOORS))
         }
 
         assert wrong == set()
@@ -133,18 +163,16 @@ class TestImports:
         """Only what is built upon the package as users see it imports from its top."""
         assert "__init__" not in module.parts_imported()
 
-    def test_order_names_every_part(self) -> None:
-        """No module stands outside the stated order."""
-        assert set(_stated_order()) >= _PARTS - {"__main__"}
+    def test_house_has_a_place_for_every_part(self) -> None:
+        """No module stands outside the stated order, and the order names nothing that is gone."""
+        assert _FLOORS.keys() == _PARTS - {"__init__", "__main__"}
 
     def test_have_no_cycle(self) -> None:
         """No module needs itself, by whatever way."""
-        needed: dict[str, set[str]] = {}
-        for module in _MODULES:
-            needed.setdefault(module.part, set()).update(module.parts_imported())
-        while leaves := {part for part, others in needed.items() if not others & needed.keys()}:
-            for part in leaves:
-                del needed[part]
+        needed = {module.name: module.modules_imported() for module in _MODULES}
+        while leaves := {name for name, others in needed.items() if not others & needed.keys()}:
+            for name in leaves:
+                del needed[name]
 
         assert needed == {}
 
@@ -155,14 +183,32 @@ class TestImports:
 
         assert roots - sys.stdlib_module_names <= _CORE_DEPENDENCIES | {"aiocheckpoint"}
 
+    @_each_module_for_users
+    def test_adapters_and_commands_use_what_users_use(self, module: Module) -> None:
+        """They import public names and their own package, so that anybody could have made them."""
+        own = "cli" if module.part == "__main__" else module.part
+
+        for name, member in module.imports():
+            if name == "aiocheckpoint":
+                assert member in aiocheckpoint.__all__
+            elif name.split(".")[0] == "aiocheckpoint":
+                assert name.split(".")[1] == own, name
+
+    @_each_testing_module
+    def test_testing_knows_formats_and_the_faulty_disk_alone(self, module: Module) -> None:
+        """What tests stores knows no engine; only the disk that fails knows the disk."""
+        allowed = {"errors", "models", "_format", "_arguments", "store"}
+        if module.name == "testing.faults":
+            allowed.add("_disk")
+
+        assert module.parts_imported() <= allowed
+
 
 class TestPurity:
     @_each_pure_module
     def test_pure_modules_decide_only(self, module: Module) -> None:
-        """They import no clock, no thread, no loop and no disk; the index may have locks."""
-        allowed = _PURE_IMPORTS | ({"threading"} if module.name == "index" else set())
-
-        assert {name.split(".")[0] for name, _ in module.imports()} <= allowed
+        """They import no clock, no thread, no loop and no disk."""
+        assert {name.split(".")[0] for name, _ in module.imports()} <= _PURE_IMPORTS
         called = {
             node.func.id
             for node in ast.walk(module.tree)
@@ -172,22 +218,18 @@ class TestPurity:
             {"open", "print", "input", "eval", "exec", "compile", "__import__"}
         )
 
-    def test_every_pure_module_is_there(self) -> None:
-        """The list of pure modules names files that exist."""
-        assert {module.name for module in _MODULES} >= _PURE
-
-    @_each_module_but_files
-    def test_one_module_touches_the_system(self, module: Module) -> None:
-        """Only `files` imports what reads or changes the disk."""
+    @_each_module_but_those_of_the_disk
+    def test_one_folder_touches_the_system(self, module: Module) -> None:
+        """Only `_disk` imports what reads a clock, or reads or changes the disk."""
         for name, member in module.imports():
             root = name.split(".")[0]
             is_harmless = root == "os" and (member in _HARMLESS_IN_OS or member is None)
             is_for_commands = module.part == "cli" and root in _FOR_COMMANDS
             assert root not in _SYSTEM_MODULES or is_harmless or is_for_commands, name
 
-    @_each_module_but_files
-    def test_os_is_asked_for_types_alone(self, module: Module) -> None:
-        """Where `os` is imported for a type, nothing else of it is used."""
+    @_each_module_but_those_of_the_disk
+    def test_os_is_asked_for_constants_alone(self, module: Module) -> None:
+        """Where `os` is imported, nothing of it is used that asks the system."""
         used = {
             node.attr
             for node in ast.walk(module.tree)
@@ -197,6 +239,13 @@ class TestPurity:
         }
 
         assert used <= _HARMLESS_IN_OS
+
+
+class TestSize:
+    @_each_core_module
+    def test_modules_are_short(self, module: Module) -> None:
+        """A module can be read in one sitting; the two that are lists of operations are longer."""
+        assert module.name in _LARGE_MODULES or module.count_lines() <= _MAX_LINES
 
 
 class TestNames:
@@ -223,9 +272,6 @@ class TestNames:
 
         assert public <= set(testing.__all__)
         assert all(hasattr(testing, name) for name in testing.__all__)
-
-
-_MODULES_BY_NAME = {module.name: module for module in _MODULES}
 
 
 def _undocumented(scope: ast.AST, prefix: str) -> Iterator[str]:

@@ -2,7 +2,7 @@
 Durable, non-blocking checkpoints of AI-agent sessions for asyncio.
 
 The house, one way: errors, models <- _format (pure) <- _disk (the only code that touches the
-system) <- _engine (threads) <- store, writer <- testing, adapters, cli.
+system) <- _engine (threads) <- _arguments, store, writer <- testing, adapters, cli.
 """
 
 from aiocheckpoint._format.codec import blob_digest
@@ -39,6 +39,7 @@ from aiocheckpoint.models import (
     Durability,
     Expected,
     Finding,
+    JsonValue,
     RecoveryReport,
     SessionId,
     new_checkpoint_id,
@@ -69,6 +70,7 @@ __all__ = (
     "InvalidArgumentError",
     "InvalidIdError",
     "JournalVersionError",
+    "JsonValue",
     "MissingBlobError",
     "NotACheckpointError",
     "RecordTypeError",

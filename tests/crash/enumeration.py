@@ -15,40 +15,41 @@ from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 
-from aiocheckpoint import AsyncCheckpointWriter
-from aiocheckpoint._engine import journal
 from aiocheckpoint._format.codec import RecordCodec
 from tests.crash import oracle
 from tests.crash.checker import (
-    ROOT_NAME,
     Allowed,
     BrokenPromiseError,
+    Options,
     Writer,
-    open_after_crash,
+    go_on,
+    opened,
     perform,
-    recover_and_go_on,
+    read_after_crash,
+    recover_after_crash,
     require,
     require_allowed,
+    require_erased,
     require_plain_files_valid,
     scratch_directory,
 )
 from tests.crash.model import FULL, Caps, CrashState, Model, crash_states
 from tests.crash.operations import Acknowledged, Began, Operation, Tree
-from tests.crash.oracle import Call, Seen
+from tests.crash.oracle import Call, Seen, Step, Version
 from tests.crash.recorder import RecordingFiles
+from tests.faults import Hold
 
-_SMALL_CHUNK_BYTES = 64 * 1024
-"""So that segments are made fast, and grow."""
+SMALL_SLOT_BYTES = 64 * 1024
+"""Room for a few frames, so that a few calls need another segment."""
 
 _NEVER_SECONDS = 3600.0
-_FIRST_STAMP = 1_767_323_045_000_000
-_FIRST_BOOT = "boot-0"
-_NEXT_BOOT = "boot-1"
+_STAMPS = 1_767_323_045_000_000
+_STAMPS_OF_A_LIFE = 1_000_000
 Views: TypeAlias = frozenset[tuple[str, Seen]]
 MakeFiles = Callable[..., RecordingFiles]
 
 
-class Recording(NamedTuple):
+class Run(NamedTuple):
     """
     A run of the library.
 
@@ -61,37 +62,38 @@ class Recording(NamedTuple):
 
     start: Tree
     store: oracle.Store
-    steps: list[tuple[Call, ...]]
+    steps: list[Step]
     operations: list[Operation]
 
     @property
     def calls(self) -> list[Call]:
         """The calls made, in order."""
-        return [call for step in self.steps for call in step]
+        return [call for step in self.steps for call in step.calls]
 
     def tree_after(self, call: int) -> Tree:
         """Return what was there when a call had returned."""
-        tree = self.start.copy()
-        for operation in self.operations:
-            tree.apply(operation)
-            if isinstance(operation, Acknowledged) and operation.call == call:
-                break
-        return tree
+        return tree_after(self.start, self.operations, call)
 
     def beginning_of(self, call: int) -> int:
         """Return how many operations there were before a call."""
-        return next(
-            position
-            for position, operation in enumerate(self.operations)
-            if isinstance(operation, Began) and operation.call == call
-        )
+        return self.operations.index(Began(call))
+
+
+def tree_after(start: Tree, operations: Iterable[Operation], call: int | None = None) -> Tree:
+    """Return what there is after all operations, or when a call has returned."""
+    tree = start.copy()
+    for operation in operations:
+        tree.apply(operation)
+        if operation == Acknowledged(-1 if call is None else call):
+            break
+    return tree
 
 
 _codec_of = cache(RecordCodec)
 
 
 class _Seeded:
-    """In the place of `secrets`: the same names in each run, and never twice in one."""
+    """In the place of `secrets`: the same bytes in each run, and never twice in one."""
 
     def __init__(self, seed: int) -> None:
         self._dice = random.Random(seed)
@@ -99,38 +101,38 @@ class _Seeded:
     def token_bytes(self, count: int) -> bytes:
         return self._dice.randbytes(count)
 
-    def token_hex(self, count: int) -> str:
-        return self._dice.randbytes(count).hex()
-
 
 @contextmanager
-def same_each_time(seed: int = 1) -> Iterator[None]:
+def same_each_time(life: int = 1, slot_bytes: int = SMALL_SLOT_BYTES) -> Iterator[None]:
     """
     Let runs that begin alike do the same, so that states in common are examined once.
 
+    Nothing is applied before somebody waits for it, or says so.
+
     Args:
-        seed: of all names; another one for another process on the same root.
+        life: of all names and times; another one for another process on the same root.
+        slot_bytes: how large the first slot of the journal is.
     """
+    stamps = itertools.count(_STAMPS + life * _STAMPS_OF_A_LIFE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aiocheckpoint._disk.files.secrets", _Seeded(seed))
-        patch.setattr("aiocheckpoint._disk.files._unguessable", itertools.count(seed << 32))
-        if journal._CHUNK_BYTES > _SMALL_CHUNK_BYTES:
-            patch.setattr(journal, "_CHUNK_BYTES", _SMALL_CHUNK_BYTES)
-        patch.setattr("aiocheckpoint.writer._FLUSH_SECONDS", _NEVER_SECONDS)
+        patch.setattr("aiocheckpoint._disk.files.secrets", _Seeded(life))
+        patch.setattr("aiocheckpoint._disk.files._unguessable", itertools.count(life << 32))
+        patch.setattr("aiocheckpoint._engine.plan.now_microseconds", stamps.__next__)
+        patch.setattr("aiocheckpoint._disk.append.FIRST_SLOT_BYTES", slot_bytes)
+        patch.setattr("aiocheckpoint._disk.slots._CHUNK_BYTES", SMALL_SLOT_BYTES)
+        patch.setattr("aiocheckpoint._engine.applier.ROUND_SECONDS", _NEVER_SECONDS)
+        patch.setattr("aiocheckpoint._engine.applier._RETRY_SECONDS", (_NEVER_SECONDS,))
+        patch.setattr("aiocheckpoint.writer.RecordCodec", _codec_of)  # saves a tenth
         yield
-
-
-def steady_clock(writer: Writer, start: int) -> None:
-    """Let the time stamps in file names be the same in each run."""
-    writer._store._clock = itertools.count(start).__next__
 
 
 async def record(
     kinds: Sequence[str],
-    options: dict[str, Any],
+    options: Options,
     base: Sequence[str] = (),
     make_files: MakeFiles = RecordingFiles,
-) -> Recording:
+    slot_bytes: int = SMALL_SLOT_BYTES,
+) -> Run:
     """
     Make calls one after the other and record what they do.
 
@@ -139,42 +141,53 @@ async def record(
         options: of the writer.
         base: names of calls made before, closed and durable.
         make_files: the recorder, or a mutant of it.
+        slot_bytes: how large the first slot of the journal is.
     """
     limit = options.get("max_checkpoints")
-    with scratch_directory() as outer, same_each_time():
+    with scratch_directory() as outer:
         first = RecordingFiles(outer)
         earlier = list(oracle.steps(base, {}, 1, limit))
-        await _drive(outer, first, earlier, options)
+        with same_each_time(1, slot_bytes):
+            async with opened(outer, first, options) as writer:
+                await drive(writer, first, earlier)
         store: oracle.Store = {}
-        for call in itertools.chain.from_iterable(earlier):
+        for call in (call for step in earlier for call in step.calls):
             store = oracle.after(store, call, limit)
         files = make_files(outer, first.tree)
         steps = list(oracle.steps(kinds, store, len(base) + 1, limit))
-        await _drive(outer, files, steps, options, _FIRST_STAMP + 1000)
-    return Recording(first.tree, store, steps, files.operations)
+        with same_each_time(2, slot_bytes):
+            async with opened(outer, files, options) as writer:
+                await drive(writer, files, steps)
+    return Run(first.tree, store, steps, files.operations)
 
 
-async def _drive(
-    outer: Path,
-    files: RecordingFiles,
-    steps: Iterable[Sequence[Call]],
-    options: dict[str, Any],
-    stamp: int = _FIRST_STAMP,
-) -> None:
+async def drive(writer: Writer, files: RecordingFiles, steps: Iterable[Step]) -> None:
+    """Make calls, those of a step at once, and mark where they begin and return."""
     numbers = itertools.count()
-    async with AsyncCheckpointWriter(outer / ROOT_NAME, files=files, **options) as writer:
-        steady_clock(writer, stamp)
-        for first, *others in steps:
-            files.held_at = "before_sync_journal" if others else ""
-            calls = [asyncio.ensure_future(_make(writer, files, next(numbers), first))]
-            if others and options["durability"] == "journal":
-                await asyncio.to_thread(files.arrived.wait)
-            calls += [
-                asyncio.ensure_future(_make(writer, files, next(numbers), call)) for call in others
-            ]
-            await asyncio.sleep(0)  # they wait now, and share the next commit
-            files.released.set()
-            await asyncio.gather(*calls)
+    for step in steps:
+        made = [(next(numbers), call) for call in step.calls]
+        if step.moment:
+            await _at_once(writer, files, step, made)
+        else:
+            await _make(writer, files, *made[0])
+
+
+async def _at_once(
+    writer: Writer, files: RecordingFiles, step: Step, made: Sequence[tuple[int, Call]]
+) -> None:
+    """Make the first call, and the others while it is held up at its moment."""
+    held = Hold()
+    files.at(step.moment, held)
+    first = asyncio.ensure_future(_make(writer, files, *made[0]))
+    arrived = asyncio.ensure_future(asyncio.to_thread(held.wait_arrived))
+    await asyncio.wait([first, arrived], return_when=asyncio.FIRST_COMPLETED)
+    held.arrived.set()
+    others = [asyncio.ensure_future(_make(writer, files, *one)) for one in made[1:]]
+    await asyncio.sleep(0)  # they wait now, and share the next commit
+    if step.others_return:
+        await asyncio.gather(*others)
+    held.release()
+    await asyncio.gather(first, arrived, *others)
 
 
 async def _make(writer: Writer, files: RecordingFiles, number: int, call: Call) -> None:
@@ -183,19 +196,55 @@ async def _make(writer: Writer, files: RecordingFiles, number: int, call: Call) 
     files.acknowledged(number)
 
 
-def allowed_at(recording: Recording, point: int, limit: int | None) -> Allowed:
-    """Return what may be seen after a crash at a point."""
-    done = {op.call for op in recording.operations[:point] if isinstance(op, Acknowledged)}
-    begun = [op.call for op in recording.operations[:point] if isinstance(op, Began)]
-    store = recording.store
-    pending = []
-    for number in begun:
-        call = recording.calls[number]
-        if number in done:
+class Moment(NamedTuple):
+    """
+    What was asked for and acknowledged at a moment of a run.
+
+    Attributes:
+        store: what is acknowledged.
+        pending: the calls that have begun and have not returned.
+        deleted: versions that must be nowhere once a flush has returned.
+        erased: those of them that must be nowhere now.
+    """
+
+    store: oracle.Store
+    pending: Sequence[Call]
+    deleted: frozenset[Version]
+    erased: frozenset[Version]
+
+
+def moment_at(run: Run, point: int, limit: int | None) -> Moment:
+    """Return what was asked for and acknowledged at a point."""
+    store = run.store
+    begun: dict[int, Call] = {}
+    done: set[int] = set()
+    saved = {version for kept in store.values() for version in kept}
+    deleted: frozenset[Version] = frozenset()
+    erased: frozenset[Version] = frozenset()
+    wanted: dict[int, frozenset[Version]] = {}
+    for operation in run.operations[:point]:
+        if isinstance(operation, Began):
+            call = begun[operation.call] = run.calls[operation.call]
+            wanted[operation.call] = deleted
+            saved |= {call.version} if isinstance(call, oracle.Save | oracle.RefusedSave) else set()
+        elif isinstance(operation, Acknowledged):
+            call = begun.pop(operation.call)
+            before = store
             store = oracle.after(store, call, limit)
-        else:
-            pending.append(call)
-    return oracle.allowed(store, pending, limit)
+            alive = {version for kept in store.values() for version in kept}
+            if isinstance(call, oracle.REMOVALS) and store != before:
+                unsure = {c.version for c in begun.values() if isinstance(c, oracle.Save)}
+                deleted = frozenset(saved - alive - unsure)
+            elif isinstance(call, oracle.Flush):
+                erased = wanted[operation.call]
+            done.add(operation.call)
+    return Moment(store, [*begun.values()], deleted, erased)
+
+
+def allowed_at(run: Run, point: int, limit: int | None) -> Allowed:
+    """Return what may be seen after a crash at a point."""
+    moment = moment_at(run, point, limit)
+    return oracle.allowed(moment.store, moment.pending, limit)
 
 
 @dataclass
@@ -225,6 +274,19 @@ class Tally:
         )
 
 
+class Examined(NamedTuple):
+    """
+    What a crash leads to.
+
+    Attributes:
+        views: what is seen, each time it is looked at.
+        recovered: what is there when everything acknowledged is in files; None if not looked at.
+    """
+
+    views: frozenset[Views]
+    recovered: Tree | None
+
+
 class Enumerator:
     """
     Examines crash states and remembers which it has seen.
@@ -233,54 +295,54 @@ class Enumerator:
         options: of the writers.
         caps: how much to enumerate.
         nested_caps: likewise for second crashes; None for no second crashes.
-        make_files: the recorder, or a mutant of it.
         most_violations: give up after so many.
-        nested_every: of so many states one is crashed in a second time.
+        recovers_every: of so many states one is recovered from, and worked on in.
+        nested_every: of so many of those one is crashed in a second time.
+        slot_bytes: how large the first slot of the journal is.
     """
 
     def __init__(
         self,
-        options: dict[str, Any],
+        options: Options,
         caps: Caps = FULL,
         nested_caps: Caps | None = None,
-        make_files: MakeFiles = RecordingFiles,
+        *,
         most_violations: int = 1,
+        recovers_every: int = 1,
         nested_every: int = 1,
+        slot_bytes: int = SMALL_SLOT_BYTES,
     ) -> None:
         self.tally = Tally()
         self._options = options
         self._limit = options.get("max_checkpoints")
         self._caps = caps
         self._nested_caps = nested_caps
-        self._make_files = make_files
         self._most_violations = most_violations
+        self._recovers_every = recovers_every
         self._nested_every = nested_every
-        self._known: dict[int, frozenset[Views]] = {}
+        self._slot_bytes = slot_bytes
+        self._known: dict[int, Examined] = {}
         self._recovered: set[int] = set()
 
     async def run(self, kinds: Sequence[str], base: Sequence[str], models: Iterable[Model]) -> None:
         """Examine all states that a crash during or after the last call may leave."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("aiocheckpoint.writer.RecordCodec", _codec_of)  # saves a tenth
-            await self._run(kinds, base, models)
-
-    async def _run(
-        self, kinds: Sequence[str], base: Sequence[str], models: Iterable[Model]
-    ) -> None:
-        recording = await record(kinds, self._options, base, self._make_files)
+        made = await record(kinds, self._options, base, slot_bytes=self._slot_bytes)
         self.tally.sequences += 1
         first_point = 0
         if len(kinds) > 1:  # crashes in earlier calls belong to shorter sequences
-            first_point = recording.beginning_of(len(recording.calls) - len(recording.steps[-1]))
+            first_point = made.beginning_of(len(made.calls) - len(made.steps[-1].calls))
+        name = f"{'/'.join(base) or 'empty'} + {'/'.join(kinds)}"
+        await self.examine(name, made, first_point, models)
+
+    async def examine(
+        self, name: str, made: Run, first_point: int, models: Iterable[Model]
+    ) -> None:
+        """Examine all states that a crash may leave from a point on."""
         for model in models:
-            for state in crash_states(
-                model, recording.start, recording.operations, first_point, self._caps
-            ):
+            for state in crash_states(model, made.start, made.operations, first_point, self._caps):
                 self.tally.states[model] += 1
-                allowed = allowed_at(recording, state.point, self._limit)
-                await self._guarded(
-                    f"{'/'.join(base) or 'empty'} + {'/'.join(kinds)}", model, state, allowed
-                )
+                moment = moment_at(made, state.point, self._limit)
+                await self._guarded(name, model, state, moment)
                 if self.is_done:
                     return
 
@@ -289,61 +351,71 @@ class Enumerator:
         """Whether enough violations were found."""
         return len(self.tally.violations) >= self._most_violations
 
-    async def _guarded(self, name: str, model: Model, state: CrashState, allowed: Allowed) -> None:
+    async def _guarded(self, name: str, model: Model, state: CrashState, moment: Moment) -> None:
+        allowed = oracle.allowed(moment.store, moment.pending, self._limit)
         try:
-            if model == "killed" or (model == "ext4" and self._files_are_synced):
+            if model == "killed":
                 require_plain_files_valid(state.tree)
-            turn = self.tally.states.total() % self._nested_every == 0
-            for views in await self._outcomes(
-                model, state.tree, nest=self._nested_caps is not None and turn
-            ):
+            require_erased(state.tree, moment.erased)
+            found = await self._examined(model, state.tree)
+            for views in found.views:
                 require_allowed(dict(views), allowed)
+            if found.recovered is not None:
+                require_erased(found.recovered, moment.deleted)
         except Exception as error:  # noqa: BLE001 - whatever the library raises is the finding
             kind = "" if isinstance(error, BrokenPromiseError) else f"{type(error).__name__}: "
             self.tally.violations.append(
                 f"{name}: {model} crash after operation {state.point}: {kind}{error}"
             )
 
-    async def _outcomes(self, model: Model, tree: Tree, *, nest: bool) -> frozenset[Views]:
-        """Return what may be seen after a crash, and after a second one during the recovery."""
-        boot = _FIRST_BOOT if model == "killed" else _NEXT_BOOT
-        key = hash((model, nest, tree.key()))
-        if key in self._known:
-            return self._known[key]
-        self.tally.distinct += 1
-        with scratch_directory() as outer:
-            views, files = await open_after_crash(tree, outer, self._options, boot)
-            done = await self._go_on(files.tree, outer, views, boot)
-        found = {frozenset(views.items())}
-        if nest:
-            found |= await self._crash_again(model, tree, files.operations)
-            afterwards = await self._crash_again(model, files.tree, done)
-            require(afterwards <= found, "a crash in recover changes what is seen:", afterwards)
-        self._known[key] = frozenset(found)
+    async def _examined(self, model: Model, tree: Tree) -> Examined:
+        """Return what a crash leads to, and a second one during the recovery from it."""
+        count = self.tally.states.total()
+        recovers = count % self._recovers_every == 0
+        nests = self._nested_caps is not None and count % self._nested_every == 0
+        key = hash((model, recovers, nests, tree.key()))
+        if key not in self._known:
+            self.tally.distinct += 1
+            self._known[key] = await self._look(model, tree, recovers=recovers, nests=nests)
         return self._known[key]
 
-    async def _go_on(
-        self, tree: Tree, outer: Path, views: dict[str, Seen], boot: str
-    ) -> list[Operation]:
+    async def _look(self, model: Model, tree: Tree, *, recovers: bool, nests: bool) -> Examined:
+        with scratch_directory() as outer, same_each_time(3):
+            views = await read_after_crash(tree, outer, self._options)
+            found = frozenset(views.items())
+            if not recovers:
+                return Examined(frozenset([found]), None)
+            files = await recover_after_crash(tree, outer, views, self._options)
+            await self._go_on(files.tree, outer, views)
+        nested: set[Views] = set()
+        if nests:
+            nested = await self._crash_again(model, tree, files.operations, found)
+        return Examined(frozenset([found, *nested]), tree_after(tree, files.operations, 0))
+
+    async def _go_on(self, tree: Tree, outer: Path, views: dict[str, Seen]) -> None:
         """Examine what a recovery led to; many crash states lead to the same."""
-        key = hash((boot, tree.key(), frozenset(views.items())))
-        if key in self._recovered:
-            return []
-        self._recovered.add(key)
-        return await recover_and_go_on(tree, outer, views, self._options, boot)
+        key = hash((tree.key(), frozenset(views.items())))
+        if key not in self._recovered:
+            self._recovered.add(key)
+            with same_each_time(4):
+                await go_on(tree, outer, views, self._options)
 
     async def _crash_again(
-        self, model: Model, tree: Tree, operations: Sequence[Operation]
+        self, model: Model, tree: Tree, operations: Sequence[Operation], recovered: Views
     ) -> set[Views]:
+        """Return what is seen after a second crash: what was seen, once a flush has returned."""
         found: set[Views] = set()
+        flushed = operations.index(Acknowledged(0))
         for state in crash_states(model, tree, operations, 1, self._nested_caps or self._caps):
             self.tally.nested += 1
-            found |= await self._outcomes(model, state.tree, nest=False)
+            key = hash((model, False, False, state.tree.key()))
+            if key not in self._known:
+                self._known[key] = await self._look(model, state.tree, recovers=False, nests=False)
+            views = self._known[key].views
+            if state.point > flushed:
+                require(views == {recovered}, "what was flushed is gone:", views)
+            found |= views
         return found
-
-    @property
-    def _files_are_synced(self) -> bool:
-        return bool(self._options["durability"] == "file")
 
 
 POPULATED = ("save-existing", "save-existing", "save-existing")

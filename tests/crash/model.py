@@ -6,7 +6,7 @@ Three models, from the strongest promise of the system to the weakest:
 
 `ext4`: power cut; a file system that journals metadata in order. Names and sizes are those of
 some moment since the last fsync, all of them together; what was written to a file since its
-own sync is there up to some block (or, inside a preallocated file, in any of its blocks).
+own sync is there up to some block (or, inside what the file had, in any of its blocks).
 
 `posix`: power cut; nothing is promised but what fsync says. An fsync of a file makes its bytes
 durable and not its name; an fsync of a directory its names and nothing else. Of all the rest any
@@ -271,7 +271,7 @@ def _ext4(start: Tree, operations: Sequence[Operation], caps: Caps) -> Iterator[
 
 
 def _is_metadata(operation: Operation) -> bool:
-    return isinstance(operation, (*ENTRY_OPERATIONS, Truncated, Zeroed))
+    return isinstance(operation, (*ENTRY_OPERATIONS, Truncated))
 
 
 def _ext4_with_metadata_to(
@@ -294,7 +294,9 @@ def _ext4_with_metadata_to(
 
 def _ext4_contents(start: Content, log: _Log, node: int, caps: Caps) -> list[Content]:
     positions = log.data_of(node)
-    loose = [p for p in positions if not log.forced[p] and isinstance(log.operations[p], Written)]
+    loose = [
+        p for p in positions if not log.forced[p] and isinstance(log.operations[p], Written | Zeroed)
+    ]
     if _all_extend(start, log, positions, loose):
         chosen = [loose[:length] for length in _few(range(len(loose) + 1), caps)]
     else:
@@ -315,10 +317,14 @@ def _all_extend(start: Content, log: _Log, positions: list[int], loose: list[int
     size = start.size
     for position in positions:
         operation = log.operations[position]
-        if position in loose and isinstance(operation, Written) and operation.offset < size:
+        assert isinstance(operation, DATA_OPERATIONS)
+        if (
+            position in loose
+            and isinstance(operation, Written | Zeroed)
+            and operation.offset < size
+        ):
             return False
         probe = Content(size)
-        assert isinstance(operation, DATA_OPERATIONS)
         probe.apply(operation)
         size = probe.size
     return True

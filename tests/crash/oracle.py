@@ -55,7 +55,12 @@ def record_of(session_id: str, version: Version, size_bytes: int = 6000) -> Chec
 @cache
 def body_of(session_id: str, version: Version) -> bytes:
     """Return the file of a version, byte for byte."""
-    return codec.seal(_CODEC.draft(record_of(session_id, version))).body
+    return codec.seal(_CODEC.draft(record_of(session_id, version)))
+
+
+def mark_of(version: Version) -> bytes:
+    """Return bytes that stand in every copy of a version, and nowhere else."""
+    return f"{version.origin} {version.checkpoint_id} {version.serial} ".encode()
 
 
 class Save(NamedTuple):
@@ -66,7 +71,7 @@ class Save(NamedTuple):
 
 
 class RefusedSave(NamedTuple):
-    """A save whose files the disk refuses once it is in the journal."""
+    """A save whose sync of the journal fails."""
 
     session_id: str
     version: Version
@@ -111,124 +116,70 @@ class Flush(NamedTuple):
     session_id: str = ""
 
 
+class Apply(NamedTuple):
+    """What a process does by itself moments after a commit: the same, and nobody waits for it."""
+
+    session_id: str = ""
+
+
 Call: TypeAlias = (
-    Save | RefusedSave | Delete | DeleteMany | DeleteSession | CopySession | Recover | Flush
+    Save | RefusedSave | Delete | DeleteMany | DeleteSession | CopySession | Recover | Flush | Apply
 )
 Seen: TypeAlias = tuple[Version, ...]
+Store: TypeAlias = Mapping[str, Seen]
+REMOVALS = (Delete, DeleteMany, DeleteSession)
 
 
-class SessionState(NamedTuple):
-    """
-    What a session holds.
-
-    Attributes:
-        kept: the checkpoints, saved last first.
-        pruned: older ones over the limit; a crash may bring them back behind the others.
-        doubtful: what a crash may show instead until the next commit, after a save that failed.
-        copied: of which a crash may have left any on top of the others, amid a copy.
-        max_checkpoints: how many that copy keeps; None for all.
-    """
-
-    kept: Seen = ()
-    pruned: Seen = ()
-    doubtful: Seen | None = None
-    copied: Seen = ()
-    max_checkpoints: int | None = None
-
-    def permits(self, seen: Seen) -> bool:
-        """Tell whether this is what a reader may see."""
-        if self.copied:
-            before = self._replace(copied=())
-            return before.permits(seen) or any(
-                _with_all(before, seen[:count], self.max_checkpoints).permits(seen)
-                for count in range(1, len(seen) + 1)
-                if _is_part(seen[:count], self.copied)
-            )
-        if seen == self.doubtful:
-            return True
-        if seen and not self.kept:
-            return False
-        extra = seen[len(self.kept) :]
-        return seen == self.kept + extra and _is_part(extra, self.pruned)
-
-
-def _is_part(seen: Seen, whole: Seen) -> bool:
-    """Tell whether all that is seen is in the whole, in its order."""
-    rest = iter(whole)
-    return all(version in rest for version in seen)
-
-
-Store: TypeAlias = Mapping[str, SessionState]
-
-
-def outcomes(store: Store, call: Call, max_checkpoints: int | None = None) -> list[SessionState]:
+def outcomes(store: Store, call: Call, max_checkpoints: int | None = None) -> list[Seen]:
     """
     Return what the call's session may hold once the call has begun to have an effect.
 
     The last is what it holds when the call has returned.
     """
-    state = store.get(call.session_id, SessionState())
+    kept = store.get(call.session_id, ())
     match call:
         case Save(_, version):
-            return [_saved(state, version, max_checkpoints)]
-        case RefusedSave(_, version):
-            return [state._replace(doubtful=_saved(state, version, max_checkpoints).kept)]
+            return [_saved(kept, version, max_checkpoints)]
+        case RefusedSave(_, version):  # until it is refused it may come to be there
+            return [_saved(kept, version, max_checkpoints), kept]
         case Delete(_, checkpoint_id):
-            return outcomes(store, DeleteMany(call.session_id, (checkpoint_id,)))
+            return [tuple(v for v in kept if v.checkpoint_id != checkpoint_id)]
         case DeleteMany(_, checkpoint_ids):
-            kept = tuple(v for v in state.kept if v.checkpoint_id not in checkpoint_ids)
-            if kept == state.kept:
-                return [state]
-            return [SessionState(kept, state.pruned if kept else ())]
+            return [tuple(v for v in kept if v.checkpoint_id not in checkpoint_ids)]
         case DeleteSession():
-            newest_only = SessionState(state.kept[:1], state.kept[1:] + state.pruned)
-            return [newest_only, SessionState()]
+            return [()]
         case CopySession(_, source_id):
-            source = store.get(source_id, SessionState()).kept
-            states = [state._replace(copied=source, max_checkpoints=max_checkpoints), state]
-            for version in reversed(source):
+            states = [kept]
+            for version in reversed(store.get(source_id, ())):
                 states.append(_saved(states[-1], version, max_checkpoints))
             return states
-        case Recover() | Flush():
-            return [state]
+        case Recover() | Flush() | Apply():
+            return [kept]
 
 
-def _with_all(state: SessionState, versions: Seen, max_checkpoints: int | None) -> SessionState:
-    for version in reversed(versions):
-        state = _saved(state, version, max_checkpoints)
-    return state
+def _saved(kept: Seen, version: Version, max_checkpoints: int | None) -> Seen:
+    others = tuple(v for v in kept if v.checkpoint_id != version.checkpoint_id)
+    return (version, *others)[:max_checkpoints]
 
 
-def _saved(state: SessionState, version: Version, max_checkpoints: int | None) -> SessionState:
-    others = tuple(v for v in state.kept if v.checkpoint_id != version.checkpoint_id)
-    kept = (version, *others)
-    cut = len(kept) if max_checkpoints is None else max_checkpoints
-    pruned = tuple(v for v in state.pruned if v.checkpoint_id != version.checkpoint_id)
-    return SessionState(kept[:cut], kept[cut:] + pruned)
-
-
-def after(store: Store, call: Call, max_checkpoints: int | None = None) -> dict[str, SessionState]:
+def after(store: Store, call: Call, max_checkpoints: int | None = None) -> dict[str, Seen]:
     """Return what the store holds when a call has returned."""
-    changed = outcomes(store, call, max_checkpoints)[-1]
-    if isinstance(call, Flush):  # nothing is left of what failed before
-        store = {session_id: state._replace(doubtful=None) for session_id, state in store.items()}
-        changed = changed._replace(doubtful=None)
-    return {**store, call.session_id: changed}
+    return {**store, call.session_id: outcomes(store, call, max_checkpoints)[-1]}
 
 
 def allowed(
     store: Store, pending: Iterable[Call], max_checkpoints: int | None = None
-) -> dict[str, list[SessionState]]:
+) -> dict[str, list[Seen]]:
     """
     Return what each session may hold while calls have begun and have not returned.
 
     Those of one session take effect in their order.
     """
-    found = {session_id: [state] for session_id, state in store.items()}
+    found = {session_id: [kept] for session_id, kept in store.items()}
     now = dict(store)
     for call in pending:
         states = outcomes(now, call, max_checkpoints)
-        found.setdefault(call.session_id, [SessionState()]).extend(states)
+        found.setdefault(call.session_id, [()]).extend(states)
         now[call.session_id] = states[-1]
     return found
 
@@ -250,7 +201,7 @@ CALLS = (
 
 def resolve(kind: str, store: Store, serial: int) -> Call:
     """Return the call that a name stands for, given what the store holds."""
-    kept = store.get(MAIN, SessionState()).kept
+    kept = store.get(MAIN, ())
     match kind:
         case "save-new":
             return Save(f"n{serial}", Version("n", serial, f"n{serial}"))
@@ -274,18 +225,51 @@ def resolve(kind: str, store: Store, serial: int) -> Call:
             return CopySession("copy", MAIN)
         case "flush":
             return Flush()
+        case "apply":
+            return Apply()
         case "recover":
             return Recover(MAIN)
         case _:
             raise ValueError(kind)
 
 
-BURST = "burst"
+class Step(NamedTuple):
+    """
+    Calls that are made at once.
+
+    Attributes:
+        calls: the first is held up while the others are made.
+        moment: where it is held up: a failpoint.
+        others_return: whether they return meanwhile.
+    """
+
+    calls: tuple[Call, ...]
+    moment: str = ""
+    others_return: bool = False
+
+
+TOGETHER = {
+    "burst": "before_sync_log",
+    "flush-amid-files": "after_rename",
+    "flush-amid-removals": "before_unlink",
+    "flush-before-its-sync": "before_flush",
+    "flush-after-its-sync": "after_flush",
+}
+"""Calls that share a commit, and calls beside a flush: with the moment at which the first waits."""
+
+
+def _step(kind: str, store: Store, serial: int) -> Step:
+    if kind not in TOGETHER:
+        return Step((resolve(kind, store, serial),))
+    moment = TOGETHER[kind]
+    if kind == "burst":
+        return Step(tuple(_burst(store, serial)), moment)
+    return Step((Flush(), *_beside_flush(store, serial)), moment, others_return=True)
 
 
 def _burst(store: Store, serial: int) -> Iterator[Call]:
     """Yield saves that wait together: new ids and known ones, in three sessions."""
-    kept = store.get(MAIN, SessionState()).kept
+    kept = store.get(MAIN, ())
     ids = [f"a{serial}", f"b{serial}", *(version.checkpoint_id for version in kept[-1:])]
     serials = itertools.count(serial * 100)
     yield Save("first", Version("x", next(serials), "first"))
@@ -294,14 +278,22 @@ def _burst(store: Store, serial: int) -> Iterator[Call]:
     yield Save("other", Version("x", next(serials), "other"))
 
 
+def _beside_flush(store: Store, serial: int) -> Iterator[Call]:
+    """Yield changes of what is being written to files: one more, one replaced, one deleted."""
+    for number, kind in enumerate(("save-existing", "replace", "delete-latest")):
+        call = resolve(kind, store, serial * 100 + number)
+        store = after(store, call)
+        yield call
+
+
 def steps(
     kinds: Iterable[str], store: Store, first_serial: int, max_checkpoints: int | None = None
-) -> Iterator[tuple[Call, ...]]:
+) -> Iterator[Step]:
     """Yield the calls that names stand for, those together that are made at once."""
     for serial, kind in enumerate(kinds, first_serial):
-        calls = tuple(_burst(store, serial)) if kind == BURST else (resolve(kind, store, serial),)
-        yield calls
-        for call in calls:
+        step = _step(kind, store, serial)
+        yield step
+        for call in step.calls:
             store = after(store, call, max_checkpoints)
 
 
@@ -309,4 +301,5 @@ def sequence(
     kinds: Iterable[str], store: Store, first_serial: int, max_checkpoints: int | None = None
 ) -> Iterator[Call]:
     """Yield the calls that names stand for, one after the other."""
-    return itertools.chain.from_iterable(steps(kinds, store, first_serial, max_checkpoints))
+    for step in steps(kinds, store, first_serial, max_checkpoints):
+        yield from step.calls

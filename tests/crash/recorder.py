@@ -2,16 +2,21 @@
 
 `RecordingFiles` sits where every system call of the library passes: `LocalFiles.call`. A
 function it does not know is an error, so nothing can change the disk unseen; that nothing
-passes beside `call` is shown with strace in `test_recorder.py`.
+passes beside `call` is shown with strace in `test_completeness`.
+
+Inodes are told by the numbers of nodes, so that a state of the disk that is put into another
+directory is still the same disk to the library.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
+from types import SimpleNamespace
 from typing import Any, ParamSpec, TypeVar
 
 from aiocheckpoint._disk.files import LocalFiles
@@ -39,59 +44,124 @@ from tests.crash.operations import (
 
 P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
+Record = Callable[["RecordingFiles", Any, Any, dict[str, Any]], object]
 
 _ZEROES_FROM_BYTES = 65536
+_FIRST_INODE = 1000
 
 
-class RecordingFiles(LocalFiles):
+class KilledError(BaseException):
+    """The process that makes the call is dead."""
+
+
+class RecordedDisk:
     """
-    Local files that record.
+    What all processes did to a disk.
 
     Args:
         outer: the existing directory that holds the store's root.
         start: what is in it.
-        boot: which run of the machine this is, as the library is to see it.
 
     Attributes:
         operations: what was done, in the order of effects.
         tree: what is in `outer` now.
-        failpoints: names reached.
-        held_at: a failpoint at which one thread stops until `released`; it sets `arrived`.
-        refused: a function whose next call fails.
+        mutex: held over a call and its record, so that the record has the order of the effects.
     """
 
-    def __init__(self, outer: Path, start: Tree | None = None, boot: str = "boot-0") -> None:
+    def __init__(self, outer: Path, start: Tree | None = None) -> None:
+        self.outer = os.path.abspath(outer)
         self.operations: list[Operation] = []
-        self.failpoints: set[str] = set()
-        self.held_at = ""
-        self.arrived = threading.Event()
-        self.released = threading.Event()
-        self.refused = ""
         self.tree = Tree() if start is None else start.copy()
-        self._boot = boot
-        self._outer = os.path.abspath(outer)
-        self._nodes: dict[int, int] = {}
+        self.mutex = threading.RLock()
         self._next_node = max(self.tree.kinds) + 1
-        # Held over a call and its record, so that the record has the order of the effects.
-        self._mutex = threading.RLock()
 
-    def boot_id(self) -> str:
-        return self._boot
+    def note(self, operation: Operation) -> None:
+        """Write down what was done."""
+        with self.mutex:
+            self.operations.append(operation)
+            self.tree.apply(operation)
+
+    def new_node(self) -> int:
+        """Return a number that no node has, or had."""
+        self._next_node += 1
+        return self._next_node - 1
+
+    def node_of(self, path: str) -> int | None:
+        """Return what a path leads to, symlinks followed; None where it leads nowhere."""
+        node = OUTER
+        for part in PurePath(path).relative_to(self.outer).parts:
+            node = self.tree.entries.get(node, {}).get(part, -1)
+        return None if node < 0 else node
+
+
+class RecordingFiles(LocalFiles):
+    """
+    Local files of one process that record.
+
+    Args:
+        outer: the existing directory that holds the store's root.
+        start: what is in it.
+        beside: another process on the same disk.
+
+    Attributes:
+        disk: what was done by all processes.
+        failpoints: names reached.
+        refused: a function whose next call fails.
+        lifetime: how many changes this process makes before it is killed; None for no end.
+        changes: how many it has made.
+    """
+
+    def __init__(
+        self, outer: Path, start: Tree | None = None, beside: RecordingFiles | None = None
+    ) -> None:
+        self.disk = RecordedDisk(outer, start) if beside is None else beside.disk
+        self.failpoints: set[str] = set()
+        self.refused = ""
+        self.lifetime: int | None = None
+        self.changes = 0
+        self._is_dead = False
+        self._actions: dict[str, Callable[[], None]] = {}
+        self._nodes: dict[int, int] = {}
+
+    @property
+    def operations(self) -> list[Operation]:
+        """What was done, in the order of effects."""
+        return self.disk.operations
+
+    @property
+    def tree(self) -> Tree:
+        """What is in the outer directory now."""
+        return self.disk.tree
+
+    def at(self, moment: str, action: Callable[[], None]) -> None:
+        """Run an action when a failpoint, or an operation on a name as `"lock applier"`, is met."""
+        self._actions[moment] = action
 
     def reached(self, failpoint: str) -> None:
         self.failpoints.add(failpoint)
-        if failpoint == self.held_at:
-            self.held_at = ""
-            self.arrived.set()
-            self.released.wait()
+        self._act(failpoint)
+
+    def _act(self, moment: str) -> None:
+        action = self._actions.pop(moment, None)
+        if action is not None:
+            action()
+
+    def die(self) -> None:
+        """Do nothing any more, and let go of all locks, as a process that is killed."""
+        with self.disk.mutex:
+            self._is_dead = True
+            for descriptor in self._nodes:
+                os.close(descriptor)
+            self._nodes.clear()
+        raise KilledError
 
     def began(self, call: int) -> None:
         """Mark that a call of the API begins."""
-        self._note(Began(call))
+        self.disk.note(Began(call))
 
     def acknowledged(self, call: int) -> None:
         """Mark that a call of the API has returned."""
-        self._note(Acknowledged(call))
+        self.disk.note(Acknowledged(call))
 
     def call(
         self,
@@ -102,14 +172,16 @@ class RecordingFiles(LocalFiles):
         **kwargs: P.kwargs,
     ) -> ResultT:
         name = function.__name__
-        with self._mutex:
+        self._act(f"{operation} {os.path.basename(path)}")
+        if name == "lock_file" and not self._is_dead:  # others go on while this one waits
+            return super().call(operation, path, self.recorded(name, function), *args, **kwargs)
+        with self.disk.mutex:
+            if self._is_dead:
+                return _of_the_dead(name)
             try:
                 return super().call(operation, path, self.recorded(name, function), *args, **kwargs)
             except StorageError:
-                if (
-                    name in _SYNCS
-                    and (node := self._nodes[_descriptor(args)]) in self.tree.contents
-                ):
+                if name in _SYNCS and (node := self._nodes[args[0]]) in self.tree.contents:
                     self._note(SyncFailed(node))
                 raise
 
@@ -121,16 +193,17 @@ class RecordingFiles(LocalFiles):
         record = _RECORDS[name]
 
         def run(*args: P.args, **kwargs: P.kwargs) -> ResultT:
+            if self.changes == self.lifetime and name in _CHANGES:
+                self.die()
             result = function(*args, **kwargs)
-            record(self, result, args, kwargs)
-            return result
+            told: Any = record(self, result, args, kwargs)
+            return result if told is None else told
 
         return run
 
     def _note(self, operation: Operation) -> None:
-        with self._mutex:
-            self.operations.append(operation)
-            self.tree.apply(operation)
+        self.changes += 1
+        self.disk.note(operation)
 
     def _place(self, name: Any, kwargs: dict[str, Any], key: str = "dir_fd") -> tuple[int, str]:
         """Return the directory's node and the name that a path argument stands for."""
@@ -138,22 +211,18 @@ class RecordingFiles(LocalFiles):
         if descriptor is not None:
             assert "/" not in name, f"{name} leads out of its directory"
             return self._nodes[descriptor], name
-        parts = PurePath(name).relative_to(self._outer).parts
-        directory = OUTER
-        for part in parts[:-1]:
-            directory = self.tree.entries[directory][part]
-        return directory, parts[-1] if parts else ""
-
-    def _new_node(self) -> int:
-        self._next_node += 1
-        return self._next_node - 1
+        if name == self.disk.outer:
+            return OUTER, ""
+        directory = self.disk.node_of(os.path.dirname(name))
+        assert directory is not None, f"{name} is in no directory"
+        return directory, os.path.basename(name)
 
     def _record_open(self, result: int, args: Any, kwargs: dict[str, Any]) -> None:
         directory, name = self._place(args[0], kwargs)
         node = self.tree.entries[directory].get(name) if name else OUTER
         if node is None:
             assert args[1] & os.O_CREAT
-            node = self._new_node()
+            node = self.disk.new_node()
             self._note(Made(directory, name, node, File()))
         elif args[1] & os.O_TRUNC:
             self._note(Truncated(node, 0))
@@ -162,16 +231,13 @@ class RecordingFiles(LocalFiles):
     def _record_close(self, result: None, args: Any, kwargs: dict[str, Any]) -> None:
         self._nodes.pop(args[0])
 
-    def _record_mkdir(self, result: None, args: Any, kwargs: dict[str, Any]) -> None:
-        directory, name = self._place(args[0], kwargs)
-        self._note(Made(directory, name, self._new_node(), Directory()))
-
     def _record_made_directory(self, result: None, args: Any, kwargs: dict[str, Any]) -> None:
-        self._record_mkdir(result, args[:1], {"dir_fd": args[1]})
+        directory, name = self._place(args[0], {"dir_fd": args[1]})
+        self._note(Made(directory, name, self.disk.new_node(), Directory()))
 
     def _record_symlink(self, result: None, args: Any, kwargs: dict[str, Any]) -> None:
         directory, name = self._place(args[1], kwargs)
-        self._note(Made(directory, name, self._new_node(), Symlink(args[0])))
+        self._note(Made(directory, name, self.disk.new_node(), Symlink(args[0])))
 
     def _record_link(self, result: None, args: Any, kwargs: dict[str, Any]) -> None:
         source, old = self._place(args[0], kwargs, "src_dir_fd")
@@ -191,7 +257,7 @@ class RecordingFiles(LocalFiles):
         node = self._nodes[args[0]]
         self._note_written(node, self.tree.contents[node].size, bytes(args[1][:result]))
 
-    def _record_pwrite(self, result: int, args: Any, kwargs: dict[str, Any]) -> None:
+    def _record_write_at(self, result: int, args: Any, kwargs: dict[str, Any]) -> None:
         self._note_written(self._nodes[args[0]], args[2], bytes(args[1][:result]))
 
     def _note_written(self, node: int, offset: int, data: bytes) -> None:
@@ -200,61 +266,83 @@ class RecordingFiles(LocalFiles):
         else:
             self._note(Written(node, offset, data))
 
-    def _record_allocate(self, result: None, args: Any, kwargs: dict[str, Any]) -> None:
-        node, end = self._nodes[args[0]], args[1] + args[2]
-        size = self.tree.contents[node].size
-        if end > size:
-            self._note(Zeroed(node, size, end - size))
-
-    def _record_truncate(self, result: None, args: Any, kwargs: dict[str, Any]) -> None:
-        self._note(Truncated(self._nodes[args[0]], args[1]))
-
     def _record_sync(self, result: None, args: Any, kwargs: dict[str, Any]) -> None:
-        self._note(Synced(self._nodes[_descriptor(args)]))
+        self._note(Synced(self._nodes[args[0]]))
 
     def _record_data_sync(self, result: None, args: Any, kwargs: dict[str, Any]) -> None:
-        self._note(Synced(self._nodes[_descriptor(args)], data_only=True))
+        self._note(Synced(self._nodes[args[0]], data_only=True))
 
     def _record_sync_all(self, result: None, args: Any, kwargs: dict[str, Any]) -> None:
         self._note(SyncedAll())
 
+    def _record_status(
+        self, result: os.stat_result, args: Any, kwargs: dict[str, Any]
+    ) -> SimpleNamespace:
+        """Return the status with the inode of the recorded disk."""
+        node: int | None
+        if isinstance(args[0], int):
+            node = self._nodes[args[0]]
+        elif kwargs.get("dir_fd") is not None:
+            node = self.tree.entries[self._nodes[kwargs["dir_fd"]]][args[0]]
+        else:
+            node = self.disk.node_of(args[0])
+        assert node is not None
+        fields = {name: getattr(result, name) for name in _STATUS_FIELDS}
+        return SimpleNamespace(**fields, st_ino=_FIRST_INODE + node)
+
     def _record_nothing(self, result: object, args: Any, kwargs: dict[str, Any]) -> None:
-        """A function that only reads, or locks."""
+        """A function that only reads, locks, or changes what no promise is about."""
+
+
+def _of_the_dead(name: str) -> Any:
+    if name not in _LETTING_GO:
+        raise KilledError
 
 
 def _refuse(*args: object, **kwargs: object) -> Any:
     raise OSError(errno.EIO, "refused")
 
 
-def _descriptor(args: Any) -> int:
-    return int(args[0])
+@contextlib.contextmanager
+def quiet_deaths() -> Iterator[None]:
+    """Let threads of processes that are killed end without a word."""
+    loud = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs, /) -> None:
+        if not issubclass(args.exc_type, KilledError):
+            loud(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = loud
 
 
-_SYNCS = frozenset({"fsync", "_full_sync", "fdatasync", "_data_sync"})
-_RECORDS: dict[str, Callable[[RecordingFiles, Any, Any, dict[str, Any]], None]] = {
+_STATUS_FIELDS = ("st_mode", "st_dev", "st_uid", "st_gid", "st_size", "st_mtime_ns")
+_LETTING_GO = frozenset({"close", "unlock_file"})
+_SYNCS = frozenset({"fsync", "full_sync", "data_sync"})
+_RECORDS: dict[str, Record] = {
     "open": RecordingFiles._record_open,
     "close": RecordingFiles._record_close,
-    "mkdir": RecordingFiles._record_mkdir,
     "_make_directory": RecordingFiles._record_made_directory,
     "symlink": RecordingFiles._record_symlink,
     "link": RecordingFiles._record_link,
     "replace": RecordingFiles._record_rename,
-    "rename": RecordingFiles._record_rename,
     "unlink": RecordingFiles._record_remove,
     "rmdir": RecordingFiles._record_remove,
     "write": RecordingFiles._record_write,
-    "pwrite": RecordingFiles._record_pwrite,
-    "_write_at": RecordingFiles._record_pwrite,
-    "posix_fallocate": RecordingFiles._record_allocate,
-    "ftruncate": RecordingFiles._record_truncate,
+    "write_at": RecordingFiles._record_write_at,
     "fsync": RecordingFiles._record_sync,
-    "_full_sync": RecordingFiles._record_sync,
-    "fdatasync": RecordingFiles._record_data_sync,
-    "_data_sync": RecordingFiles._record_data_sync,
+    "full_sync": RecordingFiles._record_sync,
+    "data_sync": RecordingFiles._record_data_sync,
     "syncfs": RecordingFiles._record_sync_all,
+    "stat": RecordingFiles._record_status,
+    "fstat": RecordingFiles._record_status,
 }
+_CHANGES = frozenset(_RECORDS) - {"close", "stat", "fstat"}
 for _reading in (
-    "stat", "fstat", "lseek", "read", "pread", "flock", "_names_in", "_read_link", "readlink",
-    "listdir", "posix_fadvise",
+    "read", "read_at", "lseek", "_names_in", "_read_link", "file_system_type",
+    "lock_file", "try_lock_file", "unlock_file", "utime", "chown",
 ):  # fmt: skip
     _RECORDS[_reading] = RecordingFiles._record_nothing

@@ -37,6 +37,7 @@ def _killed(start: Start, root: Path) -> Worker:
         data = record("s", "new")
         data.resume_hint = _MARK
         worker.save(data)
+        worker.save(record("new-one", "x"))
         worker.call(tasks.save_many, "t", "m", 5)
         worker.delete("t", "m3")
         worker.kill()
@@ -85,6 +86,31 @@ def test_without_its_control_file(
         worker.save(record("t", f"more{len(worker.list('t'))}"))
         worker.kill()
     assert start().listed_ids("s") == ("more3", "more2", "new", "old")
+
+
+_FIRST_LOOKS: dict[str, Callable[[Worker], object]] = {
+    "load": lambda worker: worker.load("s") == worker.load("s", "new"),
+    "load-by-id": lambda worker: worker.load("t", "m2") == record("t", "m2", 2),
+    "load-deleted": lambda worker: worker.load("t", "m3") is None,
+    "load_many": lambda worker: worker.call("load_many", "t", ["n1"]) == (record("t", "n1", 1),),
+    "list": lambda worker: worker.listed_ids("s") == ("new", "old"),
+    "ids": lambda worker: worker.ids("s") == ("old", "new"),
+    "sessions": lambda worker: worker.call(tasks.list_sessions) == ["new-one", "s", "t"],
+    "copy_session": lambda worker: worker.call("copy_session", "s", "copy") == 2,
+    "delete": lambda worker: worker.delete("t", "m2") and not worker.delete("t", "m3"),
+    "condition": lambda worker: worker.save(record("s", "x"), expected="new") == "x",
+    "recover": lambda worker: worker.call("recover", "s").newest_valid_id == "new",
+}
+
+
+@pytest.mark.parametrize("look", _FIRST_LOOKS.values(), ids=_FIRST_LOOKS)
+@pytest.mark.parametrize("harm", ["absent", "early"])
+def test_a_first_look_is_exact(
+    start: Start, root: Path, killed: Worker, harm: str, look: Callable[[Worker], object]
+) -> None:
+    """Whatever a process asks first after a crash, the answer knows all that was acknowledged."""
+    _HARMS[harm](root / ".aiocheckpoint" / "control")
+    assert look(start())
 
 
 @pytest.mark.damages_store

@@ -84,7 +84,7 @@ class Appender:
             self.sync()
             control = self._control
         if control is not self._log.control or max_bytes > control.max_bytes:
-            self._log.publish(control._replace(max_bytes=max(max_bytes, control.max_bytes)))
+            self._log.publish(control.changed(max_bytes=max(max_bytes, control.max_bytes)))
 
     def room(self, max_bytes: int) -> float:
         """Return how much may be appended; when nothing is unflushed, a change of any size."""
@@ -133,7 +133,7 @@ class Appender:
         if self._is_sealed or not fits or in_new_segment:
             read = self._begin_segment([_Content(table, bodies, flags)])
             if erases:
-                self._log.publish(self._control._replace(erasure=read.place))
+                self._log.publish(self._control.changed(erasure=read.place))
             return read
         synced_then = log.offset_of(self._control.synced)
         frame = log.build_frame(tail, synced_then, flags, table, bodies)
@@ -152,9 +152,14 @@ class Appender:
         self._log.tail = self._tail.behind(frame.frame)
         place = log.place_of(self._segment.header.sequence, frame.frame.end)
         control = self._control
-        control = control._replace(visible=place, erasure=place if erases else control.erasure)
         self._files.reached("before_publish")
-        self._log.publish(control._replace(synced=place) if synced else control)
+        self._log.publish(
+            control.changed(
+                visible=place,
+                synced=place if synced else control.synced,
+                erasure=place if erases else control.erasure,
+            )
+        )
         return ReadFrame(place, self._segment.slot, frame.frame)
 
     def _require_ours(self) -> None:
@@ -175,7 +180,7 @@ class Appender:
             except StorageError as error:
                 self._break(error)
                 raise
-            self._log.publish(self._control._replace(visible=end, synced=end))
+            self._log.publish(self._control.changed(visible=end, synced=end))
 
     def _sync_slot(self) -> None:
         """Sync the current slot, written again where this process's descriptor does not vouch."""
@@ -228,7 +233,7 @@ class Appender:
         end, chain = (
             self._sealed_end() if self._is_sealed else (self._tail.offset, self._tail.chain)
         )
-        self._log.publish(self._control._replace(sealed_at=end))
+        self._log.publish(self._control.changed(sealed_at=end))
         self._files.reached("after_seal")
         return self._segment.header.id, end, chain
 
@@ -249,7 +254,7 @@ class Appender:
         control = Control(0, segment.slot, header.sequence, header.id) if before is None else before
         self._files.reached("before_publish_segment")
         log_.publish(
-            control._replace(
+            control.changed(
                 slot=segment.slot, sequence=header.sequence, id=header.id, sealed_at=0,
                 visible=end, synced=end,
                 flushed=control.flushed if before and len(log_.segments) > 1 else start,
@@ -305,7 +310,7 @@ class Appender:
         self._broken = self._segment.header.id
         try:
             end, _ = self._sealed_end()
-            self._log.publish(self._control._replace(sealed_at=end))
+            self._log.publish(self._control.changed(sealed_at=end))
             self._begin_segment()
         except StorageError as second:
             raise _unknown(error, f"{error.reason}; then {second.reason}") from error
@@ -348,7 +353,7 @@ class Appender:
         if place <= control.flushed:
             return
         first = log.sequence_of(place)
-        log_.publish(control._replace(flushed=place, first_sequence=first))
+        log_.publish(control.changed(flushed=place, first_sequence=first))
         self._files.reached("before_free")
         used = {s.slot for s in log_.segments if s.header.sequence >= first}
         log_.forget_flushed(place)
@@ -363,7 +368,7 @@ class Appender:
         slots.erase(number for number in slots.numbers() if number not in used)
         control = self._control
         if log.sequence_of(control.erasure) < control.first_sequence:
-            self._log.publish(control._replace(erasure=0))
+            self._log.publish(control.changed(erasure=0))
 
     def trim(self, max_bytes: int) -> int:
         """

@@ -116,6 +116,11 @@ def max_open_directories() -> int:
     return system.max_open_directories()
 
 
+def absolute(path: str) -> str:
+    """Return a path that holds wherever the process goes; symlinks in it stay as they are."""
+    return os.path.abspath(path)
+
+
 def now_microseconds() -> int:
     """Return the time, in microseconds since 1970."""
     return time.time_ns() // 1000

@@ -19,6 +19,7 @@ CONTROL_NAME = "control"
 LOCK_NAME = "lock"
 APPLIER_NAME = "applier"
 _TURN_NAME = "turn"
+_NAMES = (_TURN_NAME, LOCK_NAME, APPLIER_NAME, CONTROL_NAME)
 _OLD_JOURNAL_PREFIX = "journal-"
 _CONTROL_TRIES = 1000
 
@@ -59,6 +60,28 @@ class Advance(NamedTuple):
     frames: tuple[ReadFrame, ...]
 
 
+class _Locked(contextlib.AbstractContextManager[None]):
+    """Holds the lock of a log, for one thread at a time."""
+
+    def __init__(self, log_: Log) -> None:
+        self._log = log_
+        self._threads = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._threads.acquire()
+        try:
+            self._log.acquire()
+        except BaseException:
+            self._threads.release()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            self._log.release()
+        finally:
+            self._threads.release()
+
+
 class Log:
     """
     The log, as far as this process has read it. Reading it needs the mutex.
@@ -92,11 +115,12 @@ class Log:
         self._shared: Control | None = None
         self._descriptors: dict[str, int] = {}
         self._inodes: dict[str, int] = {}
+        self._paths = {name: directory.join(name) for name in _NAMES}
         self._writable = writable
-        self._threads = threading.RLock()
+        self._locked = _Locked(self)
         self.refuse_old_journals()
         if writable:
-            for name in (_TURN_NAME, LOCK_NAME, APPLIER_NAME, CONTROL_NAME):
+            for name in _NAMES:
                 self._descriptor(name)
             files.sync_directory(directory)
 
@@ -134,8 +158,7 @@ class Log:
 
     # Locks. Order: applier, then the threads' own, then turn, then lock.
 
-    @contextlib.contextmanager
-    def locked(self) -> Generator[None]:
+    def locked(self) -> contextlib.AbstractContextManager[None]:
         """
         Hold the lock that commits are made under, waiting as long as it takes.
 
@@ -144,20 +167,27 @@ class Log:
         Raises:
             MovedError: its path leads elsewhere by now.
         """
-        with self._threads:
-            files = self._files
-            turn, turn_path = self._descriptor(_TURN_NAME), self.directory.join(_TURN_NAME)
-            lock, lock_path = self._descriptor(LOCK_NAME), self.directory.join(LOCK_NAME)
-            files.lock_file(turn, turn_path)
-            try:
-                files.lock_file(lock, lock_path)
-            finally:
-                files.unlock_file(turn, turn_path)
-            try:
-                self.require_in_place(LOCK_NAME)
-                yield
-            finally:
-                files.unlock_file(lock, lock_path)
+        return self._locked
+
+    def acquire(self) -> None:
+        """Take the lock; see `locked`."""
+        files = self._files
+        turn, turn_path = self._descriptor(_TURN_NAME), self._paths[_TURN_NAME]
+        lock, lock_path = self._descriptor(LOCK_NAME), self._paths[LOCK_NAME]
+        files.lock_file(turn, turn_path)
+        try:
+            files.lock_file(lock, lock_path)
+        finally:
+            files.unlock_file(turn, turn_path)
+        try:
+            self.require_in_place(LOCK_NAME)
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._files.unlock_file(self._descriptors[LOCK_NAME], self._paths[LOCK_NAME])
 
     def require_in_place(self, name: str) -> None:
         """
@@ -166,7 +196,7 @@ class Log:
         Raises:
             MovedError: it does not.
         """
-        found = self._files.status_of_path(self.directory.join(name))
+        found = self._files.status_of_path(self._paths[name])
         if found is None or found.inode != self._inodes[name]:
             raise MovedError
 
@@ -215,7 +245,7 @@ class Log:
         """Return the shared positions; None when there are none, or none that are right."""
         if not self._writable and self._files.status(self.directory, CONTROL_NAME) is None:
             return None
-        descriptor, path = self._descriptor(CONTROL_NAME), self.directory.join(CONTROL_NAME)
+        descriptor, path = self._descriptor(CONTROL_NAME), self._paths[CONTROL_NAME]
         for _ in range(_CONTROL_TRIES):
             data = self._files.read_at(descriptor, log.CONTROL_BYTES, 0, path)
             if data == self._raw:
@@ -230,10 +260,10 @@ class Log:
 
     def publish(self, control: Control) -> None:
         """Share positions; under the lock."""
-        control = control._replace(inode=self._inodes[CONTROL_NAME], revision=control.revision + 1)
+        control = control.changed(inode=self._inodes[CONTROL_NAME], revision=control.revision + 1)
         data = control.encode()
-        path = self.directory.join(CONTROL_NAME)
-        self._files.write_at(self._descriptor(CONTROL_NAME), data, 0, path)
+        descriptor, path = self._descriptor(CONTROL_NAME), self._paths[CONTROL_NAME]
+        self._files.write_at(descriptor, data, 0, path)
         self._raw, self._shared, self.control = data, control, control
 
     @property
@@ -270,15 +300,33 @@ class Log:
             self.tail, is_gap = None, True
         raise StorageError("follow", self.directory.path, None, "its journal keeps changing")
 
-    def catch_up(self) -> Advance:
+    def catch_up(self) -> Advance | None:
         """
         Return what is in the log, to its very end; under the lock, or with commits kept out.
 
+        None for nothing new.
+
         This is all of recovery. What is there and was never acknowledged may count.
         """
-        advance = self._advance(self.read_control(), to_end=True)
+        control = self.read_control()
+        if control is not None and control is self.control and self._is_at_end(control):
+            return None
+        advance = self._advance(control, to_end=True)
         self.is_scanned = True
         return advance
+
+    def _is_at_end(self, control: Control) -> bool:
+        """Tell, mostly at one read's cost, whether nothing stands behind what was read."""
+        tail = self.tail
+        if (
+            not self.is_scanned
+            or tail is None
+            or control.sealed_at
+            or not self._is_current(control)
+        ):
+            return False
+        data = self.slots.read(self.segments[-1].slot, log.HEAD_BYTES, tail.offset)
+        return log.head_end(data, tail.segment, tail.offset) == 0
 
     def _advance(self, control: Control | None, *, to_end: bool) -> Advance:
         searches = to_end and not self.is_scanned

@@ -61,7 +61,9 @@ class View:
         """Take in the log to its very end; under its lock, or with commits kept out."""
         if self.log is not None:
             with self.mutex:
-                self._take_in(self.log.catch_up())
+                advance = self.log.catch_up()
+                if advance is not None:
+                    self._take_in(advance)
 
     def look(self, timeout_seconds: float) -> None:
         """

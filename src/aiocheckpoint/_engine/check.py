@@ -10,7 +10,8 @@ from aiocheckpoint._disk.files import Directory
 from aiocheckpoint._engine.read import Bodies, VanishedError
 from aiocheckpoint._engine.root import OpenRoot
 from aiocheckpoint._engine.sessions import is_directory, session_id_of
-from aiocheckpoint._format import codec, ids, names
+from aiocheckpoint._format import codec, names
+from aiocheckpoint._format.ids import decode_id, encode_id
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointError,
@@ -49,7 +50,7 @@ def check_journal(root: OpenRoot, timeout_seconds: float) -> list[Finding]:
             kind="unreadable",
             path=Path(entry.path),
             detail=f"its saves wait in the journal: {entry.operation} failed: {entry.reason}",
-            session_id=ids.decode_id(entry.session),
+            session_id=decode_id(entry.session),
         )
         for entry in stuck
     ]
@@ -61,7 +62,7 @@ def check_journal(root: OpenRoot, timeout_seconds: float) -> list[Finding]:
 
 def check_session(bodies: Bodies, name: str) -> list[Finding]:
     """Return what is wrong in a session's directory, reading every byte."""
-    session_id = ids.decode_id(name)
+    session_id = decode_id(name)
     try:
         if not is_directory(bodies, name):
             return []
@@ -108,7 +109,7 @@ def _check_entry(bodies: Bodies, directory: Directory, session: str, entry: str)
         return "damaged", Path(path), error.reason
     except (NotACheckpointError, CheckpointTooLargeError, StorageError) as error:
         return "unreadable", Path(path), str(error)
-    session_fits = ids.encode_id(ids.session_id, "session id") == session
+    session_fits = encode_id(ids.session_id, "session id") == session
     if session_fits and names.name_fits(name, ids.checkpoint_id):
         return None
     detail = f"its body says session {ids.session_id!r}, id {ids.checkpoint_id!r}"

@@ -102,11 +102,9 @@ class Committer:
     def _gather(self) -> bool:
         """Take over what has arrived, waiting for something to do; False at the end."""
         while True:
-            must_wait = not self._waiting and not self._is_ending
-            try:
-                change = self._arriving.get(block=must_wait)
-            except queue.Empty:
+            if self._arriving.empty() and (self._waiting or self._is_ending):
                 return bool(self._waiting)
+            change = self._arriving.get()
             if change is None:
                 self._is_ending = True
             else:
@@ -180,7 +178,6 @@ class Committer:
     ) -> tuple[dict[str, Session], dict[Change, BaseException]]:
         """Do beforehand, without the lock, what takes long: listing, and reading bodies."""
         bodies, view = root.bodies, root.view
-        view.follow()
         sessions: dict[str, Session] = {}
         refused: dict[Change, BaseException] = {}
         for change in batch:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Generic, NamedTuple, TypeVar
 
-from aiocheckpoint._disk.files import LocalFiles
+from aiocheckpoint._disk.files import Directory, LocalFiles, absolute
 from aiocheckpoint._disk.log import APPLIER_NAME, LOCK_NAME, MovedError
 from aiocheckpoint._engine import root as roots
 from aiocheckpoint._engine.applier import Applier
@@ -112,7 +111,7 @@ class LocalStore(Generic[RecordT]):
 
     def _absolute(self) -> None:
         """Keep to where the path leads now, whatever directory the process goes to."""
-        self.path = os.path.abspath(self.path)  # noqa: PTH100 - symlinks stay as they are
+        self.path = absolute(self.path)
 
     @property
     def is_started(self) -> bool:
@@ -225,15 +224,15 @@ class LocalStore(Generic[RecordT]):
 
     def _too_late(self) -> CheckpointError:
         """Return what a change raises that has waited for too long."""
-        private = f"{self.path}{os.sep}{names.PRIVATE_DIRECTORY}{os.sep}"
+        private = Directory(Directory(self.path, None).join(names.PRIVATE_DIRECTORY), None)
         seconds = self._options.lock_timeout_seconds
         if self._committer.lacks_room:
             cause = self._applier.error
             reason = f"the journal has no room for {seconds} s"
             if cause is not None:
                 reason += f", since its files cannot be written: {cause}"
-            return StorageFullError("save", private, None, reason)
-        return StoreBusyError(private + LOCK_NAME, seconds)
+            return StorageFullError("save", private.path, None, reason)
+        return StoreBusyError(private.join(LOCK_NAME), seconds)
 
     # Closing
 
@@ -269,12 +268,12 @@ class LocalStore(Generic[RecordT]):
     def _end_threads(self) -> None:
         self._committer.end()
         timeout = self._options.lock_timeout_seconds
-        private = f"{self.path}{os.sep}{names.PRIVATE_DIRECTORY}{os.sep}"
+        private = Directory(Directory(self.path, None).join(names.PRIVATE_DIRECTORY), None)
         is_stuck = ""
         for thread, lock in zip(self._running, (LOCK_NAME, APPLIER_NAME), strict=False):
             if not is_stuck:
                 thread.join(timeout)
-                is_stuck = private + lock if thread.is_alive() else ""
+                is_stuck = private.join(lock) if thread.is_alive() else ""
             self._applier.end()
         if self._threads is not None:
             self._threads.shutdown(wait=True)  # reads may be going on

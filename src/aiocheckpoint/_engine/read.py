@@ -11,8 +11,9 @@ from typing import Generic, NamedTuple, TypeVar
 from aiocheckpoint._disk.files import Directory, FileStatus, LocalFiles
 from aiocheckpoint._disk.index import KnownBlobs, SessionIndex
 from aiocheckpoint._disk.view import View
-from aiocheckpoint._format import codec, ids, log, names
+from aiocheckpoint._format import codec, log, names
 from aiocheckpoint._format.codec import RecordCodec, RecordT
+from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint._format.log import Saved
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import (
@@ -108,7 +109,7 @@ class Bodies:
         if name.text not in session.known.identities:
             path = self.path(session.name, name.text)
             found = codec.identity(text, path)
-            own = ids.encode_id(found.session_id, "session id") == session.name
+            own = encode_id(found.session_id, "session id") == session.name
             if not own or not names.name_fits(name, found.checkpoint_id):
                 raise CheckpointMismatchError(
                     path, (found.session_id, found.checkpoint_id), (session.id, None)
@@ -199,7 +200,7 @@ class Reader(Generic[RecordT]):
         Raises:
             CheckpointCorruptError: a part of the journal is lost.
         """
-        name = ids.encode_id(session_id, "session id")
+        name = encode_id(session_id, "session id")
         self.view.look(self._timeout_seconds)
         self.view.require_readable(session_id)
         return Session(session_id, name, self.view.lookup(name))
@@ -285,7 +286,7 @@ class Reader(Generic[RecordT]):
 
     def load_blobs(self, session_id: SessionId, digests: Iterable[str]) -> dict[str, bytes]:
         """Return blobs of a session, verified."""
-        name = ids.encode_id(session_id, "session id")
+        name = encode_id(session_id, "session id")
         self.view.look(self._timeout_seconds)
         self.view.require_readable(session_id)
         return {digest: self._blob(name, digest) for digest in digests}
@@ -300,11 +301,14 @@ class Reader(Generic[RecordT]):
     # Listing
 
     def newest_id(self, session_id: SessionId) -> CheckpointId | None:
-        """Return the id of the checkpoint saved last; None when there is none."""
+        """Return the id of the checkpoint saved last, told from its name where that tells it."""
 
         def read(session: Session) -> CheckpointId | None:
             newest = session.known.newest
-            return None if newest is None else self.bodies.identify(session, newest)
+            if newest is None:
+                return None
+            known = session.known.identities.get(newest.text) or names.id_of_name(newest)
+            return self.bodies.identify(session, newest) if known is None else known
 
         return self._steadily(session_id, read)
 

@@ -8,8 +8,9 @@ from typing import NamedTuple
 from aiocheckpoint._disk.files import random_name
 from aiocheckpoint._engine.check import damaged_blobs, users_of_blobs
 from aiocheckpoint._engine.read import Reader, Session, VanishedError
-from aiocheckpoint._format import codec, ids, names
+from aiocheckpoint._format import codec, names
 from aiocheckpoint._format.codec import RecordT
+from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint._format.log import Entry, Quarantined, Saved
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import (
@@ -46,7 +47,7 @@ def find_damage(reader: Reader[RecordT], session_id: SessionId) -> Recovery:
     """
     view, bodies = reader.view, reader.bodies
     view.keep_damaged()
-    name = ids.encode_id(session_id, "session id")
+    name = encode_id(session_id, "session id")
     session = Session(session_id, name, view.listed(name))
     backups = [found for found in map(_as_file, session.known.backups) if found is not None]
     bad = [
@@ -102,7 +103,7 @@ def _is_intact(reader: Reader[RecordT], session: Session, file: FileName) -> boo
         return True  # somebody has removed it: nothing is to be done
     except (CheckpointCorruptError, CheckpointMismatchError, NotACheckpointError):
         return False
-    fits = ids.encode_id(ids.session_id, "session id") == session.name
+    fits = encode_id(ids.session_id, "session id") == session.name
     return fits and names.name_fits(file, ids.checkpoint_id)
 
 

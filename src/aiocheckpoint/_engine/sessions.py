@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 
 from aiocheckpoint._engine.read import Bodies, VanishedError
-from aiocheckpoint._format import codec, ids, names
+from aiocheckpoint._format import codec, names
+from aiocheckpoint._format.ids import decode_id, encode_id, may_be_session
 from aiocheckpoint.errors import CheckpointError
 from aiocheckpoint.models import SessionId
 
@@ -18,8 +19,7 @@ def session_names(bodies: Bodies, prefix: str = "") -> list[str]:
     return sorted(
         name
         for name in found
-        if name != names.PRIVATE_DIRECTORY
-        and (ids.decode_id(name) or prefix).startswith(prefix)
+        if name != names.PRIVATE_DIRECTORY and (decode_id(name) or prefix).startswith(prefix)
     )
 
 
@@ -38,19 +38,19 @@ def session_id_of(bodies: Bodies, name: str) -> SessionId | None:
     Raises:
         StorageError: its directory could not be looked into.
     """
-    if not ids.may_be_session(name) or not is_directory(bodies, name):
+    if not may_be_session(name) or not is_directory(bodies, name):
         return None
     index = bodies.view.lookup(name)
     if index.newest is None:
         return None
-    session_id = ids.decode_id(name)
+    session_id = decode_id(name)
     if session_id is not None:
         return session_id
     for file in index.newest_first():
         with contextlib.suppress(CheckpointError, VanishedError):
             path = bodies.path(name, file.text)
             found = codec.identity(bodies.text(name, file.text), path).session_id
-            if ids.encode_id(found, "session id") == name:
+            if encode_id(found, "session id") == name:
                 return found
     return None
 

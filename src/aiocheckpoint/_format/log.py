@@ -38,6 +38,7 @@ _HEAD = struct.Struct("<4sI16sQQQIQI32s")
 _HEADER = struct.Struct("<8sIIQ16s16sQ32s")
 _CONTROL = struct.Struct("<8sIIQIQ16sQQQQQQQQ")
 HEAD_BYTES = _HEAD.size
+_CONTROL_PADDING = bytes(CONTROL_BYTES - _CONTROL.size)
 _MAX_TABLE_BYTES = 1 << 28
 _OFFSET_BITS = 40
 
@@ -368,7 +369,7 @@ def parse_header(data: bytes, path: str) -> Header | None:
     return Header(*fields)
 
 
-class Control(NamedTuple):
+class Control(msgspec.Struct, frozen=True, gc=False):
     """
     Positions that the processes share: lower bounds, never synced, not trusted after a crash.
 
@@ -400,12 +401,16 @@ class Control(NamedTuple):
     erasure: int = 0
     revision: int = 0
 
+    def changed(self, **fields: int | bytes) -> Control:
+        """Return other positions."""
+        return msgspec.structs.replace(self, **fields)
+
     def encode(self) -> bytes:
         """Return the bytes of the control file."""
-        body = _CONTROL.pack(_CONTROL_MAGIC, 0, LOG_VERSION, *self)[12:]
-        return b"".join((_CONTROL_MAGIC, zlib.crc32(body).to_bytes(4, "little"), body)).ljust(
-            CONTROL_BYTES, b"\0"
-        )
+        fields = msgspec.structs.astuple(self)
+        body = _CONTROL.pack(_CONTROL_MAGIC, 0, LOG_VERSION, *fields)[12:]
+        crc = zlib.crc32(body).to_bytes(4, "little")
+        return b"".join((_CONTROL_MAGIC, crc, body, _CONTROL_PADDING))
 
 
 def parse_control(data: bytes, inode: int, path: str) -> Control | None:

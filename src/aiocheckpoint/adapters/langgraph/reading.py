@@ -37,7 +37,7 @@ class Found(NamedTuple):
 
     Attributes:
         key: None when there is none.
-        last_id: of the record that was stored last in the session.
+        last_id: of the record that was stored last in the session, if the newest was asked for.
     """
 
     key: str | None
@@ -70,7 +70,8 @@ class Entry(NamedTuple):
 def find(session_id: SessionId, key: str | None, reader: SessionReader[ThreadRecord]) -> Found:
     """Return a checkpoint, the newest without a key."""
     for _ in range(_VANISHED_RETRIES):
-        last_id = reader.newest_id()  # first: what comes later is told by the next save
+        # First: what comes later is told by the next save.
+        last_id = None if key else reader.newest_id()
         wanted = key or newest_key(reader)
         if wanted is None:
             return Found(None, Group(None, []), {}, last_id)

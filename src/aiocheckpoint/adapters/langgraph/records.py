@@ -30,11 +30,11 @@ from aiocheckpoint import (
     BlobRecord,
     CheckpointCorruptError,
     CheckpointId,
+    JsonValue,
     SessionId,
     blob_digest,
     new_checkpoint_id,
 )
-from aiocheckpoint.models import JsonValue
 
 STATE_PREFIX = "s"
 PENDING_PREFIX = "p"

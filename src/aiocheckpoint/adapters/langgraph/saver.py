@@ -26,11 +26,12 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from aiocheckpoint import (
-    ANY_NEWEST,
     AsyncCheckpointWriter,
-    Expected,
+    CheckpointError,
+    DurabilityUnknownError,
     SessionChangedError,
     SessionId,
+    StorageError,
 )
 from aiocheckpoint.adapters.langgraph import records
 from aiocheckpoint.adapters.langgraph.portal import Portal
@@ -58,7 +59,7 @@ from aiocheckpoint.adapters.langgraph.records import (
     state_id,
 )
 from aiocheckpoint.adapters.langgraph.retention import expired, surplus
-from aiocheckpoint.adapters.langgraph.watches import Watch, Watches
+from aiocheckpoint.adapters.langgraph.watches import Chain, Watch, Watches
 
 
 class _Draft(NamedTuple):
@@ -68,6 +69,8 @@ class _Draft(NamedTuple):
     record: ThreadRecord
     blobs: dict[str, bytes]
 
+
+_MAX_LOOKS = 100
 
 # Within the class below `list` is a method.
 _Entries = list[Entry]
@@ -80,7 +83,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
     Every method comes in two forms. The asynchronous one does all file work in threads. The
     synchronous one may be called from any thread, also one with a running loop, which it then
-    blobs. One saver serves any number of threads, tasks, event loops and processes.
+    blocks. One saver serves any number of threads, tasks, event loops and processes.
 
     **Durability** of `put` and `put_writes`: on return they survive a power cut. LangGraph waits
     for `put` in its durability `"sync"`, and for neither before the next step in `"async"`.
@@ -245,58 +248,89 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         return _Draft(session_id, record, encoder.blobs)
 
     async def _store_state(self, draft: _Draft) -> None:
-        record = draft.record
-        watch = self._watches.of(draft.session_id)
-        parent = "" if record.parent is None else records.key_of(record.parent)
-        may_fork = not self._refuse_forks or watch.is_new or parent in watch.chosen
-        key = records.key_in(record.checkpoint_id)
-        watch.storing.add(key)
-        try:
-            if not may_fork and watch.last_id is ANY_NEWEST:
-                await self._require_own(draft, watch, {parent, key})
-            while not await self._stored(draft, watch, ANY_NEWEST if may_fork else watch.last_id):
-                await self._require_own(draft, watch, {parent, key})
-        except SessionChangedError:
-            watch.storing.discard(key)  # so that it is refused again
-            raise
-        finally:
-            watch.settle(key)
+        if not self._refuse_forks:
+            await self._writer.save(draft.record, blobs=draft.blobs)
+        else:
+            await self._store_in_turn(draft)
         if self._keep_last is not None:
             await self._prune_surplus(draft.session_id, self._keep_last)
 
-    async def _stored(self, draft: _Draft, watch: Watch, expected: Expected) -> bool:
-        """Store a record behind the one it has to follow; False when another one is the newest."""
-        # Saves take effect in the order of the calls, so the next one follows this one.
-        watch.last_id = draft.record.checkpoint_id
+    async def _store_in_turn(self, draft: _Draft) -> None:
+        record = draft.record
+        parent = "" if record.parent is None else records.key_of(record.parent)
+        watch = self._watches.find(draft.session_id)
+        may_fork = watch is None or parent in watch.chosen
+        watch = watch or self._watches.of(draft.session_id)
+        key = records.key_in(record.checkpoint_id)
+        watch.storing.add(key)
         try:
-            await self._writer.save(draft.record, blobs=draft.blobs, expected=expected)
-        except SessionChangedError:
-            return False
-        except BaseException:
-            watch.last_id = ANY_NEWEST
+            if may_fork:
+                await self._store_anyway(draft, watch)
+            else:
+                await self._store_behind_own(draft, watch, parent)
+        except DurabilityUnknownError:
             raise
-        return True
+        except CheckpointError:
+            watch.storing.discard(key)  # it is not there; who was refused is refused again
+            raise
+        watch.see(key)
 
-    async def _require_own(self, draft: _Draft, watch: Watch, known: set[str]) -> None:
+    async def _store_anyway(self, draft: _Draft, watch: Watch) -> None:
+        """Store a record, whoever has stored others meanwhile."""
+        chain = watch.chain
+        if chain is None or not await self._stored(draft, watch, chain):
+            await self._writer.save(draft.record, blobs=draft.blobs)
+
+    async def _store_behind_own(self, draft: _Draft, watch: Watch, parent: str) -> None:
         """
-        See that nobody else has gone on from where this saver was; only writes are newer then.
+        Store a checkpoint if nobody else has stored one after those that this saver knows.
 
         Raises:
             SessionChangedError: somebody has.
+        """
+        for _ in range(_MAX_LOOKS):
+            chain = watch.chain or await self._looked(draft, watch, parent)
+            if await self._stored(draft, watch, chain):
+                return
+        await self._looked(draft, watch, parent)
+        raise StorageError("save", draft.session_id, None, "its thread keeps changing; try again")
+
+    async def _stored(self, draft: _Draft, watch: Watch, chain: Chain) -> bool:
+        """Store a record as the next of a chain; False when another one came between."""
+        expected, chain.last_id = chain.last_id, draft.record.checkpoint_id
+        try:
+            await self._writer.save(draft.record, blobs=draft.blobs, expected=expected)
+        except SessionChangedError:
+            watch.leave(chain)
+            return False
+        except BaseException:
+            watch.leave(chain)
+            raise
+        return True
+
+    async def _looked(self, draft: _Draft, watch: Watch, parent: str) -> Chain:
+        """
+        Look whether this saver knows the newest checkpoint; others may have stored writes.
+
+        Returns:
+            what to go on behind.
+
+        Raises:
+            SessionChangedError: it does not.
         """
         record = draft.record
         found = await self._writer.read(draft.session_id, newest_records)
         if found.state_id is not None:
             key = records.key_in(found.state_id)
-            is_ours = key <= watch.newest or key in watch.storing or key in known
-            if not is_ours and records.checkpoint_of(key) is not None:
+            is_known = watch.knows(key) or key == parent
+            if not is_known and records.checkpoint_of(key) is not None:
                 error = SessionChangedError(draft.session_id, found.state_id)
                 error.add_note(
                     f"another saver has gone on with thread {record.thread_id!r}, namespace "
                     f"{record.checkpoint_ns!r}: what was put follows {record.parent!r}"
                 )
                 raise error
-        watch.last_id = found.last_id
+        return watch.begin(found.last_id)
 
     async def aput_writes(
         self,
@@ -325,11 +359,11 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         await self._store_writes(self._pending_draft(config, writes, task_id, task_path))
 
     async def _store_writes(self, draft: _Draft) -> None:
-        watch = self._watches.find(draft.session_id)
+        watch = self._watches.find(draft.session_id) if self._refuse_forks else None
         if watch is None:
             await self._writer.save(draft.record, blobs=draft.blobs)
         else:
-            await self._stored(draft, watch, ANY_NEWEST)
+            await self._store_anyway(draft, watch)
 
     def put_writes(
         self,
@@ -398,9 +432,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             watch.choose(key)
         found = await self._writer.read(session_id, partial(find, session_id, key))
         if key is None:
-            watch.last_id = found.last_id
-            if found.key is not None:
-                watch.see(found.key)
+            watch.look(found.key, found.last_id)
         return self._tuple(found.group, found.blobs, thread_id)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:

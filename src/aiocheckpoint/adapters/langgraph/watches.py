@@ -5,53 +5,91 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
-from aiocheckpoint import ANY_NEWEST, Expected, SessionId
+from aiocheckpoint import CheckpointId, SessionId
 from aiocheckpoint.adapters.langgraph import records
 
 _REMEMBERED_SESSIONS = 4096
-_REMEMBERED_READS = 64
+_REMEMBERED_KEYS = 64
+
+
+class Chain:
+    """
+    Records that one saver stores one behind the other, with nobody else's between them.
+
+    Saves take effect in the order of the calls, so each may expect the one before it to be the
+    newest, long before that one is stored. The first that finds something else ends the chain.
+
+    Attributes:
+        last_id: the record stored or seen last; None where there was none.
+        room: so many checkpoints may be stored before somebody has to count them.
+    """
+
+    __slots__ = ("last_id", "room")
+
+    def __init__(self, last_id: CheckpointId | None) -> None:
+        self.last_id = last_id
+        self.room = 0
 
 
 class Watch:
     """
-    What a saver knows of the newest checkpoint of a session.
+    What a saver knows of a session.
 
     Attributes:
         newest: the greatest key it has stored or was shown as the newest.
-        storing: keys of checkpoints on their way.
-        last_id: the record it stored or saw last in the session; None for one without records,
-            `ANY_NEWEST` where it does not know.
+        chain: what it goes on behind, all of which it knows; None where it has to look first.
+        storing: keys of checkpoints on their way, and of some that may or may not be there.
         chosen: keys of checkpoints that were asked for by id: whoever goes on from one of
             them forks on purpose.
     """
 
     def __init__(self) -> None:
         self.newest = ""
-        self.last_id: Expected = ANY_NEWEST
+        self.chain: Chain | None = None
         self.storing: set[str] = set()
         self.chosen: OrderedDict[str, None] = OrderedDict()
-
-    @property
-    def is_new(self) -> bool:
-        """Whether this saver never looked at the session."""
-        return not self.newest and not self.storing and not self.chosen
 
     def choose(self, key: str) -> None:
         """Note that a checkpoint was asked for by its id."""
         self.chosen[key] = None
-        while len(self.chosen) > _REMEMBERED_READS:
+        while len(self.chosen) > _REMEMBERED_KEYS:
             self.chosen.popitem(last=False)
+
+    def look(self, key: str | None, last_id: CheckpointId | None) -> None:
+        """
+        Note what somebody was shown as the newest.
+
+        Args:
+            key: of the newest checkpoint; None when there is none.
+            last_id: the record that was the last before that was looked for.
+        """
+        if self.chain is None or self.chain.last_id != last_id:
+            self.chain = Chain(last_id)
+        if key is not None:
+            self.see(key)
+
+    def begin(self, last_id: CheckpointId | None) -> Chain:
+        """Return the chain that somebody has begun meanwhile, or one behind a record."""
+        if self.chain is None:
+            self.chain = Chain(last_id)
+        return self.chain
+
+    def leave(self, chain: Chain | None) -> None:
+        """Note that something else came between."""
+        if self.chain is chain:
+            self.chain = None
 
     def see(self, key: str) -> None:
         """Note that a checkpoint is there; one whose key does not sort does not count."""
         if records.checkpoint_of(key) is not None:
             self.newest = max(self.newest, key)
+        self.storing.discard(key)
+        if len(self.storing) > _REMEMBERED_KEYS:
+            self.storing.difference_update([k for k in self.storing.copy() if k <= self.newest])
 
-    def settle(self, key: str) -> None:
-        """Note that a checkpoint that was on its way is there, or may be."""
-        if key in self.storing:
-            self.see(key)
-            self.storing.discard(key)
+    def knows(self, key: str) -> bool:
+        """Tell whether a checkpoint is this saver's, or one before which it was shown another."""
+        return key <= self.newest or key in self.storing
 
 
 class Watches:
@@ -68,7 +106,9 @@ class Watches:
     def of(self, session_id: SessionId) -> Watch:
         """Return what is known of a session, from now on."""
         with self._mutex:
-            watch = self._watches.setdefault(session_id, Watch())
+            watch = self._watches.get(session_id)
+            if watch is None:
+                watch = self._watches[session_id] = Watch()
             self._watches.move_to_end(session_id)
             while len(self._watches) > _REMEMBERED_SESSIONS:
                 self._watches.popitem(last=False)

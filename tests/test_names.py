@@ -1,77 +1,35 @@
-"""Promises of names: ids, checkpoint files, and their order."""
+"""Promises of the names of checkpoint files, and of their order."""
 
 from __future__ import annotations
 
-import enum
-import itertools
-import string
 import time
 from datetime import UTC, datetime
 from random import Random
 from typing import NamedTuple
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
-from aiocheckpoint._format import names as layout
+from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint._format.names import (
+    BACKUP_SUFFIX,
+    LATEST_NAME,
     FileName,
-    decode_session_name,
-    encode_id,
+    doubtful,
+    id_of_name,
+    in_order,
+    is_backup,
+    is_leftover,
     make_name,
     name_fits,
-    names_of_id,
+    next_name,
     next_stamp,
     parse_name,
 )
-from aiocheckpoint.errors import InvalidIdError, StorageError
-from aiocheckpoint.models import new_checkpoint_id
+from aiocheckpoint.errors import StorageError
+from tests.any_ids import any_ids
 
-_ODD_IDS = [
-    "",
-    ".",
-    "..",
-    "...",
-    "a.",
-    "a..b",
-    "../x",
-    "/etc/x",
-    "a/b",
-    "a\\b",
-    "*",
-    "[a]",
-    "\0",
-    "a\nb",
-    "-a",
-    "_a",
-    "~",
-    "~a",
-    "~%61",
-    "%2e",
-    "CON",
-    "con.txt",
-    "Com1",
-    "lpt9.json",
-    " a",
-    "a ",
-    "é",
-    "😀",
-    "user@example.org",
-    ".aiocheckpoint",
-    "latest.json.",
-    "a" * 129,
-    "A" * 5_000,
-    "~sha256-" + "0" * 64,
-]
-_SAFE_IDS = ["a", "A", "0", "support-42", "a.b_c-d", "latest.json", "a" * 128, "CONSOLE", "com10"]
-
-_ids = (
-    st.text(max_size=30)
-    | st.text(alphabet="aA.~%/-_2eE\0", max_size=8)
-    | st.sampled_from(_ODD_IDS + _SAFE_IDS)
-    | st.integers(120, 260).map(lambda length: "x" * length)
-)
 _MICROSECONDS_OF_YEAR_9000 = int(datetime(9000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 _stamps = st.integers(0, _MICROSECONDS_OF_YEAR_9000)
 
@@ -90,11 +48,6 @@ def _file_names(draw: st.DrawFn) -> FileName:
     name = parse_name(f"cp_{day}_{second}_{middle}{draw(st.sampled_from(['x', '1_y', 'é']))}.json")
     assert name is not None
     return name
-
-
-class Team(str, enum.Enum):  # noqa: UP042 - prints otherwise than a StrEnum
-    SAFE = "support"
-    ODD = "a/b"
 
 
 class _Saved(NamedTuple):
@@ -131,17 +84,17 @@ class TestOrderBesideRust:
         """Whoever saved, and however many times in a second, the order of saving is found."""
         names = sorted(saved.name for saved in history)
         times = {saved.name.text: saved.now * 1000 for saved in history}
-        modified = {name.text: times[name.text] for name in layout.doubtful(names)}
+        modified = {name.text: times[name.text] for name in doubtful(names)}
 
-        assert layout.in_order(names, modified) == [saved.name for saved in history]
+        assert in_order(names, modified) == [saved.name for saved in history]
 
     @given(_histories(), st.randoms(use_true_random=False))
     def test_of_ours_follows_the_names_alone(self, history: list[_Saved], random: Random) -> None:
         """Whatever the times of the files, ours are in the order of their names, none is lost."""
         names = sorted(saved.name for saved in history)
-        modified = {name.text: random.randrange(2 * 10**18) for name in layout.doubtful(names)}
+        modified = {name.text: random.randrange(2 * 10**18) for name in doubtful(names)}
 
-        ordered = layout.in_order(names, modified)
+        ordered = in_order(names, modified)
 
         assert [name for name in ordered if not name.is_rust] == [
             name for name in names if not name.is_rust
@@ -153,7 +106,7 @@ class TestOrderBesideRust:
         """A copy that lost the times of the files is ordered by the names, as well as they tell."""
         names = sorted(saved.name for saved in history)
 
-        ordered = layout.in_order(names, {name.text: 1_000 for name in names})
+        ordered = in_order(names, {name.text: 1_000 for name in names})
 
         assert [name.stamp for name in ordered] == [name.stamp for name in names]
 
@@ -162,7 +115,7 @@ class TestOrderBesideRust:
         texts = [f"cp_20260511_0412{second:02}_x.json" for second in range(0, 60, 3)]
         names = [name for name in map(parse_name, texts) if name is not None]
 
-        assert layout.doubtful(names) == set()
+        assert doubtful(names) == set()
 
     @given(st.lists(_file_names(), unique=True))
     def test_any_names_can_be_ordered(self, names: list[FileName]) -> None:
@@ -171,133 +124,11 @@ class TestOrderBesideRust:
         assert last is not None
         names = sorted({*names, last})
 
-        assert layout.in_order(names, dict.fromkeys((n.text for n in names), 0)) == names
-
-
-class TestEncodeId:
-    @given(_ids)
-    def test_is_one_plain_file_name(self, value: str) -> None:
-        """A name never leaves its directory, is never hidden, and every file system takes it."""
-        name = encode_id(value, "session id")
-
-        assert 0 < len(name) <= 200
-        assert set(name) <= set(string.ascii_letters + string.digits + "._-~%")
-        assert ".." not in name
-        assert not name.startswith(".")
-        assert not name.endswith(".")
-        device = name.split(".")[0].upper()
-        assert device not in {"CON", "PRN", "AUX", "NUL"}
-        assert not (device[:3] in {"COM", "LPT"} and device[3:] in set(string.digits))
-
-    @given(st.lists(_ids, unique=True, min_size=2, max_size=8))
-    def test_is_injective(self, values: list[str]) -> None:
-        """Different ids have different names."""
-        assert len({encode_id(value, "session id") for value in values}) == len(values)
-
-    def test_is_injective_on_all_short_ids(self) -> None:
-        """All ids of up to four characters out of the trickiest have different names."""
-        alphabet = "aA.~%/2"
-        ids = ["".join(part) for n in range(5) for part in itertools.product(alphabet, repeat=n)]
-
-        names = {encode_id(value, "session id") for value in ids}
-
-        assert len(names) == len(ids)
-
-    def test_encoded_names_differ_where_case_is_folded(self) -> None:
-        """Two encoded names never differ in case alone."""
-        ids = ["/".join(part) for part in itertools.product("aAeEéÉ~%", repeat=3)]
-
-        assert len({encode_id(value, "session id").lower() for value in ids}) == len(ids)
-
-    @pytest.mark.parametrize("value", _SAFE_IDS)
-    def test_safe_id_is_its_own_name(self, value: str) -> None:
-        """What is safe stands as it is, as in the Rust crate."""
-        assert encode_id(value, "session id") == value
-
-    @pytest.mark.parametrize("value", _ODD_IDS)
-    def test_odd_id_has_a_name_no_safe_id_can_have(self, value: str) -> None:
-        """What is encoded begins with a tilde, which no safe id does."""
-        assert encode_id(value, "session id").startswith("~")
-
-    @pytest.mark.parametrize(
-        ("value", "name"),
-        [
-            ("", "~"),
-            ("a/b", "~a%2fb"),
-            ("..", "~%2e%2e"),
-            ("é", "~%c3%a9"),
-            ("A/~", "~%41%2f%7e"),
-            ("con", "~con"),
-            ("a b_c-d", "~a%20b_c-d"),
-            ("a" * 199, "~" + "a" * 199),
-            (
-                "a" * 200,
-                "~sha256-c2a908d98f5df987ade41b5fce213067efbcc21ef2240212a41e54b5e7c28ae5",
-            ),
-        ],
-    )
-    def test_known_names(self, value: str, name: str) -> None:
-        """Names are for ever: a directory written today must be found by every later version."""
-        assert encode_id(value, "session id") == name
-
-    @pytest.mark.parametrize("value", [None, 1, b"x", ["a"], 1.5])
-    def test_only_text_is_an_id(self, value: object) -> None:
-        """Whatever is not a str is refused by name."""
-        with pytest.raises(InvalidIdError, match=r"invalid session id .*give a str") as refused:
-            encode_id(value, "session id")  # type: ignore[arg-type]
-
-        assert refused.value.value == value
-
-    @pytest.mark.parametrize("value", ["\ud800", "a\udfffb"])
-    def test_lone_surrogate_is_refused(self, value: str) -> None:
-        """Text that UTF-8 cannot hold is refused by name."""
-        with pytest.raises(InvalidIdError, match="lone surrogate; replace it") as refused:
-            encode_id(value, "checkpoint id")
-
-        assert (refused.value.kind, refused.value.value) == ("checkpoint id", value)
-
-    @pytest.mark.parametrize("value", Team)
-    def test_enum_counts_as_its_text(self, value: Team) -> None:
-        """An enum that extends `str` names the same directory as its text, however it is printed."""
-        name = encode_id(value, "session id")
-
-        assert type(name) is str
-        assert f"{name}" == encode_id(value.value, "session id")
-
-
-class TestDecodeSessionName:
-    @given(_ids)
-    def test_is_the_inverse(self, value: str) -> None:
-        """A directory's name gives its session's id, unless the id was too long for a name."""
-        name = encode_id(value, "session id")
-
-        if name.startswith("~sha256-"):
-            assert decode_session_name(name) is None
-            assert len(value.encode()) > 66
-        else:
-            assert decode_session_name(name) == value
-
-    @given(st.text(max_size=12) | st.text(alphabet="~%aA2eEfF.", max_size=8).map("~".__add__))
-    @example("~\udcff")
-    @example("~%ff")
-    @example("~%ed%a0%80")
-    @example("~%2E")
-    @example("~a")
-    @example("~é")
-    def test_only_names_of_ids_are_decoded(self, name: str) -> None:
-        """A name is decoded only where that id would be given this very name."""
-        value = decode_session_name(name)
-
-        assert value is None or encode_id(value, "session id") == name
-
-    @pytest.mark.parametrize("name", [".aiocheckpoint", "..", "", "a b", "~\udcff", "con", "~a"])
-    def test_stray_names_are_no_sessions(self, name: str) -> None:
-        """A name that no session's directory has is nobody's, and no error."""
-        assert decode_session_name(name) is None
+        assert in_order(names, dict.fromkeys((n.text for n in names), 0)) == names
 
 
 class TestParseName:
-    @given(_ids, _stamps)
+    @given(any_ids, _stamps)
     def test_takes_a_made_name_apart(self, checkpoint_id: str, microseconds: int) -> None:
         """A name that was made for a checkpoint is taken apart into the same parts."""
         made = make_name(checkpoint_id, microseconds)
@@ -368,7 +199,7 @@ class TestParseName:
 
 
 class TestOrder:
-    @given(st.lists(_stamps, unique=True), _ids)
+    @given(st.lists(_stamps, unique=True), any_ids)
     def test_names_sort_in_the_order_of_stamps(self, stamps: list[int], checkpoint_id: str) -> None:
         """Sorted as texts, or taken apart, names stand in the order of saving."""
         names = [make_name(checkpoint_id, stamp) for stamp in sorted(stamps)]
@@ -393,6 +224,15 @@ class TestOrder:
 
         assert stamp - now in {0, 1}
         assert not make_name("x", stamp).is_rust
+
+    @given(st.none() | _file_names(), _stamps, st.integers(1, 1_000))
+    def test_next_name_has_the_next_stamp(
+        self, newest: FileName | None, now: int, leap: int
+    ) -> None:
+        """The name of the next save is made of the next stamp, however it is found."""
+        name = next_name("x", now, newest, lambda: leap)
+
+        assert name == make_name("x", next_stamp(now, newest, leap))
 
     def test_follows_the_clock(self) -> None:
         """The stamp is the time of saving, in UTC."""
@@ -437,8 +277,8 @@ class TestOrder:
         assert make_name("x", stamp).stamp == "99991231_235959_999998"
 
 
-class TestNamesOfId:
-    @given(_ids, _stamps)
+class TestNameFits:
+    @given(any_ids, _stamps)
     def test_finds_every_file_of_an_id(self, checkpoint_id: str, microseconds: int) -> None:
         """The names of an id meet those in a file's name, whether we or Rust gave it."""
         ours = parse_name(make_name(checkpoint_id, microseconds).text)
@@ -465,13 +305,6 @@ class TestNamesOfId:
         candidates = [*fitting, "", "X", "3456_x", "*", "123456", "a%2fb", "~a/b"]
         assert {value for value in candidates if name_fits(name, value)} == fitting
 
-    def test_generated_ids_are_never_ambiguous(self) -> None:
-        """An id of our own has one name and no underscore."""
-        checkpoint_id = new_checkpoint_id()
-
-        assert names_of_id(checkpoint_id) == (checkpoint_id,)
-        assert "_" not in checkpoint_id
-
 
 class TestOtherNames:
     @pytest.mark.parametrize(
@@ -490,20 +323,39 @@ class TestOtherNames:
     )
     def test_leftovers_and_backups_are_told(self, name: str, leftover: bool, backup: bool) -> None:
         """Temporary files, ours and Rust's, and our backups are told from all other files."""
-        assert layout.is_leftover(name) is leftover
-        assert layout.is_backup(name) is backup
+        assert is_leftover(name) is leftover
+        assert is_backup(name) is backup
 
-    @given(_ids)
+    @given(any_ids)
     def test_no_checkpoint_passes_for_another_kind(self, checkpoint_id: str) -> None:
         """Whatever its id, a checkpoint's name is no leftover, backup or pointer."""
         text = make_name(checkpoint_id, 0).text
 
-        assert not layout.is_leftover(text)
-        assert not layout.is_backup(text)
-        assert text != layout.LATEST_NAME
-        assert layout.is_backup(text + layout.BACKUP_SUFFIX)
+        assert not is_leftover(text)
+        assert not is_backup(text)
+        assert text != LATEST_NAME
+        assert is_backup(text + BACKUP_SUFFIX)
 
-    @given(_ids)
-    def test_no_session_passes_for_our_own_directory(self, session_id: str) -> None:
-        """Whatever its id, a session's directory is not the one for locks and journals."""
-        assert encode_id(session_id, "session id") != layout.PRIVATE_DIRECTORY
+
+class TestIdOfName:
+    @given(any_ids, _stamps)
+    def test_is_the_id_that_was_given(self, checkpoint_id: str, microseconds: int) -> None:
+        """A name of ours tells its id, unless that was too long for a name."""
+        found = id_of_name(make_name(checkpoint_id, microseconds))
+
+        assert found == checkpoint_id or (found is None and len(checkpoint_id.encode()) > 66)
+
+    @pytest.mark.parametrize(
+        ("text", "checkpoint_id"),
+        [
+            ("cp_20260511_041200_123456_x.json", "x"),
+            ("cp_20260511_041200_x.json", "x"),
+            ("cp_20260511_041200_a b.json", None),
+        ],
+    )
+    def test_of_rust_is_told_where_it_is_safe(self, text: str, checkpoint_id: str | None) -> None:
+        """A name of Rust's tells a safe id; for any other its body is asked."""
+        name = parse_name(text)
+
+        assert name is not None
+        assert id_of_name(name) == checkpoint_id
