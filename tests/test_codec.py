@@ -64,7 +64,11 @@ def _record(**fields: Any) -> CheckpointData:
 
 
 def _body(record: CheckpointData) -> bytes:
-    return codec.seal(_CODEC.draft(record)).body
+    return codec.seal(_CODEC.draft(record))
+
+
+def _checksum(record: CheckpointData) -> str:
+    return codec.body_of(_CODEC.draft(record)).checksum.hex()
 
 
 def _load(body: bytes) -> CheckpointData:
@@ -112,11 +116,10 @@ class TestRoundTrip:
     def test_rust_reads_the_file(self, record: CheckpointData) -> None:
         """A Rust reader finds the checksum right, and every value but the rarest float."""
         draft = _CODEC.draft(record)
-        sealed = codec.seal(draft)
 
-        read = serde.read(sealed.body)
+        read = serde.read(codec.seal(draft))
 
-        assert serde.checksum(read) == sealed.checksum
+        assert serde.checksum(read) == codec.body_of(draft).checksum.hex()
         try:
             codec.require_exact_floats(draft)
         except CheckpointEncodeError:
@@ -129,7 +132,7 @@ class TestRoundTrip:
         draft = _CODEC.draft(record)
         document = json.loads(draft.text, parse_float=_as_rust_will_read)
 
-        assert codec.seal(draft).checksum == serde.checksum(document)
+        assert codec.body_of(draft).checksum.hex() == serde.checksum(document)
 
     @given(_records)
     def test_rust_writes_files_that_load(self, record: CheckpointData) -> None:
@@ -172,12 +175,12 @@ class TestFile:
         """The file is two-space JSON in UTF-8, sealed at its head, keys sorted."""
         record = _record(messages=[{"role": "user", "content": 'é "😀"\n'}, [], {}], iteration=-1)
 
-        sealed = codec.seal(_CODEC.draft(record))
+        body = _body(record)
 
         content = 'é \\"😀\\"\\n'
-        assert sealed.body.decode() == (
+        assert body.decode() == (
             "{\n"
-            f'  "_checksum": "{sealed.checksum}",\n'
+            f'  "_checksum": "{_checksum(record)}",\n'
             '  "_version": "1.0",\n'
             '  "checkpoint_id": "x",\n'
             '  "cost_estimate": 0.0,\n'
@@ -204,7 +207,7 @@ class TestFile:
         """The checksum of a given record never changes, or older files would be refused."""
         record = _record(messages=[{"n": [1e16, 1e-7, -0.0, 2**64 - 1, _RESPELLED], "é": "\x01/"}])
 
-        assert codec.seal(_CODEC.draft(record)).checksum == (
+        assert _checksum(record) == (
             "f0d4cbe920414c1f1fc65050209b7c849f14f15b55d7635d1f8c411fadfa0917"
         )
 
@@ -220,7 +223,7 @@ class TestFile:
 
         assert codec.seal(draft) == before
         assert (draft.session_id, draft.checkpoint_id) == ("s", "x")
-        assert _load(before.body).messages == [{"content": ["first"]}]
+        assert _load(before).messages == [{"content": ["first"]}]
 
     def test_strings_are_never_respelled(self) -> None:
         """Text that looks like a number that Rust prints otherwise stays as it is."""
@@ -260,7 +263,7 @@ class TestFile:
         upper = RecordCodec(Upper)
         record = Upper(session_id="s", checkpoint_id="x", created_at=_CREATED)
 
-        body = codec.seal(upper.draft(record)).body
+        body = codec.seal(upper.draft(record))
 
         assert upper.decode(codec.verified(body, _PATH), _PATH) == record
         assert serde.read(body)["Zebra"] == 1e16
@@ -372,12 +375,12 @@ class TestDamage:
     def test_checksums_are_shown(self) -> None:
         """A wrong checksum is told beside the right one."""
         body = _body(_record(iteration=1))
-        claimed = codec.seal(_CODEC.draft(_record(iteration=1))).checksum
+        claimed = _checksum(_record(iteration=1))
 
         with pytest.raises(CheckpointCorruptError) as refused:
             codec.verified(body.replace(b'"iteration": 1', b'"iteration": 2'), _PATH)
 
-        actual = codec.seal(_CODEC.draft(_record(iteration=2))).checksum
+        actual = _checksum(_record(iteration=2))
         assert (refused.value.expected, refused.value.actual) == (claimed, actual)
 
     @pytest.mark.parametrize("version", ["2.0", "1.1", "", "1"])
@@ -683,7 +686,7 @@ class TestOwnRecords:
     @given(_games)
     def test_come_back_typed(self, record: GameState) -> None:
         """Records with fields of any type that msgspec knows come back as they were."""
-        body = codec.seal(_GAME.draft(record)).body
+        body = codec.seal(_GAME.draft(record))
         text = codec.verified(body, _PATH)
 
         _assert_identical(_GAME.decode(text, _PATH), record)
@@ -702,7 +705,7 @@ class TestOwnRecords:
             visited={str(n) for n in range(20_000)},
             positions={f"p{n}": Position(n / 3, -0.0) for n in range(10_000)},
         )
-        body = codec.seal(_GAME.draft(record)).body
+        body = codec.seal(_GAME.draft(record))
 
         assert len(body) > 4 * PIECEWISE_BYTES
         assert _GAME.decode(codec.verified(body, _PATH), _PATH) == record
@@ -781,7 +784,7 @@ class TestOwnRecords:
         sparse = RecordCodec(Sparse)
         record = Sparse(session_id="s", created_at=_CREATED)
 
-        text = codec.verified(codec.seal(sparse.draft(record)).body, _PATH)
+        text = codec.verified(codec.seal(sparse.draft(record)), _PATH)
 
         assert codec.identity(text, _PATH).checkpoint_id == "main"
         assert sparse.decode(text, _PATH) == record
@@ -856,7 +859,7 @@ class TestOtherSession:
 
         assert (draft.session_id, draft.checkpoint_id) == ("other", "x")
         assert json.loads(draft.text) == document | {"session_id": "other"}
-        assert serde.read(codec.seal(draft).body)["created_at"] == document["created_at"]
+        assert serde.read(codec.seal(draft))["created_at"] == document["created_at"]
 
     def test_value_that_cannot_be_stored_is_named(self) -> None:
         """What only another writer could store is refused by its path."""
@@ -870,15 +873,14 @@ class TestMeta:
     def test_holds_what_the_file_says(self) -> None:
         """The listing entry repeats the file's fields and its claimed checksum."""
         record = _record(trigger="tool_result", iteration=7)
-        sealed = codec.seal(_CODEC.draft(record))
 
-        assert codec.parse_meta(sealed.body, Path("p")) == CheckpointMeta(
+        assert codec.parse_meta(_body(record), Path("p")) == CheckpointMeta(
             checkpoint_id="x",
             session_id="s",
             created_at=_CREATED,
             trigger="tool_result",
             iteration=7,
-            checksum=sealed.checksum,
+            checksum=_checksum(record),
             path=Path("p"),
         )
 
@@ -927,7 +929,7 @@ class TestMeta:
     @given(_games, st.data())
     def test_ends_of_other_records_say_the_same(self, game: GameState, data: st.DataObject) -> None:
         """So do those of records with fields of their own."""
-        body = codec.seal(_GAME.draft(game)).body
+        body = codec.seal(_GAME.draft(game))
         head_end = data.draw(st.integers(0, len(body)))
 
         meta = codec.peek_meta(body[:head_end], body[head_end:], Path("p"))
@@ -996,3 +998,49 @@ class TestDraft:
 
         assert isinstance(draft, Draft)
         assert sorted(draft.floats) == [0.5, 1.5, 2.5]
+
+
+class TestBody:
+    @given(_records)
+    @example(_record(messages=[_INEXACT, {"a": -_RESPELLED}]))
+    def test_file_follows_from_it(self, record: CheckpointData) -> None:
+        """What the journal keeps of a record is enough to make its file, whoever does."""
+        draft = _CODEC.draft(record)
+
+        body = codec.body_of(draft)
+
+        assert codec.file_of(body.text, body.checksum) == codec.seal(draft)
+        assert body.digest == hashlib.sha256(body.text).digest()
+        assert _CODEC.decode(body.text, _PATH) == record
+
+    @given(_records)
+    @example(_record(messages=[_INEXACT, {"a": -_RESPELLED}]))
+    def test_follows_from_a_verified_file(self, record: CheckpointData) -> None:
+        """A file that is saved again, as from a backup, is the same file as before."""
+        body = codec.body_of_verified(codec.verified(_body(record), _PATH))
+
+        assert codec.file_of(body.text, body.checksum) == _body(record)
+
+    @given(_records)
+    def test_has_the_listing_entry_of_its_file(self, record: CheckpointData) -> None:
+        """A checkpoint is listed alike before and after its file is written."""
+        body = codec.body_of(_CODEC.draft(record))
+
+        meta = codec.meta_of_body(body.text, body.checksum.hex(), Path("p"))
+
+        assert meta is not None
+        assert meta == codec.parse_meta(_body(record), Path("p"))
+
+    @given(_records, st.integers(-200, 200))
+    @example(_record(messages=[[[[[[[[[[]]]]]]]]]]), 0)
+    @example(_record(messages=[[]] * 5_000), -1)
+    def test_glance_never_misses_a_file_that_is_too_large(
+        self, record: CheckpointData, difference: int
+    ) -> None:
+        """The look at a document tells each whose file exceeds the limit, and few others."""
+        draft = _CODEC.draft(record)
+        size = len(codec.seal(draft))
+
+        if difference < 0:
+            assert codec.may_exceed(codec.body_of(draft).text, size + difference)
+        assert not codec.may_exceed(draft.text, 300 * len(draft.text))

@@ -23,13 +23,13 @@ from aiocheckpoint import (
     JournalVersionError,
     MissingBlobError,
     NotACheckpointError,
-    PruneError,
     RecordTypeError,
     SessionChangedError,
     StorageError,
     StorageFullError,
     StoreBusyError,
     ThreadStartError,
+    UnsupportedFileSystemError,
     WriterClosedError,
 )
 from aiocheckpoint.errors import storage_error
@@ -90,24 +90,28 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
         ["write failed", "/r/cp.json", "No space left", "free some", "save again"],
     ),
     (
-        DurabilityUnknownError("sync directory", "/r/cp.json", errno.EIO, "Input/output error"),
-        ["sync directory failed", "/r/cp.json", "may not survive a power cut", "save it again"],
+        DurabilityUnknownError("sync data", "/r/log.0", errno.EIO, "Input/output error"),
+        ["sync data failed", "/r/log.0", "may or may not be saved", "save it again"],
     ),
     (
-        PruneError("unlink", "/r/old.json", errno.EACCES, "Permission denied"),
-        ["unlink failed", "/r/old.json", "is saved", "next save"],
-    ),
-    (
-        StoreBusyError("/r/s", 30.0),
-        ["another process", "/r/s", "30.0 s", "lock_timeout_seconds"],
+        StoreBusyError("/r/lock", 30.0),
+        ["another process", "/r/lock", "30.0 s", "lock_timeout_seconds"],
     ),
     (
         SessionChangedError("s", "b"),
         ["session 's' has changed", "'b'", "load it"],
     ),
     (
-        JournalVersionError("/r/journal-x", 2, 1),
-        ["/r/journal-x", "version 2", "reads 1", "newer version"],
+        JournalVersionError("/r/log.0", 3, 2),
+        ["/r/log.0", "version 3", "reads 2", "newer version"],
+    ),
+    (
+        JournalVersionError("/r/journal-x", 1, 2),
+        ["/r/journal-x", "version 1", "reads 2", "aiocheckpoint 0.1"],
+    ),
+    (
+        UnsupportedFileSystemError("/r", "nfs4"),
+        ["/r is on nfs4", "give a directory on a local disk"],
     ),
     (
         ThreadStartError("can't start new thread"),
@@ -156,7 +160,6 @@ class TestTree:
             (CheckpointMismatchError, CheckpointCorruptError),
             (StorageFullError, StorageError),
             (DurabilityUnknownError, StorageError),
-            (PruneError, StorageError),
         ],
     )
     def test_can_be_caught_as_what_it_is(self, kind: type, builtin: type[Exception]) -> None:

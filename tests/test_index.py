@@ -17,10 +17,12 @@ from hypothesis.stateful import (
 )
 
 from aiocheckpoint._disk.index import IndexCache, SessionIndex, Signature
+from aiocheckpoint._format.ids import names_of_id
+from aiocheckpoint._format.log import Entry, Quarantined, Removed, Saved, SavedBlob, Stuck
 from aiocheckpoint._format.names import FileName, make_name, parse_name
 from aiocheckpoint.models import CheckpointMeta
 
-_SIGNATURE = Signature(1, 2, None)
+_SIGNATURE = Signature(1, 2, 3)
 _IDS = ["x", "y", "123456_x", "a/b", "", "*"]
 _ids = st.sampled_from(_IDS)
 
@@ -35,6 +37,10 @@ def _meta(name: FileName) -> CheckpointMeta:
         checksum="0" * 64,
         path=Path(name.text),
     )
+
+
+def _saved(name: FileName, checkpoint_id: str = "x", blobs: tuple[bytes, ...] = ()) -> Saved:
+    return Saved("s", name.text, checkpoint_id, bytes(32), 0, blobs=blobs)
 
 
 def _names(count: int, first: int = 0) -> list[FileName]:
@@ -68,10 +74,39 @@ class SessionIndexMachine(RuleBasedStateMachine):
         self.files.append(name)
         return name
 
+    @rule(target=entered, checkpoint_id=_ids)
+    def save(self, checkpoint_id: str) -> FileName:
+        self.clock += 1
+        name = make_name(checkpoint_id, self.clock)
+        self.index.apply(_saved(name, checkpoint_id))
+        assert self.index.identities[name.text] == checkpoint_id
+        self.files.append(name)
+        return name
+
     @rule(name=consumes(entered))
     def remove(self, name: FileName) -> None:
         self.index.remove(name)
         self.files.remove(name)
+
+    @rule(name=consumes(entered))
+    def remove_by_the_log(self, name: FileName) -> None:
+        self.index.apply(Removed("s", (name.text,)))
+        self.files.remove(name)
+
+    @rule(name=consumes(entered))
+    def quarantine(self, name: FileName) -> None:
+        self.index.apply(Quarantined("s", name.text, "aside"))
+        self.files.remove(name)
+
+    @rule(name=entered)
+    def hear_of_it_again(self, name: FileName) -> None:
+        self.index.apply(_saved(name, self.index.identities.get(name.text, "x")))
+
+    @rule()
+    def hear_of_what_is_gone(self) -> None:
+        self.clock += 1
+        self.index.apply(Removed("s", (make_name("gone", self.clock).text, "no name of ours")))
+        assert self.index.last_stamped == make_name("gone", self.clock)
 
     @precondition(lambda self: any(name.is_rust for name in self.files))
     @rule(data=st.data())
@@ -87,12 +122,10 @@ class SessionIndexMachine(RuleBasedStateMachine):
         assert self.index.newest == (self.files[-1] if self.files else None)
         assert self.index.by_text == {name.text: name for name in self.files}
         assert self.index.metas.keys() <= self.index.by_text.keys()
-        assert self.index.surplus(2) == self.files[:-2]
-        assert self.index.surplus(None) == []
-        assert self.index.newest_besides(self.files[-1:]) == (
-            self.files[-2] if len(self.files) > 1 else None
-        )
-        assert self.index.newest_besides(self.files) is None
+        assert self.index.identities.keys() <= self.index.by_text.keys()
+        stamped = self.index.last_stamped
+        assert stamped is not None
+        assert all(stamped.stamp >= name.stamp for name in self.files)
 
     @invariant()
     def finds_the_candidates_of_an_id(self) -> None:
@@ -136,23 +169,101 @@ class TestSessionIndex:
         first, second, third = _names(3)
         earlier = SessionIndex([first, second], [], _SIGNATURE)
         earlier.metas = {name.text: ((1,), _meta(name)) for name in (first, second)}
-        earlier.entries_synced = True
+        earlier.identities = {first.text: "id0", second.text: "id1"}
 
-        index = SessionIndex([second, third], [], Signature(1, 3, "other"))
+        index = SessionIndex([second, third], [], Signature(1, 2, 4))
         index.inherit(earlier)
 
         assert index.metas == {second.text: ((1,), _meta(second))}
-        assert index.entries_synced
+        assert index.identities == {second.text: "id1"}
 
-    def test_another_directory_is_not_synced(self) -> None:
-        """A directory that took the place of another has its own entry made durable again."""
-        earlier = SessionIndex([], [], _SIGNATURE)
-        earlier.entries_synced = True
+    def test_inherits_the_last_stamp(self) -> None:
+        """The name of a file that is gone is not given again after the directory is listed anew."""
+        first, second = _names(2)
+        earlier = SessionIndex([first, second], [], _SIGNATURE)
 
-        index = SessionIndex([], [], Signature(9, 2, None))
+        index = SessionIndex([first], [], Signature(1, 2, 4))
         index.inherit(earlier)
 
-        assert not index.entries_synced
+        assert index.last_stamped == second
+
+    def test_blobs_of_another_directory_are_not_inherited(self) -> None:
+        """A session that was made anew has none of the blobs of the one before it."""
+        earlier = SessionIndex([], [], _SIGNATURE)
+        earlier.apply(SavedBlob("s", bytes(32), 1))
+
+        same = SessionIndex([], [], Signature(1, 2, 4))
+        same.inherit(earlier)
+        other = SessionIndex([], [], Signature(1, 9, 3))
+        other.inherit(earlier)
+
+        assert same.blobs is earlier.blobs
+        assert other.blobs is None
+
+
+_DIGESTS = [bytes([number]) * 32 for number in range(3)]
+_NAMES = _names(4)
+_name_choices = st.sampled_from(_NAMES)
+_digest_choices = st.sampled_from(_DIGESTS)
+_entries: st.SearchStrategy[Entry] = st.one_of(
+    st.builds(_saved, _name_choices, blobs=st.lists(_digest_choices, unique=True).map(tuple)),
+    st.builds(
+        Removed,
+        st.just("s"),
+        st.lists(_name_choices.map(lambda name: name.text), unique=True).map(tuple),
+        st.lists(_digest_choices, unique=True).map(tuple),
+    ),
+    st.builds(SavedBlob, st.just("s"), _digest_choices, st.just(1)),
+    st.builds(Quarantined, st.just("s"), _name_choices.map(lambda name: name.text), st.just("q")),
+    st.builds(
+        Quarantined, st.just("s"), _digest_choices.map(bytes.hex), st.just("q"), st.just(True)
+    ),
+    st.just(Stuck("s", "write", "/r", 5, "broken")),
+)
+
+
+class TestApply:
+    @given(st.lists(_entries))
+    def test_does_as_a_naive_model(self, entries: list[Entry]) -> None:
+        """After any entries the index has the files and the blobs that they leave."""
+        index = SessionIndex([], [], _SIGNATURE)
+        files: dict[str, set[str]] = {}
+        stored: set[str] = set()
+
+        for entry in entries:
+            match entry:
+                case Saved():
+                    files[entry.name] = {digest.hex() for digest in entry.blobs}
+                case SavedBlob():
+                    stored.add(entry.digest.hex())
+                case Removed():
+                    for name in entry.names:
+                        files.pop(name, None)
+                    stored -= {digest.hex() for digest in entry.blobs}
+                case Quarantined():
+                    files.pop(entry.name, None)
+                    stored.discard(entry.name)
+            index.apply(entry)
+
+            assert [name.text for name in index.names] == sorted(files)
+            assert index.identities == dict.fromkeys(files, "x")
+            if index.blobs is not None:
+                used = {digest for name in index.blobs.of_file for digest in files[name]}
+                assert index.blobs.stored == stored
+                assert set(index.blobs.users) == used
+                assert index.blobs.unused.isdisjoint(used)
+                assert stored - used <= index.blobs.unused
+            else:
+                assert not stored
+                assert not any(files.values())
+
+    def test_name_of_another_kind_is_passed_over(self) -> None:
+        """A save under a name that this version does not know is nobody's checkpoint."""
+        index = SessionIndex([], [], _SIGNATURE)
+
+        index.apply(Saved("s", "of a later version", "x", bytes(32), 0))
+
+        assert index.names == []
 
 
 class TestIndexCache:

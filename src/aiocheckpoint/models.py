@@ -56,7 +56,7 @@ def new_checkpoint_id() -> CheckpointId:
     Return a fresh id: 28 lower-case hex digits, 112 random bits, no underscore.
 
     An underscore would make file names ambiguous beside those the Rust crate writes (see
-    `layout`). With more digits than 28, a file's name would exceed the 59 bytes that ext4
+    `names`). With more digits than 28, a file's name would exceed the 59 bytes that ext4
     keeps of a symlink's target without giving it a block of its own.
     """
     return f"{_random.getrandbits(112):028x}"
@@ -121,7 +121,7 @@ class BlobRecord(CheckpointRecord, kw_only=True):
     its records refer to it. It goes when no record refers to it any more.
 
     Attributes:
-        blob_digests: the SHA-256 of each block, 64 lower-case hex digits, none twice.
+        blob_digests: the SHA-256 of each blob, 64 lower-case hex digits, none twice.
     """
 
     blob_digests: tuple[str, ...] = ()

@@ -282,7 +282,8 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
     async def _change(self, change: Change) -> Any:
         self._require_usable()
-        return await self._submit(change)
+        self._store.submit(change)
+        return await change.job.finished()
 
     async def save(
         self,
@@ -347,7 +348,9 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         save = Save(job, draft.session_id, name, draft.checkpoint_id, body, expected=expected)
         if isinstance(data, BlobRecord) and data.blob_digests:
             self._add_blobs(save, data.blob_digests, blobs)
-        await self._change(save)
+        self._require_usable()
+        self._store.submit(save)
+        await job.finished()
         return draft.checkpoint_id
 
     def _add_blobs(self, save: Save, digests: tuple[str, ...], blobs: Mapping[str, bytes]) -> None:
@@ -612,9 +615,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Cost: one hop, and one more for each 64 sessions.
         """
         require_query(prefix)
-        names = await self._read(
-            lambda reader: sessions.session_names(reader.bodies, prefix), _Names()
-        )
+        names = await self._read(partial(_session_names, prefix), _Names())
         for start in range(0, len(names), _SESSIONS_PER_HOP):
             part = names[start : start + _SESSIONS_PER_HOP]
             found = await self._read(partial(_session_ids, part), _Names())
@@ -782,7 +783,10 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         root = await hop(threads, opened)
         if root is None:
             return ()
-        work = partial(check.check_journal, root, self._lock_timeout_seconds)
+        work = partial(
+            check.check_journal, root, self._lock_timeout_seconds,
+            is_applied=self._store.has_changed,
+        )  # fmt: skip
         findings = await hop(threads, work)
         for name in await hop(threads, partial(sessions.session_names, root.bodies)):
             findings += await hop(threads, partial(check.check_session, root.bodies, name))
@@ -799,4 +803,5 @@ def _session_ids(names: list[str], reader: Reader[Any]) -> list[SessionId]:
 
 
 def _session_names(prefix: str, reader: Reader[Any]) -> list[str]:
+    reader.look()
     return sessions.session_names(reader.bodies, prefix)

@@ -34,7 +34,7 @@ from tests.crash.checker import (
     scratch_directory,
 )
 from tests.crash.model import FULL, Caps, CrashState, Model, crash_states
-from tests.crash.operations import Acknowledged, Began, Operation, Tree
+from tests.crash.operations import Acknowledged, Began, Mark, Operation, Tree
 from tests.crash.oracle import Call, Seen, Step, Version
 from tests.crash.recorder import RecordingFiles
 from tests.faults import Hold
@@ -72,20 +72,28 @@ class Run(NamedTuple):
 
     def tree_after(self, call: int) -> Tree:
         """Return what was there when a call had returned."""
-        return tree_after(self.start, self.operations, call)
+        returned = position_of(Acknowledged, call, self.operations)
+        return tree_after(self.start, self.operations[:returned])
 
     def beginning_of(self, call: int) -> int:
         """Return how many operations there were before a call."""
-        return self.operations.index(Began(call))
+        return position_of(Began, call, self.operations)
 
 
-def tree_after(start: Tree, operations: Iterable[Operation], call: int | None = None) -> Tree:
-    """Return what there is after all operations, or when a call has returned."""
+def position_of(mark: type[Mark], call: int, operations: Sequence[Operation]) -> int:
+    """Return where a mark of a call stands; marks of all kinds are equal, for they are tuples."""
+    return next(
+        position
+        for position, operation in enumerate(operations)
+        if isinstance(operation, mark) and operation.call == call
+    )
+
+
+def tree_after(start: Tree, operations: Sequence[Operation]) -> Tree:
+    """Return what there is after some operations."""
     tree = start.copy()
     for operation in operations:
         tree.apply(operation)
-        if operation == Acknowledged(-1 if call is None else call):
-            break
     return tree
 
 
@@ -356,12 +364,12 @@ class Enumerator:
         try:
             if model == "killed":
                 require_plain_files_valid(state.tree)
-            require_erased(state.tree, moment.erased)
             found = await self._examined(model, state.tree)
             for views in found.views:
                 require_allowed(dict(views), allowed)
-            if found.recovered is not None:
-                require_erased(found.recovered, moment.deleted)
+            if model != "posix":  # there a file may get what others held
+                require_erased(state.tree, moment.erased)
+                require_erased(found.recovered or Tree(), moment.deleted)
         except Exception as error:  # noqa: BLE001 - whatever the library raises is the finding
             kind = "" if isinstance(error, BrokenPromiseError) else f"{type(error).__name__}: "
             self.tally.violations.append(
@@ -390,7 +398,9 @@ class Enumerator:
         nested: set[Views] = set()
         if nests:
             nested = await self._crash_again(model, tree, files.operations, found)
-        return Examined(frozenset([found, *nested]), tree_after(tree, files.operations, 0))
+        flushed = position_of(Acknowledged, 0, files.operations)
+        recovered = tree_after(tree, files.operations[:flushed])
+        return Examined(frozenset([found, *nested]), recovered)
 
     async def _go_on(self, tree: Tree, outer: Path, views: dict[str, Seen]) -> None:
         """Examine what a recovery led to; many crash states lead to the same."""
@@ -405,7 +415,7 @@ class Enumerator:
     ) -> set[Views]:
         """Return what is seen after a second crash: what was seen, once a flush has returned."""
         found: set[Views] = set()
-        flushed = operations.index(Acknowledged(0))
+        flushed = position_of(Acknowledged, 0, operations)
         for state in crash_states(model, tree, operations, 1, self._nested_caps or self._caps):
             self.tally.nested += 1
             key = hash((model, False, False, state.tree.key()))

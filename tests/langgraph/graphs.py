@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypedDict
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, MessagesState, StateGraph, add_messages
 from langgraph.types import interrupt
 
@@ -34,6 +35,16 @@ def chat_graph(text: str = "answer") -> StateGraph[Any, Any, Any, Any]:
     builder.add_edge(START, "answer")
     builder.add_edge("answer", END)
     return builder
+
+
+async def chat(saver: BaseCheckpointSaver[Any], config: Any, turns: int, **options: Any) -> Any:
+    """Ask a few questions, and return the last state."""
+    graph = chat_graph().compile(checkpointer=saver)
+    state: Any = None
+    for number in range(turns):
+        inputs: Any = {"messages": [HumanMessage(f"question {number}")]}
+        state = await graph.ainvoke(inputs, config, **options)
+    return state
 
 
 def chain_graph(length: int) -> StateGraph[Any, Any, Any, Any]:

@@ -217,7 +217,7 @@ class Promises:
     # Ids
 
     async def test_any_thread_id_names_its_own_thread(self, make: Make) -> None:
-        """Every thread id and every depth of namespace has its own checkpoints, in the directory."""
+        """Every thread id and depth of namespace has checkpoints of its own, in the directory."""
         saver = make()
         places = [(each, "") for each in ODD_THREAD_IDS]
         places += [("a", "b"), ("a", ".b"), ("a", DEEP_NAMESPACE), ("a", DEEP_NAMESPACE + "x")]
@@ -403,12 +403,14 @@ class Promises:
             disk.arm(Fault(errno.EIO, nth=nth))
             try:
                 await put(saver, config, {"x": nth, "large": f"{nth}" * 9000})
+                await saver.aflush()  # or some of its calls would come later
             except (StorageError, OSError):
                 pass
-            else:
-                if not disk.failed:
-                    break
-            disk.arm(None)
+            finally:
+                was_hit = bool(disk.failed)
+                disk.arm(None)
+            if not was_hit:
+                break
             found = await got(saver, thread("t"))
             config = found.config
             assert found.checkpoint["channel_values"].keys() == {"x", "large"}

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from aiocheckpoint._disk.files import Directory
+from aiocheckpoint import StorageError
 from aiocheckpoint.adapters.langgraph import CheckpointSaver, records, saver
 from aiocheckpoint.adapters.langgraph.pruning import DeltaNeeds
-from aiocheckpoint.testing import FaultyFiles
+from aiocheckpoint.adapters.langgraph.watches import Chain, Watch
+from tests.langgraph import test_forks
 from tests.langgraph.promises import Promises
 
 pytestmark = [pytest.mark.blocking, pytest.mark.damages_store]
@@ -101,29 +102,16 @@ def _first_or_last(*, first: bool) -> Mutation:
     return mutate
 
 
-class _TearingFiles(FaultyFiles):
-    """Writes a file under its own name, in two halves."""
+def _in_two_commits(patch: Patch) -> None:
+    store = CheckpointSaver._store_state
 
-    def rename(self, directory: Directory, old: str, new: str) -> None:
-        if new in ("latest.json", "blobs-generation"):
-            super().rename(directory, old, new)
-            return
-        content = self.read(directory, old, 2**30) or b""
-        descriptor = self.create(directory, new)
-        try:
-            half = len(content) // 2
-            self.write(descriptor, content[:half], directory.join(new))
-            self.write(descriptor, content[half:], directory.join(new))
-        finally:
-            self.close(descriptor, directory.join(new))
-        self.unlink(directory, old)
+    async def store_state(self: Any, draft: Any) -> None:
+        channels, draft.record.channels = draft.record.channels, {}
+        await store(self, draft)
+        draft.record.channels = channels
+        await store(self, draft)
 
-    def discard(self, directory: Directory, name: str) -> None:
-        """Forget to clean up."""
-
-
-def _not_atomic(patch: Patch) -> None:
-    patch.setattr("tests.langgraph.promises.FaultyFiles", _TearingFiles)
+    patch.setattr(CheckpointSaver, "_store_state", store_state)
 
 
 def _no_checksums(patch: Patch) -> None:
@@ -197,6 +185,61 @@ def _naive_keep_latest(patch: Patch) -> None:
     patch.setattr(DeltaNeeds, "next_ancestor", None)
 
 
+def _put_anyway(patch: Patch) -> None:
+    async def store(self: Any, draft: Any, watch: Any, _parent: str) -> None:
+        await self._store_anyway(draft, watch)
+
+    patch.setattr(CheckpointSaver, "_store_behind_own", store)
+
+
+def _go_on_behind_anything(patch: Patch) -> None:
+    async def store_anyway(self: Any, draft: Any, watch: Any) -> None:
+        await self._writer.save(draft.record, blobs=draft.blobs)
+        watch.chain = Chain(draft.record.checkpoint_id)
+
+    patch.setattr(CheckpointSaver, "_store_anyway", store_anyway)
+
+
+def _never_look_again(patch: Patch) -> None:
+    async def store(self: Any, draft: Any, watch: Any, parent: str) -> None:
+        chain = watch.chain or await self._looked(draft, watch, parent)
+        expected, chain.last_id = chain.last_id, draft.record.checkpoint_id
+        await self._writer.save(draft.record, blobs=draft.blobs, expected=expected)
+
+    patch.setattr(CheckpointSaver, "_store_behind_own", store)
+
+
+def _always_look(patch: Patch) -> None:
+    patch.setattr(Watch, "begin", lambda _, last_id: Chain(last_id))
+    patch.setattr(Watch, "look", lambda watch, key, _: watch.see(key or ""))
+
+
+def _failed_is_stored(patch: Patch) -> None:
+    store = CheckpointSaver._store_behind_own
+
+    async def store_behind_own(self: Any, draft: Any, watch: Any, parent: str) -> None:
+        try:
+            await store(self, draft, watch, parent)
+        except StorageError:
+            watch.see(records.key_in(draft.record.checkpoint_id))
+            raise
+
+    patch.setattr(CheckpointSaver, "_store_behind_own", store_behind_own)
+
+
+def _cancelled_is_unknown(patch: Patch) -> None:
+    store = CheckpointSaver._store_behind_own
+
+    async def store_behind_own(self: Any, draft: Any, watch: Any, parent: str) -> None:
+        try:
+            await store(self, draft, watch, parent)
+        except BaseException:
+            watch.storing.clear()
+            raise
+
+    patch.setattr(CheckpointSaver, "_store_behind_own", store_behind_own)
+
+
 MUTANTS: Sequence[tuple[str, Mutation, str]] = (
     ("reverse order", _reverse_writes, "writes_come_in_the_order_in_which_they_apply"),
     ("no task paths", _drop_task_paths, "delta_channels_are_rebuilt_in_the_order_of_the_run"),
@@ -206,7 +249,7 @@ MUTANTS: Sequence[tuple[str, Mutation, str]] = (
     ("one version", _constant_version, "versions_are_new_each_time"),
     ("first counts", _first_or_last(first=True), "of_errors_and_interrupts_the_last_counts"),
     ("last counts", _first_or_last(first=False), "of_equal_writes_the_first_counts"),
-    ("not atomic", _not_atomic, "a_failed_put_leaves_what_was_there"),
+    ("in two commits", _in_two_commits, "a_failed_put_leaves_what_was_there"),
     ("no checksums", _no_checksums, "damage_is_never_taken_for_nothing"),
     ("delete by prefix", _delete_by_prefix, "deleting_a_thread_deletes_that_one_alone"),
     ("copy without writes", _copy_without_old_writes, "a_copy_is_whole_and_stands_alone"),
@@ -215,6 +258,13 @@ MUTANTS: Sequence[tuple[str, Mutation, str]] = (
     ("drops keys", _drop_what_is_not_needed, "the_whole_checkpoint_comes_back"),
     ("metadata as given", _metadata_as_given, "metadata_have_what_the_config_adds"),
     ("naive pruning", _naive_keep_latest, "pruning_keeps_the_state_of_delta_channels"),
+    ("no condition", _put_anyway, "the_second_of_two_is_told"),
+    ("no condition at first", _put_anyway, "two_that_begin_a_thread"),
+    ("writes hide", _go_on_behind_anything, "writes_hide_nobody"),
+    ("refused at once", _never_look_again, "writes_of_others_are_no_conflict"),
+    ("looks each time", _always_look, "a_run_in_peace_looks_once"),
+    ("failed is stored", _failed_is_stored, "what_failed_hides_nobody"),
+    ("cancelled is forgotten", _cancelled_is_unknown, "what_was_cancelled_is_no_conflict"),
 )  # fmt: skip
 
 
@@ -228,9 +278,13 @@ async def test_mutant_is_noticed(
 ) -> None:
     """A saver with this fault breaks the promise that is named for it."""
     mutate(monkeypatch)
-    promise: Any = getattr(Promises(), f"test_{name}")
+    tests = next(
+        tests for tests in (Promises, test_forks.TestForks) if hasattr(tests, f"test_{name}")
+    )
+    promise: Any = getattr(tests(), f"test_{name}")
+    given = {"make": make, "root": root, "monkeypatch": monkeypatch, "options": {}, "hops": 1}
 
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever a broken saver raises
-        await promise(make, root) if "root" in promise.__annotations__ else await promise(make)
+    with pytest.raises((Exception, pytest.fail.Exception)) as caught:
+        await promise(**{k: v for k, v in given.items() if k in promise.__annotations__})
     monkeypatch.undo()
     assert not isinstance(caught.value, (AttributeError, NameError, TypeError))  # of the mutant

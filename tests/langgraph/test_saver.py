@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -20,8 +20,6 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from aiocheckpoint import SessionChangedError
-from aiocheckpoint._disk.files import Directory
 from aiocheckpoint.adapters.langgraph import CheckpointSaver, copy_threads, session_of
 from aiocheckpoint.adapters.langgraph.__main__ import main as migrate
 from aiocheckpoint.adapters.langgraph.migration import Copied, CopyMismatchError
@@ -30,24 +28,15 @@ from aiocheckpoint.testing import FaultyFiles
 from tests.faults import Hold
 from tests.langgraph import graphs
 from tests.langgraph.conftest import MakeSaver
-from tests.langgraph.graphs import thread
+from tests.langgraph.graphs import chat, thread
 from tests.langgraph.promises import checkpoint, got, listed, metadata, put
 
 
-async def _chat(saver: BaseCheckpointSaver[Any], config: Any, turns: int, **options: Any) -> Any:
-    graph = graphs.chat_graph().compile(checkpointer=saver)
-    state: Any = None
-    for number in range(turns):
-        inputs: Any = {"messages": [HumanMessage(f"question {number}")]}
-        state = await graph.ainvoke(inputs, config, **options)
-    return state
-
-
 class TestLoopsAndThreads:
-    async def test_nothing_blobs_the_loop(self, make: MakeSaver) -> None:
+    async def test_nothing_blocks_the_loop(self, make: MakeSaver) -> None:
         """A whole conversation, listed, pruned and deleted, blocks the loop nowhere."""
         async with make() as saver:
-            await _chat(saver, thread("t"), 2)
+            await chat(saver, thread("t"), 2)
             assert len(await listed(saver, thread("t"))) == 6
             await saver.acopy_thread("t", "u")
             await saver.aprune(["t"])
@@ -98,7 +87,7 @@ class TestLoopsAndThreads:
         """One saver made outside of any loop works in one loop after another."""
         with CheckpointSaver(root) as saver:
             for number in range(3):
-                state = asyncio.run(_chat(saver, thread("t"), 1))
+                state = asyncio.run(chat(saver, thread("t"), 1))
                 assert len(state["messages"]) == 2 * (number + 1)
             graph = graphs.chat_graph().compile(checkpointer=saver)
             ended = graph.invoke(cast("Any", {"messages": [HumanMessage("hi")]}), thread("t"))
@@ -140,13 +129,23 @@ class TestLoopsAndThreads:
 
 
 class TestCancellation:
-    @pytest.mark.parametrize("failpoint", ["before_rename", "after_rename", "before_sync_journal"])
+    @pytest.mark.parametrize(
+        ("failpoint", "durability"),
+        [
+            ("before_sync_log", "journal"),
+            ("before_publish", "none"),
+            ("after_blobs", "file"),
+            ("before_rename", "file"),
+            ("after_rename", "file"),
+            ("before_flush", "file"),
+        ],
+    )
     async def test_a_cancelled_put_is_whole_or_not_there(
-        self, make: MakeSaver, failpoint: str, root: Path
+        self, make: MakeSaver, failpoint: str, durability: str, root: Path
     ) -> None:
         """Cancelled at any moment, a put leaves a whole checkpoint or none, and no litter."""
         disk = FaultyFiles()
-        saver = make(files=disk)
+        saver = make(files=disk, durability=durability)
         config = await put(saver, thread("t"), step=1)
         hold = Hold()
         disk.at(failpoint, hold)
@@ -157,8 +156,10 @@ class TestCancellation:
         hold.release()
         with pytest.raises(asyncio.CancelledError):
             await saving
-        assert (await got(saver, thread("t"))).metadata["step"] in (1, 2)
+        found = await got(saver, thread("t"))
+        assert found.metadata["step"] in (1, 2)
         await saver.aclose()
+        assert (await got(make(), thread("t"))).metadata["step"] == found.metadata["step"]
         names = await asyncio.to_thread(lambda: [path.name for path in root.rglob("*")])
         assert not [name for name in names if name.startswith(".tmp")]
 
@@ -192,7 +193,7 @@ class TestSerializers:
         serde = await asyncio.to_thread(EncryptedSerializer.from_pycryptodome_aes, key=key)
         await asyncio.to_thread(serde.dumps_typed, "first")  # loads a library
         saver = make(serde=serde)
-        state = await _chat(saver, thread("t"), 2)
+        state = await chat(saver, thread("t"), 2)
         config = await put(saver, thread("u"), {"large": "question " * 2000})
         await saver.aput_writes(config, [("x", "question 9")], "task")
         found = await got(saver, thread("t"))
@@ -224,116 +225,11 @@ class TestSerializers:
         assert len(await listed(saver, thread("t"))) == 2
 
 
-class _RacingFiles(FaultyFiles):
-    """Files between whose listing and first reading something happens."""
-
-    def __init__(self, happen: Callable[[], None]) -> None:
-        super().__init__()
-        self._happenings = [happen]
-
-    def read(self, directory: Directory, name: str, max_bytes: int) -> bytes | None:
-        if name.startswith("cp_") and self._happenings:
-            self._happenings.pop()()
-        return super().read(directory, name, max_bytes)
-
-
-class TestOtherWriters:
-    async def test_the_second_of_two_is_told(self, make: MakeSaver) -> None:
-        """Of two savers that go on from one checkpoint the second is refused, and may look anew."""
-        one, two = make(), make()
-        start = await put(one, thread("t"), step=0)
-        for saver in (one, two):
-            assert (await got(saver, thread("t"))).config == start
-        await put(one, start, step=1)
-        with pytest.raises(SessionChangedError) as caught:
-            await put(two, start, step=1)
-        assert "another saver has gone on with thread 't'" in caught.value.__notes__[0]
-        newest = await got(two, thread("t"))
-        await put(two, newest.config, step=2)
-        with pytest.raises(SessionChangedError):
-            await put(one, newest.config, step=2)
-        assert [f.metadata["step"] for f in await listed(one, thread("t"))] == [2, 1, 0]
-
-    async def test_who_was_told_is_told_until_it_looks(self, make: MakeSaver) -> None:
-        """A refused put is refused again, also beside another, until its saver looks anew."""
-        one, two = make(), make()
-        start = await put(one, thread("t"), step=0)
-        await got(two, thread("t"))
-        await put(one, start, step=1)
-        late = checkpoint()
-        for _ in range(2):
-            with pytest.raises(SessionChangedError):
-                await two.aput(start, late, metadata(1), {})
-        outcomes = await asyncio.gather(
-            *(put(two, start, step=1) for _ in range(3)), return_exceptions=True
-        )
-        assert [type(outcome) for outcome in outcomes] == [SessionChangedError] * 3
-        await put(two, (await got(two, thread("t"))).config, step=2)
-        assert [f.metadata["step"] for f in await listed(one, thread("t"))] == [2, 1, 0]
-
-    async def test_one_saver_may_put_side_by_side(self, make: MakeSaver) -> None:
-        """What one saver puts at the same time is no conflict with itself."""
-        saver = make()
-        start = await put(saver, thread("t"))
-        await got(saver, thread("t"))
-        await asyncio.gather(*(put(saver, start, step=n) for n in range(100)))
-        assert len(await listed(saver, thread("t"))) == 101
-
-    async def test_the_newest_is_found_while_others_prune(self, make: MakeSaver) -> None:
-        """Whoever looks while another puts a checkpoint and prunes the one before finds one."""
-        other = make()
-        config = await put(other, thread("t"), step=1)
-
-        def go_on() -> None:
-            other.put(config, checkpoint(), metadata(2), {})
-            other.prune(["t"])
-
-        reader = make(files=_RacingFiles(go_on))
-        assert (await got(reader, thread("t"))).metadata["step"] == 2
-
-    async def test_two_that_begin_a_thread(self, make: MakeSaver) -> None:
-        """Of two savers that found no thread the second is refused."""
-        one, two = make(), make()
-        assert await one.aget_tuple(thread("t")) is None
-        assert await two.aget_tuple(thread("t")) is None
-        await put(one, thread("t"))
-        with pytest.raises(SessionChangedError):
-            await put(two, thread("t"))
-
-    async def test_who_asks_for_a_checkpoint_may_fork(self, make: MakeSaver) -> None:
-        """Going back to an older checkpoint by its id is no conflict, nor are runs in turn."""
-        one, two = make(), make()
-        first = await put(one, thread("t"), step=0)
-        await got(two, thread("t"))
-        await put(one, first, step=1)
-        await got(two, first)
-        await put(two, first, step=1)
-        for saver in (one, two, one, two):
-            newest = await got(saver, thread("t"))
-            await put(saver, newest.config, step=2)
-
-    async def test_it_can_be_allowed(self, make: MakeSaver) -> None:
-        """With refuse_forks=False two savers fork a thread as LangGraph's own savers do."""
-        one, two = make(refuse_forks=False), make(refuse_forks=False)
-        start = await put(one, thread("t"))
-        await got(two, thread("t"))
-        await put(one, start)
-        await put(two, start)
-        assert len(await listed(one, thread("t"))) == 3
-
-    async def test_graphs_of_two_processes(self, make: MakeSaver) -> None:
-        """Runs that alternate between savers go on from one another's state."""
-        savers = (make(), make())
-        for number in range(4):
-            state = await _chat(savers[number % 2], thread("t"), 1)
-            assert len(state["messages"]) == 2 * (number + 1)
-
-
 class TestRetention:
     async def test_the_last_few_are_kept(self, make: MakeSaver) -> None:
         """With keep_last a long conversation keeps a bounded number of checkpoints and writes."""
         saver = make(keep_last=4)
-        state = await _chat(saver, thread("t"), 10)
+        state = await chat(saver, thread("t"), 10)
         found = await listed(saver, thread("t"))
         assert 4 <= len(found) <= 5
         assert found[0].checkpoint["channel_values"]["messages"] == state["messages"]
@@ -428,13 +324,16 @@ class TestRetention:
         def blobs() -> int:
             return len([*root.glob("*/blobs/*")])
 
+        await saver.aflush()
         before = await asyncio.to_thread(blobs)
         await saver.aprune(["t"])
+        await saver.aflush()
         after = await asyncio.to_thread(blobs)
         assert 0 < after < before
         found = await got(saver, thread("t"))
         assert found.checkpoint["channel_values"]["x"] == [2] * 20_000
         await saver.adelete_thread("t")
+        await saver.aflush()
         assert await asyncio.to_thread(blobs) == 0
 
 
@@ -474,7 +373,7 @@ class TestMigration:
         steps: list[Copied] = []
         database = str(tmp_path / "old.db")
         async with AsyncSqliteSaver.from_conn_string(database) as old:
-            await _chat(old, thread("chat"), 3)
+            await chat(old, thread("chat"), 3)
             delta: Any = graphs.delta_graph(6).compile(checkpointer=old)
             await delta.ainvoke({"numbers": [7]}, thread("delta"))
             asking: Any = graphs.asking_graph().compile(checkpointer=old)
@@ -497,7 +396,7 @@ class TestMigration:
         """The documented command copies a database and says how much it was."""
         database = str(tmp_path / "old.db")
         async with AsyncSqliteSaver.from_conn_string(database) as old:
-            await _chat(old, thread("chat"), 2)
+            await chat(old, thread("chat"), 2)
         await asyncio.to_thread(migrate, [database, str(root)])
         assert capsys.readouterr().out == (
             "1 threads, 6 checkpoints, 6 writes copied and compared\n"
@@ -524,7 +423,7 @@ class TestMigration:
             assert (path.read_bytes() if path.is_file() else None) == before
         assert {path.name for path in tmp_path.iterdir()} == {"text.db", "foreign.db"}
 
-    async def test_a_difference_is_an_error(self, make: MakeSaver) -> None:
+    async def test_a_difference_is_an_error(self, root: Path) -> None:
         """A checkpoint that the target gives back changed is reported by its part."""
 
         class Forgetful(CheckpointSaver):
@@ -532,8 +431,8 @@ class TestMigration:
                 """Store nothing."""
 
         memory = InMemorySaver()
-        await _chat(memory, thread("t"), 1)
-        async with Forgetful(make()._writer._store.sessions.root_path) as target:
+        await chat(memory, thread("t"), 1)
+        async with Forgetful(root) as target:
             with pytest.raises(CopyMismatchError, match="pending_writes"):
                 await copy_threads(memory, target)
 

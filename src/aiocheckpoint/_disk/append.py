@@ -83,8 +83,12 @@ class Appender:
         if self._log.end > control.visible and not control.sealed_at:
             self.sync()
             control = self._control
-        if control is not self._log.control or max_bytes > control.max_bytes:
-            self._log.publish(control.changed(max_bytes=max(max_bytes, control.max_bytes)))
+        erasure = self._log.erasure  # after a crash the shared one may be of before the removal
+        erasure = max(control.erasure, erasure if erasure > control.flushed else 0)
+        max_bytes = max(max_bytes, control.max_bytes)
+        wanted = control.changed(max_bytes=max_bytes, erasure=erasure)
+        if control is not self._log.control or wanted != control:
+            self._log.publish(wanted)
 
     def room(self, max_bytes: int) -> float:
         """Return how much may be appended; when nothing is unflushed, a change of any size."""
@@ -207,7 +211,7 @@ class Appender:
         slot = self._free_slot(log.HEADER_BYTES + sum(map(_size_of, [*self._copies(), *frames])))
         previous = self._seal() if log_.segments else (log.NO_ID, 0, log.NO_CHAIN)
         contents = [*self._copies(), *frames]
-        header = Header(self._next_sequence(), random_bytes(16), *previous)
+        header = Header(self._next_sequence(), random_bytes(16), *previous, slot)
         tail = Tail(header.id, 0, log.HEADER_BYTES, header.previous_chain)
         built: list[NewFrame] = []
         for content in contents:
@@ -244,6 +248,8 @@ class Appender:
     def _enter_segment(self, segment: Segment, tail: Tail, built: list[NewFrame]) -> ReadFrame:
         log_, header = self._log, segment.header
         before = log_.control
+        # Of a dead process's frames that are cut off here some may have been read.
+        is_cut = log_.tail is not None and log_.tail.offset > header.previous_end
         if log_.segments:
             log_.segments[-1] = log_.segments[-1]._replace(end=header.previous_end)
         log_.segments.append(segment)
@@ -253,14 +259,15 @@ class Appender:
         first = log_.segments[0].header.sequence
         control = Control(0, segment.slot, header.sequence, header.id) if before is None else before
         self._files.reached("before_publish_segment")
-        log_.publish(
-            control.changed(
-                slot=segment.slot, sequence=header.sequence, id=header.id, sealed_at=0,
-                visible=end, synced=end,
-                flushed=control.flushed if before and len(log_.segments) > 1 else start,
-                first_sequence=min(control.first_sequence or first, first),
-            )
+        control = control.changed(
+            slot=segment.slot, sequence=header.sequence, id=header.id, sealed_at=0,
+            visible=end, synced=end,
+            flushed=control.flushed if before and len(log_.segments) > 1 else start,
+            first_sequence=min(control.first_sequence or first, first),
         )  # fmt: skip
+        with log_.mutex:
+            log_.publish(control)
+            log_.is_void |= is_cut
         frame = built[-1].frame if built else log.build_frame(tail, 0, 0, b"", ()).frame
         return ReadFrame(end, segment.slot, frame)
 
@@ -313,6 +320,7 @@ class Appender:
             self._log.publish(self._control.changed(sealed_at=end))
             self._begin_segment()
         except StorageError as second:
+            self._log.is_void = True
             raise _unknown(error, f"{error.reason}; then {second.reason}") from error
 
     def _sealed_end(self) -> tuple[int, bytes]:

@@ -377,6 +377,34 @@ class LocalFiles:
                 raise StorageError("write", path, None, "the system wrote 0 bytes")
             rest = rest[written:]
 
+    def write_new(self, directory: Directory, name: str, data: bytes, modified_ns: int) -> int:
+        """
+        Create a file with a content and a time of last change, and return its descriptor.
+
+        Args:
+            directory: open.
+            name: must not exist; the file is removed again when something fails.
+            data: its content.
+            modified_ns: ns since 1970, 0 for now.
+        """
+        path = directory.join(name)
+        descriptor = self.call(
+            "create", path, os.open, _place(directory, name), _CREATE, _FILE_MODE,
+            dir_fd=directory.descriptor,
+        )  # fmt: skip
+        try:
+            if directory.owner is not None:
+                self._give_to_owner(directory, name)
+            self.write(descriptor, data, path)
+            if modified_ns:
+                self.set_modified(descriptor, modified_ns, path)
+        except BaseException:
+            self.discard(directory, name)
+            with contextlib.suppress(StorageError):
+                self.close(descriptor, path)
+            raise
+        return descriptor
+
     def set_modified(self, descriptor: int, modified_ns: int, path: str) -> None:
         """Set the time of an open file's last change, ns since 1970."""
         if os.utime in os.supports_fd:

@@ -8,7 +8,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from aiocheckpoint._format.ids import names_of_id
+from aiocheckpoint._format.ids import encode_id, names_of_id
 from aiocheckpoint._format.log import Entry, Quarantined, Removed, Saved, SavedBlob
 from aiocheckpoint._format.names import FileName, id_of_name, parse_name
 from aiocheckpoint.models import CheckpointId, CheckpointMeta
@@ -135,8 +135,8 @@ class SessionIndex:
                 name = names.get(entry.name) or parse_name(entry.name)
                 if name is None:
                     return
-                self.add(name)
                 self.identities[entry.name] = entry.checkpoint_id
+                self.add(name)
                 if entry.blobs or self.blobs is not None:
                     with self.mutex:
                         self.has_blobs = True
@@ -176,23 +176,35 @@ class SessionIndex:
 
     def _enter(self, name: FileName) -> None:
         self.by_text[name.text] = name
+        known = self._by_id_name
         for id_name in name.id_names:
-            self._by_id_name.setdefault(id_name, []).append(name)
+            if id_name in known:
+                known[id_name].append(name)
+            else:
+                known[id_name] = [name]
 
     @property
     def newest(self) -> FileName | None:
         """The file saved last, None when there is none."""
-        with self.mutex:
-            return self.names[-1] if self.names else None
+        names = self.names
+        try:
+            return names[-1]
+        except IndexError:
+            return None
 
     def newest_first(self) -> list[FileName]:
         """Return all files, the one saved last first."""
         with self.mutex:
             return self.names[::-1]
 
+    def may_hold(self, checkpoint_id: CheckpointId) -> bool:
+        """Tell, without waiting, whether some file may hold an id."""
+        known = self._by_id_name
+        return checkpoint_id in known or encode_id(checkpoint_id, "checkpoint id") in known
+
     def candidates(self, checkpoint_id: CheckpointId) -> list[FileName]:
         """Return the files that may hold an id, newest first; their bodies decide."""
-        if not any(key in self._by_id_name for key in names_of_id(checkpoint_id)):
+        if not self.may_hold(checkpoint_id):
             return []
         with self.mutex:
             found = {n for key in names_of_id(checkpoint_id) for n in self._by_id_name.get(key, ())}
@@ -294,12 +306,18 @@ class IndexCache:
     def __len__(self) -> int:
         return len(self._indexes)
 
+    @property
+    def all(self) -> Mapping[str, SessionIndex]:
+        """The indexes by session, to look at without counting them as used."""
+        return self._indexes
+
     def get(self, session_name: str) -> SessionIndex | None:
         """Return the index of a session and count it as used."""
         with self._mutex:
             index = self._indexes.get(session_name)
             if index is not None:
                 self._indexes.move_to_end(session_name)
+                self._count(session_name, index)
             return index
 
     def peek(self, session_name: str) -> SessionIndex | None:
@@ -324,11 +342,15 @@ class IndexCache:
             self._forget(session_name)
 
     def _use(self, session_name: str, index: SessionIndex) -> None:
-        """Put an index last, its files counted anew, since it may have grown."""
         self._forget(session_name)
         self._indexes[session_name] = index
-        self._counted[session_name] = len(index.names)
-        self._files += len(index.names)
+        self._count(session_name, index)
+
+    def _count(self, session_name: str, index: SessionIndex) -> None:
+        """Count the files of an index anew, since it may have grown; there may be too many now."""
+        count = len(index.names)
+        self._files += count - self._counted.get(session_name, 0)
+        self._counted[session_name] = count
         while len(self._indexes) > 1 and (
             len(self._indexes) > self._max_sessions or self._files > self._max_files
         ):

@@ -98,7 +98,9 @@ class Log:
         tail: behind what was read.
         damages: bad parts that are not flushed.
         mutex: held for short, never while a lock of files is waited for.
+        erasure: position of the last removal read that somebody asked for; 0 for none.
         is_scanned: whether the end was looked for; until then `control` may be of before a crash.
+        is_void: whether frames were read that do not count after all: all is to be read anew.
     """
 
     def __init__(self, files: LocalFiles, directory: Directory, *, writable: bool) -> None:
@@ -109,7 +111,9 @@ class Log:
         self.segments: list[Segment] = []
         self.tail: Tail | None = None
         self.damages: list[Damage] = []
+        self.erasure = 0
         self.is_scanned = False
+        self.is_void = False
         self.mutex = threading.RLock()
         self._raw = b""
         self._shared: Control | None = None
@@ -292,7 +296,7 @@ class Log:
         is_gap = False
         for _ in range(_CONTROL_TRIES):
             control = self.read_control()
-            if control is None or control is self.control:
+            if control is None or (control is self.control and not self.is_void):
                 return None
             with contextlib.suppress(_BehindError):
                 advance = self._advance(control, to_end=False)
@@ -329,10 +333,12 @@ class Log:
         return log.head_end(data, tail.segment, tail.offset) == 0
 
     def _advance(self, control: Control | None, *, to_end: bool) -> Advance:
+        if self.is_void:
+            self.tail, self.is_void = None, False
+        is_gap = self.tail is None and bool(self.segments)
         searches = to_end and not self.is_scanned
-        is_gap = False
         if searches or control is None or not self._is_current(control):
-            is_gap = self._find_segments(control, newest=searches or control is None)
+            is_gap |= self._find_segments(control, newest=searches or control is None)
         frames = self._read(control, to_end=to_end, searches=searches) if self.segments else ()
         self.control = control
         return Advance(is_gap, tuple(frames))

@@ -90,7 +90,8 @@ class Slots:
 
     def header(self, number: int) -> Header | None:
         """Return the header of a slot; None for one that is free or torn."""
-        return log.parse_header(self.read(number, log.HEADER_BYTES, 0), self.path(number))
+        header = log.parse_header(self.read(number, log.HEADER_BYTES, 0), self.path(number))
+        return header if header is not None and header.slot == number else None
 
     # Writing, under the log's lock
 

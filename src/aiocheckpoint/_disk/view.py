@@ -13,7 +13,7 @@ from aiocheckpoint._disk.log import LOCK_NAME, Advance, Log, MovedError, ReadFra
 from aiocheckpoint._disk.pending import Committed, Pending
 from aiocheckpoint._disk.sessions import SessionDirectories
 from aiocheckpoint._format import log
-from aiocheckpoint._format.log import Entry, Saved, SavedBlob
+from aiocheckpoint._format.log import Entry, Removed, Saved, SavedBlob
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import CheckpointCorruptError, StorageError, StoreBusyError
 
@@ -103,7 +103,10 @@ class View:
             self.indexes.clear()
         for read in advance.frames:
             if read.place > flushed:
-                self.note(read, read.frame.entries(), ())
+                entries = read.frame.entries()
+                self.note(read, entries, ())
+                if any(isinstance(entry, Removed) and entry.erases for entry in entries):
+                    log_.erasure = read.place
         self.drop_flushed()
 
     def drop_flushed(self) -> None:
@@ -134,8 +137,9 @@ class View:
             self.pending.add(read, entries, bodies)
             if read.frame.flags & log.FLUSH_WANTED:
                 self.wanted = read.place
+            known = self.indexes.all
             for entry in entries:
-                index = self.indexes.peek(entry.session)
+                index = known.get(entry.session)
                 if index is not None:
                     index.apply(entry, names)
 

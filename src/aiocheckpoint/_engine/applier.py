@@ -156,6 +156,7 @@ class Applier:
     ) -> dict[str, Sequence[Committed]]:
         """Return what to apply, by session; of those that failed, nothing more in this tenure."""
         with root.view.mutex:
+            root.view.follow()  # of what was read, some may not count after all
             found = {
                 name: [c for c in session.entries if after < c.place <= up_to]
                 for name, session in root.view.pending.sessions.items()

@@ -166,18 +166,14 @@ class Files:
         """Write a file under a name that nobody knows, then give it its own."""
         files = self._files
         temporary = random_name(names.TEMP_PREFIX)
-        path = directory.join(temporary)
-        descriptor = files.create(directory, temporary)
+        descriptor = files.write_new(directory, temporary, data, modified_ns)
         try:
-            files.write(descriptor, data, path)
-            if modified_ns:
-                files.set_modified(descriptor, modified_ns, path)
             files.reached("before_rename")
             files.rename(directory, temporary, name)
         except BaseException:
             files.discard(directory, temporary)
             with contextlib.suppress(StorageError):
-                files.close(descriptor, path)
+                files.close(descriptor, directory.join(temporary))
             raise
         touched.file(descriptor, directory, name)
 

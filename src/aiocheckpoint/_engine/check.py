@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from aiocheckpoint._disk.files import Directory
+from aiocheckpoint._disk.files import Directory, monotonic_seconds
+from aiocheckpoint._disk.log import Log
 from aiocheckpoint._engine.read import Bodies, VanishedError
 from aiocheckpoint._engine.root import OpenRoot
 from aiocheckpoint._engine.sessions import is_directory, session_id_of
@@ -23,11 +24,20 @@ from aiocheckpoint.errors import (
 )
 from aiocheckpoint.models import Finding, FindingKind
 
+_MOMENTS_SECONDS = 1.0
+_PAUSE_SECONDS = 0.02
 _Found = tuple[FindingKind, Path, str]
 
 
-def check_journal(root: OpenRoot, timeout_seconds: float) -> list[Finding]:
-    """Return what is wrong with the journal, and whether it waits for somebody to write files."""
+def check_journal(root: OpenRoot, timeout_seconds: float, *, is_applied: bool) -> list[Finding]:
+    """
+    Return what is wrong with the journal, and whether it waits for somebody to write files.
+
+    Args:
+        root: open.
+        timeout_seconds: how long to wait for one who commits.
+        is_applied: whether this process writes files itself.
+    """
     if root.log is None:
         return []
     path = Path(root.log.directory.path)
@@ -54,10 +64,24 @@ def check_journal(root: OpenRoot, timeout_seconds: float) -> list[Finding]:
         )
         for entry in stuck
     ]
-    if waiting and not root.log.has_applier():
+    if waiting and not is_applied and _is_abandoned(root, root.log):
         detail = f"{waiting} changes are not in files yet; `aiocheckpoint flush` writes them"
         findings.append(Finding(kind="unflushed-journal", path=path, detail=detail))
     return findings
+
+
+def _is_abandoned(root: OpenRoot, log: Log) -> bool:
+    """Tell whether changes wait and nobody writes files: who is alive begins within moments."""
+    flushed = log.control.flushed if log.control else 0
+    deadline = monotonic_seconds() + _MOMENTS_SECONDS
+    while root.view.pending_sessions():
+        if log.has_applier() or (log.control and log.control.flushed > flushed):
+            return False
+        if monotonic_seconds() >= deadline:
+            return True
+        root.operations.pause(_PAUSE_SECONDS)
+        root.view.follow()
+    return False
 
 
 def check_session(bodies: Bodies, name: str) -> list[Finding]:

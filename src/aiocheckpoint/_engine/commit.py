@@ -15,7 +15,7 @@ from typing import Protocol
 
 from aiocheckpoint._disk.log import MovedError
 from aiocheckpoint._engine import plan
-from aiocheckpoint._engine.changes import Change, Flush, Save, Wake
+from aiocheckpoint._engine.changes import Change, Flush, Wake
 from aiocheckpoint._engine.jobs import Job
 from aiocheckpoint._engine.plan import Limits, Planner
 from aiocheckpoint._engine.read import Session, VanishedError
@@ -192,7 +192,8 @@ class Committer:
                         index = view.lookup(change.session)
                     session = Session(change.session_id, change.session, index)
                     sessions[change.session] = session
-                plan.prepare(bodies, self._limits, change, session)
+                if plan.needs_preparing(self._limits, change, session):
+                    plan.prepare(bodies, self._limits, change, session)
             except VanishedError:
                 pass
             except CheckpointError as error:
@@ -222,12 +223,14 @@ class Committer:
         for change in begun:
             try:
                 if change.session:
-                    _raise(refused.get(change))
+                    if refused:
+                        _raise(refused.get(change))
                     change.job.result = planner.plan(change, sessions[change.session])
             except BaseException as error:  # noqa: BLE001 - kept as the outcome
                 change.job.error = error
-        late = [change for change in begun if change.job.error is None and self._is_late(change)]
-        is_flush = any(isinstance(change, Flush) for change in begun)
+        all_late = self._wake == "flushed"
+        late = [c for c in begun if (all_late or c.waits_for_files) and c.job.error is None]
+        is_flush = any(isinstance(change, Flush) for change in late)
         sync = bool(late) or self._wake != "written"
         if not planner.entries and (not is_flush or appender.is_flushed):
             if sync:
@@ -236,13 +239,10 @@ class Committer:
         read = appender.append(
             planner.entries, planner.bodies, log.FLUSH_WANTED if late else 0, sync=sync,
             erases=planner.erases, in_new_segment=is_flush and appender.must_erase,
-            uses_reserve=not any(isinstance(change, Save) for change in begun),
+            uses_reserve=all(change.is_removal for change in begun),
         )  # fmt: skip
         root.view.note(read, planner.entries, planner.bodies, planner.names)
         return read.place, late
-
-    def _is_late(self, change: Change) -> bool:
-        return change.waits_for_files or self._wake == "flushed"
 
 
 def _raise(error: BaseException | None) -> None:

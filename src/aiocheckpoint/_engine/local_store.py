@@ -201,7 +201,8 @@ class LocalStore(Generic[RecordT]):
         if not self._running:
             self._start()
         with self._mutex:
-            self._require_open()
+            if self._closed is not None:
+                self._require_open()
             self._committer.submit(change)
         self._deadlines.watch(change.job)
 

@@ -173,7 +173,8 @@ class Planner:
     def _save(self, plan: SessionPlan, save: Save) -> CheckpointId:
         session = plan.session
         self._require_writable(session)
-        self._require_expected(plan, save)
+        if save.expected is not ANY_NEWEST:
+            self._require_expected(plan, save)
         doomed = self._replaced(plan, save.checkpoint_id)
         digests = self._blobs_to_save(plan, save) if save.digests else []
         name = names.next_name(save.checkpoint_id, now_microseconds(), plan.last_stamped, _leap)
@@ -213,8 +214,6 @@ class Planner:
             raise StorageError(stuck.operation, stuck.path, stuck.errno or None, reason)
 
     def _require_expected(self, plan: SessionPlan, save: Save) -> None:
-        if save.expected is ANY_NEWEST:
-            return
         newest = plan.newest
         newest_id = None
         if newest is not None:
@@ -316,6 +315,18 @@ class Planner:
 
 def _leap() -> int:
     return 1 + random_number(_MAX_LEAP_MICROSECONDS)
+
+
+def needs_preparing(limits: Limits, change: Change, session: Session) -> bool:
+    """Tell whether planning a change may have to read something."""
+    return not (
+        isinstance(change, Save)
+        and not change.digests
+        and change.expected is ANY_NEWEST
+        and limits.max_checkpoints is None
+        and not codec.may_exceed(change.body.text, limits.max_bytes)
+        and not session.known.may_hold(change.checkpoint_id)
+    )
 
 
 def prepare(bodies: Bodies, limits: Limits, change: Change, session: Session) -> None:

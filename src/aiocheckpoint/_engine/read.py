@@ -193,6 +193,10 @@ class Reader(Generic[RecordT]):
         self._codec = record_codec
         self._timeout_seconds = timeout_seconds
 
+    def look(self) -> None:
+        """See to it that all that was acknowledged is known, also after a crash."""
+        self.view.look(self._timeout_seconds)
+
     def session(self, session_id: SessionId) -> Session:
         """
         Look a session up.
@@ -201,7 +205,7 @@ class Reader(Generic[RecordT]):
             CheckpointCorruptError: a part of the journal is lost.
         """
         name = encode_id(session_id, "session id")
-        self.view.look(self._timeout_seconds)
+        self.look()
         self.view.require_readable(session_id)
         return Session(session_id, name, self.view.lookup(name))
 
@@ -287,7 +291,7 @@ class Reader(Generic[RecordT]):
     def load_blobs(self, session_id: SessionId, digests: Iterable[str]) -> dict[str, bytes]:
         """Return blobs of a session, verified."""
         name = encode_id(session_id, "session id")
-        self.view.look(self._timeout_seconds)
+        self.look()
         self.view.require_readable(session_id)
         return {digest: self._blob(name, digest) for digest in digests}
 
@@ -390,7 +394,7 @@ class Reader(Generic[RecordT]):
         parts = PurePath(path).parts[-3:]
         if len(parts) < 3 or parts[1] != names.CHECKPOINTS_DIRECTORY:
             return None
-        self.view.look(self._timeout_seconds)
+        self.look()
         committed = self.view.saved(parts[0], parts[2])
         own = PurePath(self.bodies.path(parts[0], parts[2]))
         if committed is None or Path(path).absolute() != own:

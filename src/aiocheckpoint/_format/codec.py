@@ -59,6 +59,7 @@ _TEXT_THEN_NUMBER = re.compile(
 
 # Of more than this at once hashlib lets go of the GIL, and then waits for it longer than it hashes.
 _HASHED_WITH_THE_GIL = 2047
+_BUILTINS = frozenset({str, int, float, bool, type(None)})
 _FEW_SPELLINGS = 8  # each costs a tenth of what the regular expression does
 _SMALL_BYTES = 16 * 1024
 _MOST_GROWTH = 2 * MAX_DEPTH + 4  # of a document when it is indented, for each of its bytes
@@ -189,7 +190,8 @@ class RecordCodec(Generic[RecordT]):
         """Return the record as a dict: JSON fields as they are, typed ones as JSON sees them."""
         document: dict[str, Any] = dict(self._tag)
         for name, key in self._typed_keys.items():
-            document[key] = _to_builtins(key, getattr(record, name))
+            value = getattr(record, name)
+            document[key] = value if type(value) in _BUILTINS else _to_builtins(key, value)
         for name, key in self._json_keys.items():
             document[key] = getattr(record, name)
         return {key: value for key, value in document.items() if value is not msgspec.UNSET}
@@ -201,7 +203,8 @@ class RecordCodec(Generic[RecordT]):
         except msgspec.ValidationError as error:
             raise _invalid_field(error) from error
         for name, key in self._typed_keys.items():
-            change = first_change(key, getattr(record, name), getattr(restored, name))
+            was, now = getattr(record, name), getattr(restored, name)
+            change = None if was is now else first_change(key, was, now)
             if change is not None:
                 reason = "would not come back the same; convert it to the type of its field"
                 raise CheckpointEncodeError(change, reason)
@@ -507,7 +510,7 @@ def require_digests(digests: tuple[str, ...]) -> None:
         if not is_digest(digest):
             raise CheckpointEncodeError(path, "is not a SHA-256 of 64 lower-case hex digits")
         if digest in seen:
-            raise CheckpointEncodeError(path, "is there twice; name each block once")
+            raise CheckpointEncodeError(path, "is there twice; name each blob once")
         seen.add(digest)
 
 

@@ -76,7 +76,8 @@ def _collect_floats(document: dict[str, Any]) -> tuple[list[float], int]:
             elif kind is float:
                 floats.append(value)
             elif kind is int:
-                _require(_MIN_INT <= value <= _MAX_INT, "an integer is beyond 64 bits")
+                if not _MIN_INT <= value <= _MAX_INT:
+                    raise ValueError("an integer is beyond 64 bits")
             else:
                 below.extend(_parts_of_other(value))
         level = below

@@ -35,7 +35,7 @@ _HEADER_MAGIC = b"acLOGseg"
 _CONTROL_MAGIC = b"acLOGctl"
 _CRC_END = 8
 _HEAD = struct.Struct("<4sI16sQQQIQI32s")
-_HEADER = struct.Struct("<8sIIQ16s16sQ32s")
+_HEADER = struct.Struct("<8sIIQ16s16sQ32sI")
 _CONTROL = struct.Struct("<8sIIQIQ16sQQQQQQQQ")
 HEAD_BYTES = _HEAD.size
 _CONTROL_PADDING = bytes(CONTROL_BYTES - _CONTROL.size)
@@ -334,6 +334,7 @@ class Header(NamedTuple):
         previous_id: of the segment before it; zeros for the first.
         previous_end: where that one ends: frames beyond count for nobody.
         previous_chain: chain value of its last frame.
+        slot: number of the slot; a copy in another one does not count.
     """
 
     sequence: int
@@ -341,6 +342,7 @@ class Header(NamedTuple):
     previous_id: bytes = NO_ID
     previous_end: int = 0
     previous_chain: bytes = NO_CHAIN
+    slot: int = 0
 
     def encode(self) -> bytes:
         """Return the block."""

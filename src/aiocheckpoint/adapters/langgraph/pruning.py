@@ -17,23 +17,26 @@ class DeltaNeeds:
 
     Args:
         kept: the checkpoint.
+
+    Attributes:
+        missing: channels whose values are still looked for.
     """
 
     def __init__(self, kept: ThreadRecord) -> None:
         metadata, document = _mapping(kept.metadata), _mapping(kept.document)
         counted = set(_mapping(metadata.get(_COUNTERS_KEY)))
         present = set(_mapping(document.get("channel_versions")))
-        self._missing = (counted & present) - set(_mapping(kept.channels))
+        self.missing = (counted & present) - set(_mapping(kept.channels))
         self._parent = kept.parent
 
     @property
     def next_ancestor(self) -> str | None:
         """LangGraph's id of the next checkpoint that has to stay; None when no more has to."""
-        return self._parent if self._missing else None
+        return self._parent if self.missing else None
 
     def visit(self, ancestor: ThreadRecord) -> None:
         """Go on to the ancestor that was next."""
-        self._missing -= set(_mapping(ancestor.channels))
+        self.missing -= set(_mapping(ancestor.channels))
         self._parent = ancestor.parent
 
 

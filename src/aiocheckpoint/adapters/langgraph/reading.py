@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from aiocheckpoint import MissingBlobError, SessionId, SessionReader, StorageError
 from aiocheckpoint.adapters.langgraph import records
+from aiocheckpoint.adapters.langgraph.pruning import DeltaNeeds
 from aiocheckpoint.adapters.langgraph.records import (
     PENDING_PREFIX,
     STATE_PREFIX,
@@ -134,6 +136,32 @@ def groups_of(keys: Sequence[str], reader: SessionReader[ThreadRecord]) -> dict[
         elif key in groups:  # or it is another's whose id begins alike
             groups[key].pending.append(record)
     return groups
+
+
+def needed_ancestors(keep: Iterable[str], reader: SessionReader[ThreadRecord]) -> set[str]:
+    """Return the keys of the ancestors from which delta channels of checkpoints are rebuilt."""
+    followed: defaultdict[str, set[str]] = defaultdict(set)
+    wanted = sorted(keep, reverse=True)  # the newest first: its ancestors are the others' too
+    for start in range(0, len(wanted), PAGE):
+        page = reader.load_many(map(state_id, wanted[start : start + PAGE]))
+        for kept in reversed(page):
+            _follow(DeltaNeeds(kept), followed, reader)
+    return set(followed)
+
+
+def _follow(
+    needs: DeltaNeeds, followed: defaultdict[str, set[str]], reader: SessionReader[ThreadRecord]
+) -> None:
+    """Add ancestors, and which channels were looked for from there on."""
+    while (ancestor := needs.next_ancestor) is not None:
+        key = records.key_of(ancestor)
+        if needs.missing <= followed[key]:
+            return
+        followed[key] |= needs.missing
+        found = reader.load_many([state_id(key)])
+        if not found:
+            return
+        needs.visit(found[0])
 
 
 def with_blobs(

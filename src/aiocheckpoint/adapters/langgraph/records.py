@@ -40,9 +40,9 @@ STATE_PREFIX = "s"
 PENDING_PREFIX = "p"
 HEAD_BYTES = 64
 """Of a value: lists begin with their length, which changes with every item."""
-BLOCK_BYTES = 4096
+BLOB_BYTES = 4096
 _BLOBS_IN_A_LARGER_ONE = 16
-_LARGEST_BLOCK_BYTES = BLOCK_BYTES * _BLOBS_IN_A_LARGER_ONE**2
+_LARGEST_BLOB_BYTES = BLOB_BYTES * _BLOBS_IN_A_LARGER_ONE**2
 
 _MAX_PLAIN_LEVELS = 64  # half of what a checkpoint may nest; what is deeper goes to the serializer
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -204,10 +204,10 @@ def blob_spans(length: int) -> Iterator[tuple[int, int]]:
 
 
 def _blob_size(position: int, length: int) -> int:
-    if position + BLOCK_BYTES > length:
+    if position + BLOB_BYTES > length:
         return 0
-    size = BLOCK_BYTES
-    while size < _LARGEST_BLOCK_BYTES:
+    size = BLOB_BYTES
+    while size < _LARGEST_BLOB_BYTES:
         larger = size * _BLOBS_IN_A_LARGER_ONE
         if position < larger or position % larger or position + larger > length:
             break

@@ -35,7 +35,6 @@ from aiocheckpoint import (
 )
 from aiocheckpoint.adapters.langgraph import records
 from aiocheckpoint.adapters.langgraph.portal import Portal
-from aiocheckpoint.adapters.langgraph.pruning import DeltaNeeds
 from aiocheckpoint.adapters.langgraph.reading import (
     PAGE,
     Entry,
@@ -43,6 +42,7 @@ from aiocheckpoint.adapters.langgraph.reading import (
     entries_of,
     find,
     groups_of,
+    needed_ancestors,
     newest_key,
     newest_records,
     pages,
@@ -160,6 +160,21 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         """Finish what was submitted and release threads and files; also of all clones."""
         await self._writer.aclose()
         self._portal.close()
+
+    async def aflush(self) -> None:
+        """
+        Make the files of all that was stored durable themselves.
+
+        It happens by itself. Call it before something else takes over the directory: a backup.
+
+        Raises:
+            CheckpointError: what `AsyncCheckpointWriter.flush` raises.
+        """
+        await self._writer.flush()
+
+    def flush(self) -> None:
+        """Do what `aflush` does, from code that is not asynchronous."""
+        self._portal.run(self._writer.flush())
 
     def close(self) -> None:
         """Do what `aclose` does, from code that is not asynchronous."""
@@ -767,9 +782,18 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         )
 
     async def _prune_surplus(self, session_id: SessionId, keep_last: int) -> None:
-        found = await self._writer.ids(session_id, prefix=STATE_PREFIX)
-        if len(found) > keep_last + keep_last // 4:
+        watch = self._watches.find(session_id)
+        chain = watch and watch.chain
+        if chain and chain.room > 0:
+            chain.room -= 1
+            return
+        spare = keep_last // 4
+        count = len(await self._writer.ids(session_id, prefix=STATE_PREFIX))
+        if count > keep_last + spare:
             await self._prune(session_id, keep_last, None)
+            count = keep_last
+        if chain:
+            chain.room = max(keep_last + spare - count, 0)
 
     async def _prune(
         self, session_id: SessionId, keep_last: int | None, older_than: timedelta | None
@@ -800,25 +824,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
     async def _needed(self, session_id: SessionId, keep: Iterable[str]) -> set[str]:
         """Return the ancestors from which delta channels of kept checkpoints are rebuilt."""
-        needed: set[str] = set()
-        loaded: dict[str, ThreadRecord | None] = {}
-
-        async def load(key: str) -> ThreadRecord | None:
-            if key not in loaded:
-                loaded[key] = await self._state(session_id, key)
-            return loaded[key]
-
-        for key in keep:
-            state = await load(key)
-            needs = state and DeltaNeeds(state)
-            while needs and (ancestor_id := needs.next_ancestor) is not None:
-                ancestor_key = records.key_of(ancestor_id)
-                ancestor = await load(ancestor_key)
-                if ancestor is None:
-                    break
-                needed.add(ancestor_key)
-                needs.visit(ancestor)
-        return needed
+        return await self._writer.read(session_id, partial(needed_ancestors, keep))
 
     async def _remove(
         self, session_id: SessionId, gone: frozenset[str], newest: Entry | None = None

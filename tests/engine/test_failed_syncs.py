@@ -1,0 +1,135 @@
+"""List 2: a failed sync of the log cleans its pages, and each descriptor sees the error once."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
+
+import pytest
+
+from aiocheckpoint._disk.slots import Slots
+from tests.engine.disk import EVERYTHING, FAILED_TOO, NOTHING, Call, Choice, Disk, KilledError
+from tests.engine.ledger import Ledger
+from tests.engine.process import Process
+
+pytestmark = pytest.mark.blocking
+
+Fate = Literal["ok", "killed", "EIO then killed", "EIO"]
+FATES: tuple[Fate, ...] = ("ok", "killed", "EIO then killed", "EIO")
+
+
+class Step(NamedTuple):
+    """
+    A commit of one process.
+
+    Attributes:
+        process: its number.
+        fate: what becomes of its first sync of the log.
+    """
+
+    process: int
+    fate: Fate
+
+
+History = tuple[Step, ...]
+
+
+def histories(length: int, processes: int = 3) -> Iterator[History]:
+    """Yield all histories, but for those that differ in the numbers of the processes only."""
+    for order in itertools.product(range(processes), repeat=length):
+        firsts = list(dict.fromkeys(order))
+        if firsts == sorted(firsts) and firsts == list(range(len(firsts))):
+            for fates in itertools.product(FATES, repeat=length):
+                yield tuple(map(Step, order, fates))
+
+
+def strike(disk: Disk, fate: Fate) -> Callable[[Call], None]:
+    """Return what lets the first sync of the log have a fate."""
+    is_over = fate == "ok"
+
+    def before(call: Call) -> None:
+        nonlocal is_over
+        if is_over or not call.is_log_sync:
+            return
+        is_over = True
+        if fate != "killed":
+            disk.fail_sync(call.descriptor)
+        if fate == "EIO":
+            raise OSError(errno.EIO, "injected")
+        call.owner.kill()
+        raise KilledError
+
+    return before
+
+
+class Machine:
+    """
+    Processes on one disk, and what they promised.
+
+    Args:
+        disk: they are on.
+        is_early: whether all of them are there, and have looked, before anything fails.
+    """
+
+    def __init__(self, disk: Disk, *, is_early: bool) -> None:
+        self.disk = disk
+        self.ledger = Ledger()
+        self._is_early = is_early
+        self._processes: dict[int, Process] = {}
+
+    def run(self, history: History) -> None:
+        """Let it come to pass."""
+        self.disk.wipe()
+        first = Process(self.disk)
+        self.ledger.save(first, "s", "first")
+        first.close()
+        if self._is_early:
+            for number in range(3):
+                process = self._processes[number] = Process(self.disk)
+                process.to_write()
+                assert process.seen("s") == (("first", 0),)
+        for serial, step in enumerate(history):
+            process = self._processes.setdefault(step.process, Process(self.disk))
+            process.files.before = strike(self.disk, step.fate)
+            # Two of three replace what is there, so that a save that half counts shows.
+            self.ledger.save(process, "s", ("first", "a", "first")[serial % 3], serial + 1)
+            process.files.before = None
+            if process.files.is_dead:
+                del self._processes[step.process]
+
+    def check_cuts(self, choices: tuple[Choice, ...]) -> None:
+        """See that everybody agrees, and that what was promised is there after a power cut."""
+        self.ledger.check(*self._processes.values())
+        images = [self.disk.image(choice) for choice in choices]
+        for image in images:
+            ledger = self.ledger.copy()
+            ledger.power_cut()
+            self.disk.install(image)
+            ledger.check(Process(self.disk))
+
+
+def _survives(
+    disk: Disk, found: Iterator[History], choices: tuple[Choice, ...], *, is_early: bool
+) -> None:
+    for history in found:
+        machine = Machine(disk, is_early=is_early)
+        try:
+            machine.run(history)
+            machine.check_cuts(choices)
+        except BaseException as error:
+            error.add_note(f"after {[tuple(step) for step in history]}")
+            raise
+
+
+@pytest.mark.parametrize("is_early", [True, False], ids=["open before", "opened later"])
+def test_short_histories(disk: Disk, *, is_early: bool) -> None:
+    """What three processes promise is kept, whatever of the failed writes came to the disk."""
+    for length in (1, 2, 3):
+        _survives(disk, histories(length), (NOTHING, EVERYTHING, FAILED_TOO), is_early=is_early)
+
+
+def test_histories_of_four(disk: Disk) -> None:
+    """It holds for all histories of four commits."""
+    _survives(disk, histories(4), (NOTHING,), is_early=True)
