@@ -18,6 +18,7 @@ from aiocheckpoint import (
 )
 from tests.conftest import MakeWriter
 from tests.durabilities import SYNCED_FILES, each_durability, writers_of_each_durability
+from tests.on_disk import on_disk
 from tests.trees import Tree, snapshot
 
 Writer = AsyncCheckpointWriter[CheckpointData]
@@ -121,6 +122,7 @@ class Canary:
     async def place(self, writer: Writer) -> None:
         for name in ("bird-1", "bird-2"):
             await writer.save(step("canary", name))
+        await on_disk(writer)
         self._before = await asyncio.to_thread(snapshot, self._root / "canary")
 
     async def others(self) -> set[str]:
@@ -163,6 +165,7 @@ class TestEachOddSessionId:
 
         await writer.save(first)
         await writer.save(second)
+        await on_disk(writer)
         assert len(await canary.others()) == 1
         assert await make_writer().load(odd) == second
         assert await writer.load(odd, "one") == first
@@ -180,6 +183,8 @@ class TestEachOddSessionId:
         assert await writer.load(odd, "two") == second
         assert await writer.delete_session(odd) is True
         assert await writer.load(odd) is None
+        await on_disk(writer)
+        assert await canary.others() == set()
         assert "canary" in [session async for session in writer.sessions()]
 
 
@@ -189,6 +194,7 @@ class TestAllOddSessionIds:
         writer = make_writer()
         for number, odd in enumerate(ODD_IDS.values()):
             await writer.save(step(odd, "one", iteration=number))
+        await on_disk(writer)
         assert len(await canary.others()) == len(ODD_IDS)
 
         reader = make_writer()
@@ -203,6 +209,7 @@ class TestAllOddSessionIds:
         remaining = list(ODD_IDS.values())
         while remaining:
             assert await writer.delete_session(remaining.pop()) is True
+            await on_disk(writer)
             assert len(await canary.others()) == len(remaining)
 
     async def test_damage_is_told_and_repaired(self, make_writer: MakeWriter, root: Path) -> None:
@@ -211,6 +218,7 @@ class TestAllOddSessionIds:
         for odd in ODD_IDS.values():
             for name in ("one", "two"):
                 await writer.save(step(odd, name))
+            await on_disk(writer)
             (newest, _) = await writer.list(odd)
             await asyncio.to_thread(newest.path.write_bytes, b"{}")
 
@@ -239,6 +247,7 @@ class TestEachOddCheckpointId:
         writer = make_writer(max_backups=0)
         for name in ("b", "c*", "123456_y", "y"):
             await writer.save(step("s", name))
+        await on_disk(writer)
         before = visible(await asyncio.to_thread(snapshot, root / "s"))
         assert await writer.load("s", odd) is None
         assert await writer.delete("s", odd) is False
@@ -263,6 +272,7 @@ class TestEachOddCheckpointId:
         assert await writer.delete("s", odd) is True
 
         assert await writer.load("s", odd) is None
+        await on_disk(writer)
         assert await asyncio.to_thread(snapshot, root / "s") == before
         for session_id in ("s", "t"):
             assert await writer.delete_session(session_id) is True
@@ -286,6 +296,7 @@ class TestAllOddCheckpointIds:
             assert await writer.delete("s", odd) is True
             assert len(await reader.list("s")) == len(names) - number - 1
         await writer.delete_session("s")
+        await on_disk(writer)
 
     async def test_name_that_fits_two_ids(self, make_writer: MakeWriter, root: Path) -> None:
         """Where a file's name may mean two ids, the body decides, for load and for delete."""
@@ -362,6 +373,7 @@ class TestRustsNames:
         writer = make_writer(max_backups=0)
         data = step("s", name)
         await writer.save(data)
+        await on_disk(writer)
         (meta,) = await writer.list("s")
         path = meta.path.with_name(f"cp_20260101_000000_{name}.json")
         await asyncio.to_thread(meta.path.rename, path)
@@ -370,4 +382,5 @@ class TestRustsNames:
         assert await reader.load("s", name) == data
         assert await reader.load("s") == data
         assert await reader.delete("s", name) is True
+        await on_disk(reader)
         assert not await asyncio.to_thread(path.exists)

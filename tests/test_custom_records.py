@@ -27,6 +27,7 @@ from aiocheckpoint import (
 )
 from tests.conftest import MakeWriter
 from tests.durabilities import DURABILITIES
+from tests.on_disk import on_disk
 
 ItemT = TypeVar("ItemT")
 
@@ -238,6 +239,7 @@ class TestValidation:
         other = make_writer()
         for name in ("theirs-1", "theirs-2"):
             await other.save(CheckpointData(session_id="s", checkpoint_id=name))
+        await on_disk(other)
 
         with pytest.raises(CheckpointCorruptError) as refused:
             await writer.load("s")

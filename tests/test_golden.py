@@ -15,6 +15,7 @@ from aiocheckpoint import CheckpointMeta
 from tests.conftest import MakeWriter
 from tests.golden import DIRECTORY, GOLDENS, RECORD_TYPES, Golden, placed
 from tests.interop.comparison import comparable
+from tests.on_disk import on_disk
 
 _REFERENCE = Path(__file__).parents[1] / "docs" / "reference" / "format.md"
 
@@ -69,6 +70,7 @@ class TestGoldenFiles:
         record = msgspec.convert(golden.document, record_type)
         writer = make_writer(record_type=record_type)
         await writer.save(record)
+        await on_disk(writer)
         (meta,) = await writer.list(record.session_id)
 
         written = await asyncio.to_thread(meta.path.read_bytes)

@@ -324,7 +324,7 @@ async def perform(writer: Writer, call: oracle.Call) -> object:
 async def _refused(writer: Writer, record: CheckpointData) -> None:
     files = writer._store.files
     assert isinstance(files, RecordingFiles)
-    files.refused = "data_sync"
+    files.at("before_sync_log", files.refuse_sync)
     with pytest.raises(StorageError) as caught:
         await writer.save(record)
     require(

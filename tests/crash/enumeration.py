@@ -184,18 +184,25 @@ async def _at_once(
     writer: Writer, files: RecordingFiles, step: Step, made: Sequence[tuple[int, Call]]
 ) -> None:
     """Make the first call, and the others while it is held up at its moment."""
-    held = Hold()
+    held, next_commit = Hold(), Hold()
     files.at(step.moment, held)
     first = asyncio.ensure_future(_make(writer, files, *made[0]))
     arrived = asyncio.ensure_future(asyncio.to_thread(held.wait_arrived))
     await asyncio.wait([first, arrived], return_when=asyncio.FIRST_COMPLETED)
     held.arrived.set()
-    others = [asyncio.ensure_future(_make(writer, files, *one)) for one in made[1:]]
-    await asyncio.sleep(0)  # they wait now, and share the next commit
     if step.others_return:
+        for one in made[1:]:
+            await _make(writer, files, *one)
+        held.release()
+    else:
+        others = [asyncio.ensure_future(_make(writer, files, *one)) for one in made[1:]]
+        await asyncio.sleep(0)  # they wait now, and share the next commit
+        files.at("lock turn", next_commit)
+        held.release()
+        await first
+        next_commit.release()
         await asyncio.gather(*others)
-    held.release()
-    await asyncio.gather(first, arrived, *others)
+    await asyncio.gather(first, arrived)
 
 
 async def _make(writer: Writer, files: RecordingFiles, number: int, call: Call) -> None:

@@ -106,7 +106,6 @@ class RecordingFiles(LocalFiles):
     Attributes:
         disk: what was done by all processes.
         failpoints: names reached.
-        refused: a function whose next call fails.
         lifetime: how many changes this process makes before it is killed; None for no end.
         changes: how many it has made.
     """
@@ -116,7 +115,7 @@ class RecordingFiles(LocalFiles):
     ) -> None:
         self.disk = RecordedDisk(outer, start) if beside is None else beside.disk
         self.failpoints: set[str] = set()
-        self.refused = ""
+        self._refused = ""
         self.lifetime: int | None = None
         self.changes = 0
         self._is_dead = False
@@ -145,6 +144,10 @@ class RecordingFiles(LocalFiles):
         action = self._actions.pop(moment, None)
         if action is not None:
             action()
+
+    def refuse_sync(self) -> None:
+        """Let the next sync of the journal fail."""
+        self._refused = "data_sync"
 
     def die(self) -> None:
         """Do nothing any more, and let go of all locks, as a process that is killed."""
@@ -187,8 +190,8 @@ class RecordingFiles(LocalFiles):
 
     def recorded(self, name: str, function: Callable[P, ResultT]) -> Callable[P, ResultT]:
         """Return the function with its effect written down; subclasses make it fail."""
-        if name == self.refused:
-            self.refused = ""
+        if name == self._refused:
+            self._refused = ""
             return _refuse
         record = _RECORDS[name]
 

@@ -309,7 +309,7 @@ class Disk:
         """Make a call, and note what it does."""
         if name in _READING:
             return function(*args, **kwargs)
-        if name in _SYNCING:
+        if name in SYNCS:
             self._sync(args[0], whole=name == "syncfs")
             return None  # type: ignore[return-value]  # as these functions do
         if name == "close":
@@ -588,7 +588,7 @@ _READING = frozenset({
     "stat", "fstat", "lseek", "read", "read_at", "_names_in", "_read_link", "try_lock_file",
     "unlock_file", "chown", "file_system_type",
 })  # fmt: skip
-_SYNCING = frozenset({"data_sync", "full_sync", "fsync", "syncfs"})
+SYNCS = frozenset({"data_sync", "full_sync", "fsync", "syncfs"})
 _EFFECTS: dict[str, Callable[[Disk, DiskFiles, Any, Any, Any], None]] = {
     "open": Disk._opened,
     "write": Disk._written,
@@ -601,7 +601,7 @@ _EFFECTS: dict[str, Callable[[Disk, DiskFiles, Any, Any, Any], None]] = {
     "rmdir": Disk._removed,
     "utime": Disk._timed,
 }
-STEPS = _SYNCING | (_EFFECTS.keys() - {"open", "utime"})
+STEPS = SYNCS | (_EFFECTS.keys() - {"open", "utime"})
 """The functions that change or sync something, and so are worth dying at."""
 
 
@@ -617,6 +617,7 @@ class DiskFiles(LocalFiles):
         before: called before each call and failpoint; raises what is to be raised.
         dies_at: the step at which this process is killed; None for never.
         is_dead: whether it was.
+        fails_after: the error with which its next call fails after all; 0 for none.
     """
 
     def __init__(self, disk: Disk, control: str) -> None:
@@ -625,6 +626,7 @@ class DiskFiles(LocalFiles):
         self.before: Callable[[Call], None] | None = None
         self.dies_at: int | None = None
         self.is_dead = False
+        self.fails_after = 0
 
     def kill(self) -> None:
         """Let this process do nothing more."""
@@ -652,7 +654,11 @@ class DiskFiles(LocalFiles):
             self._prepare(Call(operation, path, name, descriptor, self))
             if name in STEPS:
                 self._step()
-            return self.disk.perform(self, name, function, args, kwargs)
+            result = self.disk.perform(self, name, function, args, kwargs)
+            if self.fails_after:
+                number, self.fails_after = self.fails_after, 0
+                raise OSError(number, "injected")
+            return result
 
         return super().call(operation, path, attempt)
 
@@ -669,6 +675,9 @@ class DiskFiles(LocalFiles):
         self.disk.steps += 1
 
     # Which file system something is on
+
+    def file_system_type(self, status: FileStatus) -> str:
+        return ""
 
     def directory_status(self, directory: OpenDirectory) -> FileStatus:
         return self._moved(super().directory_status(directory), directory.path)

@@ -9,6 +9,9 @@ from typing import Literal, NamedTuple
 
 import pytest
 
+from aiocheckpoint import CheckpointError, StorageError
+from aiocheckpoint._disk.append import Appender
+from aiocheckpoint._disk.log import Log
 from aiocheckpoint._disk.slots import Slots
 from tests.engine.disk import EVERYTHING, FAILED_TOO, NOTHING, Call, Choice, Disk, KilledError
 from tests.engine.ledger import Ledger
@@ -133,3 +136,37 @@ def test_short_histories(disk: Disk, *, is_early: bool) -> None:
 def test_histories_of_four(disk: Disk) -> None:
     """It holds for all histories of four commits."""
     _survives(disk, histories(4), (NOTHING,), is_early=True)
+
+
+def _no_writing_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Slots, "unvouched_end", lambda slots, number, end: 0)
+
+
+def _sync_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    once = Appender._sync_slot
+
+    def twice(appender: Appender) -> None:
+        try:
+            once(appender)
+        except StorageError:
+            once(appender)
+
+    monkeypatch.setattr(Appender, "_sync_slot", twice)
+
+
+def _keep_what_was_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = property(lambda log: False, lambda log, value: None)
+    monkeypatch.setattr(Log, "is_void", nothing, raising=False)
+
+
+_MUTANTS = (_no_writing_again, _sync_again, _keep_what_was_cut_off)
+
+
+@pytest.mark.parametrize("mutate", _MUTANTS)
+def test_mutant_is_noticed(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch, mutate: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    """Without a rule some history of two commits breaks a promise."""
+    mutate(monkeypatch)
+    with pytest.raises((AssertionError, CheckpointError)):
+        _survives(disk, histories(2), (NOTHING, FAILED_TOO), is_early=True)

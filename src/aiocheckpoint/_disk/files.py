@@ -106,9 +106,12 @@ def _status(found: os.stat_result) -> FileStatus:
     )
 
 
+_process_id = os.getpid()  # asked for once, not in each call
+
+
 def process_id() -> int:
     """Return the id of this process, to notice a fork."""
-    return os.getpid()
+    return _process_id
 
 
 def max_open_directories() -> int:
@@ -703,7 +706,8 @@ def _close_in_child() -> None:
         with contextlib.suppress(OSError):
             os.close(descriptor)
     _not_for_children.clear()
-    global _unguessable  # noqa: PLW0603 - the child must not count on from where its parent is
+    global _unguessable, _process_id  # noqa: PLW0603 - the child must not go on as its parent
+    _process_id = os.getpid()
     _unguessable = count(secrets.randbits(63))
     reseed_ids()
 

@@ -192,6 +192,11 @@ class SessionIndex:
         except IndexError:
             return None
 
+    @property
+    def has_directory(self) -> bool:
+        """Whether there was a directory when that was last looked at."""
+        return self.signature.inode != 0
+
     def newest_first(self) -> list[FileName]:
         """Return all files, the one saved last first."""
         with self.mutex:

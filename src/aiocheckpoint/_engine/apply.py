@@ -17,6 +17,13 @@ from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import CheckpointCorruptError, StorageError, StorageFullError
 
 
+class _Aside(NamedTuple):
+    """A file to be in the quarantine, and what to write there if it was never written."""
+
+    entry: Quarantined
+    saved: Committed | None
+
+
 class _Wanted(NamedTuple):
     """The last word on each name, in the order in which it was said."""
 
@@ -24,7 +31,7 @@ class _Wanted(NamedTuple):
     blobs: dict[bytes, Committed]
     removed: dict[str, None]
     removed_blobs: dict[bytes, None]
-    quarantined: list[Quarantined]
+    quarantined: list[_Aside]
     drops_session: bool
 
 
@@ -47,8 +54,8 @@ def last_words(entries: Sequence[Committed]) -> _Wanted:
                     wanted.blobs.pop(digest, None)
                     wanted.removed_blobs[digest] = None
             case Quarantined() as quarantined:
-                wanted.quarantined.append(quarantined)
-                wanted.saved.pop(quarantined.name, None)
+                saved = wanted.saved.pop(quarantined.name, None)
+                wanted.quarantined.append(_Aside(quarantined, saved))
             case _:
                 pass
     drops = any(isinstance(c.entry, Removed) and c.entry.drops_session for c in entries)
@@ -92,7 +99,7 @@ class Files:
                     if directory is not None:
                         self._view.sessions.remove_leftovers(directory)
                 index.has_leftovers = False
-            if wanted.saved or wanted.blobs:
+            if wanted.saved or wanted.blobs or any(aside.saved for aside in wanted.quarantined):
                 self._write_all(name, wanted, index, place, touched)
             else:
                 self._only_remove(name, wanted, index, place, touched)
@@ -111,8 +118,8 @@ class Files:
             touched.session(name, directory)
             if wanted.blobs:
                 self._write_blobs(name, wanted, touched)
-            for quarantined in wanted.quarantined:
-                self._quarantine(quarantined, directory, touched)
+            for aside in wanted.quarantined:
+                self._quarantine(aside, directory, touched)
             for text, committed in wanted.saved.items():
                 parsed = index.by_text.get(text) or names.parse_name(text)
                 self._write(directory, parsed, committed, touched)
@@ -125,8 +132,8 @@ class Files:
         with self._view.sessions.opened(name) as directory:
             if directory is not None:
                 touched.session(name, directory)
-                for quarantined in wanted.quarantined:
-                    self._quarantine(quarantined, directory, touched)
+                for aside in wanted.quarantined:
+                    self._quarantine(aside, directory, touched)
                 self._show(name, directory, index, wanted, place)
                 self._remove(name, directory, wanted, touched)
         if wanted.drops_session:
@@ -243,6 +250,13 @@ class Files:
         except StorageFullError:  # without it a reader looks for the newest itself
             self._files.unlink(directory, names.LATEST_NAME)
 
+    def _any_file(self, committed: Committed) -> bytes:
+        """Return the file of a save, or, where the log does not hold it whole, what is there."""
+        body, entry = self._view.body(committed), committed.entry
+        if body is None or not isinstance(entry, Saved):
+            return self._view.raw_body(committed)
+        return codec.file_of(body, entry.checksum or entry.digest)
+
     # Removing
 
     def remove(self, name: str, entries: Sequence[Committed], touched: Touched) -> None:
@@ -270,14 +284,17 @@ class Files:
             gone = {name + names.BACKUP_SUFFIX for name in wanted.removed}
             index.backups = [backup for backup in index.backups if backup not in gone]
 
-    def _quarantine(self, entry: Quarantined, directory: Directory, touched: Touched) -> None:
+    def _quarantine(self, aside: _Aside, directory: Directory, touched: Touched) -> None:
         """Move a file aside, if that was not done: after a crash it may have both names."""
+        entry = aside.entry
         with self._quarantine_of(entry.session) as target:
             if self._files.status(target, entry.aside) is not None:
                 return
             touched.directory(target)
             if not entry.is_blob:
-                self._files.move_if_there(directory, entry.name, target, entry.aside)
+                moved = self._files.move_if_there(directory, entry.name, target, entry.aside)
+                if not moved and aside.saved is not None:
+                    self._put(target, entry.aside, self._any_file(aside.saved), 0, touched)
                 return
             with self._view.sessions.blobs(entry.session) as blobs:
                 if blobs is not None:

@@ -79,7 +79,7 @@ class Committer:
         self._arriving: queue.SimpleQueue[Change | None] = queue.SimpleQueue()
         self._waiting: deque[Change] = deque()
         self._is_ending = False
-        self.lacks_room = False
+        self.lacks_room = self._must_wait = False
 
     def submit(self, change: Change) -> None:
         """Queue a change; from any thread."""
@@ -92,12 +92,12 @@ class Committer:
     def run(self) -> None:
         """Commit until the end."""
         while self._gather():
-            batch = take_fairly(self._waiting, removals_only=self.lacks_room)
+            batch = take_fairly(self._waiting, removals_only=self._must_wait)
             if batch:
                 self._commit(batch)
-            elif self.lacks_room:
+            elif self._must_wait:
                 self._outlet.wait_for_room(_ROOM_SECONDS)
-                self.lacks_room = False  # look again
+                self._must_wait = False  # look again
 
     def _gather(self) -> bool:
         """Take over what has arrived, waiting for something to do; False at the end."""
@@ -168,8 +168,8 @@ class Committer:
             place, late = self._append(root, begun, sessions, refused)
         Job.deliver(change.job for change in begun if change not in late)
         self._outlet.committed(place, late)
-        if len(fitting) < len(batch):
-            self.lacks_room = True
+        self.lacks_room = self._must_wait = len(fitting) < len(batch)
+        if self.lacks_room:
             self._waiting.extendleft(reversed(batch[len(fitting) :]))
         return True
 

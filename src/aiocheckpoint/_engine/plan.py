@@ -268,10 +268,11 @@ class Planner:
                 holders = self._holders(plan, checkpoint_id)
                 doomed += holders
                 count += bool(holders)
-        if doomed:
-            self.erases = True
+        drops = delete.checkpoint_ids is None
+        if doomed or (drops and plan.session.known.has_directory):
+            self.erases = self.erases or bool(doomed)
             plan.removed.update(name.text for name in doomed)
-            self._remove(plan, doomed, drops=delete.checkpoint_ids is None, erases=True)
+            self._remove(plan, doomed, drops=drops, erases=bool(doomed))
         return count
 
     def _holders(self, plan: SessionPlan, checkpoint_id: CheckpointId) -> list[FileName]:

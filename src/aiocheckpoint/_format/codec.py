@@ -283,7 +283,7 @@ def body_of(draft: Draft) -> Body:
     Cost: one SHA-256, and, where a few floats need another spelling than msgspec gave them, a
     search and two replacements for each; where many do, one pass of a regular expression.
     """
-    spellings = special_spellings(draft.floats) if draft.floats else {}
+    spellings = special_spellings(draft.floats) if any(draft.floats) else {}
     if not spellings:
         digest = _sha256(draft.text)
         return Body(draft.text, digest, digest)

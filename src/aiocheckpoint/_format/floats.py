@@ -47,7 +47,7 @@ class FloatSpelling(NamedTuple):
 
 def special_spellings(values: Iterable[float]) -> dict[bytes, FloatSpelling]:
     """Return the spelling of each finite float that must not be written as msgspec prints it."""
-    texts = set(_shortest(map(abs, values)))
+    texts = set(_shortest(map(abs, filter(None, values))))
     candidates = [text for text in texts if len(text) > _ALWAYS_EXACT_LENGTH or b"e" in text]
     spellings = map(_spell, candidates)
     return {spelling.shortest: spelling for spelling in spellings if spelling is not None}

@@ -1,0 +1,271 @@
+"""List 3: what was refused does not come back, or its error said that nobody knows."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import pytest
+
+from aiocheckpoint import CheckpointError
+from aiocheckpoint._disk.chain import Segment
+from aiocheckpoint._disk.log import Log
+from tests.engine.disk import (
+    EVERYTHING,
+    FAILED_TOO,
+    NOTHING,
+    STEPS,
+    SYNCS,
+    Call,
+    Disk,
+    Image,
+    KilledError,
+)
+from tests.engine.ledger import Ledger, saved
+from tests.engine.process import CONTROL_PATH, Process
+
+pytestmark = pytest.mark.blocking
+
+_LARGE = 12_000
+_CHOICES = (FAILED_TOO, EVERYTHING, NOTHING)
+
+
+class Fault(NamedTuple):
+    """
+    What goes wrong.
+
+    Attributes:
+        sync: number of the sync of the log that fails.
+        lives: how many steps its process makes after that; None for all.
+    """
+
+    sync: int
+    lives: int | None
+
+
+class Scene:
+    """
+    Two processes that save, one of them without syncing, while a sync of the log fails.
+
+    Args:
+        disk: they are on.
+        fault: what goes wrong.
+    """
+
+    def __init__(self, disk: Disk, fault: Fault) -> None:
+        disk.wipe()
+        self.disk = disk
+        self.ledger = Ledger()
+        self.is_over = False
+        self.has_died = False
+        self._fault = fault
+        self._syncs = 0
+        self._is_armed = True
+        self._one = self._process()
+        self._hasty = self._process(is_hasty=True)
+        self._other = self._process()
+
+    def _process(self, *, is_hasty: bool = False) -> Process:
+        process = Process(self.disk, wake="written" if is_hasty else "synced")
+        process.files.before = self._before
+        return process
+
+    def _before(self, call: Call) -> None:
+        if not call.is_log_sync or not self._is_armed:
+            return
+        self._syncs += 1
+        if self._syncs == self._fault.sync:
+            self._is_armed = False
+            self.is_over = True
+            self.disk.fail_sync(call.descriptor)
+            if self._fault.lives is not None:
+                call.owner.dies_at = self.disk.steps + self._fault.lives
+            raise OSError(errno.EIO, "injected")
+
+    def run(self) -> None:
+        """Let it come to pass: five saves, the last in a new segment, then one by the other."""
+        self._save(self._other, "before")
+        self._save(self._one, "a")
+        self._save(self._hasty, "b", is_durable=False)
+        self._save(self._hasty, "a", 2, is_durable=False)
+        self._save(self._one, "c")
+        self._save(self._one, "d", size=_LARGE)
+        self._is_armed = False
+        self.has_died = self._one.files.is_dead or self._hasty.files.is_dead
+        self._save(self._other, "after")
+
+    def _save(
+        self, process: Process, key: str, serial: int = 0, *, size: int = 0, is_durable: bool = True
+    ) -> None:
+        if process.files.is_dead:
+            return
+        self.ledger.run(
+            "s",
+            saved(key, serial),
+            lambda: process.save("s", key, serial, size=size),
+            is_durable=is_durable,
+        )
+        process.files.dies_at = None
+
+    def check(self, controls: Callable[[list[bytes]], list[bytes | None]]) -> None:
+        """See that the living agree, and that a cut breaks no promise, whatever is shared."""
+        alive = [p for p in (self._one, self._hasty, self._other) if not p.files.is_dead]
+        self.ledger.check(*alive)
+        images = [self.disk.image(choice) for choice in _CHOICES]
+        shared = controls(self.disk.controls)
+        for image in images:
+            for control in shared:
+                require_kept(self.disk, image, self.ledger, control)
+
+
+def require_kept(disk: Disk, image: Image, ledger: Ledger, control: bytes | None) -> None:
+    """See that what was promised is there after a cut, and after a save and a second one."""
+    ledger = ledger.copy()
+    ledger.power_cut()
+    disk.install(image, control, CONTROL_PATH)
+    ledger.check(Process(disk))
+    process = Process(disk)
+    ledger.save(process, "s", "z", 1)
+    ledger.check(process)
+    disk.install(disk.image(NOTHING))
+    ledger.check(Process(disk))
+
+
+def _few(controls: list[bytes]) -> list[bytes | None]:
+    return [b"", None, controls[len(controls) // 2]]
+
+
+def _all(controls: list[bytes]) -> list[bytes | None]:
+    return [b"", bytes(512), None, *controls]
+
+
+def _scenes(disk: Disk, faults: Iterator[Fault]) -> Iterator[Scene]:
+    for fault in faults:
+        scene = Scene(disk, fault)
+        try:
+            scene.run()
+            yield scene
+        except BaseException as error:
+            error.add_note(f"after {fault}")
+            raise
+
+
+def _count(disk: Disk) -> int:
+    scene = Scene(disk, Fault(-1, None))
+    scene.run()
+    return scene._syncs
+
+
+def test_a_sync_fails(disk: Disk) -> None:
+    """Whichever sync of the log fails, what was refused is absent with every shared position."""
+    faults = (Fault(number, None) for number in range(1, _count(disk) + 1))
+    for scene in _scenes(disk, faults):
+        assert scene.is_over
+        scene.check(_all)
+
+
+def test_a_sync_fails_and_then_a_kill(disk: Disk) -> None:
+    """It holds when the process is killed at any step of what follows the failure."""
+    deaths = 0
+    for number in range(1, _count(disk) + 1):
+        for lives in range(30):
+            (scene,) = _scenes(disk, iter([Fault(number, lives)]))
+            scene.check(_few)
+            deaths += scene.has_died
+            if not scene.has_died:
+                break
+    assert deaths > 20
+
+
+# Every operation of a commit
+
+
+def _commits(process: Process) -> Iterator[tuple[str, int]]:
+    """Yield what a process is about to save, in every way a commit goes."""
+    yield "a", 0  # with the first segment
+    yield "b", 0
+    yield "a", 0  # replaced
+    yield "c", _LARGE  # in a new segment
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
+@pytest.mark.parametrize("has_effect", [False, True], ids=["refused", "done all the same"])
+def test_each_operation_fails(disk: Disk, number: int, *, has_effect: bool) -> None:
+    """Whichever call of a commit fails, a save that was refused does not come back."""
+    failing = 0
+    while True:
+        failing += 1
+        ledger, is_over = _with_failure(disk, failing, number, has_effect=has_effect)
+        if not is_over:
+            break
+        images = [disk.image(choice) for choice in _CHOICES]
+        for image in images:
+            for control in (b"", None):
+                try:
+                    require_kept(disk, image, ledger, control)
+                except BaseException as error:
+                    error.add_note(f"after the failure of call {failing}")
+                    raise
+    assert failing > 30
+
+
+def _with_failure(
+    disk: Disk, failing: int, number: int, *, has_effect: bool
+) -> tuple[Ledger, bool]:
+    disk.wipe()
+    ledger = Ledger()
+    calls = 0
+    is_over = False
+
+    def before(call: Call) -> None:
+        nonlocal calls, is_over
+        if is_over or call.function not in STEPS:
+            return
+        calls += 1
+        if calls != failing:
+            return
+        is_over = True
+        if not has_effect:
+            if call.function in SYNCS:
+                disk.fail_sync(call.descriptor)
+            raise OSError(number, "injected")
+        call.owner.fails_after = number
+
+    process, other = Process(disk), Process(disk)
+    process.files.before = before
+    name = ""
+    for serial, (key, size) in enumerate(_commits(process)):
+        error = ledger.run(
+            "s",
+            saved(key, serial),
+            lambda key=key, serial=serial, size=size: process.save("s", key, serial, size=size),
+        )
+        name += f"{key}: {error!r}; "
+    process.files.before = None
+    try:
+        ledger.save(other, "s", "after")
+        ledger.check(process, other)
+    except BaseException as error:
+        error.add_note(f"after the failure of call {failing}: {name}")
+        raise
+    return ledger, is_over
+
+
+# Mutants
+
+
+def _without_previous_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    adopt = Log._adopt
+
+    def adopt_all(log: Log, chain: list[Segment]) -> bool:
+        return adopt(log, [segment._replace(end=None) for segment in chain])
+
+    monkeypatch.setattr(Log, "_adopt", adopt_all)
+
+
+def test_mutant_is_noticed(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without `prev_end` in the headers what was refused comes back."""
+    _without_previous_end(monkeypatch)
+    with pytest.raises((AssertionError, CheckpointError)):
+        test_a_sync_fails(disk)
