@@ -73,7 +73,7 @@ def make_record(session: str, checkpoint_id: str, serial: int, size: int = 0) ->
         created_at=CREATED_AT,
         iteration=serial,
         tokens_used=size,
-        messages=[f"{checkpoint_id}/{serial} " * (size // 8 + 1)],
+        messages=[f"{checkpoint_id}/{serial} ".ljust(size, ".")],
     )
 
 

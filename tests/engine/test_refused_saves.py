@@ -207,7 +207,7 @@ def test_each_operation_fails(disk: Disk, number: int, *, has_effect: bool) -> N
                 except BaseException as error:
                     error.add_note(f"after the failure of call {failing}")
                     raise
-    assert failing > 30
+    assert failing > 25
 
 
 def _with_failure(

@@ -399,22 +399,24 @@ class Promises:
         disk = FaultyFiles()
         saver = make(files=disk)
         config = await put(saver, thread("t"), {"x": 0, "large": "0" * 9000})
-        for nth in itertools.count():
-            disk.arm(Fault(errno.EIO, nth=nth))
-            try:
-                await put(saver, config, {"x": nth, "large": f"{nth}" * 9000})
-                await saver.aflush()  # or some of its calls would come later
-            except (StorageError, OSError):
-                pass
-            finally:
-                was_hit = bool(disk.failed)
-                disk.arm(None)
-            if not was_hit:
-                break
-            found = await got(saver, thread("t"))
-            config = found.config
-            assert found.checkpoint["channel_values"].keys() == {"x", "large"}
-        disk.arm(None)
+        # Files are written while others go on, so only the journal's calls have a fixed order.
+        for operation in ("sync data", "write", None):
+            for nth in itertools.count():
+                await saver.aflush()
+                disk.arm(Fault(errno.EIO, operation, nth=nth))
+                try:
+                    await put(saver, config, {"x": nth, "large": f"{nth}" * 9000})
+                    await saver.aflush()  # or some of its calls would come later
+                except (StorageError, OSError):
+                    pass
+                finally:
+                    was_hit = bool(disk.failed)
+                    disk.arm(None)
+                if not was_hit:
+                    break
+                found = await got(saver, thread("t"))
+                config = found.config
+                assert found.checkpoint["channel_values"].keys() == {"x", "large"}
         await saver.aclose()
         assert len(await listed(make(), thread("t"))) >= 2
 

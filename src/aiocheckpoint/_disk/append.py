@@ -137,7 +137,7 @@ class Appender:
         if self._is_sealed or not fits or in_new_segment:
             read = self._begin_segment([_Content(table, bodies, flags)])
             if erases:
-                self._log.publish(self._control.changed(erasure=read.place))
+                self._share(self._control.changed(erasure=read.place))
             return read
         synced_then = log.offset_of(self._control.synced)
         frame = log.build_frame(tail, synced_then, flags, table, bodies)
@@ -157,7 +157,7 @@ class Appender:
         place = log.place_of(self._segment.header.sequence, frame.frame.end)
         control = self._control
         self._files.reached("before_publish")
-        self._log.publish(
+        self._share(
             control.changed(
                 visible=place,
                 synced=place if synced else control.synced,
@@ -165,6 +165,14 @@ class Appender:
             )
         )
         return ReadFrame(place, self._segment.slot, frame.frame)
+
+    def _share(self, control: Control) -> None:
+        """Publish what is in the log: a failure does not take it out again."""
+        try:
+            self._log.publish(control)
+        except StorageError as error:
+            self._log.is_void = True
+            raise _unknown(error, error.reason) from error
 
     def _require_ours(self) -> None:
         try:
@@ -174,6 +182,8 @@ class Appender:
             raise DurabilityUnknownError(
                 "commit", path, None, "the directory was moved or removed just then"
             ) from error
+        except StorageError as error:
+            raise _unknown(error, error.reason) from error
 
     def sync(self) -> None:
         """Make the log durable up to its end, and share that."""
@@ -191,9 +201,9 @@ class Appender:
         slots, slot = self._log.slots, self._segment.slot
         start = max(log.offset_of(self._control.synced), log.HEADER_BYTES)
         end = min(slots.unvouched_end(slot, self._tail.offset), self._tail.offset)
+        if start == log.HEADER_BYTES:
+            start = 0  # the header may be as new as the frames
         if end > start:
-            if start == log.HEADER_BYTES:
-                start = 0  # the header may be as new as the frames
             slots.write(slot, slots.read(slot, end - start, start), start)
         slots.sync(slot)
         slots.vouch(slot)
@@ -224,6 +234,9 @@ class Appender:
             self._files.reached("before_sync_segment")
             log_.slots.sync(slot)
         except StorageError as error:
+            log_.slots.doubt(slot)
+            if not frames:
+                raise
             raise _unknown(error, error.reason) from error
         if log_.control is not None:
             self._require_ours()
@@ -266,7 +279,7 @@ class Appender:
             first_sequence=min(control.first_sequence or first, first),
         )  # fmt: skip
         with log_.mutex:
-            log_.publish(control)
+            (self._share if built else log_.publish)(control)
             log_.is_void |= is_cut
         frame = built[-1].frame if built else log.build_frame(tail, 0, 0, b"", ()).frame
         return ReadFrame(end, segment.slot, frame)

@@ -80,6 +80,14 @@ class ChainReader:
             else:
                 yield self._passed(frame)
 
+    def whole_frames_to(self, end: int) -> Iterator[Frame]:
+        """Yield the frames up to an offset, or up to the first that is not whole, no damage."""
+        while self.tail.offset < end:
+            frame = self._next()
+            if frame is None or frame.end > end or not self.is_whole(frame):
+                return
+            yield self._passed(frame)
+
     def frames_to_end(self, synced: int, *, searches: bool) -> Iterator[Frame]:
         """
         Yield the frames up to the end of the chain.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
@@ -200,8 +201,9 @@ class Log:
         Raises:
             MovedError: it does not.
         """
-        found = self._files.status_of_path(self._paths[name])
-        if found is None or found.inode != self._inodes[name]:
+        inode = self._inodes.get(name)
+        found = None if inode is None else self._files.status_of_path(self._paths[name])
+        if inode is not None and (found is None or found.inode != inode):
             raise MovedError
 
     @contextlib.contextmanager
@@ -391,7 +393,9 @@ class Log:
         if control is None or control.id != segment.header.id:
             return reader.frames_to_end(0, searches=searches)
         if control.sealed_at:
-            return reader.frames_to(control.sealed_at)
+            # Beyond is what was acknowledged and not durable; who goes on elsewhere copies it.
+            acknowledged = reader.whole_frames_to(log.offset_of(control.visible))
+            return itertools.chain(reader.frames_to(control.sealed_at), acknowledged)
         if to_end:
             return reader.frames_to_end(log.offset_of(control.synced), searches=searches)
         return reader.frames_to(log.offset_of(control.visible))

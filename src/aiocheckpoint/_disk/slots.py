@@ -169,6 +169,10 @@ class Slots:
         """Note that all in a slot was written by this process's descriptor."""
         self._unvouched[number] = 0
 
+    def doubt(self, number: int) -> None:
+        """Note that a sync of a slot failed: what is in it is clean, and perhaps not durable."""
+        self._unvouched[number] = None
+
     def blank(self, number: int) -> None:
         """Give a slot free, durably."""
         self.write(number, bytes(log.HEADER_BYTES), 0)

@@ -9,7 +9,7 @@ from collections.abc import Generator, Mapping, Sequence
 
 from aiocheckpoint._disk.files import LocalFiles, monotonic_seconds
 from aiocheckpoint._disk.index import IndexCache, SessionIndex
-from aiocheckpoint._disk.log import LOCK_NAME, Advance, Log, MovedError, ReadFrame
+from aiocheckpoint._disk.log import CONTROL_NAME, LOCK_NAME, Advance, Log, MovedError, ReadFrame
 from aiocheckpoint._disk.pending import Committed, Pending
 from aiocheckpoint._disk.sessions import SessionDirectories
 from aiocheckpoint._format import log
@@ -74,6 +74,8 @@ class View:
         """
         log_ = self.log
         if log_ is None or log_.is_scanned:
+            if log_ is not None:
+                log_.require_in_place(CONTROL_NAME)
             self.follow()
             return
         deadline = monotonic_seconds() + timeout_seconds

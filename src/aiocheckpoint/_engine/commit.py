@@ -166,6 +166,8 @@ class Committer:
             fitting = self._with_room(root, batch)
             begun = [change for change in fitting if change.job.begin()]
             place, late = self._append(root, begun, sessions, refused)
+        for change in late:
+            change.job.wait_for_files()
         Job.deliver(change.job for change in begun if change not in late)
         self._outlet.committed(place, late)
         self.lacks_room = self._must_wait = len(fitting) < len(batch)

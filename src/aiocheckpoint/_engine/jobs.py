@@ -62,7 +62,7 @@ class Job(Generic[ResultT]):
         self.is_over = False
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] = self._loop.create_future()
-        self._state: Literal["waiting", "begun", "withdrawn"] = "waiting"
+        self._state: Literal["waiting", "begun", "late", "withdrawn"] = "waiting"
         self._is_unwanted = False
         self._is_delivered = False
         self._mutex = threading.Lock()
@@ -87,11 +87,21 @@ class Job(Generic[ResultT]):
                 self._state = "waiting"
             return not self._is_unwanted
 
+    def wait_for_files(self) -> None:
+        """Note that the work is done, but for what its caller may leave to others."""
+        with self._mutex:
+            self._state = "late"
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the work is done, but for what its caller may leave to others."""
+        return self._state == "late"
+
     def withdraw(self) -> bool:
-        """Take the job back if it has not begun; tell whether that is so."""
+        """Take the job back unless it is under way; tell whether that is so."""
         with self._mutex:
             self._is_unwanted = True
-            if self._state == "waiting":
+            if self._state in ("waiting", "late"):
                 self._state = "withdrawn"
                 self.is_over = True
             return self._state == "withdrawn"
@@ -135,7 +145,7 @@ class Job(Generic[ResultT]):
                     await self._waiter
 
     def give_up(self, error: CheckpointError) -> bool:
-        """Let the caller have an error if the work has not begun; on its own loop."""
+        """Let the caller have an error unless the work is under way; on its own loop."""
         if not self.withdraw():
             return False
         self.error = error
@@ -175,13 +185,13 @@ class Deadlines:
         error: makes what they raise.
     """
 
-    def __init__(self, timeout_seconds: float, error: Callable[[], CheckpointError]) -> None:
+    def __init__(self, timeout_seconds: float, error: Callable[[object], CheckpointError]) -> None:
         self._timeout_seconds = timeout_seconds
         self._error = error
-        self._waiting: dict[asyncio.AbstractEventLoop, deque[tuple[float, Job[Any]]]] = {}
+        self._waiting: dict[asyncio.AbstractEventLoop, deque[tuple[float, Job[Any], object]]] = {}
 
-    def watch(self, job: Job[Any]) -> None:
-        """Watch a job; on its loop."""
+    def watch(self, job: Job[Any], subject: object) -> None:
+        """Watch a job, on its loop; `subject` is what the error is about."""
         loop = job._loop  # noqa: SLF001 - of the same module
         waiting = self._waiting.get(loop)
         if waiting is None:
@@ -189,15 +199,15 @@ class Deadlines:
             loop.call_later(self._timeout_seconds, self._check, loop)
         while waiting and waiting[0][1].is_over:
             waiting.popleft()
-        waiting.append((loop.time() + self._timeout_seconds, job))
+        waiting.append((loop.time() + self._timeout_seconds, job, subject))
 
     def _check(self, loop: asyncio.AbstractEventLoop) -> None:
         waiting = self._waiting[loop]
         now = loop.time()
         while waiting and (waiting[0][1].is_over or waiting[0][0] <= now):
-            _, job = waiting.popleft()
-            if not job.is_over:
-                job.give_up(self._error())
+            _, job, subject = waiting.popleft()
+            if not job.is_over and not job.give_up(self._error(subject)):  # it is under way
+                waiting.append((now + self._timeout_seconds, job, subject))
         if waiting:
             loop.call_at(waiting[0][0], self._check, loop)
         else:

@@ -12,7 +12,7 @@ from aiocheckpoint._disk.files import Directory, LocalFiles, absolute
 from aiocheckpoint._disk.log import APPLIER_NAME, LOCK_NAME, MovedError
 from aiocheckpoint._engine import root as roots
 from aiocheckpoint._engine.applier import Applier
-from aiocheckpoint._engine.changes import Change, Wake
+from aiocheckpoint._engine.changes import Change, Save, Wake
 from aiocheckpoint._engine.commit import Committer
 from aiocheckpoint._engine.jobs import Deadlines, Threads
 from aiocheckpoint._engine.plan import Limits
@@ -22,6 +22,7 @@ from aiocheckpoint._format import names
 from aiocheckpoint._format.codec import RecordCodec, RecordT
 from aiocheckpoint.errors import (
     CheckpointError,
+    DurabilityUnknownError,
     StorageError,
     StorageFullError,
     StoreBusyError,
@@ -73,23 +74,25 @@ class LocalStore(Generic[RecordT]):
         self._reading: OpenRoot | None = None
         self._writing: WritableRoot | None = None
         self._retired: list[OpenRoot] = []
-        self._mutex = threading.RLock()
+        self._opening = threading.RLock()  # held over file operations, so never on a loop
+        self._mutex = threading.Lock()
         self._threads: Threads | None = None
         self._closed: Future[None] | None = None
         self._applier = Applier(self._held)
         self._committer = Committer(self, self._applier, options.limits, options.wake)
         self._deadlines = Deadlines(options.lock_timeout_seconds, self._too_late)
+        self._work = {"commit": self._committer.run, "apply": self._applier.run}
         self._running: list[threading.Thread] = []
 
     # Opening
 
     def to_read(self) -> OpenRoot | None:
         """Return the root, as it is; None when there is none."""
-        with self._mutex:
+        with self._opening:
             if self._writing is not None:
                 return self._writing.opened
             found = self._reading
-            if found is None or found.private is None:  # it may have got a log since
+            if found is None or found.has_got_log():
                 self._retire(found)
                 self._absolute()
                 found = roots.open_to_read(self.path, self.files, self._options.limits.max_bytes)
@@ -98,7 +101,7 @@ class LocalStore(Generic[RecordT]):
 
     def to_write(self) -> WritableRoot:
         """Return the root, made if need be."""
-        with self._mutex:
+        with self._opening:
             if self._writing is None:
                 self._absolute()
                 limits = self._options.limits
@@ -136,7 +139,7 @@ class LocalStore(Generic[RecordT]):
 
     def reopen(self) -> None:
         """Let the next use open everything anew, where the path leads to by then."""
-        with self._mutex:
+        with self._opening:
             self._retire(self._reading)
             self._retire(self._writing and self._writing.opened)
             self._reading = self._writing = None
@@ -198,35 +201,31 @@ class LocalStore(Generic[RecordT]):
             WriterClosedError: it is closed.
             ThreadStartError: there is no thread to make it.
         """
-        if not self._running:
-            self._start()
-        with self._mutex:
-            if self._closed is not None:
-                self._require_open()
-            self._committer.submit(change)
-        self._deadlines.watch(change.job)
-
-    def _start(self) -> None:
         with self._mutex:
             self._require_open()
-            if self._running:
-                return
-            work = {"commit": self._committer.run, "apply": self._applier.run}
-            threads = [
-                threading.Thread(target=run, name=f"aiocheckpoint-{name}", daemon=True)
-                for name, run in work.items()
-            ]
+            if len(self._running) < len(self._work):
+                self._start()
+            self._committer.submit(change)
+        self._deadlines.watch(change.job, change)
+
+    def _start(self) -> None:
+        for name, run in [*self._work.items()][len(self._running) :]:
+            thread = threading.Thread(target=run, name=f"aiocheckpoint-{name}", daemon=True)
             try:
-                for thread in threads:
-                    thread.start()
+                thread.start()
             except RuntimeError as error:
                 raise ThreadStartError(str(error)) from error
-            self._running = threads
+            self._running.append(thread)
 
-    def _too_late(self) -> CheckpointError:
+    def _too_late(self, change: object) -> CheckpointError:
         """Return what a change raises that has waited for too long."""
         private = Directory(Directory(self.path, None).join(names.PRIVATE_DIRECTORY), None)
         seconds = self._options.lock_timeout_seconds
+        if isinstance(change, Change) and change.job.is_late:
+            if not isinstance(change, Save):
+                return StoreBusyError(private.join(APPLIER_NAME), seconds)
+            reason = f"its file was not written within {seconds} s; the journal has the checkpoint"
+            return DurabilityUnknownError("save", self.path, None, reason)
         if self._committer.lacks_room:
             cause = self._applier.error
             reason = f"the journal has no room for {seconds} s"
@@ -280,7 +279,7 @@ class LocalStore(Generic[RecordT]):
             self._threads.shutdown(wait=True)  # reads may be going on
         if is_stuck:  # the thread ends, and lets go of all, when the lock comes
             raise StoreBusyError(is_stuck, timeout)
-        with self._mutex:
+        with self._opening:
             self.reopen()
             for opened in self._retired:
                 opened.close()

@@ -37,6 +37,13 @@ class OpenRoot(NamedTuple):
     private: Directory | None
     log: Log | None
 
+    def has_got_log(self) -> bool:
+        """Tell whether a root that had no log when it was opened has one now."""
+        if self.private is not None:
+            return False
+        root = self.view.sessions.root
+        return self.operations.status(root, names.PRIVATE_DIRECTORY) is not None
+
     def close(self) -> None:
         """Close it; that gives all its locks back."""
         self.view.sessions.close()
@@ -106,25 +113,31 @@ def open_to_write(
     """
     root = files.make_root(path)
     try:
-        kind = files.file_system_type(files.directory_status(root))
-        if kind in _REFUSED_FILE_SYSTEMS:
-            raise UnsupportedFileSystemError(root.path, kind)
-        files.make_subdirectory(root, names.PRIVATE_DIRECTORY)
-        files.sync_directory(root)  # also when it was there: who made it may have died before
-        private = files.open_subdirectory(root, names.PRIVATE_DIRECTORY)
-        if private is None:
-            place = root.join(names.PRIVATE_DIRECTORY)
-            raise StorageError("open directory", place, errno.ENOENT, "it was removed; try again")
+        private = _made_private(root, files)
         opened = _opened(files, root, private, max_bytes, writable=True)
     except BaseException:
         files.close_directory(root)
         raise
-    if opened.log is None or opened.private is None:
+    if opened.log is None:
         raise StorageError("open", root.path, None, "it has no journal")
     return WritableRoot(
-        opened, opened.log, Appender(files, opened.log), Files(opened.view, opened.private),
+        opened, opened.log, Appender(files, opened.log), Files(opened.view, private),
         max_journal_bytes,
     )  # fmt: skip
+
+
+def _made_private(root: Directory, files: LocalFiles) -> Directory:
+    """Open the store's own directory, made if need be, with its entry durable."""
+    kind = files.file_system_type(files.directory_status(root))
+    if kind in _REFUSED_FILE_SYSTEMS:
+        raise UnsupportedFileSystemError(root.path, kind)
+    files.make_subdirectory(root, names.PRIVATE_DIRECTORY)
+    files.sync_directory(root)  # also when it was there: who made it may have died before
+    private = files.open_subdirectory(root, names.PRIVATE_DIRECTORY)
+    if private is None:
+        place = root.join(names.PRIVATE_DIRECTORY)
+        raise StorageError("open directory", place, errno.ENOENT, "it was removed; try again")
+    return private
 
 
 def _opened(
