@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from aiocheckpoint import errors, models, testing, writer
+from aiocheckpoint import errors, models, store, testing, writer
 from aiocheckpoint._format import codec
 from aiocheckpoint.adapters.langgraph import migration, records, saver
 
@@ -35,12 +35,14 @@ writer, such as `max_bytes=0`, is a plain `ValueError`.
 """
 _PARTS: tuple[tuple[str, ModuleType, tuple[str, ...]], ...] = (
     ("The writer", writer, ("AsyncCheckpointWriter", "SessionReader")),
-    ("The interface", writer, ("CheckpointStore",)),
+    ("The interface", store, ("CheckpointStore",)),
     ("What is stored", models, ("CheckpointData", "CheckpointRecord")),
     ("Blobs", models, ("BlobRecord",)),
     ("The name of a blob", codec, ("blob_digest",)),
     ("What is reported", models, ("CheckpointMeta", "Finding", "RecoveryReport")),
     ("Ids", models, ("SessionId", "CheckpointId", "new_checkpoint_id")),
+    ("Conditions", models, ("Expected", "ANY_NEWEST", "AnyNewest")),
+    ("Other types", models, ("Durability", "JsonValue")),
     ("LangGraph: `aiocheckpoint.adapters.langgraph`", saver, ("CheckpointSaver",)),
     ("LangGraph: moving threads", migration, ("copy_threads", "Copied", "CopyMismatchError")),
     ("LangGraph: what is stored", records, ("ThreadRecord", "session_of")),
@@ -54,6 +56,12 @@ Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 def _source(module: ModuleType) -> tuple[str, ast.Module]:
     text = inspect.getsource(module)
     return text, ast.parse(text)
+
+
+def _home(module: ModuleType, name: str) -> ModuleType:
+    """Return the module that defines a name; a package only brings it in."""
+    is_package = hasattr(module, "__path__")
+    return sys.modules[getattr(module, name).__module__] if is_package else module
 
 
 def _found(module: ModuleType, name: str) -> tuple[ast.stmt, str]:
@@ -186,7 +194,7 @@ def pages() -> dict[Path, str]:
     for title, module, names in _PARTS:
         api.append(f"## {title}")
         for name in names:
-            api += _entry(module, name)
+            api += _entry(_home(module, name), name)
     listed = [_NOTE, _ERRORS_HEAD, "\n".join(_tree(errors.CheckpointError))]
     for name in _in_order(errors.CheckpointError):
         listed += _entry(errors, name, "##")

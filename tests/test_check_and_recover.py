@@ -17,15 +17,25 @@ from aiocheckpoint import (
     AsyncCheckpointWriter,
     CheckpointCorruptError,
     CheckpointData,
+    CheckpointRecord,
     Finding,
+    RecoveryReport,
     StorageError,
 )
+from aiocheckpoint._engine import check
 from tests.conftest import MakeWriter
 from tests.durabilities import each_durability, writers_of_each_durability
 from tests.faults import FaultyFiles, Hold
+from tests.on_disk import on_disk
 from tests.trees import checkpoint_files, session_directory, snapshot
 
 Writer = AsyncCheckpointWriter[CheckpointData]
+
+
+class Numbered(CheckpointRecord):
+    """A record of an application's own."""
+
+    number: int
 
 
 class ClosedDirectory(FaultyFiles):
@@ -58,6 +68,7 @@ async def save_steps(writer: Writer, count: int, session_id: str = "s") -> list[
     """Save so many checkpoints and return their files, oldest first."""
     for iteration in range(count):
         await writer.save(step(iteration, session_id))
+    await on_disk(writer)
     return [meta.path for meta in reversed(await writer.list(session_id))]
 
 
@@ -219,6 +230,7 @@ class TestCheck:
         checking = asyncio.ensure_future(checker.check())
         await asyncio.to_thread(hold.wait_arrived)
         await busy.save(step(2))
+        await on_disk(busy)
         hold.release()
 
         assert await checking == ()
@@ -361,6 +373,25 @@ class TestRecover:
         assert await asyncio.to_thread(os.readlink, link) == newest.name
         assert await writer.check() == ()
 
+    async def test_what_was_never_written_is_quarantined_too(
+        self, make_writer: MakeWriter, no_flushing: None
+    ) -> None:
+        """A checkpoint that is in the journal alone is moved aside as a file, not dropped."""
+        writer, other = make_writer(max_backups=0, record_type=Numbered), make_writer(max_backups=0)
+        await writer.save(Numbered(session_id="s", checkpoint_id="mine", number=1))
+        await other.save(step(1))
+        (theirs, _) = await writer.list("s")
+
+        report = await writer.recover("s")
+
+        (aside,) = report.quarantined
+        assert report.newest_valid_id == "mine"
+        assert await writer.verify(aside)
+        assert aside.name.startswith(f"{theirs.path.name}.")
+        assert await writer.recover("s") == RecoveryReport(
+            session_id="s", newest_valid_id="mine", quarantined=()
+        )
+
     async def test_beside_saves(self, make_writer: MakeWriter, root: Path) -> None:
         """Recoveries between saves of one session move the damaged file, and lose no save."""
         writer = make_writer(max_backups=0)
@@ -398,13 +429,6 @@ class TestRecover:
         assert {entry for entry in before.values() if entry[0] == "file"} <= set(after)
 
 
-class OtherBoot(FaultyFiles):
-    """The disk after the machine was started again."""
-
-    def boot_id(self) -> str:
-        return "another boot"
-
-
 async def listed(writer: Writer) -> list[int]:
     return [meta.iteration for meta in await writer.list("s")]
 
@@ -438,27 +462,23 @@ async def load_deleted(writer: Writer) -> CheckpointData | None:
 
 
 class TestAfterAPowerCut:
-    """A copy of the store with the journal synced and no file of the session kept."""
+    """A copy of the store with the journal alone: no file of the session was written yet."""
 
     @pytest.fixture(name="durability")
     def _durability(self) -> dict[str, Any]:
         return {"durability": "journal"}
 
     @pytest.fixture(name="lost")
-    async def _lost(self, make_writer: MakeWriter, root: Path, tmp_path: Path) -> Path:
+    async def _lost(
+        self, make_writer: MakeWriter, root: Path, tmp_path: Path, no_flushing: None
+    ) -> Path:
         copy = tmp_path / "after"
-        files, hold = FaultyFiles(), Hold()
-        files.at("before_settle", hold)
-        writer = make_writer(files=files)
-        await save_steps(writer, 3)
+        writer = make_writer()
+        for iteration in range(3):
+            await writer.save(step(iteration))
         await writer.delete("s", "step-2")
-
-        def cut() -> None:
-            shutil.copytree(root, copy, symlinks=True)
-            shutil.rmtree(copy / "s")
-
-        await asyncio.to_thread(cut)
-        hold.release()
+        await asyncio.to_thread(shutil.copytree, root, copy)
+        assert await asyncio.to_thread(os.listdir, copy) == [".aiocheckpoint"]
         return copy
 
     @pytest.mark.parametrize(
@@ -484,19 +504,22 @@ class TestAfterAPowerCut:
         left: list[int],
     ) -> None:
         """Whatever is called first, saves are back and deletes are not undone."""
-        writer = make_writer(lost, files=OtherBoot())
+        writer = make_writer(lost)
 
         assert await call(writer) == answer
 
         assert await listed(writer) == left
+        await on_disk(writer)
+        assert await listed(writer) == left
         assert await writer.check() == ()
 
     async def test_check_tells_and_touches_nothing(
-        self, make_writer: MakeWriter, lost: Path
+        self, make_writer: MakeWriter, lost: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Check reports the journal that waits for a replay, and leaves it where it is."""
+        """Check reports the journal that waits for a flush, and leaves it as it is."""
+        monkeypatch.setattr(check, "_MOMENTS_SECONDS", 0.0)
         before = await asyncio.to_thread(snapshot, lost)
-        writer = make_writer(lost, files=OtherBoot())
+        writer = make_writer(lost)
 
         findings = await writer.check()
 

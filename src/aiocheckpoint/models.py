@@ -33,6 +33,7 @@ ANY_NEWEST: Final = AnyNewest.ANY_NEWEST
 """What `save` expects where nothing is said: any checkpoint may be the newest."""
 
 Expected: TypeAlias = CheckpointId | AnyNewest | None
+"""What `save` expects: an id that must be the newest, None for an empty session, or anything."""
 
 JsonValue: TypeAlias = Any
 """None, bool, int, float, str, list of or dict from str to JSON values."""

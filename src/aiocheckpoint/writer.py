@@ -581,7 +581,8 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Args:
             session_id: the session.
-            work: called in a thread with a reader; it may call it any number of times.
+            work: called in a thread with a reader, which it may call any number of times; and
+                called again where the directory was moved meanwhile.
 
         Returns:
             what `work` returns.
@@ -596,9 +597,11 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         self._require_usable()
 
         def read() -> ResultT:
-            empty: list[SessionReader[RecordT]] = [SessionReader(None, session_id)]
-            found = self._store.read(lambda reader: [SessionReader(reader, session_id)], empty)
-            return work(found[0])
+            nothing: list[ResultT] = []
+            found = self._store.read(
+                lambda reader: [work(SessionReader(reader, session_id))], nothing
+            )
+            return found[0] if found else work(SessionReader(None, session_id))
 
         return await hop(self._store.threads(), read)
 

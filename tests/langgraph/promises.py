@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import itertools
 from collections.abc import Callable, Sequence
@@ -402,6 +403,8 @@ class Promises:
         # Files are written while others go on, so only the journal's calls have a fixed order.
         for operation in ("sync data", "write", None):
             for nth in itertools.count():
+                with contextlib.suppress(StorageError):  # of what was tried while the disk failed
+                    await saver.aflush()
                 await saver.aflush()
                 disk.arm(Fault(errno.EIO, operation, nth=nth))
                 try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
@@ -365,6 +366,26 @@ class TestStorage:
         await put(second, config, values)
         await second.aclose()
         assert not [c for c in disk.calls if c.operation == "create" and "/blobs/" in c.path]
+
+    async def test_a_directory_that_was_brought_back_is_read(
+        self, make: MakeSaver, root: Path
+    ) -> None:
+        """A copy in the place of the directory is read, by a saver that had the old one open."""
+        saver = make()
+        stored = await put(saver, thread("t"), {"x": 1})
+        await saver.aflush()
+
+        def bring_back() -> None:
+            copy = root.with_name("copy")
+            shutil.copytree(root, copy, symlinks=True)
+            shutil.rmtree(root)
+            copy.rename(root)
+
+        for look in (got, listed):
+            await asyncio.to_thread(bring_back)
+            found: Any = await look(saver, stored)
+            assert found
+        await put(saver, stored, {"x": 2})
 
 
 class TestMigration:

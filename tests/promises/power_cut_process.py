@@ -155,6 +155,7 @@ class Task:
     async def _own(self) -> None:
         """Work on a session of which nobody else knows."""
         kept = set(await self._writer.ids(self._session))
+        await self._read(kept)
         while True:
             if len(kept) >= _MOST_KEPT or (kept and self._dice.random() < 0.3):
                 if self._dice.random() < 0.15:
@@ -173,7 +174,7 @@ class Task:
 
     async def _read(self, kept: set[str]) -> None:
         listed = [meta.checkpoint_id for meta in await self._writer.list(self._session)]
-        assert sorted(listed) == sorted(kept), (sorted(listed), sorted(kept))
+        assert sorted(listed) == sorted(kept), f"listed: {sorted(listed)}, saved: {sorted(kept)}"
         newest = await self._writer.load(self._session)
         assert (newest.checkpoint_id if newest else None) == (listed[0] if listed else None)
 

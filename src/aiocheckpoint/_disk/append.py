@@ -300,6 +300,7 @@ class Appender:
             return slots.create(max(self._next_bytes(), log.align(size)))
         if slots.size(free[-1]) < size:
             slots.grow(free[-1], log.align(size))
+        slots.keep_name(free[-1])
         return free[-1]
 
     def _free(self) -> list[int]:

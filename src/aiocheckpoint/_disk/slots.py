@@ -33,6 +33,7 @@ class Slots:
         self._writable = writable
         self._descriptors: dict[int, int] = {}
         self._unvouched: dict[int, int | None] = {}
+        self._named: set[int] = set()
         self._sizes: dict[int, int] = {}
 
     def path(self, number: int) -> str:
@@ -60,6 +61,7 @@ class Slots:
         return found is not None and found.inode == held.inode
 
     def _close(self, number: int) -> None:
+        self._named.discard(number)
         self._sizes.pop(number, None)
         with contextlib.suppress(StorageError):
             self._files.close(self._descriptors.pop(number), self.path(number))
@@ -106,11 +108,17 @@ class Slots:
         self._unvouched[number] = 0
         try:
             self.grow(number, size)
-            self._files.sync_directory(self._directory)
+            self.keep_name(number)
         except BaseException:
             self.remove(number)
             raise
         return number
+
+    def keep_name(self, number: int) -> None:
+        """Make the name of a slot durable: who made it may have died before."""
+        if number not in self._named:
+            self._files.sync_directory(self._directory)
+            self._named.add(number)
 
     def remove(self, number: int) -> None:
         """Remove a slot that nobody needs."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
 import aiofiles.os
@@ -113,6 +115,27 @@ class Job(Generic[ResultT]):
         except BaseException as error:  # noqa: BLE001 - raised by `finished`
             self.error = error
 
+    def run_alone(self, work: Callable[[], ResultT]) -> None:
+        """Do the work, unless its caller has withdrawn it, and tell a caller that outlasts it."""
+        if self.begin():
+            self.run(work)
+            with self._mutex:
+                self.is_over = True
+                is_unwanted = self._is_unwanted
+            if is_unwanted:
+                Job.deliver([self])
+
+    async def outlast(self) -> None:
+        """Withdraw the job, or wait for its end."""
+        if not self.withdraw() and not self.is_over:
+            await self._outlast()
+
+    def get(self) -> ResultT:
+        """Return the result or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.result  # type: ignore[return-value]  # set unless there is an error
+
     async def finished(self) -> ResultT:
         """
         Return the result or raise the error; outlast cancellation until the outcome is known.
@@ -127,9 +150,7 @@ class Job(Generic[ResultT]):
             if self.error is not None:
                 raise cancelled from self.error
             raise
-        if self.error is not None:
-            raise self.error
-        return self.result  # type: ignore[return-value]  # set unless there is an error
+        return self.get()
 
     async def _outlast(self) -> None:
         """
@@ -220,8 +241,21 @@ async def done(future: Future[ResultT]) -> ResultT:
 
 
 async def hop(executor: Executor, work: Callable[[], ResultT]) -> ResultT:
-    """Run work that needs no order in one executor hop, and outlast cancellation."""
-    return await _known(asyncio.ensure_future(aiofiles.os.wrap(work)(executor=executor)))
+    """
+    Run work that needs no order in one executor hop, in the caller's context.
+
+    A caller that is cancelled withdraws it, or waits for its end if it has begun.
+    """
+    job: Job[ResultT] = Job()
+    work = partial(contextvars.copy_context().run, work)
+    try:
+        await aiofiles.os.wrap(job.run_alone)(work, executor=executor)
+    except asyncio.CancelledError as cancelled:
+        await job.outlast()
+        if job.error is not None:
+            raise cancelled from job.error
+        raise
+    return job.get()
 
 
 async def _known(future: asyncio.Future[ResultT]) -> ResultT:

@@ -11,7 +11,7 @@ from aiocheckpoint._engine.read import Reader, Session, VanishedError
 from aiocheckpoint._format import codec, names
 from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint._format.ids import encode_id
-from aiocheckpoint._format.log import Entry, Quarantined, Saved
+from aiocheckpoint._format.log import Entry, Quarantined, Removed, Saved
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
@@ -46,6 +46,7 @@ def find_damage(reader: Reader[RecordT], session_id: SessionId) -> Recovery:
     intact is restored from it. What lies in a damaged part of the journal is kept aside first.
     """
     view, bodies = reader.view, reader.bodies
+    reader.look()
     view.keep_damaged()
     name = encode_id(session_id, "session id")
     session = Session(session_id, name, view.listed(name))
@@ -72,12 +73,21 @@ def find_damage(reader: Reader[RecordT], session_id: SessionId) -> Recovery:
         aside = random_name(f"{digest[:60]}.")
         entries.append(Quarantined(name, digest, aside, is_blob=True))
         moved.append(place / aside)
+    if not entries and not _is_pointed_right(reader, session):
+        entries.append(Removed(name, ()))  # of nothing: to apply it is to set the pointer right
     left = [file for file in session.known.newest_first() if file.text not in gone]
     newest_id = None
     if left:
         restored = _from_backup(reader, session, left[0]) if left[0] in bad else None
         newest_id = restored[0].checkpoint_id if restored else bodies.identify(session, left[0])
     return Recovery(tuple(entries), tuple(texts), tuple(moved), newest_id)
+
+
+def _is_pointed_right(reader: Reader[RecordT], session: Session) -> bool:
+    newest = session.known.newest
+    with reader.view.sessions.opened(session.name) as directory:
+        pointed = directory and reader.view.files.pointed_at(directory, names.LATEST_NAME)
+    return pointed == (newest and newest.text)
 
 
 def _quarantine_path(reader: Reader[RecordT], session: str) -> Path:
