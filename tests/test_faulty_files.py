@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aiocheckpoint import CheckpointData, StorageError, StorageFullError
+from aiocheckpoint import CheckpointData, DurabilityUnknownError, StorageError, StorageFullError
 from aiocheckpoint._disk.files import LocalFiles
 from aiocheckpoint.testing import Fault, FaultyFiles
 from tests.conftest import MakeWriter
@@ -21,30 +21,35 @@ def checkpoint(iteration: int) -> CheckpointData:
     return CheckpointData(session_id="s", iteration=iteration)
 
 
-async def test_only_the_nth_call_fails(make_writer: MakeWriter) -> None:
+async def test_only_the_nth_call_fails(make_writer: MakeWriter, no_flushing: None) -> None:
     """A fault armed for the second call of a kind lets the first and the third pass."""
-    disk = FaultyFiles(Fault(errno.EIO, "sync file", nth=1))
-    writer = make_writer(files=disk, **SYNCED_FILES)
+    disk = FaultyFiles()
+    writer = make_writer(files=disk)
+    await writer.save(checkpoint(0))
+    disk.arm(Fault(errno.EIO, "sync data", nth=1))
     await writer.save(checkpoint(1))
     with pytest.raises(StorageError) as caught:
         await writer.save(checkpoint(2))
     await writer.save(checkpoint(3))
-    assert (caught.value.operation, caught.value.errno) == ("sync file", errno.EIO)
-    assert [meta.iteration for meta in await writer.list("s")] == [3, 1]
-    assert [call.operation for call in disk.failed] == ["sync file"]
+    assert (caught.value.operation, caught.value.errno) == ("sync data", errno.EIO)
+    assert [meta.iteration for meta in await writer.list("s")] == [3, 1, 0]
+    assert [call.operation for call in disk.failed] == ["sync data"]
 
 
 async def test_a_fault_for_ever_ends_when_the_disk_is_healed(make_writer: MakeWriter) -> None:
     """Every call from the n-th on fails until the fault is taken away."""
     disk = FaultyFiles(Fault(errno.ENOSPC, "create", for_ever=True))
     writer = make_writer(files=disk, **SYNCED_FILES)
-    for iteration in range(3):
+    with pytest.raises(DurabilityUnknownError):
+        await writer.save(checkpoint(0))
+    for iteration in (1, 2):
         with pytest.raises(StorageFullError):
             await writer.save(checkpoint(iteration))
-    assert len(disk.failed) == 3
+    assert {call.operation for call in disk.failed} == {"create"}
     disk.arm(None)
+    await writer.flush()
     await writer.save(checkpoint(3))
-    assert len(await writer.list("s")) == 1
+    assert [meta.iteration for meta in await writer.list("s")] == [3, 0]
 
 
 def test_a_call_may_fail_after_its_effect(tmp_path: Path) -> None:

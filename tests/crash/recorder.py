@@ -140,6 +140,9 @@ class RecordingFiles(LocalFiles):
         self.failpoints.add(failpoint)
         self._act(failpoint)
 
+    def pause(self, seconds: float) -> None:
+        """Take no time."""
+
     def _act(self, moment: str) -> None:
         action = self._actions.pop(moment, None)
         if action is not None:

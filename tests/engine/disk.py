@@ -146,9 +146,10 @@ EVEN = Choice("even", _even, _even)
 CHOICES = (NOTHING, EVERYTHING, FAILED_TOO, NAMES, PAGES, ODD, EVEN)
 
 
-def first_names(count: int) -> Choice:
-    """Return the choice that leaves so many changes of names, and no page."""
-    return Choice(f"first-{count}-names", lambda number: number < count, _none)
+def first_names(count: int, *, with_pages: bool) -> Choice:
+    """Return the choice that leaves so many changes of names, and all pages or none."""
+    pages = _all if with_pages else _none
+    return Choice(f"first-{count}-names", lambda number: number < count, pages)
 
 
 @dataclass(slots=True)
@@ -193,6 +194,13 @@ class Image(NamedTuple):
 
     entries: dict[str, tuple[Node, bytes]]
 
+    def key(self) -> object:
+        """Return what is equal for images that no process can tell apart."""
+        return frozenset(
+            (path, node.kind, node.target, node.grave, data)
+            for path, (node, data) in self.entries.items()
+        )
+
 
 class Disk:
     """
@@ -203,6 +211,7 @@ class Disk:
 
     Attributes:
         steps: how many calls so far have changed or synced something.
+        on_step: called before each of them, if it is not None.
         controls: each content that the shared positions have had.
     """
 
@@ -212,6 +221,7 @@ class Disk:
         Path(self.outer).mkdir()
         Path(self._graves).mkdir()
         self.steps = 0
+        self.on_step: Callable[[], None] | None = None
         self.controls: list[bytes] = []
         self.devices: dict[str, int] = {}
         self.fds: dict[int, _Open] = {}
@@ -673,6 +683,8 @@ class DiskFiles(LocalFiles):
             self.kill()
             raise KilledError
         self.disk.steps += 1
+        if self.disk.on_step is not None:
+            self.disk.on_step()
 
     # Which file system something is on
 

@@ -43,10 +43,12 @@ class Ledger:
     def __init__(self) -> None:
         self.live: dict[str, set[Seen]] = {}
         self.cut: dict[str, set[Seen]] = {}
+        self._under_way: tuple[str, Effect] | None = None
 
     def copy(self) -> Ledger:
         """Return another that may go on on its own."""
         copy = Ledger()
+        copy._under_way = self._under_way
         copy.live = {name: set(states) for name, states in self.live.items()}
         copy.cut = {name: set(states) for name, states in self.cut.items()}
         return copy
@@ -56,7 +58,9 @@ class Ledger:
     ) -> BaseException | None:
         """Do some work that changes a session, and note what its outcome promises."""
         self._know(session)
+        self._under_way = session, effect
         error = outcome(work)
+        self._under_way = None
         after = {effect(state) for state in self.live[session]}
         match error:
             case None:
@@ -92,7 +96,11 @@ class Ledger:
         self.cut = {name: set(states) for name, states in self.live.items()}
 
     def power_cut(self) -> None:
-        """Note that the power was cut."""
+        """Note that the power was cut, perhaps amid a change."""
+        if self._under_way is not None:
+            session, effect = self._under_way
+            self.cut[session] |= {effect(state) for state in self.live[session]}
+            self._under_way = None
         self.live = {name: set(states) for name, states in self.cut.items()}
 
     def check(self, *processes: Process) -> None:

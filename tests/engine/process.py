@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -12,6 +13,7 @@ from aiocheckpoint import ANY_NEWEST, CheckpointData, CheckpointError
 from aiocheckpoint._disk.log import CONTROL_NAME
 from aiocheckpoint._engine import root as roots
 from aiocheckpoint._engine.applier import Applier
+from aiocheckpoint._engine.check import check_journal, check_session
 from aiocheckpoint._engine.changes import Change, Delete, Flush, Recover, Save, Wake
 from aiocheckpoint._engine.commit import Committer
 from aiocheckpoint._engine.jobs import Job
@@ -19,11 +21,12 @@ from aiocheckpoint._engine.plan import Limits
 from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._engine.recover import find_damage
 from aiocheckpoint._engine.root import OpenRoot, WritableRoot
+from aiocheckpoint._engine.sessions import session_names
 from aiocheckpoint._format import codec
 from aiocheckpoint._format.codec import Body, RecordCodec
 from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint._format.names import PRIVATE_DIRECTORY
-from aiocheckpoint.models import Expected
+from aiocheckpoint.models import Expected, Finding
 from tests.engine.disk import Disk, DiskFiles
 
 ROOT_NAME = "state"
@@ -60,9 +63,7 @@ class Answer(Job[Any]):
         self._state = "waiting"
         self._is_unwanted = False
         self._is_delivered = False
-
-    def begin(self) -> bool:
-        return True
+        self._mutex = threading.Lock()
 
 
 def make_record(session: str, checkpoint_id: str, serial: int, size: int = 0) -> CheckpointData:
@@ -229,20 +230,23 @@ class Process:
 
     # What it sees
 
-    def _root(self) -> OpenRoot:
+    def _root(self) -> OpenRoot | None:
         if self._opened is not None:
             return self._opened.opened
         if self._reading is None:
             self._reading = roots.open_to_read(str(self.path), self.files, _MAX_FILE_BYTES)
-            assert self._reading is not None, "there is no root"
         return self._reading
 
     def reader(self) -> Reader[CheckpointData]:
         """Return what reads, as a process that never writes where nothing was written yet."""
-        return Reader(self._root().bodies, RECORDS, 0.0)
+        root = self._root()
+        assert root is not None, "there is no root"
+        return Reader(root.bodies, RECORDS, 0.0)
 
     def seen(self, session: str) -> Seen:
         """Return what it sees of a session, in every way there is, which must agree."""
+        if self._root() is None:
+            return ()
         reader = self.reader()
         ids = [meta.checkpoint_id for meta in reader.listing(session)][::-1]
         assert len(set(ids)) == len(ids), f"an id is listed twice: {ids}"
@@ -257,6 +261,16 @@ class Process:
                 session, record.checkpoint_id, record.iteration, record.tokens_used
             )
         return tuple((record.checkpoint_id, record.iteration) for record in records)
+
+    def findings(self) -> list[Finding]:
+        """Return what is wrong in the store, as `check` tells it."""
+        root = self._root()
+        if root is None:
+            return []
+        found = check_journal(root, 0.0, is_applied=False)
+        for name in session_names(root.bodies):
+            found += check_session(root.bodies, name)
+        return found
 
     def kill(self) -> None:
         """Let it be dead."""

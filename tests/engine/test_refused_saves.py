@@ -19,11 +19,11 @@ from tests.engine.disk import (
     SYNCS,
     Call,
     Disk,
-    Image,
     KilledError,
 )
+from tests.engine.cuts import require_kept
 from tests.engine.ledger import Ledger, saved
-from tests.engine.process import CONTROL_PATH, Process
+from tests.engine.process import Process
 
 pytestmark = pytest.mark.blocking
 
@@ -117,19 +117,6 @@ class Scene:
         for image in images:
             for control in shared:
                 require_kept(self.disk, image, self.ledger, control)
-
-
-def require_kept(disk: Disk, image: Image, ledger: Ledger, control: bytes | None) -> None:
-    """See that what was promised is there after a cut, and after a save and a second one."""
-    ledger = ledger.copy()
-    ledger.power_cut()
-    disk.install(image, control, CONTROL_PATH)
-    ledger.check(Process(disk))
-    process = Process(disk)
-    ledger.save(process, "s", "z", 1)
-    ledger.check(process)
-    disk.install(disk.image(NOTHING))
-    ledger.check(Process(disk))
 
 
 def _few(controls: list[bytes]) -> list[bytes | None]:

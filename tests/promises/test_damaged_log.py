@@ -113,6 +113,24 @@ def test_a_first_look_is_exact(
     assert look(start())
 
 
+@pytest.mark.parametrize("harm", ["absent", "earliest", "early"])
+def test_first_looks_at_once(start: Start, root: Path, killed: Worker, harm: str) -> None:
+    """Processes that come at once after a crash each know all from their first look on."""
+    _HARMS[harm](root / ".aiocheckpoint" / "control")
+    workers = [start() for _ in range(4)]
+    expected = tuple(sorted(("old", *(f"n{n}" for n in range(5)), "m0", "m1", "m2", "m4")))
+    calls = [
+        (worker.begin("save", record(f"own{number}", "x")), worker.begin("ids", "t"))
+        for number, worker in enumerate(workers)
+    ]
+    for save, ids in calls:
+        save.result()
+        assert ids.result() == expected[::-1]
+    for worker in workers:
+        assert worker.listed_ids("s") == ("new", "old")
+        assert len(worker.call(tasks.list_sessions)) == 3 + len(workers)
+
+
 @pytest.mark.damages_store
 def test_a_damaged_save(start: Start, root: Path, killed: Worker) -> None:
     """A save that is damaged in the log raises until `recover`; what came after it is there."""

@@ -86,7 +86,9 @@ class Appender:
         erasure = self._log.erasure  # after a crash the shared one may be of before the removal
         erasure = max(control.erasure, erasure if erasure > control.flushed else 0)
         max_bytes = max(max_bytes, control.max_bytes)
-        wanted = control.changed(max_bytes=max_bytes, erasure=erasure)
+        # What was visible and not durable may be gone after a crash.
+        visible = control.visible if control.sealed_at else min(control.visible, self._log.end)
+        wanted = control.changed(max_bytes=max_bytes, erasure=erasure, visible=visible)
         if control is not self._log.control or wanted != control:
             self._log.publish(wanted)
 

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
 from aiocheckpoint._disk.chain import ChainReader, Damage, Segment
-from aiocheckpoint._disk.files import Directory, LocalFiles, random_name
+from aiocheckpoint._disk.files import Directory, LocalFiles, monotonic_seconds, random_name
 from aiocheckpoint._disk.slots import Slots
 from aiocheckpoint._format import log
 from aiocheckpoint._format.log import Control, Frame, Tail
@@ -101,6 +101,8 @@ class Log:
         mutex: held for short, never while a lock of files is waited for.
         erasure: position of the last removal read that somebody asked for; 0 for none.
         is_scanned: whether the end was looked for; until then `control` may be of before a crash.
+        waits_since: since when this process has been waiting for the lock; None if it is not.
+        applier_waits_since: the same of the lock under which files are written.
         is_void: whether frames were read that do not count after all: all is to be read anew.
     """
 
@@ -114,6 +116,8 @@ class Log:
         self.damages: list[Damage] = []
         self.erasure = 0
         self.is_scanned = False
+        self.waits_since: float | None = None
+        self.applier_waits_since: float | None = None
         self.is_void = False
         self.mutex = threading.RLock()
         self._raw = b""
@@ -179,11 +183,15 @@ class Log:
         files = self._files
         turn, turn_path = self._descriptor(_TURN_NAME), self._paths[_TURN_NAME]
         lock, lock_path = self._descriptor(LOCK_NAME), self._paths[LOCK_NAME]
-        files.lock_file(turn, turn_path)
+        self.waits_since = monotonic_seconds()
         try:
-            files.lock_file(lock, lock_path)
+            files.lock_file(turn, turn_path)
+            try:
+                files.lock_file(lock, lock_path)
+            finally:
+                files.unlock_file(turn, turn_path)
         finally:
-            files.unlock_file(turn, turn_path)
+            self.waits_since = None
         try:
             self.require_in_place(LOCK_NAME)
         except BaseException:
@@ -228,7 +236,11 @@ class Log:
     def applying(self) -> Generator[None]:
         """Be the one process that writes files, waiting as long as it takes."""
         descriptor, path = self._descriptor(APPLIER_NAME), self.directory.join(APPLIER_NAME)
-        self._files.lock_file(descriptor, path)
+        self.applier_waits_since = monotonic_seconds()
+        try:
+            self._files.lock_file(descriptor, path)
+        finally:
+            self.applier_waits_since = None
         try:
             yield
         finally:
@@ -398,7 +410,11 @@ class Log:
             return itertools.chain(reader.frames_to(control.sealed_at), acknowledged)
         if to_end:
             return reader.frames_to_end(log.offset_of(control.synced), searches=searches)
-        return reader.frames_to(log.offset_of(control.visible))
+        if self.is_scanned:
+            return reader.frames_to(log.offset_of(control.visible))
+        # After a crash there may be less than was visible.
+        written = reader.whole_frames_to(log.offset_of(control.visible))
+        return itertools.chain(reader.frames_to(log.offset_of(control.synced)), written)
 
     def _find_segments(self, control: Control | None, *, newest: bool) -> bool:
         """

@@ -129,10 +129,14 @@ class Slots:
         """Make a file of zeros that `adopt` turns into a slot; needs no lock but the applier's."""
         self._files.discard(self._directory, _SPARE_NAME)
         path = self._directory.join(_SPARE_NAME)
-        with self._files.created(self._directory, _SPARE_NAME) as descriptor:
-            for offset in range(0, size, _CHUNK_BYTES):
-                self._files.write(descriptor, bytes(min(_CHUNK_BYTES, size - offset)), path)
-            self._files.sync_file(descriptor, path)
+        try:
+            with self._files.created(self._directory, _SPARE_NAME) as descriptor:
+                for offset in range(0, size, _CHUNK_BYTES):
+                    self._files.write(descriptor, bytes(min(_CHUNK_BYTES, size - offset)), path)
+                self._files.sync_file(descriptor, path)
+        except BaseException:
+            self._files.discard(self._directory, _SPARE_NAME)
+            raise
 
     def adopt(self) -> None:
         """Make a slot of the file that was prepared, durably."""

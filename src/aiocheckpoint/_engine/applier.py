@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,13 @@ class _Waiter(NamedTuple):
     changes: Sequence[Change]
 
 
+class _Failure(NamedTuple):
+    """Why a session's files could not be written, and up to where that was tried."""
+
+    error: CheckpointError
+    place: int
+
+
 class Applier:
     """
     Applies and flushes, and wakes who waits for that.
@@ -55,7 +63,7 @@ class Applier:
         self._is_ending = False
         self._flushes = 0
         self._applied = 0
-        self._failed: dict[str, CheckpointError] = {}
+        self._failed: dict[str, _Failure] = {}
         self._failures = 0
 
     # From other threads
@@ -93,14 +101,20 @@ class Applier:
         """Apply what is committed, until the end."""
         while self._wait_for_work():
             try:
-                self._tenure()
+                error = self._tenure()
             except MovedError:
                 self._fail_waiters(self._moved())
-            except CheckpointError as error:
-                self._note_failure(error)
-            except BaseException as error:  # the thread must outlive a bug of ours
-                self._fail_waiters(error)
+            except CheckpointError as raised:
+                self._fail_waiters(raised)
+                self._pause_after(raised)
+            except BaseException as raised:  # the thread must outlive a bug of ours
+                self._fail_waiters(raised)
                 raise
+            else:
+                self.error = error
+                self._failures = self._failures if error else 0
+                if error is not None:
+                    self._pause_after(error)
 
     def _wait_for_work(self) -> bool:
         with self._condition:
@@ -112,8 +126,8 @@ class Applier:
             self._is_due = False
             return True
 
-    def _tenure(self) -> None:
-        """Be the applier: apply in rounds, then flush."""
+    def _tenure(self) -> CheckpointError | None:
+        """Be the applier: apply in rounds, then flush; return why a session's files lack."""
         root = self._opened()
         with root.log.applying():
             root.view.follow()
@@ -125,14 +139,11 @@ class Applier:
                 self._flush(root, touched, min([place, *(damage.place for damage in damaged)]))
             finally:
                 touched.close()
-            self._failures = 0
             self._wake_waiters(root)
             if damaged:
                 reason = "a part of the journal is damaged"
                 raise CheckpointCorruptError(damaged[0].path, reason)
-            if self._failed:
-                raise next(iter(self._failed.values()))
-            self.error = None
+        return next((failure.error for failure in self._failed.values()), None)
 
     def _rounds(self, root: WritableRoot, touched: Touched) -> int:
         """Apply until nothing is left, or a while, or somebody waits; return up to where."""
@@ -190,13 +201,13 @@ class Applier:
             except StorageFullError:
                 full[name] = entries
             except CheckpointError as error:
-                self._failed[name] = error
+                self._failed[name] = _Failure(error, place)
         for name, entries in full.items():  # what was removed has made room by now
             try:
                 root.files.remove(name, entries, touched)
                 root.files.apply(name, entries, place, touched)
             except CheckpointError as error:
-                self._failed[name] = error
+                self._failed[name] = _Failure(error, place)
 
     # Flushing
 
@@ -209,8 +220,8 @@ class Applier:
         with root.log.locked():
             root.view.catch_up()
             root.appender.make_ready(root.max_bytes)
-            for name, error in self._failed.items():
-                self._carry(root, name, error, place)
+            for name, failure in self._failed.items():
+                self._carry(root, name, failure.error, place)
             root.appender.publish_flushed(place)
             root.view.drop_flushed()
             if self._must_erase(root):
@@ -220,7 +231,10 @@ class Applier:
 
     def _prepare_spare(self, root: WritableRoot, size: int) -> None:
         """Make a slot ahead, so that no commit has to do it under the lock."""
-        if size:
+        if not size:
+            return
+        # Without it the commit that needs a slot makes one, or says why it cannot.
+        with contextlib.suppress(StorageError):
             root.log.slots.prepare(size)
             with root.log.locked():
                 root.appender.adopt_spare()
@@ -251,17 +265,28 @@ class Applier:
     # Who waits
 
     def _wake_waiters(self, root: WritableRoot) -> None:
-        """Wake those whose changes are flushed; with an error where some session is stuck."""
+        """
+        Wake those whose changes are flushed; with an error where some session is stuck.
+
+        Who came after the try that failed waits for another one.
+        """
         flushed = root.log.control.flushed if root.log.control else 0
+        woken: list[Change] = []
         with self._condition:
-            ready = [waiter for waiter in self._waiters if waiter.place <= flushed]
-            self._waiters = [waiter for waiter in self._waiters if waiter.place > flushed]
+            waiters, self._waiters = self._waiters, []
+            for place, changes in waiters:
+                later = [c for c in changes if place > flushed or not self._is_over(c, place)]
+                if later:
+                    self._waiters.append(_Waiter(place, later))
+                woken += [change for change in changes if change not in later]
             self._note_flush()
-        changes = [change for waiter in ready for change in waiter.changes]
-        for change in changes:
-            errors = [e for name, e in self._failed.items() if change.session in ("", name)]
-            change.job.error = _late_error(change, errors[0]) if errors else None
-        Job.deliver(change.job for change in changes)
+        Job.deliver(change.job for change in woken)
+
+    def _is_over(self, change: Change, place: int) -> bool:
+        """Tell whether a flushed change has its outcome, and note the error, if it is one."""
+        failures = [f for name, f in self._failed.items() if change.session in ("", name)]
+        change.job.error = _late_error(change, failures[0].error) if failures else None
+        return not failures or any(failure.place >= place for failure in failures)
 
     def _fail_waiters(self, error: BaseException) -> None:
         with self._condition:
@@ -282,11 +307,10 @@ class Applier:
         path = self._opened().log.directory.path
         return StorageError("flush", path, None, "the directory was moved or removed; try again")
 
-    def _note_failure(self, error: CheckpointError) -> None:
-        """Tell those who wait, and try again after a while: the log keeps everything."""
+    def _pause_after(self, error: CheckpointError) -> None:
+        """Try again after a while: the log keeps everything."""
         self.error = error
         _logger.warning("files could not be written, which is tried again: %s", error)
-        self._fail_waiters(error)
         pause = _RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS) - 1)]
         self._failures += 1
         with self._condition:

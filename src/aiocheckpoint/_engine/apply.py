@@ -122,6 +122,10 @@ class Files:
                 self._quarantine(aside, directory, touched)
             for text, committed in wanted.saved.items():
                 parsed = index.by_text.get(text) or names.parse_name(text)
+                backup = text + names.BACKUP_SUFFIX
+                if backup in index.backups:  # another name of a file that may be torn
+                    self._files.unlink(directory, backup)
+                    index.backups.remove(backup)
                 self._write(directory, parsed, committed, touched)
             self._show(name, directory, index, wanted, place)
             self._remove(name, directory, wanted, touched)
@@ -161,9 +165,6 @@ class Files:
             raise StorageError("write", directory.path, None, "not a checkpoint's name")
         text = committed.body or self._body(committed, directory.join(name.text))
         data = codec.file_of(text, entry.checksum or entry.digest)
-        if committed.body is None:
-            # A backup may be another name of the torn file that this one takes the place of.
-            self._files.unlink(directory, name.text + names.BACKUP_SUFFIX)
         self._put(directory, name.text, data, name.microseconds * 1000, touched)
         self._files.reached("after_rename")
 

@@ -24,6 +24,7 @@ from aiocheckpoint.errors import CheckpointError, ThreadStartError
 ResultT = TypeVar("ResultT")
 
 _WOKEN_AT_ONCE = 16
+_SHORTEST_WAIT_SECONDS = 0.01
 
 
 class Threads(ThreadPoolExecutor):
@@ -203,10 +204,12 @@ class Deadlines:
 
     Args:
         timeout_seconds: how long each may wait.
-        error: makes what they raise.
+        error: makes what they raise; None while nobody else holds them up.
     """
 
-    def __init__(self, timeout_seconds: float, error: Callable[[object], CheckpointError]) -> None:
+    def __init__(
+        self, timeout_seconds: float, error: Callable[[object], CheckpointError | None]
+    ) -> None:
         self._timeout_seconds = timeout_seconds
         self._error = error
         self._waiting: dict[asyncio.AbstractEventLoop, deque[tuple[float, Job[Any], object]]] = {}
@@ -225,10 +228,14 @@ class Deadlines:
     def _check(self, loop: asyncio.AbstractEventLoop) -> None:
         waiting = self._waiting[loop]
         now = loop.time()
+        soon = now + max(self._timeout_seconds / 4, _SHORTEST_WAIT_SECONDS)
+        again: list[tuple[float, Job[Any], object]] = []
         while waiting and (waiting[0][1].is_over or waiting[0][0] <= now):
             _, job, subject = waiting.popleft()
-            if not job.is_over and not job.give_up(self._error(subject)):  # it is under way
-                waiting.append((now + self._timeout_seconds, job, subject))
+            error = None if job.is_over else self._error(subject)
+            if not job.is_over and (error is None or not job.give_up(error)):
+                again.append((soon, job, subject))
+        waiting.extendleft(reversed(again))
         if waiting:
             loop.call_at(waiting[0][0], self._check, loop)
         else:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Generic, NamedTuple, TypeVar
 
-from aiocheckpoint._disk.files import Directory, LocalFiles, absolute
+from aiocheckpoint._disk.files import Directory, LocalFiles, absolute, monotonic_seconds
 from aiocheckpoint._disk.log import APPLIER_NAME, LOCK_NAME, MovedError
 from aiocheckpoint._engine import root as roots
 from aiocheckpoint._engine.applier import Applier
@@ -33,6 +33,8 @@ from aiocheckpoint.errors import (
 # Each system call lets go of the GIL: with more threads, more of them wait to have it back.
 _MAX_READERS = 5
 _MOVED_RETRIES = 3
+_LOOK_SECONDS = 0.05
+_SHORTEST_WAIT_SECONDS = 0.01
 ResultT = TypeVar("ResultT")
 
 
@@ -217,22 +219,35 @@ class LocalStore(Generic[RecordT]):
                 raise ThreadStartError(str(error)) from error
             self._running.append(thread)
 
-    def _too_late(self, change: object) -> CheckpointError:
-        """Return what a change raises that has waited for too long."""
-        private = Directory(Directory(self.path, None).join(names.PRIVATE_DIRECTORY), None)
+    def _too_late(self, change: object) -> CheckpointError | None:
+        """Return what a change raises that has waited for too long; None if it is our own doing."""
         seconds = self._options.lock_timeout_seconds
-        if isinstance(change, Change) and change.job.is_late:
-            if not isinstance(change, Save):
-                return StoreBusyError(private.join(APPLIER_NAME), seconds)
-            reason = f"its file was not written within {seconds} s; the journal has the checkpoint"
-            return DurabilityUnknownError("save", self.path, None, reason)
-        if self._committer.lacks_room:
+        is_late = isinstance(change, Change) and change.job.is_late
+        if self._committer.lacks_room and not is_late:
             cause = self._applier.error
             reason = f"the journal has no room for {seconds} s"
             if cause is not None:
                 reason += f", since its files cannot be written: {cause}"
-            return StorageFullError("save", private.path, None, reason)
-        return StoreBusyError(private.join(LOCK_NAME), seconds)
+            private = Directory(self.path, None).join(names.PRIVATE_DIRECTORY)
+            return StorageFullError("save", private, None, reason)
+        error = self._held_up(waits_for_files=is_late)
+        if error is None or not is_late or not isinstance(change, Save):
+            return error
+        reason = f"its file was not written within {seconds} s; the journal has the checkpoint"
+        return DurabilityUnknownError("save", error.path, None, reason)
+
+    def _held_up(self, *, waits_for_files: bool = True) -> StoreBusyError | None:
+        """Return what another process has held for too long, as an error."""
+        log = self._writing and self._writing.log
+        if not log:
+            return None
+        seconds = self._options.lock_timeout_seconds
+        longest = monotonic_seconds() - max(seconds, _SHORTEST_WAIT_SECONDS)
+        waits = {LOCK_NAME: log.waits_since}
+        if waits_for_files:
+            waits[APPLIER_NAME] = log.applier_waits_since
+        found = [name for name, since in waits.items() if since is not None and since <= longest]
+        return StoreBusyError(log.directory.join(found[0]), seconds) if found else None
 
     # Closing
 
@@ -259,31 +274,31 @@ class LocalStore(Generic[RecordT]):
     def _release(self, released: Future[None]) -> None:
         """Let go of everything, in a thread of its own, since it waits for the others."""
         try:
-            self._end_threads()
+            self._end_threads(released)
+            with self._opening:
+                self.reopen()
+                for opened in self._retired:
+                    opened.close()
+                self._retired.clear()
         except BaseException as error:  # noqa: BLE001 - raised by whoever awaits the close
-            released.set_exception(error)
+            if not released.done():
+                released.set_exception(error)
         else:
-            released.set_result(None)
+            if not released.done():
+                released.set_result(None)
 
-    def _end_threads(self) -> None:
+    def _end_threads(self, released: Future[None]) -> None:
+        """Wait for the threads; where another process holds them up, let nobody else wait on."""
         self._committer.end()
-        timeout = self._options.lock_timeout_seconds
-        private = Directory(Directory(self.path, None).join(names.PRIVATE_DIRECTORY), None)
-        is_stuck = ""
-        for thread, lock in zip(self._running, (LOCK_NAME, APPLIER_NAME), strict=False):
-            if not is_stuck:
-                thread.join(timeout)
-                is_stuck = private.join(lock) if thread.is_alive() else ""
+        for thread in self._running:
+            while thread.is_alive():
+                thread.join(_LOOK_SECONDS)
+                error = None if released.done() else self._held_up()
+                if error is not None:
+                    released.set_exception(error)
             self._applier.end()
         if self._threads is not None:
             self._threads.shutdown(wait=True)  # reads may be going on
-        if is_stuck:  # the thread ends, and lets go of all, when the lock comes
-            raise StoreBusyError(is_stuck, timeout)
-        with self._opening:
-            self.reopen()
-            for opened in self._retired:
-                opened.close()
-            self._retired.clear()
 
     def abandon(self) -> None:
         """Let the threads end when they have nothing to do; for a writer that nobody closed."""

@@ -19,7 +19,7 @@ from aiocheckpoint.errors import (
     MissingBlobError,
     NotACheckpointError,
     SessionChangedError,
-    StorageError,
+    storage_error,
 )
 from aiocheckpoint.models import ANY_NEWEST, CheckpointId
 
@@ -211,7 +211,8 @@ class Planner:
         stuck = found and found.stuck
         if stuck:
             reason = f"{stuck.reason}; earlier saves of the session wait for it in the journal"
-            raise StorageError(stuck.operation, stuck.path, stuck.errno or None, reason)
+            cause = OSError(stuck.errno, reason) if stuck.errno else OSError(reason)
+            raise storage_error(stuck.operation, stuck.path, cause)
 
     def _require_expected(self, plan: SessionPlan, save: Save) -> None:
         newest = plan.newest

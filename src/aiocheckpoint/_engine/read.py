@@ -76,6 +76,10 @@ class Bodies:
             VanishedError: it was removed meanwhile.
             CheckpointCorruptError: it is damaged.
         """
+        return self._content(session, name)[0]
+
+    def _content(self, session: str, name: str) -> tuple[bytes, bool]:
+        """Return the content, and whether it is as it was saved rather than what a file holds."""
         committed = self.view.saved(session, name)
         if committed is not None:
             size = log.body_bytes(committed.entry)
@@ -83,10 +87,10 @@ class Bodies:
                 raise CheckpointTooLargeError(self.path(session, name), size, self.max_bytes)
             body = self.view.body(committed)
             if body is not None:
-                return body
+                return body, True
         data = self._file(session, name)
         if data is not None:
-            return codec.verified(data, self.path(session, name))
+            return codec.verified(data, self.path(session, name)), False
         if committed is not None and self.view.saved(session, name) is committed:
             reason = "neither the journal nor a file holds what was saved"
             raise CheckpointCorruptError(self.path(session, name), reason)
@@ -105,8 +109,8 @@ class Bodies:
         Raises:
             CheckpointMismatchError: it is another session's, or of another id.
         """
-        text = self.text(session.name, name.text)
-        if name.text not in session.known.identities:
+        text, is_as_saved = self._content(session.name, name.text)
+        if not is_as_saved or name.text not in session.known.identities:
             path = self.path(session.name, name.text)
             found = codec.identity(text, path)
             own = encode_id(found.session_id, "session id") == session.name

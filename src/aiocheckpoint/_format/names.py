@@ -70,12 +70,22 @@ class FileName(NamedTuple):
 def parse_name(text: str) -> FileName | None:
     """Return a checkpoint file's name taken apart; None for any other name."""
     match = _NAME.fullmatch(text)
-    if match is None:
+    if match is None or not _is_text(text):
         return None
     seconds, fraction, rest = match.groups()
     if fraction is None:
         return FileName(f"{seconds}_{_RUST_FRACTION}", text, (rest,))
     return FileName(f"{seconds}_{fraction}", text, (rest, f"{fraction}_{rest}"))
+
+
+def _is_text(name: str) -> bool:
+    """Tell whether a name is text that UTF-8 can hold, as every id is."""
+    if not name.isascii():
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            return False
+    return True
 
 
 @lru_cache(maxsize=8)
