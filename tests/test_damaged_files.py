@@ -27,6 +27,7 @@ from aiocheckpoint import (
     CheckpointMismatchError,
     CheckpointRecord,
     CheckpointTooLargeError,
+    DurabilityUnknownError,
     FormatVersionError,
     NotACheckpointError,
     StorageError,
@@ -392,26 +393,45 @@ class TestDamagedNewest:
     async def test_save_over_a_damaged_one(
         self, session: Damaged[CheckpointData], make_writer: MakeWriter
     ) -> None:
-        """Saving the id of a damaged file works; the damaged one stays for `recover`."""
+        """Where nobody knows what a damaged file was, it stays for `recover` beside a new save."""
         await asyncio.to_thread(session.path.write_bytes, b"{}")
         again = step("new", iteration=9)
 
-        await session.writer.save(again)
+        await make_writer(max_backups=0).save(again)
 
         assert await make_writer().load("s") == await make_writer().load("s", "new") == again
+        await on_disk(session.writer)
         assert [finding.path for finding in await session.writer.check()] == [session.path]
         report = await session.writer.recover("s")
         assert (report.newest_valid_id, len(report.quarantined)) == ("new", 1)
         assert await session.writer.delete("s", "new") is True
 
+    @pytest.mark.parametrize("replaces", [False, True])
+    async def test_who_saved_a_damaged_one_can_remove_it(
+        self, session: Damaged[CheckpointData], replaces: bool
+    ) -> None:
+        """A name stands for one checkpoint for ever, so who saved it may delete or replace it."""
+        await asyncio.to_thread(session.path.write_bytes, b"{}")
+
+        if replaces:
+            await session.writer.save(step("new", iteration=9))
+        else:
+            assert await session.writer.delete("s", "new") is True
+
+        await on_disk(session.writer)
+        assert not await asyncio.to_thread(session.path.exists)
+        assert await session.writer.check() == ()
+        expected = ["new", "old"] if replaces else ["old"]
+        assert [meta.checkpoint_id for meta in await session.writer.list("s")] == expected
+
     async def test_delete_of_a_damaged_one_is_refused(
-        self, session: Damaged[CheckpointData]
+        self, session: Damaged[CheckpointData], make_writer: MakeWriter
     ) -> None:
         """What cannot be read to make sure that it is the one is not removed."""
         await asyncio.to_thread(session.path.write_bytes, b"{}")
 
         with pytest.raises(CheckpointCorruptError):
-            await session.writer.delete("s", "new")
+            await make_writer().delete("s", "new")
 
         assert await asyncio.to_thread(session.path.read_bytes) == b"{}"
         assert await session.writer.delete("s", "old") is True
@@ -880,18 +900,24 @@ class TestPointer:
         assert await asyncio.to_thread(os.readlink, pointer) == newest_meta.path.name
 
     async def test_directory_in_its_place(self, session: Damaged[CheckpointData]) -> None:
-        """A directory named `latest.json` cannot be replaced: a named error, or the save goes on."""
+        """A directory named `latest.json` cannot be replaced: a named error, nothing is lost."""
         pointer = session.path.with_name("latest.json")
         await asyncio.to_thread(instead(os.mkdir), pointer)
 
-        expected = "new"
-        with contextlib.suppress(StorageError):
-            expected = await session.writer.save(step("newer"))
+        with contextlib.suppress(DurabilityUnknownError):
+            await session.writer.save(step("newer"))
+        with pytest.raises(StorageError) as failed:
+            await session.writer.flush()
 
+        assert failed.value.operation == "rename"
         newest = await session.writer.load("s")
         assert newest is not None
-        assert newest.checkpoint_id == expected
+        assert newest.checkpoint_id == "newer"
         await asyncio.to_thread(pointer.rmdir)
+        await session.writer.flush()
+        assert await asyncio.to_thread(os.readlink, pointer) == (
+            (await session.writer.list("s"))[0].path.name
+        )
 
 
 UNREADABLE = """

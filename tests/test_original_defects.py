@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, CheckpointRecord, StorageError
+from aiocheckpoint._format.log import Control, parse_control
 from tests.conftest import MakeWriter
 from tests.durabilities import SYNCED_FILES, each_durability, writers_of_each_durability
 from tests.faults import Call, Fault, FaultyFiles
+from tests.on_disk import on_disk
 from tests.trees import checkpoint_files, session_directory, snapshot
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
@@ -39,11 +41,13 @@ class TestDefect1ConstantBackupName:
         writer = make_writer(max_backups=3)
         for iteration in range(6):
             await writer.save(step(iteration))
+        await on_disk(writer)
 
         def backed_up() -> list[str]:
             return [path.name for path in sorted(session_directory(root, "s").glob("*.backup"))]
 
         files = await asyncio.to_thread(checkpoint_files, root, "s")
+        assert len(files) == 6
         assert await asyncio.to_thread(backed_up) == [f"{path.name}.backup" for path in files[2:5]]
 
 
@@ -60,14 +64,18 @@ class TestDefect2SavingAnIdTwice:
     async def test_one_file_and_one_entry_are_left(self, writer: Writer, root: Path) -> None:
         """The second save leaves one file and one entry of the id."""
         await writer.save(step(1))
+        await on_disk(writer)
         await writer.save(step(1))
+        await on_disk(writer)
 
         assert len(await asyncio.to_thread(checkpoint_files, root, "s")) == 1
         assert len(await writer.list("s")) == 1
 
     async def test_delete_removes_all_of_it(self, make_writer: MakeWriter, root: Path) -> None:
         """Where somebody left two files of an id, a delete removes both."""
-        await make_writer(max_backups=0).save(step(1))
+        saver = make_writer(max_backups=0)
+        await saver.save(step(1))
+        await on_disk(saver)
         (older,) = await asyncio.to_thread(checkpoint_files, root, "s")
         newer = older.with_name("cp_29990101_000000_000001_step-1.json")
         await asyncio.to_thread(os.link, older, newer)
@@ -77,6 +85,7 @@ class TestDefect2SavingAnIdTwice:
         assert await writer.delete("s", "step-1") is True
 
         assert await writer.load("s", "step-1") is None
+        await on_disk(writer)
         assert await asyncio.to_thread(checkpoint_files, root, "s") == []
 
 
@@ -97,11 +106,13 @@ class TestDefect3LookupByGlob:
     async def test_no_id_leaves_the_root(self, writer: Writer, root: Path, outside: str) -> None:
         """An id or session id that looks like a path stays inside the root, and works."""
         await writer.save(step(1, session_id=outside, checkpoint_id=outside))
+        await on_disk(writer)
 
         assert await writer.load(outside, outside) is not None
         assert await asyncio.to_thread(os.listdir, root.parent) == [root.name]
         (meta,) = await writer.list(outside)
         assert meta.path.parent.parent.parent == root
+        assert await asyncio.to_thread(meta.path.is_file)
         assert await writer.delete_session(outside) is True
 
 
@@ -122,6 +133,7 @@ class TestDefect4OneSecondResolution:
         writer = make_writer()
         for iteration in range(5):
             await writer.save(step(iteration))
+        await on_disk(writer)
 
         def turn_round() -> None:
             for age, path in enumerate(checkpoint_files(root, "s")):
@@ -184,8 +196,10 @@ class TestDefect5CostGrowsWithTheSession:
             await writer.save(step(iteration))
             if iteration in (4, 49):
                 await writer.save(step(100))
+                await on_disk(writer)
                 files.forget_calls()
                 await calls[call]()
+                await on_disk(writer)
                 done.append([made.operation for made in session_calls(files)])
                 for extra in ("step-100", "step-101"):
                     await writer.delete("s", extra)
@@ -198,10 +212,12 @@ class TestDefect5CostGrowsWithTheSession:
         files = FaultyFiles()
         writer = make_writer(files=files)
         await writer.save(step(0))
+        await on_disk(writer)
         files.forget_calls()
 
         for iteration in range(1, 20):
             await writer.save(step(iteration))
+            await on_disk(writer)
 
         kinds = {call.operation for call in session_calls(files)}
         assert "create" in kinds
@@ -213,6 +229,7 @@ class TestDefect5CostGrowsWithTheSession:
         writer = make_writer(files=files)
         for iteration in range(10):
             await writer.save(step(iteration))
+        await on_disk(writer)
         await writer.list("s")
         files.forget_calls()
 
@@ -220,6 +237,7 @@ class TestDefect5CostGrowsWithTheSession:
         assert opened(files) == []
 
         await writer.save(step(10))
+        await on_disk(writer)
         files.forget_calls()
         (newest, *_) = await writer.list("s")
         assert opened(files) == [newest.path.name]
@@ -232,20 +250,36 @@ class TestDefect5CostGrowsWithTheSession:
         reader, other = make_writer(files=files), make_writer()
         for iteration in range(10):
             await other.save(step(iteration))
+        await on_disk(other)
         await reader.list("s")
         await other.save(step(10))
+        await on_disk(other)
         files.forget_calls()
 
         (newest, *_) = await reader.list("s")
 
         assert opened(files) == [newest.path.name]
 
+    async def test_what_waits_for_its_file_is_listed_without_one(
+        self, make_writer: MakeWriter
+    ) -> None:
+        """A list opens no file of a checkpoint that the journal still has."""
+        files = FaultyFiles()
+        writer = make_writer(files=files, durability="journal")
+        for iteration in range(10):
+            await writer.save(step(iteration))
+
+        assert [meta.iteration for meta in await writer.list("s")] == list(range(9, -1, -1))
+        assert opened(files) == []
+
     @pytest.mark.parametrize("kibibytes", [64, 1024])
     async def test_cold_list_reads_only_the_ends(
         self, make_writer: MakeWriter, kibibytes: int
     ) -> None:
         """A cold list of a large file reads 8 KiB of it."""
-        await make_writer().save(step(1, messages=["x" * 1000] * kibibytes))
+        saver = make_writer()
+        await saver.save(step(1, messages=["x" * 1000] * kibibytes))
+        await on_disk(saver)
         files = CountingReads()
 
         (meta,) = await make_writer(files=files).list("s")
@@ -258,6 +292,7 @@ class TestDefect5CostGrowsWithTheSession:
         writer = make_writer()
         for iteration in range(5):
             await writer.save(step(iteration))
+        await on_disk(writer)
         sizes = [
             (await asyncio.to_thread(meta.path.stat)).st_size for meta in await writer.list("s")
         ]
@@ -269,7 +304,9 @@ class TestDefect5CostGrowsWithTheSession:
 
     async def test_any_record_type_is_listed_by_its_ends(self, make_writer: MakeWriter) -> None:
         """The ends suffice for a record type of the application's, too."""
-        await make_writer(record_type=Large).save(Large(session_id="s", blob="x" * 100_000))
+        saver = make_writer(record_type=Large)
+        await saver.save(Large(session_id="s", blob="x" * 100_000))
+        await on_disk(saver)
         files = CountingReads()
 
         (meta,) = await make_writer(record_type=Large, files=files).list("s")
@@ -309,6 +346,7 @@ def synced_directories(files: FaultyFiles, root: Path) -> list[str]:
         str(root): "root",
         str(directory.parent): "session",
         str(directory): "checkpoints",
+        str(root / ".aiocheckpoint"): "own",
     }
     return [names.get(c.path, c.path) for c in files.calls if c.operation == "sync directory"]
 
@@ -323,7 +361,7 @@ class TestDefect6DirectoryIsNeverSyncedByFile:
     async def test_file_then_name_then_directory_then_answer(
         self, make_writer: MakeWriter, root: Path
     ) -> None:
-        """A save syncs the file, renames it, points at it, and syncs the directory last of all."""
+        """A save gives the file its name, points at it, and syncs it and its directory."""
         files = FaultyFiles()
         writer = make_writer(files=files)
         await writer.save(step(0))
@@ -331,13 +369,14 @@ class TestDefect6DirectoryIsNeverSyncedByFile:
 
         await writer.save(step(1))
 
-        calls = [call for call in files.calls if call.operation in SYNCS]
+        calls = [call for call in session_calls(files) if call.operation in SYNCS]
+        (newest, _) = await writer.list("s")
         assert [call.operation for call in calls] == [
-            "sync file", "rename", "rename", "sync directory",
+            "rename", "rename", "sync file", "sync directory",
         ]  # fmt: skip
-        synced, renamed, _, directory = (call.path for call in calls)
-        assert synced == renamed
-        assert Path(synced).name.startswith(".tmp_cp_")
+        renamed, _, synced, directory = (call.path for call in calls)
+        assert Path(renamed).name.startswith(".tmp_cp_")
+        assert synced == str(newest.path)
         assert directory == str(session_directory(root, "s"))
 
     async def test_parents_of_new_directories_are_synced(
@@ -349,10 +388,9 @@ class TestDefect6DirectoryIsNeverSyncedByFile:
         await make_writer(files=files).save(step(0))
 
         synced = synced_directories(files, root)
-        assert set(synced) == {"above the root", "root", "session", "checkpoints"}
-        assert synced[-1] == "checkpoints"
+        assert set(synced) == {"above the root", "root", "own", "session", "checkpoints"}
 
-    async def test_pruning_comes_after_the_directory_sync(self, make_writer: MakeWriter) -> None:
+    async def test_pruning_comes_after_the_sync(self, make_writer: MakeWriter) -> None:
         """What a save makes superfluous is removed only when the save is durable."""
         files = FaultyFiles()
         writer = make_writer(files=files, max_checkpoints=1)
@@ -361,9 +399,8 @@ class TestDefect6DirectoryIsNeverSyncedByFile:
 
         await writer.save(step(1))
 
-        kinds = [call.operation for call in files.calls if call.operation in (*SYNCS, "remove")]
-        assert "remove" in kinds
-        assert "remove" not in kinds[: kinds.index("sync directory")]
+        kinds = [call.operation for call in files.calls]
+        assert kinds.index("write") < kinds.index("sync data") < kinds.index("remove")
 
     async def test_root_is_synced_into_its_parent_after_a_failure(
         self, make_writer: MakeWriter, root: Path
@@ -374,11 +411,10 @@ class TestDefect6DirectoryIsNeverSyncedByFile:
         with pytest.raises(StorageError):
             await writer.save(step(0))
         assert files.failed[0].path == str(root.parent)
-        files.forget_calls()
 
         await writer.save(step(0))
 
-        assert "above the root" in synced_directories(files, root)
+        assert synced_directories(files, root).count("above the root") > 1
 
     async def test_directory_made_anew_is_synced_again(
         self, make_writer: MakeWriter, root: Path
@@ -410,6 +446,7 @@ class TestDefect6DirectoryIsNeverSyncedByJournal:
         files.forget_calls()
 
         await writer.save(step(1))
+        await on_disk(writer)
 
         kinds = [call.operation for call in files.calls]
         assert kinds.index("write") < kinds.index("sync data") < kinds.index("create")
@@ -433,9 +470,11 @@ class TestDefect6DirectoryIsNeverSyncedByJournal:
         files = FaultyFiles()
         writer = make_writer(files=files)
         await writer.save(step(0))
+        await on_disk(writer)
         files.forget_calls()
 
         await writer.delete("s", "step-0")
+        await on_disk(writer)
 
         kinds = [call.operation for call in files.calls]
         assert kinds.index("write") < kinds.index("sync data") < kinds.index("remove")
@@ -443,26 +482,29 @@ class TestDefect6DirectoryIsNeverSyncedByJournal:
     async def test_journal_is_dropped_after_the_files_are_synced(
         self, make_writer: MakeWriter, root: Path
     ) -> None:
-        """Closing syncs all files, directories and names before the journal goes."""
+        """Closing syncs all files, directories and names before the journal lets go of them."""
         files = FaultyFiles()
+        control = root / ".aiocheckpoint" / "control"
+        flushed: list[Control | None] = []
+
+        def look() -> None:
+            inode = control.stat().st_ino
+            flushed.append(parse_control(control.read_bytes(), inode, str(control)))
+
+        files.at("before_flush", look)
+        files.at("after_flush", look)
         writer = make_writer(files=files)
         await writer.save(step(0))
+        files.forget_calls()
         await writer.aclose()
+        await asyncio.to_thread(look)
 
-        synced = [
-            at
-            for at, call in enumerate(files.calls)
-            if call.operation == "sync disk"
-            or (call.operation, call.path) == ("sync directory", str(session_directory(root, "s")))
-        ]
-        removed = [
-            at
-            for at, call in enumerate(files.calls)
-            if call.operation == "remove" and ".aiocheckpoint" in call.path
-        ]
-        assert synced
-        assert removed
-        assert synced[0] < removed[0]
+        before, after, end = (found.flushed if found else None for found in flushed)
+        assert before == after
+        assert (end or 0) > (after or 0)
+        synced = [(call.operation, call.path) for call in files.calls]
+        assert ("sync directory", str(session_directory(root, "s"))) in synced
+        assert "sync file" in [call.operation for call in session_calls(files)]
 
     async def test_root_is_synced_into_its_parent_after_a_failure(
         self, make_writer: MakeWriter, root: Path
@@ -473,11 +515,10 @@ class TestDefect6DirectoryIsNeverSyncedByJournal:
         with pytest.raises(StorageError):
             await writer.save(step(0))
         assert files.failed[0].path == str(root.parent)
-        files.forget_calls()
 
         await writer.save(step(0))
 
-        assert "above the root" in synced_directories(files, root)
+        assert synced_directories(files, root).count("above the root") > 1
 
 
 class TestDefect7BlockingCallsAndRaces:
@@ -515,32 +556,42 @@ class TestDefect7BlockingCallsAndRaces:
         for number in range(2):
             mine = [m.iteration for m in metas if m.checkpoint_id.startswith(f"{number}-")]
             assert mine == list(range(19, -1, -1))
+        await on_disk(writers[0])
         tree = await asyncio.to_thread(snapshot, session_directory(root, "s"))
         assert tree["latest.json"] == ("symlink", metas[0].path.name.encode())
 
 
 class TestDefect8SwallowedErrorsAndLeftovers:
     async def test_pointer_error_is_raised(self, make_writer: MakeWriter) -> None:
-        """A save that cannot update `latest.json` says so, and the state before still loads."""
+        """Whoever waits for files that lack `latest.json` is told so, and nothing is lost."""
         files = FaultyFiles()
-        writer = make_writer(files=files, **SYNCED_FILES)
+        writer = make_writer(files=files)
         await writer.save(step(0))
-        files.arm(Fault(errno.EIO, "symlink"))
+        await on_disk(writer)
+        files.arm(Fault(errno.EIO, "symlink", for_ever=True))
+
+        async def save_to_disk() -> None:
+            await writer.save(step(1))
+            await on_disk(writer)
 
         with pytest.raises(StorageError) as refused:
-            await writer.save(step(1))
+            await save_to_disk()
 
         assert (refused.value.operation, refused.value.errno) == ("symlink", errno.EIO)
         newest = await make_writer().load("s")
         assert newest is not None
-        assert newest.iteration == 0
-        await writer.save(step(1))
+        assert newest.iteration == 1
+        files.arm(None)
+        await on_disk(writer)
+        assert await writer.check() == ()
 
     async def test_leftovers_are_removed_by_the_next_save(
         self, make_writer: MakeWriter, root: Path
     ) -> None:
         """Temporary files of saves that were killed, ours and old ones of Rust's, disappear."""
-        await make_writer().save(step(0))
+        saver = make_writer()
+        await saver.save(step(0))
+        await on_disk(saver)
         directory = session_directory(root, "s")
         leftovers = [".tmp_cp_0123456789abcdef", ".tmp_checkpoint_x.json", ".tmp_latest_x"]
 
@@ -554,6 +605,7 @@ class TestDefect8SwallowedErrorsAndLeftovers:
         assert [finding.kind for finding in await writer.check()] == ["leftover"] * 3
 
         await writer.save(step(1))
+        await on_disk(writer)
 
         assert not set(leftovers) & set(await asyncio.to_thread(snapshot, directory))
 
@@ -561,11 +613,15 @@ class TestDefect8SwallowedErrorsAndLeftovers:
         self, make_writer: MakeWriter, root: Path
     ) -> None:
         """The Rust crate takes no lock: its temporary file is left while it may be in use."""
-        await make_writer().save(step(0))
+        writer = make_writer()
+        await writer.save(step(0))
+        await on_disk(writer)
         path = session_directory(root, "s") / ".tmp_checkpoint_x.json"
         await asyncio.to_thread(path.write_bytes, b"half")
 
-        await make_writer().save(step(1))
+        other = make_writer()
+        await other.save(step(1))
+        await on_disk(other)
 
         assert await asyncio.to_thread(path.read_bytes) == b"half"
         await asyncio.to_thread(path.unlink)

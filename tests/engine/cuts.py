@@ -33,7 +33,7 @@ def require_kept(
     disk.install(image, control, CONTROL_PATH)
     reader, process = Process(disk), Process(disk)
     ledger.check(reader)
-    ledger.save(process, "s", "z", 1)
+    assert ledger.save(process, "s", "z", 1) is None
     ledger.check(reader, process)
     disk.install(disk.image(NOTHING))
     last = Process(disk)

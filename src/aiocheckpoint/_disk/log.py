@@ -189,7 +189,7 @@ class Log:
             try:
                 files.lock_file(lock, lock_path)
             finally:
-                files.unlock_file(turn, turn_path)
+                self._give_back(turn, turn_path)
         finally:
             self.waits_since = None
         try:
@@ -200,7 +200,12 @@ class Log:
 
     def release(self) -> None:
         """Give the lock back."""
-        self._files.unlock_file(self._descriptors[LOCK_NAME], self._paths[LOCK_NAME])
+        self._give_back(self._descriptors[LOCK_NAME], self._paths[LOCK_NAME])
+
+    def _give_back(self, descriptor: int, path: str) -> None:
+        # What was done under it is done; and closing the file frees it as well.
+        with contextlib.suppress(StorageError):
+            self._files.unlock_file(descriptor, path)
 
     def require_in_place(self, name: str) -> None:
         """
@@ -244,7 +249,7 @@ class Log:
         try:
             yield
         finally:
-            self._files.unlock_file(descriptor, path)
+            self._give_back(descriptor, path)
 
     def has_applier(self) -> bool:
         """Tell whether some process writes files just now."""
@@ -315,6 +320,8 @@ class Log:
             with contextlib.suppress(_BehindError):
                 advance = self._advance(control, to_end=False)
                 return advance._replace(is_gap=advance.is_gap or is_gap)
+            if not self.is_scanned:  # what is shared may be of before a crash
+                return None
             self.tail, is_gap = None, True
         raise StorageError("follow", self.directory.path, None, "its journal keeps changing")
 

@@ -328,5 +328,7 @@ def _late_error(change: Change, error: BaseException) -> BaseException:
     """Return what a caller gets whose change is in the log and not in its file."""
     if isinstance(change, Save) and isinstance(error, StorageError):
         reason = f"{error.reason}; the journal has the checkpoint"
-        return DurabilityUnknownError(error.operation, error.path, error.errno, reason)
+        unknown = DurabilityUnknownError(error.operation, error.path, error.errno, reason)
+        unknown.__cause__ = error
+        return unknown
     return error

@@ -148,8 +148,8 @@ class FaultyFiles(LocalFiles):
         match operation, args:
             case "write", (descriptor, data, *offset) if limit is not None:
                 return (descriptor, data[:limit], *offset)
-            case "read", (descriptor, size) if limit is not None:
-                return (descriptor, min(size, limit))
+            case "read", (descriptor, size, *offset) if limit is not None:
+                return (descriptor, min(size, limit), *offset)
             case _:
                 return args
 
