@@ -91,7 +91,7 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
     ),
     (
         DurabilityUnknownError("sync data", "/r/log.0", errno.EIO, "Input/output error"),
-        ["sync data failed", "/r/log.0", "may or may not be saved", "save it again"],
+        ["sync data failed", "/r/log.0", "load it to find out", "again"],
     ),
     (
         StoreBusyError("/r/lock", 30.0),

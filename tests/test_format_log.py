@@ -50,7 +50,9 @@ _entries: st.SearchStrategy[Entry] = st.one_of(
 _tails = st.builds(
     Tail, _ids, st.integers(0, 2**40), st.integers(1, 2**20).map(BLOCK_BYTES.__mul__), _digests
 )
-_headers = st.builds(Header, st.integers(1, 2**40), _ids, _ids, st.integers(0, 2**40), _digests)
+_headers = st.builds(
+    Header, st.integers(1, 2**40), _ids, _ids, st.integers(0, 2**40), _digests, st.integers(0, 9)
+)
 _controls = st.builds(Control, _numbers, st.integers(0, 2**32 - 1), _numbers, _ids, *[_numbers] * 8)
 
 _SEGMENT = bytes(range(16))

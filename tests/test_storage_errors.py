@@ -1,4 +1,4 @@
-"""A disk that refuses: a named error, the old state loads, nothing is left, the next save works."""
+"""A disk that refuses: a named error, nothing acknowledged is lost, the next save works."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from aiocheckpoint import (
     CheckpointData,
     CheckpointError,
     DurabilityUnknownError,
-    PruneError,
     StorageError,
     StorageFullError,
 )
 from aiocheckpoint._disk.files import LocalFiles
 from tests.conftest import MakeWriter
 from tests.durabilities import SYNCED_FILES, each_durability, writers_of_each_durability
-from tests.faults import Fault, FaultyFiles, Hold
+from tests.faults import Fault, FaultyFiles
+from tests.on_disk import on_disk
 from tests.test_damaged_files import unprivileged
 from tests.trees import checkpoint_files, file_contents, snapshot
 
@@ -85,7 +85,7 @@ async def state_of(writer: Writer) -> State:
 
 class Scenario(NamedTuple):
     """
-    A change, and what may be seen after it failed.
+    A change, and what may be seen after it was refused.
 
     Attributes:
         change: the call.
@@ -98,15 +98,12 @@ class Scenario(NamedTuple):
     session_id: str = "s"
 
 
+def nothing(before: State, after: State, found: State) -> bool:
+    return found == before
+
+
 def all_or_nothing(before: State, after: State, found: State) -> bool:
     return found in (before, after)
-
-
-def newest_or_none(before: State, after: State, found: State) -> bool:
-    """Tell whether of the session that is deleted the newest few are left."""
-    left = found.get("s", ())
-    others = before | {"s": left} if left else after
-    return found == others and before["s"][: len(left)] == left
 
 
 def first_few(before: State, after: State, found: State) -> bool:
@@ -122,15 +119,13 @@ def first_few(before: State, after: State, found: State) -> bool:
 
 
 SCENARIOS: dict[str, Scenario] = {
-    "save": Scenario(lambda writer: writer.save(step(3)), all_or_nothing),
-    "save-first": Scenario(lambda writer: writer.save(step(0, "new")), all_or_nothing, "new"),
-    "replace": Scenario(lambda writer: writer.save(step(1, resume_hint="again")), all_or_nothing),
-    "replace-newest": Scenario(
-        lambda writer: writer.save(step(2, resume_hint="again")), all_or_nothing
-    ),
+    "save": Scenario(lambda writer: writer.save(step(3)), nothing),
+    "save-first": Scenario(lambda writer: writer.save(step(0, "new")), nothing, "new"),
+    "replace": Scenario(lambda writer: writer.save(step(1, resume_hint="again")), nothing),
+    "replace-newest": Scenario(lambda writer: writer.save(step(2, resume_hint="again")), nothing),
     "delete": Scenario(lambda writer: writer.delete("s", "step-1"), all_or_nothing),
     "delete-newest": Scenario(lambda writer: writer.delete("s", "step-2"), all_or_nothing),
-    "delete-session": Scenario(lambda writer: writer.delete_session("s"), newest_or_none),
+    "delete-session": Scenario(lambda writer: writer.delete_session("s"), all_or_nothing),
     "copy-session": Scenario(lambda writer: writer.copy_session("s", "t"), first_few, "t"),
 }
 scenario = pytest.mark.parametrize("name", SCENARIOS)
@@ -146,13 +141,7 @@ class Lab:
         is_cold: whether the change is its writer's first call.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        options: dict[str, Any],
-        *,
-        is_cold: bool = False,
-    ) -> None:
+    def __init__(self, directory: Path, options: dict[str, Any], *, is_cold: bool = False) -> None:
         self._template = directory / "template"
         self._root = directory / "root"
         self._options = {"max_backups": 1, **options}
@@ -180,6 +169,7 @@ class Lab:
         writer = self._writer(self._root, files)
         if not self._is_cold:
             await writer.load("s")
+            await on_disk(writer)
         files.forget_calls()
         return writer
 
@@ -192,7 +182,7 @@ class Lab:
         every: int = 1,
     ) -> int:
         """
-        Make calls of the change fail in turn, each with the next of the errors.
+        Make calls of the change, and of the flush behind it, fail in turn, each with another error.
 
         Args:
             tried: the change.
@@ -201,7 +191,7 @@ class Lab:
             every: which of them, as every second.
 
         Returns:
-            how many calls the change makes.
+            how many calls the two make.
         """
         await self.prepare()
         await self._copied()
@@ -209,6 +199,7 @@ class Lab:
         disk = FaultyFiles()
         async with await self._opened(disk) as writer:
             await tried.change(writer)
+            await on_disk(writer)
             count = len(disk.calls)
         after = await self._seen()
         assert before != after
@@ -222,22 +213,32 @@ class Lab:
         disk = FaultyFiles()
         async with await self._opened(disk) as writer:
             disk.arm(fault)
-            error: CheckpointError | None = None
-            try:
-                await tried.change(writer)
-            except CheckpointError as raised:
-                error = raised
+            refused = await raised_by(tried.change(writer))
+            late = None if refused else await raised_by(on_disk(writer))
             failed = disk.failed[:1]
             disk.arm(None)
-            case = f"{fault} at {failed}: {error!r}"
+            case = f"{fault} at {failed}: {refused or late!r}"
 
-            if error is not None:
+            if error := refused or late:
                 self._check_error(error, fault, failed[0].operation, failed[0].path, case)
             found = await self._seen()
-            assert tried.keeps(before, after, found) if error else found == after, (case, found)
-            if not fault.for_ever:
-                assert await asyncio.to_thread(temporary_files, self._root) == [], case
+            if not refused:
+                assert found == after, (case, found)
+            elif self._is_unknown(refused):
+                assert tried.keeps(before, after, found) or found == after, (case, found)
+            else:
+                assert tried.keeps(before, after, found), (case, found)
+            await on_disk(writer)
+            assert await self._seen() == found, case
+            assert await asyncio.to_thread(temporary_files, self._root) == [], case
             await self._goes_on(writer, tried.session_id, case)
+
+    def _is_unknown(self, error: CheckpointError) -> bool:
+        """Tell whether a change that failed may have been made: also one that waited for files."""
+        return isinstance(error, DurabilityUnknownError) or self._options == {
+            "max_backups": 1,
+            **SYNCED_FILES,
+        }
 
     def _check_error(
         self, error: CheckpointError, fault: Fault, operation: str, path: str, case: str
@@ -250,8 +251,7 @@ class Lab:
         if kind in (StorageError, StorageFullError):
             assert (kind is StorageFullError) == (fault.error_number in FULL), case
         if not fault.for_ever:
-            assert error.operation == operation, case
-            assert error.path == path or kind is DurabilityUnknownError, case
+            assert (error.operation, error.path) == (operation, path), case
 
     async def _goes_on(self, writer: Writer, session_id: str, case: str) -> None:
         """Use the same writer on the healed disk, close it, and look for anything left over."""
@@ -265,11 +265,21 @@ class Lab:
         assert await asyncio.to_thread(temporary_files, self._root) == [], case
 
 
+async def raised_by(work: Awaitable[object]) -> CheckpointError | None:
+    """Return the error that some work ends with, None if it ends well."""
+    try:
+        await work
+    except CheckpointError as error:
+        return error
+    return None
+
+
 def temporary_files(root: Path) -> list[Path]:
     """Return the temporary files of saves anywhere below a root."""
     return list(root.rglob(".tmp*"))
 
 
+@pytest.mark.usefixtures("no_flushing")
 class TestEachCallOfAChangeFails:
     @scenario
     async def test_once(
@@ -437,108 +447,98 @@ class TestRecoverFails:
             await recover(Fault(ERRORS[nth % len(ERRORS)], nth=nth, after_effect=after_effect))
 
 
+@pytest.mark.usefixtures("no_flushing")
 class TestErrorsByKind:
-    async def test_directory_sync_is_durability_unknown(self, make_writer: MakeWriter) -> None:
-        """Where only the directory's sync failed, the save is there and its durability unknown."""
+    async def test_journal_sync_refuses_the_save(self, make_writer: MakeWriter) -> None:
+        """A save whose sync failed is not there, and does not come back."""
+        files = FaultyFiles()
+        writer = make_writer(files=files, max_checkpoints=2)
+        for iteration in range(2):
+            await writer.save(step(iteration))
+        files.arm(Fault(errno.EIO, "sync data"))
+
+        with pytest.raises(StorageError) as refused:
+            await writer.save(step(2))
+
+        assert type(refused.value) is StorageError
+        assert (refused.value.operation, refused.value.errno) == ("sync data", errno.EIO)
+        for reader in (writer, make_writer()):
+            assert [meta.iteration for meta in await reader.list("s")] == [1, 0]
+        await writer.save(step(3))
+        for reader in (writer, make_writer()):
+            assert [meta.iteration for meta in await reader.list("s")] == [3, 1]
+
+    async def test_journal_that_cannot_be_closed_leaves_the_outcome_unknown(
+        self, make_writer: MakeWriter
+    ) -> None:
+        """Where not even the refusal can be made sure, the error says so."""
+        files = FaultyFiles()
+        writer = make_writer(files=files)
+        await writer.save(step(0))
+        files.arm(Fault(errno.EIO, "sync data", for_ever=True))
+
+        with pytest.raises(DurabilityUnknownError, match="load it to find out"):
+            await writer.save(step(1))
+
+        files.arm(None)
+        await writer.save(step(2))
+        found = [meta.iteration for meta in await make_writer().list("s")]
+        assert found in ([2, 0], [2, 1, 0])
+
+    @pytest.mark.parametrize("operation", ["sync file", "sync directory"])
+    async def test_files_that_are_not_synced_are_written_anew(
+        self, make_writer: MakeWriter, operation: str
+    ) -> None:
+        """A failed sync is final: before the next one the same content is written once more."""
         files = FaultyFiles()
         writer = make_writer(files=files, **SYNCED_FILES)
         await writer.save(step(0))
-        files.arm(Fault(errno.EIO, "sync directory"))
+        files.forget_calls()
+        files.arm(Fault(errno.EIO, operation))
 
         with pytest.raises(DurabilityUnknownError) as refused:
             await writer.save(step(1))
 
-        assert (refused.value.operation, refused.value.errno) == ("sync directory", errno.EIO)
-        (newest, _) = await make_writer().list("s")
-        assert refused.value.path == str(newest.path)
+        assert (refused.value.operation, refused.value.errno) == (operation, errno.EIO)
+        assert [meta.iteration for meta in await make_writer().list("s")] == [1, 0]
         await writer.save(step(2))
         assert [meta.iteration for meta in await writer.list("s")] == [2, 1, 0]
+        kinds = [
+            call.operation
+            for call in files.calls
+            if "/s/" in call.path and call.operation in ("create", "sync file", "sync directory")
+        ]
+        failed = kinds.index(operation)
+        assert kinds[failed + 1 :].index("create") < kinds[failed + 1 :].index("sync file")
 
-    async def test_nothing_is_pruned_while_durability_is_unknown(
-        self, make_writer: MakeWriter
+    async def test_what_cannot_be_removed_is_told_late(
+        self, make_writer: MakeWriter, root: Path
     ) -> None:
-        """A save that may not survive a power cut removes nothing that would."""
-        files = FaultyFiles()
-        writer = make_writer(files=files, max_checkpoints=2, **SYNCED_FILES)
-        for iteration in range(2):
-            await writer.save(step(iteration))
-        files.arm(Fault(errno.EIO, "sync directory"))
-        with pytest.raises(DurabilityUnknownError):
-            await writer.save(step(2))
-
-        assert [meta.iteration for meta in await make_writer().list("s")] == [2, 1, 0]
-        await writer.save(step(3))
-        assert [meta.iteration for meta in await make_writer().list("s")] == [3, 2]
-
-    async def test_file_sync_is_not_retried(self, make_writer: MakeWriter) -> None:
-        """A failed sync of a file is final: the next save makes another file."""
-        files = FaultyFiles()
-        writer = make_writer(files=files, **SYNCED_FILES)
-        await writer.save(step(0))
-        files.arm(Fault(errno.EIO, "sync file"))
-        files.forget_calls()
-
-        with pytest.raises(StorageError):
-            await writer.save(step(1))
-
-        synced = [call.path for call in files.calls if call.operation == "sync file"]
-        assert len(synced) == 1
-        files.forget_calls()
-        await writer.save(step(1))
-        assert synced[0] not in [c.path for c in files.calls if c.operation == "sync file"]
-
-    async def test_prune_error_is_of_what_is_older(self, make_writer: MakeWriter) -> None:
-        """Where something older cannot be removed the save is durable, and the next tries again."""
+        """A superseded file that cannot be removed is listed no more, and is tried again."""
         files = FaultyFiles()
         writer = make_writer(files=files, max_checkpoints=2, max_backups=0)
         for iteration in range(2):
             await writer.save(step(iteration))
-        files.arm(Fault(errno.EACCES, "remove"))
+        await on_disk(writer)
+        files.arm(Fault(errno.EACCES, "remove", for_ever=True))
 
-        with pytest.raises(PruneError) as refused:
-            await writer.save(step(2))
+        late = await raised_by(writer.save(step(2))) or await raised_by(on_disk(writer))
 
-        assert refused.value.errno == errno.EACCES
-        assert [meta.iteration for meta in await make_writer().list("s")] == [2, 1, 0]
-        await writer.save(step(3))
-        assert [meta.iteration for meta in await make_writer().list("s")] == [3, 2]
-
-    @pytest.mark.damages_store
-    async def test_what_is_saved_is_not_called_refused(self, make_writer: MakeWriter) -> None:
-        """A plain `StorageError` means the state before the call, also when it comes late."""
-        files = FaultyFiles()
-        writer = make_writer(files=files)
-        for iteration in range(2):
-            await writer.save(step(iteration))
-        before = await state_of(writer)
-        last = await self.last_call_but_releases(writer, files)
-        files.arm(Fault(errno.EIO, last.operation, nth=last.nth))
-
-        with contextlib.suppress(PruneError, DurabilityUnknownError):
-            try:
-                await writer.save(step(1, resume_hint="again"))
-            except StorageError as error:
-                if type(error) is StorageError:
-                    assert await state_of(make_writer()) == before
-                raise
+        assert isinstance(late, StorageError)
+        assert (late.operation, late.errno) == ("remove", errno.EACCES)
+        for reader in (writer, make_writer()):
+            assert [meta.iteration for meta in await reader.list("s")] == [2, 1]
+        assert len(await asyncio.to_thread(checkpoint_files, root, "s")) == 3
         files.arm(None)
-
-    async def last_call_but_releases(self, writer: Writer, files: FaultyFiles) -> Fault:
-        """Return which call of a replacing save touches the session's directory last."""
-        files.forget_calls()
-        await writer.save(step(1))
-        kinds = [call.operation for call in files.calls if "/s/checkpoints" in call.path]
-        releases = ("unlock directory", "close directory", "close")
-        last = next(kind for kind in reversed(kinds) if kind not in releases)
-        every = [call.operation for call in files.calls]
-        return Fault(errno.EIO, last, nth=every.count(last) - 1)
+        await on_disk(writer)
+        assert len(await asyncio.to_thread(checkpoint_files, root, "s")) == 2
 
     async def test_error_keeps_its_cause(self, make_writer: MakeWriter) -> None:
         """The original `OSError` is the cause, for whoever needs more than the fields."""
         files = FaultyFiles()
         writer = make_writer(files=files)
         await writer.save(step(0))
-        files.arm(Fault(errno.ENOSPC, "create"))
+        files.arm(Fault(errno.ENOSPC, "write"))
 
         with pytest.raises(StorageFullError) as refused:
             await writer.save(step(1))
@@ -548,7 +548,6 @@ class TestErrorsByKind:
         assert refused.value.path in str(refused.value)
 
     @pytest.mark.parametrize("operation", ["create", "symlink"])
-    @pytest.mark.damages_store
     async def test_temporary_file_of_a_late_failure_is_removed(
         self, make_writer: MakeWriter, root: Path, operation: str
     ) -> None:
@@ -556,34 +555,57 @@ class TestErrorsByKind:
         files = FaultyFiles()
         writer = make_writer(files=files)
         await writer.save(step(0))
+        await on_disk(writer)
         files.arm(Fault(errno.EIO, operation, after_effect=True))
 
-        with pytest.raises(StorageError):
-            await writer.save(step(1))
+        late = await raised_by(writer.save(step(1))) or await raised_by(on_disk(writer))
 
+        assert isinstance(late, StorageError)
+        await on_disk(writer)
         assert await asyncio.to_thread(temporary_files, root) == []
 
-    @pytest.mark.damages_store
     async def test_first_failure_is_the_one_reported(self, make_writer: MakeWriter) -> None:
         """Where cleaning up fails as well, the error is of what failed first."""
         files = FaultyFiles()
-        writer = make_writer(files=files, **SYNCED_FILES)
+        writer = make_writer(files=files)
         await writer.save(step(0))
-        files.arm(Fault(errno.ENOSPC, "write"))
-        files.at("remove", lambda: files.arm(Fault(errno.EIO, for_ever=True)))
+        await on_disk(writer)
+        files.arm(Fault(errno.EIO, "rename"))
+        files.at("remove", lambda: files.arm(Fault(errno.EACCES, "remove")))
 
-        with pytest.raises(StorageError) as refused:
-            await writer.save(step(1))
+        late = await raised_by(writer.save(step(1))) or await raised_by(on_disk(writer))
 
         files.at("remove", lambda: None)
         files.arm(None)
-        assert (refused.value.operation, refused.value.errno) == ("write", errno.ENOSPC)
+        assert isinstance(late, StorageError)
+        assert (late.operation, late.errno) == ("rename", errno.EIO)
+        await on_disk(writer)
+
+    async def test_session_whose_files_fail_refuses_saves_by_name(
+        self, make_writer: MakeWriter
+    ) -> None:
+        """While its files cannot be written a session takes no more saves; others do."""
+        files = FaultyFiles()
+        writer = make_writer(files=files)
+        await writer.save(step(0, "other"))
+        await on_disk(writer)
+        files.arm(Fault(errno.EIO, "symlink", for_ever=True))
+        await raised_by(writer.save(step(0)))
+        await raised_by(on_disk(writer))
+
+        for refusing in (writer, make_writer()):
+            with pytest.raises(StorageError, match="earlier saves of the session wait") as refused:
+                await refusing.save(step(1))
+            assert (refused.value.operation, refused.value.errno) == ("symlink", errno.EIO)
+        assert [meta.iteration for meta in await writer.list("s")] == [0]
+        files.arm(None)
+        await on_disk(writer)
         await writer.save(step(1))
 
 
 SURVIVE = """
     import asyncio, errno, os, sys
-    from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, CheckpointError
+    from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
     from aiocheckpoint.testing import Fault, FaultyFiles
 
     async def main():
@@ -598,8 +620,7 @@ SURVIVE = """
                 print("hangs", flush=True)
                 os._exit(0)  # it cannot be cancelled either
             error = saving.exception()
-            assert error is None or isinstance(error, CheckpointError), error
-        assert error is None, error
+            assert error is None, error
         await writer.aclose()
         print("goes on")
 
@@ -608,7 +629,7 @@ SURVIVE = """
 
 
 class TestWriterSurvives:
-    @pytest.mark.parametrize("operation", ["unlock directory"])
+    @pytest.mark.parametrize("operation", ["unlock", "close"])
     def test_failing_release(
         self,
         root: Path,
@@ -658,7 +679,10 @@ class TestClosingOnABadDisk:
         with contextlib.suppress(StorageError):
             await writer.aclose()
 
-        assert [meta.iteration for meta in await make_writer().list("s")] == [2, 1, 0]
+        survivor = make_writer()
+        assert [meta.iteration for meta in await survivor.list("s")] == [2, 1, 0]
+        await on_disk(survivor)
+        assert [meta.iteration for meta in await survivor.list("s")] == [2, 1, 0]
 
     @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc to list descriptors")
     async def test_descriptors_are_released(
@@ -678,16 +702,17 @@ class TestClosingOnABadDisk:
 
         assert await asyncio.to_thread(descriptors_below, tmp_path) == []
 
-    async def test_failed_settling_is_made_up_for(self, make_writer: MakeWriter) -> None:
+    async def test_failed_flush_is_made_up_for(self, make_writer: MakeWriter) -> None:
         """Saves go on after a flushing that failed in the background, for a while or once."""
         files = NoMoreSyncs()
-        writer = make_writer(files=files, max_journal_bytes=1)
+        writer = make_writer(files=files, max_journal_bytes=1, lock_timeout_seconds=0.2)
 
         for iteration in range(20):
             files.refuses = iteration % 3 == 1
             with contextlib.suppress(StorageError):
                 await writer.save(step(iteration))
         files.refuses = False
+        await on_disk(writer)
         await writer.save(step(20))
 
         newest = await make_writer().load("s")
@@ -704,13 +729,7 @@ def descriptors_below(directory: Path) -> list[str]:
     return [path for path in found if path.startswith(str(directory))]
 
 
-class OtherBoot(FaultyFiles):
-    """The disk after the machine was started again."""
-
-    def boot_id(self) -> str:
-        return "another boot"
-
-
+@pytest.mark.usefixtures("no_flushing")
 class TestFailedSaveThenAPowerCut:
     """Of a journaling writer, which says in the journal what a save replaces."""
 
@@ -718,13 +737,12 @@ class TestFailedSaveThenAPowerCut:
     def _durability(self) -> dict[str, Any]:
         return {"durability": "journal"}
 
-    @pytest.mark.parametrize("operation", ["create", "rename", "symlink"])
+    @pytest.mark.parametrize("operation", ["write", "sync data"])
     async def test_what_it_would_have_replaced_is_still_there(
         self, make_writer: MakeWriter, root: Path, tmp_path: Path, operation: str
     ) -> None:
         """A replacing save that failed does not take the old one with it when the power goes."""
-        files, hold = FaultyFiles(), Hold()
-        files.at("before_settle", hold)
+        files = FaultyFiles()
         writer = make_writer(files=files)
         await writer.save(step(0))
         await writer.save(step(1, resume_hint="acknowledged"))
@@ -736,47 +754,46 @@ class TestFailedSaveThenAPowerCut:
 
         copy = tmp_path / "after"
         await asyncio.to_thread(shutil.copytree, root, copy, symlinks=True)
-        hold.release()
 
-        survivor = make_writer(copy, files=OtherBoot())
+        survivor = make_writer(copy)
         loaded = await survivor.load("s", "step-1")
         assert loaded is not None
         assert loaded.resume_hint == "acknowledged"
+        assert [meta.iteration for meta in await survivor.list("s")] == [2, 1, 0]
 
+    @pytest.mark.parametrize("operation", ["write", "sync data"])
     async def test_nothing_of_a_deleted_session_comes_back(
-        self, make_writer: MakeWriter, root: Path, tmp_path: Path
+        self, make_writer: MakeWriter, root: Path, tmp_path: Path, operation: str
     ) -> None:
         """A save that failed is not in a session that was deleted after it, empty as it was."""
-        files, hold = FaultyFiles(), Hold()
-        files.at("before_settle", hold)
+        files = FaultyFiles()
         writer = make_writer(files=files)
         await writer.save(step(1, session_id="other"))
-        files.arm(Fault(errno.ENOSPC, "rename"))
+        files.arm(Fault(errno.ENOSPC, operation))
         with pytest.raises(StorageFullError):
             await writer.save(step(1))
         files.arm(None)
-        await writer.delete_session("s")
+        assert await writer.delete_session("s") is False
 
         copy = tmp_path / "after"
         await asyncio.to_thread(shutil.copytree, root, copy, symlinks=True)
-        hold.release()
 
-        assert await make_writer(copy, files=OtherBoot()).load("s") is None
+        assert await make_writer(copy).load("s") is None
 
 
 class TestShortTransfers:
-    async def test_pieces_are_put_together(
-        self, make_writer: MakeWriter, durability: dict[str, Any]
-    ) -> None:
+    async def test_pieces_are_put_together(self, make_writer: MakeWriter) -> None:
         """A kernel that writes and reads a piece at a time changes nothing."""
         files = FaultyFiles()
-        files.largest_transfer_bytes = 100 if durability == SYNCED_FILES else 50_000
+        files.largest_transfer_bytes = 5_000
         writer = make_writer(files=files)
-        data = step(1, messages=["é" * 200_000] if durability != SYNCED_FILES else ["é" * 2000])
+        data = step(1, messages=["é" * 20_000])
 
         await writer.save(data)
 
-        assert await writer.load("s") == data
+        assert await make_writer(files=files).load("s") == data
+        await on_disk(writer)
+        assert await make_writer(files=files).load("s") == data
         assert await make_writer().load("s") == data
         assert files.count("write") > 10
 
@@ -858,7 +875,8 @@ class TestRootThatCannotBe:
 
 
 READ_ONLY = """
-    import asyncio, os, sys
+    import asyncio, sys
+    from pathlib import Path
     from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, StorageError
 
     async def main():
@@ -866,9 +884,9 @@ READ_ONLY = """
         async with AsyncCheckpointWriter(root, durability=durability) as writer:
             for name in ("old", "new"):
                 await writer.save(CheckpointData(session_id="s", checkpoint_id=name))
-        directories = [directory for directory, _, _ in os.walk(root)]
-        for directory in reversed(directories):
-            os.chmod(directory, 0o500)
+        paths = [path for path in sorted(Path(root).rglob("*")) if not path.is_symlink()]
+        for path in reversed([Path(root), *paths]):
+            path.chmod(0o500 if path.is_dir() else 0o400)
         async with AsyncCheckpointWriter(root, durability=durability) as writer:
             (newest, older) = await writer.list("s")
             print((await writer.load("s")).checkpoint_id, await writer.verify(newest.path))
@@ -887,8 +905,8 @@ READ_ONLY = """
                 else:
                     print("no error")
             print((await writer.load("s")).checkpoint_id, len(await writer.list("s")))
-            for directory in directories:
-                os.chmod(directory, 0o700)
+            for path in [Path(root), *paths]:
+                path.chmod(0o700)
             await writer.save(CheckpointData(session_id="s", checkpoint_id="newer"))
             print((await writer.load("s")).checkpoint_id)
 
@@ -906,213 +924,3 @@ class TestReadOnly:
         assert lines == [
             "new True", "['s'] ()", *[f"{errno.EACCES} True"] * 5, "new 2", "newer",
         ]  # fmt: skip
-
-
-@pytest.fixture(name="small_disk")
-def _small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mount small disks in memory; only root may."""
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("only root can mount a small disk")
-    mounted: list[Path] = []
-
-    def mount(options: str) -> Path:
-        directory = tmp_path / f"disk-{len(mounted)}"
-        directory.mkdir()
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode != 0:
-            pytest.skip(f"no disk in memory can be mounted here: {done.stderr.strip()}")
-        mounted.append(directory)
-        return directory
-
-    yield mount
-    for directory in mounted:
-        subprocess.run(["umount", "-l", str(directory)], check=True)
-
-
-async def save_until_refused(writer: Writer) -> tuple[StorageFullError, int]:
-    """Save large checkpoints until the disk refuses; return the error and how many there are."""
-    for saved in range(1000):
-        try:
-            await writer.save(step(saved, messages=["x" * 100_000]))
-        except StorageFullError as error:
-            return error, saved
-    raise AssertionError("the disk is never full")
-
-
-def fill(disk: Path) -> Path:
-    """Fill a disk to the last byte."""
-    path = disk / "filling"
-    with open(path, "wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(4096))
-    return path
-
-
-async def filled(disk: Path) -> Path:
-    return await asyncio.to_thread(fill, disk)
-
-
-class TestFullDisk:
-    @pytest.mark.parametrize("options", ["size=24m", "size=24m,nr_inodes=40"])
-    async def test_old_state_loads_and_saving_resumes(
-        self, make_writer: MakeWriter, small_disk: Callable[[str], Path], options: str
-    ) -> None:
-        """On a disk that is really full a save is refused, what is there loads, room helps."""
-        disk = await asyncio.to_thread(small_disk, options)
-        room = [disk / f"room-{number}" for number in range(8)]
-        for path in room:
-            await asyncio.to_thread(path.write_bytes, bytes(1_000_000))
-        writer = make_writer(disk / "state")
-
-        refused, saved = await save_until_refused(writer)
-
-        assert refused.errno == errno.ENOSPC
-        assert str(disk) in refused.path
-        assert saved > 5
-        for reader in (writer, make_writer(disk / "state")):
-            newest = await reader.load("s")
-            assert newest is not None
-            assert newest.iteration == saved - 1
-            assert len(await reader.list("s")) == saved
-        assert await asyncio.to_thread(temporary_files, disk) == []
-        for path in room:
-            await asyncio.to_thread(path.unlink)
-        assert await writer.delete("s", "step-0") is True
-        await writer.save(step(saved))
-        assert await writer.check() == ()
-        await writer.aclose()
-
-    async def test_first_save_on_a_full_disk(
-        self, make_writer: MakeWriter, small_disk: Callable[[str], Path]
-    ) -> None:
-        """Where there is no room for the first save nothing is left, and room is enough."""
-        disk = await asyncio.to_thread(small_disk, "size=24m")
-        filling = await filled(disk)
-        writer = make_writer(disk / "state")
-        with pytest.raises(StorageFullError):
-            await writer.save(step(0, messages=["x" * 100_000]))
-        assert await asyncio.to_thread(temporary_files, disk) == []
-        assert await writer.load("s") is None
-
-        await asyncio.to_thread(filling.unlink)
-
-        await writer.save(step(0, messages=["x" * 100_000]))
-        await writer.aclose()
-
-    async def test_delete_makes_room_on_a_full_disk(
-        self, make_writer: MakeWriter, small_disk: Callable[[str], Path]
-    ) -> None:
-        """Deleting needs no room of its own, or nobody could make any."""
-        disk = await asyncio.to_thread(small_disk, "size=24m")
-        async with make_writer(disk / "state") as writer:
-            for iteration in range(3):
-                await writer.save(step(iteration, messages=["x" * 100_000]))
-        await filled(disk)
-
-        writer = make_writer(disk / "state")
-
-        assert await writer.delete("s", "step-0") is True
-        assert await writer.delete("s", "step-2") is True  # the newest, which the pointer names
-        assert [meta.iteration for meta in await writer.list("s")] == [1]
-        await writer.aclose()
-        assert [meta.iteration for meta in await make_writer(disk / "state").list("s")] == [1]
-
-    async def test_delete_session_makes_room_on_a_full_disk(
-        self, make_writer: MakeWriter, small_disk: Callable[[str], Path]
-    ) -> None:
-        """Deleting a whole session needs no room either."""
-        disk = await asyncio.to_thread(small_disk, "size=24m")
-        async with make_writer(disk / "state") as writer:
-            for iteration in range(3):
-                await writer.save(step(iteration, messages=["x" * 100_000]))
-        await filled(disk)
-
-        assert await make_writer(disk / "state").delete_session("s") is True
-
-        assert await make_writer(disk / "state").load("s") is None
-
-
-class NoRoom(FaultyFiles):
-    """
-    A disk on which no journal can grow once it is full.
-
-    Attributes:
-        is_full: whether it is.
-    """
-
-    is_full = False
-
-    def call(self, operation: str, path: str, function: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.is_full and operation in ("create", "write") and "/journal-" in path:
-            return super().call(operation, path, self._refuse)
-        return super().call(operation, path, function, *args, **kwargs)
-
-    def _refuse(self) -> None:
-        raise OSError(errno.ENOSPC, "injected")
-
-
-class TestDeleteWithoutAJournal:
-    async def test_own_unsettled_save_does_not_come_back(
-        self, make_writer: MakeWriter, root: Path, tmp_path: Path
-    ) -> None:
-        """What this writer journaled and then deleted on a full disk stays away after a crash."""
-        files = NoRoom()
-        writer = make_writer(files=files)
-        for iteration in range(2):
-            await writer.save(step(iteration))
-        files.is_full = True
-        assert await writer.delete("s", "step-1") is True
-
-        copy = tmp_path / "after"
-        await asyncio.to_thread(shutil.copytree, root, copy, symlinks=True)
-
-        survivor = make_writer(copy, files=OtherBoot())
-        assert [meta.iteration for meta in await survivor.list("s")] == [0]
-        files.is_full = False
-
-    async def test_save_in_the_journal_of_another_is_left(self, make_writer: MakeWriter) -> None:
-        """A file that another writer's journal may bring back is not deleted without one."""
-        files = NoRoom()
-        other, writer = make_writer(durability="journal"), make_writer(files=files)
-        await other.save(step(0))
-        await other.save(step(1))
-        files.is_full = True
-
-        with pytest.raises(StorageFullError):
-            await writer.delete("s", "step-1")
-
-        assert [meta.iteration for meta in await writer.list("s")] == [1, 0]
-        await other.flush()
-        assert await writer.delete("s", "step-1") is True
-        assert [meta.iteration for meta in await other.list("s")] == [0]
-        files.is_full = False
-
-    async def test_saves_beside_it_are_refused(
-        self, make_writer: MakeWriter, durability: dict[str, Any]
-    ) -> None:
-        """In one commit on a full disk the delete succeeds and the save is a named error."""
-        files, hold = NoRoom(), Hold()
-        writer = make_writer(files=files)
-        for session_id in ("s", "t"):
-            await writer.save(step(0, session_id))
-        await writer.flush()
-        files.at("rename", hold)
-        first = asyncio.ensure_future(writer.save(step(1, "t")))
-        await asyncio.to_thread(hold.wait_arrived)
-        both = [
-            asyncio.ensure_future(writer.delete("s", "step-0")),
-            asyncio.ensure_future(writer.save(step(1, "u"))),
-        ]
-        await asyncio.sleep(0)
-        files.is_full = True
-        hold.release()
-        deleted, saved = await asyncio.gather(*both, return_exceptions=True)
-        await first
-        files.is_full = False
-
-        assert deleted is True
-        assert isinstance(saved, StorageFullError) == (durability != SYNCED_FILES)
-        assert await writer.load("s") is None

@@ -275,7 +275,7 @@ class DurabilityUnknownError(StorageError):
     durable. It was not acknowledged. `load` tells what there is; to save again is safe.
     """
 
-    _advice = "; it may or may not be saved: load it to find out, or save it again"
+    _advice = "; load it to find out what is stored, or make the change again"
 
 
 class UnsupportedFileSystemError(CheckpointError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -31,7 +32,12 @@ from aiocheckpoint._engine.root import OpenRoot
 from aiocheckpoint._format import codec
 from aiocheckpoint._format.codec import RecordCodec, RecordT
 from aiocheckpoint._format.ids import encode_id
-from aiocheckpoint.errors import CheckpointTooLargeError, MissingBlobError, WriterClosedError
+from aiocheckpoint.errors import (
+    CheckpointError,
+    CheckpointTooLargeError,
+    MissingBlobError,
+    WriterClosedError,
+)
 from aiocheckpoint.models import (
     ANY_NEWEST,
     BlobRecord,
@@ -256,7 +262,10 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             return
         try:
             if is_first and self._store.has_changed:
-                await self._submit(Flush(Job()))
+                await self._submit(Flush(Job(), closes=True))
+        except CheckpointError:
+            if self._store.may_have_committed:
+                raise
         finally:
             await done(self._store.close())
 
@@ -699,11 +708,13 @@ class AsyncCheckpointWriter(Generic[RecordT]):
                 )
             )  # fmt: skip
         failure: BaseException | None = None
-        for job in jobs:
+        for job in reversed(jobs):  # or one that is cancelled would leave a gap
+            if failure is not None and job.withdraw():
+                continue
             try:
                 await job.finished()
             except BaseException as error:  # noqa: BLE001 - raised when all are over
-                failure = failure or error
+                failure = failure if isinstance(failure, asyncio.CancelledError) else error
         if failure is not None:
             raise failure
 

@@ -17,6 +17,11 @@ GUARD_SECONDS = 20.0
 P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
 
+COMMIT = "write"
+"""The first operation of a commit for which its changes have begun: writing the journal."""
+
+_APPLIER = "aiocheckpoint-apply"
+
 
 class Gate:
     """Holds the thread that reaches it until it is opened; usable from any loop or thread."""
@@ -55,6 +60,9 @@ class Gate:
 class ControlledFiles(LocalFiles):
     """
     File operations with gates and faults, at a failpoint or at the n-th operation.
+
+    What writes the files works when it likes: its operations are not counted, held or failed,
+    but its failpoints can be held.
 
     Attributes:
         operations: the operations begun since `watch_operations`, in order.
@@ -103,6 +111,8 @@ class ControlledFiles(LocalFiles):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> ResultT:
+        if threading.current_thread().name == _APPLIER:
+            return super().call(operation, path, function, *args, **kwargs)
         number = next(self._numbers)
         self.operations.append(operation)
         for moment in (operation, number):

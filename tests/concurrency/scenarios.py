@@ -18,11 +18,22 @@ from typing import Any, NamedTuple, TypeAlias
 
 import anyio
 
-from aiocheckpoint import CheckpointData, StorageError, WriterClosedError
+from aiocheckpoint import (
+    CheckpointData,
+    SessionChangedError,
+    StorageError,
+    WriterClosedError,
+)
 from tests.concurrency.backends import CountingLoop
 from tests.concurrency.cancellations import Ending, Kind, Watched
 from tests.concurrency.coroutines import Counted, Started, yield_to_loop
-from tests.concurrency.gates import GUARD_SECONDS, ControlledFiles, Gate, ThreadRecordingFiles
+from tests.concurrency.gates import (
+    COMMIT,
+    GUARD_SECONDS,
+    ControlledFiles,
+    Gate,
+    ThreadRecordingFiles,
+)
 from tests.concurrency.site import Site, Writer, document, join_threads, pool_threads
 
 Scenario: TypeAlias = Callable[[Site], Awaitable[None]]
@@ -64,8 +75,7 @@ async def saves_take_effect_in_call_order(site: Site) -> None:
     """Saves of one session take effect in the order of the calls, whoever calls."""
     async with held_writer(site) as (writer, files):
         await writer.save(document("s", 0))
-        files.watch_operations()
-        gate = files.hold(0)
+        gate = files.hold(COMMIT)
         tasks = [asyncio.ensure_future(writer.save(document("s", 1)))]
         await gate.arrival()
         tasks += [asyncio.ensure_future(writer.save(document("s", n))) for n in range(2, 40)]
@@ -80,31 +90,33 @@ async def saves_take_effect_in_call_order(site: Site) -> None:
 
 
 async def changes_of_every_kind_keep_call_order(site: Site) -> None:
-    """Saves, deletes, copies and recoveries of a session take effect in the order of the calls."""
+    """Saves, conditional ones too, and deletes of a session take effect in call order."""
     async with held_writer(site) as (writer, files):
         await writer.save(document("s", 0))
-        await writer.save(document("other", 0, "copied"))
-        files.watch_operations()
-        gate = files.hold(0)
+        gate = files.hold(COMMIT)
         calls: tuple[Awaitable[object], ...] = (
             writer.save(document("s", 1)),
             writer.delete("s", "c0"),
-            writer.save(document("s", 2)),
+            writer.save(document("s", 2), expected="c1"),
             writer.delete_session("s"),
+            writer.save(document("s", 3), expected=None),
+            writer.save(document("s", 4), expected="c2"),
+            writer.save(document("s", 5)),
             writer.save(document("s", 3)),
-            writer.copy_session("other", "s"),
-            writer.save(document("s", 4)),
-            writer.save(document("s", 3)),
-            writer.recover("s"),
-            writer.delete("s", "c4"),
+            writer.delete_many("s", ["c3", "c4"]),
+            writer.save(document("s", 6), expected="c5"),
         )
         tasks = [asyncio.ensure_future(call) for call in calls]
         await gate.arrival()
         await yield_to_loop(_TICKS)
         gate.open()
-        results = await asyncio.wait_for(asyncio.gather(*tasks), GUARD_SECONDS)
-    assert [results[n] for n in (1, 3, 5, 9)] == [True, True, 1, True]
-    assert await site.saved_ids("s") == ["copied", "c3"]
+        results = await asyncio.wait_for(
+            asyncio.gather(*tasks, return_exceptions=True), GUARD_SECONDS
+        )
+    assert isinstance(results[5], SessionChangedError)
+    assert results[5].newest_id == "c3"
+    assert [*results[:5], *results[6:]] == ["c1", True, "c2", True, "c3", "c5", "c3", 1, "c6"]
+    assert await site.saved_ids("s") == ["c5", "c6"]
 
 
 async def writers_exclude_one_another(site: Site) -> None:
@@ -123,12 +135,9 @@ async def writers_exclude_one_another(site: Site) -> None:
             await yield_to_loop(_TICKS)
             gate.open()
             await within_guard(asyncio.gather(first, second))
-            metas = await fast.list("s")
-            ids = [meta.checkpoint_id for meta in metas]
+            ids = [meta.checkpoint_id for meta in await fast.list("s")]
             assert {*ids[:2]} == {f"{number}-slow", f"{number}-fast"}, files.operations
             assert await slow.load("s") == document("s", 0, ids[0])
-            pointed = await asyncio.to_thread((site.directory("s") / "latest.json").readlink)
-            assert pointed.name == metas[0].path.name
         assert number > 5
     await site.assert_intact()
 
@@ -236,9 +245,10 @@ async def is_held(gate: Gate, call: Watched[Any]) -> bool:
 async def change_cancelled_while_held(
     site: Site, kind: Kind, change: Change, *, every: bool
 ) -> None:
-    """A call that is cancelled amid its file work ends with it, whole or not at all."""
-    held = 0
+    """A call that is cancelled amid its work ends with it, or at once if nothing is to come."""
+    held = outlasted = 0
     async with held_writer(site) as (writer, files), site.writer(lock_timeout_seconds=0) as rival:
+        await rival.list("s")  # a first look may have to wait for a commit
         for number, moment in enumerate(await moments_of(site, change, every=every)):
             prefix = f"{number}-"
             await _prepare(writer, prefix)
@@ -246,14 +256,18 @@ async def change_cancelled_while_held(
             gate = files.hold(moment)
             watched = Watched(partial(change.call, writer, prefix))
             cancelled = asyncio.ensure_future(kind(watched, partial(is_held, gate, watched)))
+            early: tuple[str, ...] | None = None
             if await is_held(gate, watched):
                 held += 1
                 await everything_else()
-                assert _is_going_on(watched.ending), f"the call left its work at {moment!r}"
+                outlasted += watched.ending is None
+                if watched.ending is not None:
+                    early = await _ids(rival, prefix + change.session)
             gate.open()
             await within_guard(cancelled)
-            await _assert_whole_or_nothing(writer, rival, change, prefix, watched.ending)
+            await _assert_whole_or_nothing(writer, rival, change, prefix, watched.ending, early)
     assert held >= 3
+    assert outlasted
     await site.assert_intact()
 
 
@@ -262,15 +276,39 @@ def _is_going_on(ending: Ending | None) -> bool:
     return ending is None or ending.error is None
 
 
+async def _ids(writer: Writer, session: str) -> tuple[str, ...]:
+    """Return the ids of a session, the one saved first first."""
+    return tuple(meta.checkpoint_id for meta in await writer.list(session))[::-1]
+
+
 async def _assert_whole_or_nothing(
-    writer: Writer, rival: Writer, change: Change, prefix: str, ending: Ending | None
+    writer: Writer,
+    rival: Writer,
+    change: Change,
+    prefix: str,
+    ending: Ending | None,
+    early: tuple[str, ...] | None = None,
 ) -> None:
+    """
+    See that a call has taken effect as a whole or not at all, and holds up nobody.
+
+    Args:
+        writer: it was called on.
+        rival: another.
+        change: what was called.
+        prefix: of the session names.
+        ending: how it ended.
+        early: what the session held when it ended while work was held; nothing may come later.
+    """
     session = prefix + change.session
-    ids = tuple(meta.checkpoint_id for meta in await writer.list(session))[::-1]
+    ids = await _ids(writer, session)
     expected: tuple[tuple[str, ...], ...] = (change.before, change.after)
     if ending is not None and ending.error is None:
         expected = (change.after,)
+    if change.name == "copy session":  # a series of saves
+        expected += tuple(change.after[:count] for count in range(1, len(change.after)))
     assert ids in expected, (change.name, ending)
+    assert early in (None, ids), (change.name, "it went on after its end", early, ids)
     for checkpoint_id in ids:
         loaded = await writer.load(session, checkpoint_id)
         assert loaded is not None
@@ -321,10 +359,9 @@ async def error_travels_with_the_cancellation(site: Site, kind: Kind) -> None:
 async def _ending_when_held(site: Site, kind: Kind, fault: OSError | None = None) -> Ending:
     async with held_writer(site) as (writer, files):
         await writer.save(document("s", 0))
-        files.watch_operations()
-        gate = files.hold(0)
+        gate = files.hold(COMMIT)
         if fault is not None:
-            files.fail("write", fault)
+            files.fail(COMMIT, fault)
         watched = Watched(partial(writer.save, document("s", 1)))
         cancelled = asyncio.ensure_future(kind(watched, gate.arrival))
         await gate.arrival()
@@ -340,8 +377,7 @@ async def cancelled_call_does_not_spin(site: Site, kind: Kind) -> None:
     """A cancelled call sleeps until its work has ended, however long that takes."""
     async with held_writer(site) as (writer, files):
         await writer.save(document("s", 0))
-        files.watch_operations()
-        gate = files.hold(0)
+        gate = files.hold(COMMIT)
         counted = Counted(writer.save(document("s", 1)))
         cancelled = asyncio.ensure_future(kind(Watched(lambda: counted), gate.arrival))
         await gate.arrival()
@@ -358,8 +394,7 @@ async def loop_sleeps_while_held(site: Site, kind: Kind) -> None:
     assert isinstance(loop, CountingLoop)
     async with held_writer(site) as (writer, files):
         await writer.save(document("s", 0))
-        files.watch_operations()
-        gate = files.hold(0)
+        gate = files.hold(COMMIT)
         call = Watched(partial(writer.save, document("s", 1)))
         cancelled = asyncio.ensure_future(kind(call, gate.arrival))
         await gate.arrival()
@@ -376,8 +411,7 @@ async def queued_call_is_withdrawn(site: Site, kind: Kind) -> None:
     """A call cancelled before its work has begun ends at once and leaves nothing."""
     async with held_writer(site) as (writer, files):
         await writer.save(document("s", 0))
-        files.watch_operations()
-        gate = files.hold(0)
+        gate = files.hold(COMMIT)
         first = asyncio.ensure_future(writer.save(document("s", 1)))
         await gate.arrival()
         watched = Watched(partial(writer.save, document("s", 2)))
@@ -393,6 +427,45 @@ async def queued_call_is_withdrawn(site: Site, kind: Kind) -> None:
             await within_guard(first)
         await within_guard(writer.save(document("s", 3)))
     assert await site.saved_ids("s") == ["c0", "c1", "c3"]
+
+
+async def call_is_withdrawn_before_its_commit(site: Site, kind: Kind) -> None:
+    """A call that waits for the lock of the journal has not begun: cancelled, it ends at once."""
+    async with held_writer(site) as (writer, files):
+        await writer.save(document("s", 0))
+        gate = files.hold("lock")
+        watched = Watched(partial(writer.save, document("s", 1)))
+        cancelled = asyncio.ensure_future(kind(watched, gate.arrival))
+        await gate.arrival()
+        await everything_else()
+        try:
+            assert watched.ending is not None, "it waits for the lock"
+            assert isinstance(watched.ending.error, asyncio.CancelledError)
+        finally:
+            gate.open()
+            await within_guard(cancelled)
+        await within_guard(writer.save(document("s", 2)))
+    assert await site.saved_ids("s") == ["c0", "c2"]
+
+
+async def files_are_left_to_others(site: Site, kind: Kind) -> None:
+    """A call whose change is durable waits for its file only as long as its caller does."""
+    async with held_writer(site) as (writer, files), site.writer() as rival:
+        await writer.save(document("s", 0))
+        gate = files.hold("before_rename")
+        watched = Watched(partial(writer.save, document("s", 1)))
+        cancelled = asyncio.ensure_future(kind(watched, gate.arrival))
+        await gate.arrival()
+        await everything_else()
+        try:
+            assert watched.ending is not None, "it waits for the file"
+            assert isinstance(watched.ending.error, asyncio.CancelledError)
+            assert await _ids(rival, "s") == ("c0", "c1")
+        finally:
+            gate.open()
+            await within_guard(cancelled)
+    assert await site.saved_ids("s") == ["c0", "c1"]
+    await site.assert_intact()
 
 
 async def reads_cancelled_while_held(site: Site, kind: Kind) -> None:
@@ -428,8 +501,7 @@ async def later_mutation_does_not_leak_in(site: Site) -> None:
     expected = document("s", 5)
     async with held_writer(site) as (writer, files):
         await writer.save(document("s", 0))
-        files.watch_operations()
-        gate = files.hold(0)
+        gate = files.hold(COMMIT)
         blocker = asyncio.ensure_future(writer.save(document("s", 1)))
         await gate.arrival()
         data = document("s", 5)
@@ -473,8 +545,7 @@ async def close_waits_for_saves_in_flight(site: Site) -> None:
     writer = site.writer(files=files)
     try:
         await writer.save(document("s", 0))
-        files.watch_operations()
-        gate = files.hold(0)
+        gate = files.hold(COMMIT)
         saves = [asyncio.ensure_future(writer.save(document("s", 1)))]
         await gate.arrival()
         saves += [asyncio.ensure_future(writer.save(document(f"s{n % 3}", n))) for n in range(9)]
@@ -546,6 +617,10 @@ async def close_is_idempotent_and_refuses_later_calls(site: Site) -> None:
         lambda: writer.delete_session("s"),
         lambda: writer.copy_session("s", "t"),
         lambda: writer.recover("s"),
+        lambda: writer.delete_many("s", ["c0"]),
+        lambda: writer.ids("s"),
+        lambda: writer.read("s", lambda reader: reader.newest_id()),
+        writer.flush,
         writer.check,
         lambda: anext(writer.sessions()),
     )
@@ -566,8 +641,7 @@ async def cancelled_close_can_be_repeated(site: Site, kind: Kind) -> None:
     writer = site.writer(files=files)
     try:
         await writer.save(document("s", 0))
-        files.watch_operations()
-        gate = files.hold(0)
+        gate = files.hold(COMMIT)
         save = asyncio.ensure_future(writer.save(document("s", 1)))
         await gate.arrival()
         closing = Watched(writer.aclose)
@@ -632,6 +706,7 @@ def every_method(site: Site, writer: Writer) -> tuple[Callable[[], Awaitable[obj
         partial(writer.load, "s"),
         partial(writer.load, "s", "c0"),
         partial(writer.list, "s"),
+        writer.flush,
         verify,
         all_sessions,
         partial(writer.copy_session, "s", "t"),
@@ -654,7 +729,7 @@ async def round_trip(site: Site) -> None:
     assert isinstance(metas, tuple)
     assert [meta.checkpoint_id for meta in metas] == ["c1", "c0"]
     assert results[3:5] == [document("s", 1), document("s", 0)]
-    assert [*results[6:11], *results[12:]] == [True, ["s"], 2, True, True, (), True]
+    assert [*results[7:12], *results[13:]] == [True, ["s"], 2, True, True, (), True]
     await site.assert_intact()
 
 

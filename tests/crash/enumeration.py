@@ -224,9 +224,9 @@ class Moment(NamedTuple):
     """
 
     store: oracle.Store
-    pending: Sequence[Call]
-    deleted: frozenset[Version]
-    erased: frozenset[Version]
+    pending: Sequence[Call] = ()
+    deleted: frozenset[Version] = frozenset()
+    erased: frozenset[Version] = frozenset()
 
 
 def moment_at(run: Run, point: int, limit: int | None) -> Moment:
@@ -351,14 +351,28 @@ class Enumerator:
         await self.examine(name, made, first_point, models)
 
     async def examine(
-        self, name: str, made: Run, first_point: int, models: Iterable[Model]
+        self,
+        name: str,
+        run: Run,
+        first_point: int,
+        models: Iterable[Model],
+        moment: Moment | None = None,
     ) -> None:
-        """Examine all states that a crash may leave from a point on."""
+        """
+        Examine all states that a crash may leave from a point on.
+
+        Args:
+            name: of the run, for the text of a violation.
+            run: what was done.
+            first_point: from how many operations on.
+            models: of the crashes.
+            moment: what is acknowledged at all of these points, where the run does not tell.
+        """
         for model in models:
-            for state in crash_states(model, made.start, made.operations, first_point, self._caps):
+            for state in crash_states(model, run.start, run.operations, first_point, self._caps):
                 self.tally.states[model] += 1
-                moment = moment_at(made, state.point, self._limit)
-                await self._guarded(name, model, state, moment)
+                found = moment or moment_at(run, state.point, self._limit)
+                await self._guarded(name, model, state, found)
                 if self.is_done:
                     return
 

@@ -6,7 +6,7 @@ the names of the lock files under `.aiocheckpoint/`, which a test may lock to pl
 was stopped. One file a theme; each test's docstring is the promise.
 
 - `workers`: other processes, driven call by call; `worker_process` is what they run.
-- `tasks`: what they can be told to do on their own.
+- `tasks`, `note_tasks`: what they can be told to do on their own.
 - `records`, `places`: what is saved, and what plain tools see of it; `await on_disk(writer)` stands
   before each look at files.
 - `power_cut`: power cuts of a real ext4, also to be run by itself:

@@ -104,8 +104,8 @@ class Appender:
 
     @property
     def must_erase(self) -> bool:
-        """Whether the current segment holds what somebody asked to remove."""
-        return log.sequence_of(self._control.erasure) >= self._segment.header.sequence
+        """Whether the log holds what somebody asked to remove."""
+        return self._control.erasure > 0
 
     # Committing
 
@@ -212,7 +212,9 @@ class Appender:
 
     # Segments
 
-    def _begin_segment(self, frames: Sequence[_Content] = ()) -> ReadFrame:
+    def _begin_segment(
+        self, frames: Sequence[_Content] = (), *, in_smallest: bool = False
+    ) -> ReadFrame:
         """
         Go on in another slot: its header and first frames are one write and one sync.
 
@@ -220,7 +222,10 @@ class Appender:
         is copied.
         """
         log_ = self._log
-        slot = self._free_slot(log.HEADER_BYTES + sum(map(_size_of, [*self._copies(), *frames])))
+        size = log.HEADER_BYTES + sum(map(_size_of, [*self._copies(), *frames]))
+        slot = self._free_slot(size, in_smallest=in_smallest)
+        if log_.segments and self.must_erase:
+            log_.slots.erase([slot])  # or what it held would outlast the next erasure
         previous = self._seal() if log_.segments else (log.NO_ID, 0, log.NO_CHAIN)
         contents = [*self._copies(), *frames]
         header = Header(self._next_sequence(), random_bytes(16), *previous, slot)
@@ -293,10 +298,10 @@ class Appender:
         control = self._log.control
         return max([*known, control.sequence if control else 0]) + 1
 
-    def _free_slot(self, size: int) -> int:
+    def _free_slot(self, size: int, *, in_smallest: bool) -> int:
         """Return a slot of at least a size that holds nothing; made if need be."""
         slots = self._log.slots
-        free = self._free()
+        free = self._free()[: 1 if in_smallest else None]
         self.lacks_spare = len(free) <= 1
         if not free:
             return slots.create(max(self._next_bytes(), log.align(size)))
@@ -378,6 +383,7 @@ class Appender:
             return
         first = log.sequence_of(place)
         log_.publish(control.changed(flushed=place, first_sequence=first))
+        log_.sync_control()  # or what is removed by hand from here on may come back after a crash
         self._files.reached("before_free")
         used = {s.slot for s in log_.segments if s.header.sequence >= first}
         log_.forget_flushed(place)
@@ -393,6 +399,16 @@ class Appender:
         control = self._control
         if log.sequence_of(control.erasure) < control.first_sequence:
             self._log.publish(control.changed(erasure=0))
+
+    def leave_empty(self) -> None:
+        """Leave an empty segment and one free slot, if all is flushed; for who closes."""
+        if self._log.end > self._control.flushed:
+            return
+        if self._tail.number > 0:  # in a copy of the root its frames would count again
+            self._begin_segment(in_smallest=True)
+            self.publish_flushed(self._log.end)
+        for number in self._free()[1:]:
+            self._log.slots.remove(number)
 
     def trim(self, max_bytes: int) -> int:
         """

@@ -697,7 +697,7 @@ class LocalFiles:
 
 
 # A forked child shares its parent's locks for as long as it keeps these open: after the
-# parent's death nobody could replay its journal.
+# parent's death nobody could commit.
 _not_for_children: set[int] = set()
 
 

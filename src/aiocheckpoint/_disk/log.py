@@ -289,6 +289,10 @@ class Log:
         self._files.write_at(descriptor, data, 0, path)
         self._raw, self._shared, self.control = data, control, control
 
+    def sync_control(self) -> None:
+        """Make the shared positions durable: they spare work after a crash, no more."""
+        self._files.sync_data(self._descriptor(CONTROL_NAME), self._paths[CONTROL_NAME])
+
     @property
     def end(self) -> int:
         """The position behind what was read."""

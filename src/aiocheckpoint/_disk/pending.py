@@ -125,7 +125,7 @@ class Pending:
 
     def drop(self, flushed: int) -> None:
         """Let go of what is flushed, but for what somebody still needs."""
-        place = min([flushed, *self._pins])
+        place = self.needed_after(flushed)
         touched: set[str] = set()
         while self._frames and self._frames[0][0] <= place:
             touched.update(self._frames.popleft()[1])
@@ -135,6 +135,10 @@ class Pending:
             if not session.entries:
                 del self.sessions[name]
         self.floor = max(self.floor, place)
+
+    def needed_after(self, flushed: int) -> int:
+        """Return from where on entries are needed, when files are durable up to a position."""
+        return min([flushed, *self._pins])
 
     def pin(self) -> int:
         """Keep all there is until `unpin`, and return from where on."""

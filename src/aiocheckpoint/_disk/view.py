@@ -103,8 +103,9 @@ class View:
             self._generation += 1
             self.pending.clear(flushed)
             self.indexes.clear()
+        needed_after = self.pending.needed_after(flushed)  # a listing may have begun before
         for read in advance.frames:
-            if read.place > flushed:
+            if read.place > needed_after:
                 entries = read.frame.entries()
                 self.note(read, entries, ())
                 if any(isinstance(entry, Removed) and entry.erases for entry in entries):
@@ -214,6 +215,16 @@ class View:
         """Return where a blob is in the log, None when it is not."""
         found = self.pending.sessions.get(session)
         return None if found is None else found.blobs.get(bytes.fromhex(digest))
+
+    def removed(self, session: str) -> set[str]:
+        """Return the names of files and blobs that may be there still, though the log has not."""
+        with self.mutex:
+            entries = self.pending.entries_of(session)
+        names: set[str] = set()
+        for committed in entries:
+            if isinstance(committed.entry, Removed):
+                names.update(committed.entry.names, map(bytes.hex, committed.entry.blobs))
+        return names
 
     def body(self, committed: Committed) -> bytes | None:
         """Return a body from memory or the log; None when it has been flushed meanwhile."""

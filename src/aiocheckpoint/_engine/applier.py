@@ -11,7 +11,7 @@ from typing import NamedTuple
 from aiocheckpoint._disk.files import monotonic_seconds
 from aiocheckpoint._disk.log import MovedError
 from aiocheckpoint._disk.pending import Committed
-from aiocheckpoint._engine.changes import Change, Save
+from aiocheckpoint._engine.changes import Change, Flush
 from aiocheckpoint._engine.jobs import Job
 from aiocheckpoint._engine.root import WritableRoot
 from aiocheckpoint._engine.sync import Touched
@@ -226,6 +226,9 @@ class Applier:
             root.view.drop_flushed()
             if self._must_erase(root):
                 root.appender.erase()
+            if self._is_closing() and not self._failed:
+                root.appender.leave_empty()
+                return
             spare_bytes = root.appender.trim(root.max_bytes)
         self._prepare_spare(root, spare_bytes)
 
@@ -238,6 +241,10 @@ class Applier:
             root.log.slots.prepare(size)
             with root.log.locked():
                 root.appender.adopt_spare()
+
+    def _is_closing(self) -> bool:
+        changes = [change for waiter in self._waiters for change in waiter.changes]
+        return any(isinstance(change, Flush) and change.closes for change in changes)
 
     def _must_erase(self, root: WritableRoot) -> bool:
         return bool(self._waiters) and root.log.control is not None and root.log.control.erasure > 0
@@ -326,8 +333,8 @@ def _is_flush_wanted(root: WritableRoot) -> bool:
 
 def _late_error(change: Change, error: BaseException) -> BaseException:
     """Return what a caller gets whose change is in the log and not in its file."""
-    if isinstance(change, Save) and isinstance(error, StorageError):
-        reason = f"{error.reason}; the journal has the checkpoint"
+    if not isinstance(change, Flush) and isinstance(error, StorageError):
+        reason = f"{error.reason}; the journal has the change"
         unknown = DurabilityUnknownError(error.operation, error.path, error.errno, reason)
         unknown.__cause__ = error
         return unknown

@@ -120,11 +120,20 @@ class Recover(Change):
 
 
 class Flush(Change):
-    """A flush: the files of all that was committed before are durable when it is done."""
+    """
+    A flush: the files of all that was committed before are durable when it is done.
 
-    __slots__ = ()
+    Attributes:
+        closes: whether it is the last that its writer asks for.
+    """
+
+    __slots__ = ("closes",)
     is_removal = True
     waits_for_files = True
+
+    def __init__(self, job: Job[Any], *, closes: bool = False) -> None:
+        super().__init__(job)
+        self.closes = closes
 
 
 Wake = Literal["written", "synced", "flushed"]

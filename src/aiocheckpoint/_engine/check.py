@@ -106,7 +106,10 @@ def _check_directory(bodies: Bodies, name: str) -> Iterator[_Found]:
         if directory is None:
             return
         entries = sorted(view.files.scan(directory))
+        removed = view.removed(name)
         for entry in entries:
+            if entry.removesuffix(names.BACKUP_SUFFIX) in removed:
+                continue
             found = _check_entry(bodies, directory, name, entry)
             if found is not None:
                 yield found
@@ -212,8 +215,9 @@ def damaged_blobs(
 ) -> dict[str, str]:
     """Return which blob files are damaged, and how; those that the journal has do not count."""
     damaged: dict[str, str] = {}
+    removed = bodies.view.removed(session)
     for name in filter(codec.is_digest, found):
-        if bodies.view.saved_blob(session, name) is not None:
+        if bodies.view.saved_blob(session, name) is not None or name in removed:
             continue
         try:
             data = bodies.view.files.read(directory, name, bodies.max_bytes)

@@ -237,6 +237,8 @@ class Committer:
         if not planner.entries and (not is_flush or appender.is_flushed):
             if sync:
                 appender.sync()  # for what was found out rests on it
+            if any(isinstance(change, Flush) and change.closes for change in late):
+                appender.leave_empty()
             return 0, []
         read = appender.append(
             planner.entries, planner.bodies, log.FLUSH_WANTED if late else 0, sync=sync,

@@ -219,6 +219,8 @@ class Deadlines:
         loop = job._loop  # noqa: SLF001 - of the same module
         waiting = self._waiting.get(loop)
         if waiting is None:
+            for ended in [known for known in self._waiting if known.is_closed()]:
+                del self._waiting[ended]
             waiting = self._waiting[loop] = deque()
             loop.call_later(self._timeout_seconds, self._check, loop)
         while waiting and waiting[0][1].is_over:

@@ -12,7 +12,7 @@ from aiocheckpoint._disk.files import Directory, LocalFiles, absolute, monotonic
 from aiocheckpoint._disk.log import APPLIER_NAME, LOCK_NAME, MovedError
 from aiocheckpoint._engine import root as roots
 from aiocheckpoint._engine.applier import Applier
-from aiocheckpoint._engine.changes import Change, Save, Wake
+from aiocheckpoint._engine.changes import Change, Flush, Wake
 from aiocheckpoint._engine.commit import Committer
 from aiocheckpoint._engine.jobs import Deadlines, Threads
 from aiocheckpoint._engine.plan import Limits
@@ -75,6 +75,7 @@ class LocalStore(Generic[RecordT]):
         self._options = options
         self._reading: OpenRoot | None = None
         self._writing: WritableRoot | None = None
+        self._was_writable = False
         self._retired: list[OpenRoot] = []
         self._opening = threading.RLock()  # held over file operations, so never on a loop
         self._mutex = threading.Lock()
@@ -110,6 +111,7 @@ class LocalStore(Generic[RecordT]):
                 self._writing = roots.open_to_write(
                     self.path, self.files, limits.max_bytes, self._options.max_journal_bytes
                 )
+                self._was_writable = True
                 self._retire(self._reading)
                 self._reading = None
             return self._writing
@@ -127,6 +129,11 @@ class LocalStore(Generic[RecordT]):
     def has_changed(self) -> bool:
         """Whether this writer has changed, or tried to change, the root."""
         return self._writing is not None or bool(self._running)
+
+    @property
+    def may_have_committed(self) -> bool:
+        """Whether the root could ever be opened to change it."""
+        return self._was_writable
 
     @property
     def has_damage(self) -> bool:
@@ -231,10 +238,10 @@ class LocalStore(Generic[RecordT]):
             private = Directory(self.path, None).join(names.PRIVATE_DIRECTORY)
             return StorageFullError("save", private, None, reason)
         error = self._held_up(waits_for_files=is_late)
-        if error is None or not is_late or not isinstance(change, Save):
+        if error is None or not is_late or isinstance(change, Flush):
             return error
-        reason = f"its file was not written within {seconds} s; the journal has the checkpoint"
-        return DurabilityUnknownError("save", error.path, None, reason)
+        reason = f"no files were written within {seconds} s; the journal has the change"
+        return DurabilityUnknownError("write files", error.path, None, reason)
 
     def _held_up(self, *, waits_for_files: bool = True) -> StoreBusyError | None:
         """Return what another process has held for too long, as an error."""

@@ -25,7 +25,6 @@ BLOBS_DIRECTORY = "blobs"
 LATEST_NAME = "latest.json"
 PRIVATE_DIRECTORY = ".aiocheckpoint"
 QUARANTINE_DIRECTORY = "quarantine"
-JOURNAL_PREFIX = "journal-"
 TEMP_PREFIX = ".tmp_cp_"
 RUST_TEMP_PREFIXES = (".tmp_checkpoint_", ".tmp_latest_")
 BACKUP_SUFFIX = ".backup"

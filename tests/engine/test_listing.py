@@ -1,0 +1,283 @@
+"""List 6: a session is listed while another process replaces one of its checkpoints for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, CheckpointError
+from aiocheckpoint._disk.files import Directory
+from aiocheckpoint._disk.index import SessionIndex
+from aiocheckpoint._disk.view import View
+from tests.conftest import MakeWriter
+from tests.engine.disk import Call, Disk, DiskFiles, WouldWaitError
+from tests.engine.process import Process, make_record, outcome
+
+Sight = Literal["neither", "both"]
+_OTHERS = tuple(f"other{number}" for number in range(12))
+_LARGE = 9_000
+
+
+class SplitFiles(DiskFiles):
+    """
+    A disk whose listings are not atomic.
+
+    Attributes:
+        sight: what a listing shows of a file that is made while another is removed: `"neither"`,
+            where one is made where it has been and the other removed where it has not; or
+            `"both"`.
+        between: called amid a listing.
+    """
+
+    sight: Sight = "neither"
+    between: Callable[[], None] = staticmethod(lambda: None)
+
+    def scan(self, directory: Directory) -> list[str]:
+        first = super().scan(directory)
+        self.between()
+        second = super().scan(directory)
+        if self.sight == "both":
+            return [*dict.fromkeys([*first, *second])]
+        return [name for name in first if name in second]
+
+
+class Scene:
+    """
+    One process replaces a checkpoint whenever it is told to; another reads and replaces it.
+
+    Args:
+        disk: they are on.
+        sight: what a listing shows of what changes meanwhile.
+        act: how the first replaces it.
+        is_known: whether the second has listed the session before.
+    """
+
+    def __init__(
+        self, disk: Disk, sight: Sight, act: Callable[[Scene], None], *, is_known: bool
+    ) -> None:
+        disk.wipe()
+        self.serials = itertools.count(1)
+        self.one, self.two = Process(disk), Process(disk)
+        self._act = act
+        for key in (*_OTHERS, "x"):
+            self.one.save("s", key)
+        self.one.tenure()
+        files = SplitFiles(disk, self.two.files.control)
+        files.sight = sight
+        files.between = self.act
+        self.two.files = files
+        self._is_acting = True  # not yet
+        self.two.to_write()
+        self.two.reader().look()
+        if is_known:
+            self.two.seen("s")
+            self.one.save("s", "x", next(self.serials))
+            self.one.tenure()
+        self._is_acting = False
+        self.acts = 0
+
+    def act(self) -> None:
+        """Let the first process replace it, if it need not wait for the second."""
+        if not self._is_acting:
+            self._is_acting = True
+            try:
+                self._act(self)
+                self.acts += 1
+            except WouldWaitError:
+                pass
+            finally:
+                self._is_acting = False
+
+    def act_at(self, which: Callable[[int], bool]) -> None:
+        """Let the first process act before some of the second's calls."""
+        numbers = itertools.count()
+
+        def before(call: Call) -> None:
+            if not self._is_acting and which(next(numbers)):
+                self.act()
+
+        self.two.files.before = before
+
+    def check(self, ids: list[str]) -> None:
+        """See that it is there once, and so are the others."""
+        assert sorted(ids) == sorted((*_OTHERS, "x")), ids
+
+
+# What the first process does
+
+
+def _commit(scene: Scene) -> None:
+    scene.one.save("s", "x", next(scene.serials))
+
+
+def _apply(scene: Scene) -> None:
+    scene.one.save("s", "x", next(scene.serials))
+    scene.one.tenure()
+
+
+def _replace_twice(scene: Scene) -> None:
+    for _ in range(2):
+        scene.one.save("s", "x", next(scene.serials))
+        scene.one.tenure()
+
+
+def _drop_segments(scene: Scene) -> None:
+    for _ in range(2):
+        scene.one.save("t", "y", next(scene.serials), size=_LARGE)
+        scene.one.save("s", "x", next(scene.serials))
+        scene.one.tenure()
+
+
+_ACTS = (_commit, _apply, _replace_twice, _drop_segments)
+
+
+# What the second does
+
+
+def _load(scene: Scene) -> None:
+    record = scene.two.reader().load("s", "x")
+    assert record is not None
+    assert record.checkpoint_id == "x"
+
+
+def _load_newest(scene: Scene) -> None:
+    record = scene.two.reader().load("s", None)
+    assert record is not None
+    assert record.checkpoint_id == "x"
+
+
+def _list(scene: Scene) -> None:
+    scene.check([meta.checkpoint_id for meta in scene.two.reader().listing("s")])
+
+
+def _ids(scene: Scene) -> None:
+    scene.check([*scene.two.reader().ids("s", "", None, None)])
+
+
+def _replace(scene: Scene) -> None:
+    scene.two.save("s", "x", next(scene.serials))
+
+
+_READS = (_load, _load_newest, _list, _ids, _replace)
+
+
+def _scenes(
+    disk: Disk,
+    work: Callable[[Scene], None],
+    whiches: Iterator[Callable[[int], bool]],
+    acts: tuple[Callable[[Scene], None], ...] = _ACTS,
+) -> Iterator[Scene]:
+    """Yield what is left of each scene when the work is done, for each time and way to act."""
+    for act, sight, is_known in itertools.product(acts, ("neither", "both"), (False, True)):
+        for number, which in enumerate(whiches := [*whiches]):
+            scene = Scene(disk, sight, act, is_known=is_known)
+            scene.act_at(which)
+            try:
+                work(scene)
+                scene.two.files.before = None
+                scene.two.files.between = lambda: None  # type: ignore[attr-defined]
+                yield scene
+            except BaseException as error:
+                place = f"time {number}, {act.__name__}, {sight}, known: {is_known}"
+                error.add_note(place)
+                raise
+            if scene.acts == 0:
+                break
+
+
+def _at(number: int) -> Callable[[int], bool]:
+    return lambda found: found == number
+
+
+def _each(step: int) -> Callable[[int], bool]:
+    return lambda found: found % step == 0
+
+
+@pytest.mark.blocking
+@pytest.mark.parametrize("work", _READS)
+def test_at_each_moment(disk: Disk, work: Callable[[Scene], None]) -> None:
+    """Whenever another replaces it, it is there once for who reads, and nothing is raised."""
+    count = 0
+    for scene in _scenes(disk, work, map(_at, range(-1, 60))):
+        count += 1
+        for process in (scene.one, scene.two):
+            scene.check([known for known, _ in process.seen("s")])
+        assert scene.one.seen("s") == scene.two.seen("s")
+    assert count > 30
+
+
+@pytest.mark.blocking
+@pytest.mark.parametrize("work", _READS)
+def test_all_the_time(disk: Disk, work: Callable[[Scene], None]) -> None:
+    """It holds while it is replaced again and again, and what the journal held is dropped."""
+    for scene in _scenes(disk, work, map(_each, (5, 11))):
+        assert scene.acts > 0
+        assert scene.one.seen("s") == scene.two.seen("s")
+
+
+def _listed_once(view: View, name: str) -> SessionIndex:
+    """List without catching up again."""
+    view.follow()
+    entries = view.pending.entries_of(name)
+    index = view.sessions.listed(name, view.indexes.get(name))
+    for committed in entries:
+        index.apply(committed.entry)
+    view.indexes.put(name, index)
+    return index
+
+
+@pytest.mark.blocking
+def test_mutant_is_noticed(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without catching up after the listing it is not there, or twice."""
+    monkeypatch.setattr(View, "listed", _listed_once)
+    for work in (_load, _list):
+        with pytest.raises((AssertionError, CheckpointError)):
+            test_at_each_moment(disk, work)
+
+
+# With threads
+
+
+
+
+async def _replace_for_ever(
+    writer: AsyncCheckpointWriter[CheckpointData], ending: asyncio.Event
+) -> int:
+    for serial in itertools.count(1):
+        if ending.is_set():
+            return serial
+        await writer.save(make_record("s", "x", serial))
+        if serial % 5 == 0:
+            await writer.flush()
+    return 0
+
+
+async def test_three_thousand(make_writer: MakeWriter, root: Path) -> None:
+    """Among 3,000 checkpoints the one that is replaced all the time is there once, for others."""
+    one, two = make_writer(max_journal_bytes=1 << 20), make_writer()
+    async with asyncio.TaskGroup() as group:
+        for number in range(3000):
+            group.create_task(one.save(make_record("s", f"c{number:04}", 0)))
+    await one.save(make_record("s", "x", 0))
+    await one.flush()
+    ending = asyncio.Event()
+    replacing = asyncio.create_task(_replace_for_ever(one, ending))
+    try:
+        for serial in range(25):
+            assert await two.load("s", "x") is not None
+            ids = [meta.checkpoint_id for meta in await two.list("s")]
+            assert ids.count("x") == 1
+            assert len(ids) == 3001
+            await two.save(make_record("s", "x", -serial))
+            other = make_writer()
+            found = await other.load("s", "x")
+            assert found is not None
+            await other.aclose()
+    finally:
+        ending.set()
+        assert await replacing > 10
