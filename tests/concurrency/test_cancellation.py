@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from functools import partial
 from typing import Any
 
@@ -20,33 +21,45 @@ _SCOPED = tuple(kind for kind in ANYIO_KINDS if kind is not cancellations.native
 _FULL_SLICE = (cancellations.native, cancellations.anyio_cancel_scope)
 
 
-def _pairs() -> list[Any]:
-    """Return every kind with every change; those beyond the slice only in the campaign."""
+def _pairs(full_slice: Container[Kind], sliced: Container[Change]) -> list[Any]:
+    """Return every kind with every change; those beyond the slices only in the campaign."""
     return [
         pytest.param(
             kind,
             change,
             id=f"{kind.__name__}-{change.name}",
-            marks=() if kind in _FULL_SLICE or change is _SAVE else pytest.mark.campaign,
+            marks=() if kind in full_slice or change in sliced else pytest.mark.campaign,
         )
         for kind in KINDS
         for change in CHANGES
     ]
 
 
-each_kind_of_each_change = pytest.mark.parametrize(("kind", "change"), _pairs())
-
-
-@each_kind_of_each_change
-@pytest.mark.parametrize(
+each_way = pytest.mark.parametrize(
     "every", [False, pytest.param(True, marks=pytest.mark.campaign)], ids=["some", "every"]
 )
-async def test_cancelled_amid_its_work(change: Change, kind: Kind, site: Site, every: bool) -> None:
+
+
+@pytest.mark.parametrize(("kind", "change"), _pairs(_FULL_SLICE, [_SAVE]))
+@each_way
+async def test_cancelled_amid_its_work(
+    change: Change, kind: Kind, default_site: Site, every: bool
+) -> None:
     """Cancelled at a failpoint or file operation, a call waits, and is whole or nothing."""
+    await scenarios.change_cancelled_while_held(default_site, kind, change, every=every)
+
+
+@pytest.mark.parametrize(("kind", "change"), _pairs([cancellations.native], []))
+@pytest.mark.parametrize("site", ["file"], indirect=True)
+@each_way
+async def test_cancelled_while_it_waits_for_files(
+    change: Change, kind: Kind, site: Site, every: bool
+) -> None:
+    """The same of a call that waits for files as well."""
     await scenarios.change_cancelled_while_held(site, kind, change, every=every)
 
 
-@each_kind_of_each_change
+@pytest.mark.parametrize(("kind", "change"), _pairs(_FULL_SLICE, [_SAVE]))
 async def test_cancelled_after_any_number_of_turns(
     change: Change, kind: Kind, default_site: Site
 ) -> None:
@@ -83,9 +96,22 @@ def test_loop_sleeps(kind: Kind, default_site: Site) -> None:
 
 @each_backend
 @each_kind()
-def test_queued_call_is_withdrawn(run: Run, kind: Kind, site: Site) -> None:
+def test_queued_call_is_withdrawn(run: Run, kind: Kind, default_site: Site) -> None:
     """A call cancelled before its work has begun ends at once and leaves nothing."""
-    run(partial(scenarios.queued_call_is_withdrawn, site, kind))
+    run(partial(scenarios.queued_call_is_withdrawn, default_site, kind))
+
+
+@each_kind()
+async def test_call_that_waits_for_the_lock_is_withdrawn(kind: Kind, default_site: Site) -> None:
+    """A call cancelled while it waits for the lock of the journal ends at once, without effect."""
+    await scenarios.call_is_withdrawn_before_its_commit(default_site, kind)
+
+
+@each_kind()
+@pytest.mark.parametrize("site", ["file"], indirect=True)
+async def test_files_are_left_to_others(kind: Kind, site: Site) -> None:
+    """A call cancelled when its change is durable ends at once; its file is written all the same."""
+    await scenarios.files_are_left_to_others(site, kind)
 
 
 @each_kind()

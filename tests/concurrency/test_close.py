@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from aiocheckpoint import writer as writer_module
 from tests.concurrency import cancellations, scenarios
 from tests.concurrency.backends import BACKENDS, Run
 from tests.concurrency.cancellations import Kind, each_kind
 from tests.concurrency.coroutines import yield_to_loop
-from tests.concurrency.gates import GUARD_SECONDS, ControlledFiles
+from tests.concurrency.gates import COMMIT, GUARD_SECONDS, ControlledFiles
 from tests.concurrency.site import (
     Site,
     Writer,
@@ -35,9 +34,8 @@ async def test_cancelled_close_can_be_repeated(kind: Kind, root: Path) -> None:
     await scenarios.cancelled_close_can_be_repeated(Site(root, durability="file"), kind)
 
 
-@pytest.mark.usefixtures("flushing")
 @each_kind(cancellations.native, cancellations.anyio_cancel_scope)
-async def test_cancelled_close_settles(kind: Kind, root: Path) -> None:
+async def test_cancelled_close_flushes(kind: Kind, root: Path) -> None:
     """The same with a journal to flush."""
     await scenarios.cancelled_close_can_be_repeated(Site(root, durability="journal"), kind)
 
@@ -60,8 +58,7 @@ def test_close_from_another_loop(site: Site) -> None:
     with LoopThread() as saving, LoopThread() as closing:
         writer = site.writer(files=files)
         saving.call(partial(writer.save, document("s", 0)))
-        files.watch_operations()
-        gate = files.hold(0)
+        gate = files.hold(COMMIT)
         saves = [saving.begin(partial(writer.save, document("s", n))) for n in range(1, 5)]
         gate.wait_arrival()
         close = closing.begin(writer.aclose)
@@ -89,40 +86,52 @@ def test_close_releases_everything(site: Site) -> None:
     assert open_descriptors() == descriptors
 
 
-@pytest.mark.parametrize(
-    "site",
-    [
-        pytest.param(
-            "journal",
-        ),
-        "file",
-    ],
-    indirect=True,
-)
-def test_close_ends_the_threads_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No thread of a closed writer goes on waiting for something to flush."""
-    monkeypatch.setattr(writer_module, "_FLUSH_SECONDS", 3.0)
+def test_close_ends_the_threads_at_once(site: Site) -> None:
+    """No thread of a closed writer goes on waiting for the next round of files."""
     threads = pool_threads()
     files = ControlledFiles()
 
     async def close_with_save_in_flight() -> None:
         writer = site.writer(files=files)
         await writer.save(document("s", 0))
-        files.watch_operations()
-        gate = files.hold(0)
+        gate = files.hold(COMMIT)
         save = asyncio.ensure_future(writer.save(document("s", 1)))
         await gate.arrival()
         closing = asyncio.ensure_future(writer.aclose())
-        while getattr(writer._queue, "_is_settling", False):  # as closing makes it do at once
-            await asyncio.sleep(0.001)
+        await yield_to_loop(10)
         gate.open()
-        await closing
-        await save
+        await asyncio.wait_for(closing, GUARD_SECONDS)
+        assert await save == "c1"
 
     asyncio.run(close_with_save_in_flight())
-    for thread in pool_threads(threads):
-        thread.join(1.5)
-        assert not thread.is_alive()
+    join_threads(pool_threads(threads))
+
+
+@pytest.mark.filterwarnings("ignore:.*was not closed:ResourceWarning")
+def test_dropped_writer_gives_everything_back(site: Site) -> None:
+    """A writer that nobody closed ends its threads, closes its files and has saved everything."""
+
+    async def use_and_drop() -> None:
+        writer = site.writer()
+        await asyncio.gather(*(writer.save(document(f"s{n}", n)) for n in range(10)))
+        await writer.load("s1")
+
+    asyncio.run(use_and_drop())  # whatever the process opens once
+    threads = _all_ended()
+    descriptors = open_descriptors()
+    asyncio.run(use_and_drop())
+    assert _all_ended() == threads
+    assert open_descriptors() == descriptors
+    for number in range(10):
+        assert asyncio.run(site.saved_ids(f"s{number}")) == [f"c{number}"]
+    asyncio.run(site.assert_intact())
+
+
+def _all_ended() -> int:
+    """Wait until the threads of dropped writers have ended, and return how many there are."""
+    gc.collect()
+    join_threads(pool_threads())
+    return len(pool_threads())
 
 
 @each_backend
@@ -183,8 +192,7 @@ def test_loop_abandoned_with_saves_in_flight(site: Site) -> None:
     files = ControlledFiles()
     writer = site.writer(files=files)
     asyncio.run(_save(writer, 0))
-    files.watch_operations()
-    gate = files.hold(0)
+    gate = files.hold(COMMIT)
     abandoned = asyncio.new_event_loop()
     task = abandoned.create_task(writer.save(document("s", 1)))
     queued = abandoned.create_task(writer.save(document("s", 2)))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from aiocheckpoint._format.ids import encode_id, names_of_id
 from aiocheckpoint._format.log import Entry, Quarantined, Removed, Saved, SavedBlob
 from aiocheckpoint._format.names import FileName, id_of_name, parse_name
+from aiocheckpoint.errors import StorageError
 from aiocheckpoint.models import CheckpointId, CheckpointMeta
 
 
@@ -84,6 +85,7 @@ class SessionIndex:
         identities: ids that files hold for sure, by their names.
         is_assumed: whether changes of our own were entered without reading the directory again.
         is_being_applied: whether this process is changing the directory just now.
+        error: why its directory could not be listed: it knows what is in the log alone then.
         has_leftovers: whether temporary files were seen.
         pointed: what this process has let `latest.json` name.
         has_blobs: whether the session has, or had, blobs.
@@ -103,6 +105,7 @@ class SessionIndex:
         self.is_assumed = False
         self.is_being_applied = False
         self.by_text: dict[str, FileName] = {}
+        self.error: StorageError | None = None
         self.has_leftovers = False
         self.pointed: str | None = None
         self.has_blobs = False
@@ -196,6 +199,16 @@ class SessionIndex:
     def has_directory(self) -> bool:
         """Whether there was a directory when that was last looked at."""
         return self.signature.inode != 0
+
+    def require_complete(self) -> None:
+        """
+        Refuse to answer for what is in the directory, if that could not be listed.
+
+        Raises:
+            StorageError: it could not.
+        """
+        if self.error is not None:
+            raise self.error
 
     def newest_first(self) -> list[FileName]:
         """Return all files, the one saved last first."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import threading
 from collections.abc import Generator, Mapping, Sequence
 
 from aiocheckpoint._disk.files import LocalFiles, monotonic_seconds
-from aiocheckpoint._disk.index import IndexCache, SessionIndex
+from aiocheckpoint._disk.index import IndexCache, SessionIndex, Signature
 from aiocheckpoint._disk.log import CONTROL_NAME, LOCK_NAME, Advance, Log, MovedError, ReadFrame
 from aiocheckpoint._disk.pending import Committed, Pending
 from aiocheckpoint._disk.sessions import SessionDirectories
@@ -180,18 +181,36 @@ class View:
 
         A listing is not atomic: a file made where it has been, while another is removed where it
         has not, shows neither. All that changes meanwhile is in the log behind where it began.
+
+        Of a session that has entries in the log and whose directory cannot be listed, the index
+        has those alone, and the error.
+
+        Raises:
+            StorageError: the directory cannot be listed.
         """
         for _ in range(_RETRIES):
             with self._pinned() as (floor, generation):
-                index = self.sessions.listed(name, self.indexes.get(name))
+                index = self._listed(name)
                 with self.mutex:
                     self.follow()
                     if generation == self._generation:
                         for committed in self.pending.entries_of(name, floor):
                             index.apply(committed.entry)
-                        self.indexes.put(name, index)
+                        if index.error is None:
+                            self.indexes.put(name, index)
                         return index
         raise StorageError("list", name, None, "the journal keeps changing; try again")
+
+    def _listed(self, name: str) -> SessionIndex:
+        try:
+            return self.sessions.listed(name, self.indexes.get(name))
+        except StorageError as error:
+            if name not in self.pending.sessions:
+                raise
+            index = SessionIndex((), (), Signature())
+            if error.errno != errno.ENOTDIR:  # in what is no directory nothing can be missed
+                index.error = error
+            return index
 
     @contextlib.contextmanager
     def _pinned(self) -> Generator[tuple[int, int]]:

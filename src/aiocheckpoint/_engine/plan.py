@@ -261,6 +261,7 @@ class Planner:
     def _delete(self, plan: SessionPlan, delete: Delete) -> int:
         doomed: list[FileName] = []
         if delete.checkpoint_ids is None:
+            plan.session.known.require_complete()
             doomed = plan.remaining()
             count = len(doomed)
         else:

@@ -242,6 +242,7 @@ class Reader(Generic[RecordT]):
     def _newest(self, session: Session) -> RecordT | None:
         newest = session.known.newest
         if newest is None:
+            session.known.require_complete()
             return None
         try:
             return self._decode(session, newest, self.bodies.own_text(session, newest))
@@ -290,6 +291,7 @@ class Reader(Generic[RecordT]):
             text = self.bodies.own_text(session, name)
             if session.known.identities.get(name.text) == checkpoint_id:
                 return name, text
+        session.known.require_complete()
         return None
 
     def load_blobs(self, session_id: SessionId, digests: Iterable[str]) -> dict[str, bytes]:
@@ -325,6 +327,7 @@ class Reader(Generic[RecordT]):
     ) -> tuple[CheckpointId, ...]:
         """Return the ids of a session that have a prefix and are below another, greatest first."""
         session = self.session(session_id)
+        session.known.require_complete()
         found = session.known.greatest_ids(prefix, before, limit)
         metas = [self._meta(session, name) for name in session.known.unread_names()]
         read = {
@@ -340,6 +343,7 @@ class Reader(Generic[RecordT]):
         """Return the listing entries of a session, newest first, one for each id."""
         session = self.session(session_id)
         session = session._replace(known=self.view.confirmed(session.name, session.known))
+        session.known.require_complete()
         metas: dict[CheckpointId, CheckpointMeta] = {}
         for name in session.known.newest_first():
             meta = self._meta(session, name)
