@@ -385,9 +385,14 @@ class Log:
             reader = ChainReader(self.slots, segment, tail)
             found = self._frames_of(reader, segment, control, to_end=to_end, searches=searches)
             sequence = segment.header.sequence
-            frames += [
-                ReadFrame(log.place_of(sequence, frame.end), segment.slot, frame) for frame in found
-            ]
+            try:
+                frames += [
+                    ReadFrame(log.place_of(sequence, frame.end), segment.slot, frame)
+                    for frame in found
+                ]
+            except StorageError:
+                self._require_needed(sequence)
+                raise
             if reader.damages and not to_end:
                 self._require_needed(sequence)
             tail = reader.tail

@@ -67,14 +67,19 @@ class Slots:
             self._files.close(self._descriptors.pop(number), self.path(number))
 
     def _descriptor(self, number: int) -> int:
+        descriptor = self._found(number)
+        if descriptor is None:
+            raise StorageError("open", self.path(number), None, "a part of the journal is gone")
+        return descriptor
+
+    def _found(self, number: int) -> int | None:
         descriptor = self._descriptors.get(number)
         if descriptor is None:
             name = f"{_PREFIX}{number}"
-            found = self._files.open_file(self._directory, name, write=self._writable)
-            if found is None:
-                raise StorageError("open", self.path(number), None, "a part of the journal is gone")
-            descriptor = self._descriptors[number] = found
-            self._unvouched[number] = None
+            descriptor = self._files.open_file(self._directory, name, write=self._writable)
+            if descriptor is not None:
+                self._descriptors[number] = descriptor
+                self._unvouched[number] = None
         return descriptor
 
     def size(self, number: int, at_least: int = 0) -> int:
@@ -91,7 +96,9 @@ class Slots:
         return self._files.read_at(self._descriptor(number), size, offset, self.path(number))
 
     def header(self, number: int) -> Header | None:
-        """Return the header of a slot; None for one that is free or torn."""
+        """Return the header of a slot; None for one that is free or torn, or gone by now."""
+        if self._found(number) is None:
+            return None
         header = log.parse_header(self.read(number, log.HEADER_BYTES, 0), self.path(number))
         return header if header is not None and header.slot == number else None
 

@@ -257,7 +257,8 @@ class View:
                 size = log.body_bytes(entry)
                 data = self.log.slots.read(committed.slot, size, committed.offset)
         except StorageError:
-            if committed.place <= self.pending.floor:
+            self.follow()
+            if self.log.control and committed.place <= self.log.control.flushed:
                 return None
             raise
         if hashlib.sha256(data).digest() == entry.digest:

@@ -36,8 +36,8 @@ class Root(Protocol):
         """Return the root, made if need be."""
         ...
 
-    def is_there(self) -> bool:
-        """Tell whether there is anything that could be removed or flushed."""
+    def is_there(self, *, with_log: bool) -> bool:
+        """Tell whether there is anything that could be removed, or flushed."""
         ...
 
     def reopen(self) -> None:
@@ -113,7 +113,10 @@ class Committer:
     def _commit(self, batch: list[Change]) -> None:
         """Commit a batch; every change of it then has its outcome, or waits again."""
         try:
-            if all(change.is_removal for change in batch) and not self._root.is_there():
+            only_flushes = all(isinstance(change, Flush) for change in batch)
+            if all(change.is_removal for change in batch) and not self._root.is_there(
+                with_log=only_flushes
+            ):
                 self._find_nothing(batch)
                 return
             for attempt in range(_TRIES):

@@ -141,10 +141,10 @@ class LocalStore(Generic[RecordT]):
         opened = self._reading or (self._writing and self._writing.opened)
         return opened is not None and opened.log is not None and bool(opened.log.damages)
 
-    def is_there(self) -> bool:
-        """Tell whether there is anything that could be removed or flushed."""
+    def is_there(self, *, with_log: bool) -> bool:
+        """Tell whether there is anything that could be removed, or flushed."""
         found = self.to_read()
-        return found is not None
+        return found is not None and (found.log is not None or not with_log)
 
     def reopen(self) -> None:
         """Let the next use open everything anew, where the path leads to by then."""

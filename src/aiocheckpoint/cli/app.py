@@ -11,6 +11,7 @@ import typer
 
 from aiocheckpoint import CheckpointCorruptError, CheckpointError
 from aiocheckpoint.cli.demo import demo
+from aiocheckpoint.cli.flush import flush
 from aiocheckpoint.cli.list import list_checkpoints
 from aiocheckpoint.cli.recover import recover
 from aiocheckpoint.cli.sessions import sessions
@@ -56,6 +57,7 @@ app.command("list")(list_checkpoints)
 app.command("show")(show)
 app.command("verify")(verify)
 app.command("recover")(recover)
+app.command("flush")(flush)
 
 
 @runtime_checkable

@@ -32,7 +32,7 @@ class Verification(Struct, kw_only=True):
 
     Attributes:
         path: what was asked for.
-        ok: whether nothing is wrong.
+        ok: whether nothing is wrong; what the journal has and files have not yet is no damage.
         sessions: how many were read.
         checkpoints: how many can be listed, damaged ones among them where they still can.
         findings: what is wrong.
@@ -71,7 +71,7 @@ async def _directory_verified(
         raise CommandError(f"no checkpoints under {directory}, nothing was verified; {hint}")
     return Verification(
         path=directory,
-        ok=not findings,
+        ok=all(finding.kind == "unflushed-journal" for finding in findings),
         sessions=len(counts),
         checkpoints=sum(counts),
         findings=findings,

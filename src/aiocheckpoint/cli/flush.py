@@ -1,0 +1,20 @@
+"""`aiocheckpoint flush DIR`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointRecord
+from aiocheckpoint.cli.terminal import Directory, console, open_store, print_line
+
+
+def flush(directory: Directory) -> int:
+    """Write the files of all that is in the journal, for Rust, a backup or an editor to see."""
+    asyncio.run(_flushed(open_store(directory)))
+    print_line(console(), f"{directory}: all that was saved is in files", "green")
+    return 0
+
+
+async def _flushed(writer: AsyncCheckpointWriter[CheckpointRecord]) -> None:
+    async with writer:
+        await writer.flush()
