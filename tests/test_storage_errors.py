@@ -144,7 +144,7 @@ class Lab:
     def __init__(self, directory: Path, options: dict[str, Any], *, is_cold: bool = False) -> None:
         self._template = directory / "template"
         self._root = directory / "root"
-        self._options = {"max_backups": 1, **options}
+        self._options = {"max_backups": 1, "lock_timeout_seconds": 10, **options}
         self._is_cold = is_cold
 
     def _writer(self, root: Path, files: LocalFiles | None = None) -> Writer:
@@ -235,10 +235,7 @@ class Lab:
 
     def _is_unknown(self, error: CheckpointError) -> bool:
         """Tell whether a change that failed may have been made: also one that waited for files."""
-        return isinstance(error, DurabilityUnknownError) or self._options == {
-            "max_backups": 1,
-            **SYNCED_FILES,
-        }
+        return isinstance(error, DurabilityUnknownError) or self._options["durability"] == "file"
 
     def _check_error(
         self, error: CheckpointError, fault: Fault, operation: str, path: str, case: str

@@ -110,7 +110,7 @@ async def test_call_that_waits_for_the_lock_is_withdrawn(kind: Kind, default_sit
 @each_kind()
 @pytest.mark.parametrize("site", ["file"], indirect=True)
 async def test_files_are_left_to_others(kind: Kind, site: Site) -> None:
-    """A call cancelled when its change is durable ends at once; its file is written all the same."""
+    """A call cancelled when its change is durable ends at once; its file is written later."""
     await scenarios.files_are_left_to_others(site, kind)
 
 

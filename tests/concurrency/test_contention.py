@@ -1,145 +1,203 @@
-"""Sessions that several writers, or somebody outside, want at the same time."""
+"""What several writers, or another process, want at the same time."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import fcntl
+import gc
 import os
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from aiocheckpoint import StoreBusyError, WriterClosedError
-from aiocheckpoint._engine import commit
+from aiocheckpoint import DurabilityUnknownError, StoreBusyError, WriterClosedError
 from tests.concurrency.coroutines import yield_to_loop
-from tests.concurrency.gates import GUARD_SECONDS, ControlledFiles
-from tests.concurrency.site import Site, document
+from tests.concurrency.gates import COMMIT, GUARD_SECONDS, ControlledFiles
+from tests.concurrency.site import (
+    Site,
+    document,
+    join_threads,
+    open_descriptors,
+    pool_threads,
+)
 
 pytestmark = pytest.mark.usefixtures("flushing")
 
 _ROUNDS = 60
+_PATIENCE_SECONDS = 0.1
 
 
 @contextlib.contextmanager
-def _locked_from_outside(directory: Path) -> Iterator[None]:
-    """Lock a session's directory as another process does."""
-    descriptor = os.open(directory, os.O_RDONLY)
+def _locked_from_outside(root: Path, name: str = "lock") -> Iterator[None]:
+    """Hold a lock of the store as another process does."""
+    descriptor = os.open(root / ".aiocheckpoint" / name, os.O_RDWR)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
 
 
 @pytest.mark.blocking  # the test itself takes the lock
-async def test_locked_session_holds_up_only_itself(site: Site) -> None:
-    """While another process holds a session, others go on; its own saves follow in order."""
+async def test_locked_journal_holds_up_changes_only(site: Site) -> None:
+    """While another process holds the lock, reads go on; changes wait, and follow in order."""
     async with site.writer() as writer:
-        await writer.save(document("locked", 0))
-        with _locked_from_outside(site.directory("locked")):
-            waiting = [
-                asyncio.ensure_future(writer.save(document("locked", n))) for n in range(1, 6)
-            ]
-            for number in range(10):
+        await writer.save(document("s", 0))
+        with _locked_from_outside(site.root):
+            waiting = [asyncio.ensure_future(writer.save(document("s", n))) for n in range(1, 6)]
+            for _ in range(10):
                 async with asyncio.timeout(GUARD_SECONDS):
-                    await writer.save(document("free", number))
-                    assert await writer.load("locked") == document("locked", 0)
+                    assert await writer.load("s") == document("s", 0)
+                    assert len(await writer.list("s")) == 1
             assert not any(save.done() for save in waiting)
         async with asyncio.timeout(GUARD_SECONDS):
             assert await asyncio.gather(*waiting) == [f"c{n}" for n in range(1, 6)]
-    assert await site.saved_ids("locked") == [f"c{n}" for n in range(6)]
+    assert await site.saved_ids("s") == [f"c{n}" for n in range(6)]
     await site.assert_intact()
 
 
 @pytest.mark.blocking
 async def test_lock_that_is_never_free(site: Site) -> None:
-    """A session that stays locked is a clear error in time, and works once it is free."""
-    async with site.writer(lock_timeout_seconds=0.05) as writer:
+    """A lock that stays taken is a clear error in time, and all works once it is free."""
+    async with site.writer(lock_timeout_seconds=_PATIENCE_SECONDS) as writer:
         await writer.save(document("s", 0))
-        with _locked_from_outside(site.directory("s")):
-            saves = [asyncio.ensure_future(writer.save(document("s", n))) for n in range(1, 4)]
+        await writer.flush()
+        with _locked_from_outside(site.root):
+            calls = [
+                *(asyncio.ensure_future(writer.save(document("s", n))) for n in range(1, 4)),
+                asyncio.ensure_future(writer.delete("s", "c0")),
+                asyncio.ensure_future(writer.flush()),
+            ]
             async with asyncio.timeout(GUARD_SECONDS):
-                results = await asyncio.gather(*saves, return_exceptions=True)
-            assert all(isinstance(result, StoreBusyError) for result in results), results
-            assert all("for 0.05 s" in str(result) for result in results), results
+                results = await asyncio.gather(*calls, return_exceptions=True)
+            for result in results:
+                assert isinstance(result, StoreBusyError), results
+                assert result.path == str(site.root / ".aiocheckpoint" / "lock")
+                assert f"for {_PATIENCE_SECONDS} s" in str(result)
         await asyncio.wait_for(writer.save(document("s", 9)), GUARD_SECONDS)
     assert await site.saved_ids("s") == ["c0", "c9"]
     await site.assert_intact()
 
 
 @pytest.mark.blocking
-@pytest.mark.parametrize("site", ["journal"], indirect=True)
-async def test_each_save_waits_its_own_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A save that has waited long enough for a lock fails alone; a later one goes on waiting."""
-    now = 0.0
-    clock = SimpleNamespace(monotonic=lambda: now, sleep=time.sleep)
-    async with site.writer(lock_timeout_seconds=60.0) as writer:
+async def test_each_save_waits_its_own_time(default_site: Site) -> None:
+    """A save that has waited long enough for the lock fails alone; a later one goes on waiting."""
+    patience = 6 * _PATIENCE_SECONDS
+    async with default_site.writer(lock_timeout_seconds=patience) as writer:
         await writer.save(document("s", 0))
-        with _locked_from_outside(site.directory("s")):
-            monkeypatch.setattr(commit, "time", clock)
+        with _locked_from_outside(default_site.root):
             early = asyncio.ensure_future(writer.save(document("s", 1)))
-            await asyncio.sleep(0)
-            now = 40.0
+            await asyncio.sleep(patience / 2)
             late = asyncio.ensure_future(writer.save(document("s", 2)))
-            await asyncio.sleep(0)
-            now = 70.0
             with pytest.raises(StoreBusyError):
                 await asyncio.wait_for(early, GUARD_SECONDS)
             assert not late.done()
         assert await asyncio.wait_for(late, GUARD_SECONDS) == "c2"
-    assert await site.saved_ids("s") == ["c0", "c2"]
-    await site.assert_intact()
+    assert await default_site.saved_ids("s") == ["c0", "c2"]
+    await default_site.assert_intact()
 
 
 @pytest.mark.blocking
-@pytest.mark.parametrize("site", ["journal"], indirect=True)
-@pytest.mark.parametrize("is_trying", [False, True], ids=["between-attempts", "amid-an-attempt"])
-async def test_save_that_waits_for_a_lock_is_withdrawn(site: Site, is_trying: bool) -> None:
+async def test_save_that_waits_for_the_lock_is_withdrawn(site: Site) -> None:
     """A save that waits for another process has not begun: cancelled, it ends at once."""
-    files = ControlledFiles()
-    async with site.writer(files=files, lock_timeout_seconds=4 * GUARD_SECONDS) as writer:
+    async with site.writer() as writer:
         await writer.save(document("s", 0))
-        files.watch_operations()
-        with _locked_from_outside(site.directory("s")):
-            save = asyncio.ensure_future(writer.save(document("s", 1)))
-            while files.operations.count("lock directory") < 2:
-                await asyncio.sleep(0.001)
-            gate = files.hold("lock directory" if is_trying else "nothing")
-            if is_trying:
-                await gate.arrival()
-            save.cancel()
-            await yield_to_loop(5)
-            gate.open()
-            await asyncio.wait([save], timeout=1)
-            ended = save.done()
-        await asyncio.wait([save], timeout=GUARD_SECONDS)
-        await writer.save(document("s", 2))
-    assert ended
+        with _locked_from_outside(site.root):
+            saves = [asyncio.ensure_future(writer.save(document("s", n))) for n in (1, 2)]
+            await yield_to_loop(10)
+            saves[0].cancel()
+            await asyncio.wait(saves[:1], timeout=GUARD_SECONDS)
+            assert saves[0].cancelled()
+            assert not saves[1].done()
+        assert await asyncio.wait_for(saves[1], GUARD_SECONDS) == "c2"
     assert await site.saved_ids("s") == ["c0", "c2"]
 
 
 @pytest.mark.blocking
-async def test_delete_that_waits_for_a_replay_locks_no_session(site: Site, root: Path) -> None:
-    """A first delete that waits for who replays leaves the session's lock to that one."""
-    async with site.writer(durability="journal") as writer:
-        await writer.save(document("s", 0))
+async def test_nobody_is_blamed_for_a_slow_disk(default_site: Site) -> None:
+    """Saves that wait for their own writer's commit do not say that another process is to blame."""
     files = ControlledFiles()
-    async with site.writer(files=files) as writer:
-        assert await writer.load("s") is not None
-        files.watch_operations()
-        with _locked_from_outside(root / ".aiocheckpoint"):
-            delete = asyncio.ensure_future(writer.delete("s", "c0"))
-            while files.operations.count("lock directory") < 3:
-                await asyncio.sleep(0.001)
-            with _locked_from_outside(site.directory("s")):
-                pass
-        async with asyncio.timeout(GUARD_SECONDS):
-            assert await delete
-    await site.assert_intact()
+    async with default_site.writer(files=files, lock_timeout_seconds=_PATIENCE_SECONDS) as writer:
+        await writer.save(document("s", 0))
+        gate = files.hold(COMMIT)
+        saves = [asyncio.ensure_future(writer.save(document("s", 1)))]
+        await gate.arrival()
+        saves += [asyncio.ensure_future(writer.save(document("s", n))) for n in range(2, 5)]
+        await asyncio.sleep(3 * _PATIENCE_SECONDS)
+        assert not any(save.done() for save in saves)
+        gate.open()
+        assert await asyncio.wait_for(asyncio.gather(*saves), GUARD_SECONDS) == [
+            f"c{n}" for n in range(1, 5)
+        ]
+
+
+async def test_who_does_not_wait_is_served_where_nobody_else_is(site: Site) -> None:
+    """With a patience of nothing all works as long as no other process holds the lock."""
+    async with site.writer(lock_timeout_seconds=0) as writer:
+        for number in range(20):
+            await writer.save(document("s", number))
+        assert await writer.delete("s", "c0")
+        await writer.flush()
+    assert await site.saved_ids("s") == [f"c{n}" for n in range(1, 20)]
+
+
+@pytest.mark.blocking
+async def test_files_that_another_process_keeps_to_itself(default_site: Site) -> None:
+    """While another process may write files alone, saves go on, and who waits for files is told."""
+    path = str(default_site.root / ".aiocheckpoint" / "applier")
+    async with (
+        default_site.writer(lock_timeout_seconds=_PATIENCE_SECONDS) as writer,
+        default_site.writer(lock_timeout_seconds=_PATIENCE_SECONDS, durability="file") as patient,
+    ):
+        await writer.save(document("s", 0))
+        await writer.flush()
+        with _locked_from_outside(default_site.root, "applier"):
+            for number in range(1, 5):
+                await asyncio.wait_for(writer.save(document("s", number)), GUARD_SECONDS)
+            with pytest.raises(StoreBusyError) as busy:
+                await asyncio.wait_for(writer.flush(), GUARD_SECONDS)
+            assert busy.value.path == path
+            with pytest.raises(DurabilityUnknownError) as unknown:
+                await asyncio.wait_for(patient.save(document("s", 5)), GUARD_SECONDS)
+            assert unknown.value.path == path
+            assert await writer.load("s") == document("s", 5)
+        await asyncio.wait_for(writer.flush(), GUARD_SECONDS)
+    assert await default_site.saved_ids("s") == [f"c{n}" for n in range(6)]
+    await default_site.assert_intact()
+
+
+@pytest.mark.blocking
+@pytest.mark.parametrize("name", ["lock", "applier"])
+def test_close_while_another_process_holds_a_lock(name: str, default_site: Site) -> None:
+    """`aclose` says so in time; when the lock is free, threads and files are given back."""
+    site = default_site
+
+    async def use(name: str | None) -> None:
+        writer = site.writer(lock_timeout_seconds=_PATIENCE_SECONDS)
+        await writer.save(document("s", 0))
+        if name is None:
+            await writer.aclose()
+            return
+        with _locked_from_outside(site.root, name):
+            if name == "applier":
+                await writer.save(document("s", 1))  # whose file is to be written
+            with pytest.raises(StoreBusyError) as busy:
+                await asyncio.wait_for(writer.aclose(), GUARD_SECONDS)
+            assert busy.value.path.endswith(name)
+            with pytest.raises(WriterClosedError):
+                await writer.save(document("s", 2))
+
+    asyncio.run(use(None))  # whatever the process opens once
+    gc.collect()
+    threads, descriptors = pool_threads(), open_descriptors()
+    asyncio.run(use(name))
+    join_threads(pool_threads(threads))
+    gc.collect()
+    assert open_descriptors() == descriptors
+    assert asyncio.run(site.saved_ids("s")) == (["c0", "c1"] if name == "applier" else ["c0"])
+    asyncio.run(site.assert_intact())
 
 
 async def test_replaced_checkpoint_is_always_there(site: Site) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from aiocheckpoint import ANY_NEWEST, CheckpointData, CheckpointError
-from aiocheckpoint._disk.log import CONTROL_NAME
+from aiocheckpoint._disk.locks import CONTROL_NAME
 from aiocheckpoint._engine import root as roots
 from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.check import check_journal, check_session

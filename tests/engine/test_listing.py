@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,11 +15,12 @@ from aiocheckpoint._disk.files import Directory
 from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._disk.view import View
 from tests.conftest import MakeWriter
-from tests.engine.disk import Call, Disk, DiskFiles, WouldWaitError
-from tests.engine.process import Process, make_record, outcome
+from tests.engine.disk import EVERYTHING, Call, Disk, DiskFiles, Image, WouldWaitError
+from tests.engine.process import Process, make_record
 
 Sight = Literal["neither", "both"]
-_OTHERS = tuple(f"other{number}" for number in range(12))
+_SIGHTS: tuple[Sight, ...] = ("neither", "both")
+_OTHERS = tuple(f"other{number}" for number in range(4))
 _LARGE = 9_000
 
 
@@ -51,7 +52,7 @@ class Scene:
     One process replaces a checkpoint whenever it is told to; another reads and replaces it.
 
     Args:
-        disk: they are on.
+        disk: they are on, with what `populate` made.
         sight: what a listing shows of what changes meanwhile.
         act: how the first replaces it.
         is_known: whether the second has listed the session before.
@@ -60,13 +61,9 @@ class Scene:
     def __init__(
         self, disk: Disk, sight: Sight, act: Callable[[Scene], None], *, is_known: bool
     ) -> None:
-        disk.wipe()
         self.serials = itertools.count(1)
         self.one, self.two = Process(disk), Process(disk)
         self._act = act
-        for key in (*_OTHERS, "x"):
-            self.one.save("s", key)
-        self.one.tenure()
         files = SplitFiles(disk, self.two.files.control)
         files.sight = sight
         files.between = self.act
@@ -106,6 +103,15 @@ class Scene:
     def check(self, ids: list[str]) -> None:
         """See that it is there once, and so are the others."""
         assert sorted(ids) == sorted((*_OTHERS, "x")), ids
+
+
+def populate(disk: Disk) -> Image:
+    """Return a session's checkpoints, all of them in files, the last of which is replaced."""
+    process = Process(disk)
+    for key in (*_OTHERS, "x"):
+        process.save("s", key)
+    process.flush()
+    return disk.image(EVERYTHING)
 
 
 # What the first process does
@@ -169,12 +175,14 @@ _READS = (_load, _load_newest, _list, _ids, _replace)
 def _scenes(
     disk: Disk,
     work: Callable[[Scene], None],
-    whiches: Iterator[Callable[[int], bool]],
-    acts: tuple[Callable[[Scene], None], ...] = _ACTS,
+    whiches: Sequence[Callable[[int], bool]],
+    acts: Sequence[Callable[[Scene], None]],
 ) -> Iterator[Scene]:
     """Yield what is left of each scene when the work is done, for each time and way to act."""
-    for act, sight, is_known in itertools.product(acts, ("neither", "both"), (False, True)):
-        for number, which in enumerate(whiches := [*whiches]):
+    image = populate(disk)
+    for act, sight, is_known in itertools.product(acts, _SIGHTS, (False, True)):
+        for number, which in enumerate(whiches):
+            disk.install(image)
             scene = Scene(disk, sight, act, is_known=is_known)
             scene.act_at(which)
             try:
@@ -203,7 +211,7 @@ def _each(step: int) -> Callable[[int], bool]:
 def test_at_each_moment(disk: Disk, work: Callable[[Scene], None]) -> None:
     """Whenever another replaces it, it is there once for who reads, and nothing is raised."""
     count = 0
-    for scene in _scenes(disk, work, map(_at, range(-1, 60))):
+    for scene in _scenes(disk, work, [*map(_at, range(-1, 60))], _ACTS):
         count += 1
         for process in (scene.one, scene.two):
             scene.check([known for known, _ in process.seen("s")])
@@ -215,7 +223,9 @@ def test_at_each_moment(disk: Disk, work: Callable[[Scene], None]) -> None:
 @pytest.mark.parametrize("work", _READS)
 def test_all_the_time(disk: Disk, work: Callable[[Scene], None]) -> None:
     """It holds while it is replaced again and again, and what the journal held is dropped."""
-    for scene in _scenes(disk, work, map(_each, (5, 11))):
+    often = _scenes(disk, work, [_each(5), _each(11)], (_commit, _apply, _replace_twice))
+    seldom = _scenes(disk, work, [_each(60)], (_drop_segments,))
+    for scene in itertools.chain(often, seldom):
         assert scene.acts > 0
         assert scene.one.seen("s") == scene.two.seen("s")
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from aiocheckpoint._disk.chain import ChainReader, Segment
 from aiocheckpoint._disk.files import LocalFiles, random_bytes
-from aiocheckpoint._disk.log import CONTROL_NAME, Log, MovedError, ReadFrame
+from aiocheckpoint._disk.locks import CONTROL_NAME, MovedError
+from aiocheckpoint._disk.log import Log, ReadFrame
 from aiocheckpoint._disk.slots import FIRST_SLOT_BYTES, LARGEST_SPARE_BYTES
 from aiocheckpoint._format import log
 from aiocheckpoint._format.log import Control, Entry, Header, NewFrame, Tail

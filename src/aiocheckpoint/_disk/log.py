@@ -5,28 +5,20 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from aiocheckpoint._disk.chain import ChainReader, Damage, Segment
-from aiocheckpoint._disk.files import Directory, LocalFiles, monotonic_seconds, random_name
+from aiocheckpoint._disk.files import Directory, LocalFiles, random_name
+from aiocheckpoint._disk.locks import CONTROL_NAME, LockFiles
 from aiocheckpoint._disk.slots import Slots
 from aiocheckpoint._format import log
 from aiocheckpoint._format.log import Control, Frame, Tail
 from aiocheckpoint._format.names import QUARANTINE_DIRECTORY
 from aiocheckpoint.errors import JournalVersionError, StorageError
 
-CONTROL_NAME = "control"
-LOCK_NAME = "lock"
-APPLIER_NAME = "applier"
-_TURN_NAME = "turn"
-_NAMES = (_TURN_NAME, LOCK_NAME, APPLIER_NAME, CONTROL_NAME)
 _OLD_JOURNAL_PREFIX = "journal-"
 _CONTROL_TRIES = 1000
-
-
-class MovedError(Exception):
-    """The place that this process holds open is not what its path leads to any more."""
 
 
 class _BehindError(Exception):
@@ -61,29 +53,7 @@ class Advance(NamedTuple):
     frames: tuple[ReadFrame, ...]
 
 
-class _Locked(contextlib.AbstractContextManager[None]):
-    """Holds the lock of a log, for one thread at a time."""
-
-    def __init__(self, log_: Log) -> None:
-        self._log = log_
-        self._threads = threading.RLock()
-
-    def __enter__(self) -> None:
-        self._threads.acquire()
-        try:
-            self._log.acquire()
-        except BaseException:
-            self._threads.release()
-            raise
-
-    def __exit__(self, *error: object) -> None:
-        try:
-            self._log.release()
-        finally:
-            self._threads.release()
-
-
-class Log:
+class Log(LockFiles):
     """
     The log, as far as this process has read it. Reading it needs the mutex.
 
@@ -101,14 +71,11 @@ class Log:
         mutex: held for short, never while a lock of files is waited for.
         erasure: position of the last removal read that somebody asked for; 0 for none.
         is_scanned: whether the end was looked for; until then `control` may be of before a crash.
-        waits_since: since when this process has been waiting for the lock; None if it is not.
-        applier_waits_since: the same of the lock under which files are written.
         is_void: whether frames were read that do not count after all: all is to be read anew.
     """
 
     def __init__(self, files: LocalFiles, directory: Directory, *, writable: bool) -> None:
-        self._files = files
-        self.directory = directory
+        super().__init__(files, directory, writable=writable)
         self.slots = Slots(files, directory, writable=writable)
         self.control: Control | None = None
         self.segments: list[Segment] = []
@@ -116,22 +83,13 @@ class Log:
         self.damages: list[Damage] = []
         self.erasure = 0
         self.is_scanned = False
-        self.waits_since: float | None = None
-        self.applier_waits_since: float | None = None
         self.is_void = False
         self.mutex = threading.RLock()
         self._raw = b""
         self._shared: Control | None = None
-        self._descriptors: dict[str, int] = {}
-        self._inodes: dict[str, int] = {}
-        self._paths = {name: directory.join(name) for name in _NAMES}
-        self._writable = writable
-        self._locked = _Locked(self)
         self.refuse_old_journals()
         if writable:
-            for name in _NAMES:
-                self._descriptor(name)
-            files.sync_directory(directory)
+            self.make()
 
     def refuse_old_journals(self) -> None:
         """
@@ -147,120 +105,7 @@ class Log:
     def close(self) -> None:
         """Close everything; that gives the locks back, too."""
         self.slots.close()
-        for name, descriptor in self._descriptors.items():
-            with contextlib.suppress(StorageError):
-                self._files.close(descriptor, self.directory.join(name))
-        self._descriptors.clear()
-
-    def _descriptor(self, name: str) -> int:
-        descriptor = self._descriptors.get(name)
-        if descriptor is None:
-            found = self._files.open_file(
-                self.directory, name, write=self._writable, create=self._writable
-            )
-            if found is None:
-                raise StorageError("open", self.directory.join(name), None, "it was removed")
-            descriptor = self._descriptors[name] = found
-            status = self._files.open_status(found, self.directory.join(name))
-            self._inodes[name] = status.inode
-        return descriptor
-
-    # Locks. Order: applier, then the threads' own, then turn, then lock.
-
-    def locked(self) -> contextlib.AbstractContextManager[None]:
-        """
-        Hold the lock that commits are made under, waiting as long as it takes.
-
-        Who waits at the turnstile is next: without it one process could starve the others.
-
-        Raises:
-            MovedError: its path leads elsewhere by now.
-        """
-        return self._locked
-
-    def acquire(self) -> None:
-        """Take the lock; see `locked`."""
-        files = self._files
-        turn, turn_path = self._descriptor(_TURN_NAME), self._paths[_TURN_NAME]
-        lock, lock_path = self._descriptor(LOCK_NAME), self._paths[LOCK_NAME]
-        self.waits_since = monotonic_seconds()
-        try:
-            files.lock_file(turn, turn_path)
-            try:
-                files.lock_file(lock, lock_path)
-            finally:
-                self._give_back(turn, turn_path)
-        finally:
-            self.waits_since = None
-        try:
-            self.require_in_place(LOCK_NAME)
-        except BaseException:
-            self.release()
-            raise
-
-    def release(self) -> None:
-        """Give the lock back."""
-        self._give_back(self._descriptors[LOCK_NAME], self._paths[LOCK_NAME])
-
-    def _give_back(self, descriptor: int, path: str) -> None:
-        # What was done under it is done; and closing the file frees it as well.
-        with contextlib.suppress(StorageError):
-            self._files.unlock_file(descriptor, path)
-
-    def require_in_place(self, name: str) -> None:
-        """
-        See that a name still leads to the file that is open.
-
-        Raises:
-            MovedError: it does not.
-        """
-        inode = self._inodes.get(name)
-        found = None if inode is None else self._files.status_of_path(self._paths[name])
-        if inode is not None and (found is None or found.inode != inode):
-            raise MovedError
-
-    @contextlib.contextmanager
-    def shared_if_free(self) -> Generator[bool]:
-        """Keep commits out if none is under way; tell whether that is so."""
-        path = self.directory.join(LOCK_NAME)
-        try:
-            # Of its own, for this process may hold the other one just now.
-            descriptor = self._files.open_file(self.directory, LOCK_NAME)
-        except StorageError:
-            yield False
-            return
-        if descriptor is None:
-            yield True
-            return
-        try:
-            yield self._files.try_lock_file(descriptor, path, shared=True)
-        finally:
-            self._files.close(descriptor, path)
-
-    @contextlib.contextmanager
-    def applying(self) -> Generator[None]:
-        """Be the one process that writes files, waiting as long as it takes."""
-        descriptor, path = self._descriptor(APPLIER_NAME), self.directory.join(APPLIER_NAME)
-        self.applier_waits_since = monotonic_seconds()
-        try:
-            self._files.lock_file(descriptor, path)
-        finally:
-            self.applier_waits_since = None
-        try:
-            yield
-        finally:
-            self._give_back(descriptor, path)
-
-    def has_applier(self) -> bool:
-        """Tell whether some process writes files just now."""
-        path = self.directory.join(APPLIER_NAME)
-        descriptor = self._files.open_file(self.directory, APPLIER_NAME)
-        if descriptor is None:
-            return False
-        try:
-            return not self._files.try_lock_file(descriptor, path, shared=True)
-        finally:
-            self._files.close(descriptor, path)
+        super().close()
 
     # Positions
 
@@ -391,7 +236,8 @@ class Log:
                     for frame in found
                 ]
             except StorageError:
-                self._require_needed(sequence)
+                if not to_end:
+                    self._require_needed(sequence)
                 raise
             if reader.damages and not to_end:
                 self._require_needed(sequence)

@@ -10,7 +10,8 @@ from collections.abc import Generator, Mapping, Sequence
 
 from aiocheckpoint._disk.files import LocalFiles, monotonic_seconds
 from aiocheckpoint._disk.index import IndexCache, SessionIndex, Signature
-from aiocheckpoint._disk.log import CONTROL_NAME, LOCK_NAME, Advance, Log, MovedError, ReadFrame
+from aiocheckpoint._disk.locks import CONTROL_NAME, LOCK_NAME, MovedError
+from aiocheckpoint._disk.log import Advance, Log, ReadFrame
 from aiocheckpoint._disk.pending import Committed, Pending
 from aiocheckpoint._disk.sessions import SessionDirectories
 from aiocheckpoint._format import log

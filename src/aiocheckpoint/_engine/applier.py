@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from aiocheckpoint._disk.files import monotonic_seconds
-from aiocheckpoint._disk.log import MovedError
+from aiocheckpoint._disk.locks import MovedError
 from aiocheckpoint._disk.pending import Committed
 from aiocheckpoint._engine.changes import Change, Flush
 from aiocheckpoint._engine.jobs import Job

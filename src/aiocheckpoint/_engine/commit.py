@@ -13,7 +13,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from aiocheckpoint._disk.log import MovedError
+from aiocheckpoint._disk.locks import MovedError
 from aiocheckpoint._engine import plan
 from aiocheckpoint._engine.changes import Change, Flush, Wake
 from aiocheckpoint._engine.jobs import Job

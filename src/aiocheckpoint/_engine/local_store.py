@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Generic, NamedTuple, TypeVar
 
 from aiocheckpoint._disk.files import Directory, LocalFiles, absolute, monotonic_seconds
-from aiocheckpoint._disk.log import APPLIER_NAME, LOCK_NAME, MovedError
+from aiocheckpoint._disk.locks import APPLIER_NAME, LOCK_NAME, MovedError
 from aiocheckpoint._engine import root as roots
 from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.changes import Change, Flush, Wake

@@ -1,0 +1,195 @@
+"""The files of a root whose locks its processes share, and the one of their positions."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Generator
+
+from aiocheckpoint._disk.files import Directory, LocalFiles, monotonic_seconds
+from aiocheckpoint.errors import StorageError
+
+CONTROL_NAME = "control"
+LOCK_NAME = "lock"
+APPLIER_NAME = "applier"
+_TURN_NAME = "turn"
+_NAMES = (_TURN_NAME, LOCK_NAME, APPLIER_NAME, CONTROL_NAME)
+
+
+class MovedError(Exception):
+    """The place that this process holds open is not what its path leads to any more."""
+
+
+class _Locked(contextlib.AbstractContextManager[None]):
+    """Holds the lock of commits, for one thread at a time."""
+
+    def __init__(self, files: LockFiles) -> None:
+        self._files = files
+        self._threads = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._threads.acquire()
+        try:
+            self._files.acquire()
+        except BaseException:
+            self._threads.release()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            self._files.release()
+        finally:
+            self._threads.release()
+
+
+class LockFiles:
+    """
+    The open files in a store's own directory that are not slots.
+
+    Args:
+        files: the file operations.
+        directory: the store's own, open.
+        writable: whether to open them to write, and make them.
+
+    Attributes:
+        waits_since: since when this process has been waiting for the lock; None if it is not.
+        applier_waits_since: the same of the lock under which files are written.
+    """
+
+    def __init__(self, files: LocalFiles, directory: Directory, *, writable: bool) -> None:
+        self._files = files
+        self.directory = directory
+        self.waits_since: float | None = None
+        self.applier_waits_since: float | None = None
+        self._descriptors: dict[str, int] = {}
+        self._inodes: dict[str, int] = {}
+        self._paths = {name: directory.join(name) for name in _NAMES}
+        self._writable = writable
+        self._locked = _Locked(self)
+
+    def make(self) -> None:
+        """Make those that are not there, durably."""
+        for name in _NAMES:
+            self._descriptor(name)
+        self._files.sync_directory(self.directory)
+
+    def close(self) -> None:
+        """Close the files; that gives their locks back, too."""
+        for name, descriptor in self._descriptors.items():
+            with contextlib.suppress(StorageError):
+                self._files.close(descriptor, self.directory.join(name))
+        self._descriptors.clear()
+
+    def _descriptor(self, name: str) -> int:
+        descriptor = self._descriptors.get(name)
+        if descriptor is None:
+            found = self._files.open_file(
+                self.directory, name, write=self._writable, create=self._writable
+            )
+            if found is None:
+                raise StorageError("open", self.directory.join(name), None, "it was removed")
+            descriptor = self._descriptors[name] = found
+            status = self._files.open_status(found, self.directory.join(name))
+            self._inodes[name] = status.inode
+        return descriptor
+
+    # Locks. Order: applier, then the threads' own, then turn, then lock.
+
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """
+        Hold the lock that commits are made under, waiting as long as it takes.
+
+        Who waits at the turnstile is next: without it one process could starve the others.
+
+        Raises:
+            MovedError: its path leads elsewhere by now.
+        """
+        return self._locked
+
+    def acquire(self) -> None:
+        """Take the lock; see `locked`."""
+        files = self._files
+        turn, turn_path = self._descriptor(_TURN_NAME), self._paths[_TURN_NAME]
+        lock, lock_path = self._descriptor(LOCK_NAME), self._paths[LOCK_NAME]
+        self.waits_since = monotonic_seconds()
+        try:
+            files.lock_file(turn, turn_path)
+            try:
+                files.lock_file(lock, lock_path)
+            finally:
+                self._give_back(_TURN_NAME)
+        finally:
+            self.waits_since = None
+        try:
+            self.require_in_place(LOCK_NAME)
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._give_back(LOCK_NAME)
+
+    def _give_back(self, name: str) -> None:
+        """Unlock a file; what was done under its lock is done, so nobody is told of a failure."""
+        path = self._paths[name]
+        try:
+            self._files.unlock_file(self._descriptors[name], path)
+        except StorageError:
+            with contextlib.suppress(StorageError):  # which frees it too
+                self._files.close(self._descriptors.pop(name), path)
+
+    def require_in_place(self, name: str) -> None:
+        """
+        See that a name still leads to the file that is open.
+
+        Raises:
+            MovedError: it does not.
+        """
+        inode = self._inodes.get(name)
+        found = None if inode is None else self._files.status_of_path(self._paths[name])
+        if inode is not None and (found is None or found.inode != inode):
+            raise MovedError
+
+    @contextlib.contextmanager
+    def shared_if_free(self) -> Generator[bool]:
+        """Keep commits out if none is under way; tell whether that is so."""
+        path = self.directory.join(LOCK_NAME)
+        try:
+            # Of its own, for this process may hold the other one just now.
+            descriptor = self._files.open_file(self.directory, LOCK_NAME)
+        except StorageError:
+            yield False
+            return
+        if descriptor is None:
+            yield True
+            return
+        try:
+            yield self._files.try_lock_file(descriptor, path, shared=True)
+        finally:
+            self._files.close(descriptor, path)
+
+    @contextlib.contextmanager
+    def applying(self) -> Generator[None]:
+        """Be the one process that writes files, waiting as long as it takes."""
+        descriptor, path = self._descriptor(APPLIER_NAME), self.directory.join(APPLIER_NAME)
+        self.applier_waits_since = monotonic_seconds()
+        try:
+            self._files.lock_file(descriptor, path)
+        finally:
+            self.applier_waits_since = None
+        try:
+            yield
+        finally:
+            self._give_back(APPLIER_NAME)
+
+    def has_applier(self) -> bool:
+        """Tell whether some process writes files just now."""
+        path = self.directory.join(APPLIER_NAME)
+        descriptor = self._files.open_file(self.directory, APPLIER_NAME)
+        if descriptor is None:
+            return False
+        try:
+            return not self._files.try_lock_file(descriptor, path, shared=True)
+        finally:
+            self._files.close(descriptor, path)
