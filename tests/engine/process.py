@@ -128,7 +128,7 @@ class Process:
             )
         return self._opened
 
-    def is_there(self) -> bool:
+    def is_there(self, *, with_log: bool = True) -> bool:
         """Tell that there is something to change."""
         return True
 

@@ -206,17 +206,41 @@ def _each(step: int) -> Callable[[int], bool]:
     return lambda found: found % step == 0
 
 
+def _is_there_once(
+    disk: Disk,
+    work: Callable[[Scene], None],
+    acts: Sequence[Callable[[Scene], None]],
+    step: int = 1,
+) -> None:
+    count = 0
+    for scene in _scenes(disk, work, [*map(_at, range(-1, 80, step))], acts):
+        count += 1
+        _list(scene)
+        newest = [process.reader().load("s", "x") for process in (scene.one, scene.two)]
+        assert newest[0] == newest[1]
+    assert count > 10
+
+
 @pytest.mark.blocking
 @pytest.mark.parametrize("work", _READS)
 def test_at_each_moment(disk: Disk, work: Callable[[Scene], None]) -> None:
     """Whenever another replaces it, it is there once for who reads, and nothing is raised."""
-    count = 0
-    for scene in _scenes(disk, work, [*map(_at, range(-1, 60))], _ACTS):
-        count += 1
-        for process in (scene.one, scene.two):
-            scene.check([known for known, _ in process.seen("s")])
-        assert scene.one.seen("s") == scene.two.seen("s")
-    assert count > 30
+    _is_there_once(disk, work, [_apply])
+
+
+@pytest.mark.blocking
+@pytest.mark.parametrize("work", [_load, _list, _replace])
+def test_while_segments_are_dropped(disk: Disk, work: Callable[[Scene], None]) -> None:
+    """It holds when what the journal held is dropped meanwhile."""
+    _is_there_once(disk, work, [_drop_segments], step=3)
+
+
+@pytest.mark.campaign
+@pytest.mark.blocking
+@pytest.mark.parametrize("work", _READS)
+def test_each_act_at_each_moment(disk: Disk, work: Callable[[Scene], None]) -> None:
+    """It holds however it is replaced."""
+    _is_there_once(disk, work, _ACTS)
 
 
 @pytest.mark.blocking
@@ -245,9 +269,8 @@ def _listed_once(view: View, name: str) -> SessionIndex:
 def test_mutant_is_noticed(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without catching up after the listing it is not there, or twice."""
     monkeypatch.setattr(View, "listed", _listed_once)
-    for work in (_load, _list):
-        with pytest.raises((AssertionError, CheckpointError)):
-            test_at_each_moment(disk, work)
+    with pytest.raises((AssertionError, CheckpointError)):
+        _is_there_once(disk, _list, [_apply])
 
 
 # With threads

@@ -50,6 +50,11 @@ class Damage(NamedTuple):
     segment: str
     is_total: bool
 
+    @property
+    def kept_name(self) -> str:
+        """The name of a copy of the segment in the quarantine."""
+        return f"journal-{self.segment}-{log.offset_of(self.place)}"
+
 
 class ChainReader:
     """

@@ -113,14 +113,12 @@ class LockFiles:
         lock, lock_path = self._descriptor(LOCK_NAME), self._paths[LOCK_NAME]
         self.waits_since = monotonic_seconds()
         try:
-            files.lock_file(turn, turn_path)
             try:
+                files.lock_file(turn, turn_path)
                 files.lock_file(lock, lock_path)
             finally:
+                self.waits_since = None
                 self._give_back(_TURN_NAME)
-        finally:
-            self.waits_since = None
-        try:
             self.require_in_place(LOCK_NAME)
         except BaseException:
             self.release()
@@ -175,10 +173,10 @@ class LockFiles:
         descriptor, path = self._descriptor(APPLIER_NAME), self.directory.join(APPLIER_NAME)
         self.applier_waits_since = monotonic_seconds()
         try:
-            self._files.lock_file(descriptor, path)
-        finally:
-            self.applier_waits_since = None
-        try:
+            try:
+                self._files.lock_file(descriptor, path)
+            finally:
+                self.applier_waits_since = None
             yield
         finally:
             self._give_back(APPLIER_NAME)

@@ -14,7 +14,7 @@ from aiocheckpoint._disk.locks import CONTROL_NAME, LockFiles
 from aiocheckpoint._disk.slots import Slots
 from aiocheckpoint._format import log
 from aiocheckpoint._format.log import Control, Frame, Tail
-from aiocheckpoint._format.names import QUARANTINE_DIRECTORY
+from aiocheckpoint._format.names import QUARANTINE_DIRECTORY, TEMP_PREFIX
 from aiocheckpoint.errors import JournalVersionError, StorageError
 
 _OLD_JOURNAL_PREFIX = "journal-"
@@ -325,28 +325,25 @@ class Log(LockFiles):
 
     def is_kept(self, damage: Damage) -> bool:
         """Tell whether somebody has kept a copy of a damaged part, to go on knowingly."""
-        found = self._files.status_of_path(self._kept_path(damage))
-        return found is not None
-
-    def _kept_path(self, damage: Damage) -> str:
         directory = Directory(self.directory.join(QUARANTINE_DIRECTORY), None)
-        return directory.join(_kept_name(damage))
+        return self._files.status_of_path(directory.join(damage.kept_name)) is not None
 
     def keep(self, damage: Damage, slot: int) -> None:
         """Keep a copy of a damaged segment in the quarantine, durably."""
+        data = self.slots.read(slot, self.slots.size(slot), 0)
         files = self._files
         files.make_subdirectory(self.directory, QUARANTINE_DIRECTORY)
         files.sync_directory(self.directory)
         directory = files.open_subdirectory(self.directory, QUARANTINE_DIRECTORY)
         if directory is None:
-            raise StorageError("keep", self._kept_path(damage), None, "its directory was removed")
+            path = self.directory.join(QUARANTINE_DIRECTORY)
+            raise StorageError("open directory", path, None, "it was removed; try again")
         try:
-            temporary = random_name(".tmp_cp_")
-            data = self.slots.read(slot, self.slots.size(slot), 0)
-            with files.created(directory, temporary) as descriptor:
-                files.write(descriptor, data, directory.join(temporary))
-                files.sync_file(descriptor, directory.join(temporary))
-            files.rename(directory, temporary, _kept_name(damage))
+            temporary = random_name(TEMP_PREFIX)
+            descriptor = files.write_new(directory, temporary, data, 0)
+            files.sync_file(descriptor, directory.join(temporary))
+            files.close(descriptor, directory.join(temporary))
+            files.rename(directory, temporary, damage.kept_name)
             files.sync_directory(directory)
         finally:
             files.close_directory(directory)
@@ -367,7 +364,3 @@ class Log(LockFiles):
         while len(self.segments) > 1 and self.segments[0].header.sequence < sequence:
             del self.segments[0]
         self.damages = [damage for damage in self.damages if damage.place >= flushed]
-
-
-def _kept_name(damage: Damage) -> str:
-    return f"journal-{damage.segment}-{log.offset_of(damage.place)}"

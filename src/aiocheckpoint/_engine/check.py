@@ -91,13 +91,31 @@ def check_session(bodies: Bodies, name: str) -> list[Finding]:
         if not is_directory(bodies, name):
             return []
         session_id = session_id_of(bodies, name)
-        found = [*_check_directory(bodies, name), *_check_blobs(bodies, name)]
+        found = [
+            *_check_waiting(bodies, name),
+            *_check_directory(bodies, name),
+            *_check_blobs(bodies, name),
+        ]
     except StorageError as error:
         found = [("unreadable", Path(error.path), str(error))]
     return [
         Finding(kind=kind, path=path, detail=detail, session_id=session_id)
         for kind, path, detail in found
     ]
+
+
+def _check_waiting(bodies: Bodies, name: str) -> Iterator[_Found]:
+    """Yield which checkpoints the journal has that it does not hold as they were saved."""
+    waiting = bodies.view.pending.sessions.get(name)
+    for text in sorted(waiting.saved if waiting else ()):
+        try:
+            bodies.text(name, text)
+        except CheckpointCorruptError as error:
+            yield "damaged", Path(error.path), error.reason
+        except (CheckpointTooLargeError, NotACheckpointError) as error:
+            yield "unreadable", Path(bodies.path(name, text)), str(error)
+        except VanishedError:
+            continue
 
 
 def _check_directory(bodies: Bodies, name: str) -> Iterator[_Found]:
