@@ -21,7 +21,7 @@ from tests.crash.checker import (
 from tests.crash.enumeration import SMALL_SLOT_BYTES, Run, same_each_time
 from tests.crash.operations import Tree
 from tests.crash.oracle import MAIN, Save, Step, Version
-from tests.crash.recorder import KilledError, RecordingFiles, quiet_deaths
+from tests.crash.recorder import KilledError, RecordingFiles
 
 _LAST_SERIAL = 8000
 
@@ -99,7 +99,7 @@ async def _pair(
 
 @contextmanager
 def _alone(slot_bytes: int) -> Iterator[Path]:
-    with scratch_directory() as outer, same_each_time(1, slot_bytes), quiet_deaths():
+    with scratch_directory() as outer, same_each_time(1, slot_bytes):
         yield outer
 
 

@@ -10,17 +10,16 @@ directory is still the same disk to the library.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path, PurePath
 from types import SimpleNamespace
 from typing import Any, ParamSpec, TypeVar
 
 from aiocheckpoint._disk.files import LocalFiles
-from aiocheckpoint.errors import StorageError
+from aiocheckpoint.errors import CheckpointError, StorageError
 from tests.crash.operations import (
     OUTER,
     Acknowledged,
@@ -50,7 +49,7 @@ _ZEROES_FROM_BYTES = 65536
 _FIRST_INODE = 1000
 
 
-class KilledError(BaseException):
+class KilledError(CheckpointError):
     """The process that makes the call is dead."""
 
 
@@ -307,22 +306,6 @@ def _of_the_dead(name: str) -> Any:
 
 def _refuse(*args: object, **kwargs: object) -> Any:
     raise OSError(errno.EIO, "refused")
-
-
-@contextlib.contextmanager
-def quiet_deaths() -> Iterator[None]:
-    """Let threads of processes that are killed end without a word."""
-    loud = threading.excepthook
-
-    def hook(args: threading.ExceptHookArgs, /) -> None:
-        if not issubclass(args.exc_type, KilledError):
-            loud(args)
-
-    threading.excepthook = hook
-    try:
-        yield
-    finally:
-        threading.excepthook = loud
 
 
 _STATUS_FIELDS = ("st_mode", "st_dev", "st_uid", "st_gid", "st_size", "st_mtime_ns")

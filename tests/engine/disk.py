@@ -181,7 +181,7 @@ class Call(NamedTuple):
     @property
     def is_log_sync(self) -> bool:
         """Whether it makes a slot of the log durable."""
-        return self.function == "data_sync"
+        return self.function == "data_sync" and "/log." in self.path
 
 
 class Image(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -13,8 +14,8 @@ from aiocheckpoint import ANY_NEWEST, CheckpointData, CheckpointError
 from aiocheckpoint._disk.locks import CONTROL_NAME
 from aiocheckpoint._engine import root as roots
 from aiocheckpoint._engine.applier import Applier
-from aiocheckpoint._engine.check import check_journal, check_session
 from aiocheckpoint._engine.changes import Change, Delete, Flush, Recover, Save, Wake
+from aiocheckpoint._engine.check import check_journal, check_session
 from aiocheckpoint._engine.commit import Committer
 from aiocheckpoint._engine.jobs import Job
 from aiocheckpoint._engine.plan import Limits
@@ -140,7 +141,8 @@ class Process:
 
     def commit(self, *changes: Change) -> None:
         """Commit changes in one batch; each job has its outcome then, or waits for a flush."""
-        self._committer._commit([*changes])
+        if changes:
+            self._committer._commit([*changes])
 
     def save(
         self,
@@ -196,8 +198,16 @@ class Process:
 
     def _done(self, change: Change) -> Any:
         self.commit(change)
-        while not change.job.is_over:  # with durability "file"
-            self.tenure()
+        for _ in range(_TENURES):
+            if change.job.is_over:
+                break
+            # It waits for room, or for its file.
+            with contextlib.suppress(CheckpointError):
+                self.tenure()
+            waiting = [*self._committer._waiting]
+            self._committer._waiting.clear()
+            self.commit(*waiting)
+        assert change.job.is_over, "it waits for ever"
         if change.job.error is not None:
             raise change.job.error
         return change.job.result
@@ -208,11 +218,12 @@ class Process:
         """Be the applier once: apply what there is, and flush."""
         self.applier._is_wanted = True
         try:
-            self.applier._tenure()
+            error = self.applier._tenure()
         except CheckpointError as error:
-            self.applier.error = error
             self.applier._fail_waiters(error)
             raise
+        if error is not None:
+            raise error
 
     def flush(self) -> None:
         """Flush as `flush()` does: also what is to be erased."""

@@ -139,6 +139,14 @@ def histories(disk: Disk, case: Case, *, is_long: bool = False) -> Iterator[Hist
             raise
 
 
+def _survives(disk: Disk, case: Case, *, is_long: bool = False) -> int:
+    count = 0
+    for history in histories(disk, case, is_long=is_long):
+        count += 1
+        history.moments.check(_last, _intact)
+    return count
+
+
 @pytest.fixture(name="few", params=[2, 32], ids=["of the whole disk", "one by one"])
 def _few(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> int:
     """Sync one by one, or the whole disk."""
@@ -149,19 +157,14 @@ def _few(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> int
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_sync_fails(disk: Disk, few: int, case: Case) -> None:
     """All that was acknowledged is in intact files after a cut, though the flush said OK."""
-    count = 0
-    for history in histories(disk, case):
-        count += 1
-        history.moments.check(_last, _intact)
-    assert count > 1
+    assert _survives(disk, case) > 1
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_sync_fails_and_then_a_cut(disk: Disk, few: int, case: Case) -> None:
     """It holds for cuts at every moment after the failure."""
-    for history in histories(disk, case, is_long=True):
-        history.moments.check(_last, _intact)
+    _survives(disk, case, is_long=True)
 
 
 # Mutants
@@ -197,7 +200,5 @@ def test_mutant_is_noticed(
 ) -> None:
     """Who trusts what a failed sync has left loses it."""
     mutate(monkeypatch)
-    case = CASES["tried again"]
     with pytest.raises((AssertionError, CheckpointError)):
-        for history in histories(disk, case):
-            history.moments.check(_last, _intact)
+        _survives(disk, CASES["tried again"])

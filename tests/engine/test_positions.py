@@ -10,7 +10,7 @@ from aiocheckpoint import CheckpointError
 from aiocheckpoint._disk.log import Advance, Log
 from tests.engine.cuts import Moment, Moments
 from tests.engine.disk import EVERYTHING, NOTHING, ODD, Disk
-from tests.engine.ledger import Ledger, deleted, dropped, saved
+from tests.engine.ledger import Effect, Ledger, deleted, dropped, saved
 from tests.engine.process import Process
 
 pytestmark = pytest.mark.blocking
@@ -44,9 +44,7 @@ class History:
         )
         assert error is None
 
-    def _change(
-        self, session: str, effect: Callable[..., tuple[tuple[str, int], ...]], work: Callable[[], object]
-    ) -> None:
+    def _change(self, session: str, effect: Effect, work: Callable[[], object]) -> None:
         assert self.ledger.run(session, effect, work) is None
 
     def commits(self) -> None:

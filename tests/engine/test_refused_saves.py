@@ -11,6 +11,7 @@ import pytest
 from aiocheckpoint import CheckpointError
 from aiocheckpoint._disk.chain import Segment
 from aiocheckpoint._disk.log import Log
+from tests.engine.cuts import require_kept
 from tests.engine.disk import (
     EVERYTHING,
     FAILED_TOO,
@@ -19,9 +20,7 @@ from tests.engine.disk import (
     SYNCS,
     Call,
     Disk,
-    KilledError,
 )
-from tests.engine.cuts import require_kept
 from tests.engine.ledger import Ledger, saved
 from tests.engine.process import Process
 

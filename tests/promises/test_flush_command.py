@@ -56,6 +56,7 @@ def test_after_a_kill(start: Start, root: Path, *, is_script: bool) -> None:
 def test_beside_a_living_owner(start: Start, root: Path) -> None:
     """The command may be run beside processes that use the root."""
     owner = start()
+    owner.save(record("other", "x"))
     saving = owner.begin(tasks.save_many, "s", "n", 150)
     while not saving.is_done(0):
         assert _flush(root).returncode == 0

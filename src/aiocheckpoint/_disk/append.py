@@ -13,7 +13,7 @@ from aiocheckpoint._disk.log import Log, ReadFrame
 from aiocheckpoint._disk.slots import FIRST_SLOT_BYTES, LARGEST_SPARE_BYTES
 from aiocheckpoint._format import log
 from aiocheckpoint._format.log import Control, Entry, Header, NewFrame, Tail
-from aiocheckpoint.errors import DurabilityUnknownError, StorageError
+from aiocheckpoint.errors import DurabilityUnknownError, StorageError, StorageFullError
 
 _RESERVE_BYTES = 256 << 10
 
@@ -305,10 +305,13 @@ class Appender:
         free = self._free()[: 1 if in_smallest else None]
         self.lacks_spare = len(free) <= 1
         if not free:
-            return slots.create(max(self._next_bytes(), log.align(size)))
+            try:
+                return slots.create(max(self._next_bytes(), log.align(size)))
+            except StorageFullError:
+                return slots.create(log.align(size))  # which suffices
         if slots.size(free[-1]) < size:
             slots.grow(free[-1], log.align(size))
-        slots.keep_name(free[-1])
+        slots.keep(free[-1])
         return free[-1]
 
     def _free(self) -> list[int]:

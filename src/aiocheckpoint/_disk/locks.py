@@ -88,9 +88,14 @@ class LockFiles:
             )
             if found is None:
                 raise StorageError("open", self.directory.join(name), None, "it was removed")
+            path = self.directory.join(name)
+            try:
+                self._inodes[name] = self._files.open_status(found, path).inode
+            except BaseException:
+                with contextlib.suppress(StorageError):
+                    self._files.close(found, path)
+                raise
             descriptor = self._descriptors[name] = found
-            status = self._files.open_status(found, self.directory.join(name))
-            self._inodes[name] = status.inode
         return descriptor
 
     # Locks. Order: applier, then the threads' own, then turn, then lock.

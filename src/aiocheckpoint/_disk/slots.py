@@ -115,15 +115,17 @@ class Slots:
         self._unvouched[number] = 0
         try:
             self.grow(number, size)
-            self.keep_name(number)
+            self._files.sync_directory(self._directory)
+            self._named.add(number)
         except BaseException:
             self.remove(number)
             raise
         return number
 
-    def keep_name(self, number: int) -> None:
-        """Make the name of a slot durable: who made it may have died before."""
+    def keep(self, number: int) -> None:
+        """Make the name and the size of a slot durable: who made it may have died before."""
         if number not in self._named:
+            self._files.sync_file(self._descriptor(number), self.path(number))
             self._files.sync_directory(self._directory)
             self._named.add(number)
 
@@ -150,6 +152,8 @@ class Slots:
         number = max(self.numbers(), default=-1) + 1
         self._files.rename(self._directory, _SPARE_NAME, f"{_PREFIX}{number}")
         self._files.sync_directory(self._directory)
+        self._descriptor(number)
+        self._named.add(number)
 
     def grow(self, number: int, size: int) -> None:
         """Write zeros up to a size, durably."""

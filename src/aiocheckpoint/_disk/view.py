@@ -107,8 +107,10 @@ class View:
             self.indexes.clear()
         needed_after = self.pending.needed_after(flushed)  # a listing may have begun before
         for read in advance.frames:
-            if read.place > needed_after:
-                entries = read.frame.entries()
+            entries = read.frame.entries()
+            if read.place <= needed_after:
+                self._apply(entries)  # it is in files by now, but an index may be older
+            else:
                 self.note(read, entries, ())
                 if any(isinstance(entry, Removed) and entry.erases for entry in entries):
                     log_.erasure = read.place
@@ -142,11 +144,15 @@ class View:
             self.pending.add(read, entries, bodies)
             if read.frame.flags & log.FLUSH_WANTED:
                 self.wanted = read.place
-            known = self.indexes.all
-            for entry in entries:
-                index = known.get(entry.session)
-                if index is not None:
-                    index.apply(entry, names)
+            self._apply(entries, names)
+
+    def _apply(self, entries: Sequence[Entry], names: Mapping[str, FileName] = {}) -> None:
+        """Bring the indexes that are remembered up to date."""
+        known = self.indexes.all
+        for entry in entries:
+            index = known.get(entry.session)
+            if index is not None:
+                index.apply(entry, names)
 
     # Sessions
 

@@ -221,7 +221,7 @@ class Applier:
             root.view.catch_up()
             root.appender.make_ready(root.max_bytes)
             for name, failure in self._failed.items():
-                self._carry(root, name, failure.error, place)
+                self._carry(root, name, failure.error)
             root.appender.publish_flushed(place)
             root.view.drop_flushed()
             if self._must_erase(root):
@@ -249,9 +249,10 @@ class Applier:
     def _must_erase(self, root: WritableRoot) -> bool:
         return bool(self._waiters) and root.log.control is not None and root.log.control.erasure > 0
 
-    def _carry(self, root: WritableRoot, name: str, error: CheckpointError, place: int) -> None:
+    def _carry(self, root: WritableRoot, name: str, error: CheckpointError) -> None:
         """Append the entries of a session again whose files could not be written."""
-        kept = [c for c in root.view.pending.entries_of(name) if c.place <= place]
+        # Also those behind the place: what is carried must not undo what came since.
+        kept = root.view.pending.entries_of(name)
         operation = getattr(error, "operation", "write")
         path, reason = getattr(error, "path", name), getattr(error, "reason", str(error))
         number = getattr(error, "errno", None) or 0

@@ -286,21 +286,27 @@ class Files:
             index.backups = [backup for backup in index.backups if backup not in gone]
 
     def _quarantine(self, aside: _Aside, directory: Directory, touched: Touched) -> None:
-        """Move a file aside, if that was not done: after a crash it may have both names."""
+        """Move a file aside, or write there what was never written."""
         entry = aside.entry
         with self._quarantine_of(entry.session) as target:
-            if self._files.status(target, entry.aside) is not None:
-                return
             touched.directory(target)
-            if not entry.is_blob:
-                moved = self._files.move_if_there(directory, entry.name, target, entry.aside)
-                if not moved and aside.saved is not None:
-                    self._put(target, entry.aside, self._any_file(aside.saved), 0, touched)
-                return
-            with self._view.sessions.blobs(entry.session) as blobs:
-                if blobs is not None:
-                    touched.blobs(entry.session, blobs)
-                    self._files.move_if_there(blobs, entry.name, target, entry.aside)
+            if entry.is_blob:
+                with self._view.sessions.blobs(entry.session) as blobs:
+                    if blobs is not None:
+                        touched.blobs(entry.session, blobs)
+                        self._move(blobs, entry, target)
+            elif not self._move(directory, entry, target) and aside.saved is not None:
+                self._put(target, entry.aside, self._any_file(aside.saved), 0, touched)
+
+    def _move(self, source: Directory, entry: Quarantined, target: Directory) -> bool:
+        """Move a file, if that was not done; after a crash, or an error, it may have both names."""
+        there = self._files.status(target, entry.aside)
+        if there is None:
+            return self._files.move_if_there(source, entry.name, target, entry.aside)
+        left = self._files.status(source, entry.name)
+        if left is not None and (left.device, left.inode) == (there.device, there.inode):
+            self._files.unlink(source, entry.name)
+        return True
 
     @contextlib.contextmanager
     def _quarantine_of(self, session: str) -> Generator[Directory]:

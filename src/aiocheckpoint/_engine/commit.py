@@ -155,6 +155,9 @@ class Committer:
     def _try(self, root: WritableRoot, batch: list[Change], *, is_last: bool) -> bool:
         """Try to commit; False when a session has to be looked up anew."""
         view = root.view
+        if not root.log.is_scanned:  # of a session it may be the log alone that tells
+            with root.log.locked():
+                view.catch_up()
         sessions, refused = self._prepared(root, batch)
         with root.log.locked():
             view.catch_up()

@@ -73,14 +73,20 @@ def find_damage(reader: Reader[RecordT], session_id: SessionId) -> Recovery:
         aside = random_name(f"{digest[:60]}.")
         entries.append(Quarantined(name, digest, aside, is_blob=True))
         moved.append(place / aside)
-    if not entries and not _is_pointed_right(reader, session):
-        entries.append(Removed(name, ()))  # of nothing: to apply it is to set the pointer right
+    if not entries and not (_is_done(reader, name) and _is_pointed_right(reader, session)):
+        entries.append(Removed(name, ()))  # of nothing: to wait for it is to wait for the rest
     left = [file for file in session.known.newest_first() if file.text not in gone]
     newest_id = None
     if left:
         restored = _from_backup(reader, session, left[0]) if left[0] in bad else None
         newest_id = restored[0].checkpoint_id if restored else bodies.identify(session, left[0])
     return Recovery(tuple(entries), tuple(texts), tuple(moved), newest_id)
+
+
+def _is_done(reader: Reader[RecordT], name: str) -> bool:
+    """Tell whether all moves of earlier recoveries are made."""
+    waiting = reader.view.pending.entries_of(name)
+    return not any(isinstance(committed.entry, Quarantined) for committed in waiting)
 
 
 def _is_pointed_right(reader: Reader[RecordT], session: Session) -> bool:

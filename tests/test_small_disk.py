@@ -1,0 +1,178 @@
+"""A disk that is really full: what is there loads, deletes make room, and saving resumes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    CheckpointData,
+    DurabilityUnknownError,
+    StorageFullError,
+)
+from tests.conftest import MakeWriter
+from tests.durabilities import each_durability, writers_of_each_durability
+from tests.on_disk import on_disk
+from tests.trees import checkpoint_files
+
+Writer = AsyncCheckpointWriter[CheckpointData]
+
+durability, make_writer = each_durability, writers_of_each_durability
+
+pytestmark = pytest.mark.timeout(300, method="thread")
+
+
+def step(iteration: int, **fields: Any) -> CheckpointData:
+    return CheckpointData(
+        session_id="s", checkpoint_id=f"step-{iteration}", iteration=iteration, **fields
+    )
+
+
+def temporary_files(root: Path) -> list[Path]:
+    return list(root.rglob(".tmp*"))
+
+
+@pytest.fixture(name="small_disk")
+def _small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mount small disks in memory; only root may."""
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root can mount a small disk")
+    mounted: list[Path] = []
+
+    def mount(options: str) -> Path:
+        directory = tmp_path / f"disk-{len(mounted)}"
+        directory.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            pytest.skip(f"no disk in memory can be mounted here: {done.stderr.strip()}")
+        mounted.append(directory)
+        return directory
+
+    yield mount
+    for directory in mounted:
+        subprocess.run(["umount", "-l", str(directory)], check=True)
+
+
+async def save_until_refused(writer: Writer) -> tuple[StorageFullError, int]:
+    """Save large checkpoints until the disk refuses; return the error and how many there are."""
+    saved = 0
+    for iteration in range(1000):
+        try:
+            await writer.save(step(iteration, messages=["x" * 100_000]))
+        except StorageFullError as error:
+            return error, saved
+        except DurabilityUnknownError:
+            pass  # the journal has it, and its file has no room
+        saved = iteration + 1
+    raise AssertionError("the disk is never full")
+
+
+def fill(disk: Path) -> Path:
+    """Fill a disk to the last byte."""
+    path = disk / "filling"
+    with open(path, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return path
+
+
+async def filled(disk: Path) -> Path:
+    return await asyncio.to_thread(fill, disk)
+
+
+class TestFullDisk:
+    @pytest.mark.parametrize("options", ["size=24m", "size=24m,nr_inodes=40"])
+    async def test_old_state_loads_and_saving_resumes(
+        self, make_writer: MakeWriter, small_disk: Callable[[str], Path], options: str
+    ) -> None:
+        """On a disk that is really full a save is refused, what is there loads, room helps."""
+        disk = await asyncio.to_thread(small_disk, options)
+        room = [disk / f"room-{number}" for number in range(8)]
+        for path in room:
+            await asyncio.to_thread(path.write_bytes, bytes(1_000_000))
+        writer = make_writer(disk / "state")
+
+        refused, saved = await save_until_refused(writer)
+
+        assert refused.errno == errno.ENOSPC
+        assert str(disk) in refused.path
+        assert saved > 5
+        for reader in (writer, make_writer(disk / "state")):
+            newest = await reader.load("s")
+            assert newest is not None
+            assert newest.iteration == saved - 1
+            assert len(await reader.list("s")) == saved
+        for path in room:
+            await asyncio.to_thread(path.unlink)
+        assert await writer.delete("s", "step-0") is True
+        await on_disk(writer)
+        await writer.save(step(saved))
+        await on_disk(writer)
+        assert [meta.iteration for meta in await writer.list("s")] == list(range(saved, 0, -1))
+        assert await writer.check() == ()
+        assert await asyncio.to_thread(temporary_files, disk) == []
+        await writer.aclose()
+
+    async def test_first_save_on_a_full_disk(
+        self, make_writer: MakeWriter, small_disk: Callable[[str], Path]
+    ) -> None:
+        """Where there is no room for the first save nothing is left, and room is enough."""
+        disk = await asyncio.to_thread(small_disk, "size=24m")
+        filling = await filled(disk)
+        writer = make_writer(disk / "state")
+        with pytest.raises(StorageFullError):
+            await writer.save(step(0, messages=["x" * 100_000]))
+        assert await asyncio.to_thread(temporary_files, disk) == []
+        assert await writer.load("s") is None
+
+        await asyncio.to_thread(filling.unlink)
+
+        await writer.save(step(0, messages=["x" * 100_000]))
+        await writer.aclose()
+
+    async def test_delete_makes_room_on_a_full_disk(
+        self, make_writer: MakeWriter, small_disk: Callable[[str], Path]
+    ) -> None:
+        """Deleting needs no room of its own, or nobody could make any."""
+        disk = await asyncio.to_thread(small_disk, "size=24m")
+        async with make_writer(disk / "state") as writer:
+            for iteration in range(3):
+                await writer.save(step(iteration, messages=["x" * 100_000]))
+        await filled(disk)
+
+        writer = make_writer(disk / "state")
+
+        assert await writer.delete("s", "step-0") is True
+        assert await writer.delete("s", "step-2") is True  # the newest, which the pointer names
+        assert [meta.iteration for meta in await writer.list("s")] == [1]
+        await on_disk(writer)
+        assert len(await asyncio.to_thread(checkpoint_files, disk / "state", "s")) == 1
+        await writer.aclose()
+        assert [meta.iteration for meta in await make_writer(disk / "state").list("s")] == [1]
+
+    async def test_delete_session_makes_room_on_a_full_disk(
+        self, make_writer: MakeWriter, small_disk: Callable[[str], Path]
+    ) -> None:
+        """Deleting a whole session needs no room either."""
+        disk = await asyncio.to_thread(small_disk, "size=24m")
+        async with make_writer(disk / "state") as writer:
+            for iteration in range(3):
+                await writer.save(step(iteration, messages=["x" * 100_000]))
+        await filled(disk)
+
+        assert await make_writer(disk / "state").delete_session("s") is True
+
+        assert await make_writer(disk / "state").load("s") is None
