@@ -14,7 +14,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable
-from pathlib import Path, PurePath
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ParamSpec, TypeVar
 
@@ -87,10 +87,11 @@ class RecordedDisk:
 
     def node_of(self, path: str) -> int | None:
         """Return what a path leads to, symlinks followed; None where it leads nowhere."""
-        node = OUTER
-        for part in PurePath(path).relative_to(self.outer).parts:
-            node = self.tree.entries.get(node, {}).get(part, -1)
-        return None if node < 0 else node
+        node: int | None = OUTER
+        assert path.startswith(self.outer), f"{path} is elsewhere"
+        for part in path[len(self.outer) + 1 :].split("/") if path != self.outer else ():
+            node = None if node is None else self.tree.entries.get(node, {}).get(part)
+        return node
 
 
 class RecordingFiles(LocalFiles):
@@ -177,7 +178,8 @@ class RecordingFiles(LocalFiles):
         **kwargs: P.kwargs,
     ) -> ResultT:
         name = function.__name__
-        self._act(f"{operation} {os.path.basename(path)}")
+        if self._actions:
+            self._act(f"{operation} {os.path.basename(path)}")
         if name == "lock_file" and not self._is_dead:  # others go on while this one waits
             return super().call(operation, path, self.recorded(name, function), *args, **kwargs)
         with self.disk.mutex:
@@ -292,8 +294,11 @@ class RecordingFiles(LocalFiles):
         else:
             node = self.disk.node_of(args[0])
         assert node is not None
-        fields = {name: getattr(result, name) for name in _STATUS_FIELDS}
-        return SimpleNamespace(**fields, st_ino=_FIRST_INODE + node)
+        return SimpleNamespace(
+            st_mode=result.st_mode, st_ino=_FIRST_INODE + node, st_dev=result.st_dev,
+            st_uid=result.st_uid, st_gid=result.st_gid, st_size=result.st_size,
+            st_mtime_ns=result.st_mtime_ns,
+        )  # fmt: skip
 
     def _record_nothing(self, result: object, args: Any, kwargs: dict[str, Any]) -> None:
         """A function that only reads, locks, or changes what no promise is about."""
@@ -308,7 +313,6 @@ def _refuse(*args: object, **kwargs: object) -> Any:
     raise OSError(errno.EIO, "refused")
 
 
-_STATUS_FIELDS = ("st_mode", "st_dev", "st_uid", "st_gid", "st_size", "st_mtime_ns")
 _LETTING_GO = frozenset({"close", "unlock_file"})
 _SYNCS = frozenset({"fsync", "full_sync", "data_sync"})
 _RECORDS: dict[str, Record] = {

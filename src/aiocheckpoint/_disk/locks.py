@@ -65,6 +65,7 @@ class LockFiles:
         self._inodes: dict[str, int] = {}
         self._paths = {name: directory.join(name) for name in _NAMES}
         self._writable = writable
+        self._opening = threading.Lock()
         self._locked = _Locked(self)
 
     def make(self) -> None:
@@ -83,20 +84,27 @@ class LockFiles:
     def _descriptor(self, name: str) -> int:
         descriptor = self._descriptors.get(name)
         if descriptor is None:
-            found = self._files.open_file(
-                self.directory, name, write=self._writable, create=self._writable
-            )
-            if found is None:
-                raise StorageError("open", self.directory.join(name), None, "it was removed")
-            path = self.directory.join(name)
-            try:
-                self._inodes[name] = self._files.open_status(found, path).inode
-            except BaseException:
-                with contextlib.suppress(StorageError):
-                    self._files.close(found, path)
-                raise
-            descriptor = self._descriptors[name] = found
+            with self._opening:
+                descriptor = self._descriptors.get(name)
+                if descriptor is None:
+                    descriptor = self._opened(name)
         return descriptor
+
+    def _opened(self, name: str) -> int:
+        path = self.directory.join(name)
+        found = self._files.open_file(
+            self.directory, name, write=self._writable, create=self._writable
+        )
+        if found is None:
+            raise StorageError("open", path, None, "it was removed")
+        try:
+            self._inodes[name] = self._files.open_status(found, path).inode
+        except BaseException:
+            with contextlib.suppress(StorageError):
+                self._files.close(found, path)
+            raise
+        self._descriptors[name] = found
+        return found
 
     # Locks. Order: applier, then the threads' own, then turn, then lock.
 

@@ -33,7 +33,7 @@ class Slots:
         self._writable = writable
         self._descriptors: dict[int, int] = {}
         self._unvouched: dict[int, int | None] = {}
-        self._named: set[int] = set()
+        self._kept: dict[int, int] = {}
         self._sizes: dict[int, int] = {}
 
     def path(self, number: int) -> str:
@@ -61,7 +61,7 @@ class Slots:
         return found is not None and found.inode == held.inode
 
     def _close(self, number: int) -> None:
-        self._named.discard(number)
+        self._kept.pop(number, None)
         self._sizes.pop(number, None)
         with contextlib.suppress(StorageError):
             self._files.close(self._descriptors.pop(number), self.path(number))
@@ -116,7 +116,7 @@ class Slots:
         try:
             self.grow(number, size)
             self._files.sync_directory(self._directory)
-            self._named.add(number)
+            self._kept[number] = size
         except BaseException:
             self.remove(number)
             raise
@@ -124,10 +124,11 @@ class Slots:
 
     def keep(self, number: int) -> None:
         """Make the name and the size of a slot durable: who made it may have died before."""
-        if number not in self._named:
+        size = self.size(number)
+        if self._kept.get(number) != size:
             self._files.sync_file(self._descriptor(number), self.path(number))
             self._files.sync_directory(self._directory)
-            self._named.add(number)
+            self._kept[number] = size
 
     def remove(self, number: int) -> None:
         """Remove a slot that nobody needs."""
@@ -152,8 +153,7 @@ class Slots:
         number = max(self.numbers(), default=-1) + 1
         self._files.rename(self._directory, _SPARE_NAME, f"{_PREFIX}{number}")
         self._files.sync_directory(self._directory)
-        self._descriptor(number)
-        self._named.add(number)
+        self._kept[number] = self.size(number)
 
     def grow(self, number: int, size: int) -> None:
         """Write zeros up to a size, durably."""

@@ -234,7 +234,7 @@ class Applier:
 
     def _prepare_spare(self, root: WritableRoot, size: int) -> None:
         """Make a slot ahead, so that no commit has to do it under the lock."""
-        if not size:
+        if not size or self._failures:  # the room may be wanted for the files
             return
         # Without it the commit that needs a slot makes one, or says why it cannot.
         with contextlib.suppress(StorageError):

@@ -87,6 +87,7 @@ def _is_abandoned(root: OpenRoot, log: Log) -> bool:
 def check_session(bodies: Bodies, name: str) -> list[Finding]:
     """Return what is wrong in a session's directory, reading every byte."""
     session_id = decode_id(name)
+    found: list[_Found]
     try:
         if not is_directory(bodies, name):
             return []
