@@ -94,7 +94,7 @@ async def filled(disk: Path) -> Path:
 
 
 class TestFullDisk:
-    @pytest.mark.parametrize("options", ["size=24m", "size=24m,nr_inodes=40"])
+    @pytest.mark.parametrize("options", ["size=48m", "size=48m,nr_inodes=40"])
     async def test_old_state_loads_and_saving_resumes(
         self, make_writer: MakeWriter, small_disk: Callable[[str], Path], options: str
     ) -> None:
@@ -102,7 +102,7 @@ class TestFullDisk:
         disk = await asyncio.to_thread(small_disk, options)
         room = [disk / f"room-{number}" for number in range(8)]
         for path in room:
-            await asyncio.to_thread(path.write_bytes, bytes(1_000_000))
+            await asyncio.to_thread(path.write_bytes, bytes(4_000_000))
         writer = make_writer(disk / "state")
 
         refused, saved = await save_until_refused(writer)

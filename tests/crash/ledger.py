@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from tests.crash import oracle
-from tests.crash.oracle import Call, CopySession, Seen, SessionState
+from tests.crash.oracle import Call, CopySession, Save, Seen, Version
 
 
 class Ledger:
@@ -16,17 +16,21 @@ class Ledger:
 
     Attributes:
         acknowledged: how many calls were.
+        saved: all versions that were ever handed over.
     """
 
     def __init__(self) -> None:
         self.acknowledged = 0
-        self._possible: dict[str, list[SessionState]] = {}
+        self.saved: set[Version] = set()
+        self._possible: dict[str, list[Seen]] = {}
         self._pending: dict[int, Call] = {}
 
     def began(self, task: int, call: Call) -> None:
         """Note that a call of a task begins."""
         assert task not in self._pending
         self._pending[task] = call
+        if isinstance(call, Save):
+            self.saved.add(call.version)
 
     def returned(self, task: int) -> None:
         """Note that the call of a task has returned."""
@@ -55,18 +59,18 @@ class Ledger:
             else:
                 yield {call.session_id: state}
 
-    def _of(self, session_id: str) -> list[SessionState]:
-        return self._possible.get(session_id, [SessionState()])
+    def _of(self, session_id: str) -> Sequence[Seen]:
+        return self._possible.get(session_id, [()])
 
     @property
-    def allowed(self) -> Mapping[str, list[SessionState]]:
+    def allowed(self) -> Mapping[str, Sequence[Seen]]:
         """What may be seen."""
         return self._possible
 
     def saw(self, views: Mapping[str, Seen]) -> None:
         """Note what was found: from now on it may not change by itself."""
-        self._possible = {session_id: [SessionState(seen)] for session_id, seen in views.items()}
+        self._possible = {session_id: [seen] for session_id, seen in views.items()}
 
 
-def _distinct(states: Iterable[SessionState]) -> list[SessionState]:
+def _distinct(states: Iterable[Seen]) -> list[Seen]:
     return list(dict.fromkeys(states))

@@ -11,8 +11,16 @@ import pytest
 
 from aiocheckpoint._format import names as layout
 from tests.crash import oracle
-from tests.crash.checker import open_after_crash, scratch_directory
-from tests.crash.enumeration import POPULATED, Enumerator, Tally, record, sequences
+from tests.crash.checker import read_after_crash, recover_after_crash, scratch_directory
+from tests.crash.enumeration import (
+    POPULATED,
+    SMALL_SLOT_BYTES,
+    Enumerator,
+    Tally,
+    record,
+    same_each_time,
+    sequences,
+)
 from tests.crash.model import LONG, MODELS, NESTED, QUICK, SECOND, Caps, Model
 from tests.crash.operations import File
 from tests.crash.recorder import RecordingFiles
@@ -20,7 +28,9 @@ from tests.crash.recorder import RecordingFiles
 pytestmark = pytest.mark.blocking
 
 DURABILITIES = ("journal", "file")
-_RARE_CALLS = ("copy-session",)
+TINY_SLOT_BYTES = 16 * 1024
+_RARE_CALLS = ("copy-session", "apply")
+_BESIDE_FLUSH = tuple(kind for kind in oracle.TOGETHER if kind != "burst")
 BASES = {"empty": (), "populated": POPULATED}
 RecordProperty = Callable[[str, object], None]
 
@@ -33,9 +43,9 @@ async def _examined(
     caps: Caps = QUICK,
     nested_caps: Caps | None = None,
     models: Sequence[Model] = MODELS,
-    nested_every: int = 1,
+    **more: int,
 ) -> Tally:
-    enumerator = Enumerator(options, caps, nested_caps, nested_every=nested_every)
+    enumerator = Enumerator(options, caps, nested_caps, **more)
     for sequence in kinds:
         await enumerator.run(sequence, base, models)
         if enumerator.is_done:
@@ -47,43 +57,31 @@ async def _examined(
 
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("durability", DURABILITIES)
-class TestOneCall:
-    async def test_every_crash_state_keeps_the_promises(
-        self, durability: str, base: str, record_property: RecordProperty
-    ) -> None:
-        """Wherever one call is cut off, what was acknowledged loads and nothing else does."""
-        kinds = [kind for kind in sequences(1) if kind != ("delete-session",)]
+async def test_one_call(durability: str, base: str, record_property: RecordProperty) -> None:
+    """Wherever one call is cut off, what was acknowledged loads and nothing else does."""
+    kinds = [*sequences(1), ("copy-session",), ("apply",)]
 
-        tally = await _examined(record_property, kinds, BASES[base], {"durability": durability})
-
-        assert tally.violations == []
-
-
-@pytest.mark.parametrize("durability", DURABILITIES)
-async def test_deleting_a_session(durability: str, record_property: RecordProperty) -> None:
-    """While a session is deleted, a plain reader never meets a dangling pointer."""
     tally = await _examined(
-        record_property, [("delete-session",)], POPULATED, {"durability": durability}
+        record_property, kinds, BASES[base], {"durability": durability}, SECOND, recovers_every=4
     )
 
     assert tally.violations == []
 
 
-REFUSED = (
-    ("save-refused",),
-    ("replace-refused",),
-    ("replace-refused", "save-existing"),
-    ("save-refused", "save-new"),
-    ("save-refused", "delete-latest"),
-    ("replace-refused", "flush"),
-)
-
-
 async def test_saves_that_fail(record_property: RecordProperty) -> None:
-    """A save that failed takes nothing with it, and is gone for good after the next commit."""
-    options = {"durability": "journal"}
+    """A save whose sync failed takes nothing with it, and never comes back."""
+    kinds = [
+        ("save-refused",),
+        ("replace-refused",),
+        ("replace-refused", "save-existing"),
+        ("save-refused", "delete-latest"),
+        ("replace-refused", "flush"),
+        ("save-refused", "save-refused"),
+    ]
 
-    tally = await _examined(record_property, REFUSED, POPULATED[:2], options, LONG)
+    tally = await _examined(
+        record_property, kinds, POPULATED[:2], {"durability": "journal"}, SECOND, recovers_every=4
+    )
 
     assert tally.violations == []
 
@@ -99,7 +97,54 @@ async def test_saves_that_share_a_commit(
     options = {"durability": "journal", "max_checkpoints": max_checkpoints}
 
     tally = await _examined(
-        record_property, [("burst",)], POPULATED[:2], options, SECOND, models=models
+        record_property,
+        [("burst",)],
+        POPULATED[:2],
+        options,
+        SECOND,
+        models=models,
+        recovers_every=4,
+    )
+
+    assert tally.violations == []
+
+
+@pytest.mark.parametrize("kind", _BESIDE_FLUSH)
+@pytest.mark.parametrize(
+    "models", [("killed", "ext4"), pytest.param(("posix",), marks=pytest.mark.campaign)]
+)
+async def test_changes_beside_a_flush(
+    kind: str, models: Sequence[Model], record_property: RecordProperty
+) -> None:
+    """What is saved, replaced and deleted while files are being written is neither lost nor back."""
+    kinds = [("save-existing", "delete", kind)]
+    options = {"durability": "journal"}
+
+    tally = await _examined(
+        record_property, kinds, POPULATED[:2], options, LONG, models=models, recovers_every=4
+    )
+
+    assert tally.violations == []
+
+
+@pytest.mark.parametrize("durability", DURABILITIES)
+async def test_segments_that_are_used_again(
+    durability: str, record_property: RecordProperty
+) -> None:
+    """Where each save needs another segment, what old ones hold comes neither back nor between."""
+    again = ("save-existing", "flush", "replace-newest", "delete", "flush")
+    kinds = [again[:length] for length in range(1, len(again) + 1)]
+    kinds += [(*again, *again[:length]) for length in range(1, 4)]
+    options = {"durability": durability}
+
+    tally = await _examined(
+        record_property,
+        kinds,
+        POPULATED,
+        options,
+        SECOND,
+        recovers_every=8,
+        slot_bytes=TINY_SLOT_BYTES,
     )
 
     assert tally.violations == []
@@ -108,18 +153,27 @@ async def test_saves_that_share_a_commit(
 class TestSecondCrash:
     async def test_recovery_can_be_cut_off(self, record_property: RecordProperty) -> None:
         """A crash during the recovery from a crash changes nothing of what is seen."""
-        options = {"durability": "journal"}
-
-        tally = await _examined(record_property, [("save-existing",)], (), options, QUICK, SECOND)
+        tally = await _examined(
+            record_property,
+            [("save-existing", "replace-newest")],
+            (),
+            {"durability": "journal"},
+            NESTED,
+            SECOND,
+            recovers_every=4,
+            nested_every=16,
+        )
 
         assert tally.violations == []
         assert tally.nested > 0
 
     async def test_a_torn_backup_that_outlives_its_file_is_replaced(self) -> None:
-        """A torn file that replay rewrote, and whose backup's removal was lost, is made whole."""
+        """A torn file that is written anew, and the backup that is its second name, are whole."""
         options = {"durability": "journal"}
-        recording = await record(("save-existing", "save-existing"), options)
-        tree = recording.tree_after(1)
+        recording = await record(("save-existing", "save-existing", "flush"), options)
+        tree = recording.tree_after(2)
+        control = next(node for path, node in tree.walk() if path.endswith("control"))
+        tree.contents[control].truncate(0)  # so that nobody knows that it was flushed
         ((directory, name),) = (
             (directory, name)
             for directory, names in tree.entries.items()
@@ -130,11 +184,15 @@ class TestSecondCrash:
         tree.know(torn, File())
         tree.contents[torn].truncate(100)
         tree.entries[directory][name] = torn
+        tree.entries[directory][name.removesuffix(layout.BACKUP_SUFFIX)] = torn
 
-        with scratch_directory() as outer:
-            opened = await open_after_crash(tree, outer, options, "boot-1")
+        with scratch_directory() as outer, same_each_time(3):
+            views = await read_after_crash(tree, outer, options)
+            files = await recover_after_crash(tree, outer, views, options)
 
-        assert [version.serial for version in opened.views["a"]] == [2, 1]
+        assert [version.serial for version in views["a"]] == [2, 1]
+        mended = files.tree.contents[files.tree.entries[directory][name]]
+        assert mended.size > 100
 
 
 class TestDeletesStay:
@@ -145,7 +203,9 @@ class TestDeletesStay:
         """After an acknowledged delete neither the last nor any earlier content of an id loads."""
         sequence = ("delete", "replace-newest", "delete-latest")
 
-        tally = await _examined(record_property, [sequence], POPULATED, {"durability": "file"})
+        tally = await _examined(
+            record_property, [sequence], POPULATED, {"durability": "file"}, recovers_every=4
+        )
 
         assert tally.violations == []
 
@@ -156,7 +216,7 @@ class TestDeletesStay:
         sequence = ("save-existing", "delete-latest", "delete-latest")
         options = {"durability": "journal", "max_checkpoints": 2}
 
-        tally = await _examined(record_property, [sequence], POPULATED, options)
+        tally = await _examined(record_property, [sequence], POPULATED, options, recovers_every=4)
 
         assert tally.violations == []
 
@@ -166,7 +226,9 @@ class TestDeletesStay:
         """A save that prunes a checkpoint and, with it, the oldest backup succeeds."""
         options = {"durability": "file", "max_checkpoints": 2, "max_backups": 1}
 
-        tally = await _examined(record_property, [("save-existing",)], POPULATED, options)
+        tally = await _examined(
+            record_property, [("save-existing",)], POPULATED, options, recovers_every=4
+        )
 
         assert tally.violations == []
 
@@ -190,14 +252,22 @@ class TestSequences:
 
         assert tally.violations == []
 
+    @pytest.mark.parametrize("slot_bytes", [SMALL_SLOT_BYTES, TINY_SLOT_BYTES])
     async def test_three_calls(
-        self, durability: str, first: str, record_property: RecordProperty
+        self, durability: str, first: str, slot_bytes: int, record_property: RecordProperty
     ) -> None:
-        """All sequences of three calls survive a crash."""
+        """All sequences of three calls survive a crash, also where each needs another segment."""
         kinds = itertools.product([first], oracle.CALLS, oracle.CALLS)
-        options = {"durability": durability}
 
-        tally = await _examined(record_property, kinds, (), options, LONG)
+        tally = await _examined(
+            record_property,
+            kinds,
+            (),
+            {"durability": durability},
+            LONG,
+            recovers_every=4,
+            slot_bytes=slot_bytes,
+        )
 
         assert tally.violations == []
 
@@ -227,6 +297,32 @@ async def test_a_save_that_fails_and_then_two_calls(
     tally = await _examined(record_property, kinds, POPULATED[:1], {"durability": "journal"}, LONG)
 
     assert tally.violations == []
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("kind", _BESIDE_FLUSH)
+@pytest.mark.parametrize("before", oracle.CALLS)
+async def test_a_call_and_changes_beside_a_flush(
+    before: str, kind: str, record_property: RecordProperty
+) -> None:
+    """After any call, and before any, changes that are made beside a flush survive a crash."""
+    kinds = [(before, kind), *itertools.product([before], [kind], oracle.CALLS)]
+
+    tally = await _examined(
+        record_property, kinds, POPULATED, {"durability": "journal"}, LONG, recovers_every=4
+    )
+
+    assert tally.violations == []
+
+
+@pytest.mark.parametrize("durability", DURABILITIES)
+@pytest.mark.parametrize("kinds", [("copy-session", "flush", "delete"), ("save-new", *_BESIDE_FLUSH)])
+async def test_a_run_is_the_same_each_time(kinds: Sequence[str], durability: str) -> None:
+    """Whoever finds a violation by its name finds it again."""
+    options = {"durability": durability}
+
+    assert await record(kinds, options, POPULATED) == await record(kinds, options, POPULATED)
 
 
 def test_the_recorder_refuses_what_it_does_not_know(tmp_path: Path) -> None:

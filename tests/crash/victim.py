@@ -21,9 +21,8 @@ from typing import ParamSpec, TypeVar
 
 import msgspec
 
-from aiocheckpoint import AsyncCheckpointWriter
+from aiocheckpoint import AsyncCheckpointWriter, Durability
 from aiocheckpoint._disk.files import LocalFiles
-from aiocheckpoint.writer import Durability
 from tests.crash import oracle
 from tests.crash.checker import Writer, perform
 from tests.crash.oracle import Call, Version
@@ -57,7 +56,6 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         visit: at which of its visits, from 1; 0 to live.
         disk: where a file system is mounted that loses power at the death; `""` for none.
         cut: the flag of the shutdown: 0 syncs all, 1 syncs the log, 2 nothing.
-        boot: which run of the machine this is; `""` for the real one.
     """
 
     root: str
@@ -69,7 +67,6 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     visit: int = 0
     disk: str = ""
     cut: int = 2
-    boot: str = ""
 
 
 class Began(msgspec.Struct, frozen=True, tag=True):
@@ -101,21 +98,10 @@ class Ended(msgspec.Struct, frozen=True, tag=True):
 Line = Began | Returned | Failed | Ended
 
 
-class BootedFiles(LocalFiles):
-    """Local files in a run of the machine that is told."""
-
-    def __init__(self, boot: str) -> None:
-        self._boot = boot
-
-    def boot_id(self) -> str:
-        return self._boot or super().boot_id()
-
-
-class DoomedFiles(BootedFiles):
+class DoomedFiles(LocalFiles):
     """Local files that die, or take the whole disk with them, at a moment."""
 
     def __init__(self, order: Order) -> None:
-        super().__init__(order.boot)
         self._order = order
         self._visits = itertools.count(1)
         self._disk = os.open(order.disk, os.O_RDONLY) if order.disk else None

@@ -63,8 +63,10 @@ class Slots:
     def _close(self, number: int) -> None:
         self._kept.pop(number, None)
         self._sizes.pop(number, None)
-        with contextlib.suppress(StorageError):
-            self._files.close(self._descriptors.pop(number), self.path(number))
+        descriptor = self._descriptors.pop(number, None)
+        if descriptor is not None:
+            with contextlib.suppress(StorageError):
+                self._files.close(descriptor, self.path(number))
 
     def _descriptor(self, number: int) -> int:
         descriptor = self._found(number)
@@ -131,7 +133,7 @@ class Slots:
             self._kept[number] = size
 
     def remove(self, number: int) -> None:
-        """Remove a slot that nobody needs."""
+        """Remove a slot that nobody needs, if it is there."""
         self._files.discard(self._directory, f"{_PREFIX}{number}")
         self._close(number)
 
@@ -156,13 +158,17 @@ class Slots:
         self._kept[number] = self.size(number)
 
     def grow(self, number: int, size: int) -> None:
-        """Write zeros up to a size, durably."""
+        """Write zeros into a free slot up to a size, durably; one that cannot grow is removed."""
         start = self.size(number, size)
-        for offset in range(start, size, _CHUNK_BYTES):
-            self.write(number, bytes(min(_CHUNK_BYTES, size - offset)), offset)
-        if start < size:
-            self._files.sync_file(self._descriptors[number], self.path(number))
-            self._sizes[number] = size
+        try:
+            for offset in range(start, size, _CHUNK_BYTES):
+                self.write(number, bytes(min(_CHUNK_BYTES, size - offset)), offset)
+            if start < size:
+                self._files.sync_file(self._descriptors[number], self.path(number))
+                self._sizes[number] = size
+        except StorageError:
+            self.remove(number)  # half of it would take up the room that there is
+            raise
 
     def write(self, number: int, data: bytes, offset: int) -> None:
         """Write into a slot."""
