@@ -94,16 +94,32 @@ async def filled(disk: Path) -> Path:
 
 
 class TestFullDisk:
-    @pytest.mark.parametrize("options", ["size=48m", "size=48m,nr_inodes=40"])
+    @pytest.mark.parametrize(
+        ("options", "count", "size", "max_journal_bytes"),
+        [
+            ("size=48m", 8, 4_000_000, 64 << 20),
+            ("size=24m", 8, 1_000_000, 4 << 20),
+            ("size=48m,nr_inodes=400", 300, 1, 4 << 20),
+        ],
+        ids=["bytes", "bytes-of-a-small-journal", "inodes"],
+    )
     async def test_old_state_loads_and_saving_resumes(
-        self, make_writer: MakeWriter, small_disk: Callable[[str], Path], options: str
+        self,
+        make_writer: MakeWriter,
+        small_disk: Callable[[str], Path],
+        options: str,
+        count: int,
+        size: int,
+        max_journal_bytes: int,
     ) -> None:
         """On a disk that is really full a save is refused, what is there loads, room helps."""
         disk = await asyncio.to_thread(small_disk, options)
-        room = [disk / f"room-{number}" for number in range(8)]
+        room = [disk / f"room-{number}" for number in range(count)]
         for path in room:
-            await asyncio.to_thread(path.write_bytes, bytes(4_000_000))
-        writer = make_writer(disk / "state")
+            await asyncio.to_thread(path.write_bytes, bytes(size))
+        writer = make_writer(
+            disk / "state", max_journal_bytes=max_journal_bytes, lock_timeout_seconds=2
+        )
 
         refused, saved = await save_until_refused(writer)
 

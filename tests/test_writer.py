@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import gc
@@ -30,18 +31,19 @@ from aiocheckpoint import (
     CheckpointRecord,
     CheckpointStore,
     CheckpointTooLargeError,
+    DurabilityUnknownError,
     InvalidArgumentError,
     InvalidIdError,
     NotACheckpointError,
-    PruneError,
     RecordTypeError,
+    StorageError,
     StoreBusyError,
     WriterClosedError,
 )
-from aiocheckpoint._format import names as layout
 from tests.conftest import MakeWriter
 from tests.durabilities import each_durability, writers_of_each_durability
 from tests.faults import Fault, FaultyFiles, Hold
+from tests.on_disk import on_disk
 from tests.test_damaged_files import document, sealed
 from tests.trees import checkpoint_files, session_directory, snapshot
 
@@ -90,6 +92,12 @@ EVERY_METHOD: dict[str, Method] = {
     "copy_session": lambda writer: writer.copy_session("s", "t"),
     "recover": lambda writer: writer.recover("s"),
     "check": lambda writer: writer.check(),
+    "flush": lambda writer: writer.flush(),
+    "ids": lambda writer: writer.ids("s"),
+    "load_many": lambda writer: writer.load_many("s", ["step-1"]),
+    "delete_many": lambda writer: writer.delete_many("s", ["step-1"]),
+    "load_blobs": lambda writer: writer.load_blobs("s", []),
+    "read": lambda writer: writer.read("s", lambda reader: reader.newest_id()),
 }
 every_method = pytest.mark.parametrize("method", EVERY_METHOD.values(), ids=EVERY_METHOD.keys())
 
@@ -306,11 +314,14 @@ class TestSave:
 
     async def test_largest_size_is_allowed(self, make_writer: MakeWriter) -> None:
         """A file of exactly `max_bytes` is written and read, one byte more is refused."""
-        await make_writer().save(step(1))
-        (meta,) = await make_writer().list("s")
+        saver = make_writer()
+        await saver.save(step(1))
+        await on_disk(saver)
+        (meta,) = await saver.list("s")
         size = (await asyncio.to_thread(meta.path.stat)).st_size
         exact = make_writer(max_bytes=size)
         await exact.save(step(2))
+        await on_disk(exact)
 
         with pytest.raises(CheckpointTooLargeError) as refused:
             await exact.save(step(2, resume_hint="12345"))
@@ -377,6 +388,7 @@ class TestSave:
     async def test_leaves_nothing_but_checkpoints(self, writer: Writer, root: Path) -> None:
         """After saves there are the checkpoints, `latest.json` and the backups, nothing else."""
         await save_steps(writer, 6)
+        await on_disk(writer)
 
         tree = await asyncio.to_thread(snapshot, session_directory(root, "s"))
         names = sorted(tree)
@@ -402,9 +414,11 @@ class TestReplacing:
     async def test_one_file_is_left(self, writer: Writer, root: Path) -> None:
         """The old file and its backup are gone."""
         await save_steps(writer, 2)
+        await on_disk(writer)
         old = (await asyncio.to_thread(checkpoint_files, root, "s"))[0]
 
         await writer.save(step(9, checkpoint_id="step-0"))
+        await on_disk(writer)
 
         left = [path.name for path in await asyncio.to_thread(checkpoint_files, root, "s")]
         assert len(left) == 2
@@ -440,6 +454,7 @@ class TestReplacing:
         """Saving one id fifty times leaves one file and no backup."""
         for iteration in range(50):
             await writer.save(step(iteration, checkpoint_id="same"))
+        await on_disk(writer)
 
         tree = await asyncio.to_thread(snapshot, session_directory(root, "s"))
         assert len(tree) == 2
@@ -490,7 +505,9 @@ class TestLoad:
 
     async def test_over_the_limit_is_an_error(self, make_writer: MakeWriter) -> None:
         """A file over the reader's `max_bytes` is refused by load and recover, skipped by list."""
-        await make_writer().save(step(1, resume_hint="x" * 5000))
+        saver = make_writer()
+        await saver.save(step(1, resume_hint="x" * 5000))
+        await on_disk(saver)
         small = make_writer(max_bytes=1000)
 
         for call in (small.load("s"), small.load("s", "step-1"), small.recover("s")):
@@ -518,7 +535,10 @@ class TestList:
     ) -> None:
         """Every field of an entry is that of the checkpoint and its file, of any size."""
         data = step(3, trigger="tool_result", messages=['  "iteration": 7,\n' * (size // 20)])
-        await make_writer().save(data)
+        saver = make_writer()
+        await saver.save(data)
+        before = await saver.list("s")
+        await on_disk(saver)
         (path,) = await asyncio.to_thread(checkpoint_files, root, "s")
         checksum = await asyncio.to_thread(path.read_text, encoding="utf-8")
 
@@ -533,6 +553,7 @@ class TestList:
             checksum=checksum.split('"')[3],
             path=path,
         )
+        assert before == await saver.list("s") == (meta,)
 
     async def test_follows_changes(self, writer: Writer) -> None:
         """A list after a save, a replacement and a delete is as if made anew."""
@@ -563,10 +584,12 @@ class TestDelete:
     async def test_newest_gives_way_to_the_one_before(self, writer: Writer, root: Path) -> None:
         """After a delete of the newest, `load` and `latest.json` mean the one before."""
         steps = await save_steps(writer, 3)
+        await on_disk(writer)
 
         await writer.delete("s", "step-2")
 
         assert await writer.load("s") == steps[1]
+        await on_disk(writer)
         tree = await asyncio.to_thread(snapshot, session_directory(root, "s"))
         (kept, newest) = (p.name for p in await asyncio.to_thread(checkpoint_files, root, "s"))
         assert tree["latest.json"] == ("symlink", newest.encode())
@@ -577,19 +600,23 @@ class TestDelete:
     async def test_last_one_leaves_nothing(self, writer: Writer, root: Path) -> None:
         """A session whose last checkpoint was deleted has no file left, and no pointer."""
         await save_steps(writer, 1)
+        await on_disk(writer)
 
         await writer.delete("s", "step-0")
 
         assert await writer.load("s") is None
+        await on_disk(writer)
         assert await asyncio.to_thread(snapshot, session_directory(root, "s")) == {}
         assert [session async for session in writer.sessions()] == []
 
     async def test_takes_the_backup_along(self, writer: Writer, root: Path) -> None:
         """The backup of a deleted checkpoint is gone too."""
         await save_steps(writer, 4)
+        await on_disk(writer)
         (oldest, *_) = await asyncio.to_thread(checkpoint_files, root, "s")
 
         await writer.delete("s", "step-0")
+        await on_disk(writer)
 
         names = await asyncio.to_thread(snapshot, session_directory(root, "s"))
         assert not any(name.startswith(oldest.name) for name in names)
@@ -603,6 +630,7 @@ class TestDelete:
         await writer.delete("unknown", "step-1")
         await writer.delete_session("unknown")
         await writer.recover("unknown")
+        await on_disk(writer)
 
         names = await asyncio.to_thread(lambda: {path.name for path in root.iterdir()})
         assert names - {".aiocheckpoint"} == {"s"}
@@ -612,15 +640,30 @@ class TestVerify:
     async def test_intact_file_backup_and_pointer(self, writer: Writer, root: Path) -> None:
         """A checkpoint, its backup and `latest.json` verify, given as str or as Path."""
         await save_steps(writer, 2)
+        await on_disk(writer)
         (older, newest) = await asyncio.to_thread(checkpoint_files, root, "s")
 
         for path in (older, newest, newest.with_name("latest.json"), Path(f"{older}.backup")):
             assert await writer.verify(path) is True
             assert await writer.verify(str(path)) is True
 
+    async def test_file_that_is_not_there_yet(
+        self, make_writer: MakeWriter, no_flushing: None
+    ) -> None:
+        """The path of a checkpoint verifies as soon as that is saved, for every writer."""
+        writer = make_writer(durability="journal")
+        await save_steps(writer, 1)
+        (meta,) = await writer.list("s")
+        assert not await asyncio.to_thread(meta.path.exists)
+
+        for each in (writer, make_writer()):
+            assert await each.verify(meta.path) is True
+            assert await each.verify(meta.path.with_name("cp_20260101_000000_x.json")) is False
+
     async def test_file_anywhere(self, writer: Writer, root: Path, tmp_path: Path) -> None:
         """A copy outside the store verifies as well."""
         await save_steps(writer, 1)
+        await on_disk(writer)
         (path,) = await asyncio.to_thread(checkpoint_files, root, "s")
         copy = tmp_path / "evidence.txt"
         await asyncio.to_thread(lambda: copy.write_bytes(path.read_bytes()))
@@ -632,6 +675,7 @@ class TestVerify:
     ) -> None:
         """Whatever is not an intact checkpoint is False, as is what is not there."""
         await save_steps(writer, 1)
+        await on_disk(writer)
         (path,) = await asyncio.to_thread(checkpoint_files, root, "s")
         content = await asyncio.to_thread(path.read_bytes)
         for number, bad in enumerate(
@@ -649,6 +693,7 @@ class TestVerify:
     ) -> None:
         """A relative path means the present directory."""
         await save_steps(writer, 1)
+        await on_disk(writer)
         (meta,) = await writer.list("s")
         await asyncio.to_thread(monkeypatch.chdir, meta.path.parent)
 
@@ -725,11 +770,13 @@ class TestDeleteSession:
         """All checkpoints, backups, the pointer and the directory go; other sessions stay."""
         await save_steps(writer, 5)
         await save_steps(writer, 2, session_id="other")
+        await on_disk(writer)
         before = await asyncio.to_thread(snapshot, root / "other")
 
         assert await writer.delete_session("s") is True
 
         assert await writer.load("s") is None
+        await on_disk(writer)
         assert not await asyncio.to_thread((root / "s").exists)
         assert await asyncio.to_thread(snapshot, root / "other") == before
         assert await writer.delete_session("s") is False
@@ -738,6 +785,7 @@ class TestDeleteSession:
     async def test_leaves_foreign_files(self, writer: Writer, root: Path, place: str) -> None:
         """Files of others, beside or among the checkpoints, stay byte for byte."""
         await save_steps(writer, 3)
+        await on_disk(writer)
         directory = root / "s" / place
 
         def prepare() -> None:
@@ -748,6 +796,7 @@ class TestDeleteSession:
         await asyncio.to_thread(prepare)
 
         assert await writer.delete_session("s") is True
+        await on_disk(writer)
 
         left = await asyncio.to_thread(snapshot, directory)
         assert sorted(left) == ["notes", "notes/cp_20260101_000000_x.json", "session_meta.json"]
@@ -801,15 +850,21 @@ class TestCopySession:
             ("step-5", 5),
         ]
 
-    async def test_of_an_id_in_two_files_the_last_content(self, make_writer: MakeWriter) -> None:
+    async def test_of_an_id_in_two_files_the_last_content(
+        self, make_writer: MakeWriter, root: Path
+    ) -> None:
         """Where the replaced file of a save could not be removed, only the new one is copied."""
         files = FaultyFiles()
         writer = make_writer(files=files)
         await save_steps(writer, 2)
         await writer.save(step(1, session_id="t"))
-        files.arm(Fault(errno.EIO, "remove"))
-        with pytest.raises(PruneError):
+        await on_disk(writer)
+        files.arm(Fault(errno.EIO, "remove", for_ever=True))
+        with contextlib.suppress(DurabilityUnknownError):
             await writer.save(step(1, resume_hint="the last"))
+        with pytest.raises(StorageError):
+            await on_disk(writer)
+        assert len(await asyncio.to_thread(checkpoint_files, root, "s")) == 3
         files.arm(None)
 
         assert await writer.copy_session("s", "t") == 2
@@ -828,19 +883,23 @@ class TestCopySession:
     async def test_to_itself_changes_nothing(self, writer: Writer, root: Path) -> None:
         """A copy onto itself leaves every file as it is."""
         await save_steps(writer, 3)
+        await on_disk(writer)
         before = await asyncio.to_thread(snapshot, root / "s")
 
         assert await writer.copy_session("s", "s") == 3
 
+        await on_disk(writer)
         assert await asyncio.to_thread(snapshot, root / "s") == before
 
     async def test_source_is_left_alone(self, writer: Writer, root: Path) -> None:
         """The source's directory is byte for byte what it was."""
         await save_steps(writer, 3)
+        await on_disk(writer)
         before = await asyncio.to_thread(snapshot, root / "s")
 
         await writer.copy_session("s", "t")
 
+        await on_disk(writer)
         assert await asyncio.to_thread(snapshot, root / "s") == before
 
     async def test_any_record_type_is_copied_whole(self, make_writer: MakeWriter) -> None:
@@ -858,6 +917,7 @@ class TestCopySession:
         """Where one of the source is damaged the target is not touched."""
         writer = make_writer()
         await save_steps(writer, 3)
+        await on_disk(writer)
         (_, middle, _) = await asyncio.to_thread(checkpoint_files, root, "s")
         content = await asyncio.to_thread(middle.read_bytes)
         await asyncio.to_thread(middle.write_bytes, content[:-9])
@@ -874,6 +934,7 @@ class TestRecoverAndCheckOfAHealthyStore:
     async def test_recover_changes_nothing(self, writer: Writer, root: Path) -> None:
         """There is nothing to move, and every file stays as it is."""
         await save_steps(writer, 3)
+        await on_disk(writer)
         before = await asyncio.to_thread(snapshot, root / "s")
 
         report = await writer.recover("s")
@@ -909,6 +970,7 @@ class TestBackups:
         """The files superseded last have a second name, `max_backups` of them, intact."""
         writer = make_writer(max_backups=max_backups)
         await save_steps(writer, 6)
+        await on_disk(writer)
 
         files = await asyncio.to_thread(checkpoint_files, root, "s")
         superseded = files[:-1][len(files) - 1 - max_backups :]
@@ -922,6 +984,7 @@ class TestBackups:
     async def test_default_is_three(self, writer: Writer, root: Path) -> None:
         """Without a choice three backups are kept."""
         await save_steps(writer, 6)
+        await on_disk(writer)
 
         names = await asyncio.to_thread(snapshot, session_directory(root, "s"))
         assert sum(name.endswith(".backup") for name in names) == 3
@@ -941,6 +1004,7 @@ class TestBackups:
         """Given its first name back, the backup of a removed file loads."""
         writer = make_writer()
         steps = await save_steps(writer, 2)
+        await on_disk(writer)
         (path, _) = await asyncio.to_thread(checkpoint_files, root, "s")
         await asyncio.to_thread(path.unlink)
         assert await writer.load("s", "step-0") is None
@@ -962,6 +1026,7 @@ class TestMaxCheckpoints:
 
         expected = [f"step-{iteration}" for iteration in range(6, 6 - max_checkpoints, -1)]
         assert ids(await writer.list("s")) == expected
+        await on_disk(writer)
         tree = await asyncio.to_thread(snapshot, session_directory(root, "s"))
         backups = min(3, max_checkpoints - 1)
         assert len(tree) == max_checkpoints + backups + 1
@@ -1103,8 +1168,10 @@ class TestClosing:
     async def test_reads_in_flight_are_finished(self, make_writer: MakeWriter, method: str) -> None:
         """A read that was called before the close gives its answer."""
         data = step(1)
-        await make_writer().save(data)
-        (meta,) = await make_writer().list("s")
+        saver = make_writer()
+        await saver.save(data)
+        await on_disk(saver)
+        (meta,) = await saver.list("s")
         files, hold = FaultyFiles(), Hold()
         writer = make_writer(files=files)
         assert await writer.load("unknown") is None
@@ -1294,6 +1361,7 @@ class TestPermissions:
         writer = make_writer(root / "inner")
         await save_steps(writer, 3)
         await writer.copy_session("s", "t")
+        await on_disk(writer)
         (path, *_) = await asyncio.to_thread(checkpoint_files, root / "inner", "t")
         await asyncio.to_thread(path.write_bytes, b"damaged")
         await writer.recover("t")
@@ -1333,8 +1401,10 @@ class TestForeignSaves:
         files = _ForeignSave(session_directory(root, "s"))
         writer = make_writer(files=files)
         await writer.save(step(0))
+        await on_disk(writer)
         files.at("before_rename", files.put)
         await writer.save(step(1))
+        await on_disk(writer)
         files.at("before_rename", lambda: None)
 
         match call:
@@ -1347,6 +1417,7 @@ class TestForeignSaves:
                 assert await writer.delete("s", "foreign") is True
             case "delete-session":
                 assert await writer.delete_session("s") is True
+                await on_disk(writer)
                 assert await asyncio.to_thread(checkpoint_files, root, "s") == []
             case "copy":
                 assert await writer.copy_session("s", "t") == 3
@@ -1357,6 +1428,7 @@ class TestForeignFiles:
     async def test_are_left_alone(self, writer: Writer, root: Path, method: Method) -> None:
         """No method touches what is not ours in a session's directory."""
         await save_steps(writer, 3)
+        await on_disk(writer)
 
         def foreign() -> dict[str, bytes]:
             return {name: (root / "s" / name).read_bytes() for name in FOREIGN}
@@ -1369,78 +1441,75 @@ class TestForeignFiles:
 
         await method(writer)
         await writer.save(step(9))
+        await on_disk(writer)
 
         assert await asyncio.to_thread(foreign) == FOREIGN
         assert await writer.check() == ()
 
 
 class TestLocking:
-    async def test_busy_session_is_an_error_in_time(self, make_writer: MakeWriter) -> None:
-        """A session that another writer holds is refused after the timeout, others work."""
+    async def test_busy_store_is_an_error_in_time(self, make_writer: MakeWriter) -> None:
+        """Where another writer keeps the store locked, changes are refused and reads work."""
         files, hold = FaultyFiles(), Hold()
         slow, quick = make_writer(files=files), make_writer(lock_timeout_seconds=0)
         await slow.save(step(0))
         await quick.save(step(0, session_id="other"))
-        files.at("create", hold)
+        files.at("before_sync_log", hold)
         saving = asyncio.ensure_future(slow.save(step(1)))
         await asyncio.to_thread(hold.wait_arrived)
 
-        for method in ("save", "delete", "delete_session", "recover"):
+        for method in ("save", "delete", "delete_session"):
             with pytest.raises(StoreBusyError) as refused:
                 await EVERY_METHOD[method](quick)
             assert refused.value.timeout_seconds == 0
+            assert Path(refused.value.path).name == "lock"
         with pytest.raises(StoreBusyError):
-            await quick.copy_session("other", "s")
+            await quick.copy_session("other", "t")
         newest = await quick.load("s")
+        listed = await quick.list("s")
         hold.release()
 
-        assert newest is not None
+        assert newest == await quick.load("s", "step-0")
+        assert ids(listed) == ["step-0"]
         assert await saving == "step-1"
         assert ids(await quick.list("s")) == ["step-1", "step-0"]
 
-    async def test_who_holds_a_session_waits_for_no_other_lock(
+    @pytest.mark.blocking  # the test itself takes the lock
+    async def test_who_writes_no_files_holds_up_no_save(
         self, make_writer: MakeWriter, root: Path
     ) -> None:
-        """
-        A commit makes no journal once it has locked its sessions, also when one is flushed then.
-
-        A process that starts holds the journals' lock while it locks sessions: either would
-        wait for the other.
-        """
-        files, locked, retired = FaultyFiles(), Hold(), Hold()
-        writer = make_writer(files=files, durability="journal")
+        """While another process that is to write the files is stopped, saves go on."""
+        writer = make_writer(durability="journal", lock_timeout_seconds=0.2)
         await writer.save(step(0))
-        files.at("lock directory", lambda: None if locked.arrived.is_set() else locked())
-        files.at("before_settle", retired)
-        saving = asyncio.ensure_future(writer.save(step(1)))
-        await asyncio.to_thread(locked.wait_arrived)
-        flushing = asyncio.ensure_future(writer.flush())
-        await asyncio.to_thread(retired.wait_arrived)
-        before = len(files.calls)
-        locked.release()
-
-        assert await saving == "step-1"
-        paths = [call.path for call in files.calls[before:] if call.operation == "lock directory"]
-        assert str(root / layout.PRIVATE_DIRECTORY) not in paths
-        retired.release()
-        await flushing
-
-    @pytest.mark.blocking  # the test itself takes the lock
-    async def test_settling_holds_up_no_save(self, make_writer: MakeWriter, root: Path) -> None:
-        """While a flushing waits for the journals' lock, which a replay may hold, saves go on."""
-        files, asked = FaultyFiles(), threading.Event()
-        writer = make_writer(files=files, durability="journal")
-        await writer.save(step(0))
-        private = os.open(root / layout.PRIVATE_DIRECTORY, os.O_RDONLY)
+        await on_disk(writer)
+        applier = os.open(root / ".aiocheckpoint" / "applier", os.O_RDONLY)
         try:
-            fcntl.flock(private, fcntl.LOCK_EX)
-            files.at("lock directory", asked.set)
-            flushing = asyncio.ensure_future(writer.flush())
-            await asyncio.to_thread(asked.wait)
-            assert await asyncio.wait_for(writer.save(step(1)), 30) == "step-1"
-            assert not flushing.done()
+            fcntl.flock(applier, fcntl.LOCK_EX)
+            await writer.save(step(1))
+            with pytest.raises(StoreBusyError) as refused:
+                await writer.flush()
+            assert Path(refused.value.path).name == "applier"
+            await writer.save(step(2))
+            assert [meta.iteration for meta in await writer.list("s")] == [2, 1, 0]
+            assert len(await asyncio.to_thread(checkpoint_files, root, "s")) == 1
         finally:
-            os.close(private)
+            os.close(applier)
+        await on_disk(writer)
+        assert len(await asyncio.to_thread(checkpoint_files, root, "s")) == 3
+
+    async def test_flush_holds_up_no_save(self, make_writer: MakeWriter) -> None:
+        """While files are being synced, saves and reads go on."""
+        files, hold = FaultyFiles(), Hold()
+        writer = make_writer(files=files, durability="journal")
+        await writer.save(step(0))
+        files.at("before_flush", hold)
+        flushing = asyncio.ensure_future(writer.flush())
+        await asyncio.to_thread(hold.wait_arrived)
+
+        assert await asyncio.wait_for(writer.save(step(1)), 30) == "step-1"
+        assert ids(await writer.list("s")) == ["step-1", "step-0"]
+        assert not flushing.done()
+        hold.release()
         await flushing
 
 

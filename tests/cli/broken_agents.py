@@ -52,6 +52,7 @@ class DeletesWhatItSaved(Writer):
 class DamagesWhatItSaved(Writer):
     async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
         saved = await super().save(data, **terms)
+        await self.flush()
         await asyncio.to_thread(self._truncate, await self.path(data))
         return saved
 

@@ -50,7 +50,7 @@ class TestNothingIsLost:
     def test_over_real_kills_in_mid_work(self, tool: Tool, root: Path, durability: str) -> None:
         """SIGKILL hits a working process with saves in flight, and no acknowledged save is lost."""
         outcome = tool(
-            "demo", "--sessions", "32", "--kills", "2", "--pace", "0", "--seed", "1",
+            "demo", "--sessions", "96", "--kills", "2", "--pace", "3", "--seed", "SEED",
             "--directory", root, "--durability", durability, "--json",
         )  # fmt: skip
         report = outcome.json
@@ -66,7 +66,7 @@ class TestNothingIsLost:
         assert report["lost"] == 0
         assert report["verified"] == report["acknowledged"] > 300
 
-        scripts = casting(32)
+        scripts = casting(96)
         assert [session["session_id"] for session in report["sessions"]] == list(scripts)
         for session in report["sessions"]:
             newest = json.loads(Path(session["newest_file"]).read_text())
@@ -75,7 +75,7 @@ class TestNothingIsLost:
         assert max(max(session["resumed_at"]) for session in report["sessions"]) > 0
 
         verified = tool("verify", root, "--json")
-        assert verified.json["sessions"] == 32
+        assert verified.json["sessions"] == 96
         # A kill in a session's last save may leave what the next save would put right.
         harmless = {"leftover", "stale-pointer"}
         assert {finding["kind"] for finding in verified.json["findings"]} <= harmless

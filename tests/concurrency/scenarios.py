@@ -142,6 +142,27 @@ async def writers_exclude_one_another(site: Site) -> None:
     await site.assert_intact()
 
 
+async def changes_rest_on_what_others_have_flushed(site: Site) -> None:
+    """A change is decided on what other writers saved, also when that is in files by then."""
+    async with site.writer(max_checkpoints=3) as one, site.writer() as other:
+        for number in range(0, 8, 2):
+            await one.save(document("s", number), expected=f"c{number - 1}" if number else None)
+            await other.save(document("s", number + 1), expected=f"c{number}")
+            await other.flush()  # of which the first has not heard when it goes on
+        assert await _ids(other, "s") == ("c4", "c5", "c6", "c7")
+        await one.save(document("s", 8))
+        await other.save(document("s", 9))
+        await other.flush()
+        await one.save(document("s", 8))
+        assert await _ids(other, "s") == ("c7", "c9", "c8")
+        await other.save(document("s", 10))
+        await other.flush()
+        assert await one.delete_session("s")
+        assert await _ids(other, "s") == ()
+        await one.flush()
+        assert await _ids(other, "s") == ()
+
+
 async def readers_see_what_was_acknowledged(site: Site) -> None:
     """A read never gives anything older than what was acknowledged before it was called."""
     async with site.writer() as writer, site.writer() as reader:
@@ -755,6 +776,7 @@ CORE: tuple[Scenario, ...] = (
     saves_take_effect_in_call_order,
     changes_of_every_kind_keep_call_order,
     writers_exclude_one_another,
+    changes_rest_on_what_others_have_flushed,
     readers_see_what_was_acknowledged,
     later_mutation_does_not_leak_in,
     mutation_before_the_first_await_does_not_leak_in,

@@ -1,4 +1,4 @@
-"""Floods, threads that cannot be started, and threads that meet in the same index."""
+"""Floods, a journal that is full, threads that cannot be started or meet in the same index."""
 
 from __future__ import annotations
 
@@ -8,20 +8,26 @@ import itertools
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aiocheckpoint import ThreadStartError
+from aiocheckpoint import CheckpointData, StorageFullError, ThreadStartError
 from aiocheckpoint._disk.index import SessionIndex, Signature
 from aiocheckpoint._format.names import make_name
-from tests.concurrency.site import Site, document
+from tests.concurrency.gates import GUARD_SECONDS, ControlledFiles, Gate
+from tests.concurrency.site import Site, Writer, document
 
 _FLOODED_SESSIONS = 16
 
 
-@pytest.mark.parametrize(("site", "saves"), [("journal", 100), ("file", 15)], indirect=["site"])
-async def test_flood_keeps_nobody_waiting(site: Site, saves: int) -> None:
+_FLOOD_SAVES = 100
+_JOURNAL_BYTES = 256 * 1024
+_LARGE = "x" * 20_000
+
+
+async def test_flood_keeps_nobody_waiting(site: Site) -> None:
     """A save and a load get their turn while many other sessions have long queues."""
     done = 0
 
@@ -34,7 +40,7 @@ async def test_flood_keeps_nobody_waiting(site: Site, saves: int) -> None:
         await writer.save(document("late", 0))
         flood = [
             asyncio.ensure_future(count(asyncio.ensure_future(writer.save(document(f"s{s}", n)))))
-            for n in range(saves)
+            for n in range(_FLOOD_SAVES)
             for s in range(_FLOODED_SESSIONS)
         ]
         await asyncio.sleep(0)
@@ -43,6 +49,96 @@ async def test_flood_keeps_nobody_waiting(site: Site, saves: int) -> None:
         done_before = done
         await asyncio.gather(*flood)
     assert done_before < len(flood) * 3 // 4
+
+
+async def _fill(writer: Writer, files: ControlledFiles) -> tuple[list[asyncio.Task[str]], Gate]:
+    """Save until the journal is full, and return the saves of a session, and what files wait at."""
+    await writer.save(document("few", 0))
+    await writer.flush()
+    gate = files.hold("before_rename")
+    saves = [asyncio.ensure_future(writer.save(_large("flood", n))) for n in range(60)]
+    await gate.arrival()
+    while sum(save.done() for save in saves) < 5 or not writer._store._committer.lacks_room:
+        await asyncio.sleep(0.001)
+    return saves, gate
+
+
+def _large(session: str, number: int) -> CheckpointData:
+    data = document(session, number)
+    data.messages.append(_LARGE)
+    return data
+
+
+@pytest.mark.parametrize("durability", ["journal", "none"])
+async def test_full_journal_holds_up_saves_until_files_are_written(
+    root: Path, durability: str
+) -> None:
+    """Above `max_journal_bytes` saves wait, removals do not, and all go on when files are there."""
+    site = Site(root, durability=durability, max_journal_bytes=_JOURNAL_BYTES)
+    files = ControlledFiles()
+    async with site.writer(files=files) as writer:
+        saves, gate = await _fill(writer, files)
+        done = sum(save.done() for save in saves)
+        assert done * len(_LARGE) < _JOURNAL_BYTES + 8 * len(_LARGE)
+        small = asyncio.ensure_future(writer.save(document("few", 1)))
+        assert await asyncio.wait_for(writer.delete("few", "c0"), GUARD_SECONDS)
+        assert (await writer.load("flood")) in [_large("flood", n) for n in range(done)]
+        gate.open()
+        await asyncio.wait_for(asyncio.gather(*saves, small), GUARD_SECONDS)
+        journal = [path.stat().st_size for path in (root / ".aiocheckpoint").glob("log.*")]
+        assert sum(journal) < 16 * _JOURNAL_BYTES
+    assert await site.saved_ids("flood") == [f"c{n}" for n in range(60)]
+    assert await site.saved_ids("few") == ["c1"]
+    await site.assert_intact()
+
+
+async def test_full_journal_is_shared_fairly(root: Path) -> None:
+    """A session with one save gets its turn before one that floods a full journal."""
+    site = Site(root, max_journal_bytes=_JOURNAL_BYTES)
+    files = ControlledFiles()
+    async with site.writer(files=files) as writer:
+        saves, gate = await _fill(writer, files)
+        few = asyncio.ensure_future(writer.save(_large("few", 1)))
+        gate.open()
+        await asyncio.wait_for(few, GUARD_SECONDS)
+        left = sum(not save.done() for save in saves)
+        await asyncio.wait_for(asyncio.gather(*saves), GUARD_SECONDS)
+    assert left > 20
+
+
+async def test_save_that_waits_for_room_is_withdrawn(root: Path) -> None:
+    """A save that waits for room has not begun: cancelled, it ends at once and leaves nothing."""
+    site = Site(root, max_journal_bytes=_JOURNAL_BYTES)
+    files = ControlledFiles()
+    async with site.writer(files=files) as writer:
+        saves, gate = await _fill(writer, files)
+        waiting = [save for save in saves if not save.done()]
+        stored = len(saves) - len(waiting)
+        for save in waiting:
+            save.cancel()
+        await asyncio.wait_for(asyncio.wait(waiting), GUARD_SECONDS)
+        assert all(save.cancelled() for save in waiting)
+        gate.open()
+        await asyncio.wait_for(writer.save(document("flood", 99)), GUARD_SECONDS)
+    assert await site.saved_ids("flood") == [*(f"c{n}" for n in range(stored)), "c99"]
+
+
+async def test_journal_that_stays_full(root: Path) -> None:
+    """A save for which there is no room in time says so, and the next one works when there is."""
+    site = Site(root, max_journal_bytes=_JOURNAL_BYTES, lock_timeout_seconds=0.2)
+    files = ControlledFiles()
+    async with site.writer(files=files) as writer:
+        saves, gate = await _fill(writer, files)
+        await asyncio.wait_for(asyncio.wait(saves), GUARD_SECONDS)
+        errors = [save.exception() for save in saves]
+        gate.open()
+        assert {type(error) for error in errors} == {type(None), StorageFullError}
+        assert "the journal has no room" in str(errors[-1])
+        await asyncio.wait_for(writer.flush(), GUARD_SECONDS)
+        await asyncio.wait_for(writer.save(document("flood", 99)), GUARD_SECONDS)
+    stored = [f"c{n}" for n, error in enumerate(errors) if error is None]
+    assert await site.saved_ids("flood") == [*stored, "c99"]
+    await site.assert_intact()
 
 
 @pytest.mark.parametrize(

@@ -29,3 +29,10 @@ def _disk_directory(tmp_path: Path, why_no_disks: str) -> Path:
     if why_no_disks:
         pytest.skip(why_no_disks)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _nobody_else_writes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a check wait for nobody to write files, where none is alive."""
+    if "victim" in request.fixturenames:
+        monkeypatch.setattr("aiocheckpoint._engine.check._MOMENTS_SECONDS", 0.0)

@@ -406,10 +406,13 @@ class Enumerator:
         key = hash((model, recovers, nests, tree.key()))
         if key not in self._known:
             self.tally.distinct += 1
-            self._known[key] = await self._look(model, tree, recovers=recovers, nests=nests)
+            nested_model = model if nests else None
+            self._known[key] = await self._look(tree, nested_model, recovers=recovers)
         return self._known[key]
 
-    async def _look(self, model: Model, tree: Tree, *, recovers: bool, nests: bool) -> Examined:
+    async def _look(
+        self, tree: Tree, nested_model: Model | None = None, *, recovers: bool = False
+    ) -> Examined:
         with scratch_directory() as outer, same_each_time(3):
             views = await read_after_crash(tree, outer, self._options)
             found = frozenset(views.items())
@@ -418,8 +421,8 @@ class Enumerator:
             files = await recover_after_crash(tree, outer, views, self._options)
             await self._go_on(files.tree, outer, views)
         nested: set[Views] = set()
-        if nests:
-            nested = await self._crash_again(model, tree, files.operations, found)
+        if nested_model is not None:
+            nested = await self._crash_again(nested_model, tree, files.operations, found)
         flushed = position_of(Acknowledged, 0, files.operations)
         recovered = tree_after(tree, files.operations[:flushed])
         return Examined(frozenset([found, *nested]), recovered)
@@ -440,14 +443,21 @@ class Enumerator:
         flushed = position_of(Acknowledged, 0, operations)
         for state in crash_states(model, tree, operations, 1, self._nested_caps or self._caps):
             self.tally.nested += 1
-            key = hash((model, False, False, state.tree.key()))
-            if key not in self._known:
-                self._known[key] = await self._look(model, state.tree, recovers=False, nests=False)
-            views = self._known[key].views
-            if state.point > flushed:
-                require(views == {recovered}, "what was flushed is gone:", views)
+            try:
+                views = await self._seen_after(model, state.tree)
+                if state.point > flushed:
+                    require(views == {recovered}, "what was flushed is gone:", views)
+            except Exception as error:
+                text = f"and then after operation {state.point} of the recovery: {error!r}"
+                raise BrokenPromiseError(text) from error
             found |= views
         return found
+
+    async def _seen_after(self, model: Model, tree: Tree) -> frozenset[Views]:
+        key = hash((model, False, False, tree.key()))
+        if key not in self._known:
+            self._known[key] = await self._look(tree)
+        return self._known[key].views
 
 
 POPULATED = ("save-existing", "save-existing", "save-existing")

@@ -14,23 +14,25 @@ from pathlib import Path
 import msgspec
 
 import aiocheckpoint
-from aiocheckpoint import AsyncCheckpointWriter
+from aiocheckpoint import AsyncCheckpointWriter, Durability
 from aiocheckpoint._format import names as layout
-from aiocheckpoint.writer import Durability
 from tests.crash.checker import Views, Writer, perform, require, require_allowed, see_all
 from tests.crash.ledger import Ledger
-from tests.crash.oracle import Save, Version
+from tests.crash.oracle import Call, Delete, Save, Seen, Version
 from tests.crash.victim import Began, Ended, Failed, Line, Order, Returned, call_of
 
 _SERIALS_OF_A_LIFE = 1000
 _SOURCE = Path(aiocheckpoint.__file__).parent
 _REACHED = re.compile(r'reached\("(\w+)"\)')
+_MARK = re.compile(rb"\b(\w+) (\w+) (\d+) (?=\1 \2 \3 )")
+_OF_BLOBS = "after_blobs"
+_ONLY_LITTER = ("leftover",)
 
 
 def failpoints() -> list[str]:
     """Return the names of all failpoints in the source but that of blobs, see `test_blobs`."""
     texts = (path.read_text() for path in _SOURCE.rglob("*.py"))
-    return sorted({name for text in texts for name in _REACHED.findall(text)} - {"after_blobs"})
+    return sorted({name for text in texts for name in _REACHED.findall(text)} - {_OF_BLOBS})
 
 
 class Machine:
@@ -92,6 +94,7 @@ class Machine:
 
     def _follow(self) -> int:
         assert self._process.stdout is not None
+        failure = ""
         for text in self._process.stdout:
             match msgspec.json.decode(text, type=Line):
                 case Began() as began:
@@ -99,8 +102,9 @@ class Machine:
                 case Returned(task):
                     self.ledger.returned(task)
                 case Failed(traceback):
-                    raise AssertionError(f"the process failed:\n{traceback}")
+                    failure = traceback
                 case Ended(code):
+                    assert not failure, f"the process failed:\n{failure}"
                     return code
         raise AssertionError("the process that forks is gone")
 
@@ -111,37 +115,64 @@ class Machine:
         Raises:
             BrokenPromiseError: one was not.
         """
-        before = _contents(self._root)
+        before = _names(self._root)
         async with self._writer() as writer:
             views = await see_all(writer)
             require_allowed(views, self.ledger.allowed)
-        require(_contents(self._root) == before, "reading changes what is there")
+        async with self._writer() as writer:
+            again = await see_all(writer)
+            require(again == views, "opening again shows", again, "in place of", views)
+        require(_names(self._root) == before, "looking changes what is there")
         self.ledger.saw(views)
+        await self._flush(views)
         await self._go_on(views)
 
     def _writer(self) -> Writer:
         return AsyncCheckpointWriter(self._root, durability=self._durability)
 
-    async def _go_on(self, views: Views) -> None:
+    async def _flush(self, views: dict[str, Seen]) -> None:
+        """Write all that was acknowledged to files, which are then as they were saved."""
+        async with self._writer() as writer:
+            await writer.flush()
+            flushed = await see_all(writer, _ONLY_LITTER, is_flushed=True)
+            require(flushed == views, "a flush shows", flushed, "in place of", views)
+
+    async def _go_on(self, views: dict[str, Seen]) -> None:
         """Save once more in each session: then nothing may be left of the crash."""
         self._lives += 1
         serial = self._lives * _SERIALS_OF_A_LIFE
         directories = {path.name for path in self._root.glob("*")} - {layout.PRIVATE_DIRECTORY}
         async with self._writer() as writer:
             for session_id in sorted({*directories, *views}):
-                call = Save(session_id, Version("exercise", serial, session_id))
-                self.ledger.began(0, call)
-                await perform(writer, call)
-                self.ledger.returned(0)
+                await self._make(writer, Save(session_id, Version("exercise", serial, session_id)))
+            await self._make(writer, Save("x", Version("removed", serial, "x")))
+            await self._make(writer, Delete("x", "removed"))
             await writer.flush()
-            require_allowed(await see_all(writer, (), is_flushed=True), self.ledger.allowed)
-        litter = [path for path in _contents(self._root) if "tmp" in path or "spare" in path]
+            views = await see_all(writer, (), is_flushed=True)
+            require_allowed(views, self.ledger.allowed)
+        litter = [name for name in _names(self._root) if "tmp" in name]
         require(not litter, "the next save leaves litter:", litter)
+        self._require_erased({version for kept in views.values() for version in kept})
+
+    async def _make(self, writer: Writer, call: Call) -> None:
+        self.ledger.began(0, call)
+        await perform(writer, call)
+        self.ledger.returned(0)
+
+    def _require_erased(self, alive: set[Version]) -> None:
+        """See that no file holds what was deleted or replaced before a delete was flushed."""
+        found = {
+            Version(checkpoint_id.decode(), int(serial), origin.decode())
+            for path in self._root.rglob("*")
+            if path.is_file() and not path.is_symlink()
+            for origin, checkpoint_id, serial in _MARK.findall(path.read_bytes())
+        }
+        left = (found & self.ledger.saved) - alive
+        require(not left, "a file still holds", left)
 
 
-def _contents(root: Path) -> dict[str, bytes]:
-    files = (path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(files)}
+def _names(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
 
 
 @contextmanager

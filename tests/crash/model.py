@@ -11,8 +11,9 @@ own sync is there up to some block (or, inside what the file had, in any of its 
 `posix`: power cut; nothing is promised but what fsync says. An fsync of a file makes its bytes
 durable and not its name; an fsync of a directory its names and nothing else. Of all the rest any
 part may be there: each name, each block, in any combination, and a block that was being written
-may hold zeros, garbage, or what was elsewhere on the disk before. A rename within a directory
-is atomic, one across directories is two changes. An fdatasync of a file makes durable only the
+may hold zeros, garbage, or what was elsewhere on the disk before, unless what was written is what
+it held: a disk writes whole sectors. A rename within a directory is atomic, one across
+directories is two changes. An fdatasync of a file makes durable only the
 bytes within a size that an fsync has made durable before: kernels have broken more than that.
 
 All three take a write to leave alone the bytes beside it in its block. In `ext4` an fdatasync
@@ -426,6 +427,8 @@ def _apply_some(content: Content, operation: DataOperation, choice: Choice, log:
         return
     if choice == "whole" or isinstance(operation, Truncated):
         content.apply(operation)
+        return
+    if isinstance(operation, Written) and content.holds(operation.offset, operation.data):
         return
     if isinstance(operation, Zeroed):
         content.apply(operation)

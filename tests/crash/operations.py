@@ -169,6 +169,13 @@ class Content:
             stop = min(end, (number + 1) * BLOCK_BYTES)
             self.write(start, bytes(stop - start))
 
+    def holds(self, offset: int, data: bytes) -> bool:
+        """Tell whether some bytes stand at an offset."""
+        return offset + len(data) <= self.size and all(
+            self.blocks.get(at // BLOCK_BYTES, _ZERO_BLOCK).startswith(piece, at % BLOCK_BYTES)
+            for at, piece in split_at_blocks(offset, data)
+        )
+
     def truncate(self, size: int) -> None:
         """Cut or extend to a size."""
         if size < self.size:

@@ -88,7 +88,7 @@ async def _pair(
 ) -> AsyncIterator[Pair]:
     first = RecordingFiles(outer)
     files = {"a": first, "b": RecordingFiles(outer, beside=first)}
-    with suppress(KilledError):
+    with suppress(KilledError):  # of the close of a process that is dead
         async with (
             opened(outer, files["b"], options) as other,
             opened(outer, first, options) as one,
@@ -114,7 +114,8 @@ async def by_turns(
                 for process in "ab":
                     views = await pair.look(process)
                     require_allowed(views, {s: [kept] for s, kept in pair.store.items()})
-            return pair.run()
+            run = pair.run()
+    return run
 
 
 class Survived(NamedTuple):
@@ -157,4 +158,5 @@ async def survived(
             views = await pair.look("b")
             expected = {session_id: kept for session_id, kept in pair.store.items() if kept}
             require(views == expected, "the other one shows", views, "in place of", expected)
-            return Survived(died, pair.run(), pair.store)
+            run = pair.run()
+    return Survived(died, run, expected)

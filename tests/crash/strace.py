@@ -25,6 +25,8 @@ from tests.crash.operations import (
 )
 
 Effect: TypeAlias = tuple[str | int, ...]
+SET_TIME: Effect = ("set time",)
+"""An effect that no promise is about, and no record has."""
 
 _LINE = re.compile(r"(\w+)\((.*)\)\s+= (-?\d+)")
 _TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"')
@@ -42,12 +44,23 @@ _READ_ONLY = frozenset(
 def effects_of_process(
     command: Sequence[str], log: Path, outer: Path, directory: Path
 ) -> list[Effect]:
-    """Run a command in a directory; return all that it did to what is in an outer directory."""
+    """
+    Run a command in a directory; return all that it did to what is in an outer directory.
+
+    A file that may be made or be there, as a lock's, counts as made if it was not there before.
+    """
+    were_there = {path.name for path in outer.rglob("*")}
     trace = ["strace", "-f", "-yy", "-s", "0", "-e", "trace=%file,%desc,syncfs", "-o", str(log)]
     subprocess.run([*trace, *command], check=True, cwd=directory)
     with log.open(encoding="utf-8", errors="surrogateescape") as lines:
         touching = [line for line in _whole(lines) if str(outer) in line]
-    return [effect for line in touching for effect in _effects(line)]
+    effects = [effect for line in touching for effect in _effects(line)]
+    makings = [("make if missing", name) for name in were_there]
+    return [_made(effect) for effect in effects if effect not in makings]
+
+
+def _made(effect: Effect) -> Effect:
+    return ("create", effect[1]) if effect[0] == "make if missing" else effect
 
 
 def _whole(lines: Iterable[str]) -> Iterator[str]:
@@ -78,7 +91,7 @@ def _effects(line: str) -> Iterator[Effect]:
 def _effects_of_call(call: str, arguments: str, names: list[str], result: int) -> Iterator[Effect]:
     match call.removesuffix("at2").removesuffix("at"):
         case "open" if "O_CREAT" in arguments:
-            yield ("create", names[0])
+            yield ("create" if "O_EXCL" in arguments else "make if missing", names[0])
         case "open" if "O_TRUNC" in arguments:
             yield ("truncate",)
         case "open":
@@ -97,6 +110,8 @@ def _effects_of_call(call: str, arguments: str, names: list[str], result: int) -
             yield (kind,)
         case "ftruncate":
             yield ("truncate",)
+        case "utimens":
+            yield SET_TIME
         case _ if call not in _READ_ONLY:
             yield ("unknown call", call, arguments)
 

@@ -1,29 +1,34 @@
-"""A disk that is really full costs the save that did not fit, and nothing else."""
+"""A disk that is really full costs the saves that do not fit, and nothing else."""
 
 from __future__ import annotations
 
 import errno
-import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, CheckpointError, StorageFullError
-from aiocheckpoint._engine.journal import JournaledSave, parse_segment
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    CheckpointData,
+    Durability,
+    DurabilityUnknownError,
+    StorageFullError,
+)
 from aiocheckpoint._format import names as layout
-from aiocheckpoint.writer import Durability
-from tests.crash.checker import see_all
+from tests.crash.checker import require_allowed, see_all
 from tests.crash.disks import ext4, filled, tmpfs
 from tests.crash.machine import Machine
-from tests.crash.victim import BootedFiles
 
 pytestmark = pytest.mark.blocking
 
 _DISK_BYTES = 32 << 20
 _SESSION = "s"
+_LARGE_BYTES = 400_000
+_MOST_SAVES = 200
+_SECONDS = 0.5
 
 
 @pytest.fixture(name="disk", params=["ext4", "tmpfs"])
@@ -33,6 +38,14 @@ def _disk(request: pytest.FixtureRequest, disk_directory: Path) -> Iterator[Path
             yield stack.enter_context(ext4(disk_directory, _DISK_BYTES)).path
         else:
             yield stack.enter_context(tmpfs(disk_directory, _DISK_BYTES))
+
+
+def _opened(
+    disk: Path, durability: Durability = "journal"
+) -> AsyncCheckpointWriter[CheckpointData]:
+    return AsyncCheckpointWriter(
+        disk / "state", durability=durability, lock_timeout_seconds=_SECONDS
+    )
 
 
 def _checkpoint(number: int, size_bytes: int = 1000) -> CheckpointData:
@@ -45,79 +58,121 @@ def _checkpoint(number: int, size_bytes: int = 1000) -> CheckpointData:
 
 
 @pytest.mark.parametrize("durability", ["journal", "file", "none"])
-async def test_a_save_that_does_not_fit(disk: Path, durability: Durability) -> None:
-    """The error names a path, the old state loads, and the next save works once there is room."""
-    async with AsyncCheckpointWriter(disk / "state", durability=durability) as writer:
+async def test_saves_that_do_not_fit(disk: Path, durability: Durability) -> None:
+    """The error names a path, all else loads and can be deleted, and room is all that lacks."""
+    async with _opened(disk, durability) as writer:
         await _save(writer, 1)
+        await writer.flush()
         with filled(disk):
-            for number in (2, 3):
-                with pytest.raises(StorageFullError) as caught:
-                    await _save(writer, number, 200_000)
-                assert caught.value.errno == errno.ENOSPC
-                assert caught.value.path.startswith(str(disk / "state"))
-                assert caught.value.path in str(caught.value)
-                assert await _iterations(writer) == [1]
-        await _save(writer, 4)
-        assert await _iterations(writer) == [4, 1]
+            expected = await _save_until_refused(writer, [1], disk)
+            assert await _iterations(writer) == expected
+            with suppress(DurabilityUnknownError):  # the journal has it, other files lack
+                assert await writer.delete(_SESSION, "n1")
+            expected.remove(1)
+            assert await _iterations(writer) == expected
+        await writer.flush()
+        await _save(writer, 9000, _LARGE_BYTES)
+        expected.insert(0, 9000)
+        await writer.flush()
+        assert await _iterations(writer) == expected
         assert await writer.check() == ()
-    await _assert_reopened(disk, [4, 1])
+    await _assert_reopened(disk, expected)
+
+
+async def test_a_restart_while_the_disk_is_full(disk: Path) -> None:
+    """Whoever comes next sees, deletes and refuses the same; with room everything is in files."""
+    async with _opened(disk) as writer:
+        await _save(writer, 1)
+    with filled(disk):
+        writer = _opened(disk)
+        expected = await _save_until_refused(writer, [1], disk)
+        with pytest.raises(StorageFullError):
+            await writer.aclose()
+        async with _opened(disk) as reader:
+            assert await _iterations(reader) == expected
+        writer = _opened(disk)
+        expected = await _save_until_refused(writer, expected, disk)
+        assert await writer.delete(_SESSION, "n1")
+        expected.remove(1)
+        with suppress(StorageFullError):
+            await writer.aclose()
+        async with _opened(disk) as reader:
+            assert await _iterations(reader) == expected
+    async with _opened(disk) as writer:
+        await writer.flush()
+        await _save(writer, 9000)
+        await writer.flush()
+    await _assert_reopened(disk, [9000, *expected])
 
 
 async def test_a_journal_that_cannot_be_extended(disk: Path) -> None:
     """A save for which the journal has no room fails; it is usable again once there is some."""
-    async with AsyncCheckpointWriter(disk / "state") as writer:
+    async with _opened(disk) as writer:
         await _save(writer, 1)
+        await writer.flush()
         with filled(disk, leaving_bytes=1 << 20):
             with pytest.raises(StorageFullError) as caught:
                 await _save(writer, 2, 6 << 20)
-            assert f"/{layout.PRIVATE_DIRECTORY}/{layout.JOURNAL_PREFIX}" in caught.value.path
+            assert f"/{layout.PRIVATE_DIRECTORY}/" in caught.value.path
             assert await _iterations(writer) == [1]
         await _save(writer, 3, 6 << 20)
+        await writer.flush()
         assert await _iterations(writer) == [3, 1]
         assert await writer.check() == ()
     await _assert_reopened(disk, [3, 1])
 
 
-async def test_a_disk_that_fills_during_replay(disk: Path, victim: subprocess.Popen[bytes]) -> None:
-    """Replay without room fails and keeps the journals; with room it brings everything back."""
+async def test_a_disk_that_is_full_after_a_crash(
+    disk: Path, victim: subprocess.Popen[bytes]
+) -> None:
+    """What a dead process left in the journal loads without room, and is in files with it."""
     machine = Machine(victim, disk / "state", "journal")
-    assert machine.live("after_sync_journal", 40)
-    journals = _journals(disk)
-    unflushed = [path for path in _journaled_files(disk) if path.exists()]
-    for path in unflushed:
-        os.truncate(path, 0)  # as a power cut does it
-    assert unflushed
+    assert machine.live("before_publish", 40)
 
     with filled(disk):
-        async with AsyncCheckpointWriter(disk / "state", files=BootedFiles("next")) as writer:
-            with pytest.raises(StorageFullError):
-                await writer.load("s0")
-            with pytest.raises(CheckpointError):
-                await see_all(writer)
-        assert set(_journals(disk)) == set(journals)
+        writer = _opened(disk)
+        views = await see_all(writer)
+        require_allowed(views, machine.ledger.allowed)
+        with suppress(StorageFullError):
+            await writer.flush()
+        assert await see_all(writer, ("unreadable", *_UNFLUSHED)) == views
+        with suppress(StorageFullError):
+            await writer.aclose()
+        async with _opened(disk) as reader:
+            assert await see_all(reader, ("unreadable", *_UNFLUSHED)) == views
+    machine.ledger.saw(views)
+    async with _opened(disk) as writer:
+        await writer.flush()
 
-    await machine.inspect(boot="next")
-    assert _journals(disk) == []
+    await machine.inspect()
 
 
-def _journals(disk: Path) -> list[Path]:
-    return sorted(disk.glob(f"state/{layout.PRIVATE_DIRECTORY}/{layout.JOURNAL_PREFIX}*"))
-
-
-def _journaled_files(disk: Path) -> list[Path]:
-    """Return the checkpoint files that replay can bring back."""
-    return [
-        disk / "state" / entry.session / layout.CHECKPOINTS_DIRECTORY / entry.name
-        for path in _journals(disk)
-        for entry in parse_segment(path.read_bytes(), str(path)).entries
-        if isinstance(entry, JournaledSave)
-    ]
+_UNFLUSHED = ("leftover", "stale-pointer", "dangling-pointer", "unflushed-journal")
 
 
 async def _save(
     writer: AsyncCheckpointWriter[CheckpointData], number: int, size_bytes: int = 1000
 ) -> None:
     await writer.save(_checkpoint(number, size_bytes))
+
+
+async def _save_until_refused(
+    writer: AsyncCheckpointWriter[CheckpointData], there: list[int], disk: Path
+) -> list[int]:
+    """Save until there is no room; return what is there then, newest first."""
+    there = list(there)
+    for number in range(there[0] + 1, there[0] + _MOST_SAVES):
+        try:
+            await _save(writer, number, _LARGE_BYTES)
+        except StorageFullError as error:
+            assert error.errno == errno.ENOSPC
+            assert error.path.startswith(str(disk / "state"))
+            assert error.path in str(error)
+            return there
+        except DurabilityUnknownError:
+            pass  # the journal has it, and its file has no room
+        there.insert(0, number)
+    raise AssertionError("the disk is never full")
 
 
 async def _iterations(writer: AsyncCheckpointWriter[CheckpointData]) -> list[int]:
@@ -130,6 +185,6 @@ async def _iterations(writer: AsyncCheckpointWriter[CheckpointData]) -> list[int
 
 
 async def _assert_reopened(disk: Path, iterations: list[int]) -> None:
-    async with AsyncCheckpointWriter(disk / "state") as writer:
+    async with _opened(disk) as writer:
         assert await _iterations(writer) == iterations
         assert await writer.check() == ()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aiocheckpoint.writer import Durability
+from aiocheckpoint import Durability
 from tests.crash.disks import ext4
 from tests.crash.machine import Machine, failpoints
 
@@ -33,12 +33,11 @@ async def _cut(
         machine = Machine(victim, disk.path / "state", durability)
         for number, (failpoint, visit) in enumerate(moments):
             cut = flags[number % len(flags)]
-            boot = f"boot-{number}"
-            died = machine.live(failpoint, visit, disk=str(disk.path), cut=cut, boot=boot)
+            died = machine.live(failpoint, visit, disk=str(disk.path), cut=cut)
             assert died or failpoint != ""
             disk.detach()
             disk.attach()
-            await machine.inspect(boot=f"boot-{number + 1}")
+            await machine.inspect()
     return machine
 
 
@@ -50,7 +49,7 @@ async def test_power_cut(
     record_property: Callable[[str, object], None],
 ) -> None:
     """After a power cut every acknowledged save and delete is there, and nothing torn."""
-    moments = [("after_sync_journal", 6), ("before_unlink", 5)]
+    moments = [("before_publish", 20), ("before_unlink", 2), ("before_flush", 2)]
 
     machine = await _cut(victim, disk_directory, durability, moments)
 

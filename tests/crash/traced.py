@@ -6,16 +6,18 @@ import asyncio
 import os
 import pickle
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeAlias, TypeVar
 
-from aiocheckpoint import AsyncCheckpointWriter
-from aiocheckpoint.writer import Durability
+from aiocheckpoint import AsyncCheckpointWriter, Durability
 from tests.crash import oracle
 from tests.crash.checker import ROOT_NAME, perform, see_all
 from tests.crash.operations import Operation, Tree
 from tests.crash.recorder import RecordingFiles
+
+P = ParamSpec("P")
+ResultT = TypeVar("ResultT")
 
 
 class Task(NamedTuple):
@@ -35,8 +37,22 @@ class Task(NamedTuple):
     leak: bool = False
 
 
-async def _operations(outer: Path, task: Task) -> list[Operation]:
-    files = RecordingFiles(outer, task.tree, "another boot")
+Traced: TypeAlias = tuple[list[Operation], int]
+"""What was recorded, and how often the time of a file was set."""
+
+
+class _CountingFiles(RecordingFiles):
+    """Recording files that count also what no promise is about."""
+
+    times_set = 0
+
+    def recorded(self, name: str, function: Callable[P, ResultT]) -> Callable[P, ResultT]:
+        self.times_set += name == "utime"
+        return super().recorded(name, function)
+
+
+async def _traced(outer: Path, task: Task) -> Traced:
+    files = _CountingFiles(outer, task.tree)
     async with AsyncCheckpointWriter(
         outer / ROOT_NAME, files=files, durability=task.durability
     ) as writer:
@@ -46,13 +62,13 @@ async def _operations(outer: Path, task: Task) -> list[Operation]:
         await see_all(writer)
     if task.leak:
         os.mkdir(outer / ROOT_NAME / "leak")
-    return files.operations
+    return files.operations, files.times_set
 
 
 def main(outer: Path, exchange: Path) -> None:
     """Do the task in a file, and leave there what was recorded."""
     task = pickle.loads(exchange.read_bytes())
-    exchange.write_bytes(pickle.dumps(asyncio.run(_operations(outer, task))))
+    exchange.write_bytes(pickle.dumps(asyncio.run(_traced(outer, task))))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def require_kept(
     disk: Disk, image: Image, ledger: Ledger, control: bytes | None = _LEAVE
 ) -> Process:
     """
-    See that what was promised is there after a cut, and after a save and a second one.
+    See that what was promised is there after a cut, after two saves, and after a second cut.
 
     Args:
         disk: to be left in the last state.
@@ -31,10 +31,13 @@ def require_kept(
     ledger = ledger.copy()
     ledger.power_cut()
     disk.install(image, control, CONTROL_PATH)
-    reader, process = Process(disk), Process(disk)
-    ledger.check(reader)
+    reader, process, other = Process(disk), Process(disk), Process(disk)
+    process.to_write()
+    ledger.check(reader, process)  # each looks first
     assert ledger.save(process, "s", "z", 1) is None
     ledger.check(reader, process)
+    assert ledger.save(other, "s", "y", 2) is None  # this one saves first
+    ledger.check(reader, process, other)
     disk.install(disk.image(NOTHING))
     last = Process(disk)
     ledger.check(last)
@@ -70,9 +73,7 @@ class Moments:
         choices: of what a cut leaves; called at each moment.
     """
 
-    def __init__(
-        self, disk: Disk, ledger: Ledger, choices: Callable[[], Iterable[Choice]]
-    ) -> None:
+    def __init__(self, disk: Disk, ledger: Ledger, choices: Callable[[], Iterable[Choice]]) -> None:
         self._disk = disk
         self._ledger = ledger
         self._choices = choices
@@ -100,9 +101,7 @@ class Moments:
             if key not in self._keys:
                 self._keys.add(key)
                 controls = tuple(dict.fromkeys(self._disk.controls))
-                self.found.append(
-                    Moment(self._disk.steps, choice.name, image, ledger, controls)
-                )
+                self.found.append(Moment(self._disk.steps, choice.name, image, ledger, controls))
 
     def check(
         self,

@@ -11,7 +11,6 @@ import pytest
 
 from aiocheckpoint import CheckpointError, StorageError
 from aiocheckpoint._disk.append import Appender
-from aiocheckpoint._disk.log import Log
 from aiocheckpoint._disk.slots import Slots
 from tests.engine.disk import EVERYTHING, FAILED_TOO, NOTHING, Call, Choice, Disk, KilledError
 from tests.engine.ledger import Ledger
@@ -168,12 +167,7 @@ def _sync_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Appender, "_sync_slot", twice)
 
 
-def _keep_what_was_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    nothing = property(lambda log: False, lambda log, value: None)
-    monkeypatch.setattr(Log, "is_void", nothing, raising=False)
-
-
-_MUTANTS = (_no_writing_again, _sync_again, _keep_what_was_cut_off)
+_MUTANTS = (_no_writing_again, _sync_again)
 
 
 @pytest.mark.parametrize("mutate", _MUTANTS)

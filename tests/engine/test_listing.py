@@ -276,8 +276,6 @@ def test_mutant_is_noticed(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
 # With threads
 
 
-
-
 async def _replace_for_ever(
     writer: AsyncCheckpointWriter[CheckpointData], ending: asyncio.Event
 ) -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import pytest
 
 from aiocheckpoint import CheckpointError
+from aiocheckpoint._disk.append import Appender
 from aiocheckpoint._disk.chain import Segment
 from aiocheckpoint._disk.log import Log
 from tests.engine.cuts import require_kept
@@ -225,7 +227,7 @@ def _with_failure(
         error = ledger.run(
             "s",
             saved(key, serial),
-            lambda key=key, serial=serial, size=size: process.save("s", key, serial, size=size),
+            partial(process.save, "s", key, serial, size=size),
         )
         name += f"{key}: {error!r}; "
     process.files.before = None
@@ -250,8 +252,25 @@ def _without_previous_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Log, "_adopt", adopt_all)
 
 
-def test_mutant_is_noticed(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without `prev_end` in the headers what was refused comes back."""
-    _without_previous_end(monkeypatch)
+def _without_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Appender, "_copies", lambda appender: [])
+
+
+def _trust_what_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = property(lambda log: False, lambda log, value: None)
+    monkeypatch.setattr(Log, "is_void", nothing, raising=False)
+
+
+@pytest.mark.parametrize("mutate", [_without_previous_end, _without_copies, _trust_what_was_read])
+def test_mutant_is_noticed(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch, mutate: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    """What is closed or lost comes back without `prev_end`, without copies, or from memory."""
+    mutate(monkeypatch)
     with pytest.raises((AssertionError, CheckpointError)):
-        test_a_sync_fails(disk)
+        _breaks(disk)
+
+
+def _breaks(disk: Disk) -> None:
+    test_a_sync_fails(disk)
+    test_each_operation_fails(disk, errno.EIO, has_effect=True)

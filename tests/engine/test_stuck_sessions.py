@@ -52,13 +52,11 @@ OBSTACLES = {
         lambda disk: disk.remove(_path(disk)),
         lambda call: False,
     ),
-    "no right to write there": Obstacle(
-        lambda disk: None, lambda disk: None, _is_inside
-    ),
+    "no right to write there": Obstacle(lambda disk: None, lambda disk: None, _is_inside),
 }
 
 
-@pytest.fixture(name="obstacle", params=OBSTACLES.values(), ids=OBSTACLES)
+@pytest.fixture(name="obstacle", params=OBSTACLES.values(), ids=[*OBSTACLES])
 def _obstacle(request: pytest.FixtureRequest) -> Obstacle:
     obstacle: Obstacle = request.param
     return obstacle

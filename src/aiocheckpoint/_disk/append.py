@@ -363,15 +363,18 @@ class Appender:
         return reader.frames_to(self._tail.offset)
 
     def _copies(self) -> list[_Content]:
-        """Return what was acknowledged before it was durable, in a segment closed before it."""
+        """
+        Return what counts and is not durable, in a segment that is closed before it.
+
+        It was acknowledged, or its process is dead and somebody may have read it.
+        """
         if not self._log.segments or not self._is_sealed:
             return []
         slots, slot = self._log.slots, self._segment.slot
         start = self._control.sealed_at or log.offset_of(self._control.synced)
-        visible = log.offset_of(self._control.visible)
         copies: list[_Content] = []
         for frame in self._frames():
-            if start < frame.end <= visible:
+            if frame.end > start:
                 size = sum(map(log.body_bytes, frame.entries()))
                 bodies = [slots.read(slot, size, frame.bodies_offset)]
                 copies.append(_Content(frame.table, bodies, frame.flags))

@@ -207,8 +207,11 @@ class Log(LockFiles):
             self.tail, self.is_void = None, False
         is_gap = self.tail is None and bool(self.segments)
         searches = to_end and not self.is_scanned
-        if searches or control is None or not self._is_current(control):
-            is_gap |= self._find_segments(control, newest=searches or control is None)
+        # The newest segment of who died before sharing it counts: it may have been read.
+        is_left = to_end and control is not None and control.sealed_at != 0
+        if searches or is_left or control is None or not self._is_current(control):
+            newest = to_end or control is None
+            is_gap |= self._find_segments(control, newest=newest, to_end=to_end)
         frames = self._read(control, to_end=to_end, searches=searches) if self.segments else ()
         self.control = control
         return Advance(is_gap, tuple(frames))
@@ -278,13 +281,15 @@ class Log(LockFiles):
         written = reader.whole_frames_to(log.offset_of(control.visible))
         return itertools.chain(reader.frames_to(log.offset_of(control.synced)), written)
 
-    def _find_segments(self, control: Control | None, *, newest: bool) -> bool:
+    def _find_segments(self, control: Control | None, *, newest: bool, to_end: bool) -> bool:
         """
         Read the headers of the slots anew, and tell whether what was known is void.
 
         Args:
             control: the shared positions.
             newest: whether the newest header outranks them: at the first look, and after a crash.
+            to_end: whether nobody commits meanwhile; positions of a segment that is not there
+                are of before a crash then.
         """
         found = {
             header.id: Segment(number, header)
@@ -292,9 +297,9 @@ class Log(LockFiles):
             if (header := self.slots.header(number)) is not None
         }
         segment = None if control is None else found.get(control.id)
-        if not newest and segment is None:
+        if segment is None and not newest and not to_end:
             raise _BehindError
-        if newest:
+        if segment is None or newest:
             segment = max(found.values(), key=lambda s: s.header.sequence, default=None)
         first = 0 if control is None else control.first_sequence
         chain: list[Segment] = []

@@ -165,7 +165,7 @@ class Files:
             raise StorageError("write", directory.path, None, "not a checkpoint's name")
         text = committed.body or self._body(committed, directory.join(name.text))
         data = codec.file_of(text, entry.checksum or entry.digest)
-        self._put(directory, name.text, data, name.microseconds * 1000, touched)
+        self._put(directory, name.text, data, (entry.modified or name.microseconds) * 1000, touched)
         self._files.reached("after_rename")
 
     def _put(

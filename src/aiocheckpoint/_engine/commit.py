@@ -14,8 +14,9 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from aiocheckpoint._disk.locks import MovedError
+from aiocheckpoint._disk.view import View
 from aiocheckpoint._engine import plan
-from aiocheckpoint._engine.changes import Change, Flush, Wake
+from aiocheckpoint._engine.changes import Change, Delete, Flush, Wake
 from aiocheckpoint._engine.jobs import Job
 from aiocheckpoint._engine.plan import Limits, Planner
 from aiocheckpoint._engine.read import Session, VanishedError
@@ -200,6 +201,9 @@ class Committer:
                         index = view.lookup(change.session)
                     session = Session(change.session_id, change.session, index)
                     sessions[change.session] = session
+                if _may_miss_files(view, change, session):
+                    session = session._replace(known=view.listed(change.session))
+                    sessions[change.session] = session
                 if plan.needs_preparing(self._limits, change, session):
                     plan.prepare(bodies, self._limits, change, session)
             except VanishedError:
@@ -253,6 +257,16 @@ class Committer:
         )  # fmt: skip
         root.view.note(read, planner.entries, planner.bodies, planner.names)
         return read.place, late
+
+
+def _may_miss_files(view: View, change: Change, session: Session) -> bool:
+    """Tell whether a removal may be of files that Rust made while ours were written."""
+    if not isinstance(change, Delete):
+        return False
+    known, wanted = session.known, change.checkpoint_ids
+    if not known.is_assumed and change.session not in view.pending.sessions:
+        return False
+    return wanted is None or not all(known.candidates(key) for key in wanted)
 
 
 def _raise(error: BaseException | None) -> None:

@@ -236,7 +236,8 @@ class LocalStore(Generic[RecordT]):
             if cause is not None:
                 reason += f", since its files cannot be written: {cause}"
             private = Directory(self.path, None).join(names.PRIVATE_DIRECTORY)
-            return StorageFullError("save", private, None, reason)
+            number = cause.errno if isinstance(cause, StorageError) else None
+            return StorageFullError("save", private, number, reason)
         error = self._held_up(waits_for_files=is_late)
         if error is None or not is_late or isinstance(change, Flush):
             return error

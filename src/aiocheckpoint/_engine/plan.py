@@ -177,7 +177,8 @@ class Planner:
             self._require_expected(plan, save)
         doomed = self._replaced(plan, save.checkpoint_id)
         digests = self._blobs_to_save(plan, save) if save.digests else []
-        name = names.next_name(save.checkpoint_id, now_microseconds(), plan.last_stamped, _leap)
+        now = now_microseconds()
+        name = names.next_name(save.checkpoint_id, now, plan.last_stamped, _leap)
         for digest in digests:
             data = save.blobs[digest]
             self.entries.append(SavedBlob(session.name, bytes.fromhex(digest), len(data)))
@@ -189,7 +190,7 @@ class Planner:
                 session.name, name.text, save.checkpoint_id, body.digest, len(body.text),
                 b"" if body.checksum == body.digest else body.checksum,
                 tuple(map(bytes.fromhex, save.digests)) if save.digests else (),
-                self._limits.max_backups,
+                self._limits.max_backups, 0 if name.microseconds == now else now,
             )
         )  # fmt: skip
         self.bodies.append(body.text)

@@ -56,6 +56,8 @@ class Saved(msgspec.Struct, frozen=True, array_like=True, tag="s", gc=False):
         checksum: SHA-256 of the canonical form, where that differs from the body; or else empty.
         blobs: SHA-256 of each blob it refers to.
         max_backups: how many superseded files keep a second name.
+        modified: time of the file's last change, microseconds since 1970; 0 for that in its name,
+            which is later where Rust has saved in the same second.
     """
 
     session: str
@@ -66,6 +68,7 @@ class Saved(msgspec.Struct, frozen=True, array_like=True, tag="s", gc=False):
     checksum: bytes = b""
     blobs: tuple[bytes, ...] = ()
     max_backups: int = 0
+    modified: int = 0
 
 
 class SavedBlob(msgspec.Struct, frozen=True, array_like=True, tag="b", gc=False):
