@@ -50,7 +50,7 @@ class TestNothingIsLost:
     def test_over_real_kills_in_mid_work(self, tool: Tool, root: Path, durability: str) -> None:
         """SIGKILL hits a working process with saves in flight, and no acknowledged save is lost."""
         outcome = tool(
-            "demo", "--sessions", "96", "--kills", "2", "--pace", "3", "--seed", "SEED",
+            "demo", "--sessions", "96", "--kills", "2", "--pace", "3", "--seed", "7",
             "--directory", root, "--durability", durability, "--json",
         )  # fmt: skip
         report = outcome.json

@@ -16,7 +16,7 @@ import msgspec
 import aiocheckpoint
 from aiocheckpoint import AsyncCheckpointWriter, Durability
 from aiocheckpoint._format import names as layout
-from tests.crash.checker import Views, Writer, perform, require, require_allowed, see_all
+from tests.crash.checker import Writer, perform, require, require_allowed, see_all
 from tests.crash.ledger import Ledger
 from tests.crash.oracle import Call, Delete, Save, Seen, Version
 from tests.crash.victim import Began, Ended, Failed, Line, Order, Returned, call_of

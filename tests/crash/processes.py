@@ -14,13 +14,12 @@ from tests.crash.checker import (
     opened,
     perform,
     require,
-    require_allowed,
     scratch_directory,
     see_all,
 )
 from tests.crash.enumeration import SMALL_SLOT_BYTES, Run, same_each_time
 from tests.crash.operations import Tree
-from tests.crash.oracle import MAIN, Save, Step, Version
+from tests.crash.oracle import MAIN, Call, Save, Step, Version
 from tests.crash.recorder import KilledError, RecordingFiles
 
 _LAST_SERIAL = 8000
@@ -51,30 +50,42 @@ class Pair:
     Attributes:
         files: of each.
         writers: of each.
-        store: what is acknowledged.
+        stores: what may be there: more than one store where a call was cut off, and nobody has
+            committed since.
         steps: the calls made.
     """
 
     def __init__(self, files: dict[str, RecordingFiles], writers: dict[str, Writer]) -> None:
         self.files = files
         self.writers = writers
-        self.store: oracle.Store = {}
+        self.stores: list[oracle.Store] = [{}]
         self.steps: list[Step] = []
 
-    async def make(self, turn: Turn) -> None:
-        """Make a call and mark it; both see its outcome at once."""
-        files = self.files[turn.process]
+    async def make(self, process: str, call: Call) -> None:
+        """Make a call and mark it."""
         number = len(self.steps)
-        call = oracle.resolve(turn.kind, self.store, number + 1)
         self.steps.append(Step((call,)))
-        files.began(number)
-        await perform(self.writers[turn.process], call)
-        files.acknowledged(number)
-        self.store = oracle.after(self.store, call)
+        self.files[process].began(number)
+        try:
+            await perform(self.writers[process], call)
+        except KilledError:
+            self.stores += [
+                {**store, call.session_id: seen}
+                for store in self.stores
+                for seen in oracle.outcomes(store, call)
+            ]
+            raise
+        self.files[process].acknowledged(number)
+        self.stores = [oracle.after(store, call) for store in self.stores]
+        if len(self.stores) > 1:
+            self.stores = [await self.look(process)]
 
-    async def look(self, process: str) -> dict[str, oracle.Seen]:
-        """Return what one of them sees."""
-        return await see_all(self.writers[process])
+    async def look(self, process: str) -> oracle.Store:
+        """Return what one of them sees, which may be there."""
+        views = await see_all(self.writers[process])
+        there = [{s: kept for s, kept in store.items() if kept} for store in self.stores]
+        require(views in there, "one shows", views, "in place of", *there)
+        return views
 
     def run(self) -> Run:
         """Return what was done."""
@@ -88,13 +99,24 @@ async def _pair(
 ) -> AsyncIterator[Pair]:
     first = RecordingFiles(outer)
     files = {"a": first, "b": RecordingFiles(outer, beside=first)}
-    with suppress(KilledError):  # of the close of a process that is dead
-        async with (
-            opened(outer, files["b"], options) as other,
-            opened(outer, first, options) as one,
-        ):
-            first.lifetime = lifetime
-            yield Pair(files, {"a": one, "b": other})
+    async with (
+        _mortal(outer, first, options) as one,
+        opened(outer, files["b"], options) as other,
+    ):
+        first.lifetime = lifetime
+        yield Pair(files, {"a": one, "b": other})
+
+
+@asynccontextmanager
+async def _mortal(outer: Path, files: RecordingFiles, options: Options) -> AsyncIterator[Writer]:
+    """Open a writer whose process may be dead when it is closed."""
+    context = opened(outer, files, options)
+    writer = await context.__aenter__()
+    try:
+        yield writer
+    finally:
+        with suppress(KilledError):
+            await context.__aexit__(None, None, None)
 
 
 @contextmanager
@@ -109,11 +131,10 @@ async def by_turns(
     """Make calls by turns; after each both processes show what was acknowledged."""
     with _alone(slot_bytes) as outer:
         async with _pair(outer, options) as pair:
-            for turn in plan:
-                await pair.make(turn)
+            for serial, turn in enumerate(plan, 1):
+                await pair.make(turn.process, oracle.resolve(turn.kind, pair.stores[0], serial))
                 for process in "ab":
-                    views = await pair.look(process)
-                    require_allowed(views, {s: [kept] for s, kept in pair.store.items()})
+                    await pair.look(process)
             run = pair.run()
     return run
 
@@ -139,24 +160,20 @@ async def survived(
     """
     Kill `a` after so many changes of the disk, and let `b` make the rest of the calls.
 
-    What `b` sees of a call that was cut off is there or not, and stays so.
+    What was cut off has happened or not; the next commit of `b` decides it for ever.
     """
     died = False
     with _alone(slot_bytes) as outer:
         async with _pair(outer, options, lifetime) as pair:
-            for turn in plan:
+            for serial, turn in enumerate(plan, 1):
+                store = await pair.look("b")
+                call = oracle.resolve(turn.kind, store, serial)
                 try:
-                    await pair.make(turn._replace(process="b") if died else turn)
+                    await pair.make("b" if died else turn.process, call)
                 except KilledError:
                     died = True
-                    cut_off = pair.steps[-1].calls
-                    views = await pair.look("b")
-                    require_allowed(views, oracle.allowed(pair.store, cut_off))
-                    pair.store = views
-            await perform(pair.writers["b"], Save(MAIN, Version("last", _LAST_SERIAL)))
-            pair.store = oracle.after(pair.store, Save(MAIN, Version("last", _LAST_SERIAL)))
-            views = await pair.look("b")
-            expected = {session_id: kept for session_id, kept in pair.store.items() if kept}
-            require(views == expected, "the other one shows", views, "in place of", expected)
+            await pair.look("b")
+            await pair.make("b", Save(MAIN, Version("last", _LAST_SERIAL)))
+            store = await pair.look("b")
             run = pair.run()
-    return Survived(died, run, expected)
+    return Survived(died, run, store)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointError, blob_digest
-from aiocheckpoint._disk.blobs import Blobs
-from aiocheckpoint._engine.changes import DeleteGroup
-from aiocheckpoint._engine.journal import Entry, Journal, JournaledBlob
+from aiocheckpoint._engine.apply import Files
+from aiocheckpoint._engine.plan import Planner
+from aiocheckpoint._engine.sync import Touched
+from aiocheckpoint._format.log import Removed, SavedBlob
 from aiocheckpoint.testing import LargeValue
 from tests.crash.checker import (
     ROOT_NAME,
@@ -20,8 +21,8 @@ from tests.crash.checker import (
     require,
     scratch_directory,
 )
-from tests.crash.enumeration import same_each_time
-from tests.crash.model import MODELS, QUICK, CrashState, Model, crash_states
+from tests.crash.enumeration import position_of, same_each_time
+from tests.crash.model import MODELS, SECOND, CrashState, Model, crash_states
 from tests.crash.operations import Acknowledged, Began, Operation, Tree
 from tests.crash.recorder import RecordingFiles
 
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.blocking
 
 Writer = AsyncCheckpointWriter[LargeValue]
 State = dict[tuple[str, str], tuple[bytes, ...]]
-HARMLESS = {"leftover", "dangling-pointer", "stale-pointer", "unused-blob"}
+HARMLESS = {"leftover", "dangling-pointer", "stale-pointer", "unused-blob", "unflushed-journal"}
 
 
 class Save(NamedTuple):
@@ -109,17 +110,21 @@ def _after(state: State, call: Call) -> State:
 
 
 async def record(calls: Sequence[Call], options: dict[str, Any]) -> list[Operation]:
+    """Make calls one after the other and return what they did to the disk."""
     with scratch_directory() as outer, same_each_time():
         files = RecordingFiles(outer)
-        async with AsyncCheckpointWriter(
-            outer / ROOT_NAME, files=files, record_type=LargeValue, **options
-        ) as writer:
-            writer._store._clock = itertools.count(1_767_323_045_000_000).__next__
+        async with opened(outer, files, options) as writer:
             for number, call in enumerate(calls):
                 files.began(number)
                 await perform(writer, call)
                 files.acknowledged(number)
         return files.operations
+
+
+def opened(outer: Path, files: RecordingFiles, options: dict[str, Any]) -> Writer:
+    """Return a writer of records with blobs."""
+    root = outer / ROOT_NAME
+    return AsyncCheckpointWriter(root, files=files, record_type=LargeValue, **options)
 
 
 async def see(writer: Writer) -> State:
@@ -135,24 +140,34 @@ async def see(writer: Writer) -> State:
 
 
 async def _examine(
-    model: Model, state: CrashState, allowed: list[State], options: dict[str, Any]
+    state: CrashState, allowed: list[State], options: dict[str, Any], *, goes_on: bool
 ) -> None:
-    with scratch_directory() as outer:
+    with scratch_directory() as outer, same_each_time(2):
         materialise(state.tree, outer)
-        boot = "boot-0" if model == "killed" else "boot-1"
-        files = RecordingFiles(outer, state.tree, boot)
-        async with AsyncCheckpointWriter(
-            outer / ROOT_NAME, files=files, record_type=LargeValue, **options
-        ) as writer:
+        files = RecordingFiles(outer, state.tree)
+        async with opened(outer, files, options) as writer:
             seen = await see(writer)
-            require(_is_allowed(seen, allowed), f"{_text(seen)}; allowed: {allowed and ''}",
-                    *map(_text, allowed))  # fmt: skip
-            await perform(writer, Save("after", (ONE, TWO, THREE)))
-            await perform(writer, Delete(("after",)))
-            require(await see(writer) == seen, "going on changes what is seen")
-            await perform(writer, Delete(tuple(key for _, key in seen)))
-            unused = [finding for finding in await writer.check() if finding.session_id == "s"]
-            require(unused == [], "a delete leaves litter:", unused)
+            require(_is_allowed(seen, allowed), f"{_text(seen)}; allowed:", *map(_text, allowed))
+            if goes_on:
+                await _go_on(writer, seen)
+
+
+async def _go_on(writer: Writer, seen: State) -> None:
+    """Save, delete and flush: what is there stays, and what nobody refers to goes."""
+    await perform(writer, Save("after", (ONE, TWO, THREE)))
+    await writer.flush()
+    require(_without_after(await see(writer)) == seen, "going on changes what is seen")
+    await perform(writer, Delete(("after",)))
+    await writer.flush()
+    require(await see(writer) == seen, "a delete changes what else is seen")
+    await perform(writer, Delete(tuple(key for _, key in seen)))
+    await writer.flush()
+    litter = [finding for finding in await writer.check() if finding.session_id == "s"]
+    require(litter == [], "a delete leaves litter:", litter)
+
+
+def _without_after(state: State) -> State:
+    return {key: blobs for key, blobs in state.items() if key[1] != "after"}
 
 
 def _is_allowed(seen: State, allowed: list[State]) -> bool:
@@ -168,14 +183,31 @@ def _text(state: State) -> str:
 
 
 async def examine_all(
-    name: str, options: dict[str, Any], models: Sequence[Model], first_call: int
+    name: str,
+    options: dict[str, Any],
+    models: Sequence[Model],
+    first_call: int,
+    goes_on_every: int = 1,
 ) -> int:
+    """
+    Examine what each crash from a call on leaves.
+
+    Args:
+        name: of the sequence of calls.
+        options: of the writer.
+        models: of the crashes.
+        first_call: during or after which it crashes.
+        goes_on_every: in one of so many states more is saved and deleted.
+
+    Returns:
+        how many states there were.
+    """
     calls = SEQUENCES[name]
     operations = await record(calls, options)
-    first_point = operations.index(Began(max(first_call, 0)))
+    first_point = position_of(Began, max(first_call, 0), operations)
     examined = 0
     for model in models:
-        for crash in crash_states(model, Tree(), operations, first_point, QUICK):
+        for crash in crash_states(model, Tree(), operations, first_point, SECOND):
             done = [op.call for op in operations[: crash.point] if isinstance(op, Acknowledged)]
             begun = [op.call for op in operations[: crash.point] if isinstance(op, Began)]
             state: State = {}
@@ -184,7 +216,7 @@ async def examine_all(
             pending = [calls[number] for number in begun if number not in done]
             allowed = [state, *(_after(state, call) for call in pending)]
             try:
-                await _examine(model, crash, allowed, options)
+                await _examine(crash, allowed, options, goes_on=examined % goes_on_every == 0)
             except BaseException as error:
                 error.add_note(f"{model} crash after operation {crash.point}")
                 raise
@@ -200,7 +232,7 @@ async def test_killed_at_every_system_call(
     calls = SEQUENCES[name]
     options = {"durability": "journal" if len(calls) % 2 else "file"}
 
-    examined = await examine_all(name, options, ["killed"], len(calls) - 1)
+    examined = await examine_all(name, options, ["killed"], len(calls) - 1, goes_on_every=4)
     assert examined > 5
     record_property("examined", examined)
 
@@ -221,40 +253,43 @@ async def test_every_crash_state_keeps_records_and_blobs_together(
 
 
 def _blobs_are_not_journaled(patch: pytest.MonkeyPatch) -> None:
-    begin = Journal.committed
+    plan = Planner.plan
 
-    def committed(self: Journal, entries: Sequence[Entry]) -> Any:
-        return begin(self, [entry for entry in entries if not isinstance(entry, JournaledBlob)])
+    def planned(self: Any, change: Any, session: Any) -> Any:
+        result = plan(self, change, session)
+        kept = [entry for entry in self.entries if not isinstance(entry, SavedBlob)]
+        if len(kept) < len(self.entries):
+            saved = [e for e in self.entries if not isinstance(e, Removed)]
+            pairs = zip(saved, self.bodies, strict=True)
+            self.bodies[:] = [body for entry, body in pairs if not isinstance(entry, SavedBlob)]
+            self.entries[:] = kept
+        return result
 
-    patch.setattr(Journal, "committed", committed)
+    patch.setattr(Planner, "plan", planned)
 
 
 def _blobs_are_not_synced(patch: pytest.MonkeyPatch) -> None:
-    store = Blobs.store
+    note = Touched.file
 
-    def unsynced(self: Blobs, session: Any, blobs: Any, *, synced: bool) -> None:
-        store(self, session, blobs, synced=synced and False)
+    def file(self: Any, descriptor: int, directory: Any, name: str) -> None:
+        if directory.path.endswith("blobs"):
+            self._files.close(descriptor, directory.join(name))
+        else:
+            note(self, descriptor, directory, name)
 
-    patch.setattr(Blobs, "store", unsynced)
+    patch.setattr(Touched, "file", file)
 
 
-def _blobs_go_before_their_records(patch: pytest.MonkeyPatch) -> None:
-    delete = DeleteGroup.__init__
-
-    def early(self: Any, store: Any, session: Any, *args: Any) -> None:
-        delete(self, store, session, *args)
-        if session is not None and self._doomed:
-            store.blobs.remove_all(session)
-
-    patch.setattr(DeleteGroup, "__init__", early)
+def _blobs_are_not_written(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Files, "_write_blobs", lambda *args: None)
 
 
 @pytest.mark.parametrize(
     ("mutate", "name", "durability", "model"),
     [
-        (_blobs_are_not_journaled, "first save", "journal", "posix"),
+        (_blobs_are_not_journaled, "first save", "journal", "killed"),
         (_blobs_are_not_synced, "first save", "file", "posix"),
-        (_blobs_go_before_their_records, "delete", "journal", "killed"),
+        (_blobs_are_not_written, "first save", "file", "killed"),
     ],
 )
 async def test_a_broken_rule_is_noticed(

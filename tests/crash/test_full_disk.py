@@ -24,7 +24,7 @@ from tests.crash.machine import Machine
 
 pytestmark = pytest.mark.blocking
 
-_DISK_BYTES = 32 << 20
+_DISK_BYTES = 64 << 20
 _SESSION = "s"
 _LARGE_BYTES = 400_000
 _MOST_SAVES = 200
@@ -165,14 +165,18 @@ async def _save_until_refused(
         try:
             await _save(writer, number, _LARGE_BYTES)
         except StorageFullError as error:
-            assert error.errno == errno.ENOSPC
-            assert error.path.startswith(str(disk / "state"))
-            assert error.path in str(error)
+            _require_named(error, disk)
             return there
         except DurabilityUnknownError:
             pass  # the journal has it, and its file has no room
         there.insert(0, number)
     raise AssertionError("the disk is never full")
+
+
+def _require_named(error: StorageFullError, disk: Path) -> None:
+    assert error.errno == errno.ENOSPC
+    assert error.path.startswith(str(disk / "state"))
+    assert error.path in str(error)
 
 
 async def _iterations(writer: AsyncCheckpointWriter[CheckpointData]) -> list[int]:

@@ -17,6 +17,8 @@ pytestmark = pytest.mark.blocking
 
 _ROUNDS = 300
 _MOST_CALLS = 900
+_REWINDS = 3
+_SMALL_SLOT_BYTES = 128 << 10
 
 
 def _die_anywhere(machine: Machine, dice: random.Random) -> None:
@@ -55,6 +57,27 @@ async def test_killed_at_random(
 
     assert machine.deaths > 0
     assert machine.ledger.acknowledged > 0
+    record_property("examined", machine.deaths)
+
+
+@pytest.mark.parametrize("durability", ["journal", "file"])
+async def test_killed_with_positions_of_before_a_crash(
+    victim: subprocess.Popen[bytes],
+    root: Path,
+    durability: Durability,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """The same with positions that are as they were shared earlier, over many small segments."""
+    machine = Machine(victim, root, durability)
+    dice = random.Random(3)
+
+    for _ in range(_REWINDS):
+        visit = dice.randint(2, 60)
+        rewinds_to = dice.randint(1, visit)
+        machine.live("before_publish", visit, rewinds_to=rewinds_to, slot_bytes=_SMALL_SLOT_BYTES)
+        await machine.inspect()
+
+    assert machine.deaths > 0
     record_property("examined", machine.deaths)
 
 

@@ -3,108 +3,95 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import shutil
 from pathlib import Path
 
 import pytest
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, StorageError
-from aiocheckpoint._disk.files import LocalFiles
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, Durability, StorageError
 from aiocheckpoint.testing import Fault, FaultyFiles
-from aiocheckpoint.writer import Durability
 
 pytestmark = [pytest.mark.blocking, pytest.mark.usefixtures("no_flushing")]
 
-
-class _AfterPowerCut(LocalFiles):
-    def boot_id(self) -> str:
-        return "another boot"
+_NOON = 1_795_000_000_000_000
+_DAY = 86_400_000_000
 
 
-class _WeakFiles(FaultyFiles):
-    """
-    A disk on which no pointer can be made, nor a checkpoint be taken back.
-
-    Attributes:
-        is_weak: whether it is so just now.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_weak = False
-        self.at("symlink", self._refuse)
-        self.at("remove", self._refuse)
-
-    def _refuse(self) -> None:
-        if self.is_weak:
-            raise StorageError("symlink", "latest.json", errno.EIO, "injected")
+@pytest.fixture(name="_clock", params=["stands", "goes back"])
+def _clock_fixture(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the clock stand still, or go back by a day with each look."""
+    step = 0 if request.param == "stands" else -_DAY
+    times = itertools.count(_NOON, step)
+    monkeypatch.setattr("aiocheckpoint._engine.plan.now_microseconds", times.__next__)
 
 
-def _record(checkpoint_id: str) -> CheckpointData:
-    return CheckpointData(session_id="s", checkpoint_id=checkpoint_id)
+def _record(checkpoint_id: str, iteration: int = 0) -> CheckpointData:
+    return CheckpointData(session_id="s", checkpoint_id=checkpoint_id, iteration=iteration)
 
 
-async def _saved_ahead_of_the_clock(
-    root: Path, writer: AsyncCheckpointWriter[CheckpointData]
-) -> None:
-    """Save `first`, and name it for a time to come, as a clock that was set back does."""
-    await writer.save(_record("first"))
-    await writer.flush()
-    directory = root / "s" / "checkpoints"
-    (directory / "latest.json").unlink()
-    (name,) = directory.glob("cp_*_first.json")
-    name.rename(directory / "cp_20990101_000000_000000_first.json")
+async def _name_of(writer: AsyncCheckpointWriter[CheckpointData], checkpoint_id: str) -> str:
+    (found,) = [m for m in await writer.list("s") if m.checkpoint_id == checkpoint_id]
+    return found.path.name
 
 
-async def _ids_after_power_cut(root: Path) -> tuple[str, ...]:
+async def _found_after_crash(root: Path) -> list[tuple[str, int]]:
+    """Return ids and iterations that a copy of the root shows, before and after a flush."""
     copy = root.with_name("copy")
     shutil.copytree(root, copy, symlinks=True)
-    async with AsyncCheckpointWriter(copy, files=_AfterPowerCut()) as writer:
-        return await writer.ids("s")
+    async with AsyncCheckpointWriter(copy) as writer:
+        before = [(meta.checkpoint_id, meta.iteration) for meta in await writer.list("s")]
+        await writer.flush()
+        after = [(meta.checkpoint_id, meta.iteration) for meta in await writer.list("s")]
+        assert await writer.check() == ()
+    shutil.rmtree(copy)
+    assert before == after
+    return after
 
 
-@pytest.mark.parametrize("durability", ["journal", "file", "none"])
+@pytest.mark.usefixtures("_clock")
+@pytest.mark.parametrize("durability", ["journal", "file"])
 async def test_a_save_repeated_after_it_failed(root: Path, durability: Durability) -> None:
     """A save that failed and is made again stays, though the clock is behind for both."""
     files = FaultyFiles()
     async with AsyncCheckpointWriter(root, files=files, durability=durability) as writer:
-        await _saved_ahead_of_the_clock(root, writer)
-        files.arm(Fault(errno.EIO, "rename"))
+        await writer.save(_record("first"))
+        files.arm(Fault(errno.EIO, "sync data"))
         with pytest.raises(StorageError):
-            await writer.save(_record("again"))
+            await writer.save(_record("again", 1))
         files.arm(None)
-        await writer.save(_record("again"))
-        if durability != "none":
-            assert await _ids_after_power_cut(root) == ("first", "again")
-        await writer.save(_record("later"))
-        assert await writer.ids("s") == ("later", "first", "again")
-        assert not writer._commits._undone
+        assert await _found_after_crash(root) == [("first", 0)]
+        await writer.save(_record("again", 2))
+        assert await _found_after_crash(root) == [("again", 2), ("first", 0)]
+        await writer.save(_record("later", 3))
+        expected = [("later", 3), ("again", 2), ("first", 0)]
+        assert await _found_after_crash(root) == expected
 
 
+@pytest.mark.usefixtures("_clock")
 async def test_a_save_by_another_writer_after_a_delete(root: Path) -> None:
-    """A checkpoint deleted by one writer and saved by another stays, with the clock behind."""
+    """A name that was deleted is given to nothing else, by whoever, with the clock behind."""
     async with AsyncCheckpointWriter(root) as one, AsyncCheckpointWriter(root) as other:
-        await _saved_ahead_of_the_clock(root, one)
-        await one.save(_record("again"))
-        assert await one.delete("s", "again")
-        await other.save(_record("again"))
-        assert await _ids_after_power_cut(root) == ("first", "again")
+        await one.save(_record("first"))
+        given: list[str] = []
+        for number, writer in enumerate((one, other, other, one)):
+            await writer.save(_record("again", number))
+            given.append(await _name_of(writer, "again"))
+            assert await one.delete("s", "again")
+            assert await _found_after_crash(root) == [("first", 0)]
+        assert given == sorted(set(given))
 
 
-@pytest.mark.parametrize("stays_weak", [False, True])
-async def test_what_a_failed_save_left(root: Path, *, stays_weak: bool) -> None:
-    """What could not be taken back is gone with the session's next save, and stays gone."""
-    files = _WeakFiles()
-    async with AsyncCheckpointWriter(root, files=files) as writer:
-        await writer.save(_record("kept"))
-        files.is_weak = True
-        with pytest.raises(StorageError):
-            await writer.save(_record("failed"))
-        assert await writer.ids("s") == ("kept", "failed")
-        if stays_weak:  # nothing is acknowledged in this session until that is put in order
-            with pytest.raises(StorageError):
-                await writer.save(_record("refused"))
-        files.is_weak = False
-        await writer.save(_record("later"))
-        assert await writer.ids("s") == ("later", "kept")
-        assert await _ids_after_power_cut(root) == ("later", "kept")
+@pytest.mark.usefixtures("_clock")
+async def test_a_replaced_checkpoint(root: Path) -> None:
+    """A replacement has a name of its own, behind all others, flushed or not."""
+    async with AsyncCheckpointWriter(root) as one, AsyncCheckpointWriter(root) as other:
+        given: list[str] = []
+        for number in range(6):
+            writer = (one, other)[number % 2]
+            await writer.save(_record("same", number))
+            given.append(await _name_of(writer, "same"))
+            if number == 3:
+                await writer.flush()
+        assert given == sorted(set(given))
+        assert await _found_after_crash(root) == [("same", 5)]

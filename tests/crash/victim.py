@@ -17,12 +17,15 @@ import struct
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import msgspec
 
 from aiocheckpoint import AsyncCheckpointWriter, Durability
+from aiocheckpoint._disk import append
 from aiocheckpoint._disk.files import LocalFiles
+from aiocheckpoint._format import names as layout
 from tests.crash import oracle
 from tests.crash.checker import Writer, perform
 from tests.crash.oracle import Call, Version
@@ -55,6 +58,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         failpoint: where to die; `""` for any system call.
         visit: at which of its visits, from 1; 0 to live.
         disk: where a file system is mounted that loses power at the death; `""` for none.
+        rewinds_to: at which visit the shared positions are as they will be found; 0 for the last.
+        slot_bytes: how large the first slot of the journal is.
         cut: the flag of the shutdown: 0 syncs all, 1 syncs the log, 2 nothing.
     """
 
@@ -65,6 +70,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     steps: int = 40
     failpoint: str = ""
     visit: int = 0
+    rewinds_to: int = 0
+    slot_bytes: int = 1 << 20
     disk: str = ""
     cut: int = 2
 
@@ -104,6 +111,7 @@ class DoomedFiles(LocalFiles):
     def __init__(self, order: Order) -> None:
         self._order = order
         self._visits = itertools.count(1)
+        self._positions = b""
         self._disk = os.open(order.disk, os.O_RDONLY) if order.disk else None
 
     def reached(self, failpoint: str) -> None:
@@ -123,7 +131,14 @@ class DoomedFiles(LocalFiles):
         return super().call(operation, path, function, *args, **kwargs)
 
     def _visit(self) -> None:
-        if next(self._visits) == self._order.visit:
+        visit = next(self._visits)
+        positions = Path(self._order.root, layout.PRIVATE_DIRECTORY, "control")
+        if visit == self._order.rewinds_to:
+            self._positions = positions.read_bytes() if positions.exists() else b""
+        if visit == self._order.visit:
+            if self._positions:
+                with positions.open("r+b") as file:  # its inode stays the same
+                    file.write(self._positions)
             if self._disk is not None:
                 flag = struct.pack("I", self._order.cut)
                 fcntl.ioctl(self._disk, _EXT4_IOC_SHUTDOWN, flag)
@@ -187,6 +202,7 @@ def main() -> None:
     """Fork one process for each order."""
     for line in sys.stdin.buffer:
         order = msgspec.json.decode(line, type=Order)
+        vars(append)["FIRST_SLOT_BYTES"] = order.slot_bytes
         child = os.fork()
         if child == 0:
             try:

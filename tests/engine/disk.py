@@ -478,11 +478,11 @@ class Disk:
             kept[id(node)] = dict(node.durable_names)
         for number, change in enumerate(self._pending):
             if choice.names(number):
-                for directory, name, node in change:
-                    if node is None:
+                for directory, name, named in change:
+                    if named is None:
                         kept[id(directory)].pop(name, None)
                     else:
-                        kept[id(directory)][name] = node
+                        kept[id(directory)][name] = named
         entries: dict[str, tuple[Node, bytes]] = {}
         self._enter(self._top, "", kept, choice, entries)
         return Image(entries)

@@ -7,7 +7,7 @@ import errno
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
 
@@ -19,6 +19,7 @@ from aiocheckpoint import (
 )
 from aiocheckpoint._engine.changes import Save, Wake
 from aiocheckpoint._format import codec, log, names
+from tests.engine.conftest import SLOT_BYTES
 from tests.engine.disk import NOTHING, Call, Disk, KilledError
 from tests.engine.ledger import Ledger
 from tests.engine.process import CONTROL_PATH, Process, outcome
@@ -83,6 +84,28 @@ def test_rule_2_damage_is_told_from_a_torn_end(disk: Disk, offset: int) -> None:
                 losses -= 1
         kinds = {finding.kind for finding in process.findings()}
         assert not losses or "damaged" in kinds, "what cannot be loaded is not reported"
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["of the first segment", "of the second"])
+def test_rule_2_a_damaged_header(disk: Disk, number: int) -> None:
+    """What stands in a segment is found, though its header is damaged, and is safe from then on."""
+    process = Process(disk)
+    process.save("s", "a")
+    if number == 1:
+        process.save("s", "large", 1, size=4 * SLOT_BYTES)
+    process.save("s", "b", 2)
+    expected = process.seen("s")
+    image = disk.image(NOTHING)
+    path = str(PurePath(CONTROL_PATH).with_name(f"log.{number}"))
+    node, data = image.entries[path]
+    image.entries[path] = (node, b"\xa5" * log.HEADER_BYTES + data[log.HEADER_BYTES :])
+    disk.install(image, disk.controls[-1], CONTROL_PATH)
+    process, reader = Process(disk), Process(disk)
+    assert reader.seen("s") == process.seen("s") == expected
+    process.save("s", "c", 3)
+    for control in (b"", bytes(512)):
+        disk.install(disk.image(NOTHING), control, CONTROL_PATH)
+        assert Process(disk).seen("s") == (*expected, ("c", 3))
 
 
 def test_rule_3_whole_frames_may_be_kept_and_refused_ones_not(disk: Disk) -> None:

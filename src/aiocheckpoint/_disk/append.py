@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -80,6 +79,11 @@ class Appender:
         """
         if not self._log.segments:
             self._begin_segment()
+        if self._log.lacks_header:  # or with the shared positions all of it would be lost
+            slot, header = self._segment[:2]
+            self._log.slots.write(slot, header.encode(), 0)
+            self._log.slots.sync(slot)
+            self._log.lacks_header = False
         control = self._control
         if self._log.end > control.visible and not control.sealed_at:
             self.sync()
@@ -93,10 +97,9 @@ class Appender:
         if control is not self._log.control or wanted != control:
             self._log.publish(wanted)
 
-    def room(self, max_bytes: int) -> float:
-        """Return how much may be appended; when nothing is unflushed, a change of any size."""
-        unflushed = self._log.unflushed_bytes()
-        return max_bytes - unflushed if unflushed else math.inf
+    def room(self, max_bytes: int) -> int:
+        """Return how much may be appended; `max_bytes` when nothing is unflushed."""
+        return max_bytes - self._log.unflushed_bytes()
 
     @property
     def is_flushed(self) -> bool:

@@ -8,7 +8,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from aiocheckpoint._disk.chain import ChainReader, Damage, Segment
+from aiocheckpoint._disk.chain import (
+    ChainReader,
+    Damage,
+    Segment,
+    segment_without_header,
+    slot_without_header,
+)
 from aiocheckpoint._disk.files import Directory, LocalFiles, random_name
 from aiocheckpoint._disk.locks import CONTROL_NAME, LockFiles
 from aiocheckpoint._disk.slots import Slots
@@ -71,6 +77,7 @@ class Log(LockFiles):
         mutex: held for short, never while a lock of files is waited for.
         erasure: position of the last removal read that somebody asked for; 0 for none.
         is_scanned: whether the end was looked for; until then `control` may be of before a crash.
+        lacks_header: whether the header of the newest segment is damaged.
         is_void: whether frames were read that do not count after all: all is to be read anew.
     """
 
@@ -84,6 +91,7 @@ class Log(LockFiles):
         self.erasure = 0
         self.is_scanned = False
         self.is_void = False
+        self.lacks_header = False
         self.mutex = threading.RLock()
         self._raw = b""
         self._shared: Control | None = None
@@ -301,16 +309,36 @@ class Log(LockFiles):
             raise _BehindError
         if segment is None or newest:
             segment = max(found.values(), key=lambda s: s.header.sequence, default=None)
+        sequence = 0 if segment is None else segment.header.sequence
+        if control is not None and sequence < control.sequence and self.slots.has(control.slot):
+            # What is shared names a segment only when its header is durable: it is damaged.
+            segment = segment_without_header(
+                self.slots, control.slot, control.sequence, control.id, found.values()
+            )
+            self.lacks_header = True
         first = 0 if control is None else control.first_sequence
         chain: list[Segment] = []
         while segment is not None:
             chain.insert(0, segment)
-            before = found.get(segment.header.previous_id)
+            before = self._before(segment, found)
             if before is not None and before.header.sequence >= first:
                 segment = before._replace(end=segment.header.previous_end)
             else:
                 segment = None
         return self._adopt(chain)
+
+    def _before(self, segment: Segment, found: dict[bytes, Segment]) -> Segment | None:
+        """Return the segment before one, None where it is not there, or flushed."""
+        previous = segment.header.previous_id
+        before = found.get(previous)
+        if before is not None or previous == log.NO_ID:
+            return before
+        slot = slot_without_header(self.slots, previous)
+        if slot is None:
+            return None
+        sequence = segment.header.sequence - 1
+        others = [other for key, other in found.items() if key != segment.header.id]
+        return segment_without_header(self.slots, slot, sequence, previous, others)
 
     def _adopt(self, chain: list[Segment]) -> bool:
         known = self.tail

@@ -84,6 +84,10 @@ class Slots:
                 self._unvouched[number] = None
         return descriptor
 
+    def has(self, number: int) -> bool:
+        """Tell whether a slot is there."""
+        return self._found(number) is not None
+
     def size(self, number: int, at_least: int = 0) -> int:
         """Return the size of a slot, which may have grown if what is known is below `at_least`."""
         descriptor = self._descriptor(number)

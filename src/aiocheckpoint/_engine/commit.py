@@ -213,12 +213,17 @@ class Committer:
         return sessions, refused
 
     def _with_room(self, root: WritableRoot, batch: Sequence[Change]) -> Sequence[Change]:
-        """Return as much of the batch, from its front, as there is room for in the log."""
+        """
+        Return as much of the batch, from its front, as there is room for in the log.
+
+        When nothing is unflushed one change of any size has room.
+        """
         limit = root.log.control.max_bytes if root.log.control else root.max_bytes
         room = root.appender.room(limit)
+        is_empty = room == limit
         for count, change in enumerate(batch):
             room -= change.size_bytes
-            if room < 0 and not change.is_removal:
+            if room < 0 and not change.is_removal and (count or not is_empty):
                 return batch[:count]
         return batch
 

@@ -140,11 +140,16 @@ class Bodies:
             CheckpointCorruptError: it is damaged.
         """
         committed = self.view.saved_blob(session, digest)
+        if committed is None and digest in self.view.removed(session):
+            raise MissingBlobError(self._blob_path(session, digest), digest)  # the file will go
         body = None if committed is None else self.view.body(committed)
         return self._blob_file(session, digest) if body is None else body
 
+    def _blob_path(self, session: str, digest: str) -> str:
+        return str(Path(self.view.sessions.root.path) / session / names.BLOBS_DIRECTORY / digest)
+
     def _blob_file(self, session: str, digest: str) -> bytes:
-        path = str(Path(self.view.sessions.root.path) / session / names.BLOBS_DIRECTORY / digest)
+        path = self._blob_path(session, digest)
         with self.view.sessions.blobs(session) as directory:
             try:
                 data = directory and self.view.files.read(directory, digest, self.max_bytes)

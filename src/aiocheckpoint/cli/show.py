@@ -46,6 +46,9 @@ def show(
 ) -> int:
     """Show a checkpoint, verified; with --json its file, byte for byte."""
     path = asyncio.run(_path(open_store(directory), directory, session, checkpoint_id))
+    if not path.exists():
+        hint = f"`aiocheckpoint flush {quoted(directory)}` writes it"
+        raise CommandError(f"{path} is not there yet, the journal has it; {hint}")
     body = path.read_bytes()
     if as_json:
         print_bytes(body)

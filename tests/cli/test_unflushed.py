@@ -1,0 +1,93 @@
+"""The verbs on a directory whose last process died before it wrote any file."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
+from aiocheckpoint._engine import check
+from tests.cli.conftest import Tool, tree
+from tests.trees import checkpoint_files
+
+
+@pytest.fixture(name="unflushed")
+def _unflushed(
+    root: Path, tmp_path: Path, no_flushing: None, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """What a power cut leaves of three saves: the journal alone."""
+    monkeypatch.setattr(check, "_MOMENTS_SECONDS", 0.0)
+    copy = tmp_path / "after"
+
+    async def save() -> None:
+        async with AsyncCheckpointWriter(root) as writer:
+            for number in range(3):
+                await writer.save(CheckpointData(session_id="s", checkpoint_id=f"step{number}"))
+            await asyncio.to_thread(shutil.copytree, root, copy)
+
+    asyncio.run(save())
+    assert [path.name for path in copy.iterdir()] == [".aiocheckpoint"]
+    return copy
+
+
+def test_all_is_listed(tool: Tool, unflushed: Path) -> None:
+    """Every acknowledged checkpoint is in the lists, and nothing is written to show them."""
+    before = tree(unflushed)
+
+    assert [found["session_id"] for found in tool("sessions", unflushed, "--json").json] == ["s"]
+    listed = tool("list", unflushed, "s", "--json").json
+    assert [found["checkpoint_id"] for found in listed] == ["step2", "step1", "step0"]
+    assert tree(unflushed) == before
+
+
+def test_it_is_no_damage(tool: Tool, unflushed: Path) -> None:
+    """`verify` says that files are not written yet, and that nothing is wrong."""
+    outcome = tool("verify", unflushed)
+
+    assert outcome.status == 0
+    assert "unflushed-journal" in outcome.output
+    assert "aiocheckpoint flush" in outcome.output
+    assert "3 checkpoints, intact" in outcome.output
+
+
+def test_what_has_no_file_cannot_be_shown_and_says_why(tool: Tool, unflushed: Path) -> None:
+    """`show`, which shows a file, names the verb that writes it; then it is shown."""
+    refused = tool("show", unflushed, "s")
+    assert refused.status == 2
+    assert f"`aiocheckpoint flush {unflushed}` writes it" in refused.errors
+
+    assert tool("flush", unflushed).status == 0
+
+    assert "step2" in tool("show", unflushed, "s").output
+    assert len(checkpoint_files(unflushed, "s")) == 3
+    assert tool("verify", unflushed, "--json").json["findings"] == []
+
+
+def test_flush_of_what_cannot_be_written_is_named(tool: Tool, unflushed: Path) -> None:
+    """Where files cannot be written, `flush` fails with the error, and nothing is lost."""
+    (unflushed / "s").write_text("in the way")
+
+    refused = tool("flush", unflushed)
+
+    assert refused.status == 2
+    assert str(unflushed / "s") in refused.errors
+    (unflushed / "s").unlink()
+    assert tool("flush", unflushed).status == 0
+    assert len(checkpoint_files(unflushed, "s")) == 3
+
+
+def test_module_is_the_tool(unflushed: Path) -> None:
+    """`python -m aiocheckpoint flush DIR` does the same."""
+    done = subprocess.run(
+        [sys.executable, "-m", "aiocheckpoint", "flush", str(unflushed)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert str(unflushed) in done.stdout
+    assert len(checkpoint_files(unflushed, "s")) == 3
