@@ -181,6 +181,15 @@ class TestCheck:
         with contextlib.suppress(StorageError):
             assert await found_sessions(writer) == ["s"]
 
+    async def test_saves_of_a_living_writer_are_healthy(self, make_writer: MakeWriter) -> None:
+        """What somebody who is alive is about to write to files is no finding."""
+        busy, checker = make_writer(), make_writer()
+        for iteration in range(20):
+            await busy.save(step(iteration))
+            if iteration % 5 == 0:
+                assert await busy.check() == ()
+                assert await checker.check() == ()
+
     @pytest.mark.damages_store
     async def test_rusts_saves_within_a_second_are_healthy(self, make_writer: MakeWriter) -> None:
         """Where two files have one second in their names, the file times tell the newest."""

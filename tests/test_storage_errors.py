@@ -446,6 +446,32 @@ class TestRecoverFails:
             await recover(Fault(ERRORS[nth % len(ERRORS)], nth=nth, after_effect=after_effect))
 
 
+class Refusing(FaultyFiles):
+    """
+    A disk that refuses one operation on some paths.
+
+    Attributes:
+        part: what a path has that is refused; empty for none.
+        refused: how often that was tried.
+    """
+
+    def __init__(self, operation: str, part: str, error_number: int) -> None:
+        super().__init__()
+        self.part = part
+        self.refused = 0
+        self._operation = operation
+        self._error_number = error_number
+
+    def call(self, operation: str, path: str, function: Any, *args: Any, **kwargs: Any) -> Any:
+        if operation == self._operation and self.part and self.part in path:
+            return super().call(operation, path, self._refuse)
+        return super().call(operation, path, function, *args, **kwargs)
+
+    def _refuse(self) -> None:
+        self.refused += 1
+        raise OSError(self._error_number, "injected")
+
+
 @pytest.mark.usefixtures("no_flushing")
 class TestErrorsByKind:
     async def test_journal_sync_refuses_the_save(self, make_writer: MakeWriter) -> None:
@@ -579,6 +605,46 @@ class TestErrorsByKind:
         assert isinstance(late, StorageError)
         assert (late.operation, late.errno) == ("rename", errno.EIO)
         await on_disk(writer)
+
+    async def test_session_whose_files_fail_fails_no_other(self, make_writer: MakeWriter) -> None:
+        """Whoever waits for files of other sessions has them, however often one session's fail."""
+        files = Refusing("rename", "/bad/", errno.EIO)
+        writer = make_writer(files=files, **SYNCED_FILES)
+        await writer.save(step(0, "good"))
+
+        async def save(session_id: str, iteration: int) -> StorageError | str:
+            try:
+                return await writer.save(step(iteration, session_id))
+            except StorageError as error:
+                return error
+
+        for iteration in range(1, 20):
+            found = await asyncio.gather(
+                *(save("good", iteration * 10 + number) for number in range(3)),
+                save("bad", iteration),
+                *(save("good", iteration * 10 + number) for number in range(3, 6)),
+            )
+            assert [one for one in found if isinstance(one, StorageError)] == [found[3]]
+        assert files.refused > 0
+        assert [meta.iteration for meta in await writer.list("bad")] == [1]
+        files.part = ""
+        await on_disk(writer)
+        assert [meta.iteration for meta in await writer.list("bad")] == [1]
+
+    async def test_journal_that_cannot_grow_ahead_is_nobodys_error(
+        self, make_writer: MakeWriter, root: Path
+    ) -> None:
+        """That a part of the journal could not be made in advance fails no call."""
+        files = Refusing("write", "spare", errno.ENOSPC)
+        writer = make_writer(files=files)
+
+        for iteration in range(30):
+            await writer.save(step(iteration, messages=["x" * 100_000]))
+        await on_disk(writer)
+
+        assert files.refused > 0
+        assert len(await writer.list("s")) == 30
+        assert not await asyncio.to_thread((root / ".aiocheckpoint" / "spare").exists)
 
     async def test_session_whose_files_fail_refuses_saves_by_name(
         self, make_writer: MakeWriter

@@ -804,6 +804,17 @@ class TestDeleteSession:
         assert await writer.delete_session("s") is False
         assert [session async for session in writer.sessions()] == []
 
+    async def test_removes_the_directory_of_an_empty_one(self, writer: Writer, root: Path) -> None:
+        """A session whose checkpoints were deleted one by one leaves no directory either."""
+        await save_steps(writer, 2)
+        await on_disk(writer)
+        await writer.delete_many("s", ["step-0", "step-1"])
+
+        assert await writer.delete_session("s") is False
+
+        await on_disk(writer)
+        assert not await asyncio.to_thread((root / "s").exists)
+
     async def test_session_can_be_saved_again(self, make_writer: MakeWriter) -> None:
         """After a removal the session starts anew, for the same and for other writers."""
         writer, other = make_writer(), make_writer()

@@ -17,6 +17,7 @@ from aiocheckpoint import CheckpointData, StorageFullError, ThreadStartError
 from aiocheckpoint._disk.index import SessionIndex, Signature
 from aiocheckpoint._format.names import make_name
 from tests.concurrency.gates import COMMIT, GUARD_SECONDS, ControlledFiles, Gate
+from tests.concurrency.scenarios import held_writer
 from tests.concurrency.site import Site, Writer, document
 
 _FLOODED_SESSIONS = 16
@@ -29,8 +30,7 @@ _LARGE = "x" * 20_000
 
 async def test_flood_keeps_nobody_waiting(default_site: Site) -> None:
     """A save and a load get their turn while many other sessions have long queues."""
-    files = ControlledFiles()
-    async with default_site.writer(files=files) as writer:
+    async with held_writer(default_site) as (writer, files):
         await writer.save(document("late", 0))
         gate = files.hold(COMMIT)
         flood = [
@@ -72,8 +72,7 @@ async def test_full_journal_holds_up_saves_until_files_are_written(
 ) -> None:
     """Above `max_journal_bytes` saves wait, removals do not, and all go on when files are there."""
     site = Site(root, durability=durability, max_journal_bytes=_JOURNAL_BYTES)
-    files = ControlledFiles()
-    async with site.writer(files=files) as writer:
+    async with held_writer(site) as (writer, files):
         saves, gate = await _fill(writer, files)
         done = sum(save.done() for save in saves)
         assert done * len(_LARGE) < _JOURNAL_BYTES + 8 * len(_LARGE)
@@ -92,8 +91,7 @@ async def test_full_journal_holds_up_saves_until_files_are_written(
 async def test_full_journal_is_shared_fairly(root: Path) -> None:
     """A session with one save gets its turn before one that floods a full journal."""
     site = Site(root, max_journal_bytes=_JOURNAL_BYTES)
-    files = ControlledFiles()
-    async with site.writer(files=files) as writer:
+    async with held_writer(site) as (writer, files):
         saves, gate = await _fill(writer, files)
         few = asyncio.ensure_future(writer.save(_large("few", 1)))
         gate.open()
@@ -106,8 +104,7 @@ async def test_full_journal_is_shared_fairly(root: Path) -> None:
 async def test_save_that_waits_for_room_is_withdrawn(root: Path) -> None:
     """A save that waits for room has not begun: cancelled, it ends at once and leaves nothing."""
     site = Site(root, max_journal_bytes=_JOURNAL_BYTES)
-    files = ControlledFiles()
-    async with site.writer(files=files) as writer:
+    async with held_writer(site) as (writer, files):
         saves, gate = await _fill(writer, files)
         waiting = [save for save in saves if not save.done()]
         stored = len(saves) - len(waiting)
@@ -123,8 +120,7 @@ async def test_save_that_waits_for_room_is_withdrawn(root: Path) -> None:
 async def test_journal_that_stays_full(root: Path) -> None:
     """A save for which there is no room in time says so, and the next one works when there is."""
     site = Site(root, max_journal_bytes=_JOURNAL_BYTES, lock_timeout_seconds=0.2)
-    files = ControlledFiles()
-    async with site.writer(files=files) as writer:
+    async with held_writer(site) as (writer, files):
         saves, gate = await _fill(writer, files)
         await asyncio.wait_for(asyncio.wait(saves), GUARD_SECONDS)
         errors = [save.exception() for save in saves]

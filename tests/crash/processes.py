@@ -77,7 +77,7 @@ class Pair:
             raise
         self.files[process].acknowledged(number)
         self.stores = [oracle.after(store, call) for store in self.stores]
-        if len(self.stores) > 1:
+        if not isinstance(call, oracle.Apply | oracle.Recover):  # it has looked for what was left
             self.stores = [await self.look(process)]
 
     async def look(self, process: str) -> oracle.Store:
@@ -94,14 +94,28 @@ class Pair:
 
 
 @asynccontextmanager
-async def _pair(
-    outer: Path, options: Options, lifetime: int | None = None
+async def pair_on(
+    outer: Path,
+    options: Options,
+    other_options: Options | None = None,
+    start: Tree | None = None,
+    lifetime: int | None = None,
 ) -> AsyncIterator[Pair]:
-    first = RecordingFiles(outer)
+    """
+    Open a root by two processes.
+
+    Args:
+        outer: the directory it is in.
+        options: of the writer of `a`.
+        other_options: of that of `b`; None for the same.
+        start: what is in `outer`.
+        lifetime: after how many changes of the disk `a` is killed.
+    """
+    first = RecordingFiles(outer, start)
     files = {"a": first, "b": RecordingFiles(outer, beside=first)}
     async with (
         _mortal(outer, first, options) as one,
-        opened(outer, files["b"], options) as other,
+        opened(outer, files["b"], other_options or options) as other,
     ):
         first.lifetime = lifetime
         yield Pair(files, {"a": one, "b": other})
@@ -120,7 +134,8 @@ async def _mortal(outer: Path, files: RecordingFiles, options: Options) -> Async
 
 
 @contextmanager
-def _alone(slot_bytes: int) -> Iterator[Path]:
+def new_disk(slot_bytes: int = SMALL_SLOT_BYTES) -> Iterator[Path]:
+    """Make an empty directory, in which all runs do the same."""
     with scratch_directory() as outer, same_each_time(1, slot_bytes):
         yield outer
 
@@ -129,8 +144,8 @@ async def by_turns(
     plan: Sequence[Turn], options: Options, slot_bytes: int = SMALL_SLOT_BYTES
 ) -> Run:
     """Make calls by turns; after each both processes show what was acknowledged."""
-    with _alone(slot_bytes) as outer:
-        async with _pair(outer, options) as pair:
+    with new_disk(slot_bytes) as outer:
+        async with pair_on(outer, options) as pair:
             for serial, turn in enumerate(plan, 1):
                 await pair.make(turn.process, oracle.resolve(turn.kind, pair.stores[0], serial))
                 for process in "ab":
@@ -163,8 +178,8 @@ async def survived(
     What was cut off has happened or not; the next commit of `b` decides it for ever.
     """
     died = False
-    with _alone(slot_bytes) as outer:
-        async with _pair(outer, options, lifetime) as pair:
+    with new_disk(slot_bytes) as outer:
+        async with pair_on(outer, options, lifetime=lifetime) as pair:
             for serial, turn in enumerate(plan, 1):
                 store = await pair.look("b")
                 call = oracle.resolve(turn.kind, store, serial)

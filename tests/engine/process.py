@@ -225,9 +225,9 @@ class Process:
         if error is not None:
             raise error
 
-    def flush(self) -> None:
-        """Flush as `flush()` does: also what is to be erased."""
-        self._flushed(Flush(Answer()))
+    def flush(self, *, closes: bool = False) -> None:
+        """Flush as `flush()` does, or `aclose()`: also what is to be erased."""
+        self._flushed(Flush(Answer(), closes=closes))
 
     def _flushed(self, change: Change) -> None:
         self.commit(change)

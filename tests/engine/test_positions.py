@@ -72,6 +72,10 @@ class History:
             self._one.tenure()
             self._save(self._one, "t", "x")
             self._change("s", dropped, lambda: self._two.drop("s"))
+            self._save(self._one, "s", "e")
+            self._one.flush(closes=True)
+            self.ledger.synced()
+            self._save(self._two, "s", "f")
 
 
 def _all(moment: Moment) -> list[bytes | None]:

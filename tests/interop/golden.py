@@ -147,7 +147,7 @@ def file_of_python(name: str, document: dict[str, Any]) -> bytes:
     """Return the bytes of the file that this library writes for a document."""
     record_type = RECORD_TYPES[name]
     record = msgspec.convert(document, record_type)
-    return seal(RecordCodec(record_type).draft(record)).body
+    return seal(RecordCodec(record_type).draft(record))
 
 
 def main() -> int:

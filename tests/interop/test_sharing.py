@@ -320,7 +320,7 @@ class TestIds:
 
     @pytest.mark.damages_store
     async def test_unsafe_session_ids(self, writer: Writer, root: Path, rust: Rust) -> None:
-        """A session with an unsafe id is two sessions: Rust's directory is its id, ours is encoded."""
+        """A session with an unsafe id is two sessions: Rust names its directory by the raw id."""
         of_rust = CheckpointData(session_id="me@home", checkpoint_id="rust")
         ours = CheckpointData(session_id="me@home", checkpoint_id="ours")
         await rust.save(root, document_of(of_rust))

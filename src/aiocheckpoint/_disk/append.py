@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from aiocheckpoint._disk.chain import ChainReader, Segment
@@ -114,8 +114,9 @@ class Appender:
     # Committing
 
     def append(
-        self, entries: Sequence[Entry], bodies: Sequence[bytes], flags: int, *, sync: bool,
-        uses_reserve: bool = False, erases: bool = False, in_new_segment: bool = False,
+        self, entries: Sequence[Entry], bodies: Sequence[bytes], flags: int,
+        note: Callable[[ReadFrame], None], *, sync: bool, uses_reserve: bool = False,
+        erases: bool = False, in_new_segment: bool = False,
     ) -> ReadFrame:  # fmt: skip
         """
         Append a frame and share it.
@@ -124,6 +125,8 @@ class Appender:
             entries: what it says.
             bodies: of those that have one, in their order.
             flags: of the frame.
+            note: enters it; called with the log's mutex, for who sees the positions that are
+                shared must find it entered: or it would pass for applied.
             sync: whether it, and all before it, is durable on return.
             uses_reserve: whether it may fill the last of the slots there is room for.
             erases: whether it removes what somebody asked to remove.
@@ -141,7 +144,7 @@ class Appender:
         reserve = 0 if uses_reserve else min(_RESERVE_BYTES, capacity // 4)
         fits = tail.offset + size + reserve <= capacity
         if self._is_sealed or not fits or in_new_segment:
-            read = self._begin_segment([_Content(table, bodies, flags)])
+            read = self._begin_segment([_Content(table, bodies, flags)], note=note)
             if erases:
                 self._share(self._control.changed(erasure=read.place))
             return read
@@ -156,21 +159,20 @@ class Appender:
             self._break(error)
             raise
         self._require_ours()
-        return self._note(frame, synced=sync, erases=erases)
-
-    def _note(self, frame: NewFrame, *, synced: bool, erases: bool) -> ReadFrame:
-        self._log.tail = self._tail.behind(frame.frame)
-        place = log.place_of(self._segment.header.sequence, frame.frame.end)
+        place = log.place_of(segment.header.sequence, frame.frame.end)
         control = self._control
         self._files.reached("before_publish")
-        self._share(
-            control.changed(
-                visible=place,
-                synced=place if synced else control.synced,
-                erasure=place if erases else control.erasure,
-            )
+        control = control.changed(
+            visible=place,
+            synced=place if sync else control.synced,
+            erasure=place if erases else control.erasure,
         )
-        return ReadFrame(place, self._segment.slot, frame.frame)
+        read = ReadFrame(place, segment.slot, frame.frame)
+        with self._log.mutex:
+            self._log.tail = tail.behind(frame.frame)
+            self._share(control)
+            note(read)
+        return read
 
     def _share(self, control: Control) -> None:
         """Publish what is in the log: a failure does not take it out again."""
@@ -217,7 +219,11 @@ class Appender:
     # Segments
 
     def _begin_segment(
-        self, frames: Sequence[_Content] = (), *, in_smallest: bool = False
+        self,
+        frames: Sequence[_Content] = (),
+        *,
+        note: Callable[[ReadFrame], None] | None = None,
+        in_smallest: bool = False,
     ) -> ReadFrame:
         """
         Go on in another slot: its header and first frames are one write and one sync.
@@ -252,7 +258,7 @@ class Appender:
         if log_.control is not None:
             self._require_ours()
         log_.slots.vouch(slot)
-        return self._enter_segment(Segment(slot, header), tail, built)
+        return self._enter_segment(Segment(slot, header), tail, built, note)
 
     def _seal(self) -> tuple[bytes, int, bytes]:
         """Let the current segment end, and return what its successor says of it."""
@@ -269,31 +275,40 @@ class Appender:
     def _is_sealed(self) -> bool:
         return self._control.sealed_at != 0 or self._broken == self._segment.header.id
 
-    def _enter_segment(self, segment: Segment, tail: Tail, built: list[NewFrame]) -> ReadFrame:
+    def _enter_segment(
+        self,
+        segment: Segment,
+        tail: Tail,
+        built: list[NewFrame],
+        note: Callable[[ReadFrame], None] | None,
+    ) -> ReadFrame:
         log_, header = self._log, segment.header
         before = log_.control
         # Of a dead process's frames that are cut off here some may have been read.
         is_cut = log_.tail is not None and log_.tail.offset > header.previous_end
+        segments = [*log_.segments, segment]
         if log_.segments:
-            log_.segments[-1] = log_.segments[-1]._replace(end=header.previous_end)
-        log_.segments.append(segment)
-        log_.tail = tail
+            segments[-2] = log_.segments[-1]._replace(end=header.previous_end)
         end = log.place_of(header.sequence, tail.offset)
         start = log.place_of(header.sequence, log.HEADER_BYTES)
-        first = log_.segments[0].header.sequence
-        control = Control(0, segment.slot, header.sequence, header.id) if before is None else before
+        first = segments[0].header.sequence
+        control = before or Control(0, segment.slot, header.sequence, header.id)
         self._files.reached("before_publish_segment")
         control = control.changed(
             slot=segment.slot, sequence=header.sequence, id=header.id, sealed_at=0,
             visible=end, synced=end,
-            flushed=control.flushed if before and len(log_.segments) > 1 else start,
+            flushed=control.flushed if before and len(segments) > 1 else start,
             first_sequence=min(control.first_sequence or first, first),
         )  # fmt: skip
+        frame = built[-1].frame if built else log.build_frame(tail, 0, 0, b"", ()).frame
+        read = ReadFrame(end, segment.slot, frame)
         with log_.mutex:
+            log_.segments, log_.tail = segments, tail
             (self._share if built else log_.publish)(control)
             log_.is_void |= is_cut
-        frame = built[-1].frame if built else log.build_frame(tail, 0, 0, b"", ()).frame
-        return ReadFrame(end, segment.slot, frame)
+            if note is not None:
+                note(read)
+        return read
 
     def _next_sequence(self) -> int:
         """Return a number no header has; one that was begun and failed must not be met again."""

@@ -36,7 +36,7 @@ class Segment(NamedTuple):
 
 def slot_without_header(slots: Slots, segment: bytes) -> int | None:
     """Return the slot in which a segment's frames stand behind a damaged header, if there is."""
-    for number in slots.numbers():
+    for number in filter(slots.has, slots.numbers()):
         data = slots.read(number, log.HEADER_BYTES + log.HEAD_BYTES, 0)
         frame = data[log.HEADER_BYTES :]
         is_blank = data[:8] == bytes(8)

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import NamedTuple
 
 from aiocheckpoint._disk.files import Directory, FileStatus, LocalFiles, max_open_directories
@@ -159,8 +159,17 @@ class SessionDirectories:
 
     # Listing
 
-    def listed(self, name: str, earlier: SessionIndex | None) -> SessionIndex:
-        """Read the names in a session's directory anew."""
+    def listed(
+        self, name: str, earlier: SessionIndex | None, waiting: Mapping[str, int]
+    ) -> SessionIndex:
+        """
+        Read the names in a session's directory anew.
+
+        Args:
+            name: of the session's directory.
+            earlier: what was known of it.
+            waiting: the times, in ns since 1970, of files that will be there, by their names.
+        """
         with self.opened(name) as directory:
             if directory is None:
                 index = SessionIndex((), (), Signature())
@@ -171,11 +180,11 @@ class SessionDirectories:
                 parsed = {} if earlier is None else earlier.by_text
                 found = [
                     known
-                    for entry in entries
+                    for entry in ({*entries, *waiting} if waiting else entries)
                     if (known := parsed.get(entry) or names.parse_name(entry))
                 ]
                 backups = sorted(entry for entry in entries if names.is_backup(entry))
-                index = SessionIndex(self.in_order(found, directory), backups, signature)
+                index = SessionIndex(self.in_order(found, directory, waiting), backups, signature)
                 index.has_leftovers = any(map(names.is_leftover, entries))
                 with self.above(name) as above:
                     blobs = above and self._files.status(above, names.BLOBS_DIRECTORY)
@@ -184,14 +193,18 @@ class SessionDirectories:
             index.inherit(earlier)
         return index
 
-    def in_order(self, found: list[FileName], directory: Directory) -> list[FileName]:
+    def in_order(
+        self, found: list[FileName], directory: Directory, waiting: Mapping[str, int] = {}
+    ) -> list[FileName]:
         """Sort names in the order of saving, those about Rust's by the times of their files."""
         found.sort()
-        statuses = {
-            name.text: self._files.status(directory, name.text) for name in names.doubtful(found)
-        }
-        times = {text: status.modified_ns for text, status in statuses.items() if status}
-        return names.in_order(found, times) if statuses else found
+        doubtful = names.doubtful(found)
+        times = dict(waiting)
+        for name in doubtful:
+            status = None if name.text in times else self._files.status(directory, name.text)
+            if status is not None:
+                times[name.text] = status.modified_ns
+        return names.in_order(found, times) if doubtful else found
 
     def remove_leftovers(self, directory: Directory) -> None:
         """Remove temporary files that nobody is going to use; for who applies."""

@@ -16,7 +16,7 @@ from aiocheckpoint._disk.pending import Committed, Pending
 from aiocheckpoint._disk.sessions import SessionDirectories
 from aiocheckpoint._format import log
 from aiocheckpoint._format.log import Entry, Removed, Saved, SavedBlob
-from aiocheckpoint._format.names import FileName
+from aiocheckpoint._format.names import FileName, parse_name
 from aiocheckpoint.errors import CheckpointCorruptError, StorageError, StoreBusyError
 
 _RETRIES = 1000
@@ -208,9 +208,21 @@ class View:
                         return index
         raise StorageError("list", name, None, "the journal keeps changing; try again")
 
+    def _waiting(self, name: str) -> dict[str, int]:
+        """Return the times, in ns, that files of a session will have that are not there yet."""
+        with self.mutex:
+            found = self.pending.sessions.get(name)
+            entries = [committed.entry for committed in found.saved.values()] if found else []
+        times: dict[str, int] = {}
+        for entry in entries:
+            parsed = parse_name(entry.name) if isinstance(entry, Saved) else None
+            if parsed is not None and isinstance(entry, Saved):
+                times[parsed.text] = (entry.modified or parsed.microseconds) * 1000
+        return times
+
     def _listed(self, name: str) -> SessionIndex:
         try:
-            return self.sessions.listed(name, self.indexes.get(name))
+            return self.sessions.listed(name, self.indexes.get(name), self._waiting(name))
         except StorageError as error:
             if name not in self.pending.sessions:
                 raise

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from aiocheckpoint._disk.files import monotonic_seconds
@@ -266,8 +267,8 @@ class Applier:
             if isinstance(entry, (Saved, SavedBlob)):
                 body = root.view.raw_body(committed)
                 bodies.append(body)
-        read = root.appender.append(entries, bodies, 0, sync=True, uses_reserve=True)
-        root.view.note(read, entries, bodies)
+        note = partial(root.view.note, entries=entries, bodies=bodies)
+        root.appender.append(entries, bodies, 0, note, sync=True, uses_reserve=True)
         _logger.warning("%s: %s failed on %s: %s; it is tried again", name, operation, path, reason)
 
     # Who waits

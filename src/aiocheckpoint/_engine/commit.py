@@ -11,6 +11,7 @@ import contextlib
 import queue
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Protocol
 
 from aiocheckpoint._disk.locks import MovedError
@@ -255,12 +256,14 @@ class Committer:
             if any(isinstance(change, Flush) and change.closes for change in late):
                 appender.leave_empty()
             return 0, []
+        note = partial(
+            root.view.note, entries=planner.entries, bodies=planner.bodies, names=planner.names
+        )
         read = appender.append(
-            planner.entries, planner.bodies, log.FLUSH_WANTED if late else 0, sync=sync,
+            planner.entries, planner.bodies, log.FLUSH_WANTED if late else 0, note, sync=sync,
             erases=planner.erases, in_new_segment=is_flush and appender.must_erase,
             uses_reserve=all(change.is_removal for change in begun),
         )  # fmt: skip
-        root.view.note(read, planner.entries, planner.bodies, planner.names)
         return read.place, late
 
 
