@@ -1,53 +1,61 @@
 """Runs of the library that short sequences of calls do not reach: two lives, two writers, damage.
 
-Each gives the operations, and what has to be seen after a crash at their end.
+Each tells how a crash amid or after it breaks a promise.
 """
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from aiocheckpoint import AsyncCheckpointWriter, blob_digest
-from aiocheckpoint._engine import journal
+from aiocheckpoint import blob_digest
 from aiocheckpoint._format import names as layout
 from aiocheckpoint.errors import CheckpointCorruptError
-from aiocheckpoint.testing import LargeValue
 from tests.crash import oracle, test_blobs
 from tests.crash.checker import (
     ROOT_NAME,
     Allowed,
     BrokenPromiseError,
-    Writer,
+    Options,
     materialise,
-    open_after_crash,
+    opened,
     perform,
+    read_after_crash,
+    recover_after_crash,
     require,
     require_allowed,
     scratch_directory,
     see_all,
 )
-from tests.crash.enumeration import POPULATED, Enumerator, record, same_each_time, steady_clock
-from tests.crash.model import QUICK, Model, crash_states
-from tests.crash.operations import Content, File, Operation, Tree
-from tests.crash.oracle import MAIN, Seen, SessionState, Version
+from tests.crash.enumeration import (
+    POPULATED,
+    SMALL_SLOT_BYTES,
+    Enumerator,
+    Moment,
+    record,
+    same_each_time,
+    tree_after,
+)
+from tests.crash.model import LONG, QUICK, SECOND, Caps, Model, crash_states
+from tests.crash.operations import BLOCK_BYTES, Content, File, Operation, Tree
+from tests.crash.oracle import MAIN, Seen, Version
+from tests.crash.processes import new_disk, pair_on, survived, turns
 from tests.crash.recorder import RecordingFiles
-from tests.crash.syncs import forgotten, site
 
-JOURNAL: dict[str, Any] = {"durability": "journal"}
-_BOOT = "boot-0"
-_STAMPS = 1_767_323_045_000_000
+JOURNAL: Options = {"durability": "journal"}
+HASTY: Options = {"durability": "none"}
+TINY_SLOT_BYTES = 16 * 1024
+_GARBAGE = b"\xa5" * BLOCK_BYTES
+Scenario = Callable[[], Coroutine[Any, Any, str]]
 
 
-class Run(NamedTuple):
+class Aftermath(NamedTuple):
     """
     What was done, and what it leads to.
 
@@ -59,27 +67,24 @@ class Run(NamedTuple):
     """
 
     start: Tree
-    operations: list[Operation]
+    operations: Sequence[Operation]
     allowed: Allowed
     first_point: int
 
 
-async def violation(run: Run, model: Model = "posix") -> str:
+async def violation(run: Aftermath, model: Model = "posix", caps: Caps = SECOND) -> str:
     """Return how a promise is broken in a state that a crash leaves, `""` if none is."""
-    states = crash_states(model, run.start, run.operations, run.first_point, QUICK)
-    for state in states:
+    states = crash_states(model, run.start, run.operations, run.first_point, caps)
+    for number, state in enumerate(states):
         try:
-            with scratch_directory() as outer:
-                opened = await open_after_crash(state.tree, outer, JOURNAL, "boot-1")
-                require_allowed(opened.views, run.allowed)
+            with scratch_directory() as outer, same_each_time(7):
+                views = await read_after_crash(state.tree, outer, JOURNAL)
+                require_allowed(views, run.allowed)
+                if number % 8 == 0:
+                    await recover_after_crash(state.tree, outer, views, JOURNAL)
         except Exception as error:  # noqa: BLE001 - whatever the library raises is the finding
             return f"after operation {state.point}: {error!r}"
     return ""
-
-
-def _at_end(files: RecordingFiles, start: Tree, seen: Seen) -> Run:
-    operations = list(files.operations)
-    return Run(start, operations, {MAIN: [SessionState(seen)]}, len(operations))
 
 
 def version(serial: int) -> Version:
@@ -87,9 +92,9 @@ def version(serial: int) -> Version:
     return Version(f"a{serial}", serial)
 
 
-def save(serial: int) -> oracle.Save:
+def save(serial: int, checkpoint_id: str = "") -> oracle.Save:
     """Return a numbered save."""
-    return oracle.Save(MAIN, version(serial))
+    return oracle.Save(MAIN, Version(checkpoint_id or f"a{serial}", serial))
 
 
 def delete(serial: int) -> oracle.Delete:
@@ -97,179 +102,159 @@ def delete(serial: int) -> oracle.Delete:
     return oracle.Delete(MAIN, f"a{serial}")
 
 
-@asynccontextmanager
-async def _opened(outer: Path, files: RecordingFiles, stamp: int = 0) -> AsyncIterator[Writer]:
-    async with AsyncCheckpointWriter(outer / ROOT_NAME, files=files, **JOURNAL) as writer:
-        steady_clock(writer, _STAMPS + stamp)
-        yield writer
+# Calls of one process
 
 
-async def _perform(writer: Writer, *calls: oracle.Call) -> None:
-    for call in calls:
-        await perform(writer, call)
+async def calls(
+    kinds: Sequence[str],
+    durability: str = "journal",
+    base: Sequence[str] = (),
+    models: Sequence[Model] = ("posix",),
+    *,
+    slot_bytes: int = SMALL_SLOT_BYTES,
+    caps: Caps = SECOND,
+    patches: Iterable[tuple[str, object]] = (),
+) -> str:
+    """Make calls one after the other, and crash amid or after the last."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in patches:
+            patch.setattr(name, value)
+        enumerator = Enumerator(
+            {"durability": durability}, caps, recovers_every=4, slot_bytes=slot_bytes
+        )
+        await enumerator.run(kinds, base, models)
+    return next(iter(enumerator.tally.violations), "")
 
 
-# Two lives
+_ONE_BY_ONE = (
+    ("aiocheckpoint._engine.sync._FEW_SYNCS", 0),
+    ("aiocheckpoint._disk.system.syncfs", None),
+)
+_BY_DISK = _ONE_BY_ONE[:1]
 
 
-async def after_a_kill(point: int, durability: str) -> Run | None:
-    """
-    Let one process be killed at a point of its first save, and another save on the same machine.
-
-    What the first had made and not synced must be durable when the second has saved.
-    """
-    options: dict[str, Any] = {"durability": durability}
-    first = await record(("save-existing",), options)
-    if point >= len(first.operations):
-        return None
-    tree = Tree()
-    for operation in first.operations[:point]:
-        tree.apply(operation)
-    with scratch_directory() as outer, same_each_time(seed=2):
-        materialise(tree, outer)
-        files = RecordingFiles(outer, tree, _BOOT)
-        root = outer / ROOT_NAME
-        async with AsyncCheckpointWriter(root, files=files, **options) as writer:
-            steady_clock(writer, _STAMPS + 5000)
-            await perform(writer, save(2))
-            operations = [*first.operations[:point], *files.operations]
-    either = [SessionState((version(2), version(1))), SessionState((version(2),))]
-    return Run(Tree(), operations, {MAIN: either}, len(operations))
+# Two processes
 
 
-# Commits beside flushing
+async def kills(plan: str, durability: str = "journal", slot_bytes: int = SMALL_SLOT_BYTES) -> str:
+    """Kill the first process after each change it makes, and cut the power in the end."""
+    options = {"durability": durability}
+    enumerator = Enumerator(options, LONG, recovers_every=8)
+    for lifetime in itertools.count():
+        after = await survived(turns(plan), lifetime, options, slot_bytes)
+        name = f"killed after change {lifetime}"
+        end = len(after.run.operations)
+        await enumerator.examine(name, after.run, end, ["posix"], Moment(after.store))
+        if enumerator.is_done or not after.died:
+            return next(iter(enumerator.tally.violations), "")
+    raise AssertionError
 
 
-async def _committed_while_settling(outer: Path, files: RecordingFiles, writer: Writer) -> None:
-    """Save 1 in a segment, and 2 in another while that is flushed; 1's is then kept for use."""
-    await _perform(writer, save(1))
-    files.held_at = "before_settle"
-    flushing = asyncio.ensure_future(writer.flush())
-    await asyncio.to_thread(files.arrived.wait)
-    await _perform(writer, save(2))
-    files.released.set()
-    await flushing
+async def replaced_in_haste() -> str:
+    """Save durably, let another process replace it without a sync, and make files of that."""
+    with new_disk() as outer:
+        async with pair_on(outer, JOURNAL, HASTY) as pair:
+            await pair.make("a", save(1))
+            begun = len(pair.files["a"].operations)
+            await pair.make("b", save(2, "a1"))
+            await pair.make("b", oracle.Apply())
+            operations = [*pair.files["a"].operations]
+    either: list[Seen] = [(version(1),), (Version("a1", 2),)]
+    return await violation(Aftermath(Tree(), operations, {MAIN: either}, begun))
 
 
-async def deleted_in_another_segment() -> Run:
-    """Delete a save in a later segment than its own, and flush that too."""
-    with scratch_directory() as outer, same_each_time(seed=2):
+async def deleted_in_haste() -> str:
+    """Delete without a sync what is in a file, and tell by another process that it is gone."""
+    with new_disk() as outer:
+        async with pair_on(outer, JOURNAL, HASTY) as pair:
+            await pair.make("a", save(1))
+            await pair.make("a", oracle.Flush())
+            await pair.make("b", delete(1))
+            require(not await perform(pair.writers["a"], delete(1)), "it was deleted twice")
+            operations = [*pair.files["a"].operations]
+    return await violation(Aftermath(Tree(), operations, {MAIN: [()]}, len(operations)))
+
+
+async def in_haste(slot_bytes: int) -> str:
+    """Save without a sync: a power cut takes the last saves, and damages nothing."""
+    with new_disk(slot_bytes) as outer:
         files = RecordingFiles(outer)
-        async with _opened(outer, files) as writer:
-            await _committed_while_settling(outer, files, writer)
-            await _perform(writer, delete(1), oracle.Flush())
-            return _at_end(files, Tree(), (version(2),))
+        async with opened(outer, files, HASTY) as writer:
+            for serial in (1, 2, 3):
+                await perform(writer, save(serial))
+            operations = [*files.operations]
+    kept = [tuple(version(n) for n in range(count, 0, -1)) for count in range(4)]
+    return await violation(Aftermath(Tree(), operations, {MAIN: kept}, 0))
 
 
-async def deleted_after_its_segment_was_removed() -> Run:
-    """Delete a save whose segment, too large to be used again, is gone, and close."""
-    with scratch_directory() as outer, same_each_time(seed=2):
+async def removed_by_hand() -> str:
+    """Remove a file with other tools when it is flushed: no crash brings it back."""
+    with new_disk() as outer:
         files = RecordingFiles(outer)
-        async with _opened(outer, files) as writer:
-            await _perform(writer, save(1), save(2))
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(journal, "_MAX_SPARE_BYTES", 0)
-                await writer.flush()
-            await _perform(writer, delete(2))
-        return _at_end(files, Tree(), (version(1),))
+        async with opened(outer, files, JOURNAL) as writer:
+            for call in (save(1), save(2), oracle.Flush()):
+                await perform(writer, call)
+            hand = RecordingFiles(outer, beside=files)
+            directory = hand.open_path(str(outer / ROOT_NAME / MAIN / layout.CHECKPOINTS_DIRECTORY))
+            for name in hand.scan(directory):
+                if "_a1.json" in name:
+                    hand.unlink(directory, name)
+            hand.sync_directory(directory)
+            hand.close_directory(directory)
+            operations = [*files.operations]
+    run = Aftermath(Tree(), operations, {MAIN: [(version(2),)]}, len(operations))
+    return await violation(run)
 
 
-# Several processes
+# Damage of the journal
 
 
-@asynccontextmanager
-async def _beside_a_dead_process(outer: Path) -> AsyncIterator[tuple[Writer, RecordingFiles, Tree]]:
-    """Open a writer that was there before another process saved 1 and was killed."""
-    tree = (await record(("save-existing",), JOURNAL)).tree_after(0)
-    materialise(tree, outer)
-    files = RecordingFiles(outer, tree)
-    async with _opened(outer, files, 5000) as writer:
-        writer._store.sessions._preparation = "done"
-        await _perform(writer, save(2))
-        yield writer, files, tree
+def _node_of(tree: Tree, name: str) -> int:
+    ((_, node),) = ((path, node) for path, node in tree.walk() if path.endswith(f"/{name}"))
+    return node
 
 
-async def _replayed(outer: Path, files: RecordingFiles) -> None:
-    """Let a third process put the root in order, which removes the journal of the dead one."""
-    async with _opened(outer, files, 9000) as writer:
-        await writer.load(MAIN)
+async def _killed_with_two_saves() -> Tree:
+    run = await record(("save-existing", "save-existing"), JOURNAL)
+    return run.tree_after(1)
 
 
-async def deleted_after_a_journal_was_removed() -> Run:
-    """Delete a dead process's save, whose journal a third one has replayed and removed."""
-    with scratch_directory() as outer, same_each_time(seed=2):
-        async with _beside_a_dead_process(outer) as (writer, files, tree):
-            await _replayed(outer, files)
-            await _perform(writer, delete(1))
-            await writer.aclose()  # flushes without a segment for the next commit
-            return _at_end(files, tree, (version(2),))
-
-
-async def deleted_before_a_journal_was_removed() -> Run:
-    """The same the other way round, and the third is killed before it has synced the removal."""
-    with scratch_directory() as outer, same_each_time(seed=2):
-        async with _beside_a_dead_process(outer) as (writer, files, tree):
-            await _perform(writer, delete(1))
-            with forgotten(site("replay.replay-sync_directory")):
-                await _replayed(outer, files)
-            await writer.aclose()
-            return _at_end(files, tree, (version(2),))
-
-
-async def deleted_before_a_segment_was_blanked() -> Run:
-    """Delete another writer's save and flush that, while the other is blanking its segment."""
-    with scratch_directory() as outer, same_each_time(seed=2):
-        files = RecordingFiles(outer)
-        async with _opened(outer, files) as saver, _opened(outer, files, 5000) as deleter:
-            await _perform(saver, save(1), save(2))
-            await _perform(deleter, delete(1))
-            files.held_at = "before_sync_blank"
-            flushing = asyncio.ensure_future(saver.flush())
-            await asyncio.to_thread(files.arrived.wait)
-            await _perform(deleter, oracle.Flush())
-            run = _at_end(files, Tree(), (version(2),))
-            files.released.set()
-            await flushing
-            return run
-
-
-# A full disk
-
-
-class FullFiles(RecordingFiles):
-    """Recording files of a disk without room for a journal."""
-
-    def recorded(self, name: str, function: Any) -> Any:
-        return _no_room if name == "_write_at" else super().recorded(name, function)
-
-
-def _no_room(*args: object, **kwargs: object) -> None:
-    raise OSError(errno.ENOSPC, "there is no room")
-
-
-async def _deleted_on_a_full_disk(call: oracle.Call, *seen: Seen) -> str:
-    """Delete without a journal; a crash amid it leaves one of what may be seen, then the last."""
-    start = await _two_saves()
-    with scratch_directory() as outer, same_each_time(seed=2):
+async def without_a_header() -> str:
+    """Damage the header of the journal while `control` tells what it said, and go on."""
+    start = await _killed_with_two_saves()
+    start.contents[_node_of(start, "log.0")].write(0, _GARBAGE)
+    with scratch_directory() as outer, same_each_time(2):
         materialise(start, outer)
-        files = FullFiles(outer, start)
-        async with _opened(outer, files, 5000) as writer:
-            await perform(writer, call)
-            run = _at_end(files, start, seen[-1])
-    amid = Run(start, run.operations, {MAIN: [SessionState(one) for one in seen]}, 0)
-    return await violation(amid) or await violation(run)
+        files = RecordingFiles(outer, start)
+        async with opened(outer, files, JOURNAL) as writer:
+            await perform(writer, save(3))
+            operations = [*files.operations]
+    seen = (version(3), version(2), version(1))
+    return await violation(Aftermath(start, operations, {MAIN: [seen]}, len(operations)))
 
 
-async def _two_saves() -> Tree:
-    """Return what two saves leave when their writer is closed."""
-    base = await record(("save-existing", "save-existing"), JOURNAL)
-    tree = base.start.copy()
-    for operation in base.operations:
-        tree.apply(operation)
-    return tree
+async def lost_in_the_journal() -> str:
+    """Damage a save in the journal beyond recovery, recover, and go on: its part is kept."""
+    start = await _killed_with_two_saves()
+    content = start.contents[_node_of(start, "log.0")]
+    content.write(BLOCK_BYTES, _GARBAGE * 2)  # all of the first frame
+    with scratch_directory() as outer, same_each_time(2):
+        materialise(start, outer)
+        files = RecordingFiles(outer, start)
+        async with opened(outer, files, JOURNAL) as writer:
+            await writer.recover(MAIN)
+            for call in (save(3), delete(3), oracle.Flush()):
+                await perform(writer, call)
+            operations = [*files.operations]
+    for state in crash_states("posix", start, operations, len(operations), SECOND):
+        kept = (state.tree.contents[n] for p, n in state.tree.walk() if "/journal-" in p)
+        if not any(copy.holds(0, content.read()) for copy in kept):
+            return f"after operation {state.point}: the damaged part of the journal is nowhere"
+    run = Aftermath(start, operations, {MAIN: [(version(2),)]}, len(operations))
+    return await violation(run)
 
 
-# Damage
+# Damage of files
 
 
 class Damage(NamedTuple):
@@ -304,7 +289,7 @@ def _refused(*args: object, **kwargs: object) -> None:
     raise PermissionError(errno.EPERM, "there are no links")
 
 
-async def recover_violation(damage: Damage, model: Model = "posix") -> str:
+async def recovered(damage: Damage, model: Model = "posix") -> str:
     """
     Return how a crash during or after `recover` breaks a promise, `""` if none does.
 
@@ -312,9 +297,9 @@ async def recover_violation(damage: Damage, model: Model = "posix") -> str:
     """
     run, damaged = await _recovered(damage)
     first_point = 0 if damage.linked else run.first_point
-    for state in crash_states(model, run.start, run.operations, first_point, QUICK):
+    for state in crash_states(model, run.start, run.operations, first_point, SECOND):
         try:
-            with scratch_directory() as outer:
+            with scratch_directory() as outer, same_each_time(3):
                 is_done = state.point >= run.first_point
                 await _look_after_recover(state.tree, outer, damage, damaged, is_done=is_done)
         except Exception as error:  # noqa: BLE001 - whatever the library raises is the finding
@@ -322,15 +307,18 @@ async def recover_violation(damage: Damage, model: Model = "posix") -> str:
     return ""
 
 
-async def _recovered(damage: Damage) -> tuple[Run, Content]:
-    start = await _two_saves()
+async def _recovered(damage: Damage) -> tuple[Aftermath, Content]:
+    base = await record(("save-existing", "save-existing"), JOURNAL)
+    start = tree_after(base.start, base.operations)
     damaged = _damage(start, damage)
-    with scratch_directory() as outer, same_each_time(seed=2):
+    with scratch_directory() as outer, same_each_time(2):
         materialise(start, outer)
-        files = (RecordingFiles if damage.linked else LinklessFiles)(outer, start, _BOOT)
-        async with _opened(outer, files, 5000) as writer:
+        files = (RecordingFiles if damage.linked else LinklessFiles)(outer, start)
+        async with opened(outer, files, JOURNAL) as writer:
             await writer.recover(MAIN)
-            return _at_end(files, start, damage.seen), damaged
+            operations = [*files.operations]
+    allowed: Allowed = {MAIN: [damage.seen]}
+    return Aftermath(start, operations, allowed, len(operations)), damaged
 
 
 def _damage(tree: Tree, damage: Damage) -> Content:
@@ -352,8 +340,8 @@ async def _look_after_recover(
     tree: Tree, outer: Path, damage: Damage, damaged: Content, *, is_done: bool
 ) -> None:
     materialise(tree, outer)
-    files = RecordingFiles(outer, tree, "boot-1")
-    async with _opened(outer, files, 9000) as writer:
+    files = RecordingFiles(outer, tree)
+    async with opened(outer, files, JOURNAL) as writer:
         try:
             views = await see_all(writer)
         except (CheckpointCorruptError, BrokenPromiseError):
@@ -368,138 +356,70 @@ async def _look_after_recover(
 # Blobs
 
 
-async def _blobs(name: str) -> str:
+async def _blobs(name: str, durability: str) -> str:
     try:
-        await test_blobs.examine_all(name, {"durability": "file"}, ["posix"], 0)
+        await test_blobs.examine_all(name, {"durability": durability}, ["posix"], 0)
     except Exception as error:  # noqa: BLE001 - whatever the library raises is the finding
         return repr(error)
     return ""
 
 
-async def _recovered_blobs() -> str:
+async def recovered_blobs() -> str:
     """Damage a blob, recover, and see that it does not come back."""
-    calls = (test_blobs.Save("a", (test_blobs.ONE,)), test_blobs.Save("b", (test_blobs.TWO,)))
-    start = Tree()
-    for operation in await test_blobs.record(calls, JOURNAL):
-        start.apply(operation)
-    blob = blob_digest(test_blobs.ONE)
-    ((_, node),) = ((path, node) for path, node in start.walk() if path.endswith(blob))
-    start.contents[node].truncate(100)
-    with scratch_directory() as outer, same_each_time(seed=2):
+    saves = (test_blobs.Save("a", (test_blobs.ONE,)), test_blobs.Save("b", (test_blobs.TWO,)))
+    start = tree_after(Tree(), await test_blobs.record(saves, JOURNAL))
+    start.contents[_node_of(start, blob_digest(test_blobs.ONE))].truncate(100)
+    with scratch_directory() as outer, same_each_time(2):
         materialise(start, outer)
-        files = RecordingFiles(outer, start, _BOOT)
-        async with _opened_with_blobs(outer, files) as writer:
+        files = RecordingFiles(outer, start)
+        async with test_blobs.opened(outer, files, JOURNAL) as writer:
             await writer.recover("s")
-            operations = list(files.operations)
+            operations = [*files.operations]
     for state in crash_states("posix", start, operations, len(operations), QUICK):
-        with scratch_directory() as outer:
+        with scratch_directory() as outer, same_each_time(3):
             materialise(state.tree, outer)
-            files = RecordingFiles(outer, state.tree, "boot-1")
-            async with _opened_with_blobs(outer, files) as writer:
+            files = RecordingFiles(outer, state.tree)
+            async with test_blobs.opened(outer, files, JOURNAL) as writer:
                 findings = [f for f in await writer.check() if f.kind not in test_blobs.HARMLESS]
         if findings:
             return str(findings)
     return ""
 
 
-async def _blobs_deleted_on_a_full_disk(call: test_blobs.Call) -> str:
-    """Delete records without a journal; at no point may one be there without its blobs."""
-    start = Tree()
-    for operation in await test_blobs.record(test_blobs.BASE, JOURNAL):
-        start.apply(operation)
-    with scratch_directory() as outer, same_each_time(seed=2):
-        materialise(start, outer)
-        files = FullFiles(outer, start)
-        async with _opened_with_blobs(outer, files) as writer:
-            await test_blobs.perform(writer, call)
-            operations = list(files.operations)
-    for state in crash_states("posix", start, operations, 0, QUICK):
-        with scratch_directory() as outer:
-            materialise(state.tree, outer)
-            again = RecordingFiles(outer, state.tree, "boot-1")
-            async with _opened_with_blobs(outer, again) as writer:
-                try:
-                    await test_blobs.see(writer)
-                except Exception as error:  # noqa: BLE001 - whatever is raised is the finding
-                    return f"after operation {state.point}: {error!r}"
-    return ""
-
-
-def _opened_with_blobs(outer: Path, files: RecordingFiles) -> AsyncCheckpointWriter[LargeValue]:
-    return AsyncCheckpointWriter(
-        outer / ROOT_NAME, files=files, record_type=LargeValue, durability="journal"
-    )
-
-
 # All
 
-
-async def _calls(
-    kinds: Sequence[str],
-    durability: str = "journal",
-    base: Sequence[str] = (),
-    **journal: int,
-) -> str:
-    """Make calls one after the other; with other constants of the journal's."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in journal.items():
-            patch.setattr(f"aiocheckpoint._engine.journal.{name}", value)
-        enumerator = Enumerator({"durability": durability}, QUICK)
-        await enumerator.run(kinds, base, ["posix"])
-    return next(iter(enumerator.tally.violations), "")
-
-
-async def _of(run: Callable[[], Awaitable[Run]]) -> str:
-    return await violation(await run())
-
-
-async def after_kills(durability: str) -> str:
-    """Return how a promise is broken when a process is killed, and after another saved, power."""
-    for point in itertools.count():
-        run = await after_a_kill(point, durability)
-        if run is None:
-            return ""
-        if found := await violation(run):
-            return f"killed after operation {point}: {found}"
-    return ""
-
-
-SCENARIOS: dict[str, Callable[[], Coroutine[Any, Any, str]]] = {
-    "save": partial(_calls, ("save-new",)),
-    "save by file": partial(_calls, ("save-new",), "file"),
-    "flush": partial(_calls, ("save-existing", "flush")),
-    "flush by syncfs": partial(_calls, ("save-existing", "flush"), _FEW_SYNCS=0),
-    "a journal that grows": partial(_calls, ("save-existing",), _CHUNK_BYTES=12_288),
-    "a delete after a replacement": partial(
-        _calls, ("delete", "replace-newest", "delete-latest"), "file", POPULATED
+_AGAIN = ("save-existing", "flush", "replace-newest", "delete", "flush", "save-existing")
+SCENARIOS: dict[str, Scenario] = {
+    "save": partial(calls, ("save-new",)),
+    "save by file": partial(calls, ("save-new",), "file"),
+    "flush": partial(calls, ("save-existing", "flush")),
+    "flush one by one": partial(calls, ("save-existing", "flush"), patches=_ONE_BY_ONE),
+    "flush by disk": partial(calls, ("save-existing", "flush"), patches=_BY_DISK),
+    "erase": partial(calls, ("save-existing", "delete-latest", "flush"), models=("ext4",)),
+    "erase again": partial(
+        calls, ("delete-latest", "flush", "delete-latest", "flush"), base=POPULATED, models=("ext4",)
     ),
-    "a delete in another segment": partial(_of, deleted_in_another_segment),
-    "a delete after its segment": partial(_of, deleted_after_its_segment_was_removed),
-    "a delete after a journal": partial(_of, deleted_after_a_journal_was_removed),
-    "a delete before a journal": partial(_of, deleted_before_a_journal_was_removed),
-    "a delete before a blanking": partial(_of, deleted_before_a_segment_was_blanked),
-    "flush a second session": partial(_calls, ("save-existing", "save-new", "flush")),
-    "a delete on a full disk": partial(
-        _deleted_on_a_full_disk, delete(2), (version(2), version(1)), (version(1),)
+    "segments used again": partial(
+        calls, _AGAIN, base=POPULATED[:2], slot_bytes=TINY_SLOT_BYTES, caps=LONG
     ),
-    "a delete of a session on a full disk": partial(
-        _deleted_on_a_full_disk,
-        oracle.DeleteSession(MAIN),
-        (version(2), version(1)),
-        (version(2),),
-        (),
+    "a save that is refused": partial(calls, ("replace-refused", "save-existing"), base=POPULATED),
+    "killed in a save": partial(kills, "a:save-existing b:save-existing"),
+    "killed in a flush": partial(kills, "b:save-existing a:replace-newest a:flush b:flush"),
+    "killed in a new segment": partial(
+        kills, "b:save-existing a:save-existing b:save-existing", slot_bytes=TINY_SLOT_BYTES
     ),
-    "recover": partial(recover_violation, NEWEST),
-    "recover from a backup": partial(recover_violation, BACKED_UP),
-    "recover without links": partial(recover_violation, NEWEST._replace(linked=False)),
-    "blobs": partial(_blobs, "first save"),
-    "recover blobs": _recovered_blobs,
-    "a delete with blobs on a full disk": partial(
-        _blobs_deleted_on_a_full_disk, test_blobs.Delete(("a",))
-    ),
-    "a delete of a session with blobs on a full disk": partial(
-        _blobs_deleted_on_a_full_disk, test_blobs.DeleteSession()
-    ),
-    "a kill before": partial(after_kills, "file"),
+    "replaced in haste": replaced_in_haste,
+    "deleted in haste": deleted_in_haste,
+    "in haste": partial(in_haste, SMALL_SLOT_BYTES),
+    "in haste, in many segments": partial(in_haste, TINY_SLOT_BYTES),
+    "removed by hand": removed_by_hand,
+    "without a header": without_a_header,
+    "lost in the journal": lost_in_the_journal,
+    "recover": partial(recovered, NEWEST),
+    "recover from a backup": partial(recovered, BACKED_UP),
+    "recover without links": partial(recovered, NEWEST._replace(linked=False)),
+    "blobs": partial(_blobs, "first save", "journal"),
+    "blobs by file": partial(_blobs, "first save", "file"),
+    "recover blobs": recovered_blobs,
 }
 """Each returns how a promise is broken, `""` if none is."""

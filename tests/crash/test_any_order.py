@@ -14,7 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from hypothesis.stateful import run_state_machine_as_test as run
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointError
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    CheckpointError,
+    DurabilityUnknownError,
+    StorageError,
+)
 from aiocheckpoint._disk.slots import Slots
 from tests.crash import oracle
 from tests.crash.checker import (
@@ -38,6 +43,14 @@ pytestmark = [pytest.mark.blocking, pytest.mark.timeout(600)]  # hypothesis look
 SESSIONS = st.sampled_from(["a", "b"])
 IDS = st.sampled_from(["x", "y", "z"])
 _MOST_STATES = 50
+
+
+class Files(RecordingFiles):
+    """Recording files of which a sync may be refused, if there is one."""
+
+    def allow_sync(self) -> None:
+        """Refuse none any more."""
+        self._refused = ""
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -85,10 +98,20 @@ class AnyOrder(RuleBasedStateMachine):
         assert answer == checkpoint_id
 
     @rule(session_id=SESSIONS, checkpoint_id=IDS)
-    def refused_save(self, session_id: str, checkpoint_id: str) -> None:
-        if self._options["durability"] == "journal":
-            save = self._save(session_id, checkpoint_id)
-            self._call(oracle.RefusedSave(session_id, save.version))
+    def save_whose_sync_fails(self, session_id: str, checkpoint_id: str) -> None:
+        save = self._save(session_id, checkpoint_id)
+        maybe = oracle.allowed(self._store, [save], self._limit)
+        self._files.refuse_sync()
+        try:
+            self._call(save)
+        except DurabilityUnknownError:
+            views = self._runner.run(see_all(self._writer))
+            require_allowed(views, maybe)
+            self._store = dict(views)
+            self._call(self._save(session_id, "x"))  # after which it is known
+        except StorageError:
+            pass  # it was not made
+        self._files.allow_sync()
 
     @rule(session_id=SESSIONS, checkpoint_id=IDS)
     def delete(self, session_id: str, checkpoint_id: str) -> None:
@@ -201,7 +224,7 @@ class AnyOrder(RuleBasedStateMachine):
     def _open(self, tree: Tree) -> None:
         outer = self._stack.enter_context(scratch_directory())
         materialise(tree, outer)
-        self._files = RecordingFiles(outer, tree)
+        self._files = Files(outer, tree)
         self._writer: Writer = AsyncCheckpointWriter(
             outer / ROOT_NAME, files=self._files, **self._options
         )
