@@ -447,7 +447,7 @@ class Appender:
         total = sum(map(slots.size, slots.numbers()))
         while len(free) > 1:
             is_small = 2 * slots.size(free[0]) <= slots.size(self._segment.slot)
-            if not is_small and total <= max(max_bytes, LARGEST_SPARE_BYTES):
+            if not is_small and total <= max(max_bytes, 2 * FIRST_SLOT_BYTES):
                 break
             doomed = free.pop(0 if is_small else -1)
             total -= slots.size(doomed)
