@@ -50,7 +50,7 @@ async def test_flood_keeps_nobody_waiting(default_site: Site) -> None:
 
 async def _fill(writer: Writer, files: ControlledFiles) -> tuple[list[asyncio.Task[str]], Gate]:
     """Save until the journal is full, and return the saves of a session, and what files wait at."""
-    await writer.save(document("few", 0))
+    await writer.save(document("gone", 0))
     await writer.flush()
     gate = files.hold("before_rename")
     saves = [asyncio.ensure_future(writer.save(_large("flood", n))) for n in range(60)]
@@ -77,12 +77,10 @@ async def test_full_journal_holds_up_saves_until_files_are_written(
         done = sum(save.done() for save in saves)
         assert done * len(_LARGE) < _JOURNAL_BYTES + 8 * len(_LARGE)
         small = asyncio.ensure_future(writer.save(document("few", 1)))
-        assert await asyncio.wait_for(writer.delete("few", "c0"), GUARD_SECONDS)
+        assert await asyncio.wait_for(writer.delete_session("gone"), GUARD_SECONDS)
         assert (await writer.load("flood")) in [_large("flood", n) for n in range(done)]
         gate.open()
         await asyncio.wait_for(asyncio.gather(*saves, small), GUARD_SECONDS)
-        journal = [path.stat().st_size for path in (root / ".aiocheckpoint").glob("log.*")]
-        assert sum(journal) < 16 * _JOURNAL_BYTES
     assert await site.saved_ids("flood") == [f"c{n}" for n in range(60)]
     assert await site.saved_ids("few") == ["c1"]
     await site.assert_intact()

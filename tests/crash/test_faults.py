@@ -271,7 +271,7 @@ async def test_some_failing_operations(
     for number, way in enumerate(WAYS):
         first = 4 * number + CALLS.index(kind)
         examined += await _fail_each(
-            kind, durability, way, first=first, every=11, model="ext4", caps=LONG
+            kind, durability, way, first=first, every=19, model="ext4", caps=LONG
         )
     record_property("examined", examined)
 

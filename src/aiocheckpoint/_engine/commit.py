@@ -171,16 +171,16 @@ class Committer:
                 name: session._replace(known=known[name] or view.listed(name))
                 for name, session in sessions.items()
             }
-            fitting = self._with_room(root, batch)
+            left = deque(batch)
+            fitting = self._with_room(root, left)
             begun = [change for change in fitting if change.job.begin()]
             place, late = self._append(root, begun, sessions, refused)
         for change in late:
             change.job.wait_for_files()
         Job.deliver(change.job for change in begun if change not in late)
         self._outlet.committed(place, late)
-        self.lacks_room = self._must_wait = len(fitting) < len(batch)
-        if self.lacks_room:
-            self._waiting.extendleft(reversed(batch[len(fitting) :]))
+        self.lacks_room = self._must_wait = bool(left)
+        self._waiting.extendleft(reversed(left))
         return True
 
     def _prepared(
@@ -213,20 +213,11 @@ class Committer:
                 refused[change] = error
         return sessions, refused
 
-    def _with_room(self, root: WritableRoot, batch: Sequence[Change]) -> Sequence[Change]:
-        """
-        Return as much of the batch, from its front, as there is room for in the log.
-
-        When nothing is unflushed one change of any size has room.
-        """
+    def _with_room(self, root: WritableRoot, waiting: deque[Change]) -> list[Change]:
+        """Take out what there is room for in the log; when it is empty, one change of any size."""
         limit = root.log.control.max_bytes if root.log.control else root.max_bytes
         room = root.appender.room(limit)
-        is_empty = room == limit
-        for count, change in enumerate(batch):
-            room -= change.size_bytes
-            if room < 0 and not change.is_removal and (count or not is_empty):
-                return batch[:count]
-        return batch
+        return take_fairly(waiting, room, fits_alone=room == limit)
 
     def _append(
         self,
@@ -286,38 +277,50 @@ def _moved() -> StorageError:
     return StorageError("commit", "the directory", None, "it keeps moving; try again")
 
 
-def take_fairly(waiting: deque[Change], *, removals_only: bool = False) -> list[Change]:
+def take_fairly(
+    waiting: deque[Change],
+    max_bytes: int = _MAX_BYTES,
+    *,
+    removals_only: bool = False,
+    fits_alone: bool = True,
+) -> list[Change]:
     """
     Take what goes into the next commit: all, or, where that is too much, each session in turn.
 
     Args:
-        waiting: in the order of the calls; what is taken is taken out.
+        waiting: in the order of the calls; what is taken is taken out, and of the others those
+            whose turn it is come first then.
+        max_bytes: of all but removals, which always fit.
         removals_only: whether to take only what makes room, and waits for nothing before it.
+        fits_alone: whether the first change may be larger.
     """
     if not removals_only and len(waiting) <= _MAX_CHANGES:
         size = sum(change.size_bytes for change in waiting)
-        if size <= _MAX_BYTES or len(waiting) == 1:
+        if size <= max_bytes or (len(waiting) == 1 and fits_alone):
             batch = list(waiting)
             waiting.clear()
             return batch
     queues: OrderedDict[str, deque[Change]] = OrderedDict()
     for change in waiting:
-        queues.setdefault(change.session, deque()).append(change)
+        if not change.job.is_over:
+            queues.setdefault(change.session, deque()).append(change)
     batch = []
+    held_up: list[deque[Change]] = []
     size = 0
-    while queues and len(batch) < _MAX_CHANGES and size <= _MAX_BYTES:
+    is_full = removals_only
+    while queues and len(batch) < _MAX_CHANGES:
         session, changes = queues.popitem(last=False)
-        if removals_only and not changes[0].is_removal:
-            continue
-        change = changes.popleft()
-        if batch and size + change.size_bytes > _MAX_BYTES:
-            break
-        batch.append(change)
-        size += change.size_bytes
+        change = changes[0]
+        if not change.is_removal:
+            size += change.size_bytes
+            is_full = is_full or (size > max_bytes and (bool(batch) or not fits_alone))
+            if is_full:
+                held_up.append(changes)
+                continue
+        batch.append(changes.popleft())
         if changes:
             queues[session] = changes
-    taken = set(map(id, batch))
-    remaining = [change for change in waiting if id(change) not in taken]
     waiting.clear()
-    waiting.extend(remaining)
+    for changes in (*held_up, *queues.values()):
+        waiting.extend(changes)
     return batch
