@@ -34,7 +34,14 @@ from tests.concurrency.gates import (
     Gate,
     ThreadRecordingFiles,
 )
-from tests.concurrency.site import Site, Writer, document, join_threads, pool_threads
+from tests.concurrency.site import (
+    Site,
+    Writer,
+    document,
+    join_threads,
+    open_descriptors,
+    pool_threads,
+)
 
 Scenario: TypeAlias = Callable[[Site], Awaitable[None]]
 
@@ -132,7 +139,7 @@ async def writers_exclude_one_another(site: Site) -> None:
             if not await is_held(gate, slow_save):
                 break
             second = asyncio.ensure_future(fast.save(document("s", 0, f"{number}-fast")))
-            await yield_to_loop(_TICKS)
+            await asyncio.wait([second], timeout=_EXPIRY_SECONDS)  # or it waits for the first
             gate.open()
             await within_guard(asyncio.gather(first, second))
             ids = [meta.checkpoint_id for meta in await fast.list("s")]
@@ -655,6 +662,22 @@ async def close_is_idempotent_and_refuses_later_calls(site: Site) -> None:
     assert await site.saved_ids("s") == ["c0"]
 
 
+async def close_gives_everything_back(site: Site) -> None:
+    """After `aclose` no thread and no file of a writer is left."""
+
+    async def use() -> None:
+        async with site.writer() as writer:
+            await asyncio.gather(*(writer.save(document(f"s{n % 30}", n)) for n in range(60)))
+            await asyncio.gather(*(writer.load(f"s{n}") for n in range(30)))
+
+    await use()  # whatever the process opens once
+    threads = pool_threads()
+    descriptors = await asyncio.to_thread(open_descriptors)
+    await use()
+    await asyncio.to_thread(join_threads, pool_threads(threads))
+    assert await asyncio.to_thread(open_descriptors) == descriptors
+
+
 async def cancelled_close_can_be_repeated(site: Site, kind: Kind) -> None:
     """A cancelled `aclose` loses nothing, and the next one closes all the same."""
     before = pool_threads()
@@ -782,6 +805,7 @@ CORE: tuple[Scenario, ...] = (
     mutation_before_the_first_await_does_not_leak_in,
     close_waits_for_saves_in_flight,
     close_is_idempotent_and_refuses_later_calls,
+    close_gives_everything_back,
     no_file_call_on_the_loop,
     the_loop_goes_on_while_a_call_is_held,
 )

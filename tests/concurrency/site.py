@@ -79,13 +79,6 @@ class Site:
             assert pointed == newest, checkpoints
 
 
-def leftovers(directory: Path) -> list[str]:
-    """Return the temporary files in a session's directory."""
-    if not directory.is_dir():
-        return []
-    return [name for name in os.listdir(directory) if name.startswith(".tmp")]
-
-
 def pool_threads(before: Iterable[threading.Thread] = ()) -> list[threading.Thread]:
     """Return the threads of writers that run now and did not before."""
     known = set(before)

@@ -69,23 +69,6 @@ def test_close_from_another_loop(site: Site) -> None:
         saving.call(writer.aclose)
 
 
-def test_close_releases_everything(site: Site) -> None:
-    """After `aclose` no thread and no file of the writer is left."""
-
-    async def use() -> None:
-        async with site.writer() as writer:
-            await asyncio.gather(*(writer.save(document(f"s{n % 30}", n)) for n in range(60)))
-            await asyncio.gather(*(writer.load(f"s{n}") for n in range(30)))
-
-    asyncio.run(use())  # whatever the process opens once
-    gc.collect()
-    threads, descriptors = pool_threads(), open_descriptors()
-    asyncio.run(use())
-    join_threads(pool_threads(threads))
-    gc.collect()
-    assert open_descriptors() == descriptors
-
-
 def test_close_ends_the_threads_at_once(site: Site) -> None:
     """No thread of a closed writer goes on waiting for the next round of files."""
     threads = pool_threads()

@@ -7,7 +7,7 @@ import contextlib
 import fcntl
 import gc
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -29,23 +29,27 @@ _ROUNDS = 60
 _PATIENCE_SECONDS = 0.1
 
 
-@contextlib.contextmanager
-def _locked_from_outside(root: Path, name: str = "lock") -> Iterator[None]:
+@contextlib.asynccontextmanager
+async def _locked_from_outside(root: Path, name: str = "lock") -> AsyncIterator[None]:
     """Hold a lock of the store as another process does."""
-    descriptor = os.open(root / ".aiocheckpoint" / name, os.O_RDWR)
+    descriptor = await asyncio.to_thread(_locked, root / ".aiocheckpoint" / name)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(descriptor)
+        await asyncio.to_thread(os.close, descriptor)
 
 
-@pytest.mark.blocking  # the test itself takes the lock
+def _locked(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
 async def test_locked_journal_holds_up_changes_only(site: Site) -> None:
     """While another process holds the lock, reads go on; changes wait, and follow in order."""
     async with site.writer() as writer:
         await writer.save(document("s", 0))
-        with _locked_from_outside(site.root):
+        async with _locked_from_outside(site.root):
             waiting = [asyncio.ensure_future(writer.save(document("s", n))) for n in range(1, 6)]
             for _ in range(10):
                 async with asyncio.timeout(GUARD_SECONDS):
@@ -58,13 +62,12 @@ async def test_locked_journal_holds_up_changes_only(site: Site) -> None:
     await site.assert_intact()
 
 
-@pytest.mark.blocking
 async def test_lock_that_is_never_free(site: Site) -> None:
     """A lock that stays taken is a clear error in time, and all works once it is free."""
     async with site.writer(lock_timeout_seconds=_PATIENCE_SECONDS) as writer:
         await writer.save(document("s", 0))
         await writer.flush()
-        with _locked_from_outside(site.root):
+        async with _locked_from_outside(site.root):
             calls = [
                 *(asyncio.ensure_future(writer.save(document("s", n))) for n in range(1, 4)),
                 asyncio.ensure_future(writer.delete("s", "c0")),
@@ -81,13 +84,12 @@ async def test_lock_that_is_never_free(site: Site) -> None:
     await site.assert_intact()
 
 
-@pytest.mark.blocking
 async def test_each_save_waits_its_own_time(default_site: Site) -> None:
     """A save that has waited long enough for the lock fails alone; a later one goes on waiting."""
     patience = 6 * _PATIENCE_SECONDS
     async with default_site.writer(lock_timeout_seconds=patience) as writer:
         await writer.save(document("s", 0))
-        with _locked_from_outside(default_site.root):
+        async with _locked_from_outside(default_site.root):
             early = asyncio.ensure_future(writer.save(document("s", 1)))
             await asyncio.sleep(patience / 2)
             late = asyncio.ensure_future(writer.save(document("s", 2)))
@@ -99,12 +101,11 @@ async def test_each_save_waits_its_own_time(default_site: Site) -> None:
     await default_site.assert_intact()
 
 
-@pytest.mark.blocking
 async def test_save_that_waits_for_the_lock_is_withdrawn(site: Site) -> None:
     """A save that waits for another process has not begun: cancelled, it ends at once."""
     async with site.writer() as writer:
         await writer.save(document("s", 0))
-        with _locked_from_outside(site.root):
+        async with _locked_from_outside(site.root):
             saves = [asyncio.ensure_future(writer.save(document("s", n))) for n in (1, 2)]
             await yield_to_loop(10)
             saves[0].cancel()
@@ -115,7 +116,6 @@ async def test_save_that_waits_for_the_lock_is_withdrawn(site: Site) -> None:
     assert await site.saved_ids("s") == ["c0", "c2"]
 
 
-@pytest.mark.blocking
 async def test_nobody_is_blamed_for_a_slow_disk(default_site: Site) -> None:
     """Saves that wait for their own writer's commit do not say that another process is to blame."""
     files = ControlledFiles()
@@ -143,7 +143,6 @@ async def test_who_does_not_wait_is_served_where_nobody_else_is(site: Site) -> N
     assert await site.saved_ids("s") == [f"c{n}" for n in range(1, 20)]
 
 
-@pytest.mark.blocking
 async def test_files_that_another_process_keeps_to_itself(default_site: Site) -> None:
     """While another process may write files alone, saves go on, and who waits for files is told."""
     path = str(default_site.root / ".aiocheckpoint" / "applier")
@@ -153,7 +152,7 @@ async def test_files_that_another_process_keeps_to_itself(default_site: Site) ->
     ):
         await writer.save(document("s", 0))
         await writer.flush()
-        with _locked_from_outside(default_site.root, "applier"):
+        async with _locked_from_outside(default_site.root, "applier"):
             for number in range(1, 5):
                 await asyncio.wait_for(writer.save(document("s", number)), GUARD_SECONDS)
             with pytest.raises(StoreBusyError) as busy:
@@ -168,7 +167,6 @@ async def test_files_that_another_process_keeps_to_itself(default_site: Site) ->
     await default_site.assert_intact()
 
 
-@pytest.mark.blocking
 @pytest.mark.parametrize("name", ["lock", "applier"])
 def test_close_while_another_process_holds_a_lock(name: str, default_site: Site) -> None:
     """`aclose` says so in time; when the lock is free, threads and files are given back."""
@@ -180,7 +178,7 @@ def test_close_while_another_process_holds_a_lock(name: str, default_site: Site)
         if name is None:
             await writer.aclose()
             return
-        with _locked_from_outside(site.root, name):
+        async with _locked_from_outside(site.root, name):
             if name == "applier":
                 await writer.save(document("s", 1))  # whose file is to be written
             with pytest.raises(StoreBusyError) as busy:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import functools
+from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from functools import partial
@@ -15,13 +17,19 @@ import pytest
 from blockbuster import BlockingError
 
 import aiocheckpoint.writer
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointError
-from aiocheckpoint._disk.files import Directory, LocalFiles
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointError, StoreBusyError
+from aiocheckpoint._disk.files import Directory
 from aiocheckpoint._disk.index import IndexCache, SessionIndex
+from aiocheckpoint._disk.locks import LockFiles
 from aiocheckpoint._disk.sessions import SessionDirectories
-from aiocheckpoint._engine import commit, lanes
+from aiocheckpoint._disk.view import View
+from aiocheckpoint._engine import commit
+from aiocheckpoint._engine.commit import Committer
 from aiocheckpoint._engine.jobs import Job
-from tests.concurrency import cancellations, gates, scenarios
+from aiocheckpoint._engine.local_store import LocalStore
+from aiocheckpoint._engine.plan import Planner
+from aiocheckpoint._engine.root import OpenRoot
+from tests.concurrency import cancellations, gates, scenarios, test_contention, test_pressure
 from tests.concurrency.backends import run_counting
 from tests.concurrency.site import Site
 from tests.concurrency.test_growth import assert_sessions_leave_no_trace
@@ -107,28 +115,72 @@ async def _forgets_the_error(self: Job[ResultT]) -> ResultT:
     return self.get()
 
 
-# Order
+def _is_always_there(self: Job[Any]) -> bool:
+    return False
 
 
-def _takes_the_last_first(queue: Any, max_bytes: int) -> list[Any]:
-    return [queue.pop()]
+def _may_always_go(self: Job[Any]) -> bool:
+    return True
 
 
-def _runs_at_once(self: lanes.Lanes, lane: str, job: Job[Any], work: Callable[[], Any]) -> None:
-    def run() -> None:
-        if job.begin():
-            job.run(work)
-            Job.deliver([job])
-
-    self._executor.submit(run)
+# Order, and what it rests on
 
 
-def _does_not_lock(self: LocalFiles, directory: Directory, timeout_seconds: float) -> None:
+def _takes_the_last_first(waiting: deque[Any], *_: Any, **__: Any) -> list[Any]:
+    return [waiting.pop()] if waiting else []
+
+
+_take_fairly = commit.take_fairly
+
+
+def _takes_the_first_first(
+    waiting: deque[Any], max_bytes: int = 8 << 20, *, removals_only: bool = False, **_: Any
+) -> list[Any]:
+    batch: list[Any] = []
+    while waiting and not removals_only and waiting[0].size_bytes <= max_bytes and len(batch) < 512:
+        batch.append(waiting.popleft())
+        max_bytes -= batch[-1].size_bytes
+    return batch
+
+
+def _finds_room_for_all(self: Committer, root: Any, waiting: deque[Any]) -> list[Any]:
+    return _take_fairly(waiting)
+
+
+def _does_not_lock(self: LockFiles) -> None:
     """Let everybody in."""
 
 
-def _believes_its_index(self: SessionDirectories, name: str, *_: object) -> SessionIndex | None:
-    return self.indexes.get(name)
+def _hears_of_nobody(self: View) -> None:
+    """Read nothing of what others have committed."""
+
+
+_take_in = View._take_in
+
+
+def _skips_what_is_flushed(self: View, advance: Any) -> None:
+    flushed = self.log.control.flushed if self.log and self.log.control else 0
+    frames = tuple(read for read in advance.frames if read.place > flushed)
+    _take_in(self, advance._replace(frames=frames))
+
+
+def _expects_nothing(self: Planner, plan: Any, save: Any) -> None:
+    """Let every save pass."""
+
+
+# Waiting for others
+
+
+def _blames_nobody(self: LocalStore[Any], *, waits_for_files: bool = True) -> None:
+    return None
+
+
+def _blames_others(self: LocalStore[Any], change: object) -> StoreBusyError:
+    return StoreBusyError(self.path, 0.0)
+
+
+def _waits_for_files(self: Job[Any]) -> None:
+    """Hold the caller until its file is there, whatever happens to it."""
 
 
 # The snapshot
@@ -151,15 +203,13 @@ async def _copies_the_surface(self: Writer, data: Any) -> str:
 # Closing
 
 
-async def _drops_what_waits(self: Writer) -> None:
-    self._closed = True
-    if self._pool is not None and self._queue is not None:
-        self._queue.close()  # or its flushing would wait on after the test
-        self._pool.shutdown(wait=False, cancel_futures=True)
+async def _does_not_wait_for_the_end(self: Writer) -> None:
+    self._is_closed = True
+    self._store.close()
 
 
 async def _closes_once_in_all_tasks(self: Writer) -> None:
-    if self._closed:
+    if self._is_closed:
         raise RuntimeError("closed already")
     await _aclose(self)
 
@@ -175,8 +225,8 @@ def _remembers_every_session(self: IndexCache, session_name: str, index: Session
     self._indexes[session_name] = index
 
 
-def _leaves_the_temporary_file(self: LocalFiles, directory: Directory, name: str) -> None:
-    """Leave it."""
+def _leaves_the_files_open(self: OpenRoot) -> None:
+    """Forget them."""
 
 
 async def _works_on_the_loop(executor: Executor, work: Callable[[], ResultT]) -> ResultT:
@@ -196,6 +246,18 @@ def _of_kind(
     scenario: Callable[..., Awaitable[None]], kind: cancellations.Kind
 ) -> Callable[[Site], Awaitable[None]]:
     return partial(scenario, kind=kind)
+
+
+def _on_root(
+    test: Callable[..., Awaitable[None]], *args: object
+) -> Callable[[Site], Awaitable[None]]:
+    """Return a test that makes its sites itself as a scenario."""
+
+    @functools.wraps(test)
+    def scenario(site: Site) -> Awaitable[None]:
+        return test(site.root, *args)
+
+    return scenario
 
 
 _GROWTH = partial(assert_sessions_leave_no_trace, sessions=150, remembered=50)
@@ -235,9 +297,34 @@ MUTANTS = (
     ),
     Mutant(
         Job,
-        "_withdraw",
-        lambda self: False,
+        "withdraw",
+        _is_always_there,
         _of_kind(scenarios.queued_call_is_withdrawn, cancellations.native),
+    ),
+    Mutant(
+        Job,
+        "withdraw",
+        _is_always_there,
+        _of_kind(scenarios.call_is_withdrawn_before_its_commit, cancellations.native),
+    ),
+    Mutant(
+        Job,
+        "begin",
+        _may_always_go,
+        _of_kind(scenarios.queued_call_is_withdrawn, cancellations.native),
+    ),
+    Mutant(
+        Job,
+        "wait_for_files",
+        _waits_for_files,
+        _of_kind(scenarios.files_are_left_to_others, cancellations.native),
+        durability="file",
+    ),
+    Mutant(
+        Job,
+        "outlast",
+        _does_not_wait,
+        _of_kind(scenarios.reads_cancelled_while_held, cancellations.native),
     ),
     Mutant(
         Job,
@@ -245,28 +332,51 @@ MUTANTS = (
         _forgets_the_error,
         _of_kind(scenarios.error_travels_with_the_cancellation, cancellations.native),
     ),
-    Mutant(commit, "_take", _takes_the_last_first, scenarios.saves_take_effect_in_call_order),
-    Mutant(commit, "_take", _takes_the_last_first, scenarios.changes_of_every_kind_keep_call_order),
+    Mutant(commit, "take_fairly", _takes_the_last_first, scenarios.saves_take_effect_in_call_order),
     Mutant(
-        lanes.Lanes,
-        "submit",
-        _runs_at_once,
-        scenarios.saves_take_effect_in_call_order,
-        durability="file",
-    ),
-    Mutant(LocalFiles, "lock", _does_not_lock, scenarios.writers_exclude_one_another),
-    Mutant(
-        LocalFiles,
-        "lock",
-        _does_not_lock,
-        scenarios.writers_exclude_one_another,
-        durability="file",
+        commit,
+        "take_fairly",
+        _takes_the_last_first,
+        scenarios.changes_of_every_kind_keep_call_order,
     ),
     Mutant(
-        SessionDirectories,
-        "_known",
-        _believes_its_index,
-        scenarios.readers_see_what_was_acknowledged,
+        commit, "take_fairly", _takes_the_first_first, test_pressure.test_flood_keeps_nobody_waiting
+    ),
+    Mutant(
+        commit,
+        "take_fairly",
+        _takes_the_first_first,
+        _on_root(test_pressure.test_full_journal_is_shared_fairly),
+    ),
+    Mutant(
+        Committer,
+        "_with_room",
+        _finds_room_for_all,
+        _on_root(test_pressure.test_full_journal_holds_up_saves_until_files_are_written, "journal"),
+    ),
+    Mutant(LockFiles, "acquire", _does_not_lock, scenarios.writers_exclude_one_another),
+    Mutant(View, "follow", _hears_of_nobody, scenarios.readers_see_what_was_acknowledged),
+    Mutant(
+        View, "_take_in", _skips_what_is_flushed, scenarios.changes_rest_on_what_others_have_flushed
+    ),
+    Mutant(
+        Planner,
+        "_require_expected",
+        _expects_nothing,
+        scenarios.changes_of_every_kind_keep_call_order,
+    ),
+    Mutant(LocalStore, "_held_up", _blames_nobody, test_contention.test_lock_that_is_never_free),
+    Mutant(
+        LocalStore,
+        "_held_up",
+        _blames_nobody,
+        test_contention.test_files_that_another_process_keeps_to_itself,
+    ),
+    Mutant(
+        LocalStore,
+        "_too_late",
+        _blames_others,
+        test_contention.test_nobody_is_blamed_for_a_slow_disk,
     ),
     Mutant(
         AsyncCheckpointWriter,
@@ -283,7 +393,7 @@ MUTANTS = (
     Mutant(
         AsyncCheckpointWriter,
         "aclose",
-        _drops_what_waits,
+        _does_not_wait_for_the_end,
         scenarios.close_waits_for_saves_in_flight,
     ),
     Mutant(
@@ -294,13 +404,7 @@ MUTANTS = (
     ),
     Mutant(SessionDirectories, "_give_back", _keeps_every_directory_open, _GROWTH),
     Mutant(IndexCache, "_use", _remembers_every_session, _GROWTH),
-    Mutant(
-        LocalFiles,
-        "discard",
-        _leaves_the_temporary_file,
-        _of_kind(scenarios.error_travels_with_the_cancellation, cancellations.native),
-        durability="file",
-    ),
+    Mutant(OpenRoot, "close", _leaves_the_files_open, scenarios.close_gives_everything_back),
     Mutant(aiocheckpoint.writer, "hop", _works_on_the_loop, scenarios.no_file_call_on_the_loop),
     Mutant(
         aiocheckpoint.writer,
@@ -322,8 +426,8 @@ def _id(mutant: Mutant) -> str:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=_id)
 def test_mutant_is_caught(mutant: Mutant, root: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A library that is broken this way does not pass the scenario."""
-    monkeypatch.setattr(gates, "GUARD_SECONDS", _GUARD_SECONDS)
-    monkeypatch.setattr(scenarios, "GUARD_SECONDS", _GUARD_SECONDS)
+    for module in (gates, scenarios, test_contention, test_pressure):
+        monkeypatch.setattr(module, "GUARD_SECONDS", _GUARD_SECONDS)
     monkeypatch.setattr(mutant.owner, mutant.name, mutant.broken)
     site = Site(root, durability=mutant.durability)
 

@@ -198,7 +198,7 @@ def _quick_switches() -> Iterator[None]:
 @pytest.mark.usefixtures("quick_switches")
 def test_index_is_inherited_while_it_is_read() -> None:
     """A save may take over what is known of a session while a list adds to it."""
-    signature = Signature(1, 1, None)
+    signature = Signature(1, 1, 0)
     names = [make_name(f"c{n}", 1_700_000_000_000_000 + n) for n in range(2_000)]
     known: Any = ((1, 1, 1, False, True), None)
     finished = threading.Event()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import itertools
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +47,7 @@ from tests.crash.model import LONG, QUICK, SECOND, Caps, Model, crash_states
 from tests.crash.operations import BLOCK_BYTES, Content, File, Operation, Tree
 from tests.crash.oracle import MAIN, Seen, Version
 from tests.crash.processes import new_disk, pair_on, survived, turns
-from tests.crash.recorder import RecordingFiles
+from tests.crash.recorder import KilledError, RecordingFiles
 
 JOURNAL: Options = {"durability": "journal"}
 HASTY: Options = {"durability": "none"}
@@ -131,6 +132,8 @@ _ONE_BY_ONE = (
     ("aiocheckpoint._disk.system.syncfs", None),
 )
 _BY_DISK = _ONE_BY_ONE[:1]
+_EQUAL_SLOTS = (("aiocheckpoint._disk.append.LARGEST_SPARE_BYTES", TINY_SLOT_BYTES),)
+"""So that those that are free are used again, and not removed for their size."""
 
 
 # Two processes
@@ -187,23 +190,58 @@ async def in_haste(slot_bytes: int) -> str:
     return await violation(Aftermath(Tree(), operations, {MAIN: kept}, 0))
 
 
-async def removed_by_hand() -> str:
-    """Remove a file with other tools when it is flushed: no crash brings it back."""
+async def seen_of_the_dead() -> str:
+    """Let a hasty process see what a dead one has written, and not synced: it stays."""
     with new_disk() as outer:
-        files = RecordingFiles(outer)
+        async with pair_on(outer, JOURNAL, HASTY) as pair:
+            await pair.make("b", oracle.Save("other", Version("x", 1, "other")))
+            dying, calls_ = pair.files["a"], save(2)
+            dying.at("before_sync_log", dying.die)
+            with suppress(KilledError):
+                await pair.make("a", calls_)
+            await pair.make("b", oracle.Save("other", Version("y", 3, "other")))
+            require(MAIN in await pair.look("b"), "what a dead process has written is not seen")
+            operations = [*pair.files["b"].operations]
+    others = [(), (Version("x", 1, "other"),), (Version("y", 3, "other"), Version("x", 1, "other"))]
+    run = Aftermath(
+        Tree(), operations, {MAIN: [(version(2),)], "other": others}, len(operations)
+    )
+    return await violation(run)
+
+
+async def removed_by_hand(start: Callable[[], Coroutine[Any, Any, Tree]]) -> str:
+    """Remove a file with other tools when it is flushed: no crash brings it back."""
+    tree = await start()
+    with scratch_directory() as outer, same_each_time(5):
+        materialise(tree, outer)
+        files = RecordingFiles(outer, tree)
         async with opened(outer, files, JOURNAL) as writer:
-            for call in (save(1), save(2), oracle.Flush()):
-                await perform(writer, call)
+            await perform(writer, save(3))
+            await perform(writer, oracle.Flush())
             hand = RecordingFiles(outer, beside=files)
             directory = hand.open_path(str(outer / ROOT_NAME / MAIN / layout.CHECKPOINTS_DIRECTORY))
             for name in hand.scan(directory):
-                if "_a1.json" in name:
+                if "_a3.json" not in name and name != layout.LATEST_NAME:
                     hand.unlink(directory, name)
             hand.sync_directory(directory)
             hand.close_directory(directory)
             operations = [*files.operations]
-    run = Aftermath(Tree(), operations, {MAIN: [(version(2),)]}, len(operations))
+    run = Aftermath(tree, operations, {MAIN: [(version(3),)]}, len(operations))
     return await violation(run)
+
+
+async def nothing() -> Tree:
+    """Return an empty disk."""
+    return Tree()
+
+
+async def without_positions() -> Tree:
+    """Return what a process leaves that was killed, with a free slot, and without `control`."""
+    run = await record(("save-existing", "flush", "save-existing"), JOURNAL)
+    tree = run.tree_after(2)
+    private = _node_of(tree, layout.PRIVATE_DIRECTORY)
+    del tree.entries[private]["control"]
+    return tree
 
 
 # Damage of the journal
@@ -220,25 +258,27 @@ async def _killed_with_two_saves() -> Tree:
 
 
 async def without_a_header() -> str:
-    """Damage the header of the journal while `control` tells what it said, and go on."""
+    """Damage the header of the journal while `control` tells what it said, and go on in haste."""
     start = await _killed_with_two_saves()
     start.contents[_node_of(start, "log.0")].write(0, _GARBAGE)
-    with scratch_directory() as outer, same_each_time(2):
+    with scratch_directory() as outer, same_each_time(5):
         materialise(start, outer)
         files = RecordingFiles(outer, start)
-        async with opened(outer, files, JOURNAL) as writer:
+        async with opened(outer, files, HASTY) as writer:
             await perform(writer, save(3))
             operations = [*files.operations]
     seen = (version(3), version(2), version(1))
-    return await violation(Aftermath(start, operations, {MAIN: [seen]}, len(operations)))
+    run = Aftermath(start, operations, {MAIN: [seen, seen[1:]]}, len(operations))
+    return await violation(run)
 
 
 async def lost_in_the_journal() -> str:
     """Damage a save in the journal beyond recovery, recover, and go on: its part is kept."""
-    start = await _killed_with_two_saves()
+    run = await record(("save-existing", "save-existing"), JOURNAL, slot_bytes=2 * TINY_SLOT_BYTES)
+    start = run.tree_after(1)
     content = start.contents[_node_of(start, "log.0")]
     content.write(BLOCK_BYTES, _GARBAGE * 2)  # all of the first frame
-    with scratch_directory() as outer, same_each_time(2):
+    with scratch_directory() as outer, same_each_time(5):
         materialise(start, outer)
         files = RecordingFiles(outer, start)
         async with opened(outer, files, JOURNAL) as writer:
@@ -299,7 +339,7 @@ async def recovered(damage: Damage, model: Model = "posix") -> str:
     first_point = 0 if damage.linked else run.first_point
     for state in crash_states(model, run.start, run.operations, first_point, SECOND):
         try:
-            with scratch_directory() as outer, same_each_time(3):
+            with scratch_directory() as outer, same_each_time(6):
                 is_done = state.point >= run.first_point
                 await _look_after_recover(state.tree, outer, damage, damaged, is_done=is_done)
         except Exception as error:  # noqa: BLE001 - whatever the library raises is the finding
@@ -311,7 +351,7 @@ async def _recovered(damage: Damage) -> tuple[Aftermath, Content]:
     base = await record(("save-existing", "save-existing"), JOURNAL)
     start = tree_after(base.start, base.operations)
     damaged = _damage(start, damage)
-    with scratch_directory() as outer, same_each_time(2):
+    with scratch_directory() as outer, same_each_time(5):
         materialise(start, outer)
         files = (RecordingFiles if damage.linked else LinklessFiles)(outer, start)
         async with opened(outer, files, JOURNAL) as writer:
@@ -369,14 +409,14 @@ async def recovered_blobs() -> str:
     saves = (test_blobs.Save("a", (test_blobs.ONE,)), test_blobs.Save("b", (test_blobs.TWO,)))
     start = tree_after(Tree(), await test_blobs.record(saves, JOURNAL))
     start.contents[_node_of(start, blob_digest(test_blobs.ONE))].truncate(100)
-    with scratch_directory() as outer, same_each_time(2):
+    with scratch_directory() as outer, same_each_time(5):
         materialise(start, outer)
         files = RecordingFiles(outer, start)
         async with test_blobs.opened(outer, files, JOURNAL) as writer:
             await writer.recover("s")
             operations = [*files.operations]
     for state in crash_states("posix", start, operations, len(operations), QUICK):
-        with scratch_directory() as outer, same_each_time(3):
+        with scratch_directory() as outer, same_each_time(6):
             materialise(state.tree, outer)
             files = RecordingFiles(outer, state.tree)
             async with test_blobs.opened(outer, files, JOURNAL) as writer:
@@ -388,6 +428,7 @@ async def recovered_blobs() -> str:
 
 # All
 
+_EACH_FLUSHED = (*("save-existing", "flush") * 3, "save-existing")
 _AGAIN = ("save-existing", "flush", "replace-newest", "delete", "flush", "save-existing")
 SCENARIOS: dict[str, Scenario] = {
     "save": partial(calls, ("save-new",)),
@@ -402,6 +443,12 @@ SCENARIOS: dict[str, Scenario] = {
     "segments used again": partial(
         calls, _AGAIN, base=POPULATED[:2], slot_bytes=TINY_SLOT_BYTES, caps=LONG
     ),
+    "a slot made ahead": partial(
+        calls, ("save-existing", "flush", "save-existing"), slot_bytes=TINY_SLOT_BYTES
+    ),
+    "a slot used again": partial(
+        calls, _EACH_FLUSHED, slot_bytes=TINY_SLOT_BYTES, patches=_EQUAL_SLOTS
+    ),
     "a save that is refused": partial(calls, ("replace-refused", "save-existing"), base=POPULATED),
     "killed in a save": partial(kills, "a:save-existing b:save-existing"),
     "killed in a flush": partial(kills, "b:save-existing a:replace-newest a:flush b:flush"),
@@ -412,7 +459,9 @@ SCENARIOS: dict[str, Scenario] = {
     "deleted in haste": deleted_in_haste,
     "in haste": partial(in_haste, SMALL_SLOT_BYTES),
     "in haste, in many segments": partial(in_haste, TINY_SLOT_BYTES),
-    "removed by hand": removed_by_hand,
+    "seen of the dead": seen_of_the_dead,
+    "removed by hand": partial(removed_by_hand, nothing),
+    "removed by hand when positions were lost": partial(removed_by_hand, without_positions),
     "without a header": without_a_header,
     "lost in the journal": lost_in_the_journal,
     "recover": partial(recovered, NEWEST),

@@ -16,12 +16,18 @@ import aiocheckpoint
 from tests.crash.recorder import RecordingFiles
 
 _SOURCE = Path(aiocheckpoint.__file__).parent
-_METHODS = frozenset({"sync_file", "sync_directory", "sync_data", "sync_name", "sync_everything"})
+_METHODS = frozenset(
+    {
+        "sync_file", "sync_directory", "sync_data", "sync_name", "sync_everything",
+        "sync", "_sync_slot", "sync_control", "keep",
+    }
+)  # fmt: skip
+_FUNCTIONS = frozenset({"fsync", "full_sync", "data_sync", "syncfs"})
 
 
 class Site(NamedTuple):
     """
-    A call of one of the syncing file operations.
+    A call of one of the syncing file operations, or of what leads to one.
 
     Attributes:
         path: of the source.
@@ -71,7 +77,7 @@ def forgotten(site: Site) -> Iterator[None]:
     recorded = RecordingFiles.recorded
 
     def recorded_but_there(files: RecordingFiles, name: str, function: Any) -> Any:
-        if "sync" in name and not places.isdisjoint(_asked_by()):
+        if name in _FUNCTIONS and not places.isdisjoint(_asked_by()):
             return _nothing
         return recorded(files, name, function)
 
@@ -93,7 +99,7 @@ def passing() -> Iterator[set[Site]]:
     recorded = RecordingFiles.recorded
 
     def recorded_and_noted(files: RecordingFiles, name: str, function: Any) -> Any:
-        if "sync" in name:
+        if name in _FUNCTIONS:
             passed.update(filter(None, map(places.get, _asked_by())))
         return recorded(files, name, function)
 

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from tests.engine.disk import NOTHING, Choice, Disk, Image
+from tests.engine.disk import Disk
+from tests.engine.kernel import CONTROL_PATH
 from tests.engine.ledger import Ledger
-from tests.engine.process import CONTROL_PATH, Process
+from tests.engine.nodes import NOTHING, Choice, Image
+from tests.engine.process import Process
 
 _LEAVE = b""
 

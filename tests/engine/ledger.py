@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aiocheckpoint import CheckpointError, DurabilityUnknownError
-from tests.engine.disk import KilledError
+from tests.engine.files import KilledError
 from tests.engine.process import Process, Seen, outcome
 
 Effect = Callable[[Seen], Seen]

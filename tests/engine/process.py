@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from aiocheckpoint import ANY_NEWEST, CheckpointData, CheckpointError
-from aiocheckpoint._disk.locks import CONTROL_NAME
 from aiocheckpoint._engine import root as roots
 from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.changes import Change, Delete, Flush, Recover, Save, Wake
@@ -26,12 +25,11 @@ from aiocheckpoint._engine.sessions import session_names
 from aiocheckpoint._format import codec
 from aiocheckpoint._format.codec import Body, RecordCodec
 from aiocheckpoint._format.ids import encode_id
-from aiocheckpoint._format.names import PRIVATE_DIRECTORY
 from aiocheckpoint.models import Expected, Finding
-from tests.engine.disk import Disk, DiskFiles
+from tests.engine.disk import Disk
+from tests.engine.files import DiskFiles
+from tests.engine.kernel import ROOT_NAME
 
-ROOT_NAME = "state"
-CONTROL_PATH = f"{ROOT_NAME}/{PRIVATE_DIRECTORY}/{CONTROL_NAME}"
 CREATED_AT = datetime(2026, 11, 23, 10, 15, tzinfo=UTC)
 SMALL_JOURNAL_BYTES = 1 << 20
 _MAX_FILE_BYTES = 1 << 20
@@ -111,7 +109,7 @@ class Process:
         max_journal_bytes: int = SMALL_JOURNAL_BYTES,
     ) -> None:
         self.path = Path(disk.outer, ROOT_NAME)
-        self.files = DiskFiles(disk, f"{disk.outer}/{CONTROL_PATH}")
+        self.files = DiskFiles(disk)
         self._max_journal_bytes = max_journal_bytes
         self._opened: WritableRoot | None = None
         self._reading: OpenRoot | None = None

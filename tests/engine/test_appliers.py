@@ -13,8 +13,10 @@ from aiocheckpoint import CheckpointError
 from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.root import WritableRoot
 from tests.engine.cuts import Moment, Moments
-from tests.engine.disk import EVERYTHING, NAMES, NOTHING, PAGES, Disk, KilledError
+from tests.engine.disk import Disk
+from tests.engine.files import KilledError
 from tests.engine.ledger import Ledger, deleted, dropped
+from tests.engine.nodes import EVERYTHING, NAMES, NOTHING, PAGES
 from tests.engine.process import Process, outcome
 
 pytestmark = pytest.mark.blocking

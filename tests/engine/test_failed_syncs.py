@@ -12,14 +12,17 @@ import pytest
 from aiocheckpoint import CheckpointError, StorageError
 from aiocheckpoint._disk.append import Appender
 from aiocheckpoint._disk.slots import Slots
-from tests.engine.disk import EVERYTHING, FAILED_TOO, NOTHING, Call, Choice, Disk, KilledError
+from tests.engine.disk import Disk
+from tests.engine.files import Call, KilledError
 from tests.engine.ledger import Ledger
+from tests.engine.nodes import EVERYTHING, FAILED_TOO, NOTHING, Choice
 from tests.engine.process import Process
 
 pytestmark = pytest.mark.blocking
 
-Fate = Literal["ok", "killed", "EIO then killed", "EIO"]
+Fate = Literal["ok", "killed", "EIO then killed", "EIO", "EIO all along", "lost behind its back"]
 FATES: tuple[Fate, ...] = ("ok", "killed", "EIO then killed", "EIO")
+ALL_FATES: tuple[Fate, ...] = (*FATES, "EIO all along", "lost behind its back")
 
 
 class Step(NamedTuple):
@@ -28,7 +31,8 @@ class Step(NamedTuple):
 
     Attributes:
         process: its number.
-        fate: what becomes of its first sync of the log.
+        fate: what becomes of its first sync of the log; or of all of them; or it is killed
+            before it, and then the system fails to write the pages while nobody asks.
     """
 
     process: int
@@ -38,13 +42,15 @@ class Step(NamedTuple):
 History = tuple[Step, ...]
 
 
-def histories(length: int, processes: int = 3) -> Iterator[History]:
+def histories(
+    length: int, fates: tuple[Fate, ...] = FATES, processes: int = 3
+) -> Iterator[History]:
     """Yield all histories, but for those that differ in the numbers of the processes only."""
     for order in itertools.product(range(processes), repeat=length):
         firsts = list(dict.fromkeys(order))
         if firsts == sorted(firsts) and firsts == list(range(len(firsts))):
-            for fates in itertools.product(FATES, repeat=length):
-                yield tuple(map(Step, order, fates))
+            for fate in itertools.product(fates, repeat=length):
+                yield tuple(map(Step, order, fate))
 
 
 def strike(disk: Disk, fate: Fate) -> Callable[[Call], None]:
@@ -55,10 +61,10 @@ def strike(disk: Disk, fate: Fate) -> Callable[[Call], None]:
         nonlocal is_over
         if is_over or not call.is_log_sync:
             return
-        is_over = True
+        is_over = fate != "EIO all along"
         if fate != "killed":
-            disk.fail_sync(call.descriptor)
-        if fate == "EIO":
+            disk.fail_sync(call.descriptor, is_seen=fate != "lost behind its back")
+        if fate.startswith("EIO") and fate != "EIO then killed":
             raise OSError(errno.EIO, "injected")
         call.owner.kill()
         raise KilledError
@@ -144,6 +150,24 @@ def test_short_histories(disk: Disk, *, is_early: bool, is_empty: bool) -> None:
     for length in (1, 2, 3):
         choices = (NOTHING, EVERYTHING, FAILED_TOO)
         _survives(disk, histories(length), choices, is_early=is_early, is_empty=is_empty)
+
+
+@pytest.mark.parametrize("is_early", [True, False], ids=["open before", "opened later"])
+def test_more_fates(disk: Disk, *, is_early: bool) -> None:
+    """It holds where each sync of a commit fails, and where pages are lost while nobody looks."""
+    found = histories(2, ALL_FATES)
+    _survives(disk, found, (NOTHING, EVERYTHING, FAILED_TOO), is_early=is_early)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("is_early", [True, False], ids=["open before", "opened later"])
+@pytest.mark.parametrize("is_empty", [True, False], ids=["from nothing", "with a save"])
+def test_more_fates_for_longer(disk: Disk, *, is_early: bool, is_empty: bool) -> None:
+    """It holds for longer histories."""
+    if is_early and is_empty:
+        pytest.skip("who looks at nothing has not looked")
+    found = histories(4, ALL_FATES)
+    _survives(disk, found, (NOTHING, FAILED_TOO), is_early=is_early, is_empty=is_empty)
 
 
 def test_histories_of_four(disk: Disk) -> None:

@@ -11,8 +11,9 @@ from aiocheckpoint import CheckpointError
 from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.root import WritableRoot
 from tests.engine.cuts import Moments
-from tests.engine.disk import CHOICES, Choice, Disk, first_names
+from tests.engine.disk import Disk
 from tests.engine.ledger import Effect, Ledger, deleted, dropped, saved
+from tests.engine.nodes import CHOICES, Choice, first_names
 from tests.engine.process import Process
 
 pytestmark = pytest.mark.blocking

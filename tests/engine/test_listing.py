@@ -15,7 +15,10 @@ from aiocheckpoint._disk.files import Directory
 from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._disk.view import View
 from tests.conftest import MakeWriter
-from tests.engine.disk import EVERYTHING, Call, Disk, DiskFiles, Image, WouldWaitError
+from tests.engine.disk import Disk
+from tests.engine.files import Call, DiskFiles
+from tests.engine.kernel import WouldWaitError
+from tests.engine.nodes import EVERYTHING, Image
 from tests.engine.process import Process, make_record
 
 Sight = Literal["neither", "both"]
@@ -64,7 +67,7 @@ class Scene:
         self.serials = itertools.count(1)
         self.one, self.two = Process(disk), Process(disk)
         self._act = act
-        files = SplitFiles(disk, self.two.files.control)
+        files = SplitFiles(disk)
         files.sight = sight
         files.between = self.act
         self.two.files = files

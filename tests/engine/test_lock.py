@@ -21,7 +21,9 @@ import pytest
 from aiocheckpoint import StoreBusyError
 from aiocheckpoint._disk.files import LocalFiles
 from tests.conftest import MakeWriter
-from tests.engine.disk import Disk, KilledError, WouldWaitError
+from tests.engine.disk import Disk
+from tests.engine.files import KilledError
+from tests.engine.kernel import WouldWaitError
 from tests.engine.process import Process, make_record, outcome
 from tests.faults import Hold
 

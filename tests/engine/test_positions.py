@@ -9,8 +9,9 @@ import pytest
 from aiocheckpoint import CheckpointError
 from aiocheckpoint._disk.log import Advance, Log
 from tests.engine.cuts import Moment, Moments
-from tests.engine.disk import EVERYTHING, NOTHING, ODD, Disk
+from tests.engine.disk import Disk
 from tests.engine.ledger import Effect, Ledger, deleted, dropped, saved
+from tests.engine.nodes import EVERYTHING, NOTHING, ODD
 from tests.engine.process import Process
 
 pytestmark = pytest.mark.blocking

@@ -14,16 +14,11 @@ from aiocheckpoint._disk.append import Appender
 from aiocheckpoint._disk.chain import Segment
 from aiocheckpoint._disk.log import Log
 from tests.engine.cuts import require_kept
-from tests.engine.disk import (
-    EVERYTHING,
-    FAILED_TOO,
-    NOTHING,
-    STEPS,
-    SYNCS,
-    Call,
-    Disk,
-)
+from tests.engine.disk import Disk
+from tests.engine.files import Call
+from tests.engine.kernel import STEPS, SYNCS
 from tests.engine.ledger import Ledger, saved
+from tests.engine.nodes import EVERYTHING, FAILED_TOO, NOTHING
 from tests.engine.process import Process
 
 pytestmark = pytest.mark.blocking

@@ -13,8 +13,11 @@ from aiocheckpoint._disk.files import Directory
 from aiocheckpoint._engine.apply import Files
 from aiocheckpoint._engine.sync import Touched
 from aiocheckpoint._format import codec
-from tests.engine.disk import EVERYTHING, Disk, Image, KilledError
-from tests.engine.process import CONTROL_PATH, RECORDS, Process, Seen, make_record, outcome
+from tests.engine.disk import Disk
+from tests.engine.files import KilledError
+from tests.engine.kernel import CONTROL_PATH
+from tests.engine.nodes import EVERYTHING, Image
+from tests.engine.process import RECORDS, Process, Seen, make_record, outcome
 
 pytestmark = pytest.mark.blocking
 

@@ -20,9 +20,12 @@ from aiocheckpoint import (
 from aiocheckpoint._engine.changes import Save, Wake
 from aiocheckpoint._format import codec, log, names
 from tests.engine.conftest import SLOT_BYTES
-from tests.engine.disk import NOTHING, Call, Disk, KilledError
+from tests.engine.disk import Disk
+from tests.engine.files import Call, KilledError
+from tests.engine.kernel import CONTROL_PATH
 from tests.engine.ledger import Ledger
-from tests.engine.process import CONTROL_PATH, Process, outcome
+from tests.engine.nodes import NOTHING
+from tests.engine.process import Process, outcome
 
 pytestmark = pytest.mark.blocking
 

@@ -10,9 +10,12 @@ import pytest
 from aiocheckpoint import StorageError
 from aiocheckpoint._format import log
 from aiocheckpoint._format.log import Header
-from tests.engine.disk import EVERYTHING, FAILED_TOO, NOTHING, Call, Disk, KilledError
+from tests.engine.disk import Disk
+from tests.engine.files import Call, KilledError
+from tests.engine.kernel import CONTROL_PATH
 from tests.engine.ledger import Ledger
-from tests.engine.process import CONTROL_PATH, Process, outcome
+from tests.engine.nodes import EVERYTHING, FAILED_TOO, NOTHING
+from tests.engine.process import Process, outcome
 
 pytestmark = pytest.mark.blocking
 

@@ -12,8 +12,10 @@ import pytest
 
 from aiocheckpoint import CheckpointError, StorageError
 from aiocheckpoint._engine.applier import Applier
-from tests.engine.disk import NOTHING, Call, Disk, KilledError
+from tests.engine.disk import Disk
+from tests.engine.files import Call, KilledError
 from tests.engine.ledger import Ledger, deleted, saved
+from tests.engine.nodes import NOTHING
 from tests.engine.process import Process, outcome
 
 pytestmark = pytest.mark.blocking

@@ -85,7 +85,8 @@ class Appender:
             self._log.slots.sync(slot)
             self._log.lacks_header = False
         control = self._control
-        if self._log.end > control.visible and not control.sealed_at:
+        is_behind = self._log.end > control.visible or not self._is_shared
+        if is_behind and not control.sealed_at:
             self.sync()
             control = self._control
         erasure = self._log.erasure  # after a crash the shared one may be of before the removal
@@ -267,9 +268,18 @@ class Appender:
         end, chain = (
             self._sealed_end() if self._is_sealed else (self._tail.offset, self._tail.chain)
         )
+        if not self._is_shared:  # nor perhaps durable: its successor takes its place
+            header = self._segment.header
+            return header.previous_id, header.previous_end, header.previous_chain
         self._log.publish(self._control.changed(sealed_at=end))
         self._files.reached("after_seal")
         return self._segment.header.id, end, chain
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether the current segment was shared by name, so that its header is durable."""
+        control = self._log.control
+        return control is not None and control.id == self._segment.header.id
 
     @property
     def _is_sealed(self) -> bool:
@@ -283,12 +293,14 @@ class Appender:
         note: Callable[[ReadFrame], None] | None,
     ) -> ReadFrame:
         log_, header = self._log, segment.header
-        before = log_.control
+        before = self._control if log_.segments else log_.control
+        kept = [s for s in log_.segments if s.header.id == header.previous_id or s.end is not None]
         # Of a dead process's frames that are cut off here some may have been read.
-        is_cut = log_.tail is not None and log_.tail.offset > header.previous_end
-        segments = [*log_.segments, segment]
-        if log_.segments:
-            segments[-2] = log_.segments[-1]._replace(end=header.previous_end)
+        is_cut = len(kept) < len(log_.segments)
+        is_cut |= log_.tail is not None and log_.tail.offset > header.previous_end
+        segments = [*kept, segment]
+        if kept:
+            segments[-2] = kept[-1]._replace(end=header.previous_end)
         end = log.place_of(header.sequence, tail.offset)
         start = log.place_of(header.sequence, log.HEADER_BYTES)
         first = segments[0].header.sequence
@@ -359,8 +371,9 @@ class Appender:
         """
         self._broken = self._segment.header.id
         try:
-            end, _ = self._sealed_end()
-            self._log.publish(self._control.changed(sealed_at=end))
+            if self._is_shared:
+                end, _ = self._sealed_end()
+                self._log.publish(self._control.changed(sealed_at=end))
             self._begin_segment()
         except StorageError as second:
             self._log.is_void = True

@@ -39,8 +39,8 @@ def slot_without_header(slots: Slots, segment: bytes) -> int | None:
     for number in filter(slots.has, slots.numbers()):
         data = slots.read(number, log.HEADER_BYTES + log.HEAD_BYTES, 0)
         frame = data[log.HEADER_BYTES :]
-        is_blank = data[:8] == bytes(8)
-        if not is_blank and log.head_end(frame, segment, log.HEADER_BYTES):
+        is_damaged = data[:8] != bytes(8) and slots.header(number) is None
+        if is_damaged and log.head_end(frame, segment, log.HEADER_BYTES):
             return number
     return None
 

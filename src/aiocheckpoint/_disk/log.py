@@ -90,6 +90,7 @@ class Log(LockFiles):
         self.damages: list[Damage] = []
         self.erasure = 0
         self.is_scanned = False
+        self._has_size = False
         self.is_void = False
         self.lacks_header = False
         self.mutex = threading.RLock()
@@ -144,7 +145,9 @@ class Log(LockFiles):
 
     def sync_control(self) -> None:
         """Make the shared positions durable: they spare work after a crash, no more."""
-        self._files.sync_data(self._descriptor(CONTROL_NAME), self._paths[CONTROL_NAME])
+        sync = self._files.sync_data if self._has_size else self._files.sync_file
+        sync(self._descriptor(CONTROL_NAME), self._paths[CONTROL_NAME])
+        self._has_size = True
 
     @property
     def end(self) -> int:
@@ -320,19 +323,27 @@ class Log(LockFiles):
         chain: list[Segment] = []
         while segment is not None:
             chain.insert(0, segment)
-            before = self._before(segment, found)
+            before = found.get(segment.header.previous_id)
+            if before is None and control is not None and segment.header.sequence > first:
+                before = self._before_without_header(segment, found)
             if before is not None and before.header.sequence >= first:
                 segment = before._replace(end=segment.header.previous_end)
             else:
                 segment = None
         return self._adopt(chain)
 
-    def _before(self, segment: Segment, found: dict[bytes, Segment]) -> Segment | None:
-        """Return the segment before one, None where it is not there, or flushed."""
+    def _before_without_header(
+        self, segment: Segment, found: dict[bytes, Segment]
+    ) -> Segment | None:
+        """
+        Return the segment before one, which is needed, where its header is damaged.
+
+        Without the shared positions nobody knows whether it is needed: it may as well be one that
+        was flushed, and whose slot was just being used again.
+        """
         previous = segment.header.previous_id
-        before = found.get(previous)
-        if before is not None or previous == log.NO_ID:
-            return before
+        if previous == log.NO_ID:
+            return None
         slot = slot_without_header(self.slots, previous)
         if slot is None:
             return None
