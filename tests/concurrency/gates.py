@@ -28,6 +28,7 @@ class Gate:
 
     def __init__(self) -> None:
         self._arrived: Future[str] = Future()
+        self._arrivals: dict[asyncio.AbstractEventLoop, asyncio.Future[str]] = {}
         self._opened = threading.Event()
 
     def pass_through(self, moment: str) -> None:
@@ -48,9 +49,11 @@ class Gate:
         return self._arrived.done()
 
     async def arrival(self) -> str:
-        """Wait until a thread is held, and return where."""
-        arrived = asyncio.shield(asyncio.wrap_future(self._arrived))
-        return await asyncio.wait_for(arrived, GUARD_SECONDS)
+        """Wait until a thread is held, and return where; all who wait in a loop wake at once."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._arrivals:
+            self._arrivals[loop] = asyncio.wrap_future(self._arrived)
+        return await asyncio.wait_for(asyncio.shield(self._arrivals[loop]), GUARD_SECONDS)
 
     def wait_arrival(self) -> str:
         """Wait, outside a loop, until a thread is held."""

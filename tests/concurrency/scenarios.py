@@ -270,12 +270,17 @@ async def is_held(gate: Gate, call: Watched[Any]) -> bool:
     return gate.is_reached
 
 
+def _rival(site: Site) -> Writer:
+    """Return a writer that does not wait for long for the lock of another."""
+    return site.writer(lock_timeout_seconds=GUARD_SECONDS / 4, durability="journal")
+
+
 async def change_cancelled_while_held(
     site: Site, kind: Kind, change: Change, *, every: bool
 ) -> None:
     """A call that is cancelled amid its work ends with it, or at once if nothing is to come."""
     held = outlasted = 0
-    async with held_writer(site) as (writer, files), site.writer(lock_timeout_seconds=0) as rival:
+    async with held_writer(site) as (writer, files), _rival(site) as rival:
         await rival.list("s")  # a first look may have to wait for a commit
         for number, moment in enumerate(await moments_of(site, change, every=every)):
             prefix = f"{number}-"
@@ -343,7 +348,7 @@ async def _assert_whole_or_nothing(
         assert loaded.messages == document(loaded.session_id, loaded.iteration).messages or (
             change.name == "copy session"
         )
-    await within_guard(rival.save(document(session, 98)))  # the lock is free: it does not wait
+    await within_guard(rival.save(document(session, 98)))  # the lock is free
     await within_guard(writer.save(document(session, 99)))
     assert (await writer.list(session))[0].checkpoint_id == "c99"
 
@@ -351,7 +356,7 @@ async def _assert_whole_or_nothing(
 async def call_cancelled_after_turns(site: Site, kind: Kind, change: Change) -> None:
     """A call that is cancelled after any number of turns of the loop is whole or not there."""
     turns, was_reply = 0, False
-    async with site.writer() as writer, site.writer(lock_timeout_seconds=0) as rival:
+    async with site.writer() as writer, _rival(site) as rival:
         for number in range(40):
             prefix = f"{number}-"
             await _prepare(writer, prefix)
@@ -444,9 +449,9 @@ async def queued_call_is_withdrawn(site: Site, kind: Kind) -> None:
         await gate.arrival()
         watched = Watched(partial(writer.save, document("s", 2)))
         cancelled = asyncio.ensure_future(kind(watched, partial(yield_to_loop, 5)))
-        await everything_else()
         try:
-            assert watched.ending is not None, "it waits for the save before it"
+            await within_guard(watched.ended.wait())  # it does not wait for the save before it
+            assert watched.ending is not None
             assert isinstance(watched.ending.error, asyncio.CancelledError)
             assert not first.done()
         finally:
@@ -465,9 +470,9 @@ async def call_is_withdrawn_before_its_commit(site: Site, kind: Kind) -> None:
         watched = Watched(partial(writer.save, document("s", 1)))
         cancelled = asyncio.ensure_future(kind(watched, gate.arrival))
         await gate.arrival()
-        await everything_else()
         try:
-            assert watched.ending is not None, "it waits for the lock"
+            await within_guard(watched.ended.wait())  # it does not wait for the lock
+            assert watched.ending is not None
             assert isinstance(watched.ending.error, asyncio.CancelledError)
         finally:
             gate.open()
@@ -484,9 +489,9 @@ async def files_are_left_to_others(site: Site, kind: Kind) -> None:
         watched = Watched(partial(writer.save, document("s", 1)))
         cancelled = asyncio.ensure_future(kind(watched, gate.arrival))
         await gate.arrival()
-        await everything_else()
         try:
-            assert watched.ending is not None, "it waits for the file"
+            await within_guard(watched.ended.wait())  # it does not wait for the file
+            assert watched.ending is not None
             assert isinstance(watched.ending.error, asyncio.CancelledError)
             assert await _ids(rival, "s") == ("c0", "c1")
         finally:

@@ -79,11 +79,11 @@ class Appender:
         """
         if not self._log.segments:
             self._begin_segment()
-        if self._log.lacks_header:  # or with the shared positions all of it would be lost
-            slot, header = self._segment[:2]
+        for slot, header, _ in self._log.headless:
+            # Or with the shared positions all that stands there would be lost.
             self._log.slots.write(slot, header.encode(), 0)
             self._log.slots.sync(slot)
-            self._log.lacks_header = False
+        self._log.headless.clear()
         control = self._control
         is_behind = self._log.end > control.visible or not self._is_shared
         if is_behind and not control.sealed_at:

@@ -77,7 +77,7 @@ class Log(LockFiles):
         mutex: held for short, never while a lock of files is waited for.
         erasure: position of the last removal read that somebody asked for; 0 for none.
         is_scanned: whether the end was looked for; until then `control` may be of before a crash.
-        lacks_header: whether the header of the newest segment is damaged.
+        headless: the segments whose headers are damaged, and have to be written again.
         is_void: whether frames were read that do not count after all: all is to be read anew.
     """
 
@@ -92,7 +92,7 @@ class Log(LockFiles):
         self.is_scanned = False
         self._has_size = False
         self.is_void = False
-        self.lacks_header = False
+        self.headless: list[Segment] = []
         self.mutex = threading.RLock()
         self._raw = b""
         self._shared: Control | None = None
@@ -318,7 +318,7 @@ class Log(LockFiles):
             segment = segment_without_header(
                 self.slots, control.slot, control.sequence, control.id, found.values()
             )
-            self.lacks_header = True
+            self.headless.append(segment)
         first = 0 if control is None else control.first_sequence
         chain: list[Segment] = []
         while segment is not None:
@@ -349,7 +349,9 @@ class Log(LockFiles):
             return None
         sequence = segment.header.sequence - 1
         others = [other for key, other in found.items() if key != segment.header.id]
-        return segment_without_header(self.slots, slot, sequence, previous, others)
+        before = segment_without_header(self.slots, slot, sequence, previous, others)
+        self.headless.append(before)
+        return before
 
     def _adopt(self, chain: list[Segment]) -> bool:
         known = self.tail
