@@ -30,9 +30,7 @@ Views: TypeAlias = Mapping[str, Seen]
 Options: TypeAlias = dict[str, Any]
 Writer: TypeAlias = AsyncCheckpointWriter[CheckpointData]
 
-_BEFORE_RECOVERY = frozenset(
-    {"leftover", "dangling-pointer", "stale-pointer", "unflushed-journal"}
-)
+_BEFORE_RECOVERY = frozenset({"leftover", "dangling-pointer", "stale-pointer", "unflushed-journal"})
 _AFTER_RECOVERY = frozenset({"leftover"})
 _FIRST_EXERCISE_SERIAL = 9000
 _ROUND_SECONDS = 60.0

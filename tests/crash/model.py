@@ -296,7 +296,9 @@ def _ext4_with_metadata_to(
 def _ext4_contents(start: Content, log: _Log, node: int, caps: Caps) -> list[Content]:
     positions = log.data_of(node)
     loose = [
-        p for p in positions if not log.forced[p] and isinstance(log.operations[p], Written | Zeroed)
+        p
+        for p in positions
+        if not log.forced[p] and isinstance(log.operations[p], Written | Zeroed)
     ]
     if _all_extend(start, log, positions, loose):
         chosen = [loose[:length] for length in _few(range(len(loose) + 1), caps)]

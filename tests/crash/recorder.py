@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from aiocheckpoint._disk.files import LocalFiles
 from aiocheckpoint.errors import CheckpointError, StorageError
@@ -113,7 +113,7 @@ class RecordingFiles(LocalFiles):
     def __init__(
         self, outer: Path, start: Tree | None = None, beside: RecordingFiles | None = None
     ) -> None:
-        self.disk = RecordedDisk(outer, start) if beside is None else beside.disk
+        self.disk: RecordedDisk = RecordedDisk(outer, start) if beside is None else beside.disk
         self.failpoints: set[str] = set()
         self._refused = ""
         self.lifetime: int | None = None
@@ -184,11 +184,14 @@ class RecordingFiles(LocalFiles):
             return super().call(operation, path, self.recorded(name, function), *args, **kwargs)
         with self.disk.mutex:
             if self._is_dead:
-                return _of_the_dead(name)
+                return cast("ResultT", _of_the_dead(name))
             try:
                 return super().call(operation, path, self.recorded(name, function), *args, **kwargs)
             except StorageError:
-                if name in _SYNCS and (node := self._nodes[args[0]]) in self.tree.contents:
+                if (
+                    name in _SYNCS
+                    and (node := self._nodes[cast("int", args[0])]) in self.tree.contents
+                ):
                     self._note(SyncFailed(node))
                 raise
 

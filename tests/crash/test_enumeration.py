@@ -116,7 +116,7 @@ async def test_saves_that_share_a_commit(
 async def test_changes_beside_a_flush(
     kind: str, models: Sequence[Model], record_property: RecordProperty
 ) -> None:
-    """What is saved, replaced and deleted while files are being written is neither lost nor back."""
+    """What is saved, replaced, deleted while files are being written is not lost, nor back."""
     kinds = [("save-existing", "delete", kind)]
     options = {"durability": "journal"}
 

@@ -1,4 +1,4 @@
-"""Two processes on one root: whatever each has acknowledged is there, whoever is killed and when."""
+"""Two processes on one root: what each has acknowledged is there, whoever is killed and when."""
 
 from __future__ import annotations
 

@@ -69,10 +69,9 @@ class LockFiles:
         self._locked = _Locked(self)
 
     def make(self) -> None:
-        """Make those that are not there, durably."""
+        """Make those that are not there; not durably, for nothing is lost with them."""
         for name in _NAMES:
             self._descriptor(name)
-        self._files.sync_directory(self.directory)
 
     def close(self) -> None:
         """Close the files; that gives their locks back, too."""

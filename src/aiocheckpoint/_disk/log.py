@@ -302,6 +302,7 @@ class Log(LockFiles):
             to_end: whether nobody commits meanwhile; positions of a segment that is not there
                 are of before a crash then.
         """
+        self.headless.clear()
         found = {
             header.id: Segment(number, header)
             for number in self.slots.numbers()
