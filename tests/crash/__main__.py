@@ -27,7 +27,6 @@ _LAYERS = {
     "test_faults": ("failing file operations, then a power cut", "states"),
     "test_any_order": ("random calls, faults, kills and power cuts against a plain model", "calls"),
     "test_blobs": ("every crash state of records with blobs", "states"),
-    "test_removals": ("removals, over several processes", "tests"),
     "test_names": ("names, with clocks that were set back", "tests"),
     "test_syncs": ("each sync left out, to be noticed", "syncs"),
     "test_mutants": ("broken versions, each to be caught", "mutants"),

@@ -275,7 +275,7 @@ class Tree:
             self.contents.setdefault(node, Content())
 
     def walk(self, directory: int = OUTER, prefix: str = "") -> Iterator[tuple[str, int]]:
-        """Yield the path and the node of all that has a name, directories before what is in them."""
+        """Yield path and node of all that has a name, directories before what is in them."""
         for name in sorted(self.entries[directory]):
             node = self.entries[directory][name]
             yield prefix + name, node

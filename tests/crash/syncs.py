@@ -33,27 +33,21 @@ class Site(NamedTuple):
         path: of the source.
         lines: of the call.
         function: around it.
-        method: that is called.
+        call: method and arguments.
     """
 
     path: str
     lines: range
     function: str
-    method: str
+    call: str
 
     def __str__(self) -> str:
-        return f"{Path(self.path).stem}.{self.function}-{self.method}"
+        return f"{Path(self.path).stem}.{self.function}: {self.call}"
 
 
 def sites() -> list[Site]:
     """Return all of them."""
     return [site for path in sorted(_SOURCE.rglob("*.py")) for site in _sites_in(path)]
-
-
-def site(name: str) -> Site:
-    """Return the one of a name."""
-    (found,) = (site for site in sites() if str(site) == name)
-    return found
 
 
 def _sites_in(path: Path) -> Iterator[Site]:
@@ -67,7 +61,8 @@ def _sites_in(path: Path) -> Iterator[Site]:
                 ):
                     end = node.end_lineno or node.lineno
                     lines = range(node.lineno, end + 1)
-                    yield Site(str(path), lines, function.name, node.func.attr)
+                    arguments = ", ".join(map(ast.unparse, node.args))
+                    yield Site(str(path), lines, function.name, f"{node.func.attr}({arguments})")
 
 
 @contextmanager
@@ -84,28 +79,6 @@ def forgotten(site: Site) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RecordingFiles, "recorded", recorded_but_there)
         yield
-
-
-@contextmanager
-def passing() -> Iterator[set[Site]]:
-    """
-    Watch where syncs are asked for.
-
-    Yields:
-        the places passed so far.
-    """
-    passed: set[Site] = set()
-    places = {(site.path, line): site for site in sites() for line in site.lines}
-    recorded = RecordingFiles.recorded
-
-    def recorded_and_noted(files: RecordingFiles, name: str, function: Any) -> Any:
-        if name in _FUNCTIONS:
-            passed.update(filter(None, map(places.get, _asked_by())))
-        return recorded(files, name, function)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RecordingFiles, "recorded", recorded_and_noted)
-        yield passed
 
 
 def _asked_by() -> Iterator[tuple[str, int]]:
