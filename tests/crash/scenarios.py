@@ -291,7 +291,7 @@ async def lost_in_the_journal() -> str:
         if not any(copy.holds(0, damaged) for copy in kept):
             return f"after operation {state.point}: the damaged part of the journal is nowhere"
     seen = tuple(map(version, (9, 4, 3, 2, 1)))
-    allowed = {MAIN: [seen], "other": [(Version("x", 8, "other"),)]}
+    allowed: Allowed = {MAIN: [seen], "other": [(Version("x", 8, "other"),)]}
     return await violation(Aftermath(start, operations, allowed, len(operations)))
 
 
@@ -460,7 +460,10 @@ SCENARIOS: dict[str, Scenario] = {
     "recover from a backup": partial(recovered, BACKED_UP),
     "erase": partial(calls, ("save-existing", "delete-latest", "flush"), models=("ext4",)),
     "erase again": partial(
-        calls, ("delete-latest", "flush", "delete-latest", "flush"), base=POPULATED, models=("ext4",)
+        calls,
+        ("delete-latest", "flush", "delete-latest", "flush"),
+        base=POPULATED,
+        models=("ext4",),
     ),
     "killed in a save": partial(kills, "a:save-existing b:save-existing"),
     "killed in a new segment": partial(
