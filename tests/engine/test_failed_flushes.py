@@ -25,7 +25,6 @@ from tests.engine.process import Process, outcome
 pytestmark = pytest.mark.blocking
 
 _SECOND_MOUNT = 77
-_BLOB = b"blob " * 1000
 
 
 class Case(NamedTuple):
