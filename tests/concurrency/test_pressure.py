@@ -15,6 +15,7 @@ import pytest
 
 from aiocheckpoint import CheckpointData, StorageFullError, ThreadStartError
 from aiocheckpoint._disk.index import SessionIndex, Signature
+from aiocheckpoint._engine.apply import Files
 from aiocheckpoint._format.names import make_name
 from tests.concurrency.gates import COMMIT, GUARD_SECONDS, ControlledFiles, Gate
 from tests.concurrency.scenarios import held_writer
@@ -130,6 +131,29 @@ async def test_journal_that_stays_full(root: Path) -> None:
     stored = [f"c{n}" for n, error in enumerate(errors) if error is None]
     assert await site.saved_ids("flood") == [*stored, "c99"]
     await site.assert_intact()
+
+
+async def test_whoever_writes_files_outlives_a_failure_of_its_own(
+    default_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error nobody thought of is told to who waits for files; the next flush works again."""
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    async with default_site.writer() as writer:
+        await writer.save(document("s", 0))
+        with monkeypatch.context() as patch:
+            patch.setattr(Files, "apply", fail)
+            for _ in range(2):
+                with pytest.raises(MemoryError):
+                    await asyncio.wait_for(writer.flush(), GUARD_SECONDS)
+            await writer.save(document("s", 1))
+            assert await writer.load("s") == document("s", 1)
+        await asyncio.wait_for(writer.flush(), GUARD_SECONDS)
+        await writer.save(document("s", 2))
+    assert await default_site.saved_ids("s") == ["c0", "c1", "c2"]
+    await default_site.assert_intact()
 
 
 @pytest.mark.parametrize(

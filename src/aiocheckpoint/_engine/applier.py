@@ -56,7 +56,7 @@ class Applier:
 
     def __init__(self, opened: Callable[[], WritableRoot]) -> None:
         self._opened = opened
-        self.error: CheckpointError | None = None
+        self.error: Exception | None = None
         self._condition = threading.Condition()
         self._waiters: list[_Waiter] = []
         self._is_due = False
@@ -108,9 +108,10 @@ class Applier:
             except CheckpointError as raised:
                 self._fail_waiters(raised)
                 self._pause_after(raised)
-            except BaseException as raised:  # the thread must outlive a bug of ours
+            except Exception as raised:  # the thread must outlive a bug of ours
+                _logger.exception("writing files failed unexpectedly")
                 self._fail_waiters(raised)
-                raise
+                self._pause_after(raised)
             else:
                 self.error = error
                 self._failures = self._failures if error else 0
@@ -316,7 +317,7 @@ class Applier:
         path = self._opened().log.directory.path
         return StorageError("flush", path, None, "the directory was moved or removed; try again")
 
-    def _pause_after(self, error: CheckpointError) -> None:
+    def _pause_after(self, error: Exception) -> None:
         """Try again after a while: the log keeps everything."""
         self.error = error
         _logger.warning("files could not be written, which is tried again: %s", error)
