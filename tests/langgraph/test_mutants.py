@@ -13,6 +13,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from aiocheckpoint import StorageError
 from aiocheckpoint.adapters.langgraph import CheckpointSaver, records, saver
 from aiocheckpoint.adapters.langgraph.pruning import DeltaNeeds
+from aiocheckpoint.adapters.langgraph.turns import Turns
 from aiocheckpoint.adapters.langgraph.watches import Chain, Watch
 from tests.langgraph import test_forks
 from tests.langgraph.promises import Promises
@@ -189,7 +190,7 @@ def _put_anyway(patch: Patch) -> None:
     async def store(self: Any, draft: Any, watch: Any, _parent: str) -> None:
         await self._store_anyway(draft, watch)
 
-    patch.setattr(CheckpointSaver, "_store_behind_own", store)
+    patch.setattr(Turns, "_store_behind_own", store)
 
 
 def _go_on_behind_anything(patch: Patch) -> None:
@@ -197,7 +198,7 @@ def _go_on_behind_anything(patch: Patch) -> None:
         await self._writer.save(draft.record, blobs=draft.blobs)
         watch.chain = Chain(draft.record.checkpoint_id)
 
-    patch.setattr(CheckpointSaver, "_store_anyway", store_anyway)
+    patch.setattr(Turns, "_store_anyway", store_anyway)
 
 
 def _never_look_again(patch: Patch) -> None:
@@ -206,7 +207,7 @@ def _never_look_again(patch: Patch) -> None:
         expected, chain.last_id = chain.last_id, draft.record.checkpoint_id
         await self._writer.save(draft.record, blobs=draft.blobs, expected=expected)
 
-    patch.setattr(CheckpointSaver, "_store_behind_own", store)
+    patch.setattr(Turns, "_store_behind_own", store)
 
 
 def _always_look(patch: Patch) -> None:
@@ -215,7 +216,7 @@ def _always_look(patch: Patch) -> None:
 
 
 def _failed_is_stored(patch: Patch) -> None:
-    store = CheckpointSaver._store_behind_own
+    store = Turns._store_behind_own
 
     async def store_behind_own(self: Any, draft: Any, watch: Any, parent: str) -> None:
         try:
@@ -224,11 +225,11 @@ def _failed_is_stored(patch: Patch) -> None:
             watch.see(records.key_in(draft.record.checkpoint_id))
             raise
 
-    patch.setattr(CheckpointSaver, "_store_behind_own", store_behind_own)
+    patch.setattr(Turns, "_store_behind_own", store_behind_own)
 
 
 def _cancelled_is_unknown(patch: Patch) -> None:
-    store = CheckpointSaver._store_behind_own
+    store = Turns._store_behind_own
 
     async def store_behind_own(self: Any, draft: Any, watch: Any, parent: str) -> None:
         try:
@@ -237,7 +238,7 @@ def _cancelled_is_unknown(patch: Patch) -> None:
             watch.storing.clear()
             raise
 
-    patch.setattr(CheckpointSaver, "_store_behind_own", store_behind_own)
+    patch.setattr(Turns, "_store_behind_own", store_behind_own)
 
 
 MUTANTS: Sequence[tuple[str, Mutation, str]] = (

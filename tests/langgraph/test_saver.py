@@ -237,6 +237,15 @@ class TestRetention:
         names = await saver._writer.ids(session_of("t"))
         assert len(names) <= 5 * 3
 
+    async def test_two_savers_keep_no_more(self, make: MakeSaver) -> None:
+        """Savers that take turns on a thread keep as few as one does."""
+        savers = (make(keep_last=4), make(keep_last=4))
+        for number in range(20):
+            saver = savers[number % 3 % 2]
+            found = await saver.aget_tuple(thread("t"))
+            await put(saver, thread("t") if found is None else found.config, step=number)
+            assert len(await listed(saver, thread("t"))) <= 5
+
     async def test_old_ones_are_removed(self, make: MakeSaver) -> None:
         """Pruning by age or number keeps the newest whatever its age."""
         saver = make()
@@ -354,6 +363,21 @@ class TestStorage:
 
         _, data = JsonPlusSerializer().dumps_typed(messages)
         assert await asyncio.to_thread(size) < 2.5 * len(data)
+
+    async def test_a_flush_leaves_everything_in_files(self, make: MakeSaver, root: Path) -> None:
+        """After a flush, from either kind of code, a copy of the files alone has everything."""
+        saver = make()
+        stored = await put(saver, thread("t"), {"x": [*range(5000)]})
+        await saver.aflush()
+        await saver.aput_writes(stored, [("x", 1)], "task")
+        await asyncio.to_thread(saver.flush)
+
+        def copy() -> Path:
+            ignore = shutil.ignore_patterns(".aiocheckpoint")
+            return shutil.copytree(root, root.with_name("copy"), symlinks=True, ignore=ignore)
+
+        copied = make(await asyncio.to_thread(copy))
+        assert await got(copied, stored) == await got(saver, stored)
 
     async def test_unknown_blobs_are_read_from_another_process(self, make: MakeSaver) -> None:
         """A saver that goes on where another began writes no blob a second time."""

@@ -6,7 +6,7 @@ import contextlib
 import errno
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePath
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar, cast
 
 from aiocheckpoint._disk.files import Directory, FileStatus, LocalFiles
 from aiocheckpoint._disk.index import KnownBlobs, SessionIndex
@@ -139,22 +139,35 @@ class Bodies:
             MissingBlobError: it is not there.
             CheckpointCorruptError: it is damaged.
         """
+        return self.blobs(session, (digest,))[digest]
+
+    def blobs(self, session: str, digests: Iterable[str]) -> dict[str, bytes]:
+        """Return several blobs, verified; see `blob`."""
+        found = {digest: self._committed_blob(session, digest) for digest in digests}
+        if None not in found.values():
+            return cast("dict[str, bytes]", found)
+        with self.view.sessions.blobs(session) as directory:
+            return {
+                digest: self._blob_file(session, digest, directory) if data is None else data
+                for digest, data in found.items()
+            }
+
+    def _committed_blob(self, session: str, digest: str) -> bytes | None:
         committed = self.view.saved_blob(session, digest)
         if committed is None and digest in self.view.removed(session):
             raise MissingBlobError(self._blob_path(session, digest), digest)  # the file will go
-        body = None if committed is None else self.view.body(committed)
-        return self._blob_file(session, digest) if body is None else body
+        return None if committed is None else self.view.body(committed)
 
     def _blob_path(self, session: str, digest: str) -> str:
-        return str(Path(self.view.sessions.root.path) / session / names.BLOBS_DIRECTORY / digest)
+        place = Directory(self.view.sessions.root.join(session), None)
+        return Directory(place.join(names.BLOBS_DIRECTORY), None).join(digest)
 
-    def _blob_file(self, session: str, digest: str) -> bytes:
+    def _blob_file(self, session: str, digest: str, directory: Directory | None) -> bytes:
         path = self._blob_path(session, digest)
-        with self.view.sessions.blobs(session) as directory:
-            try:
-                data = directory and self.view.files.read(directory, digest, self.max_bytes)
-            except NotACheckpointError as error:
-                raise CheckpointCorruptError(path, f"the blob is {error.reason}") from error
+        try:
+            data = directory and self.view.files.read(directory, digest, self.max_bytes)
+        except NotACheckpointError as error:
+            raise CheckpointCorruptError(path, f"the blob is {error.reason}") from error
         if data is None:
             raise MissingBlobError(path, digest)
         return codec.verified_blob(data, digest, path)
@@ -185,7 +198,7 @@ class Bodies:
 
 class Reader(Generic[RecordT]):
     """
-    The checkpoints under one root, as records.
+    The checkpoints under one root, as records, for one hop.
 
     Args:
         bodies: their contents.
@@ -201,6 +214,7 @@ class Reader(Generic[RecordT]):
         self._files = bodies.view.files
         self._codec = record_codec
         self._timeout_seconds = timeout_seconds
+        self._sessions: dict[SessionId, Session] = {}
 
     def look(self) -> None:
         """See to it that all that was acknowledged is known, also after a crash."""
@@ -208,15 +222,18 @@ class Reader(Generic[RecordT]):
 
     def session(self, session_id: SessionId) -> Session:
         """
-        Look a session up.
+        Look a session up, once: what a reader reads is of one moment.
 
         Raises:
             CheckpointCorruptError: a part of the journal is lost.
         """
-        name = encode_id(session_id, "session id")
-        self.look()
-        self.view.require_readable(session_id)
-        return Session(session_id, name, self.view.lookup(name))
+        found = self._sessions.get(session_id)
+        if found is None:
+            name = encode_id(session_id, "session id")
+            self.look()
+            self.view.require_readable(session_id)
+            found = self._sessions[session_id] = Session(session_id, name, self.view.lookup(name))
+        return found
 
     def _steadily(self, session_id: SessionId, work: Callable[[Session], ResultT]) -> ResultT:
         """Do work on a session, again where somebody removed what it was about to read."""
@@ -226,6 +243,7 @@ class Reader(Generic[RecordT]):
                 return work(session)
             except VanishedError:
                 self.view.listed(session.name)
+                self._sessions.pop(session_id, None)
         raise StorageError("read", session_id, None, "its files keep vanishing; try again")
 
     # Loading
@@ -302,9 +320,14 @@ class Reader(Generic[RecordT]):
     def load_blobs(self, session_id: SessionId, digests: Iterable[str]) -> dict[str, bytes]:
         """Return blobs of a session, verified."""
         name = encode_id(session_id, "session id")
-        self.look()
-        self.view.require_readable(session_id)
-        return {digest: self._blob(name, digest) for digest in digests}
+        if session_id not in self._sessions:
+            self.look()
+            self.view.require_readable(session_id)
+        wanted = tuple(digests)
+        try:
+            return self.bodies.blobs(name, wanted)
+        except MissingBlobError:
+            return {digest: self._blob(name, digest) for digest in wanted}
 
     def _blob(self, session: str, digest: str) -> bytes:
         try:

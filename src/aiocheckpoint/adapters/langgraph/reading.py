@@ -97,7 +97,7 @@ def newest_key(reader: SessionReader[ThreadRecord]) -> str | None:
     if not greatest:
         return None
     key = records.key_in(greatest[0])
-    if records.checkpoint_of(key) is not None:
+    if records.tells_checkpoint(key):
         return key
     newest = max(entries_of("", reader), default=None)
     return newest and newest.key

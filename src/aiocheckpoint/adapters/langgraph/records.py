@@ -47,6 +47,7 @@ _LARGEST_BLOB_BYTES = BLOB_BYTES * _BLOBS_IN_A_LARGER_ONE**2
 _MAX_PLAIN_LEVELS = 64  # half of what a checkpoint may nest; what is deeper goes to the serializer
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _BASE32 = "0123456789abcdefghijklmnopqrstuv"
+_PAIRS = [first + second for first in _BASE32 for second in _BASE32]
 _KEY_LENGTH = 26
 _DIGEST_MARK = "w"
 _TAG_LENGTH = 11
@@ -128,6 +129,7 @@ def _digest_name(text: str) -> str:
     return base64.b32encode(digest).decode().rstrip("=").lower()
 
 
+@lru_cache(maxsize=1024)
 def key_of(checkpoint: str) -> str:
     """
     Return a checkpoint's key: 26 letters and digits, which sort like the id if that is a UUID.
@@ -137,21 +139,26 @@ def key_of(checkpoint: str) -> str:
     if _UUID.fullmatch(checkpoint):
         return _base32(int(checkpoint.replace("-", ""), 16), _KEY_LENGTH)
     digest = hashlib.sha256(checkpoint.encode("utf-8", "surrogatepass")).digest()
-    return _DIGEST_MARK + _base32(int.from_bytes(digest) >> 131, _KEY_LENGTH - 1)
+    return _DIGEST_MARK + _base32(int.from_bytes(digest) >> 131, _KEY_LENGTH)[1:]
+
+
+def tells_checkpoint(key: str) -> bool:
+    """Tell whether a key tells the checkpoint's id, and so sorts like it."""
+    return not key.startswith(_DIGEST_MARK)
 
 
 def checkpoint_of(key: str) -> str | None:
     """Return the id that a key tells; None where only the record can tell."""
-    if key.startswith(_DIGEST_MARK):
+    if not tells_checkpoint(key):
         return None
     digits = f"{int(key, 32):032x}"
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def _base32(number: int, length: int) -> str:
-    """Return a number in base 32; texts of one length sort like the numbers."""
-    digits = (_BASE32[number >> shift & 31] for shift in range(5 * (length - 1), -1, -5))
-    return "".join(digits)
+    """Return a number in base 32, an even number of digits; they sort like the numbers."""
+    pairs = [_PAIRS[number >> shift & 1023] for shift in range(5 * (length - 2), -1, -10)]
+    return "".join(pairs)
 
 
 def state_id(key: str) -> CheckpointId:
@@ -258,30 +265,32 @@ def _text(data: bytes | memoryview) -> str:
     return base64.b64encode(data).decode()
 
 
-def is_plain(value: object, max_levels: int = _MAX_PLAIN_LEVELS) -> bool:
+def is_plain(value: Any, max_levels: int = _MAX_PLAIN_LEVELS) -> bool:
     """Tell whether JSON gives a value back as it is, tuples being taken for lists."""
-    if max_levels == 0:
-        return False
-    match value:
-        case None | bool():
-            return True
-        case str() if type(value) is str:
-            return value.isascii() or _is_unicode(value)
-        case int() if type(value) is int:
-            return -(2**63) <= value < 2**63
-        case float() if type(value) is float:
-            return math.isfinite(value)
-        case list() | tuple() if type(value) in (list, tuple):
-            return all(is_plain(part, max_levels - 1) for part in value)
-        case dict() if type(value) is dict:
-            return all(type(key) is str for key in value) and all(
-                is_plain(part, max_levels - 1) for pair in value.items() for part in pair
-            )
-        case _:
-            return False
+    kind = type(value)
+    if kind is str:
+        return _is_unicode(value)
+    if kind is dict:
+        if max_levels == 1:
+            return not value
+        for key, part in value.items():
+            if type(key) is not str or not _is_unicode(key) or not is_plain(part, max_levels - 1):
+                return False
+        return True
+    if kind is list or kind is tuple:
+        if max_levels == 1:
+            return not value
+        return all(is_plain(part, max_levels - 1) for part in value)
+    if kind is int:
+        return bool(-(2**63) <= value < 2**63)
+    if kind is float:
+        return math.isfinite(value)
+    return value is None or kind is bool
 
 
 def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from os import PathLike
 from types import TracebackType
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, Self, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -25,14 +25,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from aiocheckpoint import (
-    AsyncCheckpointWriter,
-    CheckpointError,
-    DurabilityUnknownError,
-    SessionChangedError,
-    SessionId,
-    StorageError,
-)
+from aiocheckpoint import AsyncCheckpointWriter, SessionId
 from aiocheckpoint.adapters.langgraph import records
 from aiocheckpoint.adapters.langgraph.portal import Portal
 from aiocheckpoint.adapters.langgraph.reading import (
@@ -44,7 +37,6 @@ from aiocheckpoint.adapters.langgraph.reading import (
     groups_of,
     needed_ancestors,
     newest_key,
-    newest_records,
     pages,
     with_blobs,
 )
@@ -59,18 +51,7 @@ from aiocheckpoint.adapters.langgraph.records import (
     state_id,
 )
 from aiocheckpoint.adapters.langgraph.retention import expired, surplus
-from aiocheckpoint.adapters.langgraph.watches import Chain, Watch, Watches
-
-
-class _Draft(NamedTuple):
-    """A record that was serialized before anybody had a turn, and its blobs."""
-
-    session_id: SessionId
-    record: ThreadRecord
-    blobs: dict[str, bytes]
-
-
-_MAX_LOOKS = 100
+from aiocheckpoint.adapters.langgraph.turns import Draft, Turns
 
 # Within the class below `list` is a method.
 _Entries = list[Entry]
@@ -130,9 +111,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             storage_path, record_type=ThreadRecord, **options
         )
         self._portal = Portal()
-        self._watches = Watches()
+        self._turns = Turns(self._writer, refuse_forks=refuse_forks)
         self._keep_last = keep_last
-        self._refuse_forks = refuse_forks
 
     async def __aenter__(self) -> Self:
         return self
@@ -230,7 +210,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
     def _state_draft(
         self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
-    ) -> _Draft:
+    ) -> Draft:
         configurable = configurable_of(config)
         thread_id, namespace = str(configurable["thread_id"]), _namespace(config)
         encoder = Encoder(self.serde)
@@ -260,92 +240,12 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             serialized=others,
             channels=channels,
         )
-        return _Draft(session_id, record, encoder.blobs)
+        return Draft(session_id, record, encoder.blobs)
 
-    async def _store_state(self, draft: _Draft) -> None:
-        if not self._refuse_forks:
-            await self._writer.save(draft.record, blobs=draft.blobs)
-        else:
-            await self._store_in_turn(draft)
+    async def _store_state(self, draft: Draft) -> None:
+        await self._turns.store_state(draft)
         if self._keep_last is not None:
             await self._prune_surplus(draft.session_id, self._keep_last)
-
-    async def _store_in_turn(self, draft: _Draft) -> None:
-        record = draft.record
-        parent = "" if record.parent is None else records.key_of(record.parent)
-        watch = self._watches.find(draft.session_id)
-        may_fork = watch is None or parent in watch.chosen
-        watch = watch or self._watches.of(draft.session_id)
-        key = records.key_in(record.checkpoint_id)
-        watch.storing.add(key)
-        try:
-            if may_fork:
-                await self._store_anyway(draft, watch)
-            else:
-                await self._store_behind_own(draft, watch, parent)
-        except DurabilityUnknownError:
-            raise
-        except CheckpointError:
-            watch.storing.discard(key)  # it is not there; who was refused is refused again
-            raise
-        watch.see(key)
-
-    async def _store_anyway(self, draft: _Draft, watch: Watch) -> None:
-        """Store a record, whoever has stored others meanwhile."""
-        chain = watch.chain
-        if chain is None or not await self._stored(draft, watch, chain):
-            await self._writer.save(draft.record, blobs=draft.blobs)
-
-    async def _store_behind_own(self, draft: _Draft, watch: Watch, parent: str) -> None:
-        """
-        Store a checkpoint if nobody else has stored one after those that this saver knows.
-
-        Raises:
-            SessionChangedError: somebody has.
-        """
-        for _ in range(_MAX_LOOKS):
-            chain = watch.chain or await self._looked(draft, watch, parent)
-            if await self._stored(draft, watch, chain):
-                return
-        await self._looked(draft, watch, parent)
-        raise StorageError("save", draft.session_id, None, "its thread keeps changing; try again")
-
-    async def _stored(self, draft: _Draft, watch: Watch, chain: Chain) -> bool:
-        """Store a record as the next of a chain; False when another one came between."""
-        expected, chain.last_id = chain.last_id, draft.record.checkpoint_id
-        try:
-            await self._writer.save(draft.record, blobs=draft.blobs, expected=expected)
-        except SessionChangedError:
-            watch.leave(chain)
-            return False
-        except BaseException:
-            watch.leave(chain)
-            raise
-        return True
-
-    async def _looked(self, draft: _Draft, watch: Watch, parent: str) -> Chain:
-        """
-        Look whether this saver knows the newest checkpoint; others may have stored writes.
-
-        Returns:
-            what to go on behind.
-
-        Raises:
-            SessionChangedError: it does not.
-        """
-        record = draft.record
-        found = await self._writer.read(draft.session_id, newest_records)
-        if found.state_id is not None:
-            key = records.key_in(found.state_id)
-            is_known = watch.knows(key) or key == parent
-            if not is_known and records.checkpoint_of(key) is not None:
-                error = SessionChangedError(draft.session_id, found.state_id)
-                error.add_note(
-                    f"another saver has gone on with thread {record.thread_id!r}, namespace "
-                    f"{record.checkpoint_ns!r}: what was put follows {record.parent!r}"
-                )
-                raise error
-        return watch.begin(found.last_id)
 
     async def aput_writes(
         self,
@@ -371,14 +271,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
         Cost: one serialization on the loop, one hop, one fsync shared with all that wait.
         """
-        await self._store_writes(self._pending_draft(config, writes, task_id, task_path))
-
-    async def _store_writes(self, draft: _Draft) -> None:
-        watch = self._watches.find(draft.session_id) if self._refuse_forks else None
-        if watch is None:
-            await self._writer.save(draft.record, blobs=draft.blobs)
-        else:
-            await self._store_anyway(draft, watch)
+        await self._turns.store_writes(self._pending_draft(config, writes, task_id, task_path))
 
     def put_writes(
         self,
@@ -389,7 +282,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
     ) -> None:
         """Do what `aput_writes` does, from code that is not asynchronous."""
         draft = self._pending_draft(config, writes, task_id, task_path)
-        self._portal.run(self._store_writes(draft))
+        self._portal.run(self._turns.store_writes(draft))
 
     def _pending_draft(
         self,
@@ -397,7 +290,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         writes: Sequence[tuple[str, Any]],
         task_id: str,
         task_path: str,
-    ) -> _Draft:
+    ) -> Draft:
         configurable = configurable_of(config)
         checkpoint, namespace = configurable["checkpoint_id"], _namespace(config)
         thread_id = str(configurable["thread_id"])
@@ -416,7 +309,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             task_path=task_path,
             writes=encoded,
         )
-        return _Draft(session_id, record, encoder.blobs)
+        return Draft(session_id, record, encoder.blobs)
 
     # Reading one
 
@@ -442,7 +335,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         session_id = session_of(thread_id, _namespace(config))
         checkpoint = get_checkpoint_id(config)
         key = None if checkpoint is None else records.key_of(checkpoint)
-        watch = self._watches.of(session_id)
+        watch = self._turns.watches.of(session_id)
         if key is not None:
             watch.choose(key)
         found = await self._writer.read(session_id, partial(find, session_id, key))
@@ -782,7 +675,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         )
 
     async def _prune_surplus(self, session_id: SessionId, keep_last: int) -> None:
-        watch = self._watches.find(session_id)
+        watch = self._turns.watches.find(session_id)
         chain = watch and watch.chain
         if chain and chain.room > 0:
             chain.room -= 1

@@ -81,7 +81,7 @@ class Watch:
 
     def see(self, key: str) -> None:
         """Note that a checkpoint is there; one whose key does not sort does not count."""
-        if records.checkpoint_of(key) is not None:
+        if records.tells_checkpoint(key):
             self.newest = max(self.newest, key)
         self.storing.discard(key)
         if len(self.storing) > _REMEMBERED_KEYS:
