@@ -222,7 +222,7 @@ def _keeps_every_directory_open(self: SessionDirectories, name: str, directory: 
 
 
 def _remembers_every_session(self: IndexCache, session_name: str, index: SessionIndex) -> None:
-    self._indexes[session_name] = index
+    """Let nothing be too much."""
 
 
 def _leaves_the_files_open(self: OpenRoot) -> None:
@@ -403,7 +403,7 @@ MUTANTS = (
         scenarios.close_is_idempotent_and_refuses_later_calls,
     ),
     Mutant(SessionDirectories, "_give_back", _keeps_every_directory_open, _GROWTH),
-    Mutant(IndexCache, "_use", _remembers_every_session, _GROWTH),
+    Mutant(IndexCache, "_count", _remembers_every_session, _GROWTH),
     Mutant(OpenRoot, "close", _leaves_the_files_open, scenarios.close_gives_everything_back),
     Mutant(aiocheckpoint.writer, "hop", _works_on_the_loop, scenarios.no_file_call_on_the_loop),
     Mutant(

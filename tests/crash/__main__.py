@@ -21,6 +21,7 @@ import pytest
 
 _LAYERS = {
     "test_enumeration": ("every crash state of short sequences of calls", "states"),
+    "test_processes": ("two processes, one of them killed amid each call", "states"),
     "test_kill": ("SIGKILL at failpoints and at random", "kills"),
     "test_power_cut": ("power cuts of a real ext4", "cuts"),
     "test_full_disk": ("real full disks", "scenarios"),

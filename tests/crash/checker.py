@@ -30,7 +30,7 @@ Views: TypeAlias = Mapping[str, Seen]
 Options: TypeAlias = dict[str, Any]
 Writer: TypeAlias = AsyncCheckpointWriter[CheckpointData]
 
-_BEFORE_RECOVERY = frozenset({"leftover", "dangling-pointer", "stale-pointer", "unflushed-journal"})
+BEFORE_RECOVERY = frozenset({"leftover", "dangling-pointer", "stale-pointer", "unflushed-journal"})
 _AFTER_RECOVERY = frozenset({"leftover"})
 _FIRST_EXERCISE_SERIAL = 9000
 _ROUND_SECONDS = 60.0
@@ -145,7 +145,7 @@ def _origin(record: CheckpointData) -> str:
 
 
 async def see_all(
-    writer: Writer, tolerated: Collection[str] = _BEFORE_RECOVERY, *, is_flushed: bool = False
+    writer: Writer, tolerated: Collection[str] = BEFORE_RECOVERY, *, is_flushed: bool = False
 ) -> dict[str, Seen]:
     """Return what there is of each session in which something is seen."""
     session_ids = sorted([session_id async for session_id in writer.sessions()])
@@ -195,7 +195,9 @@ class Opened(NamedTuple):
     files: RecordingFiles
 
 
-async def read_after_crash(tree: Tree, outer: Path, options: Options) -> dict[str, Seen]:
+async def read_after_crash(
+    tree: Tree, outer: Path, options: Options, tolerated: Collection[str] = BEFORE_RECOVERY
+) -> dict[str, Seen]:
     """
     Open the library on a copy of a crash state and read everything.
 
@@ -203,6 +205,7 @@ async def read_after_crash(tree: Tree, outer: Path, options: Options) -> dict[st
         tree: the state.
         outer: an empty directory for the copy.
         options: of the writer.
+        tolerated: kinds of findings that there may be.
 
     Raises:
         BrokenPromiseError: something is seen that was never saved, or that contradicts itself.
@@ -210,7 +213,7 @@ async def read_after_crash(tree: Tree, outer: Path, options: Options) -> dict[st
     materialise(tree, outer)
     files = RecordingFiles(outer, tree)
     async with opened(outer, files, options) as writer:
-        views = await see_all(writer)
+        views = await see_all(writer, tolerated)
     require(not files.operations, "reading changes what is there:", files.operations)
     return views
 

@@ -152,6 +152,15 @@ class RecordingFiles(LocalFiles):
         """Let the next sync of the journal fail."""
         self._refused = "data_sync"
 
+    def refuse_sync_and_die(self) -> None:
+        """Let the next sync of the journal fail, and do nothing more."""
+        self.refuse_sync()
+        self.lifetime = self.changes + 1  # the failure counts
+
+    def refuse_file_sync(self) -> None:
+        """Let the next sync of a file fail."""
+        self._refused = "full_sync"
+
     def die(self) -> None:
         """Do nothing any more, and let go of all locks, as a process that is killed."""
         with self.disk.mutex:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import itertools
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,10 @@ import pytest
 
 from aiocheckpoint import blob_digest
 from aiocheckpoint._format import names as layout
-from aiocheckpoint.errors import CheckpointCorruptError
+from aiocheckpoint.errors import CheckpointCorruptError, StorageError
 from tests.crash import oracle, test_blobs
 from tests.crash.checker import (
+    BEFORE_RECOVERY,
     ROOT_NAME,
     Allowed,
     BrokenPromiseError,
@@ -73,15 +74,21 @@ class Aftermath(NamedTuple):
     first_point: int
 
 
-async def violation(run: Aftermath, model: Model = "posix", caps: Caps = SECOND) -> str:
+async def violation(
+    run: Aftermath,
+    model: Model = "posix",
+    caps: Caps = SECOND,
+    tolerated: Collection[str] = BEFORE_RECOVERY,
+    recovers_every: int = 8,
+) -> str:
     """Return how a promise is broken in a state that a crash leaves, `""` if none is."""
     states = crash_states(model, run.start, run.operations, run.first_point, caps)
     for number, state in enumerate(states):
         try:
             with scratch_directory() as outer, same_each_time(7):
-                views = await read_after_crash(state.tree, outer, JOURNAL)
+                views = await read_after_crash(state.tree, outer, JOURNAL, tolerated)
                 require_allowed(views, run.allowed)
-                if number % 8 == 0:
+                if number % recovers_every == 0:
                     await recover_after_crash(state.tree, outer, views, JOURNAL)
         except Exception as error:  # noqa: BLE001 - whatever the library raises is the finding
             return f"after operation {state.point}: {error!r}"
@@ -215,17 +222,17 @@ async def removed_by_hand(start: Callable[[], Coroutine[Any, Any, Tree]]) -> str
         materialise(tree, outer)
         files = RecordingFiles(outer, tree)
         async with opened(outer, files, JOURNAL) as writer:
-            await perform(writer, save(3))
-            await perform(writer, oracle.Flush())
+            for call in (save(8), save(9), oracle.Flush()):
+                await perform(writer, call)
             hand = RecordingFiles(outer, beside=files)
             directory = hand.open_path(str(outer / ROOT_NAME / MAIN / layout.CHECKPOINTS_DIRECTORY))
             for name in hand.scan(directory):
-                if "_a3.json" not in name and name != layout.LATEST_NAME:
+                if "_a9.json" not in name and name != layout.LATEST_NAME:
                     hand.unlink(directory, name)
             hand.sync_directory(directory)
             hand.close_directory(directory)
             operations = [*files.operations]
-    run = Aftermath(tree, operations, {MAIN: [(version(3),)]}, len(operations))
+    run = Aftermath(tree, operations, {MAIN: [(version(9),)]}, len(operations))
     return await violation(run)
 
 
@@ -241,6 +248,126 @@ async def without_positions() -> Tree:
     private = _node_of(tree, layout.PRIVATE_DIRECTORY)
     del tree.entries[private]["control"]
     return tree
+
+
+# Operations that fail
+
+
+async def unsynced_by_the_dead() -> str:
+    """Let a process see its sync fail, and die; then another one commits on top of it."""
+    with new_disk() as outer:
+        async with pair_on(outer, JOURNAL) as pair:
+            dying = pair.files["a"]
+            dying.at("before_sync_log", dying.refuse_sync_and_die)
+            with suppress(KilledError):
+                await pair.make("a", save(1))
+            await pair.make("b", save(2))
+            seen = await pair.look("b")
+            operations = [*dying.operations]
+    run = Aftermath(Tree(), operations, {MAIN: [seen[MAIN]]}, len(operations))
+    return await violation(run)
+
+
+async def refused_beside_haste() -> str:
+    """Refuse a save whose sync failed: what another process has saved in haste stays."""
+    with new_disk() as outer:
+        async with pair_on(outer, JOURNAL, HASTY) as pair:
+            await pair.make("b", save(1))
+            begun = len(pair.files["a"].operations)
+            await pair.make("a", oracle.RefusedSave(MAIN, version(2)))
+            for process in "ab":
+                await pair.look(process)
+            operations = [*pair.files["a"].operations]
+    amid: Allowed = {MAIN: [(version(1),), (version(2), version(1))]}
+    run = Aftermath(Tree(), operations, {MAIN: [(version(1),)]}, len(operations))
+    return await violation(run, "killed") or await violation(
+        Aftermath(Tree(), operations, amid, begun), "killed"
+    )
+
+
+async def flushed_after_a_failure() -> str:
+    """Let the sync of a flush fail, and flush again: nothing rests on what may be lost."""
+    with new_disk() as outer:
+        files = RecordingFiles(outer)
+        async with opened(outer, files, JOURNAL) as writer:
+            await perform(writer, save(1))
+            files.at("before_flush", files.refuse_file_sync)
+            with suppress(StorageError):
+                await writer.flush()
+            await writer.flush()
+            operations = [*files.operations]
+    run = Aftermath(Tree(), operations, {MAIN: [(version(1),)]}, len(operations))
+    return await violation(run)
+
+
+class StuckFiles(RecordingFiles):
+    """
+    Recording files of a disk on which no directory can be made.
+
+    Attributes:
+        is_stuck: whether it is so just now.
+    """
+
+    is_stuck = False
+
+    def recorded(self, name: str, function: Any) -> Any:
+        if name == "_make_directory" and self.is_stuck:
+            return _refused
+        return super().recorded(name, function)
+
+
+async def stuck_beside_others() -> str:
+    """Flush while the files of a session cannot be written: the journal keeps what it has."""
+    others = [oracle.Save("other", Version(name, 100 + n, "other")) for n, name in enumerate("xy")]
+    with new_disk() as outer:
+        files = StuckFiles(outer)
+        async with opened(outer, files, JOURNAL) as writer:
+            await perform(writer, others[0])
+            await perform(writer, oracle.Flush())
+            files.is_stuck = True
+            await perform(writer, save(1))
+            await perform(writer, others[1])
+            with suppress(StorageError):
+                await writer.flush()
+            operations = [*files.operations]
+            files.is_stuck = False
+    seen = tuple(call.version for call in reversed(others))
+    allowed: Allowed = {MAIN: [(version(1),)], "other": [seen]}
+    run = Aftermath(Tree(), operations, allowed, len(operations))
+    return await violation(run, tolerated={*BEFORE_RECOVERY, "unreadable"})
+
+
+async def dropped_before_rust_saved() -> str:
+    """Delete a session, and let another tool save in it: the journal does not delete it again."""
+    later = oracle.Save("other", Version("x", 3, "other"))
+    with new_disk() as outer:
+        files = RecordingFiles(outer)
+        async with opened(outer, files, JOURNAL) as writer:
+            for call in (save(1), oracle.DeleteSession(MAIN), oracle.Apply()):
+                await perform(writer, call)
+            _save_by_hand(outer, files, version(2))
+            await perform(writer, later)  # after which a cut may take what is flushed from memory
+            operations = [*files.operations]
+    allowed: Allowed = {MAIN: [(version(2),)], "other": [(later.version,)]}
+    run = Aftermath(Tree(), operations, allowed, len(operations))
+    return await violation(run, recovers_every=1)
+
+
+def _save_by_hand(outer: Path, files: RecordingFiles, saved: Version) -> None:
+    """Save as the Rust crate does, durably."""
+    hand = RecordingFiles(outer, beside=files)
+    directory = hand.open_path(str(outer / ROOT_NAME))
+    for name in (MAIN, layout.CHECKPOINTS_DIRECTORY):
+        hand.make_subdirectory(directory, name)
+        hand.sync_directory(directory)
+        inner = hand.open_subdirectory(directory, name)
+        assert inner is not None
+        directory = inner
+    name = f"cp_20270101_000000_{saved.checkpoint_id}.json"
+    descriptor = hand.create(directory, name)
+    hand.write(descriptor, oracle.body_of(MAIN, saved), name)
+    hand.sync_file(descriptor, name)
+    hand.sync_directory(directory)
 
 
 # Damage of the journal
@@ -452,6 +579,11 @@ SCENARIOS: dict[str, Scenario] = {
     "removed by hand when positions were lost": partial(removed_by_hand, without_positions),
     "lost in the journal": lost_in_the_journal,
     "deleted in haste": deleted_in_haste,
+    "flushed after a failure": flushed_after_a_failure,
+    "unsynced by the dead": unsynced_by_the_dead,
+    "refused beside haste": refused_beside_haste,
+    "stuck beside others": stuck_beside_others,
+    "dropped before Rust saved": dropped_before_rust_saved,
     "without a header": without_a_header,
     "seen of the dead": seen_of_the_dead,
     "in haste": partial(in_haste, SMALL_SLOT_BYTES),

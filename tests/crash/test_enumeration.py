@@ -31,6 +31,9 @@ DURABILITIES = ("journal", "file")
 TINY_SLOT_BYTES = 16 * 1024
 _RARE_CALLS = ("copy-session", "apply")
 _BESIDE_FLUSH = tuple(kind for kind in oracle.TOGETHER if kind != "burst")
+_LOOKS_EVERY = 3
+"""Of the states of a default slice; the campaigns look at all."""
+
 BASES = {"empty": (), "populated": POPULATED}
 RecordProperty = Callable[[str, object], None]
 
@@ -62,7 +65,13 @@ async def test_one_call(durability: str, base: str, record_property: RecordPrope
     kinds = [*sequences(1), ("copy-session",), ("apply",)]
 
     tally = await _examined(
-        record_property, kinds, BASES[base], {"durability": durability}, SECOND, recovers_every=4
+        record_property,
+        kinds,
+        BASES[base],
+        {"durability": durability},
+        LONG,
+        looks_every=_LOOKS_EVERY,
+        recovers_every=4,
     )
 
     assert tally.violations == []
@@ -72,15 +81,19 @@ async def test_saves_that_fail(record_property: RecordProperty) -> None:
     """A save whose sync failed takes nothing with it, and never comes back."""
     kinds = [
         ("save-refused",),
-        ("replace-refused",),
         ("replace-refused", "save-existing"),
-        ("save-refused", "delete-latest"),
         ("replace-refused", "flush"),
         ("save-refused", "save-refused"),
     ]
 
     tally = await _examined(
-        record_property, kinds, POPULATED[:2], {"durability": "journal"}, SECOND, recovers_every=4
+        record_property,
+        kinds,
+        POPULATED[:2],
+        {"durability": "journal"},
+        LONG,
+        looks_every=_LOOKS_EVERY,
+        recovers_every=4,
     )
 
     assert tally.violations == []
@@ -133,8 +146,7 @@ async def test_segments_that_are_used_again(
 ) -> None:
     """Where each save needs another segment, what old ones hold comes neither back nor between."""
     again = ("save-existing", "flush", "replace-newest", "delete", "flush")
-    kinds = [again[:length] for length in range(1, len(again) + 1)]
-    kinds += [(*again, *again[:length]) for length in range(1, 4)]
+    kinds = [again[:length] for length in (1, 3, 5)] + [(*again, *again[:n]) for n in (1, 3)]
     options = {"durability": durability}
 
     tally = await _examined(
@@ -142,8 +154,9 @@ async def test_segments_that_are_used_again(
         kinds,
         POPULATED,
         options,
-        SECOND,
-        recovers_every=8,
+        LONG,
+        looks_every=_LOOKS_EVERY,
+        recovers_every=4,
         slot_bytes=TINY_SLOT_BYTES,
     )
 
@@ -161,7 +174,7 @@ class TestSecondCrash:
             NESTED,
             SECOND,
             recovers_every=4,
-            nested_every=16,
+            nested_every=32,
         )
 
         assert tally.violations == []
@@ -247,7 +260,14 @@ class TestSequences:
         options = {"durability": durability}
 
         tally = await _examined(
-            record_property, kinds, BASES[base], options, QUICK, NESTED, nested_every=100
+            record_property,
+            kinds,
+            BASES[base],
+            options,
+            QUICK,
+            NESTED,
+            recovers_every=4,
+            nested_every=100,
         )
 
         assert tally.violations == []
@@ -280,7 +300,7 @@ async def test_two_calls_with_a_limit(first: str, record_property: RecordPropert
     kinds = itertools.product([first], oracle.CALLS)
     options = {"durability": "journal", "max_checkpoints": 2, "max_backups": 1}
 
-    tally = await _examined(record_property, kinds, POPULATED, options, LONG)
+    tally = await _examined(record_property, kinds, POPULATED, options, LONG, recovers_every=4)
 
     assert tally.violations == []
 
@@ -294,7 +314,9 @@ async def test_a_save_that_fails_and_then_two_calls(
     """After a save that failed all sequences of two calls survive a crash."""
     kinds = itertools.product([first], oracle.CALLS, oracle.CALLS)
 
-    tally = await _examined(record_property, kinds, POPULATED[:1], {"durability": "journal"}, LONG)
+    tally = await _examined(
+        record_property, kinds, POPULATED[:1], {"durability": "journal"}, LONG, recovers_every=4
+    )
 
     assert tally.violations == []
 

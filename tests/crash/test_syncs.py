@@ -21,6 +21,7 @@ FIRST_TRIED = {
     "slots.blank: sync(number)": "a slot used again",
     "slots.create: sync_directory(self._directory)": "in haste, in many segments",
     "slots.erase: sync(number)": "erase",
+    "slots.prepare: sync_file(descriptor, path)": "a slot made ahead",
     "slots.keep: sync_directory(self._directory)": "killed in a new segment",
     "slots.keep: sync_file(self._descriptor(number), self.path(number))": "killed in a save",
     "sync._sync_devices: sync_everything(directory)": "flush by disk",
@@ -29,9 +30,6 @@ FIRST_TRIED = {
 """Where it is not one of the quickest scenarios that notices it."""
 
 OF_NO_EFFECT = {
-    "locks.make: sync_directory(self.directory)": (
-        "whoever takes a slot into use syncs the same directory, and locks are made anew"
-    ),
     "log.keep: sync_directory(self.directory)": (
         "a damaged segment is given free after its successor's slot was synced into the directory"
     ),

@@ -103,10 +103,10 @@ class Ledger:
             self._under_way = None
         self.live = {name: set(states) for name, states in self.cut.items()}
 
-    def check(self, *processes: Process) -> None:
+    def check(self, *processes: Process, in_short: bool = False) -> None:
         """See that all processes see one of the states, and the same; from now on no other is."""
         for session in self.live:
-            views = [process.seen(session) for process in processes]
+            views = [process.seen(session, in_short=in_short) for process in processes]
             assert len(set(views)) <= 1, f"they do not agree on {session}: {views}"
             if views:
                 self._require(session, views[0])

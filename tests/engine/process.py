@@ -252,8 +252,8 @@ class Process:
         assert root is not None, "there is no root"
         return Reader(root.bodies, RECORDS, 0.0)
 
-    def seen(self, session: str) -> Seen:
-        """Return what it sees of a session, in every way there is, which must agree."""
+    def seen(self, session: str, *, in_short: bool = False) -> Seen:
+        """Return what it sees of a session, in every way there is, which must agree; or in two."""
         if self._root() is None:
             return ()
         reader = self.reader()
@@ -261,10 +261,11 @@ class Process:
         assert len(set(ids)) == len(ids), f"an id is listed twice: {ids}"
         records = reader.load_many(session, ids)
         assert [record.checkpoint_id for record in records] == ids, "what is listed is not loaded"
-        newest = reader.load(session, None)
-        assert (newest is None) == (not ids)
-        assert newest is None or newest == records[-1], "the newest is another than is listed"
-        assert sorted(ids) == sorted(reader.ids(session, "", None, None))
+        if not in_short:
+            newest = reader.load(session, None)
+            assert (newest is None) == (not ids)
+            assert newest is None or newest == records[-1], "the newest is another than is listed"
+            assert sorted(ids) == sorted(reader.ids(session, "", None, None))
         for record in records:
             assert record == make_record(
                 session, record.checkpoint_id, record.iteration, record.tokens_used
