@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from aiocheckpoint import errors, models, store, testing, writer
-from aiocheckpoint._format import codec
+from aiocheckpoint._format import blobs
 from aiocheckpoint.adapters.langgraph import migration, records, saver
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -38,7 +38,7 @@ _PARTS: tuple[tuple[str, ModuleType, tuple[str, ...]], ...] = (
     ("The interface", store, ("CheckpointStore",)),
     ("What is stored", models, ("CheckpointData", "CheckpointRecord")),
     ("Blobs", models, ("BlobRecord",)),
-    ("The name of a blob", codec, ("blob_digest",)),
+    ("The name of a blob", blobs, ("blob_digest",)),
     ("What is reported", models, ("CheckpointMeta", "Finding", "RecoveryReport")),
     ("Ids", models, ("SessionId", "CheckpointId", "new_checkpoint_id")),
     ("Conditions", models, ("Expected", "ANY_NEWEST", "AnyNewest")),

@@ -21,8 +21,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aiocheckpoint import CheckpointData, CheckpointMeta, CheckpointRecord
-from aiocheckpoint._format import codec
-from aiocheckpoint._format.codec import PIECEWISE_BYTES, Draft, RecordCodec
+from aiocheckpoint._format import documents, listing
+from aiocheckpoint._format.codec import RecordCodec
+from aiocheckpoint._format.documents import PIECEWISE_BYTES, Draft
 from aiocheckpoint._format.floats import special_spellings
 from aiocheckpoint._format.json_values import MAX_DEPTH
 from aiocheckpoint.errors import (
@@ -64,15 +65,15 @@ def _record(**fields: Any) -> CheckpointData:
 
 
 def _body(record: CheckpointData) -> bytes:
-    return codec.seal(_CODEC.draft(record))
+    return documents.seal(_CODEC.draft(record))
 
 
 def _checksum(record: CheckpointData) -> str:
-    return codec.body_of(_CODEC.draft(record)).checksum.hex()
+    return documents.body_of(_CODEC.draft(record)).checksum.hex()
 
 
 def _load(body: bytes) -> CheckpointData:
-    return _CODEC.decode(codec.verified(body, _PATH), _PATH)
+    return _CODEC.decode(documents.verified(body, _PATH), _PATH)
 
 
 def _document(**fields: Any) -> dict[str, Any]:
@@ -117,11 +118,11 @@ class TestRoundTrip:
         """A Rust reader finds the checksum right, and every value but the rarest float."""
         draft = _CODEC.draft(record)
 
-        read = serde.read(codec.seal(draft))
+        read = serde.read(documents.seal(draft))
 
-        assert serde.checksum(read) == codec.body_of(draft).checksum.hex()
+        assert serde.checksum(read) == documents.body_of(draft).checksum.hex()
         try:
-            codec.require_exact_floats(draft)
+            documents.require_exact_floats(draft)
         except CheckpointEncodeError:
             return
         assert serde.canonical(read) == serde.canonical(json.loads(draft.text))
@@ -132,7 +133,7 @@ class TestRoundTrip:
         draft = _CODEC.draft(record)
         document = json.loads(draft.text, parse_float=_as_rust_will_read)
 
-        assert codec.body_of(draft).checksum.hex() == serde.checksum(document)
+        assert documents.body_of(draft).checksum.hex() == serde.checksum(document)
 
     @given(_records)
     def test_rust_writes_files_that_load(self, record: CheckpointData) -> None:
@@ -145,10 +146,10 @@ class TestRoundTrip:
     @given(_records)
     def test_small_pieces_make_the_same_record(self, record: CheckpointData) -> None:
         """Decoding piece by piece gives what decoding at once gives."""
-        text = codec.verified(_body(record), _PATH)
+        text = documents.verified(_body(record), _PATH)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(codec, "PIECEWISE_BYTES", 8)
+            patch.setattr(documents, "PIECEWISE_BYTES", 8)
             _assert_identical(_CODEC.decode(text, _PATH), record)
 
     def test_large_record_comes_back_identical(self) -> None:
@@ -215,13 +216,13 @@ class TestFile:
         """What the caller changes after the draft does not reach the file."""
         record = _record(messages=[{"content": ["first"]}])
         draft = _CODEC.draft(record)
-        before = codec.seal(draft)
+        before = documents.seal(draft)
 
         record.session_id = "other"
         record.messages[0]["content"].append("second")
         record.messages.append(1.5)
 
-        assert codec.seal(draft) == before
+        assert documents.seal(draft) == before
         assert (draft.session_id, draft.checkpoint_id) == ("s", "x")
         assert _load(before).messages == [{"content": ["first"]}]
 
@@ -249,10 +250,10 @@ class TestFile:
         """Searching for a few floats leads to the very file that a look at each number does."""
         draft = _CODEC.draft(_record(messages=[floats, texts, dict.fromkeys(texts, 1e16)]))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(codec, "_FEW_SPELLINGS", -1)
-            one_by_one = codec.seal(draft)
+            patch.setattr(documents, "_FEW_SPELLINGS", -1)
+            one_by_one = documents.seal(draft)
 
-        assert codec.seal(draft) == one_by_one
+        assert documents.seal(draft) == one_by_one
 
     def test_keys_that_sort_before_the_seal_are_stored(self) -> None:
         """A record whose keys sort before the seal's keys loads, here and in Rust."""
@@ -263,9 +264,9 @@ class TestFile:
         upper = RecordCodec(Upper)
         record = Upper(session_id="s", checkpoint_id="x", created_at=_CREATED)
 
-        body = codec.seal(upper.draft(record))
+        body = documents.seal(upper.draft(record))
 
-        assert upper.decode(codec.verified(body, _PATH), _PATH) == record
+        assert upper.decode(documents.verified(body, _PATH), _PATH) == record
         assert serde.read(body)["Zebra"] == 1e16
 
 
@@ -276,14 +277,16 @@ class TestExactFloats:
         draft = _CODEC.draft(_record(messages=[1, {"content": {"x": [0.1, sign * _INEXACT]}}]))
 
         with pytest.raises(CheckpointEncodeError) as refused:
-            codec.require_exact_floats(draft)
+            documents.require_exact_floats(draft)
 
         assert refused.value.path == "messages[1].content.x[1]"
         assert refused.value.reason.startswith(f"is {sign * _INEXACT}, which Rust would read")
 
     def test_all_others_pass(self) -> None:
         """Floats that Rust reads exactly, respelled or not, are fine."""
-        codec.require_exact_floats(_CODEC.draft(_record(messages=[0.1, -1e16, _RESPELLED, 1e300])))
+        documents.require_exact_floats(
+            _CODEC.draft(_record(messages=[0.1, -1e16, _RESPELLED, 1e300]))
+        )
 
 
 class TestDamage:
@@ -314,7 +317,7 @@ class TestDamage:
 
         for length in range(len(body)):
             with pytest.raises(CheckpointCorruptError):
-                codec.verified(body[:length], _PATH)
+                documents.verified(body[:length], _PATH)
 
     @given(st.data())
     def test_any_other_bytes_are_seen(self, data: st.DataObject) -> None:
@@ -334,7 +337,7 @@ class TestDamage:
     def test_no_bytes_pass_for_a_checkpoint(self, data: bytes) -> None:
         """Whatever is not a checkpoint is refused by name."""
         with pytest.raises(CheckpointCorruptError):
-            codec.verified(data, _PATH)
+            documents.verified(data, _PATH)
 
     @pytest.mark.parametrize(
         ("damage", "reason"),
@@ -367,7 +370,7 @@ class TestDamage:
     def test_says_what_is_wrong(self, damage: Callable[[bytes], bytes], reason: str) -> None:
         """The error names the file and what was found in it."""
         with pytest.raises(CheckpointCorruptError) as refused:
-            codec.verified(damage(_body(_record())), _PATH)
+            documents.verified(damage(_body(_record())), _PATH)
 
         assert refused.value.path == _PATH
         assert reason in refused.value.reason
@@ -378,7 +381,7 @@ class TestDamage:
         claimed = _checksum(_record(iteration=1))
 
         with pytest.raises(CheckpointCorruptError) as refused:
-            codec.verified(body.replace(b'"iteration": 1', b'"iteration": 2'), _PATH)
+            documents.verified(body.replace(b'"iteration": 1', b'"iteration": 2'), _PATH)
 
         actual = _checksum(_record(iteration=2))
         assert (refused.value.expected, refused.value.actual) == (claimed, actual)
@@ -389,7 +392,7 @@ class TestDamage:
         body = _body(_record()).replace(b'"1.0"', f'"{version}"'.encode())
 
         with pytest.raises(FormatVersionError) as refused:
-            codec.verified(body, _PATH)
+            documents.verified(body, _PATH)
 
         assert (refused.value.found, refused.value.supported) == (version, "1.0")
 
@@ -446,7 +449,7 @@ class TestForeignFiles:
         body = serde.write(_document(created_at=created_at))
 
         assert _load(body).created_at == expected
-        meta = codec.parse_meta(body, Path("p"))
+        meta = listing.parse_meta(body, Path("p"))
         assert meta is not None
         assert meta.created_at == expected
 
@@ -482,14 +485,14 @@ class TestForeignFiles:
     )
     def test_intact_file_of_another_type_is_named(self, fields: dict[str, Any]) -> None:
         """An intact document that is no record of the type is an error that says so."""
-        text = codec.verified(serde.write(_document(**fields)), _PATH)
+        text = documents.verified(serde.write(_document(**fields)), _PATH)
 
         with pytest.raises(CheckpointCorruptError, match="it is not a CheckpointData") as refused:
             _CODEC.decode(text, _PATH)
 
         assert next(iter(fields)) in refused.value.reason
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(codec, "PIECEWISE_BYTES", 8)
+            patch.setattr(documents, "PIECEWISE_BYTES", 8)
             with pytest.raises(CheckpointCorruptError, match=re.escape(refused.value.reason)):
                 _CODEC.decode(text, _PATH)
 
@@ -499,21 +502,21 @@ class TestForeignFiles:
         checksum = hashlib.sha256(content).hexdigest().encode()
         body = b'{"_checksum":"' + checksum + b'","_version":"1.0",' + content[1:]
 
-        text = codec.verified(body, _PATH)
+        text = documents.verified(body, _PATH)
 
         with pytest.raises(CheckpointCorruptError, match="it has no ids or no time"):
-            codec.identity(text, _PATH)
+            documents.identity(text, _PATH)
         with pytest.raises(CheckpointCorruptError, match="it is not a CheckpointData"):
             _CODEC.decode(text, _PATH)
-        assert codec.parse_meta(body, Path("p")) is None
+        assert listing.parse_meta(body, Path("p")) is None
 
     def test_empty_object_is_intact_but_no_record(self) -> None:
         """A checksum over nothing is right; there is no id in it."""
-        text = codec.verified(serde.write({}), _PATH)
+        text = documents.verified(serde.write({}), _PATH)
 
         assert text == b"{}"
         with pytest.raises(CheckpointCorruptError, match="it has no ids or no time"):
-            codec.identity(text, _PATH)
+            documents.identity(text, _PATH)
 
 
 class Node(msgspec.Struct):
@@ -686,13 +689,13 @@ class TestOwnRecords:
     @given(_games)
     def test_come_back_typed(self, record: GameState) -> None:
         """Records with fields of any type that msgspec knows come back as they were."""
-        body = codec.seal(_GAME.draft(record))
-        text = codec.verified(body, _PATH)
+        body = documents.seal(_GAME.draft(record))
+        text = documents.verified(body, _PATH)
 
         _assert_identical(_GAME.decode(text, _PATH), record)
         serde.read(body)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(codec, "PIECEWISE_BYTES", 8)
+            patch.setattr(documents, "PIECEWISE_BYTES", 8)
             _assert_identical(_GAME.decode(text, _PATH), record)
 
     def test_large_one_comes_back_typed(self) -> None:
@@ -705,10 +708,10 @@ class TestOwnRecords:
             visited={str(n) for n in range(20_000)},
             positions={f"p{n}": Position(n / 3, -0.0) for n in range(10_000)},
         )
-        body = codec.seal(_GAME.draft(record))
+        body = documents.seal(_GAME.draft(record))
 
         assert len(body) > 4 * PIECEWISE_BYTES
-        assert _GAME.decode(codec.verified(body, _PATH), _PATH) == record
+        assert _GAME.decode(documents.verified(body, _PATH), _PATH) == record
 
     def test_are_stored_under_their_json_names(self) -> None:
         """Tags and renamed fields stand in the file as msgspec writes them."""
@@ -762,7 +765,7 @@ class TestOwnRecords:
         """A type that forbids unknown keys does not load a file that has some."""
         document = json.loads(_GAME.draft(GameState(session_id="s")).text)
 
-        text = codec.verified(serde.write(document | {"surplus": 1}), _PATH)
+        text = documents.verified(serde.write(document | {"surplus": 1}), _PATH)
 
         with pytest.raises(CheckpointCorruptError, match="surplus"):
             _GAME.decode(text, _PATH)
@@ -784,9 +787,9 @@ class TestOwnRecords:
         sparse = RecordCodec(Sparse)
         record = Sparse(session_id="s", created_at=_CREATED)
 
-        text = codec.verified(codec.seal(sparse.draft(record)), _PATH)
+        text = documents.verified(documents.seal(sparse.draft(record)), _PATH)
 
-        assert codec.identity(text, _PATH).checkpoint_id == "main"
+        assert documents.identity(text, _PATH).checkpoint_id == "main"
         assert sparse.decode(text, _PATH) == record
 
 
@@ -853,20 +856,20 @@ class TestOtherSession:
         document = _document(
             messages=[1e16, _RESPELLED], _future=1, created_at=_WHEN_TEXT[:-1] + "789Z"
         )
-        text = codec.verified(serde.write(document), _PATH)
+        text = documents.verified(serde.write(document), _PATH)
 
-        draft = codec.with_session_id(text, "other")
+        draft = documents.with_session_id(text, "other")
 
         assert (draft.session_id, draft.checkpoint_id) == ("other", "x")
         assert json.loads(draft.text) == document | {"session_id": "other"}
-        assert serde.read(codec.seal(draft))["created_at"] == document["created_at"]
+        assert serde.read(documents.seal(draft))["created_at"] == document["created_at"]
 
     def test_value_that_cannot_be_stored_is_named(self) -> None:
         """What only another writer could store is refused by its path."""
-        text = codec.verified(serde.write(_document(messages=[[2**64]])), _PATH)
+        text = documents.verified(serde.write(_document(messages=[[2**64]])), _PATH)
 
         with pytest.raises(CheckpointEncodeError, match=r"messages\[0\]\[0\] is an integer"):
-            codec.with_session_id(text, "other")
+            documents.with_session_id(text, "other")
 
 
 class TestMeta:
@@ -874,7 +877,7 @@ class TestMeta:
         """The listing entry repeats the file's fields and its claimed checksum."""
         record = _record(trigger="tool_result", iteration=7)
 
-        assert codec.parse_meta(_body(record), Path("p")) == CheckpointMeta(
+        assert listing.parse_meta(_body(record), Path("p")) == CheckpointMeta(
             checkpoint_id="x",
             session_id="s",
             created_at=_CREATED,
@@ -892,7 +895,7 @@ class TestMeta:
         """A record without a trigger, or with another thing of that name, is listed too."""
         document = {key: _document()[key] for key in ("session_id", "checkpoint_id", "created_at")}
 
-        meta = codec.parse_meta(serde.write(document | fields), Path("p"))
+        meta = listing.parse_meta(serde.write(document | fields), Path("p"))
 
         assert meta is not None
         assert (meta.trigger, meta.iteration) == ("", 0)
@@ -913,7 +916,7 @@ class TestMeta:
     )
     def test_other_data_has_none(self, data: bytes) -> None:
         """What is not a checkpoint has no listing entry."""
-        assert codec.parse_meta(data, Path("p")) is None
+        assert listing.parse_meta(data, Path("p")) is None
 
     @given(_records, st.data())
     def test_ends_of_a_file_say_the_same(self, record: CheckpointData, data: st.DataObject) -> None:
@@ -922,30 +925,30 @@ class TestMeta:
         head_end = data.draw(st.integers(0, len(body)))
         tail_start = data.draw(st.integers(head_end, len(body)))
 
-        meta = codec.peek_meta(body[:head_end], body[tail_start:], Path("p"))
+        meta = listing.peek_meta(body[:head_end], body[tail_start:], Path("p"))
 
-        assert meta in {None, codec.parse_meta(body, Path("p"))}
+        assert meta in {None, listing.parse_meta(body, Path("p"))}
 
     @given(_games, st.data())
     def test_ends_of_other_records_say_the_same(self, game: GameState, data: st.DataObject) -> None:
         """So do those of records with fields of their own."""
-        body = codec.seal(_GAME.draft(game))
+        body = documents.seal(_GAME.draft(game))
         head_end = data.draw(st.integers(0, len(body)))
 
-        meta = codec.peek_meta(body[:head_end], body[head_end:], Path("p"))
+        meta = listing.peek_meta(body[:head_end], body[head_end:], Path("p"))
 
-        assert meta in {None, codec.parse_meta(body, Path("p"))}
+        assert meta in {None, listing.parse_meta(body, Path("p"))}
 
     def test_no_cut_forges_a_value(self) -> None:
         """Wherever a line is cut, no part of a value and no nested key passes for a field."""
         nested = {"trigger": "nested", "iteration": 9, "session_id": "nested"}
         body = _body(_record(messages=[nested], iteration=123_456, trigger="a long trigger"))
-        whole = codec.parse_meta(body, Path("p"))
+        whole = listing.parse_meta(body, Path("p"))
         found = 0
 
         for head_end in range(len(body)):
             for tail_start in range(head_end, min(head_end + 60, len(body))):
-                meta = codec.peek_meta(body[:head_end], body[tail_start:], Path("p"))
+                meta = listing.peek_meta(body[:head_end], body[tail_start:], Path("p"))
                 assert meta in {None, whole}
                 found += meta is not None
 
@@ -958,10 +961,10 @@ class TestMeta:
         record = _record(messages=[nested] * 10_000, trigger='last",\n', iteration=7)
         body = _body(record)
 
-        meta = codec.peek_meta(body[:4096], body[-4096:], Path("p"))
+        meta = listing.peek_meta(body[:4096], body[-4096:], Path("p"))
 
         assert meta is not None
-        assert meta == codec.parse_meta(body, Path("p"))
+        assert meta == listing.parse_meta(body, Path("p"))
         assert (meta.trigger, meta.iteration) == ('last",\n', 7)
 
     @pytest.mark.parametrize(
@@ -981,8 +984,8 @@ class TestMeta:
         plain = _body(_record())
         body = rewrite(plain.decode()).encode()
 
-        assert codec.peek_meta(*_cut(plain), Path("p")) is not None
-        assert codec.peek_meta(*_cut(body), Path("p")) is None
+        assert listing.peek_meta(*_cut(plain), Path("p")) is not None
+        assert listing.peek_meta(*_cut(body), Path("p")) is None
 
 
 def _cut(body: bytes) -> tuple[bytes, bytes]:
@@ -1007,9 +1010,9 @@ class TestBody:
         """What the journal keeps of a record is enough to make its file, whoever does."""
         draft = _CODEC.draft(record)
 
-        body = codec.body_of(draft)
+        body = documents.body_of(draft)
 
-        assert codec.file_of(body.text, body.checksum) == codec.seal(draft)
+        assert documents.file_of(body.text, body.checksum) == documents.seal(draft)
         assert body.digest == hashlib.sha256(body.text).digest()
         assert _CODEC.decode(body.text, _PATH) == record
 
@@ -1017,19 +1020,19 @@ class TestBody:
     @example(_record(messages=[_INEXACT, {"a": -_RESPELLED}]))
     def test_follows_from_a_verified_file(self, record: CheckpointData) -> None:
         """A file that is saved again, as from a backup, is the same file as before."""
-        body = codec.body_of_verified(codec.verified(_body(record), _PATH))
+        body = documents.body_of_verified(documents.verified(_body(record), _PATH))
 
-        assert codec.file_of(body.text, body.checksum) == _body(record)
+        assert documents.file_of(body.text, body.checksum) == _body(record)
 
     @given(_records)
     def test_has_the_listing_entry_of_its_file(self, record: CheckpointData) -> None:
         """A checkpoint is listed alike before and after its file is written."""
-        body = codec.body_of(_CODEC.draft(record))
+        body = documents.body_of(_CODEC.draft(record))
 
-        meta = codec.meta_of_body(body.text, body.checksum.hex(), Path("p"))
+        meta = listing.meta_of_body(body.text, body.checksum.hex(), Path("p"))
 
         assert meta is not None
-        assert meta == codec.parse_meta(_body(record), Path("p"))
+        assert meta == listing.parse_meta(_body(record), Path("p"))
 
     @given(_records, st.integers(-200, 200))
     @example(_record(messages=[[[[[[[[[[]]]]]]]]]]), 0)
@@ -1039,8 +1042,8 @@ class TestBody:
     ) -> None:
         """The look at a document tells each whose file exceeds the limit, and few others."""
         draft = _CODEC.draft(record)
-        size = len(codec.seal(draft))
+        size = len(documents.seal(draft))
 
         if difference < 0:
-            assert codec.may_exceed(codec.body_of(draft).text, size + difference)
-        assert not codec.may_exceed(draft.text, 300 * len(draft.text))
+            assert documents.may_exceed(documents.body_of(draft).text, size + difference)
+        assert not documents.may_exceed(draft.text, 300 * len(draft.text))

@@ -5,7 +5,7 @@ The house, one way: errors, models <- _format (pure) <- _disk (the only code tha
 system) <- _engine (threads) <- _arguments, store, writer <- testing, adapters, cli.
 """
 
-from aiocheckpoint._format.codec import blob_digest
+from aiocheckpoint._format.blobs import blob_digest
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointEncodeError,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from os import PathLike
 from typing import Any
 
-from aiocheckpoint._format.codec import is_digest
+from aiocheckpoint._format.blobs import is_digest
 from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint.errors import InvalidArgumentError, InvalidIdError
 from aiocheckpoint.models import ANY_NEWEST, CheckpointId

@@ -29,7 +29,8 @@ from aiocheckpoint._engine.local_store import LocalStore, Options
 from aiocheckpoint._engine.plan import Limits
 from aiocheckpoint._engine.read import Reader, verify_file
 from aiocheckpoint._engine.root import OpenRoot
-from aiocheckpoint._format import codec
+from aiocheckpoint._format import documents
+from aiocheckpoint._format.blobs import require_digests
 from aiocheckpoint._format.codec import RecordCodec, RecordT
 from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint.errors import (
@@ -351,8 +352,8 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         require_expected(expected)
         draft = self._codec.draft(data)
         if self._refuse_inexact_floats:
-            codec.require_exact_floats(draft)
-        body = codec.body_of(draft)
+            documents.require_exact_floats(draft)
+        body = documents.body_of(draft)
         job: Job[CheckpointId] = Job()
         save = Save(job, draft.session_id, name, draft.checkpoint_id, body, expected=expected)
         if isinstance(data, BlobRecord) and data.blob_digests:
@@ -363,7 +364,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         return draft.checkpoint_id
 
     def _add_blobs(self, save: Save, digests: tuple[str, ...], blobs: Mapping[str, bytes]) -> None:
-        codec.require_digests(digests)
+        require_digests(digests)
         save.digests = digests
         save.blobs = {digest: _frozen(blobs[digest]) for digest in digests if digest in blobs}
         for digest, data in save.blobs.items():

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import pytest
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
-from aiocheckpoint._format import codec
+from aiocheckpoint._format import documents
 from aiocheckpoint._format import names as layout
 from aiocheckpoint.errors import CheckpointCorruptError, DurabilityUnknownError, StorageError
 from tests.crash import oracle
@@ -108,7 +108,7 @@ def _require_valid_directory(
     for name, node in entries.items():
         if layout.parse_name(name) is not None:
             try:
-                codec.verified(tree.contents[node].read(), f"{path}/{name}")
+                documents.verified(tree.contents[node].read(), f"{path}/{name}")
             except CheckpointCorruptError as error:
                 raise BrokenPromiseError(f"a plain reader meets a damaged file: {error}") from error
     pointer = tree.kinds[entries[layout.LATEST_NAME]] if layout.LATEST_NAME in entries else None

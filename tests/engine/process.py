@@ -22,8 +22,9 @@ from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._engine.recover import find_damage
 from aiocheckpoint._engine.root import OpenRoot, WritableRoot
 from aiocheckpoint._engine.sessions import session_names
-from aiocheckpoint._format import codec
-from aiocheckpoint._format.codec import Body, RecordCodec
+from aiocheckpoint._format import documents
+from aiocheckpoint._format.codec import RecordCodec
+from aiocheckpoint._format.documents import Body
 from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint.models import Expected, Finding
 from tests.engine.disk import Disk
@@ -80,7 +81,7 @@ def make_record(session: str, checkpoint_id: str, serial: int, size: int = 0) ->
 @lru_cache(maxsize=1000)
 def body_of(session: str, checkpoint_id: str, serial: int, size: int) -> Body:
     """Return its body."""
-    return codec.body_of(RECORDS.draft(make_record(session, checkpoint_id, serial, size)))
+    return documents.body_of(RECORDS.draft(make_record(session, checkpoint_id, serial, size)))
 
 
 class Process:

@@ -18,7 +18,7 @@ from aiocheckpoint import (
     StorageError,
 )
 from aiocheckpoint._engine.changes import Save, Wake
-from aiocheckpoint._format import codec, log, names
+from aiocheckpoint._format import documents, log, names
 from tests.engine.conftest import SLOT_BYTES
 from tests.engine.disk import Disk
 from tests.engine.files import Call, KilledError
@@ -292,7 +292,7 @@ def test_rule_10_others_see_whole_files(disk: Disk, wake: Wake) -> None:
     def look() -> None:
         nonlocal looks
         for path in _directory(disk, "s").glob("cp_*.json*"):
-            codec.identity(codec.verified(path.read_bytes(), str(path)), str(path))
+            documents.identity(documents.verified(path.read_bytes(), str(path)), str(path))
             looks += 1
         pointer = _directory(disk, "s") / names.LATEST_NAME
         assert not pointer.is_symlink() or pointer.exists()

@@ -122,8 +122,8 @@ def _no_checksums(patch: Patch) -> None:
         document = msgspec.json.decode(data)
         return msgspec.json.encode({k: v for k, v in document.items() if k[0] != "_"})
 
-    patch.setattr("aiocheckpoint._format.codec.verified", verified)
-    patch.setattr("aiocheckpoint._format.codec.verified_blob", lambda data, _digest, _path: data)
+    patch.setattr("aiocheckpoint._format.documents.verified", verified)
+    patch.setattr("aiocheckpoint._engine.read.verified_blob", lambda data, _digest, _path: data)
 
 
 def _delete_by_prefix(patch: Patch) -> None:

@@ -11,7 +11,7 @@ from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._disk.pending import Committed
 from aiocheckpoint._disk.view import View
 from aiocheckpoint._engine.sync import Touched
-from aiocheckpoint._format import codec, names
+from aiocheckpoint._format import documents, names
 from aiocheckpoint._format.log import Entry, Quarantined, Removed, Saved, SavedBlob
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import CheckpointCorruptError, StorageError, StorageFullError
@@ -164,7 +164,7 @@ class Files:
         if name is None or not isinstance(entry, Saved):
             raise StorageError("write", directory.path, None, "not a checkpoint's name")
         text = committed.body or self._body(committed, directory.join(name.text))
-        data = codec.file_of(text, entry.checksum or entry.digest)
+        data = documents.file_of(text, entry.checksum or entry.digest)
         self._put(directory, name.text, data, (entry.modified or name.microseconds) * 1000, touched)
         self._files.reached("after_rename")
 
@@ -256,7 +256,7 @@ class Files:
         body, entry = self._view.body(committed), committed.entry
         if body is None or not isinstance(entry, Saved):
             return self._view.raw_body(committed)
-        return codec.file_of(body, entry.checksum or entry.digest)
+        return documents.file_of(body, entry.checksum or entry.digest)
 
     # Removing
 

@@ -11,7 +11,8 @@ from aiocheckpoint._disk.log import Log
 from aiocheckpoint._engine.read import Bodies, VanishedError
 from aiocheckpoint._engine.root import OpenRoot
 from aiocheckpoint._engine.sessions import is_directory, session_id_of
-from aiocheckpoint._format import codec, names
+from aiocheckpoint._format import documents, names
+from aiocheckpoint._format.blobs import blob_digests, is_digest, verified_blob
 from aiocheckpoint._format.ids import decode_id, encode_id
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
@@ -150,7 +151,7 @@ def _check_entry(bodies: Bodies, directory: Directory, session: str, entry: str)
         data = bodies.view.files.read(directory, entry, bodies.max_bytes)
         if data is None:
             return None
-        ids = codec.identity(codec.verified(data, path), path)
+        ids = documents.identity(documents.verified(data, path), path)
     except CheckpointCorruptError as error:
         return "damaged", Path(path), error.reason
     except (NotACheckpointError, CheckpointTooLargeError, StorageError) as error:
@@ -209,7 +210,7 @@ def _check_blobs(bodies: Bodies, session: str) -> list[_Found]:
                 findings.append(("leftover", place / name, "a write that never ended left it"))
         elif name in damaged:
             findings.append(("damaged", place / name, damaged[name]))
-        elif codec.is_digest(name) and name not in users and waiting is None:
+        elif is_digest(name) and name not in users and waiting is None:
             findings.append(("unused-blob", place / name, "no checkpoint refers to it"))
     findings.extend(
         ("missing-blob", place / digest, f"{users[digest]} refers to it")
@@ -224,7 +225,7 @@ def users_of_blobs(bodies: Bodies, session: str) -> dict[str, str]:
     users: dict[str, str] = {}
     for name in bodies.view.lookup(session).newest_first():
         with contextlib.suppress(CheckpointError, VanishedError):
-            for digest in codec.blob_digests(bodies.text(session, name.text)):
+            for digest in blob_digests(bodies.text(session, name.text)):
                 users.setdefault(digest, name.text)
     return users
 
@@ -235,13 +236,13 @@ def damaged_blobs(
     """Return which blob files are damaged, and how; those that the journal has do not count."""
     damaged: dict[str, str] = {}
     removed = bodies.view.removed(session)
-    for name in filter(codec.is_digest, found):
+    for name in filter(is_digest, found):
         if bodies.view.saved_blob(session, name) is not None or name in removed:
             continue
         try:
             data = bodies.view.files.read(directory, name, bodies.max_bytes)
             if data is not None:
-                codec.verified_blob(data, name, directory.join(name))
+                verified_blob(data, name, directory.join(name))
         except CheckpointCorruptError as error:
             damaged[name] = error.reason
         except CheckpointError as error:

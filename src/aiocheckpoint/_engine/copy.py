@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from aiocheckpoint._engine.read import Reader, Session, VanishedError
-from aiocheckpoint._format import codec
-from aiocheckpoint._format.codec import Body, RecordT
+from aiocheckpoint._format import documents
+from aiocheckpoint._format.blobs import blob_digests
+from aiocheckpoint._format.codec import RecordT
+from aiocheckpoint._format.documents import Body
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import StorageError
 from aiocheckpoint.models import CheckpointId, SessionId
@@ -99,7 +101,7 @@ def _copied(
         raise StorageError(
             "read", path, None, "it was deleted during the copy; copy again"
         ) from error
-    draft = codec.with_session_id(text, target_id)
-    digests = codec.blob_digests(draft.text)
+    draft = documents.with_session_id(text, target_id)
+    digests = blob_digests(draft.text)
     blobs = {digest: reader.bodies.blob(session.name, digest) for digest in digests}
-    return Copy(draft.checkpoint_id, codec.body_of(draft), digests, blobs)
+    return Copy(draft.checkpoint_id, documents.body_of(draft), digests, blobs)

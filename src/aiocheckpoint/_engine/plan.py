@@ -9,7 +9,8 @@ from aiocheckpoint._disk.files import now_microseconds, random_number
 from aiocheckpoint._disk.index import KnownBlobs
 from aiocheckpoint._engine.changes import Change, Delete, Recover, Save
 from aiocheckpoint._engine.read import Bodies, Session, VanishedError
-from aiocheckpoint._format import codec, names
+from aiocheckpoint._format import documents, names
+from aiocheckpoint._format.blobs import require_digest
 from aiocheckpoint._format.log import Entry, Removed, Saved, SavedBlob
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import (
@@ -253,7 +254,7 @@ class Planner:
             if data is None:
                 self._contents.blob(plan.session.name, digest)  # or it is missing
                 continue
-            codec.require_digest(digest, data)
+            require_digest(digest, data)
             new.append(digest)
         return new
 
@@ -328,7 +329,7 @@ def needs_preparing(limits: Limits, change: Change, session: Session) -> bool:
         and not change.digests
         and change.expected is ANY_NEWEST
         and limits.max_checkpoints is None
-        and not codec.may_exceed(change.body.text, limits.max_bytes)
+        and not documents.may_exceed(change.body.text, limits.max_bytes)
         and not session.known.may_hold(change.checkpoint_id)
     )
 
@@ -341,7 +342,7 @@ def prepare(bodies: Bodies, limits: Limits, change: Change, session: Session) ->
         CheckpointError: what planning would raise as well.
     """
     if isinstance(change, Save):
-        if codec.may_exceed(change.body.text, limits.max_bytes):
+        if documents.may_exceed(change.body.text, limits.max_bytes):
             _require_size(change, limits.max_bytes)
         if change.digests:
             _find_blobs(bodies, change, session)
@@ -363,7 +364,7 @@ def prepare(bodies: Bodies, limits: Limits, change: Change, session: Session) ->
 
 
 def _require_size(save: Save, max_bytes: int) -> None:
-    size = len(codec.file_of(save.body.text, save.body.checksum))
+    size = len(documents.file_of(save.body.text, save.body.checksum))
     if size > max_bytes:
         raise CheckpointTooLargeError(f"checkpoint {save.checkpoint_id!r}", size, max_bytes)
 

@@ -11,7 +11,8 @@ from typing import Generic, NamedTuple, TypeVar, cast
 from aiocheckpoint._disk.files import Directory, FileStatus, LocalFiles
 from aiocheckpoint._disk.index import KnownBlobs, SessionIndex
 from aiocheckpoint._disk.view import View
-from aiocheckpoint._format import codec, log, names
+from aiocheckpoint._format import documents, listing, log, names
+from aiocheckpoint._format.blobs import blob_digests, is_digest, verified_blob
 from aiocheckpoint._format.codec import RecordCodec, RecordT
 from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint._format.log import Saved
@@ -90,7 +91,7 @@ class Bodies:
                 return body, True
         data = self._file(session, name)
         if data is not None:
-            return codec.verified(data, self.path(session, name)), False
+            return documents.verified(data, self.path(session, name)), False
         if committed is not None and self.view.saved(session, name) is committed:
             reason = "neither the journal nor a file holds what was saved"
             raise CheckpointCorruptError(self.path(session, name), reason)
@@ -112,7 +113,7 @@ class Bodies:
         text, is_as_saved = self._content(session.name, name.text)
         if not is_as_saved or name.text not in session.known.identities:
             path = self.path(session.name, name.text)
-            found = codec.identity(text, path)
+            found = documents.identity(text, path)
             own = encode_id(found.session_id, "session id") == session.name
             if not own or not names.name_fits(name, found.checkpoint_id):
                 raise CheckpointMismatchError(
@@ -170,7 +171,7 @@ class Bodies:
             raise CheckpointCorruptError(path, f"the blob is {error.reason}") from error
         if data is None:
             raise MissingBlobError(path, digest)
-        return codec.verified_blob(data, digest, path)
+        return verified_blob(data, digest, path)
 
     def know_users(self, session: Session) -> bool:
         """
@@ -183,13 +184,11 @@ class Bodies:
         try:
             for name in session.known.newest_first():
                 if name.text not in known.of_file:
-                    known.enter(name.text, codec.blob_digests(self.own_text(session, name)))
+                    known.enter(name.text, blob_digests(self.own_text(session, name)))
             if not known.is_swept:
                 with self.view.sessions.blobs(session.name) as directory:
                     listed = [] if directory is None else self.view.files.scan(directory)
-                known.unused.update(
-                    n for n in listed if codec.is_digest(n) and n not in known.users
-                )
+                known.unused.update(n for n in listed if is_digest(n) and n not in known.users)
                 known.is_swept = True
         except (CheckpointError, VanishedError):
             return False
@@ -389,7 +388,7 @@ class Reader(Generic[RecordT]):
             if body is not None:
                 checksum = (committed.entry.checksum or committed.entry.digest).hex()
                 path = Path(self.bodies.path(session.name, name.text))
-                meta = codec.meta_of_body(body, checksum, path)
+                meta = listing.meta_of_body(body, checksum, path)
                 session.known.metas[name.text] = (None, meta)
                 return meta
         with self.view.sessions.opened(session.name) as directory:
@@ -416,12 +415,12 @@ class Reader(Generic[RecordT]):
             return None
         head, tail = ends
         if len(head) == status.size_bytes:
-            return codec.parse_meta(head, path)
-        meta = codec.peek_meta(head, tail, path)
+            return listing.parse_meta(head, path)
+        meta = listing.peek_meta(head, tail, path)
         if meta is not None:
             return meta
         data = self._files.read(directory, name, self.bodies.max_bytes)
-        return None if data is None else codec.parse_meta(data, path)
+        return None if data is None else listing.parse_meta(data, path)
 
     # Verifying a path
 
@@ -461,7 +460,7 @@ def verify_file(files: LocalFiles, path: str, max_bytes: int) -> bool:
     if data is None:
         return False
     try:
-        codec.identity(codec.verified(data, path), path)
+        documents.identity(documents.verified(data, path), path)
     except CheckpointCorruptError:
         return False
     return True

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from aiocheckpoint._disk.files import random_name
 from aiocheckpoint._engine.check import damaged_blobs, users_of_blobs
 from aiocheckpoint._engine.read import Reader, Session, VanishedError
-from aiocheckpoint._format import codec, names
+from aiocheckpoint._format import documents, names
+from aiocheckpoint._format.blobs import blob_digests, is_digest
 from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint._format.log import Entry, Quarantined, Removed, Saved
@@ -111,9 +112,9 @@ def _is_intact(reader: Reader[RecordT], session: Session, file: FileName) -> boo
     try:
         text = reader.bodies.text(session.name, file.text)
         path = reader.bodies.path(session.name, file.text)
-        ids = codec.identity(text, path)
+        ids = documents.identity(text, path)
         reader.decode(text, path)
-        for digest in codec.blob_digests(text):
+        for digest in blob_digests(text):
             reader.bodies.blob(session.name, digest)
     except VanishedError:
         return True  # somebody has removed it: nothing is to be done
@@ -131,12 +132,12 @@ def _from_backup(
     if backup.text not in session.known.backups or not _is_intact(reader, session, backup):
         return None
     text = reader.bodies.text(session.name, backup.text)
-    ids = codec.identity(text, backup.text)
-    body = codec.body_of_verified(text)
+    ids = documents.identity(text, backup.text)
+    body = documents.body_of_verified(text)
     saved = Saved(
         session.name, file.text, ids.checkpoint_id, body.digest, len(body.text),
         b"" if body.checksum == body.digest else body.checksum,
-        tuple(map(bytes.fromhex, codec.blob_digests(text))), len(session.known.backups),
+        tuple(map(bytes.fromhex, blob_digests(text))), len(session.known.backups),
     )  # fmt: skip
     return saved, body.text
 
@@ -154,7 +155,7 @@ def _bad_blobs(reader: Reader[RecordT], session: Session, gone: set[str]) -> lis
     with reader.view.sessions.blobs(session.name) as directory:
         if directory is None:
             return []
-        found = sorted(filter(codec.is_digest, reader.view.files.scan(directory)))
+        found = sorted(filter(is_digest, reader.view.files.scan(directory)))
         damaged = damaged_blobs(bodies, directory, session.name, found)
     waiting = reader.view.pending.sessions.get(session.name)
     return [name for name in found if name in damaged or (name not in users and waiting is None)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from aiocheckpoint._engine.read import Bodies, VanishedError
-from aiocheckpoint._format import codec, names
+from aiocheckpoint._format import documents, names
 from aiocheckpoint._format.ids import decode_id, encode_id, may_be_session
 from aiocheckpoint.errors import CheckpointError
 from aiocheckpoint.models import SessionId
@@ -49,7 +49,7 @@ def session_id_of(bodies: Bodies, name: str) -> SessionId | None:
     for file in index.newest_first():
         with contextlib.suppress(CheckpointError, VanishedError):
             path = bodies.path(name, file.text)
-            found = codec.identity(bodies.text(name, file.text), path).session_id
+            found = documents.identity(bodies.text(name, file.text), path).session_id
             if encode_id(found, "session id") == name:
                 return found
     return None

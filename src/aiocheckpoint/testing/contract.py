@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from aiocheckpoint._format.codec import blob_digest
+from aiocheckpoint._format.blobs import blob_digest
 from aiocheckpoint.errors import (
     CheckpointEncodeError,
     CheckpointError,

@@ -13,16 +13,11 @@ from aiocheckpoint._arguments import (
     require_expected,
     require_query,
 )
-from aiocheckpoint._format.codec import (
-    RecordCodec,
-    RecordT,
-    parse_meta,
-    require_digest,
-    require_digests,
-    seal,
-    verified,
-)
+from aiocheckpoint._format.blobs import require_digest, require_digests
+from aiocheckpoint._format.codec import RecordCodec, RecordT
+from aiocheckpoint._format.documents import seal, verified
 from aiocheckpoint._format.ids import encode_id
+from aiocheckpoint._format.listing import parse_meta
 from aiocheckpoint.errors import MissingBlobError, SessionChangedError
 from aiocheckpoint.models import (
     ANY_NEWEST,
