@@ -40,6 +40,7 @@ from aiocheckpoint import (
     StoreBusyError,
     WriterClosedError,
 )
+from tests.children import run_in_child
 from tests.conftest import MakeWriter
 from tests.durabilities import each_durability, writers_of_each_durability
 from tests.faults import Fault, FaultyFiles, Hold
@@ -1272,10 +1273,9 @@ FORK = """
     from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, WriterClosedError
 
     warnings.simplefilter("ignore", DeprecationWarning)  # about forking with threads
-    root, started = sys.argv[1], sys.argv[2] == "started"
+    root = sys.argv[1]
     writer = AsyncCheckpointWriter(root)
-    if started:
-        asyncio.run(writer.save(CheckpointData(session_id="s", checkpoint_id="parent")))
+    asyncio.run(writer.save(CheckpointData(session_id="s", checkpoint_id="parent")))
     child = os.fork()
 
     async def refuses():
@@ -1322,20 +1322,38 @@ FORK = """
 
 class TestForking:
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-    @pytest.mark.parametrize(
-        ("state", "expected"), [("started", "after child parent"), ("unused", "after child")]
-    )
-    def test_child_is_refused_and_parent_goes_on(
-        self, root: Path, state: str, expected: str
-    ) -> None:
-        """A writer made before a fork refuses the child by name and still serves the parent."""
+    def test_child_is_refused_and_parent_goes_on(self, root: Path) -> None:
+        """A writer used before a fork refuses the child by name and still serves the parent."""
         done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(FORK), str(root), state],
+            [sys.executable, "-c", textwrap.dedent(FORK), str(root)],
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
 
-        assert (done.returncode, done.stdout.split()) == (0, expected.split()), done.stderr
+        assert (done.returncode, done.stdout) == (0, "after child parent\n"), done.stderr
         assert "ResourceWarning" not in done.stderr
+
+    @pytest.mark.blocking
+    def test_unused_writer_belongs_to_who_uses_it_first(self, root: Path) -> None:
+        """A writer that was made and not used before forks works in each child, and the parent."""
+        writer = AsyncCheckpointWriter(root)
+
+        async def use(number: int) -> list[str]:
+            await writer.save(step(number))
+            found = [meta.checkpoint_id for meta in await writer.list("s")]
+            await writer.aclose()
+            return found
+
+        assert run_in_child(lambda: asyncio.run(use(1))) == "['step-1']"
+        assert run_in_child(lambda: asyncio.run(use(2))) == "['step-2', 'step-1']"
+        assert asyncio.run(use(3)) == ["step-3", "step-2", "step-1"]
+
+    @pytest.mark.blocking
+    def test_unused_writer_may_be_closed_in_the_child(self, root: Path) -> None:
+        """A child may close, or drop, what it never used; the parent's goes on."""
+        writer = AsyncCheckpointWriter(root)
+        assert run_in_child(lambda: asyncio.run(writer.aclose())) == "None"
+        assert asyncio.run(writer.save(step(1))) == "step-1"
+        asyncio.run(writer.aclose())
 
 
 @pytest.fixture(name="set_umask")

@@ -115,7 +115,8 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
     One writer serves any number of sessions, tasks, event loops and threads; several processes
     may have writers on one directory. Making one does no I/O: the directory is made, 0700, by
-    the first call. Close it with `aclose` or `async with`.
+    the first call, and the writer belongs to the process that makes it, which may be a fork of
+    the one that made the writer. Close it with `aclose` or `async with`.
 
     **Cancellation** of any method: the call ends when the file work has ended. Work that had
     not begun is withdrawn. A cancelled save is stored as a whole or not at all, and leaves no
@@ -217,7 +218,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             files or LocalFiles(),
         )
         self._lock_timeout_seconds = float(lock_timeout_seconds)
-        self._process_id = process_id()
+        self._process_id: int | None = None  # of whoever makes the first call
         self._is_closed = False
 
     def __repr__(self) -> str:
@@ -271,6 +272,8 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             await done(self._store.close())
 
     def _require_own_process(self) -> None:
+        if self._process_id is None:
+            self._process_id = process_id()
         if self._process_id != process_id():
             raise WriterClosedError("this writer belongs to the process that was forked")
 

@@ -3,57 +3,83 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Coroutine
 from os import getpid as process_id
 from typing import Any, TypeVar
+
+from aiocheckpoint import ThreadStartError
 
 ResultT = TypeVar("ResultT")
 
 
 class Portal:
     """
-    An event loop in a thread of its own, started by the first call.
+    An event loop in a thread of its own, started by the first call; a forked process has its own.
 
     Callers wait for it and for nothing else, so they never wait for themselves, whether they
-    have a running loop or not. The thread does not keep the process alive.
+    have a running loop or not. The thread does not keep the process alive, and ends with the
+    last reference to the portal.
     """
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self, inherited: object = None) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._mutex = threading.Lock()  # that of a parent may be held for ever
+        self._inherited = inherited  # to close it would reach into the parent's
         self._process_id = process_id()
-        self._mutex = threading.Lock()
+
+    def __del__(self) -> None:
+        self._end(self._loop)
 
     def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         """
         Run a coroutine and return its result.
 
         Raises:
-            RuntimeError: in a forked process, or in the portal's own thread, which would wait
-                for itself.
+            ThreadStartError: there is no thread for it.
+            RuntimeError: in the portal's own thread, which would wait for itself.
         """
-        if threading.current_thread() is self._thread or self._process_id != process_id():
+        if self._process_id != process_id():
+            self._begin(self._loop)
+        try:
+            with self._mutex:  # so that no work comes to a loop after its end
+                running = asyncio.run_coroutine_threadsafe(work, self._started())
+        except RuntimeError:
             work.close()
-            raise RuntimeError("synchronous calls do not work here; make a saver of your own")
-        with self._mutex:  # so that no work comes to a loop after its end
-            running = asyncio.run_coroutine_threadsafe(work, self._started())
+            raise
         return running.result()
 
     def _started(self) -> asyncio.AbstractEventLoop:
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("synchronous calls do not work here: they would wait for themselves")
         if self._loop is None:
-            self._loop = asyncio.new_event_loop()
+            loop = asyncio.new_event_loop()
             self._thread = threading.Thread(
-                target=_run, args=(self._loop,), name="aiocheckpoint-portal", daemon=True
+                target=_run, args=(loop,), name="aiocheckpoint-portal", daemon=True
             )
-            self._thread.start()
+            try:
+                self._thread.start()
+            except RuntimeError as error:
+                loop.close()
+                raise ThreadStartError(str(error)) from error
+            self._loop = loop
         return self._loop
 
     def close(self) -> None:
         """Let the thread end when its work is done; the next call starts another."""
-        with self._mutex:
-            loop, self._loop, self._thread = self._loop, None, None
-            if loop is not None and self._process_id == process_id():
+        if self._process_id == process_id():
+            with self._mutex:
+                loop, self._loop, self._thread = self._loop, None, None
+                self._end(loop)
+
+    def _end(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        if loop is not None and self._process_id == process_id():
+            with contextlib.suppress(RuntimeError):  # it has ended
                 loop.call_soon_threadsafe(loop.stop)
 
 

@@ -20,13 +20,13 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
-    get_checkpoint_id,
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from aiocheckpoint import AsyncCheckpointWriter, SessionId
-from aiocheckpoint.adapters.langgraph import records
+from aiocheckpoint.adapters.langgraph import arguments, records
+from aiocheckpoint.adapters.langgraph.arguments import place_of
 from aiocheckpoint.adapters.langgraph.portal import Portal
 from aiocheckpoint.adapters.langgraph.reading import (
     PAGE,
@@ -88,7 +88,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
     Raises:
         TypeError: `max_checkpoints` is given.
-        ValueError: for a number out of range.
+        InvalidArgumentError: for another argument of the wrong type or out of range; also by
+            every method, before anything is touched.
     """
 
     def __init__(
@@ -103,8 +104,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         super().__init__(serde=serde)
         if "max_checkpoints" in writer_options:
             raise TypeError("max_checkpoints would count writes as well; give keep_last")
-        if keep_last is not None and keep_last < 1:
-            raise ValueError(f"keep_last must be at least 1, not {keep_last!r}")
+        arguments.require_count("keep_last", keep_last, 1)
         # Shared with clones that differ in their serializer, so nothing here is ever replaced.
         options: dict[str, Any] = {"max_backups": 0, **writer_options}
         self._writer: AsyncCheckpointWriter[ThreadRecord] = AsyncCheckpointWriter(
@@ -138,8 +138,10 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
     async def aclose(self) -> None:
         """Finish what was submitted and release threads and files; also of all clones."""
-        await self._writer.aclose()
-        self._portal.close()
+        try:
+            await self._writer.aclose()
+        finally:
+            self._portal.close()
 
     async def aflush(self) -> None:
         """
@@ -158,8 +160,10 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
     def close(self) -> None:
         """Do what `aclose` does, from code that is not asynchronous."""
-        self._portal.run(self._writer.aclose())
-        self._portal.close()
+        try:
+            self._portal.run(self._writer.aclose())
+        finally:
+            self._portal.close()
 
     # Storing
 
@@ -194,7 +198,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         """
         draft = self._state_draft(config, checkpoint, metadata)
         await self._store_state(draft)
-        return _config(configurable_of(config)["thread_id"], draft.record)
+        return _config(_thread_id(config), draft.record)
 
     def put(
         self,
@@ -206,13 +210,13 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         """Do what `aput` does, from code that is not asynchronous."""
         draft = self._state_draft(config, checkpoint, metadata)
         self._portal.run(self._store_state(draft))
-        return _config(configurable_of(config)["thread_id"], draft.record)
+        return _config(_thread_id(config), draft.record)
 
     def _state_draft(
         self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
     ) -> Draft:
-        configurable = configurable_of(config)
-        thread_id, namespace = str(configurable["thread_id"]), _namespace(config)
+        place = place_of(config)
+        checkpoint_id = arguments.text("the id of the checkpoint", checkpoint["id"])
         encoder = Encoder(self.serde)
         whole = get_checkpoint_metadata(config, metadata)
         plain_metadata, other_metadata = encoder.split(cast("dict[str, Any]", whole))
@@ -223,15 +227,14 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             for channel, value in checkpoint["channel_values"].items()
         }
         step, source = plain_metadata.get("step"), plain_metadata.get("source")
-        session_id = session_of(thread_id, namespace)
         record = ThreadRecord(
-            session_id=session_id,
-            checkpoint_id=state_id(records.key_of(checkpoint["id"])),
+            session_id=place.session_id,
+            checkpoint_id=state_id(records.key_of(checkpoint_id)),
             blob_digests=tuple(encoder.blobs),
-            thread_id=thread_id,
-            checkpoint_ns=namespace,
-            checkpoint=checkpoint["id"],
-            parent=configurable.get("checkpoint_id"),
+            thread_id=str(place.thread_id),
+            checkpoint_ns=place.namespace,
+            checkpoint=checkpoint_id,
+            parent=place.checkpoint,
             trigger=source if isinstance(source, str) else "",
             iteration=step if type(step) is int else -2,
             metadata=plain_metadata,
@@ -240,7 +243,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             serialized=others,
             channels=channels,
         )
-        return Draft(session_id, record, encoder.blobs)
+        return Draft(place.session_id, record, encoder.blobs)
 
     async def _store_state(self, draft: Draft) -> None:
         await self._turns.store_state(draft)
@@ -291,25 +294,23 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         task_id: str,
         task_path: str,
     ) -> Draft:
-        configurable = configurable_of(config)
-        checkpoint, namespace = configurable["checkpoint_id"], _namespace(config)
-        thread_id = str(configurable["thread_id"])
+        place = place_of(config)
+        checkpoint = arguments.text("checkpoint_id", place.checkpoint)
         encoder = Encoder(self.serde)
-        encoded = records.encode_writes(writes, encoder.encode)
-        session_id = session_of(thread_id, namespace)
+        encoded = records.encode_writes(arguments.listed("writes", writes), encoder.encode)
         record = ThreadRecord(
-            session_id=session_id,
+            session_id=place.session_id,
             checkpoint_id=records.new_pending_id(records.key_of(checkpoint)),
             blob_digests=tuple(encoder.blobs),
-            thread_id=thread_id,
-            checkpoint_ns=namespace,
+            thread_id=str(place.thread_id),
+            checkpoint_ns=place.namespace,
             checkpoint=checkpoint,
             trigger="pending",
-            task_id=task_id,
-            task_path=task_path,
+            task_id=arguments.text("task_id", task_id),
+            task_path=arguments.text("task_path", task_path),
             writes=encoded,
         )
-        return Draft(session_id, record, encoder.blobs)
+        return Draft(place.session_id, record, encoder.blobs)
 
     # Reading one
 
@@ -331,17 +332,16 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         Cost: one hop; reads the checkpoint's files and the blobs it refers to, however many
             others there are.
         """
-        thread_id = configurable_of(config)["thread_id"]
-        session_id = session_of(thread_id, _namespace(config))
-        checkpoint = get_checkpoint_id(config)
-        key = None if checkpoint is None else records.key_of(checkpoint)
+        place = place_of(config)
+        session_id = place.session_id
+        key = None if place.checkpoint is None else records.key_of(place.checkpoint)
         watch = self._turns.watches.of(session_id)
         if key is not None:
             watch.choose(key)
         found = await self._writer.read(session_id, partial(find, session_id, key))
         if key is None:
             watch.look(found.key, found.last_id)
-        return self._tuple(found.group, found.blobs, thread_id)
+        return self._tuple(found.group, found.blobs, place.thread_id)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Do what `aget_tuple` does, from code that is not asynchronous."""
@@ -388,8 +388,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         No lock or file is held between two of them; what is deleted meanwhile is left out.
 
         Args:
-            config: `thread_id`, None for all threads; without `checkpoint_ns` all namespaces;
-                with `checkpoint_id` only that one.
+            config: None for all threads; or its `thread_id`, without which nothing is yielded;
+                without `checkpoint_ns` all namespaces; with `checkpoint_id` only that one.
             filter: only those whose metadata have these keys with equal values.
             before: only those with a smaller id than its `checkpoint_id`.
             limit: at most so many.
@@ -402,12 +402,11 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             those that do not match. For all threads, or all namespaces, one listing of the
             directory.
         """
-        if limit is not None and limit <= 0:
-            return
-        thread_id = None if config is None else configurable_of(config).get("thread_id")
+        arguments.require_count("limit", limit, 0)
+        arguments.require_filter(filter)
         count = 0
-        for part in pages(await self._matching(config, before)):
-            for found in await self._page(part, filter, thread_id):
+        for part in pages(await self._matching(config, before) if limit != 0 else ()):
+            for found in await self._page(part, filter, _thread_id(config)):
                 yield found
                 count += 1
                 if count == limit:
@@ -423,23 +422,27 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
     ) -> Iterator[CheckpointTuple]:
         """Do what `alist` does, from code that is not asynchronous."""
         # No asynchronous generator: one that is left would have to be closed on its loop.
-        thread_id = None if config is None else configurable_of(config).get("thread_id")
+        arguments.require_count("limit", limit, 0)
+        arguments.require_filter(filter)
         entries = self._portal.run(self._matching(config, before))
         found = (
             item
             for part in pages(entries)
-            for item in self._portal.run(self._page(part, filter, thread_id))
+            for item in self._portal.run(self._page(part, filter, _thread_id(config)))
         )
-        yield from islice(found, None if limit is None else max(limit, 0))
+        yield from islice(found, limit)
 
     async def _matching(
         self, config: RunnableConfig | None, before: RunnableConfig | None
     ) -> _Entries:
         """Return where the checkpoints are that a listing is about, in its order."""
         configurable = {} if config is None else configurable_of(config)
-        bound = None if before is None else get_checkpoint_id(before)
-        exact = configurable.get("checkpoint_id")
+        name = "checkpoint_id"
+        bound = arguments.optional_text(name, configurable_of(before or {}).get(name))
+        exact = arguments.optional_text(name, configurable.get(name))
         entries: _Entries = []
+        if config is not None and _thread_id(config) is None:
+            return entries
         async for session_id in self._sessions(configurable):
             if exact is None:
                 entries += await self._entries(session_id)
@@ -454,7 +457,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
     async def _sessions(self, configurable: Mapping[str, Any]) -> AsyncIterator[SessionId]:
         """Yield the sessions of a thread's namespace, of a thread, or all."""
-        thread_id, namespace = configurable.get("thread_id"), configurable.get("checkpoint_ns")
+        thread_id = configurable.get("thread_id")
+        namespace = arguments.optional_text("checkpoint_ns", configurable.get("checkpoint_ns"))
         if thread_id is not None and namespace is not None:
             yield session_of(thread_id, namespace)
             return
@@ -518,13 +522,12 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
         Cost: one or two hops an ancestor; only the asked channels' values are read.
         """
-        thread_id = configurable_of(config)["thread_id"]
-        session_id = session_of(thread_id, _namespace(config))
-        checkpoint = get_checkpoint_id(config)
-        if checkpoint is None:
+        place = place_of(config)
+        session_id, channels = place.session_id, arguments.texts("channels", channels)
+        if place.checkpoint is None:
             key = await self._writer.read(session_id, newest_key)
         else:
-            key = records.key_of(checkpoint)
+            key = records.key_of(place.checkpoint)
         history: dict[str, DeltaChannelHistory] = {name: {"writes": []} for name in channels}
         remaining = set(channels)
         state = None if key is None or not channels else await self._state(session_id, key)
@@ -580,6 +583,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
         Cost: one listing of the directory, and one hop for each namespace.
         """
+        arguments.named("thread_id", thread_id)
         async for session_id in self._sessions({"thread_id": str(thread_id)}):
             await self._writer.delete_session(session_id)
 
@@ -602,7 +606,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
         Cost: reads every checkpoint in the directory.
         """
-        runs = frozenset(run_ids)
+        runs = frozenset(arguments.texts("run_ids", run_ids))
         if not runs:
             return
         async for session_id in self._sessions({}):
@@ -641,8 +645,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             older_than: keep those stored since then instead; with `keep_last` both.
 
         Raises:
-            TypeError: `thread_ids` is a str.
-            ValueError: another strategy.
+            InvalidArgumentError: `thread_ids` is a str, a number is not a whole one of at least
+                1, a time is below 0, or one of them is given with `"delete"`.
             CheckpointError: what `load_many` and `delete_many` of the writer raise.
 
         Durability: one commit for each namespace, so all of it or nothing.
@@ -650,15 +654,15 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         Cost: one listing of the directory; for each namespace one hop, and one more for each
             checkpoint that stays.
         """
-        if isinstance(thread_ids, str):
-            raise TypeError("thread_ids must be a sequence of ids, not a str")
-        if strategy not in ("keep_latest", "delete"):
-            raise ValueError(f"strategy must be keep_latest or delete, not {strategy!r}")
-        for thread_id in thread_ids:
+        arguments.require_retention(strategy, keep_last, older_than)
+        threads = [
+            arguments.named("thread_ids", t) for t in arguments.listed("thread_ids", thread_ids)
+        ]
+        for thread_id in map(str, threads):
             if strategy == "delete":
                 await self.adelete_thread(thread_id)
                 continue
-            async for session_id in self._sessions({"thread_id": str(thread_id)}):
+            async for session_id in self._sessions({"thread_id": thread_id}):
                 await self._prune(session_id, keep_last, older_than)
 
     def prune(
@@ -767,7 +771,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
         Cost: reads and writes everything, 32 checkpoints at a time.
         """
-        source, target = str(source_thread_id), str(target_thread_id)
+        source = str(arguments.named("source_thread_id", source_thread_id))
+        target = str(arguments.named("target_thread_id", target_thread_id))
         if source == target:
             return
         async for session_id in self._sessions({"thread_id": source}):
@@ -805,8 +810,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         return f"{number + 1:032}.{random.random():016}"  # noqa: S311 - not a secret
 
 
-def _namespace(config: RunnableConfig) -> str:
-    return configurable_of(config).get("checkpoint_ns") or ""
+def _thread_id(config: RunnableConfig | None) -> object:
+    return None if config is None else configurable_of(config).get("thread_id")
 
 
 def _config(

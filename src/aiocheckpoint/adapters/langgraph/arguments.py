@@ -1,0 +1,135 @@
+"""What callers hand to a saver, checked before anything is touched; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from langchain_core.runnables import RunnableConfig
+
+from aiocheckpoint import InvalidArgumentError, SessionId
+from aiocheckpoint.adapters.langgraph.records import configurable_of, session_of
+
+
+class Place(NamedTuple):
+    """
+    What a config names.
+
+    Attributes:
+        thread_id: as it was given; its text is what counts.
+        namespace: `""` for the graph itself.
+        checkpoint: LangGraph's id of a checkpoint; None where the newest is meant.
+    """
+
+    thread_id: object
+    namespace: str
+    checkpoint: str | None
+
+    @property
+    def session_id(self) -> SessionId:
+        """The session in which the thread's namespace is stored."""
+        return session_of(self.thread_id, self.namespace)
+
+
+def place_of(config: RunnableConfig) -> Place:
+    """
+    Return what a config names.
+
+    Raises:
+        InvalidArgumentError: it names no thread, or holds what is no id.
+    """
+    configurable = configurable_of(config)
+    return Place(
+        named("thread_id", configurable.get("thread_id")),
+        optional_text("checkpoint_ns", configurable.get("checkpoint_ns")) or "",
+        optional_text("checkpoint_id", configurable.get("checkpoint_id")),
+    )
+
+
+def named(name: str, value: object) -> object:
+    """
+    Return a thread's id: whoever has none would share one thread with all others who have none.
+
+    Raises:
+        InvalidArgumentError: it is missing, or no id.
+    """
+    if value is None or isinstance(value, (dict, list, set, tuple)):
+        raise InvalidArgumentError(name, value, "the id of a thread")
+    return value
+
+
+def text(name: str, value: object) -> str:
+    """
+    Return a text.
+
+    Raises:
+        InvalidArgumentError: it is none.
+    """
+    if not isinstance(value, str):
+        raise InvalidArgumentError(name, value, "a str")
+    return value
+
+
+def optional_text(name: str, value: object) -> str | None:
+    """Return a text, or None; see `text`."""
+    return None if value is None else text(name, value)
+
+
+def listed(name: str, values: Iterable[Any]) -> tuple[Any, ...]:
+    """
+    Return several things.
+
+    Raises:
+        InvalidArgumentError: one text, which is iterable too, or nothing iterable.
+    """
+    given: object = values
+    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
+        raise InvalidArgumentError(name, given, "a list, even for a single one")
+    return tuple(given)
+
+
+def texts(name: str, values: Iterable[str]) -> tuple[str, ...]:
+    """Return several texts; see `listed` and `text`."""
+    return tuple(text(name, value) for value in listed(name, values))
+
+
+def require_count(name: str, value: object, least: int) -> None:
+    """
+    Refuse what is neither None nor a whole number of at least so much.
+
+    Raises:
+        InvalidArgumentError: it is not.
+    """
+    if value is not None and (type(value) is not int or value < least):
+        raise InvalidArgumentError(name, value, f"None or a plain int of at least {least}")
+
+
+def require_filter(value: object) -> None:
+    """
+    Refuse what cannot be compared with metadata.
+
+    Raises:
+        InvalidArgumentError: it is neither None nor a mapping.
+    """
+    if value is not None and not isinstance(value, Mapping):
+        raise InvalidArgumentError("filter", value, "None or a dict of metadata")
+
+
+def require_retention(strategy: object, keep_last: object, older_than: object) -> None:
+    """
+    Refuse what does not say what is to stay.
+
+    Raises:
+        InvalidArgumentError: it does not.
+    """
+    if strategy not in ("keep_latest", "delete"):
+        raise InvalidArgumentError("strategy", strategy, "'keep_latest' or 'delete'")
+    require_count("keep_last", keep_last, 1)
+    given: object = older_than
+    if given is not None and (not isinstance(given, timedelta) or given < timedelta(0)):
+        raise InvalidArgumentError("older_than", given, "None or a timedelta of 0 or more")
+    if strategy == "delete":
+        for name, value in (("keep_last", keep_last), ("older_than", older_than)):
+            if value is not None:
+                raise InvalidArgumentError(name, value, "None: 'delete' removes everything")

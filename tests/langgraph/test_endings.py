@@ -1,0 +1,90 @@
+"""Savers in forked processes, and savers that nobody closes."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import HumanMessage
+
+from aiocheckpoint import WriterClosedError
+from aiocheckpoint.adapters.langgraph import CheckpointSaver
+from tests.children import run_in_child
+from tests.concurrency.site import join_threads, open_descriptors, pool_threads
+from tests.langgraph.graphs import chat_graph, thread
+from tests.langgraph.promises import listed, put
+
+pytestmark = pytest.mark.blocking
+
+
+def _inputs() -> Any:
+    return {"messages": [HumanMessage("hi")]}
+
+
+def _invoke(saver: CheckpointSaver) -> int:
+    graph = chat_graph().compile(checkpointer=saver)
+    return len(graph.invoke(_inputs(), thread("t"))["messages"])
+
+
+def _ainvoke(saver: CheckpointSaver) -> int:
+    graph = chat_graph().compile(checkpointer=saver)
+    return len(asyncio.run(graph.ainvoke(_inputs(), thread("t")))["messages"])
+
+
+def _closed(saver: CheckpointSaver) -> str:
+    saver.close()
+    asyncio.run(saver.aclose())
+    return "closed"
+
+
+def _refuses(saver: CheckpointSaver) -> str:
+    for run in (_invoke, _ainvoke):
+        with pytest.raises(WriterClosedError, match="fork"):
+            run(saver)
+    return "refused"
+
+
+def test_made_before_a_fork(root: Path) -> None:
+    """A saver that was not used yet works in each child by both forms, and in the parent."""
+    saver = CheckpointSaver(root)
+    assert run_in_child(lambda: (_invoke(saver), _ainvoke(saver), _closed(saver))) == (
+        "(2, 4, 'closed')"
+    )
+    assert run_in_child(lambda: (_ainvoke(saver), _invoke(saver), _closed(saver))) == (
+        "(6, 8, 'closed')"
+    )
+    assert _invoke(saver) == 10
+    saver.close()
+
+
+@pytest.mark.parametrize("use", [_invoke, _ainvoke])
+def test_used_before_a_fork(root: Path, use: Any) -> None:
+    """In a child a saver of the parent refuses both forms by one named error, and ends."""
+    with CheckpointSaver(root) as saver:
+        assert use(saver) == 2
+        assert run_in_child(lambda: (_refuses(saver), _closed(saver))) == "('refused', 'closed')"
+        assert use(saver) == 4
+
+
+@pytest.mark.filterwarnings("ignore:.*was not closed:ResourceWarning")
+def test_dropped_saver_gives_everything_back(root: Path) -> None:
+    """A saver that nobody closed ends its threads and closes its files, and has stored all."""
+
+    def use_and_drop() -> None:
+        saver = CheckpointSaver(root)
+        asyncio.run(put(saver, thread("t")))
+        assert saver.get_tuple(thread("t")) is not None
+
+    use_and_drop()  # whatever the process opens once
+    gc.collect()
+    join_threads(pool_threads())
+    descriptors = open_descriptors()
+    use_and_drop()
+    gc.collect()
+    join_threads(pool_threads())
+    assert open_descriptors() == descriptors
+    with CheckpointSaver(root) as saver:
+        assert len(asyncio.run(listed(saver, thread("t")))) == 2
