@@ -17,6 +17,7 @@ from aiocheckpoint import (
     CheckpointMismatchError,
     CheckpointTooLargeError,
     DurabilityUnknownError,
+    FileSizeLimitError,
     FormatVersionError,
     InvalidArgumentError,
     InvalidIdError,
@@ -90,6 +91,10 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
         ["write failed", "/r/cp.json", "No space left", "free some", "save again"],
     ),
     (
+        FileSizeLimitError("write", "/r/cp.json", errno.EFBIG, "File too large"),
+        ["write failed", "/r/cp.json", "File too large", "ulimit -f"],
+    ),
+    (
         DurabilityUnknownError("sync data", "/r/log.0", errno.EIO, "Input/output error"),
         ["sync data failed", "/r/log.0", "load it to find out", "again"],
     ),
@@ -159,6 +164,7 @@ class TestTree:
             (FormatVersionError, CheckpointCorruptError),
             (CheckpointMismatchError, CheckpointCorruptError),
             (StorageFullError, StorageError),
+            (FileSizeLimitError, StorageError),
             (DurabilityUnknownError, StorageError),
         ],
     )
@@ -248,6 +254,7 @@ class TestStorageError:
         [
             (errno.ENOSPC, StorageFullError),
             (errno.EDQUOT, StorageFullError),
+            (errno.EFBIG, FileSizeLimitError),
             (errno.EIO, StorageError),
             (errno.EROFS, StorageError),
         ],

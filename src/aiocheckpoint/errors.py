@@ -266,6 +266,16 @@ class StorageFullError(StorageError):
     _advice = "; free some space, inodes or quota, then save again"
 
 
+class FileSizeLimitError(StorageError):
+    """
+    A file would be larger than the system lets this process write; nothing was changed.
+
+    The limit is that of the process (`ulimit -f`, `RLIMIT_FSIZE`) or that of the file system.
+    """
+
+    _advice = "; raise the limit of file sizes (ulimit -f), or save less at once"
+
+
 class DurabilityUnknownError(StorageError):
     """
     A change that may or may not have been made.
@@ -409,4 +419,6 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 def storage_error(operation: str, path: str, cause: OSError) -> StorageError:
     """Return the error of the tree that stands for `cause`."""
     kind = StorageFullError if cause.errno in _FULL else StorageError
+    if cause.errno == errno.EFBIG:
+        kind = FileSizeLimitError
     return kind(operation, path, cause.errno, cause.strerror or str(cause))

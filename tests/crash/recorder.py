@@ -329,6 +329,7 @@ _LETTING_GO = frozenset({"close", "unlock_file"})
 _SYNCS = frozenset({"fsync", "full_sync", "data_sync"})
 _RECORDS: dict[str, Record] = {
     "open": RecordingFiles._record_open,
+    "_open_file": RecordingFiles._record_open,
     "close": RecordingFiles._record_close,
     "_make_directory": RecordingFiles._record_made_directory,
     "symlink": RecordingFiles._record_symlink,

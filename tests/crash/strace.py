@@ -100,8 +100,6 @@ def _effects_of_call(call: str, arguments: str, names: list[str], result: int) -
             yield ("link", names[-1])
         case "mkdir" | "symlink" | "rename" as kind:
             yield (kind, *names)
-        case "fchmod":  # of a directory just made: part of its making
-            yield ("set mode", names[0])
         case "unlink" | "rmdir":
             yield ("remove", names[0])
         case "write" | "pwrite64":
@@ -129,7 +127,6 @@ def _effects_of_operation(operation: Operation) -> Iterator[Effect]:
             yield ("symlink", target, name)
         case Made(_, name, _, _):
             yield ("mkdir", name)
-            yield ("set mode", name)
         case Linked(_, name, _):
             yield ("link", name)
         case Renamed(_, old, _, new, _):

@@ -98,7 +98,7 @@ class FaultyFiles(RecordingFiles):
     def _then_failing(self, name: str, sound: Any, error_number: int) -> Any:
         def run(*args: Any, **kwargs: Any) -> Any:
             result = sound(*args, **kwargs)
-            if name == "open":  # one that fails leaves no descriptor
+            if name in ("open", "_open_file"):  # one that fails leaves no descriptor
                 RecordingFiles.recorded(self, "close", os.close)(result)
             return _failing(error_number)()
 

@@ -30,6 +30,9 @@ FIRST_TRIED = {
 """Where it is not one of the quickest scenarios that notices it."""
 
 OF_NO_EFFECT = {
+    "files.sync_directory: sync_everything(directory)": (
+        "it stands in for the sync of a directory on disks that have none; those here have"
+    ),
     "log.keep: sync_directory(self.directory)": (
         "a damaged segment is given free after its successor's slot was synced into the directory"
     ),

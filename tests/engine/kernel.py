@@ -297,6 +297,7 @@ _READING = frozenset({
 SYNCS = frozenset({"data_sync", "full_sync", "fsync", "syncfs"})
 _EFFECTS: dict[str, Callable[[Kernel, object, Any, Any, Any], None]] = {
     "open": Kernel._opened,
+    "_open_file": Kernel._opened,
     "write": Kernel._written,
     "write_at": Kernel._written,
     "_make_directory": Kernel._made,
@@ -307,5 +308,5 @@ _EFFECTS: dict[str, Callable[[Kernel, object, Any, Any, Any], None]] = {
     "rmdir": Kernel._removed,
     "utime": Kernel._timed,
 }
-STEPS = SYNCS | (_EFFECTS.keys() - {"open", "utime"})
+STEPS = SYNCS | (_EFFECTS.keys() - {"open", "_open_file", "utime"})
 """The functions that change or sync something, and so are worth dying at."""

@@ -45,7 +45,8 @@ def _path(disk: Disk) -> Path:
 
 
 def _is_inside(call: Call) -> bool:
-    return "/stuck/checkpoints/" in call.path and call.function in ("open", "unlink", "symlink")
+    changes = ("open", "_open_file", "unlink", "symlink")
+    return "/stuck/checkpoints/" in call.path and call.function in changes
 
 
 OBSTACLES = {

@@ -141,7 +141,7 @@ class Appender:
         table = log.encode_entries(entries)
         size = log.frame_bytes(table, sum(map(len, bodies)))
         segment, tail = self._segment, self._tail
-        capacity = self._log.slots.size(segment.slot, tail.offset + size)
+        capacity = self._log.slots.capacity(segment.slot, tail.offset + size)
         reserve = 0 if uses_reserve else min(_RESERVE_BYTES, capacity // 4)
         fits = tail.offset + size + reserve <= capacity
         if self._is_sealed or not fits or in_new_segment:
@@ -332,6 +332,7 @@ class Appender:
     def _free_slot(self, size: int, *, in_smallest: bool) -> int:
         """Return a slot of at least a size that holds nothing; made if need be."""
         slots = self._log.slots
+        slots.require_allowed(log.align(size))
         free = self._free()[: 1 if in_smallest else None]
         self.lacks_spare = len(free) <= 1
         if not free:
@@ -352,11 +353,11 @@ class Appender:
 
     def _next_bytes(self) -> int:
         """Return the size of a new slot: twice the last, within bounds."""
-        if not self._log.segments or self._log.control is None:
-            return FIRST_SLOT_BYTES
-        wanted = 2 * self._log.slots.size(self._segment.slot)
-        wanted = min(wanted, LARGEST_SPARE_BYTES, self._log.control.max_bytes // 4)
-        return max(log.align(wanted), FIRST_SLOT_BYTES)
+        wanted = FIRST_SLOT_BYTES
+        if self._log.segments and self._log.control is not None:
+            wanted = 2 * self._log.slots.size(self._segment.slot)
+            wanted = min(wanted, LARGEST_SPARE_BYTES, self._log.control.max_bytes // 4)
+        return min(max(log.align(wanted), FIRST_SLOT_BYTES), self._log.slots.max_bytes)
 
     # Failure
 

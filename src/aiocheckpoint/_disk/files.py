@@ -41,17 +41,14 @@ _OPEN_TO_READ = os.O_RDONLY | system.O_NONBLOCK | _SAFELY
 _LINK_ITSELF: dict[str, bool] = (
     {"follow_symlinks": False} if os.link in os.supports_follow_symlinks else {}
 )
-_NO_LINK = frozenset(
-    {
-        errno.EEXIST,
-        errno.ENOENT,
-        errno.EPERM,
-        errno.EOPNOTSUPP,
-        errno.ENOSYS,
-        errno.EMLINK,
-        errno.ENAMETOOLONG,
-    }
-)
+_NOT_KNOWN_THERE = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+_NO_SYNC_OF_DIRECTORIES = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
+_NO_LINK = _NOT_KNOWN_THERE | {
+    errno.EEXIST,
+    errno.ENOENT,
+    errno.EMLINK,
+    errno.ENAMETOOLONG,
+}
 
 
 class Directory(NamedTuple):
@@ -93,6 +90,11 @@ class FileStatus(NamedTuple):
     is_directory: bool
     is_regular: bool
 
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Which file it is; an inode alone is also in the copy of a disk."""
+        return self.device, self.inode
+
 
 def _status(found: os.stat_result) -> FileStatus:
     mode = found.st_mode
@@ -117,6 +119,11 @@ def process_id() -> int:
 def max_open_directories() -> int:
     """Return how many directories one store may keep open."""
     return system.max_open_directories()
+
+
+def max_file_bytes() -> int:
+    """Return how large the system lets a file of this process become."""
+    return system.max_file_bytes()
 
 
 def absolute(path: str) -> str:
@@ -230,7 +237,8 @@ class LocalFiles:
         try:
             above = self.open_path(os.path.dirname(path))
         except StorageError as error:
-            if error.errno == errno.EACCES:  # then it was not made by the likes of us
+            # Then it was not made by the likes of us. macOS says EPERM.
+            if error.errno in (errno.EACCES, errno.EPERM):
                 return
             raise
         try:
@@ -318,9 +326,19 @@ class LocalFiles:
                 self.call("close directory", directory.path, os.close, directory.descriptor)
 
     def sync_directory(self, directory: Directory) -> None:
-        """Make the entries of a directory durable (fsync); nothing on Windows, which cannot."""
-        if directory.descriptor is not None:
+        """
+        Make the entries of a directory durable (fsync); nothing on Windows, which cannot.
+
+        Where directories have no sync of their own, the whole disk is synced, if that can be.
+        """
+        if directory.descriptor is None:
+            return
+        try:
             self.call("sync directory", directory.path, os.fsync, directory.descriptor)
+        except StorageError as error:
+            if error.errno not in _NO_SYNC_OF_DIRECTORIES:
+                raise
+            self.sync_everything(directory)
 
     def directory_status(self, directory: Directory) -> FileStatus:
         """Return the status of an open directory."""
@@ -352,7 +370,7 @@ class LocalFiles:
     def create(self, directory: Directory, name: str) -> int:
         """Create a file that must not exist, 0600, and return its descriptor."""
         descriptor = self.call(
-            "create", directory.join(name), os.open, _place(directory, name), _CREATE, _FILE_MODE,
+            "create", directory.join(name), _open_file, _place(directory, name), _CREATE,
             dir_fd=directory.descriptor,
         )  # fmt: skip
         if directory.owner is not None:
@@ -392,7 +410,7 @@ class LocalFiles:
         """
         path = directory.join(name)
         descriptor = self.call(
-            "create", path, os.open, _place(directory, name), _CREATE, _FILE_MODE,
+            "create", path, _open_file, _place(directory, name), _CREATE,
             dir_fd=directory.descriptor,
         )  # fmt: skip
         try:
@@ -461,11 +479,12 @@ class LocalFiles:
             raise
         return True
 
-    def point(self, directory: Directory, name: str, target: str, data: bytes) -> None:
+    def point(self, directory: Directory, name: str, target: str, data: bytes) -> bool:
         """
         Make `name` stand for the file `target`: a symlink, or a copy of `data` on Windows.
 
-        It is a hint for people and for Rust: atomic, not synced on its own.
+        It is a hint for people and for Rust: atomic, not synced on its own; False where the
+        disk has no symlinks.
         """
         temporary = random_name(".tmp_cp_")
         try:
@@ -480,9 +499,12 @@ class LocalFiles:
                 self._give_to_owner(directory, temporary)
             self.reached("before_rename_pointer")
             self.rename(directory, temporary, name)
-        except BaseException:
+        except BaseException as error:
             self.discard(directory, temporary)
+            if isinstance(error, StorageError) and _has_no_symlinks(error):
+                return False
             raise
+        return True
 
     def pointed_at(self, directory: Directory, name: str) -> str | None:
         """Return what a symlink names; None when there is none, or a plain file instead."""
@@ -582,7 +604,7 @@ class LocalFiles:
         path = directory.join(name)
         try:
             descriptor = self.call(
-                "open", path, os.open, _place(directory, name), flags, _FILE_MODE,
+                "open", path, _open_file, _place(directory, name), flags,
                 dir_fd=directory.descriptor,
             )  # fmt: skip
         except StorageError as error:
@@ -742,8 +764,25 @@ def _names_in(target: int | str) -> list[str]:
 
 def _make_directory(place: str, parent_descriptor: int | None) -> None:
     os.mkdir(place, _DIRECTORY_MODE, dir_fd=parent_descriptor)
-    # The umask may have taken from its owner the right to enter it.
-    os.chmod(place, _DIRECTORY_MODE, dir_fd=parent_descriptor)
+    found = os.stat(place, dir_fd=parent_descriptor)
+    if _DIRECTORY_MODE & ~found.st_mode:  # the umask took it from its owner
+        os.chmod(place, _DIRECTORY_MODE, dir_fd=parent_descriptor)
+
+
+def _open_file(place: str, flags: int, *, dir_fd: int | None) -> int:
+    descriptor = os.open(place, flags, _FILE_MODE, dir_fd=dir_fd)
+    try:
+        is_made = flags & os.O_CREAT and not system.IS_WINDOWS
+        if is_made and _FILE_MODE & ~os.fstat(descriptor).st_mode:  # see `_make_directory`
+            os.fchmod(descriptor, _FILE_MODE)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _has_no_symlinks(error: StorageError) -> bool:
+    return error.operation == "symlink" and error.errno in _NOT_KNOWN_THERE
 
 
 def _read_link(name: str, descriptor: int | None) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Generator
 
-from aiocheckpoint._disk.files import Directory, LocalFiles, monotonic_seconds
+from aiocheckpoint._disk.files import Directory, FileStatus, LocalFiles, monotonic_seconds
 from aiocheckpoint.errors import StorageError
 
 CONTROL_NAME = "control"
@@ -62,7 +62,7 @@ class LockFiles:
         self.waits_since: float | None = None
         self.applier_waits_since: float | None = None
         self._descriptors: dict[str, int] = {}
-        self._inodes: dict[str, int] = {}
+        self._held: dict[str, FileStatus] = {}
         self._paths = {name: directory.join(name) for name in _NAMES}
         self._writable = writable
         self._opening = threading.Lock()
@@ -97,7 +97,7 @@ class LockFiles:
         if found is None:
             raise StorageError("open", path, None, "it was removed")
         try:
-            self._inodes[name] = self._files.open_status(found, path).inode
+            self._held[name] = self._files.open_status(found, path)
         except BaseException:
             with contextlib.suppress(StorageError):
                 self._files.close(found, path)
@@ -156,9 +156,9 @@ class LockFiles:
         Raises:
             MovedError: it does not.
         """
-        inode = self._inodes.get(name)
-        found = None if inode is None else self._files.status_of_path(self._paths[name])
-        if inode is not None and (found is None or found.inode != inode):
+        held = self._held.get(name)
+        found = None if held is None else self._files.status_of_path(self._paths[name])
+        if held is not None and (found is None or found.identity != held.identity):
             raise MovedError
 
     @contextlib.contextmanager

@@ -127,7 +127,7 @@ class Log(LockFiles):
             data = self._files.read_at(descriptor, log.CONTROL_BYTES, 0, path)
             if data == self._raw:
                 return self._shared
-            control = log.parse_control(data, self._inodes[CONTROL_NAME], path)
+            control = log.parse_control(data, self._held[CONTROL_NAME].inode, path)
             if control is not None:
                 self._raw, self._shared = data, control
                 return control
@@ -137,7 +137,9 @@ class Log(LockFiles):
 
     def publish(self, control: Control) -> None:
         """Share positions; under the lock."""
-        control = control.changed(inode=self._inodes[CONTROL_NAME], revision=control.revision + 1)
+        control = control.changed(
+            inode=self._held[CONTROL_NAME].inode, revision=control.revision + 1
+        )
         data = control.encode()
         descriptor, path = self._descriptor(CONTROL_NAME), self._paths[CONTROL_NAME]
         self._files.write_at(descriptor, data, 0, path)

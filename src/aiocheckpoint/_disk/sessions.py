@@ -21,7 +21,7 @@ _RETRIES = 100
 
 class _Open(NamedTuple):
     directory: Directory
-    inode: int
+    identity: tuple[int, int]
 
 
 def signature_of(status: FileStatus | None) -> Signature:
@@ -106,14 +106,14 @@ class SessionDirectories:
             found = self._open.pop(name, None)
         if found is not None:
             status = self._files.status_of_path(found.directory.path)
-            if status is not None and status.inode == found.inode:
+            if status is not None and status.identity == found.identity:
                 return found
             self._files.close_directory(found.directory)
         with self.above(name) as above:
             directory = above and self._files.open_subdirectory(above, names.CHECKPOINTS_DIRECTORY)
         if directory is None:
             return None
-        return _Open(directory, self._files.directory_status(directory).inode)
+        return _Open(directory, self._files.directory_status(directory).identity)
 
     def _give_back(self, name: str, found: _Open) -> None:
         with self._mutex:

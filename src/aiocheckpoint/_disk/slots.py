@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterable
 
-from aiocheckpoint._disk.files import Directory, LocalFiles
+from aiocheckpoint._disk.files import Directory, LocalFiles, max_file_bytes
 from aiocheckpoint._format import log
 from aiocheckpoint._format.log import Header
-from aiocheckpoint.errors import StorageError
+from aiocheckpoint.errors import FileSizeLimitError, StorageError
 
 _PREFIX = "log."
 _SPARE_NAME = "spare"
@@ -25,12 +26,16 @@ class Slots:
         files: the file operations.
         directory: the store's own, open.
         writable: whether to open them to write.
+
+    Attributes:
+        max_bytes: how much of a slot this process may write: the system's limit of file sizes.
     """
 
     def __init__(self, files: LocalFiles, directory: Directory, *, writable: bool) -> None:
         self._files = files
         self._directory = directory
         self._writable = writable
+        self.max_bytes = max_file_bytes() // log.BLOCK_BYTES * log.BLOCK_BYTES
         self._descriptors: dict[int, int] = {}
         self._unvouched: dict[int, int | None] = {}
         self._kept: dict[int, int] = {}
@@ -58,7 +63,7 @@ class Slots:
     def _is_in_place(self, number: int) -> bool:
         found = self._files.status(self._directory, f"{_PREFIX}{number}")
         held = self._files.open_status(self._descriptors[number], self.path(number))
-        return found is not None and found.inode == held.inode
+        return found is not None and found.identity == held.identity
 
     def _close(self, number: int) -> None:
         self._kept.pop(number, None)
@@ -96,6 +101,21 @@ class Slots:
             known = self._files.open_status(descriptor, self.path(number)).size_bytes
             self._sizes[number] = known
         return known
+
+    def capacity(self, number: int, at_least: int) -> int:
+        """Return how much of a slot this process may write; see `size`."""
+        return min(self.size(number, at_least), self.max_bytes)
+
+    def require_allowed(self, size: int) -> None:
+        """
+        Refuse a slot that the system lets nobody write.
+
+        Raises:
+            FileSizeLimitError: it is larger than files of this process may be.
+        """
+        if size > self.max_bytes:
+            reason = f"it takes {size} bytes, files of this process may have {self.max_bytes}"
+            raise FileSizeLimitError("write", self._directory.path, errno.EFBIG, reason)
 
     def read(self, number: int, size: int, offset: int) -> bytes:
         """Return bytes of a slot, fewer at its end."""

@@ -33,6 +33,14 @@ def max_open_directories() -> int:
     return 512 if granted == resource.RLIM_INFINITY else min(granted // 3, 512)
 
 
+def max_file_bytes() -> int:
+    """Return how large the system lets a file of this process become."""
+    if sys.platform == "win32":
+        return sys.maxsize
+    granted, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return sys.maxsize if granted == resource.RLIM_INFINITY else granted
+
+
 def lock_file(descriptor: int) -> None:
     """Lock an open file against all others, waiting as long as it takes."""
     if sys.platform == "win32":

@@ -175,7 +175,7 @@ class View:
     def _require_root_in_place(self) -> None:
         root = self.sessions.root
         found = self.files.status_of_path(root.path)
-        if found is None or found.inode != self.files.directory_status(root).inode:
+        if found is None or found.identity != self.files.directory_status(root).identity:
             raise MovedError
 
     def confirmed(self, name: str, index: SessionIndex) -> SessionIndex:

@@ -246,9 +246,11 @@ class Files:
         if directory.descriptor is None:
             data = self._files.read(directory, newest.text, 1 << 40) or b""
         try:
-            self._files.point(directory, names.LATEST_NAME, newest.text, data)
+            is_made = self._files.point(directory, names.LATEST_NAME, newest.text, data)
             self._files.reached("after_pointer")
-        except StorageFullError:  # without it a reader looks for the newest itself
+        except StorageFullError:
+            is_made = False
+        if not is_made:  # without it a reader looks for the newest itself
             self._files.unlink(directory, names.LATEST_NAME)
 
     def _any_file(self, committed: Committed) -> bytes:
@@ -304,7 +306,7 @@ class Files:
         if there is None:
             return self._files.move_if_there(source, entry.name, target, entry.aside)
         left = self._files.status(source, entry.name)
-        if left is not None and (left.device, left.inode) == (there.device, there.inode):
+        if left is not None and left.identity == there.identity:
             self._files.unlink(source, entry.name)
         return True
 

@@ -188,6 +188,7 @@ class Committer:
     ) -> tuple[dict[str, Session], dict[Change, BaseException]]:
         """Do beforehand, without the lock, what takes long: listing, and reading bodies."""
         bodies, view = root.bodies, root.view
+        limits = self._limits._replace(max_file_bytes=root.log.slots.max_bytes)
         sessions: dict[str, Session] = {}
         refused: dict[Change, BaseException] = {}
         for change in batch:
@@ -205,8 +206,8 @@ class Committer:
                 if _may_miss_files(view, change, session):
                     session = session._replace(known=view.listed(change.session))
                     sessions[change.session] = session
-                if plan.needs_preparing(self._limits, change, session):
-                    plan.prepare(bodies, self._limits, change, session)
+                if plan.needs_preparing(limits, change, session):
+                    plan.prepare(bodies, limits, change, session)
             except VanishedError:
                 pass
             except CheckpointError as error:
@@ -217,7 +218,8 @@ class Committer:
         """Take out what there is room for in the log; when it is empty, one change of any size."""
         limit = root.log.control.max_bytes if root.log.control else root.max_bytes
         room = root.appender.room(limit)
-        return take_fairly(waiting, room, fits_alone=room == limit)
+        together = min(room, root.log.slots.max_bytes // 2)  # or no slot could hold them
+        return take_fairly(waiting, together, fits_alone=room == limit)
 
     def _append(
         self,

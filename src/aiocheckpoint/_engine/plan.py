@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import sys
 from collections import Counter
 from typing import NamedTuple
 
@@ -17,6 +19,7 @@ from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointError,
     CheckpointTooLargeError,
+    FileSizeLimitError,
     MissingBlobError,
     NotACheckpointError,
     SessionChangedError,
@@ -35,11 +38,18 @@ class Limits(NamedTuple):
         max_backups: backups kept in a session.
         max_checkpoints: checkpoints kept in a session, None for all.
         max_bytes: of one file.
+        max_file_bytes: of one file, as the system has it.
     """
 
     max_backups: int
     max_checkpoints: int | None
     max_bytes: int
+    max_file_bytes: int = sys.maxsize
+
+    @property
+    def least_bytes(self) -> int:
+        """The smaller of the two bounds of a file."""
+        return min(self.max_bytes, self.max_file_bytes)
 
 
 class SessionPlan:
@@ -329,7 +339,7 @@ def needs_preparing(limits: Limits, change: Change, session: Session) -> bool:
         and not change.digests
         and change.expected is ANY_NEWEST
         and limits.max_checkpoints is None
-        and not documents.may_exceed(change.body.text, limits.max_bytes)
+        and not documents.may_exceed(change.body.text, limits.least_bytes)
         and not session.known.may_hold(change.checkpoint_id)
     )
 
@@ -342,8 +352,8 @@ def prepare(bodies: Bodies, limits: Limits, change: Change, session: Session) ->
         CheckpointError: what planning would raise as well.
     """
     if isinstance(change, Save):
-        if documents.may_exceed(change.body.text, limits.max_bytes):
-            _require_size(change, limits.max_bytes)
+        if documents.may_exceed(change.body.text, limits.least_bytes):
+            _require_size(change, limits)
         if change.digests:
             _find_blobs(bodies, change, session)
     wanted = change.checkpoint_ids if isinstance(change, Delete) else None
@@ -363,10 +373,14 @@ def prepare(bodies: Bodies, limits: Limits, change: Change, session: Session) ->
         bodies.know_users(session)
 
 
-def _require_size(save: Save, max_bytes: int) -> None:
+def _require_size(save: Save, limits: Limits) -> None:
     size = len(documents.file_of(save.body.text, save.body.checksum))
-    if size > max_bytes:
-        raise CheckpointTooLargeError(f"checkpoint {save.checkpoint_id!r}", size, max_bytes)
+    subject = f"checkpoint {save.checkpoint_id!r}"
+    if size > limits.max_bytes:
+        raise CheckpointTooLargeError(subject, size, limits.max_bytes)
+    if size > limits.max_file_bytes:
+        reason = f"its file takes {size} bytes, the system allows {limits.max_file_bytes}"
+        raise FileSizeLimitError("write", subject, errno.EFBIG, reason)
 
 
 def _find_blobs(bodies: Bodies, save: Save, session: Session) -> None:
