@@ -50,7 +50,7 @@ _SYSTEM_MODULES = frozenset(
     }
 )  # fmt: skip
 # What may be asked of `os` without touching anything.
-_HARMLESS_IN_OS = frozenset({"PathLike", "fspath", "getpid"})
+_HARMLESS_IN_OS = frozenset({"PathLike", "devnull", "fspath", "getpid"})
 # The demo runs its agents in a process of their own, in a directory of its own.
 _FOR_COMMANDS = frozenset({"shutil", "subprocess", "tempfile", "time"})
 _CORE_DEPENDENCIES = frozenset({"aiofiles", "anyio", "msgspec"})

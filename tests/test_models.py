@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 import pytest
 
+import aiocheckpoint
 from aiocheckpoint import (
     CheckpointData,
     CheckpointMeta,
@@ -17,7 +19,7 @@ from aiocheckpoint import (
     models,
     new_checkpoint_id,
 )
-from aiocheckpoint.models import Finding, RecoveryReport, is_json_type
+from aiocheckpoint.models import Finding, FindingKind, RecoveryReport, is_json_type
 
 
 class Item(msgspec.Struct):
@@ -153,3 +155,45 @@ class TestIsJsonType:
     def test_tells_json_from_types(self, annotation: object, expected: bool) -> None:
         """Where no type restores what JSON cannot hold, values must be JSON themselves."""
         assert is_json_type(annotation) is expected
+
+
+class Named(CheckpointRecord):
+    items: tuple[Item, ...] = ()
+
+
+class TestRepr:
+    def test_begins_with_the_ids(self) -> None:
+        """What a log line shows of a record before it is cut off is which record it is."""
+        for kind in (CheckpointRecord, CheckpointData, Named):
+            shown = repr(kind(session_id="s", checkpoint_id="c"))
+            ids = "session_id='s', checkpoint_id='c', created_at="
+            assert shown.startswith(f"{kind.__name__}({ids}")
+
+    def test_has_every_field_once(self) -> None:
+        """The other fields follow, in their order."""
+        record = Named(session_id="s", items=(Item("lamp"),))
+        assert repr(record).endswith("items=(Item(name='lamp'),))")
+        fields = CheckpointData.__struct_fields__
+        shown = repr(CheckpointData(session_id="s"))
+        assert [shown.count(f"{name}=") for name in fields] == [1] * len(fields)
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_damage"),
+    [("damaged", True), ("unreadable", True), ("misplaced", True), ("missing-blob", True)]
+    + [(kind, False) for kind in ("leftover", "dangling-pointer", "stale-pointer")]
+    + [(kind, False) for kind in ("unflushed-journal", "unused-blob")],
+)
+def test_a_finding_says_whether_it_is_damage(kind: Any, is_damage: bool) -> None:
+    """What a killed process leaves behind is no damage; what cannot be loaded is."""
+    assert Finding(kind=kind, path=Path(), detail="").is_damage is is_damage
+
+
+def test_every_kind_of_finding_is_tried() -> None:
+    """No kind is left out above."""
+    assert len(get_args(FindingKind)) == 9
+
+
+def test_the_package_names_its_version() -> None:
+    """`aiocheckpoint.__version__` is the version that is installed."""
+    assert aiocheckpoint.__version__ == version("aiocheckpoint")

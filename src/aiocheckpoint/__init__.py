@@ -48,6 +48,8 @@ from aiocheckpoint.models import (
 from aiocheckpoint.store import CheckpointStore
 from aiocheckpoint.writer import AsyncCheckpointWriter, SessionReader
 
+__version__ = "0.2.0"
+
 __all__ = (
     "ANY_NEWEST",
     "AnyNewest",

@@ -88,6 +88,13 @@ class CheckpointRecord(Struct, kw_only=True):
     checkpoint_id: CheckpointId = field(default_factory=new_checkpoint_id)
     created_at: AwareDatetime = field(default_factory=utc_now)
 
+    def __repr__(self) -> str:
+        """Return the record with what names it first; msgspec puts inherited fields last."""
+        first = CheckpointRecord.__struct_fields__
+        names = dict.fromkeys((*first, *self.__struct_fields__))
+        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        return f"{type(self).__name__}({fields})"
+
 
 class CheckpointData(CheckpointRecord):
     """
@@ -163,6 +170,8 @@ FindingKind: TypeAlias = Literal[
     "unused-blob",
 ]
 
+_DAMAGE = frozenset({"damaged", "unreadable", "misplaced", "missing-blob"})
+
 
 class Finding(Struct, frozen=True, kw_only=True):
     """
@@ -187,6 +196,11 @@ class Finding(Struct, frozen=True, kw_only=True):
     path: Path
     detail: str
     session_id: SessionId | None = None
+
+    @property
+    def is_damage(self) -> bool:
+        """Whether something cannot be loaded; all else is what a killed process leaves behind."""
+        return self.kind in _DAMAGE
 
 
 class RecoveryReport(Struct, frozen=True, kw_only=True):

@@ -78,3 +78,18 @@ def test_listing_changes_nothing(tool: Tool, store: Path) -> None:
     tool("list", store, "support-42")
 
     assert tree(store) == before
+
+
+def test_a_pipe_gets_one_line_for_each(
+    tool: Tool, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no terminal reads it no line is wrapped, whatever its length and COLUMNS."""
+    monkeypatch.setenv("COLUMNS", "40")
+    record = CheckpointData(session_id="s" * 100, checkpoint_id="c" * 100, trigger="t" * 300)
+    saved(root, record)
+
+    [line] = [line for line in tool("list", root, "s" * 100).output.splitlines() if "ccc" in line]
+    assert line.split()[0] == "c" * 100
+    assert "t" * 300 in line
+    [line] = [line for line in tool("sessions", root).output.splitlines() if "sss" in line]
+    assert line.split()[:2] == ["s" * 100, "1"]

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Tool, tree
+from aiocheckpoint import CheckpointData
+from aiocheckpoint.cli import main
+from aiocheckpoint.cli.terminal import command_line as shell_command
+from tests.cli.conftest import Tool, damaged, saved, tree
 
 ON_A_DIRECTORY = ["list", "show", "sessions", "verify", "recover"]
 ON_A_SESSION = ["list", "show", "recover"]
@@ -17,6 +24,71 @@ ON_A_SESSION = ["list", "show", "recover"]
 
 def command_line(verb: str, directory: Path, session: str = "s") -> list[object]:
     return [verb, directory, session] if verb in ON_A_SESSION else [verb, directory]
+
+
+@contextmanager
+def closed_pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let standard output be a pipe that nobody reads any more."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = os.fdopen(writer, "w", encoding="utf-8")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        yield
+        sys.stdout.close()
+    with suppress(BrokenPipeError):
+        stream.close()
+
+
+class TestAdvice:
+    """What the tool says to type can be typed."""
+
+    @pytest.mark.parametrize("verb", ["list", "show", "recover"])
+    def test_names_directory_and_session(self, tool: Tool, root: Path, verb: str) -> None:
+        """Damage is told with the command that mends it, in a shell's words, not Python's."""
+        [path] = saved(root, CheckpointData(session_id="it's a/b"))
+        path.write_bytes(b"{}" if verb == "recover" else b"")
+
+        outcome = tool(verb, root, "it's a/b")
+
+        assert outcome.status == 1
+        assert "recover(" not in outcome.errors
+        if verb != "recover":
+            command = shlex.join(["aiocheckpoint", "recover", str(root), "it's a/b"])
+            assert f"`{command}`" in outcome.errors
+
+    def test_of_verify_stands_beside_each_finding(self, tool: Tool, store: Path) -> None:
+        """`verify` says how each damaged session is mended."""
+        damaged(store.joinpath("support-42/checkpoints/latest.json").resolve())
+
+        output = tool("verify", store).output
+
+        assert f"`aiocheckpoint recover {store} support-42` mends it" in output
+        assert "2 sessions, 4 checkpoints, 1 damaged" in output
+
+    @pytest.mark.parametrize(
+        ("called", "on_path", "program"),
+        [
+            ("{bin}/aiocheckpoint", True, "aiocheckpoint"),
+            ("{bin}/aiocheckpoint", False, "{bin}/aiocheckpoint"),
+            ("{bin}/__main__.py", True, f"{sys.executable} -m aiocheckpoint"),
+        ],
+    )
+    def test_calls_the_tool_as_it_was_called(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        called: str,
+        on_path: bool,
+        program: str,
+    ) -> None:
+        """Outside of PATH the tool names itself by the path it was called by."""
+        script = tmp_path / "aiocheckpoint"
+        script.touch(mode=0o755)
+        monkeypatch.setenv("PATH", str(tmp_path) if on_path else "/nowhere")
+        monkeypatch.setattr(sys, "argv", [called.format(bin=tmp_path)])
+
+        assert shell_command("flush", "a b") == f"{program.format(bin=tmp_path)} flush 'a b'"
 
 
 class TestWrongInput:
@@ -124,11 +196,47 @@ class TestFrame:
     def test_a_reader_that_goes_away_is_no_error(self, store: Path) -> None:
         """`aiocheckpoint ... | head` ends quietly."""
         program = "from aiocheckpoint.cli import main; import sys; sys.exit(main())"
-        line = f"'{sys.executable}' -c '{program}' show '{store}' support-42 --json | true"
+        line = f"'{sys.executable}' -c '{program}' show '{store}' support-42 | true"
 
-        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, check=False
+        )
 
-        assert done.stderr == ""
+        assert (done.returncode, done.stderr) == (0, "")
+
+    @pytest.mark.parametrize("flags", [[], ["--json"]], ids=["text", "json"])
+    @pytest.mark.parametrize("verb", [*ON_A_DIRECTORY, "--help", "--version"])
+    def test_a_closed_pipe_is_success(
+        self, store: Path, monkeypatch: pytest.MonkeyPatch, verb: str, flags: list[str]
+    ) -> None:
+        """Whoever closes the pipe early has seen enough: exit status 0, from every verb."""
+        line = [] if verb.startswith("--") else command_line(verb, store, "support-42")
+        with closed_pipe(monkeypatch):
+            assert main([str(word) for word in line or [verb]] + (flags if line else [])) == 0
+
+    def test_a_closed_pipe_hides_no_damage(
+        self, store: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """`verify` of a damaged store exits with 1, whether anybody reads what it says or not."""
+        damaged(store.joinpath("support-42/checkpoints/latest.json").resolve())
+
+        with closed_pipe(monkeypatch):
+            assert main(["verify", str(store)]) == 1
+
+    def test_a_shell_can_complete_it(self, tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The script that a shell asks for completes the verbs."""
+        monkeypatch.setenv("_AIOCHECKPOINT_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", "aiocheckpoint se")
+        monkeypatch.setenv("COMP_CWORD", "1")
+        with pytest.raises(SystemExit) as ended:
+            tool()
+
+        assert ended.value.code == 0
+        assert "--install-completion" in subprocess.run(
+            [sys.executable, "-m", "aiocheckpoint", "--help"],
+            capture_output=True, text=True, check=True,
+            env={name: value for name, value in os.environ.items() if "COMP" not in name},
+        ).stdout  # fmt: skip
 
     def test_a_terminal_that_cannot_show_an_id_still_works(self, store: Path) -> None:
         """Text that the terminal's encoding lacks is spelled out instead of failing."""

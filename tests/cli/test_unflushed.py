@@ -51,7 +51,7 @@ def test_it_is_no_damage(tool: Tool, unflushed: Path) -> None:
 
     assert outcome.status == 0
     assert "unflushed-journal" in outcome.output
-    assert "aiocheckpoint flush" in outcome.output
+    assert f"`aiocheckpoint flush {unflushed}` writes them" in outcome.output
     assert "3 checkpoints, intact" in outcome.output
 
 

@@ -101,3 +101,19 @@ def test_a_leftover_is_gone_after_the_next_save(tool: Tool, store: Path) -> None
     asyncio.run(go_on())
 
     assert tool("verify", store).status == 0
+
+
+def test_what_a_killed_process_leaves_is_no_damage(tool: Tool, store: Path) -> None:
+    """A temporary file and a hint that is behind are told, and the exit status stays 0."""
+    newest_file(store).with_name(".tmp_cp_0123456789abcdef").touch()
+    latest = store / "support-42/checkpoints/latest.json"
+    [oldest, *_] = sorted(latest.parent.glob("cp_*.json"))
+    latest.unlink()
+    latest.symlink_to(oldest.name)
+
+    outcome = tool("verify", store)
+
+    assert outcome.status == 0
+    assert "leftover: " in outcome.output
+    assert "stale-pointer: " in outcome.output
+    assert "2 sessions, 4 checkpoints, intact" in outcome.output

@@ -66,7 +66,7 @@ def check_journal(root: OpenRoot, timeout_seconds: float, *, is_applied: bool) -
         for entry in stuck
     ]
     if waiting and not is_applied and _is_abandoned(root, root.log):
-        detail = f"{waiting} changes are not in files yet; `aiocheckpoint flush` writes them"
+        detail = f"{waiting} changes are not in files yet; flush() writes them"
         findings.append(Finding(kind="unflushed-journal", path=path, detail=detail))
     return findings
 

@@ -16,15 +16,18 @@ from aiocheckpoint.cli.list import list_checkpoints
 from aiocheckpoint.cli.recover import recover
 from aiocheckpoint.cli.sessions import sessions
 from aiocheckpoint.cli.show import show
-from aiocheckpoint.cli.terminal import CommandError, one_line
+from aiocheckpoint.cli.terminal import (
+    EXIT_DAMAGED,
+    EXIT_NOT_DONE,
+    CommandError,
+    discard_output,
+    one_line,
+)
 from aiocheckpoint.cli.verify import verify
 
-EXIT_DAMAGED = 1
-EXIT_NOT_DONE = 2
 EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="markdown",  # joins the lines of a docstring's paragraph
     pretty_exceptions_enable=False,
@@ -77,10 +80,12 @@ def run(arguments: Sequence[str] | None) -> int:
         # Ids and messages are any text; a terminal that cannot show it is no reason to fail.
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
     try:
-        status = app(args=arguments, prog_name="aiocheckpoint", standalone_mode=False)
+        status = _run(arguments)
+    except CommandError as error:
+        return _failed(str(error), error.exit_status)
     except CheckpointCorruptError as error:
         return _failed(str(error), EXIT_DAMAGED)
-    except (CheckpointError, CommandError, OSError) as error:
+    except (CheckpointError, OSError) as error:
         return _failed(str(error), EXIT_NOT_DONE)
     except (typer.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
@@ -88,7 +93,22 @@ def run(arguments: Sequence[str] | None) -> int:
         if not isinstance(error, _UsageError):
             raise
         return _failed(error.format_message(), error.exit_code) if str(error) else EXIT_NOT_DONE
-    return status or 0
+    return status
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """Run a command line; that nobody reads what it prints is no failure."""
+    try:
+        status = app(args=arguments, prog_name="aiocheckpoint", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_output()
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+    else:
+        return status or 0
+    return 0
 
 
 def _failed(message: str, status: int) -> int:

@@ -9,6 +9,7 @@ from aiocheckpoint.cli.terminal import (
     AsJson,
     Directory,
     Session,
+    advised,
     cell,
     console,
     no_such_session,
@@ -22,7 +23,8 @@ from aiocheckpoint.cli.terminal import (
 
 def list_checkpoints(directory: Directory, session: Session, *, as_json: AsJson = False) -> int:
     """List the checkpoints of a session, saved last first."""
-    metas = asyncio.run(_metas(open_store(directory), session))
+    with advised(directory, session):
+        metas = asyncio.run(_metas(open_store(directory), session))
     if not metas:
         raise no_such_session(directory, session)
     if as_json:

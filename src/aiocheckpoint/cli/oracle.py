@@ -8,8 +8,6 @@ from pathlib import Path
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointCorruptError, CheckpointData, Finding
 from aiocheckpoint.cli.agents import Conversation, Event, Resumed, Saved, Saving
 
-_DAMAGE = frozenset({"damaged", "unreadable", "misplaced"})
-
 
 class SessionTally:
     """
@@ -127,7 +125,7 @@ class Oracle:
             for session_id, tally in self.tallies.items():
                 await _check_session(writer, session_id, tally)
             findings = await writer.check()
-        return tuple(finding for finding in findings if finding.kind in _DAMAGE)
+        return tuple(finding for finding in findings if finding.is_damage)
 
 
 async def _check_session(

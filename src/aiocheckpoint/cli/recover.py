@@ -9,6 +9,7 @@ from aiocheckpoint.cli.terminal import (
     AsJson,
     Directory,
     Session,
+    advised,
     console,
     no_such_session,
     open_store,
@@ -19,7 +20,8 @@ from aiocheckpoint.cli.terminal import (
 
 def recover(directory: Directory, session: Session, *, as_json: AsJson = False) -> int:
     """Move a session's damaged files aside and go on from its newest intact checkpoint."""
-    report = asyncio.run(_recovered(open_store(directory), session))
+    with advised(directory, session):
+        report = asyncio.run(_recovered(open_store(directory), session))
     if report.newest_valid_id is None and not report.quarantined:
         raise no_such_session(directory, session)
     if as_json:

@@ -13,19 +13,20 @@ from rich.highlighter import JSONHighlighter
 from rich.table import Table
 from rich.text import Text
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointRecord
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointMeta, CheckpointRecord
 from aiocheckpoint.cli.terminal import (
     AsJson,
     CommandError,
     Directory,
     Session,
+    advised,
     cell,
+    command_line,
     console,
     no_such_session,
     open_store,
     print_bytes,
     print_line,
-    quoted,
     safe,
 )
 
@@ -45,9 +46,10 @@ def show(
     as_json: AsJson = False,
 ) -> int:
     """Show a checkpoint, verified; with --json its file, byte for byte."""
-    path = asyncio.run(_path(open_store(directory), directory, session, checkpoint_id))
+    with advised(directory, session):
+        path = _path(directory, session, checkpoint_id)
     if not path.exists():
-        hint = f"`aiocheckpoint flush {quoted(directory)}` writes it"
+        hint = f"`{command_line('flush', directory)}` writes it"
         raise CommandError(f"{path} is not there yet, the journal has it; {hint}")
     body = path.read_bytes()
     if as_json:
@@ -57,25 +59,25 @@ def show(
     return 0
 
 
-async def _path(
-    writer: AsyncCheckpointWriter[CheckpointRecord],
-    directory: Path,
-    session: str,
-    checkpoint_id: str | None,
-) -> Path:
+def _path(directory: Path, session: str, checkpoint_id: str | None) -> Path:
     """Return the file of a checkpoint that has just been loaded, and so verified."""
-    async with writer:
-        record = await writer.load(session, checkpoint_id)
-        metas = await writer.list(session)
+    record, metas = asyncio.run(_found(open_store(directory), session, checkpoint_id))
+    if not metas:
+        raise no_such_session(directory, session)
     if record is None:
-        if not metas:
-            raise no_such_session(directory, session)
-        hint = f"`aiocheckpoint list {quoted(directory)} {quoted(session)}` names those there are"
+        hint = f"`{command_line('list', directory, session)}` names those there are"
         raise CommandError(f"session {session!r} has no checkpoint {checkpoint_id!r}; {hint}")
     for meta in metas:
         if meta.checkpoint_id == record.checkpoint_id:
             return meta.path
     raise CommandError(f"checkpoint {record.checkpoint_id!r} was deleted meanwhile; try again")
+
+
+async def _found(
+    writer: AsyncCheckpointWriter[CheckpointRecord], session: str, checkpoint_id: str | None
+) -> tuple[CheckpointRecord | None, tuple[CheckpointMeta, ...]]:
+    async with writer:
+        return await writer.load(session, checkpoint_id), await writer.list(session)
 
 
 def _print_document(document: dict[str, Any], path: Path) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +20,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointRecord
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    CheckpointCorruptError,
+    CheckpointRecord,
+)
 
 Directory = Annotated[
     Path, typer.Argument(metavar="DIR", help="The directory that holds the sessions.")
@@ -26,10 +34,34 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _LINE_END = re.compile(r"\s*[\n\t]\s*")
+_PIPE_COLUMNS = 10_000
+_NAME = "aiocheckpoint"
+
+EXIT_DAMAGED = 1
+EXIT_NOT_DONE = 2
 
 
 class CommandError(Exception):
-    """A command that cannot be done as it was given; its text is one line for the user."""
+    """
+    A command that cannot be done as it was given; its text is one line for the user.
+
+    Attributes:
+        exit_status: of the command.
+    """
+
+    def __init__(self, text: str, exit_status: int = EXIT_NOT_DONE) -> None:
+        super().__init__(text)
+        self.exit_status = exit_status
+
+
+class _Screen(Console):
+    def on_broken_pipe(self) -> None:
+        discard_output()
+
+
+def discard_output() -> None:
+    """Print to nowhere from here on: whoever read the pipe has seen enough."""
+    sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the end
 
 
 def open_store(directory: Path) -> AsyncCheckpointWriter[CheckpointRecord]:
@@ -47,7 +79,7 @@ def open_store(directory: Path) -> AsyncCheckpointWriter[CheckpointRecord]:
 
 def no_such_session(directory: Path, session_id: str) -> CommandError:
     """Return the error for a session without checkpoints."""
-    hint = f"`aiocheckpoint sessions {quoted(directory)}` names those there are"
+    hint = f"`{command_line('sessions', directory)}` names those there are"
     return CommandError(f"no checkpoints of session {session_id!r} in {directory}; {hint}")
 
 
@@ -56,9 +88,43 @@ def quoted(argument: str | Path) -> str:
     return shlex.quote(str(argument))
 
 
+def command_line(verb: str, *arguments: str | Path) -> str:
+    """Return a command as one may type it here, in the way that this one was called."""
+    return " ".join([_program(), verb, *map(quoted, arguments)])
+
+
+def _program() -> str:
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{quoted(sys.executable)} -m {_NAME}"
+    found = shutil.which(_NAME)
+    if called.stem != _NAME or (found and called.exists() and called.samefile(found)):
+        return _NAME
+    return quoted(called)
+
+
+@contextmanager
+def advised(directory: Path, session: str) -> Iterator[None]:
+    """Say of damage how it is mended here, not from Python."""
+    try:
+        yield
+    except CheckpointCorruptError as error:
+        text = in_shell_words(str(error), directory, session)
+        raise CommandError(text, EXIT_DAMAGED) from error
+
+
+def in_shell_words(text: str, directory: Path, session: str | None) -> str:
+    """Return what the library says with commands in the place of its methods."""
+    text = text.replace("flush()", f"`{command_line('flush', directory)}`")
+    if session is None:
+        return text
+    return text.replace("recover(session_id)", f"`{command_line('recover', directory, session)}`")
+
+
 def console() -> Console:
-    """Return the console of standard output; plain where that is no terminal."""
-    return Console(highlight=False, soft_wrap=False)
+    """Return the console of standard output; plain, and as wide as it takes, in a pipe."""
+    screen = _Screen(highlight=False, soft_wrap=False)
+    return screen if screen.is_terminal else _Screen(highlight=False, width=_PIPE_COLUMNS)
 
 
 def print_json(value: object) -> None:
@@ -69,9 +135,12 @@ def print_json(value: object) -> None:
 
 def print_bytes(text: bytes) -> None:
     """Print a text as it is, and a line's end."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(text + b"\n")
-    sys.stdout.buffer.flush()
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text + b"\n")
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        discard_output()
 
 
 def _as_text(value: object) -> str:

@@ -14,8 +14,10 @@ from aiocheckpoint.cli.sessions import summaries
 from aiocheckpoint.cli.terminal import (
     AsJson,
     CommandError,
+    command_line,
     console,
     counted,
+    in_shell_words,
     open_store,
     print_json,
     print_line,
@@ -25,6 +27,8 @@ Target = Annotated[
     Path, typer.Argument(metavar="DIR|FILE", help="A directory of sessions, or one checkpoint.")
 ]
 
+_RECOVERABLE = frozenset({"damaged", "misplaced", "missing-blob"})
+
 
 class Verification(Struct, kw_only=True):
     """
@@ -32,7 +36,7 @@ class Verification(Struct, kw_only=True):
 
     Attributes:
         path: what was asked for.
-        ok: whether nothing is wrong; what the journal has and files have not yet is no damage.
+        ok: whether nothing is damaged; what a killed process left behind is no damage.
         sessions: how many were read.
         checkpoints: how many can be listed, damaged ones among them where they still can.
         findings: what is wrong.
@@ -71,7 +75,7 @@ async def _directory_verified(
         raise CommandError(f"no checkpoints under {directory}, nothing was verified; {hint}")
     return Verification(
         path=directory,
-        ok=all(finding.kind == "unflushed-journal" for finding in findings),
+        ok=not any(finding.is_damage for finding in findings),
         sessions=len(counts),
         checkpoints=sum(counts),
         findings=findings,
@@ -89,8 +93,10 @@ async def _file_verified(path: Path) -> Verification:
 def _print(found: Verification) -> None:
     screen = console()
     for finding in found.findings:
-        print_line(screen, f"{finding.kind}: {finding.path}", "red")
-        print_line(screen, f"    {finding.detail}")
+        style = "red" if finding.is_damage else "yellow"
+        print_line(screen, f"{finding.kind}: {finding.path}", style)
+        detail = in_shell_words(finding.detail, found.path, finding.session_id)
+        print_line(screen, f"    {detail}{_advice(finding, found.path)}")
     what = str(found.path)
     if found.sessions:
         what += f": {counted(found.sessions, 'session')}, "
@@ -98,5 +104,12 @@ def _print(found: Verification) -> None:
     if found.ok:
         print_line(screen, f"{what}, intact", "green")
     else:
-        print_line(screen, f"{what}, {counted(len(found.findings), 'finding')}", "red")
-        print_line(screen, "`aiocheckpoint recover DIR SESSION` puts a session right", "dim")
+        damaged = sum(finding.is_damage for finding in found.findings)
+        print_line(screen, f"{what}, {damaged} damaged", "red")
+
+
+def _advice(finding: Finding, directory: Path) -> str:
+    """Return what to type about a finding, if there is anything."""
+    if finding.kind in _RECOVERABLE and finding.session_id is not None:
+        return f"; `{command_line('recover', directory, finding.session_id)}` mends it"
+    return ""
