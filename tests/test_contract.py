@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import inspect
+from collections.abc import AsyncIterator
 from os import PathLike
 from typing import Any
 
@@ -210,6 +211,42 @@ class RoundsNumbers(MemoryStore[CheckpointData]):
         return loaded
 
 
+class NamesEmptySessions(MemoryStore[CheckpointData]):
+    """Remembers sessions that have nothing left."""
+
+    async def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
+        for session_id in self._sessions:
+            if session_id.startswith(prefix):
+                yield session_id
+
+
+class LeavesTheNewest(MemoryStore[CheckpointData]):
+    """Deletes of a session all but what was saved last."""
+
+    async def delete_session(self, session_id: SessionId) -> bool:
+        older = (await self.list(session_id))[1:]
+        return bool(await self.delete_many(session_id, [meta.checkpoint_id for meta in older]))
+
+
+class CopiesNewestFirst(MemoryStore[CheckpointData]):
+    """Copies a session in the order of `list`."""
+
+    async def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
+        copied = await super().copy_session(source_id, target_id)
+        for meta in await self.list(source_id):
+            record = await self.load(target_id, meta.checkpoint_id)
+            assert record is not None
+            await self.save(record)
+        return copied
+
+
+class StaysOpen(MemoryStore[CheckpointData]):
+    """Goes on after it was closed."""
+
+    async def aclose(self) -> None:
+        pass
+
+
 BROKEN: dict[type[MemoryStore[CheckpointData]], str] = {
     Aliasing: "test_the_caller_owns_what_it_got",
     EncodesLate: "test_the_caller_owns_what_it_gave",
@@ -223,6 +260,10 @@ BROKEN: dict[type[MemoryStore[CheckpointData]], str] = {
     SwallowsRefusals: "test_what_cannot_come_back_is_refused",
     LosesWhenBusy: "test_saves_of_a_session_keep_their_order",
     RoundsNumbers: "test_every_json_value_comes_back_the_same",
+    NamesEmptySessions: "test_sessions_are_named",
+    LeavesTheNewest: "test_a_session_is_deleted_as_a_whole",
+    CopiesNewestFirst: "test_a_copied_session_has_all_in_order",
+    StaysOpen: "test_a_closed_store_refuses",
 }
 
 

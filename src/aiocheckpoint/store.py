@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from os import PathLike
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint.models import (
@@ -19,7 +20,28 @@ NO_BLOBS: Mapping[str, bytes] = {}
 
 
 class CheckpointStore(Protocol[RecordT]):
-    """What every checkpoint store does; the counterpart of the crate's `CheckpointSystemTrait`."""
+    """
+    What every checkpoint store does; the counterpart of the crate's `CheckpointSystemTrait`.
+
+    Functions that take one run on `AsyncCheckpointWriter`, and in tests on `MemoryStore`.
+    """
+
+    async def __aenter__(self) -> Self:
+        """Return the store; it is closed at the end of the block."""
+        ...
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        ...
+
+    async def aclose(self) -> None:
+        """Finish what was called and let go of everything; later calls do nothing."""
+        ...
 
     async def save(
         self,
@@ -77,4 +99,16 @@ class CheckpointStore(Protocol[RecordT]):
         self, session_id: SessionId, digests: Iterable[str], /
     ) -> dict[str, bytes]:
         """Return blobs of a session by their digests."""
+        ...
+
+    def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
+        """Yield the ids of the sessions that have checkpoints, in any order."""
+        ...
+
+    async def delete_session(self, session_id: SessionId) -> bool:
+        """Remove all checkpoints of a session; False when it had none."""
+        ...
+
+    async def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
+        """Copy the checkpoints of a session to another, in their order, and return how many."""
         ...

@@ -16,6 +16,7 @@ from aiocheckpoint.errors import (
     InvalidIdError,
     MissingBlobError,
     SessionChangedError,
+    WriterClosedError,
 )
 from aiocheckpoint.models import BlobRecord, CheckpointData, JsonValue, SessionId
 from aiocheckpoint.store import CheckpointStore
@@ -408,6 +409,73 @@ class CheckpointStoreContract:
         await store.delete("s", checkpoint_id)
         assert not await store.verify(oldest.path)
 
+    async def test_sessions_are_named(self, store: CheckpointStore[CheckpointData]) -> None:
+        """Every session that has a checkpoint is named once, those of a prefix alone if asked."""
+        assert await _sessions_of(store) == []
+        for session_id in ODD_IDS:
+            await store.save(_checkpoint(session_id))
+            await store.save(_checkpoint(session_id, 1))
+        checkpoint_id = await store.save(_checkpoint("user-1"))
+        await store.save(_checkpoint("user-2"))
+        assert await _sessions_of(store) == sorted([*ODD_IDS, "user-1", "user-2"])
+        assert await _sessions_of(store, "user-") == ["user-1", "user-2"]
+        await store.delete("user-1", checkpoint_id)
+        assert await _sessions_of(store, "user-") == ["user-2"]
+
+    async def test_a_session_is_deleted_as_a_whole(
+        self, store: CheckpointStore[CheckpointData]
+    ) -> None:
+        """Nothing is left of it, others stay, and it may begin anew."""
+        for session_id in ("one", "one", "two"):
+            await store.save(_checkpoint(session_id))
+        assert await store.delete_session("one")
+        assert not await store.delete_session("one")
+        assert await store.list("one") == ()
+        assert await store.load("one") is None
+        assert await _sessions_of(store) == ["two"]
+        data = _checkpoint("one", 7)
+        await store.save(data, expected=None)
+        assert await store.load("one") == data
+
+    async def test_a_copied_session_has_all_in_order(
+        self, store: CheckpointStore[CheckpointData]
+    ) -> None:
+        """A copy has ids, times and order of its source, which stays; what it had stays too."""
+        for checkpoint_id, iteration in (("b", 1), ("a", 2)):
+            await store.save(_checkpoint("one", iteration, checkpoint_id=checkpoint_id))
+        await store.save(_checkpoint("two", 0, checkpoint_id="z"))
+        assert await store.copy_session("one", "two") == 2
+        assert await store.copy_session("nobody", "two") == 0
+        assert [meta.checkpoint_id for meta in await store.list("two")] == ["a", "b", "z"]
+        copy, source = await store.load("two", "b"), await store.load("one", "b")
+        assert copy is not None
+        assert source is not None
+        assert (copy.session_id, copy.iteration, copy.created_at) == ("two", 1, source.created_at)
+
+    async def test_a_closed_store_refuses(self, store: CheckpointStore[CheckpointData]) -> None:
+        """After `aclose`, or the end of `async with`, every call is refused but `aclose`."""
+        async with store as entered:
+            assert entered is store
+            await store.save(_checkpoint("s"))
+        await store.aclose()
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: store.save(_checkpoint("s")),
+            lambda: store.load("s"),
+            lambda: store.list("s"),
+            lambda: store.ids("s"),
+            lambda: store.delete("s", "a"),
+            lambda: store.delete_session("s"),
+            lambda: store.copy_session("s", "t"),
+            lambda: _sessions_of(store),
+            store.__aenter__,
+        ]
+        for call in calls:
+            assert await _refusal(call()) is WriterClosedError
+
+
+async def _sessions_of(store: CheckpointStore[CheckpointData], prefix: str = "") -> list[SessionId]:
+    return sorted([session_id async for session_id in store.sessions(prefix=prefix)])
+
 
 class LargeValue(BlobRecord):
     """
@@ -493,6 +561,16 @@ class BlobStoreContract:
         assert await _refusal(blob_store.load_blobs("s", _by_digest(b"3"))) is MissingBlobError
         await blob_store.save(_large("a", b"1", b"3"), blobs=_by_digest(b"1", b"3"))
         assert len(await blob_store.load_blobs("s", _by_digest(b"1", b"3"))) == 2
+
+    async def test_blobs_go_and_are_copied_with_their_session(
+        self, blob_store: CheckpointStore[LargeValue]
+    ) -> None:
+        """A copied session has blobs of its own; they stay when the source is deleted."""
+        await blob_store.save(_large("a", b"1", b"2"), blobs=_by_digest(b"1", b"2"))
+        assert await blob_store.copy_session("s", "t") == 1
+        assert await blob_store.delete_session("s")
+        assert await _refusal(blob_store.load_blobs("s", _by_digest(b"1"))) is MissingBlobError
+        assert len(await blob_store.load_blobs("t", _by_digest(b"1", b"2"))) == 2
 
     async def test_saves_that_share_blobs_run_side_by_side(
         self, blob_store: CheckpointStore[LargeValue]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, Generic, overload
+from types import TracebackType
+from typing import Any, Generic, Self, overload
+
+import msgspec
 
 from aiocheckpoint._arguments import (
     checkpoint_ids_of,
@@ -18,7 +21,7 @@ from aiocheckpoint._format.codec import RecordCodec, RecordT
 from aiocheckpoint._format.documents import seal, verified
 from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint._format.listing import parse_meta
-from aiocheckpoint.errors import MissingBlobError, SessionChangedError
+from aiocheckpoint.errors import MissingBlobError, SessionChangedError, WriterClosedError
 from aiocheckpoint.models import (
     ANY_NEWEST,
     BlobRecord,
@@ -53,6 +56,33 @@ class MemoryStore(Generic[RecordT]):
         self._sessions: dict[SessionId, dict[CheckpointId, bytes]] = {}
         self._blobs: dict[SessionId, dict[str, bytes]] = {}
         self._digests: dict[tuple[SessionId, CheckpointId], tuple[str, ...]] = {}
+        self._is_closed = False
+
+    async def __aenter__(self) -> Self:
+        self._require_open()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Refuse every later call but this one, as a closed writer does."""
+        self._is_closed = True
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise WriterClosedError("the store is closed")
+
+    def _session(self, session_id: SessionId) -> dict[CheckpointId, bytes]:
+        """Return the checkpoints of a session, the one saved first first."""
+        encode_id(session_id, "session id")
+        self._require_open()
+        return self._sessions.get(session_id, {})
 
     async def save(
         self,
@@ -66,6 +96,7 @@ class MemoryStore(Generic[RecordT]):
         require_expected(expected)
         draft = self._codec.draft(data)
         _path(draft.session_id, draft.checkpoint_id)
+        self._require_open()
         session = self._sessions.setdefault(draft.session_id, {})
         newest_id = next(reversed(session), None)
         if expected is not ANY_NEWEST and newest_id != expected:
@@ -106,7 +137,7 @@ class MemoryStore(Generic[RecordT]):
     ) -> RecordT | None:
         """Return a checkpoint, the one saved last by default; None when there is none."""
         path = _path(session_id, checkpoint_id or "")
-        session = self._sessions.get(session_id, {})
+        session = self._session(session_id)
         if checkpoint_id is None:
             checkpoint_id = next(reversed(session), None)
         body = None if checkpoint_id is None else session.get(checkpoint_id)
@@ -116,7 +147,7 @@ class MemoryStore(Generic[RecordT]):
 
     async def list(self, session_id: SessionId) -> tuple[CheckpointMeta, ...]:
         """Return what there is of a session, saved last first."""
-        session = self._sessions.get(session_id, {})
+        session = self._session(session_id)
         metas = [parse_meta(body, _path(session_id, key)) for key, body in session.items()]
         return tuple(meta for meta in reversed(metas) if meta is not None)
 
@@ -126,6 +157,7 @@ class MemoryStore(Generic[RecordT]):
 
     async def verify(self, path: str | PathLike[str], /) -> bool:
         """Tell whether a path is one of those `list` gives; they name no file."""
+        self._require_open()
         return any(
             Path(path) == _path(session_id, checkpoint_id)
             for session_id, session in self._sessions.items()
@@ -141,11 +173,10 @@ class MemoryStore(Generic[RecordT]):
         limit: int | None = None,
     ) -> tuple[CheckpointId, ...]:
         """Return ids of a session, the greatest first."""
-        _path(session_id, "")
         require_query(prefix, before, limit)
         found = [
             key
-            for key in sorted(self._sessions.get(session_id, {}), reverse=True)
+            for key in sorted(self._session(session_id), reverse=True)
             if key.startswith(prefix) and (before is None or key < before)
         ]
         return tuple(found[:limit])
@@ -154,12 +185,9 @@ class MemoryStore(Generic[RecordT]):
         self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
     ) -> tuple[RecordT, ...]:
         """Return those of the checkpoints that are there, the one saved first first."""
-        _path(session_id, "")
         wanted = {*checkpoint_ids_of(checkpoint_ids)}
         records = [
-            await self.load(session_id, key)
-            for key in self._sessions.get(session_id, {})
-            if key in wanted
+            await self.load(session_id, key) for key in self._session(session_id) if key in wanted
         ]
         return tuple(record for record in records if record is not None)
 
@@ -167,9 +195,8 @@ class MemoryStore(Generic[RecordT]):
         self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
     ) -> int:
         """Remove checkpoints, all or none, and return how many there were."""
-        _path(session_id, "")
         doomed = {*checkpoint_ids_of(checkpoint_ids)}
-        session = self._sessions.get(session_id, {})
+        session = self._session(session_id)
         found = doomed & session.keys()
         for checkpoint_id in found:
             del session[checkpoint_id]
@@ -182,11 +209,34 @@ class MemoryStore(Generic[RecordT]):
     ) -> dict[str, bytes]:
         """Return blobs of a session by their digests."""
         wanted = tuple(dict.fromkeys(digests_of(digests)))
+        self._session(session_id)
         stored = self._blobs.get(session_id, {})
         for digest in wanted:
             if digest not in stored:
                 raise MissingBlobError(str(_path(session_id, digest)), digest)
         return {digest: stored[digest] for digest in wanted}
+
+    async def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
+        """Yield the ids of the sessions that have checkpoints."""
+        require_query(prefix)
+        self._require_open()
+        for session_id in [key for key, session in self._sessions.items() if session]:
+            if session_id.startswith(prefix):
+                yield session_id
+
+    async def delete_session(self, session_id: SessionId) -> bool:
+        """Remove all checkpoints of a session; False when it had none."""
+        return bool(await self.delete_many(session_id, tuple(self._session(session_id))))
+
+    async def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
+        """Copy the checkpoints of a session to another, in their order, and return how many."""
+        records = await self.load_many(source_id, self._session(source_id))
+        self._session(target_id)
+        for record in records if source_id != target_id else ():
+            digests = record.blob_digests if isinstance(record, BlobRecord) else ()
+            blobs = await self.load_blobs(source_id, digests)
+            await self.save(msgspec.structs.replace(record, session_id=target_id), blobs=blobs)
+        return len(records)
 
 
 def _path(session_id: SessionId, checkpoint_id: CheckpointId) -> Path:
