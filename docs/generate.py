@@ -20,18 +20,19 @@ REFERENCE = Path(__file__).parent / "reference"
 _NOTE = "<!-- Written by `python -m docs.generate` from the docstrings: change those. -->\n"
 _SECTION = re.compile(r"(Args|Attributes|Returns|Yields|Raises|Durability|Cost): *(.*)")
 _ITEM = re.compile(r"(\w+): +(.*)", re.DOTALL)
+_REMARK = re.compile(r"  # noqa.*$", re.MULTILINE)
 _CONSTANT = re.compile(r"= ([A-Z_]+)\b")
 _API_HEAD = """# API
 
-Everything here is imported from `aiocheckpoint`, the last part from `aiocheckpoint.testing`.
-All methods are coroutines, but for `sessions`, which is an asynchronous iterator. The errors
-have [a page of their own](errors.md).
+Everything here is imported from `aiocheckpoint`, but where a heading names another module. What
+is called with `await` says `async def`; `sessions` is an asynchronous iterator. The errors have
+[a page of their own](errors.md).
 """
 _ERRORS_HEAD = """# Errors
 
 `except CheckpointError` catches all of them. Their fields are attributes, their text says what
-happened, to which file or id, and what to do. All can be pickled. A wrong argument of the
-writer, such as `max_bytes=0`, is a plain `ValueError`.
+happened, to which file or id, and what to do. All can be pickled. Which of them to try again is
+told in [which errors to retry](../how-to/errors.md).
 """
 _PARTS: tuple[tuple[str, ModuleType, tuple[str, ...]], ...] = (
     ("The writer", writer, ("AsyncCheckpointWriter", "SessionReader")),
@@ -82,8 +83,9 @@ def _text(module: ModuleType, node: ast.AST) -> str:
 
 def _head(module: ModuleType, node: Definition) -> str:
     """Return a definition up to its body, constants that are defaults spelled out."""
-    lines = _source(module)[0].splitlines()[node.lineno - 1 : node.body[0].lineno - 1]
-    head = textwrap.dedent("\n".join(lines))
+    first = node.decorator_list[0] if _is_property(node) else node
+    lines = _source(module)[0].splitlines()[first.lineno - 1 : node.body[0].lineno - 1]
+    head = _REMARK.sub("", textwrap.dedent("\n".join(lines)))
     return _CONSTANT.sub(lambda match: f"= {_value(module, match[1])}", head)
 
 
@@ -105,6 +107,10 @@ def _class_head(module: ModuleType, node: ast.ClassDef) -> str:
     fields += [f"{_head(module, part)} ..." for part in constructors]
     body = "\n".join(fields)
     return f"{_head(module, node)}\n{textwrap.indent(body, '    ')}".removesuffix("\n")
+
+
+def _is_property(node: Definition) -> bool:
+    return any(ast.unparse(decorator) == "property" for decorator in node.decorator_list)
 
 
 def _is_overload(node: Definition) -> bool:

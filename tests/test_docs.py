@@ -2,17 +2,20 @@
 
 How a page's examples are run, in a fresh directory, in their order, sharing their names:
 
-* a `python` block is run, `await` at its top level included; one whose first line is a comment
-  with a file's name, `# agent.py`, is written to that file instead;
+* a `python` block is pasted into `python -m asyncio`, line by line: there a blank line ends a
+  statement, and a loop is running already; the values that a prompt echoes are left out; a block
+  whose first line is a comment with a file's name, `# agent.py`, is written to that file instead;
 * the commands of a `console` block, behind `$ `, are run by a shell;
 * what stands below a command, or in a `text` block right after a `python` block, must be what
-  was printed; `...` stands for anything.
+  was printed; `...` stands for anything;
+* the commands of a `bash` block are for a fresh clone: `pytest -m campaign tests/test_docs.py`.
 """
 
 from __future__ import annotations
 
 import ast
 import asyncio
+import code
 import contextlib
 import doctest
 import errno
@@ -22,6 +25,8 @@ import os
 import re
 import subprocess
 import sys
+import types
+import unittest.mock
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,20 +91,40 @@ def require_output(expected: str, actual: str, block: Block) -> None:
     assert same, f"line {block.line}: the page says\n{expected}\nbut it printed\n{actual}"
 
 
-def run_python(block: Block, path: Path, names: dict[str, Any]) -> None:
-    """Run a block, or write it to the file it names."""
+class Prompt(code.InteractiveConsole):
+    """What `python -m asyncio` does with lines, but that errors are raised."""
+
+    def __init__(self, names: dict[str, Any], runner: asyncio.Runner) -> None:
+        super().__init__(names)
+        self.compile.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        self._runner = runner
+
+    def runcode(self, code: types.CodeType) -> None:
+        self._runner.run(self._run(code))
+
+    async def _run(self, code: types.CodeType) -> None:
+        result = types.FunctionType(code, self.locals)()
+        if inspect.iscoroutine(result):
+            await result
+
+    def showsyntaxerror(self, *args: Any, **options: Any) -> None:
+        raise  # noqa: PLE0704 - what is being handled
+
+
+def run_python(block: Block, prompt: Prompt) -> None:
+    """Paste a block, or write it to the file it names."""
     named = _FILE_NAME.match(block.text)
     if named:
         Path(named[1]).write_text(block.text, encoding="utf-8")
         return
-    source = "\n" * (block.line - 1) + block.text  # so that a traceback has the page's lines
-    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    code = compile(source, path, "exec", flags=flags, dont_inherit=True)
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        result = eval(code, names)
-        if inspect.iscoroutine(result):
-            asyncio.run(result)
+    with contextlib.redirect_stdout(printed), unittest.mock.patch("sys.displayhook"):
+        for line in [*block.text.splitlines(), ""]:
+            try:
+                prompt.push(line)
+            except Exception as error:
+                error.add_note(f"pasted from line {block.line}: {line}")
+                raise
     if block.output is not None:
         require_output(block.output, printed.getvalue(), block)
 
@@ -126,6 +151,7 @@ def run_console(block: Block) -> None:
 @pytest.fixture(name="in_fresh_directory")
 def _in_fresh_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # as at a prompt, where a file's name can be imported
 
 
 def runnable(path: Path) -> list[Block]:
@@ -146,35 +172,38 @@ GENERATED = set(pages())
     "path", [p for p in PAGES if p not in GENERATED and runnable(p)], ids=relative
 )
 @pytest.mark.usefixtures("in_fresh_directory")
+@pytest.mark.blocking
 def test_examples_of_a_page_run(path: Path) -> None:
     """Every example of a page runs, in order, and prints what the page says."""
-    names: dict[str, Any] = {"__name__": "example"}
-    for block in runnable(path):
-        if block.language == "python":
-            run_python(block, path, names)
-        else:
-            run_console(block)
+    with asyncio.Runner() as runner:
+        prompt = Prompt({"__name__": "example"}, runner)
+        for block in runnable(path):
+            if block.language == "python":
+                run_python(block, prompt)
+            else:
+                run_console(block)
 
 
 def docstring_examples() -> Iterator[Any]:
-    """Yield every fenced Python example of a docstring with its file."""
+    """Yield every fenced Python example of a docstring."""
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 text = ast.get_docstring(node) or ""
                 for block in blocks(text, getattr(node, "lineno", 1)):
                     if block.language == "python":
-                        yield pytest.param(path, block, id=f"{path.stem}-{block.line}")
+                        yield pytest.param(block, id=f"{path.stem}-{block.line}")
 
 
-@pytest.mark.parametrize(("path", "block"), list(docstring_examples()))
+@pytest.mark.parametrize("block", list(docstring_examples()))
 @pytest.mark.usefixtures("in_fresh_directory")
-def test_examples_of_docstrings_run(path: Path, block: Block) -> None:
+def test_examples_of_docstrings_run(block: Block) -> None:
     """Every example of a docstring runs with the public names at hand."""
     names: dict[str, Any] = {"__name__": "example", "errno": errno}
     for module in (aiocheckpoint, testing):
         names |= {name: getattr(module, name) for name in module.__all__}
-    run_python(block, path, names)
+    with asyncio.Runner() as runner:
+        run_python(block, Prompt(names, runner))
 
 
 def anchors(path: Path) -> set[str]:
@@ -272,5 +301,15 @@ def test_imports_go_one_way() -> None:
 def test_a_wrong_example_is_noticed(in_fresh_directory: None) -> None:
     """An example that prints something else than its page says fails."""
     (block,) = blocks("```python\nprint(1 + 1)\n```\n\n```text\n3\n```\n")
-    with pytest.raises(AssertionError, match=r"(?s)it printed\s+2"):
-        run_python(block, Path("page.md"), {})
+    with (
+        asyncio.Runner() as runner,
+        pytest.raises(AssertionError, match=r"(?s)it printed\s+2"),
+    ):
+        run_python(block, Prompt({}, runner))
+
+
+def test_what_cannot_be_pasted_is_noticed(in_fresh_directory: None) -> None:
+    """A blank line within a statement, which ends it at a prompt, fails the page."""
+    (block,) = blocks("```python\nif True:\n    x = 1\n\n    y = 2\n```\n")
+    with asyncio.Runner() as runner, pytest.raises(IndentationError):
+        run_python(block, Prompt({}, runner))
