@@ -399,7 +399,10 @@ class WriterClosedError(CheckpointError, RuntimeError):
 
 class ThreadStartError(CheckpointError, RuntimeError):
     """
-    The system granted the writer no thread; nothing was changed. Call again.
+    The system granted the writer no thread; nothing was changed.
+
+    It may have none left, or the interpreter is ending: Python 3.12 starts none after its main
+    thread has ended, and goes on with those that run.
 
     Attributes:
         reason: the system's text.
@@ -410,7 +413,10 @@ class ThreadStartError(CheckpointError, RuntimeError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.reason}; raise the limit of threads or memory, then call again"
+        return (
+            f"{self.reason}; raise the limit of threads or memory and call again, "
+            "or use the writer before the interpreter ends"
+        )
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})

@@ -24,7 +24,7 @@ from aiocheckpoint._arguments import (
 from aiocheckpoint._disk.files import LocalFiles, process_id
 from aiocheckpoint._engine import check, copy, recover, sessions
 from aiocheckpoint._engine.changes import Change, Delete, Flush, Recover, Save, Wake
-from aiocheckpoint._engine.jobs import Job, done, hop
+from aiocheckpoint._engine.jobs import Job, hop
 from aiocheckpoint._engine.local_store import LocalStore, Options
 from aiocheckpoint._engine.plan import Limits
 from aiocheckpoint._engine.read import Reader, verify_file
@@ -254,8 +254,8 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Raises:
             StorageError: files could not be written; the journal has all that was acknowledged.
-            StoreBusyError: another process holds a lock; the journal has all.
-            ThreadStartError: nothing was released; call it again.
+            StoreBusyError: another process holds a lock; the journal has all, and the rest follows
+                when that lock is free.
 
         Durability: nothing acknowledged depends on it.
         """
@@ -269,7 +269,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             if self._store.may_have_committed:
                 raise
         finally:
-            await done(self._store.close())
+            await self._store.closed()
 
     def _require_own_process(self) -> None:
         if self._process_id is None:
@@ -286,7 +286,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         self, work: Callable[[Reader[RecordT]], ResultT], otherwise: ResultT
     ) -> ResultT:
         self._require_usable()
-        return await hop(self._store.threads(), partial(self._store.read, work, otherwise))
+        return await hop(self._store.threads, partial(self._store.read, work, otherwise))
 
     async def _submit(self, change: Change) -> Any:
         self._require_own_process()
@@ -584,7 +584,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         if verified is not None:
             return verified
         work = partial(verify_file, self._store.files, text, self._max_bytes)
-        return await hop(self._store.threads(), work)
+        return await hop(self._store.threads, work)
 
     async def read(
         self, session_id: SessionId, work: Callable[[SessionReader[RecordT]], ResultT], /
@@ -616,7 +616,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             )
             return found[0] if found else work(SessionReader(None, session_id))
 
-        return await hop(self._store.threads(), read)
+        return await hop(self._store.threads, read)
 
     async def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
         """
@@ -793,7 +793,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Cost: one hop for each session; every byte is read and hashed.
         """
         self._require_usable()
-        threads = self._store.threads()
+        threads = self._store.threads
 
         def opened() -> OpenRoot | None:
             return self._store.to_read()

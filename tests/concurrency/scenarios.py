@@ -734,7 +734,7 @@ async def the_loop_goes_on_while_a_call_is_held(site: Site) -> None:
             call = asyncio.ensure_future(method())
             await gate.arrival()
             await yield_to_loop(_TICKS)  # would not come back if the loop were held
-            assert not call.done()
+            assert not call.done(), call.result()  # which raises why, if it was an error
             gate.open()
             await within_guard(call)
 

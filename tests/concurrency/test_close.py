@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import shutil
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from aiocheckpoint import StorageError
+from aiocheckpoint._engine.applier import Applier
+from aiocheckpoint._engine.root import WritableRoot
 from tests.concurrency import cancellations, scenarios
 from tests.concurrency.backends import BACKENDS, Run
 from tests.concurrency.cancellations import Kind, each_kind
@@ -108,6 +114,46 @@ def test_dropped_writer_gives_everything_back(site: Site) -> None:
     for number in range(10):
         assert asyncio.run(site.saved_ids(f"s{number}")) == [f"c{number}"]
     asyncio.run(site.assert_intact())
+
+
+@pytest.mark.filterwarnings("ignore:.*was not closed:ResourceWarning")
+def test_dropped_writer_leaves_its_files(site: Site) -> None:
+    """What a writer that nobody closed has saved is in files, with nothing left in the journal."""
+
+    async def use_and_drop() -> None:
+        await site.writer().save(document("s", 0))
+
+    asyncio.run(use_and_drop())
+    _all_ended()
+    shutil.rmtree(site.root / ".aiocheckpoint")
+    assert asyncio.run(site.saved_ids("s")) == ["c0"]
+
+
+def test_what_is_due_is_done_before_the_end() -> None:
+    """Files that are due are written, once, also where the end comes before their time."""
+    tries = 0
+
+    def opened() -> WritableRoot:
+        nonlocal tries
+        tries += 1
+        raise StorageError("open", "/", None, "it is not there")
+
+    applier = Applier(opened)
+    applier.committed(1, ())
+    applier.end()
+    applier.run()
+    assert tries == 1
+
+
+def test_after_the_main_thread(root: Path) -> None:
+    """From a thread that goes on after the main one, and in `atexit`, all works and all closes."""
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-m", "tests.concurrency.ending_process", root],
+        capture_output=True, text=True, timeout=GUARD_SECONDS, check=False,
+    )  # fmt: skip
+    names = ("thread", "new in thread", "atexit", "new in atexit")
+    assert done.stdout.splitlines() == [f"{name} True" for name in names], done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def _all_ended() -> int:

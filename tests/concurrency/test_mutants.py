@@ -205,7 +205,7 @@ async def _copies_the_surface(self: Writer, data: Any) -> str:
 
 async def _does_not_wait_for_the_end(self: Writer) -> None:
     self._is_closed = True
-    self._store.close()
+    self._store.abandon()
 
 
 async def _closes_once_in_all_tasks(self: Writer) -> None:

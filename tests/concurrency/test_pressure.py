@@ -180,20 +180,24 @@ async def test_thread_that_cannot_be_started(
         assert await writer.load("s") == document("s", 1)
 
 
-async def test_close_without_a_thread(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A close that is granted no thread says so, and can be repeated."""
+async def test_no_more_threads(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that has its threads needs no more: where there are none it works, and closes."""
     writer = site.writer()
     await writer.save(document("s", 0))
+    await writer.load("s")
 
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(ThreadStartError):
-            await writer.aclose()
-    await asyncio.wait_for(writer.aclose(), 10)
-    assert await site.saved_ids("s") == ["c0"]
+        await writer.save(document("s", 1))
+        loads = [writer.load("s") for _ in range(20)]
+        assert await asyncio.gather(*loads) == [document("s", 1)] * 20
+        await writer.flush()
+        await asyncio.wait_for(writer.aclose(), 10)
+        await asyncio.wait_for(site.writer().aclose(), 10)  # of one without threads
+    assert await site.saved_ids("s") == ["c0", "c1"]
 
 
 async def test_reads_without_a_thread(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

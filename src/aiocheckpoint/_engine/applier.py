@@ -121,7 +121,8 @@ class Applier:
     def _wait_for_work(self) -> bool:
         with self._condition:
             self._condition.wait_for(lambda: self._is_due or self._waiters or self._is_ending)
-            if self._is_ending and not self._waiters:
+            is_abandoned = self._is_due and not self._failures  # or all would be done already
+            if self._is_ending and not self._waiters and not is_abandoned:
                 return False
             if not self._is_wanted and not self._failures:
                 self._condition.wait_for(lambda: self._is_wanted or self._is_ending, ROUND_SECONDS)
@@ -245,6 +246,8 @@ class Applier:
                 root.appender.adopt_spare()
 
     def _is_closing(self) -> bool:
+        if self._is_ending:
+            return True
         changes = [change for waiter in self._waiters for change in waiter.changes]
         return any(isinstance(change, Flush) and change.closes for change in changes)
 

@@ -12,36 +12,19 @@ import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor
 from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
 import aiofiles.os
 import anyio
 
-from aiocheckpoint.errors import CheckpointError, ThreadStartError
+from aiocheckpoint.errors import CheckpointError
 
 ResultT = TypeVar("ResultT")
 
 _WOKEN_AT_ONCE = 16
 _SHORTEST_WAIT_SECONDS = 0.01
-
-
-class Threads(ThreadPoolExecutor):
-    """
-    A pool that goes on with the threads it has where the system grants no more.
-
-    Raises:
-        ThreadStartError: by `submit`, when there is not even one.
-    """
-
-    def _adjust_thread_count(self) -> None:
-        # Work is queued before its thread is started; any thread there is will take it up.
-        try:
-            super()._adjust_thread_count()
-        except RuntimeError as error:
-            if not self._threads:
-                raise ThreadStartError(str(error)) from error
 
 
 class Job(Generic[ResultT]):
@@ -187,6 +170,23 @@ class Job(Generic[ResultT]):
                 loop.call_soon_threadsafe(_wake, done)
 
 
+class Ending(Job[None]):
+    """Waits for the end of something: not to be withdrawn, but given up where others hold it up."""
+
+    __slots__ = ()
+
+    def withdraw(self) -> bool:
+        """Leave it; what is ending ends."""
+        return False
+
+    def give_up(self, error: CheckpointError) -> bool:
+        """Let the caller have an error; on its own loop."""
+        self.error = error
+        self.is_over = True
+        _wake([self])
+        return True
+
+
 def _wake(jobs: list[Job[Any]], start: int = 0) -> None:
     """Wake a few callers in each turn of the loop: each may encode a document in its first step."""
     end = start + _WOKEN_AT_ONCE
@@ -244,11 +244,6 @@ class Deadlines:
             del self._waiting[loop]
 
 
-async def done(future: Future[ResultT]) -> ResultT:
-    """Return the result of a future of another thread; outlast cancellation until it is known."""
-    return await _known(asyncio.wrap_future(future))
-
-
 async def hop(executor: Executor, work: Callable[[], ResultT]) -> ResultT:
     """
     Run work that needs no order in one executor hop, in the caller's context.
@@ -265,16 +260,3 @@ async def hop(executor: Executor, work: Callable[[], ResultT]) -> ResultT:
             raise cancelled from job.error
         raise
     return job.get()
-
-
-async def _known(future: asyncio.Future[ResultT]) -> ResultT:
-    job: Job[ResultT] = Job()
-    job.begin()
-
-    def deliver(future: asyncio.Future[ResultT]) -> None:
-        job.run(future.result)
-        job.is_over = True
-        _wake([job])
-
-    future.add_done_callback(deliver)
-    return await job.finished()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Generic, NamedTuple, TypeVar
 
 from aiocheckpoint._disk.files import Directory, LocalFiles, absolute, monotonic_seconds
@@ -14,10 +13,11 @@ from aiocheckpoint._engine import root as roots
 from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.changes import Change, Flush, Wake
 from aiocheckpoint._engine.commit import Committer
-from aiocheckpoint._engine.jobs import Deadlines, Threads
+from aiocheckpoint._engine.jobs import Deadlines, Ending, Job
 from aiocheckpoint._engine.plan import Limits
 from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._engine.root import OpenRoot, WritableRoot
+from aiocheckpoint._engine.threads import Threads
 from aiocheckpoint._format import names
 from aiocheckpoint._format.codec import RecordCodec, RecordT
 from aiocheckpoint.errors import (
@@ -26,14 +26,12 @@ from aiocheckpoint.errors import (
     StorageError,
     StorageFullError,
     StoreBusyError,
-    ThreadStartError,
     WriterClosedError,
 )
 
 # Each system call lets go of the GIL: with more threads, more of them wait to have it back.
 _MAX_READERS = 5
 _MOVED_RETRIES = 3
-_LOOK_SECONDS = 0.05
 _SHORTEST_WAIT_SECONDS = 0.01
 ResultT = TypeVar("ResultT")
 
@@ -64,6 +62,9 @@ class LocalStore(Generic[RecordT]):
         record_codec: of the record type.
         options: how to use it.
         files: the file operations.
+
+    Attributes:
+        threads: those that reads run on, among others.
     """
 
     def __init__(
@@ -79,13 +80,13 @@ class LocalStore(Generic[RecordT]):
         self._retired: list[OpenRoot] = []
         self._opening = threading.RLock()  # held over file operations, so never on a loop
         self._mutex = threading.Lock()
-        self._threads: Threads | None = None
-        self._closed: Future[None] | None = None
+        self.threads = Threads(_MAX_READERS, self._release)
+        self._endings: list[Ending] = []
+        self._is_closed = self._is_released = False
         self._applier = Applier(self._held)
         self._committer = Committer(self, self._applier, options.limits, options.wake)
         self._deadlines = Deadlines(options.lock_timeout_seconds, self._too_late)
-        self._work = {"commit": self._committer.run, "apply": self._applier.run}
-        self._running: list[threading.Thread] = []
+        self._unstarted = {"apply": self._applier.run, "commit": self._commit}
 
     # Opening
 
@@ -123,12 +124,12 @@ class LocalStore(Generic[RecordT]):
     @property
     def is_started(self) -> bool:
         """Whether there are threads, or open files, to let go of."""
-        return bool(self._running or self._threads is not None)
+        return self.threads.is_started
 
     @property
     def has_changed(self) -> bool:
         """Whether this writer has changed, or tried to change, the root."""
-        return self._writing is not None or bool(self._running)
+        return self._writing is not None or "commit" not in self._unstarted
 
     @property
     def may_have_committed(self) -> bool:
@@ -185,23 +186,6 @@ class LocalStore(Generic[RecordT]):
 
     # Threads
 
-    def threads(self) -> Threads:
-        """
-        Return the pool that reads run on, started by the first call.
-
-        Raises:
-            WriterClosedError: it is closed.
-        """
-        with self._mutex:
-            self._require_open()
-            if self._threads is None:
-                self._threads = Threads(_MAX_READERS, thread_name_prefix="aiocheckpoint")
-            return self._threads
-
-    def _require_open(self) -> None:
-        if self._closed is not None:
-            raise WriterClosedError("the writer is closed")
-
     def submit(self, change: Change) -> None:
         """
         Queue a change; on the loop of its job.
@@ -211,23 +195,25 @@ class LocalStore(Generic[RecordT]):
             ThreadStartError: there is no thread to make it.
         """
         with self._mutex:
-            self._require_open()
-            if len(self._running) < len(self._work):
-                self._start()
+            if self._is_closed:
+                raise WriterClosedError("the writer is closed")
+            while self._unstarted:
+                name, run = [*self._unstarted.items()][-1]
+                self.threads.start(name, run)
+                del self._unstarted[name]
             self._committer.submit(change)
         self._deadlines.watch(change.job, change)
 
-    def _start(self) -> None:
-        for name, run in [*self._work.items()][len(self._running) :]:
-            thread = threading.Thread(target=run, name=f"aiocheckpoint-{name}", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError as error:
-                raise ThreadStartError(str(error)) from error
-            self._running.append(thread)
+    def _commit(self) -> None:
+        try:
+            self._committer.run()
+        finally:
+            self._applier.end()
 
     def _too_late(self, change: object) -> CheckpointError | None:
-        """Return what a change raises that has waited for too long; None if it is our own doing."""
+        """Return what a change, or a close, raises that has waited for too long; None if not."""
+        if change is self:
+            return self._held_up()
         seconds = self._options.lock_timeout_seconds
         is_late = isinstance(change, Change) and change.job.is_late
         if self._committer.lacks_room and not is_late:
@@ -259,56 +245,41 @@ class LocalStore(Generic[RecordT]):
 
     # Closing
 
-    def close(self) -> Future[None]:
+    async def closed(self) -> None:
         """
-        Take no more changes, and release everything when those that were submitted are done.
+        Take no more changes, and wait until all that were submitted are done and all is released.
 
         Raises:
-            ThreadStartError: nothing was released; call it again.
+            StoreBusyError: another process holds up our threads, which end when it lets go.
         """
+        ending = Ending()
         with self._mutex:
-            if self._closed is None:
-                released: Future[None] = Future()
-                thread = threading.Thread(
-                    target=self._release, args=(released,), name="aiocheckpoint-close", daemon=True
-                )
-                try:
-                    thread.start()
-                except RuntimeError as error:
-                    raise ThreadStartError(str(error)) from error
-                self._closed = released
-            return self._closed
-
-    def _release(self, released: Future[None]) -> None:
-        """Let go of everything, in a thread of its own, since it waits for the others."""
-        try:
-            self._end_threads(released)
-            with self._opening:
-                self.reopen()
-                for opened in self._retired:
-                    opened.close()
-                self._retired.clear()
-        except BaseException as error:  # noqa: BLE001 - raised by whoever awaits the close
-            if not released.done():
-                released.set_exception(error)
-        else:
-            if not released.done():
-                released.set_result(None)
-
-    def _end_threads(self, released: Future[None]) -> None:
-        """Wait for the threads; where another process holds them up, let nobody else wait on."""
-        self._committer.end()
-        for thread in self._running:
-            while thread.is_alive():
-                thread.join(_LOOK_SECONDS)
-                error = None if released.done() else self._held_up()
-                if error is not None:
-                    released.set_exception(error)
-            self._applier.end()
-        if self._threads is not None:
-            self._threads.shutdown(wait=True)  # reads may be going on
+            if self._is_released:
+                return
+            self._endings.append(ending)
+        self._deadlines.watch(ending, self)
+        self.abandon()
+        await ending.finished()
 
     def abandon(self) -> None:
-        """Let the threads end when they have nothing to do; for a writer that nobody closed."""
-        with contextlib.suppress(ThreadStartError):
-            self.close()
+        """Take no more changes, and let the threads end when those that were submitted are done."""
+        with self._mutex:
+            is_first, self._is_closed = not self._is_closed, True
+        if is_first:
+            self._committer.end()
+            self.threads.end()
+
+    def _release(self) -> None:
+        """Let go of everything, in the last thread that ends."""
+        error: BaseException | None = None
+        try:
+            self.reopen()
+            for opened in self._retired:
+                opened.close()
+        except BaseException as raised:  # noqa: BLE001 - raised by whoever awaits the close
+            error = raised
+        with self._mutex:
+            self._is_released = True
+        for ending in self._endings:
+            ending.error = error
+        Job.deliver(self._endings)
