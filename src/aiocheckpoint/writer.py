@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from functools import partial
 from os import PathLike
 from types import TracebackType
@@ -767,15 +767,16 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         found = await self._read(lambda reader: recover.find_damage(reader, session_id), None)
         if found is None:
             return RecoveryReport(session_id=session_id, newest_valid_id=None, quarantined=())
+        made: Collection[object] = ()
         if found.entries:
-            change = Recover(Job(), session_id, name, found.entries, found.bodies)
-            await self._change(change)
+            change = Recover(Job(), session_id, name, found.entries, found.bodies, found.seen)
+            made = await self._change(change) or ()
         elif self._store.has_damage:
             await self._change(Flush(Job()))
         return RecoveryReport(
             session_id=session_id,
             newest_valid_id=found.newest_valid_id,
-            quarantined=found.quarantined,
+            quarantined=found.moved(made),
         )
 
     async def check(self) -> tuple[Finding, ...]:

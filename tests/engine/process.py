@@ -192,8 +192,9 @@ class Process:
         """Quarantine what is damaged, and flush."""
         recovery = find_damage(self.reader(), session)
         name = encode_id(session, "session id")
+        found = recovery.entries, recovery.bodies, recovery.seen
         if recovery.entries:
-            self._flushed(Recover(Answer(), session, name, recovery.entries, recovery.bodies))
+            self._flushed(Recover(Answer(), session, name, *found))
 
     def _done(self, change: Change) -> Any:
         self.commit(change)

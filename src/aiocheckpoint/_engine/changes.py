@@ -100,9 +100,10 @@ class Recover(Change):
     Attributes:
         entries: files to quarantine, and what takes their places.
         bodies: of those that have one.
+        seen: what the session's index was, and how often it had been changed.
     """
 
-    __slots__ = ("bodies", "entries")
+    __slots__ = ("bodies", "entries", "seen")
     is_removal = True
     waits_for_files = True
 
@@ -113,10 +114,12 @@ class Recover(Change):
         session: str,
         entries: tuple[Entry, ...],
         bodies: tuple[bytes, ...],
+        seen: tuple[object, int],
     ) -> None:
         super().__init__(job, session_id, session)
         self.entries = entries
         self.bodies = bodies
+        self.seen = seen
 
 
 class Flush(Change):

@@ -13,7 +13,7 @@ from aiocheckpoint._engine.changes import Change, Delete, Recover, Save
 from aiocheckpoint._engine.read import Bodies, Session, VanishedError
 from aiocheckpoint._format import documents, names
 from aiocheckpoint._format.blobs import require_digest
-from aiocheckpoint._format.log import Entry, Removed, Saved, SavedBlob
+from aiocheckpoint._format.log import Entry, Quarantined, Removed, Saved, SavedBlob
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
@@ -175,8 +175,7 @@ class Planner:
             case Delete():
                 return self._delete(plan, change)
             case Recover():
-                self.entries += change.entries
-                self.bodies += change.bodies
+                return self._recover(plan, change)
         return None
 
     # Saves
@@ -268,6 +267,24 @@ class Planner:
             new.append(digest)
         return new
 
+    # Recovery
+
+    def _recover(self, plan: SessionPlan, recover: Recover) -> set[Entry]:
+        """Plan what still holds of a recovery that was decided without the lock; return it."""
+        known = plan.session.known
+        is_changed = bool(plan.added or plan.removed or plan.new_blobs)
+        is_as_seen = not is_changed and recover.seen == (known, known.changes)
+        kept: set[Entry] = set()
+        bodies = iter(recover.bodies)
+        for entry in recover.entries:
+            body = next(bodies) if isinstance(entry, Saved) else None
+            if is_as_seen or _still_holds(plan, entry):
+                kept.add(entry)
+                self.entries.append(entry)
+                if body is not None:
+                    self.bodies.append(body)
+        return kept
+
     # Removals
 
     def _delete(self, plan: SessionPlan, delete: Delete) -> int:
@@ -326,6 +343,23 @@ class Planner:
             plan.new_blobs -= gone
         texts = tuple(name.text for name in doomed)
         self.entries.append(Removed(plan.session.name, texts, blobs, drops, erases))
+
+
+def _still_holds(plan: SessionPlan, entry: Entry) -> bool:
+    """
+    Tell whether what `recover` wanted may be done in a session that has changed since.
+
+    A file that was removed stays removed, and is not kept either. A blob may be needed by what
+    was saved since: the next `recover` will tell.
+    """
+    match entry:
+        case Saved(name=name) | Quarantined(name=name, is_blob=False):
+            text = name.removesuffix(names.BACKUP_SUFFIX)
+            return text in plan.session.known.by_text and text not in plan.removed
+        case Removed():
+            return True
+        case _:
+            return False
 
 
 def _leap() -> int:

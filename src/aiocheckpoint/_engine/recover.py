@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
 from aiocheckpoint._disk.files import random_name
+from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._engine.check import damaged_blobs, users_of_blobs
 from aiocheckpoint._engine.read import Reader, Session, VanishedError
 from aiocheckpoint._format import documents, names
@@ -29,14 +31,24 @@ class Recovery(NamedTuple):
     Attributes:
         entries: files to quarantine, and what takes their places.
         bodies: of those that have one.
-        quarantined: where the files will be.
+        seen: what the session's index was, and how often it had been changed.
+        quarantine: the directory that the files will be in.
         newest_valid_id: what `load` will return then; None if nothing intact is left.
     """
 
     entries: tuple[Entry, ...]
     bodies: tuple[bytes, ...]
-    quarantined: tuple[Path, ...]
+    seen: tuple[SessionIndex, int]
+    quarantine: Path
     newest_valid_id: CheckpointId | None
+
+    def moved(self, done: Collection[object]) -> tuple[Path, ...]:
+        """Return where the files are, of what was done."""
+        return tuple(
+            self.quarantine / entry.aside
+            for entry in self.entries
+            if isinstance(entry, Quarantined) and entry in done
+        )
 
 
 def find_damage(reader: Reader[RecordT], session_id: SessionId) -> Recovery:
@@ -51,20 +63,17 @@ def find_damage(reader: Reader[RecordT], session_id: SessionId) -> Recovery:
     view.keep_damaged()
     name = encode_id(session_id, "session id")
     session = Session(session_id, name, view.listed(name))
+    seen = session.known, session.known.changes
     backups = [found for found in map(_as_file, session.known.backups) if found is not None]
     bad = [
         file
         for file in [*session.known.newest_first(), *backups]
         if not _is_intact(reader, session, file)
     ]
-    place = _quarantine_path(reader, name)
     entries: list[Entry] = []
     texts: list[bytes] = []
-    moved: list[Path] = []
     for file in bad:
-        aside = random_name(f"{file.text[:60]}.")
-        entries.append(Quarantined(name, file.text, aside))
-        moved.append(place / aside)
+        entries.append(Quarantined(name, file.text, random_name(f"{file.text[:60]}.")))
         restored = _from_backup(reader, session, file)
         if restored is not None:
             entries.append(restored[0])
@@ -73,7 +82,6 @@ def find_damage(reader: Reader[RecordT], session_id: SessionId) -> Recovery:
     for digest in _bad_blobs(reader, session, gone):
         aside = random_name(f"{digest[:60]}.")
         entries.append(Quarantined(name, digest, aside, is_blob=True))
-        moved.append(place / aside)
     if not entries and not (_is_done(reader, name) and _is_pointed_right(reader, session)):
         entries.append(Removed(name, ()))  # of nothing: to wait for it is to wait for the rest
     left = [file for file in session.known.newest_first() if file.text not in gone]
@@ -81,7 +89,8 @@ def find_damage(reader: Reader[RecordT], session_id: SessionId) -> Recovery:
     if left:
         restored = _from_backup(reader, session, left[0]) if left[0] in bad else None
         newest_id = restored[0].checkpoint_id if restored else bodies.identify(session, left[0])
-    return Recovery(tuple(entries), tuple(texts), tuple(moved), newest_id)
+    place = _quarantine_path(reader, name)
+    return Recovery(tuple(entries), tuple(texts), seen, place, newest_id)
 
 
 def _is_done(reader: Reader[RecordT], name: str) -> bool:
