@@ -80,12 +80,13 @@ async def save_until_refused(writer: Writer) -> tuple[StorageFullError, int]:
     raise AssertionError("the disk is never full")
 
 
-def fill(disk: Path) -> Path:
-    """Fill a disk to the last byte."""
+def fill(disk: Path, left_bytes: int = 0) -> Path:
+    """Fill a disk, but for some bytes."""
     path = disk / "filling"
     with open(path, "wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(4096))
+    os.truncate(path, path.stat().st_size - left_bytes)
     return path
 
 
@@ -192,3 +193,28 @@ class TestFullDisk:
         assert await make_writer(disk / "state").delete_session("s") is True
 
         assert await make_writer(disk / "state").load("s") is None
+
+    @pytest.mark.usefixtures("no_flushing")
+    async def test_less_room_than_the_journal_holds(
+        self, small_disk: Callable[[str], Path]
+    ) -> None:
+        """Where only some files have room, those make room in the journal for the others."""
+        disk = await asyncio.to_thread(small_disk, "size=28m")
+        async with AsyncCheckpointWriter(disk / "state", max_journal_bytes=16 << 20) as writer:
+            for number in range(24):
+                large = ["x" * 500_000]
+                await writer.save(CheckpointData(session_id=f"s{number}", messages=large))
+            await asyncio.to_thread(fill, disk, 5_000_000)
+
+            refused = 0
+            while refused < 20:
+                try:
+                    await writer.flush()
+                    break
+                except StorageFullError:
+                    refused += 1
+
+            assert 0 < refused < 20
+            assert await writer.check() == ()
+        count = await asyncio.to_thread(lambda: len([*disk.glob("state/s*/checkpoints/cp_*.json")]))
+        assert count == 24

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 from pathlib import Path
 
 from tests.concurrency.site import Site, Writer, document
@@ -41,6 +42,7 @@ if __name__ == "__main__":
     parser.add_argument("durability")
     parser.add_argument("--closes", action="store_true")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     asyncio.run(
         _main(Site(arguments.root, durability=arguments.durability), closes=arguments.closes)
     )

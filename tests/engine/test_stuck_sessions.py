@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from aiocheckpoint import CheckpointError, StorageError
-from aiocheckpoint._engine.applier import Applier
+from aiocheckpoint._engine import applier
 from tests.engine.disk import Disk
 from tests.engine.files import Call, KilledError
 from tests.engine.ledger import Ledger, deleted, saved
@@ -216,6 +216,6 @@ def test_killed_while_it_is_carried(disk: Disk, obstacle: Obstacle) -> None:
 
 def test_mutant_is_noticed(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without carrying its entries on they go with their segment."""
-    monkeypatch.setattr(Applier, "_carry", lambda *args: None)
+    monkeypatch.setattr(applier, "carry_failed", lambda _root, _failed, place: place)
     with pytest.raises((AssertionError, CheckpointError)):
         test_others_go_on(disk, OBSTACLES["a file in its place"])

@@ -449,9 +449,13 @@ class Appender:
         for number in self._free()[1:]:
             self._log.slots.remove(number)
 
-    def trim(self, max_bytes: int) -> int:
+    def trim(self, max_bytes: int, spares: int = 1) -> int:
         """
         Remove free slots that are of no use any more.
+
+        Args:
+            max_bytes: how much of the disk slots may take.
+            spares: how many free ones stay in any case.
 
         Returns:
             the size of one to prepare; 0 when there is a free one.
@@ -459,7 +463,7 @@ class Appender:
         slots = self._log.slots
         free = self._free()
         total = sum(map(slots.size, slots.numbers()))
-        while len(free) > 1:
+        while len(free) > spares:
             is_small = 2 * slots.size(free[0]) <= slots.size(self._segment.slot)
             if not is_small and total <= max(max_bytes, 2 * FIRST_SLOT_BYTES):
                 break

@@ -153,6 +153,11 @@ class Pending:
         """Yield the ends of the frames, oldest first."""
         return (place for place, _ in self._frames)
 
+    def before(self, session: str) -> int:
+        """Return the position before the first entry of a session."""
+        first = self.sessions[session].entries[0].place
+        return max((place for place in self.places() if place < first), default=self.floor)
+
     def entries_of(self, session: str, after: int = 0) -> list[Committed]:
         """Return the entries of a session behind a position, in order."""
         found = self.sessions.get(session)

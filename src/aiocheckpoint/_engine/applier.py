@@ -6,17 +6,16 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import NamedTuple
 
 from aiocheckpoint._disk.files import monotonic_seconds
 from aiocheckpoint._disk.locks import MovedError
 from aiocheckpoint._disk.pending import Committed
+from aiocheckpoint._engine.carry import Failure, carry_failed
 from aiocheckpoint._engine.changes import Change, Flush
 from aiocheckpoint._engine.jobs import Job
 from aiocheckpoint._engine.root import WritableRoot
 from aiocheckpoint._engine.sync import Touched
-from aiocheckpoint._format.log import Entry, Saved, SavedBlob, Stuck
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointError,
@@ -34,13 +33,6 @@ _logger = logging.getLogger("aiocheckpoint")
 class _Waiter(NamedTuple):
     place: int
     changes: Sequence[Change]
-
-
-class _Failure(NamedTuple):
-    """Why a session's files could not be written, and up to where that was tried."""
-
-    error: CheckpointError
-    place: int
 
 
 class Applier:
@@ -64,7 +56,7 @@ class Applier:
         self._is_ending = False
         self._flushes = 0
         self._applied = 0
-        self._failed: dict[str, _Failure] = {}
+        self._failed: dict[str, Failure] = {}
         self._failures = 0
 
     # From other threads
@@ -139,10 +131,11 @@ class Applier:
             try:
                 place = self._rounds(root, touched)
                 damaged = [d for d in root.log.damages if d.is_total and not root.log.is_kept(d)]
-                self._flush(root, touched, min([place, *(damage.place for damage in damaged)]))
+                place = min([place, *(damage.place for damage in damaged)])
+                self._flush(root, touched, place)
             finally:
                 touched.close()
-            self._wake_waiters(root)
+            self._wake_waiters(root, place)
             if damaged:
                 reason = "a part of the journal is damaged"
                 raise CheckpointCorruptError(damaged[0].path, reason)
@@ -204,13 +197,13 @@ class Applier:
             except StorageFullError:
                 full[name] = entries
             except CheckpointError as error:
-                self._failed[name] = _Failure(error, place)
+                self._failed[name] = Failure(error, place)
         for name, entries in full.items():  # what was removed has made room by now
             try:
                 root.files.remove(name, entries, touched)
                 root.files.apply(name, entries, place, touched)
             except CheckpointError as error:
-                self._failed[name] = _Failure(error, place)
+                self._failed[name] = Failure(error, place)
 
     # Flushing
 
@@ -223,10 +216,12 @@ class Applier:
         with root.log.locked():
             root.view.catch_up()
             root.appender.make_ready(root.max_bytes)
-            for name, failure in self._failed.items():
-                self._carry(root, name, failure.error)
-            root.appender.publish_flushed(place)
+            carried = carry_failed(root, self._failed, place)
+            root.appender.publish_flushed(carried)
             root.view.drop_flushed()
+            if carried < place:
+                root.appender.trim(0, spares=0)  # what was flushed makes room for the rest
+                return
             if self._must_erase(root):
                 root.appender.erase()
             if self._is_closing() and not self._failed:
@@ -254,41 +249,20 @@ class Applier:
     def _must_erase(self, root: WritableRoot) -> bool:
         return bool(self._waiters) and root.log.control is not None and root.log.control.erasure > 0
 
-    def _carry(self, root: WritableRoot, name: str, error: CheckpointError) -> None:
-        """Append the entries of a session again whose files could not be written."""
-        # Also those behind the place: what is carried must not undo what came since.
-        kept = root.view.pending.entries_of(name)
-        operation = getattr(error, "operation", "write")
-        path, reason = getattr(error, "path", name), getattr(error, "reason", str(error))
-        number = getattr(error, "errno", None) or 0
-        entries: list[Entry] = [Stuck(name, operation, path, number, reason)]
-        bodies: list[bytes] = []
-        for committed in kept:
-            entry = committed.entry
-            if isinstance(entry, Stuck):
-                continue
-            entries.append(entry)
-            if isinstance(entry, (Saved, SavedBlob)):
-                body = root.view.raw_body(committed)
-                bodies.append(body)
-        note = partial(root.view.note, entries=entries, bodies=bodies)
-        root.appender.append(entries, bodies, 0, note, sync=True, uses_reserve=True)
-        _logger.warning("%s: %s failed on %s: %s; it is tried again", name, operation, path, reason)
-
     # Who waits
 
-    def _wake_waiters(self, root: WritableRoot) -> None:
+    def _wake_waiters(self, root: WritableRoot, tried: int) -> None:
         """
-        Wake those whose changes are flushed; with an error where some session is stuck.
+        Wake those whose files are durable; with an error where some session is stuck.
 
         Who came after the try that failed waits for another one.
         """
-        flushed = root.log.control.flushed if root.log.control else 0
+        durable = max(tried, root.log.control.flushed if root.log.control else 0)
         woken: list[Change] = []
         with self._condition:
             waiters, self._waiters = self._waiters, []
             for place, changes in waiters:
-                later = [c for c in changes if place > flushed or not self._is_over(c, place)]
+                later = [c for c in changes if place > durable or not self._is_over(c, place)]
                 if later:
                     self._waiters.append(_Waiter(place, later))
                 woken += [change for change in changes if change not in later]
@@ -296,7 +270,7 @@ class Applier:
         Job.deliver(change.job for change in woken)
 
     def _is_over(self, change: Change, place: int) -> bool:
-        """Tell whether a flushed change has its outcome, and note the error, if it is one."""
+        """Tell whether a change that was tried has its outcome; note the error, if it is one."""
         failures = [f for name, f in self._failed.items() if change.session in ("", name)]
         change.job.error = _late_error(change, failures[0].error) if failures else None
         return not failures or any(failure.place >= place for failure in failures)

@@ -283,6 +283,8 @@ class Planner:
                 self.entries.append(entry)
                 if body is not None:
                     self.bodies.append(body)
+        if not kept:  # of nothing: to wait for it is to wait for what was done meanwhile
+            self.entries.append(Removed(plan.session.name, ()))
         return kept
 
     # Removals

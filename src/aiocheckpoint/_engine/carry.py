@@ -1,0 +1,74 @@
+"""What becomes of the entries of sessions whose files cannot be written."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from aiocheckpoint._disk.pending import Committed
+from aiocheckpoint._engine.root import WritableRoot
+from aiocheckpoint._format.log import Entry, Saved, SavedBlob, Stuck
+from aiocheckpoint.errors import CheckpointError, StorageFullError
+
+_logger = logging.getLogger("aiocheckpoint")
+
+
+class Failure(NamedTuple):
+    """
+    A session whose files could not be written.
+
+    Attributes:
+        error: why.
+        place: the position up to which that was tried.
+    """
+
+    error: CheckpointError
+    place: int
+
+
+def carry_failed(root: WritableRoot, failed: Mapping[str, Failure], place: int) -> int:
+    """
+    Carry the sessions whose files could not be written.
+
+    Not those that the root's own disk has no room for: the copy would take what is left.
+
+    Returns:
+        the position before the first of those.
+    """
+    device = root.operations.directory_status(root.view.sessions.root).device
+    for name, failure in failed.items():
+        is_full = isinstance(failure.error, StorageFullError)
+        if is_full and root.view.sessions.signature(name).device in (0, device):
+            place = min(place, root.view.pending.before(name))
+            if root.view.pending.sessions[name].stuck is None:
+                with contextlib.suppress(StorageFullError):  # no save has room then, either
+                    _append_stuck(root, name, failure.error, ())
+        else:
+            # Also those behind the place: what is carried must not undo what came since.
+            kept = root.view.pending.entries_of(name)
+            _append_stuck(root, name, failure.error, kept)
+    return place
+
+
+def _append_stuck(
+    root: WritableRoot, name: str, error: CheckpointError, kept: Sequence[Committed]
+) -> None:
+    """Let every process refuse saves of a session, and append entries of it again."""
+    operation = getattr(error, "operation", "write")
+    path, reason = getattr(error, "path", name), getattr(error, "reason", str(error))
+    number = getattr(error, "errno", None) or 0
+    entries: list[Entry] = [Stuck(name, operation, path, number, reason)]
+    bodies: list[bytes] = []
+    for committed in kept:
+        entry = committed.entry
+        if isinstance(entry, Stuck):
+            continue
+        entries.append(entry)
+        if isinstance(entry, (Saved, SavedBlob)):
+            bodies.append(root.view.raw_body(committed))
+    note = partial(root.view.note, entries=entries, bodies=bodies)
+    root.appender.append(entries, bodies, 0, note, sync=True, uses_reserve=True)
+    _logger.warning("%s: %s failed on %s: %s; it is tried again", name, operation, path, reason)
