@@ -20,7 +20,11 @@ from aiocheckpoint.cli.agents import casting
 from tests.cli.conftest import Tool
 
 BROKEN_AGENTS = Path(__file__).parent / "broken_agents.py"
-PROGRAM = "import sys; from aiocheckpoint.cli import main; sys.exit(main())"
+# Where the tests run in the background the interrupt is ignored, and so it would be by the demo.
+PROGRAM = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "import sys; from aiocheckpoint.cli import main; sys.exit(main())"
+)
 COMMAND = [sys.executable, "-c", PROGRAM, "demo"]
 QUICK = ["--sessions", "8", "--kills", "1", "--pace", "0", "--seed", "7"]
 
