@@ -505,7 +505,7 @@ class TestLoad:
         assert ids(await ours.list("s")) == ["step-3", "step-2", "step-1", "step-0"]
 
     async def test_over_the_limit_is_an_error(self, make_writer: MakeWriter) -> None:
-        """A file over the reader's `max_bytes` is refused by load and recover, skipped by list."""
+        """A file over the reader's `max_bytes` is refused by load and recover, and list says so."""
         saver = make_writer()
         await saver.save(step(1, resume_hint="x" * 5000))
         await on_disk(saver)
@@ -515,7 +515,9 @@ class TestLoad:
             with pytest.raises(CheckpointTooLargeError) as refused:
                 await call
             assert refused.value.max_bytes == 1000
-        assert await small.list("s") == ()
+        [meta] = await small.list("s")
+        assert (meta.checkpoint_id, meta.iteration) == ("step-1", 1)
+        assert "max_bytes" in str(meta.problem)
         assert [finding.kind for finding in await small.check()] == ["unreadable"]
 
 
@@ -751,14 +753,14 @@ class TestSessions:
         assert [session async for session in writer.sessions()] == ["s66", "s67", "s68", "s69"]
 
     async def test_foreign_entries_are_no_sessions(self, writer: Writer, root: Path) -> None:
-        """Files, empty directories, symlinks and the store's own directory are left out."""
+        """Files, empty directories and the store's own directory are left out."""
         await writer.save(step(1))
 
         def prepare() -> None:
             (root / "notes.txt").write_text("x")
             (root / "empty").mkdir()
             (root / "empty-session" / "checkpoints").mkdir(parents=True)
-            (root / "link").symlink_to(root / "s")
+            (root / "link").symlink_to(root / "notes.txt")
             (root / ".git").mkdir()
 
         await asyncio.to_thread(prepare)

@@ -145,8 +145,10 @@ class CheckpointMeta(Struct, frozen=True, kw_only=True):
         created_at: aware time from the body; a file's nanoseconds are rounded to microseconds.
         trigger: `""` for records that have none.
         iteration: 0 for records that have none.
-        checksum: the SHA-256 the file claims, 64 lower-case hex digits.
+        checksum: the SHA-256 the file claims, 64 lower-case hex digits; `""` where it is not known.
         path: the file, for `verify`, an editor or a copy.
+        problem: why `load` refuses it, where a listing notices; the other fields are then told
+            from the file's name as far as that goes. None does not say that it is intact.
     """
 
     checkpoint_id: CheckpointId
@@ -156,6 +158,7 @@ class CheckpointMeta(Struct, frozen=True, kw_only=True):
     iteration: int
     checksum: str
     path: Path
+    problem: str | None = None
 
 
 FindingKind: TypeAlias = Literal[

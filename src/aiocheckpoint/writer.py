@@ -22,7 +22,7 @@ from aiocheckpoint._arguments import (
     require_seconds,
 )
 from aiocheckpoint._disk.files import LocalFiles, process_id
-from aiocheckpoint._engine import check, copy, recover, sessions
+from aiocheckpoint._engine import check, copy, entries, recover, sessions
 from aiocheckpoint._engine.changes import Change, Delete, Flush, Recover, Save, Wake
 from aiocheckpoint._engine.jobs import Job, hop
 from aiocheckpoint._engine.local_store import LocalStore, Options
@@ -59,6 +59,7 @@ DEFAULT_LOCK_TIMEOUT_SECONDS = 60.0
 DEFAULT_MAX_JOURNAL_BYTES = 64 * 1024 * 1024
 _SESSIONS_PER_HOP = 64
 _Names = list[str]  # within the class below `list` is a method
+_Errors = list[CheckpointError]
 _WAKE: dict[Durability, Wake] = {"journal": "synced", "file": "flushed", "none": "written"}
 
 ResultT = TypeVar("ResultT")
@@ -82,11 +83,11 @@ class SessionReader(Generic[RecordT]):
         require_query(prefix, before, limit)
         if self._reader is None:
             return ()
-        return self._reader.ids(self._session_id, prefix, before, limit)
+        return entries.ids(self._reader, self._session_id, prefix, before, limit)
 
     def newest_id(self) -> CheckpointId | None:
         """Return the id of the checkpoint saved last; None when there is none."""
-        return None if self._reader is None else self._reader.newest_id(self._session_id)
+        return None if self._reader is None else entries.newest_id(self._reader, self._session_id)
 
     def load_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> tuple[RecordT, ...]:
         """Return those of the checkpoints that are there, the one saved first first."""
@@ -410,8 +411,9 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         """
         Return the checkpoints of a session, saved last first.
 
-        Bodies are not verified here; files that are no checkpoints are left out, which
-        `check` reports.
+        Bodies are not verified here. A file that `load` refuses is listed too, with its `problem`
+        where one shows: it is damaged so much that it tells nothing, too large, of another session
+        or not to be read. Where its name does not tell its id, that is the part of its name.
 
         Raises:
             InvalidIdError: an id that no session can have.
@@ -421,7 +423,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             suffices, of one seen before and unchanged nothing.
         """
         encode_id(session_id, "session id")
-        return await self._read(lambda reader: reader.listing(session_id), ())
+        return await self._read(lambda reader: entries.listed(reader, session_id), ())
 
     async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
         """
@@ -509,7 +511,9 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         """
         encode_id(session_id, "session id")
         require_query(prefix, before, limit)
-        return await self._read(lambda reader: reader.ids(session_id, prefix, before, limit), ())
+        return await self._read(
+            lambda reader: entries.ids(reader, session_id, prefix, before, limit), ()
+        )
 
     async def load_many(
         self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
@@ -625,19 +629,30 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Args:
             prefix: only ids that begin with it.
 
-        No lock or file is held between two of them. Left out: directories that hold no intact
-        checkpoint to tell the id where the name alone does not.
+        No lock or file is held between two of them.
+
+        Raises:
+            StorageError: a directory that may be a session's cannot be looked into. All others
+                have been yielded by then; of several such directories the rest are in its notes.
+            CheckpointCorruptError: likewise, one that holds no intact checkpoint to tell the id
+                where the name alone does not.
 
         Cost: one hop, and one more for each 64 sessions.
         """
         require_query(prefix)
         names = await self._read(partial(_session_names, prefix), _Names())
+        refused: _Errors = []
         for start in range(0, len(names), _SESSIONS_PER_HOP):
             part = names[start : start + _SESSIONS_PER_HOP]
-            found = await self._read(partial(_session_ids, part), _Names())
+            found, errors = await self._read(partial(_session_ids, part), (_Names(), _Errors()))
+            refused += errors
             for session_id in found:
                 if session_id.startswith(prefix):
                     yield session_id
+        if refused:
+            for other in refused[1:]:
+                refused[0].add_note(str(other))
+            raise refused[0]
 
     async def delete_session(self, session_id: SessionId) -> bool:
         """
@@ -817,7 +832,9 @@ def _frozen(data: bytes | bytearray | memoryview) -> bytes:
     return data if isinstance(data, bytes) else bytes(memoryview(data))
 
 
-def _session_ids(names: list[str], reader: Reader[Any]) -> list[SessionId]:
+def _session_ids(
+    names: list[str], reader: Reader[Any]
+) -> tuple[list[SessionId], list[CheckpointError]]:
     return sessions.session_ids(reader.bodies, names)
 
 

@@ -43,7 +43,40 @@ def test_a_session_with_nothing_readable_is_named_too(tool: Tool, root: Path) ->
     [path] = saved(root, CheckpointData(session_id="s"))
     path.write_bytes(b"")
 
-    assert tool("sessions", root, "--json").json == [
-        {"session_id": "s", "checkpoints": 0, "newest": None}
-    ]
-    assert "s " in tool("sessions", root).output
+    outcome = tool("sessions", root, "--json")
+    [found] = outcome.json
+    assert (found["session_id"], found["checkpoints"], outcome.status) == ("s", 1, 1)
+    assert path.name in found["problem"]
+    outcome = tool("sessions", root)
+    assert "s " in outcome.output
+    assert path.name in outcome.errors
+
+
+def test_what_cannot_be_looked_into_hides_no_other(tool: Tool, store: Path) -> None:
+    """A session that cannot be listed, and a directory nobody may enter, are told at the end."""
+    (store / "aside").symlink_to(store / "support-42")
+    (store / "bad" / "checkpoints").mkdir(parents=True)
+    (store / "bad" / "checkpoints" / "cp_20260101_000000_000001_x.json").mkdir()
+
+    outcome = tool("sessions", store)
+
+    assert outcome.status == 2
+    assert all(name in outcome.output for name in ("support-42", "a/b 客服", "bad"))
+    assert "aside" in outcome.errors
+    assert "x.json" in outcome.errors
+    found = {finding["session_id"] for finding in tool("verify", store, "--json").json["findings"]}
+    assert found == {"aside", "bad"}
+
+
+def test_what_is_over_the_limit(tool: Tool, store: Path) -> None:
+    """A checkpoint over the limit of size is named, with the way to see it."""
+    outcome = tool("sessions", store, "--max-bytes", "400", "--json")
+    assert outcome.status == 1
+    newest = {one["session_id"]: one["newest"] for one in outcome.json}["support-42"]
+    assert (newest["checkpoint_id"], newest["iteration"]) == ("step3", 3)
+    assert "max_bytes" in newest["problem"]
+    for verb in (("list", store, "support-42"), ("show", store, "support-42"), ("verify", store)):
+        outcome = tool(*verb, "--max-bytes", "400")
+        assert outcome.status in (1, 2)
+        assert "max_bytes" in outcome.errors + outcome.output
+        assert tool(*verb, "--max-bytes", "100000").status == 0

@@ -40,6 +40,7 @@ class KnownBlobs:
         users: how many of those files refer to a digest.
         unused: digests of blobs that no file refers to, as far as is known.
         is_swept: whether what earlier processes left was looked for.
+        removals: how many blobs were removed since this is kept.
     """
 
     def __init__(self) -> None:
@@ -48,6 +49,7 @@ class KnownBlobs:
         self.users: Counter[str] = Counter()
         self.unused: set[str] = set()
         self.is_swept = False
+        self.removals = 0
 
     def enter(self, text: str, digests: tuple[str, ...]) -> None:
         """Note what a file refers to."""
@@ -66,6 +68,7 @@ class KnownBlobs:
 
     def remove(self, digest: str) -> None:
         """Note that a blob is gone."""
+        self.removals += 1
         self.stored.discard(digest)
         self.unused.discard(digest)
 
@@ -100,7 +103,7 @@ class SessionIndex:
         self.names = list(names)
         self.backups = list(backups)
         self.signature = signature
-        self.metas: dict[str, tuple[tuple[int, ...] | None, CheckpointMeta | None]] = {}
+        self.metas: dict[str, tuple[tuple[int, ...] | None, CheckpointMeta]] = {}
         self.last_stamped = max(self.names, default=None)
         self.identities: dict[str, CheckpointId] = {}
         self.is_assumed = False

@@ -86,24 +86,45 @@ def _is_abandoned(root: OpenRoot, log: Log) -> bool:
 
 
 def check_session(bodies: Bodies, name: str) -> list[Finding]:
-    """Return what is wrong in a session's directory, reading every byte."""
+    """
+    Return what is wrong in a session's directory, reading every byte.
+
+    What is found is looked at again: somebody may have been writing there.
+    """
+    found = _found_in(bodies, name)
+    if found:
+        bodies.view.follow()
+        again = {(finding.kind, finding.path) for finding in _found_in(bodies, name)}
+        found = [finding for finding in found if (finding.kind, finding.path) in again]
+    return found
+
+
+def _found_in(bodies: Bodies, name: str) -> list[Finding]:
     session_id = decode_id(name)
-    found: list[_Found]
+    found: list[_Found] = []
     try:
-        if not is_directory(bodies, name):
-            return []
-        session_id = session_id_of(bodies, name)
-        found = [
-            *_check_waiting(bodies, name),
-            *_check_directory(bodies, name),
-            *_check_blobs(bodies, name),
-        ]
+        parts = (
+            (_check_waiting, _check_directory, _check_blobs) if is_directory(bodies, name) else ()
+        )
     except StorageError as error:
-        found = [("unreadable", Path(error.path), str(error))]
+        parts = ()
+        found.append(_unreadable(error))
+    else:
+        with contextlib.suppress(CheckpointError):  # of what hinders it there is a finding
+            session_id = session_id_of(bodies, name)
+    for part in parts:
+        try:
+            found.extend(part(bodies, name))
+        except StorageError as error:
+            found.append(_unreadable(error))
     return [
         Finding(kind=kind, path=path, detail=detail, session_id=session_id)
-        for kind, path, detail in found
+        for kind, path, detail in dict.fromkeys(found)
     ]
+
+
+def _unreadable(error: StorageError) -> _Found:
+    return "unreadable", Path(error.path), str(error)
 
 
 def _check_waiting(bodies: Bodies, name: str) -> Iterator[_Found]:
@@ -197,7 +218,7 @@ def _check_blobs(bodies: Bodies, session: str) -> list[_Found]:
     index = view.lookup(session)
     if not index.has_blobs:
         return []
-    users = users_of_blobs(bodies, session)
+    users, is_complete = users_of_blobs(bodies, session)
     with view.sessions.blobs(session) as directory:
         found = [] if directory is None else sorted(view.files.scan(directory))
         damaged = {} if directory is None else damaged_blobs(bodies, directory, session, found)
@@ -210,7 +231,7 @@ def _check_blobs(bodies: Bodies, session: str) -> list[_Found]:
                 findings.append(("leftover", place / name, "a write that never ended left it"))
         elif name in damaged:
             findings.append(("damaged", place / name, damaged[name]))
-        elif is_digest(name) and name not in users and waiting is None:
+        elif is_digest(name) and name not in users and waiting is None and is_complete:
             findings.append(("unused-blob", place / name, "no checkpoint refers to it"))
     findings.extend(
         ("missing-blob", place / digest, f"{users[digest]} refers to it")
@@ -220,14 +241,25 @@ def _check_blobs(bodies: Bodies, session: str) -> list[_Found]:
     return findings
 
 
-def users_of_blobs(bodies: Bodies, session: str) -> dict[str, str]:
-    """Return the blobs that intact checkpoints refer to, each with one of their files."""
+def users_of_blobs(bodies: Bodies, session: str) -> tuple[dict[str, str], bool]:
+    """
+    Return the blobs that intact checkpoints refer to, each with one of their files.
+
+    And whether all could be read: others may refer to any blob.
+    """
     users: dict[str, str] = {}
+    is_complete = True
     for name in bodies.view.lookup(session).newest_first():
-        with contextlib.suppress(CheckpointError, VanishedError):
-            for digest in blob_digests(bodies.text(session, name.text)):
-                users.setdefault(digest, name.text)
-    return users
+        try:
+            digests = blob_digests(bodies.text(session, name.text))
+        except VanishedError:
+            continue
+        except CheckpointError:
+            is_complete = False
+            continue
+        for digest in digests:
+            users.setdefault(digest, name.text)
+    return users, is_complete
 
 
 def damaged_blobs(

@@ -230,6 +230,8 @@ class Planner:
         newest_id = None
         if newest is not None:
             newest_id = plan.added.get(newest) or self._contents.identify(plan.session, newest)
+        else:
+            plan.session.known.require_complete()
         if newest_id != save.expected:
             raise SessionChangedError(save.session_id, newest_id)
 
@@ -314,6 +316,7 @@ class Planner:
 
         Raises:
             CheckpointCorruptError: when one cannot be read to make sure.
+            StorageError: when the session could not be listed.
         """
         found = []
         for name in plan.candidates(checkpoint_id):
@@ -323,6 +326,8 @@ class Planner:
                 continue
             if known == checkpoint_id:
                 found.append(name)
+        if not found:
+            plan.session.known.require_complete()
         return found
 
     def _remove(
@@ -420,13 +425,18 @@ def _require_size(save: Save, limits: Limits) -> None:
 
 
 def _find_blobs(bodies: Bodies, save: Save, session: Session) -> None:
-    """Find out which blobs are there already: each is read, and so known to be intact."""
+    """
+    Find out which blobs are there already: each is read, and so known to be intact.
+
+    One that was removed while it was read is not there, whoever was the first to hear of it.
+    """
     known = session.known.blobs = session.known.blobs or KnownBlobs()
     if not session.known.has_blobs:
         return
     for digest in save.digests:
         if digest in known.stored:
             continue
+        removals = known.removals
         try:
             bodies.blob(session.name, digest)
         except MissingBlobError:
@@ -435,4 +445,6 @@ def _find_blobs(bodies: Bodies, save: Save, session: Session) -> None:
             if digest not in save.blobs:
                 raise
             continue
-        known.stored.add(digest)
+        with session.known.mutex:
+            if known.removals == removals:
+                known.stored.add(digest)

@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import Generic, NamedTuple, TypeVar, cast
 
-from aiocheckpoint._disk.files import Directory, FileStatus, LocalFiles
+from aiocheckpoint._disk.files import Directory, LocalFiles
 from aiocheckpoint._disk.index import KnownBlobs, SessionIndex
 from aiocheckpoint._disk.view import View
-from aiocheckpoint._format import documents, listing, log, names
+from aiocheckpoint._format import documents, log, names
 from aiocheckpoint._format.blobs import blob_digests, is_digest, verified_blob
 from aiocheckpoint._format.codec import RecordCodec, RecordT
 from aiocheckpoint._format.ids import encode_id
-from aiocheckpoint._format.log import Saved
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
@@ -26,9 +25,8 @@ from aiocheckpoint.errors import (
     NotACheckpointError,
     StorageError,
 )
-from aiocheckpoint.models import CheckpointId, CheckpointMeta, SessionId
+from aiocheckpoint.models import CheckpointId, SessionId
 
-_PEEK_BYTES = 4096
 _VANISHED_RETRIES = 1000
 ResultT = TypeVar("ResultT")
 
@@ -182,14 +180,19 @@ class Bodies:
         """
         known = session.known.blobs = session.known.blobs or KnownBlobs()
         try:
+            session.known.require_complete()
             for name in session.known.newest_first():
                 if name.text not in known.of_file:
-                    known.enter(name.text, blob_digests(self.own_text(session, name)))
+                    digests = blob_digests(self.own_text(session, name))
+                    with session.known.mutex:  # others enter there what the log says
+                        if name.text in session.known.by_text:
+                            known.enter(name.text, digests)
             if not known.is_swept:
                 with self.view.sessions.blobs(session.name) as directory:
                     listed = [] if directory is None else self.view.files.scan(directory)
-                known.unused.update(n for n in listed if is_digest(n) and n not in known.users)
-                known.is_swept = True
+                with session.known.mutex:
+                    known.unused.update(n for n in listed if is_digest(n) and n not in known.users)
+                    known.is_swept = True
         except (CheckpointError, VanishedError):
             return False
         return True
@@ -234,7 +237,7 @@ class Reader(Generic[RecordT]):
             found = self._sessions[session_id] = Session(session_id, name, self.view.lookup(name))
         return found
 
-    def _steadily(self, session_id: SessionId, work: Callable[[Session], ResultT]) -> ResultT:
+    def steadily(self, session_id: SessionId, work: Callable[[Session], ResultT]) -> ResultT:
         """Do work on a session, again where somebody removed what it was about to read."""
         for _ in range(_VANISHED_RETRIES):
             session = self.session(session_id)
@@ -250,7 +253,7 @@ class Reader(Generic[RecordT]):
     def load(self, session_id: SessionId, checkpoint_id: CheckpointId | None) -> RecordT | None:
         """Return a checkpoint, the newest for None; None when there is none."""
         if checkpoint_id is None:
-            return self._steadily(session_id, self._newest)
+            return self.steadily(session_id, self._newest)
         found = self.load_many(session_id, (checkpoint_id,))
         return found[0] if found else None
 
@@ -305,7 +308,7 @@ class Reader(Generic[RecordT]):
                 for name, text in sorted(filter(None, found.values()))
             )
 
-        return self._steadily(session_id, read)
+        return self.steadily(session_id, read)
 
     def _find(self, session: Session, checkpoint_id: CheckpointId) -> tuple[FileName, bytes] | None:
         """Return the file that holds an id and its verified content."""
@@ -334,93 +337,6 @@ class Reader(Generic[RecordT]):
         except MissingBlobError:
             self.view.follow()  # it may have come back, or been written, just then
             return self.bodies.blob(session, digest)
-
-    # Listing
-
-    def newest_id(self, session_id: SessionId) -> CheckpointId | None:
-        """Return the id of the checkpoint saved last, told from its name where that tells it."""
-
-        def read(session: Session) -> CheckpointId | None:
-            newest = session.known.newest
-            if newest is None:
-                return None
-            known = session.known.identities.get(newest.text) or names.id_of_name(newest)
-            return self.bodies.identify(session, newest) if known is None else known
-
-        return self._steadily(session_id, read)
-
-    def ids(
-        self, session_id: SessionId, prefix: str, before: CheckpointId | None, limit: int | None
-    ) -> tuple[CheckpointId, ...]:
-        """Return the ids of a session that have a prefix and are below another, greatest first."""
-        session = self.session(session_id)
-        session.known.require_complete()
-        found = session.known.greatest_ids(prefix, before, limit)
-        metas = [self._meta(session, name) for name in session.known.unread_names()]
-        read = {
-            meta.checkpoint_id
-            for meta in metas
-            if meta is not None
-            and meta.checkpoint_id.startswith(prefix)
-            and (before is None or meta.checkpoint_id < before)
-        }
-        return tuple(sorted(read.union(found), reverse=True)[:limit] if read else found)
-
-    def listing(self, session_id: SessionId) -> tuple[CheckpointMeta, ...]:
-        """Return the listing entries of a session, newest first, one for each id."""
-        session = self.session(session_id)
-        session = session._replace(known=self.view.confirmed(session.name, session.known))
-        session.known.require_complete()
-        metas: dict[CheckpointId, CheckpointMeta] = {}
-        for name in session.known.newest_first():
-            meta = self._meta(session, name)
-            if meta is not None and meta.session_id == session_id:
-                metas.setdefault(meta.checkpoint_id, meta)
-        return tuple(metas.values())
-
-    def _meta(self, session: Session, name: FileName) -> CheckpointMeta | None:
-        committed = self.view.saved(session.name, name.text)
-        known = session.known.metas.get(name.text)
-        if committed is not None and isinstance(committed.entry, Saved):
-            if known is not None and known[0] is None:
-                return known[1]
-            body = self.view.body(committed)
-            if body is not None:
-                checksum = (committed.entry.checksum or committed.entry.digest).hex()
-                path = Path(self.bodies.path(session.name, name.text))
-                meta = listing.meta_of_body(body, checksum, path)
-                session.known.metas[name.text] = (None, meta)
-                return meta
-        with self.view.sessions.opened(session.name) as directory:
-            return directory and self._meta_of_file(session, name, directory)
-
-    def _meta_of_file(
-        self, session: Session, name: FileName, directory: Directory
-    ) -> CheckpointMeta | None:
-        status = self._files.status(directory, name.text)
-        if status is None or not status.is_regular or status.size_bytes > self.bodies.max_bytes:
-            return None
-        known = session.known.metas.get(name.text)
-        if known is None or known[0] != status:
-            known = (status, self._read_meta(directory, name.text, status))
-            session.known.metas[name.text] = known
-        return known[1]
-
-    def _read_meta(
-        self, directory: Directory, name: str, status: FileStatus
-    ) -> CheckpointMeta | None:
-        path = Path(directory.join(name))
-        ends = self._files.read_ends(directory, name, _PEEK_BYTES)
-        if ends is None:
-            return None
-        head, tail = ends
-        if len(head) == status.size_bytes:
-            return listing.parse_meta(head, path)
-        meta = listing.peek_meta(head, tail, path)
-        if meta is not None:
-            return meta
-        data = self._files.read(directory, name, self.bodies.max_bytes)
-        return None if data is None else listing.parse_meta(data, path)
 
     # Verifying a path
 

@@ -158,7 +158,7 @@ def _bad_blobs(reader: Reader[RecordT], session: Session, gone: set[str]) -> lis
         return []
     users = {
         digest: name
-        for digest, name in users_of_blobs(bodies, session.name).items()
+        for digest, name in users_of_blobs(bodies, session.name)[0].items()
         if name not in gone
     }
     with reader.view.sessions.blobs(session.name) as directory:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 
+from aiocheckpoint._disk.files import Directory, LocalFiles
+from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._engine.read import Bodies, VanishedError
 from aiocheckpoint._format import documents, names
 from aiocheckpoint._format.ids import decode_id, encode_id, may_be_session
-from aiocheckpoint.errors import CheckpointError
+from aiocheckpoint.errors import CheckpointError, CheckpointMismatchError, StorageError
 from aiocheckpoint.models import SessionId
 
 
@@ -19,53 +21,88 @@ def session_names(bodies: Bodies, prefix: str = "") -> list[str]:
     return sorted(
         name
         for name in found
-        if name != names.PRIVATE_DIRECTORY and (decode_id(name) or prefix).startswith(prefix)
+        if may_be_session(name) and (decode_id(name) or prefix).startswith(prefix)
     )
 
 
-def session_ids(bodies: Bodies, found: list[str]) -> list[SessionId]:
-    """Return the ids of those sessions that have checkpoints."""
-    ids = (session_id_of(bodies, name) for name in found)
-    return [session_id for session_id in ids if session_id is not None]
+def session_ids(bodies: Bodies, found: list[str]) -> tuple[list[SessionId], list[CheckpointError]]:
+    """Return the ids of those sessions that have checkpoints, and why of some nobody can tell."""
+    ids: list[SessionId] = []
+    errors: list[CheckpointError] = []
+    for name in found:
+        try:
+            session_id = session_id_of(bodies, name)
+        except CheckpointError as error:
+            errors.append(error)
+        else:
+            ids += [] if session_id is None else [session_id]
+    return ids, errors
 
 
 def session_id_of(bodies: Bodies, name: str) -> SessionId | None:
     """
     Return the id of the session in a directory; None when it holds no checkpoints.
 
-    A hashed name needs the body of one checkpoint; where none can be read the answer is None.
-
     Raises:
-        StorageError: its directory could not be looked into.
+        StorageError: its directory cannot be looked into.
+        CheckpointError: its id is not in its name, and none of its checkpoints can be read.
     """
-    if not may_be_session(name) or not is_directory(bodies, name):
+    if not is_directory(bodies, name):
         return None
     index = bodies.view.lookup(name)
     if index.newest is None:
+        index.require_complete()
         return None
-    session_id = decode_id(name)
-    if session_id is not None:
-        return session_id
+    known = decode_id(name)
+    return _id_in_bodies(bodies, name, index) if known is None else known
+
+
+def _id_in_bodies(bodies: Bodies, name: str, index: SessionIndex) -> SessionId | None:
+    refused: CheckpointError | None = None
     for file in index.newest_first():
-        with contextlib.suppress(CheckpointError, VanishedError):
-            path = bodies.path(name, file.text)
-            found = documents.identity(bodies.text(name, file.text), path).session_id
-            if encode_id(found, "session id") == name:
-                return found
+        path = bodies.path(name, file.text)
+        try:
+            found = documents.identity(bodies.text(name, file.text), path)
+        except CheckpointError as error:
+            refused = refused or error
+        except VanishedError:
+            continue
+        else:
+            if encode_id(found.session_id, "session id") == name:
+                return found.session_id
+            there = (found.session_id, found.checkpoint_id)
+            refused = refused or CheckpointMismatchError(path, there, (name, None))
+    if refused is not None:
+        raise refused
     return None
 
 
 def is_directory(bodies: Bodies, name: str) -> bool:
-    """Tell whether a name is a directory's, or nothing's yet; a file or symlink is not ours."""
-    view = bodies.view
-    for parent, part in ((view.sessions.root, name), (None, names.CHECKPOINTS_DIRECTORY)):
-        if parent is not None:
-            status = view.files.status(parent, part)
-            if status is not None and not status.is_directory:
-                return False
-            continue
-        with view.sessions.above(name) as above:
-            status = above and view.files.status(above, part)
-            if status is not None and not status.is_directory:
-                return False
+    """
+    Tell whether a name is a session's directory, or nothing's yet; a file is somebody else's.
+
+    Raises:
+        StorageError: it is a symlink, which is never followed, or its checkpoints are in none.
+    """
+    files, sessions = bodies.view.files, bodies.view.sessions
+    status = files.status(sessions.root, name)
+    if status is not None and not status.is_directory:
+        _refuse_link(files, sessions.root, name)
+        return False
+    with sessions.above(name) as above:
+        status = above and files.status(above, names.CHECKPOINTS_DIRECTORY)
+        if above is not None and status is not None and not status.is_directory:
+            _refuse_link(files, above, names.CHECKPOINTS_DIRECTORY)
+            path = above.join(names.CHECKPOINTS_DIRECTORY)
+            raise StorageError("open directory", path, errno.ENOTDIR, "it is not a directory")
     return True
+
+
+def _refuse_link(files: LocalFiles, parent: Directory, name: str) -> None:
+    """Refuse a symlink, unless it leads to what is no directory."""
+    if files.pointed_at(parent, name) is not None:
+        path = parent.join(name)
+        target = files.status_of_path(path)
+        if target is None or target.is_directory:
+            reason = "it is a symlink, which is not followed; put the directory itself there"
+            raise StorageError("open directory", path, errno.ELOOP, reason)

@@ -20,6 +20,7 @@ _ESCAPE = re.compile(r"%[0-9A-F]{2}")
 _FOLDED_OR_SPECIAL = re.compile(r"[A-Z.~]")
 _MAX_ENCODED_LENGTH = 200
 _HASHED_PREFIX = "~sha256-"
+_HASHED = re.compile(rf"{_HASHED_PREFIX}[0-9a-f]{{64}}")
 
 
 def encode_id(value: str, kind: str) -> str:
@@ -68,7 +69,7 @@ def _quote(data: bytes) -> str:
 
 def may_be_session(name: str) -> bool:
     """Tell whether a directory's name may be one that `encode_id` gives."""
-    return _is_safe(name) or name.startswith("~")
+    return decode_id(name) is not None or _HASHED.fullmatch(name) is not None
 
 
 def decode_id(name: str) -> str | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from aiocheckpoint._format.documents import CHECKSUM_KEY
 from aiocheckpoint._format.json_values import is_too_deep
-from aiocheckpoint.models import AwareDatetime, CheckpointMeta, JsonValue
+from aiocheckpoint._format.names import FileName, id_of_name
+from aiocheckpoint.models import AwareDatetime, CheckpointMeta, JsonValue, SessionId
 
 _MEMBER = re.compile(rb'^  "([^"\\]*)": (.+?),?$', re.MULTILINE)
 _KEY = re.compile(rb'  "([^"\\]*)": ')
@@ -52,6 +54,21 @@ def meta_of_body(text: bytes, checksum: str, path: Any) -> CheckpointMeta | None
     """Return the listing entry of a document that is not in a file yet."""
     sealed = b"".join((b'{"_checksum":"', checksum.encode(), b'",', memoryview(text)[1:]))
     return parse_meta(sealed, path)
+
+
+def meta_of_name(name: FileName, session_id: SessionId, path: Any, problem: str) -> CheckpointMeta:
+    """Return what the name of a file tells, for one whose content tells nothing."""
+    checkpoint_id = id_of_name(name)
+    return CheckpointMeta(
+        checkpoint_id=name.id_names[0] if checkpoint_id is None else checkpoint_id,
+        session_id=session_id,
+        created_at=datetime.fromtimestamp(name.microseconds // 1_000_000, UTC),
+        trigger="",
+        iteration=0,
+        checksum="",
+        path=path,
+        problem=problem,
+    )
 
 
 def peek_meta(head: bytes, tail: bytes, path: Any) -> CheckpointMeta | None:

@@ -8,6 +8,7 @@ from aiocheckpoint import AsyncCheckpointWriter, CheckpointMeta, CheckpointRecor
 from aiocheckpoint.cli.terminal import (
     AsJson,
     Directory,
+    MaxBytes,
     Session,
     advised,
     cell,
@@ -17,32 +18,37 @@ from aiocheckpoint.cli.terminal import (
     plain_table,
     print_json,
     print_line,
+    print_problems,
     time_text,
 )
 
 
-def list_checkpoints(directory: Directory, session: Session, *, as_json: AsJson = False) -> int:
+def list_checkpoints(
+    directory: Directory,
+    session: Session,
+    *,
+    max_bytes: MaxBytes = None,
+    as_json: AsJson = False,
+) -> int:
     """List the checkpoints of a session, saved last first."""
     with advised(directory, session):
-        metas = asyncio.run(_metas(open_store(directory), session))
+        metas = asyncio.run(_metas(open_store(directory, max_bytes), session))
     if not metas:
         raise no_such_session(directory, session)
     if as_json:
         print_json(metas)
-    else:
-        _print_table(metas)
-    return 0
+        return 1 if any(meta.problem for meta in metas) else 0
+    _print_table(metas)
+    return print_problems(
+        directory, ((session, meta.checkpoint_id, meta.problem) for meta in metas)
+    )
 
 
 async def _metas(
     writer: AsyncCheckpointWriter[CheckpointRecord], session: str
 ) -> tuple[CheckpointMeta, ...]:
     async with writer:
-        metas = await writer.list(session)
-        if not metas:
-            # Damaged files may not be listed; where there is nothing else, this raises.
-            await writer.load(session)
-        return metas
+        return await writer.list(session)
 
 
 def _print_table(metas: tuple[CheckpointMeta, ...]) -> None:

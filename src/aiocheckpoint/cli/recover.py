@@ -8,6 +8,7 @@ from aiocheckpoint import AsyncCheckpointWriter, CheckpointRecord, RecoveryRepor
 from aiocheckpoint.cli.terminal import (
     AsJson,
     Directory,
+    MaxBytes,
     Session,
     advised,
     console,
@@ -18,10 +19,16 @@ from aiocheckpoint.cli.terminal import (
 )
 
 
-def recover(directory: Directory, session: Session, *, as_json: AsJson = False) -> int:
+def recover(
+    directory: Directory,
+    session: Session,
+    *,
+    max_bytes: MaxBytes = None,
+    as_json: AsJson = False,
+) -> int:
     """Move a session's damaged files aside and go on from its newest intact checkpoint."""
     with advised(directory, session):
-        report = asyncio.run(_recovered(open_store(directory), session))
+        report = asyncio.run(_recovered(open_store(directory, max_bytes), session))
     if report.newest_valid_id is None and not report.quarantined:
         raise no_such_session(directory, session)
     if as_json:

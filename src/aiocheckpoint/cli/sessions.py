@@ -6,16 +6,23 @@ import asyncio
 
 from msgspec import Struct
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointMeta, CheckpointRecord
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    CheckpointError,
+    CheckpointMeta,
+    CheckpointRecord,
+)
 from aiocheckpoint.cli.terminal import (
     AsJson,
     Directory,
+    MaxBytes,
     cell,
     console,
     open_store,
     plain_table,
     print_json,
     print_line,
+    print_problems,
     time_text,
 )
 
@@ -28,39 +35,72 @@ class SessionSummary(Struct, kw_only=True):
         session_id: the session.
         checkpoints: how many can be listed.
         newest: the one saved last; None where none can be listed.
+        problem: why the newest cannot be loaded, or the session not be listed; None where no
+            reason shows.
     """
 
     session_id: str
     checkpoints: int
     newest: CheckpointMeta | None
+    problem: str | None = None
 
 
-def sessions(directory: Directory, *, as_json: AsJson = False) -> int:
+def sessions(directory: Directory, *, max_bytes: MaxBytes = None, as_json: AsJson = False) -> int:
     """Name the sessions of a directory, with how many checkpoints each has."""
-    found = asyncio.run(_found(open_store(directory)))
+    found, refused = asyncio.run(_found(open_store(directory, max_bytes)))
     if as_json:
         print_json(found)
+        status = 1 if any(summary.problem for summary in found) else 0
     elif found:
         _print_table(found)
+        problems = ((one.session_id, one.session_id, one.problem) for one in found)
+        status = print_problems(directory, problems)
     else:
+        status = 0
         print_line(console(), f"no sessions in {directory}")
-    return 0
+    if refused is not None:  # the others are told first
+        raise refused
+    return status
 
 
-async def _found(writer: AsyncCheckpointWriter[CheckpointRecord]) -> list[SessionSummary]:
+async def _found(
+    writer: AsyncCheckpointWriter[CheckpointRecord],
+) -> tuple[list[SessionSummary], CheckpointError | None]:
     async with writer:
         return await summaries(writer)
 
 
-async def summaries(writer: AsyncCheckpointWriter[CheckpointRecord]) -> list[SessionSummary]:
-    """Return a summary of each session, in the order of their directories."""
-    return [
-        SessionSummary(
-            session_id=session_id, checkpoints=len(metas), newest=metas[0] if metas else None
-        )
-        async for session_id in writer.sessions()
-        for metas in [await writer.list(session_id)]
-    ]
+async def summaries(
+    writer: AsyncCheckpointWriter[CheckpointRecord],
+) -> tuple[list[SessionSummary], CheckpointError | None]:
+    """
+    Return a summary of each session, in the order of their directories.
+
+    And why of some directory nobody can tell whether it is a session.
+    """
+    found: list[SessionSummary] = []
+    try:
+        async for session_id in writer.sessions():
+            found += [await _summary(writer, session_id)]
+    except CheckpointError as error:
+        return found, error
+    return found, None
+
+
+async def _summary(
+    writer: AsyncCheckpointWriter[CheckpointRecord], session_id: str
+) -> SessionSummary:
+    try:
+        metas = await writer.list(session_id)
+    except CheckpointError as error:
+        return SessionSummary(session_id=session_id, checkpoints=0, newest=None, problem=str(error))
+    newest = metas[0] if metas else None
+    return SessionSummary(
+        session_id=session_id,
+        checkpoints=len(metas),
+        newest=newest,
+        problem=newest.problem if newest else None,
+    )
 
 
 def _print_table(found: list[SessionSummary]) -> None:

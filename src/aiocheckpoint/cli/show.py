@@ -18,6 +18,7 @@ from aiocheckpoint.cli.terminal import (
     AsJson,
     CommandError,
     Directory,
+    MaxBytes,
     Session,
     advised,
     cell,
@@ -43,11 +44,12 @@ def show(
     session: Session,
     checkpoint_id: CheckpointIdArgument = None,
     *,
+    max_bytes: MaxBytes = None,
     as_json: AsJson = False,
 ) -> int:
     """Show a checkpoint, verified; with --json its file, byte for byte."""
     with advised(directory, session):
-        path = _path(directory, session, checkpoint_id)
+        path = _path(directory, session, checkpoint_id, max_bytes)
     if not path.exists():
         hint = f"`{command_line('flush', directory)}` writes it"
         raise CommandError(f"{path} is not there yet, the journal has it; {hint}")
@@ -59,9 +61,9 @@ def show(
     return 0
 
 
-def _path(directory: Path, session: str, checkpoint_id: str | None) -> Path:
+def _path(directory: Path, session: str, checkpoint_id: str | None, max_bytes: int | None) -> Path:
     """Return the file of a checkpoint that has just been loaded, and so verified."""
-    record, metas = asyncio.run(_found(open_store(directory), session, checkpoint_id))
+    record, metas = asyncio.run(_found(open_store(directory, max_bytes), session, checkpoint_id))
     if not metas:
         raise no_such_session(directory, session)
     if record is None:

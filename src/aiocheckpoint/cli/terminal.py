@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +31,10 @@ Directory = Annotated[
 ]
 Session = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+MaxBytes = Annotated[
+    int | None,
+    typer.Option("--max-bytes", metavar="N", min=1, help="The largest file to read; 64 MiB."),
+]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _LINE_END = re.compile(r"\s*[\n\t]\s*")
@@ -64,7 +68,9 @@ def discard_output() -> None:
     sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the end
 
 
-def open_store(directory: Path) -> AsyncCheckpointWriter[CheckpointRecord]:
+def open_store(
+    directory: Path, max_bytes: int | None = None
+) -> AsyncCheckpointWriter[CheckpointRecord]:
     """
     Return a writer on a directory, for records of any type.
 
@@ -74,7 +80,9 @@ def open_store(directory: Path) -> AsyncCheckpointWriter[CheckpointRecord]:
     if not directory.is_dir():
         reason = "is a file" if directory.exists() else "does not exist"
         raise CommandError(f"{directory} {reason}; give the directory that holds the sessions")
-    return AsyncCheckpointWriter(directory, record_type=CheckpointRecord)
+    if max_bytes is None:
+        return AsyncCheckpointWriter(directory, record_type=CheckpointRecord)
+    return AsyncCheckpointWriter(directory, record_type=CheckpointRecord, max_bytes=max_bytes)
 
 
 def no_such_session(directory: Path, session_id: str) -> CommandError:
@@ -165,6 +173,17 @@ def cell(text: str, style: str = "") -> Text:
 def print_line(screen: Console, text: str, style: str = "") -> None:
     """Print one line of any text and any length; paths in it can be copied as they are."""
     screen.print(Text(one_line(text), style), soft_wrap=True)
+
+
+def print_problems(directory: Path, problems: Iterable[tuple[str, str, str | None]]) -> int:
+    """Say what is wrong, by session and by what it is called; return the exit status."""
+    status = 0
+    for session, name, problem in problems:
+        if problem is not None:
+            status = EXIT_DAMAGED
+            text = f"{name}: {in_shell_words(problem, directory, session)}"
+            sys.stderr.write(f"aiocheckpoint: {one_line(text)}\n")
+    return status
 
 
 def plain_table(*headings: str) -> Table:

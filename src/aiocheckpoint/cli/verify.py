@@ -14,6 +14,7 @@ from aiocheckpoint.cli.sessions import summaries
 from aiocheckpoint.cli.terminal import (
     AsJson,
     CommandError,
+    MaxBytes,
     command_line,
     console,
     counted,
@@ -49,12 +50,12 @@ class Verification(Struct, kw_only=True):
     findings: tuple[Finding, ...]
 
 
-def verify(target: Target, *, as_json: AsJson = False) -> int:
+def verify(target: Target, *, max_bytes: MaxBytes = None, as_json: AsJson = False) -> int:
     """Verify the checksum of one checkpoint, or everything under a directory."""
     if target.is_dir():
-        found = asyncio.run(_directory_verified(open_store(target), target))
+        found = asyncio.run(_directory_verified(open_store(target, max_bytes), target))
     elif target.exists():
-        found = asyncio.run(_file_verified(target))
+        found = asyncio.run(_file_verified(open_store(target.parent, max_bytes), target))
     else:
         raise CommandError(f"{target} does not exist")
     if as_json:
@@ -69,7 +70,7 @@ async def _directory_verified(
 ) -> Verification:
     async with writer:
         findings = await writer.check()
-        counts = [summary.checkpoints for summary in await summaries(writer)]
+        counts = [summary.checkpoints for summary in (await summaries(writer))[0]]
     if not counts and not findings:
         hint = "give the directory that holds the sessions"
         raise CommandError(f"no checkpoints under {directory}, nothing was verified; {hint}")
@@ -82,8 +83,10 @@ async def _directory_verified(
     )
 
 
-async def _file_verified(path: Path) -> Verification:
-    async with AsyncCheckpointWriter(path.parent) as writer:
+async def _file_verified(
+    writer: AsyncCheckpointWriter[CheckpointRecord], path: Path
+) -> Verification:
+    async with writer:
         intact = await writer.verify(path)
     detail = "its content does not match its checksum, or it is no checkpoint"
     findings = () if intact else (Finding(kind="damaged", path=path, detail=detail),)

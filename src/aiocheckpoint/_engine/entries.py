@@ -1,0 +1,162 @@
+"""Answers that name checkpoints without handing out their content: ids and listing entries."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from msgspec import structs
+
+from aiocheckpoint._disk.files import Directory, FileStatus
+from aiocheckpoint._engine.read import Bodies, Reader, Session, VanishedError
+from aiocheckpoint._format import listing, log, names
+from aiocheckpoint._format.codec import RecordT
+from aiocheckpoint._format.log import Saved
+from aiocheckpoint._format.names import FileName
+from aiocheckpoint.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointMismatchError,
+    CheckpointTooLargeError,
+    StorageError,
+)
+from aiocheckpoint.models import CheckpointId, CheckpointMeta, SessionId
+
+_PEEK_BYTES = 4096
+_OF_ONE_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EIO})
+
+
+def newest_id(reader: Reader[RecordT], session_id: SessionId) -> CheckpointId | None:
+    """Return the id of the checkpoint saved last, told from its name where that tells it."""
+
+    def read(session: Session) -> CheckpointId | None:
+        newest = session.known.newest
+        if newest is None:
+            session.known.require_complete()
+            return None
+        known = session.known.identities.get(newest.text) or names.id_of_name(newest)
+        return reader.bodies.identify(session, newest) if known is None else known
+
+    return reader.steadily(session_id, read)
+
+
+def ids(
+    reader: Reader[RecordT],
+    session_id: SessionId,
+    prefix: str,
+    before: CheckpointId | None,
+    limit: int | None,
+) -> tuple[CheckpointId, ...]:
+    """Return the ids of a session that have a prefix and are below another, greatest first."""
+
+    def read(session: Session) -> tuple[CheckpointId, ...]:
+        session.known.require_complete()
+        found = session.known.greatest_ids(prefix, before, limit)
+        metas = [_entry(reader.bodies, session, name) for name in session.known.unread_names()]
+        unread = {
+            meta.checkpoint_id
+            for meta in metas
+            if meta.checkpoint_id.startswith(prefix)
+            and (before is None or meta.checkpoint_id < before)
+        }
+        return tuple(sorted(unread.union(found), reverse=True)[:limit] if unread else found)
+
+    return reader.steadily(session_id, read)
+
+
+def listed(reader: Reader[RecordT], session_id: SessionId) -> tuple[CheckpointMeta, ...]:
+    """Return the listing entries of a session, newest first, one for each id."""
+
+    def read(session: Session) -> tuple[CheckpointMeta, ...]:
+        session = session._replace(known=reader.view.confirmed(session.name, session.known))
+        session.known.require_complete()
+        metas: dict[CheckpointId, CheckpointMeta] = {}
+        for name in session.known.newest_first():
+            meta = _entry_or_problem(reader.bodies, session, name)
+            metas.setdefault(meta.checkpoint_id, meta)
+        return tuple(metas.values())
+
+    return reader.steadily(session_id, read)
+
+
+def _entry_or_problem(bodies: Bodies, session: Session, name: FileName) -> CheckpointMeta:
+    """Return the entry of a file, also of one that cannot be read: it must not go unseen."""
+    try:
+        return _entry(bodies, session, name)
+    except CheckpointError as error:
+        if isinstance(error, StorageError) and error.errno not in _OF_ONE_FILE:
+            raise
+        path = Path(bodies.path(session.name, name.text))
+        return listing.meta_of_name(name, session.id, path, str(error))
+
+
+def _entry(bodies: Bodies, session: Session, name: FileName) -> CheckpointMeta:
+    """
+    Return the entry of a file.
+
+    Raises:
+        VanishedError: it is gone.
+        CheckpointError: it cannot be read, or is of another session.
+    """
+    committed = bodies.view.saved(session.name, name.text)
+    known = session.known.metas.get(name.text)
+    if committed is not None and isinstance(committed.entry, Saved):
+        if known is not None and known[0] is None:
+            return known[1]
+        body = bodies.view.body(committed)
+        if body is not None:
+            checksum = (committed.entry.checksum or committed.entry.digest).hex()
+            path = Path(bodies.path(session.name, name.text))
+            meta = listing.meta_of_body(body, checksum, path)
+            meta = _fitting(meta, session, name, path)
+            meta = _within(bodies, meta, log.body_bytes(committed.entry))
+            session.known.metas[name.text] = (None, meta)
+            return meta
+    with bodies.view.sessions.opened(session.name) as directory:
+        status = directory and bodies.view.files.status(directory, name.text)
+        if directory is None or status is None:
+            raise VanishedError
+        if known is None or known[0] != status:
+            meta = _read(bodies, directory, name.text, status)
+            meta = _fitting(meta, session, name, Path(directory.join(name.text)))
+            meta = _within(bodies, meta, status.size_bytes)
+            session.known.metas[name.text] = known = (status, meta)
+        return known[1]
+
+
+def _read(
+    bodies: Bodies, directory: Directory, name: str, status: FileStatus
+) -> CheckpointMeta | None:
+    files, path = bodies.view.files, Path(directory.join(name))
+    ends = files.read_ends(directory, name, _PEEK_BYTES)
+    if ends is None:
+        raise VanishedError
+    head, tail = ends
+    if len(head) == status.size_bytes:
+        return listing.parse_meta(head, path)
+    meta = listing.peek_meta(head, tail, path)
+    if meta is not None:
+        return meta
+    data = files.read(directory, name, bodies.max_bytes)
+    if data is None:
+        raise VanishedError
+    return listing.parse_meta(data, path)
+
+
+def _fitting(
+    meta: CheckpointMeta | None, session: Session, name: FileName, path: Path
+) -> CheckpointMeta:
+    if meta is None:
+        raise CheckpointCorruptError(str(path), "it is not a checkpoint, or only a part of one")
+    if meta.session_id != session.id or not names.name_fits(name, meta.checkpoint_id):
+        found = (meta.session_id, meta.checkpoint_id)
+        raise CheckpointMismatchError(str(path), found, (session.id, None))
+    return meta
+
+
+def _within(bodies: Bodies, meta: CheckpointMeta, size_bytes: int) -> CheckpointMeta:
+    """Return an entry with the problem that its file is too large for this reader, if it is."""
+    if size_bytes <= bodies.max_bytes:
+        return meta
+    error = CheckpointTooLargeError(str(meta.path), size_bytes, bodies.max_bytes)
+    return structs.replace(meta, problem=str(error))

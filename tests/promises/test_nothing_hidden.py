@@ -1,0 +1,353 @@
+"""What `load` refuses is named by everything that names; it hides, stops and loses nothing else."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import pytest
+
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    BlobRecord,
+    CheckpointCorruptError,
+    CheckpointData,
+    CheckpointError,
+    CheckpointMismatchError,
+    CheckpointTooLargeError,
+    StorageError,
+    blob_digest,
+)
+from aiocheckpoint.testing.faults import FaultyFiles
+from tests.conftest import MakeWriter
+from tests.promises.places import on_disk, session_files
+from tests.promises.records import record
+from tests.promises.tasks import list_sessions, save_many
+
+P = ParamSpec("P")
+ResultT = TypeVar("ResultT")
+pytestmark = [pytest.mark.blocking, pytest.mark.damages_store]
+
+
+class Closed(FaultyFiles):
+    """A disk with directories, or files, of somebody else: root may open them, we may not."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self.names = names
+
+    def call(
+        self,
+        operation: str,
+        path: str,
+        function: Callable[P, ResultT],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> ResultT:
+        def refuse(*args: Any, **kwargs: Any) -> ResultT:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+        is_opened = operation in ("open directory", "open", "create", "list directory")
+        if is_opened and Path(path).name in self.names:
+            return super().call(operation, path, refuse)
+        return super().call(operation, path, function, *args, **kwargs)
+
+
+async def told(writer: AsyncCheckpointWriter[Any]) -> tuple[list[str], CheckpointError | None]:
+    """Return the sessions that are named, and what is raised after the last."""
+    found: list[str] = []
+    try:
+        async for session_id in writer.sessions():
+            found += [session_id]
+    except CheckpointError as error:
+        return found, error
+    return found, None
+
+
+# Directories
+
+
+async def test_lost_and_found(make_writer: MakeWriter, root: Path) -> None:
+    """Directories that can be no session's are nobody's business, whoever may open them."""
+    names = ("lost+found", ".Trash-0", "@eaDir", "~backup", "System Volume Information")
+    writer = make_writer(files=Closed(*names))
+    await writer.save(record("s", "x"))
+    for name in names:
+        (root / name).mkdir()
+    (root / "README").write_text("of the application")
+    assert await told(writer) == (["s"], None)
+    assert await writer.check() == ()
+
+
+async def test_a_directory_that_cannot_be_opened(make_writer: MakeWriter, root: Path) -> None:
+    """A session of another user is told after all others, and loses none of them."""
+    sighted = make_writer()
+    for name in ("a", "b", "c", "d"):
+        await sighted.save(record(name, "x"))
+    await on_disk(sighted)
+    writer = make_writer(files=Closed("b", "d"))
+    found, error = await told(writer)
+    assert found == ["a", "c"]
+    assert isinstance(error, StorageError)
+    assert (error.path, error.errno) == (str(root / "b"), errno.EACCES)
+    assert [str(root / "d") in note for note in error.__notes__] == [True]
+    findings = await writer.check()
+    assert {(f.kind, f.session_id) for f in findings} == {("unreadable", "b"), ("unreadable", "d")}
+    for call in (writer.list("b"), writer.ids("b"), writer.load("b"), writer.delete("b", "x")):
+        with pytest.raises(StorageError):
+            await call
+
+
+@pytest.mark.parametrize("target", ["elsewhere", "nowhere"])
+async def test_a_directory_that_is_a_symlink(
+    make_writer: MakeWriter, root: Path, tmp_path: Path, target: str
+) -> None:
+    """A session that was moved away behind a symlink is told, and found when it is back."""
+    writer = make_writer()
+    await writer.save(record("s", "x"))
+    await writer.save(record("t", "x"))
+    await on_disk(writer)
+    (root / "s").rename(tmp_path / "elsewhere")
+    (root / "s").symlink_to(tmp_path / target)
+    for some in (writer, make_writer()):
+        found, error = await told(some)
+        assert found == ["t"]
+        assert "symlink" in str(error)
+        assert [f.session_id for f in await some.check()] == ["s"]
+        with pytest.raises(StorageError):
+            await some.list("s")
+    (root / "s").unlink()
+    (tmp_path / "elsewhere").rename(root / "s")
+    assert await list_sessions(writer) == ["s", "t"]
+    assert await writer.check() == ()
+
+
+@pytest.mark.parametrize("kind", ["file", "symlink", "closed"])
+async def test_checkpoints_that_are_no_directory(
+    make_writer: MakeWriter, root: Path, kind: str
+) -> None:
+    """A session whose checkpoints are in no directory is told."""
+    writer = make_writer(files=Closed("checkpoints") if kind == "closed" else None)
+    (root / "s").mkdir(parents=True)
+    place = root / "s" / "checkpoints"
+    match kind:
+        case "file":
+            place.write_text("")
+        case "symlink":
+            place.symlink_to(root)
+        case _:
+            place.mkdir()
+    found, error = await told(writer)
+    assert (found, isinstance(error, StorageError)) == ([], True)
+    [finding] = await writer.check()
+    assert (finding.kind, finding.session_id) == ("unreadable", "s")
+    assert finding.path == place
+
+
+async def test_a_session_without_a_name(make_writer: MakeWriter) -> None:
+    """Of a session whose id only its checkpoints tell, damage to all of them is told."""
+    writer = make_writer()
+    await writer.save(record("x" * 300, "only"))
+    await writer.save(record("s", "x"))
+    path = (await writer.list("x" * 300))[0].path
+    await on_disk(writer)
+    path.write_bytes(b"{}")
+    found, error = await told(writer)
+    assert found == ["s"]
+    assert isinstance(error, CheckpointCorruptError)
+    assert error.path == str(path)
+    assert [finding.path for finding in await writer.check()] == [path]
+
+
+async def test_one_bad_directory_of_a_session(make_writer: MakeWriter, root: Path) -> None:
+    """Blobs that cannot be opened do not hide what is wrong with the checkpoints."""
+    writer = make_writer(record_type=Note)
+    await writer.save(Note(session_id="s", checkpoint_id="x", blob_digests=(A,)), blobs={A: b"a"})
+    await on_disk(writer)
+    session_files(root, "s")[0].write_bytes(b"{}")
+    reader = make_writer(record_type=Note, files=Closed("blobs"))
+    assert {finding.kind for finding in await reader.check()} == {"damaged", "unreadable"}
+
+
+# Files
+
+
+async def test_large_newest_in_list(make_writer: MakeWriter) -> None:
+    """What is over the limit of who looks is listed all the same, and nothing takes it for old."""
+    application = make_writer(max_bytes=400_000)
+    month_ago = datetime.now(UTC) - timedelta(days=60)
+    await application.save(
+        CheckpointData(session_id="s", checkpoint_id="old", created_at=month_ago)
+    )
+    await application.save(
+        CheckpointData(session_id="s", checkpoint_id="today", messages=["x" * 300_000])
+    )
+    cron = make_writer(max_bytes=200_000)
+    for _ in range(2):
+        newest, old = await cron.list("s")
+        assert (newest.checkpoint_id, old.checkpoint_id) == ("today", "old")
+        assert newest.created_at - old.created_at > timedelta(days=59)
+        assert "max_bytes" in str(newest.problem)
+        assert old.problem is None
+        assert await cron.ids("s") == ("today", "old")
+        with pytest.raises(CheckpointTooLargeError):
+            await cron.load("s")
+        await on_disk(application)  # and again from its file
+    assert [finding.kind for finding in await cron.check()] == ["unreadable"]
+
+
+class Note(BlobRecord):
+    """A record with blobs, whose ends tell no id where it is large."""
+
+    aaa: str = ""
+    zzz: str = ""
+
+
+A = blob_digest(b"a")
+
+
+async def test_large_ones_whose_ends_tell_nothing(make_writer: MakeWriter) -> None:
+    """A large file of which nothing can be told is listed by its name."""
+    writer = make_writer(record_type=Note)
+    wide = "x" * 9000
+    await writer.save(Note(session_id="s", checkpoint_id="x", aaa=wide, zzz=wide))
+    await writer.save(Note(session_id="s", checkpoint_id="y" * 300, aaa=wide, zzz=wide))
+    await on_disk(writer)
+    small = make_writer(record_type=Note, max_bytes=10_000)
+    long, short = await small.list("s")
+    assert short.checkpoint_id == "x"
+    assert datetime.now(UTC) - short.created_at < timedelta(minutes=10)
+    assert "max_bytes" in str(short.problem)
+    assert long.checkpoint_id in long.path.name
+    with pytest.raises(CheckpointTooLargeError):  # one is missing, and nobody can tell which
+        await small.ids("s")
+
+
+@pytest.mark.parametrize("kind", ["empty", "directory", "symlink", "fifo", "foreign", "closed"])
+async def test_each_bad_file_is_listed(make_writer: MakeWriter, root: Path, kind: str) -> None:
+    """A file that is none any more is listed where it stands, and hides none of the others."""
+    writer = make_writer()
+    await save_many(writer, "s", "n", 3)
+    await on_disk(writer)
+    path = session_files(root, "s")[1]
+    content = path.read_bytes()
+    if kind != "closed":
+        path.unlink()
+    match kind:
+        case "empty":
+            path.write_bytes(b"")
+        case "directory":
+            path.mkdir()
+        case "symlink":
+            path.symlink_to("latest.json")
+        case "fifo":
+            os.mkfifo(path)
+        case "foreign":
+            path.write_bytes(content.replace(b'"session_id": "s"', b'"session_id": "t"'))
+        case _:
+            pass
+    reader = make_writer(files=Closed(path.name))
+    metas = await reader.list("s")
+    assert [meta.checkpoint_id for meta in metas] == ["n2", "n1", "n0"]
+    assert [meta.problem is None for meta in metas] == [True, False, True]
+    assert path.name in str(metas[1].problem)
+    assert await reader.ids("s") == ("n2", "n1", "n0")
+    with pytest.raises(CheckpointError):
+        await reader.load("s", "n1")
+    assert [finding.path for finding in await reader.check()] == [path]
+
+
+# What deletes, or takes a session for empty
+
+
+@pytest.fixture(name="blind")
+async def _blind(
+    make_writer: MakeWriter, root: Path, no_flushing: None
+) -> AsyncCheckpointWriter[Note]:
+    """Return a writer that cannot list session `s`, of which it has a save in the journal."""
+    writer = make_writer(record_type=Note)
+    await writer.save(Note(session_id="s", checkpoint_id="x", blob_digests=(A,)), blobs={A: b"a"})
+    await on_disk(writer)
+    await writer.save(Note(session_id="s", checkpoint_id="y"))
+    return make_writer(record_type=Note, files=Closed("checkpoints"))
+
+
+async def test_an_unseen_checkpoint_is_not_absent(blind: AsyncCheckpointWriter[Note]) -> None:
+    """Where a session cannot be listed, nothing answers that it has no such checkpoint."""
+    for call in (
+        blind.load("s", "x"),
+        blind.list("s"),
+        blind.ids("s"),
+        blind.delete("s", "x"),
+        blind.delete_many("s", ["x"]),
+        blind.delete_session("s"),
+    ):
+        with pytest.raises(StorageError):
+            await call
+    assert await blind.delete("s", "y")
+    with pytest.raises(StorageError):
+        await blind.load("s")
+    with pytest.raises(StorageError):
+        await blind.read("s", lambda session: session.newest_id())
+    with pytest.raises(StorageError):
+        await blind.save(Note(session_id="s", checkpoint_id="z"), expected=None)
+
+
+async def test_blobs_of_an_unseen_checkpoint_stay(
+    blind: AsyncCheckpointWriter[Note], root: Path, make_writer: MakeWriter
+) -> None:
+    """A delete removes no blob that a checkpoint it could not see may refer to."""
+    assert await blind.delete("s", "y")
+    with pytest.raises(StorageError):
+        await blind.aclose()
+    writer = make_writer(record_type=Note)
+    await on_disk(writer)
+    assert (root / "s" / "blobs" / A).read_bytes() == b"a"
+    loaded = await writer.load("s")
+    assert loaded is not None
+    assert await writer.load_blobs("s", [A]) == {A: b"a"}
+
+
+async def test_blobs_of_a_bad_checkpoint_are_not_unused(
+    make_writer: MakeWriter, root: Path
+) -> None:
+    """While one checkpoint cannot be read, nobody says of a blob that nothing refers to it."""
+    writer = make_writer(record_type=Note)
+    for name, text in (("x", "x" * 900), ("y", "")):
+        note = Note(session_id="s", checkpoint_id=name, blob_digests=(A,), aaa=text)
+        await writer.save(note, blobs={A: b"a"})
+    await writer.delete("s", "y")
+    await on_disk(writer)
+    small = make_writer(record_type=Note, max_bytes=600)
+    assert [finding.kind for finding in await small.check()] == ["unreadable"]
+    await small.save(Note(session_id="s", checkpoint_id="z"))
+    assert await small.delete("s", "z")
+    await on_disk(small)
+    assert (root / "s" / "blobs" / A).exists()
+
+
+async def test_retention_counts_the_unreadable(make_writer: MakeWriter, root: Path) -> None:
+    """A limit of checkpoints removes the oldest, also beside one that cannot be read."""
+    writer = make_writer()
+    await save_many(writer, "s", "n", 3)
+    await on_disk(writer)
+    session_files(root, "s")[2].write_bytes(b"")
+    limited = make_writer(max_checkpoints=3)
+    await limited.save(record("s", "n3"))
+    assert [meta.checkpoint_id for meta in await limited.list("s")] == ["n3", "n2", "n1"]
+
+
+async def test_misplaced_files_are_refused(make_writer: MakeWriter, root: Path) -> None:
+    """A session that is refused as a whole, since it was renamed, is listed as a whole."""
+    writer = make_writer()
+    await save_many(writer, "s", "n", 2)
+    await on_disk(writer)
+    (root / "s").rename(root / "t")
+    assert await list_sessions(writer) == ["t"]
+    assert [meta.problem is not None for meta in await writer.list("t")] == [True, True]
+    with pytest.raises(CheckpointMismatchError):
+        await writer.load("t")
