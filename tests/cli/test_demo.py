@@ -15,8 +15,11 @@ from typing import NamedTuple
 
 import pytest
 
-from aiocheckpoint.cli import demo as demo_module
-from aiocheckpoint.cli.agents import casting
+from aiocheckpoint import CheckpointData
+from aiocheckpoint.cli import demo, rehearsal
+from aiocheckpoint.cli.agents import Saved, casting
+from aiocheckpoint.cli.json_files import JsonFiles
+from aiocheckpoint.cli.oracle import JsonOracle
 from tests.cli.conftest import Tool
 
 BROKEN_AGENTS = Path(__file__).parent / "broken_agents.py"
@@ -30,6 +33,17 @@ QUICK = ["--sessions", "8", "--kills", "1", "--pace", "0", "--seed", "7"]
 
 # The parent prints while its loop runs; what must not block is the agents' loop, in the child.
 pytestmark = pytest.mark.blocking
+
+
+async def _nothing(*_: object) -> None:
+    """Compare with nothing."""
+
+
+def _break(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    """Let the agents have a fault; those with `json.dump` are left out."""
+    command = (sys.executable, str(BROKEN_AGENTS), fault)
+    monkeypatch.setattr(rehearsal, "AGENTS_COMMAND", command)
+    monkeypatch.setattr(demo, "json_files_report", _nothing)
 
 
 class Demo(NamedTuple):
@@ -51,8 +65,12 @@ def _shown(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 
 class TestNothingIsLost:
     @pytest.mark.parametrize("durability", ["journal", "file", "none"])
-    def test_over_real_kills_in_mid_work(self, tool: Tool, root: Path, durability: str) -> None:
+    def test_over_real_kills_in_mid_work(
+        self, tool: Tool, root: Path, monkeypatch: pytest.MonkeyPatch, durability: str
+    ) -> None:
         """SIGKILL hits a working process with saves in flight, and no acknowledged save is lost."""
+        if durability != "journal":  # compared once is enough
+            monkeypatch.setattr(demo, "json_files_report", _nothing)
         outcome = tool(
             "demo", "--sessions", "96", "--kills", "2", "--pace", "3", "--seed", "7",
             "--directory", root, "--durability", durability, "--json",
@@ -63,6 +81,9 @@ class TestNothingIsLost:
         assert outcome.status == 0
         assert [run["exit_status"] for run in killed] == [-signal.SIGKILL] * 2
         assert sum(run["in_flight"] > 0 for run in killed) > 0
+        if durability == "journal":
+            assert report["json_files"]["kills"] == 2
+            assert report["json_files"]["acknowledged"] > 300
         assert (last["exit_status"], last["in_flight"]) == (0, 0)
         assert last["acknowledged"] > 0
         assert len({run["process_id"] for run in report["runs"]}) == 3
@@ -91,6 +112,7 @@ class TestNothingIsLost:
         ).json
 
         assert (report["kills"], len(report["runs"]), report["ok"]) == (0, 1, True)
+        assert report["json_files"] is None
 
 
 class TestTheOracle:
@@ -110,9 +132,7 @@ class TestTheOracle:
         self, tool: Tool, root: Path, monkeypatch: pytest.MonkeyPatch, fault: str
     ) -> None:
         """Agents that break their promise make the demo report lost saves and exit with 1."""
-        monkeypatch.setattr(
-            demo_module, "AGENTS_COMMAND", (sys.executable, str(BROKEN_AGENTS), fault)
-        )
+        _break(monkeypatch, fault)
 
         outcome = tool("demo", *QUICK, "--directory", root, "--no-keep", "--json")
 
@@ -125,9 +145,7 @@ class TestTheOracle:
         self, tool: Tool, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Agents that lose nothing because they do nothing do not pass."""
-        monkeypatch.setattr(
-            demo_module, "AGENTS_COMMAND", (sys.executable, str(BROKEN_AGENTS), "DoesNothing")
-        )
+        _break(monkeypatch, "DoesNothing")
 
         outcome = tool("demo", *QUICK, "--directory", root)
 
@@ -138,14 +156,45 @@ class TestTheOracle:
         self, tool: Tool, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """When the agents' process fails by itself, the demo says why in one line."""
-        monkeypatch.setattr(
-            demo_module, "AGENTS_COMMAND", (sys.executable, str(BROKEN_AGENTS), "Refuses")
-        )
+        _break(monkeypatch, "Refuses")
 
         outcome = tool("demo", *QUICK, "--directory", root)
 
         assert (outcome.status, outcome.errors.count("\n")) == (2, 1)
         assert "No space left on device" in outcome.errors
+
+
+class TestWhatItIsComparedWith:
+    """Files of `json.dump`, judged by the same rule."""
+
+    async def test_a_torn_file_loses_all_of_its_session(self, tmp_path: Path) -> None:
+        """What the file cannot give back is lost, also if the session begins anew later."""
+        [(session_id, script)] = casting(1).items()
+        oracle, files = JsonOracle({session_id: script}), JsonFiles(tmp_path)
+        for step in (1, 2, 3):
+            record = CheckpointData(session_id=session_id, iteration=step, messages=[step])
+            oracle.note(Saved(session_id, step, await files.save(record)))
+        await oracle.check(tmp_path)
+        assert (oracle.verified, oracle.lost, oracle.torn) == (3, 0, 0)
+        [file] = tmp_path.iterdir()
+        file.write_bytes(file.read_bytes()[:40])
+
+        await oracle.check(tmp_path)
+        assert (oracle.verified, oracle.lost, oracle.torn) == (0, 3, 1)
+        assert await files.load(session_id) is None
+        await files.save(CheckpointData(session_id=session_id, iteration=3))
+        await oracle.check(tmp_path)
+        assert (oracle.verified, oracle.lost, oracle.torn) == (3, 3, 1)
+
+    def test_stands_beside_ours(self, shown: Demo) -> None:
+        """A row for each says what was killed, lost and torn, and what a kill cannot show."""
+        rows = [line.split() for line in shown.output.splitlines()]
+
+        [ours] = [row for row in rows if row[:1] == ["aiocheckpoint"]]
+        [theirs] = [row for row in rows if row[:4] == ["json.dump", "to", "a", "file"]]
+        assert ours[1] == theirs[4] == "1"
+        assert ours[-2:] == ["0", "0"]
+        assert "A kill shows nothing about missing fsyncs" in shown.output
 
 
 class TestWhereTheFilesAre:
@@ -192,6 +241,16 @@ class TestWhereTheFilesAre:
         assert report["kept"] is False
         assert not root.exists()
 
+    def test_no_keep_removes_them_after_a_failure_too(
+        self, tool: Tool, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A demo that could not be done leaves nothing behind, and a directory it did not make."""
+        _break(monkeypatch, "Refuses")
+        root.mkdir()
+
+        assert tool("demo", *QUICK, "--directory", root, "--no-keep").status == 2
+        assert list(root.iterdir()) == []
+
     def test_the_files_it_names_can_be_opened(
         self, tool: Tool, shown: Demo, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -199,12 +258,13 @@ class TestWhereTheFilesAre:
         monkeypatch.chdir(shown.directory)
 
         [file] = re.findall(r"less (\S+)", shown.output)
-        [show] = re.findall(r"aiocheckpoint (show .*)", shown.output)
-        [verify] = re.findall(r"aiocheckpoint (verify .*)", shown.output)
+        commands = re.findall(r"^(?:Look around|Check again): +(.*)", shown.output, re.MULTILINE)
 
         assert json.loads(Path(file).read_text())["_version"] == "1.0"
-        assert tool(*show.split()).status == 0
-        assert tool(*verify.split()).status == 0
+        assert len(commands) == 2
+        for command in commands:
+            _, _, verb = command.partition("aiocheckpoint ")
+            assert tool(*verb.split()).status == 0
 
 
 class TestTheScreen:
@@ -247,7 +307,7 @@ class TestTheScreen:
         assert bool(re.search(r"\x1b\[[\d;]*3\dm", output)) is not plain
 
     def test_interrupting_leaves_no_process(self, root: Path) -> None:
-        """Ctrl-C ends parent and child, with exit status 130 and no traceback."""
+        """Ctrl-C ends parent and child, removes the files, and exits with 130, no traceback."""
         with subprocess.Popen(
             [*COMMAND, "--kills", "20", "--pace", "200", "--seed", "1", "--directory", str(root)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -261,6 +321,7 @@ class TestTheScreen:
         assert process.returncode == 130
         assert errors == ""
         assert _processes_on(root) == []
+        assert not root.exists()
 
 
 def _all_of(terminal: int) -> str:

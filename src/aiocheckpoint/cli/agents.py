@@ -12,14 +12,17 @@ import random
 import sys
 from functools import cache
 from importlib.resources import files
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, CheckpointError, Durability
+from aiocheckpoint.cli.json_files import JsonFiles
 
 Message: TypeAlias = dict[str, Any]
+Store: TypeAlias = AsyncCheckpointWriter[CheckpointData] | JsonFiles
 
 _TRIGGERS = {"system": "start", "user": "user_message", "tool": "tool_result"}
 _CHARACTERS_PER_TOKEN = 4
@@ -46,6 +49,7 @@ class Task(Struct, frozen=True, kw_only=True):
 
     Attributes:
         directory: where to save.
+        store: with what: this library, or `JsonFiles` to compare with.
         sessions: how many agents run at once.
         durability: of the writer.
         pace_seconds: how long an agent thinks before a step, on average.
@@ -53,6 +57,7 @@ class Task(Struct, frozen=True, kw_only=True):
     """
 
     directory: str
+    store: Literal["aiocheckpoint", "json.dump"] = "aiocheckpoint"
     sessions: int
     durability: Durability
     pace_seconds: float
@@ -128,31 +133,31 @@ def report(event: Event) -> None:
     sys.stdout.buffer.flush()
 
 
-async def run_agent(
-    writer: AsyncCheckpointWriter[CheckpointData],
-    session_id: str,
-    script: Conversation,
-    task: Task,
-) -> None:
+async def run_agent(store: Store, session_id: str, script: Conversation, task: Task) -> None:
     """Go on with a session from its newest checkpoint to the end of its script."""
     thinking = random.Random(f"{task.seed} {session_id}")  # noqa: S311 - a pace, not a secret
-    latest = await writer.load(session_id)
+    latest = await store.load(session_id)
     messages = [] if latest is None else latest.messages
     report(Resumed(session_id, len(messages)))
     for message in script.messages[len(messages) :]:
         await asyncio.sleep(thinking.uniform(0, 2 * task.pace_seconds))
         messages.append(message)
         report(Saving(session_id, len(messages)))
-        checkpoint_id = await writer.save(state_after(session_id, messages))
+        checkpoint_id = await store.save(state_after(session_id, messages))
         report(Saved(session_id, len(messages), checkpoint_id))
 
 
 async def run_agents(task: Task) -> None:
     """Run all sessions at once to their ends."""
-    writer = AsyncCheckpointWriter(task.directory, durability=task.durability)
-    async with writer, asyncio.TaskGroup() as group:
+    async with _opened(task) as store, asyncio.TaskGroup() as group:
         for session_id, script in casting(task.sessions).items():
-            group.create_task(run_agent(writer, session_id, script, task))
+            group.create_task(run_agent(store, session_id, script, task))
+
+
+def _opened(task: Task) -> Store:
+    if task.store == "json.dump":
+        return JsonFiles(Path(task.directory))
+    return AsyncCheckpointWriter(task.directory, durability=task.durability)
 
 
 def main(task: str) -> None:

@@ -7,31 +7,24 @@ import contextlib
 import itertools
 import random
 import shutil
-import sys
 import tempfile
 import time
-from asyncio.subprocess import PIPE, Process
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import msgspec
 import typer
 from rich.console import Console
 
 from aiocheckpoint import Durability
-from aiocheckpoint.cli.agents import Event, Task, casting
-from aiocheckpoint.cli.demo_report import KILLED_STATUS, DemoReport, Run, demo_report
+from aiocheckpoint.cli.agents import Task, casting
+from aiocheckpoint.cli.demo_report import DemoReport, JsonFilesReport, demo_report
 from aiocheckpoint.cli.demo_screen import DemoScreen
-from aiocheckpoint.cli.oracle import Oracle
+from aiocheckpoint.cli.oracle import JsonOracle, Oracle
+from aiocheckpoint.cli.rehearsal import rehearse
 from aiocheckpoint.cli.terminal import AsJson, CommandError, console, print_json
 
-# -P: what lies in the current directory must not take the place of the child's imports.
-AGENTS_COMMAND = (sys.executable, "-P", "-m", "aiocheckpoint.cli.agents")
-
 _DIRECTORY_NAME = "aiocheckpoint-demo"
-_FIRST_KILL, _LAST_KILL = 0.05, 0.9
-_MAX_KILL_DELAY_SECONDS = 0.005
-_EVENT_DECODER: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 Sessions = Annotated[
     int, typer.Option(min=1, max=10_000, metavar="N", help="How many agents run at once.")
@@ -64,7 +57,7 @@ Pace = Annotated[
 def demo(
     *,
     sessions: Sessions = 32,
-    kills: Kills = 3,
+    kills: Kills = 5,
     seed: Seed = None,
     directory: Where = None,
     keep: Keep = True,
@@ -79,25 +72,71 @@ def demo(
     after every step. It reports every save that has returned. After each kill all of these
     must be on disk, intact; then the child starts again and goes on from what is there.
     """
-    directory = _own_directory(directory)
     seed = random.randrange(10_000) if seed is None else seed  # noqa: S311 - not a secret
+    is_new = directory is None or not directory.exists()
     task = Task(
-        directory=str(directory),
+        directory=str(_own_directory(directory)),
         sessions=sessions,
         durability=durability,
         pace_seconds=pace / 1000,
         seed=seed,
     )
     output = Console(quiet=True) if as_json else console()
-    report = asyncio.run(_rehearse(task, kills, output))
+    try:
+        report = asyncio.run(_demonstrate(task, kills, output))
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) or not keep:
+            _remove(Path(task.directory), is_new=is_new)
+        raise
     if report.ok and not keep:
-        shutil.rmtree(directory)
+        _remove(report.directory, is_new=is_new)
         report.kept = False
     if as_json:
         print_json(report)
     else:
         DemoScreen.print_report(output, report)
     return 0 if report.ok else 1
+
+
+async def _demonstrate(task: Task, kills: int, output: Console) -> DemoReport:
+    """Kill agents that save with this library, and beside them some that use `json.dump`."""
+    started = time.monotonic()
+    oracle = Oracle(casting(task.sessions))
+    compared = asyncio.create_task(json_files_report(task, kills))
+    runs, damage = await rehearse(task, kills, oracle, DemoScreen(output, oracle, task))
+    return demo_report(
+        task,
+        kills,
+        oracle,
+        runs=runs,
+        damage=damage,
+        json_files=await compared,
+        seconds=time.monotonic() - started,
+    )
+
+
+async def json_files_report(task: Task, kills: int) -> JsonFilesReport | None:
+    """Kill the same agents in the same way with files of `json.dump`; None for no kill at all."""
+    if kills == 0:
+        return None
+    oracle = JsonOracle(casting(task.sessions))
+    with tempfile.TemporaryDirectory() as directory:
+        task = msgspec.structs.replace(task, directory=directory, store="json.dump")
+        screen = DemoScreen(Console(quiet=True), oracle, task)
+        runs, _ = await rehearse(task, kills, oracle, screen)
+    return JsonFilesReport(
+        kills=sum(run.was_killed for run in runs),
+        in_flight=sum(run.in_flight for run in runs),
+        acknowledged=oracle.acknowledged,
+        lost=oracle.lost,
+        torn=oracle.torn,
+    )
+
+
+def _remove(directory: Path, *, is_new: bool) -> None:
+    """Remove what the demo has made; a directory that was there stays, empty as it was."""
+    for path in [directory] if is_new else directory.iterdir():
+        shutil.rmtree(path)
 
 
 def _own_directory(given: Path | None) -> Path:
@@ -119,86 +158,3 @@ def _fresh_directory(parent: Path) -> Path:
             path.mkdir(mode=0o700)
             return path
     raise AssertionError
-
-
-async def _rehearse(task: Task, kills: int, output: Console) -> DemoReport:
-    """Run the agents until all are done or a save is lost, killing them on the way."""
-    started = time.monotonic()
-    oracle = Oracle(casting(task.sessions))
-    directory = Path(task.directory)
-    chance = random.Random(task.seed)  # noqa: S311 - not a secret
-    moments = iter([*_kill_moments(chance, kills, oracle.steps), None])
-    runs: list[Run] = []
-    damage = await oracle.check(directory)
-    with DemoScreen(output, oracle, task) as screen:
-        for moment in moments:
-            run = await _run(task, oracle, moment, chance, screen)
-            damage = await oracle.check(directory)
-            run.verified = oracle.verified
-            runs.append(run)
-            screen.ran(run)
-            if not run.was_killed or oracle.lost:
-                break
-    seconds = time.monotonic() - started
-    return demo_report(task, kills, oracle, runs=runs, damage=damage, seconds=seconds)
-
-
-def _kill_moments(chance: random.Random, kills: int, steps: int) -> list[int]:
-    """Return after how many steps to kill: one random moment in each of `kills` equal parts."""
-    part = (_LAST_KILL - _FIRST_KILL) / max(kills, 1)
-    return [
-        int(steps * (_FIRST_KILL + part * chance.uniform(number, number + 1)))
-        for number in range(kills)
-    ]
-
-
-async def _run(
-    task: Task, oracle: Oracle, kill_after: int | None, chance: random.Random, screen: DemoScreen
-) -> Run:
-    """Run the child to its end, or until all sessions together have done so many steps."""
-    before = oracle.acknowledged
-    oracle.process_started()
-    # A process group of its own: Ctrl-C reaches the parent alone, which then ends the child.
-    child = await asyncio.create_subprocess_exec(
-        *AGENTS_COMMAND, msgspec.json.encode(task), stdout=PIPE, stderr=PIPE, start_new_session=True
-    )
-    screen.started(child.pid)
-    try:
-        _, complaint = await asyncio.gather(
-            _follow(child, oracle, kill_after, chance), _reader(child.stderr).read()
-        )
-        exit_status = await child.wait()
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
-    if exit_status not in (0, KILLED_STATUS):
-        reason = complaint.decode(errors="backslashreplace")
-        raise CommandError(f"the agents' process ended with status {exit_status}: {reason}")
-    return Run(
-        process_id=child.pid,
-        exit_status=exit_status,
-        acknowledged=oracle.acknowledged - before,
-        in_flight=oracle.in_flight,
-        acknowledged_in_all=oracle.acknowledged,
-        verified=0,
-    )
-
-
-async def _follow(
-    child: Process, oracle: Oracle, kill_after: int | None, chance: random.Random
-) -> None:
-    """Take in what the child reports until it is dead, and kill it when the moment has come."""
-    async for line in _reader(child.stdout):
-        oracle.note(_EVENT_DECODER.decode(line))
-        if kill_after is not None and oracle.steps_done >= kill_after:
-            kill_after = None
-            # A report comes right after a save; the delay makes any other moment as likely.
-            await asyncio.sleep(chance.uniform(0, _MAX_KILL_DELAY_SECONDS))
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-
-
-def _reader(pipe: asyncio.StreamReader | None) -> asyncio.StreamReader:
-    """Return a pipe that was asked for, and so is there."""
-    return cast(asyncio.StreamReader, pipe)

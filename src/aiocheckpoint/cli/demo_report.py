@@ -64,6 +64,25 @@ class SessionReport(Struct, kw_only=True):
     newest_file: Path | None
 
 
+class JsonFilesReport(Struct, kw_only=True):
+    """
+    What became of the same agents where each session was a file written by `json.dump`.
+
+    Attributes:
+        kills: how often SIGKILL ended their process.
+        in_flight: saves that had not returned when a kill came, over all kills.
+        acknowledged: saves that returned.
+        lost: acknowledged saves that were not there at any check.
+        torn: files that nobody could read any more.
+    """
+
+    kills: int
+    in_flight: int
+    acknowledged: int
+    lost: int
+    torn: int
+
+
 class DemoReport(Struct, kw_only=True):
     """
     The outcome of a demo.
@@ -84,6 +103,7 @@ class DemoReport(Struct, kw_only=True):
         runs: in their order.
         sessions: by their names.
         damage: what `check` found damaged, besides.
+        json_files: the same with `json.dump`; None where nothing was killed.
     """
 
     ok: bool
@@ -101,6 +121,7 @@ class DemoReport(Struct, kw_only=True):
     runs: list[Run]
     sessions: list[SessionReport]
     damage: tuple[Finding, ...]
+    json_files: JsonFilesReport | None
 
 
 def demo_report(
@@ -110,6 +131,7 @@ def demo_report(
     *,
     runs: list[Run],
     damage: tuple[Finding, ...],
+    json_files: JsonFilesReport | None,
     seconds: float,
 ) -> DemoReport:
     """Put together what the oracle and the runs say."""
@@ -141,4 +163,5 @@ def demo_report(
             for session_id, tally in oracle.tallies.items()
         ],
         damage=damage,
+        json_files=json_files,
     )

@@ -13,9 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from aiocheckpoint.cli.agents import Task, conversations
-from aiocheckpoint.cli.demo_report import DemoReport, Run
+from aiocheckpoint.cli.demo_report import DemoReport, JsonFilesReport, Run
 from aiocheckpoint.cli.oracle import Oracle, SessionTally
-from aiocheckpoint.cli.terminal import cell, counted, plain_table, print_line, quoted
+from aiocheckpoint.cli.terminal import (
+    cell,
+    command_line,
+    counted,
+    plain_table,
+    print_line,
+    quoted,
+)
 
 _SESSION_WIDTH = 38
 _NAME_WIDTH = 20
@@ -23,6 +30,10 @@ _LINES_BESIDE_SESSIONS = 8
 _FRAMES_PER_SECOND = 12
 _UNACKNOWLEDGED = (
     "A step that is not acknowledged was on disk when the kill came, but its save had not returned."
+)
+_NO_POWER_CUT = (
+    "A kill shows nothing about missing fsyncs: what a process has written outlives it. "
+    "Only a power cut tells, and the tests of this library try those."
 )
 
 
@@ -133,6 +144,8 @@ class DemoScreen:
         if report.ok and any(session.acknowledged < session.steps for session in report.sessions):
             console.print(Text(_UNACKNOWLEDGED, "dim"))
         _print_verdict(console, report)
+        if report.json_files is not None:
+            _print_comparison(console, report, report.json_files)
         if report.kept:
             _print_places(console, report)
         else:
@@ -169,20 +182,35 @@ def _print_verdict(console: Console, report: DemoReport) -> None:
         console.print(Text("Not every conversation is complete.", "bold red"))
 
 
+def _print_comparison(console: Console, report: DemoReport, files: JsonFilesReport) -> None:
+    table = plain_table("Saved by", ">Kills", ">In flight", ">Acknowledged", ">Lost", ">Torn files")
+    for name, of, torn in (
+        ("aiocheckpoint", report, len(report.damage)),
+        ("json.dump to a file", files, files.torn),
+    ):
+        table.add_row(
+            name,
+            *map(str, (of.kills, of.in_flight, of.acknowledged)),
+            Text(str(of.lost), "bold red" if of.lost else "green"),
+            Text(str(torn), "bold red" if torn else "green"),
+        )
+    console.print()
+    console.print(table)
+    console.print()
+    console.print(Text(_NO_POWER_CUT, "dim"))
+
+
 def _print_places(console: Console, report: DemoReport) -> None:
     session = report.sessions[0]
-    directory = quoted(_short(report.directory))
+    directory = _short(report.directory)
     console.print()
     print_line(console, f"Files: {report.directory}/SESSION/checkpoints/")
     if session.newest_file is not None:
         newest = _short(session.newest_file.with_name("latest.json"))
         print_line(console, f"Open one:      less {quoted(newest)}", "dim")
-    print_line(
-        console,
-        f"Look around:   aiocheckpoint show {directory} {quoted(session.session_id)}",
-        "dim",
-    )
-    print_line(console, f"Check again:   aiocheckpoint verify {directory}", "dim")
+    show = command_line("show", directory, session.session_id)
+    print_line(console, f"Look around:   {show}", "dim")
+    print_line(console, f"Check again:   {command_line('verify', directory)}", "dim")
 
 
 def _short(path: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointCorruptError, CheckpointData, Finding
 from aiocheckpoint.cli.agents import Conversation, Event, Resumed, Saved, Saving
+from aiocheckpoint.cli.json_files import JsonFiles
 
 
 class SessionTally:
@@ -157,3 +158,31 @@ async def _loaded_step(
     if stored is None or stored.messages != script.messages[: stored.iteration]:
         return 0
     return stored.iteration
+
+
+class JsonOracle(Oracle):
+    """
+    Judges `JsonFiles`, where a session is what its one file has.
+
+    Args:
+        scripts: the conversation of each session.
+
+    Attributes:
+        torn: how many files nobody could read any more, over all checks.
+    """
+
+    def __init__(self, scripts: Mapping[str, Conversation]) -> None:
+        super().__init__(scripts)
+        self.torn = 0
+
+    async def check(self, directory: Path) -> tuple[Finding, ...]:
+        """Compare the files with what was acknowledged."""
+        files = JsonFiles(directory)
+        for session_id, tally in self.tallies.items():
+            newest = await files.load(session_id)
+            step = newest.iteration if newest else 0
+            self.torn += await files.is_torn(session_id)
+            lost = {acknowledged for acknowledged in tally.acknowledged if acknowledged > step}
+            tally.lost |= lost
+            tally.verified = len(tally.acknowledged) - len(lost)
+        return ()
