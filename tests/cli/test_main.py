@@ -191,7 +191,7 @@ class TestFrame:
 
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1
-        assert "pip install 'aiocheckpoint[cli]'" in done.stderr
+        assert f"{sys.executable} -m pip install rich typer" in done.stderr
 
     def test_a_reader_that_goes_away_is_no_error(self, store: Path) -> None:
         """`aiocheckpoint ... | head` ends quietly."""

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import shutil
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -31,6 +32,8 @@ from tests.langgraph import graphs
 from tests.langgraph.conftest import MakeSaver
 from tests.langgraph.graphs import chat, thread
 from tests.langgraph.promises import checkpoint, got, listed, metadata, put
+
+PACKAGE = "aiocheckpoint.adapters.langgraph"
 
 
 class TestLoopsAndThreads:
@@ -460,6 +463,26 @@ class TestMigration:
             assert f"{path} is no database of a SqliteSaver" in capsys.readouterr().err
             assert (path.read_bytes() if path.is_file() else None) == before
         assert {path.name for path in tmp_path.iterdir()} == {"text.db", "foreign.db"}
+
+    @pytest.mark.blocking
+    def test_without_the_reader_of_databases_it_says_what_to_install(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Help is there without `langgraph-checkpoint-sqlite`; a copy names the missing package."""
+        for name in [
+            name for name in sys.modules if name.startswith("langgraph.checkpoint.sqlite")
+        ]:
+            monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(SystemExit, match="0"):
+            migrate(["--help"])
+        assert "database" in capsys.readouterr().out
+        database = tmp_path / "old.db"
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            connection.executescript("CREATE TABLE checkpoints (a); CREATE TABLE writes (a)")
+        with pytest.raises(SystemExit, match="2"):
+            migrate([str(database), str(tmp_path / "threads")])
+        assert "-m pip install langgraph-checkpoint-sqlite" in capsys.readouterr().err
+        assert [path.name for path in tmp_path.iterdir()] == ["old.db"]
 
     async def test_a_difference_is_an_error(self, root: Path) -> None:
         """A checkpoint that the target gives back changed is reported by its part."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] not in _EXTRA_MODULES:
             raise
-        sys.stderr.write("aiocheckpoint: for this command, pip install 'aiocheckpoint[cli]'\n")
+        command = f"{shlex.quote(sys.executable)} -m pip install rich typer"
+        sys.stderr.write(f"aiocheckpoint: this command needs the extra `cli`: {command}\n")
         return 2
     return app.run(arguments)

@@ -11,12 +11,24 @@ builder.add_edge(START, "greet")
 
 async with CheckpointSaver("state/") as saver:
     graph = builder.compile(checkpointer=saver)
-    await graph.ainvoke({"messages": []}, {"configurable": {"thread_id": "1"}})
+    config = {"configurable": {"thread_id": "1"}}
+    await graph.ainvoke({"messages": []}, config, durability="sync")
 ```
 """
 
-from aiocheckpoint.adapters.langgraph.migration import copy_threads
-from aiocheckpoint.adapters.langgraph.records import ThreadRecord, session_of
-from aiocheckpoint.adapters.langgraph.saver import CheckpointSaver
+import shlex
+import sys
+
+try:
+    from aiocheckpoint.adapters.langgraph.migration import copy_threads
+    from aiocheckpoint.adapters.langgraph.records import ThreadRecord, session_of
+    from aiocheckpoint.adapters.langgraph.saver import CheckpointSaver
+except ModuleNotFoundError as error:
+    if str(error.name).partition(".")[0] not in ("langgraph", "langchain_core"):
+        raise
+    _HINT = f"{shlex.quote(sys.executable)} -m pip install langgraph"
+    raise ModuleNotFoundError(
+        f"the saver needs LangGraph, the extra `langgraph`: {_HINT}", name=error.name
+    ) from error
 
 __all__ = ("CheckpointSaver", "ThreadRecord", "copy_threads", "session_of")

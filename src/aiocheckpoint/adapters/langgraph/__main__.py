@@ -9,11 +9,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import shlex
 import sqlite3
 import sys
 from pathlib import Path
-
-from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from aiocheckpoint import CheckpointError
 from aiocheckpoint.adapters.langgraph.migration import Copied, CopyMismatchError, copy_threads
@@ -24,6 +23,8 @@ _TABLES_SQL = "SELECT name FROM sqlite_master WHERE name IN ('checkpoints', 'wri
 
 
 async def _copy(database: str, directory: str) -> Copied:
+    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver  # noqa: PLC0415 - may be missing
+
     async with (
         AsyncSqliteSaver.from_conn_string(database) as source,
         CheckpointSaver(directory) as target,
@@ -45,7 +46,10 @@ def _say(copied: Copied, when: str) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Copy all threads of a database into a directory, and compare each checkpoint."""
-    parser = argparse.ArgumentParser(prog="python -m aiocheckpoint.adapters.langgraph")
+    parser = argparse.ArgumentParser(
+        prog="python -m aiocheckpoint.adapters.langgraph",
+        description="Copy all threads of a SQLite database, and compare each checkpoint.",
+    )
     parser.add_argument("database", type=Path, help="file of a SqliteSaver")
     parser.add_argument("directory", type=Path, help="of the CheckpointSaver")
     options = parser.parse_args(arguments)
@@ -53,6 +57,9 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"{options.database} is no database of a SqliteSaver")
     try:
         copied = asyncio.run(_copy(str(options.database), str(options.directory)))
+    except ModuleNotFoundError as error:
+        command = f"{shlex.quote(sys.executable)} -m pip install langgraph-checkpoint-sqlite"
+        parser.exit(2, f"{error.name} is missing, which reads the database: {command}\n")
     except (CheckpointError, CopyMismatchError) as error:
         parser.exit(1, f"{error}\n")
     _say(copied, "copied and compared")
