@@ -156,8 +156,12 @@ def _in_fresh_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def runnable(path: Path) -> list[Block]:
     """Return the blocks of a page that are examples to run."""
-    found = blocks(path.read_text(encoding="utf-8"))
-    return [block for block in found if block.language in ("python", "console")]
+    return [block for block in fenced(path) if block.language in ("python", "console")]
+
+
+def fenced(path: Path) -> list[Block]:
+    """Return the fenced blocks of a page."""
+    return blocks(path.read_text(encoding="utf-8"))
 
 
 def relative(path: Path) -> str:
@@ -182,6 +186,52 @@ def test_examples_of_a_page_run(path: Path) -> None:
                 run_python(block, prompt)
             else:
                 run_console(block)
+
+
+def fresh_clone(tmp_path: Path) -> Path:
+    """Return a clone of what is committed here."""
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", REPOSITORY, clone], check=True)
+    return clone
+
+
+def shell(command: str, directory: Path) -> str:
+    """Run commands as one does who has just opened a terminal, and return what they print."""
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]}
+    ran = subprocess.run(
+        ["bash", "-e", "-c", command],
+        cwd=directory, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(600)
+def test_the_readmes_first_command_works_in_a_fresh_clone(tmp_path: Path) -> None:
+    """The demo runs with nothing but Python, what it prints can be pasted, git sees none of it."""
+    clone = fresh_clone(tmp_path)
+    [demo, _] = [block for block in fenced(REPOSITORY / "README.md") if block.language == "bash"]
+    printed = shell(demo.text, clone)
+    commands = re.findall(r"^(?:Open one|Look around|Check again): +(.*)", printed, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        assert shell(command, clone)
+    assert shell("git status --short", clone) == ""
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(600)
+def test_the_tutorials_first_commands_work_in_a_fresh_clone(tmp_path: Path) -> None:
+    """With them the rest of the tutorial, and of the page on LangGraph, has what it needs."""
+    clone = fresh_clone(tmp_path)
+    tutorial, langgraph = REPOSITORY / "docs/tutorial.md", REPOSITORY / "docs/how-to/langgraph.md"
+    [venv] = [block.text for block in fenced(tutorial) if block.language == "bash"]
+    [saver, mover] = [block.text for block in fenced(langgraph) if block.language == "bash"]
+    printed = shell(f"{venv}{saver}aiocheckpoint --version", clone)
+    assert printed.endswith(f"aiocheckpoint {aiocheckpoint.__version__}\n")
+    command, _, _ = mover.partition(" checkpoints.db")
+    assert shell(f". .venv/bin/activate\n{command} --help", clone)
 
 
 def docstring_examples() -> Iterator[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import importlib
 import shutil
 import sqlite3
 import sys
@@ -469,10 +470,7 @@ class TestMigration:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """Help is there without `langgraph-checkpoint-sqlite`; a copy names the missing package."""
-        for name in [
-            name for name in sys.modules if name.startswith("langgraph.checkpoint.sqlite")
-        ]:
-            monkeypatch.setitem(sys.modules, name, None)
+        monkeypatch.setitem(sys.modules, "langgraph.checkpoint.sqlite.aio", None)
         with pytest.raises(SystemExit, match="0"):
             migrate(["--help"])
         assert "database" in capsys.readouterr().out
@@ -483,6 +481,17 @@ class TestMigration:
             migrate([str(database), str(tmp_path / "threads")])
         assert "-m pip install langgraph-checkpoint-sqlite" in capsys.readouterr().err
         assert [path.name for path in tmp_path.iterdir()] == ["old.db"]
+
+    def test_without_langgraph_the_import_says_what_to_install(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An import of the saver where LangGraph is missing names it, and how to get it."""
+        for name in [name for name in sys.modules if name.startswith(PACKAGE)]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, "langgraph.checkpoint.base", None)
+        with pytest.raises(ModuleNotFoundError, match="-m pip install langgraph") as refused:
+            importlib.import_module(PACKAGE)
+        assert refused.value.name == "langgraph.checkpoint.base"
 
     async def test_a_difference_is_an_error(self, root: Path) -> None:
         """A checkpoint that the target gives back changed is reported by its part."""
