@@ -7,7 +7,7 @@ import asyncio
 import sys
 import time
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, CheckpointError
 
 SESSIONS, STEPS, AT_ONCE = 1000, 2, 100
 
@@ -16,22 +16,30 @@ class Orchestrator:
     def __init__(self, writer: AsyncCheckpointWriter[CheckpointData]) -> None:
         self.writer = writer
         self.slots = asyncio.Semaphore(AT_ONCE)
-        self.resumed = self.saved = 0
+        self.resumed = self.saved = self.failed = 0
 
     async def run_session(self, session_id: str) -> None:
+        """Run a session when there is room; what goes wrong in it does not end the others."""
         async with self.slots:
-            latest = await self.writer.load(session_id)
-            notes = latest.messages if latest else []
-            self.resumed += len(notes)
-            while len(notes) < STEPS:
-                await asyncio.sleep(0.01)  # a model call
-                notes.append({"role": "assistant", "content": f"finding {len(notes) + 1}"})
-                await self.writer.save(
-                    CheckpointData(session_id=session_id, iteration=len(notes), messages=notes)
-                )
-                self.saved += 1
-                if self.saved % 500 == 0:
-                    print(f"{self.saved} steps are safe", flush=True)
+            try:
+                await self.go_on(session_id)
+            except CheckpointError as error:
+                self.failed += 1
+                print(f"{session_id} failed: {error}", flush=True)
+
+    async def go_on(self, session_id: str) -> None:
+        latest = await self.writer.load(session_id)
+        notes = latest.messages if latest else []
+        self.resumed += len(notes)
+        while len(notes) < STEPS:
+            await asyncio.sleep(0.01)  # a model call
+            notes.append({"role": "assistant", "content": f"finding {len(notes) + 1}"})
+            await self.writer.save(
+                CheckpointData(session_id=session_id, iteration=len(notes), messages=notes)
+            )
+            self.saved += 1
+            if self.saved % 500 == 0:
+                print(f"{self.saved} steps are safe", flush=True)
 
     async def run(self) -> None:
         started = time.monotonic()
@@ -42,10 +50,13 @@ class Orchestrator:
         print(f"{self.resumed} steps found done, {self.saved} more saved in {seconds:.1f} s")
 
 
-async def main(directory: str) -> None:
+async def main(directory: str) -> int:
     async with AsyncCheckpointWriter(directory) as writer:
-        await Orchestrator(writer).run()
+        orchestrator = Orchestrator(writer)
+        await orchestrator.run()
+        return 1 if orchestrator.failed else 0
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "research"))
+    status = asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "research"))
+    sys.exit(status)

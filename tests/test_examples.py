@@ -25,7 +25,7 @@ TESTED = {
 pytestmark = pytest.mark.blocking
 
 
-def output_of(example: str, directory: Path) -> list[str]:
+def output_of(example: str, directory: Path, status: int = 0) -> list[str]:
     """Run an example to its end and return the lines it printed."""
     done = subprocess.run(
         [sys.executable, EXAMPLES / example, directory],
@@ -34,7 +34,7 @@ def output_of(example: str, directory: Path) -> list[str]:
         check=False,
         timeout=60,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (status, "")
     return done.stdout.splitlines()
 
 
@@ -86,7 +86,7 @@ def test_own_record_continues_each_day(root: Path) -> None:
 
 
 def test_orchestrator_goes_on_after_a_kill(root: Path) -> None:
-    """A thousand sessions killed in mid-work are completed, and nothing is done twice."""
+    """A thousand sessions killed in mid-work are completed, none twice, a damaged one named."""
     killed_at("orchestrator.py", root, "500 steps are safe")
 
     def counts(lines: list[str]) -> tuple[int, int]:
@@ -98,7 +98,11 @@ def test_orchestrator_goes_on_after_a_kill(root: Path) -> None:
 
     assert found >= 500
     assert found + saved == 2000
-    assert counts(output_of("orchestrator.py", root)) == (2000, 0)
+    [*_, newest] = sorted(root.glob("research-0007/checkpoints/cp_*.json"))
+    newest.write_bytes(b"")
+    lines = output_of("orchestrator.py", root, status=1)
+    assert counts(lines) == (1998, 0)
+    assert [line for line in lines if line.startswith("research-0007 failed: ")] == lines[:-1]
 
 
 def test_anyio_service_finishes_its_turn_and_remembers(root: Path) -> None:
