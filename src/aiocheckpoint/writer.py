@@ -87,7 +87,14 @@ class SessionReader(Generic[RecordT]):
 
     def newest_id(self) -> CheckpointId | None:
         """Return the id of the checkpoint saved last; None when there is none."""
-        return None if self._reader is None else entries.newest_id(self._reader, self._session_id)
+        return next(iter(self.saved_ids(limit=1)), None)
+
+    def saved_ids(self, *, prefix: str = "", limit: int | None = None) -> tuple[CheckpointId, ...]:
+        """Return ids of checkpoints, the one saved last first."""
+        require_query(prefix, limit=limit)
+        if self._reader is None:
+            return ()
+        return entries.saved_ids(self._reader, self._session_id, prefix, limit)
 
     def load_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> tuple[RecordT, ...]:
         """Return those of the checkpoints that are there, the one saved first first."""

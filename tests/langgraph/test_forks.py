@@ -245,19 +245,45 @@ class TestForks:
         with pytest.raises(CheckpointCorruptError):
             await got(two, first)
 
-    async def test_a_clock_behind_forks_nothing(self, make: MakeSaver) -> None:
-        """The newest is the one of the greatest id; what is put below it stays below it."""
+    async def test_a_clock_behind_loses_nothing(self, make: MakeSaver) -> None:
+        """The newest is what was stored last, also by a process whose ids are smaller."""
         one, two = make(), make()
         early, late = checkpoint(), checkpoint()
-        place = thread("t", checkpoint_ns="")
-        late_config = await one.aput(place, late, metadata(1), {})
+        late_config = await one.aput(thread("t", checkpoint_ns=""), late, metadata(1), {})
         assert (await got(two, thread("t"))).config == late_config
         early_config = await two.aput(late_config, early, metadata(2), {})
         await two.aput_writes(early_config, [("x", 1)], "task")
+        with pytest.raises(SessionChangedError):
+            await put(one, late_config, step=3)
         for saver in (one, two, make()):
-            assert (await got(saver, thread("t"))).config == late_config
-        after = await put(one, late_config, step=3)
+            newest = await got(saver, thread("t"))
+            assert newest.config == early_config
+            assert newest.pending_writes == [("task", "x", 1)]
+            found = await listed(saver, thread("t"))
+            assert [each.config for each in found] == [early_config, late_config]
+            found = await listed(saver, thread("t"), before=early_config)
+            assert [each.config for each in found] == [late_config]
+        await one.acopy_thread("t", "u")
+        assert (await got(one, thread("u"))).checkpoint["id"] == early["id"]
+        await one.aprune(["t"])
+        assert (await got(one, thread("t"))) == newest
+        after = await put(one, early_config, step=3)
         assert (await got(two, thread("t"))).config == after
+
+    async def test_a_clock_behind_is_not_pruned(self, make: MakeSaver) -> None:
+        """With keep_last what stays is what was stored last, with writes that came before it."""
+        saver = make(keep_last=1)
+        early, coming, late = checkpoint(), checkpoint(), checkpoint()
+        config = await saver.aput(thread("t", checkpoint_ns=""), late, metadata(1), {})
+        config = await saver.aput(config, early, metadata(2), {})
+        place = thread("t", checkpoint_ns="", checkpoint_id=coming["id"])
+        await saver.aput_writes(place, [("x", 1)], "task")
+        await saver.aprune(["t"])
+        assert (await got(saver, thread("t"))).config == config
+        config = await saver.aput(config, coming, metadata(3), {})
+        (left,) = await listed(saver, thread("t"))
+        assert left.config == config
+        assert left.pending_writes == [("task", "x", 1)]
 
     @pytest.mark.parametrize(("options", "hops"), [({}, 1), ({"keep_last": 100}, 2)])
     async def test_a_run_in_peace_looks_once(

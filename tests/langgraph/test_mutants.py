@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from aiocheckpoint import StorageError
-from aiocheckpoint.adapters.langgraph import CheckpointSaver, records, saver
+from aiocheckpoint.adapters.langgraph import CheckpointSaver, reading, records, removal, saver
 from aiocheckpoint.adapters.langgraph.pruning import DeltaNeeds
 from aiocheckpoint.adapters.langgraph.turns import Turns
 from aiocheckpoint.adapters.langgraph.watches import Chain, Watch
@@ -215,30 +214,22 @@ def _always_look(patch: Patch) -> None:
     patch.setattr(Watch, "look", lambda watch, key, _: watch.see(key or ""))
 
 
-def _failed_is_stored(patch: Patch) -> None:
-    store = Turns._store_behind_own
-
-    async def store_behind_own(self: Any, draft: Any, watch: Any, parent: str) -> None:
-        try:
-            await store(self, draft, watch, parent)
-        except StorageError:
-            watch.see(records.key_in(draft.record.checkpoint_id))
-            raise
-
-    patch.setattr(Turns, "_store_behind_own", store_behind_own)
+def _forgets_what_it_stored(patch: Patch) -> None:
+    patch.setattr(Watch, "see", lambda _watch, _key: None)
 
 
-def _cancelled_is_unknown(patch: Patch) -> None:
-    store = Turns._store_behind_own
+def _greatest_is_newest(patch: Patch) -> None:
+    def greatest(reader: Any) -> str | None:
+        ids = reader.ids(prefix="s", limit=1)
+        return records.key_in(ids[0]) if ids else None
 
-    async def store_behind_own(self: Any, draft: Any, watch: Any, parent: str) -> None:
-        try:
-            await store(self, draft, watch, parent)
-        except BaseException:
-            watch.storing.clear()
-            raise
+    patch.setattr(reading, "newest_key", greatest)
 
-    patch.setattr(Turns, "_store_behind_own", store_behind_own)
+
+def _lists_by_id(patch: Patch) -> None:
+    by_id = reading.entries_of
+    patch.setattr(saver, "entries_of", lambda *args: sorted(by_id(*args), reverse=True))
+    patch.setattr(removal, "entries_of", lambda *args: sorted(by_id(*args), reverse=True))
 
 
 MUTANTS: Sequence[tuple[str, Mutation, str]] = (
@@ -264,8 +255,9 @@ MUTANTS: Sequence[tuple[str, Mutation, str]] = (
     ("writes hide", _go_on_behind_anything, "writes_hide_nobody"),
     ("refused at once", _never_look_again, "writes_of_others_are_no_conflict"),
     ("looks each time", _always_look, "a_run_in_peace_looks_once"),
-    ("failed is stored", _failed_is_stored, "what_failed_hides_nobody"),
-    ("cancelled is forgotten", _cancelled_is_unknown, "what_was_cancelled_is_no_conflict"),
+    ("own are forgotten", _forgets_what_it_stored, "what_was_cancelled_is_no_conflict"),
+    ("greatest is newest", _greatest_is_newest, "a_clock_behind_loses_nothing"),
+    ("lists by id", _lists_by_id, "a_clock_behind_loses_nothing"),
 )  # fmt: skip
 
 

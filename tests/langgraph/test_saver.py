@@ -27,6 +27,7 @@ from aiocheckpoint.adapters.langgraph import CheckpointSaver, copy_threads, sess
 from aiocheckpoint.adapters.langgraph.__main__ import main as migrate
 from aiocheckpoint.adapters.langgraph.migration import Copied, CopyMismatchError
 from aiocheckpoint.adapters.langgraph.portal import Portal
+from aiocheckpoint.adapters.langgraph.removal import Removal
 from aiocheckpoint.testing import FaultyFiles
 from tests.faults import Hold
 from tests.langgraph import graphs
@@ -299,15 +300,18 @@ class TestRetention:
         await saver.aprune(["t"])
         assert len(await saver._writer.ids(session_of("t"), prefix="p")) == 1
 
-    async def test_what_comes_while_pruning_stays(self, root: Path) -> None:
+    async def test_what_comes_while_pruning_stays(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A checkpoint that is stored while older ones are being pruned is not pruned."""
+        needed = Removal._needed
 
-        class Busy(CheckpointSaver):
-            async def _needed(self, *args: Any) -> set[str]:
-                await put(self, config, step=3)
-                return await super()._needed(*args)
+        async def put_and_look(removal: Removal, *args: Any) -> set[str]:
+            await put(saver, config, step=3)
+            return await needed(removal, *args)
 
-        async with Busy(root) as saver:
+        monkeypatch.setattr(Removal, "_needed", put_and_look)
+        async with CheckpointSaver(root) as saver:
             config: Any = thread("t")
             for step in range(3):
                 config = await put(saver, config, step=step)

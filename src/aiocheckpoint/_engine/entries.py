@@ -26,16 +26,22 @@ _PEEK_BYTES = 4096
 _OF_ONE_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EIO})
 
 
-def newest_id(reader: Reader[RecordT], session_id: SessionId) -> CheckpointId | None:
-    """Return the id of the checkpoint saved last, told from its name where that tells it."""
+def saved_ids(
+    reader: Reader[RecordT], session_id: SessionId, prefix: str, limit: int | None
+) -> tuple[CheckpointId, ...]:
+    """Return the ids of a session that have a prefix, saved last first, mostly told from names."""
 
-    def read(session: Session) -> CheckpointId | None:
-        newest = session.known.newest
-        if newest is None:
-            session.known.require_complete()
-            return None
-        known = session.known.identities.get(newest.text) or names.id_of_name(newest)
-        return reader.bodies.identify(session, newest) if known is None else known
+    def read(session: Session) -> tuple[CheckpointId, ...]:
+        found: dict[CheckpointId, None] = {}  # of one that was replaced there may be two files
+        for name in session.known.newest_first():
+            if limit is not None and len(found) >= limit:
+                return tuple(found)
+            checkpoint_id = session.known.identities.get(name.text) or names.id_of_name(name)
+            checkpoint_id = checkpoint_id or reader.bodies.identify(session, name)
+            if checkpoint_id.startswith(prefix):
+                found[checkpoint_id] = None
+        session.known.require_complete()
+        return tuple(found)
 
     return reader.steadily(session_id, read)
 

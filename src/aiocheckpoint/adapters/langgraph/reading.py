@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -35,7 +36,7 @@ class Group(NamedTuple):
 
 class Found(NamedTuple):
     """
-    What was asked for, or the newest, with the blobs that it refers to.
+    What was asked for, or what was stored last, with the blobs that it refers to.
 
     Attributes:
         key: None when there is none.
@@ -53,16 +54,16 @@ class Newest(NamedTuple):
     The newest records of a session, None where there is none.
 
     Attributes:
-        state_id: of the checkpoint with the greatest id.
-        last_id: of the record that was stored last.
+        key: of the checkpoint that was stored last.
+        last_id: of the record, of either kind, that was stored last.
     """
 
-    state_id: str | None
+    key: str | None
     last_id: str | None
 
 
 class Entry(NamedTuple):
-    """Where a checkpoint is; sorts by LangGraph's id."""
+    """Where a checkpoint is."""
 
     checkpoint: str
     session_id: SessionId
@@ -70,11 +71,9 @@ class Entry(NamedTuple):
 
 
 def find(session_id: SessionId, key: str | None, reader: SessionReader[ThreadRecord]) -> Found:
-    """Return a checkpoint, the newest without a key."""
+    """Return a checkpoint, without a key the one that was stored last."""
     for _ in range(_VANISHED_RETRIES):
-        # First: what comes later is told by the next save.
-        last_id = None if key else reader.newest_id()
-        wanted = key or newest_key(reader)
+        wanted, last_id = Newest(key, None) if key else newest_records(reader)
         if wanted is None:
             return Found(None, Group(None, []), {}, last_id)
         groups, blobs = with_blobs([wanted], reader)
@@ -86,31 +85,29 @@ def find(session_id: SessionId, key: str | None, reader: SessionReader[ThreadRec
 
 def newest_records(reader: SessionReader[ThreadRecord]) -> Newest:
     """Return which records of a session are the newest."""
-    last_id = reader.newest_id()  # first: what comes later is told by the next save
-    greatest = reader.ids(prefix=STATE_PREFIX, limit=1)
-    return Newest(greatest[0] if greatest else None, last_id)
+    last = reader.saved_ids(limit=1)
+    return Newest(newest_key(reader), last[0] if last else None)
 
 
 def newest_key(reader: SessionReader[ThreadRecord]) -> str | None:
-    """Return the key of a session's newest checkpoint; None when it has none."""
-    greatest = reader.ids(prefix=STATE_PREFIX, limit=1)
-    if not greatest:
-        return None
-    key = records.key_in(greatest[0])
-    if records.tells_checkpoint(key):
-        return key
-    newest = max(entries_of("", reader), default=None)
-    return newest and newest.key
+    """Return the key of the checkpoint that was stored last; None when there is none."""
+    newest = reader.saved_ids(prefix=STATE_PREFIX, limit=1)
+    return records.key_in(newest[0]) if newest else None
 
 
 def entries_of(session_id: SessionId, reader: SessionReader[ThreadRecord]) -> list[Entry]:
-    """Return all checkpoints of a session, in no order."""
-    ids = reader.ids(prefix=STATE_PREFIX)
+    """Return all checkpoints of a session, stored last first."""
+    ids = reader.saved_ids(prefix=STATE_PREFIX)
     names = {key: records.checkpoint_of(key) for key in map(records.key_in, ids)}
     untold = [state_id(key) for key, name in names.items() if name is None]
     for record in reader.load_many(untold):
         names[records.key_in(record.checkpoint_id)] = record.checkpoint
     return [Entry(name, session_id, key) for key, name in names.items() if name is not None]
+
+
+def merged(sessions: Iterable[Sequence[Entry]]) -> list[Entry]:
+    """Return the checkpoints of sessions, each stored last first, and so those of each session."""
+    return [*heapq.merge(*sessions, key=lambda entry: entry.checkpoint, reverse=True)]
 
 
 def pages(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:

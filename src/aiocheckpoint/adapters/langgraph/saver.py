@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from itertools import islice
 from os import PathLike
@@ -35,14 +35,12 @@ from aiocheckpoint.adapters.langgraph.reading import (
     entries_of,
     find,
     groups_of,
-    needed_ancestors,
+    merged,
     newest_key,
     pages,
     with_blobs,
 )
 from aiocheckpoint.adapters.langgraph.records import (
-    PENDING_PREFIX,
-    STATE_PREFIX,
     Decoder,
     Encoder,
     ThreadRecord,
@@ -50,11 +48,12 @@ from aiocheckpoint.adapters.langgraph.records import (
     session_of,
     state_id,
 )
-from aiocheckpoint.adapters.langgraph.retention import expired, surplus
+from aiocheckpoint.adapters.langgraph.removal import Removal
 from aiocheckpoint.adapters.langgraph.turns import Draft, Turns
 
 # Within the class below `list` is a method.
 _Entries = list[Entry]
+_Pages = list[_Entries]
 _Keys = list[str]
 
 
@@ -81,8 +80,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         storage_path: the directory.
         serde: what turns values into bytes; by default LangGraph's `JsonPlusSerializer`.
         keep_last: how many checkpoints of each namespace to keep, the newest, and what delta
-            channels need besides; up to a quarter more until they are removed together. None
-            keeps all.
+            channels need besides; up to a quarter more until they are removed together, and with
+            them what graphs within their tasks have stored. None keeps all.
         refuse_forks: whether `put` raises `SessionChangedError`.
         writer_options: of the `AsyncCheckpointWriter`, as `durability`.
 
@@ -112,6 +111,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         )
         self._portal = Portal()
         self._turns = Turns(self._writer, refuse_forks=refuse_forks)
+        self._removal = Removal(self._writer, self._turns.watches)
         self._keep_last = keep_last
 
     async def __aenter__(self) -> Self:
@@ -248,7 +248,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
     async def _store_state(self, draft: Draft) -> None:
         await self._turns.store_state(draft)
         if self._keep_last is not None:
-            await self._prune_surplus(draft.session_id, self._keep_last)
+            self._removal.note_child(draft.record)
+            await self._removal.prune_surplus(draft.session_id, self._keep_last)
 
     async def aput_writes(
         self,
@@ -320,7 +321,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
         Args:
             config: `thread_id`, `checkpoint_ns`; without a `checkpoint_id` the newest is meant,
-                that is the one of the greatest id.
+                the one that was stored last, whatever its id.
 
         Returns:
             None when there is no such checkpoint.
@@ -383,7 +384,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """
-        Yield checkpoints, those of the greatest ids first.
+        Yield checkpoints, those stored last first; of several namespaces in turn.
 
         No lock or file is held between two of them; what is deleted meanwhile is left out.
 
@@ -391,7 +392,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             config: None for all threads; or its `thread_id`, without which nothing is yielded;
                 without `checkpoint_ns` all namespaces; with `checkpoint_id` only that one.
             filter: only those whose metadata have these keys with equal values.
-            before: only those with a smaller id than its `checkpoint_id`.
+            before: only those stored before the one of its `checkpoint_id`; where that is not
+                among them, those with a smaller id.
             limit: at most so many.
 
         Raises:
@@ -440,17 +442,19 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         name = "checkpoint_id"
         bound = arguments.optional_text(name, configurable_of(before or {}).get(name))
         exact = arguments.optional_text(name, configurable.get(name))
-        entries: _Entries = []
         if config is not None and _thread_id(config) is None:
-            return entries
+            return []
+        sessions: _Pages = []
         async for session_id in self._sessions(configurable):
             if exact is None:
-                entries += await self._entries(session_id)
+                sessions.append(await self._entries(session_id))
             else:
-                entries.append(Entry(exact, session_id, records.key_of(exact)))
-        if bound is not None:
-            entries = [entry for entry in entries if entry.checkpoint < bound]
-        return sorted(entries, reverse=True)
+                sessions.append([Entry(exact, session_id, records.key_of(exact))])
+        entries = merged(sessions)
+        places = [at for at, entry in enumerate(entries) if entry.checkpoint == bound]
+        if bound is not None and not places:
+            return [entry for entry in entries if entry.checkpoint < bound]
+        return entries[places[-1] + 1 :] if places else entries
 
     async def _entries(self, session_id: SessionId) -> _Entries:
         return await self._writer.read(session_id, partial(entries_of, session_id))
@@ -618,7 +622,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
                     if (record.metadata or {}).get("run_id") in runs:
                         doomed.append(records.key_in(record.checkpoint_id))
             if doomed:
-                await self._remove(session_id, frozenset(doomed))
+                await self._removal.remove(session_id, frozenset(doomed))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Do what `adelete_for_runs` does, from code that is not asynchronous."""
@@ -636,7 +640,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         Remove what is not needed to go on with threads, durably.
 
         In each namespace the newest checkpoint always stays, with its writes, and so do the
-        ancestors from which delta channels of what stays are rebuilt.
+        ancestors from which delta channels of what stays are rebuilt. A namespace of a graph
+        within a task goes as a whole when the checkpoint that the task followed is gone.
 
         Args:
             thread_ids: the threads.
@@ -662,8 +667,11 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             if strategy == "delete":
                 await self.adelete_thread(thread_id)
                 continue
-            async for session_id in self._sessions({"thread_id": thread_id}):
-                await self._prune(session_id, keep_last, older_than)
+            session_ids = [found async for found in self._sessions({"thread_id": thread_id})]
+            for session_id in session_ids:
+                await self._removal.prune(session_id, keep_last, older_than)
+            for session_id in session_ids:
+                await self._removal.remove_ended(session_id)
 
     def prune(
         self,
@@ -677,80 +685,6 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         self._portal.run(
             self.aprune(thread_ids, strategy=strategy, keep_last=keep_last, older_than=older_than)
         )
-
-    async def _prune_surplus(self, session_id: SessionId, keep_last: int) -> None:
-        watch = self._turns.watches.find(session_id)
-        chain = watch and watch.chain
-        if chain and chain.room > 0:
-            chain.room -= 1
-            return
-        spare = keep_last // 4
-        count = len(await self._writer.ids(session_id, prefix=STATE_PREFIX))
-        if count > keep_last + spare:
-            await self._prune(session_id, keep_last, None)
-            count = keep_last
-        if chain:
-            chain.room = max(keep_last + spare - count, 0)
-
-    async def _prune(
-        self, session_id: SessionId, keep_last: int | None, older_than: timedelta | None
-    ) -> None:
-        entries = sorted(await self._entries(session_id))
-        if not entries:
-            return
-        doomed = {*surplus(entries, keep_last or 1)} if keep_last or older_than is None else set()
-        if older_than is not None:
-            times = await self._times(session_id, entries[:-1])
-            old = expired(times, datetime.now(UTC) - older_than)
-            doomed = doomed & old if keep_last else old
-        keep = {entry.key for entry in entries if entry not in doomed}
-        keep |= await self._needed(session_id, keep)
-        gone = frozenset(entry.key for entry in doomed) - keep
-        await self._remove(session_id, gone, entries[-1])
-
-    async def _times(
-        self, session_id: SessionId, entries: Sequence[Entry]
-    ) -> dict[Entry, datetime]:
-        by_key = {entry.key: entry for entry in entries}
-        metas = {meta.checkpoint_id: meta for meta in await self._writer.list(session_id)}
-        return {
-            entry: metas[state_id(key)].created_at
-            for key, entry in by_key.items()
-            if state_id(key) in metas
-        }
-
-    async def _needed(self, session_id: SessionId, keep: Iterable[str]) -> set[str]:
-        """Return the ancestors from which delta channels of kept checkpoints are rebuilt."""
-        return await self._writer.read(session_id, partial(needed_ancestors, keep))
-
-    async def _remove(
-        self, session_id: SessionId, gone: frozenset[str], newest: Entry | None = None
-    ) -> None:
-        """
-        Remove checkpoints, and the writes after them, in one commit.
-
-        Writes whose checkpoint is not there stay if they may belong to one that is on its way:
-        those after the newest.
-        """
-        ids = await self._writer.ids(session_id)
-        keep = {records.key_in(found) for found in ids if found.startswith(STATE_PREFIX)} - gone
-        doomed = [*map(state_id, gone)]
-        kept_tags, gone_tags = (
-            {records.tag_in(state_id(k)) for k in keys} for keys in (keep, gone)
-        )
-        newest_tag = "" if newest is None else records.tag_in(state_id(newest.key))
-        untold: _Keys = []
-        for found in ids:
-            if found.startswith(PENDING_PREFIX):
-                tag = records.tag_in(found)
-                if tag in kept_tags & gone_tags:
-                    untold.append(found)
-                elif tag not in kept_tags and (tag in gone_tags or tag < newest_tag):
-                    doomed.append(found)
-        found_untold = await self._writer.load_many(session_id, untold) if untold else ()
-        doomed += [r.checkpoint_id for r in found_untold if records.key_of(r.checkpoint) in gone]
-        if doomed:
-            await self._writer.delete_many(session_id, doomed)
 
     # Copying
 
@@ -783,14 +717,9 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         self._portal.run(self.acopy_thread(source_thread_id, target_thread_id))
 
     async def _copy_session(self, session_id: SessionId, target: str) -> None:
-        ids = await self._writer.ids(session_id)
-        by_tag: defaultdict[str, _Keys] = defaultdict(_Keys)
-        for record_id in reversed(ids):
-            by_tag[records.tag_in(record_id)].append(record_id)
-        tags = [*by_tag]
-        for start in range(0, len(tags), PAGE):
-            part = [found for tag in tags[start : start + PAGE] for found in by_tag[tag]]
-            for record in await self._writer.load_many(session_id, part):
+        ids = await self._writer.read(session_id, lambda reader: reader.saved_ids()[::-1])
+        for start in range(0, len(ids), PAGE):
+            for record in await self._writer.load_many(session_id, ids[start : start + PAGE]):
                 await self._copy_record(record, target)
 
     async def _copy_record(self, record: ThreadRecord, target: str) -> None:

@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 from aiocheckpoint import (
     AsyncCheckpointWriter,
-    CheckpointError,
-    DurabilityUnknownError,
     SessionChangedError,
     SessionId,
     StorageError,
@@ -78,12 +76,9 @@ class Turns:
                 await self._store_anyway(draft, watch)
             else:
                 await self._store_behind_own(draft, watch, parent)
-        except DurabilityUnknownError:  # it may be there
-            raise
-        except CheckpointError:
-            watch.storing.discard(key)  # it is not there; who was refused is refused again
-            raise
-        watch.see(key)
+        finally:  # it is there, or may be; where it is not it cannot be the newest
+            watch.storing.discard(key)
+            watch.see(key)
 
     async def _store_anyway(self, draft: Draft, watch: Watch) -> None:
         """Store a record, whoever has stored others meanwhile."""
@@ -130,14 +125,11 @@ class Turns:
         """
         record = draft.record
         found = await self._writer.read(draft.session_id, newest_records)
-        if found.state_id is not None:
-            key = records.key_in(found.state_id)
-            is_known = watch.knows(key) or key == parent
-            if not is_known and records.tells_checkpoint(key):
-                error = SessionChangedError(draft.session_id, found.state_id)
-                error.add_note(
-                    f"another saver has gone on with thread {record.thread_id!r}, namespace "
-                    f"{record.checkpoint_ns!r}: what was put follows {record.parent!r}"
-                )
-                raise error
+        if found.key is not None and found.key != parent and not watch.knows(found.key):
+            error = SessionChangedError(draft.session_id, records.state_id(found.key))
+            error.add_note(
+                f"another saver has gone on with thread {record.thread_id!r}, namespace "
+                f"{record.checkpoint_ns!r}: what was put follows {record.parent!r}"
+            )
+            raise error
         return watch.begin(found.last_id)

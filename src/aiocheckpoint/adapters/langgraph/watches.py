@@ -6,7 +6,6 @@ import threading
 from collections import OrderedDict
 
 from aiocheckpoint import CheckpointId, SessionId
-from aiocheckpoint.adapters.langgraph import records
 
 _REMEMBERED_SESSIONS = 4096
 _REMEMBERED_KEYS = 64
@@ -36,24 +35,25 @@ class Watch:
     What a saver knows of a session.
 
     Attributes:
-        newest: the greatest key it has stored or was shown as the newest.
+        seen: keys of checkpoints it has tried to store, or was shown as the newest.
         chain: what it goes on behind, all of which it knows; None where it has to look first.
-        storing: keys of checkpoints on their way, and of some that may or may not be there.
+        storing: keys of checkpoints on their way.
         chosen: keys of checkpoints that were asked for by id: whoever goes on from one of
             them forks on purpose.
+        children: sessions in which graphs within tasks have stored, by the key of the checkpoint
+            that the tasks follow.
     """
 
     def __init__(self) -> None:
-        self.newest = ""
+        self.seen: OrderedDict[str, None] = OrderedDict()
         self.chain: Chain | None = None
         self.storing: set[str] = set()
         self.chosen: OrderedDict[str, None] = OrderedDict()
+        self.children: dict[str, set[SessionId]] = {}
 
     def choose(self, key: str) -> None:
         """Note that a checkpoint was asked for by its id."""
-        self.chosen[key] = None
-        while len(self.chosen) > _REMEMBERED_KEYS:
-            self.chosen.popitem(last=False)
+        _remember(self.chosen, key)
 
     def look(self, key: str | None, last_id: CheckpointId | None) -> None:
         """
@@ -80,16 +80,19 @@ class Watch:
             self.chain = None
 
     def see(self, key: str) -> None:
-        """Note that a checkpoint is there; one whose key does not sort does not count."""
-        if records.tells_checkpoint(key):
-            self.newest = max(self.newest, key)
-        self.storing.discard(key)
-        if len(self.storing) > _REMEMBERED_KEYS:
-            self.storing.difference_update([k for k in self.storing.copy() if k <= self.newest])
+        """Note that a checkpoint may be there."""
+        _remember(self.seen, key)
 
     def knows(self, key: str) -> bool:
-        """Tell whether a checkpoint is this saver's, or one before which it was shown another."""
-        return key <= self.newest or key in self.storing
+        """Tell whether a checkpoint is this saver's, or was shown to it as the newest."""
+        return key in self.seen or key in self.storing
+
+
+def _remember(keys: OrderedDict[str, None], key: str) -> None:
+    keys[key] = None
+    keys.move_to_end(key)
+    while len(keys) > _REMEMBERED_KEYS:
+        keys.popitem(last=False)
 
 
 class Watches:

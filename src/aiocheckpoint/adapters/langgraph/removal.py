@@ -1,0 +1,170 @@
+"""Removing what is not needed to go on with a thread."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointId, SessionId, SessionReader
+from aiocheckpoint.adapters.langgraph import records
+from aiocheckpoint.adapters.langgraph.reading import (
+    Entry,
+    entries_of,
+    needed_ancestors,
+    newest_key,
+)
+from aiocheckpoint.adapters.langgraph.records import (
+    PENDING_PREFIX,
+    STATE_PREFIX,
+    ThreadRecord,
+    session_of,
+    state_id,
+)
+from aiocheckpoint.adapters.langgraph.retention import expired, surplus
+from aiocheckpoint.adapters.langgraph.watches import Watches
+
+_OF_A_TASK = re.compile(r":[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+
+
+class Removal:
+    """
+    Removes checkpoints, with the writes after them, in one commit a session.
+
+    Args:
+        writer: where.
+        watches: what is known of the sessions.
+    """
+
+    def __init__(self, writer: AsyncCheckpointWriter[ThreadRecord], watches: Watches) -> None:
+        self._writer = writer
+        self._watches = watches
+
+    # By number and age
+
+    async def prune_surplus(self, session_id: SessionId, keep_last: int) -> None:
+        """Keep the last few and up to a quarter more, counting only now and then."""
+        watch = self._watches.find(session_id)
+        chain = watch and watch.chain
+        if chain and chain.room > 0:
+            chain.room -= 1
+            return
+        spare = keep_last // 4
+        count = len(await self._writer.ids(session_id, prefix=STATE_PREFIX))
+        if count > keep_last + spare:
+            await self.prune(session_id, keep_last, None)
+            await self._remove_ended_children(session_id)
+            count = keep_last
+        if chain:
+            chain.room = max(keep_last + spare - count, 0)
+
+    async def prune(
+        self, session_id: SessionId, keep_last: int | None, older_than: timedelta | None
+    ) -> None:
+        """Keep the last few, or what is not older, and what delta channels of that need."""
+        entries = (await self._entries(session_id))[::-1]
+        if not entries:
+            return
+        doomed = {*surplus(entries, keep_last or 1)} if keep_last or older_than is None else set()
+        if older_than is not None:
+            times = await self._times(session_id, entries[:-1])
+            old = expired(times, datetime.now(UTC) - older_than)
+            doomed = doomed & old if keep_last else old
+        keep = {entry.key for entry in entries if entry not in doomed}
+        keep |= await self._needed(session_id, keep)
+        await self.remove(session_id, frozenset(entry.key for entry in doomed) - keep)
+
+    async def _entries(self, session_id: SessionId) -> list[Entry]:
+        return await self._writer.read(session_id, partial(entries_of, session_id))
+
+    async def _times(
+        self, session_id: SessionId, entries: Iterable[Entry]
+    ) -> dict[Entry, datetime]:
+        metas = {meta.checkpoint_id: meta for meta in await self._writer.list(session_id)}
+        return {
+            entry: metas[state_id(entry.key)].created_at
+            for entry in entries
+            if state_id(entry.key) in metas
+        }
+
+    async def _needed(self, session_id: SessionId, keep: Iterable[str]) -> set[str]:
+        """Return the ancestors from which delta channels of kept checkpoints are rebuilt."""
+        return await self._writer.read(session_id, partial(needed_ancestors, keep))
+
+    async def remove(self, session_id: SessionId, gone: frozenset[str]) -> None:
+        """
+        Remove checkpoints, and the writes after them, in one commit.
+
+        Writes whose checkpoint is not there go with what was stored before the newest one; those
+        stored since may belong to one that is on its way.
+        """
+        ids = await self._writer.read(session_id, lambda reader: reader.saved_ids())
+        states = [found for found in ids if found.startswith(STATE_PREFIX)]
+        keep = {records.key_in(found) for found in states} - gone
+        newest_at = ids.index(states[0]) if states else len(ids)
+        doomed = [*map(state_id, gone)]
+        kept_tags, gone_tags = (
+            {records.tag_in(state_id(k)) for k in keys} for keys in (keep, gone)
+        )
+        untold: list[CheckpointId] = []
+        for position, found in enumerate(ids):
+            if found.startswith(PENDING_PREFIX):
+                tag = records.tag_in(found)
+                if tag in kept_tags & gone_tags:
+                    untold.append(found)
+                elif tag not in kept_tags and (tag in gone_tags or position > newest_at):
+                    doomed.append(found)
+        found_untold = await self._writer.load_many(session_id, untold) if untold else ()
+        doomed += [r.checkpoint_id for r in found_untold if records.key_of(r.checkpoint) in gone]
+        if doomed:
+            await self._writer.delete_many(session_id, doomed)
+
+    # What tasks stored for themselves
+
+    def note_child(self, record: ThreadRecord) -> None:
+        """Note a checkpoint that a graph within a task has stored, for when the task is over."""
+        for parent, key in _parents(record).items():
+            self._watches.of(parent).children.setdefault(key, set()).add(record.session_id)
+
+    async def _remove_ended_children(self, session_id: SessionId) -> None:
+        watch = self._watches.find(session_id)
+        if watch is None or not watch.children:
+            return
+        gone = await self._writer.read(session_id, partial(_gone, [*watch.children]))
+        for key in gone - watch.storing:
+            for child in watch.children.pop(key, ()):
+                await self._writer.delete_session(child)
+
+    async def remove_ended(self, session_id: SessionId) -> None:
+        """Remove a session that a task stored for itself, if the checkpoint it followed is gone."""
+        key = await self._writer.read(session_id, newest_key)
+        for record in await self._writer.load_many(session_id, [state_id(key)] if key else []):
+            for parent, followed in _parents(record).items():
+                watch = self._watches.find(parent)
+                is_coming = watch is not None and followed in watch.storing
+                gone = await self._writer.read(parent, partial(_gone, [followed]))
+                if gone and not is_coming:
+                    await self._writer.delete_session(session_id)
+                    return
+
+
+def _parents(record: ThreadRecord) -> dict[SessionId, str]:
+    """Return which checkpoints, by their sessions, a graph within a task has run after."""
+    metadata = record.metadata
+    parents = metadata.get("parents") if isinstance(metadata, dict) else None
+    if not _OF_A_TASK.search(record.checkpoint_ns) or not isinstance(parents, Mapping):
+        return {}  # others are read again by the next run
+    return {
+        session_of(record.thread_id, namespace): records.key_of(checkpoint)
+        for namespace, checkpoint in parents.items()
+        if isinstance(checkpoint, str) and namespace != record.checkpoint_ns
+    }
+
+
+def _gone(keys: Iterable[str], reader: SessionReader[ThreadRecord]) -> set[str]:
+    """Return those of the checkpoints that are gone, and not on their way."""
+    newest = newest_key(reader)
+    if newest is None:
+        return set()
+    return {key for key in keys if key < newest and not reader.ids(prefix=state_id(key), limit=1)}

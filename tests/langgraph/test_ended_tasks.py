@@ -1,0 +1,120 @@
+"""What graphs within tasks have stored goes with the checkpoint that their task followed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, TypedDict
+
+import pytest
+from langgraph.graph import START, StateGraph
+from langgraph.types import Command, interrupt
+
+from aiocheckpoint.adapters.langgraph import CheckpointSaver, session_of
+from tests.langgraph.conftest import MakeSaver
+from tests.langgraph.graphs import thread
+from tests.langgraph.promises import got, put
+
+_THREAD: Any = thread("t")
+
+
+class _State(TypedDict):
+    number: int
+
+
+def _graph(node: Any, **options: Any) -> Any:
+    builder = StateGraph(_State)
+    builder.add_node("node", node)
+    builder.add_edge(START, "node")
+    return builder.compile(**options)
+
+
+def _calling(inner: Any) -> Any:
+    async def call(state: _State) -> Any:
+        return await inner.ainvoke({"number": state["number"]})
+
+    return call
+
+
+def _added(state: _State) -> dict[str, int]:
+    return {"number": state["number"] + 1}
+
+
+def _asking(state: _State) -> dict[str, int]:
+    return {"number": state["number"] + interrupt("how many?")}
+
+
+async def _namespaces(saver: CheckpointSaver) -> list[str]:
+    """Return the namespaces of the thread, without the ids of tasks."""
+    names = set()
+    async for session_id in saver._writer.sessions():
+        record = await saver._writer.load(session_id)
+        assert record is not None
+        names.add("|".join(part.partition(":")[0] for part in record.checkpoint_ns.split("|")))
+    return sorted(names)
+
+
+async def _sessions(saver: CheckpointSaver) -> int:
+    return len([each async for each in saver._writer.sessions()])
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+async def test_a_long_thread_keeps_none(make: MakeSaver, durability: Any) -> None:
+    """With keep_last a thread holds the graphs of its last tasks alone, nested ones as well."""
+    saver = make(keep_last=1)
+    graph = _graph(_calling(_graph(_calling(_graph(_added)))), checkpointer=saver)
+    for turn in range(5):
+        await graph.ainvoke({"number": turn}, _THREAD, durability=durability)
+        assert await _sessions(saver) <= 3
+    assert (await graph.aget_state(_THREAD)).values == {"number": 5}
+
+
+async def test_pruning_removes_those_of_others(make: MakeSaver) -> None:
+    """Pruning removes what earlier processes left, by number, by age, and with their parents."""
+    saver = make()
+    graph = _graph(_calling(_graph(_calling(_graph(_added)))), checkpointer=saver)
+    for turn in range(4):
+        await graph.ainvoke({"number": turn}, _THREAD)
+    assert await _sessions(saver) == 1 + 4 * 2
+    other = make()
+    await other.aprune(["t"], older_than=timedelta(hours=1))
+    assert await _sessions(other) == 1 + 4 * 2
+    await other.aprune(["t"], keep_last=4)
+    assert await _sessions(other) == 1 + 1 * 2  # of the last turn, whose checkpoints are left
+    await other.aprune(["t"], older_than=timedelta(0))
+    assert await _namespaces(other) == [""]
+    assert (await graph.aget_state(_THREAD)).values == {"number": 4}
+
+
+async def test_what_is_not_over_stays(make: MakeSaver) -> None:
+    """A graph within a task that waits for an answer goes on, however much was pruned."""
+    saver = make(keep_last=1)
+    graph = _graph(_calling(_graph(_asking)), checkpointer=saver)
+    for turn in range(2):
+        await graph.ainvoke({"number": turn}, _THREAD)
+        await saver.aprune(["t"])
+        await make().aprune(["t"], older_than=timedelta(0))
+        assert await _namespaces(saver) == ["", "node"]
+        ended = await graph.ainvoke(Command(resume=10), _THREAD)
+        assert ended == {"number": turn + 10}
+
+
+async def test_what_the_next_run_reads_stays(make: MakeSaver) -> None:
+    """A graph within a node that keeps its own state from run to run is not a task's alone."""
+    saver = make(keep_last=1)
+    graph = _graph(_graph(_added, checkpointer=True), checkpointer=saver)
+    for turn in range(3):
+        await graph.ainvoke({"number": turn}, _THREAD)
+    await saver.aprune(["t"])
+    assert await _namespaces(saver) == ["", "node"]
+
+
+async def test_what_is_to_come_counts_as_there(make: MakeSaver) -> None:
+    """A task's graph may store before the checkpoint of its task; it stays."""
+    saver = make()
+    await put(saver, _THREAD)
+    parents = {"": "ffffffff-ffff-6fff-bfff-ffffffffffff"}
+    namespace = "node:00000000-0000-0000-0000-000000000000"
+    config = await put(saver, thread("t", checkpoint_ns=namespace), parents=parents)
+    await saver.aprune(["t"])
+    assert (await got(saver, config)).config == config
+    assert await saver._writer.load(session_of("t", namespace)) is not None
