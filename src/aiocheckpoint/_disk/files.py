@@ -14,6 +14,7 @@ import errno
 import os
 import secrets
 import stat
+import sys
 import time
 from collections.abc import Callable, Generator
 from itertools import count
@@ -41,6 +42,8 @@ _OPEN_TO_READ = os.O_RDONLY | system.O_NONBLOCK | _SAFELY
 _LINK_ITSELF: dict[str, bool] = (
     {"follow_symlinks": False} if os.link in os.supports_follow_symlinks else {}
 )
+_TICK_NS = 12_000_000
+_COARSE_NS = 2_100_000_000
 _NOT_KNOWN_THERE = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 _NO_SYNC_OF_DIRECTORIES = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
 _NO_LINK = _NOT_KNOWN_THERE | {
@@ -129,6 +132,22 @@ def max_file_bytes() -> int:
 def absolute(path: str) -> str:
     """Return a path that holds wherever the process goes; symlinks in it stay as they are."""
     return os.path.abspath(path)
+
+
+def parent_of(path: str) -> str:
+    """Return the path of the directory that a path is in."""
+    return os.path.dirname(path)
+
+
+def is_settled(modified_ns: int) -> bool:
+    """
+    Tell whether a change made now would show by another time of last change.
+
+    That is what a file system's clock tells apart: a tick of the kernel; with times of whole
+    seconds, as of ext4 with small inodes or of FAT, two seconds.
+    """
+    resolution_ns = _TICK_NS if modified_ns % 1_000_000_000 else _COARSE_NS
+    return abs(time.time_ns() - modified_ns) > resolution_ns
 
 
 def now_microseconds() -> int:
@@ -301,14 +320,15 @@ class LocalFiles:
             )  # fmt: skip
 
     def remove_subdirectory(self, parent: Directory, name: str) -> bool:
-        """Remove an empty directory; False when it is not empty or not there."""
+        """Remove an empty directory; False when it is not empty, not there or in use."""
         place = _place(parent, name)
         try:
             self.call(
                 "remove directory", parent.join(name), os.rmdir, place, dir_fd=parent.descriptor
             )
         except StorageError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+            # A disk may be mounted there: EBUSY.
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.EBUSY):
                 return False
             raise
         return True
@@ -453,18 +473,49 @@ class LocalFiles:
 
     def move_if_there(self, source: Directory, old: str, target: Directory, new: str) -> bool:
         """
-        Move a file into another directory of the same disk; False when it is not there.
+        Move a file into another directory, also of another disk; False when it is not there.
 
         The new name is durable before the old one goes: a crash leaves one of them, or both.
         """
-        if self.link(source, old, target, new):
-            self.sync_directory(target)
-            self.unlink(source, old)
-            return True
-        if self.status(source, old) is None:
-            return False
-        self.move(source, old, target, new)
+        try:
+            if self.link(source, old, target, new):
+                self.sync_directory(target)
+                self.unlink(source, old)
+                return True
+            if self.status(source, old) is None:
+                return False
+            self.move(source, old, target, new)
+        except StorageError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            return self._move_across(source, old, target, new)
         return True
+
+    def _move_across(self, source: Directory, old: str, target: Directory, new: str) -> bool:
+        data = self.read(source, old, sys.maxsize)
+        if data is None:
+            return False
+        temporary = random_name(".tmp_cp_")
+        descriptor = self.write_new(target, temporary, data, 0)
+        try:
+            self.sync_file(descriptor, target.join(temporary))
+            self.rename(target, temporary, new)
+        except BaseException:
+            self.discard(target, temporary)
+            raise
+        finally:
+            self.close(descriptor, target.join(temporary))
+        self.sync_directory(target)
+        self.unlink(source, old)
+        return True
+
+    def is_copy(self, one: Directory, one_name: str, other: Directory, other_name: str) -> bool:
+        """Tell whether two files on different disks have the same content."""
+        statuses = [self.status(one, one_name), self.status(other, other_name)]
+        if len({status and status.device for status in statuses}) < 2:
+            return False
+        content = self.read(one, one_name, sys.maxsize)
+        return content is not None and content == self.read(other, other_name, sys.maxsize)
 
     def link(self, source: Directory, old: str, target: Directory, new: str) -> bool:
         """Give a file a second name; False where the name is taken or the disk has no links."""

@@ -9,7 +9,13 @@ from collections import OrderedDict
 from collections.abc import Generator, Mapping
 from typing import NamedTuple
 
-from aiocheckpoint._disk.files import Directory, FileStatus, LocalFiles, max_open_directories
+from aiocheckpoint._disk.files import (
+    Directory,
+    FileStatus,
+    LocalFiles,
+    is_settled,
+    max_open_directories,
+)
 from aiocheckpoint._disk.index import SessionIndex, Signature
 from aiocheckpoint._format import names
 from aiocheckpoint._format.names import FileName
@@ -29,6 +35,13 @@ def signature_of(status: FileStatus | None) -> Signature:
     if status is None:
         return Signature()
     return Signature(status.device, status.inode, status.modified_ns)
+
+
+def trusted(signature: Signature) -> Signature:
+    """Return a signature that is like no other's, if the next change might not show by it."""
+    if signature.inode and not is_settled(signature.modified_ns):
+        return signature._replace(modified_ns=-1)
+    return signature
 
 
 class SessionDirectories:
@@ -65,6 +78,15 @@ class SessionDirectories:
     def signature(self, name: str) -> Signature:
         """Return the state of a session's directory."""
         return signature_of(self._files.status_of_path(self.path_of(name)))
+
+    def signature_after_ours(self, name: str) -> Signature:
+        """
+        Return the state of a session's directory after changes that are known.
+
+        It is trusted but for times of whole seconds: or each flush would cost a listing.
+        """
+        signature = self.signature(name)
+        return signature if signature.modified_ns % 1_000_000_000 else trusted(signature)
 
     @contextlib.contextmanager
     def opened(self, name: str) -> Generator[Directory | None]:
@@ -175,7 +197,7 @@ class SessionDirectories:
                 index = SessionIndex((), (), Signature())
             else:
                 # First, so that what changes meanwhile shows by a later time.
-                signature = signature_of(self._files.directory_status(directory))
+                signature = trusted(signature_of(self._files.directory_status(directory)))
                 entries = self._files.scan(directory)
                 parsed = {} if earlier is None else earlier.by_text
                 found = [

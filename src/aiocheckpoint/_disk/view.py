@@ -75,9 +75,11 @@ class View:
             StoreBusyError: somebody was committing all the time, and published nothing.
         """
         log_ = self.log
-        if log_ is None or log_.is_scanned:
-            if log_ is not None:
-                log_.require_in_place(CONTROL_NAME)
+        if log_ is None:
+            self._require_root_in_place()
+            return
+        if log_.is_scanned:
+            log_.require_in_place(CONTROL_NAME)
             self.follow()
             return
         deadline = monotonic_seconds() + timeout_seconds

@@ -107,7 +107,7 @@ class Files:
             self._view.indexes.drop(name)
             raise
         finally:
-            index.signature = self._view.sessions.signature(name)
+            index.signature = self._view.sessions.signature_after_ours(name)
             index.is_assumed = True
             index.is_being_applied = False
 
@@ -306,7 +306,8 @@ class Files:
         if there is None:
             return self._files.move_if_there(source, entry.name, target, entry.aside)
         left = self._files.status(source, entry.name)
-        if left is not None and left.identity == there.identity:
+        is_same = left is not None and left.identity == there.identity
+        if is_same or self._files.is_copy(source, entry.name, target, entry.aside):
             self._files.unlink(source, entry.name)
         return True
 

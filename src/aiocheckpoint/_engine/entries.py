@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from aiocheckpoint._disk.files import Directory, FileStatus
+from aiocheckpoint._disk.files import Directory, FileStatus, is_settled
 from aiocheckpoint._engine.read import Bodies, Reader, Session, VanishedError
 from aiocheckpoint._format import listing, log, names
 from aiocheckpoint._format.codec import RecordT
@@ -126,7 +126,10 @@ def _entry(bodies: Bodies, session: Session, name: FileName) -> CheckpointMeta:
             meta = _read(bodies, directory, name.text, status)
             meta = _fitting(meta, session, name, Path(directory.join(name.text)))
             meta = _within(bodies, meta, status.size_bytes)
-            session.known.metas[name.text] = known = (status, meta)
+            known = (status, meta)
+            # A name of ours stands for one content for ever; Rust may write one again.
+            if not name.is_rust or is_settled(status.modified_ns):
+                session.known.metas[name.text] = known
         return known[1]
 
 

@@ -77,6 +77,7 @@ class LocalStore(Generic[RecordT]):
         self._reading: OpenRoot | None = None
         self._writing: WritableRoot | None = None
         self._was_writable = False
+        self._device: int | None = None
         self._retired: list[OpenRoot] = []
         self._opening = threading.RLock()  # held over file operations, so never on a loop
         self._mutex = threading.Lock()
@@ -98,28 +99,46 @@ class LocalStore(Generic[RecordT]):
             found = self._reading
             if found is None or found.has_got_log():
                 self._retire(found)
-                self._absolute()
+                self._find_place()
                 found = roots.open_to_read(self.path, self.files, self._options.limits.max_bytes)
                 self._reading = found
+                self._note_disk(found)
             return found
 
     def to_write(self) -> WritableRoot:
         """Return the root, made if need be."""
         with self._opening:
             if self._writing is None:
-                self._absolute()
+                self._find_place()
                 limits = self._options.limits
                 self._writing = roots.open_to_write(
                     self.path, self.files, limits.max_bytes, self._options.max_journal_bytes
                 )
                 self._was_writable = True
+                self._note_disk(self._writing.opened)
                 self._retire(self._reading)
                 self._reading = None
             return self._writing
 
-    def _absolute(self) -> None:
-        """Keep to where the path leads now, whatever directory the process goes to."""
+    def _find_place(self) -> None:
+        """
+        Keep to where the path leads now, whatever directory the process goes to.
+
+        Raises:
+            StorageError: it leads to another disk by now. One was mounted there, or is not any
+                more: nothing is to be saved beneath it, or loaded in the place of what it holds.
+        """
         self.path = absolute(self.path)
+        if self._device not in (None, roots.device_of(self.path, self.files)):
+            reason = (
+                "another disk is mounted there than when this writer first used it; mount that "
+                "one again, or make a new writer"
+            )
+            raise StorageError("open directory", self.path, None, reason)
+
+    def _note_disk(self, opened: OpenRoot | None) -> None:
+        if opened is not None and self._device is None:
+            self._device = self.files.directory_status(opened.view.sessions.root).device
 
     @property
     def is_started(self) -> bool:

@@ -7,7 +7,7 @@ import errno
 from typing import NamedTuple
 
 from aiocheckpoint._disk.append import Appender
-from aiocheckpoint._disk.files import Directory, LocalFiles
+from aiocheckpoint._disk.files import Directory, LocalFiles, parent_of
 from aiocheckpoint._disk.log import Log
 from aiocheckpoint._disk.sessions import SessionDirectories
 from aiocheckpoint._disk.view import View
@@ -86,6 +86,13 @@ class WritableRoot(NamedTuple):
     def operations(self) -> LocalFiles:
         """The file operations."""
         return self.opened.operations
+
+
+def device_of(path: str, files: LocalFiles) -> int:
+    """Return the number of the disk that a path is on, or would be."""
+    while (status := files.status_of_path(path)) is None:
+        path = parent_of(path)
+    return status.device
 
 
 def open_to_read(path: str, files: LocalFiles, max_bytes: int) -> OpenRoot | None:

@@ -1,0 +1,331 @@
+"""Places have an identity: what is moved, remade or mounted over is followed, or named."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ParamSpec, TypeVar, cast
+
+import pytest
+
+from aiocheckpoint import AsyncCheckpointWriter, StorageError
+from aiocheckpoint.testing.faults import FaultyFiles
+from tests.conftest import MakeWriter
+from tests.crash.disks import ext4, tmpfs
+from tests.promises.places import on_disk, plain_ids, session_files
+from tests.promises.records import record
+from tests.promises.tasks import Writer, list_sessions, save_many
+
+P = ParamSpec("P")
+ResultT = TypeVar("ResultT")
+pytestmark = pytest.mark.blocking
+
+
+async def ids(writer: Writer, session_id: str = "s") -> list[str]:
+    """Return the ids of a session, newest first, as all ways of reading tell them."""
+    found = [meta.checkpoint_id for meta in await writer.list(session_id)]
+    newest = await writer.load(session_id)
+    assert (newest and newest.checkpoint_id) == (found[0] if found else None)
+    assert sorted(found, reverse=True) == list(await writer.ids(session_id))
+    return found
+
+
+# Roots
+
+
+async def test_relative_path_and_chdir(
+    make_writer: MakeWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path is what it was in the first call, whatever that found there."""
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "first")
+    writer = make_writer(Path("state"))
+    assert await writer.load("s") is None
+    os.chdir(tmp_path / "second")
+    await writer.save(record("s", "x"))
+    assert (tmp_path / "first" / "state").is_dir()
+    assert await ids(writer) == ["x"]
+    os.chdir(tmp_path)
+    shutil.rmtree(tmp_path / "first" / "state")
+    await writer.save(record("s", "y"))
+    assert await ids(make_writer(tmp_path / "first" / "state")) == ["y"]
+
+
+async def test_moved_root(make_writer: MakeWriter, root: Path) -> None:
+    """After a root was renamed all calls agree that nothing is where its path leads."""
+    writer = make_writer()
+    await save_many(writer, "s", "n", 2)
+    moved = root.rename(root.with_name("moved"))
+    assert await writer.load("s") is None
+    assert await writer.list("s") == ()
+    assert await writer.delete("s", "n1") is False
+    assert await writer.delete_session("s") is False
+    assert await list_sessions(writer) == []
+    await writer.save(record("s", "after"))
+    assert await ids(writer) == await ids(make_writer()) == ["after"]
+    assert await ids(make_writer(moved)) == ["n1", "n0"]
+
+
+async def test_moved_root_that_is_only_read(make_writer: MakeWriter, root: Path) -> None:
+    """The same holds for who only reads, also of a root without a journal."""
+    writer = make_writer()
+    await save_many(writer, "s", "n", 2)
+    await writer.aclose()
+    shutil.rmtree(root / ".aiocheckpoint")
+    reader = make_writer()
+    assert await ids(reader) == ["n1", "n0"]
+    assert await list_sessions(reader) == ["s"]
+    root.rename(root.with_name("moved"))
+    assert await list_sessions(reader) == []
+    assert await ids(reader) == []
+    (root / "t" / "checkpoints").mkdir(parents=True)
+    for path in session_files(root.with_name("moved"), "s"):
+        (root / "s" / "checkpoints").mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, root / "s" / "checkpoints")
+    assert await list_sessions(reader) == ["s"]
+    assert await ids(reader) == ["n1", "n0"]
+
+
+@pytest.mark.parametrize("is_remade", [True, False])
+async def test_removed_root(make_writer: MakeWriter, root: Path, is_remade: bool) -> None:
+    """A root that was removed, and perhaps made again, is begun anew by the next save."""
+    writer, reader = make_writer(), make_writer()
+    await writer.save(record("s", "before"))
+    assert await ids(reader) == ["before"]
+    shutil.rmtree(root)
+    if is_remade:
+        root.mkdir()
+    assert await ids(reader) == []
+    await writer.save(record("s", "after"))
+    for some in (writer, reader, make_writer()):
+        assert await ids(some) == ["after"]
+    await on_disk(writer)
+    assert plain_ids(root, "s") == ["after"]
+
+
+async def test_switched_symlink(make_writer: MakeWriter, tmp_path: Path) -> None:
+    """Where the root is reached by a symlink, all go to where that leads now."""
+    current = tmp_path / "current"
+    for name in ("blue", "green"):
+        (tmp_path / name).mkdir()
+    current.symlink_to("blue")
+    writer, reader = make_writer(current), make_writer(current)
+    await writer.save(record("s", "of-blue"))
+    assert await ids(reader) == ["of-blue"]
+    for target, expected in (("green", []), ("blue", ["of-blue"]), ("green", [])):
+        os.symlink(target, tmp_path / "new")
+        (tmp_path / "new").replace(current)
+        assert await ids(reader) == expected
+    await writer.save(record("s", "of-green"))
+    for some in (writer, reader):
+        assert await ids(some) == ["of-green"]
+    await on_disk(writer)
+    assert plain_ids(tmp_path / "green", "s") == ["of-green"]
+    assert await ids(make_writer(tmp_path / "blue")) == ["of-blue"]
+
+
+async def test_removed_private_directory(make_writer: MakeWriter, root: Path) -> None:
+    """After `.aiocheckpoint` was removed no save is acknowledged into what is gone."""
+    writer = make_writer()
+    await writer.save(record("s", "n1"))
+    await on_disk(writer)
+    shutil.rmtree(root / ".aiocheckpoint")
+    await writer.save(record("s", "n2"))
+    assert await ids(make_writer()) == ["n2", "n1"]
+    await writer.save(record("s", "n3"))
+    assert await ids(writer) == ["n3", "n2", "n1"]
+
+
+# Disks
+
+
+def _mount(*command: str | Path) -> None:
+    subprocess.run(["mount", *command], check=True, capture_output=True)
+
+
+async def _is_refused(writer: AsyncCheckpointWriter[Any]) -> None:
+    """See that every call names the disk that is not there, and none answers without it."""
+    for call in (
+        writer.load("s"),
+        writer.list("s"),
+        writer.delete("s", "step-1"),
+        writer.delete_session("s"),
+        writer.save(record("s", "refused")),
+        list_sessions(writer),
+        writer.check(),
+    ):
+        with pytest.raises(StorageError, match="disk"):
+            await call
+
+
+async def test_restored_volume_mounted_over(make_writer: MakeWriter, disk_directory: Path) -> None:
+    """A copy of the volume that is mounted over the root is told from it, whatever its inodes."""
+    with ext4(disk_directory, 16 << 20) as disk:
+        root = disk.path / "state"
+        writer = make_writer(root)
+        await writer.save(record("s", "step-0"))
+        await on_disk(writer)
+        await save_many(writer, "t", "n", 2)
+        os.sync()
+        copy = shutil.copy(disk_directory / "disk.img", disk_directory / "copy.img")
+        _mount("-o", "loop", copy, disk.path)
+        try:
+            await _is_refused(writer)
+            async with AsyncCheckpointWriter(root) as other:
+                assert await ids(other) == ["step-0"]
+        finally:
+            subprocess.run(["umount", disk.path], check=True)
+        await writer.save(record("s", "step-1"))
+        async with AsyncCheckpointWriter(root) as other:
+            assert await ids(writer) == await ids(other) == ["step-1", "step-0"]
+        await writer.aclose()
+
+
+@pytest.mark.parametrize("below", ["", "state"])
+async def test_nothing_is_saved_beneath_a_mount(
+    make_writer: MakeWriter, disk_directory: Path, below: str
+) -> None:
+    """When the volume is gone nothing is saved, or found empty, in the directory beneath it."""
+    with ext4(disk_directory, 16 << 20) as disk:
+        writer, reader = make_writer(disk.path / below), make_writer(disk.path / below)
+        await save_many(writer, "s", "step-", 2)
+        assert await ids(reader) == ["step-1", "step-0"]
+        subprocess.run(["umount", "--lazy", disk.path], check=True)
+        await _is_refused(writer)
+        await _is_refused(reader)
+        assert [*disk.path.iterdir()] == []
+        with pytest.raises(StorageError, match="disk"):  # of what is not in files yet
+            await writer.aclose()
+        await reader.aclose()
+
+
+async def test_a_session_on_a_disk_of_its_own(
+    make_writer: MakeWriter, root: Path, disk_directory: Path
+) -> None:
+    """A session may be on another disk: it is saved, synced, recovered and deleted as any."""
+    (root / "s").mkdir(parents=True)
+    with tmpfs(root / "s", 16 << 20) as disk:
+        (disk / "checkpoints").mkdir()
+        _mount("--bind", disk, root / "s")
+        try:
+            files = FaultyFiles()
+            writer = make_writer(files=files)
+            await save_many(writer, "s", "n", 50)
+            await on_disk(writer)
+            assert files.count("sync disk") == 2
+            damaged = session_files(root, "s")[-1]
+            damaged.write_bytes(b"{}")
+            report = await writer.recover("s")
+            assert report.newest_valid_id == "n48"
+            assert [path.read_bytes() for path in report.quarantined] == [b"{}"]
+            assert not damaged.exists()
+            assert await writer.check() == ()
+            assert await writer.delete_session("s")
+            await on_disk(writer)
+            assert [*(root / "s").iterdir()] in ([], [disk])
+            assert await list_sessions(writer) == []
+            await writer.save(record("s", "again"))
+            await writer.aclose()
+        finally:
+            subprocess.run(["umount", root / "s"], check=True)
+
+
+async def test_a_disk_mounted_over_a_session(
+    make_writer: MakeWriter, root: Path, disk_directory: Path
+) -> None:
+    """A disk mounted over the directory of a session in use is what the session is from then on."""
+    writer = make_writer()
+    await save_many(writer, "s", "n", 2)
+    await on_disk(writer)
+    with tmpfs(disk_directory, 16 << 20) as disk:
+        _mount("--bind", disk, root / "s")
+        try:
+            assert await ids(writer) == await ids(make_writer()) == []
+            await writer.save(record("s", "there"))
+            await on_disk(writer)
+            assert plain_ids(root, "s") == ["there"]
+        finally:
+            subprocess.run(["umount", "--lazy", root / "s"], check=True)
+    assert await ids(writer) == ["n1", "n0"]
+
+
+# File times
+
+
+class Coarse(FaultyFiles):
+    """A disk whose times are whole seconds: ext4 with inodes of 128 bytes, and FAT."""
+
+    def call(
+        self,
+        operation: str,
+        path: str,
+        function: Callable[P, ResultT],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> ResultT:
+        found = super().call(operation, path, function, *args, **kwargs)
+        if isinstance(found, os.stat_result):
+            fields = {name: getattr(found, name) for name in dir(found) if name.startswith("st_")}
+            fields["st_mtime_ns"] -= fields["st_mtime_ns"] % 1_000_000_000
+            return cast("ResultT", SimpleNamespace(**fields))
+        return found
+
+
+@pytest.mark.parametrize("coarse", [True, False])
+async def test_changes_within_one_tick(
+    make_writer: MakeWriter, root: Path, tmp_path: Path, coarse: bool
+) -> None:
+    """What somebody else puts there just after a look is found, however coarse the times are."""
+    elsewhere = make_writer(tmp_path / "elsewhere")
+    await save_many(elsewhere, "s", "n", 8)
+    await on_disk(elsewhere)
+    reader = make_writer(files=Coarse() if coarse else None)
+    place = root / "s" / "checkpoints"
+    place.mkdir(parents=True)
+    expected: list[str] = []
+    for path in session_files(tmp_path / "elsewhere", "s"):
+        assert await ids(reader) == expected
+        shutil.copy(path, place)
+        expected.insert(0, f"n{len(expected)}")
+    assert await ids(reader) == expected
+
+
+async def test_a_change_right_after_a_flush(
+    make_writer: MakeWriter, root: Path, tmp_path: Path
+) -> None:
+    """With times of whole seconds also what comes just after a flush of our own is found."""
+    elsewhere = make_writer(tmp_path / "elsewhere")
+    await elsewhere.save(record("s", "foreign"))
+    await on_disk(elsewhere)
+    [path] = session_files(tmp_path / "elsewhere", "s")
+    writer = make_writer(files=Coarse())
+    await writer.save(record("s", "ours"))
+    await on_disk(writer)
+    assert await ids(writer) == ["ours"]
+    shutil.copy(path, root / "s" / "checkpoints" / "cp_29990101_000000_000000_foreign.json")
+    newest = await writer.load("s")
+    assert newest == record("s", "foreign")
+    await writer.save(record("s", "last"))
+    await on_disk(writer)
+
+
+@pytest.mark.damages_store
+async def test_a_file_replaced_within_one_tick(make_writer: MakeWriter, root: Path) -> None:
+    """A file that Rust writes again within a second is listed as it is."""
+    place = root / "s" / "checkpoints"
+    place.mkdir(parents=True)
+    writer = make_writer(root.with_name("elsewhere"))
+    reader = make_writer(files=Coarse())
+    for iteration in range(3):
+        await writer.save(record("s", "x", iteration))
+        await on_disk(writer)
+        [path] = session_files(root.with_name("elsewhere"), "s")
+        target = place / "cp_20260101_000000_x.json"
+        await asyncio.to_thread(shutil.copyfile, path, target)
+        assert [meta.iteration for meta in await reader.list("s")] == [iteration]
