@@ -25,6 +25,7 @@ _PURE_IMPORTS = frozenset(
         "bisect",
         "collections",
         "datetime",
+        "decimal",
         "enum",
         "errno",
         "functools",

@@ -207,6 +207,38 @@ class TestDamage:
         await _save(writer, "c", THREE)
         assert await _seen(writer) == {"a": [ONE], "c": [THREE]}
 
+    async def test_recover_leaves_blobs_that_others_need(
+        self, make_writer: MakeWriter, root: Path
+    ) -> None:
+        """A blob stays if any checkpoint that stays refers to it, and not only one that goes."""
+        writer = make_writer(record_type=LargeValue, max_backups=0)
+        await _save(writer, "a", ONE)
+        await _save(writer, "b", ONE, TWO)
+        await on_disk(writer)
+        await asyncio.to_thread((root / "s" / "blobs" / blob_digest(TWO)).unlink)
+
+        report = await writer.recover("s")
+
+        assert (report.newest_valid_id, len(report.quarantined)) == ("a", 1)
+        assert await _seen(make_writer(record_type=LargeValue)) == {"a": [ONE]}
+        assert await writer.check() == ()
+
+    async def test_recover_leaves_blobs_of_another_version(
+        self, make_writer: MakeWriter, root: Path
+    ) -> None:
+        """Nobody knows what a file of another version refers to, so no blob is called unused."""
+        writer = make_writer(record_type=LargeValue, max_backups=0)
+        await _save(writer, "a", ONE)
+        await _save(writer, "b", TWO)
+        await on_disk(writer)
+        (*_, oldest) = await writer.list("s")
+        content = await asyncio.to_thread(oldest.path.read_bytes)
+        await asyncio.to_thread(oldest.path.write_bytes, content.replace(b'"1.0"', b'"2.0"'))
+
+        assert [(f.kind, f.path) for f in await writer.check()] == [("unreadable", oldest.path)]
+        assert (await writer.recover("s")).quarantined == ()
+        assert await asyncio.to_thread(_stored, root) == set(_given(ONE, TWO))
+
     async def test_a_damaged_blob_is_not_built_upon(
         self, make_writer: MakeWriter, root: Path
     ) -> None:

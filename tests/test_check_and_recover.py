@@ -15,12 +15,13 @@ import pytest
 
 from aiocheckpoint import (
     AsyncCheckpointWriter,
+    BlobRecord,
     CheckpointCorruptError,
     CheckpointData,
-    CheckpointRecord,
     Finding,
     RecoveryReport,
     StorageError,
+    blob_digest,
 )
 from aiocheckpoint._engine import check
 from tests.conftest import MakeWriter
@@ -32,10 +33,8 @@ from tests.trees import checkpoint_files, session_directory, snapshot
 Writer = AsyncCheckpointWriter[CheckpointData]
 
 
-class Numbered(CheckpointRecord):
+class Drawing(BlobRecord):
     """A record of an application's own."""
-
-    number: int
 
 
 class ClosedDirectory(FaultyFiles):
@@ -383,22 +382,27 @@ class TestRecover:
         assert await writer.check() == ()
 
     async def test_what_was_never_written_is_quarantined_too(
-        self, make_writer: MakeWriter, no_flushing: None
+        self, make_writer: MakeWriter, root: Path, no_flushing: None
     ) -> None:
         """A checkpoint that is in the journal alone is moved aside as a file, not dropped."""
-        writer, other = make_writer(max_backups=0, record_type=Numbered), make_writer(max_backups=0)
-        await writer.save(Numbered(session_id="s", checkpoint_id="mine", number=1))
-        await other.save(step(1))
-        (theirs, _) = await writer.list("s")
+        writer = make_writer(max_backups=0, record_type=Drawing)
+        gone = blob_digest(b"gone")
+        await writer.save(Drawing(session_id="s", checkpoint_id="intact"))
+        first = Drawing(session_id="s", checkpoint_id="first", blob_digests=(gone,))
+        await writer.save(first, blobs={gone: b"gone"})
+        await writer.flush()
+        await asyncio.to_thread((root / "s" / "blobs" / gone).unlink)
+        await writer.save(first.next(checkpoint_id="broken"))
+        (broken, *_) = await writer.list("s")
 
         report = await writer.recover("s")
 
-        (aside,) = report.quarantined
-        assert report.newest_valid_id == "mine"
+        (aside, _) = report.quarantined
+        assert report.newest_valid_id == "intact"
         assert await writer.verify(aside)
-        assert aside.name.startswith(f"{theirs.path.name}.")
+        assert aside.name.startswith(f"{broken.path.name}.")
         assert await writer.recover("s") == RecoveryReport(
-            session_id="s", newest_valid_id="mine", quarantined=()
+            session_id="s", newest_valid_id="intact", quarantined=()
         )
 
     async def test_beside_saves(self, make_writer: MakeWriter, root: Path) -> None:

@@ -23,6 +23,7 @@ from aiocheckpoint import (
     AsyncCheckpointWriter,
     CheckpointCorruptError,
     CheckpointData,
+    CheckpointDecodeError,
     CheckpointError,
     CheckpointMismatchError,
     CheckpointRecord,
@@ -30,6 +31,7 @@ from aiocheckpoint import (
     DurabilityUnknownError,
     FormatVersionError,
     NotACheckpointError,
+    RecoveryReport,
     StorageError,
 )
 from tests.conftest import MakeWriter
@@ -213,6 +215,10 @@ WRONG_FIELDS: dict[str, dict[str, Any]] = {
     "no-checkpoint-id": {"checkpoint_id": ...},
     "numeric-id": {"checkpoint_id": 5},
     "null-session-id": {"session_id": None},
+    "no-time": {"created_at": ...},
+}
+
+OTHER_TYPES: dict[str, dict[str, Any]] = {
     "naive-time": {"created_at": "2026-01-01T00:00:00"},
     "no-such-day": {"created_at": "2026-02-30T00:00:00Z"},
     "text-iteration": {"iteration": "2"},
@@ -220,6 +226,9 @@ WRONG_FIELDS: dict[str, dict[str, Any]] = {
     "messages-not-a-list": {"messages": {}},
     "messages-null": {"messages": None},
     "cost-as-text": {"cost_estimate": "free"},
+    "no-trigger": {"trigger": ...},
+    "no-messages": {"messages": ...},
+    "no-resume-hint": {"resume_hint": ...},
 }
 
 
@@ -271,7 +280,7 @@ class TestEachDamage:
     async def test_intact_file_of_no_record_is_an_error(
         self, session: Damaged[CheckpointData], fields: dict[str, Any]
     ) -> None:
-        """A file whose checksum is right and whose fields are not is never handed out."""
+        """A file whose checksum is right and that names no checkpoint is damage."""
         writer, old, path = session
         content = await asyncio.to_thread(sealed, document(**fields))
         await asyncio.to_thread(path.write_bytes, content)
@@ -281,9 +290,34 @@ class TestEachDamage:
         assert refused.value.path == str(path)
         await writer.list("s")
         await writer.check()
-        await writer.verify(path)
+        assert await writer.verify(path) is False
 
         assert (await writer.recover("s")).newest_valid_id == "old"
+        assert await writer.load("s") == old
+
+    @pytest.mark.parametrize("fields", OTHER_TYPES.values(), ids=OTHER_TYPES.keys())
+    async def test_record_of_another_type_is_no_damage(
+        self, session: Damaged[CheckpointData], fields: dict[str, Any]
+    ) -> None:
+        """An intact file that the type cannot read is an error of its own, and stays."""
+        writer, old, path = session
+        content = await asyncio.to_thread(sealed, document(**fields))
+        await asyncio.to_thread(path.write_bytes, content)
+
+        for call in (writer.load("s"), writer.load("s", "new"), writer.load_many("s", ["new"])):
+            with pytest.raises(CheckpointDecodeError, match=next(iter(fields))) as refused:
+                await call
+            assert not isinstance(refused.value, CheckpointCorruptError)
+            assert (refused.value.path, refused.value.record_type) == (str(path), "CheckpointData")
+            assert "mend the type" in str(refused.value)
+            assert "recover" not in str(refused.value)
+        assert await writer.verify(path) is True
+        assert [f for f in await writer.check() if f.kind != "leftover"] == []
+        assert await writer.recover("s") == RecoveryReport(
+            session_id="s", newest_valid_id="new", quarantined=()
+        )
+        assert await asyncio.to_thread(path.read_bytes) == content
+        assert await writer.delete("s", "new") is True
         assert await writer.load("s") == old
 
 
@@ -342,19 +376,43 @@ class TestDamagedNewest:
     async def test_other_format_version_has_its_own_error(
         self, session: Damaged[CheckpointData], version: str
     ) -> None:
-        """A file of another format version is refused as such and left alone by all but recover."""
+        """A file of another format version is refused as such, is no damage, and stays."""
         before = await asyncio.to_thread(session.path.read_bytes)
         content = before.replace(b'"_version": "1.0"', b'"_version": "%s"' % version.encode())
         await asyncio.to_thread(session.path.write_bytes, content)
 
-        with pytest.raises(FormatVersionError) as refused:
-            await session.writer.load("s")
-
-        assert (refused.value.found, refused.value.supported) == (version, "1.0")
-        assert refused.value.newest_valid_id == "old"
-        assert await session.writer.verify(session.path) is False
-        assert [finding.kind for finding in await session.writer.check()] == ["damaged"]
+        for call in (session.writer.load("s"), session.writer.recover("s")):
+            with pytest.raises(FormatVersionError) as refused:
+                await call
+            assert not isinstance(refused.value, CheckpointCorruptError)
+            assert (refused.value.found, refused.value.supported) == (version, "1.0")
+            assert refused.value.path == str(session.path)
+        assert await session.writer.verify(session.path) is True
+        (finding,) = await session.writer.check()
+        assert (finding.kind, finding.path) == ("unreadable", session.path)
+        assert "the version that wrote it" in finding.detail
         assert await asyncio.to_thread(session.path.read_bytes) == content
+
+    @pytest.mark.damages_store
+    async def test_other_version_beside_damage_stays(
+        self, session: Damaged[CheckpointData]
+    ) -> None:
+        """Recover moves what is damaged, and no file of which this version cannot tell."""
+        (old, _) = await asyncio.to_thread(checkpoint_files, session.path.parents[2], "s")
+        await asyncio.to_thread(replacing(b'"1.0"', b'"2.0"'), old)
+        await asyncio.to_thread(replacing(b'"iteration": 1', b'"iteration": 9'), old)
+        await session.writer.save(step("newer"))
+        await on_disk(session.writer)
+        await asyncio.to_thread(session.path.write_bytes, b"{}")
+
+        report = await session.writer.recover("s")
+
+        assert (report.newest_valid_id, len(report.quarantined)) == ("newer", 1)
+        assert await asyncio.to_thread(old.exists)
+        with pytest.raises(FormatVersionError):  # its checksum may be right for that version
+            await session.writer.verify(old)
+        await session.writer.save(step("old", iteration=3))
+        assert await session.writer.load("s", "old") == await session.writer.load("s")
 
     async def test_older_damaged_does_not_hinder_the_newest(
         self, session: Damaged[CheckpointData]
@@ -492,7 +550,9 @@ class TestEveryByte:
         content = await asyncio.to_thread(small.path.read_bytes)
         assert len(content) < 300
 
-        await self.each_is_refused(small, list(flips(content)))
+        version = b'"_version": "1.0"'  # another is not damage
+        flipped = [flip for flip in flips(content) if version in flip or b'sion": "' not in flip]
+        await self.each_is_refused(small, flipped)
 
     async def test_every_truncation(self, small: Damaged[CheckpointRecord]) -> None:
         """A file that ends early, anywhere, is refused by load, verify, check and recover."""

@@ -12,6 +12,7 @@ import pytest
 import aiocheckpoint
 from aiocheckpoint import (
     CheckpointCorruptError,
+    CheckpointDecodeError,
     CheckpointEncodeError,
     CheckpointError,
     CheckpointMismatchError,
@@ -65,6 +66,10 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
     (
         InvalidArgumentError("max_backups", "3", "an int of at least 0"),
         ["max_backups", "'3'", "give an int of at least 0"],
+    ),
+    (
+        CheckpointDecodeError("/r/cp.json", "Game", "it has no level"),
+        ["/r/cp.json is intact", "no Game", "it has no level", "mend the type"],
     ),
     (
         FormatVersionError("/r/cp.json", "2.0", "1.0"),
@@ -161,7 +166,6 @@ class TestTree:
             (StoreBusyError, TimeoutError),
             (ThreadStartError, RuntimeError),
             (WriterClosedError, RuntimeError),
-            (FormatVersionError, CheckpointCorruptError),
             (CheckpointMismatchError, CheckpointCorruptError),
             (StorageFullError, StorageError),
             (FileSizeLimitError, StorageError),
@@ -187,6 +191,14 @@ class TestText:
 
         assert [part for part in parts if part not in text] == []
         text.encode()
+
+    @pytest.mark.parametrize("kind", [CheckpointDecodeError, FormatVersionError])
+    def test_what_is_no_damage_is_not_called_so(self, kind: type[CheckpointError]) -> None:
+        """An intact file that cannot be read is never sent to the quarantine by its error."""
+        assert not issubclass(kind, CheckpointCorruptError)
+        (text,) = [str(error) for error, _ in _SAMPLES if type(error) is kind]
+        assert "recover" not in text
+        assert "damage" not in text
 
     def test_damage_without_details(self) -> None:
         """Where there is no checksum and no intact checkpoint, none is made up."""
@@ -232,13 +244,13 @@ class TestCopies:
 
     def test_fields_of_a_special_damage_are_kept(self) -> None:
         """An error with fields of its own keeps them beside the general ones."""
-        error = FormatVersionError("/r/cp.json", "2.0", "1.0")
+        error = CheckpointMismatchError("/r/cp.json", ("t", "x"), ("s", None))
         error.newest_valid_id = "b"
 
         copied = pickle.loads(pickle.dumps(error))
 
         assert copied.newest_valid_id == "b"
-        assert copied.found == "2.0"
+        assert copied.found == ("t", "x")
 
 
 def _assert_same(copied: CheckpointError, error: CheckpointError) -> None:

@@ -8,6 +8,7 @@ system) <- _engine (threads) <- _arguments, store, writer <- testing, adapters, 
 from aiocheckpoint._format.blobs import blob_digest
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
+    CheckpointDecodeError,
     CheckpointEncodeError,
     CheckpointError,
     CheckpointMismatchError,
@@ -57,6 +58,7 @@ __all__ = (
     "BlobRecord",
     "CheckpointCorruptError",
     "CheckpointData",
+    "CheckpointDecodeError",
     "CheckpointEncodeError",
     "CheckpointError",
     "CheckpointId",

@@ -157,23 +157,52 @@ class CheckpointCorruptError(CheckpointError):
         return text + "; recover(session_id) moves damaged files to the quarantine"
 
 
-class FormatVersionError(CheckpointCorruptError):
+class CheckpointDecodeError(CheckpointError):
+    """
+    A checkpoint that is intact, and no record of the writer's type; it is left alone.
+
+    It was saved with another `record_type`, or before the type was changed.
+
+    Attributes:
+        path: the file.
+        record_type: name of the writer's type.
+        reason: what in the file does not fit it.
+    """
+
+    def __init__(self, path: str, record_type: str, reason: str) -> None:
+        super().__init__(path, record_type, reason)
+        self.path = path
+        self.record_type = record_type
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} is intact, but no {self.record_type}: {self.reason}; give the writer "
+            "the record_type that it was saved with, or mend the type so that it reads the file"
+        )
+
+
+class FormatVersionError(CheckpointError):
     """
     A file of another format version; it is left alone.
 
     Attributes:
+        path: the file.
         found: the file's `_version`.
         supported: the version this library reads and writes.
     """
 
     def __init__(self, path: str, found: str, supported: str) -> None:
-        super().__init__(path, f"format version {found!r}, this library reads {supported!r}")
-        self.args = (path, found, supported)
+        super().__init__(path, found, supported)
+        self.path = path
         self.found = found
         self.supported = supported
 
     def __str__(self) -> str:
-        return f"{self.path} has {self.reason}; read it with the version that wrote it"
+        return (
+            f"{self.path} has format version {self.found!r}, this library reads "
+            f"{self.supported!r}; read it with the version that wrote it"
+        )
 
 
 class CheckpointMismatchError(CheckpointCorruptError):

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 import msgspec.inspect
 from msgspec import Meta, Struct, field
 from msgspec.inspect import AnyType, DictType, ListType, NoneType, StrType, UnionType
+from msgspec.structs import replace
 
 SessionId: TypeAlias = str
 """Any text a user has: `"support-42"`, an e-mail address, even `""`."""
@@ -87,6 +88,27 @@ class CheckpointRecord(Struct, kw_only=True):
     session_id: SessionId
     checkpoint_id: CheckpointId = field(default_factory=new_checkpoint_id)
     created_at: AwareDatetime = field(default_factory=utc_now)
+
+    def next(self, **changes: Any) -> Self:
+        """
+        Return the record of the next step: a new id, a new time, and what else is changed.
+
+        ```python
+        state = CheckpointData(session_id="support-42")
+        state = state.next(iteration=state.iteration + 1, messages=[*state.messages, "hello"])
+        ```
+
+        A record that is saved again as it is, or changed in place, replaces the one of its id.
+
+        Args:
+            **changes: fields by their names; the others stay as they are, lists and dicts
+                without being copied.
+
+        Raises:
+            TypeError: a field that the record does not have.
+        """
+        fresh = {"checkpoint_id": new_checkpoint_id(), "created_at": utc_now()}
+        return replace(self, **fresh | changes)
 
     def __repr__(self) -> str:
         """Return the record with what names it first; msgspec puts inherited fields last."""
@@ -182,14 +204,13 @@ class Finding(Struct, frozen=True, kw_only=True):
 
     Attributes:
         kind: `damaged` (checksum, digest or JSON wrong), `unreadable` (not a regular file, over
-            the size limit, or refused by the system; may be a whole directory), `misplaced`
-            (intact, but of another session or id), `leftover` (temporary file of a save that
-            never ended),
-            `dangling-pointer` (`latest.json` names no file), `stale-pointer`
-            (it names a file that is not the newest), `unflushed-journal` (a process died, and
-            its last saves are in the journal and not in files yet; no damage), `missing-blob` (a
-            checkpoint refers to a blob that is not there), `unused-blob` (no checkpoint
-            refers to it; a crash left it, and a later delete removes it).
+            the size limit, of another format version, or refused by the system; may be a whole
+            directory), `misplaced` (intact, but of another session or id), `leftover` (temporary
+            file of a save that never ended), `dangling-pointer` (`latest.json` names no file),
+            `stale-pointer` (it names a file that is not the newest), `unflushed-journal` (a
+            process died, and its last saves are in the journal and not in files yet; no damage),
+            `missing-blob` (a checkpoint refers to a blob that is not there), `unused-blob` (no
+            checkpoint refers to it; a crash left it, and a later delete removes it).
         path: the file.
         detail: one sentence.
         session_id: the session it was found in, None where that is unknown.
@@ -212,7 +233,7 @@ class RecoveryReport(Struct, frozen=True, kw_only=True):
 
     Attributes:
         session_id: the session.
-        newest_valid_id: what `load` returns from now on; None if nothing intact is left.
+        newest_valid_id: the newest checkpoint from now on; None if nothing intact is left.
         quarantined: where the damaged and misplaced files are now, in the order found.
     """
 

@@ -399,6 +399,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Raises:
             CheckpointCorruptError: it is damaged. Nothing older is ever returned instead:
                 `recover` is the way back, and `newest_valid_id` says to where.
+            CheckpointDecodeError: it is intact, and no record of the writer's type.
             FormatVersionError: it has another format version.
             CheckpointMismatchError: the file holds a checkpoint of another session.
             CheckpointTooLargeError: the file is over `max_bytes`.
@@ -441,6 +442,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Raises:
             CheckpointCorruptError: the file that may be it cannot be read to make sure.
+            FormatVersionError: nor can one of another format version.
             InvalidIdError: an id that no checkpoint can have.
             StorageError: the disk refused; the checkpoint may or may not be there still.
             StoreBusyError: another process kept the store locked.
@@ -581,10 +583,12 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             path: a file; `latest.json` stands for what it points at.
 
         Returns:
-            False for one that is damaged, is not a checkpoint, or is not there.
+            True also for a record of another type; False for a file that is damaged, is not a
+            checkpoint, or is not there.
 
         Raises:
             NotACheckpointError: a directory, device, FIFO or other symlink.
+            FormatVersionError: of another format version, and its checksum is not right for ours.
             CheckpointTooLargeError: over `max_bytes`.
             StorageError: the disk refused to let it be read.
 
@@ -770,13 +774,15 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Moves every damaged or misplaced file of the session, every checkpoint that refers to a
         blob which is damaged or missing, and every blob that no intact checkpoint refers to,
         to `.aiocheckpoint/quarantine/<session>/`, restores one from its backup where that is
-        intact, and makes `latest.json` right. Deletes nothing.
+        intact, and makes `latest.json` right. Deletes nothing. Records of another type stay, and
+        so do files of another format version.
 
         Returns:
             what was moved, and what `load` returns from now on.
 
         Raises:
             CheckpointTooLargeError: a file over `max_bytes`; raise it to tell damage from size.
+            FormatVersionError: the newest is of another format version; nothing was moved.
             InvalidIdError: an id that no session can have.
             StorageError: the disk refused.
             StoreBusyError: another process kept the store locked.

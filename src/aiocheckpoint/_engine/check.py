@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from aiocheckpoint._disk.files import Directory, monotonic_seconds
@@ -18,6 +18,7 @@ from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointError,
     CheckpointTooLargeError,
+    FormatVersionError,
     JournalVersionError,
     NotACheckpointError,
     StorageError,
@@ -175,7 +176,9 @@ def _check_entry(bodies: Bodies, directory: Directory, session: str, entry: str)
         ids = documents.identity(documents.verified(data, path), path)
     except CheckpointCorruptError as error:
         return "damaged", Path(path), error.reason
-    except (NotACheckpointError, CheckpointTooLargeError, StorageError) as error:
+    except (
+        NotACheckpointError, CheckpointTooLargeError, FormatVersionError, StorageError,
+    ) as error:  # fmt: skip
         return "unreadable", Path(path), str(error)
     session_fits = encode_id(ids.session_id, "session id") == session
     if session_fits and names.name_fits(name, ids.checkpoint_id):
@@ -241,15 +244,24 @@ def _check_blobs(bodies: Bodies, session: str) -> list[_Found]:
     return findings
 
 
-def users_of_blobs(bodies: Bodies, session: str) -> tuple[dict[str, str], bool]:
+def users_of_blobs(
+    bodies: Bodies, session: str, gone: Collection[str] = ()
+) -> tuple[dict[str, str], bool]:
     """
     Return the blobs that intact checkpoints refer to, each with one of their files.
 
     And whether all could be read: others may refer to any blob.
+
+    Args:
+        bodies: the contents of checkpoints.
+        session: name of its directory.
+        gone: files that do not count.
     """
     users: dict[str, str] = {}
     is_complete = True
     for name in bodies.view.lookup(session).newest_first():
+        if name.text in gone:
+            continue
         try:
             digests = blob_digests(bodies.text(session, name.text))
         except VanishedError:

@@ -20,6 +20,7 @@ from aiocheckpoint.errors import (
     CheckpointError,
     CheckpointTooLargeError,
     FileSizeLimitError,
+    FormatVersionError,
     MissingBlobError,
     NotACheckpointError,
     SessionChangedError,
@@ -236,12 +237,14 @@ class Planner:
             raise SessionChangedError(save.session_id, newest_id)
 
     def _replaced(self, plan: SessionPlan, checkpoint_id: CheckpointId) -> list[FileName]:
-        """Return the intact files that hold an id; a damaged one is left for `recover`."""
+        """Return the files that hold an id and can be read; a damaged one is left for `recover`."""
         found = []
         for name in plan.candidates(checkpoint_id):
             try:
                 known = plan.added.get(name) or self._contents.identify(plan.session, name)
-            except (CheckpointCorruptError, NotACheckpointError, VanishedError):
+            except (
+                CheckpointCorruptError, FormatVersionError, NotACheckpointError, VanishedError,
+            ):  # fmt: skip
                 continue
             if known == checkpoint_id:
                 found.append(name)

@@ -21,6 +21,7 @@ from aiocheckpoint.errors import (
     CheckpointError,
     CheckpointMismatchError,
     CheckpointTooLargeError,
+    FormatVersionError,
     MissingBlobError,
     NotACheckpointError,
     StorageError,
@@ -257,10 +258,6 @@ class Reader(Generic[RecordT]):
         found = self.load_many(session_id, (checkpoint_id,))
         return found[0] if found else None
 
-    def decode(self, text: bytes, path: str) -> RecordT:
-        """Return the record in a verified document."""
-        return self._codec.decode(text, path)
-
     def _decode(self, session: Session, name: FileName, text: bytes) -> RecordT:
         return self._codec.decode(text, self.bodies.path(session.name, name.text))
 
@@ -287,10 +284,14 @@ class Reader(Generic[RecordT]):
         """Return the id of the newest intact checkpoint; None when there is none."""
         for name in session.known.newest_first():
             with contextlib.suppress(
-                CheckpointCorruptError, NotACheckpointError, StorageError, VanishedError
+                CheckpointCorruptError,
+                FormatVersionError,
+                NotACheckpointError,
+                StorageError,
+                VanishedError,
             ):
-                text = self.bodies.own_text(session, name)
-                return self._decode(session, name, text).checkpoint_id
+                self.bodies.own_text(session, name)
+                return session.known.identities[name.text]
         return None
 
     def load_many(
@@ -376,7 +377,7 @@ def verify_file(files: LocalFiles, path: str, max_bytes: int) -> bool:
     if data is None:
         return False
     try:
-        documents.identity(documents.verified(data, path), path)
+        documents.identity(documents.verified(data, path, of_any_version=True), path)
     except CheckpointCorruptError:
         return False
     return True

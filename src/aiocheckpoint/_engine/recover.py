@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from aiocheckpoint._format.log import Entry, Quarantined, Removed, Saved
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
-    CheckpointMismatchError,
+    FormatVersionError,
     NotACheckpointError,
 )
 from aiocheckpoint.models import CheckpointId, SessionId
@@ -57,8 +58,11 @@ def find_damage(reader: Reader[RecordT], session_id: SessionId) -> Recovery:
 
     Backups too, which mostly are second names of the same bytes. A damaged file whose backup is
     intact is restored from it. What lies in a damaged part of the journal is kept aside first.
+
+    Raises:
+        FormatVersionError: the newest that would be left is of another format version.
     """
-    view, bodies = reader.view, reader.bodies
+    view = reader.view
     reader.look()
     view.keep_damaged()
     name = encode_id(session_id, "session id")
@@ -85,12 +89,23 @@ def find_damage(reader: Reader[RecordT], session_id: SessionId) -> Recovery:
     if not entries and not (_is_done(reader, name) and _is_pointed_right(reader, session)):
         entries.append(Removed(name, ()))  # of nothing: to wait for it is to wait for the rest
     left = [file for file in session.known.newest_first() if file.text not in gone]
-    newest_id = None
-    if left:
-        restored = _from_backup(reader, session, left[0]) if left[0] in bad else None
-        newest_id = restored[0].checkpoint_id if restored else bodies.identify(session, left[0])
+    newest_id = _newest_id(reader, session, left, bad)
     place = _quarantine_path(reader, name)
     return Recovery(tuple(entries), tuple(texts), seen, place, newest_id)
+
+
+def _newest_id(
+    reader: Reader[RecordT], session: Session, left: list[FileName], bad: list[FileName]
+) -> CheckpointId | None:
+    """Return the id of the newest of those left, which are intact or will be restored."""
+    for file in left:
+        restored = _from_backup(reader, session, file) if file in bad else None
+        if restored is not None:
+            return restored[0].checkpoint_id
+        with contextlib.suppress(VanishedError):
+            reader.bodies.own_text(session, file)
+            return session.known.identities[file.text]
+    return None
 
 
 def _is_done(reader: Reader[RecordT], name: str) -> bool:
@@ -122,12 +137,11 @@ def _is_intact(reader: Reader[RecordT], session: Session, file: FileName) -> boo
         text = reader.bodies.text(session.name, file.text)
         path = reader.bodies.path(session.name, file.text)
         ids = documents.identity(text, path)
-        reader.decode(text, path)
         for digest in blob_digests(text):
             reader.bodies.blob(session.name, digest)
-    except VanishedError:
-        return True  # somebody has removed it: nothing is to be done
-    except (CheckpointCorruptError, CheckpointMismatchError, NotACheckpointError):
+    except (VanishedError, FormatVersionError):
+        return True  # somebody has removed it, or nobody here can tell: nothing is to be done
+    except (CheckpointCorruptError, NotACheckpointError):
         return False
     fits = encode_id(ids.session_id, "session id") == session.name
     return fits and names.name_fits(file, ids.checkpoint_id)
@@ -140,7 +154,10 @@ def _from_backup(
     backup = file._replace(text=file.text + names.BACKUP_SUFFIX)
     if backup.text not in session.known.backups or not _is_intact(reader, session, backup):
         return None
-    text = reader.bodies.text(session.name, backup.text)
+    try:
+        text = reader.bodies.text(session.name, backup.text)
+    except (VanishedError, FormatVersionError):
+        return None
     ids = documents.identity(text, backup.text)
     body = documents.body_of_verified(text)
     saved = Saved(
@@ -156,15 +173,12 @@ def _bad_blobs(reader: Reader[RecordT], session: Session, gone: set[str]) -> lis
     bodies = reader.bodies
     if not session.known.has_blobs:
         return []
-    users = {
-        digest: name
-        for digest, name in users_of_blobs(bodies, session.name)[0].items()
-        if name not in gone
-    }
+    users, is_complete = users_of_blobs(bodies, session.name, gone)
     with reader.view.sessions.blobs(session.name) as directory:
         if directory is None:
             return []
         found = sorted(filter(is_digest, reader.view.files.scan(directory)))
         damaged = damaged_blobs(bodies, directory, session.name, found)
     waiting = reader.view.pending.sessions.get(session.name)
-    return [name for name in found if name in damaged or (name not in users and waiting is None)]
+    are_unused = is_complete and waiting is None
+    return [name for name in found if name in damaged or (name not in users and are_unused)]

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from collections.abc import Collection
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
 from aiocheckpoint._format import documents
 from aiocheckpoint._format.blobs import DIGESTS_KEY
 from aiocheckpoint._format.documents import CHECKSUM_KEY, VERSION_KEY, Draft
-from aiocheckpoint._format.json_values import encode_exactly, first_change
-from aiocheckpoint.errors import CheckpointCorruptError, CheckpointEncodeError, RecordTypeError
-from aiocheckpoint.models import BlobRecord, CheckpointRecord, is_json_type
+from aiocheckpoint._format.json_values import encode_exactly
+from aiocheckpoint._format.typed_values import (
+    equality_tells,
+    first_change,
+    may_hold_tuples,
+    to_json,
+)
+from aiocheckpoint.errors import CheckpointDecodeError, CheckpointEncodeError, RecordTypeError
+from aiocheckpoint.models import BlobRecord, CheckpointData, CheckpointRecord, is_json_type
 
 _BUILTINS = frozenset({str, int, float, bool, type(None)})
+_BASES = (CheckpointRecord, BlobRecord)
+# We and Rust always write all of its fields. Without one it is a record of another type, which
+# its defaults must not make an empty one.
+_WHOLE = msgspec.defstruct(
+    "CheckpointData",
+    [(field.name, field.type) for field in msgspec.structs.fields(CheckpointData)],
+)
 
 RecordT = TypeVar("RecordT", bound=CheckpointRecord)
 
@@ -23,9 +37,9 @@ class RecordCodec(Generic[RecordT]):
     Encodes and decodes one record type.
 
     Raises:
-        RecordTypeError: when the type does not extend `CheckpointRecord`, is written as an
-            array, has a key `_checksum` or `_version`, or changes the key or the type of a
-            field of `CheckpointRecord`.
+        RecordTypeError: when msgspec cannot read the type, or it does not extend
+            `CheckpointRecord`, is written as an array, has a key `_checksum` or `_version`, or
+            changes the key or the type of a field of `CheckpointRecord`.
     """
 
     def __init__(self, record_type: type[RecordT]) -> None:
@@ -37,9 +51,18 @@ class RecordCodec(Generic[RecordT]):
         fields = msgspec.structs.fields(record_type)
         self._json_keys = {f.name: f.encode_name for f in fields if is_json_type(f.type)}
         self._typed_keys = {f.name: f.encode_name for f in fields if not is_json_type(f.type)}
+        self._told_by_equality = {f.name for f in fields if equality_tells(f.type)}
+        self._with_tuples = {f.name for f in fields if may_hold_tuples(f.type)}
+        self._has_hook = hasattr(record_type, "__post_init__")
         config = record_type.__struct_config__
         self._tag = {} if config.tag_field is None else {config.tag_field: config.tag}
-        self._decode = msgspec.json.Decoder(record_type).decode
+        self._read_type: type[Any] = _WHOLE if record_type is CheckpointData else record_type
+        self._decode = msgspec.json.Decoder(self._read_type).decode
+        self._base_keys = {field.encode_name for field in _base_fields(record_type)}
+        own = [field for field in fields if field.encode_name not in self._base_keys]
+        self._own_keys = {*self._tag, *(field.encode_name for field in own)}
+        is_told_apart = self._read_type is _WHOLE or any(field.required for field in own)
+        self._must_see_keys = record_type not in _BASES and not is_told_apart
 
     def draft(self, record: RecordT) -> Draft:
         """
@@ -50,40 +73,53 @@ class RecordCodec(Generic[RecordT]):
 
         Raises:
             RecordTypeError: when it is not of the codec's very type.
-            CheckpointEncodeError: naming the path of what cannot be stored exactly.
+            CheckpointEncodeError: naming the path of what would not come back as it is.
 
         Cost: one encode, and a check that takes about twice as long.
         """
         if type(record) is not self.record_type:
             reason = f"this writer stores {self.record_type.__qualname__}, and no subclass of it"
             raise RecordTypeError(type(record).__qualname__, reason)
-        document = self._document(record)
+        try:
+            document = self._document(record)
+        except AttributeError as error:
+            raise CheckpointEncodeError(error.name or "", "was deleted; give it a value") from error
         text, floats = encode_exactly(document)
-        self._require_same(record, document)
+        self._require_same(record, document, text)
         return Draft(document["session_id"], document["checkpoint_id"], text, tuple(floats))
 
     def _document(self, record: RecordT) -> dict[str, Any]:
-        """Return the record as a dict: JSON fields as they are, typed ones as JSON sees them."""
+        """Return the record as a dict: JSON fields as they are, typed ones as JSON writes them."""
         document: dict[str, Any] = dict(self._tag)
         for name, key in self._typed_keys.items():
             value = getattr(record, name)
-            document[key] = value if type(value) in _BUILTINS else _to_builtins(key, value)
+            is_plain = type(value) in _BUILTINS or value is msgspec.UNSET
+            if not is_plain:
+                value = to_json(key, value, as_text=name in self._with_tuples)
+            document[key] = value
         for name, key in self._json_keys.items():
             document[key] = getattr(record, name)
         return {key: value for key, value in document.items() if value is not msgspec.UNSET}
 
-    def _require_same(self, record: RecordT, document: dict[str, Any]) -> None:
-        """Refuse typed fields that would not come back as they are."""
+    def _require_same(self, record: RecordT, document: dict[str, Any], text: bytes) -> None:
+        """Refuse what would not come back as it is."""
+        keys = self._typed_keys
         try:
-            restored = msgspec.convert(document, self.record_type, str_keys=True)
-        except msgspec.ValidationError as error:
+            if self._has_hook:  # which may change anything, and must not change the caller's
+                keys = keys | self._json_keys
+                restored = self._decode(text)
+            else:
+                restored = msgspec.convert(document, self.record_type, str_keys=True)
+        except Exception as error:
             raise _invalid_field(error) from error
-        for name, key in self._typed_keys.items():
+        for name, key in keys.items():
             was, now = getattr(record, name), getattr(restored, name)
-            change = None if was is now else first_change(key, was, now)
+            if was is now or (name in self._told_by_equality and was == now):
+                continue
+            change = first_change(key, was, now)
             if change is not None:
-                reason = "would not come back the same; convert it to the type of its field"
-                raise CheckpointEncodeError(change, reason)
+                advice = "convert it to the type of its field, a time to UTC"
+                raise CheckpointEncodeError(change, f"would not come back the same; {advice}")
 
     def decode(self, data: bytes, path: str) -> RecordT:
         """
@@ -94,23 +130,48 @@ class RecordCodec(Generic[RecordT]):
             path: for the error.
 
         Raises:
-            CheckpointCorruptError: when it is not a record of the codec's type.
+            CheckpointDecodeError: when it is not a record of the codec's type.
 
         Cost: one decode; above `PIECEWISE_BYTES` in pieces, so that no single step holds the
             GIL for long, and half as long again in all.
         """
+        keys: Collection[str] = ()
         try:
-            if len(data) <= documents.PIECEWISE_BYTES:
-                return self._decode(data)
-            return msgspec.convert(documents.decode_object(data), self.record_type, str_keys=True)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            reason = f"it is not a {self.record_type.__qualname__}: {error}"
-            raise CheckpointCorruptError(path, reason) from error
+            if len(data) > documents.PIECEWISE_BYTES:
+                keys = document = documents.decode_object(data)
+                record = msgspec.convert(document, self._read_type, str_keys=True)
+            else:
+                record = self._decode(data)
+                if self._must_see_keys:
+                    keys = documents.parts_of(data)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise CheckpointDecodeError(path, self._type_name, str(error)) from error
+        if self._must_see_keys and self._own_keys.isdisjoint(keys) and {*keys} - self._base_keys:
+            reason = "it has other fields, and none of this type"
+            raise CheckpointDecodeError(path, self._type_name, reason)
+        if self._read_type is _WHOLE:
+            record = self.record_type(**msgspec.structs.asdict(record))
+        return cast("RecordT", record)
+
+    @property
+    def _type_name(self) -> str:
+        return self.record_type.__qualname__
 
 
-def _objection_to(record_type: object) -> str | None:
+def _base_fields(record_type: type[CheckpointRecord]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    base = BlobRecord if issubclass(record_type, BlobRecord) else CheckpointRecord
+    return msgspec.structs.fields(base)
+
+
+def _objection_to(record_type: Any) -> str | None:
     if not (isinstance(record_type, type) and issubclass(record_type, CheckpointRecord)):
         return "it does not extend CheckpointRecord"
+    try:
+        msgspec.json.Decoder(record_type)
+    except Exception as error:  # noqa: BLE001 - of msgspec, or of what its annotations name
+        return f"msgspec cannot read it: {error}"
     config = record_type.__struct_config__
     if config.array_like:
         return "it is written as an array; remove array_like=True"
@@ -118,23 +179,15 @@ def _objection_to(record_type: object) -> str | None:
     keys = {config.tag_field, *(field.encode_name for field in fields.values())}
     if not keys.isdisjoint((CHECKSUM_KEY, VERSION_KEY)):
         return "the keys _checksum and _version are taken; rename the field"
-    base_type = BlobRecord if issubclass(record_type, BlobRecord) else CheckpointRecord
-    if base_type is CheckpointRecord and DIGESTS_KEY in keys:
+    if not issubclass(record_type, BlobRecord) and DIGESTS_KEY in keys:
         return "the key blob_digests is taken; rename the field, or extend BlobRecord"
-    for base in msgspec.structs.fields(base_type):
+    for base in _base_fields(record_type):
         field = fields[base.name]
         if (field.encode_name, field.type) != (base.encode_name, base.type):
             return f"{base.name} must keep its key and its type; rename and retype other fields"
     return None
 
 
-def _to_builtins(key: str, value: Any) -> Any:
-    try:
-        return value if value is msgspec.UNSET else msgspec.to_builtins(value, str_keys=True)
-    except (TypeError, RecursionError) as error:
-        raise CheckpointEncodeError(key, f"cannot be encoded: {error}") from error
-
-
-def _invalid_field(error: msgspec.ValidationError) -> CheckpointEncodeError:
+def _invalid_field(error: Exception) -> CheckpointEncodeError:
     reason, _, path = str(error).partition(" - at `$")
     return CheckpointEncodeError(path.strip("`").lstrip("."), f"is not valid: {reason}")

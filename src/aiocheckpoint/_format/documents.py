@@ -205,13 +205,14 @@ def _respelled(pieces: list[bytes], spellings: dict[bytes, bytes]) -> bytes:
     return b"".join(pieces)
 
 
-def verified(data: bytes, path: str) -> bytes:
+def verified(data: bytes, path: str, *, of_any_version: bool = False) -> bytes:
     """
     Return the content of a file, compact and unsealed, after checking it against its checksum.
 
     Args:
         data: the bytes of a file, size already bounded.
         path: for the error.
+        of_any_version: whether a file of another version will do, if its checksum is right.
 
     Raises:
         FormatVersionError: for another `_version`.
@@ -232,13 +233,16 @@ def verified(data: bytes, path: str) -> bytes:
         expected = seal_match[1].decode()
         if hashlib.sha256(content).hexdigest() == expected or expected in _checksums(content):
             return content
-    return _verified_by_value(text, path)
+    return _verified_by_value(text, path, of_any_version=of_any_version)
 
 
-def _verified_by_value(text: bytes, path: str) -> bytes:
+def _verified_by_value(text: bytes, path: str, *, of_any_version: bool) -> bytes:
     """Verify as the Rust crate does: parse, take out the two keys, print, hash."""
     try:
-        expected = _required_seal(text, path)
+        expected, version = _required_seal(text, path)
+        is_foreign = version != FORMAT_VERSION
+        if is_foreign and not of_any_version:
+            raise FormatVersionError(path, version, FORMAT_VERSION)
         document = decode_object(text)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CheckpointCorruptError(path, f"it is not a JSON object: {error}") from error
@@ -246,20 +250,20 @@ def _verified_by_value(text: bytes, path: str) -> bytes:
     content = _encode_sorted(document)
     checksums = list(_checksums(content))
     if expected not in checksums:
+        if is_foreign:  # another version may count otherwise
+            raise FormatVersionError(path, version, FORMAT_VERSION)
         raise CheckpointCorruptError(path, "the checksum does not match", expected, checksums[0])
     return content
 
 
-def _required_seal(text: bytes, path: str) -> str:
-    """Return the checksum that a file claims, before anything else in it is decoded."""
+def _required_seal(text: bytes, path: str) -> tuple[str, str]:
+    """Return the checksum and the version a file claims, before anything else is decoded."""
     seal = _decode_seal(text)
     if not isinstance(seal.checksum, str):
         raise CheckpointCorruptError(path, "it has no _checksum")
     if not isinstance(seal.version, str):
         raise CheckpointCorruptError(path, "it has no _version")
-    if seal.version != FORMAT_VERSION:
-        raise FormatVersionError(path, seal.version, FORMAT_VERSION)
-    return seal.checksum
+    return seal.checksum, seal.version
 
 
 def _checksums(content: bytes) -> Iterator[str]:
@@ -296,9 +300,14 @@ def identity(text: bytes, path: str) -> Identity:
         raise CheckpointCorruptError(path, f"it has no ids or no time: {error}") from error
 
 
+def parts_of(data: bytes) -> dict[str, msgspec.Raw]:
+    """Return the members of a JSON object, their values not decoded."""
+    return _decode_parts(data)
+
+
 def decode_object(data: bytes) -> dict[str, Any]:
     """Decode a JSON object in pieces; no single step holds the GIL for long."""
-    return {key: _decode_part(part) for key, part in _decode_parts(data).items()}
+    return {key: _decode_part(part) for key, part in parts_of(data).items()}
 
 
 def _decode_part(part: msgspec.Raw) -> Any:

@@ -32,8 +32,8 @@ def encode_exactly(document: dict[str, Any]) -> tuple[bytes, list[float]]:
     """
     Encode a document of JSON values, keys sorted, and return its floats beside the text.
 
-    Tuples are taken for lists; subclasses of `dict`, `list` and `tuple`, and enums that
-    extend `str`, for what they extend.
+    Subclasses of `dict` and `list`, and enums that extend `str`, are taken for what they extend,
+    to which they are equal. A tuple is not: no list is equal to it.
 
     Args:
         document: the whole document, keys being top-level fields.
@@ -89,7 +89,7 @@ def _parts_of_other(value: object) -> Iterable[Any]:
     """Return what is in a value of a type that JSON has under another name."""
     if isinstance(value, dict):
         return dict.values(value)
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list):
         return value
     _require(isinstance(value, str) and isinstance(value, Enum), "a value is not JSON")
     return ()
@@ -115,11 +115,11 @@ def _objection(value: Any, level: int) -> str | None:
     match value:
         case str() if type(value) is str or isinstance(value, Enum):
             return None if _is_unicode(value) else "holds a lone surrogate; replace it"
-        case dict() | list() | tuple() if level >= MAX_DEPTH:
+        case dict() | list() if level >= MAX_DEPTH:
             return f"is nested deeper than {MAX_DEPTH} levels; flatten it"
         case dict():
             return next(filter(None, map(_objection_to_key, value)), None)
-        case list() | tuple() | bool() | None:
+        case list() | bool() | None:
             return None
         case int() if type(value) is int:
             fits = _MIN_INT <= value <= _MAX_INT
@@ -157,51 +157,19 @@ def _walk(document: dict[str, Any]) -> Iterator[tuple[str, Any, int]]:
         path, value, level = pending.pop()
         yield path, value, level
         if isinstance(value, dict):
-            children = [(_member(path, key), item) for key, item in value.items()]
-        elif isinstance(value, (list, tuple)):
+            children = [(member(path, key), item) for key, item in value.items()]
+        elif isinstance(value, list):
             children = [(f"{path}[{index}]", item) for index, item in enumerate(value)]
         else:
             continue
         pending.extend((name, item, level + 1) for name, item in reversed(children))
 
 
-def _member(path: str, key: object) -> str:
+def member(path: str, key: object) -> str:
+    """Return the path of a dict's item."""
     if not (isinstance(key, str) and key.isidentifier()):
         return f"{path}[{key!r}]"
     return f"{path}.{key}" if path else key
-
-
-def first_change(path: str, before: Any, after: Any) -> str | None:
-    """
-    Return the path of the first part of a typed value that comes back as something else.
-
-    Where a type says `Any`, msgspec restores no `bytes`, `datetime` or Struct; and a large
-    `int` in a float field loses digits. A text that comes back as the enum or the time that
-    its field is declared to be is no change.
-    """
-    if before == after:
-        return None
-    match before, after:
-        case dict(), dict() if before.keys() == after.keys():
-            parts = [(_member(path, key), item, after[key]) for key, item in before.items()]
-        case ((list() | tuple()), (list() | tuple())):
-            pairs = enumerate(zip(before, after, strict=True))
-            parts = [(f"{path}[{index}]", *pair) for index, pair in pairs]
-        case _, (dict() | set() | frozenset()):
-            return path
-        case _ if type(before) is type(after):
-            names = _field_names(before)
-            parts = [(f"{path}.{n}", getattr(before, n), getattr(after, n)) for n in names]
-        case _, (str() | int() | float() | list()):
-            return path
-        case _:
-            return None
-    return next((change for part in parts if (change := first_change(*part))), None)
-
-
-def _field_names(value: Any) -> tuple[str, ...]:
-    kind = type(value)
-    return tuple(getattr(kind, "__struct_fields__", getattr(kind, "__dataclass_fields__", ())))
 
 
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord
 
 _COUNTERS_KEY = "counters_since_delta_snapshot"
+
+
+def with_plain_counters(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata whose counters are lists, as JSON has them, so that they are read here."""
+    counters = _mapping(metadata.get(_COUNTERS_KEY))
+    plain = {key: list(c) if isinstance(c, tuple) else c for key, c in counters.items()}
+    return {**metadata, _COUNTERS_KEY: plain} if counters else dict(metadata)
 
 
 class DeltaNeeds:

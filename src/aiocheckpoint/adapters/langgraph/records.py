@@ -28,7 +28,7 @@ from msgspec import UNSET, UnsetType
 
 from aiocheckpoint import (
     BlobRecord,
-    CheckpointCorruptError,
+    CheckpointDecodeError,
     CheckpointId,
     JsonValue,
     SessionId,
@@ -266,7 +266,7 @@ def _text(data: bytes | memoryview) -> str:
 
 
 def is_plain(value: Any, max_levels: int = _MAX_PLAIN_LEVELS) -> bool:
-    """Tell whether JSON gives a value back as it is, tuples being taken for lists."""
+    """Tell whether JSON gives a value back as it is; a tuple would come back as a list."""
     kind = type(value)
     if kind is str:
         return _is_unicode(value)
@@ -277,7 +277,7 @@ def is_plain(value: Any, max_levels: int = _MAX_PLAIN_LEVELS) -> bool:
             if type(key) is not str or not _is_unicode(key) or not is_plain(part, max_levels - 1):
                 return False
         return True
-    if kind is list or kind is tuple:
+    if kind is list:
         if max_levels == 1:
             return not value
         return all(is_plain(part, max_levels - 1) for part in value)
@@ -316,7 +316,7 @@ class Decoder:
         Return a value of a record.
 
         Raises:
-            CheckpointCorruptError: the record is intact, but no record of ours.
+            CheckpointDecodeError: the record is intact, but no record of ours.
         """
         try:
             parts = [base64.b64decode(value["data"])]
@@ -325,8 +325,9 @@ class Decoder:
                 parts.append(base64.b64decode(value["tail"]))
             tag = value["type"]
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise CheckpointCorruptError(
-                record.checkpoint_id, f"a value in it is not as we write it: {error!r}"
+            reason = f"a value in it is not as we write it: {error!r}"
+            raise CheckpointDecodeError(
+                record.checkpoint_id, type(record).__qualname__, reason
             ) from error
         return self._serde.loads_typed((tag, b"".join(parts)))
 

@@ -28,6 +28,7 @@ from aiocheckpoint import AsyncCheckpointWriter, SessionId
 from aiocheckpoint.adapters.langgraph import arguments, records
 from aiocheckpoint.adapters.langgraph.arguments import place_of
 from aiocheckpoint.adapters.langgraph.portal import Portal
+from aiocheckpoint.adapters.langgraph.pruning import with_plain_counters
 from aiocheckpoint.adapters.langgraph.reading import (
     PAGE,
     Entry,
@@ -218,8 +219,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         place = place_of(config)
         checkpoint_id = arguments.text("the id of the checkpoint", checkpoint["id"])
         encoder = Encoder(self.serde)
-        whole = get_checkpoint_metadata(config, metadata)
-        plain_metadata, other_metadata = encoder.split(cast("dict[str, Any]", whole))
+        whole = with_plain_counters(get_checkpoint_metadata(config, metadata))
+        plain_metadata, other_metadata = encoder.split(whole)
         rest = {key: value for key, value in checkpoint.items() if key != "channel_values"}
         document, others = encoder.split(rest)
         channels = {
