@@ -36,5 +36,6 @@ def test_a_directory_without_a_journal(tmp_path: Path, tool: Tool) -> None:
     """Where nothing was ever saved by this library, nothing is made."""
     (tmp_path / "s" / "checkpoints").mkdir(parents=True)
     before = tree(tmp_path)
-    assert tool("flush", tmp_path).status == 0
+    found = tool("flush", tmp_path)
+    assert (found.status, found.output) == (0, f"{tmp_path}: no checkpoints, nothing to flush\n")
     assert tree(tmp_path) == before

@@ -153,6 +153,8 @@ class TestWrongInput:
         assert outcome.output == ""
         assert outcome.errors.count("\n") == 1
         assert outcome.errors.startswith("aiocheckpoint: ")
+        verb = "" if arguments == ["frobnicate"] else f" {arguments[0]}"
+        assert outcome.errors.endswith(f"`aiocheckpoint{verb} --help` explains it\n")
 
     def test_an_unreadable_directory_is_one_line(self, tool: Tool, tmp_path: Path) -> None:
         """What the system refuses is told in one line, with exit status 2."""

@@ -38,7 +38,7 @@ def encode_id(value: str, kind: str) -> str:
         InvalidIdError: when it is not a `str` or holds a lone surrogate.
     """
     if not isinstance(value, str):
-        raise InvalidIdError(kind, value, f"a {type(value).__qualname__}; give a str")
+        raise InvalidIdError(kind, value, f"of type {type(value).__qualname__}; give a str")
     if _is_plain(value) or _is_safe(value):
         return str.__str__(value)  # an enum that extends `str` prints as something else
     try:

@@ -20,6 +20,7 @@ from aiocheckpoint.cli.terminal import (
     EXIT_DAMAGED,
     EXIT_NOT_DONE,
     CommandError,
+    command_line,
     discard_output,
     one_line,
 )
@@ -92,7 +93,7 @@ def run(arguments: Sequence[str] | None) -> int:
     except Exception as error:
         if not isinstance(error, _UsageError):
             raise
-        return _failed(error.format_message(), error.exit_code) if str(error) else EXIT_NOT_DONE
+        return _misused(error) if str(error) else EXIT_NOT_DONE
     return status
 
 
@@ -109,6 +110,15 @@ def _run(arguments: Sequence[str] | None) -> int:
     else:
         return status or 0
     return 0
+
+
+def _misused(error: _UsageError) -> int:
+    """Say what is wrong with a command line, and which help to ask for."""
+    context = getattr(error, "ctx", None)
+    verbs = context.command_path.split()[1:] if context is not None else []
+    help_command = command_line(*verbs, "--help")
+    message = error.format_message().strip().removesuffix(".")
+    return _failed(f"{message}; `{help_command}` explains it", error.exit_code)
 
 
 def _failed(message: str, status: int) -> int:

@@ -10,11 +10,17 @@ from aiocheckpoint.cli.terminal import Directory, console, open_store, print_lin
 
 def flush(directory: Directory) -> int:
     """Write the files of all that is in the journal, for Rust, a backup or an editor to see."""
-    asyncio.run(_flushed(open_store(directory)))
-    print_line(console(), f"{directory}: all that was saved is in files", "green")
+    if asyncio.run(_flushed(open_store(directory))):
+        print_line(console(), f"{directory}: all that was saved is in files", "green")
+    else:
+        print_line(console(), f"{directory}: no checkpoints, nothing to flush")
     return 0
 
 
-async def _flushed(writer: AsyncCheckpointWriter[CheckpointRecord]) -> None:
+async def _flushed(writer: AsyncCheckpointWriter[CheckpointRecord]) -> bool:
+    """Flush, and tell whether there is any session."""
     async with writer:
         await writer.flush()
+        async for _ in writer.sessions():
+            return True
+        return False

@@ -33,7 +33,7 @@ from aiocheckpoint.cli.terminal import (
 
 CheckpointIdArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[ID]", help="The checkpoint's id; the one saved last by default."),
+    typer.Argument(metavar="ID", help="The checkpoint's id; the one saved last by default."),
 ]
 
 _ROLE_STYLES = {"system": "dim", "user": "green", "assistant": "cyan", "tool": "yellow"}
