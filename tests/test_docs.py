@@ -23,14 +23,18 @@ import inspect
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 import types
 import unittest.mock
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 from docs.generate import pages
 
@@ -164,6 +168,27 @@ def fenced(path: Path) -> list[Block]:
     return blocks(path.read_text(encoding="utf-8"))
 
 
+# What becomes of the `bash` blocks of each page, which need a network or do not end.
+BASH_BLOCKS = {
+    "README.md": ["in a clone, by a campaign", "by `.ci/run`"],
+    "docs/contributing.md": ["by `.ci/run`"],
+    "docs/how-to/fastapi.md": ["by a campaign"],
+    "docs/how-to/langgraph.md": ["in a clone, by a campaign", "in tests/langgraph"],
+    "docs/tutorial.md": ["in a clone, by a campaign"],
+}
+
+
+def test_every_block_is_tried_somewhere() -> None:
+    """No page has a block that is neither run nor output, nor known to be run elsewhere."""
+    tried = {"", "text", "json", "python", "console"}
+    others: dict[str, list[str]] = {}
+    for path in (path for path in PAGES if path not in GENERATED):
+        for block in fenced(path):
+            if block.language not in tried:
+                others.setdefault(relative(path), []).append(block.language)
+    assert others == {page: ["bash"] * len(how) for page, how in BASH_BLOCKS.items()}
+
+
 def relative(path: Path) -> str:
     """Return a path as the repository names it."""
     return str(path.relative_to(REPOSITORY))
@@ -232,6 +257,37 @@ def test_the_tutorials_first_commands_work_in_a_fresh_clone(tmp_path: Path) -> N
     assert printed.endswith(f"aiocheckpoint {aiocheckpoint.__version__}\n")
     command, _, _ = mover.partition(" checkpoints.db")
     assert shell(f". .venv/bin/activate\n{command} --help", clone)
+
+
+@pytest.mark.campaign
+@pytest.mark.blocking
+@pytest.mark.usefixtures("in_fresh_directory")
+def test_the_fastapi_service_runs_with_two_workers(tmp_path: Path) -> None:
+    """Two workers answer in one session, one turn after the other, and leave files behind."""
+    page = REPOSITORY / "docs/how-to/fastapi.md"
+    [service, _] = [block.text for block in fenced(page) if block.language == "python"]
+    Path("service.py").write_text(service, encoding="utf-8")
+    [command] = [block.text for block in fenced(page) if block.language == "bash"]
+    socket = tmp_path / "socket"
+    arguments = [*command.split()[1:], "--uds", str(socket)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", *arguments], stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stderr is not None
+        next(line for line in server.stderr if "startup complete" in line)
+        transport = httpx.HTTPTransport(uds=str(socket))
+        with httpx.Client(transport=transport, base_url="http://service") as client:
+            with ThreadPoolExecutor(8) as pool:
+                ask = partial(client.post, "/sessions/ann/messages", json={"text": "hi"})
+                answers = [future.result() for future in [pool.submit(ask) for _ in range(40)]]
+            assert {answer.status_code for answer in answers} <= {200, 409}
+            turns = sorted(answer.json()["turn"] for answer in answers if answer.is_success)
+            assert turns == list(range(1, len(turns) + 1))
+            assert client.get("/health").json() == {"saves": "are durable"}
+        server.terminate()
+        server.communicate()
+        assert server.wait(60) in (0, -signal.SIGTERM)
+    assert len(list(Path("state/ann/checkpoints").glob("cp_*.json"))) == len(turns)
 
 
 def docstring_examples() -> Iterator[Any]:
