@@ -12,21 +12,25 @@ from hypothesis import strategies as st
 
 from aiocheckpoint import JournalVersionError
 from aiocheckpoint._format import log
+from aiocheckpoint._format.entries import (
+    Entry,
+    Quarantined,
+    Removed,
+    Saved,
+    SavedBlob,
+    Stuck,
+    body_bytes,
+    encode_entries,
+)
 from aiocheckpoint._format.log import (
     BLOCK_BYTES,
     HEAD_BYTES,
     HEADER_BYTES,
     NO_CHAIN,
     Control,
-    Entry,
     Frame,
     Header,
     NewFrame,
-    Quarantined,
-    Removed,
-    Saved,
-    SavedBlob,
-    Stuck,
     Tail,
 )
 
@@ -68,11 +72,11 @@ _BODIES = [b"hello", b"\xff\0"]
 def _built(
     entries: Sequence[Entry] = _ENTRIES, bodies: Sequence[bytes] = _BODIES, tail: Tail = _TAIL
 ) -> NewFrame:
-    return log.build_frame(tail, BLOCK_BYTES, 1, log.encode_entries(entries), bodies)
+    return log.build_frame(tail, BLOCK_BYTES, 1, encode_entries(entries), bodies)
 
 
 def _bodies_of(entries: Sequence[Entry]) -> list[bytes]:
-    sizes = [log.body_bytes(entry) for entry in entries if isinstance(entry, Saved | SavedBlob)]
+    sizes = [body_bytes(entry) for entry in entries if isinstance(entry, Saved | SavedBlob)]
     return [bytes([number % 256]) * size for number, size in enumerate(sizes)]
 
 
@@ -120,7 +124,7 @@ class TestEntries:
         """The place of each body follows from the entries before it."""
         size = entry.size_bytes if isinstance(entry, Saved | SavedBlob) else 0
 
-        assert log.body_bytes(entry) == size
+        assert body_bytes(entry) == size
 
 
 class TestFrame:
@@ -140,7 +144,7 @@ class TestFrame:
 
         built = _built(entries, bodies, tail)
 
-        size = log.frame_bytes(log.encode_entries(entries), sum(map(len, bodies)))
+        size = log.frame_bytes(encode_entries(entries), sum(map(len, bodies)))
         assert len(built.data) == size == built.frame.end - built.frame.offset
         assert size % BLOCK_BYTES == 0
         assert tail.behind(built.frame) == Tail(

@@ -17,8 +17,8 @@ from hypothesis.stateful import (
 )
 
 from aiocheckpoint._disk.index import IndexCache, SessionIndex, Signature
+from aiocheckpoint._format.entries import Entry, Quarantined, Removed, Saved, SavedBlob, Stuck
 from aiocheckpoint._format.ids import names_of_id
-from aiocheckpoint._format.log import Entry, Quarantined, Removed, Saved, SavedBlob, Stuck
 from aiocheckpoint._format.names import FileName, make_name, parse_name
 from aiocheckpoint.models import CheckpointMeta
 
@@ -141,6 +141,7 @@ class SessionIndexMachine(RuleBasedStateMachine):
         assert vars(self.index) == vars(SessionIndex([], [], _SIGNATURE)) | {
             "mutex": self.index.mutex,
             "last_stamped": self.index.last_stamped,
+            "changes": self.index.changes,
         }
 
 

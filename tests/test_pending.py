@@ -9,16 +9,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from aiocheckpoint._disk.log import ReadFrame
 from aiocheckpoint._disk.pending import Committed, Pending
 from aiocheckpoint._format import log
-from aiocheckpoint._format.log import (
+from aiocheckpoint._format.entries import (
     Entry,
-    Frame,
     Quarantined,
     Removed,
     Saved,
     SavedBlob,
     Stuck,
-    Tail,
+    body_bytes,
 )
+from aiocheckpoint._format.log import Frame, Tail
 
 _SESSIONS = ["s", "t"]
 _NAMES = ["one", "two", "three"]
@@ -162,7 +162,7 @@ class TestPending:
         offsets: list[int] = []
         for entry in entries:
             offsets.append(offset)
-            offset += log.body_bytes(entry)
+            offset += body_bytes(entry)
         expected = {id(entry): at for entry, at in zip(entries, offsets, strict=True)}
         assert all(c.offset == expected[id(c.entry)] for c in with_body)
         assert all((c.slot, c.body) == (7, None) for c in found)
@@ -181,4 +181,4 @@ class TestPending:
 
 def _expected_body(committed: Committed) -> bytes | None:
     has_body = isinstance(committed.entry, Saved | SavedBlob)
-    return bytes(log.body_bytes(committed.entry)) if has_body else None
+    return bytes(body_bytes(committed.entry)) if has_body else None

@@ -22,7 +22,7 @@ from aiocheckpoint._arguments import (
     require_seconds,
 )
 from aiocheckpoint._disk.files import LocalFiles, process_id
-from aiocheckpoint._engine import check, copy, entries, recover, sessions
+from aiocheckpoint._engine import check, copy, listing, recover, sessions
 from aiocheckpoint._engine.changes import Change, Delete, Flush, Recover, Save, Wake
 from aiocheckpoint._engine.jobs import Job, hop
 from aiocheckpoint._engine.local_store import LocalStore, Options
@@ -83,7 +83,7 @@ class SessionReader(Generic[RecordT]):
         require_query(prefix, before, limit)
         if self._reader is None:
             return ()
-        return entries.ids(self._reader, self._session_id, prefix, before, limit)
+        return listing.ids(self._reader, self._session_id, prefix, before, limit)
 
     def newest_id(self) -> CheckpointId | None:
         """Return the id of the checkpoint saved last; None when there is none."""
@@ -94,7 +94,7 @@ class SessionReader(Generic[RecordT]):
         require_query(prefix, limit=limit)
         if self._reader is None:
             return ()
-        return entries.saved_ids(self._reader, self._session_id, prefix, limit)
+        return listing.saved_ids(self._reader, self._session_id, prefix, limit)
 
     def load_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> tuple[RecordT, ...]:
         """Return those of the checkpoints that are there, the one saved first first."""
@@ -431,7 +431,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             suffices, of one seen before and unchanged nothing.
         """
         encode_id(session_id, "session id")
-        return await self._read(lambda reader: entries.listed(reader, session_id), ())
+        return await self._read(lambda reader: listing.listed(reader, session_id), ())
 
     async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
         """
@@ -521,7 +521,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         encode_id(session_id, "session id")
         require_query(prefix, before, limit)
         return await self._read(
-            lambda reader: entries.ids(reader, session_id, prefix, before, limit), ()
+            lambda reader: listing.ids(reader, session_id, prefix, before, limit), ()
         )
 
     async def load_many(

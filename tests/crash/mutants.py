@@ -15,14 +15,15 @@ from aiocheckpoint._disk.chain import ChainReader
 from aiocheckpoint._disk.files import Directory
 from aiocheckpoint._disk.log import Log
 from aiocheckpoint._disk.slots import Slots
-from aiocheckpoint._engine import apply
+from aiocheckpoint._engine import applier, apply
 from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.apply import Files
 from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._engine.root import WritableRoot
 from aiocheckpoint._engine.sync import Touched
 from aiocheckpoint._format import log
-from aiocheckpoint._format.log import Frame, Header, Removed
+from aiocheckpoint._format.entries import Removed
+from aiocheckpoint._format.log import Frame, Header
 from aiocheckpoint.errors import StorageError
 from tests.crash.enumeration import POPULATED
 from tests.crash.scenarios import SCENARIOS, TINY_SLOT_BYTES, Scenario, calls
@@ -269,7 +270,7 @@ MUTANTS = (
     ),
     Mutant(
         "a session that is stuck is not carried on",
-        _does_nothing(Applier, "_carry"),
+        lambda patch: patch.setattr(applier, "carry_failed", lambda _root, _failed, place: place),
         SCENARIOS["stuck beside others"],
     ),
     Mutant("who reads first does not look for the end", _only_follow, _SAVE),

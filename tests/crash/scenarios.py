@@ -140,7 +140,7 @@ _ONE_BY_ONE = (
 )
 _BY_DISK = _ONE_BY_ONE[:1]
 _EACH_FLUSHED = (*("save-existing", "flush") * 3, "save-existing")
-_EQUAL_SLOTS = (("aiocheckpoint._disk.append.LARGEST_SPARE_BYTES", TINY_SLOT_BYTES),)
+_EQUAL_SLOTS = (("aiocheckpoint._disk.free_slots.LARGEST_SPARE_BYTES", TINY_SLOT_BYTES),)
 """So that those that are free are used again, and not removed for their size."""
 
 

@@ -12,7 +12,7 @@ from aiocheckpoint import AsyncCheckpointWriter, CheckpointError, blob_digest
 from aiocheckpoint._engine.apply import Files
 from aiocheckpoint._engine.plan import Planner
 from aiocheckpoint._engine.sync import Touched
-from aiocheckpoint._format.log import Removed, SavedBlob
+from aiocheckpoint._format.entries import Removed, SavedBlob
 from aiocheckpoint.testing import LargeValue
 from tests.crash.checker import (
     ROOT_NAME,

@@ -12,7 +12,7 @@ from tests.crash.syncs import Site, forgotten, sites
 pytestmark = pytest.mark.blocking
 
 FIRST_TRIED = {
-    "append._free_slot: keep(free[-1])": "killed in a save",
+    "free_slots.take: keep(free[-1])": "killed in a save",
     "applier._synced: sync()": "replaced in haste",
     "files._sync_above: sync_directory(above)": "killed in a save",
     "files.sync_name: sync_file(descriptor, path)": "flush one by one",

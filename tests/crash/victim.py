@@ -23,7 +23,7 @@ from typing import ParamSpec, TypeVar
 import msgspec
 
 from aiocheckpoint import AsyncCheckpointWriter, Durability
-from aiocheckpoint._disk import append
+from aiocheckpoint._disk import free_slots
 from aiocheckpoint._disk.files import LocalFiles
 from aiocheckpoint._format import names as layout
 from tests.crash import oracle
@@ -202,7 +202,7 @@ def main() -> None:
     """Fork one process for each order."""
     for line in sys.stdin.buffer:
         order = msgspec.json.decode(line, type=Order)
-        vars(append)["FIRST_SLOT_BYTES"] = order.slot_bytes
+        vars(free_slots)["FIRST_SLOT_BYTES"] = order.slot_bytes
         child = os.fork()
         if child == 0:
             try:

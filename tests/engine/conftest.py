@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aiocheckpoint._disk import append
+from aiocheckpoint._disk import free_slots
 from tests.engine.disk import Disk
 
 SLOT_BYTES = 32 << 10
@@ -19,7 +19,7 @@ _MEMORY = "/dev/shm"
 
 @pytest.fixture(autouse=True)
 def _small_slots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(append, "FIRST_SLOT_BYTES", SLOT_BYTES)
+    monkeypatch.setattr(free_slots, "FIRST_SLOT_BYTES", SLOT_BYTES)
 
 
 @pytest.fixture(name="disk")

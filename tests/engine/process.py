@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from aiocheckpoint import ANY_NEWEST, CheckpointData, CheckpointError
-from aiocheckpoint._engine import entries
+from aiocheckpoint._engine import listing
 from aiocheckpoint._engine import root as roots
 from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.changes import Change, Delete, Flush, Recover, Save, Wake
@@ -260,7 +260,7 @@ class Process:
         if self._root() is None:
             return ()
         reader = self.reader()
-        ids = [meta.checkpoint_id for meta in entries.listed(reader, session)][::-1]
+        ids = [meta.checkpoint_id for meta in listing.listed(reader, session)][::-1]
         assert len(set(ids)) == len(ids), f"an id is listed twice: {ids}"
         records = reader.load_many(session, ids)
         assert [record.checkpoint_id for record in records] == ids, "what is listed is not loaded"
@@ -268,7 +268,7 @@ class Process:
             newest = reader.load(session, None)
             assert (newest is None) == (not ids)
             assert newest is None or newest == records[-1], "the newest is another than is listed"
-            assert sorted(ids) == sorted(entries.ids(reader, session, "", None, None))
+            assert sorted(ids) == sorted(listing.ids(reader, session, "", None, None))
         for record in records:
             assert record == make_record(
                 session, record.checkpoint_id, record.iteration, record.tokens_used

@@ -14,7 +14,7 @@ from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, CheckpointError
 from aiocheckpoint._disk.files import Directory
 from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._disk.view import View
-from aiocheckpoint._engine import entries
+from aiocheckpoint._engine import listing
 from tests.conftest import MakeWriter
 from tests.engine.disk import Disk
 from tests.engine.files import Call, DiskFiles
@@ -162,11 +162,11 @@ def _load_newest(scene: Scene) -> None:
 
 
 def _list(scene: Scene) -> None:
-    scene.check([meta.checkpoint_id for meta in entries.listed(scene.two.reader(), "s")])
+    scene.check([meta.checkpoint_id for meta in listing.listed(scene.two.reader(), "s")])
 
 
 def _ids(scene: Scene) -> None:
-    scene.check([*entries.ids(scene.two.reader(), "s", "", None, None)])
+    scene.check([*listing.ids(scene.two.reader(), "s", "", None, None)])
 
 
 def _replace(scene: Scene) -> None:

@@ -144,3 +144,20 @@ async def test_a_blob_that_is_used_meanwhile_stays(
 
     assert report.quarantined == ()
     assert await writer.load_blobs("s", [digest]) == {digest: b"unused"}
+
+
+async def test_a_damaged_blob_goes_whatever_has_changed(
+    make_writer: MakeWriter, recover_beside: Beside, root: Path
+) -> None:
+    """Damage of a blob is none the less for what was saved since."""
+    writer = make_writer(record_type=Note)
+    digest = blob_digest(b"used")
+    await writer.save(note("s", "x", b"used"), blobs={digest: b"used"})
+    await on_disk(writer)
+    await asyncio.to_thread((root / "s" / "blobs" / digest).write_bytes, b"torn")
+
+    report = await recover_beside(lambda: writer.save(note("s", "y")))
+
+    assert len(report.quarantined) == 2
+    assert await writer.ids("s") == ("y",)
+    assert (await writer.recover("s")).quarantined == ()

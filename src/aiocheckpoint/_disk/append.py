@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 from aiocheckpoint._disk.chain import ChainReader, Segment
 from aiocheckpoint._disk.files import LocalFiles, random_bytes
+from aiocheckpoint._disk.free_slots import FreeSlots
 from aiocheckpoint._disk.locks import CONTROL_NAME, MovedError
 from aiocheckpoint._disk.log import Log, ReadFrame
-from aiocheckpoint._disk.slots import FIRST_SLOT_BYTES, LARGEST_SPARE_BYTES
 from aiocheckpoint._format import log
-from aiocheckpoint._format.log import Control, Entry, Header, NewFrame, Tail
-from aiocheckpoint.errors import DurabilityUnknownError, StorageError, StorageFullError
+from aiocheckpoint._format.entries import Entry, body_bytes, encode_entries
+from aiocheckpoint._format.log import Control, Header, NewFrame, Tail
+from aiocheckpoint.errors import DurabilityUnknownError, StorageError
 
 _RESERVE_BYTES = 256 << 10
 
@@ -32,14 +33,14 @@ class Appender:
         log_: the log.
 
     Attributes:
-        lacks_spare: whether the last free slot has been taken.
+        free: the slots that hold nothing.
     """
 
     def __init__(self, files: LocalFiles, log_: Log) -> None:
         self._files = files
         self._log = log_
         self._broken = b""
-        self.lacks_spare = False
+        self.free = FreeSlots(log_)
 
     @property
     def _segment(self) -> Segment:
@@ -138,7 +139,7 @@ class Appender:
             DurabilityUnknownError: it may be in the log.
             MovedError: the log's place was moved or removed; the frame may be anywhere.
         """
-        table = log.encode_entries(entries)
+        table = encode_entries(entries)
         size = log.frame_bytes(table, sum(map(len, bodies)))
         segment, tail = self._segment, self._tail
         capacity = self._log.slots.capacity(segment.slot, tail.offset + size)
@@ -234,7 +235,7 @@ class Appender:
         """
         log_ = self._log
         size = log.HEADER_BYTES + sum(map(_size_of, [*self._copies(), *frames]))
-        slot = self._free_slot(size, in_smallest=in_smallest)
+        slot = self.free.take(size, smallest=in_smallest)
         if log_.segments and self.must_erase:
             log_.slots.erase([slot])  # or what it held would outlast the next erasure
         previous = self._seal() if log_.segments else (log.NO_ID, 0, log.NO_CHAIN)
@@ -329,36 +330,6 @@ class Appender:
         control = self._log.control
         return max([*known, control.sequence if control else 0]) + 1
 
-    def _free_slot(self, size: int, *, in_smallest: bool) -> int:
-        """Return a slot of at least a size that holds nothing; made if need be."""
-        slots = self._log.slots
-        slots.require_allowed(log.align(size))
-        free = self._free()[: 1 if in_smallest else None]
-        self.lacks_spare = len(free) <= 1
-        if not free:
-            try:
-                return slots.create(max(self._next_bytes(), log.align(size)))
-            except StorageFullError:
-                return slots.create(log.align(size))  # which suffices
-        if slots.size(free[-1]) < size:
-            slots.grow(free[-1], log.align(size))
-        slots.keep(free[-1])
-        return free[-1]
-
-    def _free(self) -> list[int]:
-        """Return the slots that hold nothing, the largest last."""
-        used = {segment.slot for segment in self._log.segments}
-        numbers = self._log.slots.numbers()
-        return sorted((n for n in numbers if n not in used), key=self._log.slots.size)
-
-    def _next_bytes(self) -> int:
-        """Return the size of a new slot: twice the last, within bounds."""
-        wanted = FIRST_SLOT_BYTES
-        if self._log.segments and self._log.control is not None:
-            wanted = 2 * self._log.slots.size(self._segment.slot)
-            wanted = min(wanted, LARGEST_SPARE_BYTES, self._log.control.max_bytes // 4)
-        return min(max(log.align(wanted), FIRST_SLOT_BYTES), self._log.slots.max_bytes)
-
     # Failure
 
     def _break(self, error: StorageError) -> None:
@@ -407,7 +378,7 @@ class Appender:
         copies: list[_Content] = []
         for frame in self._frames():
             if frame.end > start:
-                size = sum(map(log.body_bytes, frame.entries()))
+                size = sum(map(body_bytes, frame.entries()))
                 bodies = [slots.read(slot, size, frame.bodies_offset)]
                 copies.append(_Content(frame.table, bodies, frame.flags))
         return copies
@@ -432,9 +403,7 @@ class Appender:
 
     def erase(self) -> None:
         """Leave nothing in the log of what was removed and is flushed; durably."""
-        slots = self._log.slots
-        used = {segment.slot for segment in self._log.segments}
-        slots.erase(number for number in slots.numbers() if number not in used)
+        self._log.slots.erase(self.free.numbers())
         control = self._control
         if log.sequence_of(control.erasure) < control.first_sequence:
             self._log.publish(control.changed(erasure=0))
@@ -446,40 +415,8 @@ class Appender:
         if self._tail.number > 0:  # in a copy of the root its frames would count again
             self._begin_segment(in_smallest=True)
             self.publish_flushed(self._log.end)
-        for number in self._free()[1:]:
+        for number in self.free.numbers()[1:]:
             self._log.slots.remove(number)
-
-    def trim(self, max_bytes: int, spares: int = 1) -> int:
-        """
-        Remove free slots that are of no use any more.
-
-        Args:
-            max_bytes: how much of the disk slots may take.
-            spares: how many free ones stay in any case.
-
-        Returns:
-            the size of one to prepare; 0 when there is a free one.
-        """
-        slots = self._log.slots
-        free = self._free()
-        total = sum(map(slots.size, slots.numbers()))
-        while len(free) > spares:
-            is_small = 2 * slots.size(free[0]) <= slots.size(self._segment.slot)
-            if not is_small and total <= max(max_bytes, 2 * FIRST_SLOT_BYTES):
-                break
-            doomed = free.pop(0 if is_small else -1)
-            total -= slots.size(doomed)
-            slots.remove(doomed)
-        return 0 if free else self._next_bytes()
-
-    def spare_bytes(self) -> int:
-        """Return the size of a slot to prepare, 0 where this process knows of a free one."""
-        return self._next_bytes() if self.lacks_spare else 0
-
-    def adopt_spare(self) -> None:
-        """Make a slot of the file that was prepared."""
-        self._log.slots.adopt()
-        self.lacks_spare = False
 
 
 def _size_of(content: _Content) -> int:

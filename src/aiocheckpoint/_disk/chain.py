@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from aiocheckpoint._disk.slots import Slots
 from aiocheckpoint._format import log
+from aiocheckpoint._format.entries import Saved, SavedBlob, body_bytes
 from aiocheckpoint._format.log import Frame, Header, Tail
 
 _READ_BYTES = log.BLOCK_BYTES
@@ -157,8 +158,8 @@ class ChainReader:
         """Tell whether the bodies of a frame are what its table says."""
         offset = frame.bodies_offset
         for entry in frame.entries():
-            size = log.body_bytes(entry)
-            if isinstance(entry, (log.Saved, log.SavedBlob)):
+            size = body_bytes(entry)
+            if isinstance(entry, (Saved, SavedBlob)):
                 data = self._slots.read(self._segment.slot, size, offset)
                 if hashlib.sha256(data).digest() != entry.digest:
                     return False

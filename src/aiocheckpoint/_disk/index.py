@@ -8,8 +8,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from aiocheckpoint._format.entries import Entry, Quarantined, Removed, Saved, SavedBlob
 from aiocheckpoint._format.ids import encode_id, names_of_id
-from aiocheckpoint._format.log import Entry, Quarantined, Removed, Saved, SavedBlob
 from aiocheckpoint._format.names import FileName, id_of_name, parse_name
 from aiocheckpoint.errors import StorageError
 from aiocheckpoint.models import CheckpointId, CheckpointMeta

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from aiocheckpoint._disk.log import ReadFrame
-from aiocheckpoint._format.log import Entry, Removed, Saved, SavedBlob, Stuck
+from aiocheckpoint._format.entries import Entry, Removed, Saved, SavedBlob, Stuck
 
 
 class Committed(msgspec.Struct, frozen=True, gc=False):

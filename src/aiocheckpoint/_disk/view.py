@@ -15,7 +15,7 @@ from aiocheckpoint._disk.log import Advance, Log, ReadFrame
 from aiocheckpoint._disk.pending import Committed, Pending
 from aiocheckpoint._disk.sessions import SessionDirectories
 from aiocheckpoint._format import log
-from aiocheckpoint._format.log import Entry, Removed, Saved, SavedBlob
+from aiocheckpoint._format.entries import Entry, Removed, Saved, SavedBlob, body_bytes
 from aiocheckpoint._format.names import FileName, parse_name
 from aiocheckpoint.errors import CheckpointCorruptError, StorageError, StoreBusyError
 
@@ -275,7 +275,7 @@ class View:
             return None
         try:
             with self.mutex:
-                size = log.body_bytes(entry)
+                size = body_bytes(entry)
                 data = self.log.slots.read(committed.slot, size, committed.offset)
         except StorageError:
             self.follow()
@@ -291,7 +291,7 @@ class View:
         """Return the bytes that the log has in the place of a body, right or not."""
         if committed.body is not None or self.log is None:
             return committed.body or b""
-        size = log.body_bytes(committed.entry)
+        size = body_bytes(committed.entry)
         return self.log.slots.read(committed.slot, size, committed.offset)
 
     def require_readable(self, session: str) -> None:

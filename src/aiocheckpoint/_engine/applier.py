@@ -147,7 +147,7 @@ class Applier:
         place = root.view.pending.floor
         while True:
             synced = self._synced(root)
-            self._prepare_spare(root, root.appender.spare_bytes())
+            self._prepare_spare(root, root.appender.free.spare_bytes())
             self._apply(root, self._entries(root, place, synced), synced, touched)
             is_done = synced == place
             place = max(place, synced)
@@ -220,14 +220,14 @@ class Applier:
             root.appender.publish_flushed(carried)
             root.view.drop_flushed()
             if carried < place:
-                root.appender.trim(0, spares=0)  # what was flushed makes room for the rest
+                root.appender.free.trim(0, spares=0)  # what was flushed makes room for the rest
                 return
             if self._must_erase(root):
                 root.appender.erase()
             if self._is_closing() and not self._failed:
                 root.appender.leave_empty()
                 return
-            spare_bytes = root.appender.trim(root.max_bytes)
+            spare_bytes = root.appender.free.trim(root.max_bytes)
         self._prepare_spare(root, spare_bytes)
 
     def _prepare_spare(self, root: WritableRoot, size: int) -> None:
@@ -238,7 +238,7 @@ class Applier:
         with contextlib.suppress(StorageError):
             root.log.slots.prepare(size)
             with root.log.locked():
-                root.appender.adopt_spare()
+                root.appender.free.adopt_spare()
 
     def _is_closing(self) -> bool:
         if self._is_ending:

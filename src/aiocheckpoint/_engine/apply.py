@@ -12,7 +12,7 @@ from aiocheckpoint._disk.pending import Committed
 from aiocheckpoint._disk.view import View
 from aiocheckpoint._engine.sync import Touched
 from aiocheckpoint._format import documents, names
-from aiocheckpoint._format.log import Entry, Quarantined, Removed, Saved, SavedBlob
+from aiocheckpoint._format.entries import Entry, Quarantined, Removed, Saved, SavedBlob
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import CheckpointCorruptError, StorageError, StorageFullError
 

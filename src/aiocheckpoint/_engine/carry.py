@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from aiocheckpoint._disk.pending import Committed
 from aiocheckpoint._engine.root import WritableRoot
-from aiocheckpoint._format.log import Entry, Saved, SavedBlob, Stuck
+from aiocheckpoint._format.entries import Entry, Saved, SavedBlob, Stuck
 from aiocheckpoint.errors import CheckpointError, StorageFullError
 
 _logger = logging.getLogger("aiocheckpoint")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from aiocheckpoint._engine.jobs import Job
 from aiocheckpoint._format.documents import Body
-from aiocheckpoint._format.log import Entry
+from aiocheckpoint._format.entries import Entry
 from aiocheckpoint.models import ANY_NEWEST, CheckpointId, Expected, SessionId
 
 

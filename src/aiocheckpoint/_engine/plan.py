@@ -13,7 +13,7 @@ from aiocheckpoint._engine.changes import Change, Delete, Recover, Save
 from aiocheckpoint._engine.read import Bodies, Session, VanishedError
 from aiocheckpoint._format import documents, names
 from aiocheckpoint._format.blobs import require_digest
-from aiocheckpoint._format.log import Entry, Quarantined, Removed, Saved, SavedBlob
+from aiocheckpoint._format.entries import Entry, Quarantined, Removed, Saved, SavedBlob
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
@@ -283,7 +283,7 @@ class Planner:
         bodies = iter(recover.bodies)
         for entry in recover.entries:
             body = next(bodies) if isinstance(entry, Saved) else None
-            if is_as_seen or _still_holds(plan, entry):
+            if is_as_seen or self._still_holds(plan, entry):
                 kept.add(entry)
                 self.entries.append(entry)
                 if body is not None:
@@ -291,6 +291,29 @@ class Planner:
         if not kept:  # of nothing: to wait for it is to wait for what was done meanwhile
             self.entries.append(Removed(plan.session.name, ()))
         return kept
+
+    def _still_holds(self, plan: SessionPlan, entry: Entry) -> bool:
+        """
+        Tell whether what `recover` wanted may be done in a session that has changed since.
+
+        A file that was removed stays removed, and is not kept either. What was saved since may
+        need a blob that nothing needed: the next `recover` will tell.
+        """
+        if isinstance(entry, Quarantined) and entry.is_blob:
+            return self._is_damaged(plan, entry.name)
+        if isinstance(entry, (Saved, Quarantined)):
+            text = entry.name.removesuffix(names.BACKUP_SUFFIX)
+            return text in plan.session.known.by_text and text not in plan.removed
+        return True
+
+    def _is_damaged(self, plan: SessionPlan, digest: str) -> bool:
+        try:
+            self._contents.blob(plan.session.name, digest)
+        except MissingBlobError:
+            return False
+        except CheckpointCorruptError:
+            return digest not in plan.new_blobs
+        return False
 
     # Removals
 
@@ -353,23 +376,6 @@ class Planner:
             plan.new_blobs -= gone
         texts = tuple(name.text for name in doomed)
         self.entries.append(Removed(plan.session.name, texts, blobs, drops, erases))
-
-
-def _still_holds(plan: SessionPlan, entry: Entry) -> bool:
-    """
-    Tell whether what `recover` wanted may be done in a session that has changed since.
-
-    A file that was removed stays removed, and is not kept either. A blob may be needed by what
-    was saved since: the next `recover` will tell.
-    """
-    match entry:
-        case Saved(name=name) | Quarantined(name=name, is_blob=False):
-            text = name.removesuffix(names.BACKUP_SUFFIX)
-            return text in plan.session.known.by_text and text not in plan.removed
-        case Removed():
-            return True
-        case _:
-            return False
 
 
 def _leap() -> int:

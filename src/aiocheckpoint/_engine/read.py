@@ -11,9 +11,10 @@ from typing import Generic, NamedTuple, TypeVar, cast
 from aiocheckpoint._disk.files import Directory, LocalFiles
 from aiocheckpoint._disk.index import KnownBlobs, SessionIndex
 from aiocheckpoint._disk.view import View
-from aiocheckpoint._format import documents, log, names
+from aiocheckpoint._format import documents, names
 from aiocheckpoint._format.blobs import blob_digests, is_digest, verified_blob
 from aiocheckpoint._format.codec import RecordCodec, RecordT
+from aiocheckpoint._format.entries import body_bytes
 from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import (
@@ -82,7 +83,7 @@ class Bodies:
         """Return the content, and whether it is as it was saved rather than what a file holds."""
         committed = self.view.saved(session, name)
         if committed is not None:
-            size = log.body_bytes(committed.entry)
+            size = body_bytes(committed.entry)
             if size > self.max_bytes:
                 raise CheckpointTooLargeError(self.path(session, name), size, self.max_bytes)
             body = self.view.body(committed)

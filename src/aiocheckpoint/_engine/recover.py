@@ -14,8 +14,8 @@ from aiocheckpoint._engine.read import Reader, Session, VanishedError
 from aiocheckpoint._format import documents, names
 from aiocheckpoint._format.blobs import blob_digests, is_digest
 from aiocheckpoint._format.codec import RecordT
+from aiocheckpoint._format.entries import Entry, Quarantined, Removed, Saved
 from aiocheckpoint._format.ids import encode_id
-from aiocheckpoint._format.log import Entry, Quarantined, Removed, Saved
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import (
     CheckpointCorruptError,

@@ -1,4 +1,4 @@
-"""The journal's bytes: entries to frames, slots' headers, the control block, and back; pure.
+"""The journal's bytes: frames, slots' headers, the control block; pure.
 
     slot   header block | frame | frame | ...            all aligned to 4 KiB
     frame  head | table | bodies | padding | table | head
@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from aiocheckpoint._format.entries import Entry, decode_entries
 from aiocheckpoint.errors import JournalVersionError
 
 LOG_VERSION = 2  # 1 were the journals of 0.1
@@ -41,114 +42,6 @@ HEAD_BYTES = _HEAD.size
 _CONTROL_PADDING = bytes(CONTROL_BYTES - _CONTROL.size)
 _MAX_TABLE_BYTES = 1 << 28
 _OFFSET_BITS = 40
-
-
-class Saved(msgspec.Struct, frozen=True, array_like=True, tag="s", gc=False):
-    """
-    A checkpoint file to be there.
-
-    Attributes:
-        session: name of the session's directory.
-        name: of the file; given once, for ever.
-        checkpoint_id: of the checkpoint.
-        digest: SHA-256 of the body: the document as it is written, compact and unsealed.
-        size_bytes: of the body.
-        checksum: SHA-256 of the canonical form, where that differs from the body; or else empty.
-        blobs: SHA-256 of each blob it refers to.
-        max_backups: how many superseded files keep a second name.
-        modified: time of the file's last change, microseconds since 1970; 0 for that in its name,
-            which is later where Rust has saved in the same second.
-    """
-
-    session: str
-    name: str
-    checkpoint_id: str
-    digest: bytes
-    size_bytes: int
-    checksum: bytes = b""
-    blobs: tuple[bytes, ...] = ()
-    max_backups: int = 0
-    modified: int = 0
-
-
-class SavedBlob(msgspec.Struct, frozen=True, array_like=True, tag="b", gc=False):
-    """
-    A blob to be there.
-
-    Attributes:
-        session: name of the session's directory.
-        digest: its SHA-256, which is its name.
-        size_bytes: of the body.
-    """
-
-    session: str
-    digest: bytes
-    size_bytes: int
-
-
-class Removed(msgspec.Struct, frozen=True, array_like=True, tag="r", gc=False):
-    """
-    Files to be gone, and their backups.
-
-    Attributes:
-        session: name of the session's directory.
-        names: of checkpoint files.
-        blobs: SHA-256 of blobs.
-        drops_session: whether its directories go too, if nothing else is in them.
-        erases: whether somebody asked for it, so that no copy may stay in the journal.
-    """
-
-    session: str
-    names: tuple[str, ...]
-    blobs: tuple[bytes, ...] = ()
-    drops_session: bool = False
-    erases: bool = False
-
-
-class Quarantined(msgspec.Struct, frozen=True, array_like=True, tag="q", gc=False):
-    """
-    A file to be in the quarantine.
-
-    Attributes:
-        session: name of the session's directory.
-        name: of the file, or the SHA-256 of a blob in hex.
-        aside: its name in the quarantine; where that is there, the move was made.
-        is_blob: which of the two it is.
-    """
-
-    session: str
-    name: str
-    aside: str
-    is_blob: bool = False
-
-
-class Stuck(msgspec.Struct, frozen=True, array_like=True, tag="x", gc=False):
-    """
-    A session whose files cannot be written: its entries follow again, and its saves fail.
-
-    Attributes:
-        session: name of the session's directory.
-        operation: what failed last.
-        path: on what.
-        errno: the error's number, 0 if it had none.
-        reason: the system's text for it.
-    """
-
-    session: str
-    operation: str
-    path: str
-    errno: int
-    reason: str
-
-
-Entry = Saved | SavedBlob | Removed | Quarantined | Stuck
-_encode_table = msgspec.msgpack.Encoder().encode
-_decode_table = msgspec.msgpack.Decoder(list[Entry]).decode
-
-
-def body_bytes(entry: Entry) -> int:
-    """Return how many bytes of body an entry has."""
-    return entry.size_bytes if isinstance(entry, (Saved, SavedBlob)) else 0
 
 
 def place_of(sequence: int, offset: int) -> int:
@@ -199,7 +92,7 @@ class Frame(NamedTuple):
 
     def entries(self) -> list[Entry]:
         """Return what the frame says."""
-        return _decode_table(self.table)
+        return decode_entries(self.table)
 
     def follows(self, chain: bytes) -> bool:
         """Tell whether the frame's chain value continues another."""
@@ -254,11 +147,6 @@ class Tail(NamedTuple):
 def frame_bytes(table: bytes, bodies_bytes: int) -> int:
     """Return the size of a frame."""
     return align(2 * (HEAD_BYTES + len(table)) + bodies_bytes)
-
-
-def encode_entries(entries: Sequence[Entry]) -> bytes:
-    """Return the table of some entries."""
-    return _encode_table(entries)
 
 
 def build_frame(

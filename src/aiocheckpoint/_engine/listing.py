@@ -9,9 +9,9 @@ from msgspec import structs
 
 from aiocheckpoint._disk.files import Directory, FileStatus, is_settled
 from aiocheckpoint._engine.read import Bodies, Reader, Session, VanishedError
-from aiocheckpoint._format import listing, log, names
+from aiocheckpoint._format import listing, names
 from aiocheckpoint._format.codec import RecordT
-from aiocheckpoint._format.log import Saved
+from aiocheckpoint._format.entries import Saved, body_bytes
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
@@ -115,7 +115,7 @@ def _entry(bodies: Bodies, session: Session, name: FileName) -> CheckpointMeta:
             path = Path(bodies.path(session.name, name.text))
             meta = listing.meta_of_body(body, checksum, path)
             meta = _fitting(meta, session, name, path)
-            meta = _within(bodies, meta, log.body_bytes(committed.entry))
+            meta = _within(bodies, meta, body_bytes(committed.entry))
             session.known.metas[name.text] = (None, meta)
             return meta
     with bodies.view.sessions.opened(session.name) as directory:
