@@ -26,9 +26,9 @@ from aiocheckpoint._engine import check, copy, listing, recover, sessions
 from aiocheckpoint._engine.changes import Change, Delete, Flush, Recover, Save, Wake
 from aiocheckpoint._engine.jobs import Job, hop
 from aiocheckpoint._engine.local_store import LocalStore, Options
-from aiocheckpoint._engine.plan import Limits
 from aiocheckpoint._engine.read import Reader, verify_file
 from aiocheckpoint._engine.root import OpenRoot
+from aiocheckpoint._engine.session_plan import Limits
 from aiocheckpoint._format import documents
 from aiocheckpoint._format.blobs import require_digests
 from aiocheckpoint._format.codec import RecordCodec, RecordT

@@ -18,10 +18,10 @@ from aiocheckpoint._engine.changes import Change, Delete, Flush, Recover, Save, 
 from aiocheckpoint._engine.check import check_journal, check_session
 from aiocheckpoint._engine.commit import Committer
 from aiocheckpoint._engine.jobs import Job
-from aiocheckpoint._engine.plan import Limits
 from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._engine.recover import find_damage
 from aiocheckpoint._engine.root import OpenRoot, WritableRoot
+from aiocheckpoint._engine.session_plan import Limits
 from aiocheckpoint._engine.sessions import session_names
 from aiocheckpoint._format import documents
 from aiocheckpoint._format.codec import RecordCodec

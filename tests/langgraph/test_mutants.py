@@ -122,7 +122,7 @@ def _no_checksums(patch: Patch) -> None:
         return msgspec.json.encode({k: v for k, v in document.items() if k[0] != "_"})
 
     patch.setattr("aiocheckpoint._format.documents.verified", verified)
-    patch.setattr("aiocheckpoint._engine.read.verified_blob", lambda data, _digest, _path: data)
+    patch.setattr("aiocheckpoint._engine.bodies.verified_blob", lambda data, _digest, _path: data)
 
 
 def _delete_by_prefix(patch: Patch) -> None:

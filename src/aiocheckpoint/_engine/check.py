@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aiocheckpoint._disk.files import Directory, monotonic_seconds
 from aiocheckpoint._disk.log import Log
-from aiocheckpoint._engine.read import Bodies, VanishedError
+from aiocheckpoint._engine.bodies import Bodies, VanishedError
 from aiocheckpoint._engine.root import OpenRoot
 from aiocheckpoint._engine.sessions import is_directory, session_id_of
 from aiocheckpoint._format import documents, names

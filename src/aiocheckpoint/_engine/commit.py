@@ -16,12 +16,13 @@ from typing import Protocol
 
 from aiocheckpoint._disk.locks import MovedError
 from aiocheckpoint._disk.view import View
-from aiocheckpoint._engine import plan
+from aiocheckpoint._engine import prepare
+from aiocheckpoint._engine.bodies import Session, VanishedError
 from aiocheckpoint._engine.changes import Change, Delete, Flush, Wake
 from aiocheckpoint._engine.jobs import Job
-from aiocheckpoint._engine.plan import Limits, Planner
-from aiocheckpoint._engine.read import Session, VanishedError
+from aiocheckpoint._engine.plan import Planner
 from aiocheckpoint._engine.root import WritableRoot
+from aiocheckpoint._engine.session_plan import Limits
 from aiocheckpoint._format import log
 from aiocheckpoint.errors import CheckpointError, StorageError
 
@@ -206,8 +207,8 @@ class Committer:
                 if _may_miss_files(view, change, session):
                     session = session._replace(known=view.listed(change.session))
                     sessions[change.session] = session
-                if plan.needs_preparing(limits, change, session):
-                    plan.prepare(bodies, limits, change, session)
+                if prepare.needs_preparing(limits, change, session):
+                    prepare.prepare(bodies, limits, change, session)
             except VanishedError:
                 pass
             except CheckpointError as error:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from aiocheckpoint._engine.read import Reader, Session, VanishedError
+from aiocheckpoint._engine.bodies import Session, VanishedError
+from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._format import documents
 from aiocheckpoint._format.blobs import blob_digests
 from aiocheckpoint._format.codec import RecordT

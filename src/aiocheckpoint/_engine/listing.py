@@ -8,7 +8,8 @@ from pathlib import Path
 from msgspec import structs
 
 from aiocheckpoint._disk.files import Directory, FileStatus, is_settled
-from aiocheckpoint._engine.read import Bodies, Reader, Session, VanishedError
+from aiocheckpoint._engine.bodies import Bodies, Session, VanishedError
+from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._format import listing, names
 from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint._format.entries import Saved, body_bytes

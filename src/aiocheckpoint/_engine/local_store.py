@@ -14,9 +14,9 @@ from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.changes import Change, Flush, Wake
 from aiocheckpoint._engine.commit import Committer
 from aiocheckpoint._engine.jobs import Deadlines, Ending, Job
-from aiocheckpoint._engine.plan import Limits
 from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._engine.root import OpenRoot, WritableRoot
+from aiocheckpoint._engine.session_plan import Limits
 from aiocheckpoint._engine.threads import Threads
 from aiocheckpoint._format import names
 from aiocheckpoint._format.codec import RecordCodec, RecordT

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import errno
-import sys
-from collections import Counter
-from typing import NamedTuple
-
 from aiocheckpoint._disk.files import now_microseconds, random_number
-from aiocheckpoint._disk.index import KnownBlobs
+from aiocheckpoint._engine.bodies import Bodies, Session, VanishedError
 from aiocheckpoint._engine.changes import Change, Delete, Recover, Save
-from aiocheckpoint._engine.read import Bodies, Session, VanishedError
-from aiocheckpoint._format import documents, names
+from aiocheckpoint._engine.session_plan import Limits, SessionPlan
+from aiocheckpoint._format import names
 from aiocheckpoint._format.blobs import require_digest
 from aiocheckpoint._format.entries import Entry, Quarantined, Removed, Saved, SavedBlob
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
-    CheckpointError,
-    CheckpointTooLargeError,
-    FileSizeLimitError,
     FormatVersionError,
     MissingBlobError,
     NotACheckpointError,
@@ -29,111 +21,6 @@ from aiocheckpoint.errors import (
 from aiocheckpoint.models import ANY_NEWEST, CheckpointId
 
 _MAX_LEAP_MICROSECONDS = 1000
-
-
-class Limits(NamedTuple):
-    """
-    The bounds a writer keeps.
-
-    Attributes:
-        max_backups: backups kept in a session.
-        max_checkpoints: checkpoints kept in a session, None for all.
-        max_bytes: of one file.
-        max_file_bytes: of one file, as the system has it.
-    """
-
-    max_backups: int
-    max_checkpoints: int | None
-    max_bytes: int
-    max_file_bytes: int = sys.maxsize
-
-    @property
-    def least_bytes(self) -> int:
-        """The smaller of the two bounds of a file."""
-        return min(self.max_bytes, self.max_file_bytes)
-
-
-class SessionPlan:
-    """
-    A session as it will be after what is planned.
-
-    Attributes:
-        session: as it is.
-        added: files that will be there, oldest first, with their ids.
-        removed: names of files that will not.
-        new_blobs: digests of blobs that will be there.
-    """
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.added: dict[FileName, CheckpointId] = {}
-        self.removed: set[str] = set()
-        self.new_blobs: set[str] = set()
-        self._digests: dict[str, tuple[str, ...]] = {}
-        self._last = session.known.last_stamped
-
-    @property
-    def last_stamped(self) -> FileName | None:
-        """The file that the next is named after."""
-        return self._last
-
-    @property
-    def newest(self) -> FileName | None:
-        """The file that will be the newest."""
-        for name in reversed(self.added):
-            if name.text not in self.removed:
-                return name
-        if not self.removed:
-            return self.session.known.newest
-        found = self.session.known.newest_first()
-        return next((name for name in found if name.text not in self.removed), None)
-
-    def candidates(self, checkpoint_id: CheckpointId) -> list[FileName]:
-        """Return the files that may hold an id."""
-        found = self.session.known.candidates(checkpoint_id)
-        if not self.added and not self.removed:
-            return found
-        if self.removed:
-            found = [name for name in found if name.text not in self.removed]
-        return found + [
-            name
-            for name, added in self.added.items()
-            if added == checkpoint_id and name.text not in self.removed
-        ]
-
-    def remaining(self) -> list[FileName]:
-        """Return all files that will be there, oldest first."""
-        found = [*self.session.known.newest_first()[::-1], *self.added]
-        return [name for name in found if name.text not in self.removed]
-
-    def surplus(self, max_kept: int) -> list[FileName]:
-        """Return the files to remove so that the newest `max_kept` stay."""
-        count = len(self.session.known.names) + len(self.added) - len(self.removed)
-        return [] if count <= max_kept else self.remaining()[: count - max_kept]
-
-    def add(self, name: FileName, checkpoint_id: CheckpointId, digests: tuple[str, ...]) -> None:
-        """Plan a file."""
-        self.added[name] = checkpoint_id
-        self._last = name
-        self._digests[name.text] = digests
-
-    def knows_users(self) -> bool:
-        """Tell whether it is known of every file which blobs it refers to."""
-        known = self.session.known.blobs or KnownBlobs()
-        return all(name.text in known.of_file or name in self.added for name in self.remaining())
-
-    def unused_blobs(self) -> tuple[bytes, ...]:
-        """Return the blobs that nothing refers to after all that is planned."""
-        known = self.session.known.blobs or KnownBlobs()
-        users = Counter(known.users)
-        for digests in self._digests.values():
-            users.update(digests)
-        freed = set(known.unused)
-        for text in self.removed:
-            digests = known.of_file.get(text) or self._digests.get(text, ())
-            users.subtract(digests)
-            freed.update(digests)
-        return tuple(bytes.fromhex(d) for d in sorted(freed) if users[d] <= 0)
 
 
 class Planner:
@@ -380,80 +267,3 @@ class Planner:
 
 def _leap() -> int:
     return 1 + random_number(_MAX_LEAP_MICROSECONDS)
-
-
-def needs_preparing(limits: Limits, change: Change, session: Session) -> bool:
-    """Tell whether planning a change may have to read something."""
-    return not (
-        isinstance(change, Save)
-        and not change.digests
-        and change.expected is ANY_NEWEST
-        and limits.max_checkpoints is None
-        and not documents.may_exceed(change.body.text, limits.least_bytes)
-        and not session.known.may_hold(change.checkpoint_id)
-    )
-
-
-def prepare(bodies: Bodies, limits: Limits, change: Change, session: Session) -> None:
-    """
-    Read beforehand what planning a change will ask for; it remembers.
-
-    Raises:
-        CheckpointError: what planning would raise as well.
-    """
-    if isinstance(change, Save):
-        if documents.may_exceed(change.body.text, limits.least_bytes):
-            _require_size(change, limits)
-        if change.digests:
-            _find_blobs(bodies, change, session)
-    wanted = change.checkpoint_ids if isinstance(change, Delete) else None
-    if isinstance(change, Save):
-        wanted = (change.checkpoint_id,)
-        newest = session.known.newest
-        if change.expected is not ANY_NEWEST and newest is not None:
-            bodies.identify(session, newest)
-    candidates = [name for key in wanted or () for name in session.known.candidates(key)]
-    for name in candidates:
-        try:
-            bodies.identify(session, name)
-        except (CheckpointError, VanishedError):
-            continue
-    removes = isinstance(change, Delete) or bool(candidates) or limits.max_checkpoints is not None
-    if removes and session.known.has_blobs:
-        bodies.know_users(session)
-
-
-def _require_size(save: Save, limits: Limits) -> None:
-    size = len(documents.file_of(save.body.text, save.body.checksum))
-    subject = f"checkpoint {save.checkpoint_id!r}"
-    if size > limits.max_bytes:
-        raise CheckpointTooLargeError(subject, size, limits.max_bytes)
-    if size > limits.max_file_bytes:
-        reason = f"its file takes {size} bytes, the system allows {limits.max_file_bytes}"
-        raise FileSizeLimitError("write", subject, errno.EFBIG, reason)
-
-
-def _find_blobs(bodies: Bodies, save: Save, session: Session) -> None:
-    """
-    Find out which blobs are there already: each is read, and so known to be intact.
-
-    One that was removed while it was read is not there, whoever was the first to hear of it.
-    """
-    known = session.known.blobs = session.known.blobs or KnownBlobs()
-    if not session.known.has_blobs:
-        return
-    for digest in save.digests:
-        if digest in known.stored:
-            continue
-        removals = known.removals
-        try:
-            bodies.blob(session.name, digest)
-        except MissingBlobError:
-            continue
-        except CheckpointCorruptError:
-            if digest not in save.blobs:
-                raise
-            continue
-        with session.known.mutex:
-            if known.removals == removals:
-                known.stored.add(digest)

@@ -6,22 +6,16 @@ import contextlib
 import errno
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePath
-from typing import Generic, NamedTuple, TypeVar, cast
+from typing import Generic, TypeVar
 
-from aiocheckpoint._disk.files import Directory, LocalFiles
-from aiocheckpoint._disk.index import KnownBlobs, SessionIndex
-from aiocheckpoint._disk.view import View
+from aiocheckpoint._disk.files import LocalFiles
+from aiocheckpoint._engine.bodies import Bodies, Session, VanishedError
 from aiocheckpoint._format import documents, names
-from aiocheckpoint._format.blobs import blob_digests, is_digest, verified_blob
 from aiocheckpoint._format.codec import RecordCodec, RecordT
-from aiocheckpoint._format.entries import body_bytes
 from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
-    CheckpointError,
-    CheckpointMismatchError,
-    CheckpointTooLargeError,
     FormatVersionError,
     MissingBlobError,
     NotACheckpointError,
@@ -31,173 +25,6 @@ from aiocheckpoint.models import CheckpointId, SessionId
 
 _VANISHED_RETRIES = 1000
 ResultT = TypeVar("ResultT")
-
-
-class VanishedError(Exception):
-    """A file was there when the session was looked up, and gone when it was opened."""
-
-
-class Session(NamedTuple):
-    """
-    A session as it was when it was looked up.
-
-    Attributes:
-        id: the session.
-        name: of its directory.
-        known: its checkpoints.
-    """
-
-    id: SessionId
-    name: str
-    known: SessionIndex
-
-
-class Bodies:
-    """
-    The contents of checkpoints and blobs, from the log or from files.
-
-    Args:
-        view: the committed state.
-        max_bytes: of one file.
-    """
-
-    def __init__(self, view: View, max_bytes: int) -> None:
-        self.view = view
-        self.max_bytes = max_bytes
-
-    def path(self, session: str, name: str) -> str:
-        """Return where a checkpoint's file is, or will be."""
-        return Directory(self.view.sessions.path_of(session), None).join(name)
-
-    def text(self, session: str, name: str) -> bytes:
-        """
-        Return the verified content of a checkpoint, compact and unsealed.
-
-        Raises:
-            VanishedError: it was removed meanwhile.
-            CheckpointCorruptError: it is damaged.
-        """
-        return self._content(session, name)[0]
-
-    def _content(self, session: str, name: str) -> tuple[bytes, bool]:
-        """Return the content, and whether it is as it was saved rather than what a file holds."""
-        committed = self.view.saved(session, name)
-        if committed is not None:
-            size = body_bytes(committed.entry)
-            if size > self.max_bytes:
-                raise CheckpointTooLargeError(self.path(session, name), size, self.max_bytes)
-            body = self.view.body(committed)
-            if body is not None:
-                return body, True
-        data = self._file(session, name)
-        if data is not None:
-            return documents.verified(data, self.path(session, name)), False
-        if committed is not None and self.view.saved(session, name) is committed:
-            reason = "neither the journal nor a file holds what was saved"
-            raise CheckpointCorruptError(self.path(session, name), reason)
-        raise VanishedError
-
-    def _file(self, session: str, name: str) -> bytes | None:
-        with self.view.sessions.opened(session) as directory:
-            if directory is None:
-                return None
-            return self.view.files.read(directory, name, self.max_bytes)
-
-    def own_text(self, session: Session, name: FileName) -> bytes:
-        """
-        Return the same, of a checkpoint that is where it belongs.
-
-        Raises:
-            CheckpointMismatchError: it is another session's, or of another id.
-        """
-        text, is_as_saved = self._content(session.name, name.text)
-        if not is_as_saved or name.text not in session.known.identities:
-            path = self.path(session.name, name.text)
-            found = documents.identity(text, path)
-            own = encode_id(found.session_id, "session id") == session.name
-            if not own or not names.name_fits(name, found.checkpoint_id):
-                raise CheckpointMismatchError(
-                    path, (found.session_id, found.checkpoint_id), (session.id, None)
-                )
-            session.known.identities[name.text] = found.checkpoint_id
-        return text
-
-    def identify(self, session: Session, name: FileName) -> CheckpointId:
-        """Return the id that a checkpoint's body holds; read once."""
-        known = session.known.identities.get(name.text)
-        if known is None:
-            self.own_text(session, name)
-            known = session.known.identities[name.text]
-        return known
-
-    # Blobs
-
-    def blob(self, session: str, digest: str) -> bytes:
-        """
-        Return a blob, verified.
-
-        Raises:
-            MissingBlobError: it is not there.
-            CheckpointCorruptError: it is damaged.
-        """
-        return self.blobs(session, (digest,))[digest]
-
-    def blobs(self, session: str, digests: Iterable[str]) -> dict[str, bytes]:
-        """Return several blobs, verified; see `blob`."""
-        found = {digest: self._committed_blob(session, digest) for digest in digests}
-        if None not in found.values():
-            return cast("dict[str, bytes]", found)
-        with self.view.sessions.blobs(session) as directory:
-            return {
-                digest: self._blob_file(session, digest, directory) if data is None else data
-                for digest, data in found.items()
-            }
-
-    def _committed_blob(self, session: str, digest: str) -> bytes | None:
-        committed = self.view.saved_blob(session, digest)
-        if committed is None and digest in self.view.removed(session):
-            raise MissingBlobError(self._blob_path(session, digest), digest)  # the file will go
-        return None if committed is None else self.view.body(committed)
-
-    def _blob_path(self, session: str, digest: str) -> str:
-        place = Directory(self.view.sessions.root.join(session), None)
-        return Directory(place.join(names.BLOBS_DIRECTORY), None).join(digest)
-
-    def _blob_file(self, session: str, digest: str, directory: Directory | None) -> bytes:
-        path = self._blob_path(session, digest)
-        try:
-            data = directory and self.view.files.read(directory, digest, self.max_bytes)
-        except NotACheckpointError as error:
-            raise CheckpointCorruptError(path, f"the blob is {error.reason}") from error
-        if data is None:
-            raise MissingBlobError(path, digest)
-        return verified_blob(data, digest, path)
-
-    def know_users(self, session: Session) -> bool:
-        """
-        Find out which blobs the checkpoints of a session refer to; False where one cannot be read.
-
-        Cost: the first time in a process every checkpoint of the session is read, and the blobs
-            are listed.
-        """
-        known = session.known.blobs = session.known.blobs or KnownBlobs()
-        try:
-            session.known.require_complete()
-            for name in session.known.newest_first():
-                if name.text not in known.of_file:
-                    digests = blob_digests(self.own_text(session, name))
-                    with session.known.mutex:  # others enter there what the log says
-                        if name.text in session.known.by_text:
-                            known.enter(name.text, digests)
-            if not known.is_swept:
-                with self.view.sessions.blobs(session.name) as directory:
-                    listed = [] if directory is None else self.view.files.scan(directory)
-                with session.known.mutex:
-                    known.unused.update(n for n in listed if is_digest(n) and n not in known.users)
-                    known.is_swept = True
-        except (CheckpointError, VanishedError):
-            return False
-        return True
 
 
 class Reader(Generic[RecordT]):

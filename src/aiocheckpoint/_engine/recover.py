@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from aiocheckpoint._disk.files import random_name
 from aiocheckpoint._disk.index import SessionIndex
+from aiocheckpoint._engine.bodies import Session, VanishedError
 from aiocheckpoint._engine.check import damaged_blobs, users_of_blobs
-from aiocheckpoint._engine.read import Reader, Session, VanishedError
+from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._format import documents, names
 from aiocheckpoint._format.blobs import blob_digests, is_digest
 from aiocheckpoint._format.codec import RecordT

@@ -12,7 +12,7 @@ from aiocheckpoint._disk.log import Log
 from aiocheckpoint._disk.sessions import SessionDirectories
 from aiocheckpoint._disk.view import View
 from aiocheckpoint._engine.apply import Files
-from aiocheckpoint._engine.read import Bodies
+from aiocheckpoint._engine.bodies import Bodies
 from aiocheckpoint._format import names
 from aiocheckpoint.errors import StorageError, UnsupportedFileSystemError
 

@@ -6,7 +6,7 @@ import errno
 
 from aiocheckpoint._disk.files import Directory, LocalFiles
 from aiocheckpoint._disk.index import SessionIndex
-from aiocheckpoint._engine.read import Bodies, VanishedError
+from aiocheckpoint._engine.bodies import Bodies, VanishedError
 from aiocheckpoint._format import documents, names
 from aiocheckpoint._format.ids import decode_id, encode_id, may_be_session
 from aiocheckpoint.errors import CheckpointError, CheckpointMismatchError, StorageError

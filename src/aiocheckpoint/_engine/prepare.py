@@ -1,0 +1,96 @@
+"""What planning a change will ask for, read before the lock is taken."""
+
+from __future__ import annotations
+
+import errno
+
+from aiocheckpoint._disk.known_blobs import KnownBlobs
+from aiocheckpoint._engine.bodies import Bodies, Session, VanishedError
+from aiocheckpoint._engine.changes import Change, Delete, Save
+from aiocheckpoint._engine.session_plan import Limits
+from aiocheckpoint._format import documents
+from aiocheckpoint.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointTooLargeError,
+    FileSizeLimitError,
+    MissingBlobError,
+)
+from aiocheckpoint.models import ANY_NEWEST
+
+
+def needs_preparing(limits: Limits, change: Change, session: Session) -> bool:
+    """Tell whether planning a change may have to read something."""
+    return not (
+        isinstance(change, Save)
+        and not change.digests
+        and change.expected is ANY_NEWEST
+        and limits.max_checkpoints is None
+        and not documents.may_exceed(change.body.text, limits.least_bytes)
+        and not session.known.may_hold(change.checkpoint_id)
+    )
+
+
+def prepare(bodies: Bodies, limits: Limits, change: Change, session: Session) -> None:
+    """
+    Read beforehand what planning a change will ask for; it remembers.
+
+    Raises:
+        CheckpointError: what planning would raise as well.
+    """
+    if isinstance(change, Save):
+        if documents.may_exceed(change.body.text, limits.least_bytes):
+            _require_size(change, limits)
+        if change.digests:
+            _find_blobs(bodies, change, session)
+    wanted = change.checkpoint_ids if isinstance(change, Delete) else None
+    if isinstance(change, Save):
+        wanted = (change.checkpoint_id,)
+        newest = session.known.newest
+        if change.expected is not ANY_NEWEST and newest is not None:
+            bodies.identify(session, newest)
+    candidates = [name for key in wanted or () for name in session.known.candidates(key)]
+    for name in candidates:
+        try:
+            bodies.identify(session, name)
+        except (CheckpointError, VanishedError):
+            continue
+    removes = isinstance(change, Delete) or bool(candidates) or limits.max_checkpoints is not None
+    if removes and session.known.has_blobs:
+        bodies.know_users(session)
+
+
+def _require_size(save: Save, limits: Limits) -> None:
+    size = len(documents.file_of(save.body.text, save.body.checksum))
+    subject = f"checkpoint {save.checkpoint_id!r}"
+    if size > limits.max_bytes:
+        raise CheckpointTooLargeError(subject, size, limits.max_bytes)
+    if size > limits.max_file_bytes:
+        reason = f"its file takes {size} bytes, the system allows {limits.max_file_bytes}"
+        raise FileSizeLimitError("write", subject, errno.EFBIG, reason)
+
+
+def _find_blobs(bodies: Bodies, save: Save, session: Session) -> None:
+    """
+    Find out which blobs are there already: each is read, and so known to be intact.
+
+    One that was removed while it was read is not there, whoever was the first to hear of it.
+    """
+    known = session.known.blobs = session.known.blobs or KnownBlobs()
+    if not session.known.has_blobs:
+        return
+    for digest in save.digests:
+        if digest in known.stored:
+            continue
+        removals = known.removals
+        try:
+            bodies.blob(session.name, digest)
+        except MissingBlobError:
+            continue
+        except CheckpointCorruptError:
+            if digest not in save.blobs:
+                raise
+            continue
+        with session.known.mutex:
+            if known.removals == removals:
+                known.stored.add(digest)
