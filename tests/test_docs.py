@@ -345,6 +345,16 @@ def test_every_public_name_is_documented() -> None:
     assert {*aiocheckpoint.__all__, *testing.__all__} - headings == set()
 
 
+def test_every_error_has_a_row() -> None:
+    """The page on what to try again has a row for each error of the tree."""
+    page = (REPOSITORY / "docs" / "how-to" / "errors.md").read_text(encoding="utf-8")
+    rows = {
+        name for row in re.findall(r"^\| `.*?\|", page, re.MULTILINE) for name in row.split("`")
+    }
+    errors = {name for name in aiocheckpoint.__all__ if name.endswith("Error")}
+    assert errors - rows == {"CheckpointError"}
+
+
 def test_every_command_and_option_is_documented() -> None:
     """Every verb of the command line and each of its options stands on the page of the CLI."""
     typer = pytest.importorskip("typer", reason="needs the extra cli")

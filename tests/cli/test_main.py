@@ -64,7 +64,7 @@ class TestAdvice:
         output = tool("verify", store).output
 
         assert f"`aiocheckpoint recover {store} support-42` mends it" in output
-        assert "2 sessions, 4 checkpoints, 1 damaged" in output
+        assert "2 sessions, 4 checkpoints, 1 not intact" in output
 
     @pytest.mark.parametrize(
         ("called", "on_path", "program"),

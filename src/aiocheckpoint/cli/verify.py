@@ -108,7 +108,7 @@ def _print(found: Verification) -> None:
         print_line(screen, f"{what}, intact", "green")
     else:
         damaged = sum(finding.is_damage for finding in found.findings)
-        print_line(screen, f"{what}, {damaged} damaged", "red")
+        print_line(screen, f"{what}, {damaged} not intact", "red")
 
 
 def _advice(finding: Finding, directory: Path) -> str:
