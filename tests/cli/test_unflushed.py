@@ -91,3 +91,23 @@ def test_module_is_the_tool(unflushed: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert str(unflushed) in done.stdout
     assert len(checkpoint_files(unflushed, "s")) == 3
+
+
+def test_what_the_journal_has_lost_is_named_beside_the_rest(tool: Tool, unflushed: Path) -> None:
+    """One damaged save in the journal hides no other, and what mends it can be typed."""
+    log = unflushed / ".aiocheckpoint" / "log.0"
+    body = log.read_bytes()
+    log.write_bytes(body.replace(b'"checkpoint_id":"step1"', b'"checkpoint_id":"step9"'))
+    assert log.read_bytes() != body
+
+    listed = tool("list", unflushed, "s")
+    assert [f"step{number}" in listed.output for number in range(3)] == [True] * 3
+    assert "neither the journal nor a file holds what was saved" in listed.output + listed.errors
+    assert "keep vanishing" not in listed.errors
+    refused = tool("flush", unflushed)
+    assert refused.status == 1
+    assert f"`aiocheckpoint verify {unflushed}` says what mends it" in refused.errors
+    assert f"`aiocheckpoint recover {unflushed} s` mends it" in tool("verify", unflushed).output
+    assert tool("recover", unflushed, "s").status == 0
+    assert tool("flush", unflushed).status == 0
+    assert len(checkpoint_files(unflushed, "s")) == 2

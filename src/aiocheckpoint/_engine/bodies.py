@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 from aiocheckpoint._disk.files import Directory
 from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._disk.known_blobs import KnownBlobs
+from aiocheckpoint._disk.pending import Committed
 from aiocheckpoint._disk.view import View
 from aiocheckpoint._format import documents, names
 from aiocheckpoint._format.blobs import blob_digests, is_digest, verified_blob
@@ -84,10 +85,16 @@ class Bodies:
         data = self._file(session, name)
         if data is not None:
             return documents.verified(data, self.path(session, name)), False
+        raise self.absent(session, name, committed)
+
+    def absent(
+        self, session: str, name: str, committed: Committed | None
+    ) -> CheckpointCorruptError | VanishedError:
+        """Return the error for what has no file: damage, if the journal says that it is there."""
         if committed is not None and self.view.saved(session, name) is committed:
             reason = "neither the journal nor a file holds what was saved"
-            raise CheckpointCorruptError(self.path(session, name), reason)
-        raise VanishedError
+            return CheckpointCorruptError(self.path(session, name), reason)
+        return VanishedError()
 
     def _file(self, session: str, name: str) -> bytes | None:
         with self.view.sessions.opened(session) as directory:

@@ -122,7 +122,7 @@ def _entry(bodies: Bodies, session: Session, name: FileName) -> CheckpointMeta:
     with bodies.view.sessions.opened(session.name) as directory:
         status = directory and bodies.view.files.status(directory, name.text)
         if directory is None or status is None:
-            raise VanishedError
+            raise bodies.absent(session.name, name.text, committed)
         if known is None or known[0] != status:
             meta = _read(bodies, directory, name.text, status)
             meta = _fitting(meta, session, name, Path(directory.join(name.text)))

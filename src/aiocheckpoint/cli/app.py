@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -27,6 +28,7 @@ from aiocheckpoint.cli.terminal import (
 from aiocheckpoint.cli.verify import verify
 
 EXIT_INTERRUPTED = 130
+_SILENT = logging.NullHandler()
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -77,6 +79,7 @@ class _UsageError(Protocol):
 
 def run(arguments: Sequence[str] | None) -> int:
     """Run a command line and return its exit status."""
+    logging.getLogger("aiocheckpoint").addHandler(_SILENT)  # the error says the same, in a line
     for stream in (sys.stdout, sys.stderr):
         # Ids and messages are any text; a terminal that cannot show it is no reason to fail.
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointRecord
-from aiocheckpoint.cli.terminal import Directory, console, open_store, print_line
+from aiocheckpoint.cli.terminal import Directory, advised, console, open_store, print_line
 
 
 def flush(directory: Directory) -> int:
     """Write the files of all that is in the journal, for Rust, a backup or an editor to see."""
-    if asyncio.run(_flushed(open_store(directory))):
+    with advised(directory):
+        has_sessions = asyncio.run(_flushed(open_store(directory)))
+    if has_sessions:
         print_line(console(), f"{directory}: all that was saved is in files", "green")
     else:
         print_line(console(), f"{directory}: no checkpoints, nothing to flush")

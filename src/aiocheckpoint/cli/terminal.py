@@ -112,7 +112,7 @@ def _program() -> str:
 
 
 @contextmanager
-def advised(directory: Path, session: str) -> Iterator[None]:
+def advised(directory: Path, session: str | None = None) -> Iterator[None]:
     """Say of damage how it is mended here, not from Python."""
     try:
         yield
@@ -125,7 +125,8 @@ def in_shell_words(text: str, directory: Path, session: str | None) -> str:
     """Return what the library says with commands in the place of its methods."""
     text = text.replace("flush()", f"`{command_line('flush', directory)}`")
     if session is None:
-        return text
+        verify = f"`{command_line('verify', directory)}` says what mends it"
+        return text.replace("recover(session_id) moves damaged files to the quarantine", verify)
     return text.replace("recover(session_id)", f"`{command_line('recover', directory, session)}`")
 
 
