@@ -40,7 +40,7 @@ _PARTS: tuple[tuple[str, ModuleType, tuple[str, ...]], ...] = (
     ("What is stored", models, ("CheckpointData", "CheckpointRecord")),
     ("Blobs", models, ("BlobRecord",)),
     ("The name of a blob", blobs, ("blob_digest",)),
-    ("What is reported", models, ("CheckpointMeta", "Finding", "RecoveryReport")),
+    ("What is reported", models, ("CheckpointMeta", "Finding", "RecoveryReport", "WriterStats")),
     ("Ids", models, ("SessionId", "CheckpointId", "new_checkpoint_id")),
     ("Conditions", models, ("Expected", "ANY_NEWEST", "AnyNewest")),
     ("Other types", models, ("Durability", "JsonValue")),

@@ -44,6 +44,7 @@ from aiocheckpoint.models import (
     JsonValue,
     RecoveryReport,
     SessionId,
+    WriterStats,
     new_checkpoint_id,
 )
 from aiocheckpoint.store import CheckpointStore
@@ -90,6 +91,7 @@ __all__ = (
     "ThreadStartError",
     "UnsupportedFileSystemError",
     "WriterClosedError",
+    "WriterStats",
     "blob_digest",
     "new_checkpoint_id",
 )

@@ -242,6 +242,32 @@ class RecoveryReport(Struct, frozen=True, kw_only=True):
     quarantined: tuple[Path, ...]
 
 
+class WriterStats(Struct, frozen=True, kw_only=True):
+    """
+    How a writer is doing; the counts are since it was made.
+
+    Attributes:
+        reads: how many reads were begun, or wait.
+        changes: how many saves, deletes and other changes were decided.
+        commits: how many commits that took: changes that wait at the same time share one.
+        waiting: how many changes wait to be committed.
+        unflushed_changes: how many changes of the directory, as far as this writer knows them,
+            are durable in the journal alone.
+        unflushed_bytes: how much of the journal they take; saves wait at `max_journal_bytes`.
+        lag_seconds: how long ago the oldest of those was saved; 0.0 where all have their files.
+        files_error: why files cannot be written, which is tried again; None while they can.
+    """
+
+    reads: int
+    changes: int
+    commits: int
+    waiting: int
+    unflushed_changes: int
+    unflushed_bytes: int
+    lag_seconds: float
+    files_error: str | None
+
+
 def is_json_type(annotation: object) -> bool:
     """Tell whether a field annotated so holds JSON values that no type will restore."""
     return _is_json_info(msgspec.inspect.type_info(annotation))

@@ -51,6 +51,7 @@ from aiocheckpoint.models import (
     Finding,
     RecoveryReport,
     SessionId,
+    WriterStats,
 )
 from aiocheckpoint.store import NO_BLOBS
 
@@ -767,6 +768,14 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         """
         await self._change(Flush(Job()))
 
+    def stats(self) -> WriterStats:
+        """
+        Return how the writer is doing, for metrics and health checks; from any thread.
+
+        Cost: none but a look at what is in memory, also where the disk hangs.
+        """
+        return self._store.stats()
+
     async def recover(self, session_id: SessionId) -> RecoveryReport:
         """
         Go on from the newest intact checkpoint, knowingly.
@@ -801,11 +810,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             made = await self._change(change) or ()
         elif self._store.has_damage:
             await self._change(Flush(Job()))
-        return RecoveryReport(
-            session_id=session_id,
-            newest_valid_id=found.newest_valid_id,
-            quarantined=found.moved(made),
-        )
+        return found.report(session_id, made)
 
     async def check(self) -> tuple[Finding, ...]:
         """

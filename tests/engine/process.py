@@ -219,12 +219,12 @@ class Process:
         """Be the applier once: apply what there is, and flush."""
         self.applier._is_wanted = True
         try:
-            error = self.applier._tenure()
+            self.applier._tenure()
         except CheckpointError as error:
             self.applier._fail_waiters(error)
             raise
-        if error is not None:
-            raise error
+        if self.applier.error is not None:
+            raise self.applier.error
 
     def flush(self, *, closes: bool = False) -> None:
         """Flush as `flush()` does, or `aclose()`: also what is to be erased."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from aiocheckpoint._disk.log import ReadFrame
 from aiocheckpoint._format.entries import Entry, Removed, Saved, SavedBlob, Stuck
+from aiocheckpoint._format.names import parse_name
 
 
 class Committed(msgspec.Struct, frozen=True, gc=False):
@@ -70,6 +72,16 @@ class SessionLog:
                     self.blobs.pop(bytes.fromhex(entry.name), None)
         self.entries.append(committed)
 
+    @property
+    def oldest_microseconds(self) -> int | None:
+        """When the oldest entry that tells it was saved; None where none does."""
+        try:
+            saved = next((c.entry for c in self.entries if isinstance(c.entry, Saved)), None)
+        except RuntimeError:  # it was flushed just then
+            return None
+        name = saved and parse_name(saved.name)
+        return name.microseconds if name else None
+
     def drop(self, place: int) -> None:
         """Let go of what is flushed up to a position."""
         while self.entries and self.entries[0].place <= place:
@@ -81,6 +93,19 @@ class SessionLog:
                 del self.blobs[entry.digest]
             elif entry is self.stuck:
                 self.stuck = None
+
+
+class Backlog(NamedTuple):
+    """
+    How much waits to be flushed.
+
+    Attributes:
+        changes: how many entries.
+        oldest_microseconds: when the oldest of those that tell it was saved, since 1970.
+    """
+
+    changes: int
+    oldest_microseconds: int | None
 
 
 class Pending:
@@ -135,6 +160,12 @@ class Pending:
             if not session.entries:
                 del self.sessions[name]
         self.floor = max(self.floor, place)
+
+    def backlog(self) -> Backlog:
+        """Return how much there is; without waiting, while others may add and drop."""
+        sessions = [*self.sessions.values()]
+        times = [time for session in sessions if (time := session.oldest_microseconds)]
+        return Backlog(sum(len(s.entries) for s in sessions), min(times, default=None))
 
     def needed_after(self, flushed: int) -> int:
         """Return from where on entries are needed, when files are durable up to a position."""

@@ -94,21 +94,14 @@ class Applier:
         """Apply what is committed, until the end."""
         while self._wait_for_work():
             try:
-                error = self._tenure()
+                self._tenure()
             except MovedError:
                 self._fail_waiters(self._moved())
-            except CheckpointError as raised:
+            except Exception as raised:  # noqa: BLE001 - the thread must outlive a bug of ours
+                self._note(raised)
                 self._fail_waiters(raised)
-                self._pause_after(raised)
-            except Exception as raised:  # the thread must outlive a bug of ours
-                _logger.exception("writing files failed unexpectedly")
-                self._fail_waiters(raised)
-                self._pause_after(raised)
-            else:
-                self.error = error
-                self._failures = self._failures if error else 0
-                if error is not None:
-                    self._pause_after(error)
+            if self.error is not None:
+                self._pause()
 
     def _wait_for_work(self) -> bool:
         with self._condition:
@@ -121,8 +114,21 @@ class Applier:
             self._is_due = False
             return True
 
-    def _tenure(self) -> CheckpointError | None:
-        """Be the applier: apply in rounds, then flush; return why a session's files lack."""
+    def _note(self, error: Exception | None) -> None:
+        """Note why files lack, and tell when that has changed."""
+        if error is None and self.error is not None:
+            _logger.info("files are written again, after %d tries", self._failures)
+        elif error is not None and _kind_of(error) != _kind_of(self.error):
+            is_bug = not isinstance(error, CheckpointError)
+            _logger.warning(
+                "%s; it is tried again, and the journal keeps what was saved", error,
+                exc_info=error if is_bug else None,
+            )  # fmt: skip
+        self.error = error
+        self._failures = 0 if error is None else self._failures + 1
+
+    def _tenure(self) -> None:
+        """Be the applier: apply in rounds, then flush."""
         root = self._opened()
         with root.log.applying():
             root.view.follow()
@@ -135,11 +141,12 @@ class Applier:
                 self._flush(root, touched, place)
             finally:
                 touched.close()
+            if not damaged:
+                self._note(next((failure.error for failure in self._failed.values()), None))
             self._wake_waiters(root, place)
             if damaged:
                 reason = "a part of the journal is damaged"
                 raise CheckpointCorruptError(damaged[0].path, reason)
-        return next((failure.error for failure in self._failed.values()), None)
 
     def _rounds(self, root: WritableRoot, touched: Touched) -> int:
         """Apply until nothing is left, or a while, or somebody waits; return up to where."""
@@ -294,15 +301,17 @@ class Applier:
         path = self._opened().log.directory.path
         return StorageError("flush", path, None, "the directory was moved or removed; try again")
 
-    def _pause_after(self, error: Exception) -> None:
+    def _pause(self) -> None:
         """Try again after a while: the log keeps everything."""
-        self.error = error
-        _logger.warning("files could not be written, which is tried again: %s", error)
-        pause = _RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS) - 1)]
-        self._failures += 1
+        pause = _RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS)) - 1]
         with self._condition:
             self._condition.wait_for(lambda: self._is_wanted or self._is_ending, pause)
             self._is_due = True
+
+
+def _kind_of(error: Exception | None) -> tuple[object, ...]:
+    """Return what of an error is the same when it comes again; temporary files have other names."""
+    return (type(error), getattr(error, "operation", None), getattr(error, "reason", None))
 
 
 def _is_flush_wanted(root: WritableRoot) -> bool:

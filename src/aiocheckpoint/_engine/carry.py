@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -12,8 +11,6 @@ from aiocheckpoint._disk.pending import Committed
 from aiocheckpoint._engine.root import WritableRoot
 from aiocheckpoint._format.entries import Entry, Saved, SavedBlob, Stuck
 from aiocheckpoint.errors import CheckpointError, StorageFullError
-
-_logger = logging.getLogger("aiocheckpoint")
 
 
 class Failure(NamedTuple):
@@ -71,4 +68,3 @@ def _append_stuck(
             bodies.append(root.view.raw_body(committed))
     note = partial(root.view.note, entries=entries, bodies=bodies)
     root.appender.append(entries, bodies, 0, note, sync=True, uses_reserve=True)
-    _logger.warning("%s: %s failed on %s: %s; it is tried again", name, operation, path, reason)

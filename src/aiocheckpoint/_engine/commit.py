@@ -72,6 +72,8 @@ class Committer:
 
     Attributes:
         lacks_room: whether changes wait because the log is full.
+        commits: how many there were.
+        changes: how many changes were in them.
     """
 
     def __init__(self, root: Root, outlet: Outlet, limits: Limits, wake: Wake) -> None:
@@ -83,6 +85,12 @@ class Committer:
         self._waiting: deque[Change] = deque()
         self._is_ending = False
         self.lacks_room = self._must_wait = False
+        self.commits = self.changes = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many changes are not committed yet."""
+        return self._arriving.qsize() + len(self._waiting)
 
     def submit(self, change: Change) -> None:
         """Queue a change; from any thread."""
@@ -159,8 +167,7 @@ class Committer:
         """Try to commit; False when a session has to be looked up anew."""
         view = root.view
         if not root.log.is_scanned:  # of a session it may be the log alone that tells
-            with root.log.locked():
-                view.catch_up()
+            root.scan()
         sessions, refused = self._prepared(root, batch)
         with root.log.locked():
             view.catch_up()
@@ -178,6 +185,8 @@ class Committer:
             place, late = self._append(root, begun, sessions, refused)
         for change in late:
             change.job.wait_for_files()
+        self.commits += 1
+        self.changes += sum(1 for change in begun if change.session)
         Job.deliver(change.job for change in begun if change not in late)
         self._outlet.committed(place, late)
         self.lacks_room = self._must_wait = bool(left)

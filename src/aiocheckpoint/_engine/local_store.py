@@ -7,8 +7,15 @@ import threading
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
-from aiocheckpoint._disk.files import Directory, LocalFiles, absolute, monotonic_seconds
+from aiocheckpoint._disk.files import (
+    Directory,
+    LocalFiles,
+    absolute,
+    monotonic_seconds,
+    now_microseconds,
+)
 from aiocheckpoint._disk.locks import APPLIER_NAME, LOCK_NAME, MovedError
+from aiocheckpoint._disk.pending import Backlog
 from aiocheckpoint._engine import root as roots
 from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.changes import Change, Flush, Wake
@@ -28,6 +35,7 @@ from aiocheckpoint.errors import (
     StoreBusyError,
     WriterClosedError,
 )
+from aiocheckpoint.models import WriterStats
 
 # Each system call lets go of the GIL: with more threads, more of them wait to have it back.
 _MAX_READERS = 5
@@ -261,6 +269,25 @@ class LocalStore(Generic[RecordT]):
             waits[APPLIER_NAME] = log.applier_waits_since
         found = [name for name, since in waits.items() if since is not None and since <= longest]
         return StoreBusyError(log.directory.join(found[0]), seconds) if found else None
+
+    # Telling
+
+    def stats(self) -> WriterStats:
+        """Return how it is doing, from memory, without waiting for anybody."""
+        opened = self._writing.opened if self._writing else self._reading
+        backlog = opened.view.pending.backlog() if opened else Backlog(0, None)
+        oldest, error = backlog.oldest_microseconds, self._applier.error
+        lag_microseconds = 0 if oldest is None else now_microseconds() - oldest
+        return WriterStats(
+            reads=self.threads.submitted,
+            changes=self._committer.changes,
+            commits=self._committer.commits,
+            waiting=self._committer.waiting,
+            unflushed_changes=backlog.changes,
+            unflushed_bytes=opened.log.unflushed_bytes() if opened and opened.log else 0,
+            lag_seconds=max(lag_microseconds, 0) / 1_000_000,
+            files_error=None if error is None else str(error),
+        )
 
     # Closing
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +24,9 @@ from aiocheckpoint.errors import (
     FormatVersionError,
     NotACheckpointError,
 )
-from aiocheckpoint.models import CheckpointId, SessionId
+from aiocheckpoint.models import CheckpointId, RecoveryReport, SessionId
+
+_logger = logging.getLogger("aiocheckpoint")
 
 
 class Recovery(NamedTuple):
@@ -44,12 +47,17 @@ class Recovery(NamedTuple):
     quarantine: Path
     newest_valid_id: CheckpointId | None
 
-    def moved(self, done: Collection[object]) -> tuple[Path, ...]:
-        """Return where the files are, of what was done."""
-        return tuple(
+    def report(self, session_id: SessionId, done: Collection[object]) -> RecoveryReport:
+        """Tell where the files are, of what was done; also whoever looks after the directory."""
+        moved = tuple(
             self.quarantine / entry.aside
             for entry in self.entries
             if isinstance(entry, Quarantined) and entry in done
+        )
+        for path in moved:
+            _logger.warning("moved to the quarantine: %s", path)
+        return RecoveryReport(
+            session_id=session_id, newest_valid_id=self.newest_valid_id, quarantined=moved
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 from typing import NamedTuple
 
 from aiocheckpoint._disk.append import Appender
@@ -14,8 +15,10 @@ from aiocheckpoint._disk.view import View
 from aiocheckpoint._engine.apply import Files
 from aiocheckpoint._engine.bodies import Bodies
 from aiocheckpoint._format import names
+from aiocheckpoint._format.log import offset_of
 from aiocheckpoint.errors import StorageError, UnsupportedFileSystemError
 
+_logger = logging.getLogger("aiocheckpoint")
 _REFUSED_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p"})
 
 
@@ -76,6 +79,23 @@ class WritableRoot(NamedTuple):
     def view(self) -> View:
         """The committed state."""
         return self.opened.view
+
+    def scan(self) -> None:
+        """Read the log to its end, and tell what others have left in it."""
+        with self.log.locked():
+            self.view.catch_up()
+            unflushed_bytes = self.log.unflushed_bytes()
+        changes = self.view.pending.backlog().changes
+        if changes:
+            _logger.info(
+                "%s: took over %d changes in %d bytes that have no files yet, after a crash or "
+                "beside other processes", self.log.directory.path, changes, unflushed_bytes,
+            )  # fmt: skip
+        for damage in self.log.damages:
+            _logger.error(
+                "%s is damaged at %d; check() tells what is lost", damage.path,
+                offset_of(damage.place),
+            )  # fmt: skip
 
     @property
     def bodies(self) -> Bodies:

@@ -28,6 +28,7 @@ class Threads(Executor):
 
     Attributes:
         is_started: whether there is, or was, any.
+        submitted: how much work was.
     """
 
     def __init__(self, max_pooled: int, last_words: Callable[[], None]) -> None:
@@ -38,6 +39,7 @@ class Threads(Executor):
         self._alive = self._pooled = self._open_tasks = 0
         self._is_ending = False
         self.is_started = False
+        self.submitted = 0
 
     def start(self, name: str, run: Callable[[], None]) -> None:
         """
@@ -86,6 +88,7 @@ class Threads(Executor):
             if self._pooled < min(self._open_tasks + 1, self._max_pooled):
                 self._add_pooled()
             self._open_tasks += 1
+            self.submitted += 1
             self._queue.put(partial(_complete, future, partial(work, *args, **kwargs)))
         return future
 

@@ -24,7 +24,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from aiocheckpoint import AsyncCheckpointWriter, SessionId
+from aiocheckpoint import AsyncCheckpointWriter, SessionId, WriterStats
 from aiocheckpoint.adapters.langgraph import arguments, records
 from aiocheckpoint.adapters.langgraph.arguments import place_of
 from aiocheckpoint.adapters.langgraph.portal import Portal
@@ -154,6 +154,10 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             CheckpointError: what `AsyncCheckpointWriter.flush` raises.
         """
         await self._writer.flush()
+
+    def stats(self) -> WriterStats:
+        """Return how the writer of this saver, and of all clones, is doing."""
+        return self._writer.stats()
 
     def flush(self) -> None:
         """Do what `aflush` does, from code that is not asynchronous."""
