@@ -55,7 +55,6 @@ class Applier:
         self._is_wanted = False
         self._is_ending = False
         self._flushes = 0
-        self._applied = 0
         self._failed: dict[str, Failure] = {}
         self._failures = 0
 

@@ -60,19 +60,6 @@ class Job(Generic[ResultT]):
                 self._state = "begun"
             return self._state == "begun"
 
-    def postpone(self) -> bool:
-        """
-        Give a claimed job back untouched, so that its caller may withdraw it again.
-
-        Returns:
-            False when the caller tried to meanwhile: deliver the job then.
-        """
-        with self._mutex:
-            self.error = None
-            if not self._is_unwanted:
-                self._state = "waiting"
-            return not self._is_unwanted
-
     def wait_for_files(self) -> None:
         """Note that the work is done, but for what its caller may leave to others."""
         with self._mutex:
