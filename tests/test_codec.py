@@ -37,6 +37,7 @@ from tests import json_documents, serde
 
 _CODEC = RecordCodec(CheckpointData)
 _CREATED = datetime(2026, 5, 11, 4, 12, 0, 123456, tzinfo=UTC)
+_SAVED_AT = datetime(2026, 5, 12, tzinfo=UTC)
 _WHEN_TEXT = "2026-05-11T04:12:00.123456Z"
 _INEXACT = 30.467688030084318
 _RESPELLED = 0.013320476908123725
@@ -450,7 +451,7 @@ class TestForeignFiles:
         body = serde.write(_document(created_at=created_at))
 
         assert _load(body).created_at == expected
-        meta = listing.parse_meta(body, Path("p"))
+        meta = listing.parse_meta(body, Path("p"), _SAVED_AT)
         assert meta is not None
         assert meta.created_at == expected
 
@@ -511,7 +512,7 @@ class TestForeignFiles:
             documents.identity(text, _PATH)
         with pytest.raises(CheckpointDecodeError, match="is intact, but no CheckpointData"):
             _CODEC.decode(text, _PATH)
-        assert listing.parse_meta(body, Path("p")) is None
+        assert listing.parse_meta(body, Path("p"), _SAVED_AT) is None
 
     def test_empty_object_is_intact_but_no_record(self) -> None:
         """A checksum over nothing is right; there is no id in it."""
@@ -880,10 +881,11 @@ class TestMeta:
         """The listing entry repeats the file's fields and its claimed checksum."""
         record = _record(trigger="tool_result", iteration=7)
 
-        assert listing.parse_meta(_body(record), Path("p")) == CheckpointMeta(
+        assert listing.parse_meta(_body(record), Path("p"), _SAVED_AT) == CheckpointMeta(
             checkpoint_id="x",
             session_id="s",
             created_at=_CREATED,
+            saved_at=_SAVED_AT,
             trigger="tool_result",
             iteration=7,
             checksum=_checksum(record),
@@ -898,7 +900,7 @@ class TestMeta:
         """A record without a trigger, or with another thing of that name, is listed too."""
         document = {key: _document()[key] for key in ("session_id", "checkpoint_id", "created_at")}
 
-        meta = listing.parse_meta(serde.write(document | fields), Path("p"))
+        meta = listing.parse_meta(serde.write(document | fields), Path("p"), _SAVED_AT)
 
         assert meta is not None
         assert (meta.trigger, meta.iteration) == ("", 0)
@@ -919,7 +921,7 @@ class TestMeta:
     )
     def test_other_data_has_none(self, data: bytes) -> None:
         """What is not a checkpoint has no listing entry."""
-        assert listing.parse_meta(data, Path("p")) is None
+        assert listing.parse_meta(data, Path("p"), _SAVED_AT) is None
 
     @given(_records, st.data())
     def test_ends_of_a_file_say_the_same(self, record: CheckpointData, data: st.DataObject) -> None:
@@ -928,9 +930,9 @@ class TestMeta:
         head_end = data.draw(st.integers(0, len(body)))
         tail_start = data.draw(st.integers(head_end, len(body)))
 
-        meta = listing.peek_meta(body[:head_end], body[tail_start:], Path("p"))
+        meta = listing.peek_meta(body[:head_end], body[tail_start:], Path("p"), _SAVED_AT)
 
-        assert meta in {None, listing.parse_meta(body, Path("p"))}
+        assert meta in {None, listing.parse_meta(body, Path("p"), _SAVED_AT)}
 
     @given(_games, st.data())
     def test_ends_of_other_records_say_the_same(self, game: GameState, data: st.DataObject) -> None:
@@ -938,20 +940,20 @@ class TestMeta:
         body = documents.seal(_GAME.draft(game))
         head_end = data.draw(st.integers(0, len(body)))
 
-        meta = listing.peek_meta(body[:head_end], body[head_end:], Path("p"))
+        meta = listing.peek_meta(body[:head_end], body[head_end:], Path("p"), _SAVED_AT)
 
-        assert meta in {None, listing.parse_meta(body, Path("p"))}
+        assert meta in {None, listing.parse_meta(body, Path("p"), _SAVED_AT)}
 
     def test_no_cut_forges_a_value(self) -> None:
         """Wherever a line is cut, no part of a value and no nested key passes for a field."""
         nested = {"trigger": "nested", "iteration": 9, "session_id": "nested"}
         body = _body(_record(messages=[nested], iteration=123_456, trigger="a long trigger"))
-        whole = listing.parse_meta(body, Path("p"))
+        whole = listing.parse_meta(body, Path("p"), _SAVED_AT)
         found = 0
 
         for head_end in range(len(body)):
             for tail_start in range(head_end, min(head_end + 60, len(body))):
-                meta = listing.peek_meta(body[:head_end], body[tail_start:], Path("p"))
+                meta = listing.peek_meta(body[:head_end], body[tail_start:], Path("p"), _SAVED_AT)
                 assert meta in {None, whole}
                 found += meta is not None
 
@@ -964,10 +966,10 @@ class TestMeta:
         record = _record(messages=[nested] * 10_000, trigger='last",\n', iteration=7)
         body = _body(record)
 
-        meta = listing.peek_meta(body[:4096], body[-4096:], Path("p"))
+        meta = listing.peek_meta(body[:4096], body[-4096:], Path("p"), _SAVED_AT)
 
         assert meta is not None
-        assert meta == listing.parse_meta(body, Path("p"))
+        assert meta == listing.parse_meta(body, Path("p"), _SAVED_AT)
         assert (meta.trigger, meta.iteration) == ('last",\n', 7)
 
     @pytest.mark.parametrize(
@@ -987,8 +989,8 @@ class TestMeta:
         plain = _body(_record())
         body = rewrite(plain.decode()).encode()
 
-        assert listing.peek_meta(*_cut(plain), Path("p")) is not None
-        assert listing.peek_meta(*_cut(body), Path("p")) is None
+        assert listing.peek_meta(*_cut(plain), Path("p"), _SAVED_AT) is not None
+        assert listing.peek_meta(*_cut(body), Path("p"), _SAVED_AT) is None
 
 
 def _cut(body: bytes) -> tuple[bytes, bytes]:
@@ -1032,10 +1034,10 @@ class TestBody:
         """A checkpoint is listed alike before and after its file is written."""
         body = documents.body_of(_CODEC.draft(record))
 
-        meta = listing.meta_of_body(body.text, body.checksum.hex(), Path("p"))
+        meta = listing.meta_of_body(body.text, body.checksum.hex(), Path("p"), _SAVED_AT)
 
         assert meta is not None
-        assert meta == listing.parse_meta(_body(record), Path("p"))
+        assert meta == listing.parse_meta(_body(record), Path("p"), _SAVED_AT)
 
     @given(_records, st.integers(-200, 200))
     @example(_record(messages=[[[[[[[[[[]]]]]]]]]]), 0)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from os import PathLike
 from typing import Any
 
+import msgspec
 import pytest
 
 from aiocheckpoint import (
@@ -121,6 +122,14 @@ class OrdersByTime(MemoryStore[CheckpointData]):
     async def list(self, session_id: SessionId) -> tuple[CheckpointMeta, ...]:
         found = await super().list(session_id)
         return tuple(sorted(found, key=lambda meta: meta.created_at, reverse=True))
+
+
+class BelievesTheirTimes(MemoryStore[CheckpointData]):
+    """Takes the records' own times for those of saving."""
+
+    async def list(self, session_id: SessionId) -> tuple[CheckpointMeta, ...]:
+        found = await super().list(session_id)
+        return tuple(msgspec.structs.replace(meta, saved_at=meta.created_at) for meta in found)
 
 
 class OldestFirst(MemoryStore[CheckpointData]):
@@ -251,6 +260,7 @@ BROKEN: dict[type[MemoryStore[CheckpointData]], str] = {
     Aliasing: "test_the_caller_owns_what_it_got",
     EncodesLate: "test_the_caller_owns_what_it_gave",
     OrdersByTime: "test_the_newest_is_the_one_saved_last",
+    BelievesTheirTimes: "test_saved_at_is_of_the_store",
     OldestFirst: "test_the_newest_is_the_one_saved_last",
     KeepsPlace: "test_saving_an_id_again_replaces_it",
     MixesSessions: "test_sessions_do_not_touch_one_another",

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from aiocheckpoint import CheckpointMeta
+from aiocheckpoint._format.names import parse_name
 from tests.conftest import MakeWriter
 from tests.golden import DIRECTORY, GOLDENS, RECORD_TYPES, Golden, placed
 from tests.interop.comparison import comparable
@@ -85,11 +86,13 @@ def _claimed(body: bytes) -> str:
 
 
 def _expected_meta(path: Path, golden: Golden) -> CheckpointMeta:
-    document = golden.document
+    document, name = golden.document, parse_name(path.name)
+    assert name is not None
     return CheckpointMeta(
         checkpoint_id=document["checkpoint_id"],
         session_id=document["session_id"],
         created_at=comparable(document)[0],
+        saved_at=name.saved_at,
         trigger=document.get("trigger", ""),
         iteration=document.get("iteration", 0),
         checksum=_claimed(golden.body),

@@ -32,6 +32,7 @@ def _meta(name: FileName) -> CheckpointMeta:
         checkpoint_id="x",
         session_id="s",
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        saved_at=datetime(2026, 1, 1, tzinfo=UTC),
         trigger="",
         iteration=0,
         checksum="0" * 64,

@@ -110,6 +110,7 @@ class TestFacts:
                 checkpoint_id="x",
                 session_id="s",
                 created_at=datetime(2026, 1, 1, tzinfo=UTC),
+                saved_at=datetime(2026, 1, 1, tzinfo=UTC),
                 trigger="",
                 iteration=0,
                 checksum="0" * 64,

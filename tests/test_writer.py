@@ -551,6 +551,7 @@ class TestList:
             checkpoint_id="step-3",
             session_id="s",
             created_at=data.created_at,
+            saved_at=meta.saved_at,
             trigger="tool_result",
             iteration=3,
             checksum=checksum.split('"')[3],

@@ -82,7 +82,7 @@ class CheckpointRecord(Struct, kw_only=True):
     Attributes:
         session_id: the session it belongs to.
         checkpoint_id: unique within the session; saving an id again replaces it.
-        created_at: aware time; files order by the time of saving, not by this.
+        created_at: aware time, the application's; what is stored goes by the time of saving.
     """
 
     session_id: SessionId
@@ -165,6 +165,8 @@ class CheckpointMeta(Struct, frozen=True, kw_only=True):
         checkpoint_id: unique within the session.
         session_id: the session.
         created_at: aware time from the body; a file's nanoseconds are rounded to microseconds.
+        saved_at: when it was stored, by the clock of the store and never before the one that was
+            stored before it; what retention goes by. Of a file of Rust's, the end of the second.
         trigger: `""` for records that have none.
         iteration: 0 for records that have none.
         checksum: the SHA-256 the file claims, 64 lower-case hex digits; `""` where it is not known.
@@ -176,6 +178,7 @@ class CheckpointMeta(Struct, frozen=True, kw_only=True):
     checkpoint_id: CheckpointId
     session_id: SessionId
     created_at: datetime
+    saved_at: datetime
     trigger: str
     iteration: int
     checksum: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Collection
 from pathlib import Path
 
 from msgspec import structs
@@ -81,9 +82,19 @@ def listed(reader: Reader[RecordT], session_id: SessionId) -> tuple[CheckpointMe
         for name in session.known.newest_first():
             meta = _entry_or_problem(reader.bodies, session, name)
             metas.setdefault(meta.checkpoint_id, meta)
-        return tuple(metas.values())
+        has_rust = any(name.is_rust for name in session.known.newest_first())
+        return tuple(_never_back(metas.values()) if has_rust else metas.values())
 
     return reader.steadily(session_id, read)
+
+
+def _never_back(metas: Collection[CheckpointMeta]) -> list[CheckpointMeta]:
+    """Return entries, newest first, none of which says to be saved before one that it follows."""
+    found: list[CheckpointMeta] = []
+    for meta in reversed([*metas]):
+        earlier = found and found[-1].saved_at > meta.saved_at
+        found.append(structs.replace(meta, saved_at=found[-1].saved_at) if earlier else meta)
+    return found[::-1]
 
 
 def _entry_or_problem(bodies: Bodies, session: Session, name: FileName) -> CheckpointMeta:
@@ -114,7 +125,7 @@ def _entry(bodies: Bodies, session: Session, name: FileName) -> CheckpointMeta:
         if body is not None:
             checksum = (committed.entry.checksum or committed.entry.digest).hex()
             path = Path(bodies.path(session.name, name.text))
-            meta = listing.meta_of_body(body, checksum, path)
+            meta = listing.meta_of_body(body, checksum, path, name.saved_at)
             meta = _fitting(meta, session, name, path)
             meta = _within(bodies, meta, body_bytes(committed.entry))
             session.known.metas[name.text] = (None, meta)
@@ -124,7 +135,7 @@ def _entry(bodies: Bodies, session: Session, name: FileName) -> CheckpointMeta:
         if directory is None or status is None:
             raise bodies.absent(session.name, name.text, committed)
         if known is None or known[0] != status:
-            meta = _read(bodies, directory, name.text, status)
+            meta = _read(bodies, directory, name, status)
             meta = _fitting(meta, session, name, Path(directory.join(name.text)))
             meta = _within(bodies, meta, status.size_bytes)
             known = (status, meta)
@@ -135,22 +146,22 @@ def _entry(bodies: Bodies, session: Session, name: FileName) -> CheckpointMeta:
 
 
 def _read(
-    bodies: Bodies, directory: Directory, name: str, status: FileStatus
+    bodies: Bodies, directory: Directory, name: FileName, status: FileStatus
 ) -> CheckpointMeta | None:
-    files, path = bodies.view.files, Path(directory.join(name))
-    ends = files.read_ends(directory, name, _PEEK_BYTES)
+    files, path = bodies.view.files, Path(directory.join(name.text))
+    ends = files.read_ends(directory, name.text, _PEEK_BYTES)
     if ends is None:
         raise VanishedError
     head, tail = ends
     if len(head) == status.size_bytes:
-        return listing.parse_meta(head, path)
-    meta = listing.peek_meta(head, tail, path)
+        return listing.parse_meta(head, path, name.saved_at)
+    meta = listing.peek_meta(head, tail, path, name.saved_at)
     if meta is not None:
         return meta
-    data = files.read(directory, name, bodies.max_bytes)
+    data = files.read(directory, name.text, bodies.max_bytes)
     if data is None:
         raise VanishedError
-    return listing.parse_meta(data, path)
+    return listing.parse_meta(data, path, name.saved_at)
 
 
 def _fitting(

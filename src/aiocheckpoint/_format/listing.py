@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -31,7 +31,7 @@ _META_KEYS = frozenset(key.encode() for key in _MetaFields.__struct_encode_field
 _decode_meta = msgspec.json.Decoder(_MetaFields).decode
 
 
-def parse_meta(data: bytes, path: Any) -> CheckpointMeta | None:
+def parse_meta(data: bytes, path: Any, saved_at: datetime) -> CheckpointMeta | None:
     """Return the listing entry of a whole file, not verified; None when it is not a checkpoint."""
     if is_too_deep(data):
         return None
@@ -43,6 +43,7 @@ def parse_meta(data: bytes, path: Any) -> CheckpointMeta | None:
         checkpoint_id=fields.checkpoint_id,
         session_id=fields.session_id,
         created_at=fields.created_at,
+        saved_at=saved_at,
         trigger=fields.trigger if isinstance(fields.trigger, str) else "",
         iteration=fields.iteration if type(fields.iteration) is int else 0,
         checksum=fields.checksum,
@@ -50,10 +51,12 @@ def parse_meta(data: bytes, path: Any) -> CheckpointMeta | None:
     )
 
 
-def meta_of_body(text: bytes, checksum: str, path: Any) -> CheckpointMeta | None:
+def meta_of_body(
+    text: bytes, checksum: str, path: Any, saved_at: datetime
+) -> CheckpointMeta | None:
     """Return the listing entry of a document that is not in a file yet."""
     sealed = b"".join((b'{"_checksum":"', checksum.encode(), b'",', memoryview(text)[1:]))
-    return parse_meta(sealed, path)
+    return parse_meta(sealed, path, saved_at)
 
 
 def meta_of_name(name: FileName, session_id: SessionId, path: Any, problem: str) -> CheckpointMeta:
@@ -62,7 +65,8 @@ def meta_of_name(name: FileName, session_id: SessionId, path: Any, problem: str)
     return CheckpointMeta(
         checkpoint_id=name.id_names[0] if checkpoint_id is None else checkpoint_id,
         session_id=session_id,
-        created_at=datetime.fromtimestamp(name.microseconds // 1_000_000, UTC),
+        created_at=name.saved_at,
+        saved_at=name.saved_at,
         trigger="",
         iteration=0,
         checksum="",
@@ -71,7 +75,7 @@ def meta_of_name(name: FileName, session_id: SessionId, path: Any, problem: str)
     )
 
 
-def peek_meta(head: bytes, tail: bytes, path: Any) -> CheckpointMeta | None:
+def peek_meta(head: bytes, tail: bytes, path: Any, saved_at: datetime) -> CheckpointMeta | None:
     """
     Return the listing entry from the two ends of a file, if they suffice.
 
@@ -79,6 +83,7 @@ def peek_meta(head: bytes, tail: bytes, path: Any) -> CheckpointMeta | None:
         head: the first bytes.
         tail: the last bytes, not overlapping `head`.
         path: of the file.
+        saved_at: as its name says.
 
     Returns:
         None when a needed key may be in neither; read the whole file then.
@@ -102,4 +107,5 @@ def peek_meta(head: bytes, tail: bytes, path: Any) -> CheckpointMeta | None:
     missing = _META_KEYS.difference(key for key, _ in members)
     if any(before_gap[-1] <= key < after_gap[0] for key in missing):
         return None
-    return parse_meta(b"{%s}" % b",".join(b'"%s":%s' % member for member in members), path)
+    shortened = b"{%s}" % b",".join(b'"%s":%s' % member for member in members)
+    return parse_meta(shortened, path, saved_at)

@@ -65,6 +65,11 @@ class FileName(NamedTuple):
         """The stamp, in microseconds since 1970."""
         return _seconds_of(self.stamp[:-7]) * 1_000_000 + int(self.stamp[-6:])
 
+    @property
+    def saved_at(self) -> datetime:
+        """The stamp as a time."""
+        return _EPOCH + self.microseconds * _MICROSECOND
+
 
 def parse_name(text: str) -> FileName | None:
     """Return a checkpoint file's name taken apart; None for any other name."""

@@ -52,11 +52,11 @@ async def _metas(
 
 
 def _print_table(metas: tuple[CheckpointMeta, ...]) -> None:
-    table = plain_table("Checkpoint", "Created (UTC)", "Trigger", ">Iteration")
+    table = plain_table("Checkpoint", "Saved (UTC)", "Trigger", ">Iteration")
     for meta in metas:
         table.add_row(
             cell(meta.checkpoint_id, "cyan"),
-            time_text(meta.created_at),
+            time_text(meta.saved_at),
             cell(meta.trigger),
             str(meta.iteration),
         )

@@ -104,13 +104,13 @@ async def _summary(
 
 
 def _print_table(found: list[SessionSummary]) -> None:
-    table = plain_table("Session", ">Checkpoints", "Newest (UTC)", ">Iteration")
+    table = plain_table("Session", ">Checkpoints", "Saved (UTC)", ">Iteration")
     for summary in found:
         newest = summary.newest
         table.add_row(
             cell(summary.session_id, "cyan"),
             str(summary.checkpoints),
-            time_text(newest.created_at) if newest else "-",
+            time_text(newest.saved_at) if newest else "-",
             str(newest.iteration) if newest else "-",
         )
     console().print(table)

@@ -21,6 +21,7 @@ from aiocheckpoint.errors import (
 from aiocheckpoint.models import BlobRecord, CheckpointData, JsonValue, SessionId
 from aiocheckpoint.store import CheckpointStore
 
+_CLOCK_DIFFERENCE = timedelta(minutes=5)
 _START = datetime(2026, 11, 23, 10, 15, tzinfo=UTC)
 
 ODD_IDS = (
@@ -220,6 +221,24 @@ class CheckpointStoreContract:
             3,
         )
         assert len(bytes.fromhex(meta.checksum)) == 32
+
+    async def test_saved_at_is_of_the_store(self, store: CheckpointStore[CheckpointData]) -> None:
+        """It is when a checkpoint was stored, whatever the record's own time says."""
+        before = datetime.now(UTC) - _CLOCK_DIFFERENCE
+        first = _checkpoint("s", 1, checkpoint_id="first")
+        await store.save(first)
+        for iteration in (2, 3):
+            await store.save(_checkpoint("s", iteration))
+        await store.save(first)
+        await store.copy_session("s", "t")
+        after = datetime.now(UTC) + _CLOCK_DIFFERENCE
+        for session_id in ("s", "t"):
+            metas = await store.list(session_id)
+            times = [meta.saved_at for meta in metas]
+            assert [meta.iteration for meta in metas] == [1, 3, 2]
+            assert times == sorted(set(times), reverse=True)
+            assert before < times[-1]
+            assert times[0] < after
 
     async def test_saving_an_id_again_replaces_it(
         self, store: CheckpointStore[CheckpointData]

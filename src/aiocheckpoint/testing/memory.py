@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Self, overload
+from typing import Any, Generic, NamedTuple, Self, overload
 
 import msgspec
 
@@ -30,8 +31,15 @@ from aiocheckpoint.models import (
     CheckpointMeta,
     Expected,
     SessionId,
+    utc_now,
 )
 from aiocheckpoint.store import NO_BLOBS
+
+
+class _Stored(NamedTuple):
+    body: bytes
+    digests: tuple[str, ...]
+    saved_at: datetime
 
 
 class MemoryStore(Generic[RecordT]):
@@ -53,9 +61,9 @@ class MemoryStore(Generic[RecordT]):
 
     def __init__(self, record_type: type[Any] = CheckpointData) -> None:
         self._codec: RecordCodec[RecordT] = RecordCodec(record_type)
-        self._sessions: dict[SessionId, dict[CheckpointId, bytes]] = {}
+        self._sessions: dict[SessionId, dict[CheckpointId, _Stored]] = {}
         self._blobs: dict[SessionId, dict[str, bytes]] = {}
-        self._digests: dict[tuple[SessionId, CheckpointId], tuple[str, ...]] = {}
+        self._last_saved_at = datetime.min.replace(tzinfo=UTC)
         self._is_closed = False
 
     async def __aenter__(self) -> Self:
@@ -78,7 +86,7 @@ class MemoryStore(Generic[RecordT]):
         if self._is_closed:
             raise WriterClosedError("the store is closed")
 
-    def _session(self, session_id: SessionId) -> dict[CheckpointId, bytes]:
+    def _session(self, session_id: SessionId) -> dict[CheckpointId, _Stored]:
         """Return the checkpoints of a session, the one saved first first."""
         encode_id(session_id, "session id")
         self._require_open()
@@ -104,8 +112,8 @@ class MemoryStore(Generic[RecordT]):
         digests = data.blob_digests if isinstance(data, BlobRecord) else ()
         self._store_blobs(draft.session_id, digests, blobs)
         session.pop(draft.checkpoint_id, None)  # a dict keeps the place of a key that it has
-        session[draft.checkpoint_id] = seal(draft)
-        self._digests[draft.session_id, draft.checkpoint_id] = digests
+        self._last_saved_at = max(utc_now(), self._last_saved_at + timedelta.resolution)
+        session[draft.checkpoint_id] = _Stored(seal(draft), digests, self._last_saved_at)
         self._collect(draft.session_id)
         return draft.checkpoint_id
 
@@ -123,12 +131,8 @@ class MemoryStore(Generic[RecordT]):
         stored.update(new)
 
     def _collect(self, session_id: SessionId) -> None:
-        used = {
-            digest
-            for (owner, _), digests in self._digests.items()
-            if owner == session_id
-            for digest in digests
-        }
+        session = self._sessions.get(session_id, {})
+        used = {digest for stored in session.values() for digest in stored.digests}
         blobs = self._blobs.get(session_id, {})
         self._blobs[session_id] = {key: data for key, data in blobs.items() if key in used}
 
@@ -140,15 +144,18 @@ class MemoryStore(Generic[RecordT]):
         session = self._session(session_id)
         if checkpoint_id is None:
             checkpoint_id = next(reversed(session), None)
-        body = None if checkpoint_id is None else session.get(checkpoint_id)
-        if body is None:
+        stored = None if checkpoint_id is None else session.get(checkpoint_id)
+        if stored is None:
             return None
-        return self._codec.decode(verified(body, str(path)), str(path))
+        return self._codec.decode(verified(stored.body, str(path)), str(path))
 
     async def list(self, session_id: SessionId) -> tuple[CheckpointMeta, ...]:
         """Return what there is of a session, saved last first."""
         session = self._session(session_id)
-        metas = [parse_meta(body, _path(session_id, key)) for key, body in session.items()]
+        metas = [
+            parse_meta(stored.body, _path(session_id, key), stored.saved_at)
+            for key, stored in session.items()
+        ]
         return tuple(meta for meta in reversed(metas) if meta is not None)
 
     async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
@@ -200,7 +207,6 @@ class MemoryStore(Generic[RecordT]):
         found = doomed & session.keys()
         for checkpoint_id in found:
             del session[checkpoint_id]
-            del self._digests[session_id, checkpoint_id]
         self._collect(session_id)
         return len(found)
 

@@ -83,7 +83,7 @@ class Removal:
     ) -> dict[Entry, datetime]:
         metas = {meta.checkpoint_id: meta for meta in await self._writer.list(session_id)}
         return {
-            entry: metas[state_id(entry.key)].created_at
+            entry: metas[state_id(entry.key)].saved_at
             for entry in entries
             if state_id(entry.key) in metas
         }
