@@ -31,11 +31,7 @@ async def take_turn(writer: Writer, state: CheckpointData, text: str) -> Checkpo
     """Answer a message; the answer is safe on disk before anybody sees it."""
     reply = await answer(text)
     turn = [{"role": "user", "content": text}, {"role": "assistant", "content": reply}]
-    after = CheckpointData(
-        session_id=state.session_id,
-        iteration=state.iteration + 1,
-        messages=[*state.messages, *turn],
-    )
+    after = state.next(iteration=state.iteration + 1, messages=[*state.messages, *turn])
     await writer.save(after)
     return after
 

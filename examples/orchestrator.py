@@ -28,15 +28,14 @@ class Orchestrator:
                 print(f"{session_id} failed: {error}", flush=True)
 
     async def go_on(self, session_id: str) -> None:
-        latest = await self.writer.load(session_id)
-        notes = latest.messages if latest else []
-        self.resumed += len(notes)
-        while len(notes) < STEPS:
+        state = await self.writer.load(session_id) or CheckpointData(session_id=session_id)
+        self.resumed += state.iteration
+        while state.iteration < STEPS:
             await asyncio.sleep(0.01)  # a model call
-            notes.append({"role": "assistant", "content": f"finding {len(notes) + 1}"})
-            await self.writer.save(
-                CheckpointData(session_id=session_id, iteration=len(notes), messages=notes)
-            )
+            step = state.iteration + 1
+            note = {"role": "assistant", "content": f"finding {step}"}
+            state = state.next(iteration=step, messages=[*state.messages, note])
+            await self.writer.save(state)
             self.saved += 1
             if self.saved % 500 == 0:
                 print(f"{self.saved} steps are safe", flush=True)

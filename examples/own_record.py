@@ -33,8 +33,7 @@ async def main(directory: str) -> None:
             )
         else:
             above = Camp(f"camp {len(latest.camps)}", latest.camps[-1].altitude_m + 400)
-            today = Expedition(
-                session_id="north-face",
+            today = latest.next(
                 day=latest.day + timedelta(days=1),
                 camps=[*latest.camps, above],
                 food_kg=latest.food_kg - 4.5,

@@ -19,15 +19,14 @@ async def ask_model(messages: list[Any]) -> str:
 
 
 async def run_agent(writer: AsyncCheckpointWriter[CheckpointData], session_id: str) -> None:
-    latest = await writer.load(session_id)
-    messages = latest.messages if latest else []
-    print(f"{session_id} goes on after step {len(messages)}", flush=True)
-    while len(messages) < STEPS:
-        answer = await ask_model(messages)
-        messages.append({"role": "assistant", "content": answer})
-        step = len(messages)
-        await writer.save(CheckpointData(session_id=session_id, iteration=step, messages=messages))
-        print(f"step {step} is safe: {answer}", flush=True)
+    state = await writer.load(session_id) or CheckpointData(session_id=session_id)
+    print(f"{session_id} goes on after step {state.iteration}", flush=True)
+    while state.iteration < STEPS:
+        answer = await ask_model(state.messages)
+        messages = [*state.messages, {"role": "assistant", "content": answer}]
+        state = state.next(iteration=state.iteration + 1, messages=messages)
+        await writer.save(state)
+        print(f"step {state.iteration} is safe: {answer}", flush=True)
 
 
 async def main(directory: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 import aiocheckpoint
 from aiocheckpoint import (
+    BlobRecord,
     CheckpointData,
     CheckpointMeta,
     CheckpointRecord,
@@ -100,6 +101,50 @@ class TestCheckpointData:
     def test_extends_the_base_record(self) -> None:
         """It is one of the records that an application may define itself."""
         assert issubclass(CheckpointData, CheckpointRecord)
+
+
+class Game(CheckpointRecord):
+    level: int
+    items: list[str] = []  # noqa: RUF012
+
+
+class TestNext:
+    @pytest.mark.parametrize(
+        "record",
+        [
+            CheckpointData(session_id="s", iteration=3, messages=["a"], tokens_used=7),
+            Game(session_id="s", level=2, items=["lamp"]),
+            BlobRecord(session_id="s", blob_digests=("0" * 64,)),
+        ],
+        ids=lambda record: type(record).__name__,
+    )
+    def test_has_an_id_and_a_time_of_its_own(self, record: CheckpointRecord) -> None:
+        """All else stays as it was, in a record of the same type."""
+        old = datetime(2020, 1, 1, tzinfo=UTC)
+        record = record.next(created_at=old)
+
+        following = record.next()
+
+        assert type(following) is type(record)
+        assert following.checkpoint_id != record.checkpoint_id
+        assert len(following.checkpoint_id) == 28
+        assert timedelta() <= datetime.now(UTC) - following.created_at < timedelta(seconds=5)
+        same = {"checkpoint_id": record.checkpoint_id, "created_at": old}
+        assert following.next(**same) == record
+
+    def test_changes_what_is_named(self) -> None:
+        """Fields are changed by name, the id and the time too; the record itself stays."""
+        record = CheckpointData(session_id="s", iteration=1, messages=["a"])
+
+        following = record.next(
+            iteration=2, messages=[*record.messages, "b"], checkpoint_id="current"
+        )
+
+        assert (following.iteration, following.messages) == (2, ["a", "b"])
+        assert following.checkpoint_id == "current"
+        assert (record.iteration, record.messages) == (1, ["a"])
+        with pytest.raises(TypeError, match="iteratoin"):
+            record.next(iteratoin=2)
 
 
 class TestFacts:

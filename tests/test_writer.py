@@ -559,6 +559,72 @@ class TestList:
         )
         assert before == await saver.list("s") == (meta,)
 
+    async def test_first_steps_anybody_takes(self, writer: Writer) -> None:
+        """Each step by `next` is a checkpoint; a record that is saved as it is replaces itself."""
+        for iteration in range(1, 6):
+            state = await writer.load("s") or CheckpointData(session_id="s")
+            await writer.save(state.next(iteration=iteration))
+        assert [meta.iteration for meta in await writer.list("s")] == [5, 4, 3, 2, 1]
+
+        newest = await writer.load("s")
+        assert newest is not None
+        newest.iteration = 6
+        await writer.save(newest)
+        assert [meta.iteration for meta in await writer.list("s")] == [6, 4, 3, 2, 1]
+
+    async def test_saved_at_is_when_it_was_saved(
+        self, writer: Writer, make_writer: MakeWriter, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is the clock's time at the commit, never before an earlier one, and stays."""
+        moment = datetime(2030, 1, 1, tzinfo=UTC)
+        clock = iter([0, 0, -3600, 5, 4, 7200])
+
+        def now() -> int:
+            at = moment + timedelta(seconds=next(clock))
+            return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+        monkeypatch.setattr("aiocheckpoint._engine.plan.now_microseconds", now)
+        long_ago = datetime(1999, 1, 1, tzinfo=UTC)
+        for iteration in range(6):
+            await writer.save(step(iteration, created_at=long_ago))
+
+        before = await writer.list("s")
+        times = [meta.saved_at for meta in reversed(before)]
+        assert times == sorted(set(times))
+        seconds = [(time - moment).total_seconds() for time in times]
+        assert seconds == pytest.approx([0, 0, 0, 5, 5, 7200], abs=0.01)
+        await on_disk(writer)
+        assert await writer.list("s") == await make_writer().list("s") == before
+
+    @pytest.mark.damages_store
+    async def test_saved_at_of_rusts_files_never_goes_back(
+        self, make_writer: MakeWriter, root: Path
+    ) -> None:
+        """Files of Rust count as saved at the end of their second, or when the one before was."""
+        directory = root / "s" / "checkpoints"
+
+        def as_rust_does() -> None:
+            directory.mkdir(parents=True)
+            for number, name in enumerate(
+                (
+                    "cp_20260101_000000_a.json",
+                    "cp_20260101_000001_000000_b.json",
+                    "cp_20260101_000000_c.json",
+                )
+            ):
+                path = directory / name
+                path.write_bytes(sealed(document(checkpoint_id=name[-6])))
+                os.utime(path, (1_767_225_600 + number / 10,) * 2)
+
+        await asyncio.to_thread(as_rust_does)
+
+        metas = await make_writer().list("s")
+
+        assert [meta.checkpoint_id for meta in metas] == ["c", "b", "a"]
+        first = datetime(2026, 1, 1, 0, 0, 0, 999_999, tzinfo=UTC)
+        second = datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)
+        assert [meta.saved_at for meta in metas] == [second, second, first]
+
     async def test_follows_changes(self, writer: Writer) -> None:
         """A list after a save, a replacement and a delete is as if made anew."""
         await save_steps(writer, 3)

@@ -118,8 +118,8 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
     ```python
     async with AsyncCheckpointWriter("state/") as writer:
-        await writer.save(CheckpointData(session_id="support-42", iteration=3))
-        latest = await writer.load("support-42")
+        state = await writer.load("support-42") or CheckpointData(session_id="support-42")
+        await writer.save(state.next(iteration=state.iteration + 1))
     ```
 
     One writer serves any number of sessions, tasks, event loops and threads; several processes
@@ -321,7 +321,8 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         It is checked and encoded before the first suspension, so `data` may be changed as soon
         as the call has been started. Saves of one session take effect in the order of the
         calls. An id that is there already is replaced: the new one is the newest, the old one
-        is gone.
+        is gone. So a loaded record that is saved as it is, or changed in place, replaces itself;
+        its `next` is the record of the step after.
 
         Args:
             data: a record of the writer's type.
