@@ -236,7 +236,9 @@ class TestWhereTheFilesAre:
 
     def test_no_keep_removes_them(self, tool: Tool, root: Path) -> None:
         """With --no-keep nothing is left behind by a demo that lost nothing."""
-        report = tool("demo", *QUICK, "--directory", root, "--no-keep", "--json").json
+        report = tool(
+            "demo", *QUICK, "--kills", "0", "--directory", root, "--no-keep", "--json"
+        ).json
 
         assert report["kept"] is False
         assert not root.exists()
@@ -294,7 +296,7 @@ class TestTheScreen:
             environment["NO_COLOR"] = "1"
         terminal, inner = pty.openpty()
         with subprocess.Popen(
-            [*COMMAND, *QUICK, "--directory", str(root)],
+            [*COMMAND, *QUICK, "--kills", "0", "--directory", str(root)],
             stdin=inner, stdout=inner, stderr=inner, env=environment,
         ) as process:  # fmt: skip
             os.close(inner)
