@@ -129,7 +129,7 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
     ),
     (
         WriterClosedError("the writer is closed"),
-        ["the writer is closed", "make a new AsyncCheckpointWriter"],
+        ["the writer is closed", "make a new one"],
     ),
 ]
 

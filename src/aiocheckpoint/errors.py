@@ -423,7 +423,7 @@ class WriterClosedError(CheckpointError, RuntimeError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.reason}; make a new AsyncCheckpointWriter"
+        return f"{self.reason}; make a new one"
 
 
 class ThreadStartError(CheckpointError, RuntimeError):
