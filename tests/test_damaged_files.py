@@ -388,6 +388,10 @@ class TestDamagedNewest:
             assert (refused.value.found, refused.value.supported) == (version, "1.0")
             assert refused.value.path == str(session.path)
         assert await session.writer.verify(session.path) is True
+        (newest, old) = await session.writer.list("s")
+        assert (newest.checkpoint_id, old.checkpoint_id) == ("new", "old")
+        assert str(refused.value) == newest.problem
+        assert old.problem is None
         (finding,) = await session.writer.check()
         assert (finding.kind, finding.path) == ("unreadable", session.path)
         assert "the version that wrote it" in finding.detail

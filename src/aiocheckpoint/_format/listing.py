@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
-from aiocheckpoint._format.documents import CHECKSUM_KEY
+from aiocheckpoint._format.documents import CHECKSUM_KEY, FORMAT_VERSION, VERSION_KEY
 from aiocheckpoint._format.json_values import is_too_deep
 from aiocheckpoint._format.names import FileName, id_of_name
+from aiocheckpoint.errors import FormatVersionError
 from aiocheckpoint.models import AwareDatetime, CheckpointMeta, JsonValue, SessionId
 
 _MEMBER = re.compile(rb'^  "([^"\\]*)": (.+?),?$', re.MULTILINE)
@@ -23,6 +24,7 @@ class _MetaFields(msgspec.Struct):
     checkpoint_id: str
     created_at: AwareDatetime
     checksum: str = msgspec.field(name=CHECKSUM_KEY)
+    version: str = msgspec.field(name=VERSION_KEY, default=FORMAT_VERSION)
     trigger: JsonValue = ""
     iteration: JsonValue = 0
 
@@ -39,6 +41,9 @@ def parse_meta(data: bytes, path: Any, saved_at: datetime) -> CheckpointMeta | N
         fields = _decode_meta(data)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
+    problem = None
+    if fields.version != FORMAT_VERSION:
+        problem = str(FormatVersionError(str(path), fields.version, FORMAT_VERSION))
     return CheckpointMeta(
         checkpoint_id=fields.checkpoint_id,
         session_id=fields.session_id,
@@ -48,6 +53,7 @@ def parse_meta(data: bytes, path: Any, saved_at: datetime) -> CheckpointMeta | N
         iteration=fields.iteration if type(fields.iteration) is int else 0,
         checksum=fields.checksum,
         path=path,
+        problem=problem,
     )
 
 

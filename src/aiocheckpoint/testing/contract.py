@@ -79,6 +79,7 @@ REFUSED_VALUES: tuple[object, ...] = (
     math.inf,
     b"x",
     {1, 2},
+    (1, 2),
     2**64,
     "\ud800",
     {1: "x"},
