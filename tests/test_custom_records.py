@@ -395,6 +395,7 @@ class Person(CheckpointRecord):
     pair: list[int] = []  # noqa: RUF012
     tags: dict[int, Any] = {}  # noqa: RUF012
     price: Decimal = Decimal(0)
+    notes: Any = None
 
 
 class FakeDatetime(datetime):
@@ -417,6 +418,8 @@ class TestWhatComesBack:
             ({"pair": (1, 2)}, "pair"),
             ({"tags": {1: (2,)}}, "tags[1]"),
             ({"tags": {1: [object()]}}, "tags[1][0]"),
+            ({"notes": msgspec.UNSET}, "notes"),
+            ({"born": msgspec.UNSET}, "born"),
         ],
     )
     async def test_what_would_change_is_refused(

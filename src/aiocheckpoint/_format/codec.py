@@ -53,6 +53,7 @@ class RecordCodec(Generic[RecordT]):
         self._typed_keys = {f.name: f.encode_name for f in fields if not is_json_type(f.type)}
         self._told_by_equality = {f.name for f in fields if equality_tells(f.type)}
         self._with_tuples = {f.name for f in fields if may_hold_tuples(f.type)}
+        self._may_be_unset = {f.encode_name for f in fields if f.default is msgspec.UNSET}
         self._has_hook = hasattr(record_type, "__post_init__")
         config = record_type.__struct_config__
         self._tag = {} if config.tag_field is None else {config.tag_field: config.tag}
@@ -99,7 +100,10 @@ class RecordCodec(Generic[RecordT]):
             document[key] = value
         for name, key in self._json_keys.items():
             document[key] = getattr(record, name)
-        return {key: value for key, value in document.items() if value is not msgspec.UNSET}
+        present = {key: value for key, value in document.items() if value is not msgspec.UNSET}
+        for key in document.keys() - present.keys() - self._may_be_unset:
+            raise CheckpointEncodeError(key, "is UNSET, and would come back as its default")
+        return present
 
     def _require_same(self, record: RecordT, document: dict[str, Any], text: bytes) -> None:
         """Refuse what would not come back as it is."""
