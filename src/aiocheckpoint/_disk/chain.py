@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from aiocheckpoint._disk.slots import Slots
@@ -33,44 +33,6 @@ class Segment(NamedTuple):
     def start(self) -> Tail:
         """Where its first frame goes."""
         return Tail(self.header.id, 0, log.HEADER_BYTES, self.header.previous_chain)
-
-
-def slot_without_header(slots: Slots, segment: bytes) -> int | None:
-    """Return the slot in which a segment's frames stand behind a damaged header, if there is."""
-    for number in filter(slots.has, slots.numbers()):
-        data = slots.read(number, log.HEADER_BYTES + log.HEAD_BYTES, 0)
-        frame = data[log.HEADER_BYTES :]
-        is_damaged = data[:8] != bytes(8) and slots.header(number) is None
-        if is_damaged and log.head_end(frame, segment, log.HEADER_BYTES):
-            return number
-    return None
-
-
-def segment_without_header(
-    slots: Slots, slot: int, sequence: int, segment: bytes, found: Iterable[Segment]
-) -> Segment:
-    """
-    Return a segment whose header is damaged, as others tell of it.
-
-    Args:
-        slots: the log's files.
-        slot: the segment is in.
-        sequence: its number.
-        segment: its id.
-        found: those that have a header; the newest before it is its predecessor.
-    """
-    before = max(
-        (other for other in found if other.header.sequence < sequence),
-        key=lambda other: other.header.sequence,
-        default=None,
-    )
-    if before is None:
-        return Segment(slot, Header(sequence, segment, slot=slot))
-    reader = ChainReader(slots, before, before.start)
-    for _ in reader.frames_to_end(0, searches=False):
-        pass
-    end, chain = reader.tail.offset, reader.tail.chain
-    return Segment(slot, Header(sequence, segment, before.header.id, end, chain, slot))
 
 
 class Damage(NamedTuple):

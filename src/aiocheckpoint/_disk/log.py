@@ -8,15 +8,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from aiocheckpoint._disk.chain import (
-    ChainReader,
-    Damage,
-    Segment,
-    segment_without_header,
-    slot_without_header,
-)
+from aiocheckpoint._disk.chain import ChainReader, Damage, Segment
 from aiocheckpoint._disk.files import Directory, LocalFiles, random_name
 from aiocheckpoint._disk.locks import CONTROL_NAME, LockFiles
+from aiocheckpoint._disk.segments import BehindError, find_segments
 from aiocheckpoint._disk.slots import Slots
 from aiocheckpoint._format import log
 from aiocheckpoint._format.log import Control, Frame, Tail
@@ -25,10 +20,6 @@ from aiocheckpoint.errors import JournalVersionError, StorageError
 
 _OLD_JOURNAL_PREFIX = "journal-"
 _CONTROL_TRIES = 1000
-
-
-class _BehindError(Exception):
-    """What was to be read has been flushed and overwritten meanwhile."""
 
 
 class ReadFrame(NamedTuple):
@@ -179,7 +170,7 @@ class Log(LockFiles):
             control = self.read_control()
             if control is None or (control is self.control and not self.is_void):
                 return None
-            with contextlib.suppress(_BehindError):
+            with contextlib.suppress(BehindError):
                 advance = self._advance(control, to_end=False)
                 return advance._replace(is_gap=advance.is_gap or is_gap)
             if not self.is_scanned:  # what is shared may be of before a crash
@@ -267,7 +258,7 @@ class Log(LockFiles):
         """Tell damage from a segment that was flushed, and used again, while it was being read."""
         control = self.read_control()
         if control is not None and control.first_sequence > sequence:
-            raise _BehindError
+            raise BehindError
 
     def _frames_of(
         self,
@@ -295,66 +286,10 @@ class Log(LockFiles):
         return itertools.chain(reader.frames_to(log.offset_of(control.synced)), written)
 
     def _find_segments(self, control: Control | None, *, newest: bool, to_end: bool) -> bool:
-        """
-        Read the headers of the slots anew, and tell whether what was known is void.
-
-        Args:
-            control: the shared positions.
-            newest: whether the newest header outranks them: at the first look, and after a crash.
-            to_end: whether nobody commits meanwhile; positions of a segment that is not there
-                are of before a crash then.
-        """
-        self.headless.clear()
-        found = {
-            header.id: Segment(number, header)
-            for number in self.slots.numbers()
-            if (header := self.slots.header(number)) is not None
-        }
-        segment = None if control is None else found.get(control.id)
-        if segment is None and not newest and not to_end:
-            raise _BehindError
-        if segment is None or newest:
-            segment = max(found.values(), key=lambda s: s.header.sequence, default=None)
-        sequence = 0 if segment is None else segment.header.sequence
-        if control is not None and sequence < control.sequence and self.slots.has(control.slot):
-            # What is shared names a segment only when its header is durable: it is damaged.
-            segment = segment_without_header(
-                self.slots, control.slot, control.sequence, control.id, found.values()
-            )
-            self.headless.append(segment)
-        first = 0 if control is None else control.first_sequence
-        chain: list[Segment] = []
-        while segment is not None:
-            chain.insert(0, segment)
-            before = found.get(segment.header.previous_id)
-            if before is None and control is not None and segment.header.sequence > first:
-                before = self._before_without_header(segment, found)
-            if before is not None and before.header.sequence >= first:
-                segment = before._replace(end=segment.header.previous_end)
-            else:
-                segment = None
-        return self._adopt(chain)
-
-    def _before_without_header(
-        self, segment: Segment, found: dict[bytes, Segment]
-    ) -> Segment | None:
-        """
-        Return the segment before one, which is needed, where its header is damaged.
-
-        Without the shared positions nobody knows whether it is needed: it may as well be one that
-        was flushed, and whose slot was just being used again.
-        """
-        previous = segment.header.previous_id
-        if previous == log.NO_ID:
-            return None
-        slot = slot_without_header(self.slots, previous)
-        if slot is None:
-            return None
-        sequence = segment.header.sequence - 1
-        others = [other for key, other in found.items() if key != segment.header.id]
-        before = segment_without_header(self.slots, slot, sequence, previous, others)
-        self.headless.append(before)
-        return before
+        """Read the headers of the slots anew, and tell whether what was known is void."""
+        found = find_segments(self.slots, control, newest=newest, to_end=to_end)
+        self.headless = found.headless
+        return self._adopt(found.chain)
 
     def _adopt(self, chain: list[Segment]) -> bool:
         known = self.tail

@@ -1,0 +1,133 @@
+"""Which segments a log is made of, by the headers of its slots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from aiocheckpoint._disk.chain import ChainReader, Segment
+from aiocheckpoint._disk.slots import Slots
+from aiocheckpoint._format import log
+from aiocheckpoint._format.log import Control, Header
+
+
+class BehindError(Exception):
+    """What was to be read has been flushed and overwritten meanwhile."""
+
+
+class Segments(NamedTuple):
+    """
+    What was found.
+
+    Attributes:
+        chain: the segments, oldest first.
+        headless: those of them whose headers are damaged, and have to be written again.
+    """
+
+    chain: list[Segment]
+    headless: list[Segment]
+
+
+def find_segments(slots: Slots, control: Control | None, *, newest: bool, to_end: bool) -> Segments:
+    """
+    Return the segments of a log.
+
+    Args:
+        slots: the log's files.
+        control: the shared positions.
+        newest: whether the newest header outranks them: at the first look, and after a crash.
+        to_end: whether nobody commits meanwhile; positions of a segment that is not there are of
+            before a crash then.
+
+    Raises:
+        BehindError: the positions name a segment that is not there any more.
+    """
+    headless: list[Segment] = []
+    found = {
+        header.id: Segment(number, header)
+        for number in slots.numbers()
+        if (header := slots.header(number)) is not None
+    }
+    segment = None if control is None else found.get(control.id)
+    if segment is None and not newest and not to_end:
+        raise BehindError
+    if segment is None or newest:
+        segment = max(found.values(), key=lambda s: s.header.sequence, default=None)
+    sequence = 0 if segment is None else segment.header.sequence
+    if control is not None and sequence < control.sequence and slots.has(control.slot):
+        # What is shared names a segment only when its header is durable: it is damaged.
+        segment = _segment_without_header(
+            slots, control.slot, control.sequence, control.id, found.values()
+        )
+        headless.append(segment)
+    first = 0 if control is None else control.first_sequence
+    chain: list[Segment] = []
+    while segment is not None:
+        chain.insert(0, segment)
+        before = found.get(segment.header.previous_id)
+        if before is None and control is not None and segment.header.sequence > first:
+            before = _before_without_header(slots, segment, found)
+            headless += [] if before is None else [before]
+        if before is not None and before.header.sequence >= first:
+            segment = before._replace(end=segment.header.previous_end)
+        else:
+            segment = None
+    return Segments(chain, headless)
+
+
+def _before_without_header(
+    slots: Slots, segment: Segment, found: dict[bytes, Segment]
+) -> Segment | None:
+    """
+    Return the segment before one, which is needed, where its header is damaged.
+
+    Without the shared positions nobody knows whether it is needed: it may as well be one that
+    was flushed, and whose slot was just being used again.
+    """
+    previous = segment.header.previous_id
+    if previous == log.NO_ID:
+        return None
+    slot = _slot_without_header(slots, previous)
+    if slot is None:
+        return None
+    sequence = segment.header.sequence - 1
+    others = [other for key, other in found.items() if key != segment.header.id]
+    return _segment_without_header(slots, slot, sequence, previous, others)
+
+
+def _slot_without_header(slots: Slots, segment: bytes) -> int | None:
+    """Return the slot in which a segment's frames stand behind a damaged header, if there is."""
+    for number in filter(slots.has, slots.numbers()):
+        data = slots.read(number, log.HEADER_BYTES + log.HEAD_BYTES, 0)
+        frame = data[log.HEADER_BYTES :]
+        is_damaged = data[:8] != bytes(8) and slots.header(number) is None
+        if is_damaged and log.head_end(frame, segment, log.HEADER_BYTES):
+            return number
+    return None
+
+
+def _segment_without_header(
+    slots: Slots, slot: int, sequence: int, segment: bytes, found: Iterable[Segment]
+) -> Segment:
+    """
+    Return a segment whose header is damaged, as others tell of it.
+
+    Args:
+        slots: the log's files.
+        slot: the segment is in.
+        sequence: its number.
+        segment: its id.
+        found: those that have a header; the newest before it is its predecessor.
+    """
+    before = max(
+        (other for other in found if other.header.sequence < sequence),
+        key=lambda other: other.header.sequence,
+        default=None,
+    )
+    if before is None:
+        return Segment(slot, Header(sequence, segment, slot=slot))
+    reader = ChainReader(slots, before, before.start)
+    for _ in reader.frames_to_end(0, searches=False):
+        pass
+    end, chain = reader.tail.offset, reader.tail.chain
+    return Segment(slot, Header(sequence, segment, before.header.id, end, chain, slot))
