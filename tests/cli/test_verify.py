@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
-from tests.cli.conftest import Tool, damaged, tree
+from tests.cli.conftest import Tool, damaged, saved, tree
 
 
 def newest_file(store: Path) -> Path:
@@ -117,3 +117,21 @@ def test_what_a_killed_process_leaves_is_no_damage(tool: Tool, store: Path) -> N
     assert "leftover: " in outcome.output
     assert "stale-pointer: " in outcome.output
     assert "2 sessions, 4 checkpoints, intact" in outcome.output
+
+
+def test_a_directory_whose_name_is_no_text(tool: Tool, tmp_path: Path) -> None:
+    """What is wrong under a path that is not UTF-8 is printed, as JSON too."""
+    root = tmp_path / os.fsdecode(b"st\xe4te")
+    try:
+        root.mkdir()
+    except OSError:
+        pytest.skip("names have to be UTF-8 here")
+    [path] = saved(root, CheckpointData(session_id="s"))
+    path.unlink()
+    path.mkdir()
+    assert r"st\udce4te" in tool("verify", root).output
+    [finding] = tool("verify", root, "--json").json["findings"]
+    assert (finding["kind"], finding["session_id"]) == ("unreadable", "s")
+    assert path.name in finding["detail"]
+    for verb in (("sessions", root), ("list", root, "s")):
+        assert tool(*verb).status == tool(*verb, "--json").status == 1

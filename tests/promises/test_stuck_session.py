@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -10,7 +11,9 @@ from typing import NamedTuple
 
 import pytest
 
-from aiocheckpoint import CheckpointError
+from aiocheckpoint import CheckpointError, StorageError
+from aiocheckpoint.testing.faults import Fault, FaultyFiles
+from tests.conftest import MakeWriter
 from tests.promises import tasks
 from tests.promises.conftest import Start
 from tests.promises.places import holding, plain_ids, plain_newest, session_files, wait_until
@@ -163,3 +166,39 @@ def test_its_deletes_work(root: Path, worker: Worker, obstacle: Obstacle) -> Non
     worker.call("flush")
     assert "a" not in plain_ids(root, "stuck")
     assert "b" in plain_ids(root, "stuck")
+
+
+@pytest.mark.blocking
+@pytest.mark.damages_store
+async def test_in_a_directory_whose_name_is_no_text(
+    make_writer: MakeWriter,
+    tmp_path: Path,
+    no_flushing: None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A session stays stuck, and loses nothing, where the path of its files is not UTF-8."""
+    root = tmp_path / os.fsdecode(b"st\xe4te")
+    try:
+        root.mkdir()
+    except OSError:
+        pytest.skip("names have to be UTF-8 here")
+    disk = FaultyFiles()
+    writer = make_writer(root, files=disk)
+    await writer.save(record("s", "a"))
+    disk.arm(Fault(errno.EIO, "create", for_ever=True))
+    for some in (writer, writer):
+        with pytest.raises(StorageError) as refused:
+            await some.flush()
+        assert refused.value.errno == errno.EIO
+    other = make_writer(root)
+    with pytest.raises(StorageError, match=r"st.*te/s/checkpoints"):
+        await other.save(record("s", "b"))
+    [finding] = await other.check()
+    assert finding.session_id == "s"
+    assert "te/s/checkpoints" in caplog.text
+    for told in (finding.detail, caplog.text):
+        told.encode()
+    disk.arm(None)
+    await writer.flush()
+    await other.save(record("s", "b"))
+    assert [meta.checkpoint_id for meta in await other.list("s")] == ["b", "a"]

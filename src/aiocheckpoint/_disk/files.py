@@ -134,6 +134,11 @@ def absolute(path: str) -> str:
     return os.path.abspath(path)
 
 
+def printable(text: str) -> str:
+    """Return a text that UTF-8 can hold, of one with a path in it that it cannot."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def parent_of(path: str) -> str:
     """Return the path of the directory that a path is in."""
     return os.path.dirname(path)

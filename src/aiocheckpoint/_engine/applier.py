@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from aiocheckpoint._disk.files import monotonic_seconds
+from aiocheckpoint._disk.files import monotonic_seconds, printable
 from aiocheckpoint._disk.locks import MovedError
 from aiocheckpoint._disk.pending import Committed
 from aiocheckpoint._engine.carry import Failure, carry_failed
@@ -120,8 +120,8 @@ class Applier:
         elif error is not None and _kind_of(error) != _kind_of(self.error):
             is_bug = not isinstance(error, CheckpointError)
             _logger.warning(
-                "%s; it is tried again, and the journal keeps what was saved", error,
-                exc_info=error if is_bug else None,
+                "%s; it is tried again, and the journal keeps what was saved",
+                printable(str(error)), exc_info=error if is_bug else None,
             )  # fmt: skip
         self.error = error
         self._failures = 0 if error is None else self._failures + 1

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from aiocheckpoint._disk.files import printable
 from aiocheckpoint._disk.pending import Committed
 from aiocheckpoint._engine.root import WritableRoot
 from aiocheckpoint._format.entries import Entry, Saved, SavedBlob, Stuck
@@ -55,7 +56,8 @@ def _append_stuck(
 ) -> None:
     """Let every process refuse saves of a session, and append entries of it again."""
     operation = getattr(error, "operation", "write")
-    path, reason = getattr(error, "path", name), getattr(error, "reason", str(error))
+    path = printable(getattr(error, "path", name))
+    reason = printable(getattr(error, "reason", str(error)))
     number = getattr(error, "errno", None) or 0
     entries: list[Entry] = [Stuck(name, operation, path, number, reason)]
     bodies: list[bytes] = []

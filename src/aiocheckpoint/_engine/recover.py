@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from aiocheckpoint._disk.files import random_name
+from aiocheckpoint._disk.files import printable, random_name
 from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._engine.bodies import Session, VanishedError
 from aiocheckpoint._engine.check import damaged_blobs, users_of_blobs
@@ -55,7 +55,7 @@ class Recovery(NamedTuple):
             if isinstance(entry, Quarantined) and entry in done
         )
         for path in moved:
-            _logger.warning("moved to the quarantine: %s", path)
+            _logger.warning("moved to the quarantine: %s", printable(str(path)))
         return RecoveryReport(
             session_id=session_id, newest_valid_id=self.newest_valid_id, quarantined=moved
         )

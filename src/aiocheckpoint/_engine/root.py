@@ -8,7 +8,7 @@ import logging
 from typing import NamedTuple
 
 from aiocheckpoint._disk.append import Appender
-from aiocheckpoint._disk.files import Directory, LocalFiles, parent_of
+from aiocheckpoint._disk.files import Directory, LocalFiles, parent_of, printable
 from aiocheckpoint._disk.log import Log
 from aiocheckpoint._disk.sessions import SessionDirectories
 from aiocheckpoint._disk.view import View
@@ -89,11 +89,12 @@ class WritableRoot(NamedTuple):
         if changes:
             _logger.info(
                 "%s: took over %d changes in %d bytes that have no files yet, after a crash or "
-                "beside other processes", self.log.directory.path, changes, unflushed_bytes,
+                "beside other processes",
+                printable(self.log.directory.path), changes, unflushed_bytes,
             )  # fmt: skip
         for damage in self.log.damages:
             _logger.error(
-                "%s is damaged at %d; check() tells what is lost", damage.path,
+                "%s is damaged at %d; check() tells what is lost", printable(damage.path),
                 offset_of(damage.place),
             )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -138,8 +139,9 @@ def console() -> Console:
 
 def print_json(value: object) -> None:
     """Print a value as indented JSON, in UTF-8 whatever the terminal's encoding."""
-    encoded = msgspec.json.encode(value, enc_hook=_as_text)
-    print_bytes(msgspec.json.format(encoded, indent=2))
+    plain = msgspec.to_builtins(value, enc_hook=_as_text)
+    text = json.dumps(plain, indent=2, ensure_ascii=False)
+    print_bytes(text.encode(errors="backslashreplace"))  # of a path that is no UTF-8
 
 
 def print_bytes(text: bytes) -> None:

@@ -1,0 +1,171 @@
+"""What another process does in the middle of a call, at a chosen moment, misleads nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, ParamSpec, TypeVar
+
+import pytest
+
+from aiocheckpoint import AsyncCheckpointWriter, BlobRecord, blob_digest
+from aiocheckpoint.testing.faults import FaultyFiles
+from tests.conftest import MakeWriter
+from tests.promises.places import on_disk
+from tests.promises.records import record
+from tests.promises.tasks import Writer, save_many
+
+P = ParamSpec("P")
+ResultT = TypeVar("ResultT")
+A, B = blob_digest(b"a"), blob_digest(b"b")
+
+
+class Meanwhile(FaultyFiles):
+    """
+    A disk on which something else is done in the middle of a call.
+
+    Args:
+        work: what is done, by others.
+        operation: before, or after, which kind of call.
+        part: of the path that the call is about.
+        times: how often it is done.
+        is_after: whether after the call.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[], Awaitable[object]],
+        operation: str,
+        part: str = "/s/",
+        *,
+        times: int = 1,
+        is_after: bool = False,
+    ) -> None:
+        super().__init__()
+        self.work = work
+        self.operation = operation
+        self.part = part
+        self.times = times
+        self.is_after = is_after
+        self.is_armed = False
+        self.loop = asyncio.get_running_loop()
+
+    def call(
+        self,
+        operation: str,
+        path: str,
+        function: Callable[P, ResultT],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> ResultT:
+        is_met = operation == self.operation and self.part in path
+        if is_met and not self.is_after:
+            self._do()
+        result = super().call(operation, path, function, *args, **kwargs)
+        if is_met and self.is_after:
+            self._do()
+        return result
+
+    def _do(self) -> None:
+        if self.is_armed and self.times:
+            self.times -= 1
+            asyncio.run_coroutine_threadsafe(_awaited(self.work()), self.loop).result(60)
+
+
+async def _awaited(work: Awaitable[object]) -> None:
+    await work
+
+
+Read = Callable[[Writer, str], Awaitable[Any]]
+READS: dict[str, Read] = {
+    "load": lambda reader, key: reader.load("s", key),
+    "newest": lambda reader, key: reader.load("s"),
+    "load_many": lambda reader, key: reader.load_many("s", [key]),
+    "list": lambda reader, key: reader.list("s"),
+    "ids": lambda reader, key: reader.ids("s"),
+    "newest_id": lambda reader, key: reader.read("s", lambda session: session.newest_id()),
+}
+
+
+@pytest.mark.parametrize("operation", ["stat", "open"])
+@pytest.mark.parametrize(
+    ("name", "key"), [*((name, "x") for name in READS), ("ids", "x" * 300), ("list", "x" * 300)]
+)
+async def test_a_checkpoint_is_replaced_while_it_is_read(
+    make_writer: MakeWriter, name: str, key: str, operation: str
+) -> None:
+    """Of a checkpoint that is replaced in the middle of a read there is one: no none, no two."""
+    writer = make_writer()
+    await save_many(writer, "s", "n", 2)
+    await writer.save(record("s", key))
+    await on_disk(writer)
+    iterations = iter(range(1, 100))
+
+    async def replace() -> None:
+        await writer.save(record("s", key, next(iterations)))
+        await on_disk(writer)
+
+    files = Meanwhile(replace, operation, times=3)
+    reader = make_writer(files=files)
+    files.is_armed = True
+    found = await READS[name](reader, key)
+    match name:
+        case "load" | "newest":
+            assert found.checkpoint_id == key
+        case "load_many":
+            assert [one.checkpoint_id for one in found] == [key]
+        case "list":
+            assert [meta.checkpoint_id for meta in found] == [key, "n1", "n0"]
+            assert [meta.problem for meta in found] == [None] * 3
+        case "ids":
+            assert found == tuple(sorted([key, "n1", "n0"], reverse=True))
+        case _:
+            assert found == key
+
+
+class Note(BlobRecord):
+    """A record with blobs."""
+
+
+async def test_check_beside_a_writer(make_writer: MakeWriter) -> None:
+    """What is saved, replaced and removed while `check` looks is no finding."""
+    writer: AsyncCheckpointWriter[Note] = make_writer(record_type=Note)
+    contents = [b"%d" % number for number in range(40)]
+    serial = iter(range(1, 100))
+
+    async def save() -> None:
+        content = contents[next(serial) % 40]
+        digest = blob_digest(content)
+        note = Note(session_id="s", checkpoint_id="x", blob_digests=(digest,))
+        await writer.save(note, blobs={digest: content})
+        await on_disk(writer)
+
+    await save()
+    for operation in ("list directory", "read", "stat"):
+        files = Meanwhile(save, operation, times=10)
+        reader = make_writer(record_type=Note, files=files)
+        files.is_armed = True
+        assert await reader.check() == ()
+        assert files.times < 10
+
+
+async def test_a_blob_is_removed_while_it_is_looked_for(make_writer: MakeWriter) -> None:
+    """A save does not rely on a blob that somebody else removed while it was being read."""
+    other: AsyncCheckpointWriter[Note] = make_writer(record_type=Note)
+    await other.save(Note(session_id="s", checkpoint_id="x", blob_digests=(A,)), blobs={A: b"a"})
+    await other.save(Note(session_id="s", checkpoint_id="y", blob_digests=(B,)), blobs={B: b"b"})
+    await on_disk(other)
+
+    async def remove() -> None:
+        assert await other.delete("s", "x")
+        assert await writer.load("s", "x") is None  # so it has heard of it
+
+    files = Meanwhile(remove, "close", A, is_after=True)
+    writer: AsyncCheckpointWriter[Note] = make_writer(record_type=Note, files=files)
+    assert await writer.load("s") is not None
+    files.is_armed = True
+    await writer.save(Note(session_id="s", checkpoint_id="z", blob_digests=(A,)), blobs={A: b"a"})
+    assert files.times == 0
+    for some in (writer, other, make_writer(record_type=Note)):
+        assert await some.load_blobs("s", [A]) == {A: b"a"}
+    await on_disk(writer)
