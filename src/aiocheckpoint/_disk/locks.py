@@ -17,7 +17,7 @@ _NAMES = (_TURN_NAME, LOCK_NAME, APPLIER_NAME, CONTROL_NAME)
 
 
 class MovedError(Exception):
-    """The place that this process holds open is not what its path leads to any more."""
+    """The place that this process holds open is not what its path, the text, leads to any more."""
 
 
 class _Locked(contextlib.AbstractContextManager[None]):
@@ -159,7 +159,7 @@ class LockFiles:
         held = self._held.get(name)
         found = None if held is None else self._files.status_of_path(self._paths[name])
         if held is not None and (found is None or found.identity != held.identity):
-            raise MovedError
+            raise MovedError(self.directory.path)
 
     @contextlib.contextmanager
     def shared_if_free(self) -> Generator[bool]:

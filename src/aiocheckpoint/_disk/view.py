@@ -178,7 +178,7 @@ class View:
         root = self.sessions.root
         found = self.files.status_of_path(root.path)
         if found is None or found.identity != self.files.directory_status(root).identity:
-            raise MovedError
+            raise MovedError(root.path)
 
     def confirmed(self, name: str, index: SessionIndex) -> SessionIndex:
         """Return an index with nothing missing that Rust did during a change of ours."""

@@ -94,8 +94,9 @@ class Applier:
         while self._wait_for_work():
             try:
                 self._tenure()
-            except MovedError:
-                self._fail_waiters(self._moved())
+            except MovedError as moved:
+                reason = "the directory was moved or removed; try again"
+                self._fail_waiters(StorageError("flush", str(moved), None, reason))
             except Exception as raised:  # noqa: BLE001 - the thread must outlive a bug of ours
                 self._note(raised)
                 self._fail_waiters(raised)
@@ -295,10 +296,6 @@ class Applier:
         self._is_due = self._is_due or self._is_wanted
         self._flushes += 1
         self._condition.notify_all()
-
-    def _moved(self) -> StorageError:
-        path = self._opened().log.directory.path
-        return StorageError("flush", path, None, "the directory was moved or removed; try again")
 
     def _pause(self) -> None:
         """Try again after a while: the log keeps everything."""
