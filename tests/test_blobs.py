@@ -235,7 +235,7 @@ class TestDamage:
         content = await asyncio.to_thread(oldest.path.read_bytes)
         await asyncio.to_thread(oldest.path.write_bytes, content.replace(b'"1.0"', b'"2.0"'))
 
-        assert [(f.kind, f.path) for f in await writer.check()] == [("unreadable", oldest.path)]
+        assert [(f.kind, f.path) for f in await writer.check()] == [("other-version", oldest.path)]
         assert (await writer.recover("s")).quarantined == ()
         assert await asyncio.to_thread(_stored, root) == set(_given(ONE, TWO))
 

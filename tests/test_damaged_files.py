@@ -393,7 +393,7 @@ class TestDamagedNewest:
         assert str(refused.value) == newest.problem
         assert old.problem is None
         (finding,) = await session.writer.check()
-        assert (finding.kind, finding.path) == ("unreadable", session.path)
+        assert (finding.kind, finding.path) == ("other-version", session.path)
         assert "the version that wrote it" in finding.detail
         assert await asyncio.to_thread(session.path.read_bytes) == content
 
@@ -413,6 +413,7 @@ class TestDamagedNewest:
 
         assert (report.newest_valid_id, len(report.quarantined)) == ("newer", 1)
         assert await asyncio.to_thread(old.exists)
+        assert [(f.kind, f.path) for f in await session.writer.check()] == [("unreadable", old)]
         with pytest.raises(FormatVersionError):  # its checksum may be right for that version
             await session.writer.verify(old)
         await session.writer.save(step("old", iteration=3))

@@ -189,6 +189,7 @@ class CheckpointMeta(Struct, frozen=True, kw_only=True):
 FindingKind: TypeAlias = Literal[
     "damaged",
     "unreadable",
+    "other-version",
     "misplaced",
     "leftover",
     "dangling-pointer",
@@ -207,13 +208,14 @@ class Finding(Struct, frozen=True, kw_only=True):
 
     Attributes:
         kind: `damaged` (checksum, digest or JSON wrong), `unreadable` (not a regular file, over
-            the size limit, of another format version, or refused by the system; may be a whole
-            directory), `misplaced` (intact, but of another session or id), `leftover` (temporary
-            file of a save that never ended), `dangling-pointer` (`latest.json` names no file),
-            `stale-pointer` (it names a file that is not the newest), `unflushed-journal` (a
-            process died, and its last saves are in the journal and not in files yet; no damage),
-            `missing-blob` (a checkpoint refers to a blob that is not there), `unused-blob` (no
-            checkpoint refers to it; a crash left it, and a later delete removes it).
+            the size limit, or refused by the system; may be a whole directory), `other-version`
+            (intact, and of another format version; no damage), `misplaced` (intact, but of
+            another session or id), `leftover` (temporary file of a save that never ended),
+            `dangling-pointer` (`latest.json` names no file), `stale-pointer` (it names a file
+            that is not the newest), `unflushed-journal` (a process died, and its last saves are
+            in the journal and not in files yet; no damage), `missing-blob` (a checkpoint refers
+            to a blob that is not there), `unused-blob` (no checkpoint refers to it; a crash left
+            it, and a later delete removes it).
         path: the file.
         detail: one sentence.
         session_id: the session it was found in, None where that is unknown.
@@ -226,7 +228,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 
     @property
     def is_damage(self) -> bool:
-        """Whether something cannot be loaded; all else is what a killed process leaves behind."""
+        """Whether something is lost or cannot be read, by any version; all else does no harm."""
         return self.kind in _DAMAGE
 
 

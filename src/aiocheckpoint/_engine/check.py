@@ -176,15 +176,24 @@ def _check_entry(bodies: Bodies, directory: Directory, session: str, entry: str)
         ids = documents.identity(documents.verified(data, path), path)
     except CheckpointCorruptError as error:
         return "damaged", Path(path), error.reason
-    except (
-        NotACheckpointError, CheckpointTooLargeError, FormatVersionError, StorageError,
-    ) as error:  # fmt: skip
+    except FormatVersionError as error:
+        return _kind_of_another_version(data or b"", path), Path(path), str(error)
+    except (NotACheckpointError, CheckpointTooLargeError, StorageError) as error:
         return "unreadable", Path(path), str(error)
     session_fits = encode_id(ids.session_id, "session id") == session
     if session_fits and names.name_fits(name, ids.checkpoint_id):
         return None
     detail = f"its body says session {ids.session_id!r}, id {ids.checkpoint_id!r}"
     return "misplaced", Path(path), detail
+
+
+def _kind_of_another_version(data: bytes, path: str) -> FindingKind:
+    """Tell whether a file of another version is intact, or nobody here can tell."""
+    try:
+        documents.verified(data, path, of_any_version=True)
+    except CheckpointError:
+        return "unreadable"
+    return "other-version"
 
 
 def _check_pointer(bodies: Bodies, directory: Directory, session: str) -> Iterator[_Found]:
