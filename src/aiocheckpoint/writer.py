@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import warnings
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
@@ -226,7 +227,6 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             ),
             files or LocalFiles(),
         )
-        self._lock_timeout_seconds = float(lock_timeout_seconds)
         self._process_id: int | None = None  # of whoever makes the first call
         self._is_closed = False
 
@@ -295,7 +295,8 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         self, work: Callable[[Reader[RecordT]], ResultT], otherwise: ResultT
     ) -> ResultT:
         self._require_usable()
-        return await hop(self._store.threads, partial(self._store.read, work, otherwise))
+        store = self._store
+        return await store.in_thread(store.readers, partial(store.read, work, otherwise))
 
     async def _submit(self, change: Change) -> Any:
         self._require_own_process()
@@ -601,7 +602,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         if verified is not None:
             return verified
         work = partial(verify_file, self._store.files, text, self._max_bytes)
-        return await hop(self._store.threads, work)
+        return await hop(self._store.readers, work)
 
     async def read(
         self, session_id: SessionId, work: Callable[[SessionReader[RecordT]], ResultT], /
@@ -612,7 +613,8 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Args:
             session_id: the session.
             work: called in a thread with a reader, which it may call any number of times; and
-                called again where the directory was moved meanwhile.
+                called again where the directory was moved meanwhile. As long as it takes, at most
+                five are called at a time; other methods do not wait for it.
 
         Returns:
             what `work` returns.
@@ -633,7 +635,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             )
             return found[0] if found else work(SessionReader(None, session_id))
 
-        return await hop(self._store.threads, read)
+        return await self._store.in_thread(self._store.callers, read)
 
     async def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
         """
@@ -828,18 +830,17 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Cost: one hop for each session; every byte is read and hashed.
         """
         self._require_usable()
-        threads = self._store.threads
+        threads = self._store.readers
 
         def opened() -> OpenRoot | None:
             return self._store.to_read()
 
+        with contextlib.suppress(CheckpointError):  # which is a finding
+            await self._read(lambda reader: reader.look(), None)
         root = await hop(threads, opened)
         if root is None:
             return ()
-        work = partial(
-            check.check_journal, root, self._lock_timeout_seconds,
-            is_applied=self._store.has_changed,
-        )  # fmt: skip
+        work = partial(check.check_journal, root, is_applied=self._store.has_changed)
         findings = await hop(threads, work)
         for name in await hop(threads, partial(sessions.session_names, root.bodies)):
             findings += await hop(threads, partial(check.check_session, root.bodies, name))

@@ -148,7 +148,7 @@ def test_what_is_due_is_done_before_the_end() -> None:
 def test_after_the_main_thread(root: Path) -> None:
     """From a thread that goes on after the main one, and in `atexit`, all works and all closes."""
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-m", "tests.concurrency.ending_process", root],
+        [sys.executable, "-W", "default", "-m", "tests.concurrency.ending_process", root],
         capture_output=True, text=True, timeout=GUARD_SECONDS, check=False,
     )  # fmt: skip
     names = ("thread", "new in thread", "atexit", "new in atexit")

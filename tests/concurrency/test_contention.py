@@ -7,7 +7,9 @@ import contextlib
 import fcntl
 import gc
 import os
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -114,6 +116,69 @@ async def test_save_that_waits_for_the_lock_is_withdrawn(site: Site) -> None:
             assert not saves[1].done()
         assert await asyncio.wait_for(saves[1], GUARD_SECONDS) == "c2"
     assert await site.saved_ids("s") == ["c0", "c2"]
+
+
+async def test_read_that_waits_for_the_first_look_is_withdrawn(site: Site) -> None:
+    """A read that waits for another process, as a first one may, ends at once when cancelled."""
+    async with site.writer() as writer:
+        await writer.save(document("s", 0))
+    async with site.writer() as reader, _locked_from_outside(site.root):
+        calls: list[Callable[[], Awaitable[object]]] = [
+            partial(reader.load, "s"),
+            partial(reader.list, "s"),
+            partial(reader.ids, "s"),
+            partial(reader.load_many, "s", ["c0"]),
+            partial(reader.verify, site.directory("s") / "latest.json"),
+            partial(reader.read, "s", lambda session: session.newest_id()),
+            partial(reader.copy_session, "s", "t"),
+            partial(reader.recover, "s"),
+            reader.check,
+        ]
+        reads = [asyncio.ensure_future(call()) for call in calls]
+        await yield_to_loop(10)
+        assert not any(read.done() for read in reads)
+        for read in reads:
+            read.cancel()
+        await asyncio.wait(reads, timeout=GUARD_SECONDS)
+        assert all(read.cancelled() for read in reads)
+
+
+async def test_first_look_waits_no_longer_than_the_limit(site: Site) -> None:
+    """A read that cannot be answered says in time who is to blame; `check` makes it a finding."""
+    async with site.writer() as writer:
+        await writer.save(document("s", 0))
+    async with site.writer(lock_timeout_seconds=_PATIENCE_SECONDS) as reader:
+        async with _locked_from_outside(site.root):
+            with pytest.raises(StoreBusyError):
+                await asyncio.wait_for(reader.load("s"), GUARD_SECONDS)
+            (finding,) = await asyncio.wait_for(reader.check(), GUARD_SECONDS)
+            assert "locked" in finding.detail
+        assert await asyncio.wait_for(reader.load("s"), GUARD_SECONDS) == document("s", 0)
+
+
+async def test_slow_work_of_callers_holds_up_nobody_else(site: Site) -> None:
+    """However many calls of `read` take their time, all other calls come through."""
+    slow = threading.Event()
+    async with site.writer() as writer:
+        await writer.save(document("s", 0))
+        calls = [
+            asyncio.ensure_future(writer.read("s", lambda _: slow.wait(GUARD_SECONDS)))
+            for _ in range(20)
+        ]
+        await yield_to_loop(10)
+        async with asyncio.timeout(GUARD_SECONDS):
+            assert await writer.load("s") == document("s", 0)
+            await writer.save(document("s", 1))
+            assert await writer.copy_session("s", "t") == 2
+            await writer.flush()
+            assert await writer.check() == ()
+        queued = asyncio.ensure_future(writer.read("s", lambda _: pytest.fail("it was called")))
+        await yield_to_loop(2)
+        queued.cancel()
+        await asyncio.wait([queued], timeout=GUARD_SECONDS)
+        assert queued.cancelled()
+        slow.set()
+        assert await asyncio.gather(*calls) == [True] * 20
 
 
 async def test_nobody_is_blamed_for_a_slow_disk(default_site: Site) -> None:

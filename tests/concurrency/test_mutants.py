@@ -16,7 +16,7 @@ import anyio
 import pytest
 from blockbuster import BlockingError
 
-import aiocheckpoint.writer
+import aiocheckpoint._engine.local_store
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointError, StoreBusyError
 from aiocheckpoint._disk.files import Directory
 from aiocheckpoint._disk.index import IndexCache, SessionIndex
@@ -405,9 +405,14 @@ MUTANTS = (
     Mutant(SessionDirectories, "_give_back", _keeps_every_directory_open, _GROWTH),
     Mutant(IndexCache, "_count", _remembers_every_session, _GROWTH),
     Mutant(OpenRoot, "close", _leaves_the_files_open, scenarios.close_gives_everything_back),
-    Mutant(aiocheckpoint.writer, "hop", _works_on_the_loop, scenarios.no_file_call_on_the_loop),
     Mutant(
-        aiocheckpoint.writer,
+        aiocheckpoint._engine.local_store,
+        "hop",
+        _works_on_the_loop,
+        scenarios.no_file_call_on_the_loop,
+    ),
+    Mutant(
+        aiocheckpoint._engine.local_store,
         "hop",
         _works_on_the_loop,
         scenarios.the_loop_goes_on_while_a_call_is_held,

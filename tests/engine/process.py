@@ -280,7 +280,7 @@ class Process:
         root = self._root()
         if root is None:
             return []
-        found = check_journal(root, 0.0, is_applied=False)
+        found = check_journal(root, is_applied=False)
         for name in session_names(root.bodies):
             found += check_session(root.bodies, name)
         return found

@@ -8,19 +8,19 @@ import hashlib
 import threading
 from collections.abc import Generator, Mapping, Sequence
 
-from aiocheckpoint._disk.files import LocalFiles, monotonic_seconds
+from aiocheckpoint._disk.files import LocalFiles
 from aiocheckpoint._disk.index import IndexCache, SessionIndex, Signature
-from aiocheckpoint._disk.locks import CONTROL_NAME, LOCK_NAME, MovedError
+from aiocheckpoint._disk.locks import CONTROL_NAME, MovedError
 from aiocheckpoint._disk.log import Advance, Log, ReadFrame
 from aiocheckpoint._disk.pending import Committed, Pending
 from aiocheckpoint._disk.sessions import SessionDirectories
 from aiocheckpoint._format import log
 from aiocheckpoint._format.entries import Entry, Removed, Saved, SavedBlob, body_bytes
+from aiocheckpoint._format.log import Control
 from aiocheckpoint._format.names import FileName, parse_name
-from aiocheckpoint.errors import CheckpointCorruptError, StorageError, StoreBusyError
+from aiocheckpoint.errors import CheckpointCorruptError, StorageError
 
 _RETRIES = 1000
-_LOOK_SECONDS = 0.002
 
 
 class View:
@@ -48,6 +48,7 @@ class View:
         self.indexes = IndexCache()
         self.wanted = 0
         self._generation = 0
+        self._first_control: Control | None = None
 
     # The log
 
@@ -67,36 +68,31 @@ class View:
                 if advance is not None:
                     self._take_in(advance)
 
-    def look(self, timeout_seconds: float) -> None:
+    def look(self) -> bool:
         """
         See to it that the end of the log was looked for once, and follow it.
 
-        Raises:
-            StoreBusyError: somebody was committing all the time, and published nothing.
+        Returns:
+            False while that cannot be, as somebody is committing and has published nothing.
         """
         log_ = self.log
         if log_ is None:
             self._require_root_in_place()
-            return
+            return True
         if log_.is_scanned:
             log_.require_in_place(CONTROL_NAME)
             self.follow()
-            return
-        deadline = monotonic_seconds() + timeout_seconds
-        first = log_.read_control()
-        while not log_.is_scanned:
-            with self.mutex, log_.shared_if_free() as is_free:
-                if is_free:
-                    self.catch_up()
-                    return
-            control = log_.read_control()
-            if control is not None and first is not None and control.revision != first.revision:
-                log_.is_scanned = True  # whoever committed has looked for the end
-                self.follow()
-                return
-            if monotonic_seconds() >= deadline:
-                raise StoreBusyError(log_.directory.join(LOCK_NAME), timeout_seconds)
-            self.files.pause(_LOOK_SECONDS)
+            return True
+        first = self._first_control = self._first_control or log_.read_control()
+        with self.mutex, log_.shared_if_free() as is_free:
+            if is_free:
+                self.catch_up()
+                return True
+        control = log_.read_control()
+        if control is not None and first is not None and control.revision != first.revision:
+            log_.is_scanned = True  # whoever committed has looked for the end
+            self.follow()
+        return log_.is_scanned
 
     def _take_in(self, advance: Advance) -> None:
         log_ = self.log

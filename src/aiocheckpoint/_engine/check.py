@@ -22,7 +22,6 @@ from aiocheckpoint.errors import (
     JournalVersionError,
     NotACheckpointError,
     StorageError,
-    StoreBusyError,
 )
 from aiocheckpoint.models import Finding, FindingKind
 
@@ -31,23 +30,24 @@ _PAUSE_SECONDS = 0.02
 _Found = tuple[FindingKind, Path, str]
 
 
-def check_journal(root: OpenRoot, timeout_seconds: float, *, is_applied: bool) -> list[Finding]:
+def check_journal(root: OpenRoot, *, is_applied: bool) -> list[Finding]:
     """
     Return what is wrong with the journal, and whether it waits for somebody to write files.
 
     Args:
         root: open.
-        timeout_seconds: how long to wait for one who commits.
         is_applied: whether this process writes files itself.
     """
     if root.log is None:
         return []
     path = Path(root.log.directory.path)
     try:
-        root.view.look(timeout_seconds)
+        if not root.view.look():
+            detail = "another process kept it locked; check again"
+            return [Finding(kind="unreadable", path=path, detail=detail)]
     except JournalVersionError as error:
         return [Finding(kind="unreadable", path=Path(error.path), detail=str(error))]
-    except (StoreBusyError, StorageError) as error:
+    except StorageError as error:
         return [Finding(kind="unreadable", path=path, detail=str(error))]
     findings = [
         Finding(kind="damaged", path=Path(damage.path), detail="a part of the journal is damaged")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
@@ -20,11 +21,11 @@ from aiocheckpoint._engine import root as roots
 from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.changes import Change, Flush, Wake
 from aiocheckpoint._engine.commit import Committer
-from aiocheckpoint._engine.jobs import Deadlines, Ending, Job
+from aiocheckpoint._engine.jobs import Deadlines, Ending, Job, hop
 from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._engine.root import OpenRoot, WritableRoot
 from aiocheckpoint._engine.session_plan import Limits
-from aiocheckpoint._engine.threads import Threads
+from aiocheckpoint._engine.threads import Pool, Threads
 from aiocheckpoint._format import names
 from aiocheckpoint._format.codec import RecordCodec, RecordT
 from aiocheckpoint.errors import (
@@ -38,8 +39,9 @@ from aiocheckpoint.errors import (
 from aiocheckpoint.models import WriterStats
 
 # Each system call lets go of the GIL: with more threads, more of them wait to have it back.
-_MAX_READERS = 5
+_MAX_READERS = _MAX_CALLERS = 5
 _MOVED_RETRIES = 3
+_LOOK_SECONDS = 0.005
 _SHORTEST_WAIT_SECONDS = 0.01
 ResultT = TypeVar("ResultT")
 
@@ -72,7 +74,8 @@ class LocalStore(Generic[RecordT]):
         files: the file operations.
 
     Attributes:
-        threads: those that reads run on, among others.
+        readers: threads for reads of ours.
+        callers: threads for what callers bring along, which may take any time.
     """
 
     def __init__(
@@ -89,7 +92,9 @@ class LocalStore(Generic[RecordT]):
         self._retired: list[OpenRoot] = []
         self._opening = threading.RLock()  # held over file operations, so never on a loop
         self._mutex = threading.Lock()
-        self.threads = Threads(_MAX_READERS, self._release)
+        self._threads = Threads(self._release)
+        self.readers = Pool(self._threads, "read", _MAX_READERS)
+        self.callers = Pool(self._threads, "call", _MAX_CALLERS)
         self._endings: list[Ending] = []
         self._is_closed = self._is_released = False
         self._applier = Applier(self._held)
@@ -151,7 +156,7 @@ class LocalStore(Generic[RecordT]):
     @property
     def is_started(self) -> bool:
         """Whether there are threads, or open files, to let go of."""
-        return self.threads.is_started
+        return self._threads.is_started
 
     @property
     def has_changed(self) -> bool:
@@ -191,6 +196,25 @@ class LocalStore(Generic[RecordT]):
 
     # Reading
 
+    async def in_thread(self, pool: Pool, work: Callable[[], ResultT]) -> ResultT:
+        """
+        Do work that reads.
+
+        Where another process commits before our first look, that is waited for here, where it can
+        be cancelled, and holds no thread.
+
+        Raises:
+            StoreBusyError: it has taken too long.
+        """
+        deadline = monotonic_seconds() + self._options.lock_timeout_seconds
+        while True:
+            try:
+                return await hop(pool, work)
+            except StoreBusyError:
+                if monotonic_seconds() >= deadline:
+                    raise
+            await asyncio.sleep(_LOOK_SECONDS)
+
     def read(self, work: Callable[[Reader[RecordT]], ResultT], otherwise: ResultT) -> ResultT:
         """
         Read, in a thread.
@@ -204,7 +228,10 @@ class LocalStore(Generic[RecordT]):
             if opened is None:
                 return otherwise
             with contextlib.suppress(MovedError):
-                return work(self._reader(opened))
+                reader = self._reader(opened)
+                if opened.log is not None and not opened.log.is_scanned:
+                    reader.look()  # which may have to be tried again
+                return work(reader)
             self.reopen()
         raise StorageError("read", self.path, None, "the directory keeps moving; try again")
 
@@ -226,7 +253,7 @@ class LocalStore(Generic[RecordT]):
                 raise WriterClosedError("the writer is closed")
             while self._unstarted:
                 name, run = [*self._unstarted.items()][-1]
-                self.threads.start(name, run)
+                self._threads.start(name, run)
                 del self._unstarted[name]
             self._committer.submit(change)
         self._deadlines.watch(change.job, change)
@@ -279,7 +306,7 @@ class LocalStore(Generic[RecordT]):
         oldest, error = backlog.oldest_microseconds, self._applier.error
         lag_microseconds = 0 if oldest is None else now_microseconds() - oldest
         return WriterStats(
-            reads=self.threads.submitted,
+            reads=self.readers.submitted + self.callers.submitted,
             changes=self._committer.changes,
             commits=self._committer.commits,
             waiting=self._committer.waiting,
@@ -313,7 +340,8 @@ class LocalStore(Generic[RecordT]):
             is_first, self._is_closed = not self._is_closed, True
         if is_first:
             self._committer.end()
-            self.threads.end()
+            for part in (self.readers, self.callers, self._threads):
+                part.end()
 
     def _release(self) -> None:
         """Let go of everything, in the last thread that ends."""

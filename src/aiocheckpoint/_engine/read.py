@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import Generic, TypeVar
 
 from aiocheckpoint._disk.files import LocalFiles
+from aiocheckpoint._disk.locks import LOCK_NAME
 from aiocheckpoint._engine.bodies import Bodies, Session, VanishedError
 from aiocheckpoint._format import documents, names
 from aiocheckpoint._format.codec import RecordCodec, RecordT
@@ -20,6 +21,7 @@ from aiocheckpoint.errors import (
     MissingBlobError,
     NotACheckpointError,
     StorageError,
+    StoreBusyError,
 )
 from aiocheckpoint.models import CheckpointId, SessionId
 
@@ -34,7 +36,7 @@ class Reader(Generic[RecordT]):
     Args:
         bodies: their contents.
         record_codec: of the record type.
-        timeout_seconds: how long the first look may wait for one who commits.
+        timeout_seconds: how long the first look is tried again while another process commits.
     """
 
     def __init__(
@@ -48,8 +50,15 @@ class Reader(Generic[RecordT]):
         self._sessions: dict[SessionId, Session] = {}
 
     def look(self) -> None:
-        """See to it that all that was acknowledged is known, also after a crash."""
-        self.view.look(self._timeout_seconds)
+        """
+        See to it that all that was acknowledged is known, also after a crash.
+
+        Raises:
+            StoreBusyError: that cannot be told while another process commits.
+        """
+        if not self.view.look() and self.view.log is not None:
+            path = self.view.log.directory.join(LOCK_NAME)
+            raise StoreBusyError(path, self._timeout_seconds)
 
     def session(self, session_id: SessionId) -> Session:
         """

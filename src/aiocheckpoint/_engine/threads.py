@@ -15,31 +15,25 @@ ResultT = TypeVar("ResultT")
 P = ParamSpec("P")
 
 
-class Threads(Executor):
+class Threads:
     """
-    Threads with a task each, and some more that do what is submitted.
+    All threads of a writer, of which the last one that ends has something to do.
 
-    Daemons all: those of a `ThreadPoolExecutor` end with the main thread, though loops in other
-    threads go on, and one that hangs holds up the end of the interpreter.
+    They are daemons: one that hangs does not hold up the end of the interpreter.
 
     Args:
-        max_pooled: how many may do what is submitted.
         last_words: called when all were told to end, by the last of them.
 
     Attributes:
         is_started: whether there is, or was, any.
-        submitted: how much work was.
     """
 
-    def __init__(self, max_pooled: int, last_words: Callable[[], None]) -> None:
-        self._max_pooled = max_pooled
+    def __init__(self, last_words: Callable[[], None]) -> None:
         self._last_words = last_words
-        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._mutex = threading.Lock()
-        self._alive = self._pooled = self._open_tasks = 0
+        self._alive = 0
         self._is_ending = False
         self.is_started = False
-        self.submitted = 0
 
     def start(self, name: str, run: Callable[[], None]) -> None:
         """
@@ -48,16 +42,16 @@ class Threads(Executor):
         Raises:
             ThreadStartError: the system grants none.
         """
+        thread = threading.Thread(
+            target=self._run, args=(run,), name=f"aiocheckpoint-{name}", daemon=True
+        )
         with self._mutex:
-            self._start(f"aiocheckpoint-{name}", run)
-
-    def _start(self, name: str, run: Callable[[], None]) -> None:
-        thread = threading.Thread(target=self._run, args=(run,), name=name, daemon=True)
-        self._alive += 1
+            self._alive += 1
         try:
             thread.start()
         except RuntimeError as error:
-            self._alive -= 1
+            with self._mutex:
+                self._alive -= 1
             raise ThreadStartError(str(error)) from error
         self.is_started = True
 
@@ -71,11 +65,45 @@ class Threads(Executor):
             if is_last:
                 self._last_words()
 
+    def end(self) -> None:
+        """Note that all were told to end, and no more will be started; called once."""
+        with self._mutex:
+            self._is_ending = True
+            is_none = not self._alive
+        if is_none:
+            self._last_words()
+
+
+class Pool(Executor):
+    """
+    Some of the threads, which do what is submitted.
+
+    Not a `ThreadPoolExecutor`: that ends with the main thread, though loops in others go on.
+
+    Args:
+        threads: where they are started, as they are needed.
+        name: of them.
+        max_threads: how many there may be.
+
+    Attributes:
+        submitted: how much work was.
+    """
+
+    def __init__(self, threads: Threads, name: str, max_threads: int) -> None:
+        self._threads = threads
+        self._name = name
+        self._max_threads = max_threads
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._mutex = threading.Lock()
+        self._started = self._open_tasks = 0
+        self._is_ending = False
+        self.submitted = 0
+
     def submit(
         self, work: Callable[P, ResultT], /, *args: P.args, **kwargs: P.kwargs
     ) -> Future[ResultT]:
         """
-        Have work done by one of several threads; it may be cancelled until it begins.
+        Have work done by one of the threads; it may be cancelled until it begins.
 
         Raises:
             ThreadStartError: the system grants not even one.
@@ -85,21 +113,21 @@ class Threads(Executor):
         with self._mutex:
             if self._is_ending:
                 raise WriterClosedError("the writer is closed")
-            if self._pooled < min(self._open_tasks + 1, self._max_pooled):
-                self._add_pooled()
+            if self._started < min(self._open_tasks + 1, self._max_threads):
+                self._add_thread()
             self._open_tasks += 1
             self.submitted += 1
             self._queue.put(partial(_complete, future, partial(work, *args, **kwargs)))
         return future
 
-    def _add_pooled(self) -> None:
+    def _add_thread(self) -> None:
         try:
-            self._start("aiocheckpoint-read", self._work)
+            self._threads.start(self._name, self._work)
         except ThreadStartError:
-            if not self._pooled:
+            if not self._started:
                 raise
         else:
-            self._pooled += 1
+            self._started += 1
 
     def _work(self) -> None:
         while self._has_worked():
@@ -114,14 +142,11 @@ class Threads(Executor):
         return task is not None
 
     def end(self) -> None:
-        """Let threads end when they have done what was submitted; called once."""
+        """Let the threads end when they have done what was submitted; called once."""
         with self._mutex:
             self._is_ending = True
-            is_none = not self._alive
-            for _ in range(self._pooled):
+            for _ in range(self._started):
                 self._queue.put(None)
-        if is_none:
-            self._last_words()
 
 
 def _complete(future: Future[Any], work: Callable[[], Any]) -> None:
