@@ -12,6 +12,7 @@ from aiocheckpoint import CheckpointData
 from tests.conftest import MakeWriter
 from tests.promises.conftest import Start
 from tests.promises.places import (
+    holding,
     on_disk,
     plain_ids,
     plain_newest,
@@ -180,3 +181,26 @@ def test_a_session_less(start: Start, root: Path) -> None:
     for some in (one, two, start()):
         assert some.listed_ids("s") == ("anew",)
     assert plain_ids(root, "s") == ["anew"]
+
+
+@pytest.mark.parametrize("flushes", [True, False])
+def test_a_session_removed_by_hand_after_a_kill(start: Start, root: Path, *, flushes: bool) -> None:
+    """What somebody removes by hand stays removed after a flush; before one the journal has it."""
+    owner = start()
+    owner.save(record("first", "x"))
+    with holding(root, "applier"):  # so that nothing more is written before its end
+        for name in ("user", "other"):
+            owner.save(record(name, "x"))
+        owner.kill()
+    if flushes:
+        flusher = start()
+        flusher.call("flush")
+        flusher.close()
+        assert plain_ids(root, "user") == ["x"]
+    shutil.rmtree(root / "user", ignore_errors=True)
+
+    for some in (start(), start()):
+        assert some.listed_ids("user") == (() if flushes else ("x",))
+        assert some.listed_ids("other") == ("x",)
+        some.call("flush")
+    assert plain_ids(root, "user") == ([] if flushes else ["x"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 
 from aiocheckpoint import CheckpointError, StoreBusyError
+from tests.conftest import MakeWriter
 from tests.promises import tasks
 from tests.promises.conftest import Start
-from tests.promises.places import GUARD_SECONDS, holding, plain_ids
+from tests.promises.places import GUARD_SECONDS, holding, plain_ids, session_files
 from tests.promises.records import assert_whole, record
 from tests.promises.workers import Worker
 
@@ -189,3 +191,30 @@ def test_a_stopped_applier_holds_up_files_alone(start: Start, root: Path) -> Non
         second.end()
     first.call("flush")
     assert plain_ids(root, "s") == ["a", *(f"n{number}" for number in range(20))]
+
+
+@pytest.mark.blocking
+@pytest.mark.damages_store
+async def test_stuck_calls_starve_no_other(make_writer: MakeWriter, root: Path) -> None:
+    """Beside more stuck saves and recoveries than threads others read at once; all end in time."""
+    sessions = [f"s{number}" for number in range(8)]
+    writer = make_writer(durability="file", lock_timeout_seconds=_PATIENCE_SECONDS)
+    await asyncio.gather(*(writer.save(record(name, "x")) for name in ("healthy", *sessions)))
+    for name in sessions:
+        session_files(root, name)[0].write_bytes(b"{}")
+    with holding(root, "lock"):
+        began = time.monotonic()
+        stuck: list[asyncio.Future[Any]]
+        stuck = [asyncio.ensure_future(writer.recover(name)) for name in sessions]
+        stuck += [asyncio.ensure_future(writer.save(record(name, "y"))) for name in sessions]
+        for _ in range(20):
+            assert await writer.load("healthy") == record("healthy", "x")
+            assert len(await writer.list("s0")) == 1
+        assert not any(call.done() for call in stuck)
+        refused = await asyncio.gather(*stuck, return_exceptions=True)
+        assert {type(error) for error in refused} == {StoreBusyError}
+        assert time.monotonic() - began < GUARD_SECONDS / 4
+    for name in sessions:
+        assert (await writer.recover(name)).newest_valid_id is None
+    await writer.save(record("s0", "y"))
+    assert await writer.load("s0") == record("s0", "y")
