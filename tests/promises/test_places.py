@@ -130,6 +130,24 @@ async def test_switched_symlink(make_writer: MakeWriter, tmp_path: Path) -> None
     assert await ids(make_writer(tmp_path / "blue")) == ["of-blue"]
 
 
+async def test_switches_do_not_use_up_descriptors(make_writer: MakeWriter, tmp_path: Path) -> None:
+    """However many sessions are in use, a switch keeps a few files open, not all directories."""
+    current = tmp_path / "current"
+    current.symlink_to("blue")
+    (tmp_path / "blue").mkdir()
+    (tmp_path / "green").mkdir()
+    writer = make_writer(current)
+    counts = []
+    for target in ("green", "blue", "green", "blue"):
+        saves = [writer.save(record(f"s{number}", "x")) for number in range(30)]
+        await asyncio.gather(*saves)
+        await on_disk(writer)
+        counts.append(len(os.listdir("/dev/fd")))
+        os.symlink(target, tmp_path / "new")
+        (tmp_path / "new").replace(current)
+    assert counts[-1] - counts[0] < 60
+
+
 async def test_removed_private_directory(make_writer: MakeWriter, root: Path) -> None:
     """After `.aiocheckpoint` was removed no save is acknowledged into what is gone."""
     writer = make_writer()

@@ -187,8 +187,9 @@ class LocalStore(Generic[RecordT]):
             self._reading = self._writing = None
 
     def _retire(self, opened: OpenRoot | None) -> None:
-        """Keep what others may be using until the end."""
+        """Keep what others may be using until the end, but for directories that nobody uses."""
         if opened is not None:
+            opened.view.sessions.close()
             self._retired.append(opened)
 
     def _held(self) -> WritableRoot:
