@@ -171,15 +171,16 @@ def _check_entry(bodies: Bodies, directory: Directory, session: str, entry: str)
         return None  # of what the journal has, the file is written anew
     try:
         data = bodies.view.files.read(directory, entry, bodies.max_bytes)
-        if data is None:
-            return None
+    except (NotACheckpointError, CheckpointTooLargeError, StorageError) as error:
+        return "unreadable", Path(path), str(error)
+    if data is None:
+        return None
+    try:
         ids = documents.identity(documents.verified(data, path), path)
     except CheckpointCorruptError as error:
         return "damaged", Path(path), error.reason
     except FormatVersionError as error:
-        return _kind_of_another_version(data or b"", path), Path(path), str(error)
-    except (NotACheckpointError, CheckpointTooLargeError, StorageError) as error:
-        return "unreadable", Path(path), str(error)
+        return _kind_of_another_version(data, path), Path(path), str(error)
     session_fits = encode_id(ids.session_id, "session id") == session
     if session_fits and names.name_fits(name, ids.checkpoint_id):
         return None
