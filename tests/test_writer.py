@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import errno
 import fcntl
 import gc
@@ -17,6 +18,7 @@ import threading
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +152,10 @@ class TestConstructing:
         """A str where a list of them is meant, or no str at all, is refused and changes nothing."""
         await writer.save(step(1, checkpoint_id="x"))
         of_any: Any = writer
+
+        async def says_no(_: object) -> bool:
+            return False
+
         digest = "0" * 64
         calls: dict[str, list[Callable[[], Any]]] = {
             "checkpoint_ids": [
@@ -166,6 +172,11 @@ class TestConstructing:
             ],
             "limit": [lambda: of_any.ids("s", limit=-1), lambda: of_any.ids("s", limit="1")],
             "path": [lambda: of_any.verify(None)],
+            "work": [lambda: of_any.read("s", None), lambda: of_any.read("s", says_no)],
+            "expected": [
+                partial(of_any.save, step(2), expected=expected)
+                for expected in (says_no, lambda _: False, False, 3)
+            ],
         }
         for name, of_name in calls.items():
             for call in of_name:
@@ -1387,6 +1398,21 @@ FORK = """
     assert status == 0, status
     asyncio.run(goes_on())
 """
+
+
+class TestRead:
+    async def test_context_of_the_caller(self, writer: Writer) -> None:
+        """What is given to `read` sees the context variables of whoever called it."""
+        trace = contextvars.ContextVar("trace", default="lost")
+
+        async def read(name: str) -> str:
+            trace.set(name)
+            return await writer.read("s", lambda _: trace.get())
+
+        await writer.save(step(1))
+        names = [f"trace-{number}" for number in range(12)]
+        assert await asyncio.gather(*map(read, names)) == names
+        assert trace.get() == "lost"
 
 
 class TestForking:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from os import PathLike
 from typing import Any
@@ -70,6 +71,17 @@ def require_expected(value: object) -> None:
     if not isinstance(value, str):
         raise InvalidArgumentError("expected", value, "the id of the newest checkpoint, or None")
     encode_id(value, "checkpoint id")
+
+
+def require_plain_function(name: str, value: object) -> None:
+    """
+    Refuse what cannot be called in a thread: what an async function returns, nobody would await.
+
+    Raises:
+        InvalidArgumentError: it is no function, or an async one.
+    """
+    if not callable(value) or inspect.iscoroutinefunction(value):
+        raise InvalidArgumentError(name, value, "a function that is not async")
 
 
 def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

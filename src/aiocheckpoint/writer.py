@@ -19,6 +19,7 @@ from aiocheckpoint._arguments import (
     require_choice,
     require_count,
     require_expected,
+    require_plain_function,
     require_query,
     require_seconds,
 )
@@ -621,11 +622,13 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Raises:
             InvalidIdError: an id that no session can have.
+            InvalidArgumentError: `work` is no function, or an async one.
             CheckpointError: what the reader raises, and `work` lets pass.
 
         Cost: one hop, and the reads.
         """
         encode_id(session_id, "session id")
+        require_plain_function("work", work)
         self._require_usable()
 
         def read() -> ResultT:

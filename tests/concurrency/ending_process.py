@@ -8,6 +8,7 @@ import sys
 import threading
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
+from aiocheckpoint.testing import FaultyFiles
 
 
 async def _use(writer: AsyncCheckpointWriter[CheckpointData], session: str) -> None:
@@ -33,9 +34,20 @@ def _main(root: str) -> None:
     writers = {name: AsyncCheckpointWriter(root) for name in ("thread", "atexit")}
 
     def use_in_thread() -> None:
-        threading.main_thread().join()
+        saving.join()
         asyncio.run(_use(writers["thread"], "thread"))
         asyncio.run(_use(AsyncCheckpointWriter(root), "new in thread"))
+
+    def save_over_the_end() -> None:
+        async def save() -> None:
+            async with AsyncCheckpointWriter(root, files=slow) as writer:
+                await writer.save(CheckpointData(session_id="slow"))
+            print("in flight True", flush=True)
+
+        asyncio.run(save())
+
+    slow = FaultyFiles()
+    slow.at("before_sync_log", threading.main_thread().join)
 
     def use_at_exit() -> None:
         asyncio.run(_use(writers["atexit"], "atexit"))
@@ -43,6 +55,8 @@ def _main(root: str) -> None:
 
     for writer in writers.values():
         asyncio.run(writer.save(CheckpointData(session_id="before")))
+    saving = threading.Thread(target=save_over_the_end)
+    saving.start()
     threading.Thread(target=use_in_thread).start()
     atexit.register(use_at_exit)
 

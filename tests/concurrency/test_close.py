@@ -146,12 +146,12 @@ def test_what_is_due_is_done_before_the_end() -> None:
 
 
 def test_after_the_main_thread(root: Path) -> None:
-    """From a thread that goes on after the main one, and in `atexit`, all works and all closes."""
+    """In threads that go on after the main one, amid a save as well, and in `atexit` all works."""
     done = subprocess.run(
         [sys.executable, "-W", "default", "-m", "tests.concurrency.ending_process", root],
         capture_output=True, text=True, timeout=GUARD_SECONDS, check=False,
     )  # fmt: skip
-    names = ("thread", "new in thread", "atexit", "new in atexit")
+    names = ("in flight", "thread", "new in thread", "atexit", "new in atexit")
     assert done.stdout.splitlines() == [f"{name} True" for name in names], done.stderr
     assert (done.returncode, done.stderr) == (0, "")
 

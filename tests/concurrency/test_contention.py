@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from aiocheckpoint import DurabilityUnknownError, StoreBusyError, WriterClosedError
+from aiocheckpoint.testing import FaultyFiles
 from tests.concurrency.coroutines import yield_to_loop
 from tests.concurrency.gates import COMMIT, GUARD_SECONDS, ControlledFiles
 from tests.concurrency.site import (
@@ -179,6 +180,37 @@ async def test_slow_work_of_callers_holds_up_nobody_else(site: Site) -> None:
         assert queued.cancelled()
         slow.set()
         assert await asyncio.gather(*calls) == [True] * 20
+
+
+async def test_read_that_waits_for_a_thread_is_withdrawn(default_site: Site) -> None:
+    """A load for which there is no thread yet has not begun: cancelled, it ends at once."""
+    disk, opened, all_held = FaultyFiles(), threading.Event(), threading.Event()
+    arrivals: list[int] = []
+
+    def hold() -> None:
+        arrivals.append(threading.get_ident())
+        if len(arrivals) == 5:
+            all_held.set()
+        opened.wait(GUARD_SECONDS)
+
+    async with default_site.writer(files=disk) as writer:
+        await writer.save(document("s", 0))
+        await writer.load("s")
+        disk.at("stat", hold)
+        held = [asyncio.ensure_future(writer.load("s")) for _ in range(5)]
+        assert await asyncio.to_thread(all_held.wait, GUARD_SECONDS)
+        queued = [asyncio.ensure_future(writer.load("s")) for _ in range(5)]
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await queued[0]
+        for load in queued[1:]:
+            load.cancel()
+        await asyncio.wait(queued, timeout=GUARD_SECONDS)
+        assert all(load.cancelled() for load in queued)
+        assert not any(load.done() for load in held)
+        opened.set()
+        assert await asyncio.gather(*held) == [document("s", 0)] * 5
+        assert len(set(arrivals)) == 5
 
 
 async def test_nobody_is_blamed_for_a_slow_disk(default_site: Site) -> None:

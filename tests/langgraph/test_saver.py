@@ -34,6 +34,7 @@ from tests.langgraph import graphs
 from tests.langgraph.conftest import MakeSaver
 from tests.langgraph.graphs import chat, thread
 from tests.langgraph.promises import checkpoint, got, listed, metadata, put
+from tests.promises.places import files_with
 
 PACKAGE = "aiocheckpoint.adapters.langgraph"
 
@@ -232,6 +233,15 @@ class TestSerializers:
 
 
 class TestRetention:
+    async def test_a_deleted_thread_leaves_no_byte(self, make: MakeSaver, root: Path) -> None:
+        """After a thread was deleted, and a flush, none of its text is anywhere on the disk."""
+        saver = make()
+        await put(saver, thread("t"), note="the-secret-4711")
+        assert await asyncio.to_thread(files_with, root, "the-secret-4711")
+        await saver.adelete_thread("t")
+        await saver.aflush()
+        assert await asyncio.to_thread(files_with, root, "the-secret-4711") == []
+
     async def test_the_last_few_are_kept(self, make: MakeSaver) -> None:
         """With keep_last a long conversation keeps a bounded number of checkpoints and writes."""
         saver = make(keep_last=4)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.promises import tasks
 from tests.promises.conftest import Start
-from tests.promises.places import log_bytes, plain_ids, session_files
+from tests.promises.places import holding, log_bytes, plain_ids, session_files
 from tests.promises.records import record
 from tests.promises.workers import Pending, Worker
 
@@ -105,6 +105,22 @@ def test_largest_document_after_a_kill(start: Start) -> None:
         save.result()
     first.kill()
     assert start().load("large", "large0") == record("large", "large0", size=_LARGE)
+
+
+def test_memory_after_kills(start: Start, root: Path) -> None:
+    """What killed processes have left in the log is not held in memory to load something else."""
+    first = start()
+    first.save(record("tiny", "tiny"))
+    with holding(root, "applier"):  # or it would be in files
+        saves = [first.begin(tasks.save_many, f"s{n}", "n", 3, 2 * _MEBI) for n in range(2)]
+        for save in saves:
+            save.result()
+        first.kill()
+        reader = start()
+        before = reader.call(tasks.most_memory)
+        assert reader.load("tiny") == record("tiny", "tiny")
+        assert reader.call(tasks.most_memory) - before < 6 * _MEBI  # of 12 that are there
+    assert log_bytes(root) > 12 * _MEBI
 
 
 @pytest.mark.campaign
