@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import pytest
 
-from aiocheckpoint import AsyncCheckpointWriter, BlobRecord, blob_digest
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    BlobRecord,
+    SessionChangedError,
+    StorageError,
+    blob_digest,
+)
 from aiocheckpoint.testing.faults import FaultyFiles
 from tests.conftest import MakeWriter
-from tests.promises.places import on_disk
+from tests.promises.places import on_disk, session_files
 from tests.promises.records import record
 from tests.promises.tasks import Writer, save_many
 
@@ -121,6 +128,47 @@ async def test_a_checkpoint_is_replaced_while_it_is_read(
             assert found == tuple(sorted([key, "n1", "n0"], reverse=True))
         case _:
             assert found == key
+
+
+async def test_a_session_is_copied_while_one_is_replaced(make_writer: MakeWriter) -> None:
+    """A checkpoint that is replaced while a copy looks what there is is copied, too."""
+    writer = make_writer()
+    await save_many(writer, "s", "n", 3)
+    await on_disk(writer)
+
+    async def replace() -> None:
+        await writer.save(record("s", "n1", 10))
+        await on_disk(writer)
+
+    files = Meanwhile(replace, "open")
+    copier = make_writer(files=files)
+    files.is_armed = True
+    assert await copier.copy_session("s", "t") == 3
+    assert [meta.iteration for meta in await copier.list("t")] == [10, 2, 0]
+    assert files.times == 0
+
+
+async def test_the_newest_is_removed_by_hand_while_a_save_expects_it(
+    make_writer: MakeWriter, root: Path
+) -> None:
+    """The save is refused by name, and the next one knows."""
+    writer = make_writer()
+    await save_many(writer, "s", "n", 2)
+    await on_disk(writer)
+    newest = (await asyncio.to_thread(session_files, root, "s"))[-1]
+
+    async def remove() -> None:
+        await asyncio.to_thread(newest.unlink)
+
+    files = Meanwhile(remove, "open", newest.name)
+    other = make_writer(files=files)
+    files.is_armed = True
+    with pytest.raises(StorageError, match="removed"):
+        await other.save(record("s", "more"), expected="n1")
+    with pytest.raises(SessionChangedError):
+        await other.save(record("s", "more"), expected="n1")
+    await other.save(record("s", "more"), expected="n0")
+    await on_disk(other)
 
 
 class Note(BlobRecord):

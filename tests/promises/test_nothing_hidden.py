@@ -285,6 +285,8 @@ async def test_an_unseen_checkpoint_is_not_absent(blind: AsyncCheckpointWriter[N
         blind.delete("s", "x"),
         blind.delete_many("s", ["x"]),
         blind.delete_session("s"),
+        blind.copy_session("s", "t"),
+        blind.recover("s"),
     ):
         with pytest.raises(StorageError):
             await call

@@ -84,12 +84,16 @@ def next_part(
 
 def _files(reader: Reader[RecordT], source_id: SessionId) -> tuple[Session, list[FileName]]:
     """Return the files of a session, oldest first; of two with one id the newer."""
-    session = reader.session(source_id)
-    session = session._replace(known=reader.view.confirmed(session.name, session.known))
-    newest: dict[CheckpointId, FileName] = {}
-    for file in session.known.newest_first():
-        newest.setdefault(reader.bodies.identify(session, file), file)
-    return session, [*reversed(newest.values())]
+
+    def read(session: Session) -> tuple[Session, list[FileName]]:
+        session = session._replace(known=reader.view.confirmed(session.name, session.known))
+        session.known.require_complete()
+        newest: dict[CheckpointId, FileName] = {}
+        for file in session.known.newest_first():
+            newest.setdefault(reader.bodies.identify(session, file), file)
+        return session, [*reversed(newest.values())]
+
+    return reader.steadily(source_id, read)
 
 
 def _copied(

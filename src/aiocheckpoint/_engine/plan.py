@@ -16,6 +16,7 @@ from aiocheckpoint.errors import (
     MissingBlobError,
     NotACheckpointError,
     SessionChangedError,
+    StorageError,
     storage_error,
 )
 from aiocheckpoint.models import ANY_NEWEST, CheckpointId
@@ -117,11 +118,18 @@ class Planner:
         newest = plan.newest
         newest_id = None
         if newest is not None:
-            newest_id = plan.added.get(newest) or self._contents.identify(plan.session, newest)
+            newest_id = plan.added.get(newest) or self._identify(plan.session, newest)
         else:
             plan.session.known.require_complete()
         if newest_id != save.expected:
             raise SessionChangedError(save.session_id, newest_id)
+
+    def _identify(self, session: Session, newest: FileName) -> CheckpointId:
+        try:
+            return self._contents.identify(session, newest)
+        except VanishedError as error:
+            path = self._contents.path(session.name, newest.text)
+            raise StorageError("read", path, None, "it was removed just then; try again") from error
 
     def _replaced(self, plan: SessionPlan, checkpoint_id: CheckpointId) -> list[FileName]:
         """Return the files that hold an id and can be read; a damaged one is left for `recover`."""

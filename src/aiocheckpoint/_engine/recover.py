@@ -69,6 +69,7 @@ def find_damage(reader: Reader[RecordT], session_id: SessionId) -> Recovery:
     intact is restored from it. What lies in a damaged part of the journal is kept aside first.
 
     Raises:
+        StorageError: the session cannot be listed.
         FormatVersionError: the newest that would be left is of another format version.
     """
     view = reader.view
@@ -76,6 +77,7 @@ def find_damage(reader: Reader[RecordT], session_id: SessionId) -> Recovery:
     view.keep_damaged()
     name = encode_id(session_id, "session id")
     session = Session(session_id, name, view.listed(name))
+    session.known.require_complete()
     seen = session.known, session.known.changes
     backups = [found for found in map(_as_file, session.known.backups) if found is not None]
     bad = [
