@@ -143,8 +143,9 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         record_type: the Struct to store, extending `CheckpointRecord`.
         max_bytes: largest file to write or read, in bytes.
         max_checkpoints: how many checkpoints to keep in a session, the newest; None keeps all.
-        lock_timeout_seconds: how long a call may wait for other processes: one that is stopped
-            while it commits holds up all.
+        lock_timeout_seconds: how long a call may wait for other processes until it raises
+            `StoreBusyError`: one that is stopped while it commits holds up all changes, and the
+            first read of a process. What still waits is withdrawn when it is cancelled.
         refuse_inexact_floats: refuse the rare float (about 1 in 500 of those with 17 digits)
             that the Rust crate would read as its neighbour, off by one unit in the last place.
         durability: when a save returns. `"journal"`: when it is durable in the journal, by a sync

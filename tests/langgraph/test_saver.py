@@ -11,7 +11,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -277,6 +277,25 @@ class TestRetention:
         assert [f.metadata["step"] for f in await listed(saver, thread("t"))] == [5]
         await saver.aprune(["t"], strategy="delete")
         assert await listed(saver, thread("t")) == []
+
+    async def test_age_is_told_by_the_store(
+        self, make: MakeSaver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Pruning by age goes by when a checkpoint was stored, not by the clock of who made it."""
+        draft = CheckpointSaver._state_draft
+
+        def made_long_ago(*args: Any) -> Any:
+            made = draft(*args)
+            made.record.created_at = datetime(2000, 1, 1, tzinfo=UTC)
+            return made
+
+        monkeypatch.setattr(CheckpointSaver, "_state_draft", made_long_ago)
+        saver = make()
+        config = thread("t")
+        for step in range(3):
+            config = await put(saver, config, step=step)
+        await saver.aprune(["t"], older_than=timedelta(hours=1))
+        assert len(await listed(saver, thread("t"))) == 3
 
     async def test_writes_without_a_checkpoint_are_collected(self, make: MakeSaver) -> None:
         """Writes whose checkpoint never came go with a later pruning; those to come stay."""
