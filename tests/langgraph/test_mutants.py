@@ -149,11 +149,11 @@ def _copy_without_old_writes(patch: Patch) -> None:
 def _list_ignores_ids(patch: Patch) -> None:
     matching = CheckpointSaver._matching
 
-    async def without_id(self: Any, config: Any, before: Any) -> Any:
+    async def without_id(self: Any, config: Any, before: Any, refused: Any) -> Any:
         if config is not None:
             configurable = {**config["configurable"], "checkpoint_id": None}
             config = {"configurable": configurable}
-        return await matching(self, config, before)
+        return await matching(self, config, before, refused)
 
     patch.setattr(CheckpointSaver, "_matching", without_id)
 
@@ -161,8 +161,8 @@ def _list_ignores_ids(patch: Patch) -> None:
 def _list_of_nothing(patch: Patch) -> None:
     matching = CheckpointSaver._matching
 
-    async def with_config(self: Any, config: Any, before: Any) -> Any:
-        return [] if config is None else await matching(self, config, before)
+    async def with_config(self: Any, config: Any, before: Any, refused: Any) -> Any:
+        return [] if config is None else await matching(self, config, before, refused)
 
     patch.setattr(CheckpointSaver, "_matching", with_config)
 

@@ -24,7 +24,18 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from aiocheckpoint import AsyncCheckpointWriter, SessionId, WriterStats
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    CheckpointCorruptError,
+    CheckpointDecodeError,
+    CheckpointError,
+    CheckpointTooLargeError,
+    FormatVersionError,
+    NotACheckpointError,
+    SessionId,
+    StorageError,
+    WriterStats,
+)
 from aiocheckpoint.adapters.langgraph import arguments, records
 from aiocheckpoint.adapters.langgraph.arguments import place_of
 from aiocheckpoint.adapters.langgraph.portal import Portal
@@ -56,6 +67,12 @@ from aiocheckpoint.adapters.langgraph.turns import Draft, Turns
 _Entries = list[Entry]
 _Pages = list[_Entries]
 _Keys = list[str]
+_Refused = list[CheckpointError]
+# What is wrong with one checkpoint, or session, and not with all.
+_OF_ONE = (
+    CheckpointCorruptError, CheckpointDecodeError, CheckpointTooLargeError, FormatVersionError,
+    NotACheckpointError, StorageError,
+)  # fmt: skip
 
 
 class CheckpointSaver(BaseCheckpointSaver[str]):
@@ -402,8 +419,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             limit: at most so many.
 
         Raises:
-            CheckpointCorruptError: one is damaged.
-            CheckpointError: what else `AsyncCheckpointWriter.load` raises.
+            CheckpointCorruptError: one is damaged; all others have been yielded by then.
+            CheckpointError: what else `AsyncCheckpointWriter.load` and `sessions` raise.
 
         Cost: a hop for each 32 checkpoints of a namespace; with a filter also the files of
             those that do not match. For all threads, or all namespaces, one listing of the
@@ -411,13 +428,16 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         """
         arguments.require_count("limit", limit, 0)
         arguments.require_filter(filter)
-        count = 0
-        for part in pages(await self._matching(config, before) if limit != 0 else ()):
-            for found in await self._page(part, filter, _thread_id(config)):
-                yield found
-                count += 1
-                if count == limit:
-                    return
+        left = limit
+        refused: _Refused = []
+        for part in pages(await self._matching(config, before, refused) if limit != 0 else ()):
+            found = await self._page(part, filter, _thread_id(config), refused)
+            for item in found[:left]:
+                yield item
+            left = None if left is None else left - len(found)
+            if left is not None and left <= 0:
+                break
+        _raise_first(refused)
 
     def list(
         self,
@@ -431,18 +451,20 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         # No asynchronous generator: one that is left would have to be closed on its loop.
         arguments.require_count("limit", limit, 0)
         arguments.require_filter(filter)
-        entries = self._portal.run(self._matching(config, before))
+        refused: _Refused = []
+        entries = self._portal.run(self._matching(config, before, refused))
         found = (
             item
             for part in pages(entries)
-            for item in self._portal.run(self._page(part, filter, _thread_id(config)))
+            for item in self._portal.run(self._page(part, filter, _thread_id(config), refused))
         )
         yield from islice(found, limit)
+        _raise_first(refused)
 
     async def _matching(
-        self, config: RunnableConfig | None, before: RunnableConfig | None
+        self, config: RunnableConfig | None, before: RunnableConfig | None, refused: _Refused
     ) -> _Entries:
-        """Return where the checkpoints are that a listing is about, in its order."""
+        """Return where the checkpoints are that a listing is about, and why some cannot be told."""
         configurable = {} if config is None else configurable_of(config)
         name = "checkpoint_id"
         bound = arguments.optional_text(name, configurable_of(before or {}).get(name))
@@ -450,11 +472,14 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         if config is not None and _thread_id(config) is None:
             return []
         sessions: _Pages = []
-        async for session_id in self._sessions(configurable):
-            if exact is None:
-                sessions.append(await self._entries(session_id))
-            else:
-                sessions.append([Entry(exact, session_id, records.key_of(exact))])
+        try:
+            async for session_id in self._sessions(configurable):
+                if exact is None:
+                    sessions.append(await self._readable_entries(session_id, refused))
+                else:
+                    sessions.append([Entry(exact, session_id, records.key_of(exact))])
+        except _OF_ONE as error:  # all others were named
+            refused.append(error)
         entries = merged(sessions)
         places = [at for at, entry in enumerate(entries) if entry.checkpoint == bound]
         if bound is not None and not places:
@@ -463,6 +488,13 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
     async def _entries(self, session_id: SessionId) -> _Entries:
         return await self._writer.read(session_id, partial(entries_of, session_id))
+
+    async def _readable_entries(self, session_id: SessionId, refused: _Refused) -> _Entries:
+        try:
+            return await self._entries(session_id)
+        except _OF_ONE as error:
+            refused.append(error)
+            return []
 
     async def _sessions(self, configurable: Mapping[str, Any]) -> AsyncIterator[SessionId]:
         """Yield the sessions of a thread's namespace, of a thread, or all."""
@@ -477,22 +509,47 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
                 yield session_id
 
     async def _page(
-        self, entries: Sequence[Entry], wanted: dict[str, Any] | None, thread_id: object
+        self,
+        entries: Sequence[Entry],
+        wanted: dict[str, Any] | None,
+        thread_id: object,
+        refused: _Refused,
     ) -> Sequence[CheckpointTuple]:
         by_session: defaultdict[SessionId, _Keys] = defaultdict(_Keys)
         for entry in entries:
             by_session[entry.session_id].append(entry.key)
         found: dict[tuple[SessionId, str], CheckpointTuple] = {}
         for session_id, keys in by_session.items():
-            matching = await self._with_metadata(session_id, keys, wanted) if wanted else keys
-            if matching:
-                groups, blobs = await self._writer.read(session_id, partial(with_blobs, matching))
-                for key, group in groups.items():
-                    value = self._tuple(group, blobs, thread_id)
-                    if value is not None:
-                        found[session_id, key] = value
+            for key, value in (
+                await self._tuples(session_id, keys, wanted, thread_id, refused)
+            ).items():
+                found[session_id, key] = value
         places = [(entry.session_id, entry.key) for entry in entries]
         return [found[place] for place in places if place in found]
+
+    async def _tuples(
+        self,
+        session_id: SessionId,
+        keys: Sequence[str],
+        wanted: dict[str, Any] | None,
+        thread_id: object,
+        refused: _Refused,
+    ) -> dict[str, CheckpointTuple]:
+        """Return what matches of a session, and note which of it cannot be read."""
+        try:
+            matching = await self._with_metadata(session_id, keys, wanted) if wanted else keys
+            groups, blobs = await self._writer.read(session_id, partial(with_blobs, matching))
+            found = {key: self._tuple(group, blobs, thread_id) for key, group in groups.items()}
+            return {key: value for key, value in found.items() if value is not None}
+        except _OF_ONE as error:
+            if len(keys) == 1:
+                refused.append(error)
+                return {}
+        halves = (keys[: len(keys) // 2], keys[len(keys) // 2 :])
+        one, other = [
+            await self._tuples(session_id, half, wanted, thread_id, refused) for half in halves
+        ]
+        return one | other
 
     async def _with_metadata(
         self, session_id: SessionId, keys: Sequence[str], wanted: dict[str, Any]
@@ -742,6 +799,11 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         if current is not None:
             number = int(str(current).partition(".")[0])
         return f"{number + 1:032}.{random.random():016}"  # noqa: S311 - not a secret
+
+
+def _raise_first(refused: _Refused) -> None:
+    for error in refused:
+        raise error
 
 
 def _thread_id(config: RunnableConfig | None) -> object:

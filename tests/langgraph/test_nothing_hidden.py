@@ -1,0 +1,87 @@
+"""A thread that cannot be read hides, and stops, none of the others."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiocheckpoint import CheckpointCorruptError, CheckpointError, StorageError
+from aiocheckpoint.adapters.langgraph import CheckpointSaver, session_of
+from tests.langgraph.conftest import MakeSaver
+from tests.langgraph.graphs import thread
+from tests.langgraph.promises import put
+from tests.promises.places import session_files
+
+pytestmark = [pytest.mark.blocking, pytest.mark.damages_store]
+
+
+async def told(
+    saver: CheckpointSaver, config: Any = None, **options: Any
+) -> tuple[list[str], CheckpointError | None]:
+    """Return the ids that are yielded, and what is raised after the last, both ways."""
+    found: list[str] = []
+    error: CheckpointError | None = None
+    try:
+        async for item in saver.alist(config, **options):
+            found += [item.checkpoint["id"]]
+    except CheckpointError as raised:
+        error = raised
+
+    def in_thread() -> tuple[list[str], type[CheckpointError] | None]:
+        plain: list[str] = []
+        try:
+            for item in saver.list(config, **options):
+                plain += [item.checkpoint["id"]]
+        except CheckpointError as raised:
+            return plain, type(raised)
+        return plain, None
+
+    assert await asyncio.to_thread(in_thread) == (found, type(error) if error else None)
+    return found, error
+
+
+async def _filled(make: MakeSaver) -> tuple[CheckpointSaver, dict[str, list[str]]]:
+    """Return a saver with three checkpoints in each of three threads, and their ids."""
+    saver = make()
+    ids: dict[str, list[str]] = {}
+    for name in ("a", "b", "c"):
+        config: Any = thread(name)
+        ids[name] = []
+        for step in range(3):
+            config = await put(saver, config, {"n": step})
+            ids[name].insert(0, config["configurable"]["checkpoint_id"])
+    await saver.aflush()
+    return saver, ids
+
+
+async def test_a_damaged_checkpoint(make: MakeSaver, root: Path) -> None:
+    """All but the damaged checkpoint are listed, of its thread too, and then it is raised."""
+    saver, ids = await _filled(make)
+    damaged = session_files(root, session_of("b", ""))[1]
+    damaged.write_bytes(b"{}")
+    expected = [*ids["c"], ids["b"][0], ids["b"][2], *ids["a"]]
+    found, error = await told(saver)
+    assert sorted(found) == sorted(expected)
+    assert isinstance(error, CheckpointCorruptError)
+    assert error.path == str(damaged)
+    found, error = await told(saver, thread("b"))
+    assert (found, type(error)) == ([ids["b"][0], ids["b"][2]], CheckpointCorruptError)
+    assert await told(saver, thread("a")) == (ids["a"], None)
+
+
+async def test_a_directory_that_cannot_be_told(make: MakeSaver, root: Path, tmp_path: Path) -> None:
+    """A thread whose directory is a symlink is raised after all others, with a limit too."""
+    saver, ids = await _filled(make)
+    place = root / session_of("b", "")
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+    for options, count in (({}, 6), ({"limit": 2}, 2)):
+        found, error = await told(saver, **options)
+        assert len(found) == count
+        assert set(found) <= {*ids["a"], *ids["c"]}
+        assert isinstance(error, StorageError)
+    with pytest.raises(StorageError):
+        await saver.adelete_thread("b")
