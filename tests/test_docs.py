@@ -287,7 +287,7 @@ def test_the_fastapi_service_runs_with_two_workers(tmp_path: Path) -> None:
         server.terminate()
         server.communicate()
         assert server.wait(60) in (0, -signal.SIGTERM)
-    assert len(list(Path("state/ann/checkpoints").glob("cp_*.json"))) == len(turns)
+    assert len(list(Path("state/chat-ann/checkpoints").glob("cp_*.json"))) == len(turns)
 
 
 def docstring_examples() -> Iterator[Any]:
