@@ -160,6 +160,22 @@ async def test_removed_private_directory(make_writer: MakeWriter, root: Path) ->
     assert await ids(writer) == ["n3", "n2", "n1"]
 
 
+async def test_removed_private_directory_before_a_flush(
+    make_writer: MakeWriter, root: Path, no_flushing: None
+) -> None:
+    """What was not in files yet when `.aiocheckpoint` was removed is written by who saved it."""
+    writer = make_writer()
+    await save_many(writer, "s", "n", 2)
+    await writer.save(record("t", "x"))
+    assert await writer.delete("s", "n0")
+    shutil.rmtree(root / ".aiocheckpoint")
+    await writer.save(record("s", "n2"))
+    await on_disk(writer)
+    for some in (writer, make_writer()):
+        assert await ids(some) == ["n2", "n1"]
+        assert await ids(some, "t") == ["x"]
+
+
 # Disks
 
 

@@ -51,6 +51,7 @@ class Applier:
         self.error: Exception | None = None
         self._condition = threading.Condition()
         self._waiters: list[_Waiter] = []
+        self._left: list[WritableRoot] = []
         self._is_due = False
         self._is_wanted = False
         self._is_ending = False
@@ -80,6 +81,13 @@ class Applier:
             self._condition.notify_all()
             self._condition.wait_for(lambda: self._flushes != flushes, seconds)
         self._opened().view.follow()  # another process may have flushed
+
+    def leave(self, root: WritableRoot) -> None:
+        """Write the files of a root that is not what its path leads to any more, if that helps."""
+        with self._condition:
+            self._left.append(root)
+            self._is_due = True
+            self._condition.notify_all()
 
     def end(self) -> None:
         """Let the thread end when nobody waits any more."""
@@ -129,6 +137,8 @@ class Applier:
 
     def _tenure(self) -> None:
         """Be the applier: apply in rounds, then flush."""
+        while self._left:
+            self._rescue(self._left.pop(0))
         root = self._opened()
         with root.log.applying():
             root.view.follow()
@@ -147,6 +157,21 @@ class Applier:
             if damaged:
                 reason = "a part of the journal is damaged"
                 raise CheckpointCorruptError(damaged[0].path, reason)
+
+    def _rescue(self, root: WritableRoot) -> None:
+        """
+        Write what only processes know that are alive, where the journal was removed by hand.
+
+        Its locks went with it. Who else does the same writes the same files.
+        """
+        with contextlib.suppress(MovedError):
+            touched = Touched(root.operations, root.view.sessions.root)
+            try:
+                entries = self._entries(root, root.view.pending.floor, root.log.end)
+                self._apply(root, entries, root.log.end, touched)
+                touched.sync()
+            finally:
+                touched.close()
 
     def _rounds(self, root: WritableRoot, touched: Touched) -> int:
         """Apply until nothing is left, or a while, or somebody waits; return up to where."""

@@ -183,7 +183,9 @@ class LocalStore(Generic[RecordT]):
         """Let the next use open everything anew, where the path leads to by then."""
         with self._opening:
             self._retire(self._reading)
-            self._retire(self._writing and self._writing.opened)
+            if self._writing is not None:
+                self._retire(self._writing.opened)
+                self._applier.leave(self._writing)
             self._reading = self._writing = None
 
     def _retire(self, opened: OpenRoot | None) -> None:
