@@ -6,13 +6,23 @@ import asyncio
 import atexit
 import sys
 import threading
+from collections.abc import Coroutine
+from typing import Any
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, ThreadStartError
 from aiocheckpoint.testing import FaultyFiles
 
 
-async def _use(writer: AsyncCheckpointWriter[CheckpointData], session: str) -> None:
-    """Call everything, close, and tell that all of it was right."""
+def _run(name: str, use: Coroutine[Any, Any, bool]) -> None:
+    """Tell whether all was right, or by which error it was refused."""
+    try:
+        print(name, asyncio.run(use), flush=True)
+    except ThreadStartError:
+        print(name, "ThreadStartError", flush=True)
+
+
+async def _use(writer: AsyncCheckpointWriter[CheckpointData], session: str) -> bool:
+    """Call everything and close, and return whether all of it was right."""
     await writer.save(CheckpointData(session_id=session, checkpoint_id="first"))
     (meta,) = await writer.list(session)
     await writer.flush()
@@ -27,7 +37,7 @@ async def _use(writer: AsyncCheckpointWriter[CheckpointData], session: str) -> N
         session in [each async for each in writer.sessions()],
         await asyncio.gather(writer.load(session), writer.aclose()),
     ]
-    print(session, all(right), flush=True)
+    return all(right)
 
 
 def _main(root: str) -> None:
@@ -35,23 +45,23 @@ def _main(root: str) -> None:
 
     def use_in_thread() -> None:
         saving.join()
-        asyncio.run(_use(writers["thread"], "thread"))
-        asyncio.run(_use(AsyncCheckpointWriter(root), "new in thread"))
+        _run("thread", _use(writers["thread"], "thread"))
+        _run("new in thread", _use(AsyncCheckpointWriter(root), "new in thread"))
 
     def save_over_the_end() -> None:
-        async def save() -> None:
+        async def save() -> bool:
             async with AsyncCheckpointWriter(root, files=slow) as writer:
                 await writer.save(CheckpointData(session_id="slow"))
-            print("in flight True", flush=True)
+            return True
 
-        asyncio.run(save())
+        _run("in flight", save())
 
     slow = FaultyFiles()
     slow.at("before_sync_log", threading.main_thread().join)
 
     def use_at_exit() -> None:
-        asyncio.run(_use(writers["atexit"], "atexit"))
-        asyncio.run(_use(AsyncCheckpointWriter(root), "new in atexit"))
+        _run("atexit", _use(writers["atexit"], "atexit"))
+        _run("new in atexit", _use(AsyncCheckpointWriter(root), "new in atexit"))
 
     for writer in writers.values():
         asyncio.run(writer.save(CheckpointData(session_id="before")))

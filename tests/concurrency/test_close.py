@@ -149,14 +149,22 @@ def test_what_is_due_is_done_before_the_end() -> None:
     sys.version_info[:2] == (3, 12), reason="3.12.0 and 3.12.1 start no thread by then"
 )
 def test_after_the_main_thread(root: Path) -> None:
-    """In threads that go on after the main one, amid a save as well, and in `atexit` all works."""
+    """
+    In threads that go on after the main one, amid a save as well, and in `atexit` all works.
+
+    Where Python starts no thread any more, as 3.12 does, what needs one is refused by name.
+    """
     done = subprocess.run(
         [sys.executable, "-W", "default", "-m", "tests.concurrency.ending_process", root],
         capture_output=True, text=True, timeout=GUARD_SECONDS, check=False,
     )  # fmt: skip
     names = ("in flight", "thread", "new in thread", "atexit", "new in atexit")
-    assert done.stdout.splitlines() == [f"{name} True" for name in names], done.stderr
-    assert (done.returncode, done.stderr) == (0, "")
+    told = [line.rpartition(" ") for line in done.stdout.splitlines()]
+    assert tuple(name for name, _, _ in told) == names, done.stderr
+    outcomes = {outcome for _, _, outcome in told}
+    if sys.version_info < (3, 12) or outcomes == {"True"}:
+        assert (outcomes, done.stderr) == ({"True"}, "")
+    assert (outcomes - {"True", "ThreadStartError"}, done.returncode) == (set(), 0)
 
 
 def _all_ended() -> int:
