@@ -137,7 +137,8 @@ class AsyncCheckpointWriter(Generic[RecordT]):
     Where the system grants it no thread at all, any of them raises `ThreadStartError`.
 
     Args:
-        storage_path: the directory; relative ones are resolved by the first call.
+        storage_path: the directory; a relative one is resolved by the first call, and `~` is a
+            name like any other.
         max_backups: how many superseded files of a session keep a second name
             (`cp_....json.backup`), against an `rm` of the first. Not a second copy on disk.
         record_type: the Struct to store, extending `CheckpointRecord`.
@@ -447,6 +448,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Raises:
             CheckpointCorruptError: the file that may be it cannot be read to make sure.
+            CheckpointTooLargeError: nor can one over `max_bytes`.
             FormatVersionError: nor can one of another format version.
             InvalidIdError: an id that no checkpoint can have.
             StorageError: the disk refused; the checkpoint may or may not be there still.
@@ -484,6 +486,8 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Raises:
             CheckpointCorruptError: a file that may be one of them cannot be read to make sure;
                 none was removed.
+            CheckpointTooLargeError: likewise, one over `max_bytes`.
+            FormatVersionError: likewise, one of another format version.
             InvalidIdError: an id that no checkpoint can have.
             InvalidArgumentError: a str instead of a list of them.
             StorageError: the disk refused; some may or may not be there still.
