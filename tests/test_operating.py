@@ -168,6 +168,28 @@ class TestLog:
         assert "rename failed on" in failed[1]
         assert (healed[0], healed[1][:23]) == ("INFO", "files are written again")
 
+    async def test_a_bug_of_ours(self, make_writer: MakeWriter, log: Any) -> None:
+        """An error that nobody thought of is told with its traceback, once; nothing is lost."""
+        disk, breaks = FaultyFiles(), True
+
+        def fail() -> None:
+            if breaks:
+                raise ZeroDivisionError
+
+        writer = make_writer(files=disk)
+        await writer.save(_step(0))
+        disk.at("before_rename", fail)
+        for number in range(1, 3):
+            await writer.save(_step(number))
+            with pytest.raises(ZeroDivisionError):
+                await writer.flush()
+        assert writer.stats().files_error == "ZeroDivisionError()"
+        breaks = False
+        await writer.flush()
+        found = [record for record in log.records if record.name == "aiocheckpoint"]
+        assert [record.levelname for record in found] == ["ERROR", "INFO"]
+        assert found[0].exc_info[0] is ZeroDivisionError
+
     @pytest.mark.damages_store
     async def test_quarantine(self, make_writer: MakeWriter, root: Path, log: Any) -> None:
         """Each file that `recover` moves is told with its new place."""

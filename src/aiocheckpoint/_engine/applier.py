@@ -127,11 +127,13 @@ class Applier:
         if error is None and self.error is not None:
             _logger.info("files are written again, after %d tries", self._failures)
         elif error is not None and _kind_of(error) != _kind_of(self.error):
-            is_bug = not isinstance(error, CheckpointError)
-            _logger.warning(
+            is_ours = isinstance(error, CheckpointError)
+            _logger.log(
+                logging.WARNING if is_ours else logging.ERROR,
                 "%s; it is tried again, and the journal keeps what was saved",
-                printable(str(error)), exc_info=error if is_bug else None,
-            )  # fmt: skip
+                printable(str(error) if is_ours else repr(error)),
+                exc_info=None if is_ours else error,
+            )
         self.error = error
         self._failures = 0 if error is None else self._failures + 1
 

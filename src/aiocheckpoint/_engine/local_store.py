@@ -316,7 +316,7 @@ class LocalStore(Generic[RecordT]):
             unflushed_changes=backlog.changes,
             unflushed_bytes=opened.log.unflushed_bytes() if opened and opened.log else 0,
             lag_seconds=max(lag_microseconds, 0) / 1_000_000,
-            files_error=None if error is None else str(error),
+            files_error=None if error is None else str(error) or repr(error),
         )
 
     # Closing
