@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import builtins
 import code
 import contextlib
 import doctest
@@ -99,7 +100,7 @@ class Prompt(code.InteractiveConsole):
     """What `python -m asyncio` does with lines, but that errors are raised."""
 
     def __init__(self, names: dict[str, Any], runner: asyncio.Runner) -> None:
-        super().__init__(names)
+        super().__init__({"__builtins__": builtins, **names})
         self.compile.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         self._runner = runner
 
