@@ -33,6 +33,15 @@ OF_NO_EFFECT = {
     "files.sync_directory: sync_everything(directory)": (
         "it stands in for the sync of a directory on disks that have none; those here have"
     ),
+    "applier._rescue: sync()": (
+        "it follows a removal by hand of the journal, which no scenario makes"
+    ),
+    "files._move_across: sync_directory(target)": (
+        "it is for a session on a disk of its own; the disk of the scenarios is one"
+    ),
+    "files._move_across: sync_file(descriptor, target.join(temporary))": (
+        "it is for a session on a disk of its own; the disk of the scenarios is one"
+    ),
     "log.keep: sync_directory(self.directory)": (
         "a damaged segment is given free after its successor's slot was synced into the directory"
     ),

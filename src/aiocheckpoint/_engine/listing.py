@@ -79,10 +79,11 @@ def listed(reader: Reader[RecordT], session_id: SessionId) -> tuple[CheckpointMe
         session = session._replace(known=reader.view.confirmed(session.name, session.known))
         session.known.require_complete()
         metas: dict[CheckpointId, CheckpointMeta] = {}
-        for name in session.known.newest_first():
-            meta = _entry_or_problem(reader.bodies, session, name)
+        files = session.known.newest_first()
+        for file in files:
+            meta = _entry_or_problem(reader.bodies, session, file)
             metas.setdefault(meta.checkpoint_id, meta)
-        has_rust = any(name.is_rust for name in session.known.newest_first())
+        has_rust = any(file.is_rust for file in files)
         return tuple(_never_back(metas.values()) if has_rust else metas.values())
 
     return reader.steadily(session_id, read)
