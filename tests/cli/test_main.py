@@ -16,6 +16,7 @@ import pytest
 from aiocheckpoint import CheckpointData
 from aiocheckpoint.cli import main
 from aiocheckpoint.cli.terminal import command_line as shell_command
+from aiocheckpoint.cli.terminal import one_line
 from tests.cli.conftest import Tool, damaged, saved, tree
 
 ON_A_DIRECTORY = ["list", "show", "sessions", "verify", "recover"]
@@ -89,6 +90,21 @@ class TestAdvice:
         monkeypatch.setattr(sys, "argv", [called.format(bin=tmp_path)])
 
         assert shell_command("flush", "a b") == f"{program.format(bin=tmp_path)} flush 'a b'"
+
+    @pytest.mark.parametrize(
+        "argument", ["a\tb", "two\nlines", "it's\\\x1b[0m1", "\u202egnp", "-x", "\udce4e"]
+    )
+    def test_is_pasted_as_it_was(self, argument: str) -> None:
+        """Arguments of any text are printed in one line, and bash makes of it what they were."""
+        command = shell_command("show", argument)
+        assert one_line(command) == command
+        words = command[command.index(" show ") :]
+        program = "import sys; print(ascii(sys.argv[1:]))"
+        ran = subprocess.run(
+            ["bash", "-c", f'"$0" -c "$1" {words}', sys.executable, program],
+            stdout=subprocess.PIPE, text=True, check=True,
+        )  # fmt: skip
+        assert ran.stdout.strip().endswith(f"{argument!a}]")
 
 
 class TestWrongInput:

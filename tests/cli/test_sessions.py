@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import pytest
+
 from aiocheckpoint import CheckpointData
-from tests.cli.conftest import Tool, saved
+from tests.cli.conftest import Tool, saved, tree
 
 
 def test_every_session_is_named(tool: Tool, store: Path) -> None:
@@ -28,14 +31,31 @@ def test_json(tool: Tool, store: Path) -> None:
     assert found["support-42"]["newest"]["checkpoint_id"] == "step3"
 
 
-def test_an_empty_directory_has_none(tool: Tool, tmp_path: Path) -> None:
-    """An empty directory is said to have no sessions, and stays empty."""
-    outcome = tool("sessions", tmp_path)
+def test_an_emptied_store_has_none(tool: Tool, root: Path) -> None:
+    """A store whose sessions were all removed is said to have none."""
+    saved(root, CheckpointData(session_id="s"))
+    shutil.rmtree(root / "s")
+
+    outcome = tool("sessions", root)
 
     assert outcome.status == 0
     assert "no sessions" in outcome.output
-    assert tool("sessions", tmp_path, "--json").json == []
-    assert list(tmp_path.iterdir()) == []
+    assert tool("sessions", root, "--json").json == []
+
+
+@pytest.mark.parametrize("verb", ["sessions", "flush", "verify"])
+@pytest.mark.parametrize("where", ["..", "support-42", "support-42/checkpoints"])
+def test_a_directory_that_is_no_store_is_an_error(
+    tool: Tool, store: Path, verb: str, where: str
+) -> None:
+    """One above or below the store gives one line, exit status 2, and nothing new in it."""
+    before = tree(store)
+
+    outcome = tool(verb, store / where)
+
+    assert (outcome.status, outcome.output, outcome.errors.count("\n")) == (2, "", 1)
+    assert "give the directory that holds the sessions" in outcome.errors
+    assert tree(store) == before
 
 
 def test_a_session_with_nothing_readable_is_named_too(tool: Tool, root: Path) -> None:
@@ -78,5 +98,5 @@ def test_what_is_over_the_limit(tool: Tool, store: Path) -> None:
     for verb in (("list", store, "support-42"), ("show", store, "support-42"), ("verify", store)):
         outcome = tool(*verb, "--max-bytes", "400")
         assert outcome.status in (1, 2)
-        assert "max_bytes" in outcome.errors + outcome.output
+        assert "raise --max-bytes" in outcome.errors + outcome.output
         assert tool(*verb, "--max-bytes", "100000").status == 0

@@ -52,7 +52,7 @@ def test_it_is_no_damage(tool: Tool, unflushed: Path) -> None:
     assert outcome.status == 0
     assert "unflushed-journal" in outcome.output
     assert f"`aiocheckpoint flush {unflushed}` writes them" in outcome.output
-    assert "3 checkpoints, intact" in outcome.output
+    assert "3 checkpoints, no damage, 1 finding" in outcome.output
 
 
 def test_what_has_no_file_cannot_be_shown_and_says_why(tool: Tool, unflushed: Path) -> None:

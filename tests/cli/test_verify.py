@@ -116,7 +116,19 @@ def test_what_a_killed_process_leaves_is_no_damage(tool: Tool, store: Path) -> N
     assert outcome.status == 0
     assert "leftover: " in outcome.output
     assert "stale-pointer: " in outcome.output
-    assert "2 sessions, 4 checkpoints, intact" in outcome.output
+    assert "2 sessions, 4 checkpoints, no damage, 2 findings\n" in outcome.output
+
+
+def test_what_is_missing_is_not_called_intact(tool: Tool, store: Path) -> None:
+    """A `latest.json` whose file is gone is told with its reasons, and nothing is called intact."""
+    newest_file(store).unlink()
+
+    outcome = tool("verify", store)
+
+    assert outcome.status == 0
+    assert "dangling-pointer: " in outcome.output
+    assert "2 sessions, 3 checkpoints, no damage, 1 finding\n" in outcome.output
+    assert "intact" not in outcome.output
 
 
 def test_a_directory_whose_name_is_no_text(tool: Tool, tmp_path: Path) -> None:

@@ -216,7 +216,11 @@ def _pointer_finding(bodies: Bodies, directory: Directory) -> _Found | None:
     found = sessions.in_order(list(filter(None, map(names.parse_name, entries))), directory)
     path = Path(directory.join(names.LATEST_NAME))
     if pointed not in entries:
-        return "dangling-pointer", path, f"it names {pointed}, which is not there"
+        return (
+            "dangling-pointer",
+            path,
+            f"it names {pointed}, which was deleted, or not copied",
+        )
     if found and found[-1].text != pointed:
         return "stale-pointer", path, f"it names {pointed}, not {found[-1].text}"
     return None

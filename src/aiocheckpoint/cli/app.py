@@ -24,6 +24,7 @@ from aiocheckpoint.cli.terminal import (
     command_line,
     discard_output,
     one_line,
+    with_options,
 )
 from aiocheckpoint.cli.verify import verify
 
@@ -90,7 +91,7 @@ def run(arguments: Sequence[str] | None) -> int:
     except CheckpointCorruptError as error:
         return _failed(str(error), EXIT_DAMAGED)
     except (CheckpointError, OSError) as error:
-        return _failed(str(error), EXIT_NOT_DONE)
+        return _failed(with_options(str(error)), EXIT_NOT_DONE)
     except (typer.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     except Exception as error:
@@ -119,7 +120,7 @@ def _misused(error: _UsageError) -> int:
     """Say what is wrong with a command line, and which help to ask for."""
     context = getattr(error, "ctx", None)
     verbs = context.command_path.split()[1:] if context is not None else []
-    help_command = command_line(*verbs, "--help")
+    help_command = " ".join([command_line(*verbs), "--help"])
     message = error.format_message().strip().removesuffix(".")
     return _failed(f"{message}; `{help_command}` explains it", error.exit_code)
 

@@ -3,26 +3,65 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointRecord
-from aiocheckpoint.cli.terminal import Directory, advised, console, open_store, print_line
+from aiocheckpoint.cli.terminal import (
+    Directory,
+    advised,
+    console,
+    is_store,
+    no_checkpoints,
+    one_line,
+    open_store,
+    print_line,
+)
+
+_SILENT_SECONDS = 3.0
+_WAITS = 3  # of a writer that is held up: to flush, to flush once more as it closes, and to end
+
+TimeoutSeconds = Annotated[
+    float,
+    typer.Option(
+        "--timeout", metavar="SECONDS", min=0, help="How long to wait for others, in all."
+    ),
+]
 
 
-def flush(directory: Directory) -> int:
+def flush(directory: Directory, *, timeout: TimeoutSeconds = 60) -> int:
     """Write the files of all that is in the journal, for Rust, a backup or an editor to see."""
+    writer = open_store(directory, timeout_seconds=timeout / _WAITS)
     with advised(directory):
-        has_sessions = asyncio.run(_flushed(open_store(directory)))
+        has_sessions = asyncio.run(_flushed(writer, directory, timeout))
     if has_sessions:
         print_line(console(), f"{directory}: all that was saved is in files", "green")
-    else:
+    elif is_store(directory):
         print_line(console(), f"{directory}: no checkpoints, nothing to flush")
+    else:
+        raise no_checkpoints(directory, "nothing to flush")
     return 0
 
 
-async def _flushed(writer: AsyncCheckpointWriter[CheckpointRecord]) -> bool:
+async def _flushed(
+    writer: AsyncCheckpointWriter[CheckpointRecord], directory: Path, timeout_seconds: float
+) -> bool:
     """Flush, and tell whether there is any session."""
-    async with writer:
-        await writer.flush()
-        async for _ in writer.sessions():
-            return True
-        return False
+    loop = asyncio.get_running_loop()
+    telling = loop.call_later(_SILENT_SECONDS, _tell_of_waiting, directory, timeout_seconds)
+    try:
+        async with writer:
+            await writer.flush()
+            async for _ in writer.sessions():
+                return True
+            return False
+    finally:
+        telling.cancel()
+
+
+def _tell_of_waiting(directory: Path, timeout_seconds: float) -> None:
+    text = f"waiting up to {timeout_seconds:g} s for the disk, or another process on {directory}"
+    sys.stderr.write(f"aiocheckpoint: {one_line(text)}\n")

@@ -18,6 +18,8 @@ from aiocheckpoint.cli.terminal import (
     MaxBytes,
     cell,
     console,
+    is_store,
+    no_checkpoints,
     open_store,
     plain_table,
     print_json,
@@ -48,6 +50,8 @@ class SessionSummary(Struct, kw_only=True):
 def sessions(directory: Directory, *, max_bytes: MaxBytes = None, as_json: AsJson = False) -> int:
     """Name the sessions of a directory, with how many checkpoints each has."""
     found, refused = asyncio.run(_found(open_store(directory, max_bytes)))
+    if not found and not refused and not is_store(directory):
+        raise no_checkpoints(directory, "nothing to name")
     if as_json:
         print_json(found)
         status = 1 if any(summary.problem for summary in found) else 0

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated, Any, cast
 
 import msgspec
 import typer
@@ -37,9 +37,12 @@ MaxBytes = Annotated[
     typer.Option("--max-bytes", metavar="N", min=1, help="The largest file to read; 64 MiB."),
 ]
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_ONLY_ESCAPED = re.compile(rf"[\t\n]|{_CONTROL.pattern}")
 _LINE_END = re.compile(r"\s*[\n\t]\s*")
+_PADDING = re.compile(r" +$", re.MULTILINE)
 _PIPE_COLUMNS = 10_000
+_MAX_BYTES = 64 * 1024 * 1024
 _NAME = "aiocheckpoint"
 
 EXIT_DAMAGED = 1
@@ -64,13 +67,23 @@ class _Screen(Console):
         discard_output()
 
 
+class _Unpadded:
+    """Standard output without the spaces with which tables fill their lines."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stdout, name)
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(_PADDING.sub("", text))
+
+
 def discard_output() -> None:
     """Print to nowhere from here on: whoever read the pipe has seen enough."""
     sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the end
 
 
 def open_store(
-    directory: Path, max_bytes: int | None = None
+    directory: Path, max_bytes: int | None = None, timeout_seconds: float = 60
 ) -> AsyncCheckpointWriter[CheckpointRecord]:
     """
     Return a writer on a directory, for records of any type.
@@ -81,9 +94,23 @@ def open_store(
     if not directory.is_dir():
         reason = "is a file" if directory.exists() else "does not exist"
         raise CommandError(f"{directory} {reason}; give the directory that holds the sessions")
-    if max_bytes is None:
-        return AsyncCheckpointWriter(directory, record_type=CheckpointRecord)
-    return AsyncCheckpointWriter(directory, record_type=CheckpointRecord, max_bytes=max_bytes)
+    return AsyncCheckpointWriter(
+        directory,
+        record_type=CheckpointRecord,
+        max_bytes=max_bytes or _MAX_BYTES,
+        lock_timeout_seconds=timeout_seconds,
+    )
+
+
+def is_store(directory: Path) -> bool:
+    """Tell whether this library has ever written to a directory, which may be empty again."""
+    return (directory / ".aiocheckpoint").exists()
+
+
+def no_checkpoints(directory: Path, consequence: str) -> CommandError:
+    """Return the error for a directory that holds no sessions."""
+    hint = "give the directory that holds the sessions"
+    return CommandError(f"no checkpoints under {directory}, {consequence}; {hint}")
 
 
 def no_such_session(directory: Path, session_id: str) -> CommandError:
@@ -93,13 +120,24 @@ def no_such_session(directory: Path, session_id: str) -> CommandError:
 
 
 def quoted(argument: str | Path) -> str:
-    """Return an argument as a shell takes it."""
-    return shlex.quote(str(argument))
+    """Return an argument as a shell takes it, and a terminal shows it in one line."""
+    text = str(argument)
+    if _ONLY_ESCAPED.search(text) is None:
+        return shlex.quote(text)
+    escaped = text.replace("\\", r"\\").replace("'", r"\'")
+    return f"$'{_ONLY_ESCAPED.sub(_bytes_of, escaped)}'"
 
 
-def command_line(verb: str, *arguments: str | Path) -> str:
+def _bytes_of(found: re.Match[str]) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(found[0]))
+
+
+def command_line(*arguments: str | Path) -> str:
     """Return a command as one may type it here, in the way that this one was called."""
-    return " ".join([_program(), verb, *map(quoted, arguments)])
+    words = [*map(quoted, arguments)]
+    if any(word.startswith("-") for word in words):
+        words.insert(1, "--")  # behind the verb
+    return " ".join([_program(), *words])
 
 
 def _program() -> str:
@@ -122,9 +160,15 @@ def advised(directory: Path, session: str | None = None) -> Iterator[None]:
         raise CommandError(text, EXIT_DAMAGED) from error
 
 
+def with_options(text: str) -> str:
+    """Return what the library says with options in the place of its arguments."""
+    text = text.replace("raise max_bytes of the writer", "raise --max-bytes")
+    return text.replace("Raise lock_timeout_seconds if it", "Try again if it")
+
+
 def in_shell_words(text: str, directory: Path, session: str | None) -> str:
     """Return what the library says with commands in the place of its methods."""
-    text = text.replace("flush()", f"`{command_line('flush', directory)}`")
+    text = with_options(text).replace("flush()", f"`{command_line('flush', directory)}`")
     if session is None:
         verify = f"`{command_line('verify', directory)}` says what mends it"
         return text.replace("recover(session_id) moves damaged files to the quarantine", verify)
@@ -134,7 +178,10 @@ def in_shell_words(text: str, directory: Path, session: str | None) -> str:
 def console() -> Console:
     """Return the console of standard output; plain, and as wide as it takes, in a pipe."""
     screen = _Screen(highlight=False, soft_wrap=False)
-    return screen if screen.is_terminal else _Screen(highlight=False, width=_PIPE_COLUMNS)
+    if screen.is_terminal:
+        return screen
+    pipe = cast("IO[str]", _Unpadded())
+    return _Screen(file=pipe, highlight=False, width=_PIPE_COLUMNS)
 
 
 def print_json(value: object) -> None:

@@ -19,6 +19,7 @@ from aiocheckpoint.cli.terminal import (
     console,
     counted,
     in_shell_words,
+    no_checkpoints,
     open_store,
     print_json,
     print_line,
@@ -72,8 +73,7 @@ async def _directory_verified(
         findings = await writer.check()
         counts = [summary.checkpoints for summary in (await summaries(writer))[0]]
     if not counts and not findings:
-        hint = "give the directory that holds the sessions"
-        raise CommandError(f"no checkpoints under {directory}, nothing was verified; {hint}")
+        raise no_checkpoints(directory, "nothing was verified")
     return Verification(
         path=directory,
         ok=not any(finding.is_damage for finding in findings),
@@ -104,11 +104,14 @@ def _print(found: Verification) -> None:
     if found.sessions:
         what += f": {counted(found.sessions, 'session')}, "
         what += counted(found.checkpoints, "checkpoint")
-    if found.ok:
-        print_line(screen, f"{what}, intact", "green")
-    else:
+    if not found.ok:
         damaged = sum(finding.is_damage for finding in found.findings)
         print_line(screen, f"{what}, {damaged} not intact", "red")
+    elif found.findings:
+        findings = counted(len(found.findings), "finding")
+        print_line(screen, f"{what}, no damage, {findings}", "yellow")
+    else:
+        print_line(screen, f"{what}, intact", "green")
 
 
 def _advice(finding: Finding, directory: Path) -> str:
