@@ -129,7 +129,7 @@ def quoted(argument: str | Path) -> str:
 
 
 def _bytes_of(found: re.Match[str]) -> str:
-    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(found[0]))
+    return "".join(f"\\x{byte:02x}" for byte in found[0].encode(errors="surrogateescape"))
 
 
 def command_line(*arguments: str | Path) -> str:
