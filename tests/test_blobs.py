@@ -22,6 +22,7 @@ from aiocheckpoint import (
     CheckpointEncodeError,
     CheckpointRecord,
     CheckpointTooLargeError,
+    InvalidArgumentError,
     InvalidIdError,
     MissingBlobError,
     RecordTypeError,
@@ -110,8 +111,15 @@ class TestRecords:
     async def test_a_blob_is_bytes(self, make_writer: MakeWriter) -> None:
         """What is no bytes is refused by the call itself, in words about bytes."""
         blobs: dict[str, Any] = {blob_digest(ONE): "text"}
-        with pytest.raises(TypeError, match="bytes-like"):
+        with pytest.raises(InvalidArgumentError, match="give bytes"):
             await make_writer(record_type=LargeValue).save(_record("a", ONE), blobs=blobs)
+
+    async def test_a_blob_that_is_not_named_is_refused(self, make_writer: MakeWriter) -> None:
+        """A record that forgets to name a blob would be saved without it."""
+        writer = make_writer(record_type=LargeValue)
+        with pytest.raises(InvalidArgumentError, match="blob_digests"):
+            await writer.save(_record("a"), blobs={blob_digest(ONE): ONE})
+        assert await writer.load("s") is None
 
     async def test_a_blob_is_bounded(self, make_writer: MakeWriter) -> None:
         """A blob over max_bytes is refused."""

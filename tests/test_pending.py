@@ -179,6 +179,26 @@ class TestPending:
                 assert committed.body == _expected_body(committed)
 
 
+def test_reading_goes_on_while_others_add() -> None:
+    """What is committed while the entries of a session are looked through is in nobody's way."""
+    pending = Pending()
+    session = _SESSIONS[0]
+
+    class Read:
+        """An entry that is read when the committer adds another one."""
+
+        @property
+        def place(self) -> int:
+            pending.add(_frame(2), [Removed(session, ())], ())
+            return 1
+
+    pending.add(_frame(1), [Removed(session, ())], ())
+    entries: Any = pending.sessions[session].entries
+    entries.append(Read())
+
+    assert len(pending.entries_of(session)) == 2
+
+
 def _expected_body(committed: Committed) -> bytes | None:
     has_body = isinstance(committed.entry, Saved | SavedBlob)
     return bytes(body_bytes(committed.entry)) if has_body else None

@@ -134,6 +134,7 @@ class TestConstructing:
             ("storage_path", ""),
             ("storage_path", b"state"),
             ("storage_path", None),
+            ("files", 3),
         ],
     )
     def test_option_that_makes_no_sense_is_named(
@@ -172,6 +173,9 @@ class TestConstructing:
             ],
             "limit": [lambda: of_any.ids("s", limit=-1), lambda: of_any.ids("s", limit="1")],
             "path": [lambda: of_any.verify(None)],
+            "blobs": [
+                partial(of_any.save, step(2), blobs=blobs) for blobs in (3, None, {digest: b""})
+            ],
             "work": [lambda: of_any.read("s", None), lambda: of_any.read("s", says_no)],
             "expected": [
                 partial(of_any.save, step(2), expected=expected)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from os import PathLike
 from typing import Any
 
@@ -71,6 +71,40 @@ def require_expected(value: object) -> None:
     if not isinstance(value, str):
         raise InvalidArgumentError("expected", value, "the id of the newest checkpoint, or None")
     encode_id(value, "checkpoint id")
+
+
+def require_instance(name: str, value: object, kind: type) -> None:
+    """
+    Refuse what is of another class.
+
+    Raises:
+        InvalidArgumentError: it is.
+    """
+    if not isinstance(value, kind):
+        raise InvalidArgumentError(name, value, f"a {kind.__qualname__}")
+
+
+def frozen_blobs(blobs: Mapping[str, object], digests: Collection[str]) -> dict[str, bytes]:
+    """
+    Return blobs that are given with a record, as bytes that nobody can change any more.
+
+    Args:
+        blobs: by their digests; those of `bytes` are not copied.
+        digests: what the record names.
+
+    Raises:
+        InvalidArgumentError: no mapping, no bytes, or a blob that the record does not name.
+    """
+    require_instance("blobs", blobs, Mapping)
+    frozen: dict[str, bytes] = {}
+    for digest, data in blobs.items():
+        if digest not in digests:
+            wanted = "only blobs that the record's `blob_digests` name, by these digests"
+            raise InvalidArgumentError("blobs", digest, wanted)
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise InvalidArgumentError(f"blobs[{digest!r}]", data, "bytes")
+        frozen[digest] = data if isinstance(data, bytes) else bytes(memoryview(data))
+    return frozen
 
 
 def require_plain_function(name: str, value: object) -> None:

@@ -15,10 +15,12 @@ from typing import Any, Generic, Self, TypeVar, get_args, overload
 from aiocheckpoint._arguments import (
     checkpoint_ids_of,
     digests_of,
+    frozen_blobs,
     path_text,
     require_choice,
     require_count,
     require_expected,
+    require_instance,
     require_plain_function,
     require_query,
     require_seconds,
@@ -216,6 +218,8 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         require_seconds("lock_timeout_seconds", lock_timeout_seconds)
         require_choice("durability", durability, get_args(Durability))
         require_count("max_journal_bytes", max_journal_bytes, 1)
+        if files is not None:
+            require_instance("files", files, LocalFiles)
         self._codec: RecordCodec[RecordT] = RecordCodec(record_type)
         self._max_bytes = max_bytes
         self._refuse_inexact_floats = refuse_inexact_floats
@@ -347,7 +351,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             CheckpointTooLargeError: it, or a blob, is over `max_bytes`.
             MissingBlobError: a blob that it names is neither given nor there.
             SessionChangedError: another checkpoint is the newest.
-            InvalidArgumentError: `expected` is no id.
+            InvalidArgumentError: `expected` is no id, or `blobs` has one that `data` does not name.
             StorageError: the disk refused; it is not saved, and does not come back.
             StorageFullError: there is no room for it, or for earlier files, on the disk.
             DurabilityUnknownError: it may or may not be saved.
@@ -373,8 +377,9 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         body = documents.body_of(draft)
         job: Job[CheckpointId] = Job()
         save = Save(job, draft.session_id, name, draft.checkpoint_id, body, expected=expected)
-        if isinstance(data, BlobRecord) and data.blob_digests:
-            self._add_blobs(save, data.blob_digests, blobs)
+        digests = data.blob_digests if isinstance(data, BlobRecord) else ()
+        if digests or blobs is not NO_BLOBS:
+            self._add_blobs(save, digests, blobs)
         self._require_usable()
         self._store.submit(save)
         await job.finished()
@@ -383,7 +388,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
     def _add_blobs(self, save: Save, digests: tuple[str, ...], blobs: Mapping[str, bytes]) -> None:
         require_digests(digests)
         save.digests = digests
-        save.blobs = {digest: _frozen(blobs[digest]) for digest in digests if digest in blobs}
+        save.blobs = frozen_blobs(blobs, digests)
         for digest, data in save.blobs.items():
             if len(data) > self._max_bytes:
                 raise CheckpointTooLargeError(f"blob {digest}", len(data), self._max_bytes)
@@ -853,11 +858,6 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         for name in await hop(threads, partial(sessions.session_names, root.bodies)):
             findings += await hop(threads, partial(check.check_session, root.bodies, name))
         return tuple(findings)
-
-
-def _frozen(data: bytes | bytearray | memoryview) -> bytes:
-    """Return bytes that the caller cannot change any more; those of `bytes` are not copied."""
-    return data if isinstance(data, bytes) else bytes(memoryview(data))
 
 
 def _session_ids(

@@ -182,7 +182,7 @@ class Pending:
 
     def places(self) -> Iterator[int]:
         """Yield the ends of the frames, oldest first."""
-        return (place for place, _ in self._frames)
+        return (place for place, _ in self._frames.copy())
 
     def before(self, session: str) -> int:
         """Return the position before the first entry of a session."""
@@ -192,4 +192,5 @@ class Pending:
     def entries_of(self, session: str, after: int = 0) -> list[Committed]:
         """Return the entries of a session behind a position, in order."""
         found = self.sessions.get(session)
-        return [] if found is None else [c for c in found.entries if c.place > after]
+        # Copied at once, for the committer adds some meanwhile.
+        return [] if found is None else [c for c in found.entries.copy() if c.place > after]

@@ -13,6 +13,7 @@ from aiocheckpoint._format.blobs import blob_digest
 from aiocheckpoint.errors import (
     CheckpointEncodeError,
     CheckpointError,
+    InvalidArgumentError,
     InvalidIdError,
     MissingBlobError,
     SessionChangedError,
@@ -555,12 +556,19 @@ class BlobStoreContract:
     async def test_a_record_without_its_blobs_is_refused(
         self, blob_store: CheckpointStore[LargeValue]
     ) -> None:
-        """A save that names a blob nobody has changes nothing, nor does one of a false name."""
+        """A save that names a blob nobody has changes nothing, nor does one of a false name.
+
+        One that nothing names would be lost, and is refused as well.
+        """
         await blob_store.save(_large("a", b"one"), blobs=_by_digest(b"one"))
         data = _large("a", b"one", b"two")
         assert await _refusal(blob_store.save(data)) is MissingBlobError
         false = {blob_digest(b"two"): b"three"}
         assert await _refusal(blob_store.save(data, blobs=false)) is CheckpointEncodeError
+        unnamed = _by_digest(b"one", b"three")
+        assert await _refusal(blob_store.save(_large("a", b"one"), blobs=unnamed)) is (
+            InvalidArgumentError
+        )
         twice = _large("a", b"one", b"one")
         assert await _refusal(blob_store.save(twice)) is CheckpointEncodeError
         assert await blob_store.load("s") == _large_like(await blob_store.load("s"), b"one")

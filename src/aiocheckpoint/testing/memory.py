@@ -14,6 +14,7 @@ import msgspec
 from aiocheckpoint._arguments import (
     checkpoint_ids_of,
     digests_of,
+    frozen_blobs,
     require_expected,
     require_query,
 )
@@ -122,7 +123,7 @@ class MemoryStore(Generic[RecordT]):
     ) -> None:
         require_digests(digests)
         stored = self._blobs.setdefault(session_id, {})
-        new = {digest: given[digest] for digest in digests if digest in given}
+        new = frozen_blobs(given, digests)
         for digest, data in new.items():
             require_digest(digest, data)
         for digest in digests:
