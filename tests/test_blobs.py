@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -385,3 +386,29 @@ async def test_each_failing_call_leaves_records_with_their_blobs(
     await _save(last, "c", ONE)
     await last.delete("s", "c")
     assert {finding.kind for finding in await last.check()} == set()
+
+
+@pytest.mark.parametrize("change", ["delete", "replace", "retention", "delete-session"])
+async def test_a_blob_is_not_removed_and_used_in_one_commit(
+    make_writer: MakeWriter, change: str
+) -> None:
+    """A save that names a blob which a change just before it removes is refused, or has it."""
+    limit = 1 if change == "retention" else None
+    writer = make_writer(record_type=LargeValue, max_checkpoints=limit)
+    await _save(writer, "a", ONE)
+    changes: dict[str, Callable[[], Awaitable[object]]] = {
+        "delete": lambda: writer.delete("s", "a"),
+        "replace": lambda: writer.save(_record("a")),
+        "retention": lambda: writer.save(_record("c")),
+        "delete-session": lambda: writer.delete_session("s"),
+    }
+
+    _, saved = await asyncio.gather(
+        changes[change](), writer.save(_record("b", ONE)), return_exceptions=True
+    )
+
+    if isinstance(saved, MissingBlobError):
+        assert await writer.load("s", "b") is None
+    else:
+        assert saved == "b"
+        assert await writer.load_blobs("s", [blob_digest(ONE)]) == {blob_digest(ONE): ONE}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -81,8 +83,8 @@ class PendingMachine(RuleBasedStateMachine):
 
     @rule()
     def pin(self) -> None:
-        self.pins.append(self.pending.pin())
-        assert self.pins[-1] == self.floor
+        self.pins.append(self.flushed)
+        self.pending.pin(self.flushed)
 
     @precondition(lambda self: self.pins)
     @rule(data=st.data())

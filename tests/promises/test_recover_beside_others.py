@@ -161,3 +161,21 @@ async def test_a_damaged_blob_goes_whatever_has_changed(
     assert len(report.quarantined) == 2
     assert await writer.ids("s") == ("y",)
     assert (await writer.recover("s")).quarantined == ()
+
+
+async def test_what_was_deleted_before_is_not_kept(make_writer: MakeWriter, root: Path) -> None:
+    """A checkpoint that is deleted, and not removed yet, goes to no quarantine."""
+    writer = make_writer(record_type=Note)
+    digest = blob_digest(b"its own")
+    await writer.save(note("s", "x", b"its own", text="SECRET"), blobs={digest: b"its own"})
+    await writer.save(note("s", "y"))
+    await writer.flush()
+    await writer.delete("s", "x")
+
+    report = await writer.recover("s")
+    await writer.flush()
+
+    assert report.quarantined == ()
+    assert not await asyncio.to_thread(
+        lambda: [p for p in root.rglob("*") if p.is_file() and b"SECRET" in p.read_bytes()]
+    )

@@ -87,7 +87,7 @@ class SessionIndex:
         stamped = [name for name in (self.last_stamped, earlier.last_stamped) if name is not None]
         self.last_stamped = max(stamped, default=None)
         self.identities = {
-            text: found for text, found in earlier.identities.items() if text in self.by_text
+            text: found for text, found in earlier.identities.copy().items() if text in self.by_text
         }
         if earlier.blobs is not None and self.signature.inode == earlier.signature.inode:
             self.blobs = earlier.blobs

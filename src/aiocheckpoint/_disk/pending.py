@@ -171,10 +171,9 @@ class Pending:
         """Return from where on entries are needed, when files are durable up to a position."""
         return min([flushed, *self._pins])
 
-    def pin(self) -> int:
-        """Keep all there is until `unpin`, and return from where on."""
-        self._pins.append(self.floor)
-        return self.floor
+    def pin(self, place: int) -> None:
+        """Keep all that is behind a position until `unpin`."""
+        self._pins.append(place)
 
     def unpin(self, place: int) -> None:
         """Undo a `pin`."""
@@ -184,10 +183,10 @@ class Pending:
         """Yield the ends of the frames, oldest first."""
         return (place for place, _ in self._frames.copy())
 
-    def before(self, session: str) -> int:
-        """Return the position before the first entry of a session."""
-        first = self.sessions[session].entries[0].place
-        return max((place for place in self.places() if place < first), default=self.floor)
+    def before(self, session: str, after: int) -> int:
+        """Return the position before the first entry of a session that is behind another one."""
+        first = self.entries_of(session, after)[0].place
+        return max((place for place in self.places() if place < first), default=after)
 
     def entries_of(self, session: str, after: int = 0) -> list[Committed]:
         """Return the entries of a session behind a position, in order."""

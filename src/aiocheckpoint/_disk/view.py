@@ -50,6 +50,12 @@ class View:
         self._generation = 0
         self._first_control: Control | None = None
 
+    @property
+    def flushed(self) -> int:
+        """Up to where files are durable; what is before may be kept for a listing's sake alone."""
+        control = self.log.control if self.log is not None else None
+        return max(self.pending.floor, control.flushed if control else 0)
+
     # The log
 
     def follow(self) -> None:
@@ -210,7 +216,8 @@ class View:
         """Return the times, in ns, that files of a session will have that are not there yet."""
         with self.mutex:
             found = self.pending.sessions.get(name)
-            entries = [committed.entry for committed in found.saved.values()] if found else []
+            saved = found.saved.values() if found else ()
+            entries = [c.entry for c in saved if self._unless_flushed(c)]
         times: dict[str, int] = {}
         for entry in entries:
             parsed = parse_name(entry.name) if isinstance(entry, Saved) else None
@@ -233,29 +240,36 @@ class View:
     def _pinned(self) -> Generator[tuple[int, int]]:
         with self.mutex:
             self.follow()
-            floor, generation = self.pending.pin(), self._generation
+            place, generation = self.flushed, self._generation
+            self.pending.pin(place)
         try:
-            yield floor, generation
+            yield place, generation
         finally:
             with self.mutex:
-                self.pending.unpin(floor)
+                self.pending.unpin(place)
 
     # Bodies
 
     def saved(self, session: str, name: str) -> Committed | None:
         """Return where a checkpoint is in the log, None when it is not."""
         found = self.pending.sessions.get(session)
-        return None if found is None else found.saved.get(name)
+        return None if found is None else self._unless_flushed(found.saved.get(name))
 
     def saved_blob(self, session: str, digest: str) -> Committed | None:
         """Return where a blob is in the log, None when it is not."""
         found = self.pending.sessions.get(session)
-        return None if found is None else found.blobs.get(bytes.fromhex(digest))
+        if found is None:
+            return None
+        return self._unless_flushed(found.blobs.get(bytes.fromhex(digest)))
+
+    def _unless_flushed(self, committed: Committed | None) -> Committed | None:
+        """Return an entry that the log still has to answer for: its slot may be used again."""
+        return committed if committed is None or committed.place > self.flushed else None
 
     def removed(self, session: str) -> set[str]:
         """Return the names of files and blobs that may be there still, though the log has not."""
         with self.mutex:
-            entries = self.pending.entries_of(session)
+            entries = self.pending.entries_of(session, self.flushed)
         names: set[str] = set()
         for committed in entries:
             if isinstance(committed.entry, Removed):

@@ -169,7 +169,7 @@ class Applier:
         with contextlib.suppress(MovedError):
             touched = Touched(root.operations, root.view.sessions.root)
             try:
-                entries = self._entries(root, root.view.pending.floor, root.log.end)
+                entries = self._entries(root, root.view.flushed, root.log.end)
                 self._apply(root, entries, root.log.end, touched)
                 touched.sync()
             finally:
@@ -178,7 +178,7 @@ class Applier:
     def _rounds(self, root: WritableRoot, touched: Touched) -> int:
         """Apply until nothing is left, or a while, or somebody waits; return up to where."""
         started = monotonic_seconds()
-        place = root.view.pending.floor
+        place = root.view.flushed
         while True:
             synced = self._synced(root)
             self._prepare_spare(root, root.appender.free.spare_bytes())
@@ -245,7 +245,7 @@ class Applier:
         root.operations.reached("before_flush")
         touched.sync()
         root.operations.reached("after_flush")
-        if place <= root.view.pending.floor and not self._must_erase(root):
+        if place <= root.view.flushed and not self._must_erase(root):
             return
         with root.log.locked():
             root.view.catch_up()
@@ -340,7 +340,7 @@ def _kind_of(error: Exception | None) -> tuple[object, ...]:
 def _is_flush_wanted(root: WritableRoot) -> bool:
     """Tell whether another process waits for a flush, or the log for room."""
     unflushed = root.log.unflushed_bytes()
-    return root.view.wanted > root.view.pending.floor or 2 * unflushed > root.max_bytes
+    return root.view.wanted > root.view.flushed or 2 * unflushed > root.max_bytes
 
 
 def _late_error(change: Change, error: BaseException) -> BaseException:

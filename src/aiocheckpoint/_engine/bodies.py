@@ -155,15 +155,15 @@ class Bodies:
     def _committed_blob(self, session: str, digest: str) -> bytes | None:
         committed = self.view.saved_blob(session, digest)
         if committed is None and digest in self.view.removed(session):
-            raise MissingBlobError(self._blob_path(session, digest), digest)  # the file will go
+            raise MissingBlobError(self.blob_path(session, digest), digest)  # the file will go
         return None if committed is None else self.view.body(committed)
 
-    def _blob_path(self, session: str, digest: str) -> str:
+    def blob_path(self, session: str, digest: str) -> str:
         place = Directory(self.view.sessions.root.join(session), None)
         return Directory(place.join(names.BLOBS_DIRECTORY), None).join(digest)
 
     def _blob_file(self, session: str, digest: str, directory: Directory | None) -> bytes:
-        path = self._blob_path(session, digest)
+        path = self.blob_path(session, digest)
         try:
             data = directory and self.view.files.read(directory, digest, self.max_bytes)
         except NotACheckpointError as error:

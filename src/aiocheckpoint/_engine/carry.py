@@ -37,16 +37,17 @@ def carry_failed(root: WritableRoot, failed: Mapping[str, Failure], place: int) 
         the position before the first of those.
     """
     device = root.operations.directory_status(root.view.sessions.root).device
+    flushed = root.view.flushed
     for name, failure in failed.items():
         is_full = isinstance(failure.error, StorageFullError)
         if is_full and root.view.sessions.signature(name).device in (0, device):
-            place = min(place, root.view.pending.before(name))
+            place = min(place, root.view.pending.before(name, flushed))
             if root.view.pending.sessions[name].stuck is None:
                 with contextlib.suppress(StorageFullError):  # no save has room then, either
                     _append_stuck(root, name, failure.error, ())
         else:
             # Also those behind the place: what is carried must not undo what came since.
-            kept = root.view.pending.entries_of(name)
+            kept = root.view.pending.entries_of(name, flushed)
             _append_stuck(root, name, failure.error, kept)
     return place
 
@@ -68,5 +69,6 @@ def _append_stuck(
         entries.append(entry)
         if isinstance(entry, (Saved, SavedBlob)):
             bodies.append(root.view.raw_body(committed))
-    note = partial(root.view.note, entries=entries, bodies=bodies)
+    # Without the bodies: those may be damaged, and are verified when they are read from the log.
+    note = partial(root.view.note, entries=entries, bodies=())
     root.appender.append(entries, bodies, 0, note, sync=True, uses_reserve=True)

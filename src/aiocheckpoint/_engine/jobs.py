@@ -206,8 +206,8 @@ class Deadlines:
         loop = job._loop  # noqa: SLF001 - of the same module
         waiting = self._waiting.get(loop)
         if waiting is None:
-            for ended in [known for known in self._waiting if known.is_closed()]:
-                del self._waiting[ended]
+            for ended in filter(asyncio.AbstractEventLoop.is_closed, list(self._waiting)):
+                self._waiting.pop(ended, None)  # other loops' threads do the same
             waiting = self._waiting[loop] = deque()
             loop.call_later(self._timeout_seconds, self._check, loop)
         while waiting and waiting[0][1].is_over:
@@ -228,7 +228,7 @@ class Deadlines:
         if waiting:
             loop.call_at(waiting[0][0], self._check, loop)
         else:
-            del self._waiting[loop]
+            self._waiting.pop(loop, None)
 
 
 async def hop(executor: Executor, work: Callable[[], ResultT]) -> ResultT:

@@ -161,6 +161,9 @@ class Planner:
                 continue
             data = save.blobs.get(digest)
             if data is None:
+                if digest in plan.gone_blobs:
+                    path = self._contents.blob_path(plan.session.name, digest)
+                    raise MissingBlobError(path, digest)
                 self._contents.blob(plan.session.name, digest)  # or it is missing
                 continue
             require_digest(digest, data)
@@ -269,6 +272,7 @@ class Planner:
             known.unused -= gone
             known.stored -= gone
             plan.new_blobs -= gone
+            plan.gone_blobs |= gone
         texts = tuple(name.text for name in doomed)
         self.entries.append(Removed(plan.session.name, texts, blobs, drops, erases))
 

@@ -79,7 +79,12 @@ def find_damage(reader: Reader[RecordT], session_id: SessionId) -> Recovery:
     session = Session(session_id, name, view.listed(name))
     session.known.require_complete()
     seen = session.known, session.known.changes
-    backups = [found for found in map(_as_file, session.known.backups) if found is not None]
+    removed = view.removed(name)
+    backups = [
+        file
+        for file in map(_as_file, session.known.backups)
+        if file is not None and file.text.removesuffix(names.BACKUP_SUFFIX) not in removed
+    ]
     bad = [
         file
         for file in [*session.known.newest_first(), *backups]

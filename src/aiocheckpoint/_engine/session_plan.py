@@ -43,6 +43,7 @@ class SessionPlan:
         added: files that will be there, oldest first, with their ids.
         removed: names of files that will not.
         new_blobs: digests of blobs that will be there.
+        gone_blobs: digests of blobs that will not.
     """
 
     def __init__(self, session: Session) -> None:
@@ -50,6 +51,7 @@ class SessionPlan:
         self.added: dict[FileName, CheckpointId] = {}
         self.removed: set[str] = set()
         self.new_blobs: set[str] = set()
+        self.gone_blobs: set[str] = set()
         self._digests: dict[str, tuple[str, ...]] = {}
         self._last = session.known.last_stamped
 
