@@ -47,6 +47,23 @@ def test_json_is_the_file_byte_for_byte(tool: Tool, store: Path) -> None:
     assert tool("show", store, "support-42", "--json").output == path.read_text() + "\n"
 
 
+def test_a_pipe_gets_no_padding(tool: Tool, root: Path) -> None:
+    """No line is filled with spaces up to the width of the longest value, in tables neither."""
+    saved(root, CheckpointData(session_id="s", resume_hint="x" * 1000))
+    for arguments in (("show", root, "s"), ("list", root, "s"), ("sessions", root)):
+        lines = tool(*arguments).output.splitlines()
+        assert [line for line in lines if line.endswith(" ")] == []
+
+
+def test_what_turns_text_around_is_spelled_out(tool: Tool, root: Path) -> None:
+    """An id cannot look like another one by characters that change the direction."""
+    saved(root, CheckpointData(session_id="a\u202egnp", checkpoint_id="b\u2066"))
+    for arguments in (("show", root, "a\u202egnp"), ("sessions", root)):
+        output = tool(*arguments).output
+        assert r"a\u202egnp" in output
+        assert "\u202e" not in output
+
+
 def test_a_conversation_reads_like_one(tool: Tool, root: Path) -> None:
     """Each message stands beside its role, and tool calls beside their arguments."""
     messages = [
