@@ -212,9 +212,9 @@ class Finding(Struct, frozen=True, kw_only=True):
             (intact, and of another format version; no damage), `misplaced` (intact, but of
             another session or id), `leftover` (temporary file of a save that never ended),
             `dangling-pointer` (`latest.json` names a file that was deleted by something else, or
-            missed by a copy), `stale-pointer` (it names a file
-            that is not the newest), `unflushed-journal` (a process died, and its last saves are
-            in the journal and not in files yet; no damage), `missing-blob` (a checkpoint refers
+            missed by a copy), `stale-pointer` (it names a file that is not the newest),
+            `unflushed-journal` (a process died, and its last saves are in the journal and not in
+            files yet; no damage), `missing-blob` (a checkpoint refers
             to a blob that is not there), `unused-blob` (no checkpoint refers to it; a crash left
             it, and a later delete removes it).
         path: the file.
