@@ -159,6 +159,7 @@ class Bodies:
         return None if committed is None else self.view.body(committed)
 
     def blob_path(self, session: str, digest: str) -> str:
+        """Return where a blob has its file, or would."""
         place = Directory(self.view.sessions.root.join(session), None)
         return Directory(place.join(names.BLOBS_DIRECTORY), None).join(digest)
 
