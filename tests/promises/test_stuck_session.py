@@ -129,6 +129,28 @@ def test_others_go_on(start: Start, root: Path, worker: Worker, obstacle: Obstac
     assert plain_ids(root, "stuck") == [*before, "after"]
 
 
+def test_others_go_on_beside_as_much_as_the_journal_may_hold(
+    start: Start, root: Path, obstacle: Obstacle
+) -> None:
+    """What waits for a session's files takes no room from others, however much it is."""
+    worker = start(
+        prefix=_unprivileged(), max_journal_bytes=_JOURNAL_BYTES, lock_timeout_seconds=20
+    )
+    worker.save(record("stuck" if obstacle.is_known_before else "other", "old"))
+    worker.call("flush")
+    with holding(root, "applier"):
+        worker.save(record("stuck", "large", size=_JOURNAL_BYTES))
+        obstacle.place(root)
+
+    for number in range(20):
+        worker.save(record("other", str(number), size=_SIZE))
+    assert_whole(worker.load("stuck"))
+
+    obstacle.mend(root)
+    worker.call("flush")
+    assert plain_newest(root, "stuck") == "large"
+
+
 def test_it_outlasts_its_process(
     start: Start, root: Path, worker: Worker, obstacle: Obstacle
 ) -> None:

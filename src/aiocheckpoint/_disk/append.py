@@ -99,10 +99,6 @@ class Appender:
         if control is not self._log.control or wanted != control:
             self._log.publish(wanted)
 
-    def room(self, max_bytes: int) -> int:
-        """Return how much may be appended; `max_bytes` when nothing is unflushed."""
-        return max_bytes - self._log.unflushed_bytes()
-
     @property
     def is_flushed(self) -> bool:
         """Whether all files are durable, and nothing is to be erased."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from aiocheckpoint._disk.log import ReadFrame
-from aiocheckpoint._format.entries import Entry, Removed, Saved, SavedBlob, Stuck
+from aiocheckpoint._format.entries import Entry, Removed, Saved, SavedBlob, Stuck, body_bytes
 from aiocheckpoint._format.names import parse_name
 
 
@@ -115,18 +115,21 @@ class Pending:
     Attributes:
         sessions: by the names of their directories.
         floor: the position from which on everything is here.
+        stuck: names of the sessions whose files cannot be written.
     """
 
     def __init__(self) -> None:
         self.sessions: dict[str, SessionLog] = {}
         self.floor = 0
         self._frames: deque[tuple[int, tuple[str, ...]]] = deque()
+        self.stuck: set[str] = set()
         self._pins: list[int] = []
 
     def clear(self, floor: int) -> None:
         """Forget everything, and begin at a position."""
         self.sessions.clear()
         self._frames.clear()
+        self.stuck.clear()
         self.floor = floor
 
     def add(self, read: ReadFrame, entries: Sequence[Entry], bodies: Iterable[bytes]) -> None:
@@ -146,6 +149,8 @@ class Pending:
                 session = sessions[entry.session] = SessionLog()
             session.add(committed)
             names[entry.session] = None
+            if session.stuck is not None:
+                self.stuck.add(entry.session)
         self._frames.append((read.place, tuple(names)))
 
     def drop(self, flushed: int) -> None:
@@ -157,9 +162,16 @@ class Pending:
         for name in touched:
             session = self.sessions[name]
             session.drop(place)
+            if session.stuck is None:
+                self.stuck.discard(name)
             if not session.entries:
                 del self.sessions[name]
         self.floor = max(self.floor, place)
+
+    def stuck_bytes(self) -> int:
+        """Return about how much of it is of sessions whose files cannot be written."""
+        entries = [c.entry for name in self.stuck for c in self.entries_of(name)]
+        return sum(map(body_bytes, entries))
 
     def backlog(self) -> Backlog:
         """Return how much there is; without waiting, while others may add and drop."""

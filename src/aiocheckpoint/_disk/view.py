@@ -56,6 +56,11 @@ class View:
         control = self.log.control if self.log is not None else None
         return max(self.pending.floor, control.flushed if control else 0)
 
+    def pressing_bytes(self) -> int:
+        """Return how much of the log is unflushed, but for what sessions that are stuck have."""
+        unflushed = self.log.unflushed_bytes() if self.log is not None else 0
+        return unflushed - self.pending.stuck_bytes() if self.pending.stuck else unflushed
+
     # The log
 
     def follow(self) -> None:

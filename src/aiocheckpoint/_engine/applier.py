@@ -253,7 +253,9 @@ class Applier:
             carried = carry_failed(root, self._failed, place)
             root.appender.publish_flushed(carried)
             root.view.drop_flushed()
-            if carried < place:
+            if any(
+                isinstance(failure.error, StorageFullError) for failure in self._failed.values()
+            ):
                 root.appender.free.trim(0, spares=0)  # what was flushed makes room for the rest
                 return
             if self._must_erase(root):
@@ -339,8 +341,8 @@ def _kind_of(error: Exception | None) -> tuple[object, ...]:
 
 def _is_flush_wanted(root: WritableRoot) -> bool:
     """Tell whether another process waits for a flush, or the log for room."""
-    unflushed = root.log.unflushed_bytes()
-    return root.view.wanted > root.view.flushed or 2 * unflushed > root.max_bytes
+    is_half_full = 2 * root.view.pressing_bytes() > root.max_bytes
+    return root.view.wanted > root.view.flushed or is_half_full
 
 
 def _late_error(change: Change, error: BaseException) -> BaseException:

@@ -29,26 +29,31 @@ class Failure(NamedTuple):
 
 def carry_failed(root: WritableRoot, failed: Mapping[str, Failure], place: int) -> int:
     """
-    Carry the sessions whose files could not be written.
+    Carry the sessions whose files could not be written, so that the journal can go on.
 
-    Not those that the root's own disk has no room for: the copy would take what is left.
+    Once, and again only when it needs the room. Not those that the root's own disk has no room
+    for: the copy would take what is left.
 
     Returns:
-        the position before the first of those.
+        the position before the first of those that were not carried.
     """
     device = root.operations.directory_status(root.view.sessions.root).device
+    needs_room = 2 * root.view.pressing_bytes() > root.max_bytes or root.appender.must_erase
     flushed = root.view.flushed
     for name, failure in failed.items():
+        session = root.view.pending.sessions[name]
         is_full = isinstance(failure.error, StorageFullError)
         if is_full and root.view.sessions.signature(name).device in (0, device):
             place = min(place, root.view.pending.before(name, flushed))
-            if root.view.pending.sessions[name].stuck is None:
+            if session.stuck is None:
                 with contextlib.suppress(StorageFullError):  # no save has room then, either
                     _append_stuck(root, name, failure.error, ())
-        else:
+        elif session.stuck is None or needs_room:
             # Also those behind the place: what is carried must not undo what came since.
             kept = root.view.pending.entries_of(name, flushed)
             _append_stuck(root, name, failure.error, kept)
+        else:
+            place = min(place, root.view.pending.before(name, flushed))
     return place
 
 

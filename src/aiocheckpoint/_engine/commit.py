@@ -227,9 +227,9 @@ class Committer:
     def _with_room(self, root: WritableRoot, waiting: deque[Change]) -> list[Change]:
         """Take out what there is room for in the log; when it is empty, one change of any size."""
         limit = root.log.control.max_bytes if root.log.control else root.max_bytes
-        room = root.appender.room(limit)
+        room = limit - root.view.pressing_bytes()
         together = min(room, root.log.slots.max_bytes // 2)  # or no slot could hold them
-        return take_fairly(waiting, together, fits_alone=room == limit)
+        return take_fairly(waiting, together, fits_alone=room >= limit)
 
     def _append(
         self,
