@@ -190,9 +190,11 @@ class TestFullDisk:
                 await writer.save(step(iteration, messages=["x" * 100_000]))
         await filled(disk)
 
-        assert await make_writer(disk / "state").delete_session("s") is True
+        async with make_writer(disk / "state") as writer:
+            assert await writer.delete_session("s") is True
 
-        assert await make_writer(disk / "state").load("s") is None
+        async with make_writer(disk / "state") as writer:
+            assert await writer.load("s") is None
 
     @pytest.mark.usefixtures("no_flushing")
     async def test_less_room_than_the_journal_holds(

@@ -206,7 +206,7 @@ class Deadlines:
         loop = job._loop  # noqa: SLF001 - of the same module
         waiting = self._waiting.get(loop)
         if waiting is None:
-            for ended in filter(asyncio.AbstractEventLoop.is_closed, list(self._waiting)):
+            for ended in [known for known in list(self._waiting) if known.is_closed()]:
                 self._waiting.pop(ended, None)  # other loops' threads do the same
             waiting = self._waiting[loop] = deque()
             loop.call_later(self._timeout_seconds, self._check, loop)
