@@ -142,7 +142,6 @@ class SessionIndexMachine(RuleBasedStateMachine):
         assert vars(self.index) == vars(SessionIndex([], [], _SIGNATURE)) | {
             "mutex": self.index.mutex,
             "last_stamped": self.index.last_stamped,
-            "changes": self.index.changes,
         }
 
 

@@ -51,7 +51,6 @@ class SessionIndex:
         pointed: what this process has let `latest.json` name.
         has_blobs: whether the session has, or had, blobs.
         blobs: what is known of them; None before that was asked.
-        changes: how many entries of the log it has taken in.
         mutex: held for each short look or change.
     """
 
@@ -73,7 +72,6 @@ class SessionIndex:
         self.has_blobs = False
         self.blobs: KnownBlobs | None = None
         self.unread: set[FileName] = set()
-        self.changes = 0
         self._ids: list[CheckpointId] | None = None
         self.mutex = threading.Lock()
         self._by_id_name: dict[str, list[FileName]] = {}
@@ -96,7 +94,6 @@ class SessionIndex:
 
     def apply(self, entry: Entry, names: Mapping[str, FileName] = {}) -> None:
         """Enter what the log says; `names` may have the names in it, taken apart."""
-        self.changes += 1
         match entry:
             case Saved():
                 name = names.get(entry.name) or parse_name(entry.name)

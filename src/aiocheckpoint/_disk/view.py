@@ -222,7 +222,7 @@ class View:
         with self.mutex:
             found = self.pending.sessions.get(name)
             saved = found.saved.values() if found else ()
-            entries = [c.entry for c in saved if self._unless_flushed(c)]
+            entries = [c.entry for c in saved if c.place > self.flushed]
         times: dict[str, int] = {}
         for entry in entries:
             parsed = parse_name(entry.name) if isinstance(entry, Saved) else None
@@ -258,18 +258,12 @@ class View:
     def saved(self, session: str, name: str) -> Committed | None:
         """Return where a checkpoint is in the log, None when it is not."""
         found = self.pending.sessions.get(session)
-        return None if found is None else self._unless_flushed(found.saved.get(name))
+        return None if found is None else found.saved.get(name)
 
     def saved_blob(self, session: str, digest: str) -> Committed | None:
         """Return where a blob is in the log, None when it is not."""
         found = self.pending.sessions.get(session)
-        if found is None:
-            return None
-        return self._unless_flushed(found.blobs.get(bytes.fromhex(digest)))
-
-    def _unless_flushed(self, committed: Committed | None) -> Committed | None:
-        """Return an entry that the log still has to answer for: its slot may be used again."""
-        return committed if committed is None or committed.place > self.flushed else None
+        return None if found is None else found.blobs.get(bytes.fromhex(digest))
 
     def removed(self, session: str) -> set[str]:
         """Return the names of files and blobs that may be there still, though the log has not."""

@@ -91,7 +91,8 @@ class Bodies:
         self, session: str, name: str, committed: Committed | None
     ) -> CheckpointCorruptError | VanishedError:
         """Return the error for what has no file: damage, if the journal says that it is there."""
-        if committed is not None and self.view.saved(session, name) is committed:
+        is_flushed = committed is None or committed.place <= self.view.flushed
+        if not is_flushed and self.view.saved(session, name) is committed:
             reason = "neither the journal nor a file holds what was saved"
             return CheckpointCorruptError(self.path(session, name), reason)
         return VanishedError()

@@ -100,7 +100,7 @@ class Recover(Change):
     Attributes:
         entries: files to quarantine, and what takes their places.
         bodies: of those that have one.
-        seen: what the session's index was, and how often it had been changed.
+        seen: names of the checkpoint files that there were.
     """
 
     __slots__ = ("bodies", "entries", "seen")
@@ -114,7 +114,7 @@ class Recover(Change):
         session: str,
         entries: tuple[Entry, ...],
         bodies: tuple[bytes, ...],
-        seen: tuple[object, int],
+        seen: frozenset[str],
     ) -> None:
         super().__init__(job, session_id, session)
         self.entries = entries

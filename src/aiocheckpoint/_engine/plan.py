@@ -176,7 +176,7 @@ class Planner:
         """Plan what still holds of a recovery that was decided without the lock; return it."""
         known = plan.session.known
         is_changed = bool(plan.added or plan.removed or plan.new_blobs)
-        is_as_seen = not is_changed and recover.seen == (known, known.changes)
+        is_as_seen = not is_changed and recover.seen == known.by_text.keys()
         kept: set[Entry] = set()
         bodies = iter(recover.bodies)
         for entry in recover.entries:

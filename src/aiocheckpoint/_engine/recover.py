@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aiocheckpoint._disk.files import printable, random_name
-from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._engine.bodies import Session, VanishedError
 from aiocheckpoint._engine.check import damaged_blobs, users_of_blobs
 from aiocheckpoint._engine.read import Reader
@@ -36,14 +35,14 @@ class Recovery(NamedTuple):
     Attributes:
         entries: files to quarantine, and what takes their places.
         bodies: of those that have one.
-        seen: what the session's index was, and how often it had been changed.
+        seen: names of the checkpoint files that there are.
         quarantine: the directory that the files will be in.
         newest_valid_id: what `load` will return then; None if nothing intact is left.
     """
 
     entries: tuple[Entry, ...]
     bodies: tuple[bytes, ...]
-    seen: tuple[SessionIndex, int]
+    seen: frozenset[str]
     quarantine: Path
     newest_valid_id: CheckpointId | None
 
@@ -78,7 +77,7 @@ def find_damage(reader: Reader[RecordT], session_id: SessionId) -> Recovery:
     name = encode_id(session_id, "session id")
     session = Session(session_id, name, view.listed(name))
     session.known.require_complete()
-    seen = session.known, session.known.changes
+    seen = frozenset(session.known.by_text)
     removed = view.removed(name)
     backups = [
         file
