@@ -291,7 +291,7 @@ class TestEachCallOfAChangeFails:
         lab = Lab(quick_directory, durability)
 
         # A copy does the same for each checkpoint; and the calls are the same either way.
-        every = 3 if name == "copy-session" or durability == SYNCED_FILES else 1
+        every = 3 if name == "copy-session" or durability == SYNCED_FILES else 2
         count = await lab.each_call_fails(SCENARIOS[name], ERRORS, Fault(errno.EIO), every=every)
 
         assert count > 10

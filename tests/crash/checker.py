@@ -286,7 +286,7 @@ async def _exercise(writer: Writer, store: dict[str, Seen], limit: int | None) -
 async def opened(outer: Path, files: RecordingFiles, options: Options) -> AsyncIterator[Writer]:
     """Open a writer whose reads take no hops, which would take longer than all the rest."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aiocheckpoint.writer.hop", _at_once)
+        patch.setattr("aiocheckpoint._engine.local_store.hop", _at_once)
         async with AsyncCheckpointWriter(outer / ROOT_NAME, files=files, **options) as writer:
             yield writer
 
