@@ -31,14 +31,14 @@ def carry_failed(root: WritableRoot, failed: Mapping[str, Failure], place: int) 
     """
     Carry the sessions whose files could not be written, so that the journal can go on.
 
-    Once, and again only when it needs the room. Not those that the root's own disk has no room
+    Again only when that lets entries of others go. Not those that the root's own disk has no room
     for: the copy would take what is left.
 
     Returns:
         the position before the first of those that were not carried.
     """
     device = root.operations.directory_status(root.view.sessions.root).device
-    needs_room = 2 * root.view.pressing_bytes() > root.max_bytes or root.appender.must_erase
+    frees_any = root.appender.must_erase or bool(root.view.pending.sessions.keys() - failed.keys())
     flushed = root.view.flushed
     for name, failure in failed.items():
         session = root.view.pending.sessions[name]
@@ -48,7 +48,7 @@ def carry_failed(root: WritableRoot, failed: Mapping[str, Failure], place: int) 
             if session.stuck is None:
                 with contextlib.suppress(StorageFullError):  # no save has room then, either
                     _append_stuck(root, name, failure.error, ())
-        elif session.stuck is None or needs_room:
+        elif session.stuck is None or frees_any:
             # Also those behind the place: what is carried must not undo what came since.
             kept = root.view.pending.entries_of(name, flushed)
             _append_stuck(root, name, failure.error, kept)
