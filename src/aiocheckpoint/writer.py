@@ -855,7 +855,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             return ()
         work = partial(check.check_journal, root, is_applied=self._store.has_changed)
         findings = await hop(threads, work)
-        for name in await hop(threads, partial(sessions.session_names, root.bodies)):
+        for name in await hop(threads, partial(sessions.directory_names, root.bodies)):
             findings += await hop(threads, partial(check.check_session, root.bodies, name))
         return tuple(findings)
 

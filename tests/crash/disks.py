@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_TOOLS = ("mount", "umount", "mkfs.ext4")
+_TOOLS = ("mount", "umount", "mkfs.ext4", "losetup")
+_LOOKS = 1000
 
 
 def _run(*command: str | Path) -> None:
@@ -48,9 +49,14 @@ class Disk:
         _run("mount", "-o", "loop", self._image, self.path)
 
     def detach(self) -> None:
-        """Unmount it; the loop device goes with it."""
+        """Unmount it, and see that the loop device goes too, or it would be mounted as it is."""
         if self.path.is_mount():
             _run("umount", self.path)
+        for _ in range(_LOOKS):
+            if not subprocess.run(
+                ["losetup", "-j", self._image], capture_output=True, check=True
+            ).stdout:
+                return
 
 
 @contextmanager

@@ -13,8 +13,8 @@ import pytest
 
 from aiocheckpoint import (
     AsyncCheckpointWriter,
-    CheckpointCorruptError,
     CheckpointData,
+    CheckpointDecodeError,
     CheckpointRecord,
 )
 from aiocheckpoint._disk.files import LocalFiles
@@ -444,7 +444,7 @@ class TestRecords:
         await rust.save(root, document)
 
         assert (await rust.load(root, "s")) == document
-        with pytest.raises(CheckpointCorruptError, match="created_at"):
+        with pytest.raises(CheckpointDecodeError, match="created_at"):
             await writer.load("s")
 
     @pytest.mark.parametrize("minutes", [0, 330, -570, 840, -1439])

@@ -33,6 +33,7 @@ _logger = logging.getLogger("aiocheckpoint")
 class _Waiter(NamedTuple):
     place: int
     changes: Sequence[Change]
+    tries: int  # that had begun when it came
 
 
 class Applier:
@@ -55,7 +56,7 @@ class Applier:
         self._is_due = False
         self._is_wanted = False
         self._is_ending = False
-        self._flushes = 0
+        self._flushes = self._tries = 0
         self._failed: dict[str, Failure] = {}
         self._failures = 0
 
@@ -67,7 +68,7 @@ class Applier:
             return
         with self._condition:
             if late:
-                self._waiters.append(_Waiter(place, late))
+                self._waiters.append(_Waiter(place, late, self._tries))
                 self._is_wanted = True
             if place:
                 self._is_due = True
@@ -120,6 +121,7 @@ class Applier:
             if not self._is_wanted and not self._failures:
                 self._condition.wait_for(lambda: self._is_wanted or self._is_ending, ROUND_SECONDS)
             self._is_due = False
+            self._tries += 1
             return True
 
     def _note(self, error: Exception | None) -> None:
@@ -297,10 +299,10 @@ class Applier:
         woken: list[Change] = []
         with self._condition:
             waiters, self._waiters = self._waiters, []
-            for place, changes in waiters:
+            for place, changes, tries in waiters:
                 later = [c for c in changes if place > durable or not self._is_over(c, place)]
                 if later:
-                    self._waiters.append(_Waiter(place, later))
+                    self._waiters.append(_Waiter(place, later, tries))
                 woken += [change for change in changes if change not in later]
             self._note_flush()
         Job.deliver(change.job for change in woken)
@@ -312,8 +314,10 @@ class Applier:
         return not failures or any(failure.place >= place for failure in failures)
 
     def _fail_waiters(self, error: BaseException) -> None:
+        """Give the error to those who waited when the try began; who came later waits on."""
         with self._condition:
-            waiters, self._waiters = self._waiters, []
+            waiters = [waiter for waiter in self._waiters if waiter.tries < self._tries]
+            self._waiters = [waiter for waiter in self._waiters if waiter.tries >= self._tries]
             self._note_flush()
         changes = [change for waiter in waiters for change in waiter.changes]
         for change in changes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 
 from aiocheckpoint._disk.files import Directory, LocalFiles
@@ -23,6 +24,23 @@ def session_names(bodies: Bodies, prefix: str = "") -> list[str]:
         for name in found
         if may_be_session(name) and (decode_id(name) or prefix).startswith(prefix)
     )
+
+
+def directory_names(bodies: Bodies) -> list[str]:
+    """Return the names of all directories of checkpoints, also of those that Rust alone finds."""
+    strange = [
+        name
+        for name in bodies.view.files.scan(bodies.view.sessions.root)
+        if not may_be_session(name) and name != names.PRIVATE_DIRECTORY
+    ]
+    return sorted({*session_names(bodies), *(n for n in strange if _has_checkpoints(bodies, n))})
+
+
+def _has_checkpoints(bodies: Bodies, name: str) -> bool:
+    with contextlib.suppress(StorageError), bodies.view.sessions.above(name) as above:
+        status = above and bodies.view.files.status(above, names.CHECKPOINTS_DIRECTORY)
+        return status is not None and status.is_directory
+    return False
 
 
 def session_ids(bodies: Bodies, found: list[str]) -> tuple[list[SessionId], list[CheckpointError]]:
