@@ -13,7 +13,7 @@ from aiocheckpoint._engine.root import OpenRoot
 from aiocheckpoint._engine.sessions import is_directory, session_id_of
 from aiocheckpoint._format import documents, names
 from aiocheckpoint._format.blobs import blob_digests, is_digest, verified_blob
-from aiocheckpoint._format.ids import decode_id, encode_id
+from aiocheckpoint._format.ids import decode_id, encode_id, may_be_session
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointError,
@@ -90,9 +90,12 @@ def check_session(bodies: Bodies, name: str) -> list[Finding]:
     """
     Return what is wrong in a session's directory, reading every byte.
 
-    What is found is looked at again: somebody may have been writing there.
+    What is found is looked at again: somebody may have been writing there. In a directory that can
+    be no session's only what was meant for one is told.
     """
     found = _found_in(bodies, name)
+    if not may_be_session(name):
+        found = [finding for finding in found if finding.kind == "misplaced"]
     if found:
         bodies.view.follow()
         again = {(finding.kind, finding.path) for finding in _found_in(bodies, name)}
