@@ -31,7 +31,7 @@ DURABILITIES = ("journal", "file")
 TINY_SLOT_BYTES = 16 * 1024
 _RARE_CALLS = ("copy-session", "apply")
 _BESIDE_FLUSH = tuple(kind for kind in oracle.TOGETHER if kind != "burst")
-_LOOKS_EVERY = 3
+_LOOKS_EVERY = 6
 """Of the states of a default slice; the campaigns look at all."""
 
 BASES = {"empty": (), "populated": POPULATED}
