@@ -37,24 +37,28 @@ def carry_failed(root: WritableRoot, failed: Mapping[str, Failure], place: int) 
     Returns:
         the position before the first of those that were not carried.
     """
-    device = root.operations.directory_status(root.view.sessions.root).device
     frees_any = root.appender.must_erase or bool(root.view.pending.sessions.keys() - failed.keys())
     flushed = root.view.flushed
     for name, failure in failed.items():
-        session = root.view.pending.sessions[name]
-        is_full = isinstance(failure.error, StorageFullError)
-        if is_full and root.view.sessions.signature(name).device in (0, device):
+        is_new = root.view.pending.sessions[name].stuck is None
+        if _is_root_full(root, name, failure.error) or not (is_new or frees_any):
             place = min(place, root.view.pending.before(name, flushed))
-            if session.stuck is None:
+            if is_new:
                 with contextlib.suppress(StorageFullError):  # no save has room then, either
                     _append_stuck(root, name, failure.error, ())
-        elif session.stuck is None or frees_any:
+        else:
             # Also those behind the place: what is carried must not undo what came since.
             kept = root.view.pending.entries_of(name, flushed)
             _append_stuck(root, name, failure.error, kept)
-        else:
-            place = min(place, root.view.pending.before(name, flushed))
     return place
+
+
+def _is_root_full(root: WritableRoot, name: str, error: CheckpointError) -> bool:
+    """Tell whether it is the root's own disk that a session finds no room on."""
+    if not isinstance(error, StorageFullError):
+        return False
+    device = root.operations.directory_status(root.view.sessions.root).device
+    return root.view.sessions.signature(name).device in (0, device)
 
 
 def _append_stuck(

@@ -16,24 +16,26 @@ from aiocheckpoint.models import SessionId
 
 def session_names(bodies: Bodies, prefix: str = "") -> list[str]:
     """Return the names of directories, there or to come, of sessions whose ids may begin so."""
-    view = bodies.view
-    view.follow()
-    found = {*view.files.scan(view.sessions.root), *view.pending_sessions()}
     return sorted(
         name
-        for name in found
+        for name in _all_names(bodies)
         if may_be_session(name) and (decode_id(name) or prefix).startswith(prefix)
     )
 
 
 def directory_names(bodies: Bodies) -> list[str]:
     """Return the names of all directories of checkpoints, also of those that Rust alone finds."""
-    strange = [
+    return sorted(
         name
-        for name in bodies.view.files.scan(bodies.view.sessions.root)
-        if not may_be_session(name) and name != names.PRIVATE_DIRECTORY
-    ]
-    return sorted({*session_names(bodies), *(n for n in strange if _has_checkpoints(bodies, n))})
+        for name in _all_names(bodies) - {names.PRIVATE_DIRECTORY}
+        if may_be_session(name) or _has_checkpoints(bodies, name)
+    )
+
+
+def _all_names(bodies: Bodies) -> set[str]:
+    view = bodies.view
+    view.follow()
+    return {*view.files.scan(view.sessions.root), *view.pending_sessions()}
 
 
 def _has_checkpoints(bodies: Bodies, name: str) -> bool:
