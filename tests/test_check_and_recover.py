@@ -26,7 +26,7 @@ from aiocheckpoint import (
 from aiocheckpoint._engine import check
 from tests.conftest import MakeWriter
 from tests.durabilities import each_durability, writers_of_each_durability
-from tests.faults import FaultyFiles, Hold
+from tests.faults import FaultyFiles, Hold, RefusingFiles
 from tests.on_disk import on_disk
 from tests.trees import checkpoint_files, session_directory, snapshot
 
@@ -37,21 +37,16 @@ class Drawing(BlobRecord):
     """A record of an application's own."""
 
 
-class ClosedDirectory(FaultyFiles):
+class ClosedDirectory(RefusingFiles):
     """A disk on which one directory cannot be opened."""
 
     def __init__(self, closed: str, error_number: int) -> None:
-        super().__init__()
+        super().__init__(error_number)
         self._closed = closed
-        self._error_number = error_number
 
-    def call(self, operation: str, path: str, function: Any, *args: Any, **kwargs: Any) -> Any:
-        if operation == "open directory" and path == self._closed:
-            return super().call(operation, path, self._fail)
-        return super().call(operation, path, function, *args, **kwargs)
-
-    def _fail(self) -> None:
-        raise OSError(self._error_number, "injected")
+    def is_refused(self, operation: str, path: str) -> bool:
+        """Tell so of the directory."""
+        return operation == "open directory" and path == self._closed
 
 
 durability, make_writer = each_durability, writers_of_each_durability

@@ -30,7 +30,7 @@ from aiocheckpoint import (
 from aiocheckpoint._disk.files import LocalFiles
 from tests.conftest import MakeWriter
 from tests.durabilities import SYNCED_FILES, each_durability, writers_of_each_durability
-from tests.faults import Fault, FaultyFiles
+from tests.faults import Fault, FaultyFiles, RefusingFiles
 from tests.on_disk import on_disk
 from tests.test_damaged_files import unprivileged
 from tests.trees import checkpoint_files, file_contents, snapshot
@@ -456,30 +456,22 @@ class TestRecoverFails:
             await recover(Fault(ERRORS[nth % len(ERRORS)], nth=nth, after_effect=after_effect))
 
 
-class Refusing(FaultyFiles):
+class Refusing(RefusingFiles):
     """
     A disk that refuses one operation on some paths.
 
     Attributes:
         part: what a path has that is refused; empty for none.
-        refused: how often that was tried.
     """
 
     def __init__(self, operation: str, part: str, error_number: int) -> None:
-        super().__init__()
+        super().__init__(error_number)
         self.part = part
-        self.refused = 0
         self._operation = operation
-        self._error_number = error_number
 
-    def call(self, operation: str, path: str, function: Any, *args: Any, **kwargs: Any) -> Any:
-        if operation == self._operation and self.part and self.part in path:
-            return super().call(operation, path, self._refuse)
-        return super().call(operation, path, function, *args, **kwargs)
-
-    def _refuse(self) -> None:
-        self.refused += 1
-        raise OSError(self._error_number, "injected")
+    def is_refused(self, operation: str, path: str) -> bool:
+        """Tell so of the operation, there."""
+        return operation == self._operation and bool(self.part) and self.part in path
 
 
 @pytest.mark.usefixtures("no_flushing")

@@ -7,27 +7,24 @@ import errno
 import os
 import resource
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
 
 import pytest
 
 from aiocheckpoint import CheckpointData, FileSizeLimitError
-from aiocheckpoint.testing.faults import FaultyFiles
 from tests.conftest import MakeWriter
+from tests.faults import RefusingFiles
 from tests.promises.places import on_disk, plain_ids
 from tests.promises.records import record
 from tests.promises.tasks import save_many
 
-P = ParamSpec("P")
-ResultT = TypeVar("ResultT")
 pytestmark = pytest.mark.blocking
 DURABILITIES = pytest.mark.parametrize("durability", ["journal", "file", "none"])
 
 
-class Lacking(FaultyFiles):
+class Lacking(RefusingFiles):
     """
     A disk on which some operations do not exist.
 
@@ -38,27 +35,13 @@ class Lacking(FaultyFiles):
     """
 
     def __init__(self, error_number: int, *operations: str, path: str = "") -> None:
-        super().__init__()
-        self.error_number = error_number
+        super().__init__(error_number)
         self.operations = operations
         self.path = path
-        self.refused = 0
 
-    def call(
-        self,
-        operation: str,
-        path: str,
-        function: Callable[P, ResultT],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> ResultT:
-        def refuse(*args: Any, **kwargs: Any) -> ResultT:
-            self.refused += 1
-            raise OSError(self.error_number, os.strerror(self.error_number))
-
-        if operation in self.operations and self.path in ("", path):
-            return super().call(operation, path, refuse)
-        return super().call(operation, path, function, *args, **kwargs)
+    def is_refused(self, operation: str, path: str) -> bool:
+        """Tell so of the operations, there."""
+        return operation in self.operations and self.path in ("", path)
 
 
 # Without symlinks

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import pytest
 
@@ -22,39 +21,26 @@ from aiocheckpoint import (
     StorageError,
     blob_digest,
 )
-from aiocheckpoint.testing.faults import FaultyFiles
 from tests.conftest import MakeWriter
+from tests.faults import RefusingFiles
 from tests.promises.places import on_disk, session_files
 from tests.promises.records import record
 from tests.promises.tasks import list_sessions, save_many
 
-P = ParamSpec("P")
-ResultT = TypeVar("ResultT")
 pytestmark = [pytest.mark.blocking, pytest.mark.damages_store]
 
 
-class Closed(FaultyFiles):
+class Closed(RefusingFiles):
     """A disk with directories, or files, of somebody else: root may open them, we may not."""
 
     def __init__(self, *names: str) -> None:
-        super().__init__()
+        super().__init__(errno.EACCES)
         self.names = names
 
-    def call(
-        self,
-        operation: str,
-        path: str,
-        function: Callable[P, ResultT],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> ResultT:
-        def refuse(*args: Any, **kwargs: Any) -> ResultT:
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-
+    def is_refused(self, operation: str, path: str) -> bool:
+        """Tell so of what is opened, or listed, of these."""
         is_opened = operation in ("open directory", "open", "create", "list directory")
-        if is_opened and Path(path).name in self.names:
-            return super().call(operation, path, refuse)
-        return super().call(operation, path, function, *args, **kwargs)
+        return is_opened and Path(path).name in self.names
 
 
 async def told(writer: AsyncCheckpointWriter[Any]) -> tuple[list[str], CheckpointError | None]:
