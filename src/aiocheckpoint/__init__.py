@@ -2,7 +2,8 @@
 Durable, non-blocking checkpoints of AI-agent sessions for asyncio.
 
 The house, one way: errors, models <- _format (pure) <- _disk (the only code that touches the
-system) <- _engine (threads) <- _arguments, store, writer <- testing, adapters, cli.
+system) <- _engine (threads) <- _arguments, store, kit, writer <-
+testing, stores <- adapters, cli.
 """
 
 from aiocheckpoint._format.blobs import blob_digest
@@ -20,14 +21,20 @@ from aiocheckpoint.errors import (
     InvalidIdError,
     JournalVersionError,
     MissingBlobError,
+    NestedCallError,
     NotACheckpointError,
+    OwnershipLostError,
     RecordTypeError,
     SessionChangedError,
+    SessionOwnedError,
     StorageError,
     StorageFullError,
     StoreBusyError,
+    StoreUnavailableError,
     ThreadStartError,
+    UnsuitableStoreError,
     UnsupportedFileSystemError,
+    UnsupportedOperationError,
     WriterClosedError,
 )
 from aiocheckpoint.models import (
@@ -47,7 +54,7 @@ from aiocheckpoint.models import (
     WriterStats,
     new_checkpoint_id,
 )
-from aiocheckpoint.store import CheckpointStore
+from aiocheckpoint.store import BlobStore, CheckpointStore, Ownership, Transaction
 from aiocheckpoint.writer import AsyncCheckpointWriter, SessionReader
 
 __version__ = "0.2.0"
@@ -57,6 +64,7 @@ __all__ = (
     "AnyNewest",
     "AsyncCheckpointWriter",
     "BlobRecord",
+    "BlobStore",
     "CheckpointCorruptError",
     "CheckpointData",
     "CheckpointDecodeError",
@@ -79,17 +87,25 @@ __all__ = (
     "JournalVersionError",
     "JsonValue",
     "MissingBlobError",
+    "NestedCallError",
     "NotACheckpointError",
+    "Ownership",
+    "OwnershipLostError",
     "RecordTypeError",
     "RecoveryReport",
     "SessionChangedError",
     "SessionId",
+    "SessionOwnedError",
     "SessionReader",
     "StorageError",
     "StorageFullError",
     "StoreBusyError",
+    "StoreUnavailableError",
     "ThreadStartError",
+    "Transaction",
+    "UnsuitableStoreError",
     "UnsupportedFileSystemError",
+    "UnsupportedOperationError",
     "WriterClosedError",
     "WriterStats",
     "blob_digest",

@@ -10,7 +10,7 @@ from typing import Any
 from aiocheckpoint._format.blobs import is_digest
 from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint.errors import InvalidArgumentError, InvalidIdError
-from aiocheckpoint.models import ANY_NEWEST, CheckpointId
+from aiocheckpoint.models import ANY_NEWEST, CheckpointId, SessionId
 
 
 def require_count(name: str, value: object, least: int) -> None:
@@ -155,6 +155,20 @@ def checkpoint_ids_of(values: Iterable[CheckpointId]) -> tuple[CheckpointId, ...
     for checkpoint_id in checkpoint_ids:
         encode_id(checkpoint_id, "checkpoint id")
     return checkpoint_ids
+
+
+def session_ids_of(values: Iterable[SessionId]) -> tuple[SessionId, ...]:
+    """
+    Return session ids, each once, each of which some session can have.
+
+    Raises:
+        InvalidArgumentError: one str, which is iterable too, or nothing iterable.
+        InvalidIdError: an id that none can have.
+    """
+    session_ids = tuple(dict.fromkeys(_listed("session_ids", values)))
+    for session_id in session_ids:
+        encode_id(session_id, "session id")
+    return session_ids
 
 
 def digests_of(values: Iterable[str]) -> tuple[str, ...]:

@@ -360,6 +360,127 @@ class SessionChangedError(CheckpointError):
         )
 
 
+class NestedCallError(CheckpointError, RuntimeError):
+    """
+    The `work` of an `update` called the store for its own session, which would wait for itself.
+
+    Attributes:
+        session_id: the session.
+        operation: the method that was called.
+    """
+
+    def __init__(self, session_id: str, operation: str) -> None:
+        super().__init__(session_id, operation)
+        self.session_id = session_id
+        self.operation = operation
+
+    def __str__(self) -> str:
+        return (
+            f"{self.operation} of session {self.session_id!r} was called within an update of it; "
+            "use the transaction that `work` is given"
+        )
+
+
+class SessionOwnedError(CheckpointError):
+    """
+    Another owner holds the session.
+
+    Attributes:
+        session_id: the session.
+        waited_seconds: how long it was waited for.
+    """
+
+    def __init__(self, session_id: str, waited_seconds: float) -> None:
+        super().__init__(session_id, waited_seconds)
+        self.session_id = session_id
+        self.waited_seconds = waited_seconds
+
+    def __str__(self) -> str:
+        return (
+            f"session {self.session_id!r} has another owner, after waiting for "
+            f"{self.waited_seconds:g} s; try again later"
+        )
+
+
+class OwnershipLostError(CheckpointError):
+    """
+    A write by a former owner of a session; nothing was changed.
+
+    Attributes:
+        session_id: the session.
+        token: of the owner that was refused.
+    """
+
+    def __init__(self, session_id: str, token: int) -> None:
+        super().__init__(session_id, token)
+        self.session_id = session_id
+        self.token = token
+
+    def __str__(self) -> str:
+        return (
+            f"session {self.session_id!r} is not owned any more by the owner with token "
+            f"{self.token}; own it again, load it and decide anew"
+        )
+
+
+class UnsupportedOperationError(CheckpointError, NotImplementedError):
+    """
+    The store cannot do this; nothing was changed.
+
+    Attributes:
+        operation: the method that was called.
+        store: which kind of store.
+        reason: why not, and what to do instead.
+    """
+
+    def __init__(self, operation: str, store: str, reason: str) -> None:
+        super().__init__(operation, store, reason)
+        self.operation = operation
+        self.store = store
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.store} has no {self.operation}: {self.reason}"
+
+
+class StoreUnavailableError(CheckpointError):
+    """
+    The server of a store cannot be reached, or refuses to work; nothing was changed.
+
+    Attributes:
+        location: of the store, without credentials.
+        operation: what was tried.
+        reason: the server's or the client's text.
+    """
+
+    def __init__(self, location: str, operation: str, reason: str) -> None:
+        super().__init__(location, operation, reason)
+        self.location = location
+        self.operation = operation
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"cannot {self.operation} at {self.location}: {self.reason}; try again later"
+
+
+class UnsuitableStoreError(CheckpointError):
+    """
+    A server that would lose or double checkpoints, or is not set up for them; nothing was changed.
+
+    Attributes:
+        location: of the store, without credentials.
+        reason: what it lacks, and what to do.
+    """
+
+    def __init__(self, location: str, reason: str) -> None:
+        super().__init__(location, reason)
+        self.location = location
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.location} cannot hold checkpoints: {self.reason}"
+
+
 class StoreBusyError(CheckpointError, TimeoutError):
     """
     Another process held a lock of the store for too long; the change was not made.

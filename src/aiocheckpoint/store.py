@@ -1,11 +1,34 @@
-"""What every store of checkpoints does: the Protocol."""
+"""
+What every store of checkpoints does: the Protocols, the whole contract in words.
+
+**Order.** A store keeps the checkpoints of a session in the order in which it stored them. The
+newest is the one stored last: never the greatest id, never the latest clock of somebody else.
+Changes of one session that one client calls take effect in the order of the calls.
+
+**Atomicity.** A change is stored as a whole or not at all: a record with its blobs, the deletes of
+one call, all that one `update` stages. Nobody ever sees a part of it.
+
+**Durability.** On return a change survives what the store promises to survive: the process, the
+machine, a power cut. On an error nothing was changed, but for `DurabilityUnknownError`, which says
+that nobody can know. A cancelled change is there as a whole or not at all, and what it is does not
+change any more once the call has ended; a cancelled call may end late for that.
+
+**Others.** What one client was told is stored, every other client of the same storage sees from
+then on, in this process or elsewhere. A delete is final, whoever saved.
+
+**Damage.** What is read is verified. Damage raises `CheckpointCorruptError`; nothing older is ever
+handed out instead, and nothing that `load` refuses is left out of `list`.
+
+**Cost.** No call takes longer because a session has many checkpoints, but for `list`, `ids`,
+`load_many`, `recover`, `delete_session` and `copy_session`, which take what they return.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
-from os import PathLike
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint.models import (
@@ -13,17 +36,127 @@ from aiocheckpoint.models import (
     CheckpointId,
     CheckpointMeta,
     Expected,
+    Finding,
+    RecoveryReport,
     SessionId,
 )
 
 NO_BLOBS: Mapping[str, bytes] = {}
+
+ResultT = TypeVar("ResultT")
+ResultT_co = TypeVar("ResultT_co", covariant=True)
+
+
+class Transaction(Protocol[RecordT]):
+    """
+    One session within `update`: reads see it as it is, changes are staged.
+
+    What is staged is not seen by the reads. Of an id that is staged twice the last word counts.
+
+    Attributes:
+        session_id: the session.
+    """
+
+    @property
+    def session_id(self) -> SessionId:
+        """The session."""
+        ...
+
+    async def load(self, checkpoint_id: CheckpointId | None = None) -> RecordT | None:
+        """Return a checkpoint, the one saved last by default; None when there is none."""
+        ...
+
+    async def load_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> tuple[RecordT, ...]:
+        """Return those of the checkpoints that are there, the one saved first first."""
+        ...
+
+    async def ids(
+        self, *, prefix: str = "", before: CheckpointId | None = None, limit: int | None = None
+    ) -> tuple[CheckpointId, ...]:
+        """Return ids, the greatest first."""
+        ...
+
+    async def list(
+        self, *, before: CheckpointId | None = None, limit: int | None = None
+    ) -> tuple[CheckpointMeta, ...]:
+        """Return what there is, saved last first."""
+        ...
+
+    async def load_blobs(self, digests: Iterable[str], /) -> dict[str, bytes]:
+        """Return blobs by their digests."""
+        ...
+
+    def save(self, data: RecordT, /, *, blobs: Mapping[str, bytes] = NO_BLOBS) -> CheckpointId:
+        """
+        Stage a save; checked and encoded at once, so `data` may be changed afterwards.
+
+        Raises:
+            InvalidArgumentError: a record of another session.
+            CheckpointError: what `save` of the store refuses.
+        """
+        ...
+
+    def delete(self, *checkpoint_ids: CheckpointId) -> None:
+        """Stage deletes; of ids that are not there nothing comes."""
+        ...
+
+    def delete_session(self) -> None:
+        """Stage the delete of all that the session has, but for what is staged after it."""
+        ...
+
+
+class Ownership(Protocol[RecordT]):
+    """
+    The hold on a session that `own` yields; its writes are refused once it is lost.
+
+    Attributes:
+        session_id: the session.
+        token: a number that grows with each owner of the session, for what is outside the store.
+    """
+
+    @property
+    def session_id(self) -> SessionId:
+        """The session."""
+        ...
+
+    @property
+    def token(self) -> int:
+        """Greater than that of every owner of the session before."""
+        ...
+
+    async def save(
+        self,
+        data: RecordT,
+        /,
+        *,
+        blobs: Mapping[str, bytes] = NO_BLOBS,
+        expected: Expected = ANY_NEWEST,
+    ) -> CheckpointId:
+        """
+        Save as the store does, if the session is still owned.
+
+        Raises:
+            OwnershipLostError: somebody else owns the session by now; nothing was changed.
+        """
+        ...
+
+    async def delete_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> int:
+        """Delete as the store does, if the session is still owned."""
+        ...
+
+    async def update(
+        self, work: Callable[[Transaction[RecordT]], Awaitable[ResultT]], /
+    ) -> ResultT:
+        """Update as the store does, if the session is still owned when it commits."""
+        ...
 
 
 class CheckpointStore(Protocol[RecordT]):
     """
     What every checkpoint store does; the counterpart of the crate's `CheckpointSystemTrait`.
 
-    Functions that take one run on `AsyncCheckpointWriter`, and in tests on `MemoryStore`.
+    Functions that take one run on `AsyncCheckpointWriter`, on what `open_store` gives, and in
+    tests on `MemoryStore`. The module says what holds for all calls.
     """
 
     async def __aenter__(self) -> Self:
@@ -43,15 +176,20 @@ class CheckpointStore(Protocol[RecordT]):
         """Finish what was called and let go of everything; later calls do nothing."""
         ...
 
-    async def save(
-        self,
-        data: RecordT,
-        /,
-        *,
-        blobs: Mapping[str, bytes] = NO_BLOBS,
-        expected: Expected = ANY_NEWEST,
-    ) -> CheckpointId:
-        """Store a checkpoint and its new blobs, replacing one of its id, and return its id."""
+    # One session
+
+    async def save(self, data: RecordT, /, *, expected: Expected = ANY_NEWEST) -> CheckpointId:
+        """
+        Store a checkpoint, replacing one of its id, and return its id.
+
+        Args:
+            data: a record of the store's type; encoded before the first suspension.
+            expected: an id: only if that is the newest; None: only if the session is empty;
+                left out: no condition.
+
+        Raises:
+            SessionChangedError: another checkpoint is the newest; it says which.
+        """
         ...
 
     async def load(
@@ -60,16 +198,27 @@ class CheckpointStore(Protocol[RecordT]):
         """Return a checkpoint, the one saved last by default; None when there is none."""
         ...
 
-    async def list(self, session_id: SessionId) -> tuple[CheckpointMeta, ...]:
-        """Return what there is of a session, saved last first."""
+    async def load_many(
+        self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
+    ) -> tuple[RecordT, ...]:
+        """Return those of the checkpoints that are there, the one saved first first."""
         ...
 
-    async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
-        """Remove a checkpoint; False when there is none."""
-        ...
+    async def list(
+        self,
+        session_id: SessionId,
+        *,
+        before: CheckpointId | None = None,
+        limit: int | None = None,
+    ) -> tuple[CheckpointMeta, ...]:
+        """
+        Return what there is of a session, saved last first, damaged ones included.
 
-    async def verify(self, path: str | PathLike[str], /) -> bool:
-        """Tell whether a stored checkpoint is intact."""
+        Args:
+            session_id: the session.
+            before: only those saved before this one; of an id that is not there, none.
+            limit: at most so many.
+        """
         ...
 
     async def ids(
@@ -80,13 +229,11 @@ class CheckpointStore(Protocol[RecordT]):
         before: CheckpointId | None = None,
         limit: int | None = None,
     ) -> tuple[CheckpointId, ...]:
-        """Return ids of a session, the greatest first."""
+        """Return ids of a session, the greatest first: those that begin so, and are smaller."""
         ...
 
-    async def load_many(
-        self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
-    ) -> tuple[RecordT, ...]:
-        """Return those of the checkpoints that are there, the one saved first first."""
+    async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
+        """Remove a checkpoint; False when there is none."""
         ...
 
     async def delete_many(
@@ -95,20 +242,153 @@ class CheckpointStore(Protocol[RecordT]):
         """Remove checkpoints, all or none, and return how many there were."""
         ...
 
-    async def load_blobs(
-        self, session_id: SessionId, digests: Iterable[str], /
-    ) -> dict[str, bytes]:
-        """Return blobs of a session by their digests."""
-        ...
-
-    def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
-        """Yield the ids of the sessions that have checkpoints, in any order."""
-        ...
-
     async def delete_session(self, session_id: SessionId) -> bool:
         """Remove all checkpoints of a session; False when it had none."""
         ...
 
     async def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
-        """Copy the checkpoints of a session to another, in their order, and return how many."""
+        """
+        Copy the checkpoints of a session to another, in their order, and return how many.
+
+        A series of saves: others may see a part.
+        """
+        ...
+
+    async def update(
+        self,
+        session_id: SessionId,
+        work: Callable[[Transaction[RecordT]], Awaitable[ResultT]],
+        /,
+    ) -> ResultT:
+        """
+        Read, decide and write as one step.
+
+        Args:
+            session_id: the session.
+            work: reads the session and stages changes, which are committed together, or, if it
+                raises, not at all. It is called again when another process has changed the
+                session meanwhile, so it has no other effects.
+
+        Returns:
+            what `work` returned the last time.
+
+        Updates of one session by one process run one after the other, in the order of the calls,
+        and other changes of the session that are called meanwhile wait.
+
+        Raises:
+            SessionChangedError: others have changed the session again and again, for
+                `lock_timeout_seconds`.
+            NestedCallError: `work` calls the store for its own session, which would wait for ever.
+        """
+        ...
+
+    def own(
+        self, session_id: SessionId, *, wait: bool = True
+    ) -> AbstractAsyncContextManager[Ownership[RecordT]]:
+        """
+        Own a session while the block runs: `async with store.own("support-42") as owner:`.
+
+        One owner at a time, over tasks, loops, processes and machines; within a process, first
+        come, first served. Writes through `owner` are refused after it was lost; writes through the
+        store itself are not.
+
+        Args:
+            session_id: the session.
+            wait: until it is free, at most `lock_timeout_seconds`; False: not at all.
+
+        Raises:
+            SessionOwnedError: on entry: somebody else owns it.
+        """
+        ...
+
+    # Across sessions
+
+    def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
+        """Yield the ids of the sessions that have checkpoints, in any order."""
+        ...
+
+    async def load_newest(self, session_ids: Iterable[SessionId], /) -> dict[SessionId, RecordT]:
+        """
+        Return the newest checkpoint of each of many sessions, in one step.
+
+        Returns:
+            in the order given; without those that have none.
+
+        Raises:
+            CheckpointError: of the first that cannot be loaded; the rest are in its notes.
+        """
+        ...
+
+    def unfinished(
+        self, *, final_triggers: Iterable[str], prefix: str = ""
+    ) -> AsyncIterator[CheckpointMeta]:
+        """
+        Yield the newest checkpoint of each session where its `trigger` is not a final one.
+
+        A newest one that `load` refuses is yielded, too.
+        """
+        ...
+
+    async def update_many(
+        self,
+        session_ids: Iterable[SessionId],
+        work: Callable[[Mapping[SessionId, Transaction[RecordT]]], Awaitable[ResultT]],
+        /,
+    ) -> ResultT:
+        """
+        Do what `update` does on several sessions, in one commit.
+
+        Raises:
+            UnsupportedOperationError: the store has no commit over several sessions.
+        """
+        ...
+
+    # Health
+
+    async def verify(self, session_id: SessionId, checkpoint_id: CheckpointId, /) -> bool:
+        """Tell whether a checkpoint is there and intact."""
+        ...
+
+    async def recover(self, session_id: SessionId) -> RecoveryReport:
+        """Put damaged checkpoints of a session aside, so that the newest intact one is the newest."""
+        ...
+
+    async def check(self) -> tuple[Finding, ...]:
+        """Read everything and report what is wrong, changing nothing."""
+        ...
+
+
+class BlobStore(CheckpointStore[RecordT], Protocol[RecordT]):
+    """A store that keeps blobs beside the records: bytes named by their SHA-256, once a session."""
+
+    async def save(
+        self,
+        data: RecordT,
+        /,
+        *,
+        blobs: Mapping[str, bytes] = NO_BLOBS,
+        expected: Expected = ANY_NEWEST,
+    ) -> CheckpointId:
+        """
+        Store a checkpoint and its new blobs, replacing one of its id, and return its id.
+
+        Args:
+            data: a record of the store's type.
+            blobs: those that a `BlobRecord` names and the session does not have yet.
+            expected: as in `CheckpointStore.save`.
+
+        Raises:
+            MissingBlobError: one that it names is neither given nor there.
+        """
+        ...
+
+    async def load_blobs(
+        self, session_id: SessionId, digests: Iterable[str], /
+    ) -> dict[str, bytes]:
+        """
+        Return blobs of a session by their digests, verified.
+
+        Raises:
+            MissingBlobError: one is not there.
+        """
         ...

@@ -127,9 +127,9 @@ def body_of_verified(text: bytes) -> Body:
     return body_of(draft)
 
 
-def file_of(text: bytes, checksum: bytes) -> bytes:
+def sealed(text: bytes, checksum: bytes) -> bytes:
     """
-    Return the file of a document: sealed and indented.
+    Return a document with its seal, compact.
 
     Args:
         text: of its body.
@@ -137,7 +137,12 @@ def file_of(text: bytes, checksum: bytes) -> bytes:
     """
     head = f'{{"{CHECKSUM_KEY}":"{checksum.hex()}","{VERSION_KEY}":"{FORMAT_VERSION}",'
     # Joined, for a sum would copy all of it twice, and new pages cost more than the hash.
-    return msgspec.json.format(b"".join((head.encode(), memoryview(text)[1:])), indent=2)
+    return b"".join((head.encode(), memoryview(text)[1:]))
+
+
+def file_of(text: bytes, checksum: bytes) -> bytes:
+    """Return the file of a document: sealed and indented; the arguments are those of `sealed`."""
+    return msgspec.json.format(sealed(text, checksum), indent=2)
 
 
 def seal(draft: Draft) -> bytes:

@@ -1,0 +1,229 @@
+"""
+What a store of your own needs: records to bytes and back, listing entries, argument checks.
+
+A store that is written with it, and with `aiocheckpoint.testing` for its tests, refuses what every
+store refuses, by the same errors, and stores documents that every store can read. It decides
+where bytes go; what they are is decided here. All of it is pure: no I/O, no clock, no thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Generic, NamedTuple
+
+from aiocheckpoint._arguments import (
+    checkpoint_ids_of,
+    digests_of,
+    frozen_blobs,
+    path_text,
+    require_choice,
+    require_count,
+    require_expected,
+    require_instance,
+    require_query,
+    require_seconds,
+    session_ids_of,
+)
+from aiocheckpoint._format import documents
+from aiocheckpoint._format.blobs import blob_digest, require_digest, require_digests, verified_blob
+from aiocheckpoint._format.codec import RecordCodec, RecordT
+from aiocheckpoint._format.ids import decode_id, encode_id
+from aiocheckpoint._format.listing import parse_meta
+from aiocheckpoint.errors import CheckpointCorruptError, CheckpointMismatchError, CheckpointTooLargeError
+from aiocheckpoint.models import BlobRecord, CheckpointId, CheckpointMeta, SessionId
+from aiocheckpoint.store import NO_BLOBS
+
+__all__ = (
+    "EncodedRecord",
+    "RecordKit",
+    "blob_digest",
+    "check_checkpoint_id",
+    "check_session_id",
+    "checkpoint_ids_of",
+    "decode_id",
+    "digests_of",
+    "encode_id",
+    "path_text",
+    "require_choice",
+    "require_count",
+    "require_expected",
+    "require_instance",
+    "require_query",
+    "require_seconds",
+    "session_ids_of",
+    "sorted_ids",
+    "verified_blob",
+)
+
+
+class EncodedRecord(NamedTuple):
+    """
+    A record that may be stored, as bytes; independent of the record from now on.
+
+    Attributes:
+        session_id: of the record.
+        checkpoint_id: of the record.
+        body: what to store: a sealed JSON document, which holds its own SHA-256.
+        checksum: that SHA-256, 64 lower-case hex digits; what `CheckpointMeta.checksum` says.
+        blob_digests: the blobs that the record names; empty for one that is no `BlobRecord`.
+        blobs: those of them that were given, by their digests; each is what its digest says.
+    """
+
+    session_id: SessionId
+    checkpoint_id: CheckpointId
+    body: bytes
+    checksum: str
+    blob_digests: tuple[str, ...]
+    blobs: Mapping[str, bytes]
+
+
+class RecordKit(Generic[RecordT]):
+    """
+    Turns records of one type into bytes and back.
+
+    Args:
+        record_type: the Struct to store, extending `CheckpointRecord`.
+        max_bytes: of one document, and of one blob.
+
+    Raises:
+        RecordTypeError: a type that cannot be stored.
+        InvalidArgumentError: `max_bytes` is no whole number above 0.
+    """
+
+    def __init__(self, record_type: type[RecordT], max_bytes: int) -> None:
+        require_count("max_bytes", max_bytes, 1)
+        self._codec: RecordCodec[RecordT] = RecordCodec(record_type)
+        self._max_bytes = max_bytes
+
+    @property
+    def record_type(self) -> type[RecordT]:
+        """The type of the records."""
+        return self._codec.record_type
+
+    def encode(self, data: RecordT, blobs: Mapping[str, bytes] = NO_BLOBS) -> EncodedRecord:
+        """
+        Check and encode a record, and the blobs that are given with it.
+
+        Call it before the first `await` of a save, so that the caller may change `data` afterwards.
+
+        Raises:
+            RecordTypeError: not a record of this very type.
+            CheckpointEncodeError: a value that would not come back as it is; names its path.
+            InvalidIdError: an id that is not a str, or holds a lone surrogate.
+            InvalidArgumentError: `blobs` has one that `data` does not name.
+            CheckpointTooLargeError: the document, or a blob, is over `max_bytes`.
+
+        Cost: one encode, a check that takes about twice as long, and two SHA-256.
+        """
+        draft = self._codec.draft(data)
+        check_session_id(draft.session_id)
+        check_checkpoint_id(draft.checkpoint_id)
+        digests = data.blob_digests if isinstance(data, BlobRecord) else ()
+        require_digests(digests)
+        given = frozen_blobs(blobs, digests)
+        for digest, content in given.items():
+            require_digest(digest, content)
+            self._require_size(f"blob {digest}", content)
+        text, _, checksum = documents.body_of(draft)
+        body = documents.sealed(text, checksum)
+        self._require_size(f"checkpoint {draft.checkpoint_id!r}", body)
+        return EncodedRecord(
+            draft.session_id, draft.checkpoint_id, body, checksum.hex(), digests, given
+        )
+
+    def _require_size(self, subject: str, content: bytes) -> None:
+        if len(content) > self._max_bytes:
+            raise CheckpointTooLargeError(subject, len(content), self._max_bytes)
+
+    def decode(
+        self, body: bytes, location: str, session_id: SessionId, checkpoint_id: CheckpointId
+    ) -> RecordT:
+        """
+        Return the record in a body, verified.
+
+        Args:
+            body: what was stored.
+            location: where, for errors; without credentials.
+            session_id: the session it was stored under.
+            checkpoint_id: the id it was stored under.
+
+        Raises:
+            CheckpointCorruptError: it is damaged.
+            CheckpointMismatchError: it is intact, and of another session or id.
+            CheckpointDecodeError: it is intact, and no record of this type.
+            FormatVersionError: it has another format version.
+            CheckpointTooLargeError: it is over `max_bytes`.
+        """
+        self._require_size(location, body)
+        text = documents.verified(body, location)
+        found = documents.identity(text, location)
+        if (found.session_id, found.checkpoint_id) != (session_id, checkpoint_id):
+            raise CheckpointMismatchError(
+                location, (found.session_id, found.checkpoint_id), (session_id, checkpoint_id)
+            )
+        return self._codec.decode(text, location)
+
+    def is_intact(self, body: bytes) -> bool:
+        """
+        Tell whether a body is a checkpoint of any type, undamaged; what `verify` returns.
+
+        Raises:
+            FormatVersionError: it has another format version, and its checksum is not right.
+        """
+        try:
+            documents.verified(body, "", of_any_version=True)
+        except CheckpointCorruptError:
+            return False
+        return True
+
+    def meta(
+        self, body: bytes, location: str, saved_at: datetime, path: Path | None = None
+    ) -> CheckpointMeta | None:
+        """
+        Return the listing entry of a body, without verifying it; None where it tells nothing.
+
+        Args:
+            body: what was stored.
+            location: where: a URL without credentials.
+            saved_at: when, by the clock of the store.
+            path: the file, if it is one.
+        """
+        return parse_meta(body, location, saved_at, path)
+
+    def blob(self, content: bytes, digest: str, location: str) -> bytes:
+        """
+        Return the content of a blob after checking it against its digest.
+
+        Raises:
+            CheckpointCorruptError: it is something else.
+            CheckpointTooLargeError: it is over `max_bytes`.
+        """
+        self._require_size(location, content)
+        return verified_blob(content, digest, location)
+
+
+def check_session_id(session_id: SessionId) -> None:
+    """
+    Refuse an id that no session can have.
+
+    Raises:
+        InvalidIdError: not a str, or it holds a lone surrogate.
+    """
+    encode_id(session_id, "session id")
+
+
+def check_checkpoint_id(checkpoint_id: CheckpointId) -> None:
+    """
+    Refuse an id that no checkpoint can have.
+
+    Raises:
+        InvalidIdError: not a str, or it holds a lone surrogate.
+    """
+    encode_id(checkpoint_id, "checkpoint id")
+
+
+def sorted_ids(ids: Iterable[CheckpointId]) -> list[CheckpointId]:
+    """Return ids as `ids` orders them: the greatest first, by code points."""
+    return sorted(ids, reverse=True)
