@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from aiocheckpoint import errors, models, store, testing, writer
+from aiocheckpoint import errors, kit, models, store, testing, writer
 from aiocheckpoint._format import blobs
 from aiocheckpoint.adapters.langgraph import migration, records, saver
 
@@ -36,7 +36,7 @@ told in [which errors to retry](../how-to/errors.md).
 """
 _PARTS: tuple[tuple[str, ModuleType, tuple[str, ...]], ...] = (
     ("The writer", writer, ("AsyncCheckpointWriter", "SessionReader")),
-    ("The interface", store, ("CheckpointStore",)),
+    ("The interface", store, ("CheckpointStore", "BlobStore", "Transaction", "Ownership")),
     ("What is stored", models, ("CheckpointData", "CheckpointRecord")),
     ("Blobs", models, ("BlobRecord",)),
     ("The name of a blob", blobs, ("blob_digest",)),
@@ -47,6 +47,7 @@ _PARTS: tuple[tuple[str, ModuleType, tuple[str, ...]], ...] = (
     ("LangGraph: `aiocheckpoint.adapters.langgraph`", saver, ("CheckpointSaver",)),
     ("LangGraph: moving threads", migration, ("copy_threads", "Copied", "CopyMismatchError")),
     ("LangGraph: what is stored", records, ("ThreadRecord", "session_of")),
+    ("A store of your own: `aiocheckpoint.kit`", kit, kit.__all__),
     ("For tests: `aiocheckpoint.testing`", testing, tuple(sorted(testing.__all__))),
 )
 
@@ -60,9 +61,9 @@ def _source(module: ModuleType) -> tuple[str, ast.Module]:
 
 
 def _home(module: ModuleType, name: str) -> ModuleType:
-    """Return the module that defines a name; a package only brings it in."""
-    is_package = hasattr(module, "__path__")
-    return sys.modules[getattr(module, name).__module__] if is_package else module
+    """Return the module that defines a name; a package, and the kit, bring it in."""
+    brings_in = hasattr(module, "__path__") or module is kit
+    return sys.modules[getattr(module, name).__module__] if brings_in else module
 
 
 def _found(module: ModuleType, name: str) -> tuple[ast.stmt, str]:

@@ -198,7 +198,7 @@ class TestImports:
     @_each_testing_module
     def test_testing_knows_formats_and_the_faulty_disk_alone(self, module: Module) -> None:
         """What tests stores knows no engine; only the disk that fails knows the disk."""
-        allowed = {"errors", "models", "_format", "_arguments", "store"}
+        allowed = {"errors", "models", "_format", "_arguments", "store", "kit"}
         if module.name == "testing.faults":
             allowed.add("_disk")
 

@@ -18,7 +18,7 @@ from aiocheckpoint import (
 )
 from tests.conftest import MakeWriter
 from tests.durabilities import SYNCED_FILES, each_durability, writers_of_each_durability
-from tests.on_disk import on_disk
+from tests.on_disk import on_disk, path_of
 from tests.trees import Tree, snapshot
 
 Writer = AsyncCheckpointWriter[CheckpointData]
@@ -171,7 +171,7 @@ class TestEachOddSessionId:
         assert await writer.load(odd, "one") == first
         (newest, _) = await writer.list(odd)
         assert newest.session_id == odd
-        assert await writer.verify(newest.path) is True
+        assert await writer.verify(path_of(newest)) is True
         assert odd in [session async for session in writer.sessions()]
         assert await writer.check() == ()
         assert (await writer.recover(odd)).newest_valid_id == "two"
@@ -220,7 +220,7 @@ class TestAllOddSessionIds:
                 await writer.save(step(odd, name))
             await on_disk(writer)
             (newest, _) = await writer.list(odd)
-            await asyncio.to_thread(newest.path.write_bytes, b"{}")
+            await asyncio.to_thread(path_of(newest).write_bytes, b"{}")
 
             with pytest.raises(CheckpointCorruptError) as refused:
                 await writer.load(odd)
@@ -228,7 +228,7 @@ class TestAllOddSessionIds:
             report = await writer.recover(odd)
             (aside,) = report.quarantined
             assert report.newest_valid_id == "one"
-            assert aside.is_relative_to(root / ".aiocheckpoint" / "quarantine")
+            assert Path(aside).is_relative_to(root / ".aiocheckpoint" / "quarantine")
         assert await writer.check() == ()
 
 
@@ -262,8 +262,8 @@ class TestEachOddCheckpointId:
             odd, "y", "123456_y", "c*", "b",
         ]  # fmt: skip
         (newest, *_) = await writer.list("s")
-        assert newest.path.parent == root / "s" / "checkpoints"
-        assert await writer.verify(newest.path) is True
+        assert path_of(newest).parent == root / "s" / "checkpoints"
+        assert await writer.verify(path_of(newest)) is True
         assert await writer.check() == ()
         assert (await writer.recover("s")).newest_valid_id == odd
         assert await writer.copy_session("s", "t") == 5
@@ -303,7 +303,7 @@ class TestAllOddCheckpointIds:
         writer = make_writer(max_backups=0)
         await writer.save(step("s", "x"))
         (meta,) = await writer.list("s")
-        other_id = "_".join(meta.path.stem.split("_")[3:])
+        other_id = "_".join(path_of(meta).stem.split("_")[3:])
         assert other_id.endswith("_x")
 
         assert await writer.load("s", other_id) is None
@@ -375,8 +375,8 @@ class TestRustsNames:
         await writer.save(data)
         await on_disk(writer)
         (meta,) = await writer.list("s")
-        path = meta.path.with_name(f"cp_20260101_000000_{name}.json")
-        await asyncio.to_thread(meta.path.rename, path)
+        path = path_of(meta).with_name(f"cp_20260101_000000_{name}.json")
+        await asyncio.to_thread(path_of(meta).rename, path)
         reader = make_writer()
 
         assert await reader.load("s", name) == data

@@ -34,7 +34,7 @@ from aiocheckpoint import (
 from aiocheckpoint.testing import Fault, FaultyFiles, LargeValue
 from tests.conftest import MakeWriter
 from tests.faults import Hold
-from tests.on_disk import on_disk
+from tests.on_disk import on_disk, path_of
 
 Writer = AsyncCheckpointWriter[LargeValue]
 ONE, TWO, THREE = b"1" * 5000, b"2" * 5000, b"3" * 5000
@@ -196,7 +196,7 @@ class TestDamage:
         await asyncio.to_thread((directory / blob_digest(TWO)).unlink)
         await asyncio.to_thread((directory / blob_digest(THREE)).write_bytes, b"4" * 5000)
         await asyncio.to_thread((directory / blob_digest(b"x")).write_bytes, b"x")
-        found = {(f.kind, f.path.name) for f in await writer.check()}
+        found = {(f.kind, path_of(f).name) for f in await writer.check()}
         assert found == {
             ("missing-blob", blob_digest(TWO)),
             ("damaged", blob_digest(THREE)),
@@ -241,8 +241,8 @@ class TestDamage:
         await _save(writer, "b", TWO)
         await on_disk(writer)
         (*_, oldest) = await writer.list("s")
-        content = await asyncio.to_thread(oldest.path.read_bytes)
-        await asyncio.to_thread(oldest.path.write_bytes, content.replace(b'"1.0"', b'"2.0"'))
+        content = await asyncio.to_thread(path_of(oldest).read_bytes)
+        await asyncio.to_thread(path_of(oldest).write_bytes, content.replace(b'"1.0"', b'"2.0"'))
 
         assert [(f.kind, f.path) for f in await writer.check()] == [("other-version", oldest.path)]
         assert (await writer.recover("s")).quarantined == ()

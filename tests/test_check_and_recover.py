@@ -27,7 +27,7 @@ from aiocheckpoint._engine import check
 from tests.conftest import MakeWriter
 from tests.durabilities import each_durability, writers_of_each_durability
 from tests.faults import FaultyFiles, Hold, RefusingFiles
-from tests.on_disk import on_disk
+from tests.on_disk import on_disk, path_of
 from tests.trees import checkpoint_files, session_directory, snapshot
 
 Writer = AsyncCheckpointWriter[CheckpointData]
@@ -63,11 +63,11 @@ async def save_steps(writer: Writer, count: int, session_id: str = "s") -> list[
     for iteration in range(count):
         await writer.save(step(iteration, session_id))
     await on_disk(writer)
-    return [meta.path for meta in reversed(await writer.list(session_id))]
+    return [path_of(meta) for meta in reversed(await writer.list(session_id))]
 
 
 def in_short(findings: tuple[Finding, ...]) -> list[tuple[str, str, str | None]]:
-    return [(finding.kind, finding.path.name, finding.session_id) for finding in findings]
+    return [(finding.kind, path_of(finding).name, finding.session_id) for finding in findings]
 
 
 async def newest_iteration(writer: Writer, session_id: str = "s") -> int | None:
@@ -256,8 +256,9 @@ class TestRecover:
 
         assert report.session_id == "s"
         assert report.newest_valid_id == "step-4"
-        assert [await asyncio.to_thread(p.read_bytes) for p in report.quarantined] == contents[::-1]
-        for path in report.quarantined:
+        moved = [*map(Path, report.quarantined)]
+        assert [await asyncio.to_thread(path.read_bytes) for path in moved] == contents[::-1]
+        for path in moved:
             assert path.parent == root / ".aiocheckpoint" / "quarantine" / "s"
             assert any(path.name.startswith(f"{wrong.name}.") for wrong in bad)
         for path, content in good.items():
@@ -320,7 +321,7 @@ class TestRecover:
             (path, *_) = await save_steps(writer, 1)
             again = path.with_name("cp_29990101_000000_000001_step-0.json")
             await asyncio.to_thread(again.write_bytes, content)
-            moved += (await writer.recover("s")).quarantined
+            moved += map(Path, (await writer.recover("s")).quarantined)
 
         contents = [await asyncio.to_thread(path.read_bytes) for path in moved]
         assert contents == [b"first", b"second", b"third"]
@@ -352,7 +353,7 @@ class TestRecover:
         assert [session async for session in writer.sessions()] == ["s"]
         await writer.delete_session("s")
         assert [session async for session in writer.sessions()] == []
-        assert await asyncio.to_thread(aside.exists)
+        assert await asyncio.to_thread(Path(aside).exists)
         assert await writer.recover("s") == await make_writer().recover("s")
 
     @pytest.mark.parametrize("pointer", ["gone", "dangling", "stale"])
@@ -395,7 +396,7 @@ class TestRecover:
         (aside, _) = report.quarantined
         assert report.newest_valid_id == "intact"
         assert await writer.verify(aside)
-        assert aside.name.startswith(f"{broken.path.name}.")
+        assert Path(aside).name.startswith(f"{path_of(broken).name}.")
         assert await writer.recover("s") == RecoveryReport(
             session_id="s", newest_valid_id="intact", quarantined=()
         )

@@ -451,7 +451,7 @@ class TestForeignFiles:
         body = serde.write(_document(created_at=created_at))
 
         assert _load(body).created_at == expected
-        meta = listing.parse_meta(body, Path("p"), _SAVED_AT)
+        meta = listing.meta_of_file(body, Path("p"), _SAVED_AT)
         assert meta is not None
         assert meta.created_at == expected
 
@@ -512,7 +512,7 @@ class TestForeignFiles:
             documents.identity(text, _PATH)
         with pytest.raises(CheckpointDecodeError, match="is intact, but no CheckpointData"):
             _CODEC.decode(text, _PATH)
-        assert listing.parse_meta(body, Path("p"), _SAVED_AT) is None
+        assert listing.meta_of_file(body, Path("p"), _SAVED_AT) is None
 
     def test_empty_object_is_intact_but_no_record(self) -> None:
         """A checksum over nothing is right; there is no id in it."""
@@ -881,7 +881,7 @@ class TestMeta:
         """The listing entry repeats the file's fields and its claimed checksum."""
         record = _record(trigger="tool_result", iteration=7)
 
-        assert listing.parse_meta(_body(record), Path("p"), _SAVED_AT) == CheckpointMeta(
+        assert listing.meta_of_file(_body(record), Path("/p q"), _SAVED_AT) == CheckpointMeta(
             checkpoint_id="x",
             session_id="s",
             created_at=_CREATED,
@@ -889,7 +889,8 @@ class TestMeta:
             trigger="tool_result",
             iteration=7,
             checksum=_checksum(record),
-            path=Path("p"),
+            location="file:///p%20q",
+            path=Path("/p q"),
         )
 
     @pytest.mark.parametrize(
@@ -900,7 +901,7 @@ class TestMeta:
         """A record without a trigger, or with another thing of that name, is listed too."""
         document = {key: _document()[key] for key in ("session_id", "checkpoint_id", "created_at")}
 
-        meta = listing.parse_meta(serde.write(document | fields), Path("p"), _SAVED_AT)
+        meta = listing.meta_of_file(serde.write(document | fields), Path("p"), _SAVED_AT)
 
         assert meta is not None
         assert (meta.trigger, meta.iteration) == ("", 0)
@@ -921,7 +922,7 @@ class TestMeta:
     )
     def test_other_data_has_none(self, data: bytes) -> None:
         """What is not a checkpoint has no listing entry."""
-        assert listing.parse_meta(data, Path("p"), _SAVED_AT) is None
+        assert listing.meta_of_file(data, Path("p"), _SAVED_AT) is None
 
     @given(_records, st.data())
     def test_ends_of_a_file_say_the_same(self, record: CheckpointData, data: st.DataObject) -> None:
@@ -932,7 +933,7 @@ class TestMeta:
 
         meta = listing.peek_meta(body[:head_end], body[tail_start:], Path("p"), _SAVED_AT)
 
-        assert meta in {None, listing.parse_meta(body, Path("p"), _SAVED_AT)}
+        assert meta in {None, listing.meta_of_file(body, Path("p"), _SAVED_AT)}
 
     @given(_games, st.data())
     def test_ends_of_other_records_say_the_same(self, game: GameState, data: st.DataObject) -> None:
@@ -942,13 +943,13 @@ class TestMeta:
 
         meta = listing.peek_meta(body[:head_end], body[head_end:], Path("p"), _SAVED_AT)
 
-        assert meta in {None, listing.parse_meta(body, Path("p"), _SAVED_AT)}
+        assert meta in {None, listing.meta_of_file(body, Path("p"), _SAVED_AT)}
 
     def test_no_cut_forges_a_value(self) -> None:
         """Wherever a line is cut, no part of a value and no nested key passes for a field."""
         nested = {"trigger": "nested", "iteration": 9, "session_id": "nested"}
         body = _body(_record(messages=[nested], iteration=123_456, trigger="a long trigger"))
-        whole = listing.parse_meta(body, Path("p"), _SAVED_AT)
+        whole = listing.meta_of_file(body, Path("p"), _SAVED_AT)
         found = 0
 
         for head_end in range(len(body)):
@@ -969,7 +970,7 @@ class TestMeta:
         meta = listing.peek_meta(body[:4096], body[-4096:], Path("p"), _SAVED_AT)
 
         assert meta is not None
-        assert meta == listing.parse_meta(body, Path("p"), _SAVED_AT)
+        assert meta == listing.meta_of_file(body, Path("p"), _SAVED_AT)
         assert (meta.trigger, meta.iteration) == ('last",\n', 7)
 
     @pytest.mark.parametrize(
@@ -1037,7 +1038,7 @@ class TestBody:
         meta = listing.meta_of_body(body.text, body.checksum.hex(), Path("p"), _SAVED_AT)
 
         assert meta is not None
-        assert meta == listing.parse_meta(_body(record), Path("p"), _SAVED_AT)
+        assert meta == listing.meta_of_file(_body(record), Path("p"), _SAVED_AT)
 
     @given(_records, st.integers(-200, 200))
     @example(_record(messages=[[[[[[[[[[]]]]]]]]]]), 0)

@@ -6,7 +6,6 @@ import asyncio
 import fnmatch
 import inspect
 from collections.abc import AsyncIterator
-from os import PathLike
 from typing import Any
 
 import msgspec
@@ -14,6 +13,7 @@ import pytest
 
 from aiocheckpoint import (
     AsyncCheckpointWriter,
+    BlobStore,
     CheckpointData,
     CheckpointId,
     CheckpointMeta,
@@ -28,6 +28,7 @@ from aiocheckpoint.testing import (
     LargeValue,
     MemoryStore,
 )
+from aiocheckpoint.testing.shelf import Session
 from tests.conftest import MakeWriter
 
 Store = CheckpointStore[CheckpointData]
@@ -48,7 +49,7 @@ class TestWriterOfBlobs(BlobStoreContract):
     @pytest.fixture(name="blob_store", params=["journal", "file", "none"])
     def _blob_store(
         self, make_writer: MakeWriter, request: pytest.FixtureRequest
-    ) -> CheckpointStore[LargeValue]:
+    ) -> BlobStore[LargeValue]:
         writer: AsyncCheckpointWriter[LargeValue] = make_writer(
             durability=request.param, record_type=LargeValue
         )
@@ -59,7 +60,7 @@ class TestMemoryStoreOfBlobs(BlobStoreContract):
     """The store in memory, storing blobs."""
 
     @pytest.fixture(name="blob_store")
-    def _blob_store(self) -> CheckpointStore[LargeValue]:
+    def _blob_store(self) -> BlobStore[LargeValue]:
         return MemoryStore(LargeValue)
 
 
@@ -119,16 +120,16 @@ class EncodesLate(MemoryStore[CheckpointData]):
 class OrdersByTime(MemoryStore[CheckpointData]):
     """Takes the records' own times for the order of saving."""
 
-    async def list(self, session_id: SessionId) -> tuple[CheckpointMeta, ...]:
-        found = await super().list(session_id)
+    async def list(self, session_id: SessionId, **which: Any) -> tuple[CheckpointMeta, ...]:
+        found = await super().list(session_id, **which)
         return tuple(sorted(found, key=lambda meta: meta.created_at, reverse=True))
 
 
 class BelievesTheirTimes(MemoryStore[CheckpointData]):
     """Takes the records' own times for those of saving."""
 
-    async def list(self, session_id: SessionId) -> tuple[CheckpointMeta, ...]:
-        found = await super().list(session_id)
+    async def list(self, session_id: SessionId, **which: Any) -> tuple[CheckpointMeta, ...]:
+        found = await super().list(session_id, **which)
         return tuple(msgspec.structs.replace(meta, saved_at=meta.created_at) for meta in found)
 
 
@@ -148,10 +149,11 @@ class KeepsPlace(MemoryStore[CheckpointData]):
     """Replaces an id without making it the newest."""
 
     async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
-        before = dict(self._sessions.get(data.session_id, {}))
+        before = self._shelf.session(data.session_id).checkpoints
         await super().save(data, **terms)
-        after = self._sessions[data.session_id]
-        self._sessions[data.session_id] = {key: after[key] for key in before | after}
+        after = self._shelf.session(data.session_id).checkpoints
+        kept = Session({key: after[key] for key in {**before, **after}})
+        self._shelf.sessions[data.session_id] = kept
         return data.checkpoint_id
 
 
@@ -159,16 +161,17 @@ class MixesSessions(MemoryStore[CheckpointData]):
     """Finds a checkpoint by its id in whatever session."""
 
     async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
-        gone = [session.pop(checkpoint_id, None) for session in self._sessions.values()]
-        return any(gone)
+        gone = 0
+        for other_id in [*self._shelf.sessions]:
+            gone += await super().delete(other_id, checkpoint_id)
+        return bool(gone)
 
 
 class Globs(MemoryStore[CheckpointData]):
     """Looks ids up as patterns."""
 
     async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
-        session = self._sessions.get(session_id, {})
-        for found in fnmatch.filter(session, checkpoint_id):
+        for found in fnmatch.filter(await self.ids(session_id), checkpoint_id):
             return await super().delete(session_id, found)
         return False
 
@@ -182,9 +185,9 @@ class DeletesWhatIsNot(MemoryStore[CheckpointData]):
 
 
 class VerifiesAnything(MemoryStore[CheckpointData]):
-    """Calls every path intact."""
+    """Calls everything intact."""
 
-    async def verify(self, path: str | PathLike[str], /) -> bool:
+    async def verify(self, session_id: SessionId, checkpoint_id: CheckpointId, /) -> bool:
         return True
 
 
@@ -202,9 +205,9 @@ class LosesWhenBusy(MemoryStore[CheckpointData]):
     """Forgets what other saves stored while its own waited."""
 
     async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
-        before = dict(self._sessions.get(data.session_id, {}))
+        before = self._shelf.session(data.session_id)
         await asyncio.sleep(0)
-        self._sessions[data.session_id] = before
+        self._shelf.sessions[data.session_id] = before
         return await super().save(data, **terms)
 
 
@@ -224,7 +227,7 @@ class NamesEmptySessions(MemoryStore[CheckpointData]):
     """Remembers sessions that have nothing left."""
 
     async def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
-        for session_id in self._sessions:
+        for session_id in self._shelf.sessions:
             if session_id.startswith(prefix):
                 yield session_id
 

@@ -32,7 +32,7 @@ from aiocheckpoint import (
 )
 from tests.conftest import MakeWriter
 from tests.durabilities import DURABILITIES
-from tests.on_disk import on_disk
+from tests.on_disk import on_disk, path_of
 
 ItemT = TypeVar("ItemT")
 
@@ -147,7 +147,7 @@ class TestRoundTrip:
         assert (meta.checkpoint_id, meta.session_id) == ("one", "s")
         assert (meta.trigger, meta.iteration) == ("", 0)
         assert meta.created_at == data.created_at
-        assert await writer.verify(meta.path) is True
+        assert await writer.verify(path_of(meta)) is True
         assert (await writer.recover("s")).newest_valid_id == "one"
         assert await writer.copy_session("s", "t") == 1
         copied = await writer.load("t", "one")
@@ -282,7 +282,7 @@ class TestAnotherType:
             assert refused.value.record_type == record_type.__qualname__
         (meta,) = await writer.list("s")
         assert (meta.checkpoint_id, str(meta.path)) == (key, refused.value.path)
-        assert await writer.verify(meta.path) is True
+        assert await writer.verify(path_of(meta)) is True
         assert await writer.check() == ()
         report = await writer.recover("s")
         assert (report.newest_valid_id, report.quarantined) == (key, ())
@@ -300,7 +300,7 @@ class TestAnotherType:
         await on_disk(writer)
         await on_disk(other)
         (damaged, *_) = await writer.list("s")
-        await asyncio.to_thread(damaged.path.write_bytes, b"{}")
+        await asyncio.to_thread(path_of(damaged).write_bytes, b"{}")
 
         with pytest.raises(CheckpointCorruptError) as refused:
             await writer.load("s")
@@ -624,7 +624,7 @@ class TestTypesThatCannotBeStored:
 
         assert await writer.load("main") == data
         (meta,) = await writer.list("main")
-        assert await writer.verify(meta.path) is True
+        assert await writer.verify(path_of(meta)) is True
         assert await writer.delete("main", data.checkpoint_id) is True
 
 

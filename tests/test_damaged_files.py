@@ -36,7 +36,7 @@ from aiocheckpoint import (
 )
 from tests.conftest import MakeWriter
 from tests.durabilities import each_durability, writers_of_each_durability
-from tests.on_disk import on_disk
+from tests.on_disk import on_disk, path_of
 from tests.trees import checkpoint_files, file_contents, session_directory, snapshot
 
 Writer = AsyncCheckpointWriter[CheckpointData]
@@ -74,7 +74,7 @@ async def _session(make_writer: MakeWriter) -> Damaged[CheckpointData]:
     await writer.save(step("new", iteration=2, messages=[{"content": "hé", "n": [1, {}]}]))
     await on_disk(writer)
     (newest, _) = await writer.list("s")
-    return Damaged(writer, old, newest.path)
+    return Damaged(writer, old, path_of(newest))
 
 
 # What is done to the file
@@ -268,7 +268,7 @@ class TestEachDamage:
 
         assert report.newest_valid_id == "old"
         (aside,) = report.quarantined
-        assert aside.parent == root / ".aiocheckpoint" / "quarantine" / "s"
+        assert Path(aside).parent == root / ".aiocheckpoint" / "quarantine" / "s"
         assert set(before) <= set(await asyncio.to_thread(file_contents, root))
         for some in (writer, reader, make_writer()):
             assert await some.load("s") == old
@@ -528,7 +528,7 @@ class TestEveryByte:
         old = await writer.load("s", "old")
         assert old is not None
         (newest, _) = await writer.list("s")
-        return Damaged(writer, old, newest.path)
+        return Damaged(writer, old, path_of(newest))
 
     async def each_is_refused(
         self, small: Damaged[CheckpointRecord], contents: list[bytes]
@@ -985,7 +985,7 @@ class TestPointer:
         await session.writer.save(step("newer"))
         await on_disk(session.writer)
         (newest_meta, *_) = await session.writer.list("s")
-        assert await asyncio.to_thread(os.readlink, pointer) == newest_meta.path.name
+        assert await asyncio.to_thread(os.readlink, pointer) == path_of(newest_meta).name
 
     async def test_directory_in_its_place(self, session: Damaged[CheckpointData]) -> None:
         """A directory named `latest.json` cannot be replaced: a named error, nothing is lost."""
@@ -1004,7 +1004,7 @@ class TestPointer:
         await asyncio.to_thread(pointer.rmdir)
         await session.writer.flush()
         assert await asyncio.to_thread(os.readlink, pointer) == (
-            (await session.writer.list("s"))[0].path.name
+            path_of((await session.writer.list("s"))[0]).name
         )
 
 

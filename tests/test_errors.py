@@ -24,14 +24,20 @@ from aiocheckpoint import (
     InvalidIdError,
     JournalVersionError,
     MissingBlobError,
+    NestedCallError,
     NotACheckpointError,
+    OwnershipLostError,
     RecordTypeError,
     SessionChangedError,
+    SessionOwnedError,
     StorageError,
     StorageFullError,
     StoreBusyError,
+    StoreUnavailableError,
     ThreadStartError,
+    UnsuitableStoreError,
     UnsupportedFileSystemError,
+    UnsupportedOperationError,
     WriterClosedError,
 )
 from aiocheckpoint.errors import storage_error
@@ -104,6 +110,30 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
         ["sync data failed", "/r/log.0", "load it to find out", "again"],
     ),
     (
+        NestedCallError("s", "save"),
+        ["save of session 's'", "within an update", "transaction"],
+    ),
+    (
+        SessionOwnedError("s", 2.5),
+        ["session 's' has another owner", "2.5 s", "try again"],
+    ),
+    (
+        OwnershipLostError("s", 7),
+        ["session 's'", "token 7", "own it again"],
+    ),
+    (
+        UnsupportedOperationError("update_many", "S3Store", "use a store with transactions"),
+        ["S3Store has no update_many", "use a store with"],
+    ),
+    (
+        StoreUnavailableError("postgresql://h/d", "connect", "connection refused"),
+        ["cannot connect at postgresql://h/d", "connection refused", "try again later"],
+    ),
+    (
+        UnsuitableStoreError("s3://b/p", "creates are not exclusive; use another"),
+        ["s3://b/p cannot hold checkpoints", "not exclusive"],
+    ),
+    (
         StoreBusyError("/r/lock", 30.0),
         ["another process", "/r/lock", "30.0 s", "lock_timeout_seconds"],
     ),
@@ -163,6 +193,8 @@ class TestTree:
             (RecordTypeError, TypeError),
             (CheckpointEncodeError, ValueError),
             (CheckpointTooLargeError, ValueError),
+            (NestedCallError, RuntimeError),
+            (UnsupportedOperationError, NotImplementedError),
             (StoreBusyError, TimeoutError),
             (ThreadStartError, RuntimeError),
             (WriterClosedError, RuntimeError),

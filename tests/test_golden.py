@@ -16,7 +16,7 @@ from aiocheckpoint._format.names import parse_name
 from tests.conftest import MakeWriter
 from tests.golden import DIRECTORY, GOLDENS, RECORD_TYPES, Golden, placed
 from tests.interop.comparison import comparable
-from tests.on_disk import on_disk
+from tests.on_disk import on_disk, path_of
 
 _REFERENCE = Path(__file__).parents[1] / "docs" / "reference" / "format.md"
 
@@ -74,7 +74,7 @@ class TestGoldenFiles:
         await on_disk(writer)
         (meta,) = await writer.list(record.session_id)
 
-        written = await asyncio.to_thread(meta.path.read_bytes)
+        written = await asyncio.to_thread(path_of(meta).read_bytes)
 
         assert (written == golden.body) is (golden.name not in _WRITTEN_OTHERWISE)
 
@@ -96,6 +96,7 @@ def _expected_meta(path: Path, golden: Golden) -> CheckpointMeta:
         trigger=document.get("trigger", ""),
         iteration=document.get("iteration", 0),
         checksum=_claimed(golden.body),
+        location=path.as_uri(),
         path=path,
     )
 

@@ -36,6 +36,7 @@ def _meta(name: FileName) -> CheckpointMeta:
         trigger="",
         iteration=0,
         checksum="0" * 64,
+        location=f"file:///{name.text}",
         path=Path(name.text),
     )
 

@@ -159,9 +159,10 @@ class TestFacts:
                 trigger="",
                 iteration=0,
                 checksum="0" * 64,
+                location="file:///x",
                 path=Path("x"),
             ),
-            Finding(kind="damaged", path=Path("x"), detail="d"),
+            Finding(kind="damaged", location="file:///x", detail="d"),
             RecoveryReport(session_id="s", newest_valid_id=None, quarantined=()),
         ],
         ids=lambda fact: type(fact).__name__,
@@ -232,7 +233,7 @@ class TestRepr:
 )
 def test_a_finding_says_whether_it_is_damage(kind: Any, is_damage: bool) -> None:
     """What a killed process leaves behind is no damage; what cannot be loaded is."""
-    assert Finding(kind=kind, path=Path(), detail="").is_damage is is_damage
+    assert Finding(kind=kind, location="", detail="").is_damage is is_damage
 
 
 def test_every_kind_of_finding_is_tried() -> None:

@@ -18,7 +18,7 @@ from aiocheckpoint._format.log import Control, parse_control
 from tests.conftest import MakeWriter
 from tests.durabilities import SYNCED_FILES, each_durability, writers_of_each_durability
 from tests.faults import Call, Fault, FaultyFiles
-from tests.on_disk import on_disk
+from tests.on_disk import on_disk, path_of
 from tests.trees import checkpoint_files, session_directory, snapshot
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
@@ -111,8 +111,8 @@ class TestDefect3LookupByGlob:
         assert await writer.load(outside, outside) is not None
         assert await asyncio.to_thread(os.listdir, root.parent) == [root.name]
         (meta,) = await writer.list(outside)
-        assert meta.path.parent.parent.parent == root
-        assert await asyncio.to_thread(meta.path.is_file)
+        assert path_of(meta).parent.parent.parent == root
+        assert await asyncio.to_thread(path_of(meta).is_file)
         assert await writer.delete_session(outside) is True
 
 
@@ -240,7 +240,7 @@ class TestDefect5CostGrowsWithTheSession:
         await on_disk(writer)
         files.forget_calls()
         (newest, *_) = await writer.list("s")
-        assert opened(files) == [newest.path.name]
+        assert opened(files) == [path_of(newest).name]
 
     async def test_list_after_another_writer_opens_only_what_is_new(
         self, make_writer: MakeWriter
@@ -258,7 +258,7 @@ class TestDefect5CostGrowsWithTheSession:
 
         (newest, *_) = await reader.list("s")
 
-        assert opened(files) == [newest.path.name]
+        assert opened(files) == [path_of(newest).name]
 
     async def test_what_waits_for_its_file_is_listed_without_one(
         self, make_writer: MakeWriter
@@ -294,7 +294,7 @@ class TestDefect5CostGrowsWithTheSession:
             await writer.save(step(iteration))
         await on_disk(writer)
         sizes = [
-            (await asyncio.to_thread(meta.path.stat)).st_size for meta in await writer.list("s")
+            (await asyncio.to_thread(path_of(meta).stat)).st_size for meta in await writer.list("s")
         ]
         files = CountingReads()
 
@@ -529,7 +529,7 @@ class TestDefect7BlockingCallsAndRaces:
             await writer.save(step(1))
             await writer.load("s")
             (meta,) = await writer.list("s")
-            await writer.verify(meta.path)
+            await writer.verify(path_of(meta))
             await writer.copy_session("s", "t")
             assert [session async for session in writer.sessions()] == ["s", "t"]
             await writer.recover("s")
@@ -558,7 +558,7 @@ class TestDefect7BlockingCallsAndRaces:
             assert mine == list(range(19, -1, -1))
         await on_disk(writers[0])
         tree = await asyncio.to_thread(snapshot, session_directory(root, "s"))
-        assert tree["latest.json"] == ("symlink", metas[0].path.name.encode())
+        assert tree["latest.json"] == ("symlink", path_of(metas[0]).name.encode())
 
 
 class TestDefect8SwallowedErrorsAndLeftovers:

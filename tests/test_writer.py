@@ -46,7 +46,7 @@ from tests.children import run_in_child
 from tests.conftest import MakeWriter
 from tests.durabilities import each_durability, writers_of_each_durability
 from tests.faults import Fault, FaultyFiles, Hold
-from tests.on_disk import on_disk
+from tests.on_disk import on_disk, path_of
 from tests.test_damaged_files import document, sealed
 from tests.trees import checkpoint_files, session_directory, snapshot
 
@@ -228,7 +228,11 @@ class TestConstructing:
         await writer.save(step(2))
 
         (newest, oldest) = await writer.list("s")
-        assert newest.path.parent == oldest.path.parent == session_directory(first / "state", "s")
+        assert (
+            path_of(newest).parent
+            == path_of(oldest).parent
+            == session_directory(first / "state", "s")
+        )
         assert await asyncio.to_thread(snapshot, second) == {}
 
     async def test_repr_tells_directory_and_state(self, writer: Writer, root: Path) -> None:
@@ -334,7 +338,7 @@ class TestSave:
         await saver.save(step(1))
         await on_disk(saver)
         (meta,) = await saver.list("s")
-        size = (await asyncio.to_thread(meta.path.stat)).st_size
+        size = (await asyncio.to_thread(path_of(meta).stat)).st_size
         exact = make_writer(max_bytes=size)
         await exact.save(step(2))
         await on_disk(exact)
@@ -570,6 +574,7 @@ class TestList:
             trigger="tool_result",
             iteration=3,
             checksum=checksum.split('"')[3],
+            location=path.as_uri(),
             path=path,
         )
         assert before == await saver.list("s") == (meta,)
@@ -739,11 +744,11 @@ class TestVerify:
         writer = make_writer(durability="journal")
         await save_steps(writer, 1)
         (meta,) = await writer.list("s")
-        assert not await asyncio.to_thread(meta.path.exists)
+        assert not await asyncio.to_thread(path_of(meta).exists)
 
         for each in (writer, make_writer()):
-            assert await each.verify(meta.path) is True
-            assert await each.verify(meta.path.with_name("cp_20260101_000000_x.json")) is False
+            assert await each.verify(path_of(meta)) is True
+            assert await each.verify(path_of(meta).with_name("cp_20260101_000000_x.json")) is False
 
     async def test_file_anywhere(self, writer: Writer, root: Path, tmp_path: Path) -> None:
         """A copy outside the store verifies as well."""
@@ -780,9 +785,9 @@ class TestVerify:
         await save_steps(writer, 1)
         await on_disk(writer)
         (meta,) = await writer.list("s")
-        await asyncio.to_thread(monkeypatch.chdir, meta.path.parent)
+        await asyncio.to_thread(monkeypatch.chdir, path_of(meta).parent)
 
-        assert await writer.verify(meta.path.name) is True
+        assert await writer.verify(path_of(meta).name) is True
         assert await writer.verify("latest.json") is True
 
     async def test_what_cannot_be_a_file_is_an_error(self, writer: Writer, tmp_path: Path) -> None:
@@ -1275,7 +1280,7 @@ class TestClosing:
         calls: dict[str, Callable[[], Awaitable[object]]] = {
             "load": lambda: writer.load("s"),
             "list": lambda: writer.list("s"),
-            "verify": lambda: writer.verify(meta.path),
+            "verify": lambda: writer.verify(path_of(meta)),
         }
         expected = {"load": data, "list": (meta,), "verify": True}
         reading = asyncio.ensure_future(calls[method]())

@@ -2,8 +2,8 @@
 Durable, non-blocking checkpoints of AI-agent sessions for asyncio.
 
 The house, one way: errors, models <- _format (pure) <- _disk (the only code that touches the
-system) <- _engine (threads) <- _arguments, store, kit, writer <-
-testing, stores <- adapters, cli.
+system) <- _engine (threads) <- _arguments, _turns, store, kit, writer <-
+testing <- adapters, cli.
 """
 
 from aiocheckpoint._format.blobs import blob_digest

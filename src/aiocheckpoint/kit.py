@@ -3,7 +3,8 @@ What a store of your own needs: records to bytes and back, listing entries, argu
 
 A store that is written with it, and with `aiocheckpoint.testing` for its tests, refuses what every
 store refuses, by the same errors, and stores documents that every store can read. It decides
-where bytes go; what they are is decided here. All of it is pure: no I/O, no clock, no thread.
+where bytes go; what they are is decided here, without I/O, a clock or a thread. `SessionTurns`
+keeps the order that `update` promises within a process.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Generic, NamedTuple
+
+from msgspec import structs
 
 from aiocheckpoint._arguments import (
     checkpoint_ids_of,
@@ -31,13 +34,26 @@ from aiocheckpoint._format.blobs import blob_digest, require_digest, require_dig
 from aiocheckpoint._format.codec import RecordCodec, RecordT
 from aiocheckpoint._format.ids import decode_id, encode_id
 from aiocheckpoint._format.listing import parse_meta
-from aiocheckpoint.errors import CheckpointCorruptError, CheckpointMismatchError, CheckpointTooLargeError
+from aiocheckpoint._turns import SessionTurns, Turns
+from aiocheckpoint.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointMismatchError,
+    CheckpointTooLargeError,
+    InvalidArgumentError,
+    WriterClosedError,
+)
 from aiocheckpoint.models import BlobRecord, CheckpointId, CheckpointMeta, SessionId
 from aiocheckpoint.store import NO_BLOBS
 
 __all__ = (
     "EncodedRecord",
     "RecordKit",
+    "SessionTurns",
+    "StagedChanges",
+    "StagedDelete",
+    "StagedSave",
+    "Turns",
     "blob_digest",
     "check_checkpoint_id",
     "check_session_id",
@@ -192,6 +208,50 @@ class RecordKit(Generic[RecordT]):
         """
         return parse_meta(body, location, saved_at, path)
 
+    def entry(
+        self,
+        body: bytes,
+        location: str,
+        saved_at: datetime,
+        session_id: SessionId,
+        checkpoint_id: CheckpointId,
+    ) -> CheckpointMeta:
+        """
+        Return what `list` tells of a body, whatever is in it: with its `problem` where one shows.
+
+        Args:
+            body: what was stored.
+            location: where: a URL without credentials.
+            saved_at: when, by the clock of the store.
+            session_id: the session it was stored under.
+            checkpoint_id: the id it was stored under.
+        """
+        meta = parse_meta(body, location, saved_at)
+        error: CheckpointError
+        if meta is None:
+            error = CheckpointCorruptError(
+                location, "it is not a checkpoint, or only a part of one"
+            )
+        elif (meta.session_id, meta.checkpoint_id) != (session_id, checkpoint_id):
+            found = (meta.session_id, meta.checkpoint_id)
+            error = CheckpointMismatchError(location, found, (session_id, checkpoint_id))
+        elif len(body) > self._max_bytes:
+            error = CheckpointTooLargeError(location, len(body), self._max_bytes)
+            return structs.replace(meta, problem=str(error))
+        else:
+            return meta
+        return CheckpointMeta(
+            checkpoint_id=checkpoint_id,
+            session_id=session_id,
+            created_at=saved_at,
+            saved_at=saved_at,
+            trigger="",
+            iteration=0,
+            checksum="",
+            location=location,
+            problem=str(error),
+        )
+
     def blob(self, content: bytes, digest: str, location: str) -> bytes:
         """
         Return the content of a blob after checking it against its digest.
@@ -202,6 +262,75 @@ class RecordKit(Generic[RecordT]):
         """
         self._require_size(location, content)
         return verified_blob(content, digest, location)
+
+
+class StagedSave(NamedTuple):
+    """A save that is staged."""
+
+    record: EncodedRecord
+
+
+class StagedDelete(NamedTuple):
+    """A delete that is staged: of these ids, or of all that there are by then for None."""
+
+    checkpoint_ids: tuple[CheckpointId, ...] | None
+
+
+class StagedChanges(Generic[RecordT]):
+    """
+    The half of a `Transaction` that stages; a store adds the reads.
+
+    Args:
+        kit: of the store.
+        session_id: the session.
+    """
+
+    def __init__(self, kit: RecordKit[RecordT], session_id: SessionId) -> None:
+        self._kit = kit
+        self._session_id = session_id
+        self._staged: list[StagedSave | StagedDelete] = []
+        self._is_over = False
+
+    @property
+    def session_id(self) -> SessionId:
+        """The session."""
+        return self._session_id
+
+    def save(self, data: RecordT, /, *, blobs: Mapping[str, bytes] = NO_BLOBS) -> CheckpointId:
+        """
+        Stage a save; checked and encoded at once.
+
+        Raises:
+            InvalidArgumentError: a record of another session.
+            WriterClosedError: the update is over.
+            CheckpointError: what `RecordKit.encode` refuses.
+        """
+        self._require_running()
+        record = self._kit.encode(data, blobs)
+        if record.session_id != self._session_id:
+            wanted = f"a record of session {self._session_id!r}"
+            raise InvalidArgumentError("data.session_id", record.session_id, wanted)
+        self._staged.append(StagedSave(record))
+        return record.checkpoint_id
+
+    def delete(self, *checkpoint_ids: CheckpointId) -> None:
+        """Stage deletes; of ids that are not there nothing comes."""
+        self._require_running()
+        self._staged.append(StagedDelete(checkpoint_ids_of(checkpoint_ids)))
+
+    def delete_session(self) -> None:
+        """Stage the delete of all that the session has, but for what is staged after it."""
+        self._require_running()
+        self._staged.append(StagedDelete(None))
+
+    def _require_running(self) -> None:
+        if self._is_over:
+            raise WriterClosedError("the update that this transaction belongs to is over")
+
+    def end(self) -> tuple[StagedSave | StagedDelete, ...]:
+        """Return what was staged, in its order; from then on nothing can be."""
+        self._is_over = True
+        return tuple(self._staged)
 
 
 def check_session_id(session_id: SessionId) -> None:

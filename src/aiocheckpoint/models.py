@@ -159,7 +159,7 @@ class BlobRecord(CheckpointRecord, kw_only=True):
 
 class CheckpointMeta(Struct, frozen=True, kw_only=True):
     """
-    One line of `list`: the crate's `CheckpointMeta`, and where the file is.
+    One line of `list`: the crate's `CheckpointMeta`, and where it is stored.
 
     Attributes:
         checkpoint_id: unique within the session.
@@ -170,7 +170,8 @@ class CheckpointMeta(Struct, frozen=True, kw_only=True):
         trigger: `""` for records that have none.
         iteration: 0 for records that have none.
         checksum: the SHA-256 the file claims, 64 lower-case hex digits; `""` where it is not known.
-        path: the file, for `verify`, an editor or a copy.
+        location: where it is stored, as a URL without credentials.
+        path: its file, for `verify`, an editor or a copy; None in a store that has no files.
         problem: why `load` refuses it, where a listing notices; the other fields are then told
             from the file's name as far as that goes. None does not say that it is intact.
     """
@@ -182,7 +183,8 @@ class CheckpointMeta(Struct, frozen=True, kw_only=True):
     trigger: str
     iteration: int
     checksum: str
-    path: Path
+    location: str
+    path: Path | None = None
     problem: str | None = None
 
 
@@ -217,14 +219,16 @@ class Finding(Struct, frozen=True, kw_only=True):
             files yet; no damage), `missing-blob` (a checkpoint refers
             to a blob that is not there), `unused-blob` (no checkpoint refers to it; a crash left
             it, and a later delete removes it).
-        path: the file.
+        location: where, as a URL without credentials.
         detail: one sentence.
+        path: the file or directory; None in a store that has no files.
         session_id: the session it was found in, None where that is unknown.
     """
 
     kind: FindingKind
-    path: Path
+    location: str
     detail: str
+    path: Path | None = None
     session_id: SessionId | None = None
 
     @property
@@ -240,12 +244,13 @@ class RecoveryReport(Struct, frozen=True, kw_only=True):
     Attributes:
         session_id: the session.
         newest_valid_id: the newest checkpoint from now on; None if nothing intact is left.
-        quarantined: where the damaged and misplaced files are now, in the order found.
+        quarantined: where what was damaged or misplaced is now, in the order found: paths of a
+            local store, of another one URLs without credentials.
     """
 
     session_id: SessionId
     newest_valid_id: CheckpointId | None
-    quarantined: tuple[Path, ...]
+    quarantined: tuple[str, ...]
 
 
 class WriterStats(Struct, frozen=True, kw_only=True):

@@ -426,7 +426,13 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             encode_id(checkpoint_id, "checkpoint id")
         return await self._read(lambda reader: reader.load(session_id, checkpoint_id), None)
 
-    async def list(self, session_id: SessionId) -> tuple[CheckpointMeta, ...]:
+    async def list(
+        self,
+        session_id: SessionId,
+        *,
+        before: CheckpointId | None = None,
+        limit: int | None = None,
+    ) -> tuple[CheckpointMeta, ...]:
         """
         Return the checkpoints of a session, saved last first.
 
@@ -434,15 +440,24 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         where one shows: it is damaged so much that it tells nothing, too large, of another session
         or not to be read. Where its name does not tell its id, that is the part of its name.
 
+        Args:
+            session_id: the session.
+            before: only those saved before this one; of an id that is not there, none.
+            limit: at most so many.
+
         Raises:
-            InvalidIdError: an id that no session can have.
+            InvalidIdError: an id that no session or checkpoint can have.
+            InvalidArgumentError: a limit that is none.
             StorageError: the disk refused.
 
-        Cost: one hop; of a file not seen before the first and last 4 KiB are read, where that
-            suffices, of one seen before and unchanged nothing.
+        Cost: one hop; of each file that is told, and was not seen before, the first and last 4 KiB
+            are read, where that suffices. Where files of Rust's are among them, all count as told.
         """
         encode_id(session_id, "session id")
-        return await self._read(lambda reader: listing.listed(reader, session_id), ())
+        require_query("", before, limit)
+        return await self._read(
+            lambda reader: listing.listed(reader, session_id, before, limit), ()
+        )
 
     async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
         """
@@ -589,16 +604,26 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         wanted = digests_of(digests)
         return await self.read(session_id, lambda reader: reader.load_blobs(wanted))
 
-    async def verify(self, path: str | PathLike[str], /) -> bool:
+    @overload
+    async def verify(self, path: str | PathLike[str], /) -> bool: ...
+
+    @overload
+    async def verify(self, session_id: SessionId, checkpoint_id: CheckpointId, /) -> bool: ...
+
+    async def verify(
+        self, path: str | PathLike[str], checkpoint_id: CheckpointId | None = None, /
+    ) -> bool:
         """
-        Tell whether a file is an intact checkpoint, wherever it is.
+        Tell whether a file, wherever it is, or a checkpoint of a session, is intact.
 
         Args:
-            path: a file; `latest.json` stands for what it points at.
+            path: a file; `latest.json` stands for what it points at. Or, before a checkpoint id,
+                the id of its session.
+            checkpoint_id: of the checkpoint; left out for a file.
 
         Returns:
-            True also for a record of another type; False for a file that is damaged, is not a
-            checkpoint, or is not there.
+            True also for a record of another type; False for one that is damaged, is not a
+            checkpoint, or is not there. Its blobs are not looked at.
 
         Raises:
             NotACheckpointError: a directory, device, FIFO or other symlink.
@@ -608,12 +633,19 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Cost: one hop, one read, no decoding of files as we and Rust write them.
         """
+        if checkpoint_id is not None:
+            return await self._verify_stored(path, checkpoint_id)
         text = path_text("path", path, may_be_empty=True)
         verified = await self._read(lambda reader: reader.verify(text), None)
         if verified is not None:
             return verified
         work = partial(verify_file, self._store.files, text, self._max_bytes)
         return await hop(self._store.readers, work)
+
+    async def _verify_stored(self, session_id: Any, checkpoint_id: CheckpointId) -> bool:
+        encode_id(session_id, "session id")
+        encode_id(checkpoint_id, "checkpoint id")
+        return await self._read(lambda reader: reader.is_intact(session_id, checkpoint_id), False)
 
     async def read(
         self, session_id: SessionId, work: Callable[[SessionReader[RecordT]], ResultT], /

@@ -12,6 +12,7 @@ import pytest
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
 from aiocheckpoint.cli import main
+from tests.on_disk import path_of
 
 
 class Outcome(NamedTuple):
@@ -50,7 +51,7 @@ def saved(root: Path, *records: CheckpointData) -> list[Path]:
             for record in records:
                 await writer.save(record)
             metas = [meta for record in records for meta in await writer.list(record.session_id)]
-        paths = {(meta.session_id, meta.checkpoint_id): meta.path for meta in metas}
+        paths = {(meta.session_id, meta.checkpoint_id): path_of(meta) for meta in metas}
         return [paths[record.session_id, record.checkpoint_id] for record in records]
 
     return asyncio.run(save())

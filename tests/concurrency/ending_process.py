@@ -11,6 +11,7 @@ from typing import Any
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, ThreadStartError
 from aiocheckpoint.testing import FaultyFiles
+from tests.on_disk import path_of
 
 
 def _run(name: str, use: Coroutine[Any, Any, bool]) -> None:
@@ -29,7 +30,7 @@ async def _use(writer: AsyncCheckpointWriter[CheckpointData], session: str) -> b
     right = [
         await writer.load(session) is not None,
         await writer.ids(session) == ("first",),
-        await writer.verify(meta.path),
+        await writer.verify(path_of(meta)),
         await writer.copy_session(session, f"copy of {session}") == 1,
         await writer.delete_session(f"copy of {session}"),
         (await writer.recover(session)).quarantined == (),

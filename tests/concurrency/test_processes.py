@@ -17,6 +17,7 @@ from tests.concurrency.saver_process import (
     session_name,
 )
 from tests.concurrency.site import Site, document
+from tests.on_disk import path_of
 
 _PROJECT = Path(__file__).parents[2]
 _RUN_SECONDS = 900
@@ -78,8 +79,8 @@ async def _assert_everything_is_there(site: Site, expected: list[list[int]]) -> 
             metas = await writer.list(name)
             assert_complete(metas, counts)
             assert len(metas) == sum(counts)
-            assert [meta.path.name for meta in metas] == sorted(
-                (meta.path.name for meta in metas), reverse=True
+            assert [path_of(meta).name for meta in metas] == sorted(
+                (path_of(meta).name for meta in metas), reverse=True
             )
             assert await writer.load(name) == document(
                 name, metas[0].iteration, metas[0].checkpoint_id

@@ -22,6 +22,7 @@ from tests.crash import oracle
 from tests.crash.operations import OUTER, Directory, File, Symlink, Tree
 from tests.crash.oracle import Seen, Version, body_of, mark_of, record_of
 from tests.crash.recorder import RecordingFiles
+from tests.on_disk import path_of
 
 ROOT_NAME = "state"
 ResultT = TypeVar("ResultT")
@@ -130,7 +131,7 @@ async def see(writer: Writer, session_id: str, *, is_flushed: bool = False) -> S
         version = Version(record.checkpoint_id, record.iteration, _origin(record))
         require(record == record_of(session_id, version), f"{version} does not load as it was")
         if is_flushed:
-            in_file = meta.path.read_bytes() == body_of(session_id, version)
+            in_file = path_of(meta).read_bytes() == body_of(session_id, version)
             require(in_file, f"the file of {version} is not what was written")
         seen.append(version)
     newest = await writer.load(session_id)

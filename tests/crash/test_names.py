@@ -11,6 +11,7 @@ import pytest
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, Durability, StorageError
 from aiocheckpoint.testing import Fault, FaultyFiles
+from tests.on_disk import path_of
 
 pytestmark = [pytest.mark.blocking, pytest.mark.usefixtures("no_flushing")]
 
@@ -32,7 +33,7 @@ def _record(checkpoint_id: str, iteration: int = 0) -> CheckpointData:
 
 async def _name_of(writer: AsyncCheckpointWriter[CheckpointData], checkpoint_id: str) -> str:
     (found,) = [m for m in await writer.list("s") if m.checkpoint_id == checkpoint_id]
-    return found.path.name
+    return path_of(found).name
 
 
 async def _found_after_crash(root: Path) -> list[tuple[str, int]]:

@@ -260,7 +260,7 @@ class Process:
         if self._root() is None:
             return ()
         reader = self.reader()
-        ids = [meta.checkpoint_id for meta in listing.listed(reader, session)][::-1]
+        ids = [meta.checkpoint_id for meta in listing.listed(reader, session, None, None)][::-1]
         assert len(set(ids)) == len(ids), f"an id is listed twice: {ids}"
         records = reader.load_many(session, ids)
         assert [record.checkpoint_id for record in records] == ids, "what is listed is not loaded"

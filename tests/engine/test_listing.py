@@ -162,7 +162,9 @@ def _load_newest(scene: Scene) -> None:
 
 
 def _list(scene: Scene) -> None:
-    scene.check([meta.checkpoint_id for meta in listing.listed(scene.two.reader(), "s")])
+    scene.check(
+        [meta.checkpoint_id for meta in listing.listed(scene.two.reader(), "s", None, None)]
+    )
 
 
 def _ids(scene: Scene) -> None:

@@ -13,6 +13,7 @@ from tests.conftest import MakeWriter
 from tests.interop.comparison import as_rust_reads, comparable, document_of, is_readable_as_printed
 from tests.interop.driver import Rust
 from tests.interop.random_documents import random_checkpoint
+from tests.on_disk import path_of
 
 pytestmark = pytest.mark.interop
 
@@ -50,7 +51,7 @@ class TestWhatPythonWrites:
                     "iteration": meta.iteration,
                     "_checksum": meta.checksum,
                 }
-                assert await rust.verify(meta.path)
+                assert await rust.verify(path_of(meta))
         for checkpoint in saved:
             loaded = await rust.load(root, checkpoint.session_id, checkpoint.checkpoint_id)
 
@@ -101,8 +102,8 @@ class TestWhatRustWrites:
                     document["trigger"],
                     document["iteration"],
                 )
-                assert await writer.verify(meta.path)
-                assert await rust.verify(meta.path) is readable
+                assert await writer.verify(path_of(meta))
+                assert await rust.verify(path_of(meta)) is readable
                 readable_count += readable
         assert 0.2 < readable_count / _DOCUMENTS < 0.9
 

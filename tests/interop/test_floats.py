@@ -17,6 +17,7 @@ from tests.conftest import MakeWriter
 from tests.interop.comparison import floats_in, units_apart
 from tests.interop.driver import Rust
 from tests.interop.flat import bits, flatten, from_bits
+from tests.on_disk import path_of
 
 pytestmark = pytest.mark.interop
 
@@ -139,7 +140,7 @@ class TestFloatsThatRustCannotRead:
         loaded = await rust.load(root, "s")
 
         assert loaded is not None
-        assert await rust.verify(meta.path)
+        assert await rust.verify(path_of(meta))
         assert len(await rust.listing(root, "s")) == 1
         assert units_apart(loaded["cost_estimate"], values[0]) == 1
         assert set(map(units_apart, loaded["messages"], values)) == {1}

@@ -22,6 +22,7 @@ from tests.conftest import MakeWriter
 from tests.interop.comparison import comparable, document_of
 from tests.interop.driver import Rust, RustError
 from tests.interop.flat import flatten
+from tests.on_disk import path_of
 
 pytestmark = pytest.mark.interop
 
@@ -397,7 +398,7 @@ class TestRecords:
         await writer.save(_Counter(session_id="s", count=3))
         (meta,) = await writer.list("s")
 
-        assert await rust.verify(meta.path)
+        assert await rust.verify(path_of(meta))
         assert await rust.listing(root, "s") == []
         with pytest.raises(RustError, match="missing field"):
             await rust.load(root, "s")

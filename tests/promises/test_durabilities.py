@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeWriter
+from tests.on_disk import path_of
 from tests.promises import tasks
 from tests.promises.conftest import Start
 from tests.promises.places import (
@@ -67,7 +68,7 @@ async def test_file_has_the_file_at_once(make_writer: MakeWriter, root: Path) ->
         assert found == [f"n{n % 4}" for n in range(max(number - 3, 0), number + 1)]
         assert await asyncio.to_thread(plain_newest, root, "s") == f"n{number % 4}"
         (newest, *_) = await writer.list("s")
-        assert await writer.verify(newest.path)
+        assert await writer.verify(path_of(newest))
     await writer.delete("s", "n0")
     assert await asyncio.to_thread(plain_ids, root, "s") == ["n2", "n3", "n1"]
 

@@ -16,6 +16,7 @@ import pytest
 from aiocheckpoint import CheckpointData, FileSizeLimitError
 from tests.conftest import MakeWriter
 from tests.faults import RefusingFiles
+from tests.on_disk import path_of
 from tests.promises.places import on_disk, plain_ids
 from tests.promises.records import record
 from tests.promises.tasks import save_many
@@ -80,7 +81,7 @@ async def test_recovering_without_links(make_writer: MakeWriter, root: Path) -> 
     newest.write_bytes(b"{}")
     report = await writer.recover("s")
     assert report.newest_valid_id == "n0"
-    assert [path.read_bytes() for path in report.quarantined] == [b"{}"]
+    assert [Path(path).read_bytes() for path in report.quarantined] == [b"{}"]
     assert await writer.check() == ()
 
 
@@ -214,7 +215,7 @@ async def test_umask_of_files(make_writer: MakeWriter, root: Path, mask: int) ->
         await save_many(writer, "s", "n", 3)
         assert await writer.load("s", "n2") == record("s", "n2", 2)
         await on_disk(writer)
-        path = (await writer.list("s"))[0].path
+        path = path_of((await writer.list("s"))[0])
         path.write_bytes(b"{}")
         await writer.recover("s")
         await writer.aclose()

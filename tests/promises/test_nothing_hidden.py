@@ -23,6 +23,7 @@ from aiocheckpoint import (
 )
 from tests.conftest import MakeWriter
 from tests.faults import RefusingFiles
+from tests.on_disk import path_of
 from tests.promises.places import on_disk, session_files
 from tests.promises.records import record
 from tests.promises.tasks import list_sessions, save_many
@@ -139,7 +140,7 @@ async def test_a_session_without_a_name(make_writer: MakeWriter) -> None:
     writer = make_writer()
     await writer.save(record("x" * 300, "only"))
     await writer.save(record("s", "x"))
-    path = (await writer.list("x" * 300))[0].path
+    path = path_of((await writer.list("x" * 300))[0])
     await on_disk(writer)
     path.write_bytes(b"{}")
     found, error = await told(writer)
@@ -208,7 +209,7 @@ async def test_large_ones_whose_ends_tell_nothing(make_writer: MakeWriter) -> No
     assert short.checkpoint_id == "x"
     assert datetime.now(UTC) - short.created_at < timedelta(minutes=10)
     assert "max_bytes" in str(short.problem)
-    assert long.checkpoint_id in long.path.name
+    assert long.checkpoint_id in path_of(long).name
     with pytest.raises(CheckpointTooLargeError):  # one is missing, and nobody can tell which
         await small.ids("s")
 

@@ -257,7 +257,7 @@ async def test_a_session_on_a_disk_of_its_own(
             damaged.write_bytes(b"{}")
             report = await writer.recover("s")
             assert report.newest_valid_id == "n48"
-            assert [path.read_bytes() for path in report.quarantined] == [b"{}"]
+            assert [Path(path).read_bytes() for path in report.quarantined] == [b"{}"]
             assert not damaged.exists()
             assert await writer.check() == ()
             assert await writer.delete_session("s")

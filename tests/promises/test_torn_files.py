@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from aiocheckpoint import blob_digest
+from tests.on_disk import path_of
 from tests.promises.conftest import Start
 from tests.promises.places import holding, plain_ids, read_plainly
 from tests.promises.records import Note, by_digest, note
@@ -34,7 +35,7 @@ def _paths(start: Start, root: Path) -> list[Path]:
     with holding(root, "applier"):
         for name in _SESSION_IDS:
             worker.save(note("s", name, _BLOB, text=name * 1000), blobs=by_digest(_BLOB))
-        paths = [meta.path for meta in worker.list("s")]
+        paths = [path_of(meta) for meta in worker.list("s")]
         worker.kill()
     return [*paths, root / "s" / "blobs" / blob_digest(_BLOB)]
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from aiocheckpoint import CheckpointCorruptError
+from tests.on_disk import path_of
 from tests.promises.conftest import Start
 from tests.promises.places import holding
 from tests.promises.records import Note, by_digest, note, record
@@ -176,7 +177,7 @@ def test_recovery_is_shared(start: Start) -> None:
         first.save(record("s", name, number))
     first.call("flush")
     (newest, *_) = second.list("s")
-    newest.path.write_bytes(newest.path.read_bytes().replace(b"c/2", b"c/3"))
+    path_of(newest).write_bytes(path_of(newest).read_bytes().replace(b"c/2", b"c/3"))
     for some in (first, second, start()):
         with pytest.raises(CheckpointCorruptError) as refused:
             some.load("s")
@@ -184,7 +185,7 @@ def test_recovery_is_shared(start: Start) -> None:
 
     report = second.call("recover", "s")
     assert report.newest_valid_id == "b"
-    assert [path.is_file() for path in report.quarantined] == [True]
+    assert [Path(path).is_file() for path in report.quarantined] == [True]
     for some in (first, second, start()):
         assert some.load("s") == record("s", "b", 1)
         assert some.listed_ids("s") == ("b", "a")

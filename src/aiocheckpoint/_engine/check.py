@@ -14,6 +14,7 @@ from aiocheckpoint._engine.sessions import is_directory, session_id_of
 from aiocheckpoint._format import documents, names
 from aiocheckpoint._format.blobs import blob_digests, is_digest, verified_blob
 from aiocheckpoint._format.ids import decode_id, encode_id, may_be_session
+from aiocheckpoint._format.listing import location_of_file
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointError,
@@ -23,7 +24,7 @@ from aiocheckpoint.errors import (
     NotACheckpointError,
     StorageError,
 )
-from aiocheckpoint.models import Finding, FindingKind
+from aiocheckpoint.models import Finding, FindingKind, SessionId
 
 _MOMENTS_SECONDS = 1.0
 _PAUSE_SECONDS = 0.02
@@ -44,13 +45,13 @@ def check_journal(root: OpenRoot, *, is_applied: bool) -> list[Finding]:
     try:
         if not root.view.look():
             detail = "another process kept it locked; check again"
-            return [Finding(kind="unreadable", path=path, detail=detail)]
+            return [_finding("unreadable", path, detail)]
     except JournalVersionError as error:
-        return [Finding(kind="unreadable", path=Path(error.path), detail=str(error))]
+        return [_finding("unreadable", Path(error.path), str(error))]
     except StorageError as error:
-        return [Finding(kind="unreadable", path=path, detail=str(error))]
+        return [_finding("unreadable", path, str(error))]
     findings = [
-        Finding(kind="damaged", path=Path(damage.path), detail="a part of the journal is damaged")
+        _finding("damaged", Path(damage.path), "a part of the journal is damaged")
         for damage in root.log.damages
         if not root.log.is_kept(damage)
     ]
@@ -58,18 +59,25 @@ def check_journal(root: OpenRoot, *, is_applied: bool) -> list[Finding]:
         waiting = sum(len(found.entries) for found in root.view.pending.sessions.values())
         stuck = [found.stuck for found in root.view.pending.sessions.values() if found.stuck]
     findings += [
-        Finding(
-            kind="unreadable",
-            path=Path(entry.path),
-            detail=f"its saves wait in the journal: {entry.operation} failed: {entry.reason}",
-            session_id=decode_id(entry.session),
+        _finding(
+            "unreadable",
+            Path(entry.path),
+            f"its saves wait in the journal: {entry.operation} failed: {entry.reason}",
+            decode_id(entry.session),
         )
         for entry in stuck
     ]
     if waiting and not is_applied and _is_abandoned(root, root.log):
         detail = f"{waiting} changes are not in files yet; flush() writes them"
-        findings.append(Finding(kind="unflushed-journal", path=path, detail=detail))
+        findings.append(_finding("unflushed-journal", path, detail))
     return findings
+
+
+def _finding(
+    kind: FindingKind, path: Path, detail: str, session_id: SessionId | None = None
+) -> Finding:
+    location = location_of_file(str(path))
+    return Finding(kind=kind, location=location, path=path, detail=detail, session_id=session_id)
 
 
 def _is_abandoned(root: OpenRoot, log: Log) -> bool:
@@ -121,10 +129,7 @@ def _found_in(bodies: Bodies, name: str) -> list[Finding]:
             found.extend(part(bodies, name))
         except StorageError as error:
             found.append(_unreadable(error))
-    return [
-        Finding(kind=kind, path=path, detail=detail, session_id=session_id)
-        for kind, path, detail in dict.fromkeys(found)
-    ]
+    return [_finding(kind, path, detail, session_id) for kind, path, detail in dict.fromkeys(found)]
 
 
 def _unreadable(error: StorageError) -> _Found:

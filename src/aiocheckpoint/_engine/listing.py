@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 from msgspec import structs
@@ -72,21 +73,42 @@ def ids(
     return reader.steadily(session_id, read)
 
 
-def listed(reader: Reader[RecordT], session_id: SessionId) -> tuple[CheckpointMeta, ...]:
-    """Return the listing entries of a session, newest first, one for each id."""
+def listed(
+    reader: Reader[RecordT],
+    session_id: SessionId,
+    before: CheckpointId | None,
+    limit: int | None,
+) -> tuple[CheckpointMeta, ...]:
+    """Return the listing entries of a session that were saved before one, newest first."""
 
     def read(session: Session) -> tuple[CheckpointMeta, ...]:
         session = session._replace(known=reader.view.confirmed(session.name, session.known))
         session.known.require_complete()
-        metas: dict[CheckpointId, CheckpointMeta] = {}
         files = session.known.newest_first()
-        for file in files:
-            meta = _entry_or_problem(reader.bodies, session, file)
-            metas.setdefault(meta.checkpoint_id, meta)
-        has_rust = any(file.is_rust for file in files)
-        return tuple(_never_back(metas.values()) if has_rust else metas.values())
+        if any(file.is_rust for file in files):  # whose times depend on all that follow
+            found = _never_back([*_entries(reader.bodies, session, files, None)])
+            ids = [meta.checkpoint_id for meta in found]
+            first = 0 if before is None else ids.index(before) + 1 if before in ids else len(ids)
+            return tuple(islice(found, first, None if limit is None else first + limit))
+        return tuple(islice(_entries(reader.bodies, session, files, before), limit))
 
     return reader.steadily(session_id, read)
+
+
+def _entries(
+    bodies: Bodies, session: Session, files: Iterable[FileName], before: CheckpointId | None
+) -> Iterator[CheckpointMeta]:
+    """Yield the entries of files that follow that of an id, one for each id."""
+    seen: set[CheckpointId] = set()  # of one that was replaced there may be two files
+    for file in files:
+        if before is not None and before not in seen:
+            checkpoint_id = session.known.identities.get(file.text) or names.id_of_name(file)
+            seen.add(checkpoint_id or _entry_or_problem(bodies, session, file).checkpoint_id)
+            continue
+        meta = _entry_or_problem(bodies, session, file)
+        if meta.checkpoint_id not in seen:
+            seen.add(meta.checkpoint_id)
+            yield meta
 
 
 def _never_back(metas: Collection[CheckpointMeta]) -> list[CheckpointMeta]:
@@ -155,14 +177,14 @@ def _read(
         raise VanishedError
     head, tail = ends
     if len(head) == status.size_bytes:
-        return listing.parse_meta(head, path, name.saved_at)
+        return listing.meta_of_file(head, path, name.saved_at)
     meta = listing.peek_meta(head, tail, path, name.saved_at)
     if meta is not None:
         return meta
     data = files.read(directory, name.text, bodies.max_bytes)
     if data is None:
         raise VanishedError
-    return listing.parse_meta(data, path, name.saved_at)
+    return listing.meta_of_file(data, path, name.saved_at)
 
 
 def _fitting(

@@ -148,6 +148,24 @@ class Reader(Generic[RecordT]):
 
         return self.steadily(session_id, read)
 
+    def is_intact(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
+        """Tell whether a checkpoint is there and undamaged, of whatever type."""
+
+        def read(session: Session) -> bool:
+            found = self._find(session, checkpoint_id)
+            if found is None and session.known.is_assumed:
+                found = self._find(
+                    session._replace(known=self.view.listed(session.name)), checkpoint_id
+                )
+            return found is not None
+
+        try:
+            return self.steadily(session_id, read)
+        except (CheckpointCorruptError, NotACheckpointError):
+            return False
+        except FormatVersionError as error:
+            return verify_file(self._files, error.path, self.bodies.max_bytes)
+
     def _find(self, session: Session, checkpoint_id: CheckpointId) -> tuple[FileName, bytes] | None:
         """Return the file that holds an id and its verified content."""
         for name in session.known.candidates(checkpoint_id):

@@ -49,12 +49,12 @@ class Recovery(NamedTuple):
     def report(self, session_id: SessionId, done: Collection[object]) -> RecoveryReport:
         """Tell where the files are, of what was done; also whoever looks after the directory."""
         moved = tuple(
-            self.quarantine / entry.aside
+            str(self.quarantine / entry.aside)
             for entry in self.entries
             if isinstance(entry, Quarantined) and entry in done
         )
         for path in moved:
-            _logger.warning("moved to the quarantine: %s", printable(str(path)))
+            _logger.warning("moved to the quarantine: %s", printable(path))
         return RecoveryReport(
             session_id=session_id, newest_valid_id=self.newest_valid_id, quarantined=moved
         )

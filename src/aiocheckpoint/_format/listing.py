@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 
@@ -33,8 +34,15 @@ _META_KEYS = frozenset(key.encode() for key in _MetaFields.__struct_encode_field
 _decode_meta = msgspec.json.Decoder(_MetaFields).decode
 
 
-def parse_meta(data: bytes, path: Any, saved_at: datetime) -> CheckpointMeta | None:
-    """Return the listing entry of a whole file, not verified; None when it is not a checkpoint."""
+def location_of_file(path: str) -> str:
+    """Return the URL of a file, given by its absolute path."""
+    return "file://" + quote(path, errors="surrogateescape")
+
+
+def parse_meta(
+    data: bytes, location: str, saved_at: datetime, path: Path | None = None
+) -> CheckpointMeta | None:
+    """Return the listing entry of a whole document, not verified; None when it is none."""
     if is_too_deep(data):
         return None
     try:
@@ -43,7 +51,7 @@ def parse_meta(data: bytes, path: Any, saved_at: datetime) -> CheckpointMeta | N
         return None
     problem = None
     if fields.version != FORMAT_VERSION:
-        problem = str(FormatVersionError(str(path), fields.version, FORMAT_VERSION))
+        problem = str(FormatVersionError(str(path or location), fields.version, FORMAT_VERSION))
     return CheckpointMeta(
         checkpoint_id=fields.checkpoint_id,
         session_id=fields.session_id,
@@ -52,20 +60,26 @@ def parse_meta(data: bytes, path: Any, saved_at: datetime) -> CheckpointMeta | N
         trigger=fields.trigger if isinstance(fields.trigger, str) else "",
         iteration=fields.iteration if type(fields.iteration) is int else 0,
         checksum=fields.checksum,
+        location=location,
         path=path,
         problem=problem,
     )
 
 
+def meta_of_file(data: bytes, path: Path, saved_at: datetime) -> CheckpointMeta | None:
+    """Return the listing entry of a whole file."""
+    return parse_meta(data, location_of_file(str(path)), saved_at, path)
+
+
 def meta_of_body(
-    text: bytes, checksum: str, path: Any, saved_at: datetime
+    text: bytes, checksum: str, path: Path, saved_at: datetime
 ) -> CheckpointMeta | None:
-    """Return the listing entry of a document that is not in a file yet."""
+    """Return the listing entry of a document that is not in its file yet."""
     sealed = b"".join((b'{"_checksum":"', checksum.encode(), b'",', memoryview(text)[1:]))
-    return parse_meta(sealed, path, saved_at)
+    return meta_of_file(sealed, path, saved_at)
 
 
-def meta_of_name(name: FileName, session_id: SessionId, path: Any, problem: str) -> CheckpointMeta:
+def meta_of_name(name: FileName, session_id: SessionId, path: Path, problem: str) -> CheckpointMeta:
     """Return what the name of a file tells, for one whose content tells nothing."""
     checkpoint_id = id_of_name(name)
     return CheckpointMeta(
@@ -76,12 +90,13 @@ def meta_of_name(name: FileName, session_id: SessionId, path: Any, problem: str)
         trigger="",
         iteration=0,
         checksum="",
+        location=location_of_file(str(path)),
         path=path,
         problem=problem,
     )
 
 
-def peek_meta(head: bytes, tail: bytes, path: Any, saved_at: datetime) -> CheckpointMeta | None:
+def peek_meta(head: bytes, tail: bytes, path: Path, saved_at: datetime) -> CheckpointMeta | None:
     """
     Return the listing entry from the two ends of a file, if they suffice.
 
@@ -114,4 +129,4 @@ def peek_meta(head: bytes, tail: bytes, path: Any, saved_at: datetime) -> Checkp
     if any(before_gap[-1] <= key < after_gap[0] for key in missing):
         return None
     shortened = b"{%s}" % b",".join(b'"%s":%s' % member for member in members)
-    return parse_meta(shortened, path, saved_at)
+    return meta_of_file(shortened, path, saved_at)

@@ -62,4 +62,5 @@ def _print_table(metas: tuple[CheckpointMeta, ...]) -> None:
         )
     screen = console()
     screen.print(table)
-    print_line(screen, f"files: {metas[0].path.parent}", "dim")
+    if metas[0].path is not None:
+        print_line(screen, f"files: {metas[0].path.parent}", "dim")

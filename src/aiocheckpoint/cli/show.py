@@ -70,7 +70,7 @@ def _path(directory: Path, session: str, checkpoint_id: str | None, max_bytes: i
         hint = f"`{command_line('list', directory, session)}` names those there are"
         raise CommandError(f"session {session!r} has no checkpoint {checkpoint_id!r}; {hint}")
     for meta in metas:
-        if meta.checkpoint_id == record.checkpoint_id:
+        if meta.checkpoint_id == record.checkpoint_id and meta.path is not None:
             return meta.path
     raise CommandError(f"checkpoint {record.checkpoint_id!r} was deleted meanwhile; try again")
 

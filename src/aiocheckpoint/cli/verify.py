@@ -88,9 +88,14 @@ async def _file_verified(
 ) -> Verification:
     async with writer:
         intact = await writer.verify(path)
-    detail = "its content does not match its checksum, or it is no checkpoint"
-    findings = () if intact else (Finding(kind="damaged", path=path, detail=detail),)
+    findings = () if intact else (_damaged(path),)
     return Verification(path=path, ok=intact, sessions=0, checkpoints=1, findings=findings)
+
+
+def _damaged(path: Path) -> Finding:
+    detail = "its content does not match its checksum, or it is no checkpoint"
+    location = path.absolute().as_uri()
+    return Finding(kind="damaged", location=location, path=path, detail=detail)
 
 
 def _print(found: Verification) -> None:

@@ -20,7 +20,7 @@ from aiocheckpoint.errors import (
     WriterClosedError,
 )
 from aiocheckpoint.models import BlobRecord, CheckpointData, JsonValue, SessionId
-from aiocheckpoint.store import CheckpointStore
+from aiocheckpoint.store import BlobStore, CheckpointStore
 
 _CLOCK_DIFFERENCE = timedelta(minutes=5)
 _START = datetime(2026, 11, 23, 10, 15, tzinfo=UTC)
@@ -210,6 +210,27 @@ class CheckpointStoreContract:
         metas = await store.list("s")
         assert await store.load("s") == saved[-1]
         assert [meta.iteration for meta in metas] == [4, 3, 2, 1, 0]
+
+    async def test_a_listing_may_be_read_in_parts(
+        self, store: CheckpointStore[CheckpointData]
+    ) -> None:
+        """List tells those saved before one, and no more than asked for."""
+        for checkpoint_id in ("b", "d", "a", "c", "b"):
+            await store.save(_checkpoint("s", checkpoint_id=checkpoint_id))
+
+        async def listed(**which: Any) -> str:
+            return "".join(meta.checkpoint_id for meta in await store.list("s", **which))
+
+        assert await listed() == "bcad"
+        assert await listed(limit=2) == "bc"
+        assert await listed(limit=0) == ""
+        assert await listed(before="c") == "ad"
+        assert await listed(before="b", limit=1) == "c"
+        assert await listed(before="d") == ""
+        assert await listed(before="unknown") == ""
+        await store.delete("s", "c")
+        assert await listed(before="c") == ""
+        assert await listed(before="b", limit=5) == "ad"
 
     async def test_list_tells_what_was_saved(self, store: CheckpointStore[CheckpointData]) -> None:
         """A listing entry has the record's ids, time, trigger and iteration, and a checksum."""
@@ -421,14 +442,14 @@ class CheckpointStoreContract:
     async def test_verify_knows_what_is_stored(
         self, store: CheckpointStore[CheckpointData]
     ) -> None:
-        """Verify is true for a listed path, and false once the checkpoint is deleted."""
+        """Verify is true for what is stored, and false once it is deleted."""
         checkpoint_id = await store.save(_checkpoint("s"))
         await store.save(_checkpoint("s", 1))
-        *_, oldest = await store.list("s")
-        assert await store.verify(oldest.path)
-        assert await store.verify(str(oldest.path))
+        assert await store.verify("s", checkpoint_id)
+        assert not await store.verify("s", "unknown")
+        assert not await store.verify("t", checkpoint_id)
         await store.delete("s", checkpoint_id)
-        assert not await store.verify(oldest.path)
+        assert not await store.verify("s", checkpoint_id)
 
     async def test_sessions_are_named(self, store: CheckpointStore[CheckpointData]) -> None:
         """Every session that has a checkpoint is named once, those of a prefix alone if asked."""
@@ -533,7 +554,7 @@ class BlobStoreContract:
     The subclass gives a fixture `blob_store`: an empty store of `LargeValue`.
     """
 
-    async def test_blobs_come_back(self, blob_store: CheckpointStore[LargeValue]) -> None:
+    async def test_blobs_come_back(self, blob_store: BlobStore[LargeValue]) -> None:
         """A record and its blobs come back byte for byte, an empty blob too."""
         blobs = (b"", b"\0\xff" * 5000, b"x")
         data = _large("a", *blobs)
@@ -543,7 +564,7 @@ class BlobStoreContract:
         assert loaded == _by_digest(*blobs)
 
     async def test_what_is_stored_need_not_be_given(
-        self, blob_store: CheckpointStore[LargeValue]
+        self, blob_store: BlobStore[LargeValue]
     ) -> None:
         """A later record may name a blob of an earlier one; of another session it may not."""
         await blob_store.save(_large("a", b"one"), blobs=_by_digest(b"one"))
@@ -554,7 +575,7 @@ class BlobStoreContract:
         assert await _refusal(blob_store.save(other)) is MissingBlobError
 
     async def test_a_record_without_its_blobs_is_refused(
-        self, blob_store: CheckpointStore[LargeValue]
+        self, blob_store: BlobStore[LargeValue]
     ) -> None:
         """A save that names a blob nobody has changes nothing, nor does one of a false name.
 
@@ -575,7 +596,7 @@ class BlobStoreContract:
         assert await _refusal(blob_store.load_blobs("s", false)) is MissingBlobError
 
     async def test_blobs_go_with_the_last_record_that_names_them(
-        self, blob_store: CheckpointStore[LargeValue]
+        self, blob_store: BlobStore[LargeValue]
     ) -> None:
         """Delete and replacement remove the blobs that nothing names any more, no others."""
         await blob_store.save(_large("a", b"1", b"2"), blobs=_by_digest(b"1", b"2"))
@@ -591,7 +612,7 @@ class BlobStoreContract:
         assert len(await blob_store.load_blobs("s", _by_digest(b"1", b"3"))) == 2
 
     async def test_blobs_go_and_are_copied_with_their_session(
-        self, blob_store: CheckpointStore[LargeValue]
+        self, blob_store: BlobStore[LargeValue]
     ) -> None:
         """A copied session has blobs of its own; they stay when the source is deleted."""
         await blob_store.save(_large("a", b"1", b"2"), blobs=_by_digest(b"1", b"2"))
@@ -601,7 +622,7 @@ class BlobStoreContract:
         assert len(await blob_store.load_blobs("t", _by_digest(b"1", b"2"))) == 2
 
     async def test_saves_that_share_blobs_run_side_by_side(
-        self, blob_store: CheckpointStore[LargeValue]
+        self, blob_store: BlobStore[LargeValue]
     ) -> None:
         """Concurrent saves and deletes never leave a record without its blobs."""
 

@@ -1,0 +1,175 @@
+"""What stores in memory keep, and how it changes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from aiocheckpoint.errors import MissingBlobError, OwnershipLostError, SessionChangedError
+from aiocheckpoint.kit import (
+    EncodedRecord,
+    SessionTurns,
+    StagedDelete,
+    StagedSave,
+    Turns,
+    encode_id,
+)
+from aiocheckpoint.models import ANY_NEWEST, CheckpointId, Expected, SessionId, utc_now
+
+Changes = Iterable[StagedSave | StagedDelete]
+
+
+def location_of(session_id: SessionId, name: str) -> str:
+    """Return where a checkpoint, or a blob, is."""
+    return f"memory:///{encode_id(session_id, 'session id')}/{encode_id(name, 'checkpoint id')}"
+
+
+class Stored(NamedTuple):
+    """
+    One checkpoint as it is kept.
+
+    Attributes:
+        body: its sealed document.
+        digests: the blobs that it names.
+        saved_at: when, by the clock of the store.
+    """
+
+    body: bytes
+    digests: tuple[str, ...]
+    saved_at: datetime
+
+
+class Session(NamedTuple):
+    """
+    A session as it is kept; a change makes a new one.
+
+    Attributes:
+        checkpoints: the one saved first first.
+        blobs: by their digests.
+    """
+
+    checkpoints: Mapping[CheckpointId, Stored] = {}
+    blobs: Mapping[str, bytes] = {}
+
+    @property
+    def newest_id(self) -> CheckpointId | None:
+        """The one saved last; None for an empty session."""
+        return next(reversed(tuple(self.checkpoints)), None)
+
+
+class Shelf:
+    """
+    What stores keep that are clients of each other.
+
+    Attributes:
+        sessions: by their ids.
+        quarantine: what recoveries have put aside, by where it is now.
+        turns: the order of updates.
+        owners: the order of owners.
+        tokens: of the last owner of each session.
+        owned: of the present owner of each session.
+        mutex: held while something changes.
+    """
+
+    def __init__(self) -> None:
+        self.sessions: dict[SessionId, Session] = {}
+        self.quarantine: dict[str, bytes] = {}
+        self.turns = SessionTurns()
+        self.owners = Turns()
+        self.tokens: dict[SessionId, int] = {}
+        self.owned: dict[SessionId, int] = {}
+        self.mutex = threading.Lock()
+        self._last_saved_at = datetime.min.replace(tzinfo=UTC)
+
+    def session(self, session_id: SessionId) -> Session:
+        """Return what there is of a session."""
+        return self.sessions.get(session_id, Session())
+
+    def commit(
+        self,
+        staged: Mapping[SessionId, Changes],
+        expected: Expected = ANY_NEWEST,
+        owner: tuple[SessionId, int] | None = None,
+        max_checkpoints: int | None = None,
+    ) -> dict[SessionId, Session]:
+        """
+        Make changes, all or none, and return what the sessions are by then.
+
+        Args:
+            staged: the changes of each session, in their order.
+            expected: what the newest has to be.
+            owner: a session and the token of whoever has to own it.
+            max_checkpoints: how many to keep, the newest.
+        """
+        with self.mutex:
+            if owner is not None and self.owned.get(owner[0]) != owner[1]:
+                raise OwnershipLostError(*owner)
+            changed: dict[SessionId, Session] = {}
+            for session_id, changes in staged.items():
+                session = self.session(session_id)
+                if expected is not ANY_NEWEST and session.newest_id != expected:
+                    raise SessionChangedError(session_id, session.newest_id)
+                changed[session_id] = self._changed(session, changes, max_checkpoints)
+            self.sessions.update(changed)
+            return changed
+
+    def _changed(self, session: Session, changes: Changes, max_checkpoints: int | None) -> Session:
+        checkpoints, blobs = {**session.checkpoints}, {**session.blobs}
+        for change in changes:
+            if isinstance(change, StagedSave):
+                self._enter(change.record, checkpoints, blobs)
+            elif change.checkpoint_ids is None:
+                checkpoints.clear()
+            else:
+                for checkpoint_id in change.checkpoint_ids:
+                    checkpoints.pop(checkpoint_id, None)
+        if max_checkpoints is not None:
+            for oldest in [*checkpoints][:-max_checkpoints]:
+                del checkpoints[oldest]
+        used = {digest for stored in checkpoints.values() for digest in stored.digests}
+        return Session(checkpoints, {key: data for key, data in blobs.items() if key in used})
+
+    def _enter(
+        self,
+        record: EncodedRecord,
+        checkpoints: dict[CheckpointId, Stored],
+        blobs: dict[str, bytes],
+    ) -> None:
+        blobs.update(record.blobs)
+        for digest in record.blob_digests:
+            if digest not in blobs:
+                raise MissingBlobError(location_of(record.session_id, digest), digest)
+        checkpoints.pop(record.checkpoint_id, None)  # a dict keeps the place of a key that it has
+        saved_at = max(utc_now(), self._last_saved_at + timedelta.resolution)
+        self._last_saved_at = saved_at
+        checkpoints[record.checkpoint_id] = Stored(record.body, record.blob_digests, saved_at)
+
+    def put_aside(self, session_id: SessionId, doomed: Iterable[CheckpointId]) -> tuple[str, ...]:
+        """Move checkpoints to the quarantine, and return where they are."""
+        moved: list[str] = []
+        for checkpoint_id in doomed:
+            place = f"{location_of(session_id, checkpoint_id)}?aside={len(self.quarantine)}"
+            self.quarantine[place] = self.sessions[session_id].checkpoints[checkpoint_id].body
+            moved.append(place)
+        self.commit({session_id: [StagedDelete(tuple(doomed))]})
+        return tuple(moved)
+
+    def damage(self, session_id: SessionId, name: str) -> None:
+        """Flip a bit of a checkpoint, or of a blob, as a bad sector would."""
+        with self.mutex:
+            session = self.sessions[session_id]
+            checkpoints, blobs = {**session.checkpoints}, {**session.blobs}
+            if name in blobs:
+                blobs[name] = flipped(blobs[name])
+            else:
+                stored = checkpoints[name]
+                checkpoints[name] = stored._replace(body=flipped(stored.body))
+            self.sessions[session_id] = Session(checkpoints, blobs)
+
+
+def flipped(data: bytes) -> bytes:
+    """Return bytes of which one, in the middle, is another; of none, one."""
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :] if data else b"x"
