@@ -203,7 +203,8 @@ class TestSessionIndex:
         assert other.blobs is None
 
 
-_DIGESTS = [bytes([number]) * 32 for number in range(3)]
+_DIGESTS = [bytes([number]) * 32 for number in range(4)]
+_LINKS = {_DIGESTS[2]: (_DIGESTS[0], _DIGESTS[0]), _DIGESTS[3]: (_DIGESTS[1], _DIGESTS[2])}
 _NAMES = _names(4)
 _name_choices = st.sampled_from(_NAMES)
 _digest_choices = st.sampled_from(_DIGESTS)
@@ -215,13 +216,22 @@ _entries: st.SearchStrategy[Entry] = st.one_of(
         st.lists(_name_choices.map(lambda name: name.text), unique=True).map(tuple),
         st.lists(_digest_choices, unique=True).map(tuple),
     ),
-    st.builds(SavedBlob, st.just("s"), _digest_choices, st.just(1)),
+    _digest_choices.map(lambda digest: SavedBlob("s", digest, 1, _LINKS.get(digest, ()))),
     st.builds(Quarantined, st.just("s"), _name_choices.map(lambda name: name.text), st.just("q")),
     st.builds(
         Quarantined, st.just("s"), _digest_choices.map(bytes.hex), st.just("q"), st.just(True)
     ),
     st.just(Stuck("s", "write", "/r", 5, "broken")),
 )
+
+
+def _reached(files: dict[str, set[str]], links: dict[str, set[str]]) -> set[str]:
+    found: set[str] = set()
+    more = set().union(*files.values())
+    while more - found:
+        found |= more
+        more = set().union(*(links.get(digest, set()) for digest in found))
+    return found
 
 
 class TestApply:
@@ -231,26 +241,35 @@ class TestApply:
         index = SessionIndex([], [], _SIGNATURE)
         files: dict[str, set[str]] = {}
         stored: set[str] = set()
+        links: dict[str, set[str]] = {}
 
         for entry in entries:
+            used = _reached(files, links)
             match entry:
                 case Saved():
                     files[entry.name] = {digest.hex() for digest in entry.blobs}
                 case SavedBlob():
                     stored.add(entry.digest.hex())
+                    links[entry.digest.hex()] = {link.hex() for link in entry.links}
                 case Removed():
                     for name in entry.names:
                         files.pop(name, None)
-                    stored -= {digest.hex() for digest in entry.blobs}
+                    gone = {digest.hex() for digest in entry.blobs}
+                    stored -= gone
+                    used = _reached(files, links)
+                    links = {d: found for d, found in links.items() if d in used or d not in gone}
                 case Quarantined():
                     files.pop(entry.name, None)
-                    stored.discard(entry.name)
+                    if entry.is_blob:
+                        stored -= {d for d in stored if entry.name in _reached({"": {d}}, links)}
+                        if entry.name not in used:
+                            links.pop(entry.name, None)
             index.apply(entry)
 
             assert [name.text for name in index.names] == sorted(files)
             assert index.identities == dict.fromkeys(files, "x")
             if index.blobs is not None:
-                used = {digest for name in index.blobs.of_file for digest in files[name]}
+                used = _reached({name: files[name] for name in index.blobs.of_file}, links)
                 assert index.blobs.stored == stored
                 assert set(index.blobs.users) == used
                 assert index.blobs.unused.isdisjoint(used)

@@ -6,7 +6,7 @@ system) <- _engine (threads) <- _arguments, _turns, store, kit, writer <-
 testing <- adapters, cli.
 """
 
-from aiocheckpoint._format.blobs import blob_digest
+from aiocheckpoint._format.blobs import BlobNode, blob_digest, blob_links
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointDecodeError,
@@ -63,6 +63,7 @@ __all__ = (
     "ANY_NEWEST",
     "AnyNewest",
     "AsyncCheckpointWriter",
+    "BlobNode",
     "BlobRecord",
     "BlobStore",
     "CheckpointCorruptError",
@@ -109,5 +110,6 @@ __all__ = (
     "WriterClosedError",
     "WriterStats",
     "blob_digest",
+    "blob_links",
     "new_checkpoint_id",
 )

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from os import PathLike
 from typing import Any
 
-from aiocheckpoint._format.blobs import is_digest
+from aiocheckpoint._format.blobs import is_digest, reachable_blobs, require_kind
 from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint.errors import InvalidArgumentError, InvalidIdError
 from aiocheckpoint.models import ANY_NEWEST, CheckpointId, SessionId
@@ -93,17 +93,22 @@ def frozen_blobs(blobs: Mapping[str, object], digests: Collection[str]) -> dict[
         digests: what the record names.
 
     Raises:
-        InvalidArgumentError: no mapping, no bytes, or a blob that the record does not name.
+        InvalidArgumentError: no mapping, no bytes, or a blob that neither the record nor a node
+            that it names refers to.
+        CheckpointEncodeError: a plain blob that begins as a node does.
     """
     require_instance("blobs", blobs, Mapping)
     frozen: dict[str, bytes] = {}
     for digest, data in blobs.items():
-        if digest not in digests:
-            wanted = "only blobs that the record's `blob_digests` name, by these digests"
-            raise InvalidArgumentError("blobs", digest, wanted)
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise InvalidArgumentError(f"blobs[{digest!r}]", data, "bytes")
         frozen[digest] = data if isinstance(data, bytes) else bytes(memoryview(data))
+        require_kind(digest, frozen[digest])
+    if not frozen.keys() <= {*digests}:
+        unnamed = frozen.keys() - reachable_blobs(digests, frozen)
+        if unnamed:
+            wanted = "only blobs that the record's `blob_digests` name, or a `BlobNode` among them"
+            raise InvalidArgumentError("blobs", min(unnamed, key=str), wanted)
     return frozen
 
 

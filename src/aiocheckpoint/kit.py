@@ -30,7 +30,14 @@ from aiocheckpoint._arguments import (
     session_ids_of,
 )
 from aiocheckpoint._format import documents
-from aiocheckpoint._format.blobs import blob_digest, require_digest, require_digests, verified_blob
+from aiocheckpoint._format.blobs import (
+    blob_digest,
+    blob_links,
+    reachable_blobs,
+    require_digest,
+    require_digests,
+    verified_blob,
+)
 from aiocheckpoint._format.codec import RecordCodec, RecordT
 from aiocheckpoint._format.ids import decode_id, encode_id
 from aiocheckpoint._format.listing import parse_meta
@@ -55,6 +62,7 @@ __all__ = (
     "StagedSave",
     "Turns",
     "blob_digest",
+    "blob_links",
     "check_checkpoint_id",
     "check_session_id",
     "checkpoint_ids_of",
@@ -62,6 +70,7 @@ __all__ = (
     "digests_of",
     "encode_id",
     "path_text",
+    "reachable_blobs",
     "require_choice",
     "require_count",
     "require_expected",
@@ -83,8 +92,9 @@ class EncodedRecord(NamedTuple):
         checkpoint_id: of the record.
         body: what to store: a sealed JSON document, which holds its own SHA-256.
         checksum: that SHA-256, 64 lower-case hex digits; what `CheckpointMeta.checksum` says.
-        blob_digests: the blobs that the record names; empty for one that is no `BlobRecord`.
-        blobs: those of them that were given, by their digests; each is what its digest says.
+        blob_digests: the blobs that the record names; empty for one that is no `BlobRecord`. What
+            those lead to, by `blob_links`, has to be there too, and to stay.
+        blobs: those of all these that were given, by their digests; each is what its digest says.
     """
 
     session_id: SessionId
@@ -128,7 +138,8 @@ class RecordKit(Generic[RecordT]):
             RecordTypeError: not a record of this very type.
             CheckpointEncodeError: a value that would not come back as it is; names its path.
             InvalidIdError: an id that is not a str, or holds a lone surrogate.
-            InvalidArgumentError: `blobs` has one that `data` does not name.
+            InvalidArgumentError: `blobs` has one that neither `data` nor a `BlobNode` among them
+                names.
             CheckpointTooLargeError: the document, or a blob, is over `max_bytes`.
 
         Cost: one encode, a check that takes about twice as long, and two SHA-256.

@@ -275,7 +275,12 @@ class CheckpointStore(Protocol[RecordT]):
 
 
 class BlobStore(CheckpointStore[RecordT], Protocol[RecordT]):
-    """A store that keeps blobs beside the records: bytes named by their SHA-256, once a session."""
+    """
+    A store that keeps blobs beside the records: bytes named by their SHA-256, once a session.
+
+    A record names blobs, and a `BlobNode` among them names others. All that a record leads to is
+    there when it is saved, stays as long as it does, and goes with the last that leads to it.
+    """
 
     async def save(
         self,
@@ -290,11 +295,14 @@ class BlobStore(CheckpointStore[RecordT], Protocol[RecordT]):
 
         Args:
             data: a record of the store's type.
-            blobs: those that a `BlobRecord` names and the session does not have yet.
+            blobs: those that a `BlobRecord` leads to and the session does not have yet, with the
+                nodes that name them.
             expected: as in `CheckpointStore.save`.
 
         Raises:
-            MissingBlobError: one that it names is neither given nor there.
+            MissingBlobError: one that it leads to is neither given nor there.
+            CheckpointEncodeError: one is not what its name says, or begins as a `BlobNode` does
+                and is none.
         """
         ...
 

@@ -110,10 +110,8 @@ class SessionIndex:
                 with self.mutex:
                     self.has_blobs = True
                     self.blobs = self.blobs or KnownBlobs()
-                    digest = entry.digest.hex()
-                    self.blobs.stored.add(digest)
-                    if digest not in self.blobs.users:
-                        self.blobs.unused.add(digest)
+                    links = tuple(link.hex() for link in entry.links)
+                    self.blobs.store(entry.digest.hex(), links)
             case Removed():
                 for text in entry.names:
                     self._take_out(text)
@@ -125,7 +123,7 @@ class SessionIndex:
                 self._take_out(entry.name)
                 with self.mutex:
                     if entry.is_blob and self.blobs is not None:
-                        self.blobs.remove(entry.name)
+                        self.blobs.lose(entry.name)
             case _:
                 pass
 

@@ -2,47 +2,147 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterable
 
 
-class KnownBlobs:
+class BlobUses:
+    """
+    Which blobs are in use: those that files name, those that they name, and so on.
+
+    It counts who names each: files, and blobs in use. No blob can name itself, as its name follows
+    from what it names; so where the count is 0, nothing leads to it.
+
+    Args:
+        under: what to begin with; it is not changed.
+
+    Attributes:
+        users: how many files and blobs in use name a blob; only those that differ from `under`.
+        links: what blobs name, of those where that is known; only those that `under` lacks.
+        unused: digests of blobs that nothing leads to, as far as is known.
+        unread: digests of blobs in use where it is not known what they name.
+    """
+
+    def __init__(self, under: BlobUses | None = None) -> None:
+        self._under = under
+        self.users: dict[str, int] = {}
+        self.links: dict[str, tuple[str, ...]] = {}
+        self.unused: set[str] = set()
+        self.unread: set[str] = set()
+
+    def count(self, digest: str) -> int:
+        """Return how many files and blobs in use name a blob."""
+        found = self.users.get(digest)
+        if found is None:
+            return self._under.count(digest) if self._under else 0
+        return found
+
+    def links_of(self, digest: str) -> tuple[str, ...] | None:
+        """Return what a blob names, None where that is not known."""
+        found = self.links.get(digest)
+        return self._under.links_of(digest) if found is None and self._under else found
+
+    def use(self, digests: Iterable[str]) -> None:
+        """Note that one more names each of some blobs."""
+        waiting = [*digests]
+        while waiting:
+            digest = waiting.pop()
+            count = self.count(digest)
+            self.users[digest] = count + 1
+            if count:
+                continue
+            self.unused.discard(digest)
+            links = self.links_of(digest)
+            if links is None:
+                self.unread.add(digest)
+            else:
+                waiting += links
+
+    def release(self, digests: Iterable[str]) -> None:
+        """Note that one less names each of some blobs."""
+        waiting = [*digests]
+        while waiting:
+            digest = waiting.pop()
+            self.users[digest] = count = self.count(digest) - 1
+            if count:
+                continue
+            if self._under is None:
+                del self.users[digest]
+            self.unused.add(digest)
+            self.unread.discard(digest)
+            waiting += self.links_of(digest) or ()
+
+    def learn(self, digest: str, links: tuple[str, ...]) -> None:
+        """Note what a blob names, which never changes."""
+        if self.links_of(digest) is None:
+            self.links[digest] = links
+            self.unread.discard(digest)
+            if self.count(digest):
+                self.use(links)
+
+    def all_unused(self) -> set[str] | None:
+        """Return the blobs that nothing leads to; None if one in use may name any of them."""
+        unused, unread = self.unused, self.unread
+        if self._under is not None:
+            unused, unread = unused | self._under.unused, unread | self._under.unread
+        if any(self.links_of(digest) is None and self.count(digest) for digest in unread):
+            return None
+        return {digest for digest in unused if not self.count(digest)}
+
+
+class KnownBlobs(BlobUses):
     """
     What is known of a session's blobs.
 
     Attributes:
-        stored: digests of blobs that are there and intact; there may be more.
-        of_file: the digests that a checkpoint file refers to, by the file's name.
-        users: how many of those files refer to a digest.
-        unused: digests of blobs that no file refers to, as far as is known.
+        stored: digests of blobs that are there, with all that they lead to; there may be more.
+        of_file: the digests that a checkpoint file names, by the file's name.
         is_swept: whether what earlier processes left was looked for.
         removals: how many blobs were removed since this is kept.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.stored: set[str] = set()
         self.of_file: dict[str, tuple[str, ...]] = {}
-        self.users: Counter[str] = Counter()
-        self.unused: set[str] = set()
         self.is_swept = False
         self.removals = 0
 
     def enter(self, text: str, digests: tuple[str, ...]) -> None:
-        """Note what a file refers to."""
-        self.forget(text)
+        """Note what a file names."""
+        before = self.of_file.get(text, ())
         self.of_file[text] = digests
-        self.users.update(digests)
-        self.unused.difference_update(digests)
+        self.use(digests)
+        self.release(before)
 
     def forget(self, text: str) -> None:
         """Note that a file is gone."""
-        for digest in self.of_file.pop(text, ()):
-            self.users[digest] -= 1
-            if not self.users[digest]:
-                del self.users[digest]
-                self.unused.add(digest)
+        self.release(self.of_file.pop(text, ()))
+
+    def store(self, digest: str, links: tuple[str, ...]) -> None:
+        """Note that a blob was saved, after all that it names or with it."""
+        self.learn(digest, links)
+        self.stored.add(digest)
+        if not self.count(digest):
+            self.unused.add(digest)
 
     def remove(self, digest: str) -> None:
-        """Note that a blob is gone."""
+        """Note that a blob is gone, and all that lead to it are, or go with it."""
         self.removals += 1
         self.stored.discard(digest)
         self.unused.discard(digest)
+        if not self.count(digest):
+            self.links.pop(digest, None)
+
+    def lose(self, digest: str) -> None:
+        """Note that a blob is gone, though others may lead to it: those do not count as stored."""
+        lost: set[str] = set()
+        leading = {digest}
+        while leading:
+            lost |= leading
+            leading = {
+                parent
+                for parent, links in self.links.items()
+                if parent not in lost and not leading.isdisjoint(links)
+            }
+        self.stored -= lost
+        self.remove(digest)

@@ -191,7 +191,8 @@ class Files:
                 raise StorageError("open directory", session, None, "it was removed; try again")
             touched.blobs(session, directory)
             for digest, committed in wanted.blobs.items():
-                name = digest.hex()
+                is_node = isinstance(committed.entry, SavedBlob) and bool(committed.entry.links)
+                name = names.blob_file(digest.hex(), is_node=is_node)
                 self._put(directory, name, self._body(committed, directory.join(name)), 0, touched)
             self._files.reached("after_blobs")
 
@@ -281,7 +282,9 @@ class Files:
                 if blobs is not None:
                     touched.blobs(session, blobs)
                     for digest in wanted.removed_blobs:
-                        self._files.unlink(blobs, digest.hex())
+                        for is_node in (False, True):
+                            name = names.blob_file(digest.hex(), is_node=is_node)
+                            self._files.unlink(blobs, name)
         index = self._view.indexes.peek(session)
         if index is not None and wanted.removed:
             gone = {name + names.BACKUP_SUFFIX for name in wanted.removed}
@@ -296,19 +299,24 @@ class Files:
                 with self._view.sessions.blobs(entry.session) as blobs:
                     if blobs is not None:
                         touched.blobs(entry.session, blobs)
-                        self._move(blobs, entry, target)
-            elif not self._move(directory, entry, target) and aside.saved is not None:
+                        for is_node in (False, True):
+                            name = names.blob_file(entry.name, is_node=is_node)
+                            self._move(blobs, name, target, entry.aside)
+            elif (
+                not self._move(directory, entry.name, target, entry.aside)
+                and aside.saved is not None
+            ):
                 self._put(target, entry.aside, self._any_file(aside.saved), 0, touched)
 
-    def _move(self, source: Directory, entry: Quarantined, target: Directory) -> bool:
+    def _move(self, source: Directory, name: str, target: Directory, aside: str) -> bool:
         """Move a file, if that was not done; after a crash, or an error, it may have both names."""
-        there = self._files.status(target, entry.aside)
+        there = self._files.status(target, aside)
         if there is None:
-            return self._files.move_if_there(source, entry.name, target, entry.aside)
-        left = self._files.status(source, entry.name)
+            return self._files.move_if_there(source, name, target, aside)
+        left = self._files.status(source, name)
         is_same = left is not None and left.identity == there.identity
-        if is_same or self._files.is_copy(source, entry.name, target, entry.aside):
-            self._files.unlink(source, entry.name)
+        if is_same or self._files.is_copy(source, name, target, aside):
+            self._files.unlink(source, name)
         return True
 
     @contextlib.contextmanager

@@ -11,8 +11,8 @@ from aiocheckpoint._disk.known_blobs import KnownBlobs
 from aiocheckpoint._disk.pending import Committed
 from aiocheckpoint._disk.view import View
 from aiocheckpoint._format import documents, names
-from aiocheckpoint._format.blobs import blob_digests, is_digest, verified_blob
-from aiocheckpoint._format.entries import body_bytes
+from aiocheckpoint._format.blobs import as_blob, blob_digests, blob_links, is_digest, verified_blob
+from aiocheckpoint._format.entries import SavedBlob, body_bytes
 from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import (
@@ -157,7 +157,25 @@ class Bodies:
         committed = self.view.saved_blob(session, digest)
         if committed is None and digest in self.view.removed(session):
             raise MissingBlobError(self.blob_path(session, digest), digest)  # the file will go
-        return None if committed is None else self.view.body(committed)
+        body = None if committed is None else self.view.body(committed)
+        return None if body is None else as_blob(body)
+
+    def links(self, session: str, digest: str) -> tuple[str, ...]:
+        """
+        Return which blobs a blob refers to; only one that refers to others is read for that.
+
+        Raises:
+            MissingBlobError: it is not there.
+            CheckpointCorruptError: it refers to others, and is damaged.
+        """
+        committed = self.view.saved_blob(session, digest)
+        if committed is not None and isinstance(committed.entry, SavedBlob):
+            return tuple(link.hex() for link in committed.entry.links)
+        if digest not in self.view.removed(session):
+            with self.view.sessions.blobs(session) as directory:
+                if directory and self.view.files.status(directory, digest) is not None:
+                    return ()
+        return blob_links(self.blob(session, digest))
 
     def blob_path(self, session: str, digest: str) -> str:
         """Return where a blob has its file, or would."""
@@ -165,21 +183,39 @@ class Bodies:
         return Directory(place.join(names.BLOBS_DIRECTORY), None).join(digest)
 
     def _blob_file(self, session: str, digest: str, directory: Directory | None) -> bytes:
-        path = self.blob_path(session, digest)
+        if directory is not None:
+            for is_node in (False, True):
+                data = self.read_blob(directory, digest, is_node=is_node)
+                if data is not None:
+                    return data
+        raise MissingBlobError(self.blob_path(session, digest), digest)
+
+    def read_blob(self, directory: Directory, digest: str, *, is_node: bool) -> bytes | None:
+        """
+        Return what a blob's file holds, verified; None if there is none of that kind.
+
+        Raises:
+            CheckpointCorruptError: it is damaged.
+        """
+        name = names.blob_file(digest, is_node=is_node)
+        path = directory.join(name)
         try:
-            data = directory and self.view.files.read(directory, digest, self.max_bytes)
+            data = self.view.files.read(directory, name, self.max_bytes)
         except NotACheckpointError as error:
             raise CheckpointCorruptError(path, f"the blob is {error.reason}") from error
         if data is None:
-            raise MissingBlobError(path, digest)
-        return verified_blob(data, digest, path)
+            return None
+        data = verified_blob(data, digest, path)
+        if bool(blob_links(data)) is not is_node:
+            raise CheckpointCorruptError(path, "the blob is of the kind that has the other suffix")
+        return data
 
     def know_users(self, session: Session) -> bool:
         """
-        Find out which blobs the checkpoints of a session refer to; False where one cannot be read.
+        Find out which blobs are in use in a session; False where something cannot be read.
 
-        Cost: the first time in a process every checkpoint of the session is read, and the blobs
-            are listed.
+        Cost: the first time in a process every checkpoint of the session is read, and every blob
+            that refers to others; and the blobs are listed.
         """
         known = session.known.blobs = session.known.blobs or KnownBlobs()
         try:
@@ -191,11 +227,47 @@ class Bodies:
                         if name.text in session.known.by_text:
                             known.enter(name.text, digests)
             if not known.is_swept:
-                with self.view.sessions.blobs(session.name) as directory:
-                    listed = [] if directory is None else self.view.files.scan(directory)
+                self._sweep(session, known)
+            while known.unread:
                 with session.known.mutex:
-                    known.unused.update(n for n in listed if is_digest(n) and n not in known.users)
-                    known.is_swept = True
+                    digest = next(iter(known.unread), None)
+                if digest is not None:
+                    links = self.links_if_known(session.name, digest)
+                    with session.known.mutex:
+                        known.learn(digest, links)
         except (CheckpointError, VanishedError):
             return False
         return True
+
+    def _sweep(self, session: Session, known: KnownBlobs) -> None:
+        """Find out which blobs there are."""
+        with self.view.sessions.blobs(session.name) as directory:
+            listed = [] if directory is None else self.view.files.scan(directory)
+        with session.known.mutex:
+            for digest in filter(is_digest, listed):
+                known.learn(digest, ())
+            found = (name.removesuffix(names.NODE_SUFFIX) for name in listed)
+            known.unused.update(d for d in found if is_digest(d) and not known.count(d))
+            known.is_swept = True
+
+    def links_if_known(self, session: str, digest: str) -> tuple[str, ...]:
+        """
+        Return the same as `links`, and nothing for what is missing where no blob names another.
+
+        Raises:
+            CheckpointError: it may name any other.
+        """
+        try:
+            return self.links(session, digest)
+        except MissingBlobError:
+            if self._has_nodes(session):
+                raise
+            return ()
+
+    def _has_nodes(self, session: str) -> bool:
+        waiting = self.view.pending.entries_of(session)
+        if any(isinstance(c.entry, SavedBlob) and c.entry.links for c in waiting):
+            return True
+        with self.view.sessions.blobs(session) as directory:
+            listed = [] if directory is None else self.view.files.scan(directory)
+        return any(name.endswith(names.NODE_SUFFIX) for name in listed)

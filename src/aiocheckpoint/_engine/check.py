@@ -12,7 +12,7 @@ from aiocheckpoint._engine.bodies import Bodies, VanishedError
 from aiocheckpoint._engine.root import OpenRoot
 from aiocheckpoint._engine.sessions import is_directory, session_id_of
 from aiocheckpoint._format import documents, names
-from aiocheckpoint._format.blobs import blob_digests, is_digest, verified_blob
+from aiocheckpoint._format.blobs import blob_digests, is_digest
 from aiocheckpoint._format.ids import decode_id, encode_id, may_be_session
 from aiocheckpoint._format.listing import location_of_file
 from aiocheckpoint.errors import (
@@ -250,17 +250,20 @@ def _check_blobs(bodies: Bodies, session: str) -> list[_Found]:
     place = Path(view.sessions.root.path) / session / names.BLOBS_DIRECTORY
     waiting = view.pending.sessions.get(session)
     findings: list[_Found] = []
+    there: set[str] = set()
     for name in found:
+        digest = name.removesuffix(names.NODE_SUFFIX)
+        there.add(digest)
         if names.is_leftover(name):
             if waiting is None:
                 findings.append(("leftover", place / name, "a write that never ended left it"))
         elif name in damaged:
             findings.append(("damaged", place / name, damaged[name]))
-        elif is_digest(name) and name not in users and waiting is None and is_complete:
+        elif is_digest(digest) and digest not in users and waiting is None and is_complete:
             findings.append(("unused-blob", place / name, "no checkpoint refers to it"))
     findings.extend(
         ("missing-blob", place / digest, f"{users[digest]} refers to it")
-        for digest in sorted(users.keys() - set(found))
+        for digest in sorted(users.keys() - there)
         if view.saved_blob(session, digest) is None
     )
     return findings
@@ -270,9 +273,9 @@ def users_of_blobs(
     bodies: Bodies, session: str, gone: Collection[str] = ()
 ) -> tuple[dict[str, str], bool]:
     """
-    Return the blobs that intact checkpoints refer to, each with one of their files.
+    Return the blobs that intact checkpoints lead to, each with one of their files.
 
-    And whether all could be read: others may refer to any blob.
+    And whether all could be read: others may lead to any blob.
 
     Args:
         bodies: the contents of checkpoints.
@@ -291,8 +294,16 @@ def users_of_blobs(
         except CheckpointError:
             is_complete = False
             continue
-        for digest in digests:
-            users.setdefault(digest, name.text)
+        waiting = [*digests]
+        while waiting:
+            digest = waiting.pop()
+            if digest in users:
+                continue
+            users[digest] = name.text
+            try:
+                waiting += bodies.links_if_known(session, digest)
+            except CheckpointError:
+                is_complete = False
     return users, is_complete
 
 
@@ -302,13 +313,14 @@ def damaged_blobs(
     """Return which blob files are damaged, and how; those that the journal has do not count."""
     damaged: dict[str, str] = {}
     removed = bodies.view.removed(session)
-    for name in filter(is_digest, found):
-        if bodies.view.saved_blob(session, name) is not None or name in removed:
+    for name in found:
+        digest = name.removesuffix(names.NODE_SUFFIX)
+        if not is_digest(digest) or digest in removed:
+            continue
+        if bodies.view.saved_blob(session, digest) is not None:
             continue
         try:
-            data = bodies.view.files.read(directory, name, bodies.max_bytes)
-            if data is not None:
-                verified_blob(data, name, directory.join(name))
+            bodies.read_blob(directory, digest, is_node=name != digest)
         except CheckpointCorruptError as error:
             damaged[name] = error.reason
         except CheckpointError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from aiocheckpoint._engine.blob_graph import BlobGraph
 from aiocheckpoint._engine.bodies import Session, VanishedError
 from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._format import documents
@@ -57,26 +58,38 @@ def require_intact(reader: Reader[RecordT], source_id: SessionId, target_id: Ses
         CheckpointCorruptError: one is damaged.
     """
     session, files = _files(reader, source_id)
-    if source_id != target_id:
-        for file in files:
-            _copied(reader, session, file, target_id)
+    graph = BlobGraph(reader.bodies, session.name, reads=True)
+    for file in files if source_id != target_id else ():
+        graph.require(_copied(reader, session, file, target_id).digests)
     return len(files)
 
 
 def next_part(
     source_id: SessionId, target_id: SessionId, after: str, reader: Reader[RecordT]
 ) -> Part:
-    """Return the checkpoints behind a file, as many as make up some megabytes."""
+    """
+    Return the checkpoints behind a file, as many as make up some megabytes.
+
+    Each comes with the blobs that the one before it does not lead to: those are there by then.
+    """
     session, files = _files(reader, source_id)
     texts = [file.text for file in files]
     start = texts.index(after) + 1 if after in texts else sum(text <= after for text in texts)
+    graph = BlobGraph(reader.bodies, session.name, reads=False)
+    there: set[str] = set()
+    if after in texts:
+        there = graph.reach(_copied(reader, session, files[start - 1], target_id).digests)
     saves: list[Copy] = []
     size = 0
     last = after
     for file in files[start : start + _PART_COUNT]:
-        saves.append(_copied(reader, session, file, target_id))
+        copied = _copied(reader, session, file, target_id)
+        needed = graph.reach(copied.digests)
+        blobs = reader.bodies.blobs(session.name, needed - there)
+        saves.append(copied._replace(blobs=blobs))
+        there = needed
         last = file.text
-        size += len(saves[-1].body.text) + sum(map(len, saves[-1].blobs.values()))
+        size += len(copied.body.text) + sum(map(len, blobs.values()))
         if size >= _PART_BYTES:
             break
     return Part(last, saves)
@@ -108,5 +121,4 @@ def _copied(
         ) from error
     draft = documents.with_session_id(text, target_id)
     digests = blob_digests(draft.text)
-    blobs = {digest: reader.bodies.blob(session.name, digest) for digest in digests}
-    return Copy(draft.checkpoint_id, documents.body_of(draft), digests, blobs)
+    return Copy(draft.checkpoint_id, documents.body_of(draft), digests, {})

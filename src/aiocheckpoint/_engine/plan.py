@@ -7,7 +7,7 @@ from aiocheckpoint._engine.bodies import Bodies, Session, VanishedError
 from aiocheckpoint._engine.changes import Change, Delete, Recover, Save
 from aiocheckpoint._engine.session_plan import Limits, SessionPlan
 from aiocheckpoint._format import names
-from aiocheckpoint._format.blobs import require_digest
+from aiocheckpoint._format.blobs import blob_links, require_digest
 from aiocheckpoint._format.entries import Entry, Quarantined, Removed, Saved, SavedBlob
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import (
@@ -80,9 +80,14 @@ class Planner:
         name = names.next_name(save.checkpoint_id, now, plan.last_stamped, _leap)
         for digest in digests:
             data = save.blobs[digest]
-            self.entries.append(SavedBlob(session.name, bytes.fromhex(digest), len(data)))
+            links = blob_links(data)
+            self.entries.append(
+                SavedBlob(
+                    session.name, bytes.fromhex(digest), len(data), tuple(map(bytes.fromhex, links))
+                )
+            )
             self.bodies.append(data)
-            plan.new_blobs.add(digest)
+            plan.add_blob(digest, links)
         body = save.body
         self.entries.append(
             Saved(
@@ -95,11 +100,10 @@ class Planner:
         self.bodies.append(body.text)
         self.names[name.text] = name
         plan.add(name, save.checkpoint_id, save.digests)
-        if doomed:
-            plan.removed.update(gone.text for gone in doomed)
+        plan.remove(doomed)
         if self._limits.max_checkpoints is not None:
             surplus = plan.surplus(self._limits.max_checkpoints)
-            plan.removed.update(gone.text for gone in surplus)
+            plan.remove(surplus)
             doomed += surplus
         if doomed:
             self._remove(plan, doomed)
@@ -147,28 +151,31 @@ class Planner:
 
     def _blobs_to_save(self, plan: SessionPlan, save: Save) -> list[str]:
         """
-        Return which blobs have to be saved before a record that refers to them.
+        Return which blobs have to be saved before a record that leads to them.
 
         Raises:
             MissingBlobError: one is neither given nor there.
             CheckpointEncodeError: one that is given is not what its name says.
         """
-        known = plan.session.known.blobs
-        stored = known.stored if known else frozenset[str]()
-        new = []
-        for digest in save.digests:
-            if digest in stored or digest in plan.new_blobs:
+        new: dict[str, None] = {}
+        seen: set[str] = set()
+        waiting = [*reversed(save.digests)]
+        while waiting:
+            digest = waiting.pop()
+            if digest in seen or plan.has_blob(digest):
                 continue
+            seen.add(digest)
             data = save.blobs.get(digest)
-            if data is None:
-                if digest in plan.gone_blobs:
-                    path = self._contents.blob_path(plan.session.name, digest)
-                    raise MissingBlobError(path, digest)
-                self._contents.blob(plan.session.name, digest)  # or it is missing
-                continue
-            require_digest(digest, data)
-            new.append(digest)
-        return new
+            if data is not None:
+                require_digest(digest, data)
+                new[digest] = None
+                waiting += blob_links(data)
+            elif digest in plan.gone_blobs:
+                path = self._contents.blob_path(plan.session.name, digest)
+                raise MissingBlobError(path, digest)
+            else:
+                waiting += self._contents.links(plan.session.name, digest)  # or it is missing
+        return [*new]
 
     # Recovery
 
@@ -230,7 +237,7 @@ class Planner:
         drops = delete.checkpoint_ids is None
         if doomed or (drops and plan.session.known.has_directory):
             self.erases = self.erases or bool(doomed)
-            plan.removed.update(name.text for name in doomed)
+            plan.remove(doomed)
             self._remove(plan, doomed, drops=drops, erases=bool(doomed))
         return count
 
@@ -262,17 +269,7 @@ class Planner:
         drops: bool = False,
         erases: bool = False,
     ) -> None:
-        blobs: tuple[bytes, ...] = ()
-        index = plan.session.known
-        known = index.blobs
-        # A checkpoint that cannot be read may refer to any blob: then all of them stay.
-        if index.has_blobs and known is not None and known.is_swept and plan.knows_users():
-            blobs = plan.unused_blobs()
-            gone = {blob.hex() for blob in blobs}
-            known.unused -= gone
-            known.stored -= gone
-            plan.new_blobs -= gone
-            plan.gone_blobs |= gone
+        blobs = plan.remove_unused_blobs() if plan.session.known.has_blobs else ()
         texts = tuple(name.text for name in doomed)
         self.entries.append(Removed(plan.session.name, texts, blobs, drops, erases))
 

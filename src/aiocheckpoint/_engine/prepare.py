@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import itertools
 
 from aiocheckpoint._disk.known_blobs import KnownBlobs
 from aiocheckpoint._engine.bodies import Bodies, Session, VanishedError
 from aiocheckpoint._engine.changes import Change, Delete, Save
 from aiocheckpoint._engine.session_plan import Limits
 from aiocheckpoint._format import documents
+from aiocheckpoint._format.blobs import blob_links
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointError,
@@ -72,25 +74,48 @@ def _require_size(save: Save, limits: Limits) -> None:
 
 def _find_blobs(bodies: Bodies, save: Save, session: Session) -> None:
     """
-    Find out which blobs are there already: each is read, and so known to be intact.
+    Find out which blobs are there already, among those that a save leads to.
 
-    One that was removed while it was read is not there, whoever was the first to hear of it.
+    What the record names, and what names others, is read, and so known to be intact; of the rest it
+    is known that it is there. What was once found is not looked at again. What was removed
+    meanwhile is not there, whoever was the first to hear of it.
     """
     known = session.known.blobs = session.known.blobs or KnownBlobs()
     if not session.known.has_blobs:
         return
-    for digest in save.digests:
-        if digest in known.stored:
+    removals = known.removals
+    found: dict[str, tuple[str, ...]] = {}
+    absent: set[str] = set()
+    waiting = [*save.digests]
+    while waiting:
+        digest = waiting.pop()
+        if digest in found or digest in absent or digest in known.stored:
             continue
-        removals = known.removals
-        try:
-            bodies.blob(session.name, digest)
-        except MissingBlobError:
-            continue
-        except CheckpointCorruptError:
-            if digest not in save.blobs:
-                raise
-            continue
-        with session.known.mutex:
-            if known.removals == removals:
-                known.stored.add(digest)
+        links = _links(bodies, save, session, digest)
+        if links is None:
+            absent.add(digest)
+            waiting += blob_links(save.blobs.get(digest, b""))
+        else:
+            found[digest] = links
+            waiting += links
+    if not absent.isdisjoint(itertools.chain.from_iterable(found.values())):
+        found = {digest: links for digest, links in found.items() if not links}
+    with session.known.mutex:
+        for digest, links in found.items():
+            known.learn(digest, links)
+        if known.removals == removals:
+            known.stored.update(found)
+
+
+def _links(bodies: Bodies, save: Save, session: Session, digest: str) -> tuple[str, ...] | None:
+    """Return what a blob names; None where it is not there, or damaged and given anew."""
+    try:
+        if digest in save.digests:
+            return blob_links(bodies.blob(session.name, digest))
+        return bodies.links(session.name, digest)
+    except MissingBlobError:
+        return None
+    except CheckpointCorruptError:
+        if digest not in save.blobs:
+            raise
+        return None

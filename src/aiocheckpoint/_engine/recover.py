@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aiocheckpoint._disk.files import printable, random_name
+from aiocheckpoint._engine.blob_graph import BlobGraph
 from aiocheckpoint._engine.bodies import Session, VanishedError
 from aiocheckpoint._engine.check import damaged_blobs, users_of_blobs
 from aiocheckpoint._engine.read import Reader
@@ -84,16 +85,17 @@ def find_damage(reader: Reader[RecordT], session_id: SessionId) -> Recovery:
         for file in map(_as_file, session.known.backups)
         if file is not None and file.text.removesuffix(names.BACKUP_SUFFIX) not in removed
     ]
+    blobs = BlobGraph(reader.bodies, name, reads=True)
     bad = [
         file
         for file in [*session.known.newest_first(), *backups]
-        if not _is_intact(reader, session, file)
+        if not _is_intact(reader, session, file, blobs)
     ]
     entries: list[Entry] = []
     texts: list[bytes] = []
     for file in bad:
         entries.append(Quarantined(name, file.text, random_name(f"{file.text[:60]}.")))
-        restored = _from_backup(reader, session, file)
+        restored = _from_backup(reader, session, file, blobs)
         if restored is not None:
             entries.append(restored[0])
             texts.append(restored[1])
@@ -104,17 +106,21 @@ def find_damage(reader: Reader[RecordT], session_id: SessionId) -> Recovery:
     if not entries and not (_is_done(reader, name) and _is_pointed_right(reader, session)):
         entries.append(Removed(name, ()))  # of nothing: to wait for it is to wait for the rest
     left = [file for file in session.known.newest_first() if file.text not in gone]
-    newest_id = _newest_id(reader, session, left, bad)
+    newest_id = _newest_id(reader, session, left, bad, blobs)
     place = _quarantine_path(reader, name)
     return Recovery(tuple(entries), tuple(texts), seen, place, newest_id)
 
 
 def _newest_id(
-    reader: Reader[RecordT], session: Session, left: list[FileName], bad: list[FileName]
+    reader: Reader[RecordT],
+    session: Session,
+    left: list[FileName],
+    bad: list[FileName],
+    blobs: BlobGraph,
 ) -> CheckpointId | None:
     """Return the id of the newest of those left, which are intact or will be restored."""
     for file in left:
-        restored = _from_backup(reader, session, file) if file in bad else None
+        restored = _from_backup(reader, session, file, blobs) if file in bad else None
         if restored is not None:
             return restored[0].checkpoint_id
         with contextlib.suppress(VanishedError):
@@ -147,13 +153,12 @@ def _as_file(backup: str) -> FileName | None:
     return name and name._replace(text=backup)
 
 
-def _is_intact(reader: Reader[RecordT], session: Session, file: FileName) -> bool:
+def _is_intact(reader: Reader[RecordT], session: Session, file: FileName, blobs: BlobGraph) -> bool:
     try:
         text = reader.bodies.text(session.name, file.text)
         path = reader.bodies.path(session.name, file.text)
         ids = documents.identity(text, path)
-        for digest in blob_digests(text):
-            reader.bodies.blob(session.name, digest)
+        blobs.require(blob_digests(text))
     except (VanishedError, FormatVersionError):
         return True  # somebody has removed it, or nobody here can tell: nothing is to be done
     except (CheckpointCorruptError, NotACheckpointError):
@@ -163,11 +168,13 @@ def _is_intact(reader: Reader[RecordT], session: Session, file: FileName) -> boo
 
 
 def _from_backup(
-    reader: Reader[RecordT], session: Session, file: FileName
+    reader: Reader[RecordT], session: Session, file: FileName, blobs: BlobGraph
 ) -> tuple[Saved, bytes] | None:
     """Return the save that puts an intact backup in the place of a file; None if there is none."""
     backup = file._replace(text=file.text + names.BACKUP_SUFFIX)
-    if backup.text not in session.known.backups or not _is_intact(reader, session, backup):
+    if backup.text not in session.known.backups:
+        return None
+    if not _is_intact(reader, session, backup, blobs):
         return None
     try:
         text = reader.bodies.text(session.name, backup.text)
@@ -184,7 +191,7 @@ def _from_backup(
 
 
 def _bad_blobs(reader: Reader[RecordT], session: Session, gone: set[str]) -> list[str]:
-    """Return the blobs that are damaged, or that no intact checkpoint refers to."""
+    """Return the blobs that are damaged, or that no intact checkpoint leads to."""
     bodies = reader.bodies
     if not session.known.has_blobs:
         return []
@@ -192,8 +199,13 @@ def _bad_blobs(reader: Reader[RecordT], session: Session, gone: set[str]) -> lis
     with reader.view.sessions.blobs(session.name) as directory:
         if directory is None:
             return []
-        found = sorted(filter(is_digest, reader.view.files.scan(directory)))
+        found = sorted(reader.view.files.scan(directory))
         damaged = damaged_blobs(bodies, directory, session.name, found)
     waiting = reader.view.pending.sessions.get(session.name)
     are_unused = is_complete and waiting is None
-    return [name for name in found if name in damaged or (name not in users and are_unused)]
+    digests = {name: name.removesuffix(names.NODE_SUFFIX) for name in found}
+    return [
+        digest
+        for name, digest in digests.items()
+        if is_digest(digest) and (name in damaged or (digest not in users and are_unused))
+    ]

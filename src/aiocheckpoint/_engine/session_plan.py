@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from aiocheckpoint._disk.known_blobs import KnownBlobs
+from aiocheckpoint._disk.known_blobs import BlobUses, KnownBlobs
 from aiocheckpoint._engine.bodies import Session
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.models import CheckpointId
@@ -53,6 +53,8 @@ class SessionPlan:
         self.new_blobs: set[str] = set()
         self.gone_blobs: set[str] = set()
         self._digests: dict[str, tuple[str, ...]] = {}
+        self._known = session.known.blobs or KnownBlobs()
+        self._uses = BlobUses(self._known)
         self._last = session.known.last_stamped
 
     @property
@@ -98,22 +100,42 @@ class SessionPlan:
         """Plan a file."""
         self.added[name] = checkpoint_id
         self._last = name
-        self._digests[name.text] = digests
+        if digests:
+            self._digests[name.text] = digests
+            self._uses.use(digests)
 
-    def knows_users(self) -> bool:
-        """Tell whether it is known of every file which blobs it refers to."""
-        known = self.session.known.blobs or KnownBlobs()
-        return all(name.text in known.of_file or name in self.added for name in self.remaining())
+    def add_blob(self, digest: str, links: tuple[str, ...]) -> None:
+        """Plan a blob, before the file that leads to it."""
+        self.new_blobs.add(digest)
+        self.gone_blobs.discard(digest)
+        self._uses.learn(digest, links)
 
-    def unused_blobs(self) -> tuple[bytes, ...]:
-        """Return the blobs that nothing refers to after all that is planned."""
-        known = self.session.known.blobs or KnownBlobs()
-        users = Counter(known.users)
-        for digests in self._digests.values():
-            users.update(digests)
-        freed = set(known.unused)
-        for text in self.removed:
-            digests = known.of_file.get(text) or self._digests.get(text, ())
-            users.subtract(digests)
-            freed.update(digests)
-        return tuple(bytes.fromhex(d) for d in sorted(freed) if users[d] <= 0)
+    def has_blob(self, digest: str) -> bool:
+        """Tell whether a blob is known to be there, or planned, with all that it leads to."""
+        if digest in self.new_blobs:
+            return True
+        return digest in self._known.stored and digest not in self.gone_blobs
+
+    def remove(self, files: Iterable[FileName]) -> None:
+        """Plan to remove files."""
+        for name in files:
+            self.removed.add(name.text)
+            digests = self._known.of_file.get(name.text) or self._digests.get(name.text)
+            if digests:
+                self._uses.release(digests)
+
+    def remove_unused_blobs(self) -> tuple[bytes, ...]:
+        """
+        Plan to remove the blobs that nothing will lead to, and return them.
+
+        A checkpoint that cannot be read may name any blob, and so may a blob: then all stay.
+        """
+        known = self._known
+        if not known.is_swept or not all(
+            name.text in known.of_file or name in self.added for name in self.remaining()
+        ):
+            return ()
+        unused = (self._uses.all_unused() or set()) - self.gone_blobs
+        self.new_blobs -= unused
+        self.gone_blobs |= unused
+        return tuple(bytes.fromhex(digest) for digest in sorted(unused))

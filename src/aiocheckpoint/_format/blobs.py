@@ -1,17 +1,27 @@
-"""Blobs: bytes named by their SHA-256, and the records that name them; pure."""
+"""Blobs: bytes named by their SHA-256, and what names them: records and other blobs; pure."""
 
 from __future__ import annotations
 
 import re
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Self
 
 import msgspec
 
 from aiocheckpoint._format.documents import sha256
-from aiocheckpoint.errors import CheckpointCorruptError, CheckpointEncodeError
+from aiocheckpoint.errors import (
+    CheckpointCorruptError,
+    CheckpointEncodeError,
+    InvalidArgumentError,
+)
 from aiocheckpoint.models import JsonValue
 
 DIGESTS_KEY = "blob_digests"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_DIGEST_BYTES = 32
+_NODE_MAGIC = b"\x89aiocheckpoint\r\n"
+_NODE_HEAD = struct.Struct("<16sI")
 
 
 class _DigestFields(msgspec.Struct):
@@ -29,6 +39,88 @@ def blob_digest(data: bytes) -> str:
 def is_digest(value: object) -> bool:
     """Tell whether a value can be the name of a blob."""
     return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
+
+
+class BlobNode(bytes):
+    """
+    A blob that refers to others, which stay in the session as long as it does.
+
+    ```python
+    node = BlobNode([blob_digest(page) for page in pages], b"two pages")
+    record = Album(session_id="ann", blob_digests=(blob_digest(node),))
+    await writer.save(record, blobs={blob_digest(blob): blob for blob in (node, *pages)})
+    ```
+
+    It is bytes: a head of 16 fixed bytes, the number of links in 4 (little endian), the digests of
+    32 bytes each, and the payload. A plain blob that begins with that head is refused at save, so
+    no bytes of somebody else are ever taken for a node.
+
+    Args:
+        links: digests of the blobs that it refers to, at least one; one may be there twice.
+        payload: what else it holds.
+
+    Raises:
+        InvalidArgumentError: links that are no digests, or none.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, links: Iterable[str], payload: bytes = b"") -> Self:
+        """Return the node of some links and a payload."""
+        given = tuple(links)
+        if not given or not all(map(is_digest, given)):
+            raise InvalidArgumentError("links", given, "at least one SHA-256, 64 hex digits each")
+        head = _NODE_HEAD.pack(_NODE_MAGIC, len(given))
+        return super().__new__(cls, b"".join((head, *map(bytes.fromhex, given), payload)))
+
+    def __getnewargs__(self) -> tuple[tuple[str, ...], bytes]:  # type: ignore[override]
+        """Return what copies and pickles are made of."""
+        return self.links, self.payload
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """Digests of the blobs that it refers to."""
+        return blob_links(self)
+
+    @property
+    def payload(self) -> bytes:
+        """What it holds besides."""
+        return self[_NODE_HEAD.size + _DIGEST_BYTES * len(self.links) :]
+
+
+def blob_links(content: bytes) -> tuple[str, ...]:
+    """
+    Return the digests of the blobs that a blob refers to; none for a plain one.
+
+    A store that keeps what its records name, what those blobs name, and so on, keeps what it must.
+    """
+    if not content.startswith(_NODE_MAGIC) or len(content) < _NODE_HEAD.size:
+        return ()
+    _, count = _NODE_HEAD.unpack_from(content)
+    end = _NODE_HEAD.size + _DIGEST_BYTES * count
+    if end > len(content):
+        return ()
+    starts = range(_NODE_HEAD.size, end, _DIGEST_BYTES)
+    return tuple(content[start : start + _DIGEST_BYTES].hex() for start in starts)
+
+
+def as_blob(content: bytes) -> bytes:
+    """Return the content of a blob as what was saved: a `BlobNode` if it is one."""
+    return bytes.__new__(BlobNode, content) if blob_links(content) else content
+
+
+def reachable_blobs(digests: Iterable[str], blobs: Mapping[str, bytes]) -> Iterator[str]:
+    """Yield digests, and all that those of the blobs name that are given; each once."""
+    waiting = [*digests]
+    seen: set[str] = set()
+    while waiting:
+        digest = waiting.pop()
+        if digest in seen:
+            continue
+        seen.add(digest)
+        yield digest
+        if digest in blobs:
+            waiting.extend(blob_links(blobs[digest]))
 
 
 def blob_digests(text: bytes) -> tuple[str, ...]:
@@ -67,6 +159,18 @@ def require_digest(digest: str, data: bytes) -> None:
         raise CheckpointEncodeError(f"blobs[{digest!r}]", "has another SHA-256")
 
 
+def require_kind(digest: str, data: bytes) -> None:
+    """
+    Refuse bytes that would be taken for a node, and are not given as one.
+
+    Raises:
+        CheckpointEncodeError: naming the blob.
+    """
+    if data.startswith(_NODE_MAGIC) and not isinstance(data, BlobNode):
+        reason = "begins as only a BlobNode may; give a BlobNode, or put a byte before it"
+        raise CheckpointEncodeError(f"blobs[{digest!r}]", reason)
+
+
 def verified_blob(data: bytes, digest: str, path: str) -> bytes:
     """
     Return the content of a blob's file after checking it against its name.
@@ -77,4 +181,4 @@ def verified_blob(data: bytes, digest: str, path: str) -> bytes:
     actual = blob_digest(data)
     if actual != digest:
         raise CheckpointCorruptError(path, "the blob does not match its name", digest, actual)
-    return data
+    return as_blob(data)

@@ -41,11 +41,13 @@ class SavedBlob(msgspec.Struct, frozen=True, array_like=True, tag="b", gc=False)
         session: name of the session's directory.
         digest: its SHA-256, which is its name.
         size_bytes: of the body.
+        links: SHA-256 of each blob that it refers to; empty for a plain one.
     """
 
     session: str
     digest: bytes
     size_bytes: int
+    links: tuple[bytes, ...] = ()
 
 
 class Removed(msgspec.Struct, frozen=True, array_like=True, tag="r", gc=False):

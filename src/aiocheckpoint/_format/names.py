@@ -21,6 +21,7 @@ from aiocheckpoint.models import CheckpointId
 
 CHECKPOINTS_DIRECTORY = "checkpoints"
 BLOBS_DIRECTORY = "blobs"
+NODE_SUFFIX = ".node"
 
 LATEST_NAME = "latest.json"
 PRIVATE_DIRECTORY = ".aiocheckpoint"
@@ -223,6 +224,11 @@ def in_order(names: list[FileName], modified_ns: Mapping[str, int]) -> list[File
 def name_fits(name: FileName, checkpoint_id: CheckpointId) -> bool:
     """Tell whether a file of that name may hold a checkpoint of that id."""
     return not set(names_of_id(checkpoint_id)).isdisjoint(name.id_names)
+
+
+def blob_file(digest: str, *, is_node: bool) -> str:
+    """Return the name of a blob's file, which tells whether it refers to others."""
+    return digest + NODE_SUFFIX if is_node else digest
 
 
 def is_leftover(name: str) -> bool:

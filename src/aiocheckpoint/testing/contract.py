@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from aiocheckpoint._format.blobs import blob_digest
+from aiocheckpoint._format.blobs import BlobNode, blob_digest, blob_links
 from aiocheckpoint.errors import (
     CheckpointEncodeError,
     CheckpointError,
@@ -535,6 +535,12 @@ def _large(checkpoint_id: str, *blobs: bytes, session_id: str = "s") -> LargeVal
     return LargeValue(session_id=session_id, checkpoint_id=checkpoint_id, blob_digests=digests)
 
 
+_BRANCH = BlobNode([blob_digest(b"1"), blob_digest(b"2"), blob_digest(b"1")], b"branch")
+_IN_BRANCH = (_BRANCH, b"1", b"2")
+_TREE = BlobNode([blob_digest(_BRANCH), blob_digest(b"3")], b"tree")
+_IN_TREE = (_TREE, *_IN_BRANCH, b"3")
+
+
 def _by_digest(*blobs: bytes) -> dict[str, bytes]:
     return {blob_digest(blob): blob for blob in blobs}
 
@@ -620,6 +626,53 @@ class BlobStoreContract:
         assert await blob_store.delete_session("s")
         assert await _refusal(blob_store.load_blobs("s", _by_digest(b"1"))) is MissingBlobError
         assert len(await blob_store.load_blobs("t", _by_digest(b"1", b"2"))) == 2
+
+    async def test_what_a_record_leads_to_comes_back(
+        self, blob_store: BlobStore[LargeValue]
+    ) -> None:
+        """A node comes back as a node; what it names need not be named by the record."""
+        await blob_store.save(_large("a", _TREE), blobs=_by_digest(*_IN_TREE))
+        (found,) = (await blob_store.load_blobs("s", [blob_digest(_TREE)])).values()
+        assert isinstance(found, BlobNode)
+        assert (found, blob_links(found)) == (_TREE, _TREE.links)
+        assert await blob_store.load_blobs("s", _by_digest(*_IN_TREE)) == _by_digest(*_IN_TREE)
+        assert await blob_store.check() == ()
+
+    async def test_a_record_that_leads_to_a_missing_blob_is_refused(
+        self, blob_store: BlobStore[LargeValue]
+    ) -> None:
+        """However far below, given or stored counts; so do bytes that only look like a node."""
+        await blob_store.save(_large("other", b"1"), blobs=_by_digest(b"1"))
+        given = _by_digest(*_IN_TREE[:-1])
+        assert await _refusal(blob_store.save(_large("a", _TREE), blobs=given)) is MissingBlobError
+        false = {blob_digest(_TREE): bytes(_TREE)} | _by_digest(*_IN_TREE[1:])
+        refusal = await _refusal(blob_store.save(_large("a", _TREE), blobs=false))
+        assert refusal is CheckpointEncodeError
+        more = _by_digest(*_IN_TREE, b"nobody names this")
+        refusal = await _refusal(blob_store.save(_large("a", _TREE), blobs=more))
+        assert refusal is InvalidArgumentError
+        assert await blob_store.ids("s") == ("other",)
+        await blob_store.save(_large("a", _TREE), blobs=given | _by_digest(_IN_TREE[-1]))
+        await blob_store.save(_large("b", _BRANCH))
+        assert len(await blob_store.load_blobs("s", _by_digest(*_IN_TREE))) == len(_IN_TREE)
+
+    async def test_blobs_stay_while_a_record_leads_to_them(
+        self, blob_store: BlobStore[LargeValue]
+    ) -> None:
+        """And go with the last one that does, in a copied session by itself."""
+        await blob_store.save(_large("a", _TREE), blobs=_by_digest(*_IN_TREE))
+        above = BlobNode([blob_digest(_BRANCH)], b"above")
+        await blob_store.save(_large("b", above), blobs=_by_digest(above))
+        await blob_store.delete("s", "a")
+        assert len(await blob_store.load_blobs("s", _by_digest(above, *_IN_BRANCH))) == 4
+        for gone in (_TREE, _IN_TREE[-1]):
+            assert await _refusal(blob_store.load_blobs("s", _by_digest(gone))) is MissingBlobError
+        assert await blob_store.copy_session("s", "t") == 1
+        assert await blob_store.delete("s", "b")
+        for gone in (above, *_IN_BRANCH):
+            assert await _refusal(blob_store.load_blobs("s", _by_digest(gone))) is MissingBlobError
+        assert len(await blob_store.load_blobs("t", _by_digest(above, *_IN_BRANCH))) == 4
+        assert await blob_store.check() == ()
 
     async def test_saves_that_share_blobs_run_side_by_side(
         self, blob_store: BlobStore[LargeValue]

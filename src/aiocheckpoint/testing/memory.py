@@ -37,6 +37,7 @@ from aiocheckpoint.kit import (
     StagedSave,
     check_checkpoint_id,
     check_session_id,
+    reachable_blobs,
     sorted_ids,
 )
 from aiocheckpoint.models import (
@@ -276,7 +277,8 @@ class MemoryStore(Generic[RecordT]):
         self._session(target_id)
         for record in records if source_id != target_id else ():
             digests = record.blob_digests if isinstance(record, BlobRecord) else ()
-            blobs = await self.load_blobs(source_id, digests)
+            reached = reachable_blobs(digests, self._session(source_id).blobs)
+            blobs = await self.load_blobs(source_id, reached)
             await self.save(msgspec.structs.replace(record, session_id=target_id), blobs=blobs)
         return len(records)
 
@@ -555,7 +557,7 @@ class MemoryStore(Generic[RecordT]):
     ) -> None:
         with contextlib.suppress(CheckpointDecodeError):  # of another type, and no damage
             self._decode(session_id, key, stored)
-        for digest in stored.digests:
+        for digest in reachable_blobs(stored.digests, session.blobs):
             self._blob(session_id, session.blobs, digest)
 
     def _newest_intact_id(self, session_id: SessionId, session: Session) -> CheckpointId | None:

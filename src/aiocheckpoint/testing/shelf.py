@@ -15,6 +15,7 @@ from aiocheckpoint.kit import (
     StagedSave,
     Turns,
     encode_id,
+    reachable_blobs,
 )
 from aiocheckpoint.models import ANY_NEWEST, CheckpointId, Expected, SessionId, utc_now
 
@@ -128,7 +129,8 @@ class Shelf:
         if max_checkpoints is not None:
             for oldest in [*checkpoints][:-max_checkpoints]:
                 del checkpoints[oldest]
-        used = {digest for stored in checkpoints.values() for digest in stored.digests}
+        named = {digest for stored in checkpoints.values() for digest in stored.digests}
+        used = {*reachable_blobs(named, blobs)}
         return Session(checkpoints, {key: data for key, data in blobs.items() if key in used})
 
     def _enter(
@@ -138,7 +140,7 @@ class Shelf:
         blobs: dict[str, bytes],
     ) -> None:
         blobs.update(record.blobs)
-        for digest in record.blob_digests:
+        for digest in reachable_blobs(record.blob_digests, blobs):
             if digest not in blobs:
                 raise MissingBlobError(location_of(record.session_id, digest), digest)
         checkpoints.pop(record.checkpoint_id, None)  # a dict keeps the place of a key that it has
