@@ -8,10 +8,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointError, blob_digest
+from aiocheckpoint import AsyncCheckpointWriter, BlobNode, CheckpointError, blob_digest, blob_links
+from aiocheckpoint._disk.known_blobs import BlobUses
+from aiocheckpoint._engine import plan
 from aiocheckpoint._engine.apply import Files
 from aiocheckpoint._engine.plan import Planner
 from aiocheckpoint._engine.sync import Touched
+from aiocheckpoint._format import names
 from aiocheckpoint._format.entries import Removed, SavedBlob
 from aiocheckpoint.testing import LargeValue
 from tests.crash.checker import (
@@ -29,12 +32,12 @@ from tests.crash.recorder import RecordingFiles
 pytestmark = pytest.mark.blocking
 
 Writer = AsyncCheckpointWriter[LargeValue]
-State = dict[tuple[str, str], tuple[bytes, ...]]
+State = dict[tuple[str, str], frozenset[bytes]]
 HARMLESS = {"leftover", "dangling-pointer", "stale-pointer", "unused-blob", "unflushed-journal"}
 
 
 class Save(NamedTuple):
-    """A save of an id with blobs; all are given."""
+    """A save of an id with blobs; all are given, those that no other names are the record's."""
 
     checkpoint_id: str
     blobs: tuple[bytes, ...]
@@ -64,6 +67,10 @@ class Flush(NamedTuple):
 Call = Save | Delete | DeleteSession | Copy | Flush
 ONE, TWO, THREE = (text * 2500 for text in (b"1", b"2", b"3"))
 BASE: tuple[Call, ...] = (Save("a", (ONE, TWO)), Save("b", (TWO, THREE)))
+LEFT = BlobNode([blob_digest(ONE), blob_digest(TWO), blob_digest(ONE)], b"left")
+TOP = BlobNode([blob_digest(LEFT), blob_digest(THREE)], b"top")
+IN_LEFT, IN_TOP = (LEFT, ONE, TWO), (TOP, LEFT, ONE, TWO, THREE)
+NODES: tuple[Call, ...] = (Save("a", IN_LEFT), Save("b", IN_TOP))
 SEQUENCES: dict[str, tuple[Call, ...]] = {
     "first save": (Save("x", (ONE, b"")),),
     "save sharing a blob": (*BASE, Save("c", (TWO, b"new"))),
@@ -74,6 +81,13 @@ SEQUENCES: dict[str, tuple[Call, ...]] = {
     "flushed and deleted": (*BASE, Flush(), Delete(("b",)), Save("c", (THREE,))),
     "delete session": (*BASE, DeleteSession(), Save("c", (ONE,))),
     "copy": (*BASE, Copy("t")),
+    "first save of nodes": (Save("x", IN_TOP),),
+    "save sharing nodes": (*NODES, Save("c", (LEFT, ONE, TWO, b"new"))),
+    "delete of shared nodes": (*NODES, Delete(("b",))),
+    "nodes again after their delete": (*NODES, Delete(("b",)), Save("c", IN_TOP)),
+    "replace nodes": (*NODES, Save("b", IN_LEFT), Save("a", (ONE,))),
+    "nodes flushed and deleted": (*NODES, Flush(), Delete(("a", "b")), Save("c", IN_LEFT)),
+    "copy of nodes": (*NODES, Copy("t")),
 }
 
 
@@ -81,8 +95,10 @@ async def perform(writer: Writer, call: Call) -> None:
     match call:
         case Save(checkpoint_id, blobs, session_id):
             given = {blob_digest(blob): blob for blob in blobs}
+            named = {digest for blob in blobs for digest in blob_links(blob)}
+            roots = tuple(digest for digest in given if digest not in named)
             record = LargeValue(
-                session_id=session_id, checkpoint_id=checkpoint_id, blob_digests=tuple(given)
+                session_id=session_id, checkpoint_id=checkpoint_id, blob_digests=roots
             )
             await writer.save(record, blobs=given)
         case Delete(checkpoint_ids):
@@ -98,7 +114,7 @@ async def perform(writer: Writer, call: Call) -> None:
 def _after(state: State, call: Call) -> State:
     match call:
         case Save(checkpoint_id, blobs, session_id):
-            return state | {(session_id, checkpoint_id): blobs}
+            return state | {(session_id, checkpoint_id): frozenset(blobs)}
         case Delete(checkpoint_ids):
             return {key: blobs for key, blobs in state.items() if key[1] not in checkpoint_ids}
         case DeleteSession():
@@ -128,12 +144,18 @@ def opened(outer: Path, files: RecordingFiles, options: dict[str, Any]) -> Write
 
 
 async def see(writer: Writer) -> State:
-    """Return what there is, each block loaded and verified."""
+    """Return what there is, each blob loaded and verified."""
     state: State = {}
     async for session_id in writer.sessions():
         for record in await writer.load_many(session_id, await writer.ids(session_id)):
-            blobs = await writer.load_blobs(session_id, record.blob_digests)
-            state[session_id, record.checkpoint_id] = tuple(blobs.values())
+            blobs: dict[str, bytes] = {}
+            waiting = [*record.blob_digests]
+            while waiting:
+                found = await writer.load_blobs(session_id, waiting)
+                blobs |= found
+                links = {link for blob in found.values() for link in blob_links(blob)}
+                waiting = sorted(links - blobs.keys())
+            state[session_id, record.checkpoint_id] = frozenset(blobs.values())
     findings = [finding for finding in await writer.check() if finding.kind not in HARMLESS]
     require(findings == [], findings)
     return state
@@ -179,7 +201,9 @@ def _is_allowed(seen: State, allowed: list[State]) -> bool:
 
 
 def _text(state: State) -> str:
-    return " ".join(f"{s}/{key}:{[b[:3] for b in blobs]}" for (s, key), blobs in state.items())
+    return " ".join(
+        f"{s}/{key}:{sorted(b[:3] for b in blobs)}" for (s, key), blobs in state.items()
+    )
 
 
 async def examine_all(
@@ -253,10 +277,10 @@ async def test_every_crash_state_keeps_records_and_blobs_together(
 
 
 def _blobs_are_not_journaled(patch: pytest.MonkeyPatch) -> None:
-    plan = Planner.plan
+    right = Planner.plan
 
     def planned(self: Any, change: Any, session: Any) -> Any:
-        result = plan(self, change, session)
+        result = right(self, change, session)
         kept = [entry for entry in self.entries if not isinstance(entry, SavedBlob)]
         if len(kept) < len(self.entries):
             saved = [e for e in self.entries if not isinstance(e, Removed)]
@@ -284,9 +308,39 @@ def _blobs_are_not_written(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Files, "_write_blobs", lambda *args: None)
 
 
+def _links_are_ignored_when_collecting(patch: pytest.MonkeyPatch) -> None:
+    learn = BlobUses.learn
+    patch.setattr(BlobUses, "learn", lambda self, digest, links: learn(self, digest, ()))
+
+
+def _links_are_ignored_when_checking_what_is_there(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(plan, "blob_links", lambda content: ())
+
+
+def _nodes_are_written_as_plain_blobs(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(names, "blob_file", lambda digest, *, is_node: digest)
+
+
+def _links_are_not_journaled(patch: pytest.MonkeyPatch) -> None:
+    right = Planner.plan
+
+    def planned(self: Any, change: Any, session: Any) -> Any:
+        result = right(self, change, session)
+        for number, entry in enumerate(self.entries):
+            if isinstance(entry, SavedBlob):
+                self.entries[number] = SavedBlob(entry.session, entry.digest, entry.size_bytes)
+        return result
+
+    patch.setattr(Planner, "plan", planned)
+
+
 @pytest.mark.parametrize(
     ("mutate", "name", "durability", "model"),
     [
+        (_links_are_ignored_when_collecting, "delete of shared nodes", "journal", "killed"),
+        (_links_are_ignored_when_checking_what_is_there, "first save of nodes", "file", "killed"),
+        (_nodes_are_written_as_plain_blobs, "nodes flushed and deleted", "file", "killed"),
+        (_links_are_not_journaled, "delete of shared nodes", "file", "killed"),
         (_blobs_are_not_journaled, "first save", "journal", "killed"),
         (_blobs_are_not_synced, "first save", "file", "posix"),
         (_blobs_are_not_written, "first save", "file", "killed"),

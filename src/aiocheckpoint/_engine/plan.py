@@ -269,7 +269,7 @@ class Planner:
         drops: bool = False,
         erases: bool = False,
     ) -> None:
-        blobs = plan.remove_unused_blobs() if plan.session.known.has_blobs else ()
+        blobs = plan.remove_unused_blobs()
         texts = tuple(name.text for name in doomed)
         self.entries.append(Removed(plan.session.name, texts, blobs, drops, erases))
 

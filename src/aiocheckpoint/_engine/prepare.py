@@ -58,7 +58,8 @@ def prepare(bodies: Bodies, limits: Limits, change: Change, session: Session) ->
         except (CheckpointError, VanishedError):
             continue
     removes = isinstance(change, Delete) or bool(candidates) or limits.max_checkpoints is not None
-    if removes and session.known.has_blobs:
+    names_blobs = isinstance(change, Save) and bool(change.digests)
+    if removes and (session.known.has_blobs or names_blobs):
         bodies.know_users(session)
 
 
@@ -82,6 +83,7 @@ def _find_blobs(bodies: Bodies, save: Save, session: Session) -> None:
     """
     known = session.known.blobs = session.known.blobs or KnownBlobs()
     if not session.known.has_blobs:
+        known.is_swept = True
         return
     removals = known.removals
     found: dict[str, tuple[str, ...]] = {}
