@@ -39,7 +39,7 @@ _PARTS: tuple[tuple[str, ModuleType, tuple[str, ...]], ...] = (
     ("The interface", store, ("CheckpointStore", "BlobStore", "Transaction", "Ownership")),
     ("What is stored", models, ("CheckpointData", "CheckpointRecord")),
     ("Blobs", models, ("BlobRecord",)),
-    ("The name of a blob", blobs, ("blob_digest",)),
+    ("Blobs, and what they refer to", blobs, ("BlobNode", "blob_digest", "blob_links")),
     ("What is reported", models, ("CheckpointMeta", "Finding", "RecoveryReport", "WriterStats")),
     ("Ids", models, ("SessionId", "CheckpointId", "new_checkpoint_id")),
     ("Conditions", models, ("Expected", "ANY_NEWEST", "AnyNewest")),

@@ -339,7 +339,9 @@ class TestDamage:
         path = root / "s" / "blobs" / name
         await asyncio.to_thread(path.unlink if is_removed else lambda: path.write_bytes(b"x"))
         kind = "missing-blob" if is_removed else "damaged"
-        found = {(f.kind, f.path.name.removesuffix(".node")) for f in await writer.check()}
+        found = {
+            (f.kind, Path(f.location).name.removesuffix(".node")) for f in await writer.check()
+        }
         assert found == {(kind, blob_digest(victim))}
 
         writer = make_writer(record_type=LargeValue, max_backups=0)

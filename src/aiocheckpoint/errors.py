@@ -223,7 +223,7 @@ class CheckpointMismatchError(CheckpointCorruptError):
 
 class MissingBlobError(CheckpointCorruptError):
     """
-    A checkpoint that refers to a blob which is not there.
+    A checkpoint that refers to a blob which is not there, itself or through other blobs.
 
     Raised by a read of the blobs, and by a save of a record whose blobs are neither given nor
     stored; nothing was written then.

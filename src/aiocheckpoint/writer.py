@@ -335,8 +335,8 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Args:
             data: a record of the writer's type.
             blobs: for a `BlobRecord`: bytes by their SHA-256, 64 lower-case hex digits. Those
-                that the session has are not stored again; those that `data` names need to be
-                given only if it has not.
+                that the session has are not stored again; those that `data` names, or a
+                `BlobNode` that it leads to, need to be given only if it has not.
             expected: an id: save only if that checkpoint is the newest, the one saved last; None:
                 only if the session is empty. Left out, nothing is expected.
 
@@ -345,13 +345,15 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Raises:
             CheckpointEncodeError: a value that JSON, or Rust, would not give back as it is;
-                names its path.
+                names its path. Or a blob that is not what its name says, or begins as a
+                `BlobNode` does and is none.
             InvalidIdError: an id that is not a str or holds a lone surrogate.
             RecordTypeError: not a record of the writer's type.
             CheckpointTooLargeError: it, or a blob, is over `max_bytes`.
-            MissingBlobError: a blob that it names is neither given nor there.
+            MissingBlobError: a blob that it leads to is neither given nor there.
             SessionChangedError: another checkpoint is the newest.
-            InvalidArgumentError: `expected` is no id, or `blobs` has one that `data` does not name.
+            InvalidArgumentError: `expected` is no id, or `blobs` has one that neither `data` nor a
+                `BlobNode` among them names.
             StorageError: the disk refused; it is not saved, and does not come back.
             StorageFullError: there is no room for it, or for earlier files, on the disk.
             DurabilityUnknownError: it may or may not be saved.

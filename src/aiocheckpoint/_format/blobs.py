@@ -45,15 +45,9 @@ class BlobNode(bytes):
     """
     A blob that refers to others, which stay in the session as long as it does.
 
-    ```python
-    node = BlobNode([blob_digest(page) for page in pages], b"two pages")
-    record = Album(session_id="ann", blob_digests=(blob_digest(node),))
-    await writer.save(record, blobs={blob_digest(blob): blob for blob in (node, *pages)})
-    ```
-
-    It is bytes: a head of 16 fixed bytes, the number of links in 4 (little endian), the digests of
-    32 bytes each, and the payload. A plain blob that begins with that head is refused at save, so
-    no bytes of somebody else are ever taken for a node.
+    It is bytes: 16 that are fixed, the number of links in 4 (little endian), 32 for each digest,
+    the payload. A plain blob that begins with those 16 is refused at save, so no bytes of
+    somebody else are ever taken for a node.
 
     Args:
         links: digests of the blobs that it refers to, at least one; one may be there twice.
