@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,21 @@ from aiocheckpoint._engine import applier
 settings.register_profile("default", deadline=None, derandomize=True, database=None)
 settings.register_profile("thorough", deadline=None, max_examples=5_000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+_MEMORY = "/dev/shm"
+_MEMORY_BYTES = 2 << 30
+
+
+def pytest_configure() -> None:
+    """
+    Put the directories of tests into memory, where there is room for them: syncs are quick there.
+
+    What needs a disk mounts one of its own. `pytest --basetemp=DIRECTORY` takes a real one for all.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process started compiles all anew
+    if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _MEMORY)
 
 
 def pytest_collection_finish() -> None:

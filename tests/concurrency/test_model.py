@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,16 +12,6 @@ from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
 
 _KINDS = {"save": 12, "replace": 4, "delete": 6, "drop": 1, "copy": 4, "flush": 2}
 Listed = list[tuple[str, int]]
-
-
-@pytest.fixture(name="quick_root")
-def _quick_root(tmp_path: Path) -> Iterator[Path]:
-    """A place in memory where there is one: what is looked for are races, not slow disks."""
-    if not os.access("/dev/shm", os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
-        yield Path(directory)
 
 
 class _Caller:
@@ -88,15 +75,15 @@ async def _compare(root: Path, seed: int, calls: int) -> None:
             group.create_task(_Caller(writer, f"s{number}", dice).run(calls))
 
 
-async def test_each_list_is_right(quick_root: Path) -> None:
+async def test_each_list_is_right(root: Path) -> None:
     """Nothing acknowledged is missing from a list, twice in it or out of order, at any moment."""
     for seed in range(6):
-        await _compare(quick_root, seed, 100)
+        await _compare(root, seed, 100)
 
 
 @pytest.mark.campaign
 @pytest.mark.timeout(3600)
-async def test_each_list_is_right_for_long(quick_root: Path) -> None:
+async def test_each_list_is_right_for_long(root: Path) -> None:
     """The same for hundreds of seeds: a commit that passed for applied was lost in one of 75."""
     for seed in range(100, 400):
-        await _compare(quick_root, seed, 150)
+        await _compare(root, seed, 150)

@@ -31,7 +31,7 @@ DURABILITIES = ("journal", "file")
 TINY_SLOT_BYTES = 16 * 1024
 _RARE_CALLS = ("copy-session", "apply")
 _BESIDE_FLUSH = tuple(kind for kind in oracle.TOGETHER if kind != "burst")
-_LOOKS_EVERY = 6
+_LOOKS_EVERY = 12
 """Of the states of a default slice; the campaigns look at all."""
 
 BASES = {"empty": (), "populated": POPULATED}
@@ -116,6 +116,7 @@ async def test_saves_that_share_a_commit(
         options,
         SECOND,
         models=models,
+        looks_every=_LOOKS_EVERY,
         recovers_every=4,
     )
 
@@ -134,7 +135,14 @@ async def test_changes_beside_a_flush(
     options = {"durability": "journal"}
 
     tally = await _examined(
-        record_property, kinds, POPULATED[:2], options, LONG, models=models, recovers_every=4
+        record_property,
+        kinds,
+        POPULATED[:2],
+        options,
+        LONG,
+        models=models,
+        looks_every=_LOOKS_EVERY,
+        recovers_every=8,
     )
 
     assert tally.violations == []
@@ -173,8 +181,9 @@ class TestSecondCrash:
             {"durability": "journal"},
             NESTED,
             SECOND,
+            looks_every=4,
             recovers_every=4,
-            nested_every=32,
+            nested_every=12,
         )
 
         assert tally.violations == []
@@ -217,7 +226,12 @@ class TestDeletesStay:
         sequence = ("delete", "replace-newest", "delete-latest")
 
         tally = await _examined(
-            record_property, [sequence], POPULATED, {"durability": "file"}, recovers_every=4
+            record_property,
+            [sequence],
+            POPULATED,
+            {"durability": "file"},
+            looks_every=_LOOKS_EVERY,
+            recovers_every=4,
         )
 
         assert tally.violations == []
@@ -229,7 +243,14 @@ class TestDeletesStay:
         sequence = ("save-existing", "delete-latest", "delete-latest")
         options = {"durability": "journal", "max_checkpoints": 2}
 
-        tally = await _examined(record_property, [sequence], POPULATED, options, recovers_every=4)
+        tally = await _examined(
+            record_property,
+            [sequence],
+            POPULATED,
+            options,
+            looks_every=_LOOKS_EVERY,
+            recovers_every=4,
+        )
 
         assert tally.violations == []
 
@@ -240,7 +261,12 @@ class TestDeletesStay:
         options = {"durability": "file", "max_checkpoints": 2, "max_backups": 1}
 
         tally = await _examined(
-            record_property, [("save-existing",)], POPULATED, options, recovers_every=4
+            record_property,
+            [("save-existing",)],
+            POPULATED,
+            options,
+            looks_every=_LOOKS_EVERY,
+            recovers_every=4,
         )
 
         assert tally.violations == []

@@ -269,9 +269,9 @@ async def test_some_failing_operations(
     """An operation that fails costs its own call at most, also when the power goes then."""
     examined = 0
     for number, way in enumerate(WAYS):
-        first = 4 * number + CALLS.index(kind)
+        first = 6 * number + CALLS.index(kind)
         examined += await _fail_each(
-            kind, durability, way, first=first, every=19, model="ext4", caps=LONG
+            kind, durability, way, first=first, every=29, model="ext4", caps=LONG
         )
     record_property("examined", examined)
 

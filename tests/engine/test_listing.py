@@ -26,6 +26,8 @@ Sight = Literal["neither", "both"]
 _SIGHTS: tuple[Sight, ...] = ("neither", "both")
 _OTHERS = tuple(f"other{number}" for number in range(4))
 _LARGE = 9_000
+_STEP = 3
+"""Of the moments of a default slice; the campaign looks at all."""
 
 
 class SplitFiles(DiskFiles):
@@ -224,21 +226,21 @@ def _is_there_once(
         _list(scene)
         newest = [process.reader().load("s", "x") for process in (scene.one, scene.two)]
         assert newest[0] == newest[1]
-    assert count > 10
+    assert count > 4
 
 
 @pytest.mark.blocking
 @pytest.mark.parametrize("work", _READS)
 def test_at_each_moment(disk: Disk, work: Callable[[Scene], None]) -> None:
     """Whenever another replaces it, it is there once for who reads, and nothing is raised."""
-    _is_there_once(disk, work, [_apply])
+    _is_there_once(disk, work, [_apply], step=_STEP)
 
 
 @pytest.mark.blocking
 @pytest.mark.parametrize("work", [_load, _list, _replace])
 def test_while_segments_are_dropped(disk: Disk, work: Callable[[Scene], None]) -> None:
     """It holds when what the journal held is dropped meanwhile."""
-    _is_there_once(disk, work, [_drop_segments], step=3)
+    _is_there_once(disk, work, [_drop_segments], step=2 * _STEP)
 
 
 @pytest.mark.campaign
@@ -278,7 +280,7 @@ def test_mutant_is_noticed(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without catching up after the listing it is not there, or twice."""
     _catch_up_once(monkeypatch)
     with pytest.raises((AssertionError, CheckpointError)):
-        _is_there_once(disk, _list, [_apply])
+        _is_there_once(disk, _list, [_apply], step=_STEP)
 
 
 # With threads
@@ -307,7 +309,7 @@ async def test_three_thousand(make_writer: MakeWriter, root: Path) -> None:
     ending = asyncio.Event()
     replacing = asyncio.create_task(_replace_for_ever(one, ending))
     try:
-        for serial in range(25):
+        for serial in range(8):
             assert await two.load("s", "x") is not None
             ids = [meta.checkpoint_id for meta in await two.list("s")]
             assert ids.count("x") == 1
@@ -319,4 +321,4 @@ async def test_three_thousand(make_writer: MakeWriter, root: Path) -> None:
             await other.aclose()
     finally:
         ending.set()
-        assert await replacing > 10
+        assert await replacing > 4
