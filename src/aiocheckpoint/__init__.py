@@ -2,7 +2,7 @@
 Durable, non-blocking checkpoints of AI-agent sessions for asyncio.
 
 The house, one way: errors, models <- _format (pure) <- _disk (the only code that touches the
-system) <- _engine (threads) <- _arguments, _turns, store, kit, writer <-
+system) <- _engine (threads) <- _arguments, _turns, _updates, store, kit, writer <-
 testing <- adapters, cli.
 """
 

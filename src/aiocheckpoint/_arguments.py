@@ -123,6 +123,17 @@ def require_plain_function(name: str, value: object) -> None:
         raise InvalidArgumentError(name, value, "a function that is not async")
 
 
+def require_callable(name: str, value: object) -> None:
+    """
+    Refuse what cannot be called.
+
+    Raises:
+        InvalidArgumentError: it cannot.
+    """
+    if not callable(value):
+        raise InvalidArgumentError(name, value, "an async function")
+
+
 def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """
     Refuse what is none of the choices.

@@ -6,37 +6,62 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextvars import ContextVar
 
 from aiocheckpoint.errors import NestedCallError
 from aiocheckpoint.models import SessionId
 
 
-class _Waiter:
-    """A call that waits; on its own event loop."""
+class _Caller:
+    """A call that waits, or goes on, for one lock or for several."""
 
-    def __init__(self, *, is_exclusive: bool) -> None:
+    def __init__(self, keys: Collection[str], *, is_exclusive: bool) -> None:
+        self.keys = keys
         self.is_exclusive = is_exclusive
-        self.is_granted = False
-        self.loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[None] = self.loop.create_future()
+        self.missing = len(keys)
+        self.is_momentary = False
+
+    def grant(self) -> None:
+        """
+        Take notice that all locks are held.
+
+        Raises:
+            RuntimeError: nobody is there any more to give them back.
+        """
+
+
+class _Waiter(_Caller):
+    """One that waits on its own event loop."""
+
+    def __init__(self, keys: Collection[str], *, is_exclusive: bool) -> None:
+        super().__init__(keys, is_exclusive=is_exclusive)
+        self._loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[None] = self._loop.create_future()
 
     def grant(self) -> None:
         """Wake it. Of a loop that was closed nobody comes, and nobody gives back."""
-        self.is_granted = True
-        self.loop.call_soon_threadsafe(self._wake)
+        self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
         if not self.future.done():
             self.future.set_result(None)
 
 
+class _Deferred(_Caller):
+    """Something to be called when it has its turn, by whichever thread comes by; it holds none."""
+
+    def __init__(self, key: str, call: Callable[[], None]) -> None:
+        super().__init__((key,), is_exclusive=False)
+        self.is_momentary = True
+        self.grant = call  # type: ignore[method-assign]  # it is what is to be done
+
+
 class _Turn:
     """Who is in, and who waits, the one that came first first."""
 
     def __init__(self) -> None:
-        self.waiting: deque[_Waiter] = deque()
+        self.waiting: deque[_Caller] = deque()
         self.shared = 0
         self.is_exclusive = False
 
@@ -53,84 +78,130 @@ class _Turn:
         return True
 
     def leave(self, *, is_exclusive: bool) -> None:
+        """Go out."""
         if is_exclusive:
             self.is_exclusive = False
         else:
             self.shared -= 1
-        self.wake()
-
-    def wake(self) -> None:
-        """Let in whose turn it is."""
-        while self.waiting and self.enter(is_exclusive=self.waiting[0].is_exclusive):
-            waiter = self.waiting.popleft()
-            try:
-                waiter.grant()
-            except RuntimeError:  # its loop was closed
-                self.leave(is_exclusive=waiter.is_exclusive)
 
 
 class Turns:
     """
     A lock for each key, first come, first served; over tasks, event loops and threads.
 
-    Those that share go in together, one that is exclusive goes in alone.
+    Those that share go in together, one that is exclusive goes in alone. Who wants several locks
+    waits for all of them from the same moment, so that nobody can wait for each other.
     """
 
     def __init__(self) -> None:
         self._turns: dict[str, _Turn] = {}
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
+
+    def is_free(self, key: str) -> bool:
+        """Tell whether nobody holds a lock, or waits for it."""
+        return key not in self._turns
 
     async def take(
-        self, key: str, *, is_exclusive: bool = True, timeout_seconds: float | None = None
+        self,
+        keys: str | Collection[str],
+        *,
+        is_exclusive: bool = True,
+        timeout_seconds: float | None = None,
     ) -> bool:
         """
         Wait until it is one's turn; without a suspension if it is.
 
         Args:
-            key: of the lock.
+            keys: of the lock, or of several, which are taken together.
             is_exclusive: whether to go in alone.
             timeout_seconds: how long to wait; None for as long as it takes.
 
         Returns:
             False when it took too long; else call `give`.
         """
+        waiter = _Waiter(_as_keys(keys), is_exclusive=is_exclusive)
         with self._mutex:
-            turn = self._turns.setdefault(key, _Turn())
-            if not turn.waiting and turn.enter(is_exclusive=is_exclusive):
+            self._line_up(waiter)
+            if not waiter.missing:
                 return True
             if timeout_seconds == 0:
+                self._withdraw(waiter)
                 return False
-            waiter = _Waiter(is_exclusive=is_exclusive)
-            turn.waiting.append(waiter)
         try:
             async with asyncio.timeout(timeout_seconds):
                 await waiter.future
         except BaseException as error:
-            self._withdraw(key, turn, waiter)
+            with self._mutex:
+                self._withdraw(waiter)
             if isinstance(error, TimeoutError):
                 return False
             raise
         return True
 
-    def _withdraw(self, key: str, turn: _Turn, waiter: _Waiter) -> None:
-        with self._mutex:
-            if waiter.is_granted:
-                turn.leave(is_exclusive=waiter.is_exclusive)
-            else:
-                turn.waiting.remove(waiter)
-                turn.wake()  # it may have been all that held others up
-            self._forget(key, turn)
+    def call(self, key: str, function: Callable[[], None]) -> None:
+        """
+        Call a function at once, or when all have given back who came before.
 
-    def give(self, key: str, *, is_exclusive: bool = True) -> None:
+        Args:
+            key: of the lock, which nobody holds afterwards.
+            function: called by any thread; it must not raise.
+        """
+        if key in self._turns:
+            with self._mutex:
+                self._line_up(_Deferred(key, function))
+        else:
+            function()
+
+    def give(self, keys: str | Collection[str], *, is_exclusive: bool = True) -> None:
         """Let the next ones in."""
         with self._mutex:
-            turn = self._turns[key]
-            turn.leave(is_exclusive=is_exclusive)
-            self._forget(key, turn)
+            for key in _as_keys(keys):
+                self._turns[key].leave(is_exclusive=is_exclusive)
+                self._wake(key)
 
-    def _forget(self, key: str, turn: _Turn) -> None:
-        if turn.is_free:
+    async def settle(self) -> None:
+        """Wait until all that hold a lock, or wait for one by now, have given it back."""
+        with self._mutex:
+            keys = [*self._turns]
+        if keys and await self.take(keys):
+            self.give(keys)
+
+    def _line_up(self, caller: _Caller) -> None:
+        for key in caller.keys:
+            self._turns.setdefault(key, _Turn()).waiting.append(caller)
+        for key in caller.keys:
+            self._wake(key)
+
+    def _withdraw(self, caller: _Caller) -> None:
+        for key in caller.keys:
+            turn = self._turns[key]
+            if caller in turn.waiting:
+                turn.waiting.remove(caller)
+            else:
+                turn.leave(is_exclusive=caller.is_exclusive)
+            self._wake(key)
+
+    def _wake(self, key: str) -> None:
+        """Let in whose turn it is."""
+        turn = self._turns.get(key)
+        while turn and turn.waiting and turn.enter(is_exclusive=turn.waiting[0].is_exclusive):
+            caller = turn.waiting.popleft()
+            caller.missing -= 1
+            if caller.missing:
+                continue
+            try:
+                caller.grant()
+            except RuntimeError:  # its loop was closed
+                self._withdraw(caller)
+            else:
+                if caller.is_momentary:
+                    turn.leave(is_exclusive=False)
+        if turn and turn.is_free:
             self._turns.pop(key, None)
+
+
+def _as_keys(keys: str | Collection[str]) -> Collection[str]:
+    return (keys,) if isinstance(keys, str) else keys
 
 
 class _Running:
@@ -150,7 +221,8 @@ class SessionTurns:
 
     Updates of a session run one after the other, in the order of the calls; other changes that are
     called meanwhile wait. Changes that no update holds up go in side by side: their order is the
-    store's affair.
+    store's affair. The work of an update may change nothing but by its transaction, whatever the
+    session: two updates could wait for each other.
     """
 
     def __init__(self) -> None:
@@ -167,6 +239,32 @@ class SessionTurns:
             if running.turns is self and session_id in running.session_ids:
                 raise NestedCallError(session_id, operation)
 
+    def require_no_update(self, session_id: SessionId, operation: str) -> None:
+        """
+        Refuse a call made by the work of an update, for whatever session.
+
+        Raises:
+            NestedCallError: it is.
+        """
+        for running in _running.get():
+            if running.turns is self:
+                raise NestedCallError(session_id, operation)
+
+    def call(self, session_id: SessionId, operation: str, function: Callable[[], None]) -> None:
+        """
+        Begin a change, at once or when the updates have ended that were called before.
+
+        Args:
+            session_id: the session.
+            operation: the method that was called, for the error.
+            function: begins it; called by any thread, and must not raise.
+
+        Raises:
+            NestedCallError: the work of an update calls it.
+        """
+        self.require_no_update(session_id, operation)
+        self._turns.call(session_id, function)
+
     @contextlib.asynccontextmanager
     async def change(self, session_id: SessionId, operation: str) -> AsyncIterator[None]:
         """
@@ -177,9 +275,9 @@ class SessionTurns:
             operation: the method that was called, for the error.
 
         Raises:
-            NestedCallError: the work of an update calls it for its own session.
+            NestedCallError: the work of an update calls it.
         """
-        self.require_outside(session_id, operation)
+        self.require_no_update(session_id, operation)
         await self._turns.take(session_id, is_exclusive=False)
         try:
             yield
@@ -198,23 +296,27 @@ class SessionTurns:
             operation: the method that was called, for the error.
 
         Raises:
-            NestedCallError: the work of an update calls it for its own session.
+            NestedCallError: the work of an update calls it.
         """
-        wanted = sorted(set(session_ids))  # in one order, or two updates would wait for each other
+        wanted = frozenset(session_ids)
         for session_id in wanted:
-            self.require_outside(session_id, operation)
-        running = _Running(self, frozenset(wanted))
-        token = None
-        taken: list[SessionId] = []
+            self.require_no_update(session_id, operation)
+        await self._turns.take(wanted)
+        running = _Running(self, wanted)
+        token = _running.set((*_running.get(), running))
         try:
-            for session_id in wanted:
-                await self._turns.take(session_id)
-                taken.append(session_id)
-            token = _running.set((*_running.get(), running))
             yield
         finally:
             running.turns = None  # for tasks that the work has left behind
-            if token is not None:
-                _running.reset(token)
-            for session_id in taken:
-                self._turns.give(session_id)
+            _running.reset(token)
+            self._turns.give(wanted)
+
+    async def settle(self, operation: str) -> None:
+        """
+        Wait until all updates and changes have ended that were called before.
+
+        Raises:
+            NestedCallError: the work of an update calls it.
+        """
+        self.require_no_update("", operation)
+        await self._turns.settle()

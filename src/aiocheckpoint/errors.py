@@ -362,7 +362,10 @@ class SessionChangedError(CheckpointError):
 
 class NestedCallError(CheckpointError, RuntimeError):
     """
-    The `work` of an `update` called the store for its own session, which would wait for itself.
+    The `work` of an `update` called the store itself; nothing was changed.
+
+    A call for its own session, or a change of another one, might wait for ever: for the update to
+    end, or for another one that waits for this.
 
     Attributes:
         session_id: the session.
@@ -376,8 +379,8 @@ class NestedCallError(CheckpointError, RuntimeError):
 
     def __str__(self) -> str:
         return (
-            f"{self.operation} of session {self.session_id!r} was called within an update of it; "
-            "use the transaction that `work` is given"
+            f"{self.operation} of session {self.session_id!r} was called within an update; use the "
+            "transaction that `work` is given, and update_many for several sessions"
         )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sys
 import warnings
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from functools import partial
 from os import PathLike
 from types import TracebackType
@@ -17,6 +17,7 @@ from aiocheckpoint._arguments import (
     digests_of,
     frozen_blobs,
     path_text,
+    require_callable,
     require_choice,
     require_count,
     require_expected,
@@ -24,6 +25,7 @@ from aiocheckpoint._arguments import (
     require_plain_function,
     require_query,
     require_seconds,
+    session_ids_of,
 )
 from aiocheckpoint._disk.files import LocalFiles, process_id
 from aiocheckpoint._engine import check, copy, listing, recover, sessions
@@ -37,6 +39,8 @@ from aiocheckpoint._format import documents
 from aiocheckpoint._format.blobs import require_digests
 from aiocheckpoint._format.codec import RecordCodec, RecordT
 from aiocheckpoint._format.ids import encode_id
+from aiocheckpoint._turns import SessionTurns
+from aiocheckpoint._updates import Updates
 from aiocheckpoint.errors import (
     CheckpointError,
     CheckpointTooLargeError,
@@ -57,7 +61,7 @@ from aiocheckpoint.models import (
     SessionId,
     WriterStats,
 )
-from aiocheckpoint.store import NO_BLOBS
+from aiocheckpoint.store import NO_BLOBS, Transaction
 
 DEFAULT_MAX_BYTES = 64 * 1024 * 1024
 DEFAULT_LOCK_TIMEOUT_SECONDS = 60.0
@@ -234,6 +238,8 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             ),
             files or LocalFiles(),
         )
+        self._turns = SessionTurns()
+        self._updates = Updates(self._store, self._turns, self._encode, float(lock_timeout_seconds))
         self._process_id: int | None = None  # of whoever makes the first call
         self._is_closed = False
 
@@ -279,8 +285,13 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         if self._process_id != process_id():
             return
         try:
+            if is_first:
+                await self._turns.settle("aclose")
             if is_first and self._store.has_changed:
-                await self._submit(Flush(Job(), closes=True))
+                flush = Flush(Job(), closes=True)
+                self._store.submit(flush)
+                self._store.watch(flush)
+                await flush.job.finished()
         except CheckpointError:
             if self._store.may_have_committed:
                 raise
@@ -305,15 +316,19 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         store = self._store
         return await store.in_thread(store.readers, partial(store.read, work, otherwise))
 
-    async def _submit(self, change: Change) -> Any:
-        self._require_own_process()
-        self._store.submit(change)
+    async def _change(self, change: Change, operation: str) -> Any:
+        self._require_usable()
+        self._begin(change, operation)
         return await change.job.finished()
 
-    async def _change(self, change: Change) -> Any:
-        self._require_usable()
-        self._store.submit(change)
-        return await change.job.finished()
+    def _begin(self, change: Change, operation: str) -> None:
+        """Queue a change at once, or when the updates of its session have ended."""
+        submit = partial(self._store.submit_later, change)
+        if change.sessions:
+            self._turns.call(change.session_id, operation, submit)
+        else:
+            submit()
+        self._store.watch(change)
 
     async def save(
         self,
@@ -369,23 +384,27 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             wait share; the first save of a process some syncs more. Its file is written behind
             the caller's back. Independent of the number of checkpoints.
         """
+        require_expected(expected)
+        save = self._encode(data, blobs, Job())
+        save.expected = expected
+        self._require_usable()
+        self._begin(save, "save")
+        await save.job.finished()
+        return save.checkpoint_id
+
+    def _encode(self, data: RecordT, blobs: Mapping[str, bytes], job: Job[Any]) -> Save:
         if isinstance(data, CheckpointRecord):
             encode_id(data.checkpoint_id, "checkpoint id")
             name = encode_id(data.session_id, "session id")
-        require_expected(expected)
         draft = self._codec.draft(data)
         if self._refuse_inexact_floats:
             documents.require_exact_floats(draft)
         body = documents.body_of(draft)
-        job: Job[CheckpointId] = Job()
-        save = Save(job, draft.session_id, name, draft.checkpoint_id, body, expected=expected)
+        save = Save(job, draft.session_id, name, draft.checkpoint_id, body)
         digests = data.blob_digests if isinstance(data, BlobRecord) else ()
         if digests or blobs is not NO_BLOBS:
             self._add_blobs(save, digests, blobs)
-        self._require_usable()
-        self._store.submit(save)
-        await job.finished()
-        return draft.checkpoint_id
+        return save
 
     def _add_blobs(self, save: Save, digests: tuple[str, ...], blobs: Mapping[str, bytes]) -> None:
         require_digests(digests)
@@ -426,6 +445,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         encode_id(session_id, "session id")
         if checkpoint_id is not None:
             encode_id(checkpoint_id, "checkpoint id")
+        self._turns.require_outside(session_id, "load")
         return await self._read(lambda reader: reader.load(session_id, checkpoint_id), None)
 
     async def list(
@@ -457,6 +477,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         """
         encode_id(session_id, "session id")
         require_query("", before, limit)
+        self._turns.require_outside(session_id, "list")
         return await self._read(
             lambda reader: listing.listed(reader, session_id, before, limit), ()
         )
@@ -482,14 +503,17 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Cost: one hop, one read, one `fdatasync` of the journal.
         """
         encode_id(checkpoint_id, "checkpoint id")
-        return bool(await self._delete(session_id, (checkpoint_id,)))
+        return bool(await self._delete("delete", session_id, (checkpoint_id,)))
 
     async def _delete(
-        self, session_id: SessionId, checkpoint_ids: tuple[CheckpointId, ...] | None
+        self,
+        operation: str,
+        session_id: SessionId,
+        checkpoint_ids: tuple[CheckpointId, ...] | None,
     ) -> int:
         name = encode_id(session_id, "session id")
         job: Job[int] = Job()
-        await self._change(Delete(job, session_id, name, checkpoint_ids))
+        await self._change(Delete(job, session_id, name, checkpoint_ids), operation)
         return job.result or 0
 
     async def delete_many(
@@ -520,7 +544,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Cost: one hop, one read a checkpoint, one `fdatasync` of the journal.
         """
-        return await self._delete(session_id, checkpoint_ids_of(checkpoint_ids))
+        return await self._delete("delete_many", session_id, checkpoint_ids_of(checkpoint_ids))
 
     async def ids(
         self,
@@ -551,6 +575,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         """
         encode_id(session_id, "session id")
         require_query(prefix, before, limit)
+        self._turns.require_outside(session_id, "ids")
         return await self._read(
             lambda reader: listing.ids(reader, session_id, prefix, before, limit), ()
         )
@@ -578,6 +603,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         """
         wanted = checkpoint_ids_of(checkpoint_ids)
         encode_id(session_id, "session id")
+        self._turns.require_outside(session_id, "load_many")
         return await self._read(lambda reader: reader.load_many(session_id, wanted), ())
 
     async def load_blobs(
@@ -604,6 +630,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         """
         encode_id(session_id, "session id")
         wanted = digests_of(digests)
+        self._turns.require_outside(session_id, "load_blobs")
         return await self.read(session_id, lambda reader: reader.load_blobs(wanted))
 
     @overload
@@ -673,6 +700,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         """
         encode_id(session_id, "session id")
         require_plain_function("work", work)
+        self._turns.require_outside(session_id, "read")
         self._require_usable()
 
         def read() -> ResultT:
@@ -733,7 +761,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Cost: one hop, one `fdatasync` of the journal; the files go behind the caller's back.
         """
-        return bool(await self._delete(session_id, None))
+        return bool(await self._delete("delete_session", session_id, None))
 
     async def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
         """
@@ -761,6 +789,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         """
         for session_id in (source_id, target_id):
             encode_id(session_id, "session id")
+        self._turns.require_no_update(target_id, "copy_session")
         count = await self._read(
             lambda reader: copy.require_intact(reader, source_id, target_id), 0
         )
@@ -782,12 +811,10 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         jobs: list[Job[CheckpointId]] = []
         for item in part.saves:
             jobs.append(Job())
-            self._store.submit(
-                Save(
-                    jobs[-1], target_id, name, item.checkpoint_id, item.body, item.digests,
-                    item.blobs,
-                )
-            )  # fmt: skip
+            save = Save(
+                jobs[-1], target_id, name, item.checkpoint_id, item.body, item.digests, item.blobs
+            )
+            self._begin(save, "copy_session")
         failure: BaseException | None = None
         for job in reversed(jobs):  # or one that is cancelled would leave a gap
             if failure is not None and job.withdraw():
@@ -798,6 +825,97 @@ class AsyncCheckpointWriter(Generic[RecordT]):
                 failure = failure if isinstance(failure, asyncio.CancelledError) else error
         if failure is not None:
             raise failure
+
+    async def update(
+        self,
+        session_id: SessionId,
+        work: Callable[[Transaction[RecordT]], Awaitable[ResultT]],
+        /,
+    ) -> ResultT:
+        """
+        Read, decide and write a session as one step.
+
+        ```python
+        async def pop(session: Transaction[CheckpointData]) -> CheckpointData | None:
+            newest = await session.load()
+            if newest is not None:
+                session.delete(newest.checkpoint_id)
+            return newest
+
+
+        async with AsyncCheckpointWriter("state/") as writer:
+            task = await writer.update("support-42", pop)
+        ```
+
+        Args:
+            session_id: the session.
+            work: an async function. It reads the session as it is and stages changes, which are
+                committed together, or, if it raises, not at all. It is called again when the
+                session has changed since it was read, by another process or by a change that
+                was called before, so it has no other effects.
+
+        Returns:
+            what `work` returned the last time.
+
+        Updates of one session by one writer run one after the other, in the order of the calls,
+        over tasks, event loops and threads, and other changes of the session that are called
+        meanwhile wait. What `work` was told is what there is when it commits; where it stages
+        nothing or raises, what there was when it had ended.
+
+        Raises:
+            SessionChangedError: others have changed the session again and again, for
+                `lock_timeout_seconds`; nothing was changed.
+            NestedCallError: `work` calls the writer for the session, or to change another one;
+                `update_many` is for several.
+            InvalidArgumentError: `work` is no async function, or stages a record of another
+                session.
+            InvalidIdError: an id that no session can have.
+            CheckpointError: what the reads of `work` raise, and what `save` and `delete_many`
+                raise of what is staged; nothing was changed.
+
+        Durability: as of one `save`, for all that is staged: one frame of the journal. On an error
+            or a cancellation all of it is there, or nothing.
+
+        Cost: one hop and one `fdatasync` to commit; none for reads of ids, and of what is not in
+            files yet; one for each other read. Where nothing is staged no commit, and one hop to
+            see that what was read from memory is still so.
+        """
+        encode_id(session_id, "session id")
+        require_callable("work", work)
+        self._require_usable()
+        return await self._updates.run(
+            "update", (session_id,), lambda transactions: work(transactions[session_id])
+        )
+
+    async def update_many(
+        self,
+        session_ids: Iterable[SessionId],
+        work: Callable[[Mapping[SessionId, Transaction[RecordT]]], Awaitable[ResultT]],
+        /,
+    ) -> ResultT:
+        """
+        Do what `update` does on several sessions, in one commit.
+
+        Args:
+            session_ids: the sessions.
+            work: called with a transaction for each of them, by its session's id.
+
+        Returns:
+            what `work` returned the last time.
+
+        Two that have sessions in common run one after the other; they cannot wait for each other.
+
+        Raises:
+            CheckpointError: what `update` raises.
+
+        Durability: as of `update`, over all of the sessions: no crash leaves a part.
+
+        Cost: as of `update`.
+        """
+        wanted = session_ids_of(session_ids)
+        require_callable("work", work)
+        self._require_usable()
+        return await self._updates.run("update_many", wanted, work)
 
     async def flush(self) -> None:
         """
@@ -816,7 +934,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Cost: one hop, one small commit, one `syncfs` where there is one, or else one sync a file
             and directory.
         """
-        await self._change(Flush(Job()))
+        await self._change(Flush(Job()), "flush")
 
     def stats(self) -> WriterStats:
         """
@@ -851,15 +969,16 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Cost: one hop, all files of the session read.
         """
         name = encode_id(session_id, "session id")
+        self._turns.require_no_update(session_id, "recover")
         found = await self._read(lambda reader: recover.find_damage(reader, session_id), None)
         if found is None:
             return RecoveryReport(session_id=session_id, newest_valid_id=None, quarantined=())
         made: Collection[object] = ()
         if found.entries:
             change = Recover(Job(), session_id, name, found.entries, found.bodies, found.seen)
-            made = await self._change(change) or ()
+            made = await self._change(change, "recover") or ()
         elif self._store.has_damage:
-            await self._change(Flush(Job()))
+            await self._change(Flush(Job()), "flush")
         return found.report(session_id, made)
 
     async def check(self) -> tuple[Finding, ...]:

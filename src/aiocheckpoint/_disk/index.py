@@ -51,6 +51,9 @@ class SessionIndex:
         pointed: what this process has let `latest.json` name.
         has_blobs: whether the session has, or had, blobs.
         blobs: what is known of them; None before that was asked.
+        state: the same for the same files, whoever has listed them, as names are given once; else
+            another, but for one in 2**64. It changes after what it stands for, so who reads it
+            first knows afterwards whether what was read next was of one moment.
         mutex: held for each short look or change.
     """
 
@@ -72,6 +75,7 @@ class SessionIndex:
         self.has_blobs = False
         self.blobs: KnownBlobs | None = None
         self.unread: set[FileName] = set()
+        self.state = 0
         self._ids: list[CheckpointId] | None = None
         self.mutex = threading.Lock()
         self._by_id_name: dict[str, list[FileName]] = {}
@@ -144,6 +148,7 @@ class SessionIndex:
                 known[id_name].append(name)
             else:
                 known[id_name] = [name]
+        self.state += hash(name.text)
 
     @property
     def newest(self) -> FileName | None:
@@ -199,9 +204,9 @@ class SessionIndex:
             else:
                 self.names.append(name)
             self.last_stamped = max(name, self.last_stamped or name)
-            self._enter(name)
             if self._ids is not None:
                 self._enter_id(name, self._ids)
+            self._enter(name)
 
     def greatest_ids(
         self, prefix: str, before: CheckpointId | None, limit: int | None
@@ -216,6 +221,10 @@ class SessionIndex:
             if limit is not None:
                 start = max(start, end - 2 * limit)  # of some there may be two files
             return list(dict.fromkeys(ids[start:end][::-1]))[:limit]
+
+    def has_ids(self) -> bool:
+        """Tell, without waiting, whether `greatest_ids` answers at once and for all files."""
+        return self._ids is not None and not self.unread and not self.mutex.locked()
 
     def unread_names(self) -> list[FileName]:
         """Return the files whose names do not tell their ids; call `greatest_ids` first."""
@@ -261,6 +270,7 @@ class SessionIndex:
                     self._by_id_name[id_name] = remaining
                 else:
                     del self._by_id_name[id_name]
+            self.state -= hash(name.text)
 
 
 class IndexCache:

@@ -29,6 +29,13 @@ class BlobUses:
         self.unused: set[str] = set()
         self.unread: set[str] = set()
 
+    def copy(self) -> BlobUses:
+        """Return the same, over the same."""
+        copied = BlobUses(self._under)
+        copied.users, copied.links = self.users.copy(), self.links.copy()
+        copied.unused, copied.unread = self.unused.copy(), self.unread.copy()
+        return copied
+
     def count(self, digest: str) -> int:
         """Return how many files and blobs in use name a blob."""
         found = self.users.get(digest)

@@ -309,7 +309,8 @@ class Applier:
 
     def _is_over(self, change: Change, place: int) -> bool:
         """Tell whether a change that was tried has its outcome; note the error, if it is one."""
-        failures = [f for name, f in self._failed.items() if change.session in ("", name)]
+        sessions = change.sessions or self._failed
+        failures = [failure for name, failure in self._failed.items() if name in sessions]
         change.job.error = _late_error(change, failures[0].error) if failures else None
         return not failures or any(failure.place >= place for failure in failures)
 

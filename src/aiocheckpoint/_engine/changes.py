@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from aiocheckpoint._engine.jobs import Job
@@ -35,6 +35,16 @@ class Change:
         self.session_id = session_id
         self.session = session
         self.size_bytes = size_bytes
+
+    @property
+    def sessions(self) -> Mapping[str, SessionId]:
+        """The sessions it is about, by the names of their directories."""
+        return {self.session: self.session_id} if self.session else {}
+
+    @property
+    def parts(self) -> Sequence[Change]:
+        """The changes to single sessions that it consists of."""
+        return (self,)
 
 
 class Save(Change):
@@ -91,6 +101,42 @@ class Delete(Change):
     ) -> None:
         super().__init__(job, session_id, session)
         self.checkpoint_ids = checkpoint_ids
+
+
+class Batch(Change):
+    """
+    Changes of one session or several, made together or not at all.
+
+    Attributes:
+        states: of the sessions it is about, as they were read, by the names of their directories;
+            None for one that may be in any.
+    """
+
+    __slots__ = ("_parts", "_sessions", "is_removal", "states")
+
+    def __init__(
+        self,
+        job: Job[Any],
+        sessions: Mapping[str, SessionId],
+        parts: Sequence[Change],
+        states: Mapping[str, int | None],
+    ) -> None:
+        name, session_id = next(iter(sessions.items()))
+        super().__init__(job, session_id, name, sum(part.size_bytes for part in parts))
+        self.is_removal = all(part.is_removal for part in parts)
+        self.states = states
+        self._sessions = sessions
+        self._parts = parts
+
+    @property
+    def sessions(self) -> Mapping[str, SessionId]:
+        """The sessions it is about, by the names of their directories."""
+        return self._sessions
+
+    @property
+    def parts(self) -> Sequence[Change]:
+        """The changes to single sessions that it consists of."""
+        return self._parts
 
 
 class Recover(Change):

@@ -10,15 +10,15 @@ from __future__ import annotations
 import contextlib
 import queue
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Protocol
 
 from aiocheckpoint._disk.locks import MovedError
 from aiocheckpoint._disk.view import View
 from aiocheckpoint._engine import prepare
-from aiocheckpoint._engine.bodies import Session, VanishedError
-from aiocheckpoint._engine.changes import Change, Delete, Flush, Wake
+from aiocheckpoint._engine.bodies import Bodies, Session, VanishedError
+from aiocheckpoint._engine.changes import Batch, Change, Delete, Flush, Wake
 from aiocheckpoint._engine.jobs import Job
 from aiocheckpoint._engine.plan import Planner
 from aiocheckpoint._engine.root import WritableRoot
@@ -154,8 +154,8 @@ class Committer:
     def _forget(self, batch: Iterable[Change]) -> None:
         """Forget what is known of sessions: it may have been planned upon."""
         with contextlib.suppress(Exception):  # the thread must outlive whatever it fails with
-            for change in batch:
-                self._root.to_write().view.indexes.drop(change.session)
+            for name in {name for change in batch for name in change.sessions}:
+                self._root.to_write().view.indexes.drop(name)
 
     def _fail(self, changes: Iterable[Change], error: BaseException) -> None:
         failed = [change.job for change in changes if change.job.begin()]
@@ -202,27 +202,34 @@ class Committer:
         sessions: dict[str, Session] = {}
         refused: dict[Change, BaseException] = {}
         for change in batch:
-            if not change.session:
-                continue
             try:
-                session = sessions.get(change.session)
-                if session is None:
+                for name, session_id in change.sessions.items():
+                    if name in sessions:
+                        continue
                     # One that has entries in the log is being written to; it is looked at later.
-                    index = view.indexes.get(change.session)
-                    if index is None or change.session not in view.pending.sessions:
-                        index = view.lookup(change.session)
-                    session = Session(change.session_id, change.session, index)
-                    sessions[change.session] = session
-                if _may_miss_files(view, change, session):
-                    session = session._replace(known=view.listed(change.session))
-                    sessions[change.session] = session
-                if prepare.needs_preparing(limits, change, session):
-                    prepare.prepare(bodies, limits, change, session)
+                    index = view.indexes.get(name)
+                    if index is None or name not in view.pending.sessions:
+                        index = view.lookup(name)
+                    sessions[name] = Session(session_id, name, index)
+                for part in change.parts:
+                    self._prepare(bodies, limits, part, sessions)
             except VanishedError:
                 pass
             except CheckpointError as error:
                 refused[change] = error
         return sessions, refused
+
+    def _prepare(
+        self, bodies: Bodies, limits: Limits, part: Change, sessions: dict[str, Session]
+    ) -> None:
+        session = sessions.get(part.session)
+        if session is None:  # a flush
+            return
+        if _may_miss_files(bodies.view, part, session):
+            session = session._replace(known=bodies.view.listed(part.session))
+            sessions[part.session] = session
+        if prepare.needs_preparing(limits, part, session):
+            prepare.prepare(bodies, limits, part, session)
 
     def _with_room(self, root: WritableRoot, waiting: deque[Change]) -> list[Change]:
         """Take out what there is room for in the log; when it is empty, one change of any size."""
@@ -246,7 +253,7 @@ class Committer:
                 if change.session:
                     if refused:
                         _raise(refused.get(change))
-                    change.job.result = planner.plan(change, sessions[change.session])
+                    change.job.result = planner.plan(change, sessions)
             except BaseException as error:  # noqa: BLE001 - kept as the outcome
                 change.job.error = error
         all_late = self._wake == "flushed"
@@ -312,10 +319,11 @@ def take_fairly(
             batch = list(waiting)
             waiting.clear()
             return batch
+    turn_of = _turns(waiting)
     queues: OrderedDict[str, deque[Change]] = OrderedDict()
     for change in waiting:
         if not change.job.is_over:
-            queues.setdefault(change.session, deque()).append(change)
+            queues.setdefault(turn_of(change.session), deque()).append(change)
     batch = []
     held_up: list[deque[Change]] = []
     size = 0
@@ -336,3 +344,21 @@ def take_fairly(
     for changes in (*held_up, *queues.values()):
         waiting.extend(changes)
     return batch
+
+
+def _turns(waiting: Iterable[Change]) -> Callable[[str], str]:
+    """Return what tells whose turn it is a session's: sessions that a change is about share one."""
+    first_of: dict[str, str] = {}
+
+    def turn_of(session: str) -> str:
+        while session in first_of:
+            session = first_of[session]
+        return session
+
+    for change in waiting:
+        if isinstance(change, Batch):
+            first, *others = change.sessions
+            for other in others:
+                if turn_of(other) != turn_of(first):
+                    first_of[turn_of(other)] = turn_of(first)
+    return turn_of

@@ -21,6 +21,7 @@ from aiocheckpoint._engine import root as roots
 from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.changes import Change, Flush, Wake
 from aiocheckpoint._engine.commit import Committer
+from aiocheckpoint._engine.glance import Glance, NotInMemoryError
 from aiocheckpoint._engine.jobs import Deadlines, Ending, Job, hop
 from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._engine.root import OpenRoot, WritableRoot
@@ -238,6 +239,18 @@ class LocalStore(Generic[RecordT]):
             self.reopen()
         raise StorageError("read", self.path, None, "the directory keeps moving; try again")
 
+    def glance(self, work: Callable[[Glance[RecordT]], ResultT]) -> ResultT:
+        """
+        Read what is in memory, without waiting; on a loop.
+
+        Raises:
+            NotInMemoryError: it is not, or is not to be relied upon.
+        """
+        root = self._writing
+        if root is None or not root.log.is_scanned or root.log.damages:
+            raise NotInMemoryError
+        return work(Glance(root.bodies, self._codec))
+
     def _reader(self, opened: OpenRoot) -> Reader[RecordT]:
         return Reader(opened.bodies, self._codec, self._options.lock_timeout_seconds)
 
@@ -245,7 +258,7 @@ class LocalStore(Generic[RecordT]):
 
     def submit(self, change: Change) -> None:
         """
-        Queue a change; on the loop of its job.
+        Queue a change; on any thread.
 
         Raises:
             WriterClosedError: it is closed.
@@ -259,6 +272,20 @@ class LocalStore(Generic[RecordT]):
                 self._threads.start(name, run)
                 del self._unstarted[name]
             self._committer.submit(change)
+
+    def submit_later(self, change: Change) -> None:
+        """Queue a change whose caller waits for it already; an error is its outcome."""
+        if change.job.is_over:
+            return
+        try:
+            self.submit(change)
+        except CheckpointError as error:
+            if change.job.begin():
+                change.job.error = error
+                Job.deliver([change.job])
+
+    def watch(self, change: Change) -> None:
+        """Give a change up that has waited for others for too long; on the loop of its job."""
         self._deadlines.watch(change.job, change)
 
     def _commit(self) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from aiocheckpoint._disk.files import now_microseconds, random_number
 from aiocheckpoint._engine.bodies import Bodies, Session, VanishedError
-from aiocheckpoint._engine.changes import Change, Delete, Recover, Save
+from aiocheckpoint._engine.changes import Batch, Change, Delete, Recover, Save
 from aiocheckpoint._engine.session_plan import Limits, SessionPlan
 from aiocheckpoint._format import names
 from aiocheckpoint._format.blobs import blob_links, require_digest
@@ -12,6 +14,7 @@ from aiocheckpoint._format.entries import Entry, Quarantined, Removed, Saved, Sa
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
+    CheckpointError,
     FormatVersionError,
     MissingBlobError,
     NotACheckpointError,
@@ -48,24 +51,65 @@ class Planner:
         self.names: dict[str, FileName] = {}
         self.erases = False
 
-    def plan(self, change: Change, session: Session) -> object:
+    def plan(self, change: Change, sessions: Mapping[str, Session]) -> object:
         """
         Plan a change, and return its result.
+
+        Args:
+            change: the change.
+            sessions: those it is about, by the names of their directories.
 
         Raises:
             CheckpointError: it is refused; nothing was planned for it.
         """
+        plans = [self._plan_of(sessions[name]) for name in change.sessions]
+        if isinstance(change, Batch):
+            return self._batch(plans, change)
+        return self._part(plans[0], change)
+
+    def _plan_of(self, session: Session) -> SessionPlan:
         plan = self._plans.get(session.name)
         if plan is None:
             plan = self._plans[session.name] = SessionPlan(session)
+        return plan
+
+    def _part(self, plan: SessionPlan, change: Change) -> object:
+        before = len(self.entries)
+        result: object = None
         match change:
             case Save():
-                return self._save(plan, change)
+                result = self._save(plan, change)
             case Delete():
-                return self._delete(plan, change)
+                result = self._delete(plan, change)
             case Recover():
-                return self._recover(plan, change)
-        return None
+                result = self._recover(plan, change)
+        plan.is_changed |= len(self.entries) > before
+        return result
+
+    # Several changes as one
+
+    def _batch(self, plans: list[SessionPlan], batch: Batch) -> tuple[object, ...]:
+        """Plan all parts, or none; the sessions have to be as they were read."""
+        for plan in plans:
+            state = batch.states[plan.session.name]
+            if state is not None and (plan.is_changed or plan.session.known.state != state):
+                raise SessionChangedError(plan.session.id, self._newest_id_or_none(plan))
+        kept = {plan.session.name: plan.copy() for plan in plans}
+        entries, bodies, erases = len(self.entries), len(self.bodies), self.erases
+        try:
+            return tuple(self._part(self._plans[part.session], part) for part in batch.parts)
+        except BaseException:
+            self._plans |= kept
+            del self.entries[entries:], self.bodies[bodies:]
+            self.erases = erases
+            raise
+
+    def _newest_id_or_none(self, plan: SessionPlan) -> CheckpointId | None:
+        """Return the id of the newest, where it can be told; for an error that has its reason."""
+        try:
+            return self._newest_id(plan)
+        except CheckpointError:
+            return None
 
     # Saves
 
@@ -119,14 +163,17 @@ class Planner:
             raise storage_error(stuck.operation, stuck.path, cause)
 
     def _require_expected(self, plan: SessionPlan, save: Save) -> None:
-        newest = plan.newest
-        newest_id = None
-        if newest is not None:
-            newest_id = plan.added.get(newest) or self._identify(plan.session, newest)
-        else:
-            plan.session.known.require_complete()
+        newest_id = self._newest_id(plan)
         if newest_id != save.expected:
             raise SessionChangedError(save.session_id, newest_id)
+
+    def _newest_id(self, plan: SessionPlan) -> CheckpointId | None:
+        newest = plan.newest
+        if newest is None:
+            plan.session.known.require_complete()
+            return None
+        added = plan.added.get(newest)
+        return self._identify(plan.session, newest) if added is None else added
 
     def _identify(self, session: Session, newest: FileName) -> CheckpointId:
         try:

@@ -138,7 +138,7 @@ class Reader(Generic[RecordT]):
 
         def read(session: Session) -> tuple[RecordT, ...]:
             found = {key: self._find(session, key) for key in checkpoint_ids}
-            if None in found.values() and session.known.is_assumed:
+            if None in found.values() and self._may_miss_files(session):
                 session = session._replace(known=self.view.listed(session.name))
                 found = {key: self._find(session, key) for key in checkpoint_ids}
             return tuple(
@@ -153,7 +153,7 @@ class Reader(Generic[RecordT]):
 
         def read(session: Session) -> bool:
             found = self._find(session, checkpoint_id)
-            if found is None and session.known.is_assumed:
+            if found is None and self._may_miss_files(session):
                 found = self._find(
                     session._replace(known=self.view.listed(session.name)), checkpoint_id
                 )
@@ -165,6 +165,10 @@ class Reader(Generic[RecordT]):
             return False
         except FormatVersionError as error:
             return verify_file(self._files, error.path, self.bodies.max_bytes)
+
+    def _may_miss_files(self, session: Session) -> bool:
+        """Tell whether Rust may have saved something during a change of ours."""
+        return session.known.is_assumed
 
     def _find(self, session: Session, checkpoint_id: CheckpointId) -> tuple[FileName, bytes] | None:
         """Return the file that holds an id and its verified content."""

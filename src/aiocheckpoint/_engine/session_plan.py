@@ -44,6 +44,7 @@ class SessionPlan:
         removed: names of files that will not.
         new_blobs: digests of blobs that will be there.
         gone_blobs: digests of blobs that will not.
+        is_changed: whether anything is planned.
     """
 
     def __init__(self, session: Session) -> None:
@@ -52,10 +53,21 @@ class SessionPlan:
         self.removed: set[str] = set()
         self.new_blobs: set[str] = set()
         self.gone_blobs: set[str] = set()
+        self.is_changed = False
         self._digests: dict[str, tuple[str, ...]] = {}
         self._known = session.known.blobs or KnownBlobs()
         self._uses = BlobUses(self._known)
         self._last = session.known.last_stamped
+
+    def copy(self) -> SessionPlan:
+        """Return the same, to plan upon or to go back to."""
+        copied = SessionPlan(self.session)
+        copied.added, copied.removed = self.added.copy(), self.removed.copy()
+        copied.new_blobs, copied.gone_blobs = self.new_blobs.copy(), self.gone_blobs.copy()
+        copied.is_changed = self.is_changed
+        copied._digests, copied._last = self._digests.copy(), self._last
+        copied._uses = self._uses.copy()
+        return copied
 
     @property
     def last_stamped(self) -> FileName | None:

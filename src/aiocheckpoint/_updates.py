@@ -1,0 +1,344 @@
+"""Read, decide and write as one step: what `update` does over sessions of one root."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from aiocheckpoint._arguments import checkpoint_ids_of, digests_of, require_query
+from aiocheckpoint._disk.files import monotonic_seconds
+from aiocheckpoint._engine import listing
+from aiocheckpoint._engine.changes import Batch, Change, Delete, Save
+from aiocheckpoint._engine.glance import Glance, NotInMemoryError
+from aiocheckpoint._engine.jobs import Job
+from aiocheckpoint._engine.local_store import LocalStore
+from aiocheckpoint._engine.read import Reader
+from aiocheckpoint._format.codec import RecordT
+from aiocheckpoint._format.ids import encode_id
+from aiocheckpoint._turns import SessionTurns
+from aiocheckpoint.errors import (
+    InvalidArgumentError,
+    MissingBlobError,
+    SessionChangedError,
+    WriterClosedError,
+)
+from aiocheckpoint.models import CheckpointId, CheckpointMeta, SessionId
+from aiocheckpoint.store import NO_BLOBS
+
+ResultT = TypeVar("ResultT")
+Encode = Callable[[RecordT, Mapping[str, bytes], Job[Any]], Save]
+_EMPTY = 0  # the state of a session without checkpoints
+
+
+class LocalTransaction(Generic[RecordT]):
+    """
+    One session within one call of the work of an update.
+
+    Args:
+        store: where it is.
+        encode: makes saves of records.
+        session_id: the session.
+
+    Attributes:
+        state: of the session as it was read; None while nothing was.
+        is_seen_at_once: whether all reads were of one moment, at which nobody knew more.
+    """
+
+    def __init__(
+        self, store: LocalStore[RecordT], encode: Encode[RecordT], session_id: SessionId
+    ) -> None:
+        self._store = store
+        self._encode = encode
+        self._session_id = session_id
+        self._name = encode_id(session_id, "session id")
+        self._parts: list[Change] = []
+        self._job: Job[Any] = Job()  # of the parts; they have their outcome with the whole
+        self._is_over = False
+        self.state: int | None = None
+        self.is_seen_at_once = True
+
+    @property
+    def session_id(self) -> SessionId:
+        """The session."""
+        return self._session_id
+
+    # Reads
+
+    async def load(self, checkpoint_id: CheckpointId | None = None) -> RecordT | None:
+        """Return a checkpoint, the one saved last by default; None when there is none."""
+        if checkpoint_id is not None:
+            encode_id(checkpoint_id, "checkpoint id")
+        work = partial(_load, self._session_id, checkpoint_id)
+        return await self._read(work, work, None)
+
+    async def load_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> tuple[RecordT, ...]:
+        """Return those of the checkpoints that are there, the one saved first first."""
+        work = partial(_load_many, self._session_id, checkpoint_ids_of(checkpoint_ids))
+        return await self._read(work, work, ())
+
+    async def ids(
+        self, *, prefix: str = "", before: CheckpointId | None = None, limit: int | None = None
+    ) -> tuple[CheckpointId, ...]:
+        """Return ids, the greatest first."""
+        require_query(prefix, before, limit)
+
+        def glanced(glance: Glance[RecordT]) -> tuple[CheckpointId, ...]:
+            return glance.ids(self._session_id, prefix, before, limit)
+
+        def read(reader: Reader[RecordT]) -> tuple[CheckpointId, ...]:
+            return listing.ids(reader, self._session_id, prefix, before, limit)
+
+        return await self._read(glanced, read, ())
+
+    async def list(
+        self, *, before: CheckpointId | None = None, limit: int | None = None
+    ) -> tuple[CheckpointMeta, ...]:
+        """Return what there is, saved last first."""
+        require_query("", before, limit)
+
+        def read(reader: Reader[RecordT]) -> tuple[CheckpointMeta, ...]:
+            return listing.listed(reader, self._session_id, before, limit)
+
+        return await self._read(None, read, ())
+
+    async def load_blobs(self, digests: Iterable[str], /) -> dict[str, bytes]:
+        """Return blobs by their digests."""
+        wanted = digests_of(digests)
+        nothing: dict[str, bytes] = {}
+
+        def read(reader: Reader[RecordT]) -> dict[str, bytes]:
+            return reader.load_blobs(self._session_id, wanted)
+
+        found = await self._read(None, read, nothing)
+        if found is nothing and wanted:
+            raise MissingBlobError(wanted[0], wanted[0])
+        return found
+
+    async def _read(
+        self,
+        glanced: Callable[[Glance[RecordT]], ResultT] | None,
+        read: Callable[[Reader[RecordT]], ResultT],
+        otherwise: ResultT,
+    ) -> ResultT:
+        """
+        Read what is in memory at once, and else in a thread.
+
+        Args:
+            glanced: reads what is in memory; None for what never is.
+            read: reads.
+            otherwise: what is read where there is no root.
+        """
+        self._require_running()
+        found = self._glanced(glanced) if glanced is not None else None
+        self.is_seen_at_once &= found is None and self.state is None
+        if found is None:
+            work = partial(self._store.read, partial(self._with_state, read), (_EMPTY, otherwise))
+            found = await self._store.in_thread(self._store.readers, work)
+        state, result = found
+        self.state = state if self.state is None else self.state
+        return result
+
+    def _glanced(self, work: Callable[[Glance[RecordT]], ResultT]) -> tuple[int, ResultT] | None:
+        try:
+            return self._store.glance(partial(self._with_state, work))
+        except NotInMemoryError:
+            return None
+
+    def _with_state(
+        self, work: Callable[[Any], ResultT], reader: Reader[RecordT]
+    ) -> tuple[int, ResultT]:
+        state = reader.session(self._session_id).known.state  # first: it is the last to change
+        return state, work(reader)
+
+    # Changes
+
+    def save(self, data: RecordT, /, *, blobs: Mapping[str, bytes] = NO_BLOBS) -> CheckpointId:
+        """
+        Stage a save; checked and encoded at once, so `data` may be changed afterwards.
+
+        Raises:
+            InvalidArgumentError: a record of another session.
+            CheckpointError: what `save` of the store refuses.
+        """
+        self._require_running()
+        save = self._encode(data, blobs, self._job)
+        if save.session_id != self._session_id:
+            wanted = f"a record of session {self._session_id!r}"
+            raise InvalidArgumentError("data.session_id", save.session_id, wanted)
+        self._forget_saves((save.checkpoint_id,))
+        self._parts.append(save)
+        return save.checkpoint_id
+
+    def delete(self, *checkpoint_ids: CheckpointId) -> None:
+        """Stage deletes; of ids that are not there nothing comes."""
+        self._require_running()
+        wanted = checkpoint_ids_of(checkpoint_ids)
+        self._forget_saves(wanted)
+        self._parts.append(Delete(self._job, self._session_id, self._name, wanted))
+
+    def delete_session(self) -> None:
+        """Stage the delete of all that the session has, but for what is staged after it."""
+        self._require_running()
+        self._parts = [Delete(self._job, self._session_id, self._name, None)]
+
+    def _forget_saves(self, checkpoint_ids: tuple[CheckpointId, ...]) -> None:
+        """Forget saves that were not the last word."""
+        self._parts = [
+            part
+            for part in self._parts
+            if not (isinstance(part, Save) and part.checkpoint_id in checkpoint_ids)
+        ]
+
+    # Its end
+
+    def _require_running(self) -> None:
+        if self._is_over:
+            raise WriterClosedError("the update that this transaction belongs to is over")
+
+    def end(self) -> Sequence[Change]:
+        """Return what was staged; nothing can be from then on."""
+        self._is_over = True
+        return self._parts
+
+
+def _load(
+    session_id: SessionId, checkpoint_id: CheckpointId | None, reader: Reader[RecordT]
+) -> RecordT | None:
+    return reader.load(session_id, checkpoint_id)
+
+
+def _load_many(
+    session_id: SessionId, checkpoint_ids: tuple[CheckpointId, ...], reader: Reader[RecordT]
+) -> tuple[RecordT, ...]:
+    return reader.load_many(session_id, checkpoint_ids)
+
+
+Transactions = Mapping[SessionId, LocalTransaction[RecordT]]
+
+
+class Updates(Generic[RecordT]):
+    """
+    The updates of one writer.
+
+    Args:
+        store: what they change.
+        turns: the order of its calls.
+        encode: makes saves of records.
+        timeout_seconds: how long an update is tried again when others change the session.
+    """
+
+    def __init__(
+        self,
+        store: LocalStore[RecordT],
+        turns: SessionTurns,
+        encode: Encode[RecordT],
+        timeout_seconds: float,
+    ) -> None:
+        self._store = store
+        self._turns = turns
+        self._encode = encode
+        self._timeout_seconds = timeout_seconds
+
+    async def run(
+        self,
+        operation: str,
+        session_ids: tuple[SessionId, ...],
+        work: Callable[[Transactions[RecordT]], Awaitable[ResultT]],
+    ) -> ResultT:
+        """
+        Let work read and stage, and commit what it has staged; again when it was overtaken.
+
+        Raises:
+            SessionChangedError: it was overtaken for too long.
+            NestedCallError: the work of another update calls it.
+        """
+        async with self._turns.update(session_ids, operation):
+            deadline = monotonic_seconds() + self._timeout_seconds
+            while True:
+                try:
+                    return await self._try(session_ids, work)
+                except _OvertakenError as overtaken:
+                    if monotonic_seconds() >= deadline:
+                        raise overtaken.error from None
+
+    async def _try(
+        self,
+        session_ids: tuple[SessionId, ...],
+        work: Callable[[Transactions[RecordT]], Awaitable[ResultT]],
+    ) -> ResultT:
+        made = [LocalTransaction(self._store, self._encode, id_) for id_ in session_ids]
+        transactions = {transaction.session_id: transaction for transaction in made}
+        try:
+            result = await _awaitable(work(transactions), work)
+        except Exception:
+            await self._require_as_read(made)  # or it has failed over what is not so any more
+            raise
+        finally:
+            parts = [part for transaction in made for part in transaction.end()]
+        if parts:
+            await self._commit(made, parts)
+        else:
+            await self._require_as_read(made)
+        return result
+
+    async def _commit(
+        self, transactions: list[LocalTransaction[RecordT]], parts: Sequence[Change]
+    ) -> None:
+        names = {encode_id(t.session_id, "session id"): t for t in transactions}
+        written = {part.session for part in parts}
+        concerned = {n: t for n, t in names.items() if n in written or t.state is not None}
+        batch = Batch(
+            Job(),
+            {name: transaction.session_id for name, transaction in concerned.items()},
+            parts,
+            {name: transaction.state for name, transaction in concerned.items()},
+        )
+        self._store.watch(batch)
+        self._store.submit(batch)
+        try:
+            await batch.job.finished()
+        except SessionChangedError as error:
+            raise _OvertakenError(error) from error
+
+    async def _require_as_read(self, transactions: list[LocalTransaction[RecordT]]) -> None:
+        """
+        See that what was read is what there is, where that is not sure.
+
+        Raises:
+            _OvertakenError: it is not.
+        """
+        read = [t for t in transactions if t.state is not None]
+        if not read or (len(read) == 1 and read[0].is_seen_at_once):
+            return
+
+        def changed(reader: Reader[RecordT]) -> SessionChangedError | None:
+            for transaction in read:
+                session = reader.session(transaction.session_id)
+                if session.known.state != transaction.state:
+                    newest = listing.saved_ids(reader, transaction.session_id, "", 1)
+                    return SessionChangedError(transaction.session_id, next(iter(newest), None))
+            return None
+
+        lost = [t for t in read if t.state != _EMPTY]  # if there is no root any more
+        otherwise = SessionChangedError(lost[0].session_id, None) if lost else None
+        look = partial(self._store.read, changed, otherwise)
+        error = await self._store.in_thread(self._store.readers, look)
+        if error is not None:
+            raise _OvertakenError(error)
+
+
+def _awaitable(answer: Awaitable[ResultT], work: object) -> Awaitable[ResultT]:
+    given: object = answer
+    if not inspect.isawaitable(given):
+        raise InvalidArgumentError("work", work, "an async function")
+    return answer
+
+
+class _OvertakenError(Exception):
+    """Somebody has changed a session since it was read."""
+
+    def __init__(self, error: SessionChangedError) -> None:
+        super().__init__(error)
+        self.error = error
