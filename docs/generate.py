@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from aiocheckpoint import errors, kit, models, store, testing, writer
+from aiocheckpoint import errors, exact, kit, models, store, testing, writer
 from aiocheckpoint._format import blobs
 from aiocheckpoint.adapters.langgraph import migration, records, saver
 
@@ -43,6 +43,11 @@ _PARTS: tuple[tuple[str, ModuleType, tuple[str, ...]], ...] = (
     ("What is reported", models, ("CheckpointMeta", "Finding", "RecoveryReport", "WriterStats")),
     ("Ids", models, ("SessionId", "CheckpointId", "new_checkpoint_id")),
     ("Conditions", models, ("Expected", "ANY_NEWEST", "AnyNewest")),
+    (
+        "Exact values: `aiocheckpoint.exact`",
+        exact,
+        ("to_json", "from_json", "Types", "OwnType"),
+    ),
     ("Other types", models, ("Durability", "JsonValue")),
     ("LangGraph: `aiocheckpoint.adapters.langgraph`", saver, ("CheckpointSaver",)),
     ("LangGraph: moving threads", migration, ("copy_threads", "Copied", "CopyMismatchError")),
@@ -61,8 +66,8 @@ def _source(module: ModuleType) -> tuple[str, ast.Module]:
 
 
 def _home(module: ModuleType, name: str) -> ModuleType:
-    """Return the module that defines a name; a package, and the kit, bring it in."""
-    brings_in = hasattr(module, "__path__") or module is kit
+    """Return the module that defines a name; a package, the kit and `exact` bring it in."""
+    brings_in = hasattr(module, "__path__") or module in (exact, kit)
     return sys.modules[getattr(module, name).__module__] if brings_in else module
 
 

@@ -16,14 +16,17 @@ import aiocheckpoint
 from aiocheckpoint import testing
 
 _ROOT = Path(aiocheckpoint.__file__).parent
-_PURE_PARTS = frozenset({"errors", "models", "_format"})
-# No os, time or threading: whoever decides only needs none of them.
+_PURE_PARTS = frozenset({"errors", "models", "_format", "exact"})
+# No os, time or threading: whoever decides only needs none of them. `zoneinfo` reads the zones of
+# the system, which a time does not carry with it.
 _PURE_IMPORTS = frozenset(
     {
         "__future__",
         "aiocheckpoint",
+        "base64",
         "bisect",
         "collections",
+        "dataclasses",
         "datetime",
         "decimal",
         "enum",
@@ -33,15 +36,19 @@ _PURE_IMPORTS = frozenset(
         "itertools",
         "math",
         "msgspec",
+        "operator",
         "pathlib",
         "random",
         "re",
+        "reprlib",
         "secrets",
         "struct",
         "types",
         "typing",
         "urllib",
+        "uuid",
         "zlib",
+        "zoneinfo",
     }
 )
 _SYSTEM_MODULES = frozenset(

@@ -18,6 +18,7 @@ from aiocheckpoint import (
     CheckpointMismatchError,
     CheckpointTooLargeError,
     DurabilityUnknownError,
+    ExactValueError,
     FileSizeLimitError,
     FormatVersionError,
     InvalidArgumentError,
@@ -58,6 +59,10 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
     (
         CheckpointEncodeError("messages[3].content.x", "is nan, which JSON cannot hold"),
         ["cannot save", "messages[3].content.x", "is nan"],
+    ),
+    (
+        ExactValueError("state['!int']", "is no int as to_json writes it"),
+        ["cannot restore", "state['!int']", "is no int", "as to_json writes it"],
     ),
     (
         CheckpointTooLargeError("checkpoint 'x'", 70_000_000, 64_000_000),
@@ -192,6 +197,7 @@ class TestTree:
             (InvalidIdError, ValueError),
             (RecordTypeError, TypeError),
             (CheckpointEncodeError, ValueError),
+            (ExactValueError, ValueError),
             (CheckpointTooLargeError, ValueError),
             (NestedCallError, RuntimeError),
             (UnsupportedOperationError, NotImplementedError),

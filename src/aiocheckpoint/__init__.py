@@ -1,11 +1,12 @@
 """
 Durable, non-blocking checkpoints of AI-agent sessions for asyncio.
 
-The house, one way: errors, models <- _format (pure) <- _disk (the only code that touches the
-system) <- _engine (threads) <- _arguments, _turns, _updates, store, kit, writer <-
+The house, one way: errors, models <- _format (pure) <- exact (pure) <- _disk (the only code that
+touches the system) <- _engine (threads) <- _arguments, _turns, _updates, store, kit, writer <-
 testing <- adapters, cli.
 """
 
+from aiocheckpoint import exact
 from aiocheckpoint._format.blobs import BlobNode, blob_digest, blob_links
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
@@ -15,6 +16,7 @@ from aiocheckpoint.errors import (
     CheckpointMismatchError,
     CheckpointTooLargeError,
     DurabilityUnknownError,
+    ExactValueError,
     FileSizeLimitError,
     FormatVersionError,
     InvalidArgumentError,
@@ -79,6 +81,7 @@ __all__ = (
     "CheckpointTooLargeError",
     "Durability",
     "DurabilityUnknownError",
+    "ExactValueError",
     "Expected",
     "FileSizeLimitError",
     "Finding",
@@ -111,5 +114,6 @@ __all__ = (
     "WriterStats",
     "blob_digest",
     "blob_links",
+    "exact",
     "new_checkpoint_id",
 )

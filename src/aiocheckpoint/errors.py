@@ -94,6 +94,26 @@ class CheckpointEncodeError(CheckpointError, ValueError):
         return f"cannot save: {self.path or 'the document'} {self.reason}"
 
 
+class ExactValueError(CheckpointError, ValueError):
+    """
+    A JSON value that `exact.to_json` has not made, or not with these types.
+
+    The file that it was loaded from may be intact.
+
+    Attributes:
+        path: where in the document, as `tool_results.seen['!set']`.
+        reason: what is wrong there, and what to do.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"cannot restore: {self.path or 'the value'} {self.reason}"
+
+
 class CheckpointTooLargeError(CheckpointError, ValueError):
     """
     A document or file over the writer's `max_bytes`; nothing was changed.

@@ -21,8 +21,8 @@ MAX_DEPTH = 127
 """Containers inside one another, the document itself included; serde_json reads no more."""
 
 _MAX_PATH_LENGTH = 200
-_MIN_INT = -(2**63)
-_MAX_INT = 2**64 - 1
+MIN_INT = -(2**63)
+MAX_INT = 2**64 - 1
 _PLAIN_TYPES = frozenset({str, bool, NoneType})
 
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
@@ -76,7 +76,7 @@ def _collect_floats(document: dict[str, Any]) -> tuple[list[float], int]:
             elif kind is float:
                 floats.append(value)
             elif kind is int:
-                if not _MIN_INT <= value <= _MAX_INT:
+                if not MIN_INT <= value <= MAX_INT:
                     raise ValueError("an integer is beyond 64 bits")
             else:
                 below.extend(_parts_of_other(value))
@@ -114,7 +114,7 @@ def _refusal(document: dict[str, Any], error: Exception) -> CheckpointEncodeErro
 def _objection(value: Any, level: int) -> str | None:
     match value:
         case str() if type(value) is str or isinstance(value, Enum):
-            return None if _is_unicode(value) else "holds a lone surrogate; replace it"
+            return None if is_unicode(value) else "holds a lone surrogate; replace it"
         case dict() | list() if level >= MAX_DEPTH:
             return f"is nested deeper than {MAX_DEPTH} levels; flatten it"
         case dict():
@@ -122,7 +122,7 @@ def _objection(value: Any, level: int) -> str | None:
         case list() | bool() | None:
             return None
         case int() if type(value) is int:
-            fits = _MIN_INT <= value <= _MAX_INT
+            fits = MIN_INT <= value <= MAX_INT
             return None if fits else "is an integer beyond 64 bits; save it as a str"
         case float() if type(value) is float:
             return None if math.isfinite(value) else f"is {value}, which JSON cannot hold"
@@ -133,10 +133,11 @@ def _objection(value: Any, level: int) -> str | None:
 def _objection_to_key(key: object) -> str | None:
     if not isinstance(key, str):
         return f"has the key {repr(key)[:80]}; use str keys only"
-    return None if _is_unicode(key) else "has a key with a lone surrogate; replace it"
+    return None if is_unicode(key) else "has a key with a lone surrogate; replace it"
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Tell whether a text can be written as UTF-8: whether it has no lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:

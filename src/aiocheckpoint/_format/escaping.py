@@ -1,0 +1,199 @@
+"""Values to JSON in which nothing is lost; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from types import NoneType
+from typing import Any
+
+import msgspec
+
+from aiocheckpoint._format.escapes import (
+    COLLECTIONS,
+    DICT,
+    MARK,
+    OWN,
+    RefusedError,
+    require_level,
+    with_changes,
+)
+from aiocheckpoint._format.json_values import MAX_DEPTH, MAX_INT, MIN_INT, is_unicode
+from aiocheckpoint._format.own_types import OwnType, Types
+from aiocheckpoint._format.scalars import SCALARS, Scalar
+from aiocheckpoint._format.unescaping import Decoder
+from aiocheckpoint.models import JsonValue
+
+_CONSTANTS = frozenset({bool, NoneType})
+_SCALARS = {scalar.kind: scalar for scalar in SCALARS}
+_SUPPORTED = (*_SCALARS, *COLLECTIONS, dict, list)
+
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
+
+
+class Encoder:
+    """
+    Makes JSON of one value.
+
+    Levels are those of containers in one another in what is made, 0 being the record itself.
+    """
+
+    def __init__(self, types: Types) -> None:
+        self._types = types
+        self._is_within_own = False
+
+    def encode(self, value: Any, level: int) -> JsonValue:
+        """Return a value as JSON; the value itself where it is that already."""
+        kind = type(value)
+        if kind is dict:
+            return self._dict(value, level)
+        if kind is list:
+            changes = self._changes(enumerate(value), level + 1)
+            return with_changes(value, changes) if changes else value
+        if kind in COLLECTIONS:
+            return self._collection(value, COLLECTIONS[kind], level)
+        if kind in _SCALARS:
+            return value if _is_plain_scalar(value) else _escaped(_SCALARS[kind], value, level)
+        if kind in _CONSTANTS:
+            return value
+        if kind in self._types.by_class:
+            return self._own(value, *self._types.by_class[kind], level)
+        raise RefusedError(_objection_to(kind))
+
+    def _changes(self, items: Iterable[tuple[Any, Any]], level: int) -> list[tuple[Any, JsonValue]]:
+        """Return what is not as it was, by its key; of most containers nothing."""
+        require_level(level - 1)
+        changes: list[tuple[Any, Any]] = []
+        key: object = None
+        try:
+            for key, item in items:
+                encoded = self.encode(item, level)
+                if encoded is not item:
+                    changes.append((key, encoded))
+        except RefusedError as refused:
+            refused.steps.append(key)
+            raise
+        return changes
+
+    def _dict(self, value: dict[Any, Any], level: int) -> JsonValue:
+        if not _has_plain_keys(value):
+            return self._pairs(value, level)
+        changes = self._changes(value.items(), level + 1)
+        return {**value, **dict(changes)} if changes else value
+
+    def _pairs(self, value: dict[Any, Any], level: int) -> JsonValue:
+        """Return a dict as its keys and values, as its keys are not those of an object."""
+        items = list(value.items())
+        parts = dict(self._changes(items, level + 3))
+        keys = [self._unnamed(key, level + 3, "a key") for key, _ in items]
+        pairs = zip(keys, items, strict=True)
+        return {DICT: [[encoded, parts.get(key, item)] for encoded, (key, item) in pairs]}
+
+    def _collection(self, value: Any, tag: str, level: int) -> JsonValue:
+        require_level(level + 1)
+        items = list(value)
+        if tag == "!tuple":
+            return {tag: with_changes(items, self._changes(enumerate(items), level + 2))}
+        parts = [self._unnamed(item, level + 2, "an item") for item in items]
+        # Their order is another in each process; their text is one.
+        return {tag: sorted(parts, key=_encode_sorted)}
+
+    def _unnamed(self, value: Any, level: int, role: str) -> JsonValue:
+        """Return a part that has no path of its own as JSON."""
+        try:
+            return self.encode(value, level)
+        except RefusedError as refused:
+            refused.steps.clear()
+            refused.reason = f"has {role} that {refused.reason}"
+            raise
+
+    def _own(self, value: Any, name: str, own: OwnType[Any], level: int) -> JsonValue:
+        """Return a value of a type of the application's own, which is made again to be sure."""
+        if self._is_within_own:
+            return self._own_parts(value, name, own, level)
+        self._is_within_own = True
+        encoded = self._own_parts(value, name, own, level)
+        try:
+            restored = Decoder(self._types).decode(encoded, level)
+            again = self._own_parts(restored, name, own, level)
+        except RefusedError as refused:
+            reason = f"could not be read again; mend the type {name!r}: {refused.reason}"
+            raise RefusedError(reason, refused.cause) from None
+        if type(restored) is not own.cls or _encode_sorted(again) != _encode_sorted(encoded):
+            raise RefusedError(f"would not come back the same; mend the type {name!r}")
+        self._is_within_own = False
+        return encoded
+
+    def _own_parts(self, value: Any, name: str, own: OwnType[Any], level: int) -> JsonValue:
+        require_level(level + 1)
+        try:
+            parts = own.encode(value)
+        except (MemoryError, RecursionError):
+            raise
+        except Exception as error:
+            raise RefusedError(f"cannot be encoded: {error!r}", error) from error
+        return {OWN: [name, self.encode(parts, level + 2)]}
+
+
+def is_plain(value: Any, level: int) -> bool:
+    """
+    Tell whether a value is its own JSON.
+
+    Most values are, so this is kept quick: it calls nothing that it can do itself.
+    """
+    kind = type(value)
+    if kind is dict:
+        if level >= MAX_DEPTH or not _has_plain_keys(value):
+            return False
+        items = value.values()
+    elif kind is list:
+        if level >= MAX_DEPTH:
+            return False
+        items = value
+    else:
+        return _is_plain_scalar(value)
+    for item in items:
+        kind = type(item)
+        if kind is str:
+            if not (item.isascii() or is_unicode(item)):
+                return False
+        elif kind is dict or kind is list:
+            if not is_plain(item, level + 1):
+                return False
+        elif kind not in _CONSTANTS and not _is_plain_scalar(item):
+            return False
+    return True
+
+
+def _has_plain_keys(value: dict[Any, Any]) -> bool:
+    """Tell whether a dict can stand as an object: its keys are text, and it is no escape."""
+    for key in value:
+        if type(key) is not str or not (key.isascii() or is_unicode(key)):
+            return False
+    return len(value) != 1 or not next(iter(value)).startswith(MARK)
+
+
+def _is_plain_scalar(value: Any) -> bool:
+    """Tell whether JSON has a scalar as it is."""
+    kind = type(value)
+    if kind is str:
+        return value.isascii() or is_unicode(value)
+    if kind is int:
+        return bool(MIN_INT <= value <= MAX_INT)
+    if kind is float:
+        return math.isfinite(value)
+    return kind in _CONSTANTS
+
+
+def _escaped(scalar: Scalar, value: Any, level: int) -> JsonValue:
+    require_level(level)
+    return {MARK + scalar.name: scalar.to_text(value)}
+
+
+def _objection_to(kind: type) -> str:
+    name = kind.__qualname__
+    for base in _SUPPORTED:
+        if issubclass(kind, base):
+            plain = base.__name__
+            return f"is a {name}, not a plain {plain}; convert it, or give its class in types"
+    return f"is a {name}, which is not written exactly; convert it, or give its class in types"
