@@ -40,7 +40,6 @@ _PURE_IMPORTS = frozenset(
         "pathlib",
         "random",
         "re",
-        "reprlib",
         "secrets",
         "struct",
         "types",

@@ -220,6 +220,14 @@ class TestTree:
 
 
 class TestText:
+    def test_says_so_of_a_value_without_a_text(self) -> None:
+        """A value that cannot be shown, as an int of 5,000 digits, does no harm."""
+        for error in (
+            InvalidArgumentError("max_backups", 10**5000, "an int"),
+            InvalidIdError("session id", 10**5000, "it is no str"),
+        ):
+            assert "<int>" in str(error)
+
     @pytest.mark.parametrize(
         ("error", "parts"), _SAMPLES, ids=[type(error).__name__ for error, _ in _SAMPLES]
     )

@@ -68,6 +68,11 @@ class Changing(list[Any]):
         return iter([b"x"] if len(looked_at) == 1 else [])
 
 
+class Unshowable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
 class Point(msgspec.Struct):
     x: Any
     y: Any = 0
@@ -142,6 +147,8 @@ class TestEncodeExactly:
             ({"a": {None: 2}}, "v.a", "key None;"),
             ([{"ok": 1, True: 2}], "v[0]", "key True;"),
             ({("x" * 1000,): 2}, "v", "key ('xxx"),
+            ({10**5000: 2}, "v", "key <int>;"),
+            ({Unshowable(): 2}, "v", "key <Unshowable>;"),
             (b"bytes", "v", "bytes"),
             ([bytearray(b"x")], "v[0]", "bytearray"),
             ([1, {2}], "v[1]", "set"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiocheckpoint._format.blobs import is_digest, reachable_blobs, require_kind
 from aiocheckpoint._format.ids import encode_id
-from aiocheckpoint.errors import InvalidArgumentError, InvalidIdError
+from aiocheckpoint.errors import InvalidArgumentError, InvalidIdError, shown
 from aiocheckpoint.models import ANY_NEWEST, CheckpointId, SessionId
 
 
@@ -101,7 +101,7 @@ def frozen_blobs(blobs: Mapping[str, object], digests: Collection[str]) -> dict[
     frozen: dict[str, bytes] = {}
     for digest, data in blobs.items():
         if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise InvalidArgumentError(f"blobs[{digest!r}]", data, "bytes")
+            raise InvalidArgumentError(f"blobs[{shown(digest)}]", data, "bytes")
         frozen[digest] = data if isinstance(data, bytes) else bytes(memoryview(data))
         require_kind(digest, frozen[digest])
     if not frozen.keys() <= {*digests}:

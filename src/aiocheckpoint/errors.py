@@ -7,6 +7,15 @@ which file or id, and what to do. All of them can be pickled.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
+
+
+def shown(value: object, show: Callable[[object], str] = repr) -> str:
+    """Return a value as text for an error, also where it has none, as an int of 5,000 digits."""
+    try:
+        return show(value)
+    except Exception:  # noqa: BLE001 - whatever a class of theirs raises
+        return f"<{type(value).__qualname__}>"
 
 
 class CheckpointError(Exception):
@@ -35,7 +44,7 @@ class InvalidIdError(CheckpointError, ValueError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"invalid {self.kind} {ascii(self.value)[:80]}: {self.reason}"
+        return f"invalid {self.kind} {shown(self.value, ascii)[:80]}: {self.reason}"
 
 
 class InvalidArgumentError(CheckpointError, ValueError):
@@ -55,7 +64,7 @@ class InvalidArgumentError(CheckpointError, ValueError):
         self.wanted = wanted
 
     def __str__(self) -> str:
-        return f"{self.name} must not be {ascii(self.value)[:80]}; give {self.wanted}"
+        return f"{self.name} must not be {shown(self.value, ascii)[:80]}; give {self.wanted}"
 
 
 class RecordTypeError(CheckpointError, TypeError):

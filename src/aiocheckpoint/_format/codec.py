@@ -17,7 +17,12 @@ from aiocheckpoint._format.typed_values import (
     may_hold_tuples,
     to_json,
 )
-from aiocheckpoint.errors import CheckpointDecodeError, CheckpointEncodeError, RecordTypeError
+from aiocheckpoint.errors import (
+    CheckpointDecodeError,
+    CheckpointEncodeError,
+    RecordTypeError,
+    shown,
+)
 from aiocheckpoint.models import BlobRecord, CheckpointData, CheckpointRecord, is_json_type
 
 _BUILTINS = frozenset({str, int, float, bool, type(None)})
@@ -45,7 +50,7 @@ class RecordCodec(Generic[RecordT]):
     def __init__(self, record_type: type[RecordT]) -> None:
         objection = _objection_to(record_type)
         if objection is not None:
-            name = getattr(record_type, "__qualname__", repr(record_type))
+            name = getattr(record_type, "__qualname__", shown(record_type))
             raise RecordTypeError(name, objection)
         self.record_type = record_type
         fields = msgspec.structs.fields(record_type)

@@ -6,7 +6,6 @@ stands in files never changes: kinds are added, and none is given another meanin
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -39,15 +38,8 @@ class RefusedError(Exception):
     def path_from(self, path: str) -> str:
         """Return the path of the value."""
         for step in reversed(self.steps):
-            path = member(path, step) if isinstance(step, str) else f"{path}[{_shown(step)}]"
+            path = member(path, step)
         return path[:_MAX_PATH_LENGTH]
-
-
-def _shown(key: object) -> str:
-    try:
-        return reprlib.repr(key)
-    except Exception:  # noqa: BLE001 - an int of more digits than Python is set to show
-        return f"<{type(key).__qualname__}>"
 
 
 def with_changes(items: list[Any], changes: Iterable[tuple[int, Any]]) -> list[Any]:

@@ -22,6 +22,7 @@ from aiocheckpoint._format.json_values import MAX_DEPTH, MAX_INT, MIN_INT, is_un
 from aiocheckpoint._format.own_types import OwnType, Types
 from aiocheckpoint._format.scalars import SCALARS, Scalar
 from aiocheckpoint._format.unescaping import Decoder
+from aiocheckpoint.errors import shown
 from aiocheckpoint.models import JsonValue
 
 _CONSTANTS = frozenset({bool, NoneType})
@@ -131,7 +132,7 @@ class Encoder:
         except (MemoryError, RecursionError):
             raise
         except Exception as error:
-            raise RefusedError(f"cannot be encoded: {error!r}", error) from error
+            raise RefusedError(f"cannot be encoded: {shown(error)}", error) from error
         return {OWN: [name, self.encode(parts, level + 2)]}
 
 

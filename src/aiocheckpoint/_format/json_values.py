@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from aiocheckpoint.errors import CheckpointEncodeError
+from aiocheckpoint.errors import CheckpointEncodeError, shown
 
 MAX_DEPTH = 127
 """Containers inside one another, the document itself included; serde_json reads no more."""
@@ -132,7 +132,7 @@ def _objection(value: Any, level: int) -> str | None:
 
 def _objection_to_key(key: object) -> str | None:
     if not isinstance(key, str):
-        return f"has the key {repr(key)[:80]}; use str keys only"
+        return f"has the key {shown(key)[:80]}; use str keys only"
     return None if is_unicode(key) else "has a key with a lone surrogate; replace it"
 
 
@@ -169,7 +169,7 @@ def _walk(document: dict[str, Any]) -> Iterator[tuple[str, Any, int]]:
 def member(path: str, key: object) -> str:
     """Return the path of a dict's item."""
     if not (isinstance(key, str) and key.isidentifier()):
-        return f"{path}[{key!r}]"
+        return f"{path}[{shown(key)}]"
     return f"{path}.{key}" if path else key
 
 

@@ -17,6 +17,7 @@ from aiocheckpoint._format.escapes import (
 )
 from aiocheckpoint._format.own_types import Types
 from aiocheckpoint._format.scalars import SCALARS
+from aiocheckpoint.errors import shown
 from aiocheckpoint.models import JsonValue
 
 _PLAIN = frozenset({str, int, float, bool, NoneType})
@@ -97,7 +98,7 @@ class Decoder:
         except (MemoryError, RecursionError):
             raise
         except Exception as error:
-            raise RefusedError(f"cannot be made a {name!r}: {error!r}", error) from error
+            raise RefusedError(f"cannot be made a {name!r}: {shown(error)}", error) from error
 
     def _list(self, payload: JsonValue, level: int) -> list[Any]:
         if type(payload) is not list:
