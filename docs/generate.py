@@ -14,6 +14,7 @@ from types import ModuleType
 
 from aiocheckpoint import errors, exact, kit, models, store, testing, writer
 from aiocheckpoint._format import blobs
+from aiocheckpoint.adapters import opentelemetry
 from aiocheckpoint.adapters.langgraph import migration, records, saver
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -52,6 +53,7 @@ _PARTS: tuple[tuple[str, ModuleType, tuple[str, ...]], ...] = (
     ("LangGraph: `aiocheckpoint.adapters.langgraph`", saver, ("CheckpointSaver",)),
     ("LangGraph: moving threads", migration, ("copy_threads", "Copied", "CopyMismatchError")),
     ("LangGraph: what is stored", records, ("ThreadRecord", "session_of")),
+    ("OpenTelemetry: `aiocheckpoint.adapters.opentelemetry`", opentelemetry, ("Telemetry",)),
     ("A store of your own: `aiocheckpoint.kit`", kit, kit.__all__),
     ("For tests: `aiocheckpoint.testing`", testing, tuple(sorted(testing.__all__))),
 )

@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+import langgraph.graph  # noqa: F401 - an example that is the first to import it would block a loop
 import pytest
 from docs.generate import pages
 
