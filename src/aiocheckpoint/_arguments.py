@@ -187,6 +187,21 @@ def session_ids_of(values: Iterable[SessionId]) -> tuple[SessionId, ...]:
     return session_ids
 
 
+def triggers_of(values: Iterable[str]) -> tuple[str, ...]:
+    """
+    Return triggers.
+
+    Raises:
+        InvalidArgumentError: one str, which is iterable too, nothing iterable, or what is no str.
+    """
+    triggers = _listed("final_triggers", values)
+    for trigger in triggers:
+        given: object = trigger
+        if not isinstance(given, str):
+            raise InvalidArgumentError("final_triggers", given, "a list of str")
+    return triggers
+
+
 def digests_of(values: Iterable[str]) -> tuple[str, ...]:
     """
     Return digests, each of which some blob can have.

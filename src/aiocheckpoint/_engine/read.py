@@ -17,6 +17,7 @@ from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
+    CheckpointError,
     FormatVersionError,
     MissingBlobError,
     NotACheckpointError,
@@ -48,17 +49,21 @@ class Reader(Generic[RecordT]):
         self._codec = record_codec
         self._timeout_seconds = timeout_seconds
         self._sessions: dict[SessionId, Session] = {}
+        self._has_looked = False
 
     def look(self) -> None:
         """
-        See to it that all that was acknowledged is known, also after a crash.
+        See to it that all that was acknowledged is known, also after a crash; once a hop.
 
         Raises:
             StoreBusyError: that cannot be told while another process commits.
         """
+        if self._has_looked:
+            return
         if not self.view.look() and self.view.log is not None:
             path = self.view.log.directory.join(LOCK_NAME)
             raise StoreBusyError(path, self._timeout_seconds)
+        self._has_looked = True
 
     def session(self, session_id: SessionId) -> Session:
         """
@@ -94,6 +99,21 @@ class Reader(Generic[RecordT]):
             return self.steadily(session_id, self._newest)
         found = self.load_many(session_id, (checkpoint_id,))
         return found[0] if found else None
+
+    def load_newest(
+        self, session_ids: Iterable[SessionId]
+    ) -> tuple[dict[SessionId, RecordT], list[CheckpointError]]:
+        """Return the newest of those sessions that have any, and why of some it cannot be told."""
+        found: dict[SessionId, RecordT] = {}
+        errors: list[CheckpointError] = []
+        for session_id in session_ids:
+            try:
+                newest = self.load(session_id, None)
+            except CheckpointError as error:
+                errors.append(error)
+            else:
+                found |= {} if newest is None else {session_id: newest}
+        return found, errors
 
     def _decode(self, session: Session, name: FileName, text: bytes) -> RecordT:
         return self._codec.decode(text, self.bodies.path(session.name, name.text))
