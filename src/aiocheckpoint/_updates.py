@@ -246,11 +246,19 @@ class Updates(Generic[RecordT]):
         operation: str,
         session_ids: tuple[SessionId, ...],
         work: Callable[[Transactions[RecordT]], Awaitable[ResultT]],
+        tokens: Mapping[str, int] = {},
     ) -> ResultT:
         """
         Let work read and stage, and commit what it has staged; again when it was overtaken.
 
+        Args:
+            operation: the method that was called.
+            session_ids: the sessions.
+            work: given a transaction for each.
+            tokens: of the owners that the caller has to be, by the names of directories.
+
         Raises:
+            OwnershipLostError: it is not one of them any more.
             SessionChangedError: it was overtaken for too long.
             NestedCallError: the work of another update calls it.
         """
@@ -258,7 +266,7 @@ class Updates(Generic[RecordT]):
             deadline = monotonic_seconds() + self._timeout_seconds
             while True:
                 try:
-                    return await self._try(session_ids, work)
+                    return await self._try(session_ids, work, tokens)
                 except _OvertakenError as overtaken:
                     if monotonic_seconds() >= deadline:
                         raise overtaken.error from None
@@ -267,6 +275,7 @@ class Updates(Generic[RecordT]):
         self,
         session_ids: tuple[SessionId, ...],
         work: Callable[[Transactions[RecordT]], Awaitable[ResultT]],
+        tokens: Mapping[str, int],
     ) -> ResultT:
         made = [LocalTransaction(self._store, self._encode, id_) for id_ in session_ids]
         transactions = {transaction.session_id: transaction for transaction in made}
@@ -278,13 +287,16 @@ class Updates(Generic[RecordT]):
         finally:
             parts = [part for transaction in made for part in transaction.end()]
         if parts:
-            await self._commit(made, parts)
+            await self._commit(made, parts, tokens)
         else:
             await self._require_as_read(made)
         return result
 
     async def _commit(
-        self, transactions: list[LocalTransaction[RecordT]], parts: Sequence[Change]
+        self,
+        transactions: list[LocalTransaction[RecordT]],
+        parts: Sequence[Change],
+        tokens: Mapping[str, int],
     ) -> None:
         names = {encode_id(t.session_id, "session id"): t for t in transactions}
         written = {part.session for part in parts}
@@ -294,6 +306,7 @@ class Updates(Generic[RecordT]):
             {name: transaction.session_id for name, transaction in concerned.items()},
             parts,
             {name: transaction.state for name, transaction in concerned.items()},
+            tokens,
         )
         self._store.watch(batch)
         self._store.submit(batch)

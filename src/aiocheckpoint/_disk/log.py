@@ -11,6 +11,7 @@ from typing import NamedTuple
 from aiocheckpoint._disk.chain import ChainReader, Damage, Segment
 from aiocheckpoint._disk.files import Directory, LocalFiles, random_name
 from aiocheckpoint._disk.locks import CONTROL_NAME, LockFiles
+from aiocheckpoint._disk.owners import Owners, Presence
 from aiocheckpoint._disk.segments import BehindError, find_segments
 from aiocheckpoint._disk.slots import Slots
 from aiocheckpoint._format import log
@@ -61,6 +62,8 @@ class Log(LockFiles):
 
     Attributes:
         slots: the files it is kept in.
+        owners: who owned which session when it was flushed.
+        presence: tells others that this process lives.
         control: the positions that were shared last.
         segments: those that hold what is not flushed, oldest first.
         tail: behind what was read.
@@ -75,6 +78,8 @@ class Log(LockFiles):
     def __init__(self, files: LocalFiles, directory: Directory, *, writable: bool) -> None:
         super().__init__(files, directory, writable=writable)
         self.slots = Slots(files, directory, writable=writable)
+        self.owners = Owners(files, directory)
+        self.presence = Presence(files, directory)
         self.control: Control | None = None
         self.segments: list[Segment] = []
         self.tail: Tail | None = None
@@ -104,6 +109,7 @@ class Log(LockFiles):
 
     def close(self) -> None:
         """Close everything; that gives the locks back, too."""
+        self.presence.close()
         self.slots.close()
         super().close()
 

@@ -9,7 +9,16 @@ from typing import NamedTuple
 import msgspec
 
 from aiocheckpoint._disk.log import ReadFrame
-from aiocheckpoint._format.entries import Entry, Removed, Saved, SavedBlob, Stuck, body_bytes
+from aiocheckpoint._format.entries import (
+    Entry,
+    Owned,
+    Quarantined,
+    Removed,
+    Saved,
+    SavedBlob,
+    Stuck,
+    body_bytes,
+)
 from aiocheckpoint._format.names import parse_name
 
 
@@ -66,7 +75,9 @@ class SessionLog:
                     self.blobs.pop(digest, None)
             case Stuck():
                 self.stuck = entry
-            case _:
+            case Owned():
+                return  # nothing of it is to be done
+            case Quarantined():
                 self.saved.pop(entry.name, None)
                 if entry.is_blob:
                     self.blobs.pop(bytes.fromhex(entry.name), None)
@@ -116,6 +127,7 @@ class Pending:
         sessions: by the names of their directories.
         floor: the position from which on everything is here.
         stuck: names of the sessions whose files cannot be written.
+        owned: who owns sessions, or that nobody does any more, and behind which frame.
     """
 
     def __init__(self) -> None:
@@ -123,6 +135,7 @@ class Pending:
         self.floor = 0
         self._frames: deque[tuple[int, tuple[str, ...]]] = deque()
         self.stuck: set[str] = set()
+        self.owned: dict[str, tuple[int, Owned]] = {}
         self._pins: list[int] = []
 
     def clear(self, floor: int) -> None:
@@ -130,6 +143,7 @@ class Pending:
         self.sessions.clear()
         self._frames.clear()
         self.stuck.clear()
+        self.owned.clear()
         self.floor = floor
 
     def add(self, read: ReadFrame, entries: Sequence[Entry], bodies: Iterable[bytes]) -> None:
@@ -142,6 +156,9 @@ class Pending:
             if isinstance(entry, (Saved, SavedBlob)):
                 committed = Committed(entry, place, next(given, None), slot, offset)
                 offset += entry.size_bytes
+            elif isinstance(entry, Owned):
+                self.owned[entry.session] = (place, entry)
+                continue
             else:
                 committed = Committed(entry, place, None, slot, offset)
             session = sessions.get(entry.session)
@@ -166,6 +183,8 @@ class Pending:
                 self.stuck.discard(name)
             if not session.entries:
                 del self.sessions[name]
+        if self.owned:
+            self.owned = {key: found for key, found in self.owned.items() if found[0] > place}
         self.floor = max(self.floor, place)
 
     def stuck_bytes(self) -> int:

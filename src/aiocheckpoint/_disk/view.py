@@ -12,10 +12,11 @@ from aiocheckpoint._disk.files import LocalFiles
 from aiocheckpoint._disk.index import IndexCache, SessionIndex, Signature
 from aiocheckpoint._disk.locks import CONTROL_NAME, MovedError
 from aiocheckpoint._disk.log import Advance, Log, ReadFrame
+from aiocheckpoint._disk.owners import living
 from aiocheckpoint._disk.pending import Committed, Pending
 from aiocheckpoint._disk.sessions import SessionDirectories
 from aiocheckpoint._format import log
-from aiocheckpoint._format.entries import Entry, Removed, Saved, SavedBlob, body_bytes
+from aiocheckpoint._format.entries import Entry, Owned, Removed, Saved, SavedBlob, body_bytes
 from aiocheckpoint._format.log import Control
 from aiocheckpoint._format.names import FileName, parse_name
 from aiocheckpoint.errors import CheckpointCorruptError, StorageError
@@ -49,6 +50,7 @@ class View:
         self.wanted = 0
         self._generation = 0
         self._first_control: Control | None = None
+        self._kept_owners: dict[str, Owned] | None = None
 
     @property
     def flushed(self) -> int:
@@ -114,6 +116,7 @@ class View:
             self._generation += 1
             self.pending.clear(flushed)
             self.indexes.clear()
+            self._kept_owners = None
         needed_after = self.pending.needed_after(flushed)  # a listing may have begun before
         for read in advance.frames:
             entries = read.frame.entries()
@@ -131,6 +134,7 @@ class View:
             control = self.log.control if self.log is not None else None
             if self.log is not None and control and control.flushed > self.pending.floor:
                 self.pending.drop(control.flushed)
+                self._kept_owners = None
                 self.log.forget_flushed(control.flushed)
 
     def note(
@@ -162,6 +166,36 @@ class View:
             index = known.get(entry.session)
             if index is not None:
                 index.apply(entry, names)
+
+    # Owners
+
+    def owner(self, session: str) -> Owned | None:
+        """Return who owns a session; None for nobody. Right under the lock of commits alone."""
+        with self.mutex:
+            if session in self.pending.owned:
+                _, owned = self.pending.owned[session]
+            else:
+                found = self._owners_kept().get(session)
+                if found is None:
+                    return None
+                owned = found
+            return owned if owned.process else None
+
+    def _owners_kept(self) -> dict[str, Owned]:
+        if self._kept_owners is None:
+            self._kept_owners = {} if self.log is None else self.log.owners.read()
+        return self._kept_owners
+
+    def keep_owners(self, place: int) -> None:
+        """Write down who owns what, if what says so is about to be flushed; for who applies."""
+        with self.mutex:
+            later = dict(self.pending.owned)
+            if self.log is None or not any(found[0] <= place for found in later.values()):
+                return
+            said = {session: owned for session, (_, owned) in later.items()}
+        # Who became an owner behind the place, or is none any more, is so in the journal as well.
+        owners = self.log.owners.read() | said
+        self.log.owners.write(living(owners, self.log.presence.is_alive))
 
     # Sessions
 

@@ -249,6 +249,7 @@ class Applier:
         root.operations.reached("after_flush")
         if place <= root.view.flushed and not self._must_erase(root):
             return
+        root.view.keep_owners(place)
         with root.log.locked():
             root.view.catch_up()
             root.appender.make_ready(root.max_bytes)

@@ -22,11 +22,14 @@ class Change:
         size_bytes: about what it adds to the journal.
         is_removal: whether it makes room.
         waits_for_files: whether its caller wakes only when its files are durable.
+        syncs: whether its caller wakes only when the journal is durable; None for a change of
+            files, where that is as its writer has it.
     """
 
     __slots__ = ("job", "session", "session_id", "size_bytes")
     is_removal = False
     waits_for_files = False
+    syncs: bool | None = None
 
     def __init__(
         self, job: Job[Any], session_id: SessionId = "", session: str = "", size_bytes: int = 0
@@ -110,9 +113,10 @@ class Batch(Change):
     Attributes:
         states: of the sessions it is about, as they were read, by the names of their directories;
             None for one that may be in any.
+        tokens: of the owners that its caller has to be, likewise.
     """
 
-    __slots__ = ("_parts", "_sessions", "is_removal", "states")
+    __slots__ = ("_parts", "_sessions", "is_removal", "states", "tokens")
 
     def __init__(
         self,
@@ -120,11 +124,13 @@ class Batch(Change):
         sessions: Mapping[str, SessionId],
         parts: Sequence[Change],
         states: Mapping[str, int | None],
+        tokens: Mapping[str, int],
     ) -> None:
         name, session_id = next(iter(sessions.items()))
         super().__init__(job, session_id, name, sum(part.size_bytes for part in parts))
         self.is_removal = all(part.is_removal for part in parts)
         self.states = states
+        self.tokens = tokens
         self._sessions = sessions
         self._parts = parts
 
@@ -137,6 +143,41 @@ class Batch(Change):
     def parts(self) -> Sequence[Change]:
         """The changes to single sessions that it consists of."""
         return self._parts
+
+
+class Own(Change):
+    """
+    A wish to be the owner of a session.
+
+    Attributes:
+        process: names the process of the owner, once it is known.
+        dead: names of processes that were seen to be dead.
+    """
+
+    __slots__ = ("dead", "process")
+    syncs = True  # or after a power cut the same token would be given out again
+
+    def __init__(self, job: Job[Any], session_id: SessionId, session: str) -> None:
+        super().__init__(job, session_id, session)
+        self.process = ""
+        self.dead: set[str] = set()
+
+
+class Disown(Change):
+    """
+    The end of an ownership, if it has not been lost.
+
+    Attributes:
+        token: of the owner.
+    """
+
+    __slots__ = ("token",)
+    is_removal = True
+    syncs = False  # after a power cut nobody owns anything
+
+    def __init__(self, job: Job[Any], session_id: SessionId, session: str, token: int) -> None:
+        super().__init__(job, session_id, session)
+        self.token = token
 
 
 class Recover(Change):

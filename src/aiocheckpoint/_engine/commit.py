@@ -18,7 +18,7 @@ from aiocheckpoint._disk.locks import MovedError
 from aiocheckpoint._disk.view import View
 from aiocheckpoint._engine import prepare
 from aiocheckpoint._engine.bodies import Bodies, Session, VanishedError
-from aiocheckpoint._engine.changes import Batch, Change, Delete, Flush, Wake
+from aiocheckpoint._engine.changes import Batch, Change, Delete, Flush, Own, Wake
 from aiocheckpoint._engine.jobs import Job
 from aiocheckpoint._engine.plan import Planner
 from aiocheckpoint._engine.root import WritableRoot
@@ -213,6 +213,8 @@ class Committer:
                     sessions[name] = Session(session_id, name, index)
                 for part in change.parts:
                     self._prepare(bodies, limits, part, sessions)
+                if isinstance(change, Own):
+                    _look_for_owner(root, change)
             except VanishedError:
                 pass
             except CheckpointError as error:
@@ -230,6 +232,12 @@ class Committer:
             sessions[part.session] = session
         if prepare.needs_preparing(limits, part, session):
             prepare.prepare(bodies, limits, part, session)
+
+    def _waits_for_files(self, change: Change) -> bool:
+        return change.waits_for_files or (self._wake == "flushed" and change.syncs is None)
+
+    def _syncs(self, change: Change) -> bool:
+        return self._wake != "written" if change.syncs is None else change.syncs
 
     def _with_room(self, root: WritableRoot, waiting: deque[Change]) -> list[Change]:
         """Take out what there is room for in the log; when it is empty, one change of any size."""
@@ -256,10 +264,9 @@ class Committer:
                     change.job.result = planner.plan(change, sessions)
             except BaseException as error:  # noqa: BLE001 - kept as the outcome
                 change.job.error = error
-        all_late = self._wake == "flushed"
-        late = [c for c in begun if (all_late or c.waits_for_files) and c.job.error is None]
+        late = [c for c in begun if self._waits_for_files(c) and c.job.error is None]
         is_flush = any(isinstance(change, Flush) for change in late)
-        sync = bool(late) or self._wake != "written"
+        sync = bool(late) or any(map(self._syncs, begun))
         if not planner.entries and (not is_flush or appender.is_flushed):
             if sync:
                 appender.sync()  # for what was found out rests on it
@@ -275,6 +282,15 @@ class Committer:
             uses_reserve=all(change.is_removal for change in begun),
         )  # fmt: skip
         return read.place, late
+
+
+def _look_for_owner(root: WritableRoot, change: Own) -> None:
+    """Find out whether a session's owner lives, and tell that this process does."""
+    presence = root.log.presence
+    change.process = presence.announce()
+    owned = root.view.owner(change.session)
+    if owned is not None and not presence.is_alive(owned.process):
+        change.dead.add(owned.process)
 
 
 def _may_miss_files(view: View, change: Change, session: Session) -> bool:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from aiocheckpoint._disk.files import now_microseconds, random_number
 from aiocheckpoint._engine.bodies import Bodies, Session, VanishedError
-from aiocheckpoint._engine.changes import Batch, Change, Delete, Recover, Save
+from aiocheckpoint._engine.changes import Batch, Change, Delete, Disown, Own, Recover, Save
 from aiocheckpoint._engine.session_plan import Limits, SessionPlan
 from aiocheckpoint._format import names
 from aiocheckpoint._format.blobs import blob_links, require_digest
-from aiocheckpoint._format.entries import Entry, Quarantined, Removed, Saved, SavedBlob
+from aiocheckpoint._format.entries import Entry, Owned, Quarantined, Removed, Saved, SavedBlob
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
@@ -18,7 +18,9 @@ from aiocheckpoint.errors import (
     FormatVersionError,
     MissingBlobError,
     NotACheckpointError,
+    OwnershipLostError,
     SessionChangedError,
+    SessionOwnedError,
     StorageError,
     storage_error,
 )
@@ -46,6 +48,7 @@ class Planner:
         self._contents = bodies
         self._limits = limits
         self._plans: dict[str, SessionPlan] = {}
+        self._owned: dict[str, Owned] = {}
         self.entries: list[Entry] = []
         self.bodies: list[bytes] = []
         self.names: dict[str, FileName] = {}
@@ -77,6 +80,10 @@ class Planner:
         before = len(self.entries)
         result: object = None
         match change:
+            case Own():
+                return self._own(change)
+            case Disown():
+                return self._disown(change)
             case Save():
                 result = self._save(plan, change)
             case Delete():
@@ -89,7 +96,11 @@ class Planner:
     # Several changes as one
 
     def _batch(self, plans: list[SessionPlan], batch: Batch) -> tuple[object, ...]:
-        """Plan all parts, or none; the sessions have to be as they were read."""
+        """Plan all parts, or none; the sessions have to be as they were read, and owned."""
+        for plan in plans:
+            token = batch.tokens.get(plan.session.name)
+            if token is not None and not self._is_owned(plan.session.name, token):
+                raise OwnershipLostError(plan.session.id, token)
         for plan in plans:
             state = batch.states[plan.session.name]
             if state is not None and (plan.is_changed or plan.session.known.state != state):
@@ -110,6 +121,42 @@ class Planner:
             return self._newest_id(plan)
         except CheckpointError:
             return None
+
+    # Owners
+
+    def _owner(self, session: str) -> Owned | None:
+        owned = self._owned.get(session)
+        if owned is None:
+            return self._contents.view.owner(session)
+        return owned if owned.process else None
+
+    def _is_owned(self, session: str, token: int) -> bool:
+        owned = self._owner(session)
+        return owned is not None and owned.token == token
+
+    def _own(self, own: Own) -> int:
+        """
+        Plan that a session has an owner, and return its token: where in the journal this is said.
+
+        So it grows for ever, without being kept anywhere.
+        """
+        owned = self._owner(own.session)
+        if owned is not None and owned.process != own.process and owned.process not in own.dead:
+            raise SessionOwnedError(own.session_id, 0.0)
+        log_ = self._contents.view.log
+        token = (log_.end if log_ else 0) + len(self.entries)  # a frame is longer than that
+        self._enter_owner(Owned(own.session, token, own.process))
+        return token
+
+    def _disown(self, disown: Disown) -> bool:
+        is_owned = self._is_owned(disown.session, disown.token)
+        if is_owned:
+            self._enter_owner(Owned(disown.session, disown.token))
+        return is_owned
+
+    def _enter_owner(self, owned: Owned) -> None:
+        self._owned[owned.session] = owned
+        self.entries.append(owned)
 
     # Saves
 

@@ -105,7 +105,22 @@ class Stuck(msgspec.Struct, frozen=True, array_like=True, tag="x", gc=False):
     reason: str
 
 
-Entry = Saved | SavedBlob | Removed | Quarantined | Stuck
+class Owned(msgspec.Struct, frozen=True, array_like=True, tag="o", gc=False):
+    """
+    A session that has an owner, or has none any more. No file comes of it.
+
+    Attributes:
+        session: name of the session's directory.
+        token: greater than those of all owners of the session before.
+        process: names the process of the owner; empty for none.
+    """
+
+    session: str
+    token: int
+    process: str = ""
+
+
+Entry = Saved | SavedBlob | Removed | Quarantined | Stuck | Owned
 
 encode_entries = msgspec.msgpack.Encoder().encode
 """Return the table of some entries."""

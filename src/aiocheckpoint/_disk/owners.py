@@ -1,0 +1,123 @@
+"""Who owns sessions, as the journal's flushed part said it, and which processes live."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
+
+from aiocheckpoint._disk.files import Directory, LocalFiles, random_bytes, random_name
+from aiocheckpoint._format.entries import Owned
+from aiocheckpoint._format.names import TEMP_PREFIX
+from aiocheckpoint._format.owners import encode_owners, parse_owners
+from aiocheckpoint.errors import StorageError
+
+_NAME = "owners"
+_PREFIX = "owner-"
+_MAX_BYTES = 1 << 28
+
+
+class Owners:
+    """
+    The file that says who owned which session when the journal was flushed.
+
+    Not durable: after a power cut no process that owned anything lives.
+
+    Args:
+        files: the file operations.
+        directory: the store's own, open.
+    """
+
+    def __init__(self, files: LocalFiles, directory: Directory) -> None:
+        self._files = files
+        self._directory = directory
+
+    def read(self) -> dict[str, Owned]:
+        """Return what it says, by the names of the sessions' directories."""
+        data = self._files.read(self._directory, _NAME, _MAX_BYTES) or b""
+        return {owned.session: owned for owned in parse_owners(data, self._directory.join(_NAME))}
+
+    def write(self, owners: Iterable[Owned]) -> None:
+        """Replace it, at once for whoever reads it."""
+        temporary = random_name(TEMP_PREFIX)
+        data = encode_owners(owners)
+        descriptor = self._files.write_new(self._directory, temporary, data, 0)
+        try:
+            self._files.close(descriptor, self._directory.join(temporary))
+            self._files.rename(self._directory, temporary, _NAME)
+        except BaseException:
+            self._files.discard(self._directory, temporary)
+            raise
+
+
+class Presence:
+    """
+    Tells other processes that this one lives: by a file that it keeps locked as long as it does.
+
+    Args:
+        files: the file operations.
+        directory: the store's own, open.
+    """
+
+    def __init__(self, files: LocalFiles, directory: Directory) -> None:
+        self._files = files
+        self._directory = directory
+        self._descriptor: int | None = None
+        self._id = ""
+
+    def announce(self) -> str:
+        """Return what names this process, after making its file, and removing those of the dead."""
+        while self._descriptor is None:
+            self._remove_dead()
+            name = f"{_PREFIX}{random_bytes(16).hex()}"
+            path = self._directory.join(name)
+            descriptor = self._files.open_file(self._directory, name, write=True, create=True)
+            if descriptor is None:
+                raise StorageError("open", path, None, "it was removed; try again")
+            if self._is_held(descriptor, name):
+                self._descriptor, self._id = descriptor, name.removeprefix(_PREFIX)
+            else:  # whoever looks for dead ones came in between
+                self._files.close(descriptor, path)
+        return self._id
+
+    def _is_held(self, descriptor: int, name: str) -> bool:
+        path = self._directory.join(name)
+        if not self._files.try_lock_file(descriptor, path):
+            return False
+        found = self._files.status_of_path(path)
+        held = self._files.open_status(descriptor, path)
+        return found is not None and found.identity == held.identity
+
+    def is_alive(self, process: str) -> bool:
+        """Tell whether the process of a name lives; one that is stopped does."""
+        if process == self._id and process:
+            return True
+        name = f"{_PREFIX}{process}"
+        descriptor = self._files.open_file(self._directory, name)
+        if descriptor is None:
+            return False
+        try:
+            path = self._directory.join(name)
+            return not self._files.try_lock_file(descriptor, path, shared=True)
+        finally:
+            self._files.close(descriptor, self._directory.join(name))
+
+    def _remove_dead(self) -> None:
+        for name in self._files.scan(self._directory):
+            if name.startswith(_PREFIX) and not self.is_alive(name.removeprefix(_PREFIX)):
+                self._files.discard(self._directory, name)
+
+    def close(self) -> None:
+        """Be gone for the others."""
+        if self._descriptor is not None:
+            name = f"{_PREFIX}{self._id}"
+            self._files.discard(self._directory, name)
+            with contextlib.suppress(StorageError):
+                self._files.close(self._descriptor, self._directory.join(name))
+            self._descriptor, self._id = None, ""
+
+
+def living(owners: Mapping[str, Owned], is_alive: Callable[[str], bool]) -> list[Owned]:
+    """Return those that own something, and live."""
+    held = [owned for owned in owners.values() if owned.process]
+    alive = {process for process in {owned.process for owned in held} if is_alive(process)}
+    return [owned for owned in held if owned.process in alive]

@@ -1,0 +1,198 @@
+"""One owner of a session at a time: what `own` does within a process and among those of a root."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import Any, Generic, TypeVar
+
+from aiocheckpoint._arguments import checkpoint_ids_of, require_callable, require_expected
+from aiocheckpoint._disk.files import monotonic_seconds
+from aiocheckpoint._engine.changes import Batch, Change, Delete, Disown, Own
+from aiocheckpoint._engine.jobs import Ending, Job
+from aiocheckpoint._engine.local_store import LocalStore
+from aiocheckpoint._format.codec import RecordT
+from aiocheckpoint._format.ids import encode_id
+from aiocheckpoint._turns import SessionTurns, Turns
+from aiocheckpoint._updates import Encode, Updates
+from aiocheckpoint.errors import InvalidArgumentError, SessionOwnedError, WriterClosedError
+from aiocheckpoint.models import ANY_NEWEST, CheckpointId, Expected, SessionId
+from aiocheckpoint.store import NO_BLOBS, Transaction
+
+_SHORTEST_PAUSE_SECONDS = 0.005
+_LONGEST_PAUSE_SECONDS = 0.1
+ResultT = TypeVar("ResultT")
+
+
+class LocalOwnership(Generic[RecordT]):
+    """
+    The hold on a session; see `Ownership`.
+
+    Args:
+        session_id: the session.
+        token: of this owner.
+        encode: makes saves of records.
+        change: makes a change, in the order of the calls; it is given the method's name.
+        updates: those of the writer.
+    """
+
+    def __init__(
+        self,
+        session_id: SessionId,
+        token: int,
+        encode: Encode[RecordT],
+        change: Callable[[Change, str], Awaitable[Any]],
+        updates: Updates[RecordT],
+    ) -> None:
+        self._session_id = session_id
+        self._name = encode_id(session_id, "session id")
+        self._token = token
+        self._encode = encode
+        self._change = change
+        self._updates = updates
+
+    @property
+    def session_id(self) -> SessionId:
+        """The session."""
+        return self._session_id
+
+    @property
+    def token(self) -> int:
+        """Greater than that of every owner of the session before."""
+        return self._token
+
+    async def save(
+        self,
+        data: RecordT,
+        /,
+        *,
+        blobs: Mapping[str, bytes] = NO_BLOBS,
+        expected: Expected = ANY_NEWEST,
+    ) -> CheckpointId:
+        """
+        Save as the store does, if the session is still owned.
+
+        Raises:
+            OwnershipLostError: somebody else owns the session by now; nothing was changed.
+            InvalidArgumentError: a record of another session.
+        """
+        require_expected(expected)
+        save = self._encode(data, blobs, Job())
+        if save.session_id != self._session_id:
+            wanted = f"a record of session {self._session_id!r}"
+            raise InvalidArgumentError("data.session_id", save.session_id, wanted)
+        save.expected = expected
+        await self._make(save, "save")
+        return save.checkpoint_id
+
+    async def delete_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> int:
+        """Delete as the store does, if the session is still owned."""
+        wanted = checkpoint_ids_of(checkpoint_ids)
+        count: int = await self._make(
+            Delete(Job(), self._session_id, self._name, wanted), "delete_many"
+        )
+        return count
+
+    async def update(
+        self, work: Callable[[Transaction[RecordT]], Awaitable[ResultT]], /
+    ) -> ResultT:
+        """Update as the store does, if the session is still owned when it commits."""
+        require_callable("work", work)
+        return await self._updates.run(
+            "update",
+            (self._session_id,),
+            lambda transactions: work(transactions[self._session_id]),
+            {self._name: self._token},
+        )
+
+    async def _make(self, part: Change, operation: str) -> Any:
+        batch = Batch(
+            Job(),
+            {self._name: self._session_id},
+            (part,),
+            {self._name: None},
+            {self._name: self._token},
+        )
+        results = await self._change(batch, operation)
+        return results[0] if results else 0  # there is no root any more
+
+
+class Ownerships(Generic[RecordT]):
+    """
+    The ownerships of one writer.
+
+    Args:
+        store: where its sessions are.
+        turns: the order of its calls.
+        require_own_process: refuses a fork of the process that the writer belongs to.
+        timeout_seconds: how long a session that is owned is waited for.
+    """
+
+    def __init__(
+        self,
+        store: LocalStore[RecordT],
+        turns: SessionTurns,
+        require_own_process: Callable[[], None],
+        timeout_seconds: float,
+    ) -> None:
+        self._store = store
+        self._turns = turns
+        self._owners = Turns()
+        self._require_own_process = require_own_process
+        self._timeout_seconds = timeout_seconds
+
+    @contextlib.asynccontextmanager
+    async def own(self, session_id: SessionId, *, wait: bool) -> AsyncIterator[int]:
+        """
+        Own a session while the block runs.
+
+        Raises:
+            SessionOwnedError: somebody else owns it.
+            NestedCallError: the work of an update calls it.
+        """
+        self._turns.require_no_update(session_id, "own")
+        timeout_seconds = self._timeout_seconds if wait else 0.0
+        deadline = monotonic_seconds() + timeout_seconds
+        if not await self._owners.take(session_id, timeout_seconds=timeout_seconds):
+            raise SessionOwnedError(session_id, timeout_seconds)
+        try:
+            token = await self._entered(session_id, timeout_seconds, deadline)
+            try:
+                yield token
+            finally:
+                await self._leave(session_id, token)
+        finally:
+            self._owners.give(session_id)
+
+    async def _entered(self, session_id: SessionId, timeout_seconds: float, deadline: float) -> int:
+        """Become the owner among processes, looking now and then while another one is."""
+        pause_seconds = _SHORTEST_PAUSE_SECONDS
+        while True:
+            own = Own(Job(), session_id, encode_id(session_id, "session id"))
+            self._store.watch(own)
+            self._store.submit(own)
+            try:
+                token: int = await own.job.finished()
+            except SessionOwnedError:
+                if monotonic_seconds() >= deadline:
+                    raise SessionOwnedError(session_id, timeout_seconds) from None
+            except asyncio.CancelledError:
+                if own.job.error is None and own.job.result is not None:
+                    await self._leave(session_id, own.job.result)
+                raise
+            else:
+                return token
+            await asyncio.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+
+    async def _leave(self, session_id: SessionId, token: int) -> None:
+        """Let the next one in, however this one is cancelled; one that has lost it leaves it be."""
+        disown = Disown(Ending(), session_id, encode_id(session_id, "session id"), token)
+        try:
+            self._require_own_process()
+            self._store.submit(disown)
+        except WriterClosedError:  # it has let go of all it owned, or owns nothing in a fork
+            return
+        self._store.watch(disown)
+        await disown.job.finished()
