@@ -176,7 +176,7 @@ def _entry(module: ModuleType, name: str, level: str = "###") -> Iterator[str]:
     yield _prose(docstring)
     if not isinstance(node, ast.ClassDef):
         return
-    if name == "CheckpointStoreContract":
+    if name.endswith("Contract"):
         yield "\n".join(f"- `{part.name}`: {ast.get_docstring(part)}" for part in _methods(node))
         return
     for part in _methods(node):

@@ -26,6 +26,7 @@ handed out instead, and nothing that `load` refuses is left out of `list`.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
@@ -253,10 +254,95 @@ class CheckpointStore(Protocol[RecordT]):
         """
         ...
 
+    async def update(
+        self,
+        session_id: SessionId,
+        work: Callable[[Transaction[RecordT]], Awaitable[ResultT]],
+        /,
+    ) -> ResultT:
+        """
+        Read, decide and write as one step.
+
+        Args:
+            session_id: the session.
+            work: reads the session and stages changes, which are committed together, or, if it
+                raises, not at all. It is called again when another process has changed the
+                session meanwhile, so it has no other effects.
+
+        Returns:
+            what `work` returned the last time.
+
+        Updates of one session by one process run one after the other, in the order of the calls,
+        and other changes of the session that are called meanwhile wait.
+
+        Raises:
+            SessionChangedError: others have changed the session again and again, for
+                `lock_timeout_seconds`.
+            NestedCallError: `work` changes something, of whatever session, but by its transaction:
+                two updates could wait for each other.
+        """
+        ...
+
+    def own(
+        self, session_id: SessionId, *, wait: bool = True
+    ) -> AbstractAsyncContextManager[Ownership[RecordT]]:
+        """
+        Own a session while the block runs: `async with store.own("support-42") as owner:`.
+
+        One owner at a time, over tasks, loops, processes and machines; within a process, first
+        come, first served. Writes through `owner` are refused after it was lost; writes through the
+        store itself are not.
+
+        Args:
+            session_id: the session.
+            wait: until it is free, at most `lock_timeout_seconds`; False: not at all.
+
+        Raises:
+            SessionOwnedError: on entry: somebody else owns it.
+        """
+        ...
+
     # Across sessions
 
     def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
         """Yield the ids of the sessions that have checkpoints, in any order."""
+        ...
+
+    async def load_newest(self, session_ids: Iterable[SessionId], /) -> dict[SessionId, RecordT]:
+        """
+        Return the newest checkpoint of each of many sessions, in one step.
+
+        Returns:
+            in the order given; without those that have none.
+
+        Raises:
+            CheckpointError: of the first that cannot be loaded; the rest are in its notes.
+        """
+        ...
+
+    def unfinished(
+        self, *, final_triggers: Iterable[str], prefix: str = ""
+    ) -> AsyncIterator[CheckpointMeta]:
+        """
+        Yield the newest checkpoint of each session where its `trigger` is not a final one.
+
+        One of which a listing notices that `load` refuses it is yielded too, with its `problem`,
+        whatever its trigger. Bodies are not verified here.
+        """
+        ...
+
+    async def update_many(
+        self,
+        session_ids: Iterable[SessionId],
+        work: Callable[[Mapping[SessionId, Transaction[RecordT]]], Awaitable[ResultT]],
+        /,
+    ) -> ResultT:
+        """
+        Do what `update` does on several sessions, in one commit.
+
+        Raises:
+            UnsupportedOperationError: the store has no commit over several sessions.
+        """
         ...
 
     # Health

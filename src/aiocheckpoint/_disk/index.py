@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import errno
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -167,14 +166,12 @@ class SessionIndex:
 
     def require_complete(self) -> None:
         """
-        Refuse to answer for all that is in the directory, if that could not be listed.
-
-        Of what is no directory the log has all that can be told.
+        Refuse to answer for what is in the directory, if that could not be listed.
 
         Raises:
             StorageError: it could not.
         """
-        if self.error is not None and self.error.errno != errno.ENOTDIR:
+        if self.error is not None:
             raise self.error
 
     def newest_first(self) -> list[FileName]:

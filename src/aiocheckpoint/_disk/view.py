@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import threading
 from collections.abc import Generator, Mapping, Sequence
@@ -270,7 +271,8 @@ class View:
             if name not in self.pending.sessions:
                 raise
             index = SessionIndex((), (), Signature())
-            index.error = error
+            if error.errno != errno.ENOTDIR:  # in what is no directory nothing can be missed
+                index.error = error
             return index
 
     @contextlib.contextmanager

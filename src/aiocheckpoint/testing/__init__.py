@@ -12,16 +12,48 @@ class TestMyStore(CheckpointStoreContract):
 ```
 """
 
-from aiocheckpoint.testing.contract import BlobStoreContract, CheckpointStoreContract, LargeValue
+from aiocheckpoint.testing.contract import (
+    AcrossDamageContract,
+    AcrossSessionsContract,
+    BlobDamageContract,
+    BlobDurabilityContract,
+    BlobSharingContract,
+    BlobStoreContract,
+    BlobUpdateContract,
+    CancellationContract,
+    CheckpointStoreContract,
+    DamageContract,
+    DurabilityContract,
+    LargeValue,
+    OwnershipContract,
+    SharedOwnershipContract,
+    SharedUpdateContract,
+    SharingContract,
+    UpdateContract,
+)
 from aiocheckpoint.testing.faults import Call, Fault, FaultyFiles
 from aiocheckpoint.testing.memory import MemoryStore
 
 __all__ = (
+    "AcrossDamageContract",
+    "AcrossSessionsContract",
+    "BlobDamageContract",
+    "BlobDurabilityContract",
+    "BlobSharingContract",
     "BlobStoreContract",
+    "BlobUpdateContract",
     "Call",
+    "CancellationContract",
     "CheckpointStoreContract",
+    "DamageContract",
+    "DurabilityContract",
     "Fault",
     "FaultyFiles",
     "LargeValue",
     "MemoryStore",
+    "OwnershipContract",
+    "SharedOwnershipContract",
+    "SharedUpdateContract",
+    "SharingContract",
+    "UpdateContract",
 )

@@ -190,6 +190,11 @@ class MemoryStore(Generic[RecordT]):
         self._shelf: Shelf = Shelf() if beside is None else beside._shelf  # noqa: SLF001 - its own class
         self._is_closed = False
 
+    @property
+    def record_type(self) -> type[RecordT]:
+        """The type of the records."""
+        return self._kit.record_type
+
     async def __aenter__(self) -> Self:
         self._require_open()
         return self
@@ -359,7 +364,7 @@ class MemoryStore(Generic[RecordT]):
             shelf.owned[session_id] = token
             yield _Owner(self, session_id, token)
         finally:
-            del shelf.owned[session_id]
+            shelf.owned.pop(session_id, None)
             shelf.owners.give(session_id)
 
     # Reads of one session
@@ -486,13 +491,8 @@ class MemoryStore(Generic[RecordT]):
             if newest_id is None:
                 continue
             meta = self._meta(session_id, newest_id)
-            try:
-                await self.load(session_id)
-            except CheckpointError as error:
-                yield msgspec.structs.replace(meta, problem=str(error))
-            else:
-                if meta.trigger not in final:
-                    yield meta
+            if meta.problem is not None or meta.trigger not in final:
+                yield meta
 
     # Health
 

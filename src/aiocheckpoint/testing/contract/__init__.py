@@ -1,0 +1,37 @@
+"""The contract of a store, as tests that every implementation inherits, part by part."""
+
+from aiocheckpoint.testing.contract.across import AcrossDamageContract, AcrossSessionsContract
+from aiocheckpoint.testing.contract.basics import CheckpointStoreContract
+from aiocheckpoint.testing.contract.blobs import BlobStoreContract
+from aiocheckpoint.testing.contract.cancellation import CancellationContract
+from aiocheckpoint.testing.contract.damage import BlobDamageContract, DamageContract
+from aiocheckpoint.testing.contract.durability import BlobDurabilityContract, DurabilityContract
+from aiocheckpoint.testing.contract.records import LargeValue
+from aiocheckpoint.testing.contract.sharing import BlobSharingContract, SharingContract
+from aiocheckpoint.testing.contract.transactions import (
+    BlobUpdateContract,
+    OwnershipContract,
+    SharedOwnershipContract,
+    SharedUpdateContract,
+    UpdateContract,
+)
+
+__all__ = (
+    "AcrossDamageContract",
+    "AcrossSessionsContract",
+    "BlobDamageContract",
+    "BlobDurabilityContract",
+    "BlobSharingContract",
+    "BlobStoreContract",
+    "BlobUpdateContract",
+    "CancellationContract",
+    "CheckpointStoreContract",
+    "DamageContract",
+    "DurabilityContract",
+    "LargeValue",
+    "OwnershipContract",
+    "SharedOwnershipContract",
+    "SharedUpdateContract",
+    "SharingContract",
+    "UpdateContract",
+)

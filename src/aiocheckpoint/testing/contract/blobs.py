@@ -1,0 +1,158 @@
+"""What every store does with blobs."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiocheckpoint._format.blobs import BlobNode
+from aiocheckpoint.errors import (
+    CheckpointEncodeError,
+    InvalidArgumentError,
+    MissingBlobError,
+)
+from aiocheckpoint.kit import blob_digest, blob_links
+from aiocheckpoint.testing.contract.records import (
+    Blobs,
+    LargeValue,
+    by_digest,
+    large,
+    refusal,
+)
+
+_BRANCH = BlobNode([blob_digest(b"1"), blob_digest(b"2"), blob_digest(b"1")], b"branch")
+_IN_BRANCH = (_BRANCH, b"1", b"2")
+_TREE = BlobNode([blob_digest(_BRANCH), blob_digest(b"3")], b"tree")
+_IN_TREE = (_TREE, *_IN_BRANCH, b"3")
+
+
+class BlobStoreContract:
+    """
+    What every `CheckpointStore` must do about blobs; subclass it beside the other contract.
+
+    The subclass gives a fixture `blob_store`: an empty store of `LargeValue`.
+    """
+
+    async def test_blobs_come_back(self, blob_store: Blobs) -> None:
+        """A record and its blobs come back byte for byte, an empty blob too."""
+        blobs = (b"", b"\0\xff" * 5000, b"x")
+        data = large("a", *blobs)
+        await blob_store.save(data, blobs=by_digest(*blobs))
+        assert await blob_store.load("s") == data
+        loaded = await blob_store.load_blobs("s", data.blob_digests)
+        assert loaded == by_digest(*blobs)
+
+    async def test_what_is_stored_need_not_be_given(self, blob_store: Blobs) -> None:
+        """A later record may name a blob of an earlier one; of another session it may not."""
+        await blob_store.save(large("a", b"one"), blobs=by_digest(b"one"))
+        second = large("b", b"one", b"two")
+        await blob_store.save(second, blobs=by_digest(b"two"))
+        assert len(await blob_store.load_blobs("s", second.blob_digests)) == 2
+        other = large("b", b"one", session_id="t")
+        assert await refusal(blob_store.save(other)) is MissingBlobError
+
+    async def test_a_record_without_its_blobs_is_refused(self, blob_store: Blobs) -> None:
+        """A save that names a blob nobody has changes nothing, nor does one of a false name.
+
+        One that nothing names would be lost, and is refused as well.
+        """
+        await blob_store.save(large("a", b"one"), blobs=by_digest(b"one"))
+        data = large("a", b"one", b"two")
+        assert await refusal(blob_store.save(data)) is MissingBlobError
+        false = {blob_digest(b"two"): b"three"}
+        assert await refusal(blob_store.save(data, blobs=false)) is CheckpointEncodeError
+        unnamed = by_digest(b"one", b"three")
+        assert await refusal(blob_store.save(large("a", b"one"), blobs=unnamed)) is (
+            InvalidArgumentError
+        )
+        twice = large("a", b"one", b"one")
+        assert await refusal(blob_store.save(twice)) is CheckpointEncodeError
+        assert await blob_store.load("s") == _large_like(await blob_store.load("s"), b"one")
+        assert await refusal(blob_store.load_blobs("s", false)) is MissingBlobError
+
+    async def test_blobs_go_with_the_last_record_that_names_them(self, blob_store: Blobs) -> None:
+        """Delete and replacement remove the blobs that nothing names any more, no others."""
+        await blob_store.save(large("a", b"1", b"2"), blobs=by_digest(b"1", b"2"))
+        await blob_store.save(large("b", b"2", b"3"), blobs=by_digest(b"3"))
+        await blob_store.delete("s", "a")
+        assert await refusal(blob_store.load_blobs("s", by_digest(b"1"))) is MissingBlobError
+        assert len(await blob_store.load_blobs("s", by_digest(b"2", b"3"))) == 2
+        await blob_store.save(large("b", b"3"))
+        assert await refusal(blob_store.load_blobs("s", by_digest(b"2"))) is MissingBlobError
+        assert await blob_store.delete_many("s", ["b"]) == 1
+        assert await refusal(blob_store.load_blobs("s", by_digest(b"3"))) is MissingBlobError
+        await blob_store.save(large("a", b"1", b"3"), blobs=by_digest(b"1", b"3"))
+        assert len(await blob_store.load_blobs("s", by_digest(b"1", b"3"))) == 2
+
+    async def test_blobs_go_and_are_copied_with_their_session(self, blob_store: Blobs) -> None:
+        """A copied session has blobs of its own; they stay when the source is deleted."""
+        await blob_store.save(large("a", b"1", b"2"), blobs=by_digest(b"1", b"2"))
+        assert await blob_store.copy_session("s", "t") == 1
+        assert await blob_store.delete_session("s")
+        assert await refusal(blob_store.load_blobs("s", by_digest(b"1"))) is MissingBlobError
+        assert len(await blob_store.load_blobs("t", by_digest(b"1", b"2"))) == 2
+
+    async def test_what_a_record_leads_to_comes_back(self, blob_store: Blobs) -> None:
+        """A node comes back as a node; what it names need not be named by the record."""
+        await blob_store.save(large("a", _TREE), blobs=by_digest(*_IN_TREE))
+        (found,) = (await blob_store.load_blobs("s", [blob_digest(_TREE)])).values()
+        assert isinstance(found, BlobNode)
+        assert (found, blob_links(found)) == (_TREE, _TREE.links)
+        assert await blob_store.load_blobs("s", by_digest(*_IN_TREE)) == by_digest(*_IN_TREE)
+        assert await blob_store.check() == ()
+
+    async def test_a_record_that_leads_to_a_missing_blob_is_refused(
+        self, blob_store: Blobs
+    ) -> None:
+        """However far below, given or stored counts; so do bytes that only look like a node."""
+        await blob_store.save(large("other", b"1"), blobs=by_digest(b"1"))
+        given = by_digest(*_IN_TREE[:-1])
+        assert await refusal(blob_store.save(large("a", _TREE), blobs=given)) is MissingBlobError
+        false = {blob_digest(_TREE): bytes(_TREE)} | by_digest(*_IN_TREE[1:])
+        told = await refusal(blob_store.save(large("a", _TREE), blobs=false))
+        assert told is CheckpointEncodeError
+        more = by_digest(*_IN_TREE, b"nobody names this")
+        told = await refusal(blob_store.save(large("a", _TREE), blobs=more))
+        assert told is InvalidArgumentError
+        assert await blob_store.ids("s") == ("other",)
+        await blob_store.save(large("a", _TREE), blobs=given | by_digest(_IN_TREE[-1]))
+        await blob_store.save(large("b", _BRANCH))
+        assert len(await blob_store.load_blobs("s", by_digest(*_IN_TREE))) == len(_IN_TREE)
+
+    async def test_blobs_stay_while_a_record_leads_to_them(self, blob_store: Blobs) -> None:
+        """And go with the last one that does, in a copied session by itself."""
+        await blob_store.save(large("a", _TREE), blobs=by_digest(*_IN_TREE))
+        above = BlobNode([blob_digest(_BRANCH)], b"above")
+        await blob_store.save(large("b", above), blobs=by_digest(above))
+        await blob_store.delete("s", "a")
+        assert len(await blob_store.load_blobs("s", by_digest(above, *_IN_BRANCH))) == 4
+        for gone in (_TREE, _IN_TREE[-1]):
+            assert await refusal(blob_store.load_blobs("s", by_digest(gone))) is MissingBlobError
+        assert await blob_store.copy_session("s", "t") == 1
+        assert await blob_store.delete("s", "b")
+        for gone in (above, *_IN_BRANCH):
+            assert await refusal(blob_store.load_blobs("s", by_digest(gone))) is MissingBlobError
+        assert len(await blob_store.load_blobs("t", by_digest(above, *_IN_BRANCH))) == 4
+        assert await blob_store.check() == ()
+
+    async def test_saves_that_share_blobs_run_side_by_side(self, blob_store: Blobs) -> None:
+        """Concurrent saves and deletes never leave a record without its blobs."""
+
+        async def live(task: int) -> None:
+            for step in range(6):
+                blobs = [f"{step // 2}".encode(), f"{step % 3}".encode() * 3]
+                data = large(f"{task}-{step}", *blobs)
+                await blob_store.save(data, blobs=by_digest(*blobs))
+                assert len(await blob_store.load_blobs("s", data.blob_digests)) == 2
+                if step % 2:
+                    await blob_store.delete("s", data.checkpoint_id)
+
+        await asyncio.gather(*(live(task) for task in range(8)))
+        for record in await blob_store.load_many("s", await blob_store.ids("s")):
+            assert len(await blob_store.load_blobs("s", record.blob_digests)) == 2
+
+
+def _large_like(record: LargeValue | None, *blobs: bytes) -> LargeValue:
+    assert record is not None
+    data = large(record.checkpoint_id, *blobs)
+    data.created_at = record.created_at
+    return data

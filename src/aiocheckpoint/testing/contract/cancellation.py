@@ -1,0 +1,107 @@
+"""What a cancelled call leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import Any
+
+from aiocheckpoint.testing.contract.records import Store, checkpoint, listed_ids
+
+_MOMENTS = (0, 1, 2, 3, 5, 8, 13)
+
+
+async def cancelled(call: Coroutine[Any, Any, object], moments: int) -> bool:
+    """Start a call, cancel it some turns of the loop later, and tell whether it was cancelled."""
+    task = asyncio.ensure_future(call)
+    for _ in range(moments):
+        await asyncio.sleep(0)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    return task.cancelled()
+
+
+class CancellationContract:
+    """
+    What a cancelled call leaves; for a `CheckpointStore` of `CheckpointData`.
+
+    The subclass gives a fixture `store`: an empty store.
+    """
+
+    async def test_a_cancelled_save_is_all_or_nothing(self, store: Store) -> None:
+        """Whenever it is cancelled, it is there or not from then on, and saving goes on."""
+        newest = checkpoint("s", checkpoint_id="first")
+        await store.save(newest)
+        for moments in _MOMENTS:
+            data = checkpoint("s", moments, checkpoint_id=f"c{moments}")
+            was_cancelled = await cancelled(store.save(data), moments)
+            loaded = await store.load("s")
+            assert loaded in ((newest, data) if was_cancelled else (data,))
+            assert await store.load("s", data.checkpoint_id) == (data if loaded == data else None)
+            newest = checkpoint("s", 7, checkpoint_id=f"after {moments}")
+            await store.save(newest, expected=None if loaded is None else loaded.checkpoint_id)
+            assert await store.load("s") == newest
+        assert await store.check() == ()
+
+    async def test_a_cancelled_replacement_leaves_one_of_both(self, store: Store) -> None:
+        """Of the id there is the old or the new record, never none."""
+        old = checkpoint("s", 1, checkpoint_id="a")
+        await store.save(old)
+        for moments in _MOMENTS:
+            new = checkpoint("s", moments, checkpoint_id="a", resume_hint=f"{moments}")
+            await cancelled(store.save(new), moments)
+            found = await store.load("s", "a")
+            assert found in (old, new)
+            assert await listed_ids(store, "s") == ["a"]
+            assert found is not None
+            old = found
+
+    async def test_a_cancelled_delete_is_all_or_nothing(self, store: Store) -> None:
+        """All that one call deletes are there still, or none is."""
+        for moments in _MOMENTS:
+            for key in "abc":
+                await store.save(checkpoint("s", checkpoint_id=key))
+            await cancelled(store.delete_many("s", ["a", "b"]), moments)
+            assert await listed_ids(store, "s") in (["c"], ["c", "b", "a"])
+            await cancelled(store.delete_session("s"), moments)
+            assert await listed_ids(store, "s") in ([], ["c"], ["c", "b", "a"])
+            await store.delete_session("s")
+
+    async def test_others_are_not_touched(self, store: Store) -> None:
+        """Of saves that wait together some are cancelled; the others are stored in order."""
+        saves = [
+            asyncio.ensure_future(store.save(checkpoint("s", n, checkpoint_id=f"{n:02}")))
+            for n in range(20)
+        ]
+        await asyncio.sleep(0)
+        for task in saves[::3]:
+            task.cancel()
+        answers = await asyncio.gather(*saves, return_exceptions=True)
+        stored = (await listed_ids(store, "s"))[::-1]
+        assert stored == sorted(stored)
+        acknowledged = {answer for answer in answers if isinstance(answer, str)}
+        assert acknowledged <= set(stored)
+        assert len(acknowledged) >= 13
+
+    async def test_a_time_out_is_a_cancellation(self, store: Store) -> None:
+        """`asyncio.timeout` ends a save; what it left does not change any more."""
+        data = checkpoint("s", checkpoint_id="a")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await store.save(data)
+        found = await store.load("s")
+        assert found in (None, data)
+        await store.save(checkpoint("t"))
+        assert await store.load("s") == found
+
+    async def test_a_cancelled_read_leaves_the_store_usable(self, store: Store) -> None:
+        """Reads that are cancelled hold nothing up."""
+        data = checkpoint("s", checkpoint_id="a")
+        await store.save(data)
+        for moments in _MOMENTS:
+            await cancelled(store.load("s"), moments)
+            await cancelled(store.list("s"), moments)
+        assert await store.load("s") == data
+        await store.save(checkpoint("s", 1), expected="a")

@@ -1,0 +1,172 @@
+"""The writer keeps the whole contract, with each durability."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import settings
+
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    BlobStore,
+    CheckpointData,
+    CheckpointStore,
+    Durability,
+)
+from aiocheckpoint.testing import (
+    AcrossDamageContract,
+    AcrossSessionsContract,
+    BlobDamageContract,
+    BlobDurabilityContract,
+    BlobSharingContract,
+    BlobStoreContract,
+    BlobUpdateContract,
+    CancellationContract,
+    CheckpointStoreContract,
+    DamageContract,
+    DurabilityContract,
+    LargeValue,
+    OwnershipContract,
+    SharedOwnershipContract,
+    SharedUpdateContract,
+    SharingContract,
+    UpdateContract,
+)
+from aiocheckpoint.testing.machine import StoreMachine
+from tests.on_disk import path_of
+
+Store = CheckpointStore[CheckpointData]
+Blobs = BlobStore[LargeValue]
+Damage = Callable[[str, str], Awaitable[None]]
+Reopen = Callable[[Any], Awaitable[Any]]
+Open = Callable[..., AsyncCheckpointWriter[Any]]
+
+_MEMORY = Path("/dev/shm")  # what a disk does is tested elsewhere
+_place = str(_MEMORY) if _MEMORY.is_dir() else None
+
+
+def flip_a_byte(path: Path) -> None:
+    """Change a byte in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.fixture(name="directory")
+def _directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=_place) as path:
+        yield Path(path) / "state"
+
+
+@pytest.mark.parametrize("durability", ["journal", "file", "none"])
+class TestWriter(
+    AcrossDamageContract,
+    AcrossSessionsContract,
+    BlobDamageContract,
+    BlobDurabilityContract,
+    BlobSharingContract,
+    BlobStoreContract,
+    BlobUpdateContract,
+    CancellationContract,
+    CheckpointStoreContract,
+    DamageContract,
+    DurabilityContract,
+    OwnershipContract,
+    SharedOwnershipContract,
+    SharedUpdateContract,
+    SharingContract,
+    UpdateContract,
+):
+    """All parts of the contract, on a directory for each test."""
+
+    @pytest.fixture(name="opened")
+    async def _opened(self, directory: Path, durability: Durability) -> AsyncIterator[Open]:
+        made: list[AsyncCheckpointWriter[Any]] = []
+
+        def opened(record_type: type[Any] = CheckpointData) -> AsyncCheckpointWriter[Any]:
+            made.append(
+                AsyncCheckpointWriter(directory, durability=durability, record_type=record_type)
+            )
+            return made[-1]
+
+        yield opened
+        for writer in made:
+            await writer.aclose()
+
+    @pytest.fixture(name="store")
+    def _store(self, opened: Open) -> Store:
+        return opened()
+
+    @pytest.fixture(name="other")
+    def _other(self, opened: Open) -> Store:
+        return opened()
+
+    @pytest.fixture(name="blob_store")
+    def _blob_store(self, opened: Open) -> Blobs:
+        return opened(LargeValue)
+
+    @pytest.fixture(name="other_blob_store")
+    def _other_blob_store(self, opened: Open) -> Blobs:
+        return opened(LargeValue)
+
+    @pytest.fixture(name="reopen")
+    def _reopen(self, opened: Open, request: pytest.FixtureRequest) -> Reopen:
+        record_type = LargeValue if "blob_store" in request.fixturenames else CheckpointData
+
+        async def reopen(store: AsyncCheckpointWriter[Any]) -> AsyncCheckpointWriter[Any]:
+            await store.aclose()
+            return opened(record_type)
+
+        return reopen
+
+    @pytest.fixture(name="damage")
+    def _damage(self, store: AsyncCheckpointWriter[CheckpointData]) -> Damage:
+        async def damage(session_id: str, checkpoint_id: str) -> None:
+            await store.flush()
+            for meta in await store.list(session_id):
+                if meta.checkpoint_id == checkpoint_id:
+                    await asyncio.to_thread(flip_a_byte, path_of(meta))
+
+        return damage
+
+    @pytest.fixture(name="damage_blob")
+    def _damage_blob(
+        self, blob_store: AsyncCheckpointWriter[LargeValue], directory: Path
+    ) -> Damage:
+        async def damage(session_id: str, digest: str) -> None:
+            await blob_store.flush()
+            await asyncio.to_thread(flip_a_byte, directory / session_id / "blobs" / digest)
+
+        return damage
+
+
+class WriterMachine(StoreMachine):
+    """The writer, against the model."""
+
+    durability: ClassVar[Durability] = "journal"
+
+    def __init__(self) -> None:
+        self._directory = tempfile.TemporaryDirectory(dir=_place)
+        super().__init__()
+
+    async def connect(self) -> Store:
+        return AsyncCheckpointWriter(self._directory.name, durability=self.durability)
+
+    async def erase(self) -> None:
+        await asyncio.to_thread(self._directory.cleanup)
+
+
+class FileMachine(WriterMachine):
+    """The same, with files that are synced on their own."""
+
+    durability = "file"
+
+
+TestMachine = WriterMachine.TestCase
+TestFileMachine = FileMachine.TestCase
+TestMachine.settings = TestFileMachine.settings = settings(max_examples=10, stateful_step_count=20)

@@ -1,0 +1,182 @@
+"""The store in memory keeps the whole contract."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from aiocheckpoint import (
+    BlobStore,
+    CheckpointData,
+    CheckpointRecord,
+    CheckpointStore,
+    InvalidArgumentError,
+    InvalidIdError,
+    SessionOwnedError,
+)
+from aiocheckpoint.testing import (
+    AcrossDamageContract,
+    AcrossSessionsContract,
+    BlobDamageContract,
+    BlobDurabilityContract,
+    BlobSharingContract,
+    BlobStoreContract,
+    BlobUpdateContract,
+    CancellationContract,
+    CheckpointStoreContract,
+    DamageContract,
+    DurabilityContract,
+    LargeValue,
+    MemoryStore,
+    OwnershipContract,
+    SharedOwnershipContract,
+    SharedUpdateContract,
+    SharingContract,
+    UpdateContract,
+)
+from aiocheckpoint.testing.machine import StoreMachine
+
+Store = CheckpointStore[CheckpointData]
+Blobs = BlobStore[LargeValue]
+Damage = Callable[[str, str], Awaitable[None]]
+Reopen = Callable[[Any], Awaitable[Any]]
+
+
+class TestMemoryStore(
+    AcrossDamageContract,
+    AcrossSessionsContract,
+    BlobDamageContract,
+    BlobDurabilityContract,
+    BlobSharingContract,
+    BlobStoreContract,
+    BlobUpdateContract,
+    CancellationContract,
+    CheckpointStoreContract,
+    DamageContract,
+    DurabilityContract,
+    OwnershipContract,
+    SharedOwnershipContract,
+    SharedUpdateContract,
+    SharingContract,
+    UpdateContract,
+):
+    """All parts of the contract, on one store for each test."""
+
+    @pytest.fixture(name="store")
+    def _store(self) -> Store:
+        return MemoryStore()
+
+    @pytest.fixture(name="other")
+    def _other(self, store: MemoryStore[CheckpointData]) -> Store:
+        return MemoryStore(beside=store)
+
+    @pytest.fixture(name="blob_store")
+    def _blob_store(self) -> Blobs:
+        return MemoryStore(LargeValue)
+
+    @pytest.fixture(name="other_blob_store")
+    def _other_blob_store(self, blob_store: MemoryStore[LargeValue]) -> Blobs:
+        return MemoryStore(LargeValue, beside=blob_store)
+
+    @pytest.fixture(name="reopen")
+    def _reopen(self) -> Reopen:
+        async def reopen(store: MemoryStore[Any]) -> MemoryStore[Any]:
+            return MemoryStore(store.record_type, beside=store)
+
+        return reopen
+
+    @pytest.fixture(name="damage")
+    def _damage(self, store: MemoryStore[CheckpointData]) -> Damage:
+        async def damage(session_id: str, checkpoint_id: str) -> None:
+            store.damage(session_id, checkpoint_id)
+
+        return damage
+
+    @pytest.fixture(name="damage_blob")
+    def _damage_blob(self, blob_store: MemoryStore[LargeValue]) -> Damage:
+        async def damage(session_id: str, digest: str) -> None:
+            blob_store.damage(session_id, digest)
+
+        return damage
+
+
+class MemoryMachine(StoreMachine):
+    """The store in memory, against the model."""
+
+    _first: MemoryStore[CheckpointData] | None = None
+
+    async def connect(self) -> Store:
+        self._first = MemoryStore(beside=self._first)
+        return self._first
+
+
+TestMachine = MemoryMachine.TestCase
+TestMachine.settings = settings(max_examples=50, stateful_step_count=30)
+
+
+async def test_stores_records_of_the_applications_own() -> None:
+    """A MemoryStore of another record type gives that type back."""
+
+    class Level(CheckpointRecord):
+        number: int
+
+    store = MemoryStore(Level)
+    await store.save(Level(session_id="game", number=3))
+    loaded = await store.load("game")
+    assert type(loaded) is Level
+    assert loaded.number == 3
+
+
+async def test_an_id_of_another_type_is_refused() -> None:
+    """A MemoryStore refuses an id that is not a str, as the writer does."""
+    number: Any = 7
+    with pytest.raises(InvalidIdError):
+        await MemoryStore().load(number)
+
+
+async def test_keeps_as_many_as_it_is_told() -> None:
+    """With `max_checkpoints` the oldest go, and so do those of one update."""
+    store = MemoryStore(max_checkpoints=2)
+    for key in "abc":
+        await store.save(CheckpointData(session_id="s", checkpoint_id=key))
+    assert await store.ids("s") == ("c", "b")
+    with pytest.raises(InvalidArgumentError):
+        MemoryStore(max_checkpoints=0)
+
+
+async def test_an_owner_is_waited_for_as_long_as_said() -> None:
+    """After `lock_timeout_seconds` the one that waits is told, and the owner still owns."""
+    store = MemoryStore(lock_timeout_seconds=0.01)
+    async with store.own("s") as owner:
+        with pytest.raises(SessionOwnedError) as told:
+            async with store.own("s"):
+                pass
+        await owner.save(CheckpointData(session_id="s"))
+    assert told.value.waited_seconds == 0.01
+
+
+def test_owners_of_all_loops_take_turns() -> None:
+    """Threads with loops of their own own a session one after the other, and no update is lost."""
+    store = MemoryStore()
+
+    async def count() -> None:
+        for _ in range(50):
+            async with store.own("s") as owner:
+                newest = await store.load("s")
+                number = 0 if newest is None else newest.iteration
+                await asyncio.sleep(0)
+                await owner.save(
+                    CheckpointData(session_id="s", checkpoint_id="a", iteration=number + 1)
+                )
+
+    async def in_threads() -> None:
+        await asyncio.gather(*(asyncio.to_thread(asyncio.run, count()) for _ in range(4)))
+        newest = await store.load("s")
+        assert newest is not None
+        assert newest.iteration == 200
+
+    asyncio.run(in_threads())

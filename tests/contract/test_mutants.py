@@ -1,0 +1,956 @@
+"""The contract notices stores that break it: each of them by a test that says so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fnmatch
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from aiocheckpoint import (
+    CheckpointCorruptError,
+    CheckpointData,
+    CheckpointError,
+    CheckpointId,
+    CheckpointMeta,
+    CheckpointStore,
+    NestedCallError,
+    RecoveryReport,
+    SessionChangedError,
+    SessionId,
+    testing,
+)
+from aiocheckpoint.testing import LargeValue, MemoryStore
+from aiocheckpoint.testing.machine import StoreMachine
+from aiocheckpoint.testing.shelf import Session, Shelf
+
+
+class Aliasing(MemoryStore[CheckpointData]):
+    """Hands out the object it was given."""
+
+    def __init__(self, record_type: type[Any] = CheckpointData, **options: Any) -> None:
+        super().__init__(record_type, **options)
+        self._objects: dict[CheckpointId, CheckpointData] = {}
+
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        self._objects[data.checkpoint_id] = data
+        return await super().save(data, **terms)
+
+    async def load(
+        self, session_id: SessionId, checkpoint_id: CheckpointId | None = None
+    ) -> CheckpointData | None:
+        loaded = await super().load(session_id, checkpoint_id)
+        return None if loaded is None else self._objects[loaded.checkpoint_id]
+
+
+class EncodesLate(MemoryStore[CheckpointData]):
+    """Looks at the record only after others had a turn, in which they may change it."""
+
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        await asyncio.sleep(0)
+        return await super().save(data, **terms)
+
+
+class OrdersByTime(MemoryStore[CheckpointData]):
+    """Takes the records' own times for the order of saving."""
+
+    async def list(self, session_id: SessionId, **which: Any) -> tuple[CheckpointMeta, ...]:
+        found = await super().list(session_id, **which)
+        return tuple(sorted(found, key=lambda meta: meta.created_at, reverse=True))
+
+
+class BelievesTheirTimes(MemoryStore[CheckpointData]):
+    """Takes the records' own times for those of saving."""
+
+    async def list(self, session_id: SessionId, **which: Any) -> tuple[CheckpointMeta, ...]:
+        found = await super().list(session_id, **which)
+        return tuple(msgspec.structs.replace(meta, saved_at=meta.created_at) for meta in found)
+
+
+class OldestFirst(MemoryStore[CheckpointData]):
+    """Loads the first checkpoint instead of the last."""
+
+    async def load(
+        self, session_id: SessionId, checkpoint_id: CheckpointId | None = None
+    ) -> CheckpointData | None:
+        found = await self.list(session_id)
+        if checkpoint_id is None and found:
+            checkpoint_id = found[-1].checkpoint_id
+        return await super().load(session_id, checkpoint_id)
+
+
+class KeepsPlace(MemoryStore[CheckpointData]):
+    """Replaces an id without making it the newest."""
+
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        before = self._shelf.session(data.session_id).checkpoints
+        await super().save(data, **terms)
+        after = self._shelf.session(data.session_id).checkpoints
+        kept = Session({key: after[key] for key in {**before, **after}})
+        self._shelf.sessions[data.session_id] = kept
+        return data.checkpoint_id
+
+
+class MixesSessions(MemoryStore[CheckpointData]):
+    """Finds a checkpoint by its id in whatever session."""
+
+    async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
+        gone = 0
+        for other_id in [*self._shelf.sessions]:
+            gone += await super().delete(other_id, checkpoint_id)
+        return bool(gone)
+
+
+class Globs(MemoryStore[CheckpointData]):
+    """Looks ids up as patterns."""
+
+    async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
+        for found in fnmatch.filter(await self.ids(session_id), checkpoint_id):
+            return await super().delete(session_id, found)
+        return False
+
+
+class DeletesWhatIsNot(MemoryStore[CheckpointData]):
+    """Says that it deleted what was never there."""
+
+    async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
+        await super().delete(session_id, checkpoint_id)
+        return True
+
+
+class VerifiesAnything(MemoryStore[CheckpointData]):
+    """Calls everything intact."""
+
+    async def verify(self, session_id: SessionId, checkpoint_id: CheckpointId, /) -> bool:
+        return True
+
+
+class SwallowsRefusals(MemoryStore[CheckpointData]):
+    """Drops what it cannot store without saying so."""
+
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        try:
+            return await super().save(data, **terms)
+        except ValueError:
+            return data.checkpoint_id
+
+
+class LosesWhenBusy(MemoryStore[CheckpointData]):
+    """Forgets what other saves stored while its own waited."""
+
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        before = self._shelf.session(data.session_id)
+        await asyncio.sleep(0)
+        self._shelf.sessions[data.session_id] = before
+        return await super().save(data, **terms)
+
+
+class RoundsNumbers(MemoryStore[CheckpointData]):
+    """Gives the sign of zero away."""
+
+    async def load(
+        self, session_id: SessionId, checkpoint_id: CheckpointId | None = None
+    ) -> CheckpointData | None:
+        loaded = await super().load(session_id, checkpoint_id)
+        if loaded is not None:
+            loaded.messages = [0.0 if value == 0.0 else value for value in loaded.messages]
+        return loaded
+
+
+class NamesEmptySessions(MemoryStore[CheckpointData]):
+    """Remembers sessions that have nothing left."""
+
+    async def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
+        for session_id in self._shelf.sessions:
+            if session_id.startswith(prefix):
+                yield session_id
+
+
+class LeavesTheNewest(MemoryStore[CheckpointData]):
+    """Deletes of a session all but what was saved last."""
+
+    async def delete_session(self, session_id: SessionId) -> bool:
+        older = (await self.list(session_id))[1:]
+        return bool(await self.delete_many(session_id, [meta.checkpoint_id for meta in older]))
+
+
+class CopiesNewestFirst(MemoryStore[CheckpointData]):
+    """Copies a session in the order of `list`."""
+
+    async def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
+        copied = await super().copy_session(source_id, target_id)
+        for meta in await self.list(source_id):
+            record = await self.load(target_id, meta.checkpoint_id)
+            assert record is not None
+            await self.save(record)
+        return copied
+
+
+class StaysOpen(MemoryStore[CheckpointData]):
+    """Goes on after it was closed."""
+
+    async def aclose(self) -> None:
+        pass
+
+
+class ListsAll(MemoryStore[CheckpointData]):
+    """Does not look at what part of a listing is asked for."""
+
+    async def list(self, session_id: SessionId, **which: Any) -> tuple[CheckpointMeta, ...]:
+        return await super().list(session_id)
+
+
+class IsNowhere(MemoryStore[CheckpointData]):
+    """Names one place for all."""
+
+    async def list(self, session_id: SessionId, **which: Any) -> tuple[CheckpointMeta, ...]:
+        found = await super().list(session_id, **which)
+        return tuple(msgspec.structs.replace(meta, location="here") for meta in found)
+
+
+class TakesAnything(MemoryStore[CheckpointData]):
+    """Takes one id for a list of ids of one letter."""
+
+    async def delete_many(
+        self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
+    ) -> int:
+        return await super().delete_many(session_id, [*checkpoint_ids])
+
+
+class MendsWhatIsWhole(MemoryStore[CheckpointData]):
+    """Puts the newest aside, damaged or not."""
+
+    async def recover(self, session_id: SessionId) -> RecoveryReport:
+        newest = await self.ids(session_id, limit=1)
+        moved = self._shelf.put_aside(session_id, newest)
+        return msgspec.structs.replace(await super().recover(session_id), quarantined=moved)
+
+
+# Blobs
+
+
+class KeepsBlobs(MemoryStore[LargeValue]):
+    """Never removes a blob."""
+
+    async def save(self, data: LargeValue, /, **terms: Any) -> CheckpointId:
+        self.__dict__.setdefault("kept", {}).update(terms.get("blobs", {}))
+        return await super().save(data, **terms)
+
+    async def load_blobs(
+        self, session_id: SessionId, digests: Iterable[str], /
+    ) -> dict[str, bytes]:
+        kept = self.__dict__["kept"]
+        with contextlib.suppress(CheckpointError):
+            return await super().load_blobs(session_id, digests)
+        return {digest: kept[digest] for digest in digests}
+
+
+class DropsSharedBlobs(MemoryStore[LargeValue]):
+    """Removes all blobs of a record that is deleted."""
+
+    async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
+        doomed = await self.load(session_id, checkpoint_id)
+        answer = await super().delete(session_id, checkpoint_id)
+        session = self._shelf.session(session_id)
+        dropped = doomed.blob_digests if doomed else ()
+        left = {key: data for key, data in session.blobs.items() if key not in dropped}
+        self._shelf.sessions[session_id] = Session(session.checkpoints, left)
+        return answer
+
+
+class CopiesNoBlobs(MemoryStore[LargeValue]):
+    """Loses the blobs of a copied session."""
+
+    async def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
+        copied = await super().copy_session(source_id, target_id)
+        session = self._shelf.session(target_id)
+        self._shelf.sessions[target_id] = Session(session.checkpoints, {})
+        return copied
+
+
+class TrustsBlobs(MemoryStore[LargeValue]):
+    """Hands out a blob without looking at it."""
+
+    async def load_blobs(
+        self, session_id: SessionId, digests: Iterable[str], /
+    ) -> dict[str, bytes]:
+        blobs = self._shelf.session(session_id).blobs
+        return {digest: blobs[digest] for digest in digests}
+
+
+class ForgetsBlobs(MemoryStore[LargeValue]):
+    """Keeps blobs in the process alone."""
+
+    def __init__(self, record_type: type[Any] = LargeValue, **options: Any) -> None:
+        super().__init__(record_type, **options)
+        for session_id, session in self._shelf.sessions.items():
+            self._shelf.sessions[session_id] = Session(session.checkpoints, {})
+
+
+class StagesNoBlobs(MemoryStore[LargeValue]):
+    """Commits the records of an update one by one."""
+
+    async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        return await _committed_one_by_one(self, session_id, work, super().update)
+
+
+async def _committed_one_by_one(
+    store: MemoryStore[Any],
+    session_id: SessionId,
+    work: Callable[..., Awaitable[Any]],
+    update: Callable[..., Awaitable[Any]],
+) -> Any:
+    staged: list[Any] = []
+
+    async def stage(session: Any) -> Any:
+        result = await work(session)
+        staged.extend(session.end())
+        session._staged.clear()
+        return result
+
+    result = await update(session_id, stage)
+    for change in staged:
+        store._shelf.commit({session_id: [change]})
+    return result
+
+
+# Durability and sharing
+
+
+class Forgets(MemoryStore[CheckpointData]):
+    """Keeps all in the process alone."""
+
+    def __init__(self, record_type: type[Any] = CheckpointData, **options: Any) -> None:
+        super().__init__(record_type, **options)
+        self._shelf = Shelf()
+
+
+class ForgetsDeletes(MemoryStore[CheckpointData]):
+    """Remembers in the process alone what was deleted."""
+
+    def __init__(self, record_type: type[Any] = CheckpointData, **options: Any) -> None:
+        super().__init__(record_type, **options)
+        graves = self._shelf.__dict__.setdefault("graves", {})
+        for session_id, session in graves.items():
+            left = {**session, **self._shelf.session(session_id).checkpoints}
+            self._shelf.sessions[session_id] = Session(left)
+
+    async def delete_many(
+        self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
+    ) -> int:
+        graves = self._shelf.__dict__["graves"].setdefault(session_id, {})
+        session = self._shelf.session(session_id).checkpoints
+        graves.update({key: session[key] for key in checkpoint_ids if key in session})
+        return await super().delete_many(session_id, checkpoint_ids)
+
+
+class SortsAnew(MemoryStore[CheckpointData]):
+    """Takes the order of ids for that of saving when it is opened."""
+
+    def __init__(self, record_type: type[Any] = CheckpointData, **options: Any) -> None:
+        super().__init__(record_type, **options)
+        for session_id, session in self._shelf.sessions.items():
+            self._shelf.sessions[session_id] = Session(dict(sorted(session.checkpoints.items())))
+
+
+class NamesDirectories(MemoryStore[CheckpointData]):
+    """Tells names of sessions as they are on a disk that folds case."""
+
+    def __init__(self, record_type: type[Any] = CheckpointData, **options: Any) -> None:
+        super().__init__(record_type, **options)
+        folded = {key.lower(): session for key, session in self._shelf.sessions.items()}
+        self._shelf.sessions = folded
+
+
+class CachesReads(MemoryStore[CheckpointData]):
+    """Answers from what it has read before."""
+
+    async def load(
+        self, session_id: SessionId, checkpoint_id: CheckpointId | None = None
+    ) -> CheckpointData | None:
+        cache = self.__dict__.setdefault("cache", {})
+        if (session_id, checkpoint_id) not in cache:
+            cache[session_id, checkpoint_id] = await super().load(session_id, checkpoint_id)
+        found: CheckpointData | None = cache[session_id, checkpoint_id]
+        return found
+
+
+class ExpectsItsOwn(MemoryStore[CheckpointData]):
+    """Checks a condition against what it saved itself."""
+
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        newest = self.__dict__.setdefault("newest", {})
+        if "expected" in terms and terms.pop("expected") != newest.get(data.session_id):
+            raise SessionChangedError(data.session_id, newest.get(data.session_id))
+        newest[data.session_id] = data.checkpoint_id
+        return await super().save(data, **terms)
+
+
+class ChecksThenSaves(MemoryStore[CheckpointData]):
+    """Lets others in between the look at the newest and the save."""
+
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        if "expected" in terms:
+            newest = self._shelf.session(data.session_id).newest_id
+            if terms.pop("expected") != newest:
+                raise SessionChangedError(data.session_id, newest)
+            await asyncio.sleep(0)
+        return await super().save(data, **terms)
+
+
+class ClosesForAll(MemoryStore[CheckpointData]):
+    """Takes away from others what it closes."""
+
+    async def aclose(self) -> None:
+        self._shelf.sessions.clear()
+        await super().aclose()
+
+
+# Damage
+
+
+class FallsBack(MemoryStore[CheckpointData]):
+    """Loads something older where the newest is damaged."""
+
+    async def load(
+        self, session_id: SessionId, checkpoint_id: CheckpointId | None = None
+    ) -> CheckpointData | None:
+        try:
+            return await super().load(session_id, checkpoint_id)
+        except CheckpointCorruptError as error:
+            return await super().load(session_id, error.newest_valid_id or "none")
+
+
+class HidesDamage(MemoryStore[CheckpointData]):
+    """Leaves out of a list what does not load."""
+
+    async def list(self, session_id: SessionId, **which: Any) -> tuple[CheckpointMeta, ...]:
+        found = await super().list(session_id, **which)
+        return tuple([m for m in found if await self.verify(session_id, m.checkpoint_id)])
+
+
+class StopsAtDamage(MemoryStore[CheckpointData]):
+    """Reads the newest before each save."""
+
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        await self.load(data.session_id)
+        return await super().save(data, **terms)
+
+
+class RecoversTheNewest(MemoryStore[CheckpointData]):
+    """Puts aside one damaged checkpoint and leaves the others."""
+
+    async def recover(self, session_id: SessionId) -> RecoveryReport:
+        newest_id = self._shelf.session(session_id).newest_id
+        moved = self._shelf.put_aside(session_id, [newest_id] if newest_id else [])
+        report = await super().recover(session_id) if not newest_id else None
+        left = self._shelf.session(session_id).newest_id
+        return report or RecoveryReport(
+            session_id=session_id, newest_valid_id=left, quarantined=moved
+        )
+
+
+class CopiesDamage(MemoryStore[CheckpointData]):
+    """Copies what it can."""
+
+    async def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
+        with contextlib.suppress(CheckpointCorruptError):
+            return await super().copy_session(source_id, target_id)
+        return 0
+
+
+# Cancellation
+
+
+class SavesLater(MemoryStore[CheckpointData]):
+    """Goes on with a save whose caller has been told that it is cancelled."""
+
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        saving = super().save
+
+        async def save() -> CheckpointId:
+            for _ in range(9):
+                await asyncio.sleep(0)
+            return await saving(data, **terms)
+
+        task = asyncio.create_task(save())
+        self.__dict__.setdefault("tasks", []).append(task)
+        return await asyncio.shield(task)
+
+
+class ReplacesInTwoSteps(MemoryStore[CheckpointData]):
+    """Deletes an id before it saves it again."""
+
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        await self.delete(data.session_id, data.checkpoint_id)
+        await asyncio.sleep(0)
+        return await super().save(data, **terms)
+
+
+class DeletesOneByOne(MemoryStore[CheckpointData]):
+    """Makes a commit for each checkpoint that is deleted."""
+
+    async def delete_many(
+        self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
+    ) -> int:
+        gone = 0
+        for checkpoint_id in checkpoint_ids:
+            gone += await super().delete_many(session_id, [checkpoint_id])
+            await asyncio.sleep(0)
+        return gone
+
+
+class CancelsOthers(MemoryStore[CheckpointData]):
+    """Lets one cancelled save of a batch end all of it."""
+
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        batch = self.__dict__.setdefault("batch", [])
+        batch.append(asyncio.current_task())
+        try:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            for task in batch:
+                task.cancel()
+            raise
+        finally:
+            batch.remove(asyncio.current_task())
+        return await super().save(data, **terms)
+
+
+# Updates
+
+
+class UpdatesWithoutTurns(MemoryStore[CheckpointData]):
+    """Lets others in between the reads and the commit of an update."""
+
+    async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        async def slow(session: Any) -> Any:
+            result = await work(session)
+            await asyncio.sleep(0)
+            return result
+
+        return await _unlocked(self).update(session_id, slow)
+
+
+def _unlocked(store: MemoryStore[Any]) -> MemoryStore[Any]:
+    """Return a store that keeps what another keeps, and has turns of its own."""
+    alone: MemoryStore[Any] = MemoryStore(store.record_type)
+    alone._shelf.sessions = store._shelf.sessions
+    alone._shelf.owned = store._shelf.owned
+    alone._shelf.tokens = store._shelf.tokens
+    return alone
+
+
+class CommitsInSpiteOfErrors(MemoryStore[CheckpointData]):
+    """Stores what work has staged before it raised."""
+
+    async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        async def stage(session: Any) -> Any:
+            try:
+                return await work(session)
+            finally:
+                self._shelf.commit({session_id: session.end()})
+
+        return await super().update(session_id, stage)
+
+
+class WritesAtOnce(MemoryStore[CheckpointData]):
+    """Stores what is staged at once, where reads of the update find it."""
+
+    async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        async def stage(session: Any) -> Any:
+            def saved(data: CheckpointData) -> CheckpointId:
+                staged = type(session).save(session, data)
+                self._shelf.commit({session_id: session._staged[-1:]})
+                return str(staged)
+
+            session.save = saved
+            return await work(session)
+
+        return await super().update(session_id, stage)
+
+
+class DeletesLast(MemoryStore[CheckpointData]):
+    """Makes the staged deletes after the staged saves."""
+
+    async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        async def stage(session: Any) -> Any:
+            result = await work(session)
+            session._staged.sort(key=lambda change: type(change).__name__, reverse=True)
+            return result
+
+        return await super().update(session_id, stage)
+
+
+class LetsSavesPass(MemoryStore[CheckpointData]):
+    """Saves while an update goes on."""
+
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        return await _unlocked(self).save(data, **terms)
+
+
+class NestsSilently(MemoryStore[CheckpointData]):
+    """Does what work asks the store for within its own update."""
+
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        try:
+            return await super().save(data, **terms)
+        except NestedCallError:
+            return await _unlocked(self).save(data, **terms)
+
+
+class UpdatesForEver(MemoryStore[CheckpointData]):
+    """Takes a task that an update has left behind for a part of it."""
+
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        if asyncio.current_task() in self.__dict__.get("left", ()):
+            raise NestedCallError(data.session_id, "save")
+        return await super().save(data, **terms)
+
+    async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        before = asyncio.all_tasks()
+        result = await super().update(session_id, work)
+        self.__dict__["left"] = asyncio.all_tasks() - before
+        return result
+
+
+class StagesObjects(MemoryStore[CheckpointData]):
+    """Encodes what is staged when it commits."""
+
+    async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        async def stage(session: Any) -> Any:
+            kept: list[CheckpointData] = []
+            session.save = kept.append
+            result = await work(session)
+            for data in kept:
+                type(session).save(session, data)
+            return result
+
+        return await super().update(session_id, stage)
+
+
+class TakesTheLateOnes(MemoryStore[CheckpointData]):
+    """Takes what is staged after the end, and loses it."""
+
+    async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        async def stage(session: Any) -> Any:
+            session._require_running = lambda: None
+            return await work(session)
+
+        return await super().update(session_id, stage)
+
+
+class CancelsThoseThatWait(MemoryStore[CheckpointData]):
+    """Ends with a cancelled update those that wait for it."""
+
+    async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        tasks = self.__dict__.setdefault("tasks", [])
+        tasks.append(asyncio.current_task())
+        try:
+            return await super().update(session_id, work)
+        except asyncio.CancelledError:
+            for task in tasks:
+                task.cancel()
+            raise
+
+
+# Owners
+
+
+class OwnsForAll(MemoryStore[CheckpointData]):
+    """Lets everybody own everything."""
+
+    def own(self, session_id: SessionId, **terms: Any) -> Any:
+        return _unlocked(self).own(session_id, **terms)
+
+
+class OwnsTheLastFirst(MemoryStore[CheckpointData]):
+    """Gives a session to whoever came last."""
+
+    @contextlib.asynccontextmanager
+    async def _taken(self, session_id: SessionId, wait: bool) -> AsyncIterator[Any]:
+        waiting = self.__dict__.setdefault("waiting", [])
+        me = object()
+        waiting.append(me)
+        try:
+            while wait and (waiting[-1] is not me or session_id in self._shelf.owned):
+                await asyncio.sleep(0)
+            async with super().own(session_id, wait=wait) as owner:
+                yield owner
+        finally:
+            waiting.remove(me)
+
+    def own(self, session_id: SessionId, *, wait: bool = True) -> Any:
+        return self._taken(session_id, wait)
+
+
+class WaitsAnyway(MemoryStore[CheckpointData]):
+    """Waits where it was not to, and gives the session away."""
+
+    def own(self, session_id: SessionId, *, wait: bool = True) -> Any:
+        return super().own(session_id) if wait else _unlocked(self).own(session_id)
+
+
+class LetsFormerOwnersWrite(MemoryStore[CheckpointData]):
+    """Does not ask who owns the session."""
+
+    async def save_owned(self, data: Any, blobs: Any, expected: Any, owner: Any = None) -> str:
+        return await super().save_owned(data, blobs, expected)
+
+
+class RefusesOthers(MemoryStore[CheckpointData]):
+    """Refuses saves beside the owner."""
+
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        assert data.session_id not in self._shelf.owned
+        return await super().save(data, **terms)
+
+
+class OwnsPastErrors(MemoryStore[CheckpointData]):
+    """Keeps a session whose owner has failed."""
+
+    @contextlib.asynccontextmanager
+    async def _taken(self, session_id: SessionId, wait: bool) -> AsyncIterator[Any]:
+        if self.__dict__.get("is_stuck"):
+            msg = "it would wait for ever"
+            raise AssertionError(msg)
+        try:
+            async with super().own(session_id, wait=wait) as owner:
+                yield owner
+        except Exception:
+            self.__dict__["is_stuck"] = True
+            raise
+
+    def own(self, session_id: SessionId, *, wait: bool = True) -> Any:
+        return self._taken(session_id, wait)
+
+
+# Across sessions
+
+
+class SortsSessions(MemoryStore[CheckpointData]):
+    """Answers in an order of its own."""
+
+    async def load_newest(self, session_ids: Iterable[SessionId], /) -> dict[str, CheckpointData]:
+        return dict(sorted((await super().load_newest(session_ids)).items()))
+
+
+class LooksAtAny(MemoryStore[CheckpointData]):
+    """Takes a session for finished where any checkpoint is final."""
+
+    async def unfinished(self, **which: Any) -> AsyncIterator[CheckpointMeta]:
+        async for meta in super().unfinished(**which):
+            found = await self.list(meta.session_id)
+            if not any(one.trigger in which["final_triggers"] for one in found):
+                yield meta
+
+
+class SkipsDamage(MemoryStore[CheckpointData]):
+    """Leaves out sessions whose newest is damaged."""
+
+    async def load_newest(self, session_ids: Iterable[SessionId], /) -> dict[str, CheckpointData]:
+        whole = []
+        for session_id in session_ids:
+            with contextlib.suppress(CheckpointCorruptError):
+                await self.load(session_id)
+                whole.append(session_id)
+        return await super().load_newest(whole)
+
+
+class CommitsSessionsOneByOne(MemoryStore[CheckpointData]):
+    """Makes a commit for each session of one update."""
+
+    async def update_many(
+        self, session_ids: Iterable[SessionId], work: Callable[..., Awaitable[Any]], /
+    ) -> Any:
+        async def stage(sessions: Mapping[str, Any]) -> Any:
+            try:
+                return await work(sessions)
+            finally:
+                for session_id, session in sessions.items():
+                    self._shelf.commit({session_id: session.end()})
+
+        return await super().update_many(session_ids, stage)
+
+
+class LocksAsAsked(MemoryStore[CheckpointData]):
+    """Locks sessions in the order in which they are named."""
+
+    async def update_many(
+        self, session_ids: Iterable[SessionId], work: Callable[..., Awaitable[Any]], /
+    ) -> Any:
+        held: list[SessionId] = []
+        try:
+            for session_id in session_ids:
+                if session_id in self.__dict__.setdefault("locked", set()):
+                    msg = "it would wait for ever"
+                    raise AssertionError(msg)
+                self.__dict__["locked"].add(session_id)
+                held.append(session_id)
+                await asyncio.sleep(0)
+            return await super().update_many(held, work)
+        finally:
+            self.__dict__["locked"].difference_update(held)
+
+
+BROKEN: dict[type[MemoryStore[Any]], str] = {
+    Aliasing: "test_the_caller_owns_what_it_got",
+    EncodesLate: "test_the_caller_owns_what_it_gave",
+    OrdersByTime: "test_the_newest_is_the_one_saved_last",
+    BelievesTheirTimes: "test_saved_at_is_of_the_store",
+    OldestFirst: "test_the_newest_is_the_one_saved_last",
+    KeepsPlace: "test_saving_an_id_again_replaces_it",
+    MixesSessions: "test_sessions_do_not_touch_one_another",
+    Globs: "test_delete_removes_that_one_alone",
+    DeletesWhatIsNot: "test_what_is_not_there_is_none_and_no_error",
+    VerifiesAnything: "test_verify_knows_what_is_stored",
+    SwallowsRefusals: "test_what_cannot_come_back_is_refused",
+    LosesWhenBusy: "test_saves_of_a_session_keep_their_order",
+    RoundsNumbers: "test_every_json_value_comes_back_the_same",
+    NamesEmptySessions: "test_sessions_are_named",
+    LeavesTheNewest: "test_a_session_is_deleted_as_a_whole",
+    CopiesNewestFirst: "test_a_copied_session_has_all_in_order",
+    StaysOpen: "test_a_closed_store_refuses",
+    ListsAll: "test_a_listing_may_be_read_in_parts",
+    IsNowhere: "test_each_checkpoint_has_a_location",
+    TakesAnything: "test_arguments_that_are_none_are_refused",
+    MendsWhatIsWhole: "test_a_healthy_store_has_nothing_to_mend",
+    KeepsBlobs: "test_blobs_go_with_the_last_record_that_names_them",
+    DropsSharedBlobs: "test_blobs_go_with_the_last_record_that_names_them",
+    CopiesNoBlobs: "test_blobs_go_and_are_copied_with_their_session",
+    TrustsBlobs: "test_a_damaged_blob_raises",
+    ForgetsBlobs: "test_blobs_are_there_again",
+    StagesNoBlobs: "test_a_record_without_its_blobs_spoils_all",
+    Forgets: "test_what_was_saved_is_there_again",
+    ForgetsDeletes: "test_what_was_deleted_stays_so",
+    SortsAnew: "test_the_order_goes_on",
+    NamesDirectories: "test_any_text_is_an_id_again",
+    CachesReads: "test_what_was_saved_is_seen_at_once",
+    ExpectsItsOwn: "test_a_condition_is_about_what_all_have_saved",
+    ChecksThenSaves: "test_of_racing_clients_one_begins_the_session",
+    ClosesForAll: "test_one_client_closes_and_the_other_goes_on",
+    FallsBack: "test_damage_raises_and_nothing_older_comes_instead",
+    HidesDamage: "test_damage_is_told",
+    StopsAtDamage: "test_a_session_goes_on_after_damage",
+    RecoversTheNewest: "test_recover_goes_back_knowingly",
+    CopiesDamage: "test_damage_is_not_copied",
+    SavesLater: "test_a_cancelled_save_is_all_or_nothing",
+    ReplacesInTwoSteps: "test_a_cancelled_replacement_leaves_one_of_both",
+    DeletesOneByOne: "test_a_cancelled_delete_is_all_or_nothing",
+    CancelsOthers: "test_others_are_not_touched",
+    UpdatesWithoutTurns: "test_of_updates_none_is_lost",
+    CommitsInSpiteOfErrors: "test_work_that_raises_changes_nothing",
+    WritesAtOnce: "test_what_is_staged_is_not_read",
+    DeletesLast: "test_the_last_word_counts",
+    LetsSavesPass: "test_other_changes_wait_for_it",
+    NestsSilently: "test_a_change_beside_the_transaction_is_refused",
+    UpdatesForEver: "test_what_work_leaves_behind_may_call",
+    StagesObjects: "test_the_caller_owns_what_it_staged",
+    TakesTheLateOnes: "test_what_cannot_be_saved_is_refused_where_it_is_staged",
+    CancelsThoseThatWait: "test_a_cancelled_update_is_all_or_nothing",
+    OwnsForAll: "test_a_session_has_one_owner_of_all",
+    OwnsTheLastFirst: "test_one_owns_at_a_time_in_the_order_of_the_calls",
+    WaitsAnyway: "test_a_second_one_may_be_told_at_once",
+    LetsFormerOwnersWrite: "test_who_is_no_owner_any_more_is_refused",
+    RefusesOthers: "test_writes_beside_the_owner_are_not_refused",
+    OwnsPastErrors: "test_it_is_given_up_however_the_block_ends",
+    SortsSessions: "test_the_newest_of_many_come_in_one_call",
+    LooksAtAny: "test_sessions_that_are_not_final_are_told",
+    SkipsDamage: "test_damage_is_not_left_out",
+    CommitsSessionsOneByOne: "test_several_sessions_change_in_one_commit_or_it_is_refused",
+    LocksAsAsked: "test_commits_over_sessions_do_not_wait_for_each_other_for_ever",
+}
+
+_UNTIL_FOUND = settings(max_examples=100, phases=[Phase.generate])
+PARTS = [
+    part for name, part in vars(testing).items() if name.endswith("Contract")
+]  # fmt: skip
+
+
+def promises() -> dict[str, Callable[..., Awaitable[None]]]:
+    """Return the tests of all parts by their names."""
+    return {
+        name: getattr(part(), name)
+        for part in PARTS
+        for name, _ in inspect.getmembers(part, inspect.isfunction)
+        if name.startswith("test")
+    }
+
+
+def fixtures(kind: type[MemoryStore[Any]]) -> dict[str, Any]:
+    """Return what the tests of the contract ask for, of one kind of store."""
+    store, blob_store = kind(CheckpointData), kind(LargeValue)
+
+    async def reopen(last: MemoryStore[Any]) -> MemoryStore[Any]:
+        return kind(last.record_type, beside=last)
+
+    async def damage(session_id: SessionId, checkpoint_id: CheckpointId) -> None:
+        store.damage(session_id, checkpoint_id)
+
+    async def damage_blob(session_id: SessionId, digest: str) -> None:
+        blob_store.damage(session_id, digest)
+
+    return {
+        "store": store,
+        "other": kind(CheckpointData, beside=store),
+        "blob_store": blob_store,
+        "other_blob_store": kind(LargeValue, beside=blob_store),
+        "reopen": reopen,
+        "damage": damage,
+        "damage_blob": damage_blob,
+    }
+
+
+@pytest.mark.parametrize(("broken", "test_name"), BROKEN.items(), ids=str)
+async def test_the_contract_notices_a_broken_store(
+    broken: type[MemoryStore[Any]], test_name: str
+) -> None:
+    """A store with one fault fails the test that is named for the promise it breaks."""
+    test, given = promises()[test_name], fixtures(broken)
+    wanted = {name: given[name] for name in inspect.signature(test).parameters}
+    with pytest.raises((AssertionError, CheckpointError)):
+        await test(**wanted)
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+
+
+@pytest.mark.blocking
+@pytest.mark.parametrize("broken", [KeepsPlace, Globs, CommitsInSpiteOfErrors, SortsAnew])
+def test_the_machine_notices_a_broken_store(broken: type[MemoryStore[CheckpointData]]) -> None:
+    """Any calls in any order find what is wrong with a store."""
+
+    class Machine(StoreMachine):
+        _last: MemoryStore[CheckpointData] | None = None
+
+        async def connect(self) -> CheckpointStore[CheckpointData]:
+            self._last = broken(CheckpointData, beside=self._last)
+            return self._last
+
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(Machine, settings=_UNTIL_FOUND)
+
+
+def test_every_promise_of_the_contract_is_one_sentence() -> None:
+    """Each test of the contract says in one sentence what is promised."""
+    texts = {name: inspect.getdoc(test) or "" for name, test in promises().items()}
+    assert len(texts) >= 80
+    assert [name for name, text in texts.items() if not text.endswith(".")] == []
+
+
+def test_no_two_promises_have_one_name() -> None:
+    """All parts may be inherited together."""
+    names = [
+        name
+        for part in PARTS
+        for name, _ in inspect.getmembers(part, inspect.isfunction)
+        if name.startswith("test")
+    ]
+    assert len(names) == len(set(names))
