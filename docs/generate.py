@@ -16,6 +16,8 @@ from aiocheckpoint import errors, exact, kit, models, store, testing, writer
 from aiocheckpoint._format import blobs
 from aiocheckpoint.adapters import opentelemetry
 from aiocheckpoint.adapters.langgraph import migration, records, saver
+from aiocheckpoint.stores.postgres import schema as postgres_schema
+from aiocheckpoint.stores.postgres import store as postgres_store
 
 REFERENCE = Path(__file__).parent / "reference"
 _NOTE = "<!-- Written by `python -m docs.generate` from the docstrings: change those. -->\n"
@@ -35,6 +37,7 @@ _ERRORS_HEAD = """# Errors
 happened, to which file or id, and what to do. All can be pickled. Which of them to try again is
 told in [which errors to retry](../how-to/errors.md).
 """
+_KIT = tuple(name for name in kit.__all__ if name != "RecordT")  # a type variable
 _PARTS: tuple[tuple[str, ModuleType, tuple[str, ...]], ...] = (
     ("The writer", writer, ("AsyncCheckpointWriter", "SessionReader")),
     ("The interface", store, ("CheckpointStore", "BlobStore", "Transaction", "Ownership")),
@@ -50,11 +53,13 @@ _PARTS: tuple[tuple[str, ModuleType, tuple[str, ...]], ...] = (
         ("to_json", "from_json", "Types", "OwnType"),
     ),
     ("Other types", models, ("Durability", "JsonValue")),
+    ("PostgreSQL: `aiocheckpoint.stores.postgres`", postgres_store, ("PostgresStore",)),
+    ("PostgreSQL: its schema", postgres_schema, ("schema_sql",)),
     ("LangGraph: `aiocheckpoint.adapters.langgraph`", saver, ("CheckpointSaver",)),
     ("LangGraph: moving threads", migration, ("copy_threads", "Copied", "CopyMismatchError")),
     ("LangGraph: what is stored", records, ("ThreadRecord", "session_of")),
     ("OpenTelemetry: `aiocheckpoint.adapters.opentelemetry`", opentelemetry, ("Telemetry",)),
-    ("A store of your own: `aiocheckpoint.kit`", kit, kit.__all__),
+    ("A store of your own: `aiocheckpoint.kit`", kit, _KIT),
     ("For tests: `aiocheckpoint.testing`", testing, tuple(sorted(testing.__all__))),
 )
 

@@ -61,6 +61,7 @@ _HARMLESS_IN_OS = frozenset({"PathLike", "devnull", "fspath", "getpid"})
 # The demo runs its agents in a process of their own, in a directory of its own.
 _FOR_COMMANDS = frozenset({"shutil", "subprocess", "tempfile", "time"})
 _CORE_DEPENDENCIES = frozenset({"aiofiles", "anyio", "msgspec"})
+_DRIVERS = {"stores.postgres": frozenset({"asyncpg"})}  # each an extra of its own
 _BUILT_ON_TOP = frozenset({"adapters", "cli", "testing"})
 _MAX_LINES = 350
 _LARGE_MODULES = frozenset({"_disk.files", "writer"})
@@ -139,6 +140,7 @@ _each_core_module = _each(
 _each_pure_module = _each([m for m in _MODULES if m.part in _PURE_PARTS])
 _each_module_but_those_of_the_disk = _each([m for m in _MODULES if m.part != "_disk"])
 _each_module_for_users = _each([m for m in _MODULES if m.part in {"adapters", "cli", "__main__"}])
+_each_store_module = _each([m for m in _MODULES if m.part == "stores"])
 _each_testing_module = _each([m for m in _MODULES if m.part == "testing"])
 
 
@@ -187,8 +189,16 @@ class TestImports:
     def test_core_needs_three_packages(self, module: Module) -> None:
         """The core imports nothing that is not declared as its dependency."""
         roots = {name.split(".")[0] for name, _ in module.imports()}
+        store = ".".join(module.name.split(".")[:2])
+        allowed = _CORE_DEPENDENCIES | _DRIVERS.get(store, frozenset()) | {"aiocheckpoint"}
 
-        assert roots - sys.stdlib_module_names <= _CORE_DEPENDENCIES | {"aiocheckpoint"}
+        assert roots - sys.stdlib_module_names <= allowed
+
+    @_each_store_module
+    def test_stores_use_what_anybody_could(self, module: Module) -> None:
+        """A store is written with public modules alone, so that anybody could have made it."""
+        assert module.parts_imported() <= {"errors", "models", "store", "kit", "writer"}
+        assert "writer" not in module.parts_imported() or module.name == "stores"
 
     @_each_module_for_users
     def test_adapters_and_commands_use_what_users_use(self, module: Module) -> None:

@@ -56,6 +56,7 @@ from aiocheckpoint.store import NO_BLOBS
 __all__ = (
     "EncodedRecord",
     "RecordKit",
+    "RecordT",
     "SessionTurns",
     "StagedChanges",
     "StagedDelete",

@@ -1,0 +1,1 @@
+"""Stores on servers; each needs an extra of its own."""

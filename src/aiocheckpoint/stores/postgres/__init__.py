@@ -1,0 +1,6 @@
+"""Checkpoints in PostgreSQL: `pip install 'aiocheckpoint[postgres]'`."""
+
+from aiocheckpoint.stores.postgres.schema import schema_sql
+from aiocheckpoint.stores.postgres.store import PostgresStore
+
+__all__ = ("PostgresStore", "schema_sql")

@@ -1,0 +1,210 @@
+"""Changes as the server is told them, and what it answers; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from aiocheckpoint.errors import (
+    CheckpointError,
+    MissingBlobError,
+    OwnershipLostError,
+    SessionChangedError,
+)
+from aiocheckpoint.kit import EncodedRecord, StagedDelete, StagedSave, blob_links
+from aiocheckpoint.models import ANY_NEWEST, CheckpointId, CheckpointMeta, Expected, SessionId
+
+APPLY = """
+select aiocheckpoint.apply(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+    $22, $23, $24
+)
+"""
+
+_SAVE, _DELETE, _DELETE_ALL = 1, 2, 3
+_DONE, _CHANGED, _MISSING, _LOST, _BUSY = range(5)
+_INT64 = range(-(2**63), 2**63)
+
+
+class Save(NamedTuple):
+    """
+    A save.
+
+    Attributes:
+        record: what to store.
+        meta: what a listing tells of it.
+        expected: what has to be the newest.
+    """
+
+    record: EncodedRecord
+    meta: CheckpointMeta
+    expected: Expected = ANY_NEWEST
+
+
+class Delete(NamedTuple):
+    """
+    A delete.
+
+    Attributes:
+        checkpoint_ids: of which; None for all that there are.
+    """
+
+    checkpoint_ids: tuple[CheckpointId, ...] | None
+
+
+class Change(NamedTuple):
+    """
+    A change of one session, which is made as a whole or not at all.
+
+    Attributes:
+        session_id: the session.
+        step: what to do.
+        fence: the token of the owner who makes it; None where nobody has to own the session.
+    """
+
+    session_id: SessionId
+    step: Save | Delete
+    fence: int | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much the server is told."""
+        if isinstance(self.step, Delete):
+            return 100 * len(self.step.checkpoint_ids or ())
+        record = self.step.record
+        return len(record.body) + sum(map(len, record.blobs.values())) + 500
+
+
+def created_at_of(meta: CheckpointMeta) -> datetime | None:
+    """Return when a record says that it was made; None where the database has no such time."""
+    try:
+        created_at = meta.created_at.astimezone(UTC)
+    except OverflowError:
+        return None
+    # The driver takes the first and the last time there is for infinities.
+    return created_at if 1 < created_at.year < 9999 else None
+
+
+def arguments(changes: Sequence[Change]) -> list[Any]:
+    """
+    Return what `apply` is told of changes, from its fifth argument on.
+
+    Args:
+        changes: those of each session behind one another; at least one.
+    """
+    encoded = {change.session_id: change.session_id.encode() for change in changes}
+    sessions = sorted(encoded.values())
+    positions = {session: number for number, session in enumerate(sessions, 1)}
+    rows: list[tuple[Any, ...]] = []
+    lists = _Lists()
+    for change in changes:
+        lists.add(change.step)
+        position = positions[encoded[change.session_id]]
+        rows.append((position, *_row(change.step, change.fence), *lists.ends))
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    *columns, names_end, blobs_end, links_end = columns
+    return [
+        sessions, *columns,
+        lists.names, names_end,
+        lists.digests, lists.contents, blobs_end,
+        lists.parents, lists.children, links_end,
+    ]  # fmt: skip
+
+
+class _Lists:
+    """What changes have several of, one after the other."""
+
+    def __init__(self) -> None:
+        self.names: list[bytes] = []
+        self.digests: list[bytes] = []
+        self.contents: list[bytes] = []
+        self.parents: list[bytes] = []
+        self.children: list[bytes] = []
+
+    @property
+    def ends(self) -> tuple[int, int, int]:
+        """Where those of the last change end."""
+        return len(self.names), len(self.digests), len(self.parents)
+
+    def add(self, step: Save | Delete) -> None:
+        """Add those of a change."""
+        if isinstance(step, Delete):
+            self.names += [name.encode() for name in step.checkpoint_ids or ()]
+            return
+        self.names += map(bytes.fromhex, step.record.blob_digests)
+        for digest, content in step.record.blobs.items():
+            self.digests.append(bytes.fromhex(digest))
+            self.contents.append(content)
+            for link in dict.fromkeys(blob_links(content)):
+                self.parents.append(self.digests[-1])
+                self.children.append(bytes.fromhex(link))
+
+
+def _row(step: Save | Delete, fence: int | None) -> tuple[Any, ...]:
+    if isinstance(step, Delete):
+        kind = _DELETE_ALL if step.checkpoint_ids is None else _DELETE
+        return (kind, fence, 0, *(None,) * 7)
+    record, meta = step.record, step.meta
+    expects, expected = 0, None
+    if isinstance(step.expected, str):
+        expects, expected = 1, step.expected.encode()
+    elif step.expected is None:
+        expects = 2
+    return (
+        _SAVE,
+        fence,
+        expects,
+        expected,
+        record.checkpoint_id.encode(),
+        created_at_of(meta),
+        meta.iteration if meta.iteration in _INT64 else None,
+        meta.trigger.encode(),
+        bytes.fromhex(record.checksum),
+        record.body,
+    )
+
+
+def is_busy(outcome: bytes) -> bool:
+    """Tell whether somebody else holds the session, and nothing was done."""
+    return outcome[0] == _BUSY
+
+
+def result_of(change: Change, outcome: bytes, location: str) -> int | CheckpointError:
+    """
+    Return how many checkpoints were removed, or why the change was refused.
+
+    Args:
+        change: what was to be done.
+        outcome: what the server answers.
+        location: of the session.
+    """
+    code, rest = outcome[0], outcome[1:]
+    if code == _CHANGED:
+        newest_id = rest[1:].decode() if rest[0] else None
+        return SessionChangedError(change.session_id, newest_id)
+    if code == _MISSING:
+        return MissingBlobError(f"{location}/blobs/{rest.hex()}", rest.hex())
+    if code == _LOST:
+        return OwnershipLostError(change.session_id, change.fence or 0)
+    return int(rest or b"0")
+
+
+def staged(
+    session_id: SessionId,
+    steps: Iterable[StagedSave | StagedDelete],
+    metas: Iterable[CheckpointMeta],
+    fence: int | None,
+) -> list[Change]:
+    """Return what was staged for a session; `metas` are those of its saves."""
+    left = iter(metas)
+    return [
+        Change(
+            session_id,
+            Save(step.record, next(left))
+            if isinstance(step, StagedSave)
+            else Delete(step.checkpoint_ids),
+            fence,
+        )
+        for step in steps
+    ]

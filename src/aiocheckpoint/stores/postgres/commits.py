@@ -1,0 +1,270 @@
+"""Changes that wait share a transaction: the queue of one event loop, and who empties it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import itertools
+import secrets
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from aiocheckpoint.errors import (
+    CheckpointError,
+    DurabilityUnknownError,
+    StoreBusyError,
+    StoreUnavailableError,
+)
+from aiocheckpoint.models import SessionId
+from aiocheckpoint.stores.postgres.changes import APPLY, Change, arguments, is_busy, result_of
+from aiocheckpoint.stores.postgres.server import Connection, Server, ended
+
+_MOST_CHANGES = 256
+_MOST_BYTES = 8 << 20
+_LANES = 2  # while one waits for the disk of the server, the next is on its way
+
+
+class Slot:
+    """
+    One of those that commit, of which the server remembers the last commit.
+
+    Attributes:
+        writer_id: its name, a random one.
+        batch: how many it has begun.
+    """
+
+    def __init__(self) -> None:
+        self.writer_id = secrets.randbits(63)
+        self.batch = 0
+
+
+class Slots:
+    """Slots that are free; each is used by one commit at a time."""
+
+    def __init__(self) -> None:
+        self._free: list[Slot] = []
+
+    def take(self) -> Slot:
+        """Return one, for its next commit."""
+        slot = self._free.pop() if self._free else Slot()
+        slot.batch += 1
+        return slot
+
+    def give(self, slot: Slot) -> None:
+        """Give one back whose last commit is over, as is known."""
+        self._free.append(slot)
+
+
+class _Waiting:
+    """A change, and who waits for its outcome."""
+
+    def __init__(self, change: Change) -> None:
+        self.change = change
+        self.future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.has_begun = False
+
+    def settle(self, result: int | CheckpointError) -> None:
+        """Tell the outcome."""
+        if isinstance(result, CheckpointError):
+            self.future.set_exception(result)
+        else:
+            self.future.set_result(result)
+
+
+class Commits:
+    """
+    The changes of one event loop.
+
+    Those of one session are made in the order of the calls; those of several share a transaction.
+    A session that somebody else holds is left to a transaction of its own, which waits.
+
+    Args:
+        server: where.
+        max_checkpoints: how many checkpoints to keep in a session; None for all.
+    """
+
+    def __init__(self, server: Server, max_checkpoints: int | None) -> None:
+        self.slots = Slots()
+        self.max_checkpoints = max_checkpoints
+        self._server = server
+        self._queues: dict[SessionId, deque[_Waiting]] = {}
+        self._ready: deque[SessionId] = deque()
+        self._lanes: set[asyncio.Task[None]] = set()
+        self._alone: set[asyncio.Task[None]] = set()
+        self._may_wait: asyncio.Semaphore | None = None
+
+    @property
+    def may_wait(self) -> asyncio.Semaphore:
+        """Held by what may wait for others on a connection, so that some are left."""
+        if self._may_wait is None:
+            self._may_wait = asyncio.Semaphore(max(1, self._server.max_connections - _LANES - 1))
+        return self._may_wait
+
+    async def make(self, change: Change) -> int:
+        """
+        Make a change, and return how many checkpoints it removed.
+
+        It is in the queue before the first suspension. A caller that is cancelled withdraws it
+        where it has not begun, and else ends when it has ended.
+        """
+        waiting = _Waiting(change)
+        queue = self._queues.get(change.session_id)
+        if queue is None:
+            queue = self._queues[change.session_id] = deque()
+            self._ready.append(change.session_id)
+        queue.append(waiting)
+        if len(self._lanes) < _LANES and self._ready:
+            self._start(self._lanes, self._lane())
+        try:
+            return await asyncio.shield(waiting.future)
+        except asyncio.CancelledError as cancelled:
+            if not waiting.has_begun:
+                queue.remove(waiting)
+                waiting.future.cancel()
+                raise
+            await ended(waiting.future)
+            if waiting.future.exception() is not None:
+                raise cancelled from waiting.future.exception()
+            raise
+
+    @staticmethod
+    def _start(tasks: set[asyncio.Task[None]], work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    async def drained(self) -> None:
+        """Wait until nothing is left to be made."""
+        while tasks := self._lanes | self._alone:
+            await asyncio.wait(tasks)
+
+    async def _lane(self) -> None:
+        while batch := self._take():
+            await self._commit(batch)
+            await asyncio.sleep(0)  # those who were told call again, and share the next one
+
+    def _take(self) -> list[_Waiting]:
+        """Return changes to make together, those of a session behind one another."""
+        batch: list[_Waiting] = []
+        size_bytes = 0
+        for _ in range(len(self._ready)):
+            session_id = self._ready.popleft()
+            queue = self._queues[session_id]
+            part: list[_Waiting] = []
+            while queue and len(batch) + len(part) < _MOST_CHANGES:
+                size_bytes += queue[0].change.size_bytes
+                if (batch or part) and size_bytes > _MOST_BYTES:
+                    break
+                part.append(queue.popleft())
+                part[-1].has_begun = True
+            if part:
+                batch += part
+            elif queue:
+                self._ready.appendleft(session_id)
+                break
+            else:
+                del self._queues[session_id]  # all were withdrawn
+        return batch
+
+    async def _commit(self, batch: list[_Waiting]) -> None:
+        try:
+            outcomes = await self._apply(batch, None)
+        except CheckpointError as error:
+            if len(batch) == 1 or isinstance(
+                error, (StoreUnavailableError, DurabilityUnknownError)
+            ):
+                self._fail(batch, error)
+                self._release(batch)
+            else:  # of one of them, which is to be refused alone
+                self._start(self._alone, self._each_alone(batch))
+            return
+        busy: dict[SessionId, list[_Waiting]] = {}
+        done: list[_Waiting] = []
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            if is_busy(outcome):
+                busy.setdefault(waiting.change.session_id, []).append(waiting)
+            else:
+                self._settle(waiting, outcome)
+                done.append(waiting)
+        self._release(done)
+        for held in busy.values():
+            self._start(self._alone, self._wait_for(held))
+
+    async def _each_alone(self, batch: list[_Waiting]) -> None:
+        for waiting in batch:
+            await self._make_alone([waiting])
+        self._release(batch)
+
+    async def _wait_for(self, held: list[_Waiting]) -> None:
+        """Make the changes of a session that somebody else held, once it is free."""
+        await self._make_alone(held)
+        self._release(held)
+
+    async def _make_alone(self, held: list[_Waiting]) -> None:
+        options = self._server.options
+        try:
+            async with asyncio.timeout(options.lock_timeout_seconds):
+                await self.may_wait.acquire()
+        except TimeoutError:
+            location = self._server.location
+            self._fail(held, StoreBusyError(location, options.lock_timeout_seconds))
+            return
+        try:
+            outcomes = await self._apply(held, options.lock_timeout_ms)
+        except CheckpointError as error:
+            self._fail(held, error)
+        else:
+            for waiting, outcome in zip(held, outcomes, strict=True):
+                self._settle(waiting, outcome)
+        finally:
+            self.may_wait.release()
+
+    async def _apply(self, batch: Sequence[_Waiting], wait_ms: int | None) -> list[bytes]:
+        changes = [waiting.change for waiting in batch]
+        changes_arguments = arguments(changes)
+        slot = self.slots.take()
+
+        async def apply(connection: Connection) -> list[bytes]:
+            outcomes: list[bytes] = await connection.fetchval(
+                self._server.sql(APPLY),
+                slot.writer_id,
+                slot.batch,
+                wait_ms,
+                self.max_checkpoints,
+                *changes_arguments,
+            )
+            return outcomes
+
+        operation = "commit"
+        wait_seconds = 0.0 if wait_ms is None else self._server.options.lock_timeout_seconds
+        for _ in range(2):  # a loop that ends cancels once whatever goes on: ask what came of it
+            with contextlib.suppress(asyncio.CancelledError):
+                outcomes = await self._server.run(
+                    operation, apply, wait_seconds=wait_seconds, is_change=True
+                )
+                self.slots.give(slot)
+                return outcomes
+        reason = "the event loop was ended"
+        raise DurabilityUnknownError(operation, self._server.location, None, reason)
+
+    def _settle(self, waiting: _Waiting, outcome: bytes) -> None:
+        location = self._server.location_of(waiting.change.session_id)
+        waiting.settle(result_of(waiting.change, outcome, location))
+
+    def _fail(self, batch: Sequence[_Waiting], error: CheckpointError) -> None:
+        for waiting in batch:
+            own = copy.copy(error)
+            own.__cause__ = error.__cause__
+            waiting.settle(own)
+
+    def _release(self, batch: Sequence[_Waiting]) -> None:
+        """Let the next changes of these sessions come."""
+        for session_id in dict.fromkeys(waiting.change.session_id for waiting in batch):
+            if self._queues[session_id]:
+                self._ready.append(session_id)
+            else:
+                del self._queues[session_id]
+        for _ in itertools.repeat(None, min(len(self._ready), _LANES - len(self._lanes))):
+            self._start(self._lanes, self._lane())

@@ -1,0 +1,156 @@
+"""What is wrong with what is stored, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from aiocheckpoint.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointMismatchError,
+    CheckpointTooLargeError,
+    FormatVersionError,
+)
+from aiocheckpoint.kit import RecordKit
+from aiocheckpoint.models import Finding, FindingKind, RecoveryReport, SessionId
+from aiocheckpoint.stores.postgres import queries
+from aiocheckpoint.stores.postgres.reads import Reads, Row
+from aiocheckpoint.stores.postgres.server import Connection, Server
+
+
+class _Bad(NamedTuple):
+    seq: int
+    saved_at: datetime
+    reason: str
+    is_readable: bool
+
+
+class Health:
+    """
+    Looks after a store.
+
+    Args:
+        server: where.
+        kit: of the store.
+        reads: of the store.
+    """
+
+    def __init__(self, server: Server, kit: RecordKit[Any], reads: Reads[Any]) -> None:
+        self._server = server
+        self._kit = kit
+        self._reads = reads
+
+    async def findings(self) -> AsyncIterator[Finding]:
+        """Yield what is wrong, session after session."""
+        after = 0
+        while page := await self._reads.fetch(queries.ALL_SESSIONS, after):
+            for row in page:
+                after = row["session_key"]
+                async for finding in self._of_session(row["session_id"].decode()):
+                    yield finding
+
+    async def _of_session(self, session_id: SessionId) -> AsyncIterator[Finding]:
+        async for row in self._reads.rows(session_id):
+            error = await self._reads.problem_of(session_id, row)
+            if error is not None:
+                location = self._server.location_of(session_id, row.checkpoint_id)
+                yield _finding(self._kind(row, error), location, _detail(error), session_id)
+        async for digest, problem in self._reads.blobs(session_id):
+            if problem is not None:
+                location = self._server.location_of_blob(session_id, digest)
+                yield _finding("damaged", location, problem, session_id)
+        for row in await self._reads.fetch(queries.MISSING, session_id.encode()):
+            location = self._server.location_of_blob(session_id, row["digest"].hex())
+            users = await self._reads.fetch(queries.USERS, session_id.encode(), [row["digest"]])
+            ids = ", ".join(repr(user["checkpoint_id"].decode()) for user in users[:3])
+            detail = f"what leads to it: {ids or 'a blob'}"
+            yield _finding("missing-blob", location, detail, session_id)
+        for row in await self._reads.fetch(queries.UNUSED, session_id.encode()):
+            location = self._server.location_of_blob(session_id, row["digest"].hex())
+            yield _finding("unused-blob", location, "no checkpoint refers to it", session_id)
+
+    def _kind(self, row: Row, error: CheckpointError) -> FindingKind:
+        if row.body is None or isinstance(error, CheckpointTooLargeError):
+            return "unreadable"
+        if isinstance(error, CheckpointMismatchError):
+            return "misplaced"
+        if isinstance(error, FormatVersionError):
+            try:
+                return "other-version" if self._kit.is_intact(row.body) else "unreadable"
+            except FormatVersionError:
+                return "unreadable"
+        return "damaged"
+
+    async def recover(self, session_id: SessionId) -> RecoveryReport:
+        """
+        Put aside what is damaged, and tell what is the newest then.
+
+        Raises:
+            CheckpointTooLargeError: nobody can tell whether one over `max_bytes` is damaged.
+            FormatVersionError: the newest that is left is of another format version.
+        """
+        blobs = {
+            digest: problem
+            async for digest, problem in self._reads.blobs(session_id)
+            if problem is not None
+        }
+        bad = await self._bad_checkpoints(session_id, set(blobs))
+
+        async def put_aside(connection: Connection) -> list[int]:
+            numbers: list[int] = await connection.fetchval(
+                self._server.sql(queries.PUT_ASIDE),
+                session_id.encode(),
+                [one.seq for one in bad],
+                [one.saved_at for one in bad],
+                [_plain(one.reason) for one in bad],
+                [one.is_readable for one in bad],
+                [bytes.fromhex(digest) for digest in blobs],
+                [_plain(problem) for problem in blobs.values()],
+                [not problem.startswith("the server") for problem in blobs.values()],
+            )
+            return numbers
+
+        numbers = await self._server.run("recover", put_aside, is_change=True)
+        newest = await self._reads.list(session_id, None, 1)
+        return RecoveryReport(
+            session_id=session_id,
+            newest_valid_id=newest[0].checkpoint_id if newest else None,
+            quarantined=tuple(f"{self._server.location}#quarantine/{n}" for n in numbers),
+        )
+
+    async def _bad_checkpoints(self, session_id: SessionId, bad_blobs: set[str]) -> list[_Bad]:
+        missing = await self._reads.fetch(queries.MISSING, session_id.encode())
+        lost = [*map(bytes.fromhex, bad_blobs), *(row["digest"] for row in missing)]
+        users = await self._reads.fetch(queries.USERS, session_id.encode(), lost) if lost else []
+        incomplete = {(row["seq"], row["saved_at"]) for row in users}
+        bad: list[_Bad] = []
+        newest_refused: CheckpointError | None = None
+        async for row in self._reads.rows(session_id):
+            error = await self._reads.problem_of(session_id, row)
+            if isinstance(error, CheckpointTooLargeError):
+                raise error
+            if error is None and (row.seq, row.saved_at) in incomplete:
+                error = CheckpointCorruptError("", "a blob that it leads to is damaged or missing")
+            if isinstance(error, CheckpointCorruptError):
+                is_readable = row.body is not None
+                bad.append(_Bad(row.seq, row.saved_at, _detail(error), is_readable))
+            else:
+                newest_refused = error
+        if newest_refused is not None:
+            raise newest_refused
+        return bad
+
+
+def _detail(error: CheckpointError) -> str:
+    return error.reason if isinstance(error, CheckpointCorruptError) else str(error)
+
+
+def _plain(text: str) -> str:
+    """Return a text as any database can hold it."""
+    return text.encode("ascii", "backslashreplace").decode().replace("\0", "\\0")
+
+
+def _finding(kind: FindingKind, location: str, detail: str, session_id: SessionId) -> Finding:
+    return Finding(kind=kind, location=location, detail=detail, session_id=session_id)

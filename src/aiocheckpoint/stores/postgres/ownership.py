@@ -1,0 +1,177 @@
+"""`own`: one owner of a session at a time, by a lease in the database and a fencing token."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from datetime import timedelta
+from typing import Any, Generic, TypeVar
+
+from aiocheckpoint.errors import CheckpointError, SessionOwnedError
+from aiocheckpoint.kit import RecordT, Turns, checkpoint_ids_of
+from aiocheckpoint.models import ANY_NEWEST, CheckpointId, Expected, SessionId
+from aiocheckpoint.store import NO_BLOBS, Transaction
+from aiocheckpoint.stores.postgres.server import Server, outlast
+
+ResultT = TypeVar("ResultT")
+
+_OWN = "select aiocheckpoint.own($1, $2, $3, $4)"
+_RENEW = "select aiocheckpoint.renew($1, $2, $3)"
+_DISOWN = "select aiocheckpoint.disown($1, $2)"
+_PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5)
+_logger = logging.getLogger("aiocheckpoint")
+
+
+class Owner(Generic[RecordT]):
+    """
+    The hold on a session.
+
+    Args:
+        session_id: the session.
+        token: greater than that of every owner before.
+        save: saves with a fence.
+        delete: deletes with a fence.
+        update: updates with a fence.
+    """
+
+    def __init__(
+        self,
+        session_id: SessionId,
+        token: int,
+        save: Callable[..., Awaitable[CheckpointId]],
+        delete: Callable[..., Awaitable[int]],
+        update: Callable[..., Awaitable[Any]],
+    ) -> None:
+        self._session_id = session_id
+        self._token = token
+        self._save = save
+        self._delete = delete
+        self._update = update
+
+    @property
+    def session_id(self) -> SessionId:
+        """The session."""
+        return self._session_id
+
+    @property
+    def token(self) -> int:
+        """Greater than that of every owner of the session before."""
+        return self._token
+
+    async def save(
+        self,
+        data: RecordT,
+        /,
+        *,
+        blobs: Mapping[str, bytes] = NO_BLOBS,
+        expected: Expected = ANY_NEWEST,
+    ) -> CheckpointId:
+        """Save as the store does, if the session is still owned."""
+        return await self._save(data, blobs, expected, self)
+
+    async def delete_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> int:
+        """Delete as the store does, if the session is still owned."""
+        ids = checkpoint_ids_of(checkpoint_ids)
+        return await self._delete(self._session_id, ids, "delete_many", self._token)
+
+    async def update(
+        self, work: Callable[[Transaction[RecordT]], Awaitable[ResultT]], /
+    ) -> ResultT:
+        """Update as the store does, if the session is still owned when it commits."""
+        result: ResultT = await self._update(self._session_id, work, self._token)
+        return result
+
+
+class Leases:
+    """
+    The sessions that one store owns.
+
+    Args:
+        lease_seconds: for how long an owner that does not say anything stays one.
+    """
+
+    def __init__(self, lease_seconds: float) -> None:
+        self._lease = timedelta(seconds=lease_seconds)
+        self._turns = Turns()
+
+    @contextlib.asynccontextmanager
+    async def held(
+        self, server: Server, session_id: SessionId, *, waits: bool
+    ) -> AsyncIterator[int]:
+        """
+        Own a session while the block runs, and yield the token.
+
+        Raises:
+            SessionOwnedError: somebody else owns it.
+        """
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        patience = server.options.lock_timeout_seconds if waits else 0.0
+        if not await self._turns.take(session_id, timeout_seconds=patience):
+            raise SessionOwnedError(session_id, loop.time() - start)
+        try:
+            token = await self._token(server, session_id, start, patience)
+            renewing = asyncio.ensure_future(self._renew(server, session_id, token))
+            try:
+                yield token
+            finally:
+                renewing.cancel()
+                await outlast(self._end(server, session_id, token, renewing))
+        finally:
+            self._turns.give(session_id)
+
+    async def _token(
+        self, server: Server, session_id: SessionId, start: float, patience: float
+    ) -> int:
+        loop = asyncio.get_running_loop()
+        holder = secrets.randbits(63)
+        arguments = (session_id.encode(), holder, self._lease, server.options.lock_timeout_ms)
+        attempt = 0
+        while True:
+            token = await server.run(
+                "own a session",
+                lambda connection: connection.fetchval(server.sql(_OWN), *arguments),
+                wait_seconds=server.options.lock_timeout_seconds,
+                is_change=True,
+            )
+            if token is not None:
+                return int(token)
+            left = start + patience - loop.time()
+            if left <= 0:
+                raise SessionOwnedError(session_id, loop.time() - start)
+            pause = _PAUSES_SECONDS[min(attempt, len(_PAUSES_SECONDS) - 1)]
+            await asyncio.sleep(min(pause, left))
+            attempt += 1
+
+    async def _renew(self, server: Server, session_id: SessionId, token: int) -> None:
+        while True:
+            await asyncio.sleep(self._lease.total_seconds() / 3)
+            try:
+                is_owned = await server.run(
+                    "renew a lease",
+                    lambda connection: connection.fetchval(
+                        server.sql(_RENEW), session_id.encode(), token, self._lease
+                    ),
+                )
+            except CheckpointError as error:
+                _logger.warning("the ownership of a session cannot be renewed: %s", error)
+                continue
+            if not is_owned:
+                _logger.warning("a session is not owned any more by the owner %d", token)
+                return
+
+    async def _end(
+        self, server: Server, session_id: SessionId, token: int, renewing: asyncio.Task[None]
+    ) -> None:
+        await asyncio.wait([renewing])
+        with contextlib.suppress(CheckpointError):  # then the lease ends by itself
+            await server.run(
+                "end an ownership",
+                lambda connection: connection.execute(
+                    server.sql(_DISOWN), session_id.encode(), token
+                ),
+                is_change=True,
+            )

@@ -1,0 +1,401 @@
+"""One event loop's connections to the database: opening, trying again, and what goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import parse_qs, quote, urlsplit
+
+import anyio
+import asyncpg
+
+from aiocheckpoint.errors import (
+    CheckpointError,
+    DurabilityUnknownError,
+    InvalidArgumentError,
+    StoreBusyError,
+    UnsuitableStoreError,
+    WriterClosedError,
+)
+from aiocheckpoint.kit import encode_id, require_count, require_seconds
+from aiocheckpoint.models import CheckpointId, SessionId
+from aiocheckpoint.stores.postgres.errors import LostError, is_lost, is_read_only, translated
+from aiocheckpoint.stores.postgres.schema import in_schema, require_schema
+
+ResultT = TypeVar("ResultT")
+Connection = Any
+"""A connection of asyncpg's pool; its own type says little, for it forwards everything."""
+
+_SCHEMES = ("postgresql", "postgres")
+_WANTED_SOURCE = "a URL as postgresql://host/database, or a pool of asyncpg"
+_SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_FEWEST_CONNECTIONS = 4
+_OLDEST_VERSION = 130000
+_PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.25, 0.5)
+_RELEASE_SECONDS = 5.0
+_IDLE_SECONDS = 300.0
+_logger = logging.getLogger("aiocheckpoint")
+
+_LOOK = """
+select current_setting('server_version_num')::int as version, current_setting('fsync') as fsync,
+    pg_is_in_recovery() as is_replica, current_database() as database,
+    current_setting('default_transaction_isolation') as isolation
+"""
+_FORGET = (
+    "delete from aiocheckpoint.writer where updated_at < clock_timestamp() - interval '7 days'"
+)
+
+
+class Options(NamedTuple):
+    """
+    How to use the server.
+
+    Attributes:
+        schema: where the tables are.
+        max_connections: how many connections a pool of our own may have.
+        statement_cache_size: prepared statements that each of them keeps.
+        lock_timeout_seconds: how long to wait for what others hold.
+        server_timeout_seconds: how long to wait for an answer, and for a server that is away.
+    """
+
+    schema: str
+    max_connections: int
+    statement_cache_size: int
+    lock_timeout_seconds: float
+    server_timeout_seconds: float
+
+    @property
+    def lock_timeout_ms(self) -> int:
+        """What the server is told; for it 0 is for ever."""
+        return max(1, min(int(self.lock_timeout_seconds * 1000), 2**31 - 1))
+
+
+def checked_options(
+    schema: str,
+    max_connections: int,
+    statement_cache_size: int,
+    lock_timeout_seconds: float,
+    server_timeout_seconds: float,
+) -> Options:
+    """
+    Return options after looking at each.
+
+    Raises:
+        InvalidArgumentError: one is of the wrong type or out of range.
+    """
+    given: object = schema
+    if not isinstance(given, str) or not _SCHEMA_NAME.fullmatch(given):
+        wanted = "at most 63 letters, digits and underscores, no digit first"
+        raise InvalidArgumentError("schema", given, wanted)
+    require_count("max_connections", max_connections, _FEWEST_CONNECTIONS)
+    require_count("statement_cache_size", statement_cache_size, 0)
+    require_seconds("lock_timeout_seconds", lock_timeout_seconds)
+    require_seconds("server_timeout_seconds", server_timeout_seconds)
+    return Options(
+        schema,
+        max_connections,
+        statement_cache_size,
+        float(lock_timeout_seconds),
+        float(server_timeout_seconds),
+    )
+
+
+def checked_source(dsn_or_pool: object) -> Any:
+    """
+    Return what connections are to come from.
+
+    Raises:
+        InvalidArgumentError: neither a URL of PostgreSQL nor a pool of asyncpg.
+    """
+    if isinstance(dsn_or_pool, str):
+        place_of(dsn_or_pool, "")
+    elif not isinstance(dsn_or_pool, asyncpg.Pool):
+        raise InvalidArgumentError("dsn_or_pool", dsn_or_pool, _WANTED_SOURCE)
+    return dsn_or_pool
+
+
+def place_of(dsn: str, schema: str) -> str:
+    """
+    Return where a URL leads, without credentials.
+
+    Raises:
+        InvalidArgumentError: it is no URL of PostgreSQL; the error does not repeat it.
+    """
+    try:
+        parts = urlsplit(dsn)
+        hosts = parts.netloc.rpartition("@")[2]
+        query = parse_qs(parts.query)
+    except ValueError:
+        raise InvalidArgumentError("dsn_or_pool", "...", _WANTED_SOURCE) from None
+    if parts.scheme not in _SCHEMES:
+        raise InvalidArgumentError("dsn_or_pool", f"{parts.scheme[:20]}:...", _WANTED_SOURCE)
+    if not hosts:
+        hosts = ",".join(quote(host, safe="") for host in query.get("host", []))
+        hosts += "".join(f":{port}" for port in query.get("port", []))
+    database = parts.path.lstrip("/") or quote(query.get("dbname", [""])[0], safe="")
+    return f"postgresql://{hosts}/{database}?schema={quote(schema, safe='')}"
+
+
+async def outlast(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Return what some work returns; a caller that is cancelled ends when it has ended."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError as cancelled:
+        await ended(task)
+        if not task.cancelled() and task.exception() is not None:
+            raise cancelled from task.exception()
+        raise
+
+
+async def ended(future: asyncio.Future[Any]) -> None:
+    """Wait until a future is done, whatever cancels the caller meanwhile."""
+    # Both are needed: in a cancelled scope of anyio each wait below would end at once.
+    with anyio.CancelScope(shield=True):
+        while not future.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([future])
+
+
+def cut(connection: Connection) -> None:
+    """Use a connection no more, and wait for nothing that it may bring."""
+    with contextlib.suppress(asyncpg.InterfaceError):  # the pool has it back already
+        connection.terminate()
+
+
+class Server:
+    """
+    The database, as one event loop sees it.
+
+    Args:
+        source: a URL, or a pool of the application's.
+        options: how to use it.
+
+    Attributes:
+        location: where it is, without credentials.
+        options: how it is used.
+    """
+
+    def __init__(self, source: Any, options: Options) -> None:
+        self.options = options
+        self.location = (
+            place_of(source, options.schema)
+            if isinstance(source, str)
+            else f"postgresql:///?schema={quote(options.schema, safe='')}"
+        )
+        self._source = source
+        self._pool: Any = None
+        self._opening: asyncio.Task[None] | None = None
+        self._is_open = False
+        self._is_closed = False
+
+    def sql(self, text: str) -> str:
+        """Return SQL that is written for schema "aiocheckpoint", for this one's."""
+        return in_schema(text, self.options.schema)
+
+    def location_of(self, session_id: SessionId, checkpoint_id: CheckpointId | None = None) -> str:
+        """Return where a session, or a checkpoint, is: a URL without credentials."""
+        place = f"{self.location}#{encode_id(session_id, 'session id')}"
+        if checkpoint_id is None:
+            return place
+        return f"{place}/{encode_id(checkpoint_id, 'checkpoint id')}"
+
+    def location_of_blob(self, session_id: SessionId, digest: str) -> str:
+        """Return where a blob is."""
+        return f"{self.location_of(session_id)}/blobs/{digest}"
+
+    @property
+    def max_connections(self) -> int:
+        """How many connections there may be at a time."""
+        if isinstance(self._source, str):
+            return self.options.max_connections
+        return int(self._source.get_max_size())
+
+    async def run(
+        self,
+        operation: str,
+        work: Callable[[Connection], Awaitable[ResultT]],
+        *,
+        wait_seconds: float = 0.0,
+        is_change: bool = False,
+    ) -> ResultT:
+        """
+        Do something on a connection; again on another one where that was lost.
+
+        Args:
+            operation: what, for errors.
+            work: may be called several times, and then has to have the effect of once.
+            wait_seconds: how long the server may wait for others in it.
+            is_change: whether it changes anything.
+
+        Raises:
+            DurabilityUnknownError: the connection was lost during a change, and no other was to
+                be had to ask what became of it.
+            StoreUnavailableError: the server is away for longer than `server_timeout_seconds`.
+            CheckpointError: what else the server refuses.
+        """
+        loop = asyncio.get_running_loop()
+        give_up_at = None
+        was_lost = False
+        attempt = 0
+        while True:
+            was_open = self._is_open
+            begun = [False]
+            try:
+                return await self._once(work, wait_seconds, begun)
+            except CheckpointError:
+                if not was_lost:
+                    raise
+                failure: BaseException = LostError("the connection was lost, and no other helped")
+            except Exception as error:  # noqa: BLE001 - translated, all of them
+                failure = error
+            may_pass = is_lost(failure) or (is_read_only(failure) and was_open)
+            was_lost = was_lost or (begun[0] and is_change and is_lost(failure))
+            give_up_at = give_up_at or loop.time() + self.options.server_timeout_seconds
+            if not may_pass or not was_open or self._is_closed or loop.time() >= give_up_at:
+                raise self.error(failure, operation, is_unknown=was_lost) from failure
+            if is_read_only(failure):
+                await self._pool.expire_connections()
+            await asyncio.sleep(_PAUSES_SECONDS[min(attempt, len(_PAUSES_SECONDS) - 1)])
+            attempt += 1
+
+    def error(
+        self, failure: BaseException, operation: str, *, is_unknown: bool = False
+    ) -> CheckpointError:
+        """Return the error of the tree that stands for one of the driver's."""
+        error = translated(failure, operation, self.location, self.options.lock_timeout_seconds)
+        if is_unknown:
+            return DurabilityUnknownError(operation, self.location, None, str(error))
+        return error
+
+    async def _once(
+        self,
+        work: Callable[[Connection], Awaitable[ResultT]],
+        wait_seconds: float,
+        begun: list[bool],
+    ) -> ResultT:
+        async with self.connection() as connection:
+            begun[0] = True
+            try:
+                async with asyncio.timeout(self.options.server_timeout_seconds + wait_seconds):
+                    return await work(connection)
+            except TimeoutError:
+                cut(connection)  # or the pool would wait for its answer, too
+                raise
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """
+        Hold a connection; what goes wrong is the driver's error.
+
+        Raises:
+            StoreBusyError: all connections are in use, for `lock_timeout_seconds`.
+        """
+        await self._opened()
+        pool = self._pool
+        try:
+            async with asyncio.timeout(None) as limit:
+                limit.reschedule(
+                    asyncio.get_running_loop().time() + self.options.lock_timeout_seconds
+                )
+                connection = await pool.acquire()
+        except TimeoutError:
+            if pool.get_idle_size() or pool.get_size() < self.max_connections:
+                raise  # of the connecting
+            raise StoreBusyError(
+                f"all {self.max_connections} connections to {self.location}",
+                self.options.lock_timeout_seconds,
+            ) from None
+        try:
+            yield connection
+        except BaseException as error:
+            if is_lost(error) and not isinstance(error, asyncpg.PostgresError):
+                cut(connection)
+            raise
+        finally:
+            with contextlib.suppress(Exception):
+                await pool.release(connection, timeout=_RELEASE_SECONDS)
+
+    async def _opened(self) -> None:
+        if self._is_open:
+            return
+        if self._is_closed:
+            raise WriterClosedError("the store is closed")
+        if self._opening is None or (self._opening.done() and not self._is_open):
+            self._opening = asyncio.ensure_future(self._open())
+        await asyncio.shield(self._opening)
+
+    async def _open(self) -> None:
+        if self._pool is None:
+            self._pool = await self._made_pool()
+        async with asyncio.timeout(self.options.server_timeout_seconds):
+            connection = await self._pool.acquire()
+            try:
+                await self._look(connection)
+            finally:
+                await self._pool.release(connection, timeout=_RELEASE_SECONDS)
+        self._is_open = True
+
+    async def _made_pool(self) -> Any:
+        if not isinstance(self._source, str):
+            return self._source
+        return await asyncpg.create_pool(
+            self._source,
+            min_size=0,
+            max_size=self.options.max_connections,
+            max_inactive_connection_lifetime=_IDLE_SECONDS,
+            statement_cache_size=self.options.statement_cache_size,
+            timeout=self.options.server_timeout_seconds,
+            reset=_keep,
+            server_settings={"application_name": "aiocheckpoint"},
+        )
+
+    async def _look(self, connection: Connection) -> None:
+        """Refuse a server that cannot hold checkpoints, and make the schema."""
+        server = await connection.fetchrow(_LOOK)
+        if not isinstance(self._source, str):
+            schema = quote(self.options.schema, safe="")
+            self.location = f"postgresql:///{quote(server['database'], safe='')}?schema={schema}"
+        reason = None
+        if server["version"] < _OLDEST_VERSION:
+            reason = f"its version is {server['version'] // 10000}; use PostgreSQL 13 or newer"
+        elif server["is_replica"]:
+            reason = "the server is a replica, which takes no changes; give the primary's address"
+        elif server["isolation"] != "read committed":
+            reason = (
+                f"default_transaction_isolation is {server['isolation']!r}, which hides what others"
+                " commit; set it to 'read committed' for the role"
+            )
+        if reason is not None:
+            raise UnsuitableStoreError(self.location, reason)
+        if server["fsync"] != "on":
+            _logger.warning("fsync is off at %s: a power cut loses what was saved", self.location)
+        await require_schema(connection, self.options.schema, self.location)
+        await connection.execute(self.sql(_FORGET))
+
+    async def aclose(self) -> None:
+        """Let go of the connections, those that are idle and those that are not."""
+        self._is_closed = True
+        if self._opening is not None and not self._opening.done():
+            await asyncio.wait([self._opening])
+        pool, self._pool, self._is_open = self._pool, None, False
+        if pool is None or pool is self._source:
+            return
+        try:
+            async with asyncio.timeout(_RELEASE_SECONDS):
+                await pool.close()
+        except Exception:  # noqa: BLE001 - what was not said goodbye to is cut off
+            pool.terminate()
+
+    def terminate(self) -> None:
+        """Cut all connections off."""
+        if self._pool is not None and self._pool is not self._source:
+            self._pool.terminate()
+
+
+async def _keep(_: Connection) -> None:
+    """Reset nothing: no state is ever left in a session of ours."""

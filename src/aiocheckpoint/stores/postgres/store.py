@@ -1,0 +1,691 @@
+"""`PostgresStore`: checkpoints of agent sessions in a PostgreSQL database."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, overload
+
+import asyncpg
+from msgspec import structs
+
+from aiocheckpoint.errors import (
+    InvalidArgumentError,
+    UnsupportedOperationError,
+    WriterClosedError,
+)
+from aiocheckpoint.kit import (
+    RecordKit,
+    RecordT,
+    SessionTurns,
+    check_checkpoint_id,
+    check_session_id,
+    checkpoint_ids_of,
+    digests_of,
+    require_count,
+    require_expected,
+    require_query,
+    require_seconds,
+    session_ids_of,
+)
+from aiocheckpoint.models import (
+    ANY_NEWEST,
+    BlobRecord,
+    CheckpointData,
+    CheckpointId,
+    CheckpointMeta,
+    Expected,
+    Finding,
+    RecoveryReport,
+    SessionId,
+)
+from aiocheckpoint.store import NO_BLOBS, Ownership, Transaction
+from aiocheckpoint.stores.postgres.changes import Change, Delete, Save
+from aiocheckpoint.stores.postgres.client import Client
+from aiocheckpoint.stores.postgres.ownership import Leases, Owner
+from aiocheckpoint.stores.postgres.server import checked_options, checked_source, outlast, place_of
+from aiocheckpoint.stores.postgres.updates import meta_of
+
+ResultT = TypeVar("ResultT")
+_Metas = tuple[CheckpointMeta, ...]
+
+_DEFAULT_MAX_BYTES = 64 * 1024 * 1024
+
+
+class PostgresStore(Generic[RecordT]):
+    """
+    Durable checkpoints of agent sessions in PostgreSQL; a `BlobStore`.
+
+    ```py
+    async with PostgresStore("postgresql://app@db.example.org/agents") as store:
+        state = await store.load("support-42") or CheckpointData(session_id="support-42")
+        await store.save(state.next(iteration=state.iteration + 1))
+    ```
+
+    Making one does no I/O; the first call connects, and makes the tables if they are not there.
+    One store serves any number of sessions and tasks. Each event loop that uses it has connections
+    of its own; a pool of the application's belongs to one loop, and so does a store that is given
+    it. It belongs to the process that makes the first call.
+
+    It keeps no state in a session of the server, so it works through PgBouncer in its transaction
+    mode.
+
+    **Durability**: on return a change is committed, with `synchronous_commit` at least `on`; what
+    else that survives is the server's affair.
+
+    **Cancellation**: a change that has not begun is withdrawn; one that has is waited for.
+
+    **A server that is away**: calls wait for it and go on, for `server_timeout_seconds`, once the
+    store has been connected; a commit whose answer was lost is asked for, and never made twice.
+
+    Args:
+        dsn_or_pool: a URL (`postgresql://user@host/database`), whose missing parts are taken from
+            the environment as libpq does; or a pool of asyncpg that the application closes.
+        schema: the schema of the database that has the tables: letters, digits, underscores.
+        record_type: the Struct to store, extending `CheckpointRecord`.
+        max_bytes: largest document, and largest blob, to write or read.
+        max_checkpoints: how many checkpoints to keep in a session, the newest; None keeps all.
+        lock_timeout_seconds: how long a call waits for what others hold: a session that they
+            change, a connection of the pool, or, in `own`, the session.
+        server_timeout_seconds: how long to wait for an answer of the server until the connection
+            is given up, and how long to try again then.
+        lease_seconds: how long an owner that has died keeps its session; a living one tells the
+            server three times as often that it is there.
+        max_connections: most connections that a loop has, at least 4.
+        statement_cache_size: prepared statements that asyncpg keeps in each connection. 0 is for
+            PgBouncer, and costs a message there and back for each call; 100 saves it.
+
+    Raises:
+        RecordTypeError: for a `record_type` that cannot be stored.
+        InvalidArgumentError: for another one of the wrong type or out of range.
+    """
+
+    @overload
+    def __init__(
+        self: PostgresStore[CheckpointData],
+        dsn_or_pool: str | asyncpg.Pool[Any],
+        *,
+        schema: str = ...,
+        max_bytes: int = ...,
+        max_checkpoints: int | None = ...,
+        lock_timeout_seconds: float = ...,
+        server_timeout_seconds: float = ...,
+        lease_seconds: float = ...,
+        max_connections: int = ...,
+        statement_cache_size: int = ...,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        dsn_or_pool: str | asyncpg.Pool[Any],
+        *,
+        schema: str = ...,
+        record_type: type[RecordT],
+        max_bytes: int = ...,
+        max_checkpoints: int | None = ...,
+        lock_timeout_seconds: float = ...,
+        server_timeout_seconds: float = ...,
+        lease_seconds: float = ...,
+        max_connections: int = ...,
+        statement_cache_size: int = ...,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        dsn_or_pool: str | asyncpg.Pool[Any],
+        *,
+        schema: str = "aiocheckpoint",
+        record_type: type[Any] = CheckpointData,
+        max_bytes: int = _DEFAULT_MAX_BYTES,
+        max_checkpoints: int | None = None,
+        lock_timeout_seconds: float = 60.0,
+        server_timeout_seconds: float = 30.0,
+        lease_seconds: float = 15.0,
+        max_connections: int = 10,
+        statement_cache_size: int = 0,
+    ) -> None:
+        if max_checkpoints is not None:
+            require_count("max_checkpoints", max_checkpoints, 1)
+        require_seconds("lease_seconds", lease_seconds)
+        self._options = checked_options(
+            schema,
+            max_connections,
+            statement_cache_size,
+            lock_timeout_seconds,
+            server_timeout_seconds,
+        )
+        self._source = checked_source(dsn_or_pool)
+        self._kit: RecordKit[RecordT] = RecordKit(record_type, max_bytes)
+        self._max_checkpoints = max_checkpoints
+        self._turns = SessionTurns()
+        self._leases = Leases(float(lease_seconds))
+        self._clients: dict[asyncio.AbstractEventLoop, Client[RecordT]] = {}
+        self._process_id: int | None = None  # of whoever makes the first call
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else "open"
+        place = self._source if isinstance(self._source, str) else "postgresql:///"
+        return f"<PostgresStore {place_of(place, self._options.schema)} {state}>"
+
+    async def __aenter__(self) -> Self:
+        self._require_usable()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """
+        Finish what was called, on all event loops, and close the connections.
+
+        A pool of the application's stays open. Later calls do nothing.
+        """
+        self._is_closed = True
+        if self._process_id not in (None, os.getpid()):
+            return
+        clients, self._clients = self._clients, {}
+        for loop, client in clients.items():
+            if loop is asyncio.get_running_loop():
+                await outlast(client.aclose())
+            elif loop.is_running():
+                closing = asyncio.run_coroutine_threadsafe(client.aclose(), loop)
+                await asyncio.wrap_future(closing)
+
+    def _require_usable(self) -> None:
+        if self._is_closed:
+            raise WriterClosedError("the store is closed")
+        if self._process_id is None:
+            self._process_id = os.getpid()
+        if self._process_id != os.getpid():
+            raise WriterClosedError("this store belongs to the process that was forked")
+
+    def _client(self) -> Client[RecordT]:
+        self._require_usable()
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            for ended in [known for known in self._clients if known.is_closed()]:
+                del self._clients[ended]
+            if self._clients and not isinstance(self._source, str):
+                reason = "a pool belongs to one event loop; give each a store, or give a URL"
+                raise UnsupportedOperationError("use on a second event loop", "this store", reason)
+            client = Client(self._source, self._options, self._kit, self._max_checkpoints)
+            self._clients[loop] = client
+        return client
+
+    @contextlib.contextmanager
+    def _call(self) -> Iterator[Client[RecordT]]:
+        client = self._client()
+        with client.call():
+            yield client
+
+    # Changes
+
+    async def save(
+        self,
+        data: RecordT,
+        /,
+        *,
+        blobs: Mapping[str, bytes] = NO_BLOBS,
+        expected: Expected = ANY_NEWEST,
+    ) -> CheckpointId:
+        """
+        Store a checkpoint and its new blobs, replacing one of its id, and return its id.
+
+        Args:
+            data: a record of the store's type; encoded before the first suspension.
+            blobs: those that a `BlobRecord` names and the session does not have yet.
+            expected: an id: only if that is the newest; None: only if the session is empty;
+                left out: no condition.
+
+        Raises:
+            CheckpointEncodeError: a value that would not come back as it is; names its path.
+            InvalidIdError: an id that is not a str or holds a lone surrogate.
+            RecordTypeError: not a record of the store's type.
+            CheckpointTooLargeError: it, or a blob, is over `max_bytes`.
+            MissingBlobError: a blob that it names is neither given nor there.
+            SessionChangedError: another checkpoint is the newest.
+            InvalidArgumentError: `expected` is no id, or `blobs` has one that `data` does not name.
+            StoreBusyError: somebody else changes the session, for `lock_timeout_seconds`.
+            StorageFullError: the server's disk is full.
+            StoreUnavailableError: the server is away, or refuses; nothing was changed.
+            DurabilityUnknownError: the connection was lost, and no other was to be had to ask.
+            UnsuitableStoreError: the server is a replica, has no such schema, or grants too little.
+            WriterClosedError: the store is closed.
+
+        Durability: on return it is committed. On an error or a cancellation it is there as a
+            whole or not at all.
+
+        Cost: one encode, and one statement that all saves which wait share, with its commit.
+        """
+        return await self._save(data, blobs, expected, None)
+
+    async def _save(
+        self,
+        data: RecordT,
+        blobs: Mapping[str, bytes],
+        expected: Expected,
+        owner: Owner[RecordT] | None,
+    ) -> CheckpointId:
+        require_expected(expected)
+        record = self._kit.encode(data, blobs)
+        if owner is not None and record.session_id != owner.session_id:
+            wanted = f"a record of session {owner.session_id!r}"
+            raise InvalidArgumentError("data.session_id", record.session_id, wanted)
+        fence = None if owner is None else owner.token
+        step = Save(record, meta_of(self._kit, record, ""), expected)
+        await self._change(Change(record.session_id, step, fence), "save")
+        return record.checkpoint_id
+
+    async def _change(self, change: Change, operation: str) -> int:
+        with self._call() as client:
+            async with self._turns.change(change.session_id, operation):
+                return await client.commits.make(change)
+
+    async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
+        """
+        Remove a checkpoint; False when there is none.
+
+        Raises:
+            InvalidIdError: an id that no checkpoint can have.
+            CheckpointError: what else `save` raises of the server.
+
+        Cost: one statement, which is shared as a save's is.
+        """
+        check_checkpoint_id(checkpoint_id)
+        return bool(await self._delete(session_id, (checkpoint_id,), "delete", None))
+
+    async def _delete(
+        self,
+        session_id: SessionId,
+        checkpoint_ids: tuple[CheckpointId, ...] | None,
+        operation: str,
+        fence: int | None,
+    ) -> int:
+        check_session_id(session_id)
+        return await self._change(Change(session_id, Delete(checkpoint_ids), fence), operation)
+
+    async def delete_many(
+        self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
+    ) -> int:
+        """
+        Remove checkpoints, all or none, and return how many there were.
+
+        Raises:
+            InvalidIdError: an id that no checkpoint can have.
+            InvalidArgumentError: a str instead of a list of them.
+            CheckpointError: what else `save` raises of the server.
+
+        Cost: one statement, which is shared as a save's is.
+        """
+        ids = checkpoint_ids_of(checkpoint_ids)
+        return await self._delete(session_id, ids, "delete_many", None)
+
+    async def delete_session(self, session_id: SessionId) -> bool:
+        """
+        Remove all checkpoints of a session; False when it had none.
+
+        Raises:
+            InvalidIdError: an id that no session can have.
+            CheckpointError: what else `save` raises of the server.
+
+        Durability: on return all are gone for every reader; their bytes stay in dead rows and in
+            the write-ahead log for a while, as the how-to tells.
+
+        Cost: one statement, which is shared as a save's is.
+        """
+        return bool(await self._delete(session_id, None, "delete_session", None))
+
+    async def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
+        """
+        Copy the checkpoints of a session to another, in their order, and return how many.
+
+        A series of saves: others may see a part, and after an error a part may be there.
+
+        Raises:
+            CheckpointCorruptError: one of the source is damaged.
+            CheckpointError: what else `load`, `load_blobs` and `save` raise.
+
+        Cost: everything is read, and saved again.
+        """
+        check_session_id(source_id)
+        check_session_id(target_id)
+        count = 0
+        copied: set[str] = set()  # blobs that the target has
+        with self._call() as client:
+            async for row in client.reads.rows(source_id):
+                count += 1
+                record = await client.reads.decoded(source_id, row)
+                if source_id == target_id:
+                    continue
+                digests = record.blob_digests if isinstance(record, BlobRecord) else ()
+                blobs = await client.reads.load_reached(source_id, digests, copied)
+                await self.save(structs.replace(record, session_id=target_id), blobs=blobs)
+                copied |= blobs.keys()
+        return count
+
+    async def update(
+        self,
+        session_id: SessionId,
+        work: Callable[[Transaction[RecordT]], Awaitable[ResultT]],
+        /,
+    ) -> ResultT:
+        """
+        Read, decide and write as one step: one transaction, which holds the session meanwhile.
+
+        Args:
+            session_id: the session.
+            work: reads the session and stages changes, which are committed together, or, if it
+                raises, not at all. It is called again where the connection was lost.
+
+        Returns:
+            what `work` returned the last time.
+
+        Raises:
+            NestedCallError: `work` calls the store for its own session.
+            MissingBlobError: a blob that a record names is neither given nor there.
+            StoreBusyError: somebody else changes the session, or too many updates go on, for
+                `lock_timeout_seconds`.
+            StoreUnavailableError: the server is away for longer than that.
+            DurabilityUnknownError: the connection was lost in the commit, and no other was to be
+                had to ask.
+            CheckpointError: what else `save` raises of the server.
+
+        Cost: a connection for as long as it takes; four statements, and those of `work`.
+        """
+        return await self._update_one(session_id, work, None)
+
+    async def _update_one(
+        self,
+        session_id: SessionId,
+        work: Callable[[Transaction[RecordT]], Awaitable[ResultT]],
+        fence: int | None,
+    ) -> ResultT:
+        async def of_one(sessions: Mapping[SessionId, Transaction[RecordT]]) -> ResultT:
+            return await work(sessions[session_id])
+
+        check_session_id(session_id)
+        return await self._update((session_id,), of_one, "update", fence)
+
+    async def _update(
+        self,
+        session_ids: tuple[SessionId, ...],
+        work: Callable[[Mapping[SessionId, Transaction[RecordT]]], Awaitable[ResultT]],
+        operation: str,
+        fence: int | None,
+    ) -> ResultT:
+        with self._call() as client:
+            async with self._turns.update(session_ids, operation):
+                return await client.updates.run(session_ids, work, fence)
+
+    async def update_many(
+        self,
+        session_ids: Iterable[SessionId],
+        work: Callable[[Mapping[SessionId, Transaction[RecordT]]], Awaitable[ResultT]],
+        /,
+    ) -> ResultT:
+        """
+        Do what `update` does on several sessions, in one transaction.
+
+        Raises:
+            InvalidArgumentError: a str instead of a list of session ids.
+            CheckpointError: what `update` raises.
+        """
+        return await self._update(session_ids_of(session_ids), work, "update_many", None)
+
+    def own(
+        self, session_id: SessionId, *, wait: bool = True
+    ) -> AbstractAsyncContextManager[Ownership[RecordT]]:
+        """
+        Own a session while the block runs: `async with store.own("support-42") as owner:`.
+
+        One owner at a time, over tasks, loops, processes and machines; within a process, first
+        come, first served. It is a lease in the database, which a task renews: an owner whose
+        process dies, or whose loop does not come to it for `lease_seconds`, may be followed by
+        another one, and its writes are refused from then on.
+
+        Args:
+            session_id: the session.
+            wait: until it is free, at most `lock_timeout_seconds`; False: not at all.
+
+        Raises:
+            SessionOwnedError: on entry: somebody else owns it.
+            CheckpointError: on entry: what `save` raises of the server.
+
+        Cost: a statement at the beginning, one at the end, and three in each `lease_seconds`; one
+            that waits asks twice a second.
+        """
+        return self._owned(session_id, wait=wait)
+
+    @contextlib.asynccontextmanager
+    async def _owned(
+        self, session_id: SessionId, *, wait: bool
+    ) -> AsyncIterator[Ownership[RecordT]]:
+        check_session_id(session_id)
+        self._turns.require_no_update(session_id, "own")
+        with self._call() as client:
+            async with self._leases.held(client.server, session_id, waits=wait) as token:
+                yield Owner(session_id, token, self._save, self._delete, self._update_one)
+
+    # Reads
+
+    async def load(
+        self, session_id: SessionId, checkpoint_id: CheckpointId | None = None
+    ) -> RecordT | None:
+        """
+        Return a checkpoint, the one saved last by default, verified; None when there is none.
+
+        Raises:
+            CheckpointCorruptError: it is damaged; `newest_valid_id` says what is intact.
+            CheckpointDecodeError: it is intact, and no record of the store's type.
+            FormatVersionError: it has another format version.
+            CheckpointTooLargeError: it is over `max_bytes`.
+            InvalidIdError: an id that no checkpoint can have.
+            StoreUnavailableError: the server is away, or refuses.
+
+        Cost: one query, which looks two rows up.
+        """
+        check_session_id(session_id)
+        if checkpoint_id is not None:
+            check_checkpoint_id(checkpoint_id)
+        with self._call() as client:
+            return await client.reads.load(session_id, checkpoint_id)
+
+    async def load_many(
+        self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
+    ) -> tuple[RecordT, ...]:
+        """
+        Return those of the checkpoints that are there, the one saved first first.
+
+        Raises:
+            InvalidArgumentError: a str instead of a list of ids.
+            CheckpointError: what `load` raises.
+
+        Cost: one query.
+        """
+        check_session_id(session_id)
+        wanted = checkpoint_ids_of(checkpoint_ids)
+        with self._call() as client:
+            return await client.reads.load_many(session_id, wanted)
+
+    async def list(
+        self,
+        session_id: SessionId,
+        *,
+        before: CheckpointId | None = None,
+        limit: int | None = None,
+    ) -> _Metas:
+        """
+        Return what there is of a session, saved last first; no body is read.
+
+        Args:
+            session_id: the session.
+            before: only those saved before this one; of an id that is not there, none.
+            limit: at most so many.
+
+        Raises:
+            InvalidIdError: an id that no session or checkpoint can have.
+            StoreUnavailableError: the server is away, or refuses.
+
+        Cost: one query.
+        """
+        check_session_id(session_id)
+        require_query("", before, limit)
+        with self._call() as client:
+            return await client.reads.list(session_id, before, limit)
+
+    async def ids(
+        self,
+        session_id: SessionId,
+        *,
+        prefix: str = "",
+        before: CheckpointId | None = None,
+        limit: int | None = None,
+    ) -> tuple[CheckpointId, ...]:
+        """
+        Return ids of a session, the greatest first: those that begin so, and are smaller.
+
+        Raises:
+            InvalidIdError: an id that no session or checkpoint can have.
+            StoreUnavailableError: the server is away, or refuses.
+
+        Cost: one query, by an index.
+        """
+        check_session_id(session_id)
+        require_query(prefix, before, limit)
+        with self._call() as client:
+            return await client.reads.ids(session_id, prefix, before, limit)
+
+    async def load_blobs(
+        self, session_id: SessionId, digests: Iterable[str], /
+    ) -> dict[str, bytes]:
+        """
+        Return blobs of a session by their digests, verified.
+
+        Raises:
+            MissingBlobError: one is not there.
+            CheckpointCorruptError: one is damaged.
+            StoreUnavailableError: the server is away, or refuses.
+
+        Cost: one query.
+        """
+        check_session_id(session_id)
+        wanted = digests_of(digests)
+        with self._call() as client:
+            return await client.reads.load_blobs(session_id, wanted)
+
+    # Across sessions
+
+    async def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
+        """
+        Yield the ids of the sessions that have checkpoints, in the order of their UTF-8.
+
+        Raises:
+            StoreUnavailableError: the server is away, or refuses.
+
+        Cost: a query for each 500.
+        """
+        require_query(prefix)
+        reads = self._client().reads
+        async for session_id in reads.sessions(prefix):
+            yield session_id
+
+    async def load_newest(self, session_ids: Iterable[SessionId], /) -> dict[SessionId, RecordT]:
+        """
+        Return the newest checkpoint of each of many sessions, in the order given.
+
+        Raises:
+            CheckpointError: of the first that cannot be loaded; the rest are in its notes.
+
+        Cost: one query.
+        """
+        wanted = session_ids_of(session_ids)
+        with self._call() as client:
+            return await client.reads.load_newest(wanted)
+
+    async def unfinished(
+        self, *, final_triggers: Iterable[str], prefix: str = ""
+    ) -> AsyncIterator[CheckpointMeta]:
+        """
+        Yield the newest checkpoint of each session where its `trigger` is not a final one.
+
+        A newest one whose body was damaged is yielded, too.
+
+        Raises:
+            InvalidArgumentError: a str instead of a list of triggers.
+            StoreUnavailableError: the server is away, or refuses.
+
+        Cost: a query for each 500; the server looks at the newest of each session, and hashes
+            those that are final.
+        """
+        require_query(prefix)
+        given: Any = final_triggers
+        if isinstance(given, str):
+            raise InvalidArgumentError("final_triggers", given, "a list, even for a single one")
+        final = tuple(final_triggers)
+        reads = self._client().reads
+        async for meta in reads.unfinished(final, prefix):
+            yield meta
+
+    # Health
+
+    async def verify(self, session_id: SessionId, checkpoint_id: CheckpointId, /) -> bool:
+        """
+        Tell whether a checkpoint is there and intact, whatever its type; but for its blobs.
+
+        Raises:
+            InvalidIdError: an id that no checkpoint can have.
+            FormatVersionError: of another format version, and its checksum is not right for ours.
+            StoreUnavailableError: the server is away, or refuses.
+
+        Cost: one query.
+        """
+        check_session_id(session_id)
+        check_checkpoint_id(checkpoint_id)
+        with self._call() as client:
+            return await client.reads.verify(session_id, checkpoint_id)
+
+    async def recover(self, session_id: SessionId) -> RecoveryReport:
+        """
+        Put damaged checkpoints of a session aside, so that the newest intact one is the newest.
+
+        They go to the table `quarantine`, with their bytes as far as the server can read them; so
+        do those that name a blob which is damaged or missing, and blobs that nothing names any
+        more. Nothing is deleted.
+
+        Raises:
+            CheckpointTooLargeError: one is over `max_bytes`; raise it to tell damage from size.
+            FormatVersionError: the newest is of another format version; nothing was moved.
+            CheckpointError: what `save` raises of the server.
+
+        Durability: on return all moves are committed; they are one transaction.
+
+        Cost: everything of the session is read.
+        """
+        check_session_id(session_id)
+        with self._call() as client:
+            async with self._turns.change(session_id, "recover"):
+                return await outlast(client.health.recover(session_id))
+
+    async def check(self) -> tuple[Finding, ...]:
+        """
+        Read everything and report what is wrong, changing nothing.
+
+        Raises:
+            StoreUnavailableError: the server is away, or refuses.
+
+        Cost: every body and blob is read and verified here.
+        """
+        with self._call() as client:
+            return tuple([finding async for finding in client.health.findings()])

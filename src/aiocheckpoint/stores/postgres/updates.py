@@ -1,0 +1,298 @@
+"""`update`: read, decide and write in one transaction of the database."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+from aiocheckpoint.errors import CheckpointError, StoreBusyError
+from aiocheckpoint.kit import (
+    EncodedRecord,
+    RecordKit,
+    RecordT,
+    StagedChanges,
+    StagedSave,
+    check_checkpoint_id,
+    checkpoint_ids_of,
+    digests_of,
+    require_query,
+)
+from aiocheckpoint.models import CheckpointId, CheckpointMeta, SessionId
+from aiocheckpoint.stores.postgres.changes import APPLY, Change, arguments, result_of, staged
+from aiocheckpoint.stores.postgres.commits import Commits, Slot
+from aiocheckpoint.stores.postgres.errors import LostError, is_lost
+from aiocheckpoint.stores.postgres.reads import Reads
+from aiocheckpoint.stores.postgres.server import Connection, Server, cut, outlast
+
+ResultT = TypeVar("ResultT")
+
+_LOCK_TIMEOUT = "select set_config('lock_timeout', $1, true)"
+_LOCK = "select aiocheckpoint.lock_session($1, true, true)"
+_OUTCOMES = "select aiocheckpoint.outcomes($1, $2, $3)"
+_OPERATION = "update"
+_PAUSE_SECONDS = 0.1
+_ROLLBACK_SECONDS = 5.0
+
+
+def meta_of(kit: RecordKit[Any], record: EncodedRecord, location: str) -> CheckpointMeta:
+    """Return what a listing tells of a record that is about to be stored."""
+    now = datetime.now(UTC)  # overwritten by the server's clock
+    return kit.entry(record.body, location, now, record.session_id, record.checkpoint_id)
+
+
+class Reading(StagedChanges[RecordT], Generic[RecordT]):
+    """
+    A session within an update.
+
+    Args:
+        kit: of the store.
+        session_id: the session.
+        reads: of the transaction.
+    """
+
+    def __init__(
+        self, kit: RecordKit[RecordT], session_id: SessionId, reads: Reads[RecordT]
+    ) -> None:
+        super().__init__(kit, session_id)
+        self._reads = reads
+
+    async def load(self, checkpoint_id: CheckpointId | None = None) -> RecordT | None:
+        """Return a checkpoint, the one saved last by default."""
+        self._require_running()
+        if checkpoint_id is not None:
+            check_checkpoint_id(checkpoint_id)
+        return await self._reads.load(self.session_id, checkpoint_id)
+
+    async def load_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> tuple[RecordT, ...]:
+        """Return those of the checkpoints that are there, the one saved first first."""
+        self._require_running()
+        return await self._reads.load_many(self.session_id, checkpoint_ids_of(checkpoint_ids))
+
+    async def ids(
+        self, *, prefix: str = "", before: CheckpointId | None = None, limit: int | None = None
+    ) -> tuple[CheckpointId, ...]:
+        """Return ids, the greatest first."""
+        self._require_running()
+        require_query(prefix, before, limit)
+        return await self._reads.ids(self.session_id, prefix, before, limit)
+
+    async def list(
+        self, *, before: CheckpointId | None = None, limit: int | None = None
+    ) -> tuple[CheckpointMeta, ...]:
+        """Return what there is, saved last first."""
+        self._require_running()
+        require_query("", before, limit)
+        return await self._reads.list(self.session_id, before, limit)
+
+    async def load_blobs(self, digests: Iterable[str], /) -> dict[str, bytes]:
+        """Return blobs by their digests."""
+        self._require_running()
+        return await self._reads.load_blobs(self.session_id, digests_of(digests))
+
+
+class Updates(Generic[RecordT]):
+    """
+    Updates of one event loop.
+
+    Args:
+        server: where.
+        kit: of the store.
+        commits: those of the loop, whose slots and room are shared.
+    """
+
+    def __init__(self, server: Server, kit: RecordKit[RecordT], commits: Commits) -> None:
+        self._server = server
+        self._kit = kit
+        self._commits = commits
+
+    async def run(
+        self,
+        session_ids: Sequence[SessionId],
+        work: Callable[[Mapping[SessionId, Reading[RecordT]]], Awaitable[ResultT]],
+        fence: int | None = None,
+    ) -> ResultT:
+        """
+        Let `work` read sessions, and commit what it stages; again where the connection was lost.
+
+        Args:
+            session_ids: each once; nobody else of this process changes them meanwhile.
+            work: may be called several times.
+            fence: the token of the owner who makes the changes.
+        """
+        options = self._server.options
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + options.lock_timeout_seconds
+        try:
+            async with asyncio.timeout(options.lock_timeout_seconds):
+                await self._commits.may_wait.acquire()
+        except TimeoutError:
+            raise StoreBusyError(self._server.location, options.lock_timeout_seconds) from None
+        try:
+            while True:
+                attempt = _Attempt(self._server, self._kit, self._commits)
+                try:
+                    return await attempt.run(session_ids, work, fence)
+                except LostError as error:
+                    if loop.time() >= give_up_at:
+                        cause = error.__cause__ or error
+                        raise self._server.error(cause, _OPERATION) from cause
+                await asyncio.sleep(_PAUSE_SECONDS)
+        finally:
+            self._commits.may_wait.release()
+
+
+class _Attempt(Generic[RecordT]):
+    def __init__(self, server: Server, kit: RecordKit[RecordT], commits: Commits) -> None:
+        self._server = server
+        self._kit = kit
+        self._commits = commits
+
+    async def run(
+        self,
+        session_ids: Sequence[SessionId],
+        work: Callable[[Mapping[SessionId, Reading[RecordT]]], Awaitable[ResultT]],
+        fence: int | None,
+    ) -> ResultT:
+        """
+        Try once.
+
+        Raises:
+            LostError: to try again may help; nothing was changed.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            with self._driver_errors():
+                connection = await stack.enter_async_context(self._server.connection())
+                transaction = connection.transaction(isolation="read_committed")
+                await transaction.start()
+            try:
+                with self._driver_errors():
+                    await self._lock(connection, session_ids)
+                reads = Reads(self._server, self._kit, connection)
+                readings = {name: Reading(self._kit, name, reads) for name in session_ids}
+                result = await self._result(work, readings, reads)
+                changes = self._changes(readings, fence)
+            except BaseException:
+                await _rolled_back(transaction)
+                raise
+            if not changes:
+                await _rolled_back(transaction)
+                return result
+            await outlast(self._committed(connection, transaction, changes))
+            return result
+
+    @contextlib.contextmanager
+    def _driver_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except CheckpointError:
+            raise
+        except Exception as error:
+            if is_lost(error):
+                raise LostError("the connection was lost") from error
+            raise self._server.error(error, _OPERATION) from error
+
+    async def _lock(self, connection: Connection, session_ids: Sequence[SessionId]) -> None:
+        options = self._server.options
+        async with asyncio.timeout(options.server_timeout_seconds + options.lock_timeout_seconds):
+            await connection.execute(_LOCK_TIMEOUT, str(options.lock_timeout_ms))
+            for session_id in sorted(session_id.encode() for session_id in session_ids):
+                await connection.execute(self._server.sql(_LOCK), session_id)
+
+    @staticmethod
+    async def _result(
+        work: Callable[[Mapping[SessionId, Reading[RecordT]]], Awaitable[ResultT]],
+        readings: Mapping[SessionId, Reading[RecordT]],
+        reads: Reads[RecordT],
+    ) -> ResultT:
+        try:
+            return await work(readings)
+        except Exception:
+            if reads.lost is not None:  # whatever `work` makes of it
+                raise LostError("the connection was lost") from reads.lost
+            raise
+
+    def _changes(
+        self, readings: Mapping[SessionId, Reading[RecordT]], fence: int | None
+    ) -> list[Change]:
+        changes: list[Change] = []
+        for session_id, reading in readings.items():
+            location = self._server.location_of(session_id)
+            steps = reading.end()
+            metas = [
+                meta_of(self._kit, step.record, location)
+                for step in steps
+                if isinstance(step, StagedSave)
+            ]
+            changes += staged(session_id, steps, metas, fence)
+        return changes
+
+    async def _committed(
+        self, connection: Connection, transaction: Any, changes: list[Change]
+    ) -> None:
+        slot = self._commits.slots.take()
+        try:
+            with self._driver_errors():
+                async with asyncio.timeout(self._server.options.server_timeout_seconds):
+                    outcomes = await self._apply(connection, slot, changes)
+                    refusal = self._refusal(changes, outcomes)
+                    await (transaction.commit() if refusal is None else transaction.rollback())
+        except LostError:
+            cut(connection)
+            if await self._outcomes(slot) is None:
+                self._commits.slots.give(slot)
+                raise
+            refusal = None  # it was committed
+        except CheckpointError:
+            await _rolled_back(transaction)
+            self._commits.slots.give(slot)
+            raise
+        self._commits.slots.give(slot)
+        if refusal is not None:
+            raise refusal
+
+    async def _apply(
+        self, connection: Connection, slot: Slot, changes: list[Change]
+    ) -> list[bytes]:
+        outcomes: list[bytes] = await connection.fetchval(
+            self._server.sql(APPLY),
+            slot.writer_id,
+            slot.batch,
+            self._server.options.lock_timeout_ms,
+            self._commits.max_checkpoints,
+            *arguments(changes),
+        )
+        return outcomes
+
+    def _refusal(self, changes: list[Change], outcomes: list[bytes]) -> CheckpointError | None:
+        for change, outcome in zip(changes, outcomes, strict=True):
+            location = self._server.location_of(change.session_id)
+            result = result_of(change, outcome, location)
+            if isinstance(result, CheckpointError):
+                return result
+        return None
+
+    async def _outcomes(self, slot: Slot) -> list[bytes] | None:
+        """Tell what came of a commit whose answer was lost; None where it was not made."""
+        options = self._server.options
+        return await self._server.run(
+            "commit an update",
+            lambda connection: connection.fetchval(
+                self._server.sql(_OUTCOMES), slot.writer_id, slot.batch, options.lock_timeout_ms
+            ),
+            wait_seconds=options.lock_timeout_seconds,
+            is_change=True,
+        )
+
+
+async def _rolled_back(transaction: Any) -> None:
+    """Undo a transaction; of one whose connection is gone, the server does it by itself."""
+
+    async def roll_back() -> None:
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(_ROLLBACK_SECONDS):
+                await transaction.rollback()
+
+    await outlast(roll_back())

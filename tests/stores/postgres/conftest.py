@@ -1,0 +1,84 @@
+"""A server for all tests of a process, and a schema for each of them."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from blockbuster import BlockBuster
+
+from tests.stores.postgres.server import PostgresServer, reason_to_skip
+
+_DRIVER = {
+    "_parse_connect_dsn_and_args", "_read_password_file", "_read_password_from_pgpass",
+    "_parse_tls_version", "_dot_postgresql_path", "_create_ssl_connection",
+}  # fmt: skip
+MakeStore = Callable[..., Any]
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _driver_may_look_for_passwords(blockbuster: BlockBuster | None) -> None:
+    """The driver looks for ~/.pgpass and the like whenever it connects; it has no other way."""
+    if blockbuster is not None:
+        for function in blockbuster.functions.values():
+            function.can_block_in("asyncpg/connect_utils.py", _DRIVER)
+
+
+@pytest.fixture(scope="session", name="server")
+def _server() -> Iterator[PostgresServer]:
+    reason = reason_to_skip()
+    if reason is not None:
+        pytest.skip(reason)
+    server = PostgresServer()
+    try:
+        server.make()
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(name="own_server")
+def _own_server() -> Iterator[Callable[..., PostgresServer]]:
+    """Make servers that a test may kill."""
+    reason = reason_to_skip()
+    if reason is not None:
+        pytest.skip(reason)
+    made: list[PostgresServer] = []
+
+    def make(**settings: Any) -> PostgresServer:
+        made.append(PostgresServer(**settings))
+        made[-1].make()
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.stop()
+
+
+@pytest.fixture(name="schema")
+def _schema() -> str:
+    return f"test_{next(_numbers)}"
+
+
+@pytest.fixture(name="make_store")
+async def _make_store(server: PostgresServer, schema: str) -> AsyncIterator[MakeStore]:
+    """Make stores on the schema of the test, and close them after it."""
+    from aiocheckpoint.stores.postgres import PostgresStore
+
+    made: list[PostgresStore[Any]] = []
+
+    def make(source: Any = None, **options: Any) -> PostgresStore[Any]:
+        options.setdefault("schema", schema)
+        made.append(PostgresStore(source or server.dsn(), **options))
+        return made[-1]
+
+    yield make
+    for store in made:
+        await store.aclose()
+    gc.collect()  # an unclosed connection of this test is reported here, not in the next

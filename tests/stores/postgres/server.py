@@ -1,0 +1,145 @@
+"""A PostgreSQL of the tests' own: started, killed and started again; never as root."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+_NOBODY = 65534
+_PATIENCE_SECONDS = 60.0
+
+
+def programs() -> Path | None:
+    """Return the directory of the newest server that is installed; None where there is none."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=_version)
+    if found:
+        return found[-1].parent
+    initdb = shutil.which("initdb")
+    return None if initdb is None else Path(initdb).resolve().parent
+
+
+def _version(initdb: Path) -> float:
+    with contextlib.suppress(ValueError):
+        return float(initdb.parent.parent.name)
+    return 0.0
+
+
+def reason_to_skip() -> str | None:
+    """Say why no server can be started; None if one can."""
+    if programs() is None:
+        return "PostgreSQL's server is not installed (looked in /usr/lib/postgresql and PATH)"
+    if os.geteuid() == 0 and shutil.which("setpriv") is None:
+        return "PostgreSQL does not run as root, and there is no setpriv to run it as another"
+    return None
+
+
+class PostgresServer:
+    """
+    A server in a directory of its own, reached by a Unix socket.
+
+    Args:
+        directory: where to keep it; made if None, and removed by `stop`.
+        settings: of the server.
+    """
+
+    def __init__(self, directory: Path | None = None, **settings: str) -> None:
+        self._is_mine = directory is None
+        self.directory = directory or Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+        self._settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.directory),
+            "fsync": "off",
+            "max_connections": "60",
+            "shared_buffers": "32MB",
+            **settings,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def socket_path(self) -> str:
+        """Where it listens."""
+        return str(self.directory / ".s.PGSQL.5432")
+
+    def dsn(self, database: str = "postgres", user: str = "postgres", **query: str) -> str:
+        """Return a URL of it."""
+        items = {"host": str(self.directory), "user": user, **query}
+        text = "&".join(f"{key}={quote(value, safe='')}" for key, value in items.items())
+        return f"postgresql:///{database}?{text}"
+
+    def _as_user(self, *command: str) -> list[str]:
+        if os.geteuid() != 0:
+            return list(command)
+        user = (f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups")
+        return ["setpriv", *user, *command]
+
+    def make(self) -> None:
+        """Make the files of an empty database."""
+        directory = programs()
+        assert directory is not None
+        if os.geteuid() == 0:
+            os.chown(self.directory, _NOBODY, _NOBODY)
+        options = ("-U", "postgres", "-A", "trust", "--no-sync", "--no-instructions")
+        command = self._as_user(
+            str(directory / "initdb"), "-D", self._data, *options, "-E", "UTF8", "--locale=C.UTF-8"
+        )
+        subprocess.run(command, check=True, capture_output=True)
+
+    @property
+    def _data(self) -> str:
+        return str(self.directory / "data")
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        directory = programs()
+        assert directory is not None
+        settings = [
+            part for key, value in self._settings.items() for part in ("-c", f"{key}={value}")
+        ]
+        command = self._as_user(str(directory / "postgres"), "-D", self._data, *settings)
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=self.directory, start_new_session=True
+            )
+        ready = [str(directory / "pg_isready"), "-h", str(self.directory), "-q"]
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while subprocess.run(ready, check=False).returncode != 0:
+            assert self._process.poll() is None, (self.directory / "log").read_text()[-2000:]
+            assert time.monotonic() < until, "the server does not answer"
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """Kill all of its processes, as a power cut would end them but for the disk."""
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for name in ("postmaster.pid",):
+            (self.directory / "data" / name).unlink(missing_ok=True)
+
+    def pause(self) -> None:
+        """Let it answer nothing."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it answer again."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End it, and remove its files."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGQUIT)
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        if self._is_mine:
+            shutil.rmtree(self.directory, ignore_errors=True)

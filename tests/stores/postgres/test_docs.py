@@ -1,0 +1,62 @@
+"""The page on PostgreSQL does what it says."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from aiocheckpoint.stores.postgres import schema_sql
+from tests.stores.postgres.server import PostgresServer
+from tests.test_docs import fenced
+
+_PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "postgres.md"
+_URL = "postgresql://app@db.example.org/agents"
+
+
+async def _run(code: str, names: dict[str, Any]) -> None:
+    compiled = compile(code, str(_PAGE), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    result = eval(compiled, names)
+    if inspect.isawaitable(result):
+        await result
+
+
+async def test_its_examples_run(server: PostgresServer) -> None:
+    """Every example runs, in order, for a role that has what the page grants and no more."""
+    blocks = await asyncio.to_thread(fenced, _PAGE)
+    owner = await asyncpg.connect(server.dsn())
+    await owner.execute("create database agents")
+    await owner.execute("create role app login")
+    await owner.execute("create schema agents_eu authorization app")
+    await owner.close()
+    owner = await asyncpg.connect(server.dsn("agents"))
+    await owner.execute("grant create on database agents to app")
+    await owner.execute(await asyncio.to_thread(schema_sql))
+    statements = [block.text for block in blocks if block.language == "sql"]
+    assert len(statements) == 3
+    await owner.execute(statements[0])
+    names: dict[str, Any] = {}
+    for block in blocks:
+        if block.language == "py":
+            await _run(block.text.replace(_URL, server.dsn("agents", "app")), names)
+    app = await asyncpg.connect(server.dsn("agents", "app"))
+    assert await app.fetchval(statements[1]) == 0
+    (row,) = await app.fetch(statements[2])
+    assert (row["session"], row["iteration"], row["last_message"]) == ("support-42", 1, None)
+    await app.close()
+    await owner.close()
+
+
+def test_it_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    """The command of the page prints SQL for the name that is asked for."""
+    exec("from aiocheckpoint.stores.postgres import schema_sql; print(schema_sql())", {})
+    printed = capsys.readouterr().out
+    assert "create schema if not exists" in printed
+    assert schema_sql(since=1) == ""
+    assert '"other".checkpoint' in schema_sql("other")
+    assert "aiocheckpoint." not in schema_sql("other")

@@ -1,0 +1,138 @@
+"""One owner of a session at a time, by a lease and a fencing token."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import pytest
+
+from aiocheckpoint import CheckpointData, OwnershipLostError, SessionOwnedError
+from aiocheckpoint.store import Transaction
+from tests.stores.postgres.conftest import MakeStore
+from tests.stores.postgres.server import PostgresServer
+
+
+def _step(number: int) -> CheckpointData:
+    return CheckpointData(session_id="s", checkpoint_id=str(number), iteration=number)
+
+
+async def _expire(server: PostgresServer, schema: str) -> None:
+    """Let the lease end, as it would for an owner whose process is stopped."""
+    connection = await asyncpg.connect(server.dsn())
+    await connection.execute(f"update {schema}.session set owned_until = '-infinity'")
+    await connection.close()
+
+
+async def test_one_owner_at_a_time(make_store: MakeStore) -> None:
+    """A second one, of the same store or another, is told at once or waits for the end."""
+    one, two = make_store(), make_store()
+    async with one.own("s") as owner:
+        for store in (one, two):
+            with pytest.raises(SessionOwnedError):
+                async with store.own("s", wait=False):
+                    pass
+        await owner.save(_step(1))
+
+        async def be_next() -> int:
+            async with two.own("s") as other:
+                await other.save(_step(2))
+                return int(other.token)
+
+        waiting = asyncio.create_task(be_next())
+        await two.save(_step(3))
+        assert not waiting.done()
+    assert await waiting > owner.token
+    assert await one.ids("s") == ("3", "2", "1")
+
+
+async def test_first_come_first_served(make_store: MakeStore) -> None:
+    """Tasks of one store own a session in the order of their calls."""
+    store = make_store()
+    order: list[int] = []
+
+    async def own(number: int) -> None:
+        async with store.own("s"):
+            order.append(number)
+
+    async with store.own("s"):
+        tasks = []
+        for number in range(5):
+            tasks.append(asyncio.create_task(own(number)))
+            await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+    assert order == [0, 1, 2, 3, 4]
+
+
+async def test_a_former_owner_writes_no_more(
+    make_store: MakeStore, server: PostgresServer, schema: str
+) -> None:
+    """After its lease has ended and another has come, all writes through it are refused."""
+    one, two = make_store(lease_seconds=1000), make_store()
+    await two.save(_step(0))
+    async with one.own("s") as owner:
+        await owner.save(_step(1))
+        await _expire(server, schema)
+        await owner.save(_step(2))  # nobody has come
+        async with two.own("s", wait=False) as other:
+            assert other.token > owner.token
+
+            async def work(session: Transaction[CheckpointData]) -> None:
+                session.save(_step(8))
+
+            calls: list[Any] = [
+                lambda: owner.save(_step(9)),
+                lambda: owner.delete_many(["1"]),
+                lambda: owner.update(work),
+            ]
+            for call in calls:
+                with pytest.raises(OwnershipLostError) as lost:
+                    await call()
+                assert lost.value.token == owner.token
+            await one.save(_step(3))  # beside it anybody may
+            await other.update(work)
+        with pytest.raises(OwnershipLostError):
+            await owner.save(_step(9))
+    assert await one.ids("s") == ("8", "3", "2", "1", "0")
+
+
+async def test_a_living_owner_keeps_its_session(make_store: MakeStore) -> None:
+    """The lease is renewed as long as the block runs."""
+    one, two = make_store(lease_seconds=0.3), make_store(lock_timeout_seconds=1.0)
+    async with one.own("s") as owner:
+        with pytest.raises(SessionOwnedError):
+            async with two.own("s"):
+                pass
+        await owner.save(_step(1))
+
+
+async def test_a_dead_owner_is_followed(
+    make_store: MakeStore, server: PostgresServer, schema: str
+) -> None:
+    """A session whose owner says nothing any more is free when the lease has ended."""
+    store = make_store()
+    await store.save(_step(1))
+    connection = await asyncpg.connect(server.dsn())
+    dead = await connection.fetchval(
+        f"select {schema}.own('s', 1, interval '300 milliseconds', 1000)"
+    )
+    await connection.close()
+    with pytest.raises(SessionOwnedError):
+        async with store.own("s", wait=False):
+            pass
+    async with store.own("s") as owner:
+        assert owner.token > dead
+        await owner.save(_step(2))
+
+
+async def test_nothing_is_left_of_an_owner_that_saved_nothing(
+    make_store: MakeStore, server: PostgresServer, schema: str
+) -> None:
+    """An empty session has no row after it was owned."""
+    store = make_store()
+    async with store.own("s"):
+        pass
+    connection = await asyncpg.connect(server.dsn())
+    assert await connection.fetchval(f"select count(*) from {schema}.session") == 0
+    await connection.close()
