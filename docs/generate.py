@@ -18,6 +18,7 @@ from aiocheckpoint.adapters import opentelemetry
 from aiocheckpoint.adapters.langgraph import migration, records, saver
 from aiocheckpoint.stores.postgres import schema as postgres_schema
 from aiocheckpoint.stores.postgres import store as postgres_store
+from aiocheckpoint.stores.s3 import store as s3_store
 
 REFERENCE = Path(__file__).parent / "reference"
 _NOTE = "<!-- Written by `python -m docs.generate` from the docstrings: change those. -->\n"
@@ -55,6 +56,7 @@ _PARTS: tuple[tuple[str, ModuleType, tuple[str, ...]], ...] = (
     ("Other types", models, ("Durability", "JsonValue")),
     ("PostgreSQL: `aiocheckpoint.stores.postgres`", postgres_store, ("PostgresStore",)),
     ("PostgreSQL: its schema", postgres_schema, ("schema_sql",)),
+    ("A bucket: `aiocheckpoint.stores.s3`", s3_store, ("S3Store",)),
     ("LangGraph: `aiocheckpoint.adapters.langgraph`", saver, ("CheckpointSaver",)),
     ("LangGraph: moving threads", migration, ("copy_threads", "Copied", "CopyMismatchError")),
     ("LangGraph: what is stored", records, ("ThreadRecord", "session_of")),

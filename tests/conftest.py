@@ -47,7 +47,8 @@ def pytest_collection_finish() -> None:
 MakeWriter = Callable[..., AsyncCheckpointWriter[Any]]
 
 
-def _guarded() -> Iterator[BlockBuster]:
+def guarded() -> Iterator[BlockBuster]:
+    """Turn blocking calls on an event loop into errors, until the end of the iteration."""
     with blockbuster_ctx() as blocker:
         for name in ("open", "fsync", "scandir", "fdatasync", "pwrite"):
             # Under a key of its own, or the guard's function of that name is never taken off again.
@@ -62,7 +63,7 @@ def blockbuster(request: pytest.FixtureRequest) -> Iterator[BlockBuster | None]:
     if request.node.get_closest_marker("blocking"):
         yield None
     else:
-        yield from _guarded()
+        yield from guarded()
 
 
 @pytest.fixture

@@ -61,7 +61,10 @@ _HARMLESS_IN_OS = frozenset({"PathLike", "devnull", "fspath", "getpid"})
 # The demo runs its agents in a process of their own, in a directory of its own.
 _FOR_COMMANDS = frozenset({"shutil", "subprocess", "tempfile", "time"})
 _CORE_DEPENDENCIES = frozenset({"aiofiles", "anyio", "msgspec"})
-_DRIVERS = {"stores.postgres": frozenset({"asyncpg"})}  # each an extra of its own
+_DRIVERS = {  # each an extra of its own
+    "stores.postgres": frozenset({"asyncpg"}),
+    "stores.s3": frozenset({"aiobotocore", "aiohttp", "botocore"}),
+}
 _BUILT_ON_TOP = frozenset({"adapters", "cli", "testing"})
 _MAX_LINES = 350
 _LARGE_MODULES = frozenset({"_disk.files", "writer"})

@@ -42,6 +42,7 @@ from docs.generate import pages
 
 import aiocheckpoint
 from aiocheckpoint import exact, testing
+from tests.stores.s3.fake_s3 import FakeS3
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [
@@ -160,6 +161,16 @@ def _in_fresh_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.syspath_prepend(tmp_path)  # as at a prompt, where a file's name can be imported
 
 
+@pytest.fixture(name="in_reach_of_a_bucket")
+def _in_reach_of_a_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    fake = FakeS3().start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", fake.url)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "us-east-1")
+    yield
+    fake.stop()
+
+
 def runnable(path: Path) -> list[Block]:
     """Return the blocks of a page that are examples to run."""
     return [block for block in fenced(path) if block.language in ("python", "console")]
@@ -204,7 +215,7 @@ GENERATED = set(pages())
 @pytest.mark.parametrize(
     "path", [p for p in PAGES if p not in GENERATED and runnable(p)], ids=relative
 )
-@pytest.mark.usefixtures("in_fresh_directory")
+@pytest.mark.usefixtures("in_fresh_directory", "in_reach_of_a_bucket")
 @pytest.mark.blocking
 def test_examples_of_a_page_run(path: Path) -> None:
     """Every example of a page runs, in order, and prints what the page says."""

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from aiocheckpoint import CheckpointData, CheckpointMeta
 from tests.concurrency.board import Board
 from tests.concurrency.site import Site, Writer, document
-from tests.conftest import _guarded
+from tests.conftest import guarded
 
 _GUARD_SECONDS = 600
 
@@ -160,7 +160,7 @@ if __name__ == "__main__":
     the_plan = Plan(*arguments.plan)
     with (
         Board(arguments.board, the_plan.processes, the_plan.sessions) as the_board,
-        contextlib.contextmanager(_guarded)(),
+        contextlib.contextmanager(guarded)(),
     ):
         the_site = Site(arguments.root, durability=arguments.durability)
         asyncio.run(main(the_site, the_board, the_plan, arguments.process))

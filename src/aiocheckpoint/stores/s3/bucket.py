@@ -1,0 +1,404 @@
+"""A bucket: the few requests that the store is made of, their retries and their errors."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple, TypeVar
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+from aiohttp import ClientConnectorError
+from aiohttp import ClientError as TransportError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+    ProxyConnectionError,
+)
+from botocore.loaders import create_loader
+
+from aiocheckpoint.errors import StoreUnavailableError, UnsuitableStoreError
+from aiocheckpoint.stores.s3.layout import Layout
+
+_ATTEMPTS = 5
+_SETTLING_ATTEMPTS = 9
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 3.0
+_EXISTS = frozenset({409, 412})
+_ABSENT = frozenset({"NoSuchKey", "404", "InvalidRange", "416"})
+_FAILURES = (BotoCoreError, ClientError, TransportError, OSError, TimeoutError)
+
+ResultT = TypeVar("ResultT")
+
+
+class Options(NamedTuple):
+    """
+    What a client is made with; None leaves it to the environment and the files of AWS's tools.
+
+    Attributes:
+        endpoint_url: of a server that is not AWS's.
+        region_name: of the bucket.
+        profile_name: which section of `~/.aws/config` and `credentials` to use.
+        max_connections: at a time.
+        request_timeout_seconds: how long one try of a request may stand still.
+    """
+
+    endpoint_url: str | None
+    region_name: str | None
+    profile_name: str | None
+    max_connections: int
+    request_timeout_seconds: float
+
+
+class Object(NamedTuple):
+    """
+    An object, or a part of it.
+
+    Attributes:
+        data: the bytes.
+        modified_at: when it was put, by the server's clock, to a second.
+        asked_at: when it was asked for, by the server's clock, to a second.
+    """
+
+    data: bytes
+    modified_at: datetime
+    asked_at: datetime
+
+    @property
+    def age(self) -> timedelta:
+        """How long it has been there."""
+        return self.asked_at - self.modified_at
+
+
+class Listed(NamedTuple):
+    """
+    A line of a LIST.
+
+    Attributes:
+        key: of an object, or what several begin with.
+        age: how long it has been there, by the server's clock, to a second; None for several.
+    """
+
+    key: str
+    age: timedelta | None
+
+
+class UnsettledError(Exception):
+    """
+    A create of which nobody knows whether it took place, or still will.
+
+    Attributes:
+        cause: the last failure.
+    """
+
+    def __init__(self, cause: StoreUnavailableError) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+class ServerClock:
+    """The server's clock, as far as the dates of its answers tell."""
+
+    def __init__(self) -> None:
+        self._skew = timedelta()
+
+    def now(self) -> datetime:
+        """Return the server's time, to about a second."""
+        return datetime.now(UTC) + self._skew
+
+    def saw(self, date: datetime, asked_at: datetime) -> None:
+        """Note the date of an answer, which is cut to a second, and when it was asked for."""
+        earliest = date - datetime.now(UTC)
+        latest = date + timedelta(seconds=1) - asked_at
+        self._skew = min(max(self._skew, earliest), max(latest, earliest))
+
+
+class Bucket:
+    """
+    Requests to one bucket; one event loop's.
+
+    Args:
+        layout: where things stand in it.
+        options: how to reach it.
+    """
+
+    def __init__(self, layout: Layout, options: Options) -> None:
+        self.clock = ServerClock()
+        self._layout = layout
+        self._options = options
+        self._client: Any = None
+        self._open = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Make the client, which reads files; no request is made yet."""
+        options = self._options
+        seconds = options.request_timeout_seconds
+        config = AioConfig(
+            connect_timeout=min(seconds, 10.0),
+            read_timeout=seconds,
+            max_pool_connections=options.max_connections,
+            # Retried here: whoever creates has to know of every attempt.
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            # Not every server takes checksums that trail; documents and blobs have their own.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        try:
+            session = AioSession(profile=options.profile_name)
+            data_path = session.get_config_variable("data_path")
+            session.register_component("data_loader", _loader(data_path))
+            client = session.create_client(
+                "s3",
+                endpoint_url=options.endpoint_url,
+                region_name=options.region_name,
+                config=config,
+            )
+            self._client = await self._open.enter_async_context(client)
+        except (BotoCoreError, ValueError) as error:
+            raise self._unavailable("connect", error) from error
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._open.aclose()
+
+    # Requests
+
+    async def create(self, key: str, data: bytes, *, may_settle: bool = True) -> bool:
+        """
+        Put an object where there is none; False where one is, or where one is being put.
+
+        After a False that followed a lost answer, the object there may be this very one.
+
+        Args:
+            key: where.
+            data: the object.
+            may_settle: whether to try longer after an answer was lost.
+
+        Raises:
+            StoreUnavailableError: it was not put, and will not be.
+            UnsettledError: nobody knows.
+        """
+        may_be_there = False
+
+        async def put() -> bool:
+            nonlocal may_be_there
+            try:
+                await self._ask(self._client.put_object, key, Body=data, IfNoneMatch="*")
+            except ClientError as error:
+                if _status(error) in _EXISTS:
+                    return False
+                may_be_there |= _status(error) >= 500 and _code(error) != "SlowDown"
+                raise
+            except _FAILURES as error:
+                may_be_there |= _may_be_sent(error)
+                raise
+            return True
+
+        def attempts() -> int:
+            return _SETTLING_ATTEMPTS if may_be_there and may_settle else _ATTEMPTS
+
+        try:
+            return await self._retried("create", key, put, attempts)
+        except StoreUnavailableError as error:
+            if may_be_there:
+                raise UnsettledError(error) from error
+            raise
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Put an object, in the place of one that is there."""
+        await self._retried("put", key, lambda: self._ask(self._client.put_object, key, Body=data))
+
+    async def get(self, key: str, start: int = 0, length: int | None = None) -> Object | None:
+        """Return an object, or a part of it; None where there is none."""
+        extra: dict[str, Any] = {}
+        if length is not None:
+            extra["Range"] = f"bytes={start}-{start + length - 1}"
+
+        async def get() -> Object | None:
+            try:
+                answer, asked_at = await self._ask(self._client.get_object, key, **extra)
+            except ClientError as error:
+                if _code(error) in _ABSENT:
+                    return None
+                raise
+            async with answer["Body"] as stream:
+                data = await stream.read()
+            return Object(data, answer["LastModified"], asked_at)
+
+        return await self._retried("get", key, get)
+
+    async def age(self, key: str) -> timedelta | None:
+        """Return how long ago an object was put, by the server's clock; None without one."""
+
+        async def head() -> timedelta | None:
+            try:
+                answer, asked_at = await self._ask(self._client.head_object, key)
+            except ClientError as error:
+                if _code(error) in _ABSENT:
+                    return None
+                raise
+            modified_at: datetime = answer["LastModified"]
+            return asked_at - modified_at
+
+        return await self._retried("look at", key, head)
+
+    async def first(self, prefix: str, *, after: str = "", limit: int = 1000) -> tuple[Listed, ...]:
+        """Return the first keys that begin so, in order."""
+        page, _ = await self._page(
+            prefix, MaxKeys=limit, **({"StartAfter": after} if after else {})
+        )
+        return page
+
+    async def list_all(
+        self, prefix: str, *, after: str = "", delimiter: str = ""
+    ) -> AsyncIterator[Listed]:
+        """Yield every key that begins so, in order; those that have the delimiter as one."""
+        extra: dict[str, str] = {"StartAfter": after} if after else {}
+        if delimiter:
+            extra["Delimiter"] = delimiter
+        token: str | None = ""
+        while token is not None:
+            page, token = await self._page(prefix, **extra)
+            for item in page:
+                yield item
+            extra["ContinuationToken"] = token or ""
+
+    async def _page(self, prefix: str, **extra: Any) -> tuple[tuple[Listed, ...], str | None]:
+        async def page() -> tuple[tuple[Listed, ...], str | None]:
+            method = self._client.list_objects_v2
+            answer, asked_at = await self._ask(method, None, Prefix=prefix, **extra)
+            objects = answer.get("Contents", ())
+            found = [Listed(item["Key"], asked_at - item["LastModified"]) for item in objects]
+            found += [Listed(item["Prefix"], None) for item in answer.get("CommonPrefixes", ())]
+            token = answer.get("NextContinuationToken") if answer.get("IsTruncated") else None
+            return tuple(sorted(found, key=lambda item: item.key)), token
+
+        return await self._retried("list", prefix, page)
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        """Remove objects; of those that are not there nothing comes."""
+        # One by one: servers differ in which checksum they want for a delete of many.
+        await self.gather(map(self._delete, keys))
+
+    async def _delete(self, key: str) -> None:
+        await self._retried("delete", key, lambda: self._ask(self._client.delete_object, key))
+
+    async def gather(self, calls: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
+        """Await calls side by side, as many as there are connections; raise the first error."""
+        items = list(calls)
+        results: list[Any] = [None] * len(items)
+        numbered = enumerate(items)
+
+        async def work() -> None:
+            for position, call in numbered:
+                results[position] = await call
+
+        count = min(len(items), self._options.max_connections)
+        workers = [asyncio.ensure_future(work()) for _ in range(count)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+            for _, call in numbered:
+                call.close()
+        return results
+
+    # What all of them do
+
+    async def _ask(
+        self, method: Callable[..., Awaitable[dict[str, Any]]], key: str | None, **arguments: Any
+    ) -> tuple[dict[str, Any], datetime]:
+        """Make one request; return the answer, and its date by the server's clock."""
+        if key is not None:
+            arguments["Key"] = key
+        asked_at = datetime.now(UTC)
+        answer = await method(Bucket=self._layout.bucket, **arguments)
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        if date is None:
+            return answer, self.clock.now()
+        told = parsedate_to_datetime(date)
+        self.clock.saw(told, asked_at)
+        return answer, told
+
+    async def _retried(
+        self,
+        operation: str,
+        key: str,
+        request: Callable[[], Awaitable[ResultT]],
+        attempts: Callable[[], int] = lambda: _ATTEMPTS,
+    ) -> ResultT:
+        pause = _FIRST_PAUSE_SECONDS
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await request()
+            except _FAILURES as error:
+                if isinstance(error, ClientError):
+                    self._require_suitable(error)
+                if attempt >= attempts() or not _may_pass(error):
+                    raise self._unavailable(operation, error, key) from error
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _require_suitable(self, error: ClientError) -> None:
+        if _code(error) == "NoSuchBucket":
+            reason = "the bucket does not exist; make it, or mend the URL"
+            raise UnsuitableStoreError(self._layout.url, reason) from error
+        if _status(error) == 501:
+            reason = f"the server does not know a request that is needed: {error}"
+            raise UnsuitableStoreError(self._layout.url, reason) from error
+
+    def _unavailable(
+        self, operation: str, error: Exception, key: str | None = None
+    ) -> StoreUnavailableError:
+        location = self._layout.url if key is None else self._layout.location(key)
+        return StoreUnavailableError(location, operation, str(error) or type(error).__name__)
+
+
+@functools.cache
+def _loader(data_path: str | None) -> Any:
+    """Return what reads the descriptions of AWS's services; it remembers them for all stores."""
+    return create_loader(data_path)
+
+
+def _status(error: ClientError) -> int:
+    status: int = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status
+
+
+def _code(error: ClientError) -> str:
+    code: str = error.response.get("Error", {}).get("Code", "")
+    return code
+
+
+def _may_pass(error: Exception) -> bool:
+    """Tell whether the same request may succeed later."""
+    if isinstance(error, ClientError):
+        return _status(error) >= 500 or _status(error) in (408, 429)
+    return _is_of_the_way(error)
+
+
+def _is_of_the_way(error: Exception) -> bool:
+    """Tell whether the way to the server failed."""
+    connecting = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError)
+    return isinstance(error, (HTTPClientError, *connecting, *_FAILURES[2:]))
+
+
+def _may_be_sent(error: Exception) -> bool:
+    """Tell whether a request may have reached the server before this."""
+    if isinstance(error, (ConnectTimeoutError, ProxyConnectionError)):
+        return False
+    # aiobotocore names both so: no connection, and one that broke.
+    is_refused = isinstance(error.__context__, ClientConnectorError)
+    return _is_of_the_way(error) and not is_refused

@@ -1,0 +1,280 @@
+"""The changes of a session by one client: in the order of the calls, a commit by one create."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from aiocheckpoint.errors import CheckpointError, DurabilityUnknownError, StoreBusyError
+from aiocheckpoint.stores.s3.bucket import UnsettledError
+from aiocheckpoint.stores.s3.commits import encode_commit
+from aiocheckpoint.stores.s3.knowledge import Knowledge
+from aiocheckpoint.stores.s3.state import Gone, Staged
+from aiocheckpoint.stores.s3.sweep import Sweeper
+
+_MAX_COMMIT_BYTES = 8 * 1024 * 1024
+_MAX_COMMIT_CHANGES = 100
+_PAUSE_SECONDS = 0.02
+
+
+class Change(NamedTuple):
+    """
+    What a caller wants.
+
+    Attributes:
+        stage: stages it, and returns what the caller is told; or raises, and stages nothing.
+        needs_entries: whether that asks for the checkpoints.
+        erases: whether what is gone is to be gone from the bucket when the caller is told.
+        size_bytes: about how much there is to store.
+    """
+
+    stage: Callable[[Staged], Any]
+    needs_entries: bool = False
+    erases: bool = False
+    size_bytes: int = 0
+
+
+class Waiting:
+    """
+    A change that waits for its turn.
+
+    Attributes:
+        change: what is wanted.
+        is_begun: whether it is under way.
+        done: what becomes of it.
+    """
+
+    def __init__(self, change: Change) -> None:
+        self.change = change
+        self.is_begun = False
+        self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def withdraw(self) -> None:
+        """Take it back unless it is under way."""
+        if not self.is_begun and not self.done.done():
+            self.done.cancel()
+
+
+class Outcome(NamedTuple):
+    """
+    What became of the changes of a commit.
+
+    Attributes:
+        answers: for each change the result, or the error.
+        gone: what nothing refers to any more.
+        is_stored: whether there was anything to commit.
+    """
+
+    answers: list[Any]
+    gone: Gone
+    is_stored: bool
+
+
+class Changes:
+    """
+    Commits what callers want, one commit at a time.
+
+    Args:
+        knowledge: of the session.
+        sweeper: removes what is gone.
+        prepare: awaited before each commit.
+        timeout_seconds: how long others may be faster.
+    """
+
+    def __init__(
+        self,
+        knowledge: Knowledge,
+        sweeper: Sweeper,
+        prepare: Callable[[], Awaitable[None]],
+        timeout_seconds: float,
+    ) -> None:
+        self._knowledge = knowledge
+        self._prepare = prepare
+        self._sweeper = sweeper
+        self._timeout_seconds = timeout_seconds
+        self._waiting: deque[Waiting] = deque()
+        self._worker: asyncio.Task[None] | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits or is under way."""
+        return self._worker is None
+
+    def put(self, change: Change) -> Waiting:
+        """Queue a change."""
+        waiting = Waiting(change)
+        self._waiting.append(waiting)
+        if self._worker is None:
+            self._worker = asyncio.ensure_future(self._work())
+        return waiting
+
+    async def done(self, changes: Iterable[Change]) -> None:
+        """Make changes in their order; the first error is raised when all are over."""
+        waiting = [self.put(change).done for change in changes]
+        for answer in await asyncio.gather(*waiting, return_exceptions=True):
+            if isinstance(answer, BaseException):
+                raise answer
+
+    async def finished(self) -> None:
+        """Wait until nothing waits."""
+        while self._worker is not None:
+            await asyncio.wait([self._worker])
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting:
+                batch = self._next()
+                if batch:
+                    await self._commit_batch(batch)
+        finally:
+            self._worker = None
+
+    def _next(self) -> list[Waiting]:
+        """Take what shares the next commit; what was withdrawn is gone."""
+        batch: list[Waiting] = []
+        size_bytes = 0
+        while self._waiting and len(batch) < _MAX_COMMIT_CHANGES:
+            first = self._waiting[0]
+            size_bytes += first.change.size_bytes
+            if batch and size_bytes > _MAX_COMMIT_BYTES:
+                break
+            self._waiting.popleft()
+            if not first.done.done():
+                first.is_begun = True
+                batch.append(first)
+        return batch
+
+    async def _commit_batch(self, batch: list[Waiting]) -> None:
+        try:
+            outcome = await self.commit([waiting.change for waiting in batch])
+        except BaseException as error:
+            for waiting in batch:
+                if not waiting.done.done():
+                    waiting.done.set_exception(_copied(error))
+            if not isinstance(error, Exception):
+                raise
+            return
+        for waiting, answer in zip(batch, outcome.answers, strict=True):
+            if isinstance(answer, CheckpointError):
+                waiting.done.set_exception(answer)
+            else:
+                waiting.done.set_result(answer)
+
+    async def commit(self, changes: Sequence[Change]) -> Outcome:
+        """
+        Commit changes together, again and again while others are faster.
+
+        Raises:
+            StoreBusyError: they were, for too long.
+            DurabilityUnknownError: the server was lost in the middle.
+            CheckpointError: the server cannot be reached, or damage.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout_seconds
+        pause = _PAUSE_SECONDS
+        while True:
+            outcome = await self.attempt(changes)
+            if outcome is not None:
+                await self._sweep(changes, outcome)
+                return outcome
+            if loop.time() > deadline:
+                location = self._knowledge.location(self._knowledge.session.number + 1)
+                raise StoreBusyError(location, self._timeout_seconds)
+            await asyncio.sleep(pause * random.random())  # noqa: S311 - no secret
+            pause = min(2 * pause, 1.0)
+
+    async def _sweep(self, changes: Sequence[Change], outcome: Outcome) -> None:
+        if outcome.is_stored:
+            erases = any(change.erases for change in changes)
+            await self._sweeper.clean(self._knowledge, outcome.gone, at_once=erases)
+
+    async def attempt(self, changes: Sequence[Change]) -> Outcome | None:
+        """Commit changes upon the newest commit that is known; None where there is a newer one."""
+        knowledge = self._knowledge
+        await self._prepare()
+        if not knowledge.is_trusted:
+            await knowledge.refresh()
+        if any(change.needs_entries for change in changes):
+            await knowledge.entries()
+        session = knowledge.session
+        number = session.number
+        staged = Staged(
+            session, knowledge.layout.location(knowledge.layout.blobs_of(session.session_id))
+        )
+        answers = [_staged(change, staged) for change in changes]
+        if not staged.is_nothing:
+            return await self._create(staged, answers)
+        await knowledge.refresh()
+        is_same = knowledge.session is session and session.number == number
+        return Outcome(answers, Gone((), {}), is_stored=False) if is_same else None
+
+    async def _create(self, staged: Staged, answers: list[Any]) -> Outcome | None:
+        """Make the commit, unless there is one of its number."""
+        knowledge = self._knowledge
+        bucket, layout = knowledge.bucket, knowledge.layout
+        write_id = secrets.token_hex(8)
+        header = staged.header(write_id, bucket.clock.now())
+        session_id, number = header.session_id, header.number
+        header, data = encode_commit(header, staged.bodies())
+        before = [
+            bucket.put(layout.blob(session_id, digest, write_id), content)
+            for digest, content in staged.new_blobs().items()
+        ]
+        if header.is_empty:
+            before.append(bucket.put(layout.may_be_empty(session_id, number), b""))
+        await bucket.gather(before)
+        key = layout.commit(session_id, number)
+        began = knowledge.watch(number)
+        try:
+            is_mine = await bucket.create(key, data)
+            if not is_mine:
+                await knowledge.refresh()
+                is_mine = await knowledge.write_id(number) == write_id
+        except UnsettledError as error:
+            is_mine = await self._settled(number, write_id, error)
+        except CheckpointError:
+            self._sweeper.drop_blobs(session_id, dict.fromkeys(staged.new_blobs(), write_id))
+            raise
+        if is_mine:
+            return Outcome(answers, knowledge.committed(header, began), is_stored=True)
+        self._sweeper.drop_blobs(session_id, dict.fromkeys(staged.new_blobs(), write_id))
+        return None
+
+    async def _settled(self, number: int, write_id: str, lost: UnsettledError) -> bool:
+        """
+        Tell whether a commit whose answers were lost was made, or another one was.
+
+        Raises:
+            DurabilityUnknownError: neither yet, or that cannot be found out.
+        """
+        self._knowledge.forget()
+        cause = lost.cause
+        unknown = DurabilityUnknownError("create", cause.location, None, cause.reason)
+        try:
+            await self._knowledge.refresh()
+            whose = await self._knowledge.write_id(number)
+        except CheckpointError as error:
+            raise unknown from error
+        if not whose:
+            raise unknown from cause
+        return whose == write_id
+
+
+def _staged(change: Change, staged: Staged) -> Any:
+    try:
+        return change.stage(staged)
+    except CheckpointError as error:
+        return error
+
+
+def _copied(error: BaseException) -> BaseException:
+    """Return an error for one of several callers, each of which adds its own traceback."""
+    if isinstance(error, CheckpointError):
+        copy = type(error)(*error.args)
+        copy.__cause__ = error.__cause__
+        return copy
+    return error

@@ -1,0 +1,234 @@
+"""Commits as bytes: what changed in a session, and the documents; pure.
+
+An object of lines: first the header, one JSON object with its own SHA-256, then the sealed
+documents, one a line, so that `aws s3 cp` and any editor show what there is. A commit whose
+documents are gone keeps its header: it is known by its number and its write id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from aiocheckpoint.errors import CheckpointCorruptError, FormatVersionError
+from aiocheckpoint.models import CheckpointId, SessionId
+
+FORMAT = 1
+
+_SEAL = re.compile(rb'\{"sha256":"([0-9a-f]{64})",')
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """
+    A checkpoint, and where it stands.
+
+    Attributes:
+        id: its id.
+        number: of the commit.
+        offset: of its document: behind the header, in the header's own list; else in the object.
+        length: of its document.
+        saved_at: when it was stored, by the server's clock.
+        created_at: as the record says.
+        trigger: the same.
+        iteration: the same.
+        checksum: of the document.
+        blobs: digests of the blobs that it names.
+        problem: why it cannot be read, of one whose commit is damaged.
+    """
+
+    id: CheckpointId
+    number: int
+    offset: int
+    length: int
+    saved_at: datetime
+    created_at: datetime
+    trigger: str = ""
+    iteration: int = 0
+    checksum: str = ""
+    blobs: tuple[str, ...] = ()
+    problem: str | None = None
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """
+    Who owns a session.
+
+    Attributes:
+        token: the greatest so far.
+        since: when the ownership began, by the server's clock.
+        lease_seconds: how long after a sign of life it is held for alive.
+    """
+
+    token: int
+    since: datetime
+    lease_seconds: float
+
+
+class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """
+    What a commit says.
+
+    Attributes:
+        format: the version of this format.
+        session_id: the session.
+        number: of the commit, from 1, without gaps.
+        write_id: random; tells whose commit it is.
+        previous: the write id of the commit before; empty for the first.
+        saved_at: not before that of any checkpoint so far.
+        floor: no checkpoint stands in a commit below; above `number` where there is none at all.
+        puts: checkpoints that are stored, saved first first; each replaces one of its id.
+        deletes: ids that are removed before `puts` are stored.
+        blobs: the blobs that were put for it: digest to those of the blobs that it refers to.
+        newest: the newest checkpoint where `puts` is empty; None if there is none.
+        token: the last one that an owner was given.
+        owner: who owns the session.
+    """
+
+    format: int = FORMAT
+    session_id: SessionId
+    number: int
+    write_id: str
+    previous: str = ""
+    saved_at: datetime
+    floor: int
+    puts: tuple[Entry, ...] = ()
+    deletes: tuple[CheckpointId, ...] = ()
+    blobs: dict[str, tuple[str, ...]] = {}
+    newest: Entry | None = None
+    token: int = 0
+    owner: Owner | None = None
+
+    @classmethod
+    def damaged(
+        cls,
+        session_id: SessionId,
+        number: int,
+        problem: str,
+        length: int,
+        modified_at: datetime | None,
+    ) -> Header:
+        """Return what stands for a commit that cannot be read: one checkpoint, which says why."""
+        saved_at = modified_at or datetime.min.replace(tzinfo=UTC)
+        entry = Entry(
+            id=f"commit-{number}",
+            number=number,
+            offset=0,
+            length=length,
+            saved_at=saved_at,
+            created_at=saved_at,
+            problem=problem,
+        )
+        return cls(
+            session_id=session_id,
+            number=number,
+            write_id="",
+            saved_at=saved_at,
+            floor=0,
+            puts=(entry,),
+        )
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether it stands for one that cannot be read."""
+        return not self.write_id
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the session has no checkpoint after it."""
+        return self.floor > self.number
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Header).decode
+
+
+class _Format(msgspec.Struct):
+    format: int = FORMAT
+
+
+def _sealed(content: bytes) -> bytes:
+    digest = hashlib.sha256(content).hexdigest().encode()
+    return b'{"sha256":"%s",%s' % (digest, content[1:])
+
+
+def encode_commit(header: Header, bodies: Sequence[bytes]) -> tuple[Header, bytes]:
+    """
+    Return a commit as it is read back, and its object.
+
+    Args:
+        header: with the places of the documents behind it.
+        bodies: of `header.puts`.
+    """
+    line = _sealed(_encode(header))
+    puts = tuple(placed(entry, len(line) + 1) for entry in header.puts)
+    return msgspec.structs.replace(header, puts=puts), b"\n".join((line, *bodies, b""))
+
+
+def placed(entry: Entry, header_bytes: int) -> Entry:
+    """Return an entry of a header's list, with its place in the object."""
+    return msgspec.structs.replace(entry, offset=entry.offset + header_bytes)
+
+
+def decode_commit(data: bytes, location: str, session_id: SessionId | None, number: int) -> Header:
+    """
+    Return the header of a commit, with each entry's place in the object.
+
+    Args:
+        data: the object, or enough of its beginning.
+        location: of the object, for errors.
+        session_id: the session it stands in; None where only it can tell.
+        number: that it stands under.
+
+    Raises:
+        CheckpointCorruptError: it is damaged, or of another place.
+        FormatVersionError: it is of another version.
+    """
+    line, newline, _ = data.partition(b"\n")
+    seal = _SEAL.match(line)
+    if not newline or seal is None:
+        raise CheckpointCorruptError(location, "the header of the commit is cut off, or none")
+    content = b"{" + line[seal.end() :].rstrip(b" ")
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != seal[1].decode():
+        reason = "the header of the commit does not match its checksum"
+        raise CheckpointCorruptError(location, reason, seal[1].decode(), actual)
+    try:
+        found = msgspec.json.decode(content, type=_Format).format
+        if found != FORMAT:
+            raise FormatVersionError(location, str(found), str(FORMAT))
+        header = _decode(content)
+    except msgspec.MsgspecError as error:
+        raise CheckpointCorruptError(location, f"no header of a commit: {error}") from error
+    if header.number != number or session_id not in (None, header.session_id):
+        reason = f"it is commit {header.number} of session {header.session_id!r}"
+        raise CheckpointCorruptError(location, reason)
+    puts = tuple(placed(entry, len(line) + 1) for entry in header.puts)
+    return msgspec.structs.replace(header, puts=puts)
+
+
+def emptied(data: bytes, header: Header, is_alive: frozenset[CheckpointId]) -> bytes:
+    """
+    Return the object of a commit without the documents that nothing refers to any more.
+
+    Args:
+        data: the object.
+        header: what `decode_commit` returned for it.
+        is_alive: the ids of those to keep; they keep their places.
+    """
+    alive = tuple(entry for entry in header.puts if entry.id in is_alive)
+    length = data.index(b"\n") + 1
+    moved = tuple(placed(entry, -length) for entry in alive)
+    newest = header.newest if moved else None
+    line = _sealed(_encode(msgspec.structs.replace(header, puts=moved, newest=newest)))
+    if not alive:
+        return line + b"\n"
+    blank = bytearray(data)
+    for entry in header.puts:
+        if entry.id not in is_alive:
+            blank[entry.offset : entry.offset + entry.length] = b" " * entry.length
+    blank[:length] = b"%s%s\n" % (line, b" " * (length - 1 - len(line)))
+    return bytes(blank)

@@ -1,0 +1,248 @@
+"""Looking at everything there is, and putting aside what is damaged."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiocheckpoint.errors import (
+    CheckpointCorruptError,
+    CheckpointDecodeError,
+    CheckpointError,
+    CheckpointMismatchError,
+    FormatVersionError,
+    MissingBlobError,
+    StoreUnavailableError,
+)
+from aiocheckpoint.kit import RecordKit, decode_id, encode_id
+from aiocheckpoint.models import CheckpointRecord, Finding, FindingKind, RecoveryReport, SessionId
+from aiocheckpoint.stores.s3.bucket import Listed
+from aiocheckpoint.stores.s3.changes import Change
+from aiocheckpoint.stores.s3.commits import Entry, decode_commit
+from aiocheckpoint.stores.s3.reads import Reads
+from aiocheckpoint.stores.s3.sessions import Place, Sessions
+from aiocheckpoint.stores.s3.state import Staged
+from aiocheckpoint.stores.s3.sweep import SETTLED_AFTER
+
+_KINDS: dict[FindingKind, type[CheckpointError]] = {
+    "misplaced": CheckpointMismatchError,
+    "missing-blob": MissingBlobError,
+    "other-version": FormatVersionError,
+    "damaged": CheckpointCorruptError,
+    "unreadable": CheckpointError,
+}
+_LOOKED_AT = 5
+
+
+class Health:
+    """
+    One session, looked at as a whole.
+
+    Args:
+        sessions: of the store.
+        place: the session.
+        kit: of the store.
+    """
+
+    def __init__(self, sessions: Sessions, place: Place, kit: RecordKit[Any]) -> None:
+        self._sessions = sessions
+        self._knowledge = place.knowledge
+        self._changes = place.changes
+        self._reads: Reads[Any] = Reads(place.knowledge, kit)
+
+    async def problems(self) -> list[tuple[Entry, CheckpointError]]:
+        """Return the checkpoints that cannot be read, the one saved first first."""
+        await self._knowledge.refresh()
+        entries = await self._knowledge.entries()
+        bucket, looked_at = self._knowledge.bucket, [*entries]
+        named = [(digest, blob.write_id) for digest, blob in entries.blobs.items()]
+        errors = await bucket.gather(map(self._problem_of_blob, named))
+        bad = {digest: error for (digest, _), error in zip(named, errors, strict=True) if error}
+        reached = {entry: [*entries.reached(entry.blobs)] for entry in looked_at if bad}
+        own_errors = await bucket.gather(map(self._problem, looked_at))
+        problems: dict[Entry, CheckpointError] = {}
+        for entry, own_error in zip(looked_at, own_errors, strict=True):
+            of_blobs = (bad[digest] for digest in reached.get(entry, ()) if digest in bad)
+            problem = own_error or next(of_blobs, None)
+            if problem is not None:
+                problems[entry] = problem
+        if problems:  # what somebody has removed meanwhile is no damage
+            await self._knowledge.refresh()
+        left = {*await self._knowledge.entries()}
+        return [(entry, error) for entry, error in problems.items() if entry in left]
+
+    async def _problem(self, entry: Entry) -> CheckpointError | None:
+        try:
+            with contextlib.suppress(CheckpointDecodeError):  # of another type, and no damage
+                await self._reads.record(entry)
+        except StoreUnavailableError:
+            raise
+        except CheckpointError as error:
+            return error
+        return None
+
+    async def _problem_of_blob(self, named: tuple[str, str]) -> CheckpointError | None:
+        try:
+            await self._reads.blob(named)
+        except StoreUnavailableError:
+            raise
+        except CheckpointError as error:
+            return error
+        return None
+
+    async def findings(self) -> list[Finding]:
+        """Return what `check` tells of the session."""
+        return [
+            Finding(
+                kind=next(kind for kind, errors in _KINDS.items() if isinstance(error, errors)),
+                location=self._reads.location(entry),
+                detail=str(error),
+                session_id=self._knowledge.session_id,
+            )
+            for entry, error in await self.problems()
+        ]
+
+    async def loose_blobs(self) -> list[str]:
+        """Return the keys of blobs that no checkpoint names, and no save will name any more."""
+        prefix = self._knowledge.layout.blobs_of(self._knowledge.session_id)
+        listed = [item async for item in self._sessions.bucket.list_all(prefix)]
+        return await self.not_named([item.key for item in listed if _is_settled(item)])
+
+    async def not_named(self, keys: list[str]) -> list[str]:
+        """Return those of the keys that are of no blob which a checkpoint names."""
+        if not keys:
+            return []
+        layout, session_id = self._knowledge.layout, self._knowledge.session_id
+        await self._knowledge.refresh()
+        blobs = (await self._knowledge.entries()).blobs
+        named = {layout.blob(session_id, key, blob.write_id) for key, blob in blobs.items()}
+        return [key for key in keys if key not in named]
+
+    async def recover(self) -> RecoveryReport:
+        """Put aside what is damaged, and remove what a crash has left."""
+        damaged = [
+            entry
+            for entry, error in await self.problems()
+            if isinstance(error, CheckpointCorruptError)
+        ]
+        moved = [place for entry in damaged if (place := await self._put_aside(entry))]
+        if damaged:
+            await self._delete(damaged)
+        await self._sessions.bucket.delete(await self.loose_blobs())
+        newest = (await self._knowledge.refresh()).newest
+        return RecoveryReport(
+            session_id=self._knowledge.session_id,
+            newest_valid_id=None if newest is None else newest.id,
+            quarantined=tuple(moved),
+        )
+
+    async def _put_aside(self, entry: Entry) -> str | None:
+        """Copy what is there of a checkpoint; None where nothing is."""
+        knowledge = self._knowledge
+        layout, session_id = knowledge.layout, knowledge.session_id
+        bucket = self._sessions.bucket
+        if entry.problem is None:
+            data = await knowledge.body(entry)
+        else:
+            found = await bucket.get(layout.commit(session_id, entry.number))
+            data = None if found is None else found.data
+        if data is None:
+            return None
+        name = f"{entry.number:012d}-{encode_id(entry.id, 'checkpoint id')}"
+        key = layout.quarantine(session_id, name)
+        await bucket.put(key, data)
+        return layout.location(key)
+
+    async def _delete(self, damaged: list[Entry]) -> None:
+        def stage(staged: Staged) -> int:
+            return staged.delete(entry.id for entry in damaged if staged.holds(entry))
+
+        await self._changes.put(Change(stage, needs_entries=True, erases=True)).done
+
+
+async def session_ids(sessions: Sessions, prefix: str) -> AsyncIterator[SessionId]:
+    """Yield the sessions that have checkpoints, whose ids begin so."""
+    layout, bucket = sessions.layout, sessions.bucket
+    for begin in layout.listings(prefix):
+        doubtful: set[str] = set()
+        async for item in bucket.list_all(begin, delimiter="/"):
+            name = layout.session_name(item.key)
+            if item.age is not None:
+                doubtful.add(name)
+                continue
+            session_id = await _id_of(sessions, name, is_doubtful=name in doubtful)
+            if session_id is not None and session_id.startswith(prefix):
+                yield session_id
+
+
+async def _id_of(sessions: Sessions, name: str, *, is_doubtful: bool) -> SessionId | None:
+    """Return the id behind a name; None of a session without checkpoints."""
+    from_name = decode_id(name)
+    if from_name is not None and not is_doubtful:
+        return from_name
+    session_id = await _read_id(sessions, name) if from_name is None else from_name
+    if not is_doubtful:
+        return session_id
+    with sessions.using(session_id) as place:
+        session = await place.knowledge.refresh()
+        return None if session.newest is None else session_id
+
+
+async def _read_id(sessions: Sessions, name: str) -> SessionId:
+    """Return the id of a session whose name does not tell it."""
+    layout, bucket = sessions.layout, sessions.bucket
+    error: CheckpointError | None = None
+    for item in await bucket.first(layout.commits_of_name(name), limit=_LOOKED_AT):
+        found = await bucket.get(item.key)
+        number = layout.number(item.key)
+        if found is None or number is None:
+            continue
+        try:
+            return decode_commit(found.data, layout.location(item.key), None, number).session_id
+        except CheckpointCorruptError as damage:
+            error = error or damage
+    key = layout.commits_of_name(name)
+    raise error or CheckpointCorruptError(layout.location(key), "it has no commit")
+
+
+def _is_settled(item: Listed) -> bool:
+    return item.age is not None and item.age >= SETTLED_AFTER
+
+
+async def unused_blobs(sessions: Sessions) -> list[Finding]:
+    """Return what `check` tells of blobs that crashes have left."""
+    layout, bucket = sessions.layout, sessions.bucket
+    by_name: dict[str, list[str]] = {}
+    async for item in bucket.list_all(layout.blobs):
+        if _is_settled(item):
+            name = item.key.removeprefix(layout.blobs).partition("/")[0]
+            by_name.setdefault(name, []).append(item.key)
+    found: list[Finding] = []
+    for name, keys in by_name.items():
+        session_id = await _session_id(sessions, name)
+        left = keys
+        if session_id is not None:
+            with sessions.using(session_id) as place:
+                left = await Health(sessions, place, RecordKit(CheckpointRecord, 1)).not_named(keys)
+        detail = "no checkpoint names it; a crash left it, and recover(session_id) removes it"
+        found += [
+            Finding(
+                kind="unused-blob",
+                location=layout.location(key),
+                detail=detail,
+                session_id=session_id,
+            )
+            for key in left
+        ]
+    return found
+
+
+async def _session_id(sessions: Sessions, name: str) -> SessionId | None:
+    from_name = decode_id(name)
+    if from_name is not None:
+        return from_name
+    try:
+        return await _read_id(sessions, name)
+    except CheckpointError:
+        return None

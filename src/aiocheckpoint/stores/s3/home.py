@@ -1,0 +1,186 @@
+"""The thread of a store: its event loop, which makes every request and keeps every session.
+
+The client signs, hashes and parses for about a millisecond a request, and reads files when it is
+made: none of that is done on a caller's loop. Callers of any loop and thread are served in the
+order in which they call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import anyio
+
+from aiocheckpoint.errors import ThreadStartError, WriterClosedError
+
+ResultT = TypeVar("ResultT")
+
+_ITERATED_AT_ONCE = 100
+
+_CLOSED = "the store is closed"
+_FORKED = "the store belongs to the parent of this forked process"
+
+
+class Home:
+    """
+    One event loop in a thread of its own, begun by the first call.
+
+    Args:
+        name: of the thread.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._mutex = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = os.getpid()
+        self._is_closed = False
+        self._finalizer: Callable[[], object] = lambda: None
+
+    def require_open(self) -> None:
+        """
+        Refuse calls after the end.
+
+        Raises:
+            WriterClosedError: it was closed, or belongs to the parent of this process.
+        """
+        if self._is_closed:
+            raise WriterClosedError(_CLOSED)
+        if self._loop is not None and self._process != os.getpid():
+            raise WriterClosedError(_FORKED)
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._mutex:
+            self.require_open()
+            if self._loop is None:
+                self._process = os.getpid()
+                self._loop = self._start()
+            return self._loop
+
+    def _start(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=_run, args=(loop,), name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            loop.close()
+            raise ThreadStartError(str(error)) from error
+        self._finalizer = weakref.finalize(self, _stop, loop, self._process)
+        return loop
+
+    async def read(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
+        """Run what changes nothing; a cancelled call ends at once."""
+        return await asyncio.wrap_future(self._submitted(work))
+
+    async def change(
+        self,
+        work: Coroutine[Any, Any, ResultT],
+        withdraw: Callable[[], object] = lambda: None,
+    ) -> ResultT:
+        """
+        Run what may change something; a cancelled call ends when its outcome is known.
+
+        Args:
+            work: what to run.
+            withdraw: run on the loop of the home when the caller is cancelled.
+
+        An error of the work then travels as the cancellation's cause.
+        """
+        future = asyncio.wrap_future(self._submitted(work))
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError as cancelled:
+            if future.done() and not future.cancelled():
+                raise
+            assert self._loop is not None  # noqa: S101 - it runs the work
+            self._loop.call_soon_threadsafe(withdraw)
+            await _outlast(future)
+            error = None if future.cancelled() else future.exception()
+            if error is not None:
+                raise cancelled from error
+            raise
+
+    def _submitted(self, work: Coroutine[Any, Any, ResultT]) -> Future[ResultT]:
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._running())
+        except BaseException:
+            work.close()
+            raise
+
+    def post(self, function: Callable[[], object]) -> None:
+        """Call a function on the loop, and wait for nothing."""
+        if self._loop is not None and self._process == os.getpid():
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(function)
+
+    async def iterate(self, make: Callable[[], AsyncIterator[ResultT]]) -> AsyncIterator[ResultT]:
+        """Yield what an iterator yields, which is made and run on the loop of the home."""
+        items: list[AsyncIterator[ResultT]] = []
+
+        async def some() -> list[ResultT]:
+            if not items:
+                items.append(make())
+            found: list[ResultT] = []
+            async for item in items[0]:
+                found.append(item)
+                if len(found) >= _ITERATED_AT_ONCE:
+                    break
+            return found
+
+        while found := await self.read(some()):
+            for item in found:
+                yield item
+
+    async def aclose(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Refuse further calls, run what is to be done at last, and end the thread."""
+        with self._mutex:
+            was_closed, self._is_closed = self._is_closed, True
+            loop = self._loop
+        if was_closed or loop is None or self._process != os.getpid():
+            return
+        future = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(last(), loop))
+        try:
+            await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await _outlast(future)
+            raise
+        finally:
+            self._finalizer()
+
+
+async def _outlast(future: asyncio.Future[Any]) -> None:
+    """Wait for the end, whatever cancels the caller meanwhile."""
+    with anyio.CancelScope(shield=True):
+        while not future.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([future])
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        with contextlib.suppress(RuntimeError):
+            loop.run_until_complete(_cancel_all())
+        loop.close()
+
+
+async def _cancel_all() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _stop(loop: asyncio.AbstractEventLoop, process: int) -> None:
+    if process == os.getpid():
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(loop.stop)

@@ -1,0 +1,226 @@
+"""What a client knows of one session: found by a LIST, kept up to date commit by commit."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from aiocheckpoint.errors import CheckpointCorruptError
+from aiocheckpoint.models import SessionId
+from aiocheckpoint.stores.s3.bucket import Bucket, Object
+from aiocheckpoint.stores.s3.commits import Entry, Header, decode_commit
+from aiocheckpoint.stores.s3.layout import Layout
+from aiocheckpoint.stores.s3.state import Entries, Gone, Session, stand_in
+
+Clocks = tuple[float, datetime]
+"""A moment, by the clock of the loop and by that of the machine."""
+
+TRUSTED_FOR = timedelta(hours=1)
+"""How long the newest commit that was seen is taken for the newest one, by whoever writes."""
+
+_HEADER_BYTES = 8 * 1024
+_NEWEST_BYTES = 64 * 1024
+_FOLLOWED_ONE_BY_ONE = 64
+_READ_FOR_SECONDS = 1.0
+
+
+class Knowledge:
+    """
+    One session, as a client sees it.
+
+    Args:
+        bucket: where it is.
+        layout: its keys.
+        session_id: the session.
+    """
+
+    def __init__(self, bucket: Bucket, layout: Layout, session_id: SessionId) -> None:
+        self.session = Session(session_id)
+        self.bucket = bucket
+        self.layout = layout
+        self._confirmed_at: Clocks | None = None
+        self._advanced_at = 0.0
+        self._read: tuple[int, bytes, float] = (0, b"", 0.0)
+        self._write_ids: dict[int, str] = {}
+        self._indexing = asyncio.Lock()
+        self._applied: list[Header] | None = None
+        self._watched: tuple[int, Gone | None] = (0, None)
+
+    @property
+    def session_id(self) -> SessionId:
+        """The session."""
+        return self.session.session_id
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the newest commit was seen lately: a number once used is not used again."""
+        if self._confirmed_at is None:
+            return False
+        at, date = self._confirmed_at
+        waited = timedelta(seconds=asyncio.get_running_loop().time() - at)
+        # That clock stands still while a machine sleeps; this one may be set.
+        return max(waited, abs(datetime.now(UTC) - date)) < TRUSTED_FOR
+
+    async def write_id(self, number: int) -> str:
+        """Return whose commit is there under a number; nobody's where there is none."""
+        known = self._write_ids.get(number)
+        return (await self.header(number)).write_id if known is None else known
+
+    def location(self, number: int) -> str:
+        """Return the URL of a commit."""
+        return self.layout.location(self.layout.commit(self.session_id, number))
+
+    # The newest commit
+
+    async def refresh(self) -> Session:
+        """Learn what others have changed: one LIST, and the headers of what is new."""
+        began = _now()
+        prefix = self.layout.session(self.session_id)
+        listed = await self.bucket.first(prefix, limit=1)
+        number = (self.layout.number(listed[0].key) if listed else None) or 0
+        await self._follow(number, began[0])
+        self._confirmed_at = max(self._confirmed_at or began, began)
+        return self.session
+
+    async def _follow(self, number: int, began: float) -> None:
+        known = self.session.number
+        is_ahead = known > number and self._advanced_at >= began  # the LIST is the older one
+        if is_ahead or (number == known and self.is_trusted):
+            return
+        if self.is_trusted and 0 < known < number <= known + _FOLLOWED_ONE_BY_ONE:
+            await self._step_to(number)
+        if self.session.number < number or not self.is_trusted or number < known:
+            await self._start_at(number)
+
+    async def _step_to(self, number: int) -> None:
+        numbers = range(self.session.number + 1, number + 1)
+        headers = await self.bucket.gather(self.header(each) for each in numbers)
+        for header in headers:
+            session = self.session
+            if header.number != session.number + 1:
+                continue  # another task has followed meanwhile
+            if header.previous not in ("", session.write_id):
+                return
+            self.apply(stand_in(session, header) if header.is_damaged else header)
+
+    async def _start_at(self, number: int) -> None:
+        """Begin anew with what a LIST showed: nothing was known, or it is no longer so."""
+        if not number:
+            self._replace(Session(self.session_id))
+            return
+        header = await self.header(number, _NEWEST_BYTES)
+        session = Session(self.session_id)
+        if header.is_damaged:
+            before = await self._intact_before(number)
+            if before is not None:
+                session.start_at(before)
+            header = stand_in(session, header)
+        if (self.session.number, self.session.write_id) == (number, header.write_id):
+            return
+        session.start_at(header)
+        self._replace(session)
+        self._write_ids[number] = header.write_id
+
+    def _replace(self, session: Session) -> None:
+        self.session = session
+        self._write_ids.clear()
+        self._advanced_at = _now()[0]
+
+    async def _intact_before(self, number: int) -> Header | None:
+        for earlier in range(number - 1, max(0, number - _FOLLOWED_ONE_BY_ONE), -1):
+            header = await self.header(earlier)
+            if not header.is_damaged:
+                return header
+        return None
+
+    def apply(self, header: Header) -> None:
+        """Go on by one commit."""
+        gone = self.session.apply(header)
+        self._advanced_at = _now()[0]
+        self._write_ids[header.number] = header.write_id
+        self._write_ids.pop(header.number - _FOLLOWED_ONE_BY_ONE, None)
+        if header.number == self._watched[0]:
+            self._watched = (header.number, gone)
+        if self._applied is not None:
+            self._applied.append(header)
+
+    def watch(self, number: int) -> Clocks:
+        """Remember what will be gone with a commit that is about to be made; return the time."""
+        self._watched = (number, None)
+        return _now()
+
+    def committed(self, header: Header, began: Clocks) -> Gone:
+        """Go on by a commit of this client, whose request began then; return what is gone."""
+        self._confirmed_at = max(self._confirmed_at or began, began)
+        if self.session.number + 1 == header.number:
+            self.apply(header)
+        # Else a reader of this client has seen it before.
+        return self._watched[1] or Gone((), {})
+
+    def forget(self) -> None:
+        """Trust nothing of what is known."""
+        self._confirmed_at = None
+
+    async def header(self, number: int, size_bytes: int = _HEADER_BYTES) -> Header:
+        """Return the header of a commit; one that is damaged says why."""
+        key = self.layout.commit(self.session_id, number)
+        found = await self.bucket.get(key, 0, size_bytes)
+        if found is not None and len(found.data) == size_bytes and b"\n" not in found.data:
+            found = await self.bucket.get(key)
+        if found is not None and size_bytes == _NEWEST_BYTES:
+            self._read = (number, found.data, _now()[0])
+        return self.decoded(number, found)
+
+    def decoded(self, number: int, found: Object | None) -> Header:
+        """Return the header in an object; one that is damaged says why."""
+        location = self.location(number)
+        if found is None:
+            return Header.damaged(self.session_id, number, f"{location} is not there", 0, None)
+        try:
+            return decode_commit(found.data, location, self.session_id, number)
+        except CheckpointCorruptError as error:
+            length = len(found.data)
+            return Header.damaged(self.session_id, number, str(error), length, found.modified_at)
+
+    # All of its checkpoints
+
+    async def entries(self) -> Entries:
+        """Return the checkpoints as they are known now, looked up if that was not done yet."""
+        async with self._indexing:
+            while self.session.entries is None:
+                await self._look_up(self.session)
+        return self.session.entries
+
+    async def _look_up(self, session: Session) -> None:
+        last = session.number
+        self._applied = []
+        try:
+            numbers = range(session.floor, last + 1)
+            headers = await self.bucket.gather(self.header(number) for number in numbers)
+            entries = Entries()
+            for header in (*headers, *self._applied):
+                entries.apply(stand_in(session, header) if header.is_damaged else header)
+            entries.collect()
+        finally:
+            self._applied = None
+        if self.session is session:
+            session.entries = entries
+
+    # Documents
+
+    async def body(self, entry: Entry) -> bytes | None:
+        """Return the document of a checkpoint; None where there is none."""
+        number, data, at = self._read
+        self._read = (0, b"", 0.0)  # what is stored may be damaged at any time
+        end = entry.offset + entry.length
+        if entry.number == number and end <= len(data) and _now()[0] - at < _READ_FOR_SECONDS:
+            return data[entry.offset : end]
+        if not entry.length:
+            return b""
+        key = self.layout.commit(self.session_id, entry.number)
+        found = await self.bucket.get(key, entry.offset, entry.length)
+        return None if found is None else found.data
+
+
+def _now() -> Clocks:
+    return asyncio.get_running_loop().time(), datetime.now(UTC)

@@ -1,0 +1,158 @@
+"""Where things stand in a bucket: keys, and back; pure.
+
+```text
+<prefix>/sessions/<session>/<999999999999 - number>   its commits, the newest first in a LIST
+<prefix>/sessions/<session>!<number>                  that commit may leave the session empty
+<prefix>/index/<session>/<level>-<number>             what 32, 256, ... commits came to
+<prefix>/blobs/<session>/<digest>-<write id>          blobs
+<prefix>/owners/<session>/<token>                     the last sign of life of an owner
+<prefix>/quarantine/<session>/...                     what `recover` put aside
+<prefix>/probe/...                                    gone after a moment
+```
+
+A session's name is its id, percent-encoded behind a tilde or hashed where that is not safe.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from aiocheckpoint.errors import InvalidArgumentError
+from aiocheckpoint.kit import encode_id
+from aiocheckpoint.models import CheckpointId, SessionId
+
+_TOP = 10**12 - 1
+_BUCKET = re.compile(r"[a-z0-9A-Z][a-z0-9A-Z._-]{1,253}[a-z0-9A-Z]")
+_INVERTED = re.compile(r"[0-9]{12}")
+_WANTED = "s3://bucket or s3://bucket/prefix, without credentials, query or fragment"
+
+
+class IndexRun(NamedTuple):
+    """
+    The place of what a range of commits came to.
+
+    Attributes:
+        level: how long the range is.
+        position: which of its length it is, from 0.
+        key: of the object.
+    """
+
+    level: int
+    position: int
+    key: str
+
+
+class Layout:
+    """
+    The keys under one prefix of a bucket.
+
+    Args:
+        url: `s3://bucket/prefix`.
+
+    Raises:
+        InvalidArgumentError: a URL of something else, or one with credentials in it.
+    """
+
+    def __init__(self, url: str) -> None:
+        given: object = url
+        if not isinstance(given, str):
+            raise InvalidArgumentError("url", given, _WANTED)
+        parts = urlsplit(url)
+        if "@" in parts.netloc:
+            raise InvalidArgumentError("url", "s3://...@...", _WANTED)
+        is_plain = not (parts.query or parts.fragment or "?" in url or "#" in url)
+        prefix = parts.path.strip("/")
+        if (
+            parts.scheme != "s3"
+            or not is_plain
+            or _BUCKET.fullmatch(parts.netloc) is None
+            or any(part in ("", ".", "..") for part in prefix.split("/") if prefix)
+            or not prefix.isprintable()
+        ):
+            raise InvalidArgumentError("url", url, _WANTED)
+        self.bucket = parts.netloc
+        self._prefix = f"{prefix}/" if prefix else ""
+        self.url = f"s3://{self.bucket}/{prefix}" if prefix else f"s3://{self.bucket}"
+        self.sessions = f"{self._prefix}sessions/"
+        self.blobs = f"{self._prefix}blobs/"
+        self.probe = f"{self._prefix}probe/"
+
+    def location(self, key: str, checkpoint_id: CheckpointId | None = None) -> str:
+        """Return the URL of an object, or of a checkpoint in it."""
+        place = f"s3://{self.bucket}/{key}"
+        if checkpoint_id is None:
+            return place
+        return f"{place}#{encode_id(checkpoint_id, 'checkpoint id')}"
+
+    def session(self, session_id: SessionId) -> str:
+        """Return what the keys of a session's commits begin with."""
+        return f"{self.sessions}{_name(session_id)}/"
+
+    def commit(self, session_id: SessionId, number: int) -> str:
+        """Return the key of a commit."""
+        return f"{self.session(session_id)}{_TOP - number:012d}"
+
+    def number(self, key: str) -> int | None:
+        """Return which commit a key is of; None for a key of something else."""
+        inverted = key.rpartition("/")[2]
+        return _TOP - int(inverted) if _INVERTED.fullmatch(inverted) else None
+
+    def may_be_empty(self, session_id: SessionId, number: int) -> str:
+        """Return the key of the note that a commit may leave a session empty."""
+        return f"{self.sessions}{_name(session_id)}!{number:012d}"
+
+    def session_name(self, key: str) -> str:
+        """Return the name of a session from a key, or a prefix of keys, under `sessions`."""
+        return re.split("[!/]", key.removeprefix(self.sessions), maxsplit=1)[0]
+
+    def commits_of_name(self, name: str) -> str:
+        """Return what the keys of the commits begin with, from a session's name."""
+        return f"{self.sessions}{name}/"
+
+    def listings(self, prefix: str) -> list[str]:
+        """Return what names of sessions begin with whose ids begin with a prefix."""
+        encoded = f"{self.sessions}~"
+        is_safe = re.fullmatch(r"[A-Za-z0-9._-]*", prefix) is not None
+        if not prefix:
+            return [self.sessions]
+        return [f"{self.sessions}{prefix}", encoded] if is_safe else [encoded]
+
+    def blob(self, session_id: SessionId, digest: str, suffix: str) -> str:
+        """Return the key of a blob that was put by one write."""
+        return f"{self.blobs_of(session_id)}{digest}-{suffix}"
+
+    def blobs_of(self, session_id: SessionId) -> str:
+        """Return what the keys of a session's blobs begin with."""
+        return f"{self.blobs}{_name(session_id)}/"
+
+    def index(self, session_id: SessionId) -> str:
+        """Return what the keys of a session's index begin with."""
+        return f"{self._prefix}index/{_name(session_id)}/"
+
+    def run(self, session_id: SessionId, level: int, position: int) -> IndexRun:
+        """Return the place of a part of the index."""
+        key = f"{self.index(session_id)}{level}-{position:012d}"
+        return IndexRun(level, position, key)
+
+    def run_of_key(self, key: str) -> IndexRun | None:
+        """Return which part of the index a key is of."""
+        found = re.fullmatch(r"([0-9])-([0-9]{12})", key.rpartition("/")[2])
+        return IndexRun(int(found[1]), int(found[2]), key) if found else None
+
+    def owner(self, session_id: SessionId, token: int) -> str:
+        """Return the key of the last sign of life of an owner."""
+        return f"{self.owners(session_id)}{token}"
+
+    def owners(self, session_id: SessionId) -> str:
+        """Return what the keys of a session's owners begin with."""
+        return f"{self._prefix}owners/{_name(session_id)}/"
+
+    def quarantine(self, session_id: SessionId, name: str) -> str:
+        """Return a key for what is damaged."""
+        return f"{self._prefix}quarantine/{_name(session_id)}/{name}"
+
+
+def _name(session_id: SessionId) -> str:
+    return encode_id(session_id, "session id")

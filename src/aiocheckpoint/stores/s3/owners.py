@@ -1,0 +1,286 @@
+"""Ownership: commits that say whose a session is, and signs of life beside them.
+
+Who owns a session stands in its commits, so that a write by a former owner is refused by the very
+create that it is made by. Whether the owner is alive is told by an object that it puts again and
+again; a new owner looks at its date, by the server's clock alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from aiocheckpoint.errors import CheckpointError, InvalidArgumentError, SessionOwnedError
+from aiocheckpoint.kit import Turns, checkpoint_ids_of
+from aiocheckpoint.models import (
+    ANY_NEWEST,
+    CheckpointId,
+    CheckpointRecord,
+    Expected,
+    SessionId,
+)
+from aiocheckpoint.store import NO_BLOBS, Transaction
+from aiocheckpoint.stores.s3.changes import Change, Waiting
+from aiocheckpoint.stores.s3.commits import Owner
+from aiocheckpoint.stores.s3.home import Home
+from aiocheckpoint.stores.s3.sessions import Place, Sessions
+from aiocheckpoint.stores.s3.state import Staged
+
+if TYPE_CHECKING:
+    from aiocheckpoint.stores.s3.work import Work
+
+RecordT = TypeVar("RecordT", bound=CheckpointRecord)
+ResultT = TypeVar("ResultT")
+
+_SHORTEST_POLL_SECONDS = 0.05
+_LONGEST_POLL_SECONDS = 2.0
+
+
+class _OwnedError(CheckpointError):
+    """Somebody owns the session; within this module."""
+
+    def __init__(self, owner: Owner) -> None:
+        super().__init__(owner)
+        self.owner = owner
+
+
+class Lease:
+    """
+    The hold of this client on a session, while it is renewed.
+
+    Args:
+        sessions: of the store.
+        place: the session.
+        lease_seconds: how long after a sign of life the owner is held for alive.
+    """
+
+    def __init__(self, sessions: Sessions, place: Place, lease_seconds: float) -> None:
+        self._sessions = sessions
+        self._place = place
+        self._lease_seconds = lease_seconds
+        self._renewing: asyncio.Task[None] | None = None
+        self._waiting: Waiting | None = None
+        self._is_unwanted = False
+        self._woken = asyncio.Event()
+        self.token = 0
+
+    async def take(self, timeout_seconds: float) -> int:
+        """
+        Own the session as soon as nobody else does, and return the token.
+
+        Raises:
+            SessionOwnedError: somebody else did all the time.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        pause = _SHORTEST_POLL_SECONDS
+        dead: int | None = None
+        while True:
+            try:
+                self.token = await self._commit(dead)
+                break
+            except _OwnedError as error:
+                owner = error.owner
+            if dead != owner.token and not await self._is_alive(owner):
+                dead = owner.token
+                continue
+            waited = loop.time() - began
+            if waited >= timeout_seconds or self._is_unwanted:
+                raise SessionOwnedError(self._place.knowledge.session_id, waited)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), min(pause, timeout_seconds - waited))
+            pause = min(2 * pause, _LONGEST_POLL_SECONDS)
+        self._renewing = asyncio.ensure_future(self._renew())
+        return self.token
+
+    async def _commit(self, dead: int | None) -> int:
+        clock = self._sessions.bucket.clock
+
+        def stage(staged: Staged) -> int:
+            owner = staged.owner
+            if owner is not None and owner.token != dead:
+                raise _OwnedError(owner)
+            staged.set_owner(Owner(staged.token + 1, clock.now(), self._lease_seconds))
+            return staged.token
+
+        self._waiting = self._place.changes.put(Change(stage))
+        token: int = await self._waiting.done
+        return token
+
+    def withdraw(self) -> None:
+        """Wait no longer; what is under way is not cut off."""
+        self._is_unwanted = True
+        if self._waiting is not None:
+            self._waiting.withdraw()
+        self._woken.set()
+
+    async def _is_alive(self, owner: Owner) -> bool:
+        lease = timedelta(seconds=owner.lease_seconds)
+        bucket, layout = self._sessions.bucket, self._sessions.layout
+        age = await bucket.age(layout.owner(self._place.knowledge.session_id, owner.token))
+        since = bucket.clock.now() - owner.since if age is None else age
+        return since <= lease + timedelta(seconds=1)  # dates are cut to a second
+
+    async def _renew(self) -> None:
+        """Show that the owner is alive; whatever fails is tried again."""
+        bucket, layout = self._sessions.bucket, self._sessions.layout
+        key = layout.owner(self._place.knowledge.session_id, self.token)
+        while True:
+            await asyncio.sleep(self._lease_seconds / 3)
+            with contextlib.suppress(CheckpointError):
+                await bucket.put(key, b"")
+
+    async def give(self) -> None:
+        """Set the session free; where that fails, it is free when the lease has run out."""
+        self._place.release()
+        if self._renewing is None:
+            return
+        self._renewing.cancel()
+        await asyncio.wait([self._renewing])
+        with contextlib.suppress(CheckpointError):
+            await self._place.changes.put(Change(self._free)).done
+        session_id = self._place.knowledge.session_id
+        key = self._sessions.layout.owner(session_id, self.token)
+        self._sessions.sweeper.start(session_id, self._sessions.bucket.delete([key]))
+
+    def _free(self, staged: Staged) -> None:
+        if staged.owner is not None and staged.owner.token == self.token:
+            staged.set_owner(None)
+
+
+class Fenced(Protocol[RecordT]):
+    """A store whose writes can be bound to an owner, by its token."""
+
+    async def save_owned(
+        self, data: RecordT, blobs: Mapping[str, bytes], expected: Expected, token: int | None
+    ) -> CheckpointId:
+        """Save if that owner owns the session."""
+        ...
+
+    async def delete_owned(
+        self,
+        session_id: SessionId,
+        checkpoint_ids: Iterable[CheckpointId] | None,
+        token: int | None,
+    ) -> int:
+        """Delete if that owner owns the session."""
+        ...
+
+    async def update_owned(
+        self,
+        session_id: SessionId,
+        work: Callable[[Transaction[RecordT]], Awaitable[ResultT]],
+        token: int | None,
+    ) -> ResultT:
+        """Update if that owner owns the session."""
+        ...
+
+
+class S3Owner(Generic[RecordT]):
+    """
+    The hold on a session that `own` yields.
+
+    Args:
+        store: the store.
+        session_id: the session.
+        token: of the owner.
+    """
+
+    def __init__(self, store: Fenced[RecordT], session_id: SessionId, token: int) -> None:
+        self._store = store
+        self._session_id = session_id
+        self._token = token
+
+    @property
+    def session_id(self) -> SessionId:
+        """The session."""
+        return self._session_id
+
+    @property
+    def token(self) -> int:
+        """Greater than that of every owner of the session before."""
+        return self._token
+
+    async def save(
+        self,
+        data: RecordT,
+        /,
+        *,
+        blobs: Mapping[str, bytes] = NO_BLOBS,
+        expected: Expected = ANY_NEWEST,
+    ) -> CheckpointId:
+        """Save as the store does, if the session is still owned."""
+        self._require_same(data.session_id)
+        return await self._store.save_owned(data, blobs, expected, self._token)
+
+    async def delete_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> int:
+        """Delete as the store does, if the session is still owned."""
+        ids = checkpoint_ids_of(checkpoint_ids)
+        return await self._store.delete_owned(self._session_id, ids, self._token)
+
+    async def update(
+        self, work: Callable[[Transaction[RecordT]], Awaitable[ResultT]], /
+    ) -> ResultT:
+        """Update as the store does, if the session is still owned when it commits."""
+        return await self._store.update_owned(self._session_id, work, self._token)
+
+    def _require_same(self, session_id: SessionId) -> None:
+        if session_id != self._session_id:
+            wanted = f"a record of session {self._session_id!r}"
+            raise InvalidArgumentError("data.session_id", session_id, wanted)
+
+
+@contextlib.asynccontextmanager
+async def owned(
+    store: Fenced[RecordT],
+    home: Home,
+    working: Callable[[], Work[RecordT]],
+    turns: Turns,
+    session_id: SessionId,
+    timeout_seconds: float,
+    lease_seconds: float,
+) -> AsyncIterator[S3Owner[RecordT]]:
+    """
+    Own a session for a block: first among the tasks of the process, then among all.
+
+    Args:
+        store: whose handle it yields.
+        home: the thread of the store.
+        working: what works there.
+        turns: of the process.
+        session_id: the session.
+        timeout_seconds: how long to wait.
+        lease_seconds: how long after a sign of life the owner is held for alive.
+
+    Raises:
+        SessionOwnedError: somebody else owned it all the time.
+    """
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    if not await turns.take(session_id, timeout_seconds=timeout_seconds):
+        raise SessionOwnedError(session_id, timeout_seconds)
+    waited = loop.time() - began
+    leases: list[Lease] = []
+    try:
+
+        async def take() -> int:
+            sessions = working().sessions
+            place = sessions.hold(session_id)
+            leases.append(Lease(sessions, place, lease_seconds))
+            return await leases[0].take(max(0.0, timeout_seconds - waited))
+
+        def withdraw() -> None:
+            for lease in leases:
+                lease.withdraw()
+
+        token = await home.change(take(), withdraw)
+        yield S3Owner(store, session_id, token)
+    finally:
+        try:
+            for lease in leases:
+                await home.change(lease.give())
+        finally:
+            turns.give(session_id)

@@ -1,0 +1,111 @@
+"""The sessions that a store works with: one place for each, forgotten when it is not used."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+
+from aiocheckpoint.models import SessionId
+from aiocheckpoint.stores.s3.bucket import Bucket, Options
+from aiocheckpoint.stores.s3.changes import Changes
+from aiocheckpoint.stores.s3.knowledge import Knowledge
+from aiocheckpoint.stores.s3.layout import Layout
+from aiocheckpoint.stores.s3.probe import probe
+from aiocheckpoint.stores.s3.sweep import Sweeper
+
+_REMEMBERED = 1000
+
+
+class Place:
+    """
+    A session: what is known of it, and its changes.
+
+    Attributes:
+        knowledge: of the session.
+        changes: of the session.
+        users: how many hold it.
+    """
+
+    def __init__(self, knowledge: Knowledge, changes: Changes) -> None:
+        self.knowledge = knowledge
+        self.changes = changes
+        self.users = 0
+
+    def release(self) -> None:
+        """Let it be forgotten."""
+        self.users -= 1
+
+
+class Sessions:
+    """
+    A bucket that is open, and the sessions in it; on the loop of the home.
+
+    Args:
+        layout: where things stand.
+        options: how to reach it.
+        timeout_seconds: how long a change may wait for others.
+    """
+
+    def __init__(self, layout: Layout, options: Options, timeout_seconds: float) -> None:
+        self.layout = layout
+        self.bucket = Bucket(layout, options)
+        self.sweeper = Sweeper(self.bucket, layout)
+        self._timeout_seconds = timeout_seconds
+        self._places: dict[SessionId, Place] = {}
+        self._opening = asyncio.Lock()
+        self._is_open = False
+        self._probing = asyncio.Lock()
+        self._is_proven = False
+
+    async def open(self) -> None:
+        """Make the client, once."""
+        if not self._is_open:
+            async with self._opening:
+                if not self._is_open:
+                    await self.bucket.start()
+                    self._is_open = True
+
+    async def prove(self) -> None:
+        """Probe the server, once, before the first change."""
+        await self.open()
+        if not self._is_proven:
+            async with self._probing:
+                if not self._is_proven:
+                    await probe(self.bucket, self.layout)
+                    self._is_proven = True
+
+    async def aclose(self) -> None:
+        """Finish what was begun, and close the connections."""
+        for place in (*self._places.values(),):
+            await place.changes.finished()
+        await self.sweeper.finished()
+        await self.bucket.aclose()
+
+    def hold(self, session_id: SessionId) -> Place:
+        """Return the place of a session, which is not forgotten until it is released."""
+        place = self._places.pop(session_id, None)
+        if place is None:
+            knowledge = Knowledge(self.bucket, self.layout, session_id)
+            changes = Changes(knowledge, self.sweeper, self.prove, self._timeout_seconds)
+            place = Place(knowledge, changes)
+        self._places[session_id] = place  # now the one used last
+        place.users += 1
+        self._forget()
+        return place
+
+    @contextlib.contextmanager
+    def using(self, session_id: SessionId) -> Iterator[Place]:
+        """Hold the place of a session for a block."""
+        place = self.hold(session_id)
+        try:
+            yield place
+        finally:
+            place.release()
+
+    def _forget(self) -> None:
+        if len(self._places) <= _REMEMBERED:
+            return
+        for session_id, place in (*self._places.items(),)[:-_REMEMBERED]:
+            if not place.users and place.changes.is_idle:
+                del self._places[session_id]

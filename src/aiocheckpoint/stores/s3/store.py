@@ -1,0 +1,628 @@
+"""The store: what callers ask for, checked here and done in the thread of the store."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+
+from aiocheckpoint.errors import InvalidArgumentError, UnsupportedOperationError
+from aiocheckpoint.kit import (
+    RecordKit,
+    SessionTurns,
+    Turns,
+    check_checkpoint_id,
+    check_session_id,
+    checkpoint_ids_of,
+    digests_of,
+    require_count,
+    require_expected,
+    require_query,
+    require_seconds,
+    session_ids_of,
+)
+from aiocheckpoint.models import (
+    ANY_NEWEST,
+    CheckpointData,
+    CheckpointId,
+    CheckpointMeta,
+    CheckpointRecord,
+    Expected,
+    Finding,
+    RecoveryReport,
+    SessionId,
+)
+from aiocheckpoint.store import NO_BLOBS, Ownership, Transaction
+from aiocheckpoint.stores.s3.home import Home
+from aiocheckpoint.stores.s3.layout import Layout
+
+if TYPE_CHECKING:
+    from aiocheckpoint.stores.s3.work import Work
+
+RecordT = TypeVar("RecordT", bound=CheckpointRecord)
+ResultT = TypeVar("ResultT")
+
+_MAX_BYTES = 64 * 1024 * 1024
+_Metas = tuple[CheckpointMeta, ...]
+
+
+class S3Store(Generic[RecordT]):
+    """
+    A `BlobStore` in a bucket of Amazon S3, or of a server that keeps its word about creates.
+
+    Making one does no I/O. It works in a thread of its own, and serves callers of any event loop.
+    Credentials, region and endpoint are found as AWS's own tools find them: `AWS_PROFILE`,
+    `AWS_ENDPOINT_URL_S3`, `~/.aws/config`, roles of machines and containers.
+
+    Args:
+        url: `s3://bucket/prefix`; the bucket has to be there.
+        record_type: the Struct to store, extending `CheckpointRecord`.
+        max_bytes: of one document, and of one blob.
+        max_checkpoints: how many to keep in a session, the newest; None keeps all.
+        lock_timeout_seconds: how long a change is tried while others are faster, and how long
+            `own` waits.
+        lease_seconds: after how long without a sign of life an owner is held for dead; a sign is
+            one request, three times in that time.
+        endpoint_url: of the server, where the environment does not say it.
+        region_name: of the bucket, likewise.
+        profile_name: of the section in AWS's files, likewise.
+        max_connections: at a time.
+        request_timeout_seconds: how long one try of a request may stand still.
+
+    Raises:
+        RecordTypeError: for a `record_type` that cannot be stored.
+        InvalidArgumentError: for another one of the wrong type or out of range.
+        UnsupportedOperationError: the extra `aiocheckpoint[s3]` is not installed.
+
+    **Durability.** On return a change is in the bucket, as durable as that is. On
+    `StoreUnavailableError` nothing was changed. On `DurabilityUnknownError` the server was lost
+    in the middle of a create: load to find out, or save again. A cancelled change ends when what
+    became of it is known.
+
+    **Cost.** A save is one request, and one for each new blob; the newest checkpoint takes two, or
+    three where it is large. Changes of a session that are called together share one commit.
+    """
+
+    @overload
+    def __init__(
+        self: S3Store[CheckpointData],
+        url: str,
+        *,
+        max_bytes: int = ...,
+        max_checkpoints: int | None = ...,
+        lock_timeout_seconds: float = ...,
+        lease_seconds: float = ...,
+        endpoint_url: str | None = ...,
+        region_name: str | None = ...,
+        profile_name: str | None = ...,
+        max_connections: int = ...,
+        request_timeout_seconds: float = ...,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        url: str,
+        *,
+        record_type: type[RecordT],
+        max_bytes: int = ...,
+        max_checkpoints: int | None = ...,
+        lock_timeout_seconds: float = ...,
+        lease_seconds: float = ...,
+        endpoint_url: str | None = ...,
+        region_name: str | None = ...,
+        profile_name: str | None = ...,
+        max_connections: int = ...,
+        request_timeout_seconds: float = ...,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        record_type: type[Any] = CheckpointData,
+        max_bytes: int = _MAX_BYTES,
+        max_checkpoints: int | None = None,
+        lock_timeout_seconds: float = 60.0,
+        lease_seconds: float = 30.0,
+        endpoint_url: str | None = None,
+        region_name: str | None = None,
+        profile_name: str | None = None,
+        max_connections: int = 32,
+        request_timeout_seconds: float = 30.0,
+    ) -> None:
+        if max_checkpoints is not None:
+            require_count("max_checkpoints", max_checkpoints, 1)
+        require_seconds("lock_timeout_seconds", lock_timeout_seconds)
+        for name, seconds in (
+            ("lease_seconds", lease_seconds),
+            ("request_timeout_seconds", request_timeout_seconds),
+        ):
+            require_seconds(name, seconds)
+            if not seconds:
+                raise InvalidArgumentError(name, seconds, "more than 0 seconds")
+        require_count("max_connections", max_connections, 1)
+        for name, text in (
+            ("endpoint_url", endpoint_url),
+            ("region_name", region_name),
+            ("profile_name", profile_name),
+        ):
+            if text is not None and not isinstance(text, str):
+                raise InvalidArgumentError(name, text, "a str, or None")
+        self._layout = Layout(url)
+        self._kit: RecordKit[RecordT] = RecordKit(record_type, max_bytes)
+        if importlib.util.find_spec("aiobotocore") is None:
+            reason = "its client is not there; pip install 'aiocheckpoint[s3]'"
+            raise UnsupportedOperationError("connection", "this installation", reason)
+        self._max_checkpoints = max_checkpoints
+        self._lock_timeout_seconds = float(lock_timeout_seconds)
+        self._lease_seconds = float(lease_seconds)
+        self._options = (
+            endpoint_url,
+            region_name,
+            profile_name,
+            max_connections,
+            float(request_timeout_seconds),
+        )
+        self._home = Home("aiocheckpoint-s3")
+        self._turns = SessionTurns()
+        self._owners = Turns()
+        self._work_or_none: Work[RecordT] | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._layout.url!r})"
+
+    async def __aenter__(self) -> Self:
+        self._home.require_open()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Finish what was called, let go of connections and thread; later calls are refused."""
+        await self._home.aclose(self._finish)
+
+    async def _finish(self) -> None:
+        if self._work_or_none is not None:
+            await self._work_or_none.sessions.aclose()
+
+    def _work(self) -> Work[RecordT]:
+        """Return what works in the thread; called there alone."""
+        if self._work_or_none is None:
+            # The client takes half a second to import: not on a caller's loop, nor before a call.
+            from aiocheckpoint.stores.s3.bucket import Options  # noqa: PLC0415
+            from aiocheckpoint.stores.s3.work import Work  # noqa: PLC0415
+
+            self._work_or_none = Work(
+                self._layout,
+                Options(*self._options),
+                self._kit,
+                self._max_checkpoints,
+                self._lock_timeout_seconds,
+            )
+        return self._work_or_none
+
+    # Changes
+
+    async def save(
+        self,
+        data: RecordT,
+        /,
+        *,
+        blobs: Mapping[str, bytes] = NO_BLOBS,
+        expected: Expected = ANY_NEWEST,
+    ) -> CheckpointId:
+        """
+        Store a checkpoint and its new blobs, replacing one of its id, and return its id.
+
+        Args:
+            data: a record of the store's type; encoded before the first suspension.
+            blobs: those that a `BlobRecord` names and the session does not have yet.
+            expected: an id: only if that is the newest; None: only if the session is empty;
+                left out: no condition.
+
+        Raises:
+            SessionChangedError: another checkpoint is the newest; it says which.
+            MissingBlobError: a blob that it names is neither given nor there.
+            StoreBusyError: others were faster all the time.
+            StoreUnavailableError: the server cannot be reached; nothing was changed.
+            DurabilityUnknownError: the server was lost in the middle.
+            CheckpointError: a record, an id or a blob that cannot be stored.
+
+        Cost: one request, and one for each new blob, side by side before it. The first one of a
+            session finds its newest commit, by up to two; the first one of the store probes the
+            server.
+        """
+        return await self.save_owned(data, blobs, expected)
+
+    async def save_owned(
+        self,
+        data: RecordT,
+        blobs: Mapping[str, bytes],
+        expected: Expected,
+        token: int | None = None,
+    ) -> CheckpointId:
+        """Save if the owner with a token owns the session; None asks for none."""
+        require_expected(expected)
+        record = self._kit.encode(data, blobs)
+        self._home.require_open()
+        async with self._turns.change(record.session_id, "save"):
+            withdrawal: list[Callable[[], object]] = []
+            return await self._changed(
+                lambda: self._work().save(record, expected, token, withdrawal), withdrawal
+            )
+
+    async def _changed(
+        self, work: Callable[[], Awaitable[ResultT]], withdrawal: list[Callable[[], object]]
+    ) -> ResultT:
+        async def run() -> ResultT:
+            return await work()
+
+        def withdraw() -> None:
+            for function in withdrawal:
+                function()
+
+        return await self._home.change(run(), withdraw)
+
+    async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
+        """
+        Remove a checkpoint; False when there is none. It is what `delete_many` of one does.
+
+        Raises:
+            CheckpointError: as `delete_many`.
+        """
+        return bool(await self.delete_many(session_id, (checkpoint_id,)))
+
+    async def delete_many(
+        self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
+    ) -> int:
+        """
+        Remove checkpoints, all or none, and return how many there were.
+
+        On return their bytes are overwritten or removed; where that fails once they are deleted,
+        it is said to the logger `aiocheckpoint`, and `recover` of the session does it later.
+
+        Raises:
+            InvalidIdError: an id that none can have.
+            StoreUnavailableError: the server cannot be reached; nothing was changed.
+            DurabilityUnknownError: the server was lost in the middle.
+
+        Cost: one request for the commit, about two for each object that held them, and, for the
+            first one, those of `list`.
+        """
+        return await self.delete_owned(session_id, checkpoint_ids)
+
+    async def delete_owned(
+        self,
+        session_id: SessionId,
+        checkpoint_ids: Iterable[CheckpointId] | None,
+        token: int | None = None,
+    ) -> int:
+        """Delete if the owner with a token owns the session; None for the ids means all."""
+        doomed = None if checkpoint_ids is None else checkpoint_ids_of(checkpoint_ids)
+        check_session_id(session_id)
+        self._home.require_open()
+        async with self._turns.change(session_id, "delete"):
+            withdrawal: list[Callable[[], object]] = []
+            return await self._changed(
+                lambda: self._work().delete(session_id, doomed, token, withdrawal), withdrawal
+            )
+
+    async def delete_session(self, session_id: SessionId) -> bool:
+        """
+        Remove all checkpoints of a session; False when it had none.
+
+        Its last commit stays, without content: a slow writer must not bring anything back.
+
+        Raises:
+            CheckpointError: as `delete_many`.
+
+        Cost: as `delete_many`, and one request for what tells `sessions` of it.
+        """
+        return bool(await self.delete_owned(session_id, None))
+
+    async def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
+        """
+        Copy the checkpoints of a session to another, in their order, and return how many.
+
+        A series of saves: others may see a part.
+
+        Raises:
+            CheckpointError: one cannot be read, or saved; those before it were copied.
+        """
+        check_session_id(source_id)
+        check_session_id(target_id)
+        self._home.require_open()
+        async with self._turns.change(target_id, "copy_session"):
+            return await self._changed(lambda: self._work().copy(source_id, target_id), [])
+
+    async def update(
+        self, session_id: SessionId, work: Callable[[Transaction[RecordT]], Awaitable[ResultT]], /
+    ) -> ResultT:
+        """
+        Read, decide and write as one step.
+
+        `work` begins with what is known of the session; its commit shows whether that was still
+        so, and it is called again if not.
+
+        Args:
+            session_id: the session.
+            work: reads the session and stages changes, which are committed together, or, if it
+                raises, not at all. It may be called again, so it has no other effects.
+
+        Returns:
+            what `work` returned the last time.
+
+        Raises:
+            SessionChangedError: others were faster, for `lock_timeout_seconds`.
+            NestedCallError: `work` calls the store for its own session.
+            CheckpointError: as `save`.
+
+        Cost: what its reads cost, and one request; where it stages nothing, one LIST.
+        """
+        return await self.update_owned(session_id, work)
+
+    async def update_owned(
+        self,
+        session_id: SessionId,
+        work: Callable[[Transaction[RecordT]], Awaitable[ResultT]],
+        token: int | None = None,
+    ) -> ResultT:
+        """Update if the owner with a token owns the session; None asks for none."""
+        from aiocheckpoint.stores.s3.transaction import run_update  # noqa: PLC0415 - see `_work`
+
+        check_session_id(session_id)
+        self._home.require_open()
+        async with self._turns.update((session_id,)):
+            return await run_update(self._home, self._work, self._kit, session_id, work, token)
+
+    async def update_many(
+        self,
+        session_ids: Iterable[SessionId],
+        work: Callable[[Mapping[SessionId, Transaction[RecordT]]], Awaitable[ResultT]],
+        /,
+    ) -> ResultT:
+        """
+        Do what `update` does on one session; of several no bucket makes one commit.
+
+        Raises:
+            UnsupportedOperationError: for any number of sessions but one.
+            CheckpointError: as `update`.
+        """
+        wanted = session_ids_of(session_ids)
+        if len(wanted) != 1:
+            reason = "a bucket has no commit over several objects; update one session at a time"
+            raise UnsupportedOperationError("update_many", "an S3 store", reason)
+
+        async def of_one(transaction: Transaction[RecordT]) -> ResultT:
+            return await work({wanted[0]: transaction})
+
+        return await self.update_owned(wanted[0], of_one)
+
+    def own(
+        self, session_id: SessionId, *, wait: bool = True
+    ) -> AbstractAsyncContextManager[Ownership[RecordT]]:
+        """
+        Own a session while the block runs: `async with store.own("support-42") as owner:`.
+
+        Args:
+            session_id: the session.
+            wait: until it is free, at most `lock_timeout_seconds`; False: not at all.
+
+        Raises:
+            SessionOwnedError: on entry: somebody else owns it.
+            CheckpointError: as `save`.
+
+        Cost: two requests, and one for each third of `lease_seconds`. An owner that died is
+            followed after `lease_seconds`.
+        """
+        return self._owned(session_id, self._lock_timeout_seconds if wait else 0.0)
+
+    @asynccontextmanager
+    async def _owned(
+        self, session_id: SessionId, timeout_seconds: float
+    ) -> AsyncIterator[Ownership[RecordT]]:
+        from aiocheckpoint.stores.s3.owners import owned  # noqa: PLC0415 - see `_work`
+
+        check_session_id(session_id)
+        self._home.require_open()
+        self._turns.require_outside(session_id, "own")
+        async with owned(
+            self, self._home, self._work, self._owners, session_id, timeout_seconds,
+            self._lease_seconds,
+        ) as owner:  # fmt: skip
+            yield owner
+
+    # Reads
+
+    async def _read(self, work: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        async def run() -> ResultT:
+            return await work()
+
+        return await self._home.read(run())
+
+    async def load(
+        self, session_id: SessionId, checkpoint_id: CheckpointId | None = None
+    ) -> RecordT | None:
+        """
+        Return a checkpoint, the one saved last by default; None when there is none.
+
+        Raises:
+            CheckpointCorruptError: it is damaged; nothing older is handed out instead.
+            CheckpointError: it cannot be read, or the server cannot be reached.
+
+        Cost: a LIST and a GET, and another GET for a document of more than 60 KB; by id, for the
+            first one of a session, also what `list` costs.
+        """
+        check_session_id(session_id)
+        if checkpoint_id is not None:
+            check_checkpoint_id(checkpoint_id)
+        return await self._read(lambda: self._work().load(session_id, checkpoint_id))
+
+    async def load_many(
+        self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
+    ) -> tuple[RecordT, ...]:
+        """
+        Return those of the checkpoints that are there, the one saved first first.
+
+        Raises:
+            CheckpointError: one cannot be read, or the server cannot be reached.
+
+        Cost: what `list` costs, and a GET for each, side by side.
+        """
+        wanted = checkpoint_ids_of(checkpoint_ids)
+        check_session_id(session_id)
+        return await self._read(lambda: self._work().load_many(session_id, wanted))
+
+    async def list(
+        self,
+        session_id: SessionId,
+        *,
+        before: CheckpointId | None = None,
+        limit: int | None = None,
+    ) -> _Metas:
+        """
+        Return what there is of a session, saved last first, damaged ones included.
+
+        A commit whose header is damaged is one entry, `commit-` and its number, with the problem.
+        Documents are not read for it.
+
+        Args:
+            session_id: the session.
+            before: only those saved before this one; of an id that is not there, none.
+            limit: at most so many.
+
+        Cost: a LIST; for the first one of a session, also its index.
+        """
+        require_query("", before, limit)
+        check_session_id(session_id)
+        return await self._read(lambda: self._work().list(session_id, before, limit))
+
+    async def ids(
+        self,
+        session_id: SessionId,
+        *,
+        prefix: str = "",
+        before: CheckpointId | None = None,
+        limit: int | None = None,
+    ) -> tuple[CheckpointId, ...]:
+        """
+        Return ids of a session, the greatest first: those that begin so, and are smaller.
+
+        Cost: as `list`.
+        """
+        require_query(prefix, before, limit)
+        check_session_id(session_id)
+        return await self._read(lambda: self._work().ids(session_id, prefix, before, limit))
+
+    async def load_blobs(
+        self, session_id: SessionId, digests: Iterable[str], /
+    ) -> dict[str, bytes]:
+        """
+        Return blobs of a session by their digests, verified.
+
+        Raises:
+            MissingBlobError: one is not there.
+            CheckpointCorruptError: one is damaged.
+
+        Cost: as `list`, and a GET for each, side by side.
+        """
+        wanted = digests_of(digests)
+        check_session_id(session_id)
+        return await self._read(lambda: self._work().load_blobs(session_id, wanted))
+
+    # Across sessions
+
+    async def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
+        """
+        Yield the ids of the sessions that have checkpoints, in any order.
+
+        Cost: a LIST for 1,000 sessions, and one for each that was emptied; a GET for each whose id
+            is longer than a name may be.
+        """
+        require_query(prefix)
+        self._home.require_open()
+        async for session_id in self._home.iterate(lambda: self._work().session_ids(prefix)):
+            yield session_id
+
+    async def load_newest(self, session_ids: Iterable[SessionId], /) -> dict[SessionId, RecordT]:
+        """
+        Return the newest checkpoint of each of many sessions, side by side.
+
+        Returns:
+            in the order given; without those that have none.
+
+        Raises:
+            CheckpointError: of the first that cannot be loaded; the rest are in its notes.
+
+        Cost: as `load` for each.
+        """
+        wanted = session_ids_of(session_ids)
+        return await self._read(lambda: self._work().load_newest(wanted))
+
+    async def unfinished(
+        self, *, final_triggers: Iterable[str], prefix: str = ""
+    ) -> AsyncIterator[CheckpointMeta]:
+        """
+        Yield the newest checkpoint of each session where its `trigger` is not a final one.
+
+        A newest one that `load` refuses is yielded, too, with its problem.
+
+        Cost: as `load` for each session there is.
+        """
+        require_query(prefix)
+        given: object = final_triggers
+        if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+            raise InvalidArgumentError("final_triggers", given, "a list, even for a single one")
+        final = frozenset(final_triggers)
+        self._home.require_open()
+        async for meta in self._home.iterate(lambda: self._work().newest_of_all(prefix)):
+            if meta.problem is not None or meta.trigger not in final:
+                yield meta
+
+    # Health
+
+    async def verify(self, session_id: SessionId, checkpoint_id: CheckpointId, /) -> bool:
+        """
+        Tell whether a checkpoint is there and intact, whatever its type; but for its blobs.
+
+        Cost: as `load` by id.
+        """
+        check_session_id(session_id)
+        check_checkpoint_id(checkpoint_id)
+        return await self._read(lambda: self._work().verify(session_id, checkpoint_id))
+
+    async def recover(self, session_id: SessionId) -> RecoveryReport:
+        """
+        Put what is damaged of a session aside, so that the newest intact one is the newest.
+
+        It is copied under `quarantine/`, then deleted. Blobs that a crash has left are removed.
+
+        Raises:
+            CheckpointError: the server cannot be reached.
+
+        Cost: a GET for every checkpoint and blob of the session.
+        """
+        check_session_id(session_id)
+        self._home.require_open()
+        async with self._turns.change(session_id, "recover"):
+            return await self._changed(lambda: self._work().recover(session_id), [])
+
+    async def check(self) -> tuple[Finding, ...]:
+        """
+        Read everything and report what is wrong, changing nothing.
+
+        Raises:
+            CheckpointError: the server cannot be reached.
+
+        Cost: a GET for every checkpoint and blob there is.
+        """
+        return await self._read(lambda: self._work().check())

@@ -1,0 +1,157 @@
+"""Removing what nothing refers to any more, beside others who read and write."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Coroutine, Mapping
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from aiocheckpoint.errors import CheckpointError
+from aiocheckpoint.models import CheckpointId, SessionId
+from aiocheckpoint.stores.s3.bucket import Bucket, Object
+from aiocheckpoint.stores.s3.commits import emptied, encode_commit
+from aiocheckpoint.stores.s3.knowledge import TRUSTED_FOR, Knowledge
+from aiocheckpoint.stores.s3.layout import Layout
+from aiocheckpoint.stores.s3.state import Gone
+
+# Whoever writes under a number has not seen it used, no longer ago than it trusts what it saw; and
+# a request is refused when it was signed a quarter of an hour ago. After that, nobody can use the
+# number of an object again, and the object may go. A younger one keeps its place, without content.
+SETTLED_AFTER = TRUSTED_FOR + timedelta(hours=1)
+
+_SWEPT_EVERY = 64
+_LOOKED_AT_ONE_BY_ONE = 16
+
+_logger = logging.getLogger("aiocheckpoint")
+
+
+class Sweeper:
+    """
+    Removes what is gone, at once or in the background.
+
+    Args:
+        bucket: where it is.
+        layout: its keys.
+    """
+
+    def __init__(self, bucket: Bucket, layout: Layout) -> None:
+        self._bucket = bucket
+        self._layout = layout
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loose_commits: dict[SessionId, int] = {}
+
+    async def finished(self) -> None:
+        """Wait for what was begun in the background."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def start(self, session_id: SessionId, work: Coroutine[Any, Any, object]) -> None:
+        """Do something in the background."""
+        task = asyncio.ensure_future(self._quietly(session_id, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _quietly(self, session_id: SessionId, work: Coroutine[Any, Any, object]) -> None:
+        try:
+            await work
+        except CheckpointError as error:
+            _logger.warning("left something behind of session %r: %s", session_id, error)
+
+    def drop_blobs(self, session_id: SessionId, blobs: Mapping[str, str]) -> None:
+        """Remove blobs that no commit names, and none will, in the background."""
+        if blobs:
+            self.start(session_id, self._bucket.delete(self._keys(session_id, blobs)))
+
+    def _keys(self, session_id: SessionId, blobs: Mapping[str, str]) -> list[str]:
+        return [self._layout.blob(session_id, *blob) for blob in blobs.items()]
+
+    async def clean(self, knowledge: Knowledge, gone: Gone, *, at_once: bool) -> None:
+        """
+        Remove what a commit has left behind.
+
+        Args:
+            knowledge: of the session.
+            gone: what is gone with the commit.
+            at_once: whether no byte of it may stay; else the commits stay for a while.
+        """
+        session_id = knowledge.session_id
+        if at_once:
+            await self._quietly(session_id, self._erase(knowledge, gone))
+            return
+        self.drop_blobs(session_id, gone.blobs)
+        count = self._loose_commits.get(session_id, 0) + len(gone.entries)
+        if count >= _SWEPT_EVERY:
+            count = 0
+            self.start(session_id, self.sweep(knowledge))
+        if count:
+            self._loose_commits[session_id] = count
+        else:
+            self._loose_commits.pop(session_id, None)
+
+    async def _erase(self, knowledge: Knowledge, gone: Gone) -> None:
+        await self._bucket.delete(self._keys(knowledge.session_id, gone.blobs))
+        numbers = {entry.number for entry in gone.entries}
+        if len(numbers) > _LOOKED_AT_ONE_BY_ONE:
+            numbers -= await self.sweep(knowledge)
+        await self._bucket.gather(self._erase_commit(knowledge, number) for number in numbers)
+
+    async def sweep(self, knowledge: Knowledge) -> set[int]:
+        """
+        Remove the commits below those that hold checkpoints, but for those that have to stay.
+
+        Returns:
+            which those were.
+        """
+        layout, session = self._layout, knowledge.session
+        # In a LIST what is below comes behind the floor. The newest one always stays.
+        floor = min(session.floor, session.number)
+        after = layout.commit(session.session_id, floor)
+        removed: dict[int, str] = {}
+        async for item in self._bucket.list_all(layout.session(session.session_id), after=after):
+            number = layout.number(item.key)
+            if number is not None and item.age is not None and item.age >= SETTLED_AFTER:
+                removed[number] = item.key
+        await self._bucket.delete(removed.values())
+        return {*removed}
+
+    async def _erase_commit(self, knowledge: Knowledge, number: int) -> None:
+        """Overwrite what nothing refers to any more of a commit, or remove it."""
+        key = self._layout.commit(knowledge.session_id, number)
+        alive = await self._alive(knowledge, number)
+        while True:
+            found = await self._bucket.get(key)
+            if found is None:
+                return
+            is_settled = found.age >= SETTLED_AFTER
+            if is_settled and number < min(knowledge.session.floor, knowledge.session.number):
+                await self._bucket.delete([key])
+                return
+            await self._bucket.put(key, _erased(knowledge, number, found, alive))
+            if not alive:
+                return
+            # Another client may have done the same for more of them, a moment before this put.
+            await knowledge.refresh()
+            before, alive = alive, await self._alive(knowledge, number)
+            if before == alive:
+                return
+
+    async def _alive(self, knowledge: Knowledge, number: int) -> frozenset[CheckpointId]:
+        return (await knowledge.entries()).alive_in(number)
+
+
+def _erased(
+    knowledge: Knowledge, number: int, found: Object, alive: frozenset[CheckpointId]
+) -> bytes:
+    header = knowledge.decoded(number, found)
+    if not header.is_damaged:
+        return emptied(found.data, header, alive)
+    # Nothing else of it is known, but for that nobody asks any more.
+    header = msgspec.structs.replace(
+        header, puts=(), write_id=secrets.token_hex(8), saved_at=knowledge.bucket.clock.now()
+    )
+    return encode_commit(header, ())[1]

@@ -1,0 +1,253 @@
+"""What the calls of a store do, in its thread."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, Generic, TypeVar
+
+from msgspec.structs import replace
+
+from aiocheckpoint.errors import CheckpointError
+from aiocheckpoint.kit import EncodedRecord, RecordKit
+from aiocheckpoint.models import (
+    ANY_NEWEST,
+    BlobRecord,
+    CheckpointId,
+    CheckpointMeta,
+    CheckpointRecord,
+    Expected,
+    Finding,
+    RecoveryReport,
+    SessionId,
+)
+from aiocheckpoint.stores.s3.bucket import Options
+from aiocheckpoint.stores.s3.changes import Change
+from aiocheckpoint.stores.s3.health import Health, session_ids, unused_blobs
+from aiocheckpoint.stores.s3.layout import Layout
+from aiocheckpoint.stores.s3.reads import Metas, Reads
+from aiocheckpoint.stores.s3.sessions import Sessions
+from aiocheckpoint.stores.s3.state import Staged, StagedSave
+
+RecordT = TypeVar("RecordT", bound=CheckpointRecord)
+Withdrawal = list[Callable[[], object]]
+
+_COPIED_AT_ONCE = 32
+_LOOKED_AT_TOGETHER = 100
+
+
+class Work(Generic[RecordT]):
+    """
+    The calls, on the loop of the home.
+
+    Args:
+        layout: where things stand.
+        options: how to reach the bucket.
+        kit: of the store.
+        max_checkpoints: how many to keep in a session; None keeps all.
+        timeout_seconds: how long a change may wait for others.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        options: Options,
+        kit: RecordKit[RecordT],
+        max_checkpoints: int | None,
+        timeout_seconds: float,
+    ) -> None:
+        self.sessions = Sessions(layout, options, timeout_seconds)
+        self.timeout_seconds = timeout_seconds
+        self._kit = kit
+        self._max_checkpoints = max_checkpoints
+
+    # Changes
+
+    def saving(
+        self, record: EncodedRecord, expected: Expected = ANY_NEWEST, token: int | None = None
+    ) -> Change:
+        """Return a save as a change."""
+        meta = self._kit.meta(record.body, "", self.sessions.bucket.clock.now())
+        assert meta is not None  # noqa: S101 - the kit has made the document
+        save = StagedSave(record, meta)
+        keep = self._max_checkpoints
+
+        def stage(staged: Staged) -> CheckpointId:
+            staged.require_owner(token)
+            checkpoint_id = staged.save(save, expected)
+            if keep is not None:
+                staged.keep(keep)
+            return checkpoint_id
+
+        needs_entries = keep is not None or bool(record.blob_digests)
+        return Change(stage, needs_entries, size_bytes=len(record.body))
+
+    @staticmethod
+    def deleting(checkpoint_ids: Iterable[CheckpointId] | None, token: int | None = None) -> Change:
+        """Return a delete as a change; None means all."""
+
+        def stage(staged: Staged) -> int:
+            staged.require_owner(token)
+            return staged.clear() if checkpoint_ids is None else staged.delete(checkpoint_ids)
+
+        return Change(stage, needs_entries=True, erases=True)
+
+    async def _changed(self, session_id: SessionId, change: Change, withdrawal: Withdrawal) -> Any:
+        """Queue a change in the order of the calls, and wait for it."""
+        with self.sessions.using(session_id) as place:
+            waiting = place.changes.put(change)
+            withdrawal.append(waiting.withdraw)
+            return await waiting.done
+
+    async def save(
+        self, record: EncodedRecord, expected: Expected, token: int | None, withdrawal: Withdrawal
+    ) -> CheckpointId:
+        """Save a record."""
+        change = self.saving(record, expected, token)
+        checkpoint_id: CheckpointId = await self._changed(record.session_id, change, withdrawal)
+        return checkpoint_id
+
+    async def delete(
+        self,
+        session_id: SessionId,
+        checkpoint_ids: Iterable[CheckpointId] | None,
+        token: int | None,
+        withdrawal: Withdrawal,
+    ) -> int:
+        """Delete checkpoints, for None all; return how many there were."""
+        change = self.deleting(checkpoint_ids, token)
+        count: int = await self._changed(session_id, change, withdrawal)
+        return count
+
+    async def copy(self, source_id: SessionId, target_id: SessionId) -> int:
+        """Copy the checkpoints of a session to another, and return how many there are."""
+        async with self._reading(source_id) as reads:
+            ids = [meta.checkpoint_id for meta in (await reads.list(None, None))[::-1]]
+            if source_id == target_id:
+                return len(ids)
+            count = 0
+            with self.sessions.using(target_id) as target:
+                for start in range(0, len(ids), _COPIED_AT_ONCE):
+                    records = await reads.load_many(ids[start : start + _COPIED_AT_ONCE])
+                    changes = [await self._copying(reads, record, target_id) for record in records]
+                    await target.changes.done(changes)
+                    count += len(records)
+            return count
+
+    async def _copying(
+        self, reads: Reads[RecordT], record: RecordT, target_id: SessionId
+    ) -> Change:
+        digests = record.blob_digests if isinstance(record, BlobRecord) else ()
+        blobs = await reads.load_blobs(await reads.reached(digests)) if digests else {}
+        return self.saving(self._kit.encode(replace(record, session_id=target_id), blobs))
+
+    async def recover(self, session_id: SessionId) -> RecoveryReport:
+        """Put aside what is damaged of a session."""
+        await self.sessions.prove()
+        with self.sessions.using(session_id) as place:
+            return await Health(self.sessions, place, self._kit).recover()
+
+    # Reads
+
+    @asynccontextmanager
+    async def _reading(self, session_id: SessionId) -> AsyncIterator[Reads[RecordT]]:
+        await self.sessions.open()
+        with self.sessions.using(session_id) as place:
+            yield Reads(place.knowledge, self._kit)
+
+    async def load(
+        self, session_id: SessionId, checkpoint_id: CheckpointId | None
+    ) -> RecordT | None:
+        """Return a checkpoint, for None the newest."""
+        async with self._reading(session_id) as reads:
+            return await reads.load(checkpoint_id)
+
+    async def load_many(
+        self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId]
+    ) -> tuple[RecordT, ...]:
+        """Return checkpoints in the order of saving."""
+        async with self._reading(session_id) as reads:
+            return await reads.load_many(checkpoint_ids)
+
+    async def list(
+        self, session_id: SessionId, before: CheckpointId | None, limit: int | None
+    ) -> Metas:
+        """Return what there is."""
+        async with self._reading(session_id) as reads:
+            return await reads.list(before, limit)
+
+    async def ids(
+        self, session_id: SessionId, prefix: str, before: CheckpointId | None, limit: int | None
+    ) -> tuple[CheckpointId, ...]:
+        """Return ids, the greatest first."""
+        async with self._reading(session_id) as reads:
+            return await reads.ids(prefix, before, limit)
+
+    async def load_blobs(self, session_id: SessionId, digests: Iterable[str]) -> dict[str, bytes]:
+        """Return blobs by their digests."""
+        async with self._reading(session_id) as reads:
+            return await reads.load_blobs(digests)
+
+    async def verify(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
+        """Tell whether a checkpoint is there and intact."""
+        async with self._reading(session_id) as reads:
+            return await reads.is_intact(checkpoint_id)
+
+    # Across sessions
+
+    async def session_ids(self, prefix: str = "") -> AsyncIterator[SessionId]:
+        """Yield the sessions that have checkpoints."""
+        await self.sessions.open()
+        async for session_id in session_ids(self.sessions, prefix):
+            yield session_id
+
+    async def load_newest(self, wanted: Iterable[SessionId]) -> dict[SessionId, RecordT]:
+        """Return the newest checkpoint of each session, without those that have none."""
+        await self.sessions.open()
+        ids = [*wanted]
+        found = await self.sessions.bucket.gather(map(self._newest, ids))
+        errors = [error for error in found if isinstance(error, CheckpointError)]
+        for other in errors[1:]:
+            errors[0].add_note(str(other))
+        if errors:
+            raise errors[0]
+        newest = zip(ids, found, strict=True)
+        return {
+            key: data
+            for key, data in newest
+            if data is not None and not isinstance(data, CheckpointError)
+        }
+
+    async def _newest(self, session_id: SessionId) -> RecordT | CheckpointError | None:
+        try:
+            return await self.load(session_id, None)
+        except CheckpointError as error:
+            return error
+
+    async def newest_of_all(self, prefix: str) -> AsyncIterator[CheckpointMeta]:
+        """Yield the newest checkpoint of each session, as a listing tells of it."""
+        some: list[SessionId] = []
+        async for session_id in self.session_ids(prefix):
+            some.append(session_id)
+            if len(some) == _LOOKED_AT_TOGETHER:
+                for meta in await self._newest_metas(some):
+                    yield meta
+                some.clear()
+        for meta in await self._newest_metas(some):
+            yield meta
+
+    async def _newest_metas(self, ids: Iterable[SessionId]) -> Metas:
+        metas = await self.sessions.bucket.gather(map(self._newest_meta, [*ids]))
+        return tuple(meta for meta in metas if meta is not None)
+
+    async def _newest_meta(self, session_id: SessionId) -> CheckpointMeta | None:
+        async with self._reading(session_id) as reads:
+            return await reads.newest()
+
+    async def check(self) -> tuple[Finding, ...]:
+        """Return what is wrong anywhere."""
+        found: list[Finding] = []
+        async for session_id in self.session_ids():
+            with self.sessions.using(session_id) as place:
+                found += await Health(self.sessions, place, self._kit).findings()
+        return (*found, *await unused_blobs(self.sessions))

@@ -1,0 +1,68 @@
+"""A server for each test, and stores on it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from blockbuster import BlockBuster
+
+from aiocheckpoint.stores.s3 import S3Store
+from tests.conftest import guarded
+from tests.stores.s3.fake_s3 import FakeS3
+
+MakeStore = Callable[..., S3Store[Any]]
+
+
+@pytest.fixture(autouse=True, name="blockbuster")
+def _blockbuster(request: pytest.FixtureRequest) -> Iterator[BlockBuster | None]:
+    """Let the threads of the store and of the server block, and no loop of a caller."""
+    if request.node.get_closest_marker("blocking"):
+        yield None
+        return
+    for blocker in guarded():
+        for function in blocker.functions.values():
+            function.can_block_in("stores/s3/home.py", {"_run"})
+            function.can_block_in("stores/s3/fake_s3.py", {"_run"})
+        yield blocker
+
+
+@pytest.fixture(autouse=True)
+def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Find credentials where AWS's tools do, and nothing of whoever runs the tests."""
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tkey")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "tsecret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again as often as ever, and sooner."""
+    monkeypatch.setattr("aiocheckpoint.stores.s3.bucket._LONGEST_PAUSE_SECONDS", 0.02)
+
+
+@pytest.fixture(name="fake")
+def _fake() -> Iterator[FakeS3]:
+    fake = FakeS3().start()
+    yield fake
+    fake.stop()
+
+
+@pytest.fixture(name="make_store")
+async def _make_store(fake: FakeS3) -> AsyncIterator[MakeStore]:
+    """Make stores on the server, and close them after the test."""
+    made: list[S3Store[Any]] = []
+
+    def make(**options: Any) -> S3Store[Any]:
+        options = {"endpoint_url": fake.url, **options}
+        made.append(S3Store("s3://bucket/prefix", **options))
+        return made[-1]
+
+    yield make
+    for store in made:
+        await store.aclose()

@@ -1,0 +1,142 @@
+"""What each call costs, in requests."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from aiocheckpoint import CheckpointData, Transaction, blob_digest
+from aiocheckpoint.stores.s3 import S3Store
+from aiocheckpoint.testing import LargeValue
+from tests.stores.s3.conftest import MakeStore
+from tests.stores.s3.fake_s3 import FakeS3
+
+
+def _data(iteration: int = 0, **fields: object) -> CheckpointData:
+    return CheckpointData(session_id="s", iteration=iteration, **fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture(name="store")
+async def _store(make_store: MakeStore, fake: FakeS3) -> S3Store[CheckpointData]:
+    """A store that has saved three checkpoints of one session."""
+    store: S3Store[CheckpointData] = make_store()
+    for iteration in range(3):
+        await store.save(_data(iteration, checkpoint_id=f"cp-{iteration}"))
+    fake.count()
+    return store
+
+
+async def test_a_save_is_one_request(store: S3Store[CheckpointData], fake: FakeS3) -> None:
+    """A create, also where it expects something, and where it replaces one."""
+    await store.save(_data(3))
+    assert fake.count() == {"create": 1}
+    await store.save(_data(5, checkpoint_id="cp-5"))
+    await store.save(_data(6), expected="cp-5")
+    await store.save(_data(7, checkpoint_id="cp-0"))
+    assert fake.count() == {"create": 3}
+
+
+async def test_the_first_save_of_a_session_finds_out_where_it_stands(
+    make_store: MakeStore, fake: FakeS3, store: S3Store[CheckpointData]
+) -> None:
+    """A LIST, and a GET if there is something; the first of a store also probes the server."""
+    other: S3Store[CheckpointData] = make_store()
+    await other.save(CheckpointData(session_id="new"))
+    assert fake.count() == {"create": 10, "get": 1, "delete": 1, "list": 1}
+    await other.save(_data(3))
+    assert fake.count() == {"list": 1, "get": 1, "create": 1}
+
+
+async def test_a_save_with_blobs_is_one_request_more_for_each(
+    make_store: MakeStore, fake: FakeS3
+) -> None:
+    """A blob that the session has is not put again."""
+    store: S3Store[LargeValue] = make_store(record_type=LargeValue)
+    contents = [b"one", b"two"]
+    await store.save(LargeValue(session_id="s"))
+    fake.count()
+    for number in range(1, 3):
+        blobs = {blob_digest(content): content for content in contents[:number]}
+        record = LargeValue(session_id="s", blob_digests=tuple(blobs))
+        await store.save(record, blobs=blobs)
+        assert fake.count() == {"put": 1, "create": 1}
+
+
+async def test_the_newest_is_two_requests(
+    make_store: MakeStore, fake: FakeS3, store: S3Store[CheckpointData]
+) -> None:
+    """A LIST and a GET, for whoever saved it and for others; of a large one, two GETs."""
+    other: S3Store[CheckpointData] = make_store()
+    for reader in (store, other, other):
+        await reader.load("s")
+        assert fake.count() == {"list": 1, "get": 1}
+    await store.save(_data(3, messages=["x" * 100_000]))
+    fake.count()
+    await make_store().load("s")
+    assert fake.count() == {"list": 1, "get": 2}
+
+
+async def test_reads_of_what_is_known_are_one_list(
+    store: S3Store[CheckpointData], fake: FakeS3
+) -> None:
+    """And a GET for each document."""
+    await store.list("s")
+    await store.ids("s")
+    assert fake.count() == {"list": 2}
+    await store.load("s", "cp-0")
+    assert fake.count() == {"list": 1, "get": 1}
+    await store.load_many("s", ["cp-0", "cp-1", "nobody"])
+    assert fake.count() == {"list": 1, "get": 2}
+    assert await store.verify("s", "cp-1")
+    assert fake.count() == {"list": 1, "get": 1}
+
+
+async def test_an_update_is_one_request_beyond_its_reads(
+    store: S3Store[CheckpointData], fake: FakeS3
+) -> None:
+    """However many records it stages."""
+
+    async def work(transaction: Transaction[CheckpointData]) -> None:
+        newest = await transaction.load()
+        assert newest is not None
+        for _ in range(5):
+            transaction.save(newest.next())
+
+    await store.update("s", work)
+    assert fake.count() == {"get": 1, "create": 1}
+
+
+async def test_a_delete_overwrites_what_it_removes(
+    store: S3Store[CheckpointData], fake: FakeS3
+) -> None:
+    """One create for all of them, a GET and a PUT for each object that held one."""
+    assert await store.delete_many("s", ["cp-0", "cp-1"]) == 2
+    assert fake.count() == {"create": 1, "get": 2, "put": 2}
+
+
+async def test_sessions_are_listed_a_thousand_a_request(
+    make_store: MakeStore, fake: FakeS3
+) -> None:
+    """With one more for each that was emptied."""
+    store: S3Store[CheckpointData] = make_store()
+    await store.save(CheckpointData(session_id="gone"))
+    await store.delete_session("gone")
+    for number in range(1_200):
+        key = f"prefix/sessions/other-{number}/999999999998"
+        fake.objects[key] = fake.objects[fake.keys("gone/")[0]]
+    fake.count()
+    assert len([session_id async for session_id in store.sessions()]) == 1_200
+    assert fake.count() == Counter(list=3)
+
+
+async def test_the_newest_of_many_cost_two_requests_each(
+    store: S3Store[CheckpointData], make_store: MakeStore, fake: FakeS3
+) -> None:
+    """Side by side."""
+    for number in range(5):
+        await store.save(CheckpointData(session_id=f"{number}"))
+    fake.count()
+    other: S3Store[CheckpointData] = make_store()
+    assert len(await other.load_newest(map(str, range(6)))) == 5
+    assert fake.count() == {"list": 6, "get": 5}

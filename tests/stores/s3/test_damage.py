@@ -1,0 +1,135 @@
+"""What is damaged in the bucket is raised, listed, found and put aside."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from aiocheckpoint import (
+    CheckpointCorruptError,
+    CheckpointData,
+    MissingBlobError,
+    blob_digest,
+)
+from aiocheckpoint.stores.s3 import S3Store
+from aiocheckpoint.testing import LargeValue
+from tests.stores.s3.conftest import MakeStore
+from tests.stores.s3.fake_s3 import FakeS3, Stored
+
+Store = S3Store[CheckpointData]
+
+
+@pytest.fixture(name="store")
+async def _store(make_store: MakeStore) -> Store:
+    store: Store = make_store()
+    for number in range(3):
+        await store.save(
+            CheckpointData(session_id="s", checkpoint_id=f"cp-{number}", trigger=f"step {number}")
+        )
+    return store
+
+
+def _damage(fake: FakeS3, number: int, old: bytes, new: bytes) -> None:
+    key = f"prefix/sessions/s/{999_999_999_999 - number}"
+    stored = fake.objects[key]
+    assert old in stored.data
+    fake.objects[key] = Stored(stored.data.replace(old, new), stored.modified_at)
+
+
+async def test_a_damaged_document_is_raised_and_put_aside(
+    store: Store, fake: FakeS3, make_store: MakeStore
+) -> None:
+    """Nothing older is handed out; afterwards the newest intact one is the newest."""
+    _damage(fake, 3, b'"trigger":"step 2"}\n', b'"trigger":"step X"}\n')
+    for reader in (store, make_store()):
+        with pytest.raises(CheckpointCorruptError) as raised:
+            await reader.load("s")
+        assert raised.value.newest_valid_id == "cp-1"
+        assert not await reader.verify("s", "cp-2")
+        assert [meta.checkpoint_id for meta in await reader.list("s")] == ["cp-2", "cp-1", "cp-0"]
+        (finding,) = await reader.check()
+        assert (finding.kind, finding.session_id) == ("damaged", "s")
+        assert finding.location == (await reader.list("s"))[0].location
+        (unfinished,) = [m async for m in reader.unfinished(final_triggers=["step 2"])]
+        assert unfinished.problem is not None
+    report = await store.recover("s")
+    assert report.newest_valid_id == "cp-1"
+    (place,) = report.quarantined
+    assert b"step X" in fake.objects[place.removeprefix("s3://bucket/")].data
+    assert await store.check() == ()
+    newest = await make_store().load("s")
+    assert newest is not None
+    assert newest.checkpoint_id == "cp-1"
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_a_commit_that_cannot_be_read_is_a_damaged_checkpoint(
+    store: Store, fake: FakeS3, make_store: MakeStore, is_gone: bool
+) -> None:
+    """It is listed and raised, and saving goes on behind it."""
+    if is_gone:
+        del fake.objects["prefix/sessions/s/999999999997"]
+    else:
+        _damage(fake, 2, b'"number":2', b'"number":7')
+    other: Store = make_store()
+    listed = await other.list("s")
+    assert [meta.checkpoint_id for meta in listed] == ["cp-2", "commit-2", "cp-0"]
+    assert [meta.problem is None for meta in listed] == [True, False, True]
+    with pytest.raises(CheckpointCorruptError):
+        await other.load("s", "commit-2")
+    (finding,) = await other.check()
+    assert finding.kind == "damaged"
+    await other.save(CheckpointData(session_id="s", checkpoint_id="cp-3"), expected="cp-2")
+    report = await other.recover("s")
+    assert len(report.quarantined) == (0 if is_gone else 1)
+    assert await other.check() == await make_store().check() == ()
+    assert await make_store().ids("s") == ("cp-3", "cp-2", "cp-0")
+
+
+async def test_a_newest_commit_that_cannot_be_read_is_raised(
+    store: Store, fake: FakeS3, make_store: MakeStore
+) -> None:
+    """By whoever did not make it; the next save has all that was before, and its times."""
+    _damage(fake, 3, b'{"sha256"', b'{"sha257"')
+    other: Store = make_store()
+    with pytest.raises(CheckpointCorruptError) as raised:
+        await other.load("s")
+    assert raised.value.newest_valid_id == "cp-1"
+    assert (await other.recover("s")).newest_valid_id == "cp-1"
+    await other.save(CheckpointData(session_id="s", checkpoint_id="cp-4"), expected="cp-1")
+    for reader in (store, other, make_store()):
+        assert await reader.ids("s") == ("cp-4", "cp-1", "cp-0")
+        times = [meta.saved_at for meta in await reader.list("s")]
+        assert times == sorted(times, reverse=True)
+
+
+async def test_blobs_that_are_damaged_missing_or_left_are_found(
+    make_store: MakeStore, fake: FakeS3
+) -> None:
+    """What refers to them is put aside; what nobody names goes, once nobody can name it."""
+    store: S3Store[LargeValue] = make_store(record_type=LargeValue)
+    for content in (b"1", b"2", b"3"):
+        digest = blob_digest(content)
+        key = content.decode()
+        record = LargeValue(session_id="s", checkpoint_id=key, blob_digests=(digest,))
+        await store.save(record, blobs={digest: content})
+    keys = {key: fake.objects[key].data for key in fake.keys("blobs/")}
+    (one,) = [key for key, data in keys.items() if data == b"1"]
+    (two,) = [key for key, data in keys.items() if data == b"2"]
+    fake.objects[one] = Stored(b"?", fake.objects[one].modified_at)
+    del fake.objects[two]
+    left = f"prefix/blobs/s/{blob_digest(b'4')}-0123"
+    fake.objects[left] = Stored(b"4", fake.objects[one].modified_at)
+    with pytest.raises(CheckpointCorruptError):
+        await store.load_blobs("s", [blob_digest(b"1")])
+    with pytest.raises(MissingBlobError):
+        await store.load_blobs("s", [blob_digest(b"2")])
+    assert [finding.kind for finding in await store.check()] == ["damaged", "missing-blob"]
+    fake.age(timedelta(days=1))
+    kinds = [finding.kind for finding in await store.check()]
+    assert kinds == ["damaged", "missing-blob", "unused-blob"]
+    report = await store.recover("s")
+    assert (len(report.quarantined), report.newest_valid_id) == (2, "3")
+    assert await store.check() == ()
+    assert len(fake.keys("blobs/")) == 1

@@ -1,0 +1,237 @@
+"""What becomes of calls when requests fail, connections break and servers go."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import timedelta
+
+import pytest
+
+from aiocheckpoint import (
+    CheckpointData,
+    DurabilityUnknownError,
+    StoreUnavailableError,
+    UnsuitableStoreError,
+    blob_digest,
+)
+from aiocheckpoint.stores.s3 import S3Store
+from aiocheckpoint.testing import LargeValue
+from tests.stores.s3.conftest import MakeStore
+from tests.stores.s3.fake_s3 import FakeS3
+
+Store = S3Store[CheckpointData]
+
+
+def _data(iteration: int = 0, session_id: str = "s") -> CheckpointData:
+    return CheckpointData(
+        session_id=session_id, iteration=iteration, checkpoint_id=f"cp-{iteration}"
+    )
+
+
+@pytest.fixture(name="store")
+async def _store(make_store: MakeStore) -> Store:
+    store: Store = make_store()
+    await store.save(_data())
+    return store
+
+
+@pytest.mark.parametrize("kind", ["before", "after", "cut", "lost"])
+async def test_a_request_that_fails_once_is_made_again(
+    store: Store, fake: FakeS3, kind: str
+) -> None:
+    """Of a create that took place and whose answer was lost, the second one is no conflict."""
+    fake.fail(kind, "create")
+    await store.save(_data(1), expected="cp-0")
+    fake.fail(kind, "list")
+    fake.fail(kind, "get")
+    assert await store.load("s") == await store.load("s", "cp-1")
+    assert await store.ids("s") == ("cp-1", "cp-0")
+    fake.fail(kind, "create")
+    assert await store.delete("s", "cp-1")
+    assert len(fake.keys("sessions/s/")) == 3
+
+
+@pytest.mark.parametrize("kind", ["before", "cut"])
+async def test_a_create_that_never_succeeds_is_not_acknowledged(
+    store: Store, fake: FakeS3, kind: str
+) -> None:
+    """It may have taken place somewhere, so nobody knows; and here it has not."""
+    fault = fake.fail(kind, "create", times=1_000)
+    with pytest.raises(DurabilityUnknownError):
+        await store.save(_data(1))
+    fault.times = 0
+    assert await store.ids("s") == ("cp-0",)
+    await store.save(_data(2), expected="cp-0")
+
+
+async def test_a_create_whose_answers_are_all_lost_is_found_again(
+    store: Store, fake: FakeS3, make_store: MakeStore
+) -> None:
+    """Nobody was told, and it is there, once, for every client; saving goes on behind it."""
+    fake.fail("lost", "create", times=1_000).key = "999999999997"
+    await store.save(_data(1))
+    assert await store.ids("s") == await make_store().ids("s") == ("cp-1", "cp-0")
+
+
+async def test_a_server_that_refuses_connections_changes_nothing(
+    store: Store, fake: FakeS3
+) -> None:
+    """The error says so, and calls succeed when it is there again."""
+    await asyncio.to_thread(fake.go_down)
+    with pytest.raises(StoreUnavailableError):
+        await store.save(_data(1))
+    with pytest.raises(StoreUnavailableError):
+        await store.load("s")
+    await asyncio.to_thread(fake.come_up)
+    assert await store.ids("s") == ("cp-0",)
+    await store.save(_data(1), expected="cp-0")
+
+
+async def test_a_server_without_the_bucket_says_so(store: Store, fake: FakeS3) -> None:
+    """A missing permission is an error at once; so is what the server does not know."""
+    fake.fail("before", "list", status=403, times=1)
+    with pytest.raises(StoreUnavailableError, match="Injected"):
+        await store.load("s")
+    fake.fail("before", "create", status=501, times=1)
+    with pytest.raises(UnsuitableStoreError):
+        await store.save(_data(1))
+
+
+@pytest.mark.parametrize("exclusive", [False, "slowly"])
+async def test_a_server_that_lets_several_create_is_refused(
+    fake: FakeS3, make_store: MakeStore, exclusive: bool | str
+) -> None:
+    """Also one that does so only when they come together; nothing was stored."""
+    fake.exclusive = exclusive
+    store: Store = make_store()
+    assert await store.load("s") is None
+    with pytest.raises(UnsuitableStoreError, match="several"):
+        await store.save(_data())
+    assert fake.keys() == []
+
+
+async def test_a_cancelled_save_has_an_outcome_when_it_ends(store: Store, fake: FakeS3) -> None:
+    """What is under way is waited for; what waits is withdrawn."""
+    slow = fake.fail("slow", "create")
+    under_way = asyncio.create_task(store.save(_data(1)))
+    await asyncio.to_thread(slow.reached.wait)
+    waiting = asyncio.create_task(store.save(_data(2)))
+    await asyncio.sleep(0.05)
+    for task in (under_way, waiting):
+        task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await waiting
+    assert not under_way.done()
+    slow.released.set()
+    with contextlib.suppress(asyncio.CancelledError):
+        await under_way
+    assert under_way.cancelled()
+    assert await store.ids("s") == ("cp-1", "cp-0")
+
+
+async def test_a_save_that_is_late_is_not_stored_behind_others(
+    store: Store, fake: FakeS3, make_store: MakeStore
+) -> None:
+    """A slow create meets the one that was faster, and is tried again behind it."""
+    slow = fake.fail("slow", "create")
+    late = asyncio.create_task(store.save(_data(1)))
+    await asyncio.to_thread(slow.reached.wait)
+    other: Store = make_store()
+    await other.save(_data(2))
+    slow.released.set()
+    await late
+    assert [meta.checkpoint_id for meta in await other.list("s")] == ["cp-1", "cp-2", "cp-0"]
+
+
+async def test_a_number_is_not_used_again_after_a_delete(
+    store: Store, fake: FakeS3, make_store: MakeStore
+) -> None:
+    """A slow writer cannot bring back a session that was deleted while its create was under way."""
+    slow = fake.fail("slow", "create")
+    late = asyncio.create_task(store.save(_data(1), expected="cp-0"))
+    await asyncio.to_thread(slow.reached.wait)
+    other: Store = make_store()
+    assert await other.delete_session("s")
+    slow.released.set()
+    with pytest.raises(Exception, match="has changed: its newest checkpoint is None"):
+        await late
+    assert await other.load("s") is None
+
+
+async def test_an_erased_commit_is_known_by_its_writer(
+    store: Store, fake: FakeS3, make_store: MakeStore
+) -> None:
+    """The answer to a create was lost, others have deleted it since: it is not made again."""
+    lost = fake.fail("lost", "create")
+    slow = fake.fail("slow", "create")
+    saving = asyncio.create_task(store.save(_data(1)))
+    await asyncio.to_thread(slow.reached.wait)
+    assert lost.times == 0
+    other: Store = make_store()
+    assert await other.delete("s", "cp-1")
+    slow.released.set()
+    await saving
+    assert await other.ids("s") == await store.ids("s") == ("cp-0",)
+
+
+async def test_what_a_delete_leaves_is_not_readable(
+    store: Store, fake: FakeS3, make_store: MakeStore
+) -> None:
+    """No byte of a deleted document or blob is left, of several in one commit neither."""
+    secrets = [f"secret-{number}" for number in range(4)]
+    saves = [
+        store.save(CheckpointData(session_id="s", checkpoint_id=text[-1], messages=[text]))
+        for text in secrets
+    ]
+    await asyncio.gather(*saves)
+    large: S3Store[LargeValue] = make_store(record_type=LargeValue)
+    digest = blob_digest(b"secret-5")
+    record = LargeValue(session_id="t", checkpoint_id="t", note="secret-6", blob_digests=(digest,))
+    await large.save(record, blobs={digest: b"secret-5"})
+    assert await store.delete_many("s", ["0", "1"]) == 2
+    assert await large.delete("t", "t")
+    left = b"".join(stored.data for stored in fake.objects.values())
+    found = [text for text in (*secrets, "secret-5", "secret-6") if f'["{text}"]'.encode() in left]
+    assert found == secrets[2:]
+    assert b"secret-5" not in left
+    assert b"secret-6" not in left
+    assert len(await store.load_many("s", [*"0123"])) == 2
+    assert await store.delete_session("s")
+    assert b"secret" not in b"".join(stored.data for stored in fake.objects.values())
+
+
+async def test_clocks_that_are_apart_do_not_matter(fake: FakeS3, make_store: MakeStore) -> None:
+    """`saved_at` goes by the server's clock, and never back when that is set."""
+    now = fake.clock
+    fake.clock = lambda: now() + timedelta(days=400)
+    store: Store = make_store()
+    for iteration in range(2):
+        await store.save(_data(iteration))
+    fake.clock = lambda: now() - timedelta(days=400)
+    await store.save(_data(2))
+    newest, second, first = [meta.saved_at for meta in await store.list("s")]
+    assert abs(first - now() - timedelta(days=400)) < timedelta(minutes=1)
+    assert first < second < newest < second + timedelta(minutes=1)
+
+
+async def test_credentials_that_are_missing_are_said(
+    fake: FakeS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By name, at the first call, and nothing of what there is of them."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    async with S3Store("s3://bucket", endpoint_url=fake.url) as store:
+        with pytest.raises(StoreUnavailableError, match="credentials") as refused:
+            await store.load("s")
+    assert "tsecret" not in str(refused.value)
+
+
+async def test_an_endpoint_may_stand_in_the_environment(
+    fake: FakeS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As AWS's own tools read it."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", fake.url)
+    async with S3Store("s3://bucket") as store:
+        await store.save(_data())
+        assert fake.keys("sessions/s/") == ["sessions/s/999999999998"]
