@@ -9,12 +9,13 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import pytest
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, Transaction
 from aiocheckpoint._format import documents
 from aiocheckpoint._format import names as layout
 from aiocheckpoint.errors import CheckpointCorruptError, DurabilityUnknownError, StorageError
@@ -268,7 +269,7 @@ def _session_names(root: Path) -> set[str]:
 async def _exercise(writer: Writer, store: dict[str, Seen], limit: int | None) -> None:
     """Go on working: what is left of the crash must not come in the way."""
     for serial, session_id in enumerate(sorted(store), _FIRST_EXERCISE_SERIAL):
-        call = oracle.Save(session_id, Version("exercise", serial, session_id))
+        call = oracle.OwnedSave(session_id, Version("exercise", serial, session_id))
         await perform(writer, call)
         store = oracle.after(store, call, limit)
     await writer.flush()
@@ -301,6 +302,11 @@ async def perform(writer: Writer, call: oracle.Call) -> object:
     match call:
         case oracle.Save(session_id, version):
             return await writer.save(record_of(session_id, version))
+        case oracle.OwnedSave(session_id, version):
+            async with writer.own(session_id, wait=False) as owner:
+                return await owner.save(record_of(session_id, version))
+        case oracle.Update(session_id):
+            return await writer.update(session_id, partial(_change, call))
         case oracle.RefusedSave(session_id, version):
             await _refused(writer, record_of(session_id, version))
             return None
@@ -321,6 +327,12 @@ async def perform(writer: Writer, call: oracle.Call) -> object:
             if writer._store.is_started:
                 await asyncio.to_thread(writer._store._applier.wait_for_room, _ROUND_SECONDS)
             return None
+
+
+async def _change(call: oracle.Update, session: Transaction[CheckpointData]) -> None:
+    session.delete(*call.deleted_ids)
+    for version in call.versions:
+        session.save(record_of(call.session_id, version))
 
 
 async def _refused(writer: Writer, record: CheckpointData) -> None:

@@ -242,14 +242,14 @@ def moment_at(run: Run, point: int, limit: int | None) -> Moment:
         if isinstance(operation, Began):
             call = begun[operation.call] = run.calls[operation.call]
             wanted[operation.call] = deleted
-            saved |= {call.version} if isinstance(call, oracle.Save | oracle.RefusedSave) else set()
+            saved |= {*oracle.saved_by(call)}
         elif isinstance(operation, Acknowledged):
             call = begun.pop(operation.call)
             before = store
             store = oracle.after(store, call, limit)
             alive = {version for kept in store.values() for version in kept}
             if isinstance(call, oracle.REMOVALS) and store != before:
-                unsure = {c.version for c in begun.values() if isinstance(c, oracle.Save)}
+                unsure = {v for c in begun.values() for v in oracle.saved_by(c)}
                 deleted = frozenset(saved - alive - unsure)
             elif isinstance(call, oracle.Flush):
                 erased = wanted[operation.call]

@@ -14,15 +14,18 @@ from aiocheckpoint._disk.append import Appender
 from aiocheckpoint._disk.chain import ChainReader
 from aiocheckpoint._disk.files import Directory
 from aiocheckpoint._disk.log import Log
+from aiocheckpoint._disk.owners import Presence
 from aiocheckpoint._disk.slots import Slots
+from aiocheckpoint._disk.view import View
 from aiocheckpoint._engine import applier, apply
 from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.apply import Files
+from aiocheckpoint._engine.changes import Batch, Own
 from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._engine.root import WritableRoot
 from aiocheckpoint._engine.sync import Touched
 from aiocheckpoint._format import log
-from aiocheckpoint._format.entries import Removed
+from aiocheckpoint._format.entries import Removed, body_bytes
 from aiocheckpoint._format.log import Frame, Header
 from aiocheckpoint.errors import StorageError
 from tests.crash.enumeration import POPULATED
@@ -200,6 +203,38 @@ def _sync_again_after_a_failure(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Touched, "sync", sync_twice)
 
 
+# Updates and owners
+
+
+def _ignore_states(patch: pytest.MonkeyPatch) -> None:
+    right = Batch.__init__
+
+    def init(self: Batch, job: Any, sessions: Any, parts: Any, states: Any, tokens: Any) -> None:
+        right(self, job, sessions, parts, dict.fromkeys(states), tokens)
+
+    patch.setattr(Batch, "__init__", init)
+
+
+def _plan_the_first_part(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Batch, "parts", property(lambda self: self._parts[:1]))
+
+
+def _append_each_entry_by_itself(patch: pytest.MonkeyPatch) -> None:
+    right = Appender.append
+
+    def append(self: Appender, entries: Any, bodies: Any, flags: int, note: Any, **how: Any) -> Any:
+        given = iter(bodies)
+        if not entries:
+            return right(self, entries, bodies, flags, note, **how)
+        for entry in entries:
+            body = [next(given)] if body_bytes(entry) else []
+            enter = partial(note.func, entries=[entry], bodies=body)
+            read = right(self, [entry], body, flags, enter, **how)
+        return read
+
+    patch.setattr(Appender, "append", append)
+
+
 # Reading
 
 
@@ -272,6 +307,37 @@ MUTANTS = (
         "a session that is stuck is not carried on",
         lambda patch: patch.setattr(applier, "carry_failed", lambda _root, _failed, place: place),
         SCENARIOS["stuck beside others"],
+    ),
+    Mutant(
+        "the condition of an update is ignored",
+        _ignore_states,
+        SCENARIOS["updated beside others"],
+    ),
+    Mutant("only the first part of an update is done", _plan_the_first_part, SCENARIOS["update"]),
+    Mutant(
+        "what is staged is several frames",
+        _append_each_entry_by_itself,
+        SCENARIOS["moved between sessions"],
+    ),
+    Mutant(
+        "an ownership is not kept over a flush",
+        _does_nothing(View, "keep_owners"),
+        SCENARIOS["owned by another"],
+    ),
+    Mutant(
+        "who lives is taken for dead",
+        _returns(Presence, "is_alive", False),
+        SCENARIOS["owned by another"],
+    ),
+    Mutant(
+        "the dead own what they did",
+        _returns(Presence, "is_alive", True),
+        SCENARIOS["owned by the dead"],
+    ),
+    Mutant(
+        "a token is told before it is synced",
+        lambda patch: patch.setattr(Own, "syncs", False),
+        SCENARIOS["owned by the dead"],
     ),
     Mutant("who reads first does not look for the end", _only_follow, _SAVE),
 )

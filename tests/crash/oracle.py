@@ -77,6 +77,21 @@ class RefusedSave(NamedTuple):
     version: Version
 
 
+class OwnedSave(NamedTuple):
+    """A save by an owner of the session, from its entry to its end."""
+
+    session_id: str
+    version: Version
+
+
+class Update(NamedTuple):
+    """An update that deletes some checkpoints and saves others, as one step."""
+
+    session_id: str
+    deleted_ids: tuple[str, ...]
+    versions: tuple[Version, ...]
+
+
 class Delete(NamedTuple):
     """A delete of one id."""
 
@@ -123,11 +138,32 @@ class Apply(NamedTuple):
 
 
 Call: TypeAlias = (
-    Save | RefusedSave | Delete | DeleteMany | DeleteSession | CopySession | Recover | Flush | Apply
+    Save
+    | RefusedSave
+    | OwnedSave
+    | Update
+    | Delete
+    | DeleteMany
+    | DeleteSession
+    | CopySession
+    | Recover
+    | Flush
+    | Apply
 )
 Seen: TypeAlias = tuple[Version, ...]
 Store: TypeAlias = Mapping[str, Seen]
-REMOVALS = (Delete, DeleteMany, DeleteSession)
+REMOVALS = (Delete, DeleteMany, DeleteSession, Update)
+
+
+def saved_by(call: Call) -> tuple[Version, ...]:
+    """Return what a call saves."""
+    match call:
+        case Save(_, version) | RefusedSave(_, version) | OwnedSave(_, version):
+            return (version,)
+        case Update(_, _, versions):
+            return versions
+        case _:
+            return ()
 
 
 def outcomes(store: Store, call: Call, max_checkpoints: int | None = None) -> list[Seen]:
@@ -138,8 +174,13 @@ def outcomes(store: Store, call: Call, max_checkpoints: int | None = None) -> li
     """
     kept = store.get(call.session_id, ())
     match call:
-        case Save(_, version):
+        case Save(_, version) | OwnedSave(_, version):
             return [_saved(kept, version, max_checkpoints)]
+        case Update(_, deleted_ids, versions):
+            found = tuple(v for v in kept if v.checkpoint_id not in deleted_ids)
+            for version in versions:
+                found = _saved(found, version, None)
+            return [found[:max_checkpoints]]
         case RefusedSave(_, version):  # until it is refused it may come to be there
             return [_saved(kept, version, max_checkpoints), kept]
         case Delete(_, checkpoint_id):
@@ -215,6 +256,16 @@ def resolve(kind: str, store: Store, serial: int) -> Call:
             return RefusedSave(MAIN, Version(kept[0].checkpoint_id, serial))
         case "save-refused" | "replace-refused":
             return RefusedSave(MAIN, Version(f"a{serial}", serial))
+        case "save-owned":
+            return OwnedSave(MAIN, Version(f"a{serial}", serial))
+        case "update":  # one gone, one replaced, one new
+            serials = itertools.count(serial * 100)
+            ids = [*(version.checkpoint_id for version in kept[:1]), f"a{serial}"]
+            return Update(
+                MAIN,
+                tuple(version.checkpoint_id for version in kept[-1:]),
+                tuple(Version(checkpoint_id, next(serials)) for checkpoint_id in ids),
+            )
         case "delete":
             return Delete(MAIN, kept[-1].checkpoint_id if kept else "absent")
         case "delete-latest":

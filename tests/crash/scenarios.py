@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import itertools
-from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from aiocheckpoint import blob_digest
+from aiocheckpoint import CheckpointData, SessionOwnedError, Transaction, blob_digest
 from aiocheckpoint._format import names as layout
 from aiocheckpoint.errors import CheckpointCorruptError, StorageError
 from tests.crash import oracle, test_blobs
@@ -248,6 +248,100 @@ async def without_positions() -> Tree:
     private = _node_of(tree, layout.PRIVATE_DIRECTORY)
     del tree.entries[private]["control"]
     return tree
+
+
+# Updates and owners
+
+
+async def updated_beside_others() -> str:
+    """Update a session that another process changes meanwhile: nothing is lost."""
+    ids: list[tuple[str, ...]] = []
+    with new_disk() as outer:
+        async with pair_on(outer, JOURNAL) as pair:
+            await pair.make("a", save(1))
+
+            async def work(session: Transaction[CheckpointData]) -> None:
+                ids.append(await session.ids())
+                if len(ids) == 1:
+                    await pair.writers["b"].save(oracle.record_of(MAIN, version(2)))
+                session.delete(*ids[-1])
+                session.save(oracle.record_of(MAIN, version(3)))
+
+            await pair.writers["a"].update(MAIN, work)
+            seen = await see_all(pair.writers["b"])
+    kept = {MAIN: (version(3),)}
+    return "" if seen == kept else f"{seen} is there after an update that had seen {ids}"
+
+
+async def moved_between_sessions(slot_bytes: int = SMALL_SLOT_BYTES) -> str:
+    """Move a checkpoint to another session, and crash: it is in one of the two, and whole."""
+    moved = {MAIN: (version(1),)}, {"other": (Version("a1", 2, "other"),)}
+
+    async def move(sessions: Mapping[str, Transaction[CheckpointData]]) -> None:
+        sessions[MAIN].delete("a1")
+        sessions["other"].save(oracle.record_of("other", moved[1]["other"][0]))
+
+    with new_disk(slot_bytes) as outer:
+        files = RecordingFiles(outer)
+        async with opened(outer, files, JOURNAL) as writer:
+            await perform(writer, save(1))
+            begun = len(files.operations)
+            await writer.update_many([MAIN, "other"], move)
+            done = len(files.operations)
+            await writer.flush()
+            operations = [*files.operations]
+    for model in ("killed", "posix"):
+        for state in crash_states(model, Tree(), operations, begun, SECOND):
+            with scratch_directory() as outer, same_each_time(7):
+                seen = await read_after_crash(state.tree, outer, JOURNAL)
+            if seen not in (moved[1:] if state.point >= done else moved):
+                return f"after operation {state.point} there is {seen}"
+    return ""
+
+
+async def owned_by_the_dead(options: Options) -> str:
+    """Own a session, and crash: it is free then, and the next token is greater than any before."""
+    given: list[tuple[int, int]] = []
+    with new_disk() as outer:
+        files = RecordingFiles(outer)
+        async with opened(outer, files, options) as writer:
+            await perform(writer, save(1))
+            for flushes in (False, True):
+                async with writer.own(MAIN, wait=False) as owner:
+                    given.append((len(files.operations), owner.token))
+                    if flushes:
+                        await writer.flush()
+            operations = [*files.operations]
+    for model in ("killed", "posix"):
+        for state in crash_states(model, Tree(), operations, given[0][0], SECOND):
+            known = max(token for point, token in given if point <= state.point)
+            with scratch_directory() as outer, same_each_time(7):
+                materialise(state.tree, outer)
+                files = RecordingFiles(outer, state.tree)
+                async with (
+                    opened(outer, files, JOURNAL) as writer,
+                    writer.own(MAIN, wait=False) as owner,
+                ):
+                    if owner.token <= known:
+                        return f"after operation {state.point} comes {owner.token}, after {known}"
+    return ""
+
+
+async def owned_by_another() -> str:
+    """Own a session beside another process, and flush: who comes later owns it not."""
+    with new_disk() as outer:
+        async with pair_on(outer, JOURNAL) as pair, pair.writers["a"].own(MAIN) as owner:
+            for process in "aab":
+                await owner.save(oracle.record_of(MAIN, version(1)))
+                await perform(pair.writers["b"], save(2))
+                await pair.writers[process].flush()
+                third = RecordingFiles(outer, beside=pair.files["a"])
+                async with opened(outer, third, JOURNAL) as late:
+                    for writer in (pair.writers["b"], late):
+                        with suppress(SessionOwnedError):
+                            async with writer.own(MAIN, wait=False) as other:
+                                return f"two own the session, by {owner.token} and {other.token}"
+    return ""
 
 
 # Operations that fail
@@ -586,6 +680,13 @@ SCENARIOS: dict[str, Scenario] = {
     "dropped before Rust saved": dropped_before_rust_saved,
     "without a header": without_a_header,
     "seen of the dead": seen_of_the_dead,
+    "updated beside others": updated_beside_others,
+    "moved between sessions": moved_between_sessions,
+    "moved between sessions, in a new segment": partial(moved_between_sessions, TINY_SLOT_BYTES),
+    "update": partial(calls, ("update",), base=POPULATED[:2]),
+    "owned by another": owned_by_another,
+    "owned by the dead": partial(owned_by_the_dead, JOURNAL),
+    "owned by the dead, in haste": partial(owned_by_the_dead, HASTY),
     "in haste": partial(in_haste, SMALL_SLOT_BYTES),
     "in haste, in many segments": partial(in_haste, TINY_SLOT_BYTES),
     "recover": partial(recovered, NEWEST),
@@ -623,4 +724,10 @@ SCENARIOS: dict[str, Scenario] = {
 }
 """Each returns how a promise is broken, `""` if none is; the quickest first."""
 
-SLOW = ("segments used again", "a save that is refused", "blobs", "blobs by file")
+SLOW = (
+    "owned by the dead, in haste",
+    "segments used again",
+    "a save that is refused",
+    "blobs",
+    "blobs by file",
+)

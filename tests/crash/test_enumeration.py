@@ -29,7 +29,7 @@ pytestmark = pytest.mark.blocking
 
 DURABILITIES = ("journal", "file")
 TINY_SLOT_BYTES = 16 * 1024
-_RARE_CALLS = ("copy-session", "apply")
+_RARE_CALLS = ("copy-session", "apply", "update", "save-owned")
 _BESIDE_FLUSH = tuple(kind for kind in oracle.TOGETHER if kind != "burst")
 _LOOKS_EVERY = 12
 """Of the states of a default slice; the campaigns look at all."""
@@ -62,7 +62,7 @@ async def _examined(
 @pytest.mark.parametrize("durability", DURABILITIES)
 async def test_one_call(durability: str, base: str, record_property: RecordProperty) -> None:
     """Wherever one call is cut off, what was acknowledged loads and nothing else does."""
-    kinds = [*sequences(1), ("copy-session",), ("apply",)]
+    kinds = [*sequences(1), *((kind,) for kind in _RARE_CALLS)]
 
     tally = await _examined(
         record_property,
