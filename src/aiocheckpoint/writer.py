@@ -855,7 +855,9 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         Durability: on return all are durable. After an error or a crash the target may hold
             some of them; a copy made again completes it.
 
-        It is a series of saves: others may see a part of it.
+        It is a series of saves: others may see a part of it. What is saved, replaced or deleted
+        in the source meanwhile may be copied as it was before or after; what is there all along
+        is copied.
 
         Cost: each file is read twice, some megabytes a hop, and saved.
         """
@@ -867,15 +869,16 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         )
         if source_id == target_id:
             return count
-        position, copied = "", 0
+        position = ""
+        copied: set[CheckpointId] = set()
         while True:
-            read = partial(copy.next_part, source_id, target_id, position)
+            read = partial(copy.next_part, source_id, target_id, position, copied)
             part = await self._read(read, copy.Part("", []))
             if not part.saves:
-                return copied
+                return len(copied)
             position = part.last_name
             await self._save_all(part, target_id)
-            copied += len(part.saves)
+            copied.update(save.checkpoint_id for save in part.saves)
 
     async def _save_all(self, part: copy.Part, target_id: SessionId) -> None:
         self._require_usable()

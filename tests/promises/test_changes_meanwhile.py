@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -36,6 +37,7 @@ class Meanwhile(FaultyFiles):
         operation: before, or after, which kind of call.
         part: of the path that the call is about.
         times: how often it is done.
+        before: how many such calls pass before it is.
         is_after: whether after the call.
     """
 
@@ -47,6 +49,7 @@ class Meanwhile(FaultyFiles):
         *,
         times: int = 1,
         is_after: bool = False,
+        before: int = 0,
     ) -> None:
         super().__init__()
         self.work = work
@@ -54,6 +57,7 @@ class Meanwhile(FaultyFiles):
         self.part = part
         self.times = times
         self.is_after = is_after
+        self.before = before
         self.is_armed = False
         self.loop = asyncio.get_running_loop()
 
@@ -74,7 +78,9 @@ class Meanwhile(FaultyFiles):
         return result
 
     def _do(self) -> None:
-        if self.is_armed and self.times:
+        if self.is_armed and self.before:
+            self.before -= 1
+        elif self.is_armed and self.times:
             self.times -= 1
             asyncio.run_coroutine_threadsafe(_awaited(self.work()), self.loop).result(60)
 
@@ -146,6 +152,57 @@ async def test_a_session_is_copied_while_one_is_replaced(make_writer: MakeWriter
     assert await copier.copy_session("s", "t") == 3
     assert [meta.iteration for meta in await copier.list("t")] == [10, 2, 0]
     assert files.times == 0
+
+
+@pytest.mark.parametrize("at", range(8))
+@pytest.mark.parametrize("change", ["replace", "delete"])
+async def test_a_session_is_copied_while_it_changes(
+    make_writer: MakeWriter, at: int, change: str
+) -> None:
+    """Whenever one is replaced or deleted while files are read, the others are copied, in order."""
+    writer = make_writer()
+    await save_many(writer, "s", "n", 4)
+    await on_disk(writer)
+
+    async def meanwhile() -> None:
+        if change == "delete":
+            await writer.delete("s", "n1")
+        else:
+            await writer.save(record("s", "n1", 10))
+        await on_disk(writer)
+
+    files = Meanwhile(meanwhile, "read", ".json", is_after=True, before=at)
+    copier = make_writer(files=files)
+    files.is_armed = True
+    count = await copier.copy_session("s", "t")
+    assert files.times == 0
+    found = [(meta.checkpoint_id, meta.iteration) for meta in await copier.list("t")]
+    assert count == len(found)
+    assert [one for one in found if one[0] != "n1"] == [("n3", 3), ("n2", 2), ("n0", 0)]
+    assert change == "delete" or dict(found)["n1"] in (1, 10)
+
+
+async def test_a_session_is_copied_while_one_is_replaced_for_ever(make_writer: MakeWriter) -> None:
+    """A copy of a session that never stands still ends, and has what was there all along."""
+    writer, copier = make_writer(), make_writer()
+    await save_many(writer, "s", "n", 40)
+    await on_disk(writer)
+    is_over = asyncio.Event()
+
+    async def replace() -> None:
+        for serial in itertools.count(100):
+            await writer.save(record("s", "n1", serial))
+            if serial % 3 == 0:
+                await on_disk(writer)
+            if is_over.is_set():
+                return
+
+    replacing = asyncio.ensure_future(replace())
+    for number in range(5):
+        assert await copier.copy_session("s", f"t{number}") == 40
+        assert set(await copier.ids(f"t{number}")) == {f"n{n}" for n in range(40)}
+    is_over.set()
+    await replacing
 
 
 async def test_the_newest_is_removed_by_hand_while_a_save_expects_it(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import NamedTuple
 
 from aiocheckpoint._engine.blob_graph import BlobGraph
@@ -13,7 +16,7 @@ from aiocheckpoint._format.blobs import blob_digests
 from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint._format.documents import Body
 from aiocheckpoint._format.names import FileName
-from aiocheckpoint.errors import StorageError
+from aiocheckpoint.errors import MissingBlobError
 from aiocheckpoint.models import CheckpointId, SessionId
 
 _PART_BYTES = 4 << 20
@@ -57,68 +60,98 @@ def require_intact(reader: Reader[RecordT], source_id: SessionId, target_id: Ses
     Raises:
         CheckpointCorruptError: one is damaged.
     """
-    session, files = _files(reader, source_id)
+    session, files = reader.steadily(source_id, partial(_files, reader))
     graph = BlobGraph(reader.bodies, session.name, reads=True)
     for file in files if source_id != target_id else ():
-        graph.require(_copied(reader, session, file, target_id).digests)
+        with contextlib.suppress(VanishedError):  # what is gone need not be intact
+            copied = _copied(reader, session, file, target_id)
+            with _there(reader, session, file):
+                graph.require(copied.digests)
     return len(files)
 
 
 def next_part(
-    source_id: SessionId, target_id: SessionId, after: str, reader: Reader[RecordT]
+    source_id: SessionId,
+    target_id: SessionId,
+    after: str,
+    copied_ids: AbstractSet[CheckpointId],
+    reader: Reader[RecordT],
 ) -> Part:
     """
     Return the checkpoints behind a file, as many as make up some megabytes.
 
     Each comes with the blobs that the one before it does not lead to: those are there by then.
+
+    Args:
+        source_id: their session.
+        target_id: where they go.
+        after: name of the file.
+        copied_ids: not wanted again, or one that is replaced all the time would have no end.
+        reader: of the root.
     """
-    session, files = _files(reader, source_id)
-    texts = [file.text for file in files]
-    start = texts.index(after) + 1 if after in texts else sum(text <= after for text in texts)
-    graph = BlobGraph(reader.bodies, session.name, reads=False)
-    there: set[str] = set()
-    if after in texts:
-        there = graph.reach(_copied(reader, session, files[start - 1], target_id).digests)
-    saves: list[Copy] = []
-    size = 0
-    last = after
-    for file in files[start : start + _PART_COUNT]:
-        copied = _copied(reader, session, file, target_id)
-        needed = graph.reach(copied.digests)
-        blobs = reader.bodies.blobs(session.name, needed - there)
-        saves.append(copied._replace(blobs=blobs))
-        there = needed
-        last = file.text
-        size += len(copied.body.text) + sum(map(len, blobs.values()))
-        if size >= _PART_BYTES:
-            break
-    return Part(last, saves)
 
-
-def _files(reader: Reader[RecordT], source_id: SessionId) -> tuple[Session, list[FileName]]:
-    """Return the files of a session, oldest first; of two with one id the newer."""
-
-    def read(session: Session) -> tuple[Session, list[FileName]]:
-        session = session._replace(known=reader.view.confirmed(session.name, session.known))
-        session.known.require_complete()
-        newest: dict[CheckpointId, FileName] = {}
-        for file in session.known.newest_first():
-            newest.setdefault(reader.bodies.identify(session, file), file)
-        return session, [*reversed(newest.values())]
+    def read(session: Session) -> Part:
+        session, files = _files(reader, session)
+        texts = [file.text for file in files]
+        start = texts.index(after) + 1 if after in texts else sum(text <= after for text in texts)
+        graph = BlobGraph(reader.bodies, session.name, reads=False)
+        there: set[str] = set()
+        if after in texts:
+            there = graph.reach(_copied(reader, session, files[start - 1], target_id).digests)
+        part = Part(after, [])
+        size = 0
+        for file in files[start:]:
+            if session.known.identities.get(file.text) in copied_ids:
+                continue
+            try:
+                copied = _copied(reader, session, file, target_id)
+                with _there(reader, session, file):
+                    needed = graph.reach(copied.digests)
+                    blobs = reader.bodies.blobs(session.name, needed - there)
+            except VanishedError:  # one that was replaced is found in its new place
+                if not part.saves:
+                    raise
+                break
+            part.saves.append(copied._replace(blobs=blobs))
+            part = part._replace(last_name=file.text)
+            there = needed
+            size += len(copied.body.text) + sum(map(len, blobs.values()))
+            if size >= _PART_BYTES or len(part.saves) >= _PART_COUNT:
+                break
+        return part
 
     return reader.steadily(source_id, read)
+
+
+def _files(reader: Reader[RecordT], session: Session) -> tuple[Session, list[FileName]]:
+    """Return the files of a session, oldest first; of two with one id the newer."""
+    session = session._replace(known=reader.view.confirmed(session.name, session.known))
+    session.known.require_complete()
+    newest: dict[CheckpointId, FileName] = {}
+    for file in session.known.newest_first():
+        newest.setdefault(reader.bodies.identify(session, file), file)
+    return session, [*reversed(newest.values())]
 
 
 def _copied(
     reader: Reader[RecordT], session: Session, file: FileName, target_id: SessionId
 ) -> Copy:
-    try:
-        text = reader.bodies.own_text(session, file)
-    except VanishedError as error:
-        path = reader.bodies.path(session.name, file.text)
-        raise StorageError(
-            "read", path, None, "it was deleted during the copy; copy again"
-        ) from error
+    text = reader.bodies.own_text(session, file)
     draft = documents.with_session_id(text, target_id)
     digests = blob_digests(draft.text)
     return Copy(draft.checkpoint_id, documents.body_of(draft), digests, {})
+
+
+@contextlib.contextmanager
+def _there(reader: Reader[RecordT], session: Session, file: FileName) -> Iterator[None]:
+    """
+    Tell a blob that is missing from one that went with its checkpoint.
+
+    Raises:
+        VanishedError: the checkpoint is gone.
+    """
+    try:
+        yield
+    except MissingBlobError:
+        reader.bodies.own_text(session, file)
+        raise
