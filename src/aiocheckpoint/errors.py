@@ -159,7 +159,7 @@ class CheckpointCorruptError(CheckpointError):
         expected: the checksum the file claims, or None.
         actual: the checksum of its content, or None.
         newest_valid_id: id of the newest checkpoint of the session that is intact;
-            None when there is none, or when it was not looked for (a load by id).
+            None when there is none, or when it was not looked for: only loads look.
     """
 
     def __init__(

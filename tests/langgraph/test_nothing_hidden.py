@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from aiocheckpoint import CheckpointCorruptError, CheckpointError, StorageError
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointRecord,
+    StorageError,
+)
 from aiocheckpoint.adapters.langgraph import CheckpointSaver, session_of
 from tests.langgraph.conftest import MakeSaver
 from tests.langgraph.graphs import thread
@@ -70,6 +76,22 @@ async def test_a_damaged_checkpoint(make: MakeSaver, root: Path) -> None:
     found, error = await told(saver, thread("b"))
     assert (found, type(error)) == ([ids["b"][0], ids["b"][2]], CheckpointCorruptError)
     assert await told(saver, thread("a")) == (ids["a"], None)
+
+
+async def test_a_damaged_newest_names_what_is_left(make: MakeSaver, root: Path) -> None:
+    """Whoever asks for the newest, or for the damaged one, is told which record is intact."""
+    saver, ids = await _filled(make)
+    session_id = session_of("b", "")
+    session_files(root, session_id)[-1].write_bytes(b"{}")
+    told_ids = set()
+    for key in ({}, {"checkpoint_id": ids["b"][0]}):
+        with pytest.raises(CheckpointCorruptError) as raised:
+            await saver.aget_tuple({"configurable": {"thread_id": "b", "checkpoint_ns": "", **key}})
+        told_ids.add(raised.value.newest_valid_id)
+    async with AsyncCheckpointWriter(root, record_type=CheckpointRecord) as writer:
+        report = await writer.recover(session_id)
+    assert report.newest_valid_id is not None
+    assert told_ids == {report.newest_valid_id}
 
 
 async def test_a_directory_that_cannot_be_told(make: MakeSaver, root: Path, tmp_path: Path) -> None:

@@ -125,17 +125,14 @@ class Reader(Generic[RecordT]):
             return None
         try:
             return self._decode(session, newest, self.bodies.own_text(session, newest))
-        except (CheckpointCorruptError, NotACheckpointError) as error:
-            raise self._with_newest_valid(session, error) from error
-
-    def _with_newest_valid(
-        self, session: Session, error: CheckpointCorruptError | NotACheckpointError
-    ) -> CheckpointCorruptError:
-        valid = self.newest_valid_id(session)
-        if isinstance(error, NotACheckpointError):
-            error = CheckpointCorruptError(error.path, error.reason)
-        error.newest_valid_id = valid
-        return error
+        except NotACheckpointError as error:
+            valid_id = self.newest_valid_id(session)
+            raise CheckpointCorruptError(
+                error.path, error.reason, newest_valid_id=valid_id
+            ) from error
+        except CheckpointCorruptError as error:
+            error.newest_valid_id = self.newest_valid_id(session)
+            raise
 
     def newest_valid_id(self, session: Session) -> CheckpointId | None:
         """Return the id of the newest intact checkpoint; None when there is none."""
@@ -166,7 +163,14 @@ class Reader(Generic[RecordT]):
                 for name, text in sorted(filter(None, found.values()))
             )
 
-        return self.steadily(session_id, read)
+        def read_or_tell(session: Session) -> tuple[RecordT, ...]:
+            try:
+                return read(session)
+            except CheckpointCorruptError as error:
+                error.newest_valid_id = self.newest_valid_id(session)
+                raise
+
+        return self.steadily(session_id, read_or_tell)
 
     def is_intact(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
         """Tell whether a checkpoint is there and undamaged, of whatever type."""

@@ -379,12 +379,7 @@ class MemoryStore(Generic[RecordT]):
         key = session.newest_id if checkpoint_id is None else checkpoint_id
         if key is None or key not in session.checkpoints:
             return None
-        try:
-            return self._decode(session_id, key, session.checkpoints[key])
-        except CheckpointCorruptError as error:
-            if checkpoint_id is None:
-                error.newest_valid_id = self._newest_intact_id(session_id, session)
-            raise
+        return self._loaded(session_id, key, session.checkpoints[key])
 
     def _decode(
         self, session_id: SessionId, checkpoint_id: CheckpointId, stored: Stored
@@ -392,13 +387,22 @@ class MemoryStore(Generic[RecordT]):
         location = location_of(session_id, checkpoint_id)
         return self._kit.decode(stored.body, location, session_id, checkpoint_id)
 
+    def _loaded(
+        self, session_id: SessionId, checkpoint_id: CheckpointId, stored: Stored
+    ) -> RecordT:
+        try:
+            return self._decode(session_id, checkpoint_id, stored)
+        except CheckpointCorruptError as error:
+            error.newest_valid_id = self._newest_intact_id(session_id, self._session(session_id))
+            raise
+
     async def load_many(
         self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
     ) -> tuple[RecordT, ...]:
         """Return those of the checkpoints that are there, the one saved first first."""
         wanted = {*checkpoint_ids_of(checkpoint_ids)}
         return tuple(
-            self._decode(session_id, key, stored)
+            self._loaded(session_id, key, stored)
             for key, stored in self._session(session_id).checkpoints.items()
             if key in wanted
         )
