@@ -86,6 +86,8 @@ class Appender:
             self._log.slots.sync(slot)
         self._log.headless.clear()
         control = self._control
+        if self._is_ready(control, max_bytes):
+            return
         is_behind = self._log.end > control.visible or not self._is_shared
         if is_behind and not control.sealed_at:
             self.sync()
@@ -98,6 +100,17 @@ class Appender:
         wanted = control.changed(max_bytes=max_bytes, erasure=erasure, visible=visible)
         if control is not self._log.control or wanted != control:
             self._log.publish(wanted)
+
+    def _is_ready(self, control: Control, max_bytes: int) -> bool:
+        """Tell whether all that `make_ready` sees to is so, as it mostly is."""
+        erasure = self._log.erasure
+        return (
+            control is self._log.control
+            and not control.sealed_at
+            and control.visible == self._log.end
+            and control.max_bytes >= max_bytes
+            and (erasure <= control.erasure or erasure <= control.flushed)
+        )
 
     @property
     def is_flushed(self) -> bool:
@@ -137,7 +150,7 @@ class Appender:
         """
         table = encode_entries(entries)
         size = log.frame_bytes(table, sum(map(len, bodies)))
-        segment, tail = self._segment, self._tail
+        segment, tail, control = self._segment, self._tail, self._control
         capacity = self._log.slots.capacity(segment.slot, tail.offset + size)
         reserve = 0 if uses_reserve else min(_RESERVE_BYTES, capacity // 4)
         fits = tail.offset + size + reserve <= capacity
@@ -146,8 +159,7 @@ class Appender:
             if erases:
                 self._share(self._control.changed(erasure=read.place))
             return read
-        synced_then = log.offset_of(self._control.synced)
-        frame = log.build_frame(tail, synced_then, flags, table, bodies)
+        frame = log.build_frame(tail, log.offset_of(control.synced), flags, table, bodies)
         try:
             self._log.slots.write(segment.slot, frame.data, tail.offset)
             if sync:
@@ -158,7 +170,6 @@ class Appender:
             raise
         self._require_ours()
         place = log.place_of(segment.header.sequence, frame.frame.end)
-        control = self._control
         self._files.reached("before_publish")
         control = control.changed(
             visible=place,
@@ -204,9 +215,9 @@ class Appender:
 
     def _sync_slot(self) -> None:
         """Sync the current slot, written again where this process's descriptor does not vouch."""
-        slots, slot = self._log.slots, self._segment.slot
+        slots, slot, tail = self._log.slots, self._segment.slot, self._tail
         start = max(log.offset_of(self._control.synced), log.HEADER_BYTES)
-        end = min(slots.unvouched_end(slot, self._tail.offset), self._tail.offset)
+        end = min(slots.unvouched_end(slot, tail.offset), tail.offset)
         if start == log.HEADER_BYTES:
             start = 0  # the header may be as new as the frames
         if end > start:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from aiocheckpoint._disk.known_blobs import KnownBlobs
 from aiocheckpoint._format.entries import Entry, Quarantined, Removed, Saved, SavedBlob
-from aiocheckpoint._format.ids import encode_id, names_of_id
+from aiocheckpoint._format.ids import encode_id, is_plain, names_of_id
 from aiocheckpoint._format.names import FileName, id_of_name, parse_name
 from aiocheckpoint.errors import StorageError
 from aiocheckpoint.models import CheckpointId, CheckpointMeta
@@ -182,7 +182,9 @@ class SessionIndex:
     def may_hold(self, checkpoint_id: CheckpointId) -> bool:
         """Tell, without waiting, whether some file may hold an id."""
         known = self._by_id_name
-        return checkpoint_id in known or encode_id(checkpoint_id, "checkpoint id") in known
+        if checkpoint_id in known:
+            return True
+        return not is_plain(checkpoint_id) and encode_id(checkpoint_id, "checkpoint id") in known
 
     def candidates(self, checkpoint_id: CheckpointId) -> list[FileName]:
         """Return the files that may hold an id, newest first; their bodies decide."""

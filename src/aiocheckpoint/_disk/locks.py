@@ -158,7 +158,7 @@ class LockFiles:
         """
         held = self._held.get(name)
         found = None if held is None else self._files.status_of_path(self._paths[name])
-        if held is not None and (found is None or found.identity != held.identity):
+        if held is not None and (found is None or found[:2] != held[:2]):
             raise MovedError(self.directory.path)
 
     @contextlib.contextmanager

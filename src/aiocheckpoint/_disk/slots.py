@@ -40,10 +40,14 @@ class Slots:
         self._unvouched: dict[int, int | None] = {}
         self._kept: dict[int, int] = {}
         self._sizes: dict[int, int] = {}
+        self._paths: dict[int, str] = {}
 
     def path(self, number: int) -> str:
         """Return where a slot is."""
-        return self._directory.join(f"{_PREFIX}{number}")
+        path = self._paths.get(number)
+        if path is None:
+            path = self._paths[number] = self._directory.join(f"{_PREFIX}{number}")
+        return path
 
     def close(self) -> None:
         """Close all slots."""
@@ -74,7 +78,9 @@ class Slots:
                 self._files.close(descriptor, self.path(number))
 
     def _descriptor(self, number: int) -> int:
-        descriptor = self._found(number)
+        descriptor = self._descriptors.get(number)
+        if descriptor is None:
+            descriptor = self._found(number)
         if descriptor is None:
             raise StorageError("open", self.path(number), None, "a part of the journal is gone")
         return descriptor

@@ -124,12 +124,11 @@ class Committer:
     def _commit(self, batch: list[Change]) -> None:
         """Commit a batch; every change of it then has its outcome, or waits again."""
         try:
-            only_flushes = all(isinstance(change, Flush) for change in batch)
-            if all(change.is_removal for change in batch) and not self._root.is_there(
-                with_log=only_flushes
-            ):
-                self._find_nothing(batch)
-                return
+            if all(change.is_removal for change in batch):
+                only_flushes = all(isinstance(change, Flush) for change in batch)
+                if not self._root.is_there(with_log=only_flushes):
+                    self._find_nothing(batch)
+                    return
             for attempt in range(_TRIES):
                 if self._try_in_place(batch, is_last=attempt == _TRIES - 1):
                     return
@@ -172,13 +171,12 @@ class Committer:
         with root.log.locked():
             view.catch_up()
             root.appender.make_ready(root.max_bytes)
-            known = {name: view.indexes.peek(name) for name in sessions}
-            if not is_last and None in known.values():
-                return False
-            sessions = {
-                name: session._replace(known=known[name] or view.listed(name))
-                for name, session in sessions.items()
-            }
+            for name, session in sessions.items():
+                known = view.indexes.peek(name)
+                if known is None and not is_last:
+                    return False
+                if known is not session.known:
+                    sessions[name] = session._replace(known=known or view.listed(name))
             left = deque(batch)
             fitting = self._with_room(root, left)
             begun = [change for change in fitting if change.job.begin()]
@@ -186,8 +184,8 @@ class Committer:
         for change in late:
             change.job.wait_for_files()
         self.commits += 1
-        self.changes += sum(1 for change in begun if change.session)
-        Job.deliver(change.job for change in begun if change not in late)
+        self.changes += len([change for change in begun if change.session])
+        Job.deliver([change.job for change in begun if change not in late])
         self._outlet.committed(place, late)
         self.lacks_room = self._must_wait = bool(left)
         self._waiting.extendleft(reversed(left))
@@ -198,7 +196,9 @@ class Committer:
     ) -> tuple[dict[str, Session], dict[Change, BaseException]]:
         """Do beforehand, without the lock, what takes long: listing, and reading bodies."""
         bodies, view = root.bodies, root.view
-        limits = self._limits._replace(max_file_bytes=root.log.slots.max_bytes)
+        limits = self._limits
+        if limits.max_file_bytes != root.log.slots.max_bytes:
+            limits = self._limits = limits._replace(max_file_bytes=root.log.slots.max_bytes)
         sessions: dict[str, Session] = {}
         refused: dict[Change, BaseException] = {}
         for change in batch:
@@ -330,7 +330,7 @@ def take_fairly(
         fits_alone: whether the first change may be larger.
     """
     if not removals_only and len(waiting) <= _MAX_CHANGES:
-        size = sum(change.size_bytes for change in waiting)
+        size = sum([change.size_bytes for change in waiting])
         if size <= max_bytes or (len(waiting) == 1 and fits_alone):
             batch = list(waiting)
             waiting.clear()

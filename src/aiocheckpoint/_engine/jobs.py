@@ -152,9 +152,10 @@ class Job(Generic[ResultT]):
             job.is_over = True
             by_loop.setdefault(job._loop, []).append(job)  # noqa: SLF001 - its own class
         for loop, done in by_loop.items():
-            # Or that loop is closed, and nobody waits there any more.
-            with contextlib.suppress(RuntimeError):
+            try:
                 loop.call_soon_threadsafe(_wake, done)
+            except RuntimeError:
+                continue
 
 
 class Ending(Job[None]):

@@ -57,28 +57,32 @@ class OpenRoot(NamedTuple):
         self.operations.close_directory(self.view.sessions.root)
 
 
-class WritableRoot(NamedTuple):
+class WritableRoot:
     """
     An open root that may be changed.
 
-    Attributes:
+    Args:
         opened: the root.
-        log: its log.
-        appender: writes the log.
+        log_: its log.
         files: writes the sessions' files.
         max_bytes: how much of the log may be unflushed, as this process wants it.
+
+    Attributes:
+        view: the committed state.
+        bodies: the contents of checkpoints.
+        operations: the file operations.
+        appender: writes the log.
     """
 
-    opened: OpenRoot
-    log: Log
-    appender: Appender
-    files: Files
-    max_bytes: int
-
-    @property
-    def view(self) -> View:
-        """The committed state."""
-        return self.opened.view
+    def __init__(self, opened: OpenRoot, log_: Log, files: Files, max_bytes: int) -> None:
+        self.opened = opened
+        self.log = log_
+        self.files = files
+        self.max_bytes = max_bytes
+        self.view = opened.view
+        self.bodies = opened.bodies
+        self.operations = opened.operations
+        self.appender = Appender(opened.operations, log_)
 
     def scan(self) -> None:
         """Read the log to its end, and tell what others have left in it."""
@@ -97,16 +101,6 @@ class WritableRoot(NamedTuple):
                 "%s is damaged at %d; check() tells what is lost", printable(damage.path),
                 offset_of(damage.place),
             )  # fmt: skip
-
-    @property
-    def bodies(self) -> Bodies:
-        """The contents of checkpoints."""
-        return self.opened.bodies
-
-    @property
-    def operations(self) -> LocalFiles:
-        """The file operations."""
-        return self.opened.operations
 
 
 def device_of(path: str, files: LocalFiles) -> int:
@@ -148,10 +142,7 @@ def open_to_write(
         raise
     if opened.log is None:
         raise StorageError("open", root.path, None, "it has no journal")
-    return WritableRoot(
-        opened, opened.log, Appender(files, opened.log), Files(opened.view, private),
-        max_journal_bytes,
-    )  # fmt: skip
+    return WritableRoot(opened, opened.log, Files(opened.view, private), max_journal_bytes)
 
 
 def _made_private(root: Directory, files: LocalFiles) -> Directory:

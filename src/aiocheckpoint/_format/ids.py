@@ -39,7 +39,7 @@ def encode_id(value: str, kind: str) -> str:
     """
     if not isinstance(value, str):
         raise InvalidIdError(kind, value, f"of type {type(value).__qualname__}; give a str")
-    if _is_plain(value) or _is_safe(value):
+    if is_plain(value) or _is_safe(value):
         return str.__str__(value)  # an enum that extends `str` prints as something else
     try:
         data = value.encode()
@@ -51,7 +51,7 @@ def encode_id(value: str, kind: str) -> str:
     return _HASHED_PREFIX + hashlib.sha256(data).hexdigest()
 
 
-def _is_plain(text: str) -> bool:
+def is_plain(text: str) -> bool:
     """Tell at a glance, of most ids, that they are safe: no device has a name of five letters."""
     return 4 < len(text) <= 128 and text.isascii() and text.isalnum()
 

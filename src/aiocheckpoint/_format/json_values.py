@@ -23,7 +23,7 @@ MAX_DEPTH = 127
 _MAX_PATH_LENGTH = 200
 MIN_INT = -(2**63)
 MAX_INT = 2**64 - 1
-_PLAIN_TYPES = frozenset({str, bool, NoneType})
+_PLAIN_TYPES = frozenset({bool, NoneType})
 
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
@@ -67,12 +67,14 @@ def _collect_floats(document: dict[str, Any]) -> tuple[list[float], int]:
         below: list[Any] = []
         for value in level:
             kind = type(value)
-            if kind in _PLAIN_TYPES:
+            if kind is str:  # most are
                 continue
             if kind is dict:
                 below.extend(value.values())
             elif kind is list:
                 below.extend(value)
+            elif kind in _PLAIN_TYPES:
+                continue
             elif kind is float:
                 floats.append(value)
             elif kind is int:

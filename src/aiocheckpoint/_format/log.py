@@ -36,6 +36,7 @@ _HEADER_MAGIC = b"acLOGseg"
 _CONTROL_MAGIC = b"acLOGctl"
 _CRC_END = 8
 _HEAD = struct.Struct("<4sI16sQQQIQI32s")
+_CHAINED = struct.Struct("<16sQQQQQI")
 _HEADER = struct.Struct("<8sIIQ16s16sQ32sI")
 _CONTROL = struct.Struct("<8sIIQIQ16sQQQQQQQQ")
 HEAD_BYTES = _HEAD.size
@@ -100,8 +101,8 @@ class Frame(NamedTuple):
 
     def head_fields(self) -> bytes:
         """Return what the chain covers besides the table."""
-        return struct.pack(
-            "<16sQQQQQI", self.segment, self.number, self.offset, self.synced_then,
+        return _CHAINED.pack(
+            self.segment, self.number, self.offset, self.synced_then,
             self.bodies_offset, self.end, self.flags,
         )  # fmt: skip
 
@@ -154,12 +155,14 @@ def build_frame(
 ) -> NewFrame:
     """Return the frame that goes at a tail."""
     bodies_bytes = sum(map(len, bodies))
-    end = tail.offset + frame_bytes(table, bodies_bytes)
+    segment, number, offset, before = tail
+    end = offset + frame_bytes(table, bodies_bytes)
+    bodies_offset = offset + HEAD_BYTES + len(table)
+    fields = _CHAINED.pack(segment, number, offset, synced_then, bodies_offset, end, flags)
+    chain = _chain(before, fields, table)
     frame = Frame(
-        tail.segment, tail.number, tail.offset, synced_then, flags, NO_CHAIN,
-        tail.offset + HEAD_BYTES + len(table), end, table,
+        segment, number, offset, synced_then, flags, chain, bodies_offset, end, table
     )  # fmt: skip
-    frame = frame._replace(chain=_chain(tail.chain, frame.head_fields(), table))
     head = _encode_head(frame, bodies_bytes)
     padding = bytes(end - tail.offset - 2 * (HEAD_BYTES + len(table)) - bodies_bytes)
     return NewFrame(frame, b"".join((head, table, *bodies, padding, table, head)))
@@ -171,10 +174,7 @@ def _encode_head(frame: Frame, bodies_bytes: int) -> bytes:
         len(frame.table), bodies_bytes, frame.flags, frame.chain,
     )  # fmt: skip
     crc = zlib.crc32(frame.table, zlib.crc32(head[_CRC_END:]))
-    return _HEAD.pack(
-        _FRAME_MAGIC, crc, frame.segment, frame.number, frame.offset, frame.synced_then,
-        len(frame.table), bodies_bytes, frame.flags, frame.chain,
-    )  # fmt: skip
+    return b"".join((_FRAME_MAGIC, crc.to_bytes(4, "little"), head[_CRC_END:]))
 
 
 def head_end(data: bytes, segment: bytes, offset: int) -> int:
