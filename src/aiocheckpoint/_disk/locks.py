@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 from aiocheckpoint._disk.files import Directory, FileStatus, LocalFiles, monotonic_seconds
 from aiocheckpoint.errors import StorageError
@@ -54,6 +54,7 @@ class LockFiles:
     Attributes:
         waits_since: since when this process has been waiting for the lock; None if it is not.
         applier_waits_since: the same of the lock under which files are written.
+        meanwhile: called while another process holds the lock, by who is the next to have it.
     """
 
     def __init__(self, files: LocalFiles, directory: Directory, *, writable: bool) -> None:
@@ -61,6 +62,7 @@ class LockFiles:
         self.directory = directory
         self.waits_since: float | None = None
         self.applier_waits_since: float | None = None
+        self.meanwhile: Callable[[], None] | None = None
         self._descriptors: dict[str, int] = {}
         self._held: dict[str, FileStatus] = {}
         self._paths = {name: directory.join(name) for name in _NAMES}
@@ -127,7 +129,10 @@ class LockFiles:
         try:
             try:
                 files.lock_file(turn, turn_path)
-                files.lock_file(lock, lock_path)
+                if not files.try_lock_file(lock, lock_path):
+                    if self.meanwhile is not None:
+                        self.meanwhile()
+                    files.lock_file(lock, lock_path)
             finally:
                 self.waits_since = None
                 self._give_back(_TURN_NAME)

@@ -51,6 +51,8 @@ class View:
         self._generation = 0
         self._first_control: Control | None = None
         self._kept_owners: dict[str, Owned] | None = None
+        if log_ is not None:
+            log_.meanwhile = self.follow  # what is read then need not be read under the lock
 
     @property
     def flushed(self) -> int:
