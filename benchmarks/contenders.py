@@ -14,7 +14,19 @@ import aiofiles.os
 
 from benchmarks.documents import Document
 from benchmarks.rounds import UnavailableError
-from benchmarks.savers import FILE, FLOOR, IDLE, JOURNAL, NONE, SQLITE, Floor, Idle, Ours, Saver
+from benchmarks.savers import (
+    FILE,
+    FLOOR,
+    IDLE,
+    JOURNAL,
+    NONE,
+    PROCESS,
+    SQLITE,
+    Floor,
+    Idle,
+    Ours,
+    Saver,
+)
 from benchmarks.savers import Sqlite as _Sqlite
 
 if TYPE_CHECKING:
@@ -99,6 +111,7 @@ class Plain(Saver):
 
 SAVERS: dict[str, Callable[[], Saver]] = {
     JOURNAL: lambda: Ours("journal", "yes: journal synced, files follow"),
+    PROCESS: lambda: Ours("journal", "yes: journal synced, files follow", file_process=True),
     FILE: lambda: Ours("file", "yes: file and directory synced"),
     NONE: lambda: Ours("none", "NO: asked not to sync"),
     SQLITE: _Sqlite,

@@ -42,13 +42,20 @@ class Applier:
 
     Args:
         opened: returns the open root; it may be opened anew meanwhile.
+        delegate: applies and flushes in the place of this one, until somebody waits for that;
+            returns whether it is done.
 
     Attributes:
         error: why files could not be written or synced last, None if they could.
     """
 
-    def __init__(self, opened: Callable[[], WritableRoot]) -> None:
+    def __init__(
+        self,
+        opened: Callable[[], WritableRoot],
+        delegate: Callable[[WritableRoot, Callable[[], bool]], bool] | None = None,
+    ) -> None:
         self._opened = opened
+        self._delegate = delegate
         self.error: Exception | None = None
         self._condition = threading.Condition()
         self._waiters: list[_Waiter] = []
@@ -119,7 +126,7 @@ class Applier:
             if self._is_ending and not self._waiters and not is_abandoned:
                 return False
             if not self._is_wanted and not self._failures:
-                self._condition.wait_for(lambda: self._is_wanted or self._is_ending, ROUND_SECONDS)
+                self._condition.wait_for(self._hurries, ROUND_SECONDS)
             self._is_due = False
             self._tries += 1
             return True
@@ -144,6 +151,10 @@ class Applier:
         while self._left:
             self._rescue(self._left.pop(0))
         root = self._opened()
+        if self._is_delegated(root):
+            with self._condition:
+                self._note_flush()
+            return
         with root.log.applying():
             root.view.follow()
             touched = Touched(root.operations, root.view.sessions.root)
@@ -161,6 +172,16 @@ class Applier:
             if damaged:
                 reason = "a part of the journal is damaged"
                 raise CheckpointCorruptError(damaged[0].path, reason)
+
+    def _is_delegated(self, root: WritableRoot) -> bool:
+        """Tell whether somebody else has done it, where nothing has failed and nobody waits."""
+        if self._delegate is None or self._failures or self._hurries():
+            return False
+        return self._delegate(root, self._hurries)
+
+    def _hurries(self) -> bool:
+        """Tell whether somebody waits for files, or for room."""
+        return self._is_wanted or self._is_ending
 
     def _rescue(self, root: WritableRoot) -> None:
         """
@@ -191,7 +212,7 @@ class Applier:
             if is_done or is_late or self._is_wanted or _is_flush_wanted(root):
                 return place
             with self._condition:
-                self._condition.wait_for(lambda: self._is_wanted or self._is_ending, ROUND_SECONDS)
+                self._condition.wait_for(self._hurries, ROUND_SECONDS)
             root.view.follow()
 
     def _entries(
@@ -336,7 +357,7 @@ class Applier:
         """Try again after a while: the log keeps everything."""
         pause = _RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS)) - 1]
         with self._condition:
-            self._condition.wait_for(lambda: self._is_wanted or self._is_ending, pause)
+            self._condition.wait_for(self._hurries, pause)
             self._is_due = True
 
 
