@@ -108,6 +108,16 @@ class TestAdvice:
 
 
 class TestWrongInput:
+    @pytest.mark.parametrize(("word", "verb"), [("check", "verify"), ("load", "show")])
+    def test_a_method_that_has_another_name_here(self, tool: Tool, word: str, verb: str) -> None:
+        """Who types the name that the writer's method has is told the verb that does it."""
+        outcome = tool(word, "state")
+
+        assert outcome.status == 2
+        assert outcome.errors == (
+            f"aiocheckpoint: No such command '{word}'; `aiocheckpoint {verb}` does that\n"
+        )
+
     @pytest.mark.parametrize("verb", ON_A_DIRECTORY)
     def test_a_missing_directory_is_an_error_and_is_not_made(
         self, tool: Tool, root: Path, verb: str

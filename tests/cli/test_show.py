@@ -55,6 +55,22 @@ def test_a_pipe_gets_no_padding(tool: Tool, root: Path) -> None:
         assert [line for line in lines if line.endswith(" ")] == []
 
 
+def test_a_pipe_gets_long_lines_whole(tool: Tool, root: Path) -> None:
+    """Where no terminal reads it a line of a text is a line, whatever its length."""
+    lines = ["x" * 30_000, "", "second"]
+    hint = "h" * 20_000
+    record = CheckpointData(
+        session_id="s", messages=[{"role": "user", "content": "\n".join(lines)}], resume_hint=hint
+    )
+    saved(root, record)
+
+    printed = tool("show", root, "s").output.splitlines()
+
+    assert f"resume_hint         {hint}" in printed
+    start = printed.index(f"user  {lines[0]}")
+    assert printed[start : start + 3] == [f"user  {lines[0]}", "", "      second"]
+
+
 def test_what_turns_text_around_is_spelled_out(tool: Tool, root: Path) -> None:
     """An id cannot look like another one by characters that change the direction."""
     saved(root, CheckpointData(session_id="a\u202egnp", checkpoint_id="b\u2066"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -30,6 +31,9 @@ from aiocheckpoint.cli.verify import verify
 
 EXIT_INTERRUPTED = 130
 _SILENT = logging.NullHandler()
+_UNKNOWN = re.compile(r"No such command '(\w+)'")
+_VERBS = {"check": "verify", "load": "show"}
+"""What does on the command line what a method of the writer does that has another name."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -117,11 +121,16 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _misused(error: _UsageError) -> int:
-    """Say what is wrong with a command line, and which help to ask for."""
+    """Say what is wrong with a command line, and which verb is meant or which help to ask for."""
     context = getattr(error, "ctx", None)
     verbs = context.command_path.split()[1:] if context is not None else []
     help_command = " ".join([command_line(*verbs), "--help"])
     message = error.format_message().strip().removesuffix(".")
+    unknown = _UNKNOWN.match(message)
+    if unknown is not None and unknown[1] in _VERBS:
+        return _failed(
+            f"{message}; `{command_line(_VERBS[unknown[1]])}` does that", error.exit_code
+        )
     return _failed(f"{message}; `{help_command}` explains it", error.exit_code)
 
 

@@ -8,9 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Group, RenderableType
 from rich.highlighter import JSONHighlighter
-from rich.table import Table
 from rich.text import Text
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointMeta, CheckpointRecord
@@ -28,6 +26,7 @@ from aiocheckpoint.cli.terminal import (
     open_store,
     print_bytes,
     print_line,
+    print_pairs,
     safe,
 )
 
@@ -85,20 +84,17 @@ async def _found(
 def _print_document(document: dict[str, Any], path: Path) -> None:
     messages = document.pop("messages", None)
     checksum, version = document.pop("_checksum"), document.pop("_version")
-    facts = Table.grid(padding=(0, 2, 0, 0))
-    for key, value in document.items():
-        facts.add_row(cell(key, "bold"), _value(value))
     screen = console()
-    screen.print(facts)
+    print_pairs(screen, [(cell(key, "bold"), _value(value)) for key, value in document.items()])
     screen.print()
     print_line(screen, f"file {path}", "dim")
     print_line(screen, f"format {version}, verified, sha256 {checksum}", "dim")
     if isinstance(messages, list) and messages:
         screen.print()
-        screen.print(_conversation(messages))
+        print_pairs(screen, map(_message, messages), gap=True)
 
 
-def _value(value: object) -> RenderableType:
+def _value(value: object) -> Text:
     """Return one field for the eye: text as it is, anything else as JSON."""
     if isinstance(value, str):
         return Text(safe(value), overflow="fold")
@@ -108,24 +104,16 @@ def _value(value: object) -> RenderableType:
     return Text(msgspec.json.encode(value).decode(), "dim")
 
 
-def _conversation(messages: list[Any]) -> Table:
-    lines = Table.grid(padding=(0, 2, 0, 0))
-    lines.add_column(no_wrap=True)
-    for message in messages:
-        role, content = _message(message)
-        lines.add_row(Text(role, _ROLE_STYLES.get(role, "bold")), content)
-        lines.add_row()
-    return lines
-
-
-def _message(message: object) -> tuple[str, RenderableType]:
+def _message(message: object) -> tuple[Text, Text]:
     """Return the role and the text of a message, in the form most agents keep them."""
     match message:
         case {"role": str(role), "content": str() | None as content, **others}:
-            text = [Text(safe(content), overflow="fold")] if content else []
-            return safe(role), Group(*text, *_tool_calls(others.get("tool_calls")))
+            texts = [Text(safe(content))] if content else []
+            texts += _tool_calls(others.get("tool_calls"))
+            shown = Text("\n", overflow="fold").join(texts)
+            return Text(safe(role), _ROLE_STYLES.get(role, "bold")), shown
         case _:
-            return "", _value(message)
+            return Text(), _value(message)
 
 
 def _tool_calls(calls: object) -> list[Text]:
@@ -135,6 +123,6 @@ def _tool_calls(calls: object) -> list[Text]:
 def _tool_call(call: object) -> Text:
     match call:
         case {"function": {"name": str(name), "arguments": str(arguments)}}:
-            return Text(f"→ {safe(name)} {safe(arguments)}", "magenta", overflow="fold")
+            return Text(f"→ {safe(name)} {safe(arguments)}", "magenta")
         case _:
-            return Text(f"→ {safe(str(call))}", "magenta", overflow="fold")
+            return Text(f"→ {safe(str(call))}", "magenta")

@@ -225,6 +225,35 @@ def print_line(screen: Console, text: str, style: str = "") -> None:
     screen.print(Text(one_line(text), style), soft_wrap=True)
 
 
+def print_pairs(screen: Console, pairs: Iterable[tuple[Text, Text]], *, gap: bool = False) -> None:
+    """
+    Print texts beside their names; in a pipe no line of them is broken, however long it is.
+
+    Args:
+        screen: where to.
+        pairs: names and texts.
+        gap: whether an empty line follows each.
+    """
+    pairs = [*pairs]
+    if screen.is_terminal:
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True)
+        for name, text in pairs:
+            grid.add_row(name, text)
+            if gap:
+                grid.add_row()
+        screen.print(grid)
+        return
+    width = max((name.cell_len for name, _ in pairs), default=0) + 2
+    for name, text in pairs:
+        name.align("left", width)
+        for line in text.split(allow_blank=True):
+            screen.print(name, line, sep="", soft_wrap=True)
+            name = Text(" " * width)  # noqa: PLW2901 - of the lines below the first
+        if gap:
+            screen.print()
+
+
 def print_problems(directory: Path, problems: Iterable[tuple[str, str, str | None]]) -> int:
     """Say what is wrong, by session and by what it is called; return the exit status."""
     status = 0
