@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from aiocheckpoint import CheckpointData, SessionOwnedError, Transaction, blob_digest
+from aiocheckpoint._disk.files import Directory, FileStatus
 from aiocheckpoint._format import names as layout
 from aiocheckpoint.errors import CheckpointCorruptError, StorageError
 from tests.crash import oracle, test_blobs
@@ -234,6 +235,29 @@ async def removed_by_hand(start: Callable[[], Coroutine[Any, Any, Tree]]) -> str
             operations = [*files.operations]
     run = Aftermath(tree, operations, {MAIN: [(version(9),)]}, len(operations))
     return await violation(run)
+
+
+async def journal_removed_by_hand() -> str:
+    """Remove the journal with other tools: what is flushed afterwards has what it held."""
+    with scratch_directory() as outer, same_each_time(5):
+        files = RecordingFiles(outer)
+        async with opened(outer, files, JOURNAL) as writer:
+            await perform(writer, save(8))
+            hand = RecordingFiles(outer, beside=files)
+            root = hand.open_path(str(outer / ROOT_NAME))
+            private = hand.open_subdirectory(root, layout.PRIVATE_DIRECTORY)
+            assert private is not None
+            for name in hand.scan(private):
+                hand.unlink(private, name)
+            hand.remove_subdirectory(root, layout.PRIVATE_DIRECTORY)
+            hand.sync_directory(root)
+            for directory in (private, root):
+                hand.close_directory(directory)
+            for call in (save(9), oracle.Flush()):
+                await perform(writer, call)
+            operations = [*files.operations]
+    expected = {MAIN: [(version(9), version(8))]}
+    return await violation(Aftermath(Tree(), operations, expected, len(operations)))
 
 
 async def nothing() -> Tree:
@@ -542,13 +566,13 @@ class Damage(NamedTuple):
         serial: of the save whose file is damaged.
         backed_up: whether its backup is an intact file of its own.
         seen: what there is in the end.
-        linked: whether the disk has hard links.
+        files: the file operations.
     """
 
     serial: int
     backed_up: bool
     seen: Seen
-    linked: bool = True
+    files: type[RecordingFiles] = RecordingFiles
 
 
 NEWEST = Damage(2, backed_up=False, seen=(version(1),))
@@ -566,6 +590,27 @@ def _refused(*args: object, **kwargs: object) -> None:
     raise PermissionError(errno.EPERM, "there are no links")
 
 
+class AcrossFiles(RecordingFiles):
+    """Recording files of sessions whose directories are on disks of their own."""
+
+    def status(self, directory: Directory, name: str) -> FileStatus | None:
+        found = super().status(directory, name)
+        is_private = found is not None and layout.PRIVATE_DIRECTORY in directory.path
+        return found._replace(device=found.device + 1) if found and is_private else found
+
+    def recorded(self, name: str, function: Any) -> Any:
+        sound = super().recorded(name, function)
+        if name not in ("link", "replace"):
+            return sound
+
+        def moved(*args: Any, src_dir_fd: int, dst_dir_fd: int, **kwargs: Any) -> Any:
+            if src_dir_fd != dst_dir_fd:
+                raise OSError(errno.EXDEV, "on another disk")
+            return sound(*args, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, **kwargs)
+
+        return moved
+
+
 async def recovered(damage: Damage, model: Model = "posix") -> str:
     """
     Return how a crash during or after `recover` breaks a promise, `""` if none does.
@@ -573,7 +618,7 @@ async def recovered(damage: Damage, model: Model = "posix") -> str:
     Without links only one after it is looked at: a rename across directories is all there is then.
     """
     run, damaged = await _recovered(damage)
-    first_point = 0 if damage.linked else run.first_point
+    first_point = run.first_point if damage.files is LinklessFiles else 0
     for state in crash_states(model, run.start, run.operations, first_point, SECOND):
         try:
             with scratch_directory() as outer, same_each_time(6):
@@ -590,7 +635,7 @@ async def _recovered(damage: Damage) -> tuple[Aftermath, Content]:
     damaged = _damage(start, damage)
     with scratch_directory() as outer, same_each_time(5):
         materialise(start, outer)
-        files = (RecordingFiles if damage.linked else LinklessFiles)(outer, start)
+        files = damage.files(outer, start)
         async with opened(outer, files, JOURNAL) as writer:
             await writer.recover(MAIN)
             operations = [*files.operations]
@@ -617,7 +662,7 @@ async def _look_after_recover(
     tree: Tree, outer: Path, damage: Damage, damaged: Content, *, is_done: bool
 ) -> None:
     materialise(tree, outer)
-    files = RecordingFiles(outer, tree)
+    files = damage.files(outer, tree)
     async with opened(outer, files, JOURNAL) as writer:
         try:
             views = await see_all(writer)
@@ -668,8 +713,9 @@ async def recovered_blobs() -> str:
 _AGAIN = ("save-existing", "flush", "replace-newest", "delete", "flush", "save-existing")
 SCENARIOS: dict[str, Scenario] = {
     "recover blobs": recovered_blobs,
-    "recover without links": partial(recovered, NEWEST._replace(linked=False)),
+    "recover without links": partial(recovered, NEWEST._replace(files=LinklessFiles)),
     "removed by hand": partial(removed_by_hand, nothing),
+    "journal removed by hand": journal_removed_by_hand,
     "removed by hand when positions were lost": partial(removed_by_hand, without_positions),
     "lost in the journal": lost_in_the_journal,
     "deleted in haste": deleted_in_haste,
@@ -690,6 +736,7 @@ SCENARIOS: dict[str, Scenario] = {
     "in haste": partial(in_haste, SMALL_SLOT_BYTES),
     "in haste, in many segments": partial(in_haste, TINY_SLOT_BYTES),
     "recover": partial(recovered, NEWEST),
+    "recover from a disk to another": partial(recovered, NEWEST._replace(files=AcrossFiles)),
     "recover from a backup": partial(recovered, BACKED_UP),
     "erase": partial(calls, ("save-existing", "delete-latest", "flush"), models=("ext4",)),
     "erase again": partial(

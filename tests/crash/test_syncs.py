@@ -13,7 +13,12 @@ pytestmark = pytest.mark.blocking
 
 FIRST_TRIED = {
     "free_slots.take: keep(free[-1])": "killed in a save",
+    "applier._rescue: sync()": "journal removed by hand",
     "applier._synced: sync()": "replaced in haste",
+    "files._move_across: sync_directory(target)": "recover from a disk to another",
+    "files._move_across: sync_file(descriptor, target.join(temporary))": (
+        "recover from a disk to another"
+    ),
     "files._sync_above: sync_directory(above)": "killed in a save",
     "files.sync_name: sync_file(descriptor, path)": "flush one by one",
     "root._made_private: sync_directory(root)": "killed in a save",
@@ -32,15 +37,6 @@ FIRST_TRIED = {
 OF_NO_EFFECT = {
     "files.sync_directory: sync_everything(directory)": (
         "it stands in for the sync of a directory on disks that have none; those here have"
-    ),
-    "applier._rescue: sync()": (
-        "it follows a removal by hand of the journal, which no scenario makes"
-    ),
-    "files._move_across: sync_directory(target)": (
-        "it is for a session on a disk of its own; the disk of the scenarios is one"
-    ),
-    "files._move_across: sync_file(descriptor, target.join(temporary))": (
-        "it is for a session on a disk of its own; the disk of the scenarios is one"
     ),
     "log.keep: sync_directory(self.directory)": (
         "a damaged segment is given free after its successor's slot was synced into the directory"
