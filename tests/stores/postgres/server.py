@@ -114,24 +114,32 @@ class PostgresServer:
             assert time.monotonic() < until, "the server does not answer"
             time.sleep(0.02)
 
-    def kill(self) -> None:
-        """Kill all of its processes, as a power cut would end them but for the disk."""
+    def _processes(self) -> list[int]:
+        """Return all of its processes, the first one first; each leads a group of its own."""
         assert self._process is not None
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        first = self._process.pid
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        return [first, *map(int, children)]
+
+    def _signal(self, number: signal.Signals) -> None:
+        for process in self._processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+
+    def kill(self) -> None:
+        """Kill all of its processes at once."""
+        assert self._process is not None
+        self._signal(signal.SIGKILL)
         self._process.wait()
-        for name in ("postmaster.pid",):
-            (self.directory / "data" / name).unlink(missing_ok=True)
+        (self.directory / "data" / "postmaster.pid").unlink(missing_ok=True)
 
     def pause(self) -> None:
         """Let it answer nothing."""
-        assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
         """Let it answer again."""
-        assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """End it, and remove its files."""

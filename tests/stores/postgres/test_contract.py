@@ -1,27 +1,126 @@
-"""The store in PostgreSQL keeps the contract of all stores."""
+"""The store in PostgreSQL keeps the contract of all stores, each part of it."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
 import pytest
 
 from aiocheckpoint import BlobStore, CheckpointData, CheckpointStore
-from aiocheckpoint.testing import BlobStoreContract, CheckpointStoreContract, LargeValue
+from aiocheckpoint.testing import (
+    AcrossDamageContract,
+    AcrossSessionsContract,
+    BlobDamageContract,
+    BlobDurabilityContract,
+    BlobSharingContract,
+    BlobStoreContract,
+    BlobUpdateContract,
+    CancellationContract,
+    CheckpointStoreContract,
+    DamageContract,
+    DurabilityContract,
+    LargeValue,
+    OwnershipContract,
+    SharedOwnershipContract,
+    SharedUpdateContract,
+    SharingContract,
+    UpdateContract,
+)
 from tests.stores.postgres.conftest import MakeStore
+from tests.stores.postgres.server import PostgresServer
+
+Damage = Callable[[str, str], Awaitable[None]]
 
 
-class TestPostgres(CheckpointStoreContract):
-    """The store, by a URL."""
+class TestPostgres(
+    CheckpointStoreContract,
+    CancellationContract,
+    UpdateContract,
+    OwnershipContract,
+    AcrossSessionsContract,
+    SharingContract,
+    SharedUpdateContract,
+    SharedOwnershipContract,
+    DurabilityContract,
+    DamageContract,
+    AcrossDamageContract,
+):
+    """The store of checkpoints, by a URL."""
 
     @pytest.fixture(name="store")
     def _store(self, make_store: MakeStore) -> CheckpointStore[CheckpointData]:
         store: CheckpointStore[CheckpointData] = make_store()
         return store
 
+    @pytest.fixture(name="other")
+    def _other(self, make_store: MakeStore) -> CheckpointStore[CheckpointData]:
+        store: CheckpointStore[CheckpointData] = make_store()
+        return store
 
-class TestPostgresOfBlobs(BlobStoreContract):
-    """The store, storing blobs."""
+    @pytest.fixture(name="reopen")
+    def _reopen(self, make_store: MakeStore) -> Callable[[Any], Awaitable[Any]]:
+        async def reopen(_: Any) -> Any:
+            return make_store()  # the first one is left as it is
+
+        return reopen
+
+    @pytest.fixture(name="damage")
+    def _damage(self, server: PostgresServer, schema: str) -> Damage:
+        async def damage(session_id: str, checkpoint_id: str) -> None:
+            connection = await asyncpg.connect(server.dsn())
+            changed = await connection.execute(
+                f"update {schema}.checkpoint c set body = set_byte(body, 250, 7)"
+                f" from {schema}.session s where s.session_key = c.session_key"
+                " and session_id = $1 and checkpoint_id = $2",
+                session_id.encode(),
+                checkpoint_id.encode(),
+            )
+            await connection.close()
+            assert changed == "UPDATE 1"
+
+        return damage
+
+
+class TestPostgresOfBlobs(
+    BlobStoreContract,
+    BlobUpdateContract,
+    BlobSharingContract,
+    BlobDurabilityContract,
+    BlobDamageContract,
+):
+    """The store of blobs, by a pool whose statements are prepared for long."""
 
     @pytest.fixture(name="blob_store")
     def _blob_store(self, make_store: MakeStore) -> BlobStore[LargeValue]:
+        store: BlobStore[LargeValue] = make_store(record_type=LargeValue, statement_cache_size=100)
+        return store
+
+    @pytest.fixture(name="other_blob_store")
+    def _other_blob_store(self, make_store: MakeStore) -> BlobStore[LargeValue]:
         store: BlobStore[LargeValue] = make_store(record_type=LargeValue)
         return store
+
+    @pytest.fixture(name="reopen")
+    def _reopen(self, make_store: MakeStore) -> Callable[[Any], Awaitable[Any]]:
+        async def reopen(_: Any) -> Any:
+            return make_store(record_type=LargeValue)
+
+        return reopen
+
+    @pytest.fixture(name="damage_blob")
+    def _damage_blob(self, server: PostgresServer, schema: str) -> Damage:
+        async def damage(session_id: str, digest: str) -> None:
+            connection = await asyncpg.connect(server.dsn())
+            changed = await connection.execute(
+                f"update {schema}.blob b set content = content || '!'"
+                f" from {schema}.session s where s.session_key = b.session_key"
+                " and session_id = $1 and digest = $2",
+                session_id.encode(),
+                bytes.fromhex(digest),
+            )
+            await connection.close()
+            assert changed == "UPDATE 1"
+
+        return damage

@@ -1,0 +1,464 @@
+"""What goes wrong between a store and its server loses and doubles nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from aiocheckpoint import (
+    CheckpointData,
+    CheckpointError,
+    DurabilityUnknownError,
+    StorageFullError,
+    StoreUnavailableError,
+    UnsuitableStoreError,
+)
+from aiocheckpoint.store import Transaction
+from tests.stores.postgres.conftest import MakeStore
+from tests.stores.postgres.proxy import Proxy, nothing
+from tests.stores.postgres.server import PostgresServer
+
+_MARK = b"to be cut here"
+
+
+def _step(number: int, session_id: str = "s", **fields: Any) -> CheckpointData:
+    return CheckpointData(
+        session_id=session_id, checkpoint_id=f"{number:04}", iteration=number, **fields
+    )
+
+
+@pytest.fixture(name="proxy")
+async def _proxy(server: PostgresServer) -> AsyncIterator[Proxy]:
+    async with Proxy(server) as proxy:
+        yield proxy
+
+
+@pytest.fixture(name="query")
+async def _query(server: PostgresServer) -> AsyncIterator[Callable[..., Any]]:
+    connection = await asyncpg.connect(server.dsn())
+    yield connection.fetchval
+    await connection.close()
+
+
+class TestCutConnections:
+    @pytest.mark.parametrize("is_passed_on", [True, False])
+    async def test_a_save_is_made_once(
+        self,
+        make_store: MakeStore,
+        proxy: Proxy,
+        query: Callable[..., Any],
+        schema: str,
+        is_passed_on: bool,
+    ) -> None:
+        """A save returns as usual, whether the server got it before the cut or not."""
+        store = make_store(proxy.dsn())
+        await store.save(_step(1))
+        proxy.on(_MARK, nothing, is_passed_on=is_passed_on)
+        await store.save(_step(2, messages=[_MARK.decode()]), expected="0001")
+        assert await store.ids("s") == ("0002", "0001")
+        assert await query(f"select last_seq from {schema}.session") == 2
+        assert proxy.connections == 2
+
+    async def test_what_was_deleted_meanwhile_stays_deleted(
+        self, make_store: MakeStore, proxy: Proxy
+    ) -> None:
+        """A save that was made, and whose answer was lost, is not made again after a delete."""
+        store, other = make_store(proxy.dsn()), make_store()
+        await store.save(_step(1))
+
+        async def delete() -> None:
+            assert await other.delete("s", "0002")
+
+        proxy.on(_MARK, delete, is_passed_on=True)
+        await store.save(_step(2, messages=[_MARK.decode()]))
+        assert await store.ids("s") == ("0001",)
+
+    async def test_of_those_that_share_a_commit_each_has_its_own_answer(
+        self, make_store: MakeStore, proxy: Proxy
+    ) -> None:
+        """Refusals and counts come back as they were, from a commit whose answer was lost."""
+        store = make_store(proxy.dsn())
+        await asyncio.gather(*(store.save(_step(1, session_id=name)) for name in "abc"))
+        proxy.on(_MARK, nothing, is_passed_on=True)
+        answers = await asyncio.gather(
+            store.save(_step(2, session_id="a", messages=[_MARK.decode()])),
+            store.save(_step(2, session_id="b"), expected="0007"),
+            store.delete_many("c", ["0001", "0002"]),
+            return_exceptions=True,
+        )
+        assert answers[0] == "0002"
+        assert str(answers[1]).startswith("session 'b' has changed: its newest checkpoint is '0001")
+        assert answers[2] == 1
+
+    @pytest.mark.parametrize("needle", [_MARK, b"COMMIT;"])
+    @pytest.mark.parametrize("is_passed_on", [True, False])
+    async def test_an_update_is_made_once(
+        self,
+        make_store: MakeStore,
+        proxy: Proxy,
+        query: Callable[..., Any],
+        schema: str,
+        needle: bytes,
+        is_passed_on: bool,
+    ) -> None:
+        """Work is called again where its commit did not come to be, and only there."""
+        store = make_store(proxy.dsn())
+        await store.save(_step(1))
+        calls = 0
+
+        async def work(session: Transaction[CheckpointData]) -> int:
+            nonlocal calls
+            calls += 1
+            data = await session.load()
+            assert data is not None
+            session.save(_step(data.iteration + 1, messages=[_MARK.decode()]))
+            return data.iteration + 1
+
+        proxy.on(needle, nothing, is_passed_on=is_passed_on)
+        assert await store.update("s", work) == 2
+        assert calls == (1 if needle == b"COMMIT;" and is_passed_on else 2)
+        assert await store.ids("s") == ("0002", "0001")
+        assert await query(f"select last_seq from {schema}.session") == 2
+
+    async def test_an_update_whose_reads_are_cut_is_begun_again(
+        self, make_store: MakeStore, proxy: Proxy
+    ) -> None:
+        """Also where `work` makes another error of it; its own errors pass."""
+        store = make_store(proxy.dsn())
+        await store.save(_step(1))
+        calls = 0
+
+        async def work(session: Transaction[CheckpointData]) -> int:
+            nonlocal calls
+            calls += 1
+            if calls == 1:
+                proxy.cut()
+            try:
+                assert await session.load() is not None
+            except CheckpointError as error:
+                raise KeyError from error
+            return calls
+
+        async def time_out(session: Transaction[CheckpointData]) -> None:
+            raise TimeoutError
+
+        assert await store.update("s", work) == 2
+        with pytest.raises(TimeoutError):
+            await store.update("s", time_out)
+
+    async def test_reads_go_on(self, make_store: MakeStore, proxy: Proxy) -> None:
+        """A read whose connection was cut is made on another one."""
+        store = make_store(proxy.dsn())
+        await store.save(_step(1))
+        for _ in range(3):
+            proxy.cut()
+            assert (await store.load("s")).iteration == 1
+
+    async def test_nobody_can_be_asked(
+        self, make_store: MakeStore, proxy: Proxy, server: PostgresServer
+    ) -> None:
+        """A save whose outcome cannot be known says so; one never sent, and a read, too."""
+        store = make_store(proxy.dsn(), server_timeout_seconds=0.3)
+        await store.save(_step(1))
+
+        async def go_down() -> None:
+            proxy.is_down = True
+
+        proxy.on(_MARK, go_down, is_passed_on=True)
+        with pytest.raises(DurabilityUnknownError):
+            await store.save(_step(2, messages=[_MARK.decode()]))
+        with pytest.raises(StoreUnavailableError):
+            await store.save(_step(3))
+        with pytest.raises(StoreUnavailableError):
+            await store.load("s")
+        proxy.is_down = False
+        assert await store.ids("s") == ("0002", "0001")
+
+    async def test_cut_at_any_moment(self, make_store: MakeStore, proxy: Proxy) -> None:
+        """Under cuts at random moments all saves of all sessions return, once and in order."""
+        store = make_store(proxy.dsn())
+        await store.load("s")
+        moments = random.Random(7)
+
+        async def live(session_id: str) -> None:
+            for number in range(25):
+                expected = f"{number - 1:04}" if number else None
+                await store.save(_step(number, session_id=session_id), expected=expected)
+
+        async def cut() -> None:
+            while True:
+                await asyncio.sleep(moments.uniform(0.001, 0.05))
+                proxy.cut()
+
+        cutting = asyncio.create_task(cut())
+        names = [f"session-{number}" for number in range(6)]
+        await asyncio.gather(*map(live, names))
+        cutting.cancel()
+        for name in names:
+            assert [meta.iteration for meta in await store.list(name)] == [*range(24, -1, -1)]
+
+
+class TestSlowServer:
+    async def test_saves_share_what_takes_long(
+        self, make_store: MakeStore, proxy: Proxy, query: Callable[..., Any], schema: str
+    ) -> None:
+        """However long a message takes, many sessions save in a few of them."""
+        store = make_store(proxy.dsn())
+        await store.save(_step(0))
+        proxy.delay_seconds = 0.02
+        names = [f"session-{number}" for number in range(100)]
+        await asyncio.gather(*(store.save(_step(1, session_id=name)) for name in names))
+        assert len([name async for name in store.sessions(prefix="session-")]) == 100
+        assert await query(f"select sum(batch) from {schema}.writer") <= 4
+
+    async def test_a_cancelled_save_waits_for_its_end(
+        self, make_store: MakeStore, proxy: Proxy
+    ) -> None:
+        """One that is under way ends when its outcome is known, and that does not change."""
+        store = make_store(proxy.dsn())
+        await store.save(_step(1))
+        sent, may_end = asyncio.Event(), asyncio.Event()
+
+        async def hold() -> None:
+            sent.set()
+            await may_end.wait()
+
+        proxy.on(_MARK, hold, is_passed_on=True)
+        saving = asyncio.create_task(store.save(_step(2, messages=[_MARK.decode()])))
+        await sent.wait()
+        for _ in range(3):
+            saving.cancel()
+            await asyncio.sleep(0.01)
+        assert not saving.done()
+        may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await saving
+        assert await store.ids("s") == ("0002", "0001")
+
+    async def test_a_save_that_waits_is_withdrawn(
+        self, make_store: MakeStore, proxy: Proxy
+    ) -> None:
+        """One that has not begun is cancelled at once, and never made."""
+        store = make_store(proxy.dsn())
+        await store.save(_step(1))
+        sent, may_end = asyncio.Event(), asyncio.Event()
+
+        async def hold() -> None:
+            sent.set()
+            await may_end.wait()
+
+        proxy.on(_MARK, hold, is_passed_on=True)
+        first = asyncio.create_task(store.save(_step(2, messages=[_MARK.decode()])))
+        await sent.wait()
+        second = asyncio.create_task(store.save(_step(3)))
+        third = asyncio.create_task(store.save(_step(4)))
+        await asyncio.sleep(0)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        may_end.set()
+        await asyncio.gather(first, third)
+        assert await store.ids("s") == ("0004", "0002", "0001")
+
+
+class TestServer:
+    async def test_killed_under_load_and_started_again(
+        self, own_server: Callable[..., PostgresServer]
+    ) -> None:
+        """Saves wait for it and go on; all that were acknowledged are there, each once."""
+        await _under_load(own_server, kills=1)
+
+    @pytest.mark.campaign
+    async def test_killed_again_and_again(self, own_server: Callable[..., PostgresServer]) -> None:
+        """The same, many times."""
+        await _under_load(own_server, kills=12)
+
+    async def test_backends_terminated_under_load(
+        self, make_store: MakeStore, query: Callable[..., Any], schema: str
+    ) -> None:
+        """An administrator who ends all connections disturbs no save."""
+        store = make_store()
+        await store.load("s")
+
+        async def live(session_id: str) -> None:
+            for number in range(20):
+                await store.save(_step(number, session_id=session_id))
+
+        lives = asyncio.gather(*(live(name) for name in "abcd"))
+        for _ in range(5):
+            await query(
+                "select count(pg_terminate_backend(pid)) from pg_stat_activity"
+                " where application_name = 'aiocheckpoint'"
+            )
+            await asyncio.sleep(0.02)
+        await lives
+        for name in "abcd":
+            assert [meta.iteration for meta in await store.list(name)] == [*range(19, -1, -1)]
+
+    async def test_one_that_answers_nothing(
+        self, own_server: Callable[..., PostgresServer]
+    ) -> None:
+        """Calls end after `server_timeout_seconds`, and go on when it answers again."""
+        from aiocheckpoint.stores.postgres import PostgresStore
+
+        server = await asyncio.to_thread(own_server)
+        async with PostgresStore(server.dsn(), server_timeout_seconds=0.4) as store:
+            await store.save(_step(1))
+            await asyncio.to_thread(server.pause)
+            try:
+                async with asyncio.timeout(10):
+                    with pytest.raises(StoreUnavailableError):
+                        await store.load("s")
+                    with pytest.raises((DurabilityUnknownError, StoreUnavailableError)):
+                        await store.save(_step(2))
+            finally:
+                await asyncio.to_thread(server.go_on)
+            await store.save(_step(3))
+            assert (await store.ids("s"))[0] == "0003"
+            metas = await store.list("s")
+            assert len({meta.checkpoint_id for meta in metas}) == len(metas)
+
+    async def test_one_that_takes_no_changes(
+        self, own_server: Callable[..., PostgresServer]
+    ) -> None:
+        """It is named; a store that was connected before waits for a primary first."""
+        from aiocheckpoint.stores.postgres import PostgresStore
+
+        server = await asyncio.to_thread(own_server)
+        async with PostgresStore(server.dsn(), server_timeout_seconds=0.4) as store:
+            await store.save(_step(1))
+            admin = await asyncpg.connect(server.dsn())
+            await admin.execute("alter database postgres set default_transaction_read_only = on")
+            await admin.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where application_name = 'aiocheckpoint'"
+            )
+            assert await store.ids("s") == ("0001",)
+            with pytest.raises(UnsuitableStoreError, match="takes no changes"):
+                await store.save(_step(2))
+            await admin.execute("set default_transaction_read_only = off")
+            await admin.execute("alter database postgres reset default_transaction_read_only")
+            await admin.close()
+            await store.save(_step(3))
+            assert await store.ids("s") == ("0003", "0001")
+
+    async def test_a_server_with_other_settings(
+        self, own_server: Callable[..., PostgresServer]
+    ) -> None:
+        """What hides the commits of others is refused; what puts off a sync is overruled."""
+        from aiocheckpoint.stores.postgres import PostgresStore
+
+        server = await asyncio.to_thread(own_server, synchronous_commit="off")
+        async with PostgresStore(server.dsn()) as store:
+            await store.save(_step(1))
+        admin = await asyncpg.connect(server.dsn())
+        before = await admin.fetchval("select pg_current_wal_flush_lsn()::text")
+        async with PostgresStore(server.dsn()) as store:
+            await store.save(_step(2))
+            assert await admin.fetchval(f"select pg_current_wal_flush_lsn() > '{before}'::pg_lsn")
+        await admin.execute(
+            "alter database postgres set default_transaction_isolation = 'repeatable read'"
+        )
+        await admin.close()
+        async with PostgresStore(server.dsn()) as store:
+            with pytest.raises(UnsuitableStoreError, match="repeatable read"):
+                await store.load("s")
+
+
+async def _under_load(own_server: Callable[..., PostgresServer], kills: int) -> None:
+    from aiocheckpoint.stores.postgres import PostgresStore
+
+    server = await asyncio.to_thread(own_server)
+    acknowledged: dict[str, int] = {f"session-{number}": -1 for number in range(8)}
+    is_over = False
+
+    async def live(store: Any, session_id: str) -> None:
+        while not is_over:
+            number = acknowledged[session_id] + 1
+            expected = f"{number - 1:04}" if number else None
+            data = _step(number, session_id=session_id, messages=["x" * 3000])
+            await store.save(data, expected=expected)
+            acknowledged[session_id] = number
+
+    async with PostgresStore(server.dsn(), server_timeout_seconds=60) as store:
+        await store.load("s")
+        lives = asyncio.gather(*(live(store, name) for name in acknowledged))
+        for _ in range(kills):
+            await asyncio.sleep(0.4)
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
+            counts = dict(acknowledged)
+            while any(acknowledged[name] == count for name, count in counts.items()):
+                assert not lives.done() or lives.result()
+                await asyncio.sleep(0.01)
+        is_over = True
+        await lives
+        for name, newest in acknowledged.items():
+            assert [meta.iteration for meta in await store.list(name)] == [*range(newest, -1, -1)]
+        assert await store.check() == ()
+
+
+@pytest.fixture(name="small_disk")
+def _small_disk() -> Iterator[Path]:
+    """A directory of 6 MB, of the server's user."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount a small disk")
+    path = Path("/tmp") / f"small-disk-{os.getpid()}"
+    path.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=6m,uid=65534,gid=65534,mode=700", "none", str(path)],
+        check=False,
+        capture_output=True,
+    )
+    if mounted.returncode != 0:
+        path.rmdir()
+        pytest.skip(f"cannot mount: {mounted.stderr.decode().strip()}")
+    yield path
+    subprocess.run(["umount", "-l", str(path)], check=False)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+async def test_a_full_disk(
+    make_store: MakeStore, server: PostgresServer, schema: str, small_disk: Path
+) -> None:
+    """A save for which there is no room is refused alone and by name; with room, saves go on."""
+    connection = await asyncpg.connect(server.dsn())
+    await connection.execute(f"create tablespace {schema} location '{small_disk}'")
+    store = make_store(server.dsn(default_tablespace=schema))
+    noise = random.Random(1)
+    stored = 0
+    try:
+        while stored < 200:
+            try:
+                await store.save(_step(stored, messages=[noise.randbytes(50_000).hex()]))
+            except StorageFullError:
+                break
+            stored += 1
+        assert 0 < stored < 200
+        assert (await store.load("s")).iteration == stored - 1
+        large = _step(900, session_id="t", messages=[noise.randbytes(100_000).hex()])
+        answers: list[Any] = await asyncio.gather(
+            store.delete("s", "0000"), store.save(large), return_exceptions=True
+        )
+        assert answers[0] is True
+        assert isinstance(answers[1], StorageFullError)
+        await asyncio.to_thread(
+            subprocess.run, ["mount", "-o", "remount,size=64m", str(small_disk)], check=True
+        )
+        await store.save(_step(901))
+        assert len(await store.list("s")) == stored
+        assert await store.check() == ()
+    finally:
+        await store.aclose()
+        await connection.execute(f"drop schema {schema} cascade")
+        await connection.execute(f"drop tablespace {schema}")
+        await connection.close()

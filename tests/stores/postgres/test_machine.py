@@ -1,0 +1,48 @@
+"""Any calls in any order, on a real server, against the plainest model of a store."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from aiocheckpoint import CheckpointData, CheckpointStore
+from aiocheckpoint.stores.postgres import PostgresStore
+from aiocheckpoint.testing.machine import StoreMachine
+from tests.stores.postgres.server import PostgresServer
+
+
+class PostgresMachine(StoreMachine):
+    """The store, opened again amid the calls."""
+
+    dsn: ClassVar[str]
+    number: ClassVar[int] = 0
+
+    def __init__(self) -> None:
+        type(self).number += 1
+        self._schema = f"machine_{self.number}"
+        super().__init__()
+
+    async def connect(self) -> CheckpointStore[CheckpointData]:
+        """Return a store on the schema of this run."""
+        return PostgresStore(self.dsn, schema=self._schema, server_timeout_seconds=300)
+
+
+_case: Any = PostgresMachine.TestCase
+
+
+@pytest.mark.blocking
+class TestAnyOrder(_case):  # type: ignore[misc]  # hypothesis makes it
+    """It answers as the model does."""
+
+    settings: Any = settings(
+        max_examples=6,
+        stateful_step_count=20,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+
+    @pytest.fixture(autouse=True)
+    def _server(self, server: PostgresServer) -> None:
+        PostgresMachine.dsn = server.dsn()

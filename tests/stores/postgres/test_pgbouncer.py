@@ -1,0 +1,91 @@
+"""The store works through PgBouncer in transaction mode, which gives it no session of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from aiocheckpoint import CheckpointData, CheckpointStore
+from aiocheckpoint.testing import CancellationContract, OwnershipContract, UpdateContract
+from tests.stores.postgres.conftest import MakeStore
+from tests.stores.postgres.server import PostgresServer
+
+_NOBODY = 65534
+
+
+@pytest.fixture(scope="module", name="bouncer")
+def _bouncer(server: PostgresServer) -> Iterator[str]:
+    """A PgBouncer that has three connections for all; its URL."""
+    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if program is None:
+        pytest.skip("PgBouncer is not installed")
+    directory = Path(tempfile.mkdtemp(prefix="bouncer-", dir="/tmp"))
+    config = directory / "pgbouncer.ini"
+    config.write_text(
+        "[databases]\n"
+        f"* = host={server.directory} user=postgres\n"
+        "[pgbouncer]\n"
+        "pool_mode = transaction\n"
+        "default_pool_size = 3\n"
+        f"unix_socket_dir = {directory}\n"
+        "listen_port = 6432\n"
+        "listen_addr =\n"
+        "auth_type = any\n"
+    )
+    command = [program, str(config)]
+    if os.geteuid() == 0:
+        os.chown(directory, _NOBODY, _NOBODY)
+        user = (f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups")
+        command = ["setpriv", *user, *command]
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    until = time.monotonic() + 30
+    while not (directory / ".s.PGSQL.6432").exists():
+        assert process.poll() is None, (directory / "log").read_text()
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    yield f"postgresql:///postgres?user=postgres&port=6432&host={quote(str(directory), safe='')}"
+    process.terminate()
+    process.wait()
+    shutil.rmtree(directory)
+
+
+class TestPgBouncer(UpdateContract, OwnershipContract, CancellationContract):
+    """What holds a session, or ends badly, by a pooler that changes the connection each time."""
+
+    @pytest.fixture(name="store")
+    def _store(self, make_store: MakeStore, bouncer: str) -> CheckpointStore[CheckpointData]:
+        store: CheckpointStore[CheckpointData] = make_store(bouncer)
+        return store
+
+    async def test_many_sessions_share_few_connections(
+        self, make_store: MakeStore, bouncer: str
+    ) -> None:
+        """Saves, reads and updates of several stores at once need no connection of their own."""
+        stores = [make_store(bouncer, max_connections=8) for _ in range(3)]
+
+        async def live(store: Any, session_id: str) -> None:
+            for number in range(5):
+                data = CheckpointData(session_id=session_id, iteration=number)
+                await store.save(data)
+                assert await store.load(session_id) == data
+                assert await store.update(session_id, lambda session: session.load()) == data
+
+        await asyncio.gather(
+            *(
+                live(store, f"{name}-{number}")
+                for name, store in enumerate(stores)
+                for number in range(8)
+            )
+        )
+        assert len([name async for name in stores[0].sessions()]) == 24
