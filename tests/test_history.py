@@ -1,0 +1,338 @@
+"""Histories: every version reads as the list that it stands for, and costs what was added to it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    BlobNode,
+    CheckpointDecodeError,
+    CheckpointEncodeError,
+    InvalidArgumentError,
+    MissingBlobError,
+    blob_digest,
+)
+from aiocheckpoint.history import History, HistoryRecord, LoadBlobs, load_history
+from aiocheckpoint.store import BlobStore
+from aiocheckpoint.testing import MemoryStore
+from tests.conftest import MakeWriter
+from tests.on_disk import on_disk
+
+Store: TypeAlias = BlobStore["Chat"]
+
+
+class Chat(HistoryRecord):
+    """A record of a conversation."""
+
+    note: str = ""
+
+
+def _loader(store: Store) -> LoadBlobs:
+    return partial(store.load_blobs, "s")
+
+
+async def _save(store: Store, checkpoint_id: str, history: History) -> History:
+    record = history.into(Chat(session_id="s", checkpoint_id=checkpoint_id))
+    await store.save(record, blobs=history.new_blobs)
+    return history.stored()
+
+
+async def _load(store: Store, checkpoint_id: str | None = None) -> History:
+    record = await store.load("s", checkpoint_id)
+    assert record is not None
+    return await load_history(_loader(store), record)
+
+
+def _messages(count: int, size: int, first: int = 0) -> list[dict[str, Any]]:
+    return [
+        {"role": "user", "content": f"{number} ".ljust(size, "x"), "cost": number / 7}
+        for number in range(first, first + count)
+    ]
+
+
+_values = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**63), 2**63 - 1), st.text(max_size=3),
+    st.floats(allow_nan=False, allow_infinity=False),
+)  # fmt: skip
+_additions = st.one_of(
+    st.lists(st.one_of(_values, st.lists(_values, max_size=2)), max_size=3),
+    st.integers(1, 40).map(lambda count: _messages(count, 900)),
+    st.just(_messages(1, 17_000)),
+    st.just(_messages(150, 900)),
+)
+_steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("extend"), _additions),
+        st.tuples(st.just("many"), st.integers(1, 70)),
+        st.tuples(st.just("truncate"), st.floats(0, 1)),
+        st.tuples(st.just("go back"), st.floats(0, 1)),
+        st.tuples(st.just("load"), st.none()),
+        st.tuples(st.just("forget"), st.floats(0, 1)),
+    ),
+    max_size=14,
+)
+
+
+class Model:
+    """Saved versions of a history beside the lists that they stand for."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.saved: dict[str, list[Any]] = {}
+        self.count = 0
+
+    async def run(self, steps: Iterable[tuple[str, Any]]) -> None:
+        history, items = History(_loader(self.store)), list[Any]()
+        for kind, value in steps:
+            if kind == "extend":
+                history, items = history.extend(value), [*items, *value]
+            elif kind == "many":
+                for number in range(value):
+                    history, items = history.append(number), [*items, number]
+                    history = await self.save(history, items)
+            elif kind == "truncate":
+                length = int(value * (len(items) + 1))
+                history, items = await history.truncate(length), items[:length]
+            elif kind == "load" and self.saved:
+                history = await _load(self.store)
+                items = self.saved[[*self.saved][-1]]
+            elif kind == "go back" and self.saved:
+                key = [*self.saved][int(value * (len(self.saved) - 1))]
+                history, items = await _load(self.store, key), self.saved[key]
+            elif kind == "forget" and self.saved:
+                key = [*self.saved][int(value * (len(self.saved) - 1))]
+                await self.store.delete("s", key)
+                del self.saved[key]
+                history, items = History(_loader(self.store)), []
+                continue
+            assert len(history) == len(items)
+            history = await self.save(history, items)
+        await self.require_right()
+
+    async def save(self, history: History, items: list[Any]) -> History:
+        self.count += 1
+        history = await _save(self.store, f"{self.count}", history)
+        self.saved[f"{self.count}"] = items
+        return history
+
+    async def require_right(self) -> None:
+        for key, items in self.saved.items():
+            history = await _load(self.store, key)
+            assert await history.items() == items
+            third = len(items) // 3
+            assert await history.items(third, 2 * third) == items[third : 2 * third]
+            assert await history.last(3) == items[-3:]
+        assert await self.store.check() == ()
+
+
+class TestModel:
+    async def test_long_histories(self) -> None:
+        """With an index of several heights every range is right, and so is every cut."""
+        store: Store = MemoryStore(Chat)
+        items = list(range(40_000))
+        history = History(_loader(store))
+        for start in range(0, len(items), 25):  # 32 of these are a page, 32 pages an index
+            history = history.extend(items[start : start + 25])
+        history = await _save(store, "a", history)
+        history = await _load(store)
+        for start, stop in ((0, 1), (799, 801), (25_599, 25_603), (39_990, 40_000), (0, 40_000)):
+            assert await history.items(start, stop) == items[start:stop]
+        for length in (0, 1, 800, 25_600, 30_001, 39_999):
+            shorter = await history.truncate(length)
+            longer = await _save(store, f"{length}", shorter.extend([-1, -2]))
+            assert await longer.items() == [*items[:length], -1, -2]
+            assert await (await _load(store)).items(max(length - 2, 0)) == [
+                *items[max(length - 2, 0) : length], -1, -2
+            ]  # fmt: skip
+
+
+@settings(max_examples=6, deadline=None)
+@given(steps=_steps)
+def test_versions_read_as_lists_on_disk(
+    steps: list[tuple[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The same on disk, in a writer that knows all and in one that knows nothing."""
+    root = tmp_path_factory.mktemp("history")
+
+    async def run() -> None:
+        async with AsyncCheckpointWriter(root, record_type=Chat) as writer:
+            model = Model(writer)
+            await model.run(steps)
+        async with AsyncCheckpointWriter(root, record_type=Chat) as writer:
+            model.store = writer
+            await model.require_right()
+
+    asyncio.run(run())
+
+
+class TestCost:
+    async def test_a_step_costs_what_it_adds(self) -> None:
+        """However long the history is, the blobs of a step are its items and a few links."""
+        history = History(_no_blobs).stored()
+        most = total = 0
+        for number in range(3000):
+            history = history.extend(_messages(1, 800, number))
+            size = sum(map(len, history.new_blobs.values()))
+            most, total = max(most, size), total + size
+            history = history.stored()
+        assert most < 40_000  # a page, now and then
+        assert total < 3000 * (2 * 860 + 300)
+
+    async def test_the_newest_are_read_without_the_rest(self) -> None:
+        """Loads are few, and of the blobs that hold what is asked for alone."""
+        store: Store = MemoryStore(Chat)
+        history = History(_loader(store))
+        for number in range(1000):
+            history = await _save(store, "a", history.extend(_messages(1, 800, number)))
+        loads: list[int] = []
+
+        async def load(digests: Iterable[str]) -> Mapping[str, bytes]:
+            wanted = [*digests]
+            loads.append(len(wanted))
+            return await store.load_blobs("s", wanted)
+
+        record = await store.load("s")
+        assert record is not None
+        history = await load_history(load, record)
+        assert len(loads) <= 3
+        assert sum(loads) <= 34
+        loads.clear()
+        assert [m["content"].split()[0] for m in await history.last(5)] == [
+            f"{number}" for number in range(995, 1000)
+        ]
+        assert sum(loads) <= 1
+        loads.clear()
+        assert len(await history.items()) == 1000
+        assert len(loads) == 1
+
+    async def test_a_deleted_version_leaves_nothing(
+        self, make_writer: MakeWriter, root: Path
+    ) -> None:
+        """Where only the newest is kept, no more blobs are there than it leads to."""
+        writer = make_writer(record_type=Chat, max_checkpoints=1)
+        history = History(_loader(writer))
+        for number in range(100):
+            history = await _save(writer, f"{number}", history.extend(_messages(1, 300, number)))
+        assert len(await (await _load(writer)).items()) == 100
+        await on_disk(writer)
+        stored = await asyncio.to_thread(lambda: len([*(root / "s" / "blobs").iterdir()]))
+        assert stored <= 3 + 1 + 31
+
+    async def test_blobs_of_one_commit_need_no_save_between(self) -> None:
+        """Many steps may be saved at once: what was put together meanwhile is not given."""
+        store: Store = MemoryStore(Chat)
+        history = History(_loader(store))
+        for number in range(500):
+            history = history.extend(_messages(1, 300, number))
+        assert len(history.new_blobs) < 60
+        await _save(store, "a", history)
+        assert await (await _load(store)).items() == _messages(500, 300)
+
+
+async def _no_blobs(digests: Iterable[str]) -> Mapping[str, bytes]:
+    raise AssertionError(f"nothing is to be loaded: {[*digests]}")
+
+
+class TestValues:
+    @pytest.mark.parametrize("bad", [(1, 2), {1}, b"x", math.nan, 2**64, "\ud800", object()])
+    async def test_what_would_not_come_back_is_refused(self, bad: object) -> None:
+        """By its place; the history stays as it was."""
+        history = History(_no_blobs).append("first")
+        with pytest.raises(CheckpointEncodeError, match=r"history\[1\]\.deep"):
+            history.extend([None, {"deep": bad}])
+        assert await history.items() == ["first"]
+
+    async def test_items_are_taken_as_they_are(self) -> None:
+        """What is changed after the call, or after reading, is changed for nobody else."""
+        message = {"content": ["a"]}
+        history = History(_no_blobs).append(message)
+        message["content"].append("b")
+        assert await history.items() == [{"content": ["a"]}]
+        (await history.items())[0]["content"].clear()
+        assert await history.items() == [{"content": ["a"]}]
+
+    async def test_nothing_added_is_the_same(self) -> None:
+        """An empty history has no blobs, and adding nothing makes none."""
+        history = History(_no_blobs)
+        assert history.extend([]) is history
+        assert history.new_blobs == {}
+        record = history.into(Chat(session_id="s", blob_digests=(blob_digest(b"own"),)))
+        assert (record.history_length, record.blob_digests) == (0, (blob_digest(b"own"),))
+        assert len(await load_history(_no_blobs, record)) == 0
+        longer = history.append(1).into(record)
+        assert longer.blob_digests[1:] == record.blob_digests
+        assert history.append(2).into(longer).blob_digests[1:] == record.blob_digests
+        assert history.into(longer).blob_digests == record.blob_digests
+
+    @pytest.mark.parametrize("bad", [-1, 1.0, True, "1"])
+    async def test_positions_are_counts(self, bad: Any) -> None:
+        """Negative positions would mean something else to everybody."""
+        history = History(_no_blobs).append(1)
+        for call in (history.last, history.truncate, history.items):
+            with pytest.raises(InvalidArgumentError):
+                await call(bad)
+        with pytest.raises(InvalidArgumentError):
+            await history.items(0, bad)
+
+
+class TestDamage:
+    @pytest.mark.parametrize(
+        "blob",
+        [
+            b"",
+            b"[]",
+            b'[1,0,"x"]',
+            b"[1,9,[1]]",
+            b"[9,0,[1]]",
+            BlobNode([blob_digest(b"")] * 3, b"[1,0,[1]]"),
+            BlobNode([blob_digest(b"")], b"[1,0,[1]]"),
+        ],
+    )
+    async def test_other_blobs_are_no_history(self, blob: bytes) -> None:
+        """A blob that is intact and no history is told by a named error."""
+        store: Store = MemoryStore(Chat)
+        record = Chat(session_id="s", history_length=1, blob_digests=(blob_digest(blob),))
+        below = [b""] if isinstance(blob, BlobNode) else []
+        await store.save(record, blobs={blob_digest(each): each for each in (blob, *below)})
+        with pytest.raises(CheckpointDecodeError):
+            await load_history(_loader(store), record)
+
+    async def test_a_record_without_its_root_is_told(self) -> None:
+        """A record that says it has a history, and names none."""
+        with pytest.raises(CheckpointDecodeError, match="names no history"):
+            await load_history(_no_blobs, Chat(session_id="s", history_length=3))
+
+    async def test_going_on_from_what_was_deleted_is_refused(self) -> None:
+        """By name, and nothing is saved."""
+        store: Store = MemoryStore(Chat)
+        history = await _save(store, "a", History(_loader(store)).append(1))
+        await store.delete("s", "a")
+        with pytest.raises(MissingBlobError):
+            await _save(store, "b", history.append(2))
+        assert await store.ids("s") == ()
+
+
+async def test_a_transaction_goes_on_from_what_it_reads() -> None:
+    """In `update`, two that append at once both get their message in."""
+    store = MemoryStore(Chat)
+
+    async def add(text: str) -> None:
+        async def work(session: Any) -> None:
+            record = await session.load() or Chat(session_id="s", checkpoint_id="head")
+            history = (await load_history(session.load_blobs, record)).append(text)
+            session.save(history.into(record), blobs=history.new_blobs)
+
+        await store.update("s", work)
+
+    await asyncio.gather(*(add(f"{number}") for number in range(50)))
+    assert sorted(await (await _load(store)).items(), key=int) == [f"{n}" for n in range(50)]
