@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from importlib.resources import files
@@ -55,6 +55,11 @@ def _conversations() -> tuple[list[dict[str, Any]], ...]:
         for path in paths
         if path.name.endswith(".json")
     )
+
+
+def endless_conversation() -> Iterator[dict[str, Any]]:
+    """Yield the messages of the bundled conversations, one after the other, again and again."""
+    return chain.from_iterable(cycle(_conversations()))
 
 
 def _tool_result(messages: list[dict[str, Any]], most_bytes: int) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aiocheckpoint import CheckpointCorruptError
+from aiocheckpoint import BlobNode, CheckpointCorruptError, MissingBlobError, blob_digest
 from tests.on_disk import path_of
 from tests.promises.conftest import Start
 from tests.promises.places import holding
@@ -192,6 +192,32 @@ def test_recovery_is_shared(start: Start) -> None:
         assert some.load("s", "c") is None
     first.save(record("s", "c", 4))
     assert second.load("s") == record("s", "c", 4)
+
+
+def test_blobs_below_others_are_shared(start: Start) -> None:
+    """What one process builds upon another's blobs stays, whoever deletes; the rest goes."""
+    first, second = start(record_type=Note), start(record_type=Note)
+    pages = [b"%d" % number * 1000 for number in range(3)]
+    below = BlobNode(map(blob_digest, pages[:2]), b"below")
+    top = BlobNode(map(blob_digest, (below, pages[2])), b"top")
+    first.save(note("s", "a", top), blobs=by_digest(top, below, *pages))
+    other = BlobNode([blob_digest(below)], b"other")
+    second.save(note("s", "b", other), blobs=by_digest(other))
+    assert first.delete("s", "a")
+
+    for some in (first, second, start(record_type=Note)):
+        reached = by_digest(other, below, *pages[:2])
+        assert some.call("load_blobs", "s", list(reached)) == reached
+        for gone in (top, pages[2]):
+            with pytest.raises(MissingBlobError):
+                some.call("load_blobs", "s", [blob_digest(gone)])
+        with pytest.raises(MissingBlobError):
+            some.save(note("s", "c", top))
+    assert second.delete("s", "b")
+    first.call("flush")
+    assert first.call("check") == ()
+    with pytest.raises(MissingBlobError):
+        first.save(note("s", "c", below))
 
 
 def test_blobs_are_shared(start: Start) -> None:
