@@ -22,10 +22,12 @@ from benchmarks.savers import (
     NONE,
     PROCESS,
     SQLITE,
+    UPDATE,
     Floor,
     Idle,
     Ours,
     Saver,
+    Updating,
 )
 from benchmarks.savers import Sqlite as _Sqlite
 
@@ -114,6 +116,7 @@ SAVERS: dict[str, Callable[[], Saver]] = {
     PROCESS: lambda: Ours("journal", "yes: journal synced, files follow", file_process=True),
     FILE: lambda: Ours("file", "yes: file and directory synced"),
     NONE: lambda: Ours("none", "NO: asked not to sync"),
+    UPDATE: Updating,
     SQLITE: _Sqlite,
     MICROSOFT: Microsoft,
     AIOFILES: Plain,

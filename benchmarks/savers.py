@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, Transaction
 from benchmarks.documents import Document
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ JOURNAL = "aiocheckpoint"
 PROCESS = "aiocheckpoint, file process"
 FILE = "aiocheckpoint file"
 NONE = "aiocheckpoint none"
+UPDATE = "aiocheckpoint update"
 SQLITE = "AsyncSqliteSaver"
 FLOOR = "floor"
 IDLE = "nothing saved"
@@ -90,6 +91,20 @@ class Ours(Saver):
 
     async def close(self) -> None:
         await self._writer.aclose()
+
+
+class Updating(Ours):
+    """This library, appending by `update`: a look at the newest id and a save, as one step."""
+
+    def __init__(self) -> None:
+        super().__init__("journal", "yes: journal synced, files follow")
+
+    async def save(self, session: str, step: int, document: Document) -> None:
+        async def append(transaction: Transaction[Any]) -> None:
+            await transaction.ids(limit=1)
+            transaction.save(document.checkpoint(session, step))
+
+        await self._writer.update(session, append)
 
 
 class Sqlite(Saver):

@@ -339,7 +339,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
     def _begin(self, change: Change, operation: str) -> None:
         """Queue a change at once, or when the updates of its session have ended."""
         submit = partial(self._store.submit_later, change)
-        if change.sessions:
+        if change.session:
             self._turns.call(change.session_id, operation, submit)
         else:
             submit()

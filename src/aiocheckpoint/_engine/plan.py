@@ -65,10 +65,10 @@ class Planner:
         Raises:
             CheckpointError: it is refused; nothing was planned for it.
         """
-        plans = [self._plan_of(sessions[name]) for name in change.sessions]
         if isinstance(change, Batch):
+            plans = [self._plan_of(sessions[name]) for name in change.sessions]
             return self._batch(plans, change)
-        return self._part(plans[0], change)
+        return self._part(self._plan_of(sessions[change.session]), change)
 
     def _plan_of(self, session: Session) -> SessionPlan:
         plan = self._plans.get(session.name)
