@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, Transaction
 from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._format.names import FileName
 
@@ -47,6 +47,25 @@ async def test_delete_does_not_walk_the_session(
     """A delete, of the newest too, looks at the files it needs and at no other."""
     await _three_saved(writer)
     assert await writer.delete("s", checkpoint_id)
+    assert walks == []
+
+
+async def test_an_update_does_not_walk_the_session(
+    writer: AsyncCheckpointWriter[CheckpointData], walks: list[int]
+) -> None:
+    """Nor does an update that loads, asks for ids, saves and deletes, or an owner that saves."""
+    await _three_saved(writer)
+
+    async def work(session: Transaction[CheckpointData]) -> None:
+        (newest,) = await session.ids(limit=1)
+        assert await session.load() == await session.load(newest)
+        session.save(CheckpointData(session_id="s", checkpoint_id="id-1"))
+        session.delete("id-0")
+
+    await writer.update("s", work)
+    async with writer.own("s") as owner:
+        await owner.save(CheckpointData(session_id="s", checkpoint_id="id-4"))
+    await writer.load_newest(["s"])
     assert walks == []
 
 

@@ -287,12 +287,14 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         """
         Finish what was submitted, write all files, and release threads and files.
 
-        Every save that was called before returns or raises as usual. Later calls do nothing.
+        Every save that was called before returns or raises as usual, and so does every update,
+        whose work is waited for. What is owned is owned no more. Later calls do nothing.
 
         Raises:
             StorageError: files could not be written; the journal has all that was acknowledged.
             StoreBusyError: another process holds a lock; the journal has all, and the rest follows
                 when that lock is free.
+            NestedCallError: the work of an update calls it.
 
         Durability: nothing acknowledged depends on it.
         """

@@ -316,7 +316,8 @@ def test_a_stopped_owner_stays(start: Start) -> None:
     """A process that is stopped is the owner still, also when others have flushed."""
     first, second = start(), start(lock_timeout_seconds=0.3)
     first.begin(owner_tasks.own_for_ever, "s").note()
-    first.stop_without_locks()
+    first.call("flush")  # so that it has nothing more to do
+    first.stop_idle()
 
     assert second.call(owner_tasks.own_once, "s") is None
     second.save(record("t", "a"))
@@ -372,6 +373,18 @@ def test_a_lost_ownership_stays_lost(start: Start, root: Path) -> None:
     second.save(record("signals", "go"))
 
     assert [late.note() for _ in range(3)] == ["lost"] * 3
+
+
+def test_who_was_taken_for_dead_may_own_again(start: Start, root: Path) -> None:
+    """A process whose file was removed owns nothing, and owns what it asks for from then on."""
+    first = start()
+    token = first.call(owner_tasks.own_once, "s")
+    for path in _owner_files(root):
+        path.unlink()
+
+    later = first.begin(owner_tasks.own_for_ever, "s")
+    assert later.note() > token
+    assert _told(start) is None
 
 
 def test_processes_count_as_owners(start: Start) -> None:

@@ -574,8 +574,7 @@ def test_an_idempotency_key_counts_once(start: Start) -> None:
         assert sum(pending.result() for pending in begun) == 1
 
 
-@pytest.mark.parametrize("attempt", range(3))
-def test_killed_amid_updates(start: Start, attempt: int) -> None:
+def test_killed_amid_updates(start: Start) -> None:
     """Of a process that is killed amid updates, each is there as a whole or not at all."""
     worker = start()
     worker.begin(update_tasks.save_pairs_for_ever, "s").note()

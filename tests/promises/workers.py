@@ -170,6 +170,11 @@ class Worker:
         """Stop it at a moment when it holds nobody up."""
         self._stop_when(lambda: not any(is_held(self.root, name) for name in ("turn", "lock")))
 
+    def stop_idle(self) -> None:
+        """Stop it at a moment when it writes no files either."""
+        names = ("turn", "lock", "applier")
+        self._stop_when(lambda: not any(is_held(self.root, name) for name in names))
+
     def stop_amid_commit(self) -> None:
         """Stop it at a moment when it holds the lock of the log; it must be saving all the time."""
         self._stop_when(lambda: is_held(self.root, "lock"))

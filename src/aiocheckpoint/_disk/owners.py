@@ -65,7 +65,15 @@ class Presence:
         self._id = ""
 
     def announce(self) -> str:
-        """Return what names this process, after making its file, and removing those of the dead."""
+        """
+        Return what names this process, after making its file, and removing those of the dead.
+
+        Where somebody has removed its file, it gets another name: what it owned may be taken.
+        """
+        if self._descriptor is not None and not self._is_in_place(
+            self._descriptor, f"{_PREFIX}{self._id}"
+        ):
+            self.close()
         while self._descriptor is None:
             self._remove_dead()
             name = f"{_PREFIX}{random_bytes(16).hex()}"
@@ -81,8 +89,10 @@ class Presence:
 
     def _is_held(self, descriptor: int, name: str) -> bool:
         path = self._directory.join(name)
-        if not self._files.try_lock_file(descriptor, path):
-            return False
+        return self._files.try_lock_file(descriptor, path) and self._is_in_place(descriptor, name)
+
+    def _is_in_place(self, descriptor: int, name: str) -> bool:
+        path = self._directory.join(name)
         found = self._files.status_of_path(path)
         held = self._files.open_status(descriptor, path)
         return found is not None and found.identity == held.identity
