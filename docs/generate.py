@@ -42,6 +42,7 @@ _KIT = tuple(name for name in kit.__all__ if name != "RecordT")  # a type variab
 _PARTS: tuple[tuple[str, ModuleType, tuple[str, ...]], ...] = (
     ("The writer", writer, ("AsyncCheckpointWriter", "SessionReader")),
     ("The interface", store, ("CheckpointStore", "BlobStore", "Transaction", "Ownership")),
+    ("Types of records", store, ("RecordUnion",)),
     ("What is stored", models, ("CheckpointData", "CheckpointRecord")),
     ("Blobs", models, ("BlobRecord",)),
     ("Blobs, and what they refer to", blobs, ("BlobNode", "blob_digest", "blob_links")),

@@ -56,7 +56,7 @@ from aiocheckpoint.models import (
     WriterStats,
     new_checkpoint_id,
 )
-from aiocheckpoint.store import BlobStore, CheckpointStore, Ownership, Transaction
+from aiocheckpoint.store import BlobStore, CheckpointStore, Ownership, RecordUnion, Transaction
 from aiocheckpoint.writer import AsyncCheckpointWriter, SessionReader
 
 __version__ = "0.2.0"
@@ -96,6 +96,7 @@ __all__ = (
     "Ownership",
     "OwnershipLostError",
     "RecordTypeError",
+    "RecordUnion",
     "RecoveryReport",
     "SessionChangedError",
     "SessionId",

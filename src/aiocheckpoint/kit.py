@@ -38,9 +38,10 @@ from aiocheckpoint._format.blobs import (
     require_digests,
     verified_blob,
 )
-from aiocheckpoint._format.codec import RecordCodec, RecordT
+from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint._format.ids import decode_id, encode_id
 from aiocheckpoint._format.listing import parse_meta
+from aiocheckpoint._format.unions import Codec, codec_of
 from aiocheckpoint._turns import SessionTurns, Turns
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
@@ -51,7 +52,7 @@ from aiocheckpoint.errors import (
     WriterClosedError,
 )
 from aiocheckpoint.models import BlobRecord, CheckpointId, CheckpointMeta, SessionId
-from aiocheckpoint.store import NO_BLOBS
+from aiocheckpoint.store import NO_BLOBS, RecordUnion
 
 __all__ = (
     "EncodedRecord",
@@ -108,10 +109,10 @@ class EncodedRecord(NamedTuple):
 
 class RecordKit(Generic[RecordT]):
     """
-    Turns records of one type into bytes and back.
+    Turns records of a store into bytes and back.
 
     Args:
-        record_type: the Struct to store, extending `CheckpointRecord`.
+        record_type: the Struct to store, extending `CheckpointRecord`, or a union of several.
         max_bytes: of one document, and of one blob.
 
     Raises:
@@ -119,15 +120,16 @@ class RecordKit(Generic[RecordT]):
         InvalidArgumentError: `max_bytes` is no whole number above 0.
     """
 
-    def __init__(self, record_type: type[RecordT], max_bytes: int) -> None:
+    def __init__(self, record_type: type[RecordT] | RecordUnion, max_bytes: int) -> None:
         require_count("max_bytes", max_bytes, 1)
-        self._codec: RecordCodec[RecordT] = RecordCodec(record_type)
+        self._codec: Codec[RecordT] = codec_of(record_type)
         self._max_bytes = max_bytes
 
     @property
-    def record_type(self) -> type[RecordT]:
-        """The type of the records."""
-        return self._codec.record_type
+    def record_type(self) -> type[RecordT] | RecordUnion:
+        """The type of the records, or the union of their types."""
+        record_type: type[RecordT] | RecordUnion = self._codec.record_type
+        return record_type
 
     def encode(self, data: RecordT, blobs: Mapping[str, bytes] = NO_BLOBS) -> EncodedRecord:
         """

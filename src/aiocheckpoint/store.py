@@ -25,10 +25,11 @@ handed out instead, and nothing that `load` refuses is left out of `list`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from types import TracebackType, UnionType
+from typing import Protocol, Self, TypeAlias, TypeVar
 
 from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint.models import (
@@ -40,6 +41,14 @@ from aiocheckpoint.models import (
     RecoveryReport,
     SessionId,
 )
+
+if sys.version_info >= (3, 12):
+    from typing import TypeAliasType
+else:
+    TypeAliasType = UnionType
+
+RecordUnion: TypeAlias = UnionType | TypeAliasType
+"""Several record types, as `Event | Head`, or the name that a `type` statement gave to them."""
 
 NO_BLOBS: Mapping[str, bytes] = {}
 

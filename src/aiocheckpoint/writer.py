@@ -38,8 +38,9 @@ from aiocheckpoint._engine.root import OpenRoot
 from aiocheckpoint._engine.session_plan import Limits
 from aiocheckpoint._format import documents
 from aiocheckpoint._format.blobs import require_digests
-from aiocheckpoint._format.codec import RecordCodec, RecordT
+from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint._format.ids import encode_id
+from aiocheckpoint._format.unions import Codec, codec_of
 from aiocheckpoint._ownership import LocalOwnership, Ownerships
 from aiocheckpoint._turns import SessionTurns
 from aiocheckpoint._updates import Updates
@@ -63,7 +64,7 @@ from aiocheckpoint.models import (
     SessionId,
     WriterStats,
 )
-from aiocheckpoint.store import NO_BLOBS, Ownership, Transaction
+from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, Transaction
 
 DEFAULT_MAX_BYTES = 64 * 1024 * 1024
 DEFAULT_LOCK_TIMEOUT_SECONDS = 60.0
@@ -151,7 +152,9 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             name like any other.
         max_backups: how many superseded files of a session keep a second name
             (`cp_....json.backup`), against an `rm` of the first. Not a second copy on disk.
-        record_type: the Struct to store, extending `CheckpointRecord`.
+        record_type: the Struct to store, extending `CheckpointRecord`, or a union of several, all
+            but one of them tagged. Type checkers want a union in brackets as well:
+            `AsyncCheckpointWriter[Event | Head]("state/", record_type=Event | Head)`.
         max_bytes: largest file to write or read, in bytes.
         max_checkpoints: how many checkpoints to keep in a session, the newest; None keeps all.
         lock_timeout_seconds: how long a call may wait for other processes until it raises
@@ -199,7 +202,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         storage_path: str | PathLike[str],
         *,
         max_backups: int = ...,
-        record_type: type[RecordT],
+        record_type: type[RecordT] | RecordUnion,
         max_bytes: int = ...,
         max_checkpoints: int | None = ...,
         lock_timeout_seconds: float = ...,
@@ -215,7 +218,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         storage_path: str | PathLike[str],
         *,
         max_backups: int = 3,
-        record_type: type[Any] = CheckpointData,
+        record_type: Any = CheckpointData,
         max_bytes: int = DEFAULT_MAX_BYTES,
         max_checkpoints: int | None = None,
         lock_timeout_seconds: float = DEFAULT_LOCK_TIMEOUT_SECONDS,
@@ -235,7 +238,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         require_instance("file_process", file_process, bool)
         if files is not None:
             require_instance("files", files, LocalFiles)
-        self._codec: RecordCodec[RecordT] = RecordCodec(record_type)
+        self._codec: Codec[RecordT] = codec_of(record_type)
         self._max_bytes = max_bytes
         self._refuse_inexact_floats = refuse_inexact_floats
         self._store = LocalStore(

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 
-from aiocheckpoint._format.codec import RecordCodec
+from aiocheckpoint._format.unions import codec_of
 from tests.crash import oracle
 from tests.crash.checker import (
     Allowed,
@@ -97,7 +97,7 @@ def tree_after(start: Tree, operations: Sequence[Operation]) -> Tree:
     return tree
 
 
-_codec_of = cache(RecordCodec)
+_codec_of: Any = cache(codec_of)
 
 
 class _Seeded:
@@ -131,7 +131,7 @@ def same_each_time(life: int = 1, slot_bytes: int = SMALL_SLOT_BYTES) -> Iterato
         patch.setattr("aiocheckpoint._engine.applier.ROUND_SECONDS", _NEVER_SECONDS)
         patch.setattr("aiocheckpoint._engine.applier._RETRY_SECONDS", (_NEVER_SECONDS,))
         patch.setattr("aiocheckpoint._engine.check._MOMENTS_SECONDS", 0.0)
-        patch.setattr("aiocheckpoint.writer.RecordCodec", _codec_of)  # saves a tenth
+        patch.setattr("aiocheckpoint.writer.codec_of", _codec_of)  # saves a tenth
         yield
 
 

@@ -9,8 +9,9 @@ from aiocheckpoint._disk.view import View
 from aiocheckpoint._engine import listing
 from aiocheckpoint._engine.bodies import Bodies, Session
 from aiocheckpoint._engine.read import Reader
-from aiocheckpoint._format.codec import RecordCodec, RecordT
+from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint._format.ids import encode_id
+from aiocheckpoint._format.unions import Codec
 from aiocheckpoint.models import CheckpointId, SessionId
 
 _MAX_BYTES = 64 * 1024  # more would hold up the loop while it is decoded
@@ -54,7 +55,7 @@ class Glance(Reader[RecordT]):
         record_codec: of the record type.
     """
 
-    def __init__(self, bodies: Bodies, record_codec: RecordCodec[RecordT]) -> None:
+    def __init__(self, bodies: Bodies, record_codec: Codec[RecordT]) -> None:
         super().__init__(_Remembered(bodies.view, bodies.max_bytes), record_codec, 0.0)
 
     def look(self) -> None:

@@ -29,7 +29,8 @@ from aiocheckpoint._engine.root import OpenRoot, WritableRoot
 from aiocheckpoint._engine.session_plan import Limits
 from aiocheckpoint._engine.threads import Pool, Threads
 from aiocheckpoint._format import names
-from aiocheckpoint._format.codec import RecordCodec, RecordT
+from aiocheckpoint._format.codec import RecordT
+from aiocheckpoint._format.unions import Codec
 from aiocheckpoint.errors import (
     CheckpointError,
     DurabilityUnknownError,
@@ -83,7 +84,7 @@ class LocalStore(Generic[RecordT]):
     """
 
     def __init__(
-        self, path: str, record_codec: RecordCodec[RecordT], options: Options, files: LocalFiles
+        self, path: str, record_codec: Codec[RecordT], options: Options, files: LocalFiles
     ) -> None:
         self.path = path
         self.files = files

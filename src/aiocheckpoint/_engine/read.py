@@ -12,9 +12,10 @@ from aiocheckpoint._disk.files import LocalFiles
 from aiocheckpoint._disk.locks import LOCK_NAME
 from aiocheckpoint._engine.bodies import Bodies, Session, VanishedError
 from aiocheckpoint._format import documents, names
-from aiocheckpoint._format.codec import RecordCodec, RecordT
+from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint._format.names import FileName
+from aiocheckpoint._format.unions import Codec
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointError,
@@ -41,7 +42,7 @@ class Reader(Generic[RecordT]):
     """
 
     def __init__(
-        self, bodies: Bodies, record_codec: RecordCodec[RecordT], timeout_seconds: float
+        self, bodies: Bodies, record_codec: Codec[RecordT], timeout_seconds: float
     ) -> None:
         self.bodies = bodies
         self.view = bodies.view

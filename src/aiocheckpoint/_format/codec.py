@@ -1,4 +1,4 @@
-"""Records to documents and back; pure."""
+"""Records of one type to documents and back; pure."""
 
 from __future__ import annotations
 
@@ -50,8 +50,7 @@ class RecordCodec(Generic[RecordT]):
     def __init__(self, record_type: type[RecordT]) -> None:
         objection = _objection_to(record_type)
         if objection is not None:
-            name = getattr(record_type, "__qualname__", shown(record_type))
-            raise RecordTypeError(name, objection)
+            raise RecordTypeError(name_of(record_type), objection)
         self.record_type = record_type
         fields = msgspec.structs.fields(record_type)
         self._json_keys = {f.name: f.encode_name for f in fields if is_json_type(f.type)}
@@ -156,17 +155,18 @@ class RecordCodec(Generic[RecordT]):
         except MemoryError:
             raise
         except Exception as error:
-            raise CheckpointDecodeError(path, self._type_name, str(error)) from error
+            raise CheckpointDecodeError(path, name_of(self.record_type), str(error)) from error
         if self._must_see_keys and self._own_keys.isdisjoint(keys) and {*keys} - self._base_keys:
             reason = "it has other fields, and none of this type"
-            raise CheckpointDecodeError(path, self._type_name, reason)
+            raise CheckpointDecodeError(path, name_of(self.record_type), reason)
         if self._read_type is _WHOLE:
             record = self.record_type(**msgspec.structs.asdict(record))
         return cast("RecordT", record)
 
-    @property
-    def _type_name(self) -> str:
-        return self.record_type.__qualname__
+
+def name_of(record_type: object) -> str:
+    """Return the name of a type for errors, of whatever was given as one its representation."""
+    return getattr(record_type, "__qualname__", None) or shown(record_type)
 
 
 def _base_fields(record_type: type[CheckpointRecord]) -> tuple[msgspec.structs.FieldInfo, ...]:

@@ -52,7 +52,7 @@ from aiocheckpoint.models import (
     RecoveryReport,
     SessionId,
 )
-from aiocheckpoint.store import NO_BLOBS, Ownership, Transaction
+from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, Transaction
 from aiocheckpoint.testing.shelf import Changes, Session, Shelf, Stored, location_of
 
 _MAX_BYTES = 64 * 1024 * 1024
@@ -139,7 +139,7 @@ class MemoryStore(Generic[RecordT]):
     hands out an object twice. For unit tests of an application, and as the model of a store.
 
     Args:
-        record_type: the Struct to store, extending `CheckpointRecord`.
+        record_type: the Struct to store, extending `CheckpointRecord`, or a union of several.
         beside: another store; this one is a further client of what that one keeps, as another
             process, or the same one after a restart, would be.
         max_bytes: of one document, and of one blob.
@@ -164,7 +164,7 @@ class MemoryStore(Generic[RecordT]):
     @overload
     def __init__(
         self,
-        record_type: type[RecordT],
+        record_type: type[RecordT] | RecordUnion,
         *,
         beside: MemoryStore[Any] | None = ...,
         max_bytes: int = ...,
@@ -174,7 +174,7 @@ class MemoryStore(Generic[RecordT]):
 
     def __init__(
         self,
-        record_type: type[Any] = CheckpointData,
+        record_type: Any = CheckpointData,
         *,
         beside: MemoryStore[Any] | None = None,
         max_bytes: int = _MAX_BYTES,
@@ -191,7 +191,7 @@ class MemoryStore(Generic[RecordT]):
         self._is_closed = False
 
     @property
-    def record_type(self) -> type[RecordT]:
+    def record_type(self) -> type[RecordT] | RecordUnion:
         """The type of the records."""
         return self._kit.record_type
 

@@ -43,7 +43,7 @@ from aiocheckpoint.models import (
     RecoveryReport,
     SessionId,
 )
-from aiocheckpoint.store import NO_BLOBS, Ownership, Transaction
+from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, Transaction
 from aiocheckpoint.stores.postgres.changes import Change, Delete, Save
 from aiocheckpoint.stores.postgres.client import Client
 from aiocheckpoint.stores.postgres.ownership import Leases, Owner
@@ -86,7 +86,7 @@ class PostgresStore(Generic[RecordT]):
         dsn_or_pool: a URL (`postgresql://user@host/database`), whose missing parts are taken from
             the environment as libpq does; or a pool of asyncpg that the application closes.
         schema: the schema of the database that has the tables: letters, digits, underscores.
-        record_type: the Struct to store, extending `CheckpointRecord`.
+        record_type: the Struct to store, extending `CheckpointRecord`, or a union of several.
         max_bytes: largest document, and largest blob, to write or read.
         max_checkpoints: how many checkpoints to keep in a session, the newest; None keeps all.
         lock_timeout_seconds: how long a call waits for what others hold: a session that they
@@ -125,7 +125,7 @@ class PostgresStore(Generic[RecordT]):
         dsn_or_pool: str | asyncpg.Pool[Any],
         *,
         schema: str = ...,
-        record_type: type[RecordT],
+        record_type: type[RecordT] | RecordUnion,
         max_bytes: int = ...,
         max_checkpoints: int | None = ...,
         lock_timeout_seconds: float = ...,
@@ -140,7 +140,7 @@ class PostgresStore(Generic[RecordT]):
         dsn_or_pool: str | asyncpg.Pool[Any],
         *,
         schema: str = "aiocheckpoint",
-        record_type: type[Any] = CheckpointData,
+        record_type: Any = CheckpointData,
         max_bytes: int = _DEFAULT_MAX_BYTES,
         max_checkpoints: int | None = None,
         lock_timeout_seconds: float = 60.0,

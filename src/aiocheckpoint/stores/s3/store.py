@@ -34,7 +34,7 @@ from aiocheckpoint.models import (
     RecoveryReport,
     SessionId,
 )
-from aiocheckpoint.store import NO_BLOBS, Ownership, Transaction
+from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, Transaction
 from aiocheckpoint.stores.s3.home import Home
 from aiocheckpoint.stores.s3.layout import Layout
 
@@ -58,7 +58,7 @@ class S3Store(Generic[RecordT]):
 
     Args:
         url: `s3://bucket/prefix`; the bucket has to be there.
-        record_type: the Struct to store, extending `CheckpointRecord`.
+        record_type: the Struct to store, extending `CheckpointRecord`, or a union of several.
         max_bytes: of one document, and of one blob.
         max_checkpoints: how many to keep in a session, the newest; None keeps all.
         lock_timeout_seconds: how long a change is tried while others are faster, and how long
@@ -106,7 +106,7 @@ class S3Store(Generic[RecordT]):
         self,
         url: str,
         *,
-        record_type: type[RecordT],
+        record_type: type[RecordT] | RecordUnion,
         max_bytes: int = ...,
         max_checkpoints: int | None = ...,
         lock_timeout_seconds: float = ...,
@@ -122,7 +122,7 @@ class S3Store(Generic[RecordT]):
         self,
         url: str,
         *,
-        record_type: type[Any] = CheckpointData,
+        record_type: Any = CheckpointData,
         max_bytes: int = _MAX_BYTES,
         max_checkpoints: int | None = None,
         lock_timeout_seconds: float = 60.0,
