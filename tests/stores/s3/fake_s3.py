@@ -137,6 +137,12 @@ class FakeS3:
     def keys(self, part: str = "") -> list[str]:
         return sorted(key for key in self.objects if part in key)
 
+    def read(self, key: str) -> bytes:
+        return self.objects[key].data
+
+    def write(self, key: str, data: bytes) -> None:
+        self.objects[key] = Stored(data, self._now())
+
     def age(self, by: timedelta) -> None:
         """Let every object be older."""
         self.objects = {

@@ -1,25 +1,43 @@
-"""The store in a bucket keeps the contract of every store."""
+"""The store in a bucket keeps the contract of all stores, on the server that is made for it."""
 
 from __future__ import annotations
 
+import asyncio
+import secrets
+
 import pytest
+from hypothesis import settings
 
-from aiocheckpoint import BlobStore, CheckpointData, CheckpointStore
-from aiocheckpoint.testing import BlobStoreContract, CheckpointStoreContract, LargeValue
-from tests.stores.s3.conftest import MakeStore
-
-
-class TestS3Store(CheckpointStoreContract):
-    """On the server that is made for it."""
-
-    @pytest.fixture(name="store")
-    def _store(self, make_store: MakeStore) -> CheckpointStore[CheckpointData]:
-        return make_store()
+from aiocheckpoint import CheckpointData, CheckpointStore
+from aiocheckpoint.stores.s3 import S3Store
+from aiocheckpoint.testing.machine import StoreMachine
+from tests.stores.s3.contract import Server, WholeContract
+from tests.stores.s3.fake_s3 import FakeS3
 
 
-class TestS3StoreOfBlobs(BlobStoreContract):
-    """The same, storing blobs."""
+class TestS3(WholeContract):
+    """All parts."""
 
-    @pytest.fixture(name="blob_store")
-    def _blob_store(self, make_store: MakeStore) -> BlobStore[LargeValue]:
-        return make_store(record_type=LargeValue)
+    @pytest.fixture(name="server")
+    def _server(self, fake: FakeS3) -> Server:
+        return fake
+
+
+class S3Machine(StoreMachine):
+    """Any calls in any order, against the model."""
+
+    def __init__(self) -> None:
+        self._fake = FakeS3().start()
+        self._url = f"s3://bucket/{secrets.token_hex(4)}"
+        super().__init__()
+
+    async def connect(self) -> CheckpointStore[CheckpointData]:
+        store: CheckpointStore[CheckpointData] = S3Store(self._url, endpoint_url=self._fake.url)
+        return store
+
+    async def erase(self) -> None:
+        await asyncio.to_thread(self._fake.stop)
+
+
+TestMachine = S3Machine.TestCase
+TestMachine.settings = settings(max_examples=10, stateful_step_count=20)

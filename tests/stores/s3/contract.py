@@ -1,0 +1,139 @@
+"""The whole contract of a store, on a server that a subclass gives."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
+
+import pytest
+
+from aiocheckpoint import BlobStore, CheckpointData, CheckpointStore
+from aiocheckpoint.stores.s3 import S3Store
+from aiocheckpoint.testing import (
+    AcrossDamageContract,
+    AcrossSessionsContract,
+    BlobDamageContract,
+    BlobDurabilityContract,
+    BlobSharingContract,
+    BlobStoreContract,
+    BlobUpdateContract,
+    CancellationContract,
+    CheckpointStoreContract,
+    DamageContract,
+    DurabilityContract,
+    LargeValue,
+    OwnershipContract,
+    SharedOwnershipContract,
+    SharedUpdateContract,
+    SharingContract,
+    UpdateContract,
+)
+
+Store = CheckpointStore[CheckpointData]
+Blobs = BlobStore[LargeValue]
+Damage = Callable[[str, str], Awaitable[None]]
+Reopen = Callable[[Any], Awaitable[Any]]
+Open = Callable[..., S3Store[Any]]
+
+
+class Server(Protocol):
+    """A server with one bucket, whose objects a test may look at and change."""
+
+    url: str
+
+    def keys(self, part: str = "") -> list[str]:
+        """Return the keys that hold a text, in order."""
+        ...
+
+    def read(self, key: str) -> bytes:
+        """Return an object."""
+        ...
+
+    def write(self, key: str, data: bytes) -> None:
+        """Put an object."""
+        ...
+
+
+class WholeContract(
+    AcrossDamageContract,
+    AcrossSessionsContract,
+    BlobDamageContract,
+    BlobDurabilityContract,
+    BlobSharingContract,
+    BlobStoreContract,
+    BlobUpdateContract,
+    CancellationContract,
+    CheckpointStoreContract,
+    DamageContract,
+    DurabilityContract,
+    OwnershipContract,
+    SharedOwnershipContract,
+    SharedUpdateContract,
+    SharingContract,
+    UpdateContract,
+):
+    """All parts, in a prefix for each test; a subclass gives the fixture `server`."""
+
+    @pytest.fixture(name="opened")
+    async def _opened(self, server: Server) -> AsyncIterator[Open]:
+        made: list[S3Store[Any]] = []
+        url = f"s3://bucket/{secrets.token_hex(4)}"
+
+        def opened(record_type: type[Any] = CheckpointData) -> S3Store[Any]:
+            made.append(S3Store(url, record_type=record_type, endpoint_url=server.url))
+            return made[-1]
+
+        yield opened
+        for store in made:
+            await store.aclose()
+
+    @pytest.fixture(name="store")
+    def _store(self, opened: Open) -> Store:
+        return opened()
+
+    @pytest.fixture(name="other")
+    def _other(self, opened: Open) -> Store:
+        return opened()
+
+    @pytest.fixture(name="blob_store")
+    def _blob_store(self, opened: Open) -> Blobs:
+        return opened(LargeValue)
+
+    @pytest.fixture(name="other_blob_store")
+    def _other_blob_store(self, opened: Open) -> Blobs:
+        return opened(LargeValue)
+
+    @pytest.fixture(name="reopen")
+    def _reopen(self, opened: Open, request: pytest.FixtureRequest) -> Reopen:
+        """Leave the store as it is, as a crash would, and take another one."""
+        record_type = LargeValue if "blob_store" in request.fixturenames else CheckpointData
+
+        async def reopen(store: S3Store[Any]) -> S3Store[Any]:
+            return opened(record_type)
+
+        return reopen
+
+    @pytest.fixture(name="damage")
+    def _damage(self, opened: Open, server: Server) -> Damage:
+        async def damage(session_id: str, checkpoint_id: str) -> None:
+            for meta in await opened().list(session_id):
+                if meta.checkpoint_id == checkpoint_id:
+                    key = meta.location.partition("#")[0].removeprefix("s3://bucket/")
+                    _flip(server, key, b'"checkpoint_id":"%s"' % checkpoint_id.encode())
+
+        return damage
+
+    @pytest.fixture(name="damage_blob")
+    def _damage_blob(self, blob_store: Blobs, server: Server) -> Damage:
+        async def damage(session_id: str, digest: str) -> None:
+            (key,) = [key for key in server.keys(digest) if f"/blobs/{session_id}/" in key]
+            server.write(key, b"?" + server.read(key)[1:])
+
+        return damage
+
+
+def _flip(server: Server, key: str, part: bytes) -> None:
+    data = server.read(key)
+    assert data.count(part) == 1
+    server.write(key, data.replace(part, part.replace(b'"checkpoint_id"', b'"checkpoint_ID"')))

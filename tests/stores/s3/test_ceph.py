@@ -1,0 +1,93 @@
+"""The same on a real server, Ceph's gateway; run by `AIOCHECKPOINT_CEPH=yes`, as `.ci/run` does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from aiocheckpoint import CheckpointData, CheckpointError
+from aiocheckpoint.stores.s3 import S3Store
+from tests.stores.s3.ceph import Ceph, missing_programs
+from tests.stores.s3.contract import Server, WholeContract
+
+_missing = missing_programs()
+pytestmark = [
+    pytest.mark.blocking,
+    pytest.mark.skipif(
+        os.environ.get("AIOCHECKPOINT_CEPH") != "yes",
+        reason="set AIOCHECKPOINT_CEPH=yes to run the tests on Ceph's gateway; .ci/run does",
+    ),
+    pytest.mark.skipif(bool(_missing), reason=f"not installed: {' '.join(_missing)}"),
+]
+
+
+@pytest.fixture(name="ceph", scope="module")
+def _ceph() -> Iterator[Ceph]:
+    ceph = Ceph().start()
+    yield ceph
+    ceph.stop()
+
+
+class TestCeph(WholeContract):
+    """All parts of the contract."""
+
+    @pytest.fixture(name="server")
+    def _server(self, ceph: Ceph) -> Server:
+        return ceph
+
+
+@pytest.mark.timeout(240)
+async def test_what_was_acknowledged_survives_a_kill() -> None:
+    """The server is killed under load and started again: nothing is lost, nothing is doubled."""
+    ceph = await asyncio.to_thread(Ceph("bluestore").start)
+    try:
+        await _kill_under_load(ceph)
+    finally:
+        await asyncio.to_thread(ceph.stop)
+
+
+async def _kill_under_load(ceph: Ceph) -> None:
+    url = f"s3://bucket/{secrets.token_hex(4)}"
+    acknowledged: dict[str, list[int]] = {}
+    is_over = False
+
+    async def live(store: S3Store[CheckpointData], session_id: str) -> None:
+        told = acknowledged.setdefault(session_id, [])
+        iteration = 0
+        while not is_over:
+            iteration += 1
+            data = CheckpointData(
+                session_id=session_id, iteration=iteration, checkpoint_id=f"{iteration:06}"
+            )
+            try:
+                await store.save(data)
+            except CheckpointError:
+                await asyncio.sleep(0.1)
+            else:
+                told.append(iteration)
+
+    async with S3Store(url, endpoint_url=ceph.url, request_timeout_seconds=5.0) as store:
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(4):
+                tasks.create_task(live(store, f"s{number}"))
+            for _ in range(2):
+                before = sum(map(len, acknowledged.values()))
+                while sum(map(len, acknowledged.values())) < before + 60:
+                    await asyncio.sleep(0.05)
+                await asyncio.to_thread(ceph.kill)
+                await asyncio.sleep(0.5)
+                await asyncio.to_thread(ceph.start_again)
+            before = sum(map(len, acknowledged.values()))
+            while sum(map(len, acknowledged.values())) < before + 20:
+                await asyncio.sleep(0.05)
+            is_over = True
+    async with S3Store(url, endpoint_url=ceph.url) as store:
+        for session_id, told in acknowledged.items():
+            listed = [meta.iteration for meta in await store.list(session_id)][::-1]
+            assert listed == sorted(set(listed))
+            assert {*told} <= {*listed}
+        assert await store.check() == ()
