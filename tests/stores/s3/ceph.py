@@ -15,6 +15,7 @@ import tempfile
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import botocore.session
 
@@ -150,7 +151,7 @@ class Ceph:
 
     # The processes
 
-    def _client(self):  # type: ignore[no-untyped-def]  # botocore has no types
+    def _client(self) -> Any:
         session = botocore.session.Session()
         session.set_credentials("tkey", "tsecret")
         return session.create_client("s3", endpoint_url=self.url, region_name="us-east-1")
@@ -219,11 +220,12 @@ class Ceph:
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self._port)).close()
-                return
             except OSError:
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.1)
+            else:
+                return
 
 
 def _free_port() -> int:

@@ -70,21 +70,26 @@ async def _kill_under_load(ceph: Ceph) -> None:
             else:
                 told.append(iteration)
 
-    async with S3Store(url, endpoint_url=ceph.url, request_timeout_seconds=5.0) as store:
-        async with asyncio.TaskGroup() as tasks:
-            for number in range(4):
-                tasks.create_task(live(store, f"s{number}"))
-            for _ in range(2):
-                before = sum(map(len, acknowledged.values()))
-                while sum(map(len, acknowledged.values())) < before + 60:
-                    await asyncio.sleep(0.05)
-                await asyncio.to_thread(ceph.kill)
-                await asyncio.sleep(0.5)
-                await asyncio.to_thread(ceph.start_again)
-            before = sum(map(len, acknowledged.values()))
-            while sum(map(len, acknowledged.values())) < before + 20:
-                await asyncio.sleep(0.05)
-            is_over = True
+    def count() -> int:
+        return sum(map(len, acknowledged.values()))
+
+    async def wait_for_more(number: int) -> None:
+        enough = count() + number
+        while count() < enough:
+            await asyncio.sleep(0.05)
+
+    async with (
+        S3Store(url, endpoint_url=ceph.url, request_timeout_seconds=5.0) as store,
+        asyncio.TaskGroup() as tasks,
+    ):
+        for number in range(4):
+            tasks.create_task(live(store, f"s{number}"))
+        for _ in range(2):
+            await wait_for_more(60)
+            await asyncio.to_thread(ceph.kill)
+            await asyncio.to_thread(ceph.start_again)
+        await wait_for_more(20)
+        is_over = True
     async with S3Store(url, endpoint_url=ceph.url) as store:
         for session_id, told in acknowledged.items():
             listed = [meta.iteration for meta in await store.list(session_id)][::-1]

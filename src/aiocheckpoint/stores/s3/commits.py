@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -66,6 +67,38 @@ class Owner(msgspec.Struct, frozen=True):
     token: int
     since: datetime
     lease_seconds: float
+
+
+class Blob(NamedTuple):
+    """
+    A blob that a checkpoint leads to.
+
+    Attributes:
+        write_id: of the commit that it was put for; part of its key.
+        number: of that commit.
+        links: the blobs that it refers to.
+    """
+
+    write_id: str
+    number: int
+    links: tuple[str, ...]
+
+
+class Piece(msgspec.Struct, frozen=True, omit_defaults=True):
+    """
+    What some commits, one after the other, come to.
+
+    Attributes:
+        clears: whether nothing is left of what was before.
+        deletes: ids that are removed from it.
+        blobs: that were put, and that something in `puts` leads to.
+        puts: checkpoints that are stored then, saved first first; each replaces one of its id.
+    """
+
+    clears: bool = False
+    deletes: tuple[CheckpointId, ...] = ()
+    blobs: dict[str, Blob] = {}
+    puts: tuple[Entry, ...] = ()
 
 
 class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -132,9 +165,22 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         )
 
     @property
+    def piece(self) -> Piece:
+        """What the commit comes to."""
+        blobs = {
+            digest: Blob(self.write_id, self.number, links) for digest, links in self.blobs.items()
+        }
+        return Piece(self.is_empty, self.deletes, blobs, self.puts)
+
+    @property
     def is_damaged(self) -> bool:
         """Whether it stands for one that cannot be read."""
         return not self.write_id
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether it stands for one that is not there."""
+        return self.is_damaged and not self.puts[0].length
 
     @property
     def is_empty(self) -> bool:
@@ -232,3 +278,66 @@ def emptied(data: bytes, header: Header, is_alive: frozenset[CheckpointId]) -> b
             blank[entry.offset : entry.offset + entry.length] = b" " * entry.length
     blank[:length] = b"%s%s\n" % (line, b" " * (length - 1 - len(line)))
     return bytes(blank)
+
+
+def merged(pieces: Iterable[Piece]) -> Piece:
+    """Return what pieces, one after the other, come to."""
+    clears = False
+    deletes: dict[CheckpointId, None] = {}
+    blobs: dict[str, Blob] = {}
+    puts: dict[CheckpointId, Entry] = {}
+    for piece in pieces:
+        if piece.clears:
+            clears = True
+            for part in (deletes, blobs, puts):
+                part.clear()
+        for digest, blob in piece.blobs.items():
+            blobs.pop(digest, None)  # a dict keeps the place of a key that it has
+            blobs[digest] = blob
+        for checkpoint_id in piece.deletes:
+            puts.pop(checkpoint_id, None)
+            deletes[checkpoint_id] = None
+        for entry in piece.puts:
+            puts.pop(entry.id, None)
+            puts[entry.id] = entry
+    # What nothing leads to by now was removed, and will not be named again without being put anew.
+    alive = set(_reached((digest for entry in puts.values() for digest in entry.blobs), blobs))
+    kept = {digest: blob for digest, blob in blobs.items() if digest in alive}
+    return Piece(clears, tuple(deletes), kept, tuple(puts.values()))
+
+
+def _reached(digests: Iterable[str], blobs: Mapping[str, Blob]) -> Iterator[str]:
+    waiting = [*digests]
+    seen: set[str] = set()
+    while waiting:
+        digest = waiting.pop()
+        if digest not in seen:
+            seen.add(digest)
+            yield digest
+            waiting += blobs[digest].links if digest in blobs else ()
+
+
+def encode_piece(piece: Piece) -> bytes:
+    """Return the object of a part of the index."""
+    return _sealed(msgspec.json.encode(_IndexPart(piece=piece))) + b"\n"
+
+
+def decode_piece(data: bytes) -> Piece | None:
+    """Return a part of the index; None of one that is damaged, or of another version."""
+    line = data.partition(b"\n")[0]
+    seal = _SEAL.match(line)
+    if seal is None:
+        return None
+    content = b"{" + line[seal.end() :]
+    if hashlib.sha256(content).hexdigest().encode() != seal[1]:
+        return None
+    try:
+        part = msgspec.json.decode(content, type=_IndexPart)
+    except msgspec.MsgspecError:
+        return None
+    return part.piece if part.format == FORMAT else None
+
+
+class _IndexPart(msgspec.Struct):
+    piece: Piece
+    format: int = FORMAT

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from aiocheckpoint.errors import CheckpointCorruptError
 from aiocheckpoint.models import SessionId
 from aiocheckpoint.stores.s3.bucket import Bucket, Object
-from aiocheckpoint.stores.s3.commits import Entry, Header, decode_commit
-from aiocheckpoint.stores.s3.layout import Layout
+from aiocheckpoint.stores.s3.commits import Entry, Header, Piece, decode_commit
+from aiocheckpoint.stores.s3.index import Index, cover
+from aiocheckpoint.stores.s3.layout import SHORTEST_RANGE, Layout, Range
 from aiocheckpoint.stores.s3.state import Entries, Gone, Session, stand_in
 
 Clocks = tuple[float, datetime]
@@ -38,10 +40,13 @@ class Knowledge:
         self.session = Session(session_id)
         self.bucket = bucket
         self.layout = layout
+        self.index = Index(bucket, layout, session_id, self._recent_header)
         self._confirmed_at: Clocks | None = None
         self._advanced_at = 0.0
         self._read: tuple[int, bytes, float] = (0, b"", 0.0)
-        self._write_ids: dict[int, str] = {}
+        self._recent: dict[int, Header] = {}
+        self._gaps: set[int] = set()
+        self._extending = asyncio.Lock()
         self._indexing = asyncio.Lock()
         self._applied: list[Header] | None = None
         self._watched: tuple[int, Gone | None] = (0, None)
@@ -63,8 +68,11 @@ class Knowledge:
 
     async def write_id(self, number: int) -> str:
         """Return whose commit is there under a number; nobody's where there is none."""
-        known = self._write_ids.get(number)
-        return (await self.header(number)).write_id if known is None else known
+        return (await self._recent_header(number)).write_id
+
+    async def _recent_header(self, number: int) -> Header:
+        known = self._recent.get(number)
+        return await self.header(number) if known is None else known
 
     def location(self, number: int) -> str:
         """Return the URL of a commit."""
@@ -119,11 +127,11 @@ class Knowledge:
             return
         session.start_at(header)
         self._replace(session)
-        self._write_ids[number] = header.write_id
+        self._recent[number] = header
 
     def _replace(self, session: Session) -> None:
         self.session = session
-        self._write_ids.clear()
+        self._recent.clear()
         self._advanced_at = _now()[0]
 
     async def _intact_before(self, number: int) -> Header | None:
@@ -137,8 +145,8 @@ class Knowledge:
         """Go on by one commit."""
         gone = self.session.apply(header)
         self._advanced_at = _now()[0]
-        self._write_ids[header.number] = header.write_id
-        self._write_ids.pop(header.number - _FOLLOWED_ONE_BY_ONE, None)
+        self._recent[header.number] = header
+        self._recent.pop(header.number - _FOLLOWED_ONE_BY_ONE, None)
         if header.number == self._watched[0]:
             self._watched = (header.number, gone)
         if self._applied is not None:
@@ -195,16 +203,56 @@ class Knowledge:
         last = session.number
         self._applied = []
         try:
-            numbers = range(session.floor, last + 1)
-            headers = await self.bucket.gather(self.header(number) for number in numbers)
+            pieces = await self._pieces(session, last)
             entries = Entries()
-            for header in (*headers, *self._applied):
-                entries.apply(stand_in(session, header) if header.is_damaged else header)
+            for piece in (*pieces, *(header.piece for header in self._applied)):
+                entries.apply(piece)
             entries.collect()
         finally:
             self._applied = None
         if self.session is session:
             session.entries = entries
+
+    async def _pieces(self, session: Session, last: int) -> list[Piece]:
+        """Return what the commits of a session came to, from the index as far as that goes."""
+        floor, bad, was_missing = session.floor, set[Range](), False
+        while True:
+            # A part of the index may tell of these commits only where one ends among them.
+            is_short = last // SHORTEST_RANGE == (floor - 1) // SHORTEST_RANGE
+            ranges = {*([] if is_short else await self.index.ranges())}
+            parts, numbers = cover(ranges - bad, floor, last)
+            found = await self.bucket.gather(map(self.index.piece, parts))
+            pieces = dict(zip(parts, found, strict=True))
+            headers = await self.bucket.gather(map(self._recent_header, numbers))
+            bad |= {part for part, piece in pieces.items() if piece is None}
+            # Commits go once a part of the index tells of them; then that is there by now.
+            is_missing = not is_short and any(header.is_missing for header in headers)
+            if None not in found and (was_missing or not is_missing):
+                break
+            was_missing = is_missing
+        self._gaps = _gaps(numbers)
+        placed = [(part.last, piece) for part, piece in pieces.items() if piece is not None]
+        placed += [(header.number, self._stood_in(session, header).piece) for header in headers]
+        return [piece for _, piece in sorted(placed, key=lambda each: each[0])]
+
+    @staticmethod
+    def _stood_in(session: Session, header: Header) -> Header:
+        return stand_in(session, header) if header.is_damaged else header
+
+    @property
+    def is_index_behind(self) -> bool:
+        """Whether a part of the index is to be written, as far as this client knows."""
+        return bool(self._gaps) or not self.session.number % SHORTEST_RANGE
+
+    async def extend_index(self) -> None:
+        """Write what is missing of the index, by this client's commits and what it has read."""
+        async with self._extending:
+            session = self.session
+            gaps, self._gaps = self._gaps, set()
+            if session.number and not session.number % SHORTEST_RANGE:
+                gaps.add(session.number)
+            for last in sorted(gaps):
+                await self.index.extend(last, session.floor)
 
     # Documents
 
@@ -220,6 +268,16 @@ class Knowledge:
         key = self.layout.commit(self.session_id, entry.number)
         found = await self.bucket.get(key, entry.offset, entry.length)
         return None if found is None else found.data
+
+
+def _gaps(numbers: Sequence[int]) -> set[int]:
+    """Return where parts of the index should end, of commits that had to be read one by one."""
+    known = {*numbers}
+    return {
+        last
+        for last in numbers
+        if not last % SHORTEST_RANGE and known.issuperset(range(last - SHORTEST_RANGE + 1, last))
+    }
 
 
 def _now() -> Clocks:

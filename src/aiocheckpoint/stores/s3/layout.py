@@ -23,25 +23,34 @@ from aiocheckpoint.errors import InvalidArgumentError
 from aiocheckpoint.kit import encode_id
 from aiocheckpoint.models import CheckpointId, SessionId
 
+SHORTEST_RANGE = 32
+RANGES_IN_ONE = 8
 _TOP = 10**12 - 1
 _BUCKET = re.compile(r"[a-z0-9A-Z][a-z0-9A-Z._-]{1,253}[a-z0-9A-Z]")
 _INVERTED = re.compile(r"[0-9]{12}")
 _WANTED = "s3://bucket or s3://bucket/prefix, without credentials, query or fragment"
 
 
-class IndexRun(NamedTuple):
+class Range(NamedTuple):
     """
-    The place of what a range of commits came to.
+    A range of commits, and where it stands what they came to.
 
     Attributes:
+        first: the number before the first of them.
+        last: the number of the last.
         level: how long the range is.
-        position: which of its length it is, from 0.
         key: of the object.
     """
 
+    first: int
+    last: int
     level: int
-    position: int
     key: str
+
+
+def range_length(level: int) -> int:
+    """Return how many commits a range has."""
+    return SHORTEST_RANGE * int(RANGES_IN_ONE**level)
 
 
 class Layout:
@@ -131,15 +140,16 @@ class Layout:
         """Return what the keys of a session's index begin with."""
         return f"{self._prefix}index/{_name(session_id)}/"
 
-    def run(self, session_id: SessionId, level: int, position: int) -> IndexRun:
-        """Return the place of a part of the index."""
+    def range(self, session_id: SessionId, level: int, position: int) -> Range:
+        """Return the place of a part of the index, of those of its level the one there, from 0."""
+        length = range_length(level)
         key = f"{self.index(session_id)}{level}-{position:012d}"
-        return IndexRun(level, position, key)
+        return Range(position * length, (position + 1) * length, level, key)
 
-    def run_of_key(self, key: str) -> IndexRun | None:
+    def range_of_key(self, session_id: SessionId, key: str) -> Range | None:
         """Return which part of the index a key is of."""
         found = re.fullmatch(r"([0-9])-([0-9]{12})", key.rpartition("/")[2])
-        return IndexRun(int(found[1]), int(found[2]), key) if found else None
+        return self.range(session_id, int(found[1]), int(found[2])) if found else None
 
     def owner(self, session_id: SessionId, token: int) -> str:
         """Return the key of the last sign of life of an owner."""

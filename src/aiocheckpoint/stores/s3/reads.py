@@ -11,9 +11,8 @@ from msgspec.structs import replace
 from aiocheckpoint.errors import CheckpointCorruptError, CheckpointError, MissingBlobError
 from aiocheckpoint.kit import RecordKit, sorted_ids
 from aiocheckpoint.models import CheckpointId, CheckpointMeta, CheckpointRecord
-from aiocheckpoint.stores.s3.commits import Entry
+from aiocheckpoint.stores.s3.commits import Blob, Entry
 from aiocheckpoint.stores.s3.knowledge import Knowledge
-from aiocheckpoint.stores.s3.state import Blob
 
 RecordT = TypeVar("RecordT", bound=CheckpointRecord)
 ItemT = TypeVar("ItemT")

@@ -17,7 +17,7 @@ from aiocheckpoint.errors import (
 )
 from aiocheckpoint.kit import EncodedRecord, blob_links, reachable_blobs
 from aiocheckpoint.models import ANY_NEWEST, CheckpointId, CheckpointMeta, Expected, SessionId
-from aiocheckpoint.stores.s3.commits import Entry, Header, Owner
+from aiocheckpoint.stores.s3.commits import Blob, Entry, Header, Owner, Piece
 
 
 class Gone(NamedTuple):
@@ -31,21 +31,6 @@ class Gone(NamedTuple):
 
     entries: tuple[Entry, ...]
     blobs: Mapping[str, str]
-
-
-class Blob(NamedTuple):
-    """
-    A blob that a checkpoint leads to.
-
-    Attributes:
-        write_id: of the commit that it was put for; part of its key.
-        number: of that commit.
-        links: the blobs that it refers to.
-    """
-
-    write_id: str
-    number: int
-    links: tuple[str, ...]
 
 
 class Entries:
@@ -96,19 +81,20 @@ class Entries:
                 yield digest
                 waiting += self._blobs[digest].links if digest in self._blobs else ()
 
-    def apply(self, header: Header) -> list[Entry]:
-        """Change what a commit changed; return which checkpoints are gone."""
-        for digest, links in header.blobs.items():
-            self._add_blob(digest, Blob(header.write_id, header.number, links))
+    def apply(self, piece: Piece) -> list[Entry]:
+        """Change what commits changed; return which checkpoints are gone."""
+        for digest, blob in piece.blobs.items():
+            self._add_blob(digest, blob)
         gone: list[Entry] = []
-        replaced = (entry.id for entry in header.puts)
-        for checkpoint_id in (*header.deletes, *replaced):
+        replaced = [entry.id for entry in piece.puts]
+        before = [*self._by_id] if piece.clears else piece.deletes
+        for checkpoint_id in (*before, *replaced):
             entry = self._by_id.pop(checkpoint_id, None)
             if entry is not None:
                 gone.append(entry)
                 self._in_commit[entry.number] -= 1
                 self._let_go(entry.blobs)
-        for entry in header.puts:
+        for entry in piece.puts:
             self._by_id[entry.id] = entry
             self._in_commit[entry.number] += 1
             self._uses.update(entry.blobs)
@@ -174,7 +160,7 @@ class Session:
                 gone = Gone(tuple(self.entries), blobs)
             self.entries = Entries()
         elif self.entries is not None:
-            gone = Gone(tuple(self.entries.apply(header)), self.entries.collect())
+            gone = Gone(tuple(self.entries.apply(header.piece)), self.entries.collect())
         self.number, self.write_id = header.number, header.write_id
         self.saved_at, self.floor = header.saved_at, max(self.floor, header.floor)
         self.newest = header.puts[-1] if header.puts else header.newest

@@ -80,6 +80,8 @@ class Sweeper:
             at_once: whether no byte of it may stay; else the commits stay for a while.
         """
         session_id = knowledge.session_id
+        if knowledge.is_index_behind:
+            self.start(session_id, knowledge.extend_index())
         if at_once:
             await self._quietly(session_id, self._erase(knowledge, gone))
             return
@@ -102,19 +104,25 @@ class Sweeper:
 
     async def sweep(self, knowledge: Knowledge) -> set[int]:
         """
-        Remove the commits below those that hold checkpoints, but for those that have to stay.
+        Remove the commits that hold no checkpoint, but for those that have to stay.
 
         Returns:
-            which those were.
+            which it has removed.
         """
         layout, session = self._layout, knowledge.session
-        # In a LIST what is below comes behind the floor. The newest one always stays.
-        floor = min(session.floor, session.number)
-        after = layout.commit(session.session_id, floor)
+        ranges = await knowledge.index.ranges()
+        newest = session.number  # it always stays
+        prefix = layout.session(session.session_id)
         removed: dict[int, str] = {}
-        async for item in self._bucket.list_all(layout.session(session.session_id), after=after):
+        async for item in self._bucket.list_all(prefix):
             number = layout.number(item.key)
-            if number is not None and item.age is not None and item.age >= SETTLED_AFTER:
+            is_settled = item.age is not None and item.age >= SETTLED_AFTER
+            if number is None or number >= newest or not is_settled:
+                continue
+            is_told = number < session.floor or any(
+                part.first < number <= part.last for part in ranges
+            )
+            if is_told and session.entries is not None and not session.entries.alive_in(number):
                 removed[number] = item.key
         await self._bucket.delete(removed.values())
         return {*removed}
