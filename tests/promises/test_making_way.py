@@ -26,7 +26,7 @@ class _PausingFiles(LocalFiles):
 
 
 async def test_who_writes_files_makes_way(make_writer: MakeWriter, root: Path) -> None:
-    """Before each of few sessions the interpreter is left to others, where nobody waits."""
+    """Before each of few files the interpreter is left to others, where nobody waits."""
     files = _PausingFiles()
     writer = make_writer(files=files)
     for session_id in ("a", "b", "c"):

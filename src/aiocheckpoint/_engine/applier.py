@@ -253,9 +253,13 @@ class Applier:
         """Apply each session by itself: an error stays with it, and the others go on."""
         full: dict[str, Sequence[Committed]] = {}
         has_time = sum(map(len, sessions.values())) <= _FEW_ENTRIES
-        for name, entries in sessions.items():
+
+        def make_way() -> None:
             if has_time and not self._hurries():
                 root.operations.pause(_PAUSE_SECONDS)
+
+        root.files.make_way = make_way
+        for name, entries in sessions.items():
             try:
                 root.files.apply(name, entries, place, touched)
             except StorageFullError:

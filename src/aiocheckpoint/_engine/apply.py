@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
 from aiocheckpoint._disk.files import Directory, LocalFiles, random_name
@@ -73,6 +73,7 @@ class Files:
     Attributes:
         applied: sessions, and the states of their directories before and after; None where
             nobody asks.
+        make_way: called before each file, to let others have the interpreter.
     """
 
     def __init__(self, view: View, private: Directory) -> None:
@@ -80,6 +81,7 @@ class Files:
         self._files: LocalFiles = view.files
         self._private = private
         self.applied: list[tuple[str, Signature, Signature]] | None = None
+        self.make_way: Callable[[], None] = _go_on
 
     def apply(self, name: str, entries: Sequence[Committed], place: int, touched: Touched) -> None:
         """
@@ -173,6 +175,7 @@ class Files:
         entry = committed.entry
         if name is None or not isinstance(entry, Saved):
             raise StorageError("write", directory.path, None, "not a checkpoint's name")
+        self.make_way()
         text = committed.body or self._body(committed, directory.join(name.text))
         data = documents.file_of(text, entry.checksum or entry.digest)
         self._put(directory, name.text, data, (entry.modified or name.microseconds) * 1000, touched)
@@ -344,6 +347,10 @@ class Files:
                 stack.callback(self._files.close_directory, inner)
                 directory = inner
             yield directory
+
+
+def _go_on() -> None:
+    """Do nothing."""
 
 
 def _max_backups(entry: Entry) -> int:
