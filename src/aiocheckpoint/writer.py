@@ -48,6 +48,7 @@ from aiocheckpoint.errors import (
     CheckpointError,
     CheckpointTooLargeError,
     MissingBlobError,
+    StoreBusyError,
     WriterClosedError,
 )
 from aiocheckpoint.models import (
@@ -295,8 +296,8 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Raises:
             StorageError: files could not be written; the journal has all that was acknowledged.
-            StoreBusyError: another process holds a lock; the journal has all, and the rest follows
-                when that lock is free.
+            StoreBusyError: another process holds a lock, for `lock_timeout_seconds`; the journal
+                has all, and the rest follows when that lock is free.
             NestedCallError: the work of an update calls it.
 
         Durability: nothing acknowledged depends on it.
@@ -304,6 +305,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         is_first, self._is_closed = not self._is_closed, True
         if self._process_id != process_id():
             return
+        has_waited = False
         try:
             if is_first:
                 await self._turns.settle("aclose")
@@ -312,11 +314,12 @@ class AsyncCheckpointWriter(Generic[RecordT]):
                 self._store.submit(flush)
                 self._store.watch(flush)
                 await flush.job.finished()
-        except CheckpointError:
+        except CheckpointError as error:
+            has_waited = isinstance(error, StoreBusyError)
             if self._store.may_have_committed:
                 raise
         finally:
-            await self._store.closed()
+            await self._store.closed(has_waited=has_waited)
 
     def _require_own_process(self) -> None:
         if self._process_id is None:

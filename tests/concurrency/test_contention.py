@@ -295,6 +295,29 @@ def test_close_while_another_process_holds_a_lock(name: str, default_site: Site)
     asyncio.run(site.assert_intact())
 
 
+@pytest.mark.parametrize("name", ["lock", "applier"])
+async def test_close_waits_for_a_lock_once(name: str, default_site: Site) -> None:
+    """Who closes while another process holds a lock is held up for one timeout, no longer."""
+    patience = 5 * _PATIENCE_SECONDS
+    loop = asyncio.get_running_loop()
+    waited: list[float] = []
+    for number in range(3):  # the machine may be busy
+        writer = default_site.writer(lock_timeout_seconds=patience)
+        await writer.save(document(f"s{number}", 0))
+        async with _locked_from_outside(default_site.root, name):
+            if name == "lock":
+                with pytest.raises(StoreBusyError):
+                    await writer.save(document("s", 1))
+            else:
+                await writer.save(document(f"s{number}", 1))  # whose file is to be written
+            began = loop.time()
+            with pytest.raises(StoreBusyError):
+                await asyncio.wait_for(writer.aclose(), GUARD_SECONDS)
+            waited.append(loop.time() - began)
+        await writer.aclose()
+    assert min(waited) < 1.8 * patience
+
+
 async def test_replaced_checkpoint_is_always_there(site: Site) -> None:
     """While a checkpoint is replaced again and again, loading it gives one or the other."""
     acknowledged = 0

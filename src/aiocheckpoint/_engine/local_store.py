@@ -353,9 +353,12 @@ class LocalStore(Generic[RecordT]):
 
     # Closing
 
-    async def closed(self) -> None:
+    async def closed(self, *, has_waited: bool) -> None:
         """
         Take no more changes, and wait until all that were submitted are done and all is released.
+
+        Args:
+            has_waited: whether the caller was held up until now, and will not be once more.
 
         Raises:
             StoreBusyError: another process holds up our threads, which end when it lets go.
@@ -365,8 +368,11 @@ class LocalStore(Generic[RecordT]):
             if self._is_released:
                 return
             self._endings.append(ending)
-        self._deadlines.watch(ending, self)
         self.abandon()
+        held_up = self._held_up() if has_waited else None
+        if held_up is not None:
+            raise held_up
+        self._deadlines.watch(ending, self)
         await ending.finished()
 
     def abandon(self) -> None:
