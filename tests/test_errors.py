@@ -140,7 +140,7 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
     ),
     (
         StoreBusyError("/r/lock", 30.0),
-        ["another process", "/r/lock", "30.0 s", "lock_timeout_seconds"],
+        ["another process", "/r/lock", "30 s", "lock_timeout_seconds"],
     ),
     (
         SessionChangedError("s", "b"),
@@ -217,6 +217,11 @@ class TestTree:
     def test_lock_timeout_has_a_number(self) -> None:
         """Code that reads `errno` of a timeout finds a number there."""
         assert StoreBusyError("/r/s", 1.0).errno == errno.ETIMEDOUT
+
+    def test_times_are_readable(self) -> None:
+        """A time that no person would write so is told in a few digits."""
+        assert "for 0.3 s;" in str(StoreBusyError("/r/s", 0.1 + 0.2))
+        assert "for 60 s;" in str(StoreBusyError("/r/s", 60.0))
 
 
 class TestText:

@@ -145,6 +145,7 @@ class PendingMachine(RuleBasedStateMachine):
         assert {name: c.entry for name, c in found.saved.items()} == saved
         assert {digest: c.entry for digest, c in found.blobs.items()} == blobs
         assert found.stuck == stuck
+        assert found.size_bytes == sum(map(body_bytes, entries))
 
 
 TestPendingMachine = PendingMachine.TestCase

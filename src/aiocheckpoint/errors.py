@@ -530,7 +530,7 @@ class StoreBusyError(CheckpointError, TimeoutError):
 
     def __str__(self) -> str:
         return (
-            f"another process has held {self.path} for {self.timeout_seconds} s; "
+            f"another process has held {self.path} for {self.timeout_seconds:g} s; "
             "is it stopped? Raise lock_timeout_seconds if it is only slow"
         )
 

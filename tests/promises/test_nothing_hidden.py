@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,31 @@ async def test_a_directory_that_is_a_symlink(
     (tmp_path / "elsewhere").rename(root / "s")
     assert await list_sessions(writer) == ["s", "t"]
     assert await writer.check() == ()
+
+
+@pytest.mark.damages_store
+@pytest.mark.usefixtures("no_flushing")
+async def test_a_directory_that_a_file_has_replaced(make_writer: MakeWriter, root: Path) -> None:
+    """What is in the journal is read; of an id that is not nobody says that it is absent."""
+    writer = make_writer()
+    await writer.save(record("s", "old"))
+    await on_disk(writer)
+    await writer.save(record("s", "new"))
+    shutil.rmtree(root / "s")
+    (root / "s").write_text("somebody's")
+    other = make_writer()
+    for some in (writer, other):
+        assert await some.load("s", "new") == record("s", "new")
+        assert await some.load("s") == record("s", "new")
+        assert [meta.checkpoint_id for meta in await some.list("s")] == ["new"]
+        for call in (some.load("s", "old"), some.load_many("s", ["old"]), other.delete("s", "old")):
+            with pytest.raises(StorageError) as refused:
+                await call
+            assert (refused.value.errno, refused.value.path) == (errno.ENOTDIR, str(root / "s"))
+    assert await other.delete("s", "new") is True
+    assert await other.load("s", "new") is None  # which the journal says
+    (root / "s").unlink()
+    await on_disk(writer)
 
 
 @pytest.mark.parametrize("kind", ["file", "symlink", "closed"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import errno
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -168,12 +169,14 @@ class SessionIndex:
 
     def require_complete(self) -> None:
         """
-        Refuse to answer for what is in the directory, if that could not be listed.
+        Refuse to answer for all that is in the directory, if that could not be listed.
+
+        Of what is no directory the log has all that can be told.
 
         Raises:
             StorageError: it could not.
         """
-        if self.error is not None:
+        if self.error is not None and self.error.errno != errno.ENOTDIR:
             raise self.error
 
     def newest_first(self) -> list[FileName]:

@@ -50,15 +50,17 @@ class SessionLog:
         saved: by file name, those saved and not removed since.
         blobs: by digest, likewise.
         stuck: why its files cannot be written, None if they can.
+        size_bytes: about how much of the log its entries take.
     """
 
-    __slots__ = ("blobs", "entries", "saved", "stuck")
+    __slots__ = ("blobs", "entries", "saved", "size_bytes", "stuck")
 
     def __init__(self) -> None:
         self.entries: deque[Committed] = deque()
         self.saved: dict[str, Committed] = {}
         self.blobs: dict[bytes, Committed] = {}
         self.stuck: Stuck | None = None
+        self.size_bytes = 0
 
     def add(self, committed: Committed) -> None:
         """Enter the newest entry."""
@@ -82,6 +84,7 @@ class SessionLog:
                 if entry.is_blob:
                     self.blobs.pop(bytes.fromhex(entry.name), None)
         self.entries.append(committed)
+        self.size_bytes += body_bytes(entry)
 
     @property
     def oldest_microseconds(self) -> int | None:
@@ -98,6 +101,7 @@ class SessionLog:
         while self.entries and self.entries[0].place <= place:
             committed = self.entries.popleft()
             entry = committed.entry
+            self.size_bytes -= body_bytes(entry)
             if isinstance(entry, Saved) and self.saved.get(entry.name) is committed:
                 del self.saved[entry.name]
             elif isinstance(entry, SavedBlob) and self.blobs.get(entry.digest) is committed:
@@ -189,8 +193,7 @@ class Pending:
 
     def stuck_bytes(self) -> int:
         """Return about how much of it is of sessions whose files cannot be written."""
-        entries = [c.entry for name in self.stuck for c in self.entries_of(name)]
-        return sum(map(body_bytes, entries))
+        return sum(self.sessions[name].size_bytes for name in self.stuck)
 
     def backlog(self) -> Backlog:
         """Return how much there is; without waiting, while others may add and drop."""

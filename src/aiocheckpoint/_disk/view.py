@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import threading
 from collections.abc import Generator, Mapping, Sequence
@@ -287,8 +286,7 @@ class View:
             if name not in self.pending.sessions:
                 raise
             index = SessionIndex((), (), Signature())
-            if error.errno != errno.ENOTDIR:  # in what is no directory nothing can be missed
-                index.error = error
+            index.error = error
             return index
 
     @contextlib.contextmanager

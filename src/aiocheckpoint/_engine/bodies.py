@@ -122,6 +122,18 @@ class Bodies:
             session.known.identities[name.text] = found.checkpoint_id
         return text
 
+    def require_absent(self, session: Session, checkpoint_id: CheckpointId) -> None:
+        """
+        Refuse to call a checkpoint absent that may be, or have been, in what cannot be listed.
+
+        Raises:
+            StorageError: that is so, and the log does not say that it was removed.
+        """
+        if session.known.error is not None:
+            gone = map(names.parse_name, self.view.removed(session.name))
+            if not any(name and names.name_fits(name, checkpoint_id) for name in gone):
+                raise session.known.error
+
     def identify(self, session: Session, name: FileName) -> CheckpointId:
         """Return the id that a checkpoint's body holds; read once."""
         known = session.known.identities.get(name.text)

@@ -307,7 +307,7 @@ class LocalStore(Generic[RecordT]):
         is_late = isinstance(change, Change) and change.job.is_late
         if self._committer.lacks_room and not is_late:
             cause = self._applier.error
-            reason = f"the journal has no room for {seconds} s"
+            reason = f"the journal has no room for {seconds:g} s"
             if cause is not None:
                 reason += f", since its files cannot be written: {cause}"
             private = Directory(self.path, None).join(names.PRIVATE_DIRECTORY)
@@ -316,7 +316,7 @@ class LocalStore(Generic[RecordT]):
         error = self._held_up(waits_for_files=is_late)
         if error is None or not is_late or isinstance(change, Flush):
             return error
-        reason = f"no files were written within {seconds} s; the journal has the change"
+        reason = f"no files were written within {seconds:g} s; the journal has the change"
         return DurabilityUnknownError("write files", error.path, None, reason)
 
     def _held_up(self, *, waits_for_files: bool = True) -> StoreBusyError | None:

@@ -352,7 +352,7 @@ class Planner:
             if known == checkpoint_id:
                 found.append(name)
         if not found:
-            plan.session.known.require_complete()
+            self._contents.require_absent(plan.session, checkpoint_id)
         return found
 
     def _remove(

@@ -201,7 +201,7 @@ class Reader(Generic[RecordT]):
             text = self.bodies.own_text(session, name)
             if session.known.identities.get(name.text) == checkpoint_id:
                 return name, text
-        session.known.require_complete()
+        self.bodies.require_absent(session, checkpoint_id)
         return None
 
     def load_blobs(self, session_id: SessionId, digests: Iterable[str]) -> dict[str, bytes]:
