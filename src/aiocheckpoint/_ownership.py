@@ -102,6 +102,7 @@ class LocalOwnership(Generic[RecordT]):
         return await self._updates.run(
             "update",
             (self._session_id,),
+            self._encode,
             lambda transactions: work(transactions[self._session_id]),
             {self._name: self._token},
         )
@@ -125,7 +126,6 @@ class Ownerships(Generic[RecordT]):
     Args:
         store: where its sessions are.
         turns: the order of its calls.
-        require_own_process: refuses a fork of the process that the writer belongs to.
         timeout_seconds: how long a session that is owned is waited for.
     """
 
@@ -133,19 +133,24 @@ class Ownerships(Generic[RecordT]):
         self,
         store: LocalStore[RecordT],
         turns: SessionTurns,
-        require_own_process: Callable[[], None],
         timeout_seconds: float,
     ) -> None:
         self._store = store
         self._turns = turns
         self._owners = Turns()
-        self._require_own_process = require_own_process
         self._timeout_seconds = timeout_seconds
 
     @contextlib.asynccontextmanager
-    async def own(self, session_id: SessionId, *, wait: bool) -> AsyncIterator[int]:
+    async def own(
+        self, session_id: SessionId, require_own_process: Callable[[], None], *, wait: bool
+    ) -> AsyncIterator[int]:
         """
         Own a session while the block runs.
+
+        Args:
+            session_id: the session.
+            require_own_process: refuses a fork of the process that the writer belongs to.
+            wait: whether to wait for another owner.
 
         Raises:
             SessionOwnedError: somebody else owns it.
@@ -161,7 +166,9 @@ class Ownerships(Generic[RecordT]):
             try:
                 yield token
             finally:
-                await self._leave(session_id, token)
+                with contextlib.suppress(WriterClosedError):  # a fork owns nothing
+                    require_own_process()
+                    await self._leave(session_id, token)
         finally:
             self._owners.give(session_id)
 
@@ -190,9 +197,8 @@ class Ownerships(Generic[RecordT]):
         """Let the next one in, however this one is cancelled; one that has lost it leaves it be."""
         disown = Disown(Ending(), session_id, encode_id(session_id, "session id"), token)
         try:
-            self._require_own_process()
             self._store.submit(disown)
-        except WriterClosedError:  # it has let go of all it owned, or owns nothing in a fork
+        except WriterClosedError:  # it has let go of all it owned
             return
         self._store.watch(disown)
         await disown.job.finished()

@@ -225,7 +225,6 @@ class Updates(Generic[RecordT]):
     Args:
         store: what they change.
         turns: the order of its calls.
-        encode: makes saves of records.
         timeout_seconds: how long an update is tried again when others change the session.
     """
 
@@ -233,18 +232,17 @@ class Updates(Generic[RecordT]):
         self,
         store: LocalStore[RecordT],
         turns: SessionTurns,
-        encode: Encode[RecordT],
         timeout_seconds: float,
     ) -> None:
         self._store = store
         self._turns = turns
-        self._encode = encode
         self._timeout_seconds = timeout_seconds
 
     async def run(
         self,
         operation: str,
         session_ids: tuple[SessionId, ...],
+        encode: Encode[RecordT],
         work: Callable[[Transactions[RecordT]], Awaitable[ResultT]],
         tokens: Mapping[str, int] = {},
     ) -> ResultT:
@@ -254,6 +252,7 @@ class Updates(Generic[RecordT]):
         Args:
             operation: the method that was called.
             session_ids: the sessions.
+            encode: makes saves of records; not kept, for the writer it belongs to keeps this.
             work: given a transaction for each.
             tokens: of the owners that the caller has to be, by the names of directories.
 
@@ -266,7 +265,7 @@ class Updates(Generic[RecordT]):
             deadline = monotonic_seconds() + self._timeout_seconds
             while True:
                 try:
-                    return await self._try(session_ids, work, tokens)
+                    return await self._try(session_ids, encode, work, tokens)
                 except _OvertakenError as overtaken:
                     if monotonic_seconds() >= deadline:
                         raise overtaken.error from None
@@ -274,10 +273,11 @@ class Updates(Generic[RecordT]):
     async def _try(
         self,
         session_ids: tuple[SessionId, ...],
+        encode: Encode[RecordT],
         work: Callable[[Transactions[RecordT]], Awaitable[ResultT]],
         tokens: Mapping[str, int],
     ) -> ResultT:
-        made = [LocalTransaction(self._store, self._encode, id_) for id_ in session_ids]
+        made = [LocalTransaction(self._store, encode, id_) for id_ in session_ids]
         transactions = {transaction.session_id: transaction for transaction in made}
         try:
             result = await _awaitable(work(transactions), work)

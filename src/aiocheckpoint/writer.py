@@ -255,10 +255,8 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             files or LocalFiles(),
         )
         self._turns = SessionTurns()
-        self._updates = Updates(self._store, self._turns, self._encode, float(lock_timeout_seconds))
-        self._ownerships = Ownerships(
-            self._store, self._turns, self._require_own_process, float(lock_timeout_seconds)
-        )
+        self._updates = Updates(self._store, self._turns, float(lock_timeout_seconds))
+        self._ownerships = Ownerships(self._store, self._turns, float(lock_timeout_seconds))
         self._process_id: int | None = None  # of whoever makes the first call
         self._is_closed = False
 
@@ -975,7 +973,10 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         require_callable("work", work)
         self._require_usable()
         return await self._updates.run(
-            "update", (session_id,), lambda transactions: work(transactions[session_id])
+            "update",
+            (session_id,),
+            self._encode,
+            lambda transactions: work(transactions[session_id]),
         )
 
     async def update_many(
@@ -1006,7 +1007,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         wanted = session_ids_of(session_ids)
         require_callable("work", work)
         self._require_usable()
-        return await self._updates.run("update_many", wanted, work)
+        return await self._updates.run("update_many", wanted, self._encode, work)
 
     @contextlib.asynccontextmanager
     async def own(
@@ -1058,7 +1059,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         """
         encode_id(session_id, "session id")
         self._require_usable()
-        async with self._ownerships.own(session_id, wait=wait) as token:
+        async with self._ownerships.own(session_id, self._require_own_process, wait=wait) as token:
             yield LocalOwnership(session_id, token, self._encode, self._change, self._updates)
 
     async def flush(self) -> None:

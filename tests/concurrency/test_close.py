@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import fcntl
 import gc
+import os
 import shutil
 import subprocess
 import sys
+import weakref
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from aiocheckpoint import StorageError
+from aiocheckpoint import CheckpointError, StorageError
 from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.root import WritableRoot
+from aiocheckpoint.testing import Fault, FaultyFiles
 from tests.concurrency import cancellations, scenarios
 from tests.concurrency.backends import BACKENDS, Run
 from tests.concurrency.cancellations import Kind, each_kind
@@ -30,6 +37,7 @@ from tests.concurrency.site import (
     pool_threads,
 )
 from tests.concurrency.threads import LoopThread
+from tests.faults import Hold
 
 each_backend = pytest.mark.parametrize("run", BACKENDS)
 
@@ -127,6 +135,80 @@ def test_dropped_writer_leaves_its_files(site: Site) -> None:
     _all_ended()
     shutil.rmtree(site.root / ".aiocheckpoint")
     assert asyncio.run(site.saved_ids("s")) == ["c0"]
+
+
+async def _save_on_a_bad_disk(writer: Writer, files: FaultyFiles, root: Path) -> None:
+    files.arm(Fault(errno.EIO, "write", for_ever=True))
+    await writer.save(document("s", 1))
+
+
+async def _save_while_it_is_locked(writer: Writer, files: FaultyFiles, root: Path) -> None:
+    descriptor = await asyncio.to_thread(os.open, root / ".aiocheckpoint" / "lock", os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        await asyncio.gather(writer.save(document("s", 1)), writer.delete("s", "c0"))
+    finally:
+        await asyncio.to_thread(os.close, descriptor)
+
+
+async def _cancelled_save_on_a_bad_disk(writer: Writer, files: FaultyFiles, root: Path) -> None:
+    hold = Hold()
+    files.at("before_sync_log", hold)
+    saving = asyncio.ensure_future(writer.save(document("s", 1)))
+    await asyncio.to_thread(hold.wait_arrived)
+    files.at("before_sync_log", lambda: None)
+    files.arm(Fault(errno.EIO, "sync data", for_ever=True))
+    saving.cancel()
+    hold.release()
+    await saving
+
+
+async def _load_that_fails(writer: Writer, files: FaultyFiles, root: Path) -> None:
+    files.arm(Fault(errno.EACCES, "read", for_ever=True))
+    await writer.load("s")
+
+
+async def _update_that_fails(writer: Writer, files: FaultyFiles, root: Path) -> None:
+    files.arm(Fault(errno.EIO, "write", for_ever=True))
+
+    async def work(session: Any) -> None:
+        session.save(document("s", 1))
+
+    await writer.update("s", work)
+
+
+@pytest.mark.filterwarnings("ignore:.*was not closed:ResourceWarning")
+@pytest.mark.parametrize(
+    "call",
+    [
+        _save_on_a_bad_disk, _save_while_it_is_locked, _cancelled_save_on_a_bad_disk,
+        _load_that_fails, _update_that_fails,
+    ],
+)  # fmt: skip
+async def test_dropped_writer_is_kept_by_no_error(
+    default_site: Site, call: Callable[[Writer, FaultyFiles, Path], Awaitable[None]]
+) -> None:
+    """A writer whose call failed goes when it is dropped, without waiting for the collector."""
+
+    async def fail_and_drop() -> weakref.ref[Writer]:
+        files = FaultyFiles()
+        writer = default_site.writer(files=files, lock_timeout_seconds=0.1)
+        await writer.save(document("s", 0))
+        await writer.flush()
+        with contextlib.suppress(CheckpointError, asyncio.CancelledError):
+            await call(writer, files, default_site.root)
+        files.arm(None)
+        return weakref.ref(writer)
+
+    gc.collect()
+    gc.disable()
+    try:
+        dropped = await fail_and_drop()
+        async with asyncio.timeout(GUARD_SECONDS):
+            while dropped() is not None:  # the committer is just about to forget the batch
+                await asyncio.sleep(0)
+    finally:
+        gc.enable()
 
 
 def test_what_is_due_is_done_before_the_end() -> None:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, NoReturn, TypeVar
 
 import aiofiles.os
 import anyio
@@ -102,10 +102,18 @@ class Job(Generic[ResultT]):
             await self._outlast()
 
     def get(self) -> ResultT:
-        """Return the result or raise the error."""
-        if self.error is not None:
-            raise self.error
-        return self.result  # type: ignore[return-value]  # set unless there is an error
+        """Return the result or raise the error, once: kept, its traceback would keep its caller."""
+        error = self._taken_error()
+        try:
+            if error is not None:
+                raise error
+            return self.result  # type: ignore[return-value]  # set unless there is an error
+        finally:
+            del error
+
+    def _taken_error(self) -> BaseException | None:
+        error, self.error = self.error, None
+        return error
 
     async def finished(self) -> ResultT:
         """
@@ -118,10 +126,18 @@ class Job(Generic[ResultT]):
         except asyncio.CancelledError as cancelled:
             if not self.withdraw():
                 await self._outlast()
-            if self.error is not None:
-                raise cancelled from self.error
-            raise
+            self.raise_cancelled(cancelled)
         return self.get()
+
+    def raise_cancelled(self, cancelled: asyncio.CancelledError) -> NoReturn:
+        """Raise a cancellation, with the error as its cause."""
+        error = self._taken_error()
+        try:
+            if error is not None:
+                raise cancelled from error
+            raise cancelled
+        finally:
+            del error, cancelled
 
     async def _outlast(self) -> None:
         """
@@ -244,7 +260,5 @@ async def hop(executor: Executor, work: Callable[[], ResultT]) -> ResultT:
         await aiofiles.os.wrap(job.run_alone)(work, executor=executor)
     except asyncio.CancelledError as cancelled:
         await job.outlast()
-        if job.error is not None:
-            raise cancelled from job.error
-        raise
+        job.raise_cancelled(cancelled)
     return job.get()
