@@ -159,11 +159,11 @@ class Turns:
                 self._turns[key].leave(is_exclusive=is_exclusive)
                 self._wake(key)
 
-    async def settle(self) -> None:
-        """Wait until all that hold a lock, or wait for one by now, have given it back."""
+    async def settle(self, timeout_seconds: float) -> None:
+        """Wait, but not for ever, until all that hold a lock or wait for one have given it back."""
         with self._mutex:
             keys = [*self._turns]
-        if keys and await self.take(keys):
+        if keys and await self.take(keys, timeout_seconds=timeout_seconds):
             self.give(keys)
 
     def _line_up(self, caller: _Caller) -> None:
@@ -311,12 +311,6 @@ class SessionTurns:
             _running.reset(token)
             self._turns.give(wanted)
 
-    async def settle(self, operation: str) -> None:
-        """
-        Wait until all updates and changes have ended that were called before.
-
-        Raises:
-            NestedCallError: the work of an update calls it.
-        """
-        self.require_no_update("", operation)
-        await self._turns.settle()
+    async def settle(self, timeout_seconds: float) -> None:
+        """Wait, not for ever, until all updates and changes have ended that were called before."""
+        await self._turns.settle(timeout_seconds)

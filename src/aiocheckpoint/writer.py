@@ -254,9 +254,10 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             ),
             files or LocalFiles(),
         )
+        self._lock_timeout_seconds = float(lock_timeout_seconds)
         self._turns = SessionTurns()
-        self._updates = Updates(self._store, self._turns, float(lock_timeout_seconds))
-        self._ownerships = Ownerships(self._store, self._turns, float(lock_timeout_seconds))
+        self._updates = Updates(self._store, self._turns, self._lock_timeout_seconds)
+        self._ownerships = Ownerships(self._store, self._turns, self._lock_timeout_seconds)
         self._process_id: int | None = None  # of whoever makes the first call
         self._is_closed = False
 
@@ -289,8 +290,9 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         """
         Finish what was submitted, write all files, and release threads and files.
 
-        Every save that was called before returns or raises as usual, and so does every update,
-        whose work is waited for. What is owned is owned no more. Later calls do nothing.
+        Every save that was called before returns or raises as usual. So does every update: its
+        work is waited for, at most `lock_timeout_seconds`; what comes later, and what waits for it,
+        is refused. What is owned is owned no more. Later calls do nothing.
 
         Raises:
             StorageError: files could not be written; the journal has all that was acknowledged.
@@ -300,13 +302,14 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Durability: nothing acknowledged depends on it.
         """
+        self._turns.require_no_update("", "aclose")
         is_first, self._is_closed = not self._is_closed, True
         if self._process_id != process_id():
             return
         has_waited = False
         try:
             if is_first:
-                await self._turns.settle("aclose")
+                await self._turns.settle(self._lock_timeout_seconds)
             if is_first and self._store.has_changed:
                 flush = Flush(Job(), closes=True)
                 self._store.submit(flush)

@@ -25,6 +25,7 @@ from aiocheckpoint import (
 )
 from aiocheckpoint.testing import Fault, FaultyFiles
 from tests.conftest import MakeWriter
+from tests.faults import Hold
 from tests.promises import update_tasks
 from tests.promises.conftest import Start
 from tests.promises.records import Note, assert_whole, by_digest, note, record
@@ -348,6 +349,21 @@ async def test_retention_holds(make_writer: MakeWriter) -> None:
     assert await writer.ids("s") == ("a4", "a3", "a2")
 
 
+async def test_retention_counts_the_last_word(make_writer: MakeWriter) -> None:
+    """What is staged and then staged otherwise, or deleted, takes no place of what is kept."""
+    writer = make_writer(max_checkpoints=2)
+    await writer.save(record("s", "kept"))
+
+    async def work(session: Session) -> None:
+        session.save(record("s", "gone"))
+        session.save(record("s", "new", 1))
+        session.delete("gone")
+
+    await writer.update("s", work)
+
+    assert [meta.checkpoint_id for meta in await writer.list("s")] == ["new", "kept"]
+
+
 async def test_nested_calls_are_refused(make_writer: MakeWriter) -> None:
     """Work that calls the writer for its session, or changes another one, is told so by name."""
     writer = make_writer()
@@ -383,6 +399,8 @@ async def test_nested_calls_are_refused(make_writer: MakeWriter) -> None:
             refused.append(error.value.operation)
             with pytest.raises(NestedCallError):
                 await asyncio.create_task(call())
+        with pytest.raises(NestedCallError):
+            await writer.aclose()
         assert await writer.load("t") == record("t", "a"), "others may be read"
 
     await writer.update("s", work)
@@ -441,9 +459,9 @@ async def test_bad_work_is_refused(make_writer: MakeWriter) -> None:
     assert [s async for s in writer.sessions()] == []
 
 
-async def test_closing_waits_for_updates(root: Path) -> None:
+async def test_closing_waits_for_updates(make_writer: MakeWriter) -> None:
     """`aclose` lets updates end that were called before, and the changes that wait for them."""
-    writer: Writer = AsyncCheckpointWriter(root)
+    writer = make_writer()
     has_begun, may_go_on = asyncio.Event(), asyncio.Event()
 
     async def work(session: Session) -> None:
@@ -462,8 +480,28 @@ async def test_closing_waits_for_updates(root: Path) -> None:
     may_go_on.set()
     await asyncio.gather(update, save, close)
 
-    async with AsyncCheckpointWriter(root) as again:
-        assert [m.checkpoint_id for m in await again.list("s")] == ["after", "n000001"]
+    assert [m.checkpoint_id for m in await make_writer().list("s")] == ["after", "n000001"]
+
+
+async def test_closing_waits_no_longer_than_for_others(make_writer: MakeWriter) -> None:
+    """An update that does not end keeps nobody from closing: it and what waits is refused."""
+    writer = make_writer(lock_timeout_seconds=0.1)
+    may_go_on = asyncio.Event()
+
+    async def work(session: Session) -> None:
+        await count_up(session)
+        await may_go_on.wait()
+
+    update = asyncio.create_task(writer.update("s", work))
+    save = asyncio.create_task(writer.save(record("s", "waits")))
+    await asyncio.sleep(0)
+    await writer.aclose()
+    may_go_on.set()
+
+    for task in (update, save):
+        with pytest.raises(WriterClosedError):
+            await task
+    assert await make_writer().ids("s") == ()
 
 
 async def test_crossing_updates_of_many_end(make_writer: MakeWriter) -> None:
@@ -482,6 +520,30 @@ async def test_crossing_updates_of_many_end(make_writer: MakeWriter) -> None:
 
     newest = [await writer.load(session_id) for session_id in "abc"]
     assert [data and data.iteration for data in newest] == [50, 50, 50]
+
+
+async def test_many_that_wait_keep_their_order(make_writer: MakeWriter) -> None:
+    """What is called before an update of several sessions comes first, however much waits."""
+    files, hold = FaultyFiles(), Hold()
+    writer = make_writer(files=files)
+    await writer.save(record("a", "first"))
+    files.at("before_sync_log", hold)
+
+    async def work(sessions: Mapping[str, Session]) -> None:  # blindly: no condition helps
+        sessions["a"].save(record("a", "done"))
+        sessions["b"].delete("last")
+
+    waiting = [asyncio.create_task(writer.save(record("c", "held")))]
+    await asyncio.to_thread(hold.wait_arrived)
+    names = [*(f"x{number}" for number in range(1500)), "last"]
+    waiting += [asyncio.create_task(writer.save(record("b", name))) for name in names]
+    update = asyncio.create_task(writer.update_many(["a", "b"], work))
+    await asyncio.sleep(0)  # all of them wait by now
+    hold.release()
+    await asyncio.gather(*waiting, update)
+
+    assert await writer.load("b", "last") is None
+    assert len(await writer.ids("b")) == 1500
 
 
 # Others
