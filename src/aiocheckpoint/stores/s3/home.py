@@ -23,6 +23,7 @@ from aiocheckpoint.errors import ThreadStartError, WriterClosedError
 ResultT = TypeVar("ResultT")
 
 _ITERATED_AT_ONCE = 100
+_LAST_SECONDS = 2.0
 
 _CLOSED = "the store is closed"
 _FORKED = "the store belongs to the parent of this forked process"
@@ -37,12 +38,11 @@ class Home:
     """
 
     def __init__(self, name: str) -> None:
-        self._name = name
         self._mutex = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
         self._is_closed = False
-        self._finalizer: Callable[[], object] = lambda: None
+        self._thread = _Thread(name)
 
     def require_open(self) -> None:
         """
@@ -65,15 +65,13 @@ class Home:
             return self._loop
 
     def _start(self) -> asyncio.AbstractEventLoop:
-        loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=_run, args=(loop,), name=self._name, daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as error:
-            loop.close()
-            raise ThreadStartError(str(error)) from error
-        self._finalizer = weakref.finalize(self, _stop, loop, self._process)
+        loop = self._thread.start()
+        weakref.finalize(self, self._thread.stop).atexit = False
         return loop
+
+    def at_end(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have something closed in the thread when it ends, also of a home that was dropped."""
+        self._thread.closing.append(close)
 
     async def read(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         """Run what changes nothing; a cancelled call ends at once."""
@@ -152,7 +150,7 @@ class Home:
             await _outlast(future)
             raise
         finally:
-            self._finalizer()
+            self._thread.stop()
 
 
 async def _outlast(future: asyncio.Future[Any]) -> None:
@@ -163,24 +161,62 @@ async def _outlast(future: asyncio.Future[Any]) -> None:
                 await asyncio.wait([future])
 
 
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_forever()
-    finally:
-        with contextlib.suppress(RuntimeError):
-            loop.run_until_complete(_cancel_all())
-        loop.close()
+class _Thread:
+    """
+    The thread, which its home may leave behind.
 
+    Args:
+        name: of the thread.
+    """
 
-async def _cancel_all() -> None:
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    def __init__(self, name: str) -> None:
+        self.closing: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._name = name
+        self._process = os.getpid()
+        self._is_stopping = threading.Lock()  # taken by the first to stop it, and kept
+        self._ended = threading.Event()
 
+    def start(self) -> asyncio.AbstractEventLoop:
+        """Begin, and return its loop."""
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=self._run, args=(loop,), name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            loop.close()
+            raise ThreadStartError(str(error)) from error
+        self._loop, self._process = loop, os.getpid()
+        # At the end of the interpreter, of a store that nobody has closed: its connections are
+        # closed while that is still possible.
+        weakref.finalize(thread, self._stop_and_wait)
+        return loop
 
-def _stop(loop: asyncio.AbstractEventLoop, process: int) -> None:
-    if process == os.getpid():
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(loop.stop)
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+        finally:
+            loop.run_until_complete(self._end())
+            loop.close()
+            self._ended.set()
+
+    async def _end(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        closing = (close() for close in self.closing)
+        await asyncio.gather(*tasks, *closing, return_exceptions=True)
+
+    def stop(self) -> None:
+        """End it, once; in a forked process it is not there."""
+        if self._loop is None or self._process != os.getpid():
+            return
+        if self._is_stopping.acquire(blocking=False):
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _stop_and_wait(self) -> None:
+        self.stop()
+        if self._process == os.getpid():
+            self._ended.wait(_LAST_SECONDS)

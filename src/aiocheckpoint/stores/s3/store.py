@@ -208,6 +208,7 @@ class S3Store(Generic[RecordT]):
                 self._max_checkpoints,
                 self._lock_timeout_seconds,
             )
+            self._home.at_end(self._work_or_none.sessions.bucket.aclose)
         return self._work_or_none
 
     # Changes
