@@ -746,6 +746,7 @@ SCENARIOS: dict[str, Scenario] = {
         models=("ext4",),
     ),
     "killed in a save": partial(kills, "a:save-existing b:save-existing"),
+    "killed in an update": partial(kills, "b:save-existing b:save-existing a:update b:update"),
     "killed in a new segment": partial(
         kills, "b:save-existing a:save-existing b:save-existing", slot_bytes=TINY_SLOT_BYTES
     ),
