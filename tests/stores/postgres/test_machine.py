@@ -29,11 +29,8 @@ class PostgresMachine(StoreMachine):
         return PostgresStore(self.dsn, schema=self._schema, server_timeout_seconds=300)
 
 
-_case: Any = PostgresMachine.TestCase
-
-
 @pytest.mark.blocking
-class TestAnyOrder(_case):  # type: ignore[misc]  # hypothesis makes it
+class TestAnyOrder(PostgresMachine.TestCase):  # type: ignore[misc, valid-type]
     """It answers as the model does."""
 
     settings: Any = settings(
