@@ -23,6 +23,7 @@ class Proxy:
         connections: how many were made so far.
         is_down: whether connections are refused, and those that are open cut.
         delay_seconds: how long every piece is on its way.
+        may_pass: cleared, nothing gets through any more, and nobody is told.
     """
 
     def __init__(self, server: PostgresServer) -> None:
@@ -34,6 +35,8 @@ class Proxy:
         self.connections = 0
         self.is_down = False
         self.delay_seconds = 0.0
+        self.may_pass = asyncio.Event()
+        self.may_pass.set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -113,6 +116,7 @@ class Proxy:
         answered: asyncio.Event,
     ) -> None:
         while data := await reader.read(_CHUNK_BYTES):
+            await self.may_pass.wait()
             await asyncio.sleep(self.delay_seconds)
             trap = next((trap for trap in self._traps if trap[0] in data), None)
             if trap is None:
@@ -138,6 +142,7 @@ class Proxy:
         answered: asyncio.Event,
     ) -> None:
         while data := await reader.read(_CHUNK_BYTES):
+            await self.may_pass.wait()
             answered.set()
             if not is_muted.is_set():
                 await asyncio.sleep(self.delay_seconds)

@@ -121,25 +121,14 @@ class PostgresServer:
         children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
         return [first, *map(int, children)]
 
-    def _signal(self, number: signal.Signals) -> None:
-        for process in self._processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, number)
-
     def kill(self) -> None:
         """Kill all of its processes at once."""
         assert self._process is not None
-        self._signal(signal.SIGKILL)
+        for process in self._processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         self._process.wait()
         (self.directory / "data" / "postmaster.pid").unlink(missing_ok=True)
-
-    def pause(self) -> None:
-        """Let it answer nothing."""
-        self._signal(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """Let it answer again."""
-        self._signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """End it, and remove its files."""

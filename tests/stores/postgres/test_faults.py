@@ -301,28 +301,20 @@ class TestServer:
         for name in "abcd":
             assert [meta.iteration for meta in await store.list(name)] == [*range(19, -1, -1)]
 
-    async def test_one_that_answers_nothing(
-        self, own_server: Callable[..., PostgresServer]
-    ) -> None:
+    async def test_one_that_answers_nothing(self, make_store: MakeStore, proxy: Proxy) -> None:
         """Calls end after `server_timeout_seconds`, and go on when it answers again."""
-        from aiocheckpoint.stores.postgres import PostgresStore
-
-        server = await asyncio.to_thread(own_server)
-        async with PostgresStore(server.dsn(), server_timeout_seconds=2) as store:
-            await store.save(_step(1))
-            await asyncio.to_thread(server.pause)
-            try:
-                async with asyncio.timeout(60):
-                    with pytest.raises(StoreUnavailableError):
-                        await store.load("s")
-                    with pytest.raises((DurabilityUnknownError, StoreUnavailableError)):
-                        await store.save(_step(2))
-            finally:
-                await asyncio.to_thread(server.go_on)
-            await store.save(_step(3))
-            assert (await store.ids("s"))[0] == "0003"
-            metas = await store.list("s")
-            assert len({meta.checkpoint_id for meta in metas}) == len(metas)
+        store = make_store(proxy.dsn(), server_timeout_seconds=1)
+        await store.save(_step(1))
+        proxy.may_pass.clear()
+        with pytest.raises(StoreUnavailableError):
+            await store.load("s")
+        with pytest.raises((DurabilityUnknownError, StoreUnavailableError)):
+            await store.save(_step(2))
+        proxy.may_pass.set()
+        await store.save(_step(3))
+        assert (await store.ids("s"))[0] == "0003"
+        metas = await store.list("s")
+        assert len({meta.checkpoint_id for meta in metas}) == len(metas)
 
     async def test_one_that_takes_no_changes(
         self, own_server: Callable[..., PostgresServer]
