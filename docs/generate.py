@@ -12,10 +12,11 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from aiocheckpoint import errors, exact, history, kit, models, store, testing, writer
+from aiocheckpoint import errors, exact, history, kit, models, store, stores, testing, writer
 from aiocheckpoint._format import blobs
 from aiocheckpoint.adapters import opentelemetry
 from aiocheckpoint.adapters.langgraph import migration, records, saver
+from aiocheckpoint.stores import copying
 from aiocheckpoint.stores.postgres import schema as postgres_schema
 from aiocheckpoint.stores.postgres import store as postgres_store
 from aiocheckpoint.stores.s3 import store as s3_store
@@ -43,7 +44,9 @@ _PARTS: tuple[tuple[str, ModuleType, tuple[str, ...]], ...] = (
     ("The writer", writer, ("AsyncCheckpointWriter", "SessionReader")),
     ("The interface", store, ("CheckpointStore", "BlobStore", "Transaction", "Ownership")),
     ("Types of records", store, ("RecordUnion",)),
-    ("What is stored", models, ("CheckpointData", "CheckpointRecord")),
+    ("A store by its location", stores, ("open_store",)),
+    ("Moving to another store", copying, ("copy_store", "CopyTotals")),
+    ("What is stored", models, ("CheckpointData", "CheckpointRecord", "RawRecord")),
     ("Blobs", models, ("BlobRecord",)),
     ("Blobs, and what they refer to", blobs, ("BlobNode", "blob_digest", "blob_links")),
     ("What is reported", models, ("CheckpointMeta", "Finding", "RecoveryReport", "WriterStats")),
@@ -86,7 +89,7 @@ def _found(module: ModuleType, name: str) -> tuple[ast.stmt, str]:
     """Return the definition of a name of a module and its docstring."""
     body = _source(module)[1].body
     for node, following in zip(body, [*body[1:], ast.Pass()], strict=True):
-        if isinstance(node, Definition) and node.name == name:
+        if isinstance(node, Definition) and node.name == name and not _is_overload(node):
             return node, ast.get_docstring(node) or ""
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == name:
             text = ast.literal_eval(following.value) if isinstance(following, ast.Expr) else ""

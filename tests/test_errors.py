@@ -17,6 +17,7 @@ from aiocheckpoint import (
     CheckpointError,
     CheckpointMismatchError,
     CheckpointTooLargeError,
+    CopyError,
     DurabilityUnknownError,
     ExactValueError,
     FileSizeLimitError,
@@ -125,6 +126,10 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
     (
         OwnershipLostError("s", 7),
         ["session 's'", "token 7", "own it again"],
+    ),
+    (
+        CopyError("s", "b", "the target has it, the source has not"),
+        ["session 's' cannot be copied", "'b'", "the source has not", "give an empty one"],
     ),
     (
         UnsupportedOperationError("update_many", "S3Store", "use a store with transactions"),

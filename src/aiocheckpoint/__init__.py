@@ -15,6 +15,7 @@ from aiocheckpoint.errors import (
     CheckpointError,
     CheckpointMismatchError,
     CheckpointTooLargeError,
+    CopyError,
     DurabilityUnknownError,
     ExactValueError,
     FileSizeLimitError,
@@ -51,12 +52,15 @@ from aiocheckpoint.models import (
     Expected,
     Finding,
     JsonValue,
+    RawRecord,
     RecoveryReport,
     SessionId,
     WriterStats,
     new_checkpoint_id,
 )
 from aiocheckpoint.store import BlobStore, CheckpointStore, Ownership, RecordUnion, Transaction
+from aiocheckpoint.stores import open_store
+from aiocheckpoint.stores.copying import CopyTotals, copy_store
 from aiocheckpoint.writer import AsyncCheckpointWriter, SessionReader
 
 __version__ = "0.2.0"
@@ -79,6 +83,8 @@ __all__ = (
     "CheckpointRecord",
     "CheckpointStore",
     "CheckpointTooLargeError",
+    "CopyError",
+    "CopyTotals",
     "Durability",
     "DurabilityUnknownError",
     "ExactValueError",
@@ -95,6 +101,7 @@ __all__ = (
     "NotACheckpointError",
     "Ownership",
     "OwnershipLostError",
+    "RawRecord",
     "RecordTypeError",
     "RecordUnion",
     "RecoveryReport",
@@ -115,6 +122,8 @@ __all__ = (
     "WriterStats",
     "blob_digest",
     "blob_links",
+    "copy_store",
     "exact",
     "new_checkpoint_id",
+    "open_store",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Collection, Iterable, Mapping
 from os import PathLike
 from typing import Any
@@ -11,6 +12,9 @@ from aiocheckpoint._format.blobs import is_digest, reachable_blobs, require_kind
 from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint.errors import InvalidArgumentError, InvalidIdError, shown
 from aiocheckpoint.models import ANY_NEWEST, CheckpointId, SessionId
+
+# Of two slashes a `Path` has made one.
+_URL = re.compile(r"([a-z][a-z0-9+.-]+)://|(postgres|postgresql|s3|file):/", re.IGNORECASE)
 
 
 def require_count(name: str, value: object, least: int) -> None:
@@ -156,6 +160,22 @@ def path_text(name: str, value: str | PathLike[str], *, may_be_empty: bool = Fal
     text = given.__fspath__() if isinstance(given, PathLike) else given
     if not isinstance(text, str) or not (text or may_be_empty):
         raise InvalidArgumentError(name, given, "a path, as a str or a Path")
+    return text
+
+
+def directory_text(name: str, value: str | PathLike[str]) -> str:
+    """
+    Return the path of a directory as a str.
+
+    Raises:
+        InvalidArgumentError: it is empty, no path, or a URL.
+    """
+    text = path_text(name, value)
+    url = _URL.match(text)
+    if url is not None:  # of which the rest may be a password
+        raise InvalidArgumentError(
+            name, f"{url[1] or url[2]}://...", "a directory, or the URL to open_store"
+        )
     return text
 
 

@@ -455,6 +455,29 @@ class OwnershipLostError(CheckpointError):
         )
 
 
+class CopyError(CheckpointError):
+    """
+    A session that cannot be copied to another store; what that holds of it was not changed.
+
+    Attributes:
+        session_id: the session.
+        checkpoint_id: the checkpoint in the target.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, session_id: str, checkpoint_id: str, reason: str) -> None:
+        super().__init__(session_id, checkpoint_id, reason)
+        self.session_id = session_id
+        self.checkpoint_id = checkpoint_id
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"session {self.session_id!r} cannot be copied: of checkpoint {self.checkpoint_id!r}, "
+            f"{self.reason}; delete the session in the target, or give an empty one"
+        )
+
+
 class UnsupportedOperationError(CheckpointError, NotImplementedError):
     """
     The store cannot do this; nothing was changed.

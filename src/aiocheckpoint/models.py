@@ -157,6 +157,21 @@ class BlobRecord(CheckpointRecord, kw_only=True):
     blob_digests: tuple[str, ...] = ()
 
 
+class RawRecord(BlobRecord, kw_only=True):
+    """
+    A checkpoint of whatever type, its document as it is; for copies and tools, not for agents.
+
+    A store that is opened with `record_type=RawRecord` loads any of its checkpoints so, and what is
+    saved so has the same document and the same checksum elsewhere.
+
+    Attributes:
+        document: the checkpoint as compact JSON, without its seal; it says the ids and the blobs
+            that the record says.
+    """
+
+    document: bytes = b""
+
+
 class CheckpointMeta(Struct, frozen=True, kw_only=True):
     """
     One line of `list`: the crate's `CheckpointMeta`, and where it is stored.

@@ -15,6 +15,7 @@ from typing import Any, Generic, Self, TypeVar, get_args, overload
 from aiocheckpoint._arguments import (
     checkpoint_ids_of,
     digests_of,
+    directory_text,
     frozen_blobs,
     path_text,
     require_callable,
@@ -150,7 +151,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
     Args:
         storage_path: the directory; a relative one is resolved by the first call, and `~` is a
-            name like any other.
+            name like any other. A URL is refused: `open_store` takes it.
         max_backups: how many superseded files of a session keep a second name
             (`cp_....json.backup`), against an `rm` of the first. Not a second copy on disk.
         record_type: the Struct to store, extending `CheckpointRecord`, or a union of several, all
@@ -243,7 +244,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         self._max_bytes = max_bytes
         self._refuse_inexact_floats = refuse_inexact_floats
         self._store = LocalStore(
-            path_text("storage_path", storage_path),
+            directory_text("storage_path", storage_path),
             self._codec,
             Options(
                 Limits(max_backups, max_checkpoints, max_bytes),
@@ -829,7 +830,8 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             found, errors = await self._read(partial(_newest_metas, part), (_Metas(), _Errors()))
             refused += errors
             for meta in found:
-                if meta.session_id.startswith(prefix) and meta.trigger not in final:
+                is_over = meta.problem is None and meta.trigger in final
+                if meta.session_id.startswith(prefix) and not is_over:
                     yield meta
         _raise_all(refused)
 

@@ -11,8 +11,9 @@ import msgspec
 
 from aiocheckpoint._format.codec import RecordCodec, RecordT, name_of
 from aiocheckpoint._format.documents import Draft
+from aiocheckpoint._format.raw import RawCodec
 from aiocheckpoint.errors import CheckpointDecodeError, RecordTypeError, shown
-from aiocheckpoint.models import JsonValue
+from aiocheckpoint.models import JsonValue, RawRecord
 
 
 class Codec(Protocol[RecordT]):
@@ -43,6 +44,8 @@ def codec_of(record_type: Any) -> Codec[Any]:
         members = tuple(dict.fromkeys(_members(record_type)))
     except Exception as error:  # of what an alias names, or because it names itself
         raise RecordTypeError(name_of(record_type), f"it cannot be read: {error}") from error
+    if members == (RawRecord,):
+        return RawCodec()
     codecs: list[RecordCodec[Any]] = [RecordCodec(member) for member in members]
     return codecs[0] if len(codecs) == 1 else UnionCodec(record_type, codecs)
 

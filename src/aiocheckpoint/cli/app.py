@@ -12,16 +12,15 @@ from typing import Annotated, Protocol, runtime_checkable
 import typer
 
 from aiocheckpoint import CheckpointCorruptError, CheckpointError
+from aiocheckpoint.cli.copy import copy
 from aiocheckpoint.cli.demo import demo
+from aiocheckpoint.cli.errors import EXIT_DAMAGED, EXIT_NOT_DONE, CommandError
 from aiocheckpoint.cli.flush import flush
 from aiocheckpoint.cli.list import list_checkpoints
 from aiocheckpoint.cli.recover import recover
 from aiocheckpoint.cli.sessions import sessions
 from aiocheckpoint.cli.show import show
 from aiocheckpoint.cli.terminal import (
-    EXIT_DAMAGED,
-    EXIT_NOT_DONE,
-    CommandError,
     command_line,
     discard_output,
     one_line,
@@ -69,6 +68,7 @@ app.command("show")(show)
 app.command("verify")(verify)
 app.command("recover")(recover)
 app.command("flush")(flush)
+app.command("copy")(copy)
 
 
 @runtime_checkable

@@ -20,9 +20,10 @@ from aiocheckpoint import Durability
 from aiocheckpoint.cli.agents import Task, casting
 from aiocheckpoint.cli.demo_report import DemoReport, JsonFilesReport, demo_report
 from aiocheckpoint.cli.demo_screen import DemoScreen
+from aiocheckpoint.cli.errors import CommandError
 from aiocheckpoint.cli.oracle import JsonOracle, Oracle
 from aiocheckpoint.cli.rehearsal import rehearse
-from aiocheckpoint.cli.terminal import AsJson, CommandError, console, print_json
+from aiocheckpoint.cli.terminal import AsJson, console, print_json
 
 _DIRECTORY_NAME = "aiocheckpoint-demo"
 

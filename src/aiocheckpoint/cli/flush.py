@@ -10,14 +10,13 @@ from typing import Annotated
 import typer
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointRecord
+from aiocheckpoint.cli.place import open_writer
 from aiocheckpoint.cli.terminal import (
-    Directory,
+    Store,
     advised,
     console,
-    is_store,
     no_checkpoints,
     one_line,
-    open_store,
     print_line,
 )
 
@@ -32,17 +31,18 @@ TimeoutSeconds = Annotated[
 ]
 
 
-def flush(directory: Directory, *, timeout: TimeoutSeconds = 60) -> int:
+def flush(store: Store, *, timeout: TimeoutSeconds = 60) -> int:
     """Write the files of all that is in the journal, for Rust, a backup or an editor to see."""
-    writer = open_store(directory, timeout_seconds=timeout / _WAITS)
-    with advised(directory):
+    directory = store.directory("flush")
+    writer = open_writer(directory, timeout_seconds=timeout / _WAITS)
+    with advised(store):
         has_sessions = asyncio.run(_flushed(writer, directory, timeout))
     if has_sessions:
         print_line(console(), f"{directory}: all that was saved is in files", "green")
-    elif is_store(directory):
+    elif store.is_store:
         print_line(console(), f"{directory}: no checkpoints, nothing to flush")
     else:
-        raise no_checkpoints(directory, "nothing to flush")
+        raise no_checkpoints(store, "nothing to flush")
     return 0
 
 

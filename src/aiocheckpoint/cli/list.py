@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointMeta, CheckpointRecord
+from aiocheckpoint import BlobStore, CheckpointMeta, CheckpointRecord
+from aiocheckpoint.cli.place import open_store
 from aiocheckpoint.cli.terminal import (
     AsJson,
-    Directory,
     MaxBytes,
     Session,
+    Store,
     advised,
     cell,
     console,
     no_such_session,
-    open_store,
     plain_table,
     print_json,
     print_line,
@@ -24,7 +24,7 @@ from aiocheckpoint.cli.terminal import (
 
 
 def list_checkpoints(
-    directory: Directory,
+    directory: Store,
     session: Session,
     *,
     max_bytes: MaxBytes = None,
@@ -44,9 +44,7 @@ def list_checkpoints(
     )
 
 
-async def _metas(
-    writer: AsyncCheckpointWriter[CheckpointRecord], session: str
-) -> tuple[CheckpointMeta, ...]:
+async def _metas(writer: BlobStore[CheckpointRecord], session: str) -> tuple[CheckpointMeta, ...]:
     async with writer:
         return await writer.list(session)
 

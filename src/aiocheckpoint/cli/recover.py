@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointRecord, RecoveryReport
+from aiocheckpoint import BlobStore, CheckpointRecord, RecoveryReport
+from aiocheckpoint.cli.place import open_store
 from aiocheckpoint.cli.terminal import (
     AsJson,
-    Directory,
     MaxBytes,
     Session,
+    Store,
     advised,
     console,
     no_such_session,
-    open_store,
     print_json,
     print_line,
 )
 
 
 def recover(
-    directory: Directory,
+    directory: Store,
     session: Session,
     *,
     max_bytes: MaxBytes = None,
@@ -38,9 +38,7 @@ def recover(
     return 0 if report.newest_valid_id is not None else 1
 
 
-async def _recovered(
-    writer: AsyncCheckpointWriter[CheckpointRecord], session: str
-) -> RecoveryReport:
+async def _recovered(writer: BlobStore[CheckpointRecord], session: str) -> RecoveryReport:
     async with writer:
         return await writer.recover(session)
 

@@ -16,8 +16,8 @@ from aiocheckpoint import Finding
 from aiocheckpoint.cli.agents import Event, Saving, Task
 from aiocheckpoint.cli.demo_report import KILLED_STATUS, Run
 from aiocheckpoint.cli.demo_screen import DemoScreen
+from aiocheckpoint.cli.errors import CommandError
 from aiocheckpoint.cli.oracle import Oracle
-from aiocheckpoint.cli.terminal import CommandError
 
 # -P: what lies in the current directory must not take the place of the child's imports.
 AGENTS_COMMAND = (sys.executable, "-P", "-m", "aiocheckpoint.cli.agents")

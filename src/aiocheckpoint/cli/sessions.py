@@ -7,20 +7,19 @@ import asyncio
 from msgspec import Struct
 
 from aiocheckpoint import (
-    AsyncCheckpointWriter,
+    BlobStore,
     CheckpointError,
     CheckpointMeta,
     CheckpointRecord,
 )
+from aiocheckpoint.cli.place import open_store
 from aiocheckpoint.cli.terminal import (
     AsJson,
-    Directory,
     MaxBytes,
+    Store,
     cell,
     console,
-    is_store,
     no_checkpoints,
-    open_store,
     plain_table,
     print_json,
     print_line,
@@ -47,10 +46,10 @@ class SessionSummary(Struct, kw_only=True):
     problem: str | None = None
 
 
-def sessions(directory: Directory, *, max_bytes: MaxBytes = None, as_json: AsJson = False) -> int:
+def sessions(directory: Store, *, max_bytes: MaxBytes = None, as_json: AsJson = False) -> int:
     """Name the sessions of a directory, with how many checkpoints each has."""
     found, refused = asyncio.run(_found(open_store(directory, max_bytes)))
-    if not found and not refused and not is_store(directory):
+    if not found and not refused and not directory.is_store:
         raise no_checkpoints(directory, "nothing to name")
     if as_json:
         print_json(found)
@@ -68,14 +67,14 @@ def sessions(directory: Directory, *, max_bytes: MaxBytes = None, as_json: AsJso
 
 
 async def _found(
-    writer: AsyncCheckpointWriter[CheckpointRecord],
+    writer: BlobStore[CheckpointRecord],
 ) -> tuple[list[SessionSummary], CheckpointError | None]:
     async with writer:
         return await summaries(writer)
 
 
 async def summaries(
-    writer: AsyncCheckpointWriter[CheckpointRecord],
+    writer: BlobStore[CheckpointRecord],
 ) -> tuple[list[SessionSummary], CheckpointError | None]:
     """
     Return a summary of each session, in the order of their directories.
@@ -91,9 +90,7 @@ async def summaries(
     return found, None
 
 
-async def _summary(
-    writer: AsyncCheckpointWriter[CheckpointRecord], session_id: str
-) -> SessionSummary:
+async def _summary(writer: BlobStore[CheckpointRecord], session_id: str) -> SessionSummary:
     try:
         metas = await writer.list(session_id)
     except CheckpointError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -11,19 +10,19 @@ import typer
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointMeta, CheckpointRecord
+from aiocheckpoint import BlobStore, CheckpointMeta, RawRecord
+from aiocheckpoint.cli.errors import CommandError
+from aiocheckpoint.cli.place import Place, open_raw
 from aiocheckpoint.cli.terminal import (
     AsJson,
-    CommandError,
-    Directory,
     MaxBytes,
     Session,
+    Store,
     advised,
     cell,
     command_line,
     console,
     no_such_session,
-    open_store,
     print_bytes,
     print_line,
     print_pairs,
@@ -39,7 +38,7 @@ _ROLE_STYLES = {"system": "dim", "user": "green", "assistant": "cyan", "tool": "
 
 
 def show(
-    directory: Directory,
+    directory: Store,
     session: Session,
     checkpoint_id: CheckpointIdArgument = None,
     *,
@@ -48,46 +47,56 @@ def show(
 ) -> int:
     """Show a checkpoint, verified; with --json its file, byte for byte."""
     with advised(directory, session):
-        path = _path(directory, session, checkpoint_id, max_bytes)
-    if not path.exists():
+        store = open_raw(directory, max_bytes)
+        record, metas = asyncio.run(_loaded(store, session, checkpoint_id))
+    record, meta = _found(record, metas, directory, session, checkpoint_id)
+    if directory.path is None or meta.path is None:
+        body = msgspec.json.format(record.document, indent=2)
+    elif meta.path.exists():
+        body = meta.path.read_bytes()
+    else:
         hint = f"`{command_line('flush', directory)}` writes it"
-        raise CommandError(f"{path} is not there yet, the journal has it; {hint}")
-    body = path.read_bytes()
+        raise CommandError(f"{meta.path} is not there yet, the journal has it; {hint}")
     if as_json:
         print_bytes(body)
     else:
-        _print_document(msgspec.json.decode(body), path)
+        _print_document(msgspec.json.decode(body), meta)
     return 0
 
 
-def _path(directory: Path, session: str, checkpoint_id: str | None, max_bytes: int | None) -> Path:
-    """Return the file of a checkpoint that has just been loaded, and so verified."""
-    record, metas = asyncio.run(_found(open_store(directory, max_bytes), session, checkpoint_id))
+async def _loaded(
+    store: BlobStore[RawRecord], session: str, checkpoint_id: str | None
+) -> tuple[RawRecord | None, tuple[CheckpointMeta, ...]]:
+    async with store:
+        return await store.load(session, checkpoint_id), await store.list(session)
+
+
+def _found(
+    record: RawRecord | None,
+    metas: tuple[CheckpointMeta, ...],
+    place: Place,
+    session: str,
+    checkpoint_id: str | None,
+) -> tuple[RawRecord, CheckpointMeta]:
+    """Return a checkpoint that has just been loaded, and so verified, and its listing entry."""
     if not metas:
-        raise no_such_session(directory, session)
+        raise no_such_session(place, session)
     if record is None:
-        hint = f"`{command_line('list', directory, session)}` names those there are"
+        hint = f"`{command_line('list', place, session)}` names those there are"
         raise CommandError(f"session {session!r} has no checkpoint {checkpoint_id!r}; {hint}")
     for meta in metas:
-        if meta.checkpoint_id == record.checkpoint_id and meta.path is not None:
-            return meta.path
+        if meta.checkpoint_id == record.checkpoint_id:
+            return record, meta
     raise CommandError(f"checkpoint {record.checkpoint_id!r} was deleted meanwhile; try again")
 
 
-async def _found(
-    writer: AsyncCheckpointWriter[CheckpointRecord], session: str, checkpoint_id: str | None
-) -> tuple[CheckpointRecord | None, tuple[CheckpointMeta, ...]]:
-    async with writer:
-        return await writer.load(session, checkpoint_id), await writer.list(session)
-
-
-def _print_document(document: dict[str, Any], path: Path) -> None:
+def _print_document(document: dict[str, Any], meta: CheckpointMeta) -> None:
     messages = document.pop("messages", None)
-    checksum, version = document.pop("_checksum"), document.pop("_version")
+    checksum, version = document.pop("_checksum", meta.checksum), document.pop("_version", "1.0")
     screen = console()
     print_pairs(screen, [(cell(key, "bold"), _value(value)) for key, value in document.items()])
     screen.print()
-    print_line(screen, f"file {path}", "dim")
+    print_line(screen, f"file {meta.path or meta.location}", "dim")
     print_line(screen, f"format {version}, verified, sha256 {checksum}", "dim")
     if isinstance(messages, list) and messages:
         screen.print()

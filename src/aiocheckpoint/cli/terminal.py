@@ -21,14 +21,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aiocheckpoint import (
-    AsyncCheckpointWriter,
-    CheckpointCorruptError,
-    CheckpointRecord,
-)
+from aiocheckpoint import CheckpointCorruptError
+from aiocheckpoint.cli.errors import EXIT_DAMAGED, CommandError
+from aiocheckpoint.cli.place import Place
 
-Directory = Annotated[
-    Path, typer.Argument(metavar="DIR", help="The directory that holds the sessions.")
+Store = Annotated[
+    Place,
+    typer.Argument(metavar="DIR", parser=Place, help="The directory of the sessions, or a URL."),
 ]
 Session = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -42,24 +41,7 @@ _ONLY_ESCAPED = re.compile(rf"[\t\n]|{_CONTROL.pattern}")
 _LINE_END = re.compile(r"\s*[\n\t]\s*")
 _PADDING = re.compile(r" +$", re.MULTILINE)
 _PIPE_COLUMNS = 10_000
-_MAX_BYTES = 64 * 1024 * 1024
 _NAME = "aiocheckpoint"
-
-EXIT_DAMAGED = 1
-EXIT_NOT_DONE = 2
-
-
-class CommandError(Exception):
-    """
-    A command that cannot be done as it was given; its text is one line for the user.
-
-    Attributes:
-        exit_status: of the command.
-    """
-
-    def __init__(self, text: str, exit_status: int = EXIT_NOT_DONE) -> None:
-        super().__init__(text)
-        self.exit_status = exit_status
 
 
 class _Screen(Console):
@@ -82,44 +64,19 @@ def discard_output() -> None:
     sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the end
 
 
-def open_store(
-    directory: Path, max_bytes: int | None = None, timeout_seconds: float = 60
-) -> AsyncCheckpointWriter[CheckpointRecord]:
-    """
-    Return a writer on a directory, for records of any type.
-
-    Raises:
-        CommandError: when there is no such directory; a writer would make it.
-    """
-    if not directory.is_dir():
-        reason = "is a file" if directory.exists() else "does not exist"
-        raise CommandError(f"{directory} {reason}; give the directory that holds the sessions")
-    return AsyncCheckpointWriter(
-        directory,
-        record_type=CheckpointRecord,
-        max_bytes=max_bytes or _MAX_BYTES,
-        lock_timeout_seconds=timeout_seconds,
-    )
-
-
-def is_store(directory: Path) -> bool:
-    """Tell whether this library has ever written to a directory, which may be empty again."""
-    return (directory / ".aiocheckpoint").exists()
-
-
-def no_checkpoints(directory: Path, consequence: str) -> CommandError:
+def no_checkpoints(directory: Place, consequence: str) -> CommandError:
     """Return the error for a directory that holds no sessions."""
     hint = "give the directory that holds the sessions"
     return CommandError(f"no checkpoints under {directory}, {consequence}; {hint}")
 
 
-def no_such_session(directory: Path, session_id: str) -> CommandError:
+def no_such_session(directory: Place, session_id: str) -> CommandError:
     """Return the error for a session without checkpoints."""
     hint = f"`{command_line('sessions', directory)}` names those there are"
     return CommandError(f"no checkpoints of session {session_id!r} in {directory}; {hint}")
 
 
-def quoted(argument: str | Path) -> str:
+def quoted(argument: str | Path | Place) -> str:
     """Return an argument as a shell takes it, and a terminal shows it in one line."""
     text = str(argument)
     if _ONLY_ESCAPED.search(text) is None:
@@ -132,7 +89,7 @@ def _bytes_of(found: re.Match[str]) -> str:
     return "".join(f"\\x{byte:02x}" for byte in found[0].encode(errors="surrogateescape"))
 
 
-def command_line(*arguments: str | Path) -> str:
+def command_line(*arguments: str | Path | Place) -> str:
     """Return a command as one may type it here, in the way that this one was called."""
     words = [*map(quoted, arguments)]
     if any(word.startswith("-") for word in words):
@@ -151,7 +108,7 @@ def _program() -> str:
 
 
 @contextmanager
-def advised(directory: Path, session: str | None = None) -> Iterator[None]:
+def advised(directory: Place, session: str | None = None) -> Iterator[None]:
     """Say of damage how it is mended here, not from Python."""
     try:
         yield
@@ -166,7 +123,7 @@ def with_options(text: str) -> str:
     return text.replace("Raise lock_timeout_seconds if it", "Try again if it")
 
 
-def in_shell_words(text: str, directory: Path, session: str | None) -> str:
+def in_shell_words(text: str, directory: Place, session: str | None) -> str:
     """Return what the library says with commands in the place of its methods."""
     text = with_options(text).replace("flush()", f"`{command_line('flush', directory)}`")
     if session is None:
@@ -254,7 +211,7 @@ def print_pairs(screen: Console, pairs: Iterable[tuple[Text, Text]], *, gap: boo
             screen.print()
 
 
-def print_problems(directory: Path, problems: Iterable[tuple[str, str, str | None]]) -> int:
+def print_problems(directory: Place, problems: Iterable[tuple[str, str, str | None]]) -> int:
     """Say what is wrong, by session and by what it is called; return the exit status."""
     status = 0
     for session, name, problem in problems:

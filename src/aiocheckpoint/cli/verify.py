@@ -9,24 +9,27 @@ from typing import Annotated
 import typer
 from msgspec import Struct
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointRecord, Finding
+from aiocheckpoint import AsyncCheckpointWriter, BlobStore, CheckpointRecord, Finding
+from aiocheckpoint.cli.errors import CommandError
+from aiocheckpoint.cli.place import Place, open_store, open_writer
 from aiocheckpoint.cli.sessions import summaries
 from aiocheckpoint.cli.terminal import (
     AsJson,
-    CommandError,
     MaxBytes,
     command_line,
     console,
     counted,
     in_shell_words,
     no_checkpoints,
-    open_store,
     print_json,
     print_line,
 )
 
 Target = Annotated[
-    Path, typer.Argument(metavar="DIR|FILE", help="A directory of sessions, or one checkpoint.")
+    Place,
+    typer.Argument(
+        metavar="DIR|FILE", parser=Place, help="A directory of sessions or a URL; or a checkpoint."
+    ),
 ]
 
 _RECOVERABLE = frozenset({"damaged", "misplaced", "missing-blob"})
@@ -44,7 +47,7 @@ class Verification(Struct, kw_only=True):
         findings: what is wrong.
     """
 
-    path: Path
+    path: str
     ok: bool
     sessions: int
     checkpoints: int
@@ -52,30 +55,29 @@ class Verification(Struct, kw_only=True):
 
 
 def verify(target: Target, *, max_bytes: MaxBytes = None, as_json: AsJson = False) -> int:
-    """Verify the checksum of one checkpoint, or everything under a directory."""
-    if target.is_dir():
-        found = asyncio.run(_directory_verified(open_store(target, max_bytes), target))
-    elif target.exists():
-        found = asyncio.run(_file_verified(open_store(target.parent, max_bytes), target))
+    """Verify the checksum of one checkpoint, or everything in a store."""
+    path = target.path
+    if path is None or path.is_dir():
+        found = asyncio.run(_store_verified(open_store(target, max_bytes), target))
+    elif path.exists():
+        found = asyncio.run(_file_verified(open_writer(path.parent, max_bytes), path))
     else:
         raise CommandError(f"{target} does not exist")
     if as_json:
         print_json(found)
     else:
-        _print(found)
+        _print(found, target)
     return 0 if found.ok else 1
 
 
-async def _directory_verified(
-    writer: AsyncCheckpointWriter[CheckpointRecord], directory: Path
-) -> Verification:
-    async with writer:
-        findings = await writer.check()
-        counts = [summary.checkpoints for summary in (await summaries(writer))[0]]
+async def _store_verified(store: BlobStore[CheckpointRecord], place: Place) -> Verification:
+    async with store:
+        findings = await store.check()
+        counts = [summary.checkpoints for summary in (await summaries(store))[0]]
     if not counts and not findings:
-        raise no_checkpoints(directory, "nothing was verified")
+        raise no_checkpoints(place, "nothing was verified")
     return Verification(
-        path=directory,
+        path=str(place),
         ok=not any(finding.is_damage for finding in findings),
         sessions=len(counts),
         checkpoints=sum(counts),
@@ -89,7 +91,7 @@ async def _file_verified(
     async with writer:
         intact = await writer.verify(path)
     findings = () if intact else (_damaged(path),)
-    return Verification(path=path, ok=intact, sessions=0, checkpoints=1, findings=findings)
+    return Verification(path=str(path), ok=intact, sessions=0, checkpoints=1, findings=findings)
 
 
 def _damaged(path: Path) -> Finding:
@@ -98,14 +100,14 @@ def _damaged(path: Path) -> Finding:
     return Finding(kind="damaged", location=location, path=path, detail=detail)
 
 
-def _print(found: Verification) -> None:
+def _print(found: Verification, place: Place) -> None:
     screen = console()
     for finding in found.findings:
         style = "red" if finding.is_damage else "yellow"
-        print_line(screen, f"{finding.kind}: {finding.path}", style)
-        detail = in_shell_words(finding.detail, found.path, finding.session_id)
-        print_line(screen, f"    {detail}{_advice(finding, found.path)}")
-    what = str(found.path)
+        print_line(screen, f"{finding.kind}: {finding.path or finding.location}", style)
+        detail = in_shell_words(finding.detail, place, finding.session_id)
+        print_line(screen, f"    {detail}{_advice(finding, place)}")
+    what = found.path
     if found.sessions:
         what += f": {counted(found.sessions, 'session')}, "
         what += counted(found.checkpoints, "checkpoint")
@@ -119,8 +121,8 @@ def _print(found: Verification) -> None:
         print_line(screen, f"{what}, intact", "green")
 
 
-def _advice(finding: Finding, directory: Path) -> str:
+def _advice(finding: Finding, place: Place) -> str:
     """Return what to type about a finding, if there is anything."""
     if finding.kind in _RECOVERABLE and finding.session_id is not None:
-        return f"; `{command_line('recover', directory, finding.session_id)}` mends it"
+        return f"; `{command_line('recover', place, finding.session_id)}` mends it"
     return ""

@@ -1,1 +1,120 @@
-"""Stores on servers; each needs an extra of its own."""
+"""Stores on servers, a package each and an extra of its name; `open_store` finds the right one."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from os import PathLike
+from pathlib import Path
+from typing import Any, overload
+from urllib.parse import unquote, urlsplit
+
+from aiocheckpoint.errors import InvalidArgumentError, UnsupportedOperationError
+from aiocheckpoint.kit import RecordKit, RecordT, path_text, require_count, require_seconds
+from aiocheckpoint.models import CheckpointData
+from aiocheckpoint.store import BlobStore, RecordUnion
+from aiocheckpoint.stores.sharing import Plan, SharedStore
+from aiocheckpoint.writer import (
+    DEFAULT_LOCK_TIMEOUT_SECONDS,
+    DEFAULT_MAX_BYTES,
+    AsyncCheckpointWriter,
+)
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+# By scheme: the module, the class in it, and the extra that brings its driver.
+_SERVERS = {
+    "postgresql": ("aiocheckpoint.stores.postgres", "PostgresStore", "postgres"),
+    "postgres": ("aiocheckpoint.stores.postgres", "PostgresStore", "postgres"),
+    "s3": ("aiocheckpoint.stores.s3", "S3Store", "s3"),
+}
+
+
+@overload
+def open_store(
+    location: str | PathLike[str],
+    *,
+    max_bytes: int = ...,
+    max_checkpoints: int | None = ...,
+    lock_timeout_seconds: float = ...,
+) -> BlobStore[CheckpointData]: ...
+
+
+@overload
+def open_store(
+    location: str | PathLike[str],
+    *,
+    record_type: type[RecordT] | RecordUnion,
+    max_bytes: int = ...,
+    max_checkpoints: int | None = ...,
+    lock_timeout_seconds: float = ...,
+) -> BlobStore[RecordT]: ...
+
+
+def open_store(
+    location: str | PathLike[str],
+    *,
+    record_type: Any = CheckpointData,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    max_checkpoints: int | None = None,
+    lock_timeout_seconds: float = DEFAULT_LOCK_TIMEOUT_SECONDS,
+) -> BlobStore[Any]:
+    """
+    Return the store at a location; no I/O until its first call.
+
+    ```python
+    from aiocheckpoint import CheckpointData, open_store
+
+    async with open_store("state") as store:
+        await store.save(CheckpointData(session_id="support-42"))
+    ```
+
+    Open it as often as is convenient, for each agent of a framework: all that ask for one location
+    with the same options share one store, one pool of threads or connections. It is closed with
+    the last of them. It may be used from any event loop and thread, and after a fork in the child,
+    which has a store of its own.
+
+    Args:
+        location: a directory, or its `file://` URL; a relative one is resolved by the first call of
+            the first that asks for it. `postgresql://user@host/database`; `s3://bucket/prefix`.
+            Credentials and endpoints that it does not name are those of the
+            environment, as `psql` and the AWS command line read them.
+        record_type: the Struct to store, extending `CheckpointRecord`, or a union of several.
+        max_bytes: of one document, and of one blob.
+        max_checkpoints: how many checkpoints to keep in a session, the newest; None keeps all.
+        lock_timeout_seconds: how long a call may wait for others.
+
+    Raises:
+        InvalidArgumentError: a location of an unknown kind, or another argument that is none.
+        RecordTypeError: for a `record_type` that cannot be stored.
+        UnsupportedOperationError: the extra for this kind of store is not installed.
+    """
+    RecordKit(record_type, max_bytes)  # refuses what cannot be stored
+    if max_checkpoints is not None:
+        require_count("max_checkpoints", max_checkpoints, 1)
+    require_seconds("lock_timeout_seconds", lock_timeout_seconds)
+    options = {
+        "record_type": record_type,
+        "max_bytes": max_bytes,
+        "max_checkpoints": max_checkpoints,
+        "lock_timeout_seconds": float(lock_timeout_seconds),
+    }
+    text = path_text("location", location)
+    scheme = _SCHEME.match(text)
+    kind = scheme[1].lower() if scheme else "file"
+    if kind == "file":
+        path = unquote(urlsplit(text).path, errors="surrogateescape") if scheme else text
+        path = str(Path(path_text("location", path)))
+        return SharedStore(Plan(AsyncCheckpointWriter, path, options), path)
+    if kind not in _SERVERS:
+        wanted = "a directory, or a URL that begins with postgresql:// or s3://"
+        raise InvalidArgumentError("location", f"{kind}://...", wanted)
+    return SharedStore(Plan(_server(kind), text, options), f"{kind}://...")
+
+
+def _server(kind: str) -> Any:
+    module, name, extra = _SERVERS[kind]
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        reason = f"its driver is not there ({error}); pip install 'aiocheckpoint[{extra}]'"
+        raise UnsupportedOperationError(f"{kind}:// store", "this installation", reason) from error

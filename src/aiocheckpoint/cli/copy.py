@@ -1,0 +1,65 @@
+"""`aiocheckpoint copy SOURCE TARGET`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Annotated
+
+import typer
+
+from aiocheckpoint import BlobStore, CopyTotals, RawRecord, copy_store
+from aiocheckpoint.cli.place import Place, open_raw
+from aiocheckpoint.cli.terminal import (
+    AsJson,
+    MaxBytes,
+    advised,
+    console,
+    counted,
+    no_checkpoints,
+    print_json,
+    print_line,
+)
+
+Source = Annotated[
+    Place, typer.Argument(metavar="SOURCE", parser=Place, help="The directory or URL to copy.")
+]
+Target = Annotated[
+    Place, typer.Argument(metavar="TARGET", parser=Place, help="Where to: a directory or a URL.")
+]
+
+
+def copy(
+    source: Source, target: Target, *, max_bytes: MaxBytes = None, as_json: AsJson = False
+) -> int:
+    """Copy all sessions from one store to another; called again, it goes on where it was."""
+    with advised(source):
+        stores = open_raw(source, max_bytes), open_raw(target, max_bytes, may_make=True)
+        totals = asyncio.run(_copied(*stores))
+    if not totals.sessions and not source.is_store:
+        raise no_checkpoints(source, "nothing was copied")
+    if as_json:
+        print_json(totals._asdict())
+    else:
+        print_line(console(), f"{target}: {_summary(totals)}, verified", "green")
+    return 0
+
+
+async def _copied(source: BlobStore[RawRecord], target: BlobStore[RawRecord]) -> CopyTotals:
+    tell = _tell if sys.stderr.isatty() else None
+    async with source, target:
+        try:
+            return await copy_store(source, target, on_progress=tell)
+        finally:
+            if tell is not None:
+                sys.stderr.write("\n")
+
+
+def _tell(totals: CopyTotals) -> None:
+    sys.stderr.write(f"\r\x1b[K{_summary(totals)}")
+    sys.stderr.flush()
+
+
+def _summary(totals: CopyTotals) -> str:
+    copied = f"{counted(totals.checkpoints, 'checkpoint')} copied ({totals.bytes / 1e6:.1f} MB)"
+    return f"{counted(totals.sessions, 'session')}, {copied}, {totals.skipped} there before"

@@ -1,0 +1,111 @@
+"""Where the checkpoints are that a command works on: a directory, or a store on a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from aiocheckpoint import AsyncCheckpointWriter, BlobStore, CheckpointRecord, RawRecord
+from aiocheckpoint import open_store as open_location
+from aiocheckpoint.cli.errors import CommandError
+
+_MAX_BYTES = 64 * 1024 * 1024
+
+
+class Place:
+    """
+    A directory, or the URL of a store, as it was given.
+
+    Args:
+        text: the argument.
+
+    Attributes:
+        location: the argument, with credentials.
+        path: of the directory; None for a URL.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.location = text
+        self.path = None if "://" in text else Path(text)
+
+    def __str__(self) -> str:
+        """Return it as it may be shown: without a password."""
+        if self.path is not None:
+            return str(self.path)
+        parts = urlsplit(self.location)
+        host = parts.netloc.rpartition("@")[2]
+        user = parts.username or ""
+        return f"{parts.scheme}://{user and user + '@'}{host}{parts.path}"
+
+    def directory(self, verb: str) -> Path:
+        """
+        Return the path of the directory.
+
+        Raises:
+            CommandError: it is a URL, and this verb is about files.
+        """
+        if self.path is None:
+            raise CommandError(f"{self} is no directory; {verb} is for directories alone")
+        return self.path
+
+    @property
+    def is_store(self) -> bool:
+        """Whether this library has ever written there; of a server it is not asked."""
+        return self.path is None or (self.path / ".aiocheckpoint").exists()
+
+
+def open_writer(
+    directory: Path, max_bytes: int | None = None, timeout_seconds: float = 60
+) -> AsyncCheckpointWriter[CheckpointRecord]:
+    """
+    Return a writer on a directory, for records of any type.
+
+    Raises:
+        CommandError: when there is no such directory; a writer would make it.
+    """
+    _require_directory(directory)
+    return AsyncCheckpointWriter(
+        directory,
+        record_type=CheckpointRecord,
+        max_bytes=max_bytes or _MAX_BYTES,
+        lock_timeout_seconds=timeout_seconds,
+    )
+
+
+def open_store(place: Place, max_bytes: int | None = None) -> BlobStore[CheckpointRecord]:
+    """
+    Return the store at a place, for records of any type.
+
+    Raises:
+        CommandError: when there is no such directory; a writer would make it.
+    """
+    if place.path is not None:
+        return open_writer(place.path, max_bytes)
+    return open_location(
+        place.location, record_type=CheckpointRecord, max_bytes=max_bytes or _MAX_BYTES
+    )
+
+
+def open_raw(
+    place: Place, max_bytes: int | None = None, *, may_make: bool = False
+) -> BlobStore[RawRecord]:
+    """
+    Return the store at a place, for documents as they are.
+
+    Args:
+        place: where.
+        max_bytes: the largest file to read.
+        may_make: whether a directory that is not there will be made.
+
+    Raises:
+        CommandError: when there is no such directory, and none may be made.
+    """
+    if place.path is not None and not may_make:
+        _require_directory(place.path)
+    return open_location(place.location, record_type=RawRecord, max_bytes=max_bytes or _MAX_BYTES)
+
+
+def _require_directory(directory: Path) -> None:
+    if not directory.is_dir():
+        reason = "is a file" if directory.exists() else "does not exist"
+        raise CommandError(f"{directory} {reason}; give the directory that holds the sessions")

@@ -1,0 +1,220 @@
+"""Moving everything from one store to another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from aiocheckpoint.errors import (
+    CheckpointCorruptError,
+    CheckpointDecodeError,
+    CheckpointError,
+    CheckpointTooLargeError,
+    CopyError,
+    FormatVersionError,
+)
+from aiocheckpoint.kit import blob_links
+from aiocheckpoint.models import CheckpointId, RawRecord, SessionId
+from aiocheckpoint.store import BlobStore, Transaction
+
+_AT_ONCE = 8  # sessions
+_BATCH_BYTES = 4 * 1024 * 1024
+_BATCH_RECORDS = 64
+# What is wrong with one session; of anything else, as a server that is gone, all would suffer.
+_OF_ONE_SESSION = (
+    CheckpointCorruptError,
+    CheckpointDecodeError,
+    CheckpointTooLargeError,
+    CopyError,
+    FormatVersionError,
+)
+
+
+class CopyTotals(NamedTuple):
+    """
+    How much was copied.
+
+    Attributes:
+        sessions: so many are complete.
+        checkpoints: so many were copied.
+        skipped: so many checkpoints were there already.
+        blobs: so many were copied with them.
+        bytes: of the documents and blobs that were copied.
+    """
+
+    sessions: int = 0
+    checkpoints: int = 0
+    skipped: int = 0
+    blobs: int = 0
+    bytes: int = 0
+
+    def plus(self, other: CopyTotals) -> CopyTotals:
+        """Return the sum."""
+        return CopyTotals(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+async def copy_store(
+    source: BlobStore[RawRecord],
+    target: BlobStore[RawRecord],
+    *,
+    on_progress: Callable[[CopyTotals], object] | None = None,
+) -> CopyTotals:
+    """
+    Copy all sessions of a store to another: their checkpoints, in order, and their blobs.
+
+    ```python
+    from aiocheckpoint import CheckpointData, RawRecord, copy_store, open_store
+
+    async with open_store("old") as store:
+        await store.save(CheckpointData(session_id="support-42"))
+
+    async with open_store("old", record_type=RawRecord) as source:
+        async with open_store("new", record_type=RawRecord) as target:
+            totals = await copy_store(source, target)
+    ```
+
+    Documents stay as they are, of whatever record type, and so do their checksums; `saved_at` is
+    the time of the copy. Run it again after an interruption, or for what was saved meanwhile: what
+    is there already is not copied again. Each checkpoint is read back from the target and compared.
+
+    Args:
+        source: opened with `record_type=RawRecord`; nothing is changed.
+        target: opened so, too. A session that it has must begin as that of the source does.
+        on_progress: called on the loop after each part with the totals so far.
+
+    Returns:
+        the totals.
+
+    Raises:
+        CopyError: a session of the target holds something else, or did not read back the same.
+        CheckpointCorruptError: a checkpoint of the source is damaged, and likewise what else `load`
+            raises. All other sessions were copied by then; of several the rest are in the notes.
+        CheckpointError: a store refuses; what was copied by then stays.
+
+    Durability: each part is durable before the next one is read. On an error or a cancellation the
+        sessions of the target hold the first checkpoints of those of the source.
+
+    Cost: one read and one `update` for some megabytes, one read of the target for each, and one
+        list of each session; some sessions at a time.
+    """
+    copying = _Copying(source, target, on_progress)
+    refused: list[CheckpointError] = []
+    batch: list[SessionId] = []
+    try:
+        async for session_id in source.sessions():
+            batch.append(session_id)
+            if len(batch) == _AT_ONCE:
+                refused += await copying.copy_sessions(batch)
+                batch = []
+    except _OF_ONE_SESSION as error:  # some directory that may be a session's, told last
+        refused.append(error)
+    refused += await copying.copy_sessions(batch)
+    for other in refused[1:]:
+        refused[0].add_note(str(other))
+    if refused:
+        raise refused[0]
+    return copying.totals
+
+
+class _Copying:
+    """One copy that goes on."""
+
+    def __init__(
+        self,
+        source: BlobStore[RawRecord],
+        target: BlobStore[RawRecord],
+        on_progress: Callable[[CopyTotals], object] | None,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._on_progress = on_progress
+        self.totals = CopyTotals()
+
+    def _add(self, **counts: int) -> None:
+        self.totals = self.totals.plus(CopyTotals(**counts))
+        if self._on_progress is not None:
+            self._on_progress(self.totals)
+
+    async def copy_sessions(self, session_ids: Iterable[SessionId]) -> list[CheckpointError]:
+        """Copy sessions side by side, and return what was wrong with some of them."""
+        tasks = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._tried(key)) for key in session_ids]
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return [error for error in (task.result() for task in tasks) if error is not None]
+
+    async def _tried(self, session_id: SessionId) -> CheckpointError | None:
+        try:
+            await self._copy_session(session_id)
+        except _OF_ONE_SESSION as error:
+            return error
+        self._add(sessions=1)
+        return None
+
+    async def _copy_session(self, session_id: SessionId) -> None:
+        wanted = [(m.checkpoint_id, m.checksum) for m in await self._source.list(session_id)][::-1]
+        there = [(m.checkpoint_id, m.checksum) for m in await self._target.list(session_id)][::-1]
+        for position, (checkpoint_id, checksum) in enumerate(there):
+            if wanted[position : position + 1] != [(checkpoint_id, checksum)]:
+                raise CopyError(session_id, checkpoint_id, "the target has it, the source has not")
+        self._add(skipped=len(there))
+        ids = [checkpoint_id for checkpoint_id, _ in wanted]
+        newest_id = ids[len(there) - 1] if there else None
+        sent: set[str] = set()
+        if newest_id is not None:
+            for record in await self._source.load_many(session_id, [newest_id]):
+                await self._unsent_blobs(record, sent)
+        position, count = len(there), 1
+        while position < len(ids):
+            part = ids[position : position + count]
+            records = await self._source.load_many(session_id, part)
+            blobs = [await self._unsent_blobs(record, sent) for record in records]
+            newest_id = await self._save(session_id, newest_id, records, blobs)
+            position += len(part)
+            largest = max((len(record.document) for record in records), default=1)
+            count = max(1, min(2 * count, _BATCH_RECORDS, _BATCH_BYTES // max(largest, 1)))
+
+    async def _unsent_blobs(self, record: RawRecord, sent: set[str]) -> dict[str, bytes]:
+        """Return the blobs that a record leads to and that were not sent, which count as sent."""
+        found: dict[str, bytes] = {}
+        wanted = [digest for digest in record.blob_digests if digest not in sent]
+        while wanted:
+            loaded = await self._source.load_blobs(record.session_id, wanted)
+            found |= loaded
+            sent.update(loaded)
+            links = dict.fromkeys(link for data in loaded.values() for link in blob_links(data))
+            wanted = [link for link in links if link not in sent]
+        return found
+
+    async def _save(
+        self,
+        session_id: SessionId,
+        expected: CheckpointId | None,
+        records: tuple[RawRecord, ...],
+        blobs: list[dict[str, bytes]],
+    ) -> CheckpointId | None:
+        """Save a part in one commit behind the one expected, read it back, return its last id."""
+
+        async def work(session: Transaction[RawRecord]) -> None:
+            newest = [meta.checkpoint_id for meta in await session.list(limit=1)]
+            if newest != ([] if expected is None else [expected]):
+                raise CopyError(session_id, newest[0] if newest else "", "somebody else saved it")
+            for record, given in zip(records, blobs, strict=True):
+                session.save(record, blobs=given)
+
+        if not records:  # they were deleted meanwhile
+            return expected
+        await self._target.update(session_id, work)
+        ids = [record.checkpoint_id for record in records]
+        found = {one.checkpoint_id: one for one in await self._target.load_many(session_id, ids)}
+        for record in records:
+            copied = found.get(record.checkpoint_id)
+            if copied is None or copied.document != record.document:
+                raise CopyError(session_id, record.checkpoint_id, "it does not read back the same")
+        sizes = [len(data) for given in blobs for data in given.values()]
+        total = sum(sizes) + sum(len(record.document) for record in records)
+        self._add(checkpoints=len(records), blobs=len(sizes), bytes=total)
+        return ids[-1]

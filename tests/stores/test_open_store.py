@@ -1,0 +1,315 @@
+"""`open_store`: the right store by its location, and one of it however many ask."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aiocheckpoint.stores
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    BlobStore,
+    CheckpointData,
+    CheckpointRecord,
+    CheckpointStore,
+    InvalidArgumentError,
+    RecordTypeError,
+    UnsupportedOperationError,
+    WriterClosedError,
+    open_store,
+)
+from aiocheckpoint.testing import (
+    AcrossSessionsContract,
+    BlobStoreContract,
+    BlobUpdateContract,
+    CancellationContract,
+    CheckpointStoreContract,
+    DurabilityContract,
+    LargeValue,
+    MemoryStore,
+    OwnershipContract,
+    SharedOwnershipContract,
+    SharedUpdateContract,
+    SharingContract,
+    UpdateContract,
+)
+
+Reopen = Callable[[Any], Awaitable[Any]]
+_place = "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+@pytest.fixture(name="directory")
+def _directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=_place) as path:
+        yield Path(path) / "state"
+
+
+def record(session_id: str = "s", iteration: int = 0) -> CheckpointData:
+    return CheckpointData(session_id=session_id, iteration=iteration)
+
+
+class TestSharedStore(
+    AcrossSessionsContract,
+    BlobStoreContract,
+    BlobUpdateContract,
+    CancellationContract,
+    CheckpointStoreContract,
+    DurabilityContract,
+    OwnershipContract,
+    SharedOwnershipContract,
+    SharedUpdateContract,
+    SharingContract,
+    UpdateContract,
+):
+    """A handle keeps the contract, and so do two on one store."""
+
+    @pytest.fixture(name="store")
+    async def _store(self, directory: Path) -> AsyncIterator[CheckpointStore[CheckpointData]]:
+        store = open_store(directory)
+        yield store
+        await store.aclose()
+
+    @pytest.fixture(name="other")
+    async def _other(self, directory: Path) -> AsyncIterator[CheckpointStore[CheckpointData]]:
+        store = open_store(directory)
+        yield store
+        await store.aclose()
+
+    @pytest.fixture(name="blob_store")
+    async def _blob_store(self, directory: Path) -> AsyncIterator[BlobStore[LargeValue]]:
+        store = open_store(directory, record_type=LargeValue)
+        yield store
+        await store.aclose()
+
+    @pytest.fixture(name="reopen")
+    async def _reopen(self, directory: Path) -> AsyncIterator[Reopen]:
+        opened: list[BlobStore[CheckpointData]] = []
+
+        async def reopen(store: Any) -> Any:
+            await store.aclose()
+            opened.append(open_store(directory))
+            return opened[-1]
+
+        yield reopen
+        for store in opened:
+            await store.aclose()
+
+
+class TestLocations:
+    async def test_a_directory_is_a_path_or_a_url(self, directory: Path) -> None:
+        """A str, a Path and a `file://` URL name the same directory."""
+        place = directory.with_name("a b")
+        locations: tuple[str | Path, ...] = (str(place), place, place.as_uri())
+        for number, location in enumerate(locations):
+            async with open_store(location) as store:
+                await store.save(record(iteration=number))
+                assert len(await store.list("s")) == number + 1
+
+    def test_opening_touches_nothing(self, directory: Path) -> None:
+        """Without a call there is no directory, no thread and no loop."""
+        threads = threading.active_count()
+        store = open_store(directory)
+        assert not directory.exists()
+        assert threading.active_count() == threads
+        assert repr(store) == f"<store {str(directory)!r} open>"
+
+    @pytest.mark.parametrize("location", ["redis://h", "mysql://u:secret@h/d", "http://h/p"])
+    def test_an_unknown_kind_is_refused_by_name(self, location: str) -> None:
+        """The error says which kinds there are, and tells no password."""
+        with pytest.raises(InvalidArgumentError, match="postgresql:// or s3://") as refused:
+            open_store(location)
+        assert "secret" not in str(refused.value)
+
+    @pytest.mark.parametrize("location", ["", 7, None])
+    def test_what_is_no_location_is_refused(self, location: Any) -> None:
+        """So is what is neither a path nor a URL."""
+        with pytest.raises(InvalidArgumentError):
+            open_store(location)
+
+    def test_wrong_options_are_refused_at_once(self) -> None:
+        """They do not wait for the first call."""
+        wrong: Any = int
+        with pytest.raises(RecordTypeError):
+            open_store("state", record_type=wrong)
+        wrong_values = {"max_bytes": 0, "max_checkpoints": 0, "lock_timeout_seconds": -1}
+        for name, value in wrong_values.items():
+            options: dict[str, Any] = {name: value}
+            with pytest.raises(InvalidArgumentError):
+                open_store("state", **options)
+
+    @pytest.mark.parametrize(("scheme", "extra"), [("postgresql", "postgres"), ("s3", "s3")])
+    def test_a_missing_driver_is_named(
+        self, scheme: str, extra: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The error says what to install."""
+        monkeypatch.setitem(sys.modules, f"aiocheckpoint.stores.{extra}", None)
+        with pytest.raises(UnsupportedOperationError, match=rf"pip install .*\[{extra}\]"):
+            open_store(f"{scheme}://u:secret@h/d")
+
+    @pytest.mark.parametrize(
+        "location", ["postgresql://u:secret@h/d", "s3://b/p", Path("s3://b/p"), "file:///state"]
+    )
+    def test_the_writer_takes_no_url(self, location: Any) -> None:
+        """It is refused by name, the error points here, and tells no password."""
+        with pytest.raises(InvalidArgumentError, match="open_store") as refused:
+            AsyncCheckpointWriter(location)
+        assert "secret" not in str(refused.value)
+
+
+def threads_since(before: list[threading.Thread]) -> list[threading.Thread]:
+    """Return the threads that were started since, and do not end."""
+    later = [thread for thread in threading.enumerate() if thread not in before]
+    for thread in later:
+        thread.join(10)
+    return [thread for thread in later if thread.is_alive()]
+
+
+def dropped(held: list[Any]) -> None:
+    """Let go of what nobody else holds."""
+    held.clear()
+    gc.collect()
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+class TestSharing:
+    @pytest.mark.blocking
+    @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="it counts descriptors")
+    async def test_many_handles_cost_what_one_costs(self, directory: Path) -> None:
+        """150 of one location share threads and descriptors, and all of them work."""
+        first = open_store(directory)
+        await first.save(record())
+        await first.load("s")
+        threads, descriptors = threading.active_count(), _descriptors()
+        others = [open_store(directory) for _ in range(150)]
+        await asyncio.gather(*(store.save(record(f"t{n}")) for n, store in enumerate(others)))
+        assert threading.active_count() <= threads + 6  # of the pools, which had not grown yet
+        assert _descriptors() <= descriptors + 6
+        for store in others:
+            await store.aclose()
+        assert await first.load("t149") is not None
+        await first.aclose()
+        assert _descriptors() < descriptors
+
+    @pytest.mark.blocking
+    async def test_the_last_one_closes(self, directory: Path) -> None:
+        """A handle that is closed refuses, and the others go on; then all is released."""
+        threads = threading.enumerate()
+        one, two = open_store(directory), open_store(directory)
+        await one.save(record())
+        await two.load("s")
+        await one.aclose()
+        await one.aclose()
+        with pytest.raises(WriterClosedError):
+            await one.load("s")
+        await two.save(record(iteration=1))
+        await two.aclose()
+        assert threads_since(threads) == []
+        async with open_store(directory) as again:
+            assert len(await again.list("s")) == 2
+
+    async def test_other_options_are_another_store(self, directory: Path) -> None:
+        """Handles with other options or record types do not share, and see the same."""
+
+        class Base(CheckpointRecord):
+            pass
+
+        stores: list[Any] = [
+            open_store(directory),
+            open_store(directory, max_checkpoints=5),
+            open_store(directory, record_type=CheckpointRecord),
+        ]
+        await stores[0].save(record())
+        assert [(await store.load("s")).checkpoint_id for store in stores[1:]] == [
+            (await stores[0].load("s")).checkpoint_id
+        ] * 2
+        assert len({id(store._store) for store in stores}) == 3
+        for store in stores:
+            await store.aclose()
+
+    @pytest.mark.blocking
+    async def test_one_that_is_dropped_does_not_count(self, directory: Path) -> None:
+        """A handle that was not closed and is gone does not keep the store open."""
+        threads = threading.enumerate()
+        kept, lost = open_store(directory), [open_store(directory)]
+        await lost[0].save(record())
+        await kept.load("s")
+        dropped(lost)
+        await kept.aclose()
+        assert threads_since(threads) == []
+
+    async def test_the_last_one_that_is_dropped_warns(self, directory: Path) -> None:
+        """It is as with a writer: nothing is lost, and a warning tells."""
+        store = open_store(directory)
+        await store.save(record())
+        held = [store]
+        del store
+        with pytest.warns(ResourceWarning, match="was not closed"):
+            dropped(held)
+        async with open_store(directory) as again:
+            assert await again.load("s") is not None
+
+    def test_every_loop_may_use_a_directory(self, directory: Path) -> None:
+        """One handle works on loops one after the other, and in threads at once."""
+        store = open_store(directory)
+        asyncio.run(_saved(store, 0))
+        workers = [
+            threading.Thread(target=asyncio.run, args=(_saved(store, n),)) for n in range(1, 5)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        asyncio.run(_counted(store, 5))
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="it forks")
+    @pytest.mark.blocking
+    def test_a_child_has_a_store_of_its_own(self, directory: Path) -> None:
+        """A handle that was used before a fork works in the child, and goes on in the parent."""
+        store = open_store(directory)
+        asyncio.run(_saved(store, 0))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # threads of a pool are there
+            child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                asyncio.run(_counted_and_saved(store))
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        asyncio.run(_counted(store, 2))
+
+
+async def _saved(store: BlobStore[CheckpointData], number: int) -> None:
+    await store.save(record(iteration=number))
+
+
+async def _counted(store: BlobStore[CheckpointData], number: int) -> None:
+    assert len(await store.list("s")) == number
+    await store.aclose()
+
+
+async def _counted_and_saved(store: BlobStore[CheckpointData]) -> None:
+    assert len(await store.list("s")) == 1
+    await store.save(record(iteration=1))
+    await store.aclose()
+
+
+def test_no_password_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The repr of a handle tells the kind of the store alone."""
+    monkeypatch.setattr(aiocheckpoint.stores, "_server", lambda kind: MemoryStore)
+    assert "secret" not in repr(open_store("postgresql://u:secret@h/d"))
