@@ -402,3 +402,17 @@ class TestDamage:
             await _save(second, "b", TOP)
         await _save(second, "b", TOP, [TOP, LEFT])
         assert await _reached(second) == {*ALL}
+        assert await _reached(second) == {*ALL}
+
+    async def test_what_is_given_is_written_anew_where_it_is_damaged(
+        self, make_writer: MakeWriter, root: Path
+    ) -> None:
+        """A plain blob, too, however far below; of one that is not given nobody knows."""
+        first = make_writer(record_type=LargeValue)
+        await _save(first, "a", TOP, ALL)
+        await first.aclose()
+        await asyncio.to_thread((root / "s" / "blobs" / blob_digest(ONE)).write_bytes, b"x")
+        second = make_writer(record_type=LargeValue)
+        above = _node(TOP)
+        await _save(second, "b", above, [above, *ALL])
+        assert await _reached(second) == {above, *ALL}

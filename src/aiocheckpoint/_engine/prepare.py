@@ -77,9 +77,9 @@ def _find_blobs(bodies: Bodies, save: Save, session: Session) -> None:
     """
     Find out which blobs are there already, among those that a save leads to.
 
-    What the record names, and what names others, is read, and so known to be intact; of the rest it
-    is known that it is there. What was once found is not looked at again. What was removed
-    meanwhile is not there, whoever was the first to hear of it.
+    What the record names, what names others, and what is given, is read, and so known to be intact;
+    of the rest it is known that it is there. What was once found is not looked at again. What was
+    removed meanwhile is not there, whoever was the first to hear of it.
     """
     known = session.known.blobs = session.known.blobs or KnownBlobs()
     if not session.known.has_blobs:
@@ -112,7 +112,7 @@ def _find_blobs(bodies: Bodies, save: Save, session: Session) -> None:
 def _links(bodies: Bodies, save: Save, session: Session, digest: str) -> tuple[str, ...] | None:
     """Return what a blob names; None where it is not there, or damaged and given anew."""
     try:
-        if digest in save.digests:
+        if digest in save.digests or digest in save.blobs:
             return blob_links(bodies.blob(session.name, digest))
         return bodies.links(session.name, digest)
     except MissingBlobError:

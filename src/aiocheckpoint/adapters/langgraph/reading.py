@@ -161,6 +161,11 @@ def _follow(
         needs.visit(found[0])
 
 
+def all_blobs(digests: Iterable[str], reader: SessionReader[ThreadRecord]) -> dict[str, bytes]:
+    """Return blobs, and all that they refer to."""
+    return records.load_all(reader.load_blobs, digests)
+
+
 def with_blobs(
     keys: Sequence[str], reader: SessionReader[ThreadRecord]
 ) -> tuple[dict[str, Group], dict[str, bytes]]:
@@ -170,7 +175,7 @@ def with_blobs(
         used = [r for group in groups.values() for r in (group.state, *group.pending) if r]
         digests = {digest: None for record in used for digest in record.blob_digests}
         try:
-            return groups, reader.load_blobs(digests) if digests else {}
+            return groups, records.load_all(reader.load_blobs, digests)
         except MissingBlobError:
             # Perhaps somebody deletes these very checkpoints: then they are gone now.
             if not retries_left:

@@ -3,8 +3,9 @@
 A thread's namespace is one session. A checkpoint is a record whose id begins with `s`; what one
 call of `aput_writes` brought is one whose id begins with `p`, and so sorts below.
 Ids, metadata and versions are plain JSON. A channel's value is what the saver's serializer made
-of it; of a long one all but the ends is in blobs, so that a list that grows at its end shares
-them with what it was before.
+of it. A long one is a blob of its ends, which checkpoints share that have the same value; it
+refers to blobs of all that is between them, which a list that grows at its end shares with what it
+was before.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from msgspec import UNSET, UnsetType
 
 from aiocheckpoint import (
+    BlobNode,
     BlobRecord,
     CheckpointDecodeError,
     CheckpointId,
     JsonValue,
     SessionId,
     blob_digest,
+    blob_links,
     new_checkpoint_id,
 )
 
@@ -42,7 +45,8 @@ HEAD_BYTES = 64
 """Of a value: lists begin with their length, which changes with every item."""
 BLOB_BYTES = 4096
 _BLOBS_IN_A_LARGER_ONE = 16
-_LARGEST_BLOB_BYTES = BLOB_BYTES * _BLOBS_IN_A_LARGER_ONE**2
+_PAGE_BYTES = BLOB_BYTES * _BLOBS_IN_A_LARGER_ONE
+_LARGEST_SPAN_BYTES = _PAGE_BYTES * _BLOBS_IN_A_LARGER_ONE
 
 _MAX_PLAIN_LEVELS = 64  # half of what a checkpoint may nest; what is deeper goes to the serializer
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -198,11 +202,11 @@ def tag_in(record_id: CheckpointId) -> str:
 
 def blob_spans(length: int) -> Iterator[tuple[int, int]]:
     """
-    Yield where bytes of a length are cut into blobs; the rest stays a tail.
+    Yield where bytes of a length are cut; the rest stays a tail.
 
-    Small blobs first; sixteen in a row, but for those at the start, are one larger blob
-    instead. So a value of any length has few blobs, and one that grows at its end is written
-    as many times as there are sizes.
+    Small spans first; sixteen in a row, but for those at the start, are one larger span
+    instead. So a value of any length has few spans. The largest are blobs that refer to sixteen
+    of the size below, so that one which grows at its end is written twice at most.
     """
     position = 0
     while (size := _blob_size(position, length)) > 0:
@@ -214,7 +218,7 @@ def _blob_size(position: int, length: int) -> int:
     if position + BLOB_BYTES > length:
         return 0
     size = BLOB_BYTES
-    while size < _LARGEST_BLOB_BYTES:
+    while size < _LARGEST_SPAN_BYTES:
         larger = size * _BLOBS_IN_A_LARGER_ONE
         if position < larger or position % larger or position + larger > length:
             break
@@ -227,7 +231,7 @@ class Encoder:
     Serializes the values of one record and collects their blobs.
 
     Attributes:
-        blobs: by digest, in the order in which values refer to them.
+        blobs: all of them, by digest.
     """
 
     def __init__(self, serde: SerializerProtocol) -> None:
@@ -235,24 +239,37 @@ class Encoder:
         self._serde = serde
         self._positions: dict[str, int] = {}
 
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Those that the record has to name: one of each long value, in order."""
+        return tuple(self._positions)
+
     def encode(self, value: Any) -> Serialized:
-        """Return a value as JSON: the serializer's tag, and its bytes or what is not in blobs."""
+        """Return a value as JSON: the serializer's tag, and its bytes or which blob it is."""
         tag, data = self._serde.dumps_typed(value)
         body_length = len(data) - HEAD_BYTES
         spans = list(blob_spans(body_length))
         if not spans:
             return {"type": tag, "data": _text(data)}
         body = memoryview(data)[HEAD_BYTES:]
-        positions = [self._position(bytes(body[start:end])) for start, end in spans]
-        tail = body[spans[-1][1] :]
-        return {
-            "type": tag, "data": _text(data[:HEAD_BYTES]), "blobs": positions, "tail": _text(tail)
-        }  # fmt: skip
+        links = [self._add_span(body[start:end]) for start, end in spans]
+        ends = data[:HEAD_BYTES] + body[spans[-1][1] :]
+        digest = self._add(BlobNode(links, ends))
+        position = self._positions.setdefault(digest, len(self._positions))
+        return {"type": tag, "blob": position}
 
-    def _position(self, blob: bytes) -> int:
+    def _add_span(self, span: memoryview) -> str:
+        if len(span) < _LARGEST_SPAN_BYTES:
+            return self._add(bytes(span))
+        starts = range(0, len(span), _PAGE_BYTES)
+        return self._add(
+            BlobNode(self._add_span(span[start : start + _PAGE_BYTES]) for start in starts)
+        )
+
+    def _add(self, blob: bytes) -> str:
         digest = blob_digest(blob)
         self.blobs[digest] = blob
-        return self._positions.setdefault(digest, len(self._positions))
+        return digest
 
     def split(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Serialized]]:
         """Return the values that JSON gives back as they are, and the others serialized."""
@@ -319,17 +336,32 @@ class Decoder:
             CheckpointDecodeError: the record is intact, but no record of ours.
         """
         try:
-            parts = [base64.b64decode(value["data"])]
-            if "blobs" in value:
-                parts += [self._blobs[record.blob_digests[at]] for at in value["blobs"]]
-                parts.append(base64.b64decode(value["tail"]))
             tag = value["type"]
+            if "blob" in value:
+                data = self._joined(record.blob_digests[value["blob"]])
+            else:
+                data = base64.b64decode(value["data"])
         except (KeyError, IndexError, TypeError, ValueError) as error:
             reason = f"a value in it is not as we write it: {error!r}"
             raise CheckpointDecodeError(
                 record.checkpoint_id, type(record).__qualname__, reason
             ) from error
-        return self._serde.loads_typed((tag, b"".join(parts)))
+        return self._serde.loads_typed((tag, data))
+
+    def _joined(self, digest: str) -> bytes:
+        node = self._blobs[digest]
+        if not isinstance(node, BlobNode):
+            raise TypeError("its blob refers to no others")
+        ends = node.payload
+        return b"".join((ends[:HEAD_BYTES], *self._parts(node), ends[HEAD_BYTES:]))
+
+    def _parts(self, node: BlobNode) -> Iterator[bytes]:
+        for link in node.links:
+            blob = self._blobs[link]
+            if isinstance(blob, BlobNode):
+                yield from self._parts(blob)
+            else:
+                yield blob
 
     def decode_all(self, record: ThreadRecord, values: Any) -> dict[str, Any]:
         """Return values of a record by their keys; none where it has none."""
@@ -339,8 +371,21 @@ class Decoder:
 def blobs_of(record: ThreadRecord, values: Iterable[Serialized]) -> Iterator[str]:
     """Yield the digests of the blobs in which some values of a record are."""
     for value in values:
-        for position in value.get("blobs", ()):
-            yield record.blob_digests[position]
+        if "blob" in value:
+            yield record.blob_digests[value["blob"]]
+
+
+def load_all(
+    load: Callable[[Iterable[str]], dict[str, bytes]], digests: Iterable[str]
+) -> dict[str, bytes]:
+    """Return blobs, and all that they refer to, by a function that loads some."""
+    blobs: dict[str, bytes] = {}
+    missing = {*digests}
+    while missing:
+        found = load(missing)
+        blobs |= found
+        missing = {link for blob in found.values() for link in blob_links(blob)} - blobs.keys()
+    return blobs
 
 
 # Pending writes

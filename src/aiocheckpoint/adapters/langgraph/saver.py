@@ -44,6 +44,7 @@ from aiocheckpoint.adapters.langgraph.reading import (
     PAGE,
     Entry,
     Group,
+    all_blobs,
     entries_of,
     find,
     groups_of,
@@ -252,7 +253,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         record = ThreadRecord(
             session_id=place.session_id,
             checkpoint_id=state_id(records.key_of(checkpoint_id)),
-            blob_digests=tuple(encoder.blobs),
+            blob_digests=encoder.digests,
             thread_id=str(place.thread_id),
             checkpoint_ns=place.namespace,
             checkpoint=checkpoint_id,
@@ -324,7 +325,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         record = ThreadRecord(
             session_id=place.session_id,
             checkpoint_id=records.new_pending_id(records.key_of(checkpoint)),
-            blob_digests=tuple(encoder.blobs),
+            blob_digests=encoder.digests,
             thread_id=str(place.thread_id),
             checkpoint_ns=place.namespace,
             checkpoint=checkpoint,
@@ -561,10 +562,14 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
                 matching.append(records.key_in(record.checkpoint_id))
         return matching
 
+    async def _blobs(self, session_id: SessionId, digests: Iterable[str]) -> dict[str, bytes]:
+        wanted = tuple(digests)
+        return await self._writer.read(session_id, partial(all_blobs, wanted)) if wanted else {}
+
     async def _metadata_decoder(self, record: ThreadRecord) -> Decoder:
         values = (record.serialized_metadata or {}).values()
         digests = [*records.blobs_of(record, values)]
-        blobs = await self._writer.load_blobs(record.session_id, digests) if digests else {}
+        blobs = await self._blobs(record.session_id, digests)
         return Decoder(self.serde, blobs)
 
     # Delta channels
@@ -630,7 +635,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         digests = dict.fromkeys(records.blobs_of(state, values.values()))
         for write in writes:
             digests |= dict.fromkeys(records.blobs_of(write.record, [write.value]))
-        blobs = await self._writer.load_blobs(state.session_id, digests) if digests else {}
+        blobs = await self._blobs(state.session_id, digests)
         decoder = Decoder(self.serde, blobs)
         for write in reversed(writes):
             history[write.channel]["writes"].append(records.pending_write(write, decoder))
@@ -785,8 +790,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
                 await self._copy_record(record, target)
 
     async def _copy_record(self, record: ThreadRecord, target: str) -> None:
-        digests = record.blob_digests
-        blobs = await self._writer.load_blobs(record.session_id, digests) if digests else {}
+        blobs = await self._blobs(record.session_id, record.blob_digests)
         record.thread_id = target
         record.session_id = session_of(target, record.checkpoint_ns)
         await self._writer.save(record, blobs=blobs)
