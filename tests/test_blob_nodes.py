@@ -24,6 +24,7 @@ from aiocheckpoint import (
     blob_links,
 )
 from aiocheckpoint._disk.files import LocalFiles
+from aiocheckpoint._engine.bodies import Bodies
 from aiocheckpoint.testing import LargeValue
 from tests.conftest import MakeWriter
 from tests.on_disk import on_disk
@@ -192,6 +193,24 @@ class TestSaving:
         known = _files(*ALL) | {blob_digest(blob) for blob in ALL}
         assert known.isdisjoint(looks)
         assert looks  # what was new was looked for
+
+    async def test_nothing_is_looked_for_where_all_is_known(
+        self, make_writer: MakeWriter, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A process that has seen a session without blobs knows which it has from then on."""
+        writer = make_writer(record_type=LargeValue)
+        await _save(writer, "0", TOP, ALL)
+        looks: list[str] = []
+        monkeypatch.setattr(Bodies, "blob", lambda self, session, digest: looks.append(digest))
+        monkeypatch.setattr(Bodies, "links", lambda self, session, digest: looks.append(digest))
+        await _save(writer, "1", LEFT)
+        for number in range(2, 5):
+            above = _node(TOP, payload=b"%d" % number)
+            await _save(writer, f"{number}", above, [above, *ALL])
+            await on_disk(writer)
+        assert looks == []
+        monkeypatch.undo()
+        assert await _reached(writer) == {above, *ALL}
 
     async def test_a_node_given_in_the_same_moment(self, make_writer: MakeWriter) -> None:
         """Saves that wait for one commit may lead to one another's blobs."""

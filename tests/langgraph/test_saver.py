@@ -394,6 +394,42 @@ class TestStorage:
         _, data = JsonPlusSerializer().dumps_typed(messages)
         assert await asyncio.to_thread(size) < 2.5 * len(data)
 
+    @pytest.mark.parametrize("length", [4159, 4161, 70_000, 1_100_000, 1_200_000, 2_200_000])
+    async def test_values_of_every_size_come_back(
+        self, make: MakeSaver, root: Path, length: int
+    ) -> None:
+        """However many blobs they take; the record names one, and a copy has all."""
+        value = ("0123456789" * (length // 10 + 1))[:length].encode()
+        saver = make()
+        stored = await put(saver, thread("t"), {"x": value, "other": "o", "y": value})
+        await saver.aput_writes(stored, [("x", value + b"!")], "task")
+        await saver.acopy_thread("t", "u")
+        await saver.aclose()
+        for thread_id in ("t", "u"):
+            found = await got(make(), thread(thread_id))
+            assert found.checkpoint["channel_values"] == {"x": value, "other": "o", "y": value}
+            assert found.pending_writes == [("task", "x", value + b"!")]
+
+        def record_sizes() -> list[int]:
+            return [path.stat().st_size for path in root.glob("*/checkpoints/cp_*.json")]
+
+        assert max(await asyncio.to_thread(record_sizes)) < 13_000
+
+    async def test_a_value_that_stays_is_named_by_one_digest(
+        self, make: MakeSaver, root: Path
+    ) -> None:
+        """Checkpoints that have the same long value share all of it, its ends too."""
+        saver = make()
+        config = thread("t")
+        for step in range(5):
+            config = await put(saver, config, {"same": "s" * 30_000, "step": step}, step=step)
+        await saver.aclose()
+
+        def blobs() -> int:
+            return len([*root.glob("*/blobs/*")])
+
+        assert await asyncio.to_thread(blobs) <= 30_000 // 4096 + 2
+
     async def test_a_flush_leaves_everything_in_files(self, make: MakeSaver, root: Path) -> None:
         """After a flush, from either kind of code, a copy of the files alone has everything."""
         saver = make()

@@ -132,6 +132,11 @@ class KnownBlobs(BlobUses):
         if not self.count(digest):
             self.unused.add(digest)
 
+    def lacks(self, digest: str) -> bool:
+        """Tell whether a blob is surely not there: all that are there are known."""
+        is_known = digest in self.links or digest in self.unused or self.count(digest)
+        return self.is_swept and not is_known
+
     def remove(self, digest: str) -> None:
         """Note that a blob is gone, and all that lead to it are, or go with it."""
         self.removals += 1

@@ -111,6 +111,9 @@ def _find_blobs(bodies: Bodies, save: Save, session: Session) -> None:
 
 def _links(bodies: Bodies, save: Save, session: Session, digest: str) -> tuple[str, ...] | None:
     """Return what a blob names; None where it is not there, or damaged and given anew."""
+    known = session.known.blobs
+    if digest in save.blobs and known is not None and known.lacks(digest):
+        return None
     try:
         if digest in save.digests or digest in save.blobs:
             return blob_links(bodies.blob(session.name, digest))
