@@ -28,6 +28,7 @@ from aiocheckpoint._arguments import (
     require_query,
     require_seconds,
     session_ids_of,
+    triggers_of,
 )
 from aiocheckpoint._format import documents
 from aiocheckpoint._format.blobs import (
@@ -81,6 +82,7 @@ __all__ = (
     "require_seconds",
     "session_ids_of",
     "sorted_ids",
+    "triggers_of",
     "verified_blob",
 )
 
