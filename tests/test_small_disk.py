@@ -8,7 +8,7 @@ import errno
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,16 @@ async def save_until_refused(writer: Writer) -> tuple[StorageFullError, int]:
         except DurabilityUnknownError:
             pass  # the journal has it, and its file has no room
         saved = iteration + 1
+    raise AssertionError("the disk is never full")
+
+
+async def made_until_refused(call: Callable[[int], Awaitable[object]]) -> int:
+    """Make calls until the disk refuses one; return how many there were before."""
+    for number in range(5_000):
+        try:
+            await call(number)
+        except StorageFullError:
+            return number
     raise AssertionError("the disk is never full")
 
 
@@ -195,6 +205,32 @@ class TestFullDisk:
 
         async with make_writer(disk / "state") as writer:
             assert await writer.load("s") is None
+
+    async def test_deleting_a_session_gets_through_when_no_more_single_deletes_do(
+        self, small_disk: Callable[[str], Path]
+    ) -> None:
+        """Deletes of what has no files use up the reserve; that of the session still frees all."""
+        disk = await asyncio.to_thread(small_disk, "size=24m")
+        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=5) as writer:
+            for iteration in range(20):
+                await writer.save(step(iteration))
+            await writer.flush()
+            filling = await filled(disk)
+            saved = await made_until_refused(
+                lambda n: writer.save(CheckpointData(session_id="t", checkpoint_id=f"c{n}"))
+            )
+            deleted = await made_until_refused(lambda n: writer.delete("t", f"c{n}"))
+            assert 32 < deleted < saved
+
+            assert await writer.delete_session("t") is True
+            for iteration in range(19):
+                assert await writer.delete("s", f"step-{iteration}") is True
+            await writer.flush()
+            assert writer.stats().unflushed_changes == 0
+            assert [meta.iteration for meta in await writer.list("s")] == [19]
+            await asyncio.to_thread(filling.unlink)
+            await writer.save(step(20))
+            assert await writer.check() == ()
 
     @pytest.mark.usefixtures("no_flushing")
     async def test_less_room_than_the_journal_holds(

@@ -126,7 +126,7 @@ class Appender:
 
     def append(
         self, entries: Sequence[Entry], bodies: Sequence[bytes], flags: int,
-        note: Callable[[ReadFrame], None], *, sync: bool, uses_reserve: bool = False,
+        note: Callable[[ReadFrame], None], *, sync: bool, leaves: int = 4,
         erases: bool = False, in_new_segment: bool = False,
     ) -> ReadFrame:  # fmt: skip
         """
@@ -139,7 +139,8 @@ class Appender:
             note: enters it; called with the log's mutex, for who sees the positions that are
                 shared must find it entered: or it would pass for applied.
             sync: whether it, and all before it, is durable on return.
-            uses_reserve: whether it may fill the last of the slots there is room for.
+            leaves: how many quarters of the reserve, at the end of the last slot there is room
+                for, it leaves to what makes more room.
             erases: whether it removes what somebody asked to remove.
             in_new_segment: whether to begin one for it.
 
@@ -152,7 +153,7 @@ class Appender:
         size = log.frame_bytes(table, sum(map(len, bodies)))
         segment, tail, control = self._segment, self._tail, self._control
         capacity = self._log.slots.capacity(segment.slot, tail.offset + size)
-        reserve = 0 if uses_reserve else min(_RESERVE_BYTES, capacity // 4)
+        reserve = leaves * min(_RESERVE_BYTES, capacity // 4) // 4
         fits = tail.offset + size + reserve <= capacity
         if self._is_sealed or not fits or in_new_segment:
             read = self._begin_segment([_Content(table, bodies, flags)], note=note)

@@ -80,4 +80,4 @@ def _append_stuck(
             bodies.append(root.view.raw_body(committed))
     # Without the bodies: those may be damaged, and are verified when they are read from the log.
     note = partial(root.view.note, entries=entries, bodies=())
-    root.appender.append(entries, bodies, 0, note, sync=True, uses_reserve=True)
+    root.appender.append(entries, bodies, 0, note, sync=True, leaves=0)

@@ -40,6 +40,11 @@ class Change:
         self.size_bytes = size_bytes
 
     @property
+    def leaves(self) -> int:
+        """How many quarters of the journal's reserve it leaves to what makes more room."""
+        return 1 if self.is_removal else 4
+
+    @property
     def sessions(self) -> Mapping[str, SessionId]:
         """The sessions it is about, by the names of their directories."""
         return {self.session: self.session_id} if self.session else {}
@@ -105,6 +110,11 @@ class Delete(Change):
         super().__init__(job, session_id, session)
         self.checkpoint_ids = checkpoint_ids
 
+    @property
+    def leaves(self) -> int:
+        """None where the whole session goes: nothing of it holds the journal up any more."""
+        return 0 if self.checkpoint_ids is None else 1
+
 
 class Batch(Change):
     """
@@ -138,6 +148,11 @@ class Batch(Change):
     def sessions(self) -> Mapping[str, SessionId]:
         """The sessions it is about, by the names of their directories."""
         return self._sessions
+
+    @property
+    def leaves(self) -> int:
+        """What the part leaves that leaves most."""
+        return max(part.leaves for part in self._parts)
 
     @property
     def parts(self) -> Sequence[Change]:

@@ -24,11 +24,12 @@ from aiocheckpoint._engine.plan import Planner
 from aiocheckpoint._engine.root import WritableRoot
 from aiocheckpoint._engine.session_plan import Limits
 from aiocheckpoint._format import log
-from aiocheckpoint.errors import CheckpointError, StorageError
+from aiocheckpoint.errors import CheckpointError, StorageError, StorageFullError
 
 _MAX_CHANGES = 512
 _MAX_BYTES = 8 << 20
 _ROOM_SECONDS = 0.005
+_REMOVAL_SECONDS = 1.0
 _TRIES = 3
 
 
@@ -149,6 +150,14 @@ class Committer:
         except MovedError:
             self._root.reopen()
             return False
+        except StorageFullError:
+            if is_last or not all(change.is_removal for change in batch):
+                raise
+        self._forget(batch)
+        for change in batch:
+            change.job.error = None
+        self._outlet.wait_for_room(_REMOVAL_SECONDS)  # what was removed before makes some
+        return False
 
     def _forget(self, batch: Iterable[Change]) -> None:
         """Forget what is known of sessions: it may have been planned upon."""
@@ -279,7 +288,7 @@ class Committer:
         read = appender.append(
             planner.entries, planner.bodies, log.FLUSH_WANTED if late else 0, note, sync=sync,
             erases=planner.erases, in_new_segment=is_flush and appender.must_erase,
-            uses_reserve=all(change.is_removal for change in begun),
+            leaves=max((change.leaves for change in begun), default=0),
         )  # fmt: skip
         return read.place, late
 
