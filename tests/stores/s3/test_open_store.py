@@ -1,0 +1,36 @@
+"""`open_store` and `copy_store` with a bucket, and nothing but its URL."""
+
+from __future__ import annotations
+
+import pytest
+
+from aiocheckpoint import CheckpointData, RawRecord, copy_store, open_store
+from aiocheckpoint.testing import MemoryStore
+from tests.stores.s3.fake_s3 import FakeS3
+from tests.stores.test_copying import filled, raw, state
+
+
+async def test_a_url_is_enough(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials and endpoint are the environment's; handles share, and the last one closes."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", fake.url)
+    data = CheckpointData(session_id="s")
+    one, two = (open_store("s3://bucket/prefix") for _ in range(2))
+    await one.save(data)
+    assert await two.load("s") == data
+    await one.aclose()
+    assert await two.ids("s") == (data.checkpoint_id,)
+    await two.aclose()
+
+
+async def test_there_and_back_nothing_has_changed(
+    fake: FakeS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sessions of several types with blobs pass through a bucket as they are."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", fake.url)
+    source, back = raw(await filled()), MemoryStore(RawRecord)
+    async with open_store("s3://bucket/copy", record_type=RawRecord) as bucket:
+        totals = await copy_store(source, bucket)
+        assert (totals.checkpoints, totals.skipped) == (15, 0)
+        assert (await copy_store(source, bucket)).skipped == 15
+        await copy_store(bucket, back)
+    assert await state(back) == await state(source)
