@@ -32,6 +32,7 @@ from aiocheckpoint.testing import (
     DurabilityContract,
     LargeValue,
     OwnershipContract,
+    RetentionContract,
     SharedOwnershipContract,
     SharedUpdateContract,
     SharingContract,
@@ -77,6 +78,7 @@ class TestWriter(
     DamageContract,
     DurabilityContract,
     OwnershipContract,
+    RetentionContract,
     SharedOwnershipContract,
     SharedUpdateContract,
     SharingContract,
@@ -88,10 +90,11 @@ class TestWriter(
     async def _opened(self, directory: Path, durability: Durability) -> AsyncIterator[Open]:
         made: list[AsyncCheckpointWriter[Any]] = []
 
-        def opened(record_type: type[Any] = CheckpointData) -> AsyncCheckpointWriter[Any]:
-            made.append(
-                AsyncCheckpointWriter(directory, durability=durability, record_type=record_type)
-            )
+        def opened(
+            record_type: type[Any] = CheckpointData, **options: Any
+        ) -> AsyncCheckpointWriter[Any]:
+            options |= {"durability": durability, "record_type": record_type}
+            made.append(AsyncCheckpointWriter(directory, **options))
             return made[-1]
 
         yield opened
@@ -105,6 +108,10 @@ class TestWriter(
     @pytest.fixture(name="other")
     def _other(self, opened: Open) -> Store:
         return opened()
+
+    @pytest.fixture(name="bounded_store")
+    def _bounded_store(self, opened: Open) -> Store:
+        return opened(max_checkpoints=3)
 
     @pytest.fixture(name="blob_store")
     def _blob_store(self, opened: Open) -> Blobs:

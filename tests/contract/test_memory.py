@@ -33,6 +33,7 @@ from aiocheckpoint.testing import (
     LargeValue,
     MemoryStore,
     OwnershipContract,
+    RetentionContract,
     SharedOwnershipContract,
     SharedUpdateContract,
     SharingContract,
@@ -59,6 +60,7 @@ class TestMemoryStore(
     DamageContract,
     DurabilityContract,
     OwnershipContract,
+    RetentionContract,
     SharedOwnershipContract,
     SharedUpdateContract,
     SharingContract,
@@ -73,6 +75,10 @@ class TestMemoryStore(
     @pytest.fixture(name="other")
     def _other(self, store: MemoryStore[CheckpointData]) -> Store:
         return MemoryStore(beside=store)
+
+    @pytest.fixture(name="bounded_store")
+    def _bounded_store(self) -> Store:
+        return MemoryStore(max_checkpoints=3)
 
     @pytest.fixture(name="blob_store")
     def _blob_store(self) -> Blobs:

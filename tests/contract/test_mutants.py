@@ -801,6 +801,35 @@ class LocksAsAsked(MemoryStore[CheckpointData]):
             self.__dict__["locked"].difference_update(held)
 
 
+# Retention
+
+
+class KeepsTheGreatestIds(MemoryStore[CheckpointData]):
+    """Takes the greatest ids for the newest."""
+
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        unbounded = MemoryStore(beside=self)
+        await unbounded.save(data, **terms)
+        await unbounded.delete_many(data.session_id, (await self.ids(data.session_id))[3:])
+        return data.checkpoint_id
+
+
+class CountsReplacements(MemoryStore[CheckpointData]):
+    """Makes room for an id that is there already."""
+
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        oldest = (await self.list(data.session_id))[2:]
+        await self.delete_many(data.session_id, [meta.checkpoint_id for meta in oldest])
+        return await super().save(data, **terms)
+
+
+class KeepsAllOfAnUpdate(MemoryStore[CheckpointData]):
+    """Forgets the bound when it updates."""
+
+    async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        return await MemoryStore(beside=self).update(session_id, work)
+
+
 BROKEN: dict[type[MemoryStore[Any]], str] = {
     Aliasing: "test_the_caller_owns_what_it_got",
     EncodesLate: "test_the_caller_owns_what_it_gave",
@@ -862,6 +891,9 @@ BROKEN: dict[type[MemoryStore[Any]], str] = {
     LetsFormerOwnersWrite: "test_who_is_no_owner_any_more_is_refused",
     RefusesOthers: "test_writes_beside_the_owner_are_not_refused",
     OwnsPastErrors: "test_it_is_given_up_however_the_block_ends",
+    KeepsTheGreatestIds: "test_the_newest_are_kept",
+    CountsReplacements: "test_what_is_replaced_or_deleted_makes_room",
+    KeepsAllOfAnUpdate: "test_one_update_keeps_the_bound",
     SortsSessions: "test_the_newest_of_many_come_in_one_call",
     LooksAtAny: "test_sessions_that_are_not_final_are_told",
     SkipsDamage: "test_damage_is_not_left_out",
@@ -901,6 +933,7 @@ def fixtures(kind: type[MemoryStore[Any]]) -> dict[str, Any]:
     return {
         "store": store,
         "other": kind(CheckpointData, beside=store),
+        "bounded_store": kind(CheckpointData, max_checkpoints=3),
         "blob_store": blob_store,
         "other_blob_store": kind(LargeValue, beside=blob_store),
         "reopen": reopen,

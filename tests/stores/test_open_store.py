@@ -38,6 +38,7 @@ from aiocheckpoint.testing import (
     LargeValue,
     MemoryStore,
     OwnershipContract,
+    RetentionContract,
     SharedOwnershipContract,
     SharedUpdateContract,
     SharingContract,
@@ -66,6 +67,7 @@ class TestSharedStore(
     CheckpointStoreContract,
     DurabilityContract,
     OwnershipContract,
+    RetentionContract,
     SharedOwnershipContract,
     SharedUpdateContract,
     SharingContract,
@@ -82,6 +84,14 @@ class TestSharedStore(
     @pytest.fixture(name="other")
     async def _other(self, directory: Path) -> AsyncIterator[CheckpointStore[CheckpointData]]:
         store = open_store(directory)
+        yield store
+        await store.aclose()
+
+    @pytest.fixture(name="bounded_store")
+    async def _bounded_store(
+        self, directory: Path
+    ) -> AsyncIterator[CheckpointStore[CheckpointData]]:
+        store = open_store(directory, max_checkpoints=3)
         yield store
         await store.aclose()
 

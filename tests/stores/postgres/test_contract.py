@@ -23,6 +23,7 @@ from aiocheckpoint.testing import (
     DurabilityContract,
     LargeValue,
     OwnershipContract,
+    RetentionContract,
     SharedOwnershipContract,
     SharedUpdateContract,
     SharingContract,
@@ -39,6 +40,7 @@ class TestPostgres(
     CancellationContract,
     UpdateContract,
     OwnershipContract,
+    RetentionContract,
     AcrossSessionsContract,
     SharingContract,
     SharedUpdateContract,
@@ -57,6 +59,11 @@ class TestPostgres(
     @pytest.fixture(name="other")
     def _other(self, make_store: MakeStore) -> CheckpointStore[CheckpointData]:
         store: CheckpointStore[CheckpointData] = make_store()
+        return store
+
+    @pytest.fixture(name="bounded_store")
+    def _bounded_store(self, make_store: MakeStore) -> CheckpointStore[CheckpointData]:
+        store: CheckpointStore[CheckpointData] = make_store(max_checkpoints=3)
         return store
 
     @pytest.fixture(name="reopen")

@@ -24,6 +24,7 @@ from aiocheckpoint.testing import (
     DurabilityContract,
     LargeValue,
     OwnershipContract,
+    RetentionContract,
     SharedOwnershipContract,
     SharedUpdateContract,
     SharingContract,
@@ -68,6 +69,7 @@ class WholeContract(
     DamageContract,
     DurabilityContract,
     OwnershipContract,
+    RetentionContract,
     SharedOwnershipContract,
     SharedUpdateContract,
     SharingContract,
@@ -80,8 +82,9 @@ class WholeContract(
         made: list[S3Store[Any]] = []
         url = f"s3://bucket/{secrets.token_hex(4)}"
 
-        def opened(record_type: type[Any] = CheckpointData) -> S3Store[Any]:
-            made.append(S3Store(url, record_type=record_type, endpoint_url=server.url))
+        def opened(record_type: type[Any] = CheckpointData, **options: Any) -> S3Store[Any]:
+            options |= {"record_type": record_type, "endpoint_url": server.url}
+            made.append(S3Store(url, **options))
             return made[-1]
 
         yield opened
@@ -95,6 +98,10 @@ class WholeContract(
     @pytest.fixture(name="other")
     def _other(self, opened: Open) -> Store:
         return opened()
+
+    @pytest.fixture(name="bounded_store")
+    def _bounded_store(self, opened: Open) -> Store:
+        return opened(max_checkpoints=3)
 
     @pytest.fixture(name="blob_store")
     def _blob_store(self, opened: Open) -> Blobs:

@@ -7,6 +7,7 @@ from aiocheckpoint.testing.contract.cancellation import CancellationContract
 from aiocheckpoint.testing.contract.damage import BlobDamageContract, DamageContract
 from aiocheckpoint.testing.contract.durability import BlobDurabilityContract, DurabilityContract
 from aiocheckpoint.testing.contract.records import LargeValue
+from aiocheckpoint.testing.contract.retention import RetentionContract
 from aiocheckpoint.testing.contract.sharing import BlobSharingContract, SharingContract
 from aiocheckpoint.testing.contract.transactions import (
     BlobUpdateContract,
@@ -30,6 +31,7 @@ __all__ = (
     "DurabilityContract",
     "LargeValue",
     "OwnershipContract",
+    "RetentionContract",
     "SharedOwnershipContract",
     "SharedUpdateContract",
     "SharingContract",
