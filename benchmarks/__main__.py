@@ -20,7 +20,7 @@ from benchmarks.rounds import Settings
 
 QUESTIONS = (
     "save", "sustained", "latency", "processes", "stall", "langgraph", "load", "growth", "limits",
-    "others", "large", "list", "sizes", "history",
+    "others", "large", "list", "sizes", "history", "postgres",
 )  # fmt: skip
 _DEFAULT_DIRECTORY = ".benchmark"
 
