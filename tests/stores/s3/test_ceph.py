@@ -14,15 +14,12 @@ from aiocheckpoint.stores.s3 import S3Store
 from tests.stores.s3.ceph import Ceph, missing_programs
 from tests.stores.s3.contract import Server, WholeContract
 
-_missing = missing_programs()
-pytestmark = [
-    pytest.mark.blocking,
-    pytest.mark.skipif(
-        os.environ.get("AIOCHECKPOINT_CEPH") != "yes",
-        reason="set AIOCHECKPOINT_CEPH=yes to run the tests on Ceph's gateway; .ci/run does",
-    ),
-    pytest.mark.skipif(bool(_missing), reason=f"not installed: {' '.join(_missing)}"),
-]
+if os.environ.get("AIOCHECKPOINT_CEPH") != "yes":
+    pytest.skip("set AIOCHECKPOINT_CEPH=yes, as .ci/run does", allow_module_level=True)
+if _missing := missing_programs():
+    pytest.skip(f"not installed: {' '.join(_missing)}", allow_module_level=True)
+
+pytestmark = pytest.mark.blocking
 
 
 @pytest.fixture(name="ceph", scope="module")
