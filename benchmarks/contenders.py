@@ -20,6 +20,7 @@ from benchmarks.savers import (
     IDLE,
     JOURNAL,
     NONE,
+    PROCESS,
     SQLITE,
     UPDATE,
     Floor,
@@ -112,6 +113,7 @@ class Plain(Saver):
 
 SAVERS: dict[str, Callable[[], Saver]] = {
     JOURNAL: lambda: Ours("journal", "yes: journal synced, files follow"),
+    PROCESS: lambda: Ours("journal", "yes: journal synced, files follow", file_process=True),
     FILE: lambda: Ours("file", "yes: file and directory synced"),
     NONE: lambda: Ours("none", "NO: asked not to sync"),
     UPDATE: Updating,

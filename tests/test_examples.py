@@ -20,6 +20,7 @@ TESTED = {
     "orchestrator.py",
     "anyio_service.py",
     "langgraph_resume.py",
+    "openai_agents_resume.py",  # by tests/adapters/openai_agents
 }
 
 pytestmark = pytest.mark.blocking

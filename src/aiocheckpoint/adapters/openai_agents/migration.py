@@ -1,0 +1,134 @@
+"""Moving conversations here from the framework's SQLite sessions, each compared afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from aiocheckpoint.adapters._storage import Storage
+from aiocheckpoint.adapters.openai_agents.records import SessionRecord
+from aiocheckpoint.adapters.openai_agents.session import Session
+
+
+class Copied(NamedTuple):
+    """
+    How much was copied.
+
+    Attributes:
+        sessions: so many.
+        items: so many, in all sessions.
+    """
+
+    sessions: int = 0
+    items: int = 0
+
+
+class CopyMismatchError(RuntimeError):
+    """
+    A session that was not copied, or does not read the same after it.
+
+    Attributes:
+        session_id: the session.
+        reason: what is wrong, and what to do.
+    """
+
+    def __init__(self, session_id: str, reason: str) -> None:
+        super().__init__(session_id, reason)
+        self.session_id = session_id
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"session {self.session_id!r}: {self.reason}"
+
+
+async def copy_sessions(
+    database: str | Path,
+    storage: Storage[SessionRecord],
+    *,
+    sessions_table: str = "agent_sessions",
+    messages_table: str = "agent_messages",
+    progress: Callable[[Copied], object] | None = None,
+) -> Copied:
+    """
+    Copy all conversations of a `SQLiteSession` database, each read back and compared.
+
+    It may be run again: a session that is there already, and the same, is left as it is. Nobody may
+    use the database meanwhile; it is not changed.
+
+    Args:
+        database: the file.
+        storage: as of `Session`.
+        sessions_table: as was given to `SQLiteSession`.
+        messages_table: as was given to `SQLiteSession`.
+        progress: called after each session.
+
+    Returns:
+        how much was copied, or was there.
+
+    Raises:
+        CopyMismatchError: a row is no JSON, which `SQLiteSession` would leave out in silence; the
+            session there has other items; or it reads differently afterwards.
+        sqlite3.Error: it is no such database.
+        CheckpointError: what `add_items` and `get_items` raise.
+
+    Cost: one read of the database, one update and one full read a session.
+    """
+    source = _Source(Path(database), sessions_table, messages_table)
+    copied = Copied()
+    for session_id in await asyncio.to_thread(source.session_ids):
+        items = await asyncio.to_thread(source.items, session_id)
+        async with Session(session_id, storage) as session:
+            await _copy(session, items)
+        copied = Copied(copied.sessions + 1, copied.items + len(items))
+        if progress is not None:
+            progress(copied)
+    return copied
+
+
+async def _copy(session: Session, items: list[Any]) -> None:
+    found = await session.get_items(-1)
+    if found and found != items:
+        reason = "there are other items already; copy to an empty storage, or clear the session"
+        raise CopyMismatchError(session.session_id, reason)
+    if not found:
+        await session.add_items(items)
+        found = await session.get_items(-1)
+    if found != items:
+        raise CopyMismatchError(session.session_id, "it is not the same after the copy")
+
+
+class _Source(NamedTuple):
+    database: Path
+    sessions_table: str
+    messages_table: str
+
+    def _query(self, sql: str, *values: str) -> list[Any]:
+        uri = f"file:{quote(str(self.database))}?mode=ro"  # or SQLite would make it
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+            return connection.execute(sql, values).fetchall()
+
+    def session_ids(self) -> list[str]:
+        table = _quoted(self.sessions_table)
+        return [row[0] for row in self._query(f"SELECT session_id FROM {table} ORDER BY rowid")]  # noqa: S608 - quoted
+
+    def items(self, session_id: str) -> list[Any]:
+        table = _quoted(self.messages_table)
+        sql = f"SELECT id, message_data FROM {table} WHERE session_id = ? ORDER BY id"  # noqa: S608 - quoted
+        items = []
+        for row_id, text in self._query(sql, session_id):
+            try:
+                items.append(json.loads(text))
+            except (TypeError, ValueError) as error:
+                reason = f"row {row_id} of {self.messages_table} is no JSON; mend or delete it"
+                raise CopyMismatchError(session_id, reason) from error
+        return items
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,216 @@
+"""Sessions of the OpenAI Agents SDK in any store of checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+from agents import Agent, RunState, SessionSettings, TResponseInputItem
+
+from aiocheckpoint import JsonValue, WriterClosedError, exact
+from aiocheckpoint.adapters._recent import RecentBlobs
+from aiocheckpoint.adapters._storage import Opened, Storage
+from aiocheckpoint.adapters.openai_agents.conversation import OpenConversation
+from aiocheckpoint.adapters.openai_agents.records import RUN_ID, PausedRun, SessionRecord
+
+ResultT = TypeVar("ResultT")
+
+
+class Session:
+    """
+    A conversation of the OpenAI Agents SDK that survives the process, the machine, a power cut.
+
+    ```py
+    session = Session("support-42", "state/")
+    result = await Runner.run(agent, "hello", session=session)
+    ```
+
+    Any number of sessions, tasks, event loops, threads and processes may use one storage, and one
+    session of it; sessions that are given the same path or URL share one store.
+
+    **Durability**: when a call returns, what it changed is durable, as the store promises.
+
+    **Cancellation**: a call ends when its outcome is known; it took place as a whole or not at all.
+
+    **Damage** raises `CheckpointCorruptError`. It is never taken for an empty conversation.
+
+    Args:
+        session_id: any text.
+        storage: a directory, a URL of `open_store`, or an open store of `SessionRecord`, which
+            stays open.
+        session_settings: of the framework; its `limit` is that of `get_items`.
+
+    Attributes:
+        session_id: as given.
+        session_settings: as given.
+
+    Raises:
+        CheckpointError: what `open_store` raises.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        storage: Storage[SessionRecord],
+        *,
+        session_settings: SessionSettings | dict[str, Any] | None = None,
+    ) -> None:
+        self._opened = Opened(storage, SessionRecord)
+        self._store = self._opened.store
+        self._recent = RecentBlobs()
+        self.session_id = session_id
+        self.session_settings: SessionSettings | None = SessionSettings().resolve(session_settings)
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        return f"<Session {self.session_id!r} in {self._store!r}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Let go of the storage; a store that was given open stays open."""
+        self._is_closed = True
+        await self._opened.aclose()
+
+    # The conversation
+
+    async def get_items(self, limit: int | None = None) -> list[TResponseInputItem]:
+        """
+        Return the items, oldest first.
+
+        Args:
+            limit: how many of the newest; None: `session_settings.limit`; below 0: all.
+
+        Raises:
+            CheckpointCorruptError: what is stored is damaged, or a part of it is gone.
+            CheckpointError: what `update` of the store raises.
+
+        Cost: the reads of one update: of at most 16 records, and of the history's newest 64 KiB
+            where this session does not know them; of what is older in pieces of as much, of those
+            alone that hold what is wanted.
+        """
+        if limit is None and self.session_settings is not None:
+            limit = self.session_settings.limit
+        wanted = None if limit is None or limit < 0 else limit
+        items = await self._update(lambda conversation: conversation.newest(wanted))
+        return [exact.from_json(item) for item in items]
+
+    async def add_items(self, items: list[TResponseInputItem]) -> None:
+        """
+        Add items, all or none; they may be changed as soon as this was called.
+
+        Args:
+            items: JSON values, and what else `exact` keeps.
+
+        Raises:
+            CheckpointEncodeError: a value that would not come back as it is; names its path.
+            CheckpointError: what `update` of the store raises.
+
+        Cost: one update, of what is added; each 17th moves what was added to the history.
+        """
+        self._require_open()
+        added = _frozen(items)
+        if added:
+            await self._update(lambda conversation: conversation.add(added))
+
+    async def pop_item(self) -> TResponseInputItem | None:
+        """
+        Remove the newest item and return it; None when there is none.
+
+        No item is given to two callers.
+
+        Raises:
+            CheckpointCorruptError: what is stored is damaged.
+            CheckpointError: what `update` of the store raises.
+
+        Cost: one update, of at most 64 KiB.
+        """
+        item: TResponseInputItem | None = exact.from_json(
+            await self._update(lambda conversation: conversation.pop())
+        )
+        return item
+
+    async def clear_session(self) -> None:
+        """
+        Remove all items; a run that was kept by `save_run` stays.
+
+        Raises:
+            CheckpointError: what `update` of the store raises.
+        """
+        await self._update(lambda conversation: conversation.clear())
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise WriterClosedError(f"the session {self.session_id!r} is closed")
+
+    async def _update(self, work: Callable[[OpenConversation], Awaitable[ResultT]]) -> ResultT:
+        self._require_open()
+        return await self._store.update(
+            self.session_id, lambda session: work(OpenConversation(session, self._recent))
+        )
+
+    # A run that waits
+
+    async def save_run(self, state: RunState[Any, Any], **options: Any) -> None:
+        """
+        Keep a run that waits, as for an approval, in the place of the one that was kept before.
+
+        Args:
+            state: what `result.to_state()` returns.
+            **options: of `RunState.to_json`, as `context_serializer`.
+
+        Raises:
+            CheckpointError: what `save` of the store raises.
+        """
+        json = exact.to_json(state.to_json(**options), path="state")
+        await self._store.save(
+            PausedRun(session_id=self.session_id, checkpoint_id=RUN_ID, state=json)
+        )
+
+    async def load_run(
+        self, initial_agent: Agent[Any], **options: Any
+    ) -> RunState[Any, Agent[Any]] | None:
+        """
+        Return the run that was kept; None when there is none.
+
+        Args:
+            initial_agent: the agent that the run began with.
+            **options: of `RunState.from_json`, as `context_deserializer`.
+
+        Raises:
+            CheckpointCorruptError: it is damaged.
+            CheckpointError: what `load` of the store raises.
+            agents.UserError: what `RunState.from_json` raises.
+        """
+        record = await self._store.load(self.session_id, RUN_ID)
+        if not isinstance(record, PausedRun):
+            return None
+        return await RunState.from_json(initial_agent, exact.from_json(record.state), **options)
+
+    async def delete_run(self) -> bool:
+        """
+        Forget the run that was kept, as when it has gone on; False when there was none.
+
+        Raises:
+            CheckpointError: what `delete` of the store raises.
+        """
+        return await self._store.delete(self.session_id, RUN_ID)
+
+
+def _frozen(items: list[TResponseInputItem]) -> list[JsonValue]:
+    """Return items as JSON values of their own, which later changes by the caller do not reach."""
+    found: list[JsonValue] = msgspec.json.decode(
+        msgspec.json.encode(exact.to_json([*items], path="items"))
+    )
+    return found

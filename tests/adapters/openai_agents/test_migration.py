@@ -1,0 +1,87 @@
+"""Moving conversations here from the framework's SQLite sessions."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("agents", reason="needs the extra openai-agents: .ci/adapter openai-agents")
+
+from agents import SQLiteSession
+
+from aiocheckpoint.adapters.openai_agents import (
+    Copied,
+    CopyMismatchError,
+    Session,
+    SessionRecord,
+    copy_sessions,
+)
+from aiocheckpoint.adapters.openai_agents.__main__ import main
+from aiocheckpoint.testing import MemoryStore
+
+pytestmark = pytest.mark.blocking
+
+
+@pytest.fixture(name="database")
+async def _database(tmp_path: Path) -> Path:
+    path = tmp_path / "old data?.db"
+    for name, count in (("ann", 3), ("bob", 120), ("é/../x", 1)):
+        session = SQLiteSession(name, path)
+        items: list[Any] = [{"role": "user", "content": f"{name} {n}"} for n in range(count)]
+        await session.add_items(items)
+        session.close()
+    return path
+
+
+async def test_all_conversations_come_and_may_come_again(database: Path) -> None:
+    """All items of all sessions are there, in order; a second copy changes nothing."""
+    store: MemoryStore[Any] = MemoryStore(SessionRecord)
+    told: list[Copied] = []
+
+    assert await copy_sessions(database, store, progress=told.append) == Copied(3, 124)
+    assert await copy_sessions(database, store) == Copied(3, 124)
+
+    assert told == [Copied(1, 3), Copied(2, 123), Copied(3, 124)]
+    for name in ("ann", "bob", "é/../x"):
+        old = SQLiteSession(name, database)
+        assert await Session(name, store).get_items() == await old.get_items()
+        old.close()
+
+
+async def test_nothing_there_is_replaced(database: Path) -> None:
+    """A session that has other items is refused by name, and keeps them."""
+    store: MemoryStore[Any] = MemoryStore(SessionRecord)
+    other: list[Any] = [{"role": "user", "content": "mine"}]
+    await Session("ann", store).add_items(other)
+
+    with pytest.raises(CopyMismatchError, match="'ann'"):
+        await copy_sessions(database, store)
+
+    assert await Session("ann", store).get_items() == other
+
+
+async def test_damaged_row_is_told(database: Path) -> None:
+    """A row that `SQLiteSession` leaves out in silence is refused by its number."""
+    connection = sqlite3.connect(database)
+    connection.execute("UPDATE agent_messages SET message_data = '{' WHERE id = 2")
+    connection.commit()
+    connection.close()
+
+    store: MemoryStore[Any] = MemoryStore(SessionRecord)
+    with pytest.raises(CopyMismatchError, match="row 2 of agent_messages"):
+        await copy_sessions(database, store)
+
+
+def test_command(database: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command says how much it has copied, and refuses what is no database."""
+    main([str(database), str(root)])
+    assert capsys.readouterr().out == "3 sessions, 124 items copied and compared\n"
+
+    for wrong in (root / "missing.db", Path(__file__)):
+        with pytest.raises(SystemExit) as ended:
+            main([str(wrong), str(root)])
+        assert ended.value.code == 2
+        assert "is no database of SQLiteSession" in capsys.readouterr().err

@@ -1,0 +1,54 @@
+"""Processes that run an adapter: their lines, their end, and their death on the way."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PROJECT = Path(__file__).parents[2]
+_SECONDS = 60
+
+
+@contextmanager
+def started(module: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Start a module; it is killed at the end of the block."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_PROJECT
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def killed_at(line_start: str, module: str, *arguments: object) -> list[str]:
+    """Kill a process by SIGKILL as soon as it prints a line that begins so; return its lines."""
+    lines: list[str] = []
+    with started(module, *arguments) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line.rstrip("\n"))
+            if line.startswith(line_start):
+                process.kill()
+                break
+    assert process.returncode == -signal.SIGKILL, lines
+    return lines
+
+
+def lines_of(module: str, *arguments: object) -> list[str]:
+    """Run a module to its end and return the lines it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_SECONDS,
+        cwd=_PROJECT,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
