@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.documents import size_label
 from benchmarks.report import Answer, Bound, Row, Spread, Table
 from benchmarks.rounds import Settings
-from benchmarks.savers import JOURNAL, PROCESS, SQLITE
+from benchmarks.savers import JOURNAL, SQLITE
 from benchmarks.saving import compared, measured, rows
 
 NOTES = [
@@ -26,19 +26,16 @@ _BOUNDS = [
 def run(settings: Settings) -> Answer:
     """Return a table of values, one of ratios, and the bounds."""
     found: list[Row] = []
-    ratios: list[Row] = []
     comparisons: dict[int, dict[str, Spread]] = {}
     for sessions in (1, 4) if settings.is_quick else _SESSIONS:
-        results = measured(settings, (JOURNAL, PROCESS, SQLITE), sessions)
+        results = measured(settings, (JOURNAL, SQLITE), sessions)
         found += rows(results, {"sessions": sessions})
-        for name in (JOURNAL, PROCESS):
-            spreads = compared(results[name], results[SQLITE])
-            ratios.append({"sessions": sessions, "contender": name, **spreads})
         comparisons[sessions] = compared(results[JOURNAL], results[SQLITE])
     size = size_label(settings.size_bytes)
+    ratios: list[Row] = [{"sessions": n, **spreads} for n, spreads in comparisons.items()]
     tables = [
         Table(f"Saves of {size}", found, NOTES),
-        Table(f"Saves of {size}, over {SQLITE}'s", ratios),
+        Table(f"Saves of {size}: {JOURNAL} / {SQLITE}", ratios),
     ]
     return Answer(tables, _bounds(comparisons))
 

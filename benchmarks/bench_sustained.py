@@ -8,7 +8,7 @@ from benchmarks.bench_save import NOTES
 from benchmarks.documents import size_label
 from benchmarks.report import Answer, Bound, Row, Table
 from benchmarks.rounds import Settings
-from benchmarks.savers import JOURNAL, PROCESS, SQLITE
+from benchmarks.savers import JOURNAL, SQLITE
 from benchmarks.saving import compared, measured, rows
 
 _SESSIONS = 32
@@ -18,11 +18,7 @@ def run(settings: Settings) -> Answer:
     """Return a table of values, one of ratios, and the bound."""
     sessions = 4 if settings.is_quick else _SESSIONS
     long = replace(settings, seconds=settings.sustained_seconds)
-    results = measured(long, (JOURNAL, PROCESS, SQLITE), sessions)
-    ratios: list[Row] = [
-        {"sessions": sessions, "contender": name, **compared(results[name], results[SQLITE])}
-        for name in (JOURNAL, PROCESS)
-    ]
+    results = measured(long, (JOURNAL, SQLITE), sessions)
     comparison = compared(results[JOURNAL], results[SQLITE])
     size = size_label(settings.size_bytes)
     title = f"Saves of {size} for {long.seconds:g} s"
@@ -30,7 +26,7 @@ def run(settings: Settings) -> Answer:
     return Answer(
         [
             Table(title, rows(results, columns), NOTES),
-            Table(f"{title}, over {SQLITE}'s", ratios),
+            Table(f"{title}: {JOURNAL} / {SQLITE}", [{**columns, **comparison}]),
         ],
         [
             Bound(f"{what}, sustained, of {SQLITE}'s", comparison[what], 3.5, 4.0)

@@ -20,7 +20,6 @@ from benchmarks.savers import (
     IDLE,
     JOURNAL,
     NONE,
-    PROCESS,
     SQLITE,
     UPDATE,
     Floor,
@@ -113,7 +112,6 @@ class Plain(Saver):
 
 SAVERS: dict[str, Callable[[], Saver]] = {
     JOURNAL: lambda: Ours("journal", "yes: journal synced, files follow"),
-    PROCESS: lambda: Ours("journal", "yes: journal synced, files follow", file_process=True),
     FILE: lambda: Ours("file", "yes: file and directory synced"),
     NONE: lambda: Ours("none", "NO: asked not to sync"),
     UPDATE: Updating,

@@ -11,14 +11,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, Transaction
+from aiocheckpoint import AsyncCheckpointWriter, Transaction
 from benchmarks.documents import Document
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 JOURNAL = "aiocheckpoint"
-PROCESS = "aiocheckpoint, file process"
 FILE = "aiocheckpoint file"
 NONE = "aiocheckpoint none"
 UPDATE = "aiocheckpoint update"
@@ -26,7 +25,6 @@ SQLITE = "AsyncSqliteSaver"
 FLOOR = "floor"
 IDLE = "nothing saved"
 
-_START_SECONDS = 1.0  # of a process that has all to import
 _FLOOR_THREADS = 16
 _FLOOR_FILE_BYTES = 64 * 1024 * 1024
 
@@ -60,25 +58,13 @@ class Saver(ABC):
 class Ours(Saver):
     """This library, in one of its durabilities."""
 
-    def __init__(
-        self,
-        durability: Literal["journal", "file", "none"],
-        durable: str,
-        *,
-        file_process: bool = False,
-    ) -> None:
+    def __init__(self, durability: Literal["journal", "file", "none"], durable: str) -> None:
         self.durable = durable
         self._durability = durability
-        self._file_process = file_process
         self._writer: AsyncCheckpointWriter[Any]
 
     async def open(self, directory: Path) -> None:
-        self._writer = AsyncCheckpointWriter(
-            directory, durability=self._durability, file_process=self._file_process
-        )
-        if self._file_process:
-            await self._writer.save(CheckpointData(session_id="first"))
-            await asyncio.sleep(_START_SECONDS)
+        self._writer = AsyncCheckpointWriter(directory, durability=self._durability)
 
     async def save(self, session: str, step: int, document: Document) -> None:
         await self._writer.save(document.checkpoint(session, step))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import resource
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -72,7 +71,7 @@ class Run(Struct, frozen=True, kw_only=True):
         latencies_seconds: of each, and of each that failed.
         elapsed_seconds: from the first call to the last return.
         closed_seconds: the same and the closing, with whatever was put off until then.
-        cpu_seconds: of the process, and of those it has started, in the whole time.
+        cpu_seconds: of the process in the whole time.
         failures: how many saves gave up waiting for another process.
     """
 
@@ -110,7 +109,7 @@ class Stopwatch:
     def __init__(self) -> None:
         gc.collect()
         self.latencies_seconds: list[float] = []
-        self._cpu = _cpu_seconds()
+        self._cpu = time.process_time()
         self._begin = self._end = time.perf_counter()
 
     def end(self) -> None:
@@ -124,15 +123,9 @@ class Stopwatch:
             latencies_seconds=self.latencies_seconds,
             elapsed_seconds=self._end - self._begin,
             closed_seconds=time.perf_counter() - self._begin,
-            cpu_seconds=_cpu_seconds() - self._cpu,
+            cpu_seconds=time.process_time() - self._cpu,
             failures=failures,
         )
-
-
-def _cpu_seconds() -> float:
-    """Return what this process has taken, and those that it has started and that have ended."""
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + ended.ru_utime + ended.ru_stime
 
 
 def saves(job: Job) -> Run:

@@ -172,9 +172,6 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         max_journal_bytes: how much of the journal of the directory may wait to be written to
             files, in bytes, and so about how much memory that takes; above it saves wait. Of
             several writers the largest counts.
-        file_process: whether a process of its own writes the files, on another core, while nobody
-            waits for them: for many saves a second. It begins with the first save, is
-            `sys.executable`, and ends when the writer is closed or its process dies.
         files: the file operations, for tests.
 
     Raises:
@@ -194,7 +191,6 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         refuse_inexact_floats: bool = ...,
         durability: Durability = ...,
         max_journal_bytes: int = ...,
-        file_process: bool = ...,
         files: LocalFiles | None = ...,
     ) -> None: ...
 
@@ -211,7 +207,6 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         refuse_inexact_floats: bool = ...,
         durability: Durability = ...,
         max_journal_bytes: int = ...,
-        file_process: bool = ...,
         files: LocalFiles | None = ...,
     ) -> None: ...
 
@@ -227,7 +222,6 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         refuse_inexact_floats: bool = False,
         durability: Durability = "journal",
         max_journal_bytes: int = DEFAULT_MAX_JOURNAL_BYTES,
-        file_process: bool = False,
         files: LocalFiles | None = None,
     ) -> None:
         require_count("max_backups", max_backups, 0)
@@ -237,7 +231,6 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         require_seconds("lock_timeout_seconds", lock_timeout_seconds)
         require_choice("durability", durability, get_args(Durability))
         require_count("max_journal_bytes", max_journal_bytes, 1)
-        require_instance("file_process", file_process, bool)
         if files is not None:
             require_instance("files", files, LocalFiles)
         self._codec: Codec[RecordT] = codec_of(record_type)
@@ -251,7 +244,6 @@ class AsyncCheckpointWriter(Generic[RecordT]):
                 _WAKE[durability],
                 float(lock_timeout_seconds),
                 max_journal_bytes,
-                file_process,
             ),
             files or LocalFiles(),
         )

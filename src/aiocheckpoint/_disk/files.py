@@ -779,16 +779,6 @@ class LocalFiles:
 _not_for_children: set[int] = set()
 
 
-def close_in_forks(descriptor: int) -> None:
-    """Let a forked child close a descriptor that it would keep something alive by."""
-    _not_for_children.add(descriptor)
-
-
-def keep_in_forks(descriptor: int) -> None:
-    """Undo `close_in_forks`, before it is closed."""
-    _not_for_children.discard(descriptor)
-
-
 def _close_in_child() -> None:
     for descriptor in _not_for_children:
         with contextlib.suppress(OSError):

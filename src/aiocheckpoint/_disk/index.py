@@ -47,8 +47,6 @@ class SessionIndex:
         identities: ids that files hold for sure, by their names.
         is_assumed: whether changes of our own were entered without reading the directory again.
         is_being_applied: whether this process is changing the directory just now.
-        is_learned: whether another process did the last changes: what it has let `latest.json`
-            name, and which backups there are, is not known.
         error: why its directory could not be listed: it knows what is in the log alone then.
         has_leftovers: whether temporary files were seen.
         pointed: what this process has let `latest.json` name.
@@ -70,7 +68,7 @@ class SessionIndex:
         self.last_stamped = max(self.names, default=None)
         self.identities: dict[str, CheckpointId] = {}
         self.is_assumed = False
-        self.is_being_applied = self.is_learned = False
+        self.is_being_applied = False
         self.by_text: dict[str, FileName] = {}
         self.error: StorageError | None = None
         self.has_leftovers = False

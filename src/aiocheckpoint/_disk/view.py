@@ -216,20 +216,6 @@ class View:
         self._require_root_in_place()
         return index.is_being_applied
 
-    def learn(self, name: str, before: Signature, after: Signature) -> None:
-        """
-        Take notice that a process that works for this one has applied what the log says.
-
-        Args:
-            name: of the session's directory.
-            before: the state of the directory when that process knew all that was in it.
-            after: the state that it has left; where we knew the one before, we know this one.
-        """
-        index = self.indexes.peek(name)
-        if index is not None and not index.is_being_applied and index.signature == before:
-            index.signature = after
-            index.is_assumed = index.is_learned = True
-
     def _require_root_in_place(self) -> None:
         root = self.sessions.root
         found = self.files.status_of_path(root.path)

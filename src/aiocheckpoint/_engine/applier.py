@@ -46,20 +46,13 @@ class Applier:
 
     Args:
         opened: returns the open root; it may be opened anew meanwhile.
-        delegate: applies and flushes in the place of this one, until somebody waits for that;
-            returns whether it is done.
 
     Attributes:
         error: why files could not be written or synced last, None if they could.
     """
 
-    def __init__(
-        self,
-        opened: Callable[[], WritableRoot],
-        delegate: Callable[[WritableRoot, Callable[[], bool]], bool] | None = None,
-    ) -> None:
+    def __init__(self, opened: Callable[[], WritableRoot]) -> None:
         self._opened = opened
-        self._delegate = delegate
         self.error: Exception | None = None
         self._condition = threading.Condition()
         self._waiters: list[_Waiter] = []
@@ -155,10 +148,6 @@ class Applier:
         while self._left:
             self._rescue(self._left.pop(0))
         root = self._opened()
-        if self._is_delegated(root):
-            with self._condition:
-                self._note_flush()
-            return
         with root.log.applying():
             root.view.follow()
             touched = Touched(root.operations, root.view.sessions.root)
@@ -176,12 +165,6 @@ class Applier:
             if damaged:
                 reason = "a part of the journal is damaged"
                 raise CheckpointCorruptError(damaged[0].path, reason)
-
-    def _is_delegated(self, root: WritableRoot) -> bool:
-        """Tell whether somebody else has done it, where nothing has failed and nobody waits."""
-        if self._delegate is None or self._failures or self._hurries():
-            return False
-        return self._delegate(root, self._hurries)
 
     def _hurries(self) -> bool:
         """Tell whether somebody waits for files, or for room."""

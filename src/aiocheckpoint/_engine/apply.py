@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
 from aiocheckpoint._disk.files import Directory, LocalFiles, random_name
-from aiocheckpoint._disk.index import SessionIndex, Signature
+from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._disk.pending import Committed
 from aiocheckpoint._disk.view import View
 from aiocheckpoint._engine.sync import Touched
@@ -71,8 +71,6 @@ class Files:
         private: the store's own directory.
 
     Attributes:
-        applied: sessions, and the states of their directories before and after; None where
-            nobody asks.
         make_way: called before each file, to let others have the interpreter.
     """
 
@@ -80,7 +78,6 @@ class Files:
         self._view = view
         self._files: LocalFiles = view.files
         self._private = private
-        self.applied: list[tuple[str, Signature, Signature]] | None = None
         self.make_way: Callable[[], None] = _go_on
 
     def apply(self, name: str, entries: Sequence[Committed], place: int, touched: Touched) -> None:
@@ -99,9 +96,6 @@ class Files:
         """
         wanted = last_words(entries)
         index = self._view.lookup(name)
-        if index.is_learned:
-            index = self._view.listed(name)
-        before = index.signature
         index.is_being_applied = True
         try:
             if index.has_leftovers:
@@ -120,8 +114,6 @@ class Files:
             index.signature = self._view.sessions.signature_after_ours(name)
             index.is_assumed = True
             index.is_being_applied = False
-            if self.applied is not None:
-                self.applied.append((name, before, index.signature))
 
     def _write_all(
         self, name: str, wanted: _Wanted, index: SessionIndex, place: int, touched: Touched

@@ -21,7 +21,6 @@ from aiocheckpoint._engine import root as roots
 from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.changes import Change, Flush, Wake
 from aiocheckpoint._engine.commit import Committer
-from aiocheckpoint._engine.delegation import Delegate
 from aiocheckpoint._engine.glance import Glance, NotInMemoryError
 from aiocheckpoint._engine.jobs import Deadlines, Ending, Job, hop
 from aiocheckpoint._engine.read import Reader
@@ -58,14 +57,12 @@ class Options(NamedTuple):
         wake: when callers wake.
         lock_timeout_seconds: how long a change may wait for others.
         max_journal_bytes: how much of the log may be unflushed.
-        file_process: whether a process of its own writes files.
     """
 
     limits: Limits
     wake: Wake
     lock_timeout_seconds: float
     max_journal_bytes: int
-    file_process: bool = False
 
 
 class LocalStore(Generic[RecordT]):
@@ -102,8 +99,7 @@ class LocalStore(Generic[RecordT]):
         self.callers = Pool(self._threads, "call", _MAX_CALLERS)
         self._endings: list[Ending] = []
         self._is_closed = self._is_released = False
-        self._delegate = Delegate(options.limits.max_bytes) if options.file_process else None
-        self._applier = Applier(self._held, self._delegate.work if self._delegate else None)
+        self._applier = Applier(self._held)
         self._committer = Committer(self, self._applier, options.limits, options.wake)
         self._deadlines = Deadlines(options.lock_timeout_seconds, self._too_late)
         self._unstarted = {"apply": self._applier.run, "commit": self._commit}
@@ -388,8 +384,6 @@ class LocalStore(Generic[RecordT]):
         """Let go of everything, in the last thread that ends."""
         error: BaseException | None = None
         try:
-            if self._delegate is not None:
-                self._delegate.end()
             self.reopen()
             for opened in self._retired:
                 opened.close()

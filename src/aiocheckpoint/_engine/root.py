@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-from typing import NamedTuple, final
+from typing import NamedTuple
 
 from aiocheckpoint._disk.append import Appender
 from aiocheckpoint._disk.files import Directory, LocalFiles, parent_of, printable
@@ -57,7 +57,6 @@ class OpenRoot(NamedTuple):
         self.operations.close_directory(self.view.sessions.root)
 
 
-@final
 class WritableRoot:
     """
     An open root that may be changed.

@@ -288,8 +288,9 @@ class S3Store(Generic[RecordT]):
         """
         Remove checkpoints, all or none, and return how many there were.
 
-        On return their bytes are overwritten or removed; where that fails once they are deleted,
-        it is said to the logger `aiocheckpoint`, and `recover` of the session does it later.
+        On return their bytes are overwritten or removed. Where that fails once they are deleted,
+        the logger `aiocheckpoint` says so, and they stay until `delete_session` or a later sweep
+        of the session removes them; nobody can load them.
 
         Raises:
             InvalidIdError: an id that none can have.
