@@ -308,6 +308,7 @@ class TestAtOnce:
             await session.add_items([])
             assert await session.get_items() == found
 
+    @pytest.mark.blocking  # the first run of a process reads files of the framework itself
     async def test_two_runs_at_once(self, storage: Any) -> None:
         """Two runs on one session leave the items of both, none torn and none lost."""
 
