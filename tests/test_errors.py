@@ -105,7 +105,7 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
     ),
     (
         StorageFullError("write", "/r/cp.json", errno.ENOSPC, "No space left on device"),
-        ["write failed", "/r/cp.json", "No space left", "free some", "save again"],
+        ["write failed", "/r/cp.json", "No space left", "free some", "try again"],
     ),
     (
         FileSizeLimitError("write", "/r/cp.json", errno.EFBIG, "File too large"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from os import PathLike
 from typing import Any
@@ -13,8 +14,8 @@ from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint.errors import InvalidArgumentError, InvalidIdError, shown
 from aiocheckpoint.models import ANY_NEWEST, CheckpointId, SessionId
 
-# Of two slashes a `Path` has made one.
-_URL = re.compile(r"([a-z][a-z0-9+.-]+)://|(postgres|postgresql|s3|file):/", re.IGNORECASE)
+# Of two slashes a `Path` has made one, and some forget both.
+_URL = re.compile(r"([a-z][a-z0-9+.-]+)://|(postgres|postgresql|s3|file):", re.IGNORECASE)
 
 
 def require_count(name: str, value: object, least: int) -> None:
@@ -154,13 +155,23 @@ def path_text(name: str, value: str | PathLike[str], *, may_be_empty: bool = Fal
     Return a path as a str.
 
     Raises:
-        InvalidArgumentError: it is empty and may not, or no path.
+        InvalidArgumentError: it is empty and may not, no path, or none that the system can have.
     """
     given: Any = value
     text = given.__fspath__() if isinstance(given, PathLike) else given
     if not isinstance(text, str) or not (text or may_be_empty):
         raise InvalidArgumentError(name, given, "a path, as a str or a Path")
+    if not _is_possible(text):
+        raise InvalidArgumentError(name, given, "a path without NUL and lone surrogates")
     return text
+
+
+def _is_possible(path: str) -> bool:
+    try:
+        path.encode(sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in path
 
 
 def directory_text(name: str, value: str | PathLike[str]) -> str:

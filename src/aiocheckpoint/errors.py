@@ -319,9 +319,9 @@ class StorageError(CheckpointError):
 
 
 class StorageFullError(StorageError):
-    """No space, no inodes or no quota left; free some, then save again."""
+    """No space, no inodes or no quota left; free some, then try again."""
 
-    _advice = "; free some space, inodes or quota, then save again"
+    _advice = "; free some space, inodes or quota, then try again"
 
 
 class FileSizeLimitError(StorageError):

@@ -308,6 +308,7 @@ class CheckpointStore(Protocol[RecordT]):
 
         Raises:
             SessionOwnedError: on entry: somebody else owns it.
+            InvalidArgumentError: `wait` is no bool.
         """
         ...
 

@@ -231,6 +231,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         require_seconds("lock_timeout_seconds", lock_timeout_seconds)
         require_choice("durability", durability, get_args(Durability))
         require_count("max_journal_bytes", max_journal_bytes, 1)
+        require_instance("refuse_inexact_floats", refuse_inexact_floats, bool)
         if files is not None:
             require_instance("files", files, LocalFiles)
         self._codec: Codec[RecordT] = codec_of(record_type)
@@ -1042,7 +1043,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             OwnershipLostError: of `owner`: the session has another owner, as somebody has removed
                 this process's file `owner-...` by hand; nothing was changed.
             NestedCallError: the work of an update calls it.
-            InvalidArgumentError: of `owner`: a record of another session.
+            InvalidArgumentError: `wait` is no bool; of `owner`: a record of another session.
             InvalidIdError: an id that no session can have.
             StorageError: the disk refused; on entry nothing is owned, at the end it is owned until
                 this process ends or owns it again.
@@ -1056,6 +1057,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         """
         encode_id(session_id, "session id")
         self._require_usable()
+        require_instance("wait", wait, bool)
         async with self._ownerships.own(session_id, self._require_own_process, wait=wait) as token:
             yield LocalOwnership(session_id, token, self._encode, self._change, self._updates)
 

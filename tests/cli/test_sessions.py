@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from aiocheckpoint import CheckpointData
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, StoreUnavailableError
 from tests.cli.conftest import Tool, saved, tree
 
 
@@ -86,6 +87,25 @@ def test_what_cannot_be_looked_into_hides_no_other(tool: Tool, store: Path) -> N
     assert "x.json" in outcome.errors
     found = {finding["session_id"] for finding in tool("verify", store, "--json").json["findings"]}
     assert found == {"aside", "bad"}
+
+
+def test_a_store_that_does_not_answer_is_not_called_empty(
+    tool: Tool, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody knows what there is, only the error is told."""
+    (root / ".aiocheckpoint").mkdir(parents=True)
+
+    async def refused(_: object, **options: str) -> AsyncIterator[str]:
+        if not options:
+            raise StoreUnavailableError("redis", "read", "no answer")
+        yield ""
+
+    monkeypatch.setattr(AsyncCheckpointWriter, "sessions", refused)
+
+    outcome = tool("sessions", root)
+
+    assert (outcome.output, outcome.status) == ("", 2)
+    assert "no answer" in outcome.errors
 
 
 def test_what_is_over_the_limit(tool: Tool, store: Path) -> None:

@@ -47,6 +47,9 @@ def _refused() -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
         *(("list", (None,), {"limit": limit}) for limit in (-1, 2.5, "2", True)),
         *(("list", (None,), {"filter": wanted}) for wanted in ("x", ["x"])),
         ("list", (None,), {"before": thread("t", checkpoint_id=5)}),
+        ("list", (None,), {"before": 5}),
+        *((method, (config,), {}) for method in ("list", "get_tuple") for config in (5, "t")),
+        *(("get_tuple", (config,), {}) for config in (None, {"configurable": "t"})),
         ("list", (thread("t", checkpoint_id=5),), {}),
         ("list", (thread("t", checkpoint_ns=5),), {}),
         *(("delete_thread", (each,), {}) for each in (None, ["t"])),
@@ -99,6 +102,14 @@ def test_a_saver_is_not_made(make: MakeSaver, count: Any) -> None:
     """How many to keep is checked before the first run."""
     with pytest.raises(InvalidArgumentError, match="keep_last"):
         make(keep_last=count)
+
+
+def test_a_switch_is_a_bool(make: MakeSaver) -> None:
+    """A text, "no" among them, would count as True."""
+    wrong: Any = "no"
+    for options in ({"refuse_forks": wrong}, {"refuse_inexact_floats": wrong}):
+        with pytest.raises(InvalidArgumentError, match=min(options)):
+            make(None, **options)
 
 
 async def test_no_thread_has_nothing(make: MakeSaver) -> None:

@@ -140,11 +140,48 @@ class TestLocations:
             open_store(location)
         assert "secret" not in str(refused.value)
 
+    @pytest.mark.parametrize("kind", ["s3", "postgresql", "postgres", "file", "S3"])
+    def test_a_url_that_lost_its_slashes_is_no_directory(
+        self, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A forgotten slash, or a Path made of a URL, does not store on the local disk."""
+        monkeypatch.chdir(tmp_path)
+        broken: list[Any] = [f"{kind}:{rest}" for rest in ("u:secret@h", "/h", "h/p")]
+        for location in (*broken, Path(f"{kind}://h/p")):
+            with pytest.raises(InvalidArgumentError, match=f"begins with {kind}://") as refused:
+                open_store(location)
+            assert "secret" not in str(refused.value)
+            with pytest.raises(InvalidArgumentError):
+                AsyncCheckpointWriter(location)
+        assert not [*tmp_path.iterdir()]
+
+    @pytest.mark.parametrize("rest", ["host/srv", "u:secret@host/srv", "srv", "/srv?x=1", "/srv#1"])
+    def test_a_file_url_that_says_more_than_a_path_is_refused(self, rest: str) -> None:
+        """Neither another machine's path nor a part of the path is taken for the directory."""
+        with pytest.raises(InvalidArgumentError, match="%3F and %23") as refused:
+            open_store(f"file://{rest}")
+        assert "secret" not in str(refused.value)
+
     @pytest.mark.parametrize("location", ["", 7, None])
     def test_what_is_no_location_is_refused(self, location: Any) -> None:
         """So is what is neither a path nor a URL."""
         with pytest.raises(InvalidArgumentError):
             open_store(location)
+
+    @pytest.mark.parametrize("location", ["\0", "a\0b", "\ud800"])
+    def test_what_no_path_can_be_is_refused_at_once(self, location: str) -> None:
+        """No call is tried with it, and the error can be printed."""
+        for make in (open_store, AsyncCheckpointWriter):
+            with pytest.raises(InvalidArgumentError) as refused:
+                make(location)
+            str(refused.value).encode()
+        with pytest.raises(InvalidArgumentError):
+            open_store("file:///a%00b")
+
+    def test_a_path_of_any_bytes_is_one(self) -> None:
+        """A name that is no UTF-8 is a path on Linux."""
+        for make in (open_store, AsyncCheckpointWriter):
+            make(os.fsdecode(b"state-\xff"))
 
     def test_wrong_options_are_refused_at_once(self) -> None:
         """They do not wait for the first call."""

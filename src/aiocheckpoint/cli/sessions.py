@@ -60,7 +60,8 @@ def sessions(directory: Store, *, max_bytes: MaxBytes = None, as_json: AsJson = 
         status = print_problems(directory, problems)
     else:
         status = 0
-        print_line(console(), f"no sessions in {directory}")
+        if refused is None:  # else nobody knows
+            print_line(console(), f"no sessions in {directory}")
     if refused is not None:  # the others are told first
         raise refused
     return status

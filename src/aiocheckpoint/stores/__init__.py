@@ -20,7 +20,10 @@ from aiocheckpoint.writer import (
     AsyncCheckpointWriter,
 )
 
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+# Of two slashes a `Path` has made one, and some forget both: no directory is meant.
+_SCHEME = re.compile(
+    r"([a-z][a-z0-9+.-]+)://|(?P<broken>postgres|postgresql|s3|file):", re.IGNORECASE
+)
 # By scheme: the module, the class in it, and the extra that brings its driver.
 _SERVERS = {
     "postgresql": ("aiocheckpoint.stores.postgres", "PostgresStore", "postgres"),
@@ -100,15 +103,25 @@ def open_store(
     }
     text = path_text("location", location)
     scheme = _SCHEME.match(text)
+    if scheme and scheme["broken"]:  # of which the rest may be a password
+        wanted = f"a str that begins with {scheme['broken']}://, of which a Path keeps one slash"
+        raise InvalidArgumentError("location", f"{scheme['broken']}:...", wanted)
     kind = scheme[1].lower() if scheme else "file"
     if kind == "file":
-        path = unquote(urlsplit(text).path, errors="surrogateescape") if scheme else text
-        path = str(Path(path_text("location", path)))
+        path = str(Path(_path_of_url(text) if scheme else text))
         return SharedStore(Plan(AsyncCheckpointWriter, path, options), path)
     if kind not in _SERVERS:
         wanted = "a directory, or a URL that begins with postgresql:// or s3://"
         raise InvalidArgumentError("location", f"{kind}://...", wanted)
     return SharedStore(Plan(_server(kind), text, options), f"{kind}://...")
+
+
+def _path_of_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost") or "?" in url or "#" in url:
+        wanted = "file:// and an absolute path of this machine, ? and # in it as %3F and %23"
+        raise InvalidArgumentError("location", "file://...", wanted)
+    return path_text("location", unquote(parts.path, errors="surrogateescape"))
 
 
 def _server(kind: str) -> Any:

@@ -15,6 +15,7 @@ from aiocheckpoint._arguments import (
     digests_of,
     require_count,
     require_expected,
+    require_instance,
     require_query,
     require_seconds,
     session_ids_of,
@@ -348,6 +349,7 @@ class MemoryStore(Generic[RecordT]):
         self, session_id: SessionId, *, wait: bool = True
     ) -> AbstractAsyncContextManager[Ownership[RecordT]]:
         """Own a session while the block runs; first come, first served."""
+        require_instance("wait", wait, bool)
         return self._owned(session_id, self._lock_timeout_seconds if wait else 0.0)
 
     @contextlib.asynccontextmanager

@@ -105,6 +105,17 @@ def require_count(name: str, value: object, least: int) -> None:
         raise InvalidArgumentError(name, value, f"None or a plain int of at least {least}")
 
 
+def require_bool(name: str, value: object) -> None:
+    """
+    Refuse what is neither True nor False: any text would count as True.
+
+    Raises:
+        InvalidArgumentError: it is not.
+    """
+    if not isinstance(value, bool):
+        raise InvalidArgumentError(name, value, "a bool")
+
+
 def require_filter(value: object) -> None:
     """
     Refuse what cannot be compared with metadata.

@@ -32,6 +32,7 @@ from aiocheckpoint import (
     BlobRecord,
     CheckpointDecodeError,
     CheckpointId,
+    InvalidArgumentError,
     JsonValue,
     SessionId,
     blob_digest,
@@ -102,8 +103,17 @@ class ThreadRecord(BlobRecord, kw_only=True):
 
 
 def configurable_of(config: RunnableConfig) -> dict[str, Any]:
-    """Return the part of a config that names a thread, a namespace and a checkpoint."""
-    return config.get("configurable") or {}
+    """
+    Return the part of a config that names a thread, a namespace and a checkpoint.
+
+    Raises:
+        InvalidArgumentError: it is no config.
+    """
+    given: object = config
+    configurable = (given.get("configurable") or {}) if isinstance(given, Mapping) else None
+    if not isinstance(configurable, dict):
+        raise InvalidArgumentError("config", given, "a config, a dict with a dict `configurable`")
+    return configurable
 
 
 def session_of(thread_id: object, checkpoint_ns: str = "") -> SessionId:

@@ -123,6 +123,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         if "max_checkpoints" in writer_options:
             raise TypeError("max_checkpoints would count writes as well; give keep_last")
         arguments.require_count("keep_last", keep_last, 1)
+        arguments.require_bool("refuse_forks", refuse_forks)
         # Shared with clones that differ in their serializer, so nothing here is ever replaced.
         options: dict[str, Any] = {"max_backups": 0, **writer_options}
         self._writer: AsyncCheckpointWriter[ThreadRecord] = AsyncCheckpointWriter(

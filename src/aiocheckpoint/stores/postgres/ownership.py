@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
 from aiocheckpoint.errors import CheckpointError, SessionOwnedError
-from aiocheckpoint.kit import RecordT, Turns, checkpoint_ids_of
+from aiocheckpoint.kit import RecordT, Turns, checkpoint_ids_of, require_instance
 from aiocheckpoint.models import ANY_NEWEST, CheckpointId, Expected, SessionId
 from aiocheckpoint.store import NO_BLOBS, Transaction
 from aiocheckpoint.stores.postgres.server import Server, outlast
@@ -106,7 +106,9 @@ class Leases:
 
         Raises:
             SessionOwnedError: somebody else owns it.
+            InvalidArgumentError: `waits` is no bool.
         """
+        require_instance("wait", waits, bool)
         loop = asyncio.get_running_loop()
         start = loop.time()
         patience = server.options.lock_timeout_seconds if waits else 0.0

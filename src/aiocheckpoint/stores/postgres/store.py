@@ -461,6 +461,7 @@ class PostgresStore(Generic[RecordT]):
 
         Raises:
             SessionOwnedError: on entry: somebody else owns it.
+            InvalidArgumentError: `wait` is no bool.
             CheckpointError: on entry: what `save` raises of the server.
 
         Cost: a statement at the beginning, one at the end, and three in each `lease_seconds`; one

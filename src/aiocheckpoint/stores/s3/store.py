@@ -19,6 +19,7 @@ from aiocheckpoint.kit import (
     digests_of,
     require_count,
     require_expected,
+    require_instance,
     require_query,
     require_seconds,
     session_ids_of,
@@ -421,11 +422,13 @@ class S3Store(Generic[RecordT]):
 
         Raises:
             SessionOwnedError: on entry: somebody else owns it.
+            InvalidArgumentError: `wait` is no bool.
             CheckpointError: as `save`.
 
         Cost: two requests, and one for each third of `lease_seconds`. An owner that died is
             followed after `lease_seconds`.
         """
+        require_instance("wait", wait, bool)
         return self._owned(session_id, self._lock_timeout_seconds if wait else 0.0)
 
     @asynccontextmanager

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from aiocheckpoint.errors import (
     CheckpointEncodeError,
@@ -383,6 +383,16 @@ class OwnershipContract:
             assert told.session_id == "s"
             assert await error_of(_entered(store, "t")) is None
         assert await error_of(_entered(store, "s")) is None
+
+    async def test_a_wait_that_is_no_bool_is_refused(self, store: Store) -> None:
+        """Any text, "no" among them, would count as True, and wait."""
+        wrong: Any = "no"
+
+        async def enter() -> None:
+            async with store.own("s", wait=wrong):
+                pass
+
+        assert isinstance(await error_of(enter()), InvalidArgumentError)
 
     async def test_who_is_no_owner_any_more_is_refused(self, store: Store) -> None:
         """Writes through an owner after its block are refused by name, and change nothing."""
