@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from aiocheckpoint import (
     AsyncCheckpointWriter,
     BlobNode,
+    CheckpointData,
     CheckpointDecodeError,
     CheckpointEncodeError,
     InvalidArgumentError,
@@ -283,6 +284,20 @@ class TestValues:
                 await call(bad)
         with pytest.raises(InvalidArgumentError):
             await history.items(0, bad)
+
+    @pytest.mark.parametrize("bad", ["abc", b"abc", {"role": "user"}, None, 5])
+    def test_one_item_is_not_taken_for_several(self, bad: Any) -> None:
+        """Of a message that is given without its list, not only the keys are kept."""
+        with pytest.raises(InvalidArgumentError, match="append"):
+            History(_no_blobs).extend(bad)
+
+    @pytest.mark.parametrize("bad", [None, CheckpointData(session_id="s"), Chat])
+    async def test_only_its_records_have_a_history(self, bad: Any) -> None:
+        """What `load` returns where there is nothing, and any other record, is refused by name."""
+        with pytest.raises(InvalidArgumentError, match="HistoryRecord"):
+            History(_no_blobs).into(bad)
+        with pytest.raises(InvalidArgumentError, match="HistoryRecord"):
+            await load_history(_no_blobs, bad)
 
 
 class TestDamage:

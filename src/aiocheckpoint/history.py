@@ -7,11 +7,11 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from aiocheckpoint._arguments import require_count
+from aiocheckpoint._arguments import require_count, require_instance
 from aiocheckpoint._format import histories
 from aiocheckpoint._format.blobs import reachable_blobs
 from aiocheckpoint._format.histories import Blobs, Part, Trunk
-from aiocheckpoint.errors import CheckpointDecodeError
+from aiocheckpoint.errors import CheckpointDecodeError, InvalidArgumentError
 from aiocheckpoint.models import BlobRecord, JsonValue
 
 __all__ = ("History", "HistoryRecord", "LoadBlobs", "load_history")
@@ -73,7 +73,11 @@ class History:
 
         Args:
             record: of a type that extends `HistoryRecord`; it is not changed.
+
+        Raises:
+            InvalidArgumentError: it does not extend it.
         """
+        require_instance("record", record, HistoryRecord)
         own = record.blob_digests[1:] if record.history_length else record.blob_digests
         digests = own if self._trunk.root is None else (self._trunk.root, *own)
         return msgspec.structs.replace(record, history_length=len(self), blob_digests=digests)
@@ -113,10 +117,15 @@ class History:
         Raises:
             CheckpointEncodeError: one would not come back as it is; names its place, as
                 `history[3].content`.
+            InvalidArgumentError: one item instead of a list of them: of a dict only the keys would
+                be kept, of a str its letters.
 
         Cost: one encode, a check that takes about twice as long, and one SHA-256 of what is added;
             now and then of 64 KiB more.
         """
+        given: object = items
+        if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
+            raise InvalidArgumentError("items", given, "a list, even for a single one, or append")
         added = histories.encoded_items([*items])
         if not added:
             return self
@@ -257,9 +266,12 @@ async def load_history(load_blobs: LoadBlobs, record: HistoryRecord) -> History:
         MissingBlobError: the record was deleted meanwhile, or its history is damaged.
         CheckpointCorruptError: its history is damaged.
         CheckpointDecodeError: its first blob is no history.
+        InvalidArgumentError: it does not extend `HistoryRecord`, as None, which `load` returns
+            where there is nothing.
 
     Cost: at most three loads of blobs.
     """
+    require_instance("record", record, HistoryRecord)
     history = History(load_blobs)
     if record.history_length:
         if not record.blob_digests:
