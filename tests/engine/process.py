@@ -291,7 +291,8 @@ class Process:
 
     def close(self) -> None:
         """Let it end in good order."""
-        for opened in (self._opened and self._opened.opened, self._reading):
+        writable = self._opened.opened if self._opened else None
+        for opened in (writable, self._reading):
             if opened is not None:
                 opened.close()
 
