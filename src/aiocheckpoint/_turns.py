@@ -308,8 +308,9 @@ class SessionTurns:
             yield
         finally:
             running.turns = None  # for tasks that the work has left behind
-            _running.reset(token)
             self._turns.give(wanted)
+            with contextlib.suppress(ValueError):  # collected, of a loop that ended: elsewhere
+                _running.reset(token)
 
     async def settle(self, timeout_seconds: float) -> None:
         """Wait, not for ever, until all updates and changes have ended that were called before."""

@@ -30,6 +30,7 @@ from aiocheckpoint.store import NO_BLOBS
 ResultT = TypeVar("ResultT")
 Encode = Callable[[RecordT, Mapping[str, bytes], Job[Any]], Save]
 _EMPTY = 0  # the state of a session without checkpoints
+_SEVERAL = 1 << 200  # that of none: of what was read as it was at several moments
 
 
 class LocalTransaction(Generic[RecordT]):
@@ -132,12 +133,13 @@ class LocalTransaction(Generic[RecordT]):
         """
         self._require_running()
         found = self._glanced(glanced) if glanced is not None else None
-        self.is_seen_at_once &= found is None and self.state is None
+        is_glance = found is not None
         if found is None:
             work = partial(self._store.read, partial(self._with_state, read), (_EMPTY, otherwise))
             found = await self._store.in_thread(self._store.readers, work)
         state, result = found
-        self.state = state if self.state is None else self.state
+        self.is_seen_at_once &= not is_glance and self.state is None
+        self.state = state if self.state in (None, state) else _SEVERAL
         return result
 
     def _glanced(self, work: Callable[[Glance[RecordT]], ResultT]) -> tuple[int, ResultT] | None:

@@ -182,7 +182,12 @@ class CheckpointStore(Protocol[RecordT]):
         ...
 
     async def aclose(self) -> None:
-        """Finish what was called and let go of everything; later calls do nothing."""
+        """
+        Finish what was called and let go of everything; later calls do nothing.
+
+        Raises:
+            NestedCallError: the work of an update calls it.
+        """
         ...
 
     # One session
@@ -287,8 +292,10 @@ class CheckpointStore(Protocol[RecordT]):
         Raises:
             SessionChangedError: others have changed the session again and again, for
                 `lock_timeout_seconds`.
-            NestedCallError: `work` changes something, of whatever session, but by its transaction:
-                two updates could wait for each other.
+            NestedCallError: `work` changes or owns something, of whatever session, but by its
+                transaction, or closes the store: it could wait for itself or for another update. A
+                store may also refuse reads of the session but by the transaction: those are not
+                part of the step.
         """
         ...
 

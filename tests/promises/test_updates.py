@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
@@ -407,6 +408,55 @@ async def test_nested_calls_are_refused(make_writer: MakeWriter) -> None:
 
     assert refused == [*nested, *of_others]
     assert await writer.ids("s") == await writer.ids("t") == ("a",)
+
+
+@pytest.mark.blocking
+def test_an_update_of_a_loop_that_ended_holds_nobody_up(make_writer: MakeWriter) -> None:
+    """One that is collected with its loop, which nobody runs any more, gives its turn back."""
+    writer = make_writer()
+
+    async def work(session: Session) -> None:
+        await asyncio.Event().wait()
+
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(writer.update("s", work))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    loop.call_exception_handler = lambda context: None  # type: ignore[method-assign]  # expected
+    del task, loop
+    gc.collect()
+
+    async def save() -> None:
+        async with asyncio.timeout(30):
+            await writer.save(record("s", "a"))
+        await writer.aclose()
+
+    asyncio.run(save())
+
+
+async def test_reads_side_by_side_are_of_one_moment(make_writer: MakeWriter) -> None:
+    """What others change between reads that the work makes at once has it called again."""
+    files, hold = FaultyFiles(), Hold()
+    writer, other = make_writer(files=files), make_writer()
+    await other.save(record("s", "a"))
+    await other.flush()
+    assert await writer.ids("s") == ("a",)
+    files.at("seek", hold)  # in the file of a checkpoint
+    calls: list[tuple[str, ...]] = []
+
+    async def work(session: Session) -> None:
+        first = asyncio.create_task(session.load("a"))
+        await asyncio.to_thread(hold.wait_arrived)
+        if not calls:
+            await other.save(record("s", "b"))
+        calls.append(await session.ids())
+        hold.release()
+        await first
+        session.save(record("s", "c"))
+
+    await writer.update("s", work)
+
+    assert calls == [("b", "a"), ("b", "a")], "one had read what there was before"
 
 
 async def test_a_task_that_outlives_the_work_may_call(make_writer: MakeWriter) -> None:

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
-from aiocheckpoint.errors import WriterClosedError
+from aiocheckpoint.errors import NestedCallError, WriterClosedError
 from aiocheckpoint.kit import RecordT
 from aiocheckpoint.models import (
     ANY_NEWEST,
@@ -82,6 +82,12 @@ class _Registry:
                 del self._shared[shared.key]
             return is_last
 
+    def put_back(self, shared: _Shared, user: SharedStore[Any]) -> None:
+        """Take back that a user has left."""
+        with self._mutex:
+            self._shared.setdefault(shared.key, shared)
+            shared.users.add(user)
+
 
 # By process: a fork may happen while another thread holds the lock of a registry.
 _registries: dict[int, _Registry] = {}
@@ -140,13 +146,21 @@ class SharedStore(Generic[RecordT]):
 
         Durability: nothing acknowledged depends on it. Whoever is not the last does not wait until
             files of a directory are written.
+
+        Raises:
+            NestedCallError: the work of an update calls it, of the last one; it stays open.
         """
         self._is_closed = True
         held, self._held, registry = self._held, None, _registry()
         if held is None or self._registry is not registry:
             return
         if registry.leave(held, self):
-            await held.store.aclose()
+            try:
+                await held.store.aclose()
+            except NestedCallError:  # it is as open as it was
+                registry.put_back(held, self)
+                self._held, self._is_closed = held, False
+                raise
 
     # One session
 

@@ -210,6 +210,7 @@ class MemoryStore(Generic[RecordT]):
 
     async def aclose(self) -> None:
         """Refuse every later call but this one, as a closed writer does."""
+        self._shelf.turns.require_no_update("", "aclose")
         self._is_closed = True
 
     def _require_open(self) -> None:
@@ -358,7 +359,7 @@ class MemoryStore(Generic[RecordT]):
     ) -> AsyncIterator[Ownership[RecordT]]:
         self._session(session_id)
         shelf = self._shelf
-        shelf.turns.require_outside(session_id, "own")
+        shelf.turns.require_no_update(session_id, "own")
         if not await shelf.owners.take(session_id, timeout_seconds=timeout_seconds):
             raise SessionOwnedError(session_id, timeout_seconds)
         try:

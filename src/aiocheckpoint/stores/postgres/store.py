@@ -190,7 +190,11 @@ class PostgresStore(Generic[RecordT]):
         Finish what was called, on all event loops, and close the connections.
 
         A pool of the application's stays open. Later calls do nothing.
+
+        Raises:
+            NestedCallError: the work of an update calls it.
         """
+        self._turns.require_no_update("", "aclose")
         self._is_closed = True
         if self._process_id not in (None, os.getpid()):
             return
@@ -199,8 +203,7 @@ class PostgresStore(Generic[RecordT]):
             if loop is asyncio.get_running_loop():
                 await outlast(client.aclose())
             elif loop.is_running():
-                closing = asyncio.run_coroutine_threadsafe(client.aclose(), loop)
-                await asyncio.wrap_future(closing)
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(client.aclose(), loop))
 
     def _require_usable(self) -> None:
         if self._is_closed:

@@ -189,6 +189,7 @@ class S3Store(Generic[RecordT]):
 
     async def aclose(self) -> None:
         """Finish what was called, let go of connections and thread; later calls are refused."""
+        self._turns.require_no_update("", "aclose")
         await self._home.aclose(self._finish)
 
     async def _finish(self) -> None:
@@ -439,7 +440,7 @@ class S3Store(Generic[RecordT]):
 
         check_session_id(session_id)
         self._home.require_open()
-        self._turns.require_outside(session_id, "own")
+        self._turns.require_no_update(session_id, "own")
         async with owned(
             self, self._home, self._work, self._owners, session_id, timeout_seconds,
             self._lease_seconds,

@@ -53,6 +53,12 @@ async def taken_item(session: Session) -> object:
     return item
 
 
+async def owned(store: Store, session_id: str) -> None:
+    """Own a session for a moment."""
+    async with store.own(session_id):
+        pass
+
+
 class _StopError(Exception):
     """What `work` raises of its own."""
 
@@ -205,6 +211,9 @@ class UpdateContract:
                 lambda: store.update("s", count_one),
                 lambda: store.save(checkpoint("t")),
                 lambda: store.update("t", count_one),
+                lambda: owned(store, "s"),
+                lambda: owned(store, "t"),
+                store.aclose,
             ]
             for call in calls:
                 refused.append(await refusal(call()))
