@@ -27,6 +27,7 @@ from aiocheckpoint.errors import (
     CheckpointError,
     CheckpointMismatchError,
     FormatVersionError,
+    InvalidArgumentError,
     MissingBlobError,
     SessionOwnedError,
     WriterClosedError,
@@ -245,6 +246,9 @@ class MemoryStore(Generic[RecordT]):
         """Save if an owner still owns the session; None asks for none."""
         require_expected(expected)
         record = self._kit.encode(data, blobs)
+        if owner is not None and record.session_id != owner.session_id:
+            wanted = f"a record of session {owner.session_id!r}"
+            raise InvalidArgumentError("data.session_id", record.session_id, wanted)
         self._require_open()
         async with self._shelf.turns.change(record.session_id, "save"):
             self._commit({record.session_id: (StagedSave(record),)}, owner, expected)

@@ -349,6 +349,12 @@ class OwnershipContract:
     The subclass gives a fixture `store`: an empty store.
     """
 
+    async def test_an_owner_writes_its_session_alone(self, store: Store) -> None:
+        """A record of another session is refused by name, and not saved."""
+        async with store.own("s") as owner:
+            assert await refusal(owner.save(checkpoint("t"))) is InvalidArgumentError
+        assert await store.list("t") == ()
+
     async def test_an_owner_writes(self, store: Store) -> None:
         """Saves, deletes and updates through the owner are those of the store."""
         async with store.own("s") as owner:
