@@ -20,7 +20,7 @@ from benchmarks.rounds import Settings
 
 QUESTIONS = (
     "save", "sustained", "latency", "processes", "stall", "langgraph", "load", "growth", "limits",
-    "others", "large", "list", "sizes", "history", "postgres",
+    "others", "large", "list", "sizes", "history", "postgres", "footprint",
 )  # fmt: skip
 _DEFAULT_DIRECTORY = ".benchmark"
 

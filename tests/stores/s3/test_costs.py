@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 
 import pytest
+from benchmarks.scaling import Measured, Use
 
 from aiocheckpoint import CheckpointData, Transaction, blob_digest
 from aiocheckpoint.stores.s3 import S3Store
@@ -140,3 +142,25 @@ async def test_the_newest_of_many_cost_two_requests_each(
     other: S3Store[CheckpointData] = make_store()
     assert len(await other.load_newest(map(str, range(6)))) == 5
     assert fake.count() == {"list": 6, "get": 5}
+
+
+async def test_two_months_of_a_session_whose_processes_live_for_25_saves_each(
+    make_store: MakeStore, fake: FakeS3
+) -> None:
+    """They take what `benchmarks/scaling.py` reckons with, and what retention drops goes."""
+    measured, use = Measured(), Use()
+    for visit in range(2 * use.visits):
+        if visit == use.visits:
+            fake.count()
+        store: S3Store[CheckpointData] = make_store(max_checkpoints=use.kept)
+        await store.load("s")
+        for _ in range(use.saves // use.visits):
+            await store.save(_data())
+        await store.aclose()
+        fake.age(timedelta(days=7))
+    asked = fake.count()
+    asked.subtract(create=9 * use.visits, get=use.visits)  # each store has probed the server
+    assert asked["create"] + asked["put"] == measured.bucket_dear_a_save * use.saves
+    assert asked["list"] == measured.bucket_dear_a_visit * use.visits
+    assert asked["get"] == measured.bucket_gets_a_visit * use.visits
+    assert len(fake.keys("/sessions/s/")) <= use.kept + 89  # no gap between two sweeps is longer

@@ -25,6 +25,7 @@ from aiocheckpoint.stores.s3.state import Gone
 SETTLED_AFTER = TRUSTED_FOR + timedelta(hours=1)
 
 _SWEPT_EVERY = 64
+_GOLDEN_RATIO = 0x9E3779B1  # of 2**32, as an odd number
 _LOOKED_AT_ONE_BY_ONE = 16
 
 _logger = logging.getLogger("aiocheckpoint")
@@ -43,7 +44,6 @@ class Sweeper:
         self._bucket = bucket
         self._layout = layout
         self._tasks: set[asyncio.Task[None]] = set()
-        self._loose_commits: dict[SessionId, int] = {}
 
     async def finished(self) -> None:
         """Wait for what was begun in the background."""
@@ -86,14 +86,8 @@ class Sweeper:
             await self._quietly(session_id, self._erase(knowledge, gone))
             return
         self.drop_blobs(session_id, gone.blobs)
-        count = self._loose_commits.get(session_id, 0) + len(gone.entries)
-        if count >= _SWEPT_EVERY:
-            count = 0
+        if any(_is_swept_after(entry.number) for entry in gone.entries):
             self.start(session_id, self.sweep(knowledge))
-        if count:
-            self._loose_commits[session_id] = count
-        else:
-            self._loose_commits.pop(session_id, None)
 
     async def _erase(self, knowledge: Knowledge, gone: Gone) -> None:
         await self._bucket.delete(self._keys(knowledge.session_id, gone.blobs))
@@ -150,6 +144,17 @@ class Sweeper:
 
     async def _alive(self, knowledge: Knowledge, number: int) -> frozenset[CheckpointId]:
         return (await knowledge.entries()).alive_in(number)
+
+
+def _is_swept_after(number: int) -> bool:
+    """
+    Tell whether a session is swept when what a commit held is gone: after one commit of 64.
+
+    By its number, for a process may end before it has counted to 64. The multiples of the golden
+    ratio are spread in such a way that an application that replaces every second one, or every
+    tenth, meets as many of them.
+    """
+    return number * _GOLDEN_RATIO % 2**32 < 2**32 // _SWEPT_EVERY
 
 
 def _erased(
