@@ -1,4 +1,4 @@
-"""What many sessions take: bytes, files and log a checkpoint, and how long it takes to name them."""
+"""What many sessions take: bytes, files and log a checkpoint, and the time to name them."""
 
 from __future__ import annotations
 

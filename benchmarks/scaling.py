@@ -179,9 +179,7 @@ def tables(use: Use, measured: Measured, prices: Prices) -> list[Table]:
     amounts: list[Row] = []
     costs: list[Row] = []
     for sessions in _SESSIONS:
-        months = {
-            name: month(sessions, use, measured, prices) for name, month in _STORES.items()
-        }
+        months = {name: month(sessions, use, measured, prices) for name, month in _STORES.items()}
         inodes = sessions * (use.kept + measured.directory_session_inodes)
         log_bytes = sessions * use.saves * measured.postgres_log_bytes
         dear, gets = requests(sessions, use, measured)

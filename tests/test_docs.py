@@ -419,6 +419,46 @@ def test_the_house_is_as_described() -> None:
     assert sorted(described) == sorted(modules | directories)
 
 
+_ROOMS = (
+    "_format",
+    "_disk",
+    "_engine",
+    "testing",
+    "stores",
+    "stores/s3",
+    "stores/postgres",
+    "adapters",
+)
+_ROOM_LINE = re.compile(r"^ +((?:\w+, )*\w+)/? +\w")
+
+
+def described_in(room: str) -> list[str]:
+    """Return the modules and packages that the page on the architecture names in a package."""
+    indent = "  " * (room.count("/") + 1)
+    lines = iter(HOUSE.read_text(encoding="utf-8").splitlines())
+    name = room.rpartition("/")[2]
+    for line in lines:
+        if line.startswith(f"{indent}{name}/"):
+            break
+    found: list[str] = []
+    for line in lines:
+        if not line.startswith(f"{indent}  "):
+            break
+        if not line.startswith(f"{indent}   "):
+            named = _ROOM_LINE.match(line)
+            assert named, line
+            found += named[1].split(", ")
+    return found
+
+
+@pytest.mark.parametrize("room", _ROOMS)
+def test_each_room_is_as_described(room: str) -> None:
+    """The page has one entry for each module of the larger packages, too."""
+    modules = {path.stem for path in (PACKAGE / room).glob("*.py")} - {"__init__", "__main__"}
+    packages = {path.parent.name for path in (PACKAGE / room).glob("*/__init__.py")}
+    assert sorted(described_in(room)) == sorted(modules | packages)
+
+
 def test_imports_go_one_way() -> None:
     """A module imports only from those that stand above it on the page on the architecture."""
     above: set[str] = set()

@@ -29,7 +29,8 @@ def test_the_page_names_the_figures_and_the_prices() -> None:
     measured, prices = Measured(), Prices()
     for figure in (
         f"{measured.directory_bytes:,.0f}",
-        f"{measured.directory_session_bytes:,.0f} bytes, {measured.directory_session_inodes} inodes",
+        f"{measured.directory_session_bytes:,.0f} bytes",
+        f"{measured.directory_session_inodes} inodes",
         f"{measured.directory_saves:,.0f}",
         f"{measured.postgres_bytes:,.0f}",
         f"{measured.postgres_log_bytes:,.0f} bytes",
