@@ -6,7 +6,6 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +142,8 @@ async def _live(many: Many) -> Found:
     async with open_store(many.url) as store:
         await asyncio.gather(*(save_some(store) for _ in range(_AT_ONCE)))
     saved = time.perf_counter()
-    async with open_store(many.url) as store, aclosing(store.sessions()) as sessions:
-        ids = [session_id async for session_id in sessions]
+    async with open_store(many.url) as store:
+        ids = [session_id async for session_id in store.sessions()]
         named = time.perf_counter()
         newest = await store.load_newest(ids[:: max(1, len(ids) // 100)][:100])
         loaded = time.perf_counter()

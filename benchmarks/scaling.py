@@ -194,10 +194,9 @@ def tables(use: Use, measured: Measured, prices: Prices) -> list[Table]:
                 f" {gets / 1e6:,.1f} M GETs",
             }
         )
-        costs.append(
-            {"sessions": f"{sessions:,}"}
-            | {name: f"{month.dollars:,.0f}" for name, month in months.items()}
-        )
+        cost: Row = {"sessions": f"{sessions:,}"}
+        cost |= {name: f"{month.dollars:,.0f}" for name, month in months.items()}
+        costs.append(cost)
     return [Table("In a month", amounts), Table("US dollars a month", costs)]
 
 

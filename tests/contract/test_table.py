@@ -109,7 +109,12 @@ def test_what_is_left_out_is_counted() -> None:
     (first, *_) = _tests(part)
     replaced = type("Replaced", (part,), {first: lambda self: None})
     skipped = pytest.mark.skip(type("Skipped", (part,), {}))
-    stores = {"whole": (part,), "none": (object,), "replaced": (replaced,), "skipped": (skipped,)}
+    stores: dict[str, tuple[type, ...]] = {
+        "whole": (part,),
+        "none": (object,),
+        "replaced": (replaced,),
+        "skipped": (skipped,),
+    }
     count = len(_tests(part))
     counted = ["all", f"0 of {count}", f"{count - 1} of {count}", f"0 of {count}"]
     assert list(_cells(stores, part)) == counted

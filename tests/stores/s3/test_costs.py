@@ -159,7 +159,9 @@ async def test_two_months_of_a_session_whose_processes_live_for_25_saves_each(
         await store.aclose()
         fake.age(timedelta(days=7))
     asked = fake.count()
-    asked.subtract(create=9 * use.visits, get=use.visits)  # each store has probed the server
+    asked.subtract(
+        {"create": 9 * use.visits, "get": use.visits}
+    )  # each store has probed the server
     assert asked["create"] + asked["put"] == measured.bucket_dear_a_save * use.saves
     assert asked["list"] == measured.bucket_dear_a_visit * use.visits
     assert asked["get"] == measured.bucket_gets_a_visit * use.visits
