@@ -8,7 +8,13 @@ from typing import Any
 import asyncpg
 import pytest
 
-from aiocheckpoint import CheckpointData, OwnershipLostError, SessionOwnedError
+from aiocheckpoint import (
+    CheckpointData,
+    CheckpointError,
+    OwnershipLostError,
+    SessionOwnedError,
+    WriterClosedError,
+)
 from aiocheckpoint.store import Transaction
 from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.server import PostgresServer
@@ -136,3 +142,35 @@ async def test_nothing_is_left_of_an_owner_that_saved_nothing(
     connection = await asyncpg.connect(server.dsn())
     assert await connection.fetchval(f"select count(*) from {schema}.session") == 0
     await connection.close()
+
+
+async def test_a_close_waits_for_no_owner(make_store: MakeStore) -> None:
+    """A store closes while its sessions are owned; the owner is told by name, and ends in peace."""
+    store = make_store()
+    async with store.own("s") as owner:
+        await owner.save(_step(1))
+        await store.aclose()
+        with pytest.raises(WriterClosedError):
+            await owner.save(_step(2))
+
+    assert await make_store().ids("s") == ("1",)
+
+
+async def test_a_close_waits_for_work_no_longer_than_for_a_lock(make_store: MakeStore) -> None:
+    """Work that never ends holds up no close, and nothing of it is stored."""
+    store = make_store(lock_timeout_seconds=0.2)
+    begun, end = asyncio.Event(), asyncio.Event()
+
+    async def work(session: Transaction[CheckpointData]) -> None:
+        session.save(_step(1))
+        begun.set()
+        await end.wait()
+
+    update = asyncio.create_task(store.update("s", work))
+    await begun.wait()
+    await store.aclose()
+    end.set()
+    with pytest.raises(CheckpointError):
+        await update
+
+    assert await make_store().ids("s") == ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any, Generic
 
 from aiocheckpoint.kit import RecordKit, RecordT
@@ -45,9 +46,8 @@ class Client(Generic[RecordT]):
         self.reads: Reads[RecordT] = Reads(self.server, kit)
         self.updates: Updates[RecordT] = Updates(self.server, kit, self.commits)
         self.health = Health(self.server, kit, self.reads)
-        self._calls = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._calls = _GoingOn()
+        self._updates = _GoingOn()
         self._keeper = asyncio.ensure_future(self._close_with_the_loop())
 
     async def _close_with_the_loop(self) -> None:
@@ -57,26 +57,55 @@ class Client(Generic[RecordT]):
         finally:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_ENDING_SECONDS):
-                    await self._idle.wait()
+                    await self._updates.ended()
+                    await self._calls.ended()
                     await self.commits.drained()
             self.server.terminate()
 
-    @contextlib.contextmanager
-    def call(self) -> Iterator[None]:
+    def call(self) -> AbstractContextManager[None]:
         """Note that a call is going on, which `aclose` waits for."""
-        self._calls += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._calls -= 1
-            if not self._calls:
-                self._idle.set()
+        return self._calls.noted()
+
+    def update(self) -> AbstractContextManager[None]:
+        """Note an update, whose `work` is the caller's and may never end."""
+        return self._updates.noted()
 
     async def aclose(self) -> None:
-        """Wait for the calls that go on, and let go of the connections."""
-        await self._idle.wait()
+        """
+        Wait for the calls that go on, and let go of the connections.
+
+        Updates are waited for as long as for a lock; those that have not ended then have failed.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.server.options.lock_timeout_seconds):
+                await self._updates.ended()
+        await self._calls.ended()
         await self.commits.drained()
         await self.server.aclose()
         self._keeper.cancel()
         await asyncio.wait([self._keeper])
+
+
+class _GoingOn:
+    """Counts what is going on, for whoever waits for its end."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Count one more while the block runs."""
+        self._count += 1
+        self._none.clear()
+        try:
+            yield
+        finally:
+            self._count -= 1
+            if not self._count:
+                self._none.set()
+
+    async def ended(self) -> None:
+        """Wait until there is none."""
+        await self._none.wait()

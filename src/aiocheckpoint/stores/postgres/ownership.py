@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
-from aiocheckpoint.errors import CheckpointError, SessionOwnedError
+from aiocheckpoint.errors import CheckpointError, SessionOwnedError, WriterClosedError
 from aiocheckpoint.kit import RecordT, Turns, checkpoint_ids_of, require_instance
 from aiocheckpoint.models import ANY_NEWEST, CheckpointId, Expected, SessionId
 from aiocheckpoint.store import NO_BLOBS, Transaction
@@ -158,6 +158,8 @@ class Leases:
                         server.sql(_RENEW), session_id.encode(), token, self._lease
                     ),
                 )
+            except WriterClosedError:
+                return
             except CheckpointError as error:
                 _logger.warning("the ownership of a session cannot be renewed: %s", error)
                 continue

@@ -189,7 +189,9 @@ class PostgresStore(Generic[RecordT]):
         """
         Finish what was called, on all event loops, and close the connections.
 
-        A pool of the application's stays open. Later calls do nothing.
+        The `work` of an update is waited for no longer than `lock_timeout_seconds`; then it is
+        not committed. Owners are not waited for: what they own is free when their leases end. A
+        pool of the application's stays open. Later calls do nothing.
 
         Raises:
             NestedCallError: the work of an update calls it.
@@ -428,7 +430,8 @@ class PostgresStore(Generic[RecordT]):
         operation: str,
         fence: int | None,
     ) -> ResultT:
-        with self._call() as client:
+        client = self._client()
+        with client.update():
             async with self._turns.update(session_ids, operation):
                 return await client.updates.run(session_ids, work, fence)
 
@@ -478,9 +481,12 @@ class PostgresStore(Generic[RecordT]):
     ) -> AsyncIterator[Ownership[RecordT]]:
         check_session_id(session_id)
         self._turns.require_no_update(session_id, "own")
-        with self._call() as client:
-            async with self._leases.held(client.server, session_id, waits=wait) as token:
-                yield Owner(session_id, token, self._save, self._delete, self._update_one)
+        client = self._client()
+        async with contextlib.AsyncExitStack() as stack:
+            with client.call():
+                lease = self._leases.held(client.server, session_id, waits=wait)
+                token = await stack.enter_async_context(lease)
+            yield Owner(session_id, token, self._save, self._delete, self._update_one)
 
     # Reads
 
