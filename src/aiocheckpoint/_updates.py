@@ -136,7 +136,11 @@ class LocalTransaction(Generic[RecordT]):
         is_glance = found is not None
         if found is None:
             work = partial(self._store.read, partial(self._with_state, read), (_EMPTY, otherwise))
-            found = await self._store.in_thread(self._store.readers, work)
+            try:
+                found = await self._store.in_thread(self._store.readers, work)
+            except Exception:
+                self.is_seen_at_once = False  # what it missed was perhaps there before
+                raise
         state, result = found
         self.is_seen_at_once &= not is_glance and self.state is None
         self.state = state if self.state in (None, state) else _SEVERAL

@@ -459,6 +459,26 @@ async def test_reads_side_by_side_are_of_one_moment(make_writer: MakeWriter) -> 
     assert calls == [("b", "a"), ("b", "a")], "one had read what there was before"
 
 
+async def test_a_read_that_fails_over_what_changed_is_made_again(make_writer: MakeWriter) -> None:
+    """What others have removed between two reads has the work called again, and is no damage."""
+    writer, other = make_writer(record_type=Note), make_writer(record_type=Note)
+    await other.save(note("s", "a", b"old"), blobs=by_digest(b"old"))
+    await other.flush()
+    assert await writer.ids("s") == ("a",)
+    found: list[dict[str, bytes]] = []
+
+    async def work(session: Transaction[Note]) -> None:
+        head = await session.load("a")
+        assert head is not None
+        if head == note("s", "a", b"old"):
+            await other.save(note("s", "a", b"new"), blobs=by_digest(b"new"))
+        found.append(await session.load_blobs(head.blob_digests))
+
+    await writer.update("s", work)
+
+    assert found == [by_digest(b"new")]
+
+
 async def test_a_task_that_outlives_the_work_may_call(make_writer: MakeWriter) -> None:
     """Once the update is over, a task that its work has started is one like any other."""
     writer = make_writer()
