@@ -191,7 +191,11 @@ BASH_BLOCKS = {
 }
 # Pages whose examples need a server or a framework, and are run with it by tests/stores, or by
 # tests/adapters.
-RUN_ELSEWHERE = {"docs/how-to/postgres.md", "docs/how-to/openai-agents.md"}
+RUN_ELSEWHERE = {
+    "docs/how-to/google-adk.md",
+    "docs/how-to/openai-agents.md",
+    "docs/how-to/postgres.md",
+}
 
 
 def test_every_block_is_tried_somewhere() -> None:

@@ -20,6 +20,7 @@ TESTED = {
     "orchestrator.py",
     "anyio_service.py",
     "langgraph_resume.py",
+    "google_adk_resume.py",  # by tests/adapters/google_adk
     "openai_agents_resume.py",  # by tests/adapters/openai_agents
 }
 

@@ -1,0 +1,372 @@
+"""Sessions of Google ADK in any store of checkpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypeAlias, TypeVar
+from weakref import WeakValueDictionary
+
+from google.adk.errors import StaleSessionError
+from google.adk.errors.already_exists_error import AlreadyExistsError
+from google.adk.errors.session_not_found_error import SessionNotFoundError
+from google.adk.events import Event
+from google.adk.sessions import BaseSessionService, Session
+from google.adk.sessions.base_session_service import GetSessionConfig, ListSessionsResponse
+
+from aiocheckpoint import JsonValue, Transaction, UnsupportedOperationError
+from aiocheckpoint.adapters._recent import RecentBlobs
+from aiocheckpoint.adapters._storage import Opened, Storage
+from aiocheckpoint.adapters.google_adk.records import (
+    HEAD_ID,
+    SHARED_ID,
+    AdkRecord,
+    Place,
+    SessionHead,
+    SharedState,
+    key,
+    prefix,
+)
+from aiocheckpoint.adapters.google_adk.values import Delta, delta_of, event_json, event_of, state_of
+from aiocheckpoint.history import History, load_history
+
+_RECENT_SESSIONS = 64
+
+ResultT = TypeVar("ResultT")
+_Work: TypeAlias = Callable[[Transaction[AdkRecord]], Awaitable[ResultT]]
+_Events: TypeAlias = tuple[SessionHead, list[JsonValue]]
+
+
+class SessionService(BaseSessionService):
+    """
+    Sessions of Google ADK that survive the process, the machine, a power cut.
+
+    ```py
+    service = SessionService("state/")
+    runner = Runner(app_name="shop", agent=agent, session_service=service)
+    ```
+
+    Any number of services, tasks, event loops, threads and processes may use one storage, and one
+    session of it; services that are given the same path or URL share one store.
+
+    **Durability**: when a call returns, what it changed is durable, as the store promises: the
+    event, with the state of the session, the user and the app, in one commit. Where the store has
+    no commit over several sessions, as a bucket, the state of app and user is stored just before.
+
+    **Cancellation**: a call ends when its outcome is known; it took place as a whole or not at all.
+
+    **Damage** raises `CheckpointCorruptError`. It is never taken for a session without events.
+
+    Args:
+        storage: a directory, a URL of `open_store`, or an open store of `AdkRecord`, which stays
+            open.
+
+    Raises:
+        CheckpointError: what `open_store` raises.
+    """
+
+    def __init__(self, storage: Storage[AdkRecord]) -> None:
+        self._opened = Opened(storage, AdkRecord)
+        self._store = self._opened.store
+        self._recent = lru_cache(_RECENT_SESSIONS)(_recent_of)
+        self._turns: WeakValueDictionary[tuple[int, Place], asyncio.Lock] = WeakValueDictionary()
+
+    def __repr__(self) -> str:
+        return f"<SessionService in {self._store!r}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Let go of the storage; a store that was given open stays open."""
+        await self._opened.aclose()
+
+    async def create_session(
+        self,
+        *,
+        app_name: str,
+        user_id: str,
+        state: dict[str, Any] | None = None,
+        session_id: str | None = None,
+    ) -> Session:
+        """
+        Store a new session.
+
+        Args:
+            app_name: any text.
+            user_id: any text.
+            state: to begin with; with keys of `app:` and `user:`, which others see as well.
+            session_id: any text, without the space around it; a random one if it is left out.
+
+        Raises:
+            AlreadyExistsError: there is one of this id; nothing was changed.
+            CheckpointEncodeError: a value that would not come back as it is; names its path.
+            CheckpointError: what `update_many` of the store raises.
+        """
+        place = Place(app_name, user_id, (session_id or "").strip() or str(uuid.uuid4()))
+        delta = delta_of(state or {})
+
+        async def require_none(session: Transaction[AdkRecord]) -> None:
+            if await session.load(HEAD_ID) is not None:
+                raise AlreadyExistsError(f"Session with id {place.id} already exists.")
+
+        async def create(session: Transaction[AdkRecord]) -> SessionHead:
+            await require_none(session)
+            head = SessionHead(
+                session_id=place.session,
+                checkpoint_id=HEAD_ID,
+                state=delta.session,
+                last_update_time=datetime.now(UTC).timestamp(),
+                revision=_new_revision(),
+            )
+            session.save(head)
+            return head
+
+        head = await self._commit(place, delta, require_none, create)
+        return await self._whole(place, head, [])
+
+    async def get_session(
+        self,
+        *,
+        app_name: str,
+        user_id: str,
+        session_id: str,
+        config: GetSessionConfig | None = None,
+    ) -> Session | None:
+        """
+        Return a session; None when there is none.
+
+        Args:
+            app_name: as it was created.
+            user_id: as it was created.
+            session_id: as it was created.
+            config: which of its events; of the newest alone the others are not read.
+
+        Raises:
+            CheckpointCorruptError: what is stored is damaged.
+            CheckpointError: what `update` of the store raises.
+        """
+        place = Place(app_name, user_id, session_id.strip())
+
+        async def read(session: Transaction[AdkRecord]) -> _Events | None:
+            head = await session.load(HEAD_ID)
+            if not isinstance(head, SessionHead):
+                return None
+            history = await self._history(place, session, head)
+            count = None if config is None else config.num_recent_events
+            return head, await (history.items() if count is None else history.last(count))
+
+        found = await self._store.update(place.session, read)
+        if found is None:
+            return None
+        head, items = found
+        events = [event_of(item, place.session) for item in items]
+        if config is not None and config.after_timestamp is not None:
+            events = [event for event in events if event.timestamp >= config.after_timestamp]
+        return await self._whole(place, head, events)
+
+    async def list_sessions(
+        self, *, app_name: str, user_id: str | None = None
+    ) -> ListSessionsResponse:
+        """
+        Return the sessions of a user, or of all of them, without events; updated last, last.
+
+        Raises:
+            CheckpointError: what `load_newest` of the store raises.
+        """
+        begin = prefix(app_name) if user_id is None else prefix(app_name, user_id)
+        found = [name async for name in self._store.sessions(prefix=begin)]
+        places = {name: place for name in found if (place := Place.of(name)) is not None}
+        users = {place.user_id: place.user for place in places.values()}
+        app = key(app_name)
+        records = await self._store.load_newest([*places, app, *users.values()])
+        sessions = [
+            _session(place, head, [], records.get(app), records.get(users[place.user_id]))
+            for name, place in places.items()
+            if isinstance(head := records.get(name), SessionHead)
+        ]
+        sessions.sort(key=lambda session: (session.last_update_time, session.user_id, session.id))
+        return ListSessionsResponse(sessions=sessions)
+
+    async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:
+        """
+        Remove a session, if there is one; the state of the app and the user stays.
+
+        Raises:
+            CheckpointError: what `delete_session` of the store raises.
+        """
+        await self._store.delete_session(Place(app_name, user_id, session_id.strip()).session)
+
+    async def get_user_state(self, *, app_name: str, user_id: str) -> dict[str, Any]:
+        """
+        Return the state of a user, keys without `user:`.
+
+        Raises:
+            CheckpointError: what `load` of the store raises.
+        """
+        record = await self._store.load(Place(app_name, user_id, "").user)
+        return state_of(_state(record), {}, {})
+
+    async def append_event(self, session: Session, event: Event) -> Event:
+        """
+        Store an event and the state after it, then add both to the session that was given.
+
+        Args:
+            session: as it was returned by this service, or another one of the same storage.
+            event: as it is now; one that is partial is not stored.
+
+        Raises:
+            StaleSessionError: somebody else has added an event since the session was read, or it
+                was deleted and created anew; nothing was changed.
+            SessionNotFoundError: it was deleted; nothing was changed.
+            CheckpointEncodeError: a value that would not come back as it is; names its path.
+            CheckpointError: what `update_many` of the store raises.
+
+        Cost: one update, of what is added and the state of the session.
+        """
+        if event.partial:
+            return await super().append_event(session, event)
+        place = Place(session.app_name, session.user_id, session.id)
+        delta, item = delta_of(event.actions.state_delta), event_json(event)
+        timestamp = event.timestamp
+        async with self._turn(place):
+            known = _Known(session._storage_update_marker, session.last_update_time)  # noqa: SLF001 - what the framework has for this
+
+            async def current(transaction: Transaction[AdkRecord]) -> SessionHead:
+                return _required(await transaction.load(HEAD_ID), place, known)
+
+            async def append(transaction: Transaction[AdkRecord]) -> SessionHead:
+                head = await current(transaction)
+                history = (await self._history(place, transaction, head)).append(item)
+                grown = history.into(
+                    SessionHead(
+                        session_id=place.session,
+                        checkpoint_id=HEAD_ID,
+                        state={**head.state, **delta.session},
+                        last_update_time=timestamp,
+                        revision=_new_revision(),
+                    )
+                )
+                transaction.save(grown, blobs=history.new_blobs)
+                self._recent(place).keep(grown.blob_digests, history.new_blobs)
+                return grown
+
+            head = await self._commit(place, delta, current, append)
+            session._storage_update_marker = head.revision  # noqa: SLF001 - as above
+            session.last_update_time = timestamp
+            return await super().append_event(session, event)
+
+    def _turn(self, place: Place) -> asyncio.Lock:
+        """Return what lets those wait that share a session, as parallel agents do."""
+        loop = id(asyncio.get_running_loop())  # a lock is of one loop
+        return self._turns.setdefault((loop, place), asyncio.Lock())
+
+    async def _commit(
+        self, place: Place, delta: Delta, check: _Work[Any], work: _Work[ResultT]
+    ) -> ResultT:
+        """Change a session, and what it shares with others, in one commit where there is one."""
+        states = {place.app: delta.app, place.user: delta.user}
+        shared = {name: state for name, state in states.items() if state}
+
+        async def together(transactions: Mapping[str, Transaction[AdkRecord]]) -> ResultT:
+            result = await work(transactions[place.session])
+            for name, state in shared.items():
+                await _share(transactions[name], state)
+            return result
+
+        if not shared:
+            return await self._store.update(place.session, work)
+        try:
+            return await self._store.update_many([place.session, *shared], together)
+        except UnsupportedOperationError:
+            await self._store.update(place.session, check)
+            for name, state in shared.items():
+                await self._store.update(name, partial(_share, state=state))
+            return await self._store.update(place.session, work)
+
+    async def _history(
+        self, place: Place, session: Transaction[AdkRecord], head: SessionHead
+    ) -> History:
+        return await load_history(self._recent(place).or_else(session.load_blobs), head)
+
+    async def _whole(self, place: Place, head: SessionHead, events: list[Event]) -> Session:
+        """Return a session with what it shares with others."""
+        app, user = place.app, place.user
+        shared = await self._store.load_newest([app, user])
+        return _session(place, head, events, shared.get(app), shared.get(user))
+
+
+class _Known(NamedTuple):
+    """What a writer knows of a session; a copy of one may have lost the revision."""
+
+    revision: str | None
+    last_update_time: float
+
+
+def _session(
+    place: Place,
+    head: SessionHead,
+    events: list[Event],
+    app: AdkRecord | None,
+    user: AdkRecord | None,
+) -> Session:
+    session = Session(
+        app_name=place.app_name,
+        user_id=place.user_id,
+        id=place.id,
+        state=state_of(head.state, _state(app), _state(user)),
+        events=events,
+        last_update_time=head.last_update_time,
+    )
+    session._storage_update_marker = head.revision  # noqa: SLF001 - what the framework has for this
+    return session
+
+
+def _required(head: AdkRecord | None, place: Place, known: _Known) -> SessionHead:
+    """Return the session as it is stored, if it is the one that a writer knows."""
+    if not isinstance(head, SessionHead):
+        raise SessionNotFoundError(f"Session {place.id} not found.")
+    is_current = (
+        head.last_update_time == known.last_update_time
+        if known.revision is None
+        else head.revision == known.revision
+    )
+    if not is_current:
+        raise StaleSessionError(
+            f"Session {place.id} has been modified in storage since it was loaded; get it again."
+        )
+    return head
+
+
+async def _share(transaction: Transaction[AdkRecord], state: dict[str, JsonValue]) -> None:
+    """Stage the change of a state of an app or a user."""
+    stored = _state(await transaction.load(SHARED_ID))
+    transaction.save(
+        SharedState(
+            session_id=transaction.session_id, checkpoint_id=SHARED_ID, state={**stored, **state}
+        )
+    )
+
+
+def _state(record: AdkRecord | None) -> dict[str, JsonValue]:
+    return record.state if isinstance(record, SharedState) else {}
+
+
+def _recent_of(place: Place) -> RecentBlobs:  # noqa: ARG001 - what it is remembered by
+    return RecentBlobs()
+
+
+def _new_revision() -> str:
+    return uuid.uuid4().hex

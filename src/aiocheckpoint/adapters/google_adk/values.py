@@ -1,0 +1,118 @@
+"""Events and states as JSON that gives them back as they were."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, NamedTuple
+
+import msgspec
+from google.adk.events import Event
+from google.adk.sessions import State
+from pydantic import BaseModel, ValidationError
+
+from aiocheckpoint import CheckpointDecodeError, JsonValue, exact
+
+
+class Delta(NamedTuple):
+    """
+    What a change of the state sets, by where it is kept; values as they are stored.
+
+    Attributes:
+        app: for all users; keys without their prefix, here and in `user`.
+        user: for all sessions of the user.
+        session: for one session.
+    """
+
+    app: dict[str, JsonValue]
+    user: dict[str, JsonValue]
+    session: dict[str, JsonValue]
+
+
+def delta_of(state: Mapping[str, Any]) -> Delta:
+    """
+    Return a change of the state without what is temporary; the state may change afterwards.
+
+    Raises:
+        CheckpointEncodeError: a value that would not come back; names its path.
+    """
+    delta = Delta({}, {}, {})
+    for name, value in state.items():
+        if name.startswith(State.TEMP_PREFIX):
+            continue
+        stored = _frozen(value, f"state.{name}")
+        if name.startswith(State.APP_PREFIX):
+            delta.app[name.removeprefix(State.APP_PREFIX)] = stored
+        elif name.startswith(State.USER_PREFIX):
+            delta.user[name.removeprefix(State.USER_PREFIX)] = stored
+        else:
+            delta.session[name] = stored
+    return delta
+
+
+def state_of(
+    session: Mapping[str, JsonValue], app: Mapping[str, JsonValue], user: Mapping[str, JsonValue]
+) -> dict[str, Any]:
+    """Return the state that a session shows, from what is stored."""
+    stored = {
+        **session,
+        **{State.APP_PREFIX + name: value for name, value in app.items()},
+        **{State.USER_PREFIX + name: value for name, value in user.items()},
+    }
+    return {name: exact.from_json(value, path=f"state.{name}") for name, value in stored.items()}
+
+
+def event_json(event: Event) -> JsonValue:
+    """
+    Return an event as JSON, without temporary state; the event may change afterwards.
+
+    Raises:
+        CheckpointEncodeError: a value that would not come back; names its path.
+    """
+    fields = event.model_dump(exclude_none=True)
+    delta = fields["actions"]["state_delta"]
+    fields["actions"]["state_delta"] = {
+        name: value for name, value in delta.items() if not name.startswith(State.TEMP_PREFIX)
+    }
+    return _frozen(fields, "event")
+
+
+def event_of(json: JsonValue, location: str) -> Event:
+    """
+    Return the event that `event_json` made JSON of.
+
+    Raises:
+        CheckpointDecodeError: this version of the framework does not know such an event.
+    """
+    try:
+        return Event.model_validate(exact.from_json(json, path="event"))
+    except ValidationError as error:
+        raise CheckpointDecodeError(location, "Event", str(error)) from error
+
+
+def _frozen(value: Any, path: str) -> JsonValue:
+    """Return a value as JSON of its own, which later changes by the caller do not reach."""
+    found: JsonValue = msgspec.json.decode(
+        msgspec.json.encode(exact.to_json(_plain(value), path=path))
+    )
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Return what the framework would store of models and enums; all else stays as it is."""
+    match value:
+        case BaseModel():
+            return _plain(value.model_dump(exclude_none=True))
+        case Enum():
+            return value.value
+        case dict():
+            return {_plain(name): _plain(part) for name, part in value.items()}
+        case list():
+            return [*map(_plain, value)]
+        case tuple():
+            return tuple(map(_plain, value))
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return _plain(dataclasses.asdict(value))
+        case _:
+            return value
