@@ -1,4 +1,4 @@
-"""The stores that the tests of the adapter run on."""
+"""The stores that the tests of the adapter run on; imports the adapter where it is installed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("google.adk", reason="needs the extra google-adk: .ci/adapter google-adk")
-
 from aiocheckpoint import BlobStore, Transaction, UnsupportedOperationError, open_store
-from aiocheckpoint.adapters.google_adk import AdkRecord, SessionService
 from aiocheckpoint.testing import MemoryStore
 
 
@@ -30,6 +27,8 @@ class ApartStore(MemoryStore[Any]):
 
 @pytest.fixture(name="storage", params=["directory", "url", "open store", "memory", "apart"])
 async def _storage(root: Path, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    from aiocheckpoint.adapters.google_adk import AdkRecord
+
     match request.param:
         case "directory":
             yield root
@@ -46,6 +45,8 @@ async def _storage(root: Path, request: pytest.FixtureRequest) -> AsyncIterator[
 
 
 @pytest.fixture(name="service")
-async def _service(storage: Any) -> AsyncIterator[SessionService]:
+async def _service(storage: Any) -> AsyncIterator[Any]:
+    from aiocheckpoint.adapters.google_adk import SessionService
+
     async with SessionService(storage) as service:
         yield service
