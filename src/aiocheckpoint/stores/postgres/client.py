@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from typing import Any, Generic
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, Generic, TypeVar
 
 from aiocheckpoint.kit import RecordKit, RecordT
 from aiocheckpoint.stores.postgres.commits import Commits
@@ -14,6 +14,8 @@ from aiocheckpoint.stores.postgres.health import Health
 from aiocheckpoint.stores.postgres.reads import Reads
 from aiocheckpoint.stores.postgres.server import Options, Server
 from aiocheckpoint.stores.postgres.updates import Updates
+
+ResultT = TypeVar("ResultT")
 
 _ENDING_SECONDS = 5.0
 
@@ -69,6 +71,14 @@ class Client(Generic[RecordT]):
     def update(self) -> AbstractContextManager[None]:
         """Note an update, whose `work` is the caller's and may never end."""
         return self._updates.noted()
+
+    @contextlib.asynccontextmanager
+    async def entered(self, block: AbstractAsyncContextManager[ResultT]) -> AsyncIterator[ResultT]:
+        """Enter a block as a call; what runs in it is the caller's, and not waited for."""
+        async with contextlib.AsyncExitStack() as stack:
+            with self.call():
+                value = await stack.enter_async_context(block)
+            yield value
 
     async def aclose(self) -> None:
         """

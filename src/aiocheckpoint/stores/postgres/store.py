@@ -31,6 +31,7 @@ from aiocheckpoint.kit import (
     require_query,
     require_seconds,
     session_ids_of,
+    triggers_of,
 )
 from aiocheckpoint.models import (
     ANY_NEWEST,
@@ -482,10 +483,8 @@ class PostgresStore(Generic[RecordT]):
         check_session_id(session_id)
         self._turns.require_no_update(session_id, "own")
         client = self._client()
-        async with contextlib.AsyncExitStack() as stack:
-            with client.call():
-                lease = self._leases.held(client.server, session_id, waits=wait)
-                token = await stack.enter_async_context(lease)
+        lease = self._leases.held(client.server, session_id, waits=wait)
+        async with client.entered(lease) as token:
             yield Owner(session_id, token, self._save, self._delete, self._update_one)
 
     # Reads
@@ -640,10 +639,7 @@ class PostgresStore(Generic[RecordT]):
             those that are final.
         """
         require_query(prefix)
-        given: Any = final_triggers
-        if isinstance(given, str):
-            raise InvalidArgumentError("final_triggers", given, "a list, even for a single one")
-        final = tuple(final_triggers)
+        final = triggers_of(final_triggers)
         reads = self._client().reads
         async for meta in reads.unfinished(final, prefix):
             yield meta

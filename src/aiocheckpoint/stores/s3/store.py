@@ -23,6 +23,7 @@ from aiocheckpoint.kit import (
     require_query,
     require_seconds,
     session_ids_of,
+    triggers_of,
 )
 from aiocheckpoint.models import (
     ANY_NEWEST,
@@ -585,10 +586,7 @@ class S3Store(Generic[RecordT]):
         Cost: as `load` for each session there is.
         """
         require_query(prefix)
-        given: object = final_triggers
-        if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
-            raise InvalidArgumentError("final_triggers", given, "a list, even for a single one")
-        final = frozenset(final_triggers)
+        final = frozenset(triggers_of(final_triggers))
         self._home.require_open()
         async for meta in self._home.iterate(lambda: self._work().newest_of_all(prefix)):
             if meta.problem is not None or meta.trigger not in final:
