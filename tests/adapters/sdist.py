@@ -8,9 +8,9 @@ the place of the framework's.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
@@ -58,7 +58,6 @@ def _unpacked(package: str, directory: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", package]
     subprocess.run([*pip, "--dest", directory, wanted], check=True)
     (archive,) = directory.glob("*.tar.gz")
-    with tarfile.open(archive) as content:
-        content.extractall(directory, filter="data")
+    shutil.unpack_archive(archive, directory)  # `filter` of tarfile came with 3.11.4
     (root,) = (path for path in directory.iterdir() if path.is_dir())
     return root
