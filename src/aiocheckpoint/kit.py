@@ -9,10 +9,10 @@ keeps the order that `update` promises within a process.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Generic, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from msgspec import structs
 
@@ -52,11 +52,19 @@ from aiocheckpoint.errors import (
     InvalidArgumentError,
     WriterClosedError,
 )
-from aiocheckpoint.models import BlobRecord, CheckpointId, CheckpointMeta, SessionId
-from aiocheckpoint.store import NO_BLOBS, RecordUnion
+from aiocheckpoint.models import (
+    ANY_NEWEST,
+    BlobRecord,
+    CheckpointId,
+    CheckpointMeta,
+    Expected,
+    SessionId,
+)
+from aiocheckpoint.store import NO_BLOBS, RecordUnion, Transaction
 
 __all__ = (
     "EncodedRecord",
+    "OwnedSession",
     "RecordKit",
     "RecordT",
     "SessionTurns",
@@ -82,9 +90,12 @@ __all__ = (
     "require_seconds",
     "session_ids_of",
     "sorted_ids",
+    "token_of",
     "triggers_of",
     "verified_blob",
 )
+
+ResultT = TypeVar("ResultT")
 
 
 class EncodedRecord(NamedTuple):
@@ -107,6 +118,17 @@ class EncodedRecord(NamedTuple):
     checksum: str
     blob_digests: tuple[str, ...]
     blobs: Mapping[str, bytes]
+
+    def require_session(self, session_id: SessionId) -> None:
+        """
+        Refuse a record that is not of this session.
+
+        Raises:
+            InvalidArgumentError: it is of another one.
+        """
+        if self.session_id != session_id:
+            wanted = f"a record of session {session_id!r}"
+            raise InvalidArgumentError("data.session_id", self.session_id, wanted)
 
 
 class RecordKit(Generic[RecordT]):
@@ -323,9 +345,7 @@ class StagedChanges(Generic[RecordT]):
         """
         self._require_running()
         record = self._kit.encode(data, blobs)
-        if record.session_id != self._session_id:
-            wanted = f"a record of session {self._session_id!r}"
-            raise InvalidArgumentError("data.session_id", record.session_id, wanted)
+        record.require_session(self._session_id)
         self._staged.append(StagedSave(record))
         return record.checkpoint_id
 
@@ -347,6 +367,80 @@ class StagedChanges(Generic[RecordT]):
         """Return what was staged, in its order; from then on nothing can be."""
         self._is_over = True
         return tuple(self._staged)
+
+
+class OwnedSession(Generic[RecordT]):
+    """
+    An `Ownership`: the hold on a session that `own` yields.
+
+    Each of its calls hands itself to the store, which makes the change only if the token is still
+    that of the owner.
+
+    Args:
+        session_id: the session.
+        token: greater than that of every owner before.
+        save: saves data, with blobs and what is expected, for an owner.
+        delete: deletes ids of a session, for an owner.
+        update: updates a session by some work, for an owner.
+    """
+
+    def __init__(
+        self,
+        session_id: SessionId,
+        token: int,
+        *,
+        save: Callable[
+            [RecordT, Mapping[str, bytes], Expected, OwnedSession[RecordT]], Awaitable[CheckpointId]
+        ],
+        delete: Callable[
+            [SessionId, tuple[CheckpointId, ...], OwnedSession[RecordT]], Awaitable[int]
+        ],
+        update: Callable[
+            [SessionId, Callable[..., Awaitable[Any]], OwnedSession[RecordT]], Awaitable[Any]
+        ],
+    ) -> None:
+        self._session_id = session_id
+        self._token = token
+        self._save = save
+        self._delete = delete
+        self._update = update
+
+    @property
+    def session_id(self) -> SessionId:
+        """The session."""
+        return self._session_id
+
+    @property
+    def token(self) -> int:
+        """Greater than that of every owner of the session before."""
+        return self._token
+
+    async def save(
+        self,
+        data: RecordT,
+        /,
+        *,
+        blobs: Mapping[str, bytes] = NO_BLOBS,
+        expected: Expected = ANY_NEWEST,
+    ) -> CheckpointId:
+        """Save as the store does, if the session is still owned."""
+        return await self._save(data, blobs, expected, self)
+
+    async def delete_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> int:
+        """Delete as the store does, if the session is still owned."""
+        return await self._delete(self._session_id, checkpoint_ids_of(checkpoint_ids), self)
+
+    async def update(
+        self, work: Callable[[Transaction[RecordT]], Awaitable[ResultT]], /
+    ) -> ResultT:
+        """Update as the store does, if the session is still owned when it commits."""
+        result: ResultT = await self._update(self._session_id, work, self)
+        return result
+
+
+def token_of(owner: OwnedSession[Any] | None) -> int | None:
+    """Return the token that a change is bound to; None for one that nobody owns."""
+    return None if owner is None else owner.token
 
 
 def check_session_id(session_id: SessionId) -> None:

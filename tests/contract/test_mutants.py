@@ -702,8 +702,8 @@ class WaitsAnyway(MemoryStore[CheckpointData]):
 class LetsFormerOwnersWrite(MemoryStore[CheckpointData]):
     """Does not ask who owns the session."""
 
-    async def save_owned(self, data: Any, blobs: Any, expected: Any, owner: Any = None) -> str:
-        return await super().save_owned(data, blobs, expected)
+    async def _save(self, data: Any, blobs: Any, expected: Any, owner: Any = None) -> str:
+        return await super()._save(data, blobs, expected)
 
 
 class RefusesOthers(MemoryStore[CheckpointData]):

@@ -27,12 +27,12 @@ from aiocheckpoint.errors import (
     CheckpointError,
     CheckpointMismatchError,
     FormatVersionError,
-    InvalidArgumentError,
     MissingBlobError,
     SessionOwnedError,
     WriterClosedError,
 )
 from aiocheckpoint.kit import (
+    OwnedSession,
     RecordKit,
     StagedChanges,
     StagedDelete,
@@ -96,41 +96,6 @@ class _Transaction(StagedChanges[RecordT]):
 
     async def load_blobs(self, digests: Iterable[str], /) -> dict[str, bytes]:
         return await self._store.load_blobs(self.session_id, digests)
-
-
-class _Owner(Generic[RecordT]):
-    """The hold on a session."""
-
-    def __init__(self, store: MemoryStore[RecordT], session_id: SessionId, token: int) -> None:
-        self._store = store
-        self._session_id = session_id
-        self._token = token
-
-    @property
-    def session_id(self) -> SessionId:
-        return self._session_id
-
-    @property
-    def token(self) -> int:
-        return self._token
-
-    async def save(
-        self,
-        data: RecordT,
-        /,
-        *,
-        blobs: Mapping[str, bytes] = NO_BLOBS,
-        expected: Expected = ANY_NEWEST,
-    ) -> CheckpointId:
-        return await self._store.save_owned(data, blobs, expected, self)
-
-    async def delete_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> int:
-        return await self._store.delete_owned(self.session_id, checkpoint_ids, self)
-
-    async def update(
-        self, work: Callable[[Transaction[RecordT]], Awaitable[ResultT]], /
-    ) -> ResultT:
-        return await self._store.update_owned(self.session_id, work, self)
 
 
 class MemoryStore(Generic[RecordT]):
@@ -234,21 +199,19 @@ class MemoryStore(Generic[RecordT]):
         expected: Expected = ANY_NEWEST,
     ) -> CheckpointId:
         """Store a checkpoint and its new blobs, replacing one of its id, and return its id."""
-        return await self.save_owned(data, blobs, expected)
+        return await self._save(data, blobs, expected)
 
-    async def save_owned(
+    async def _save(
         self,
         data: RecordT,
         blobs: Mapping[str, bytes],
         expected: Expected,
-        owner: _Owner[RecordT] | None = None,
+        owner: OwnedSession[RecordT] | None = None,
     ) -> CheckpointId:
-        """Save if an owner still owns the session; None asks for none."""
         require_expected(expected)
         record = self._kit.encode(data, blobs)
-        if owner is not None and record.session_id != owner.session_id:
-            wanted = f"a record of session {owner.session_id!r}"
-            raise InvalidArgumentError("data.session_id", record.session_id, wanted)
+        if owner is not None:
+            record.require_session(owner.session_id)
         self._require_open()
         async with self._shelf.turns.change(record.session_id, "save"):
             self._commit({record.session_id: (StagedSave(record),)}, owner, expected)
@@ -262,15 +225,14 @@ class MemoryStore(Generic[RecordT]):
         self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
     ) -> int:
         """Remove checkpoints, all or none, and return how many there were."""
-        return await self.delete_owned(session_id, checkpoint_ids)
+        return await self._delete(session_id, checkpoint_ids)
 
-    async def delete_owned(
+    async def _delete(
         self,
         session_id: SessionId,
         checkpoint_ids: Iterable[CheckpointId] | None,
-        owner: _Owner[RecordT] | None = None,
+        owner: OwnedSession[RecordT] | None = None,
     ) -> int:
-        """Delete if an owner still owns the session; None for the ids means all."""
         doomed = None if checkpoint_ids is None else checkpoint_ids_of(checkpoint_ids)
         self._session(session_id)
         async with self._shelf.turns.change(session_id, "delete"):
@@ -280,7 +242,7 @@ class MemoryStore(Generic[RecordT]):
 
     async def delete_session(self, session_id: SessionId) -> bool:
         """Remove all checkpoints of a session; False when it had none."""
-        return bool(await self.delete_owned(session_id, None))
+        return bool(await self._delete(session_id, None))
 
     async def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
         """Copy the checkpoints of a session to another, in their order, and return how many."""
@@ -297,16 +259,14 @@ class MemoryStore(Generic[RecordT]):
         self, session_id: SessionId, work: Callable[[Transaction[RecordT]], Awaitable[ResultT]], /
     ) -> ResultT:
         """Read, decide and write as one step; nobody interferes, so `work` runs once."""
-        return await self.update_owned(session_id, work)
+        return await self._update_one(session_id, work)
 
-    async def update_owned(
+    async def _update_one(
         self,
         session_id: SessionId,
         work: Callable[[Transaction[RecordT]], Awaitable[ResultT]],
-        owner: _Owner[RecordT] | None = None,
+        owner: OwnedSession[RecordT] | None = None,
     ) -> ResultT:
-        """Update if an owner still owns the session; None asks for none."""
-
         async def of_one(sessions: Mapping[SessionId, Transaction[RecordT]]) -> ResultT:
             return await work(sessions[session_id])
 
@@ -326,7 +286,7 @@ class MemoryStore(Generic[RecordT]):
         session_ids: Iterable[SessionId],
         work: Callable[[Mapping[SessionId, Transaction[RecordT]]], Awaitable[ResultT]],
         operation: str,
-        owner: _Owner[RecordT] | None = None,
+        owner: OwnedSession[RecordT] | None = None,
     ) -> ResultT:
         wanted = session_ids_of(session_ids)
         self._require_open()
@@ -342,7 +302,7 @@ class MemoryStore(Generic[RecordT]):
     def _commit(
         self,
         staged: Mapping[SessionId, Changes],
-        owner: _Owner[RecordT] | None,
+        owner: OwnedSession[RecordT] | None,
         expected: Expected = ANY_NEWEST,
     ) -> dict[SessionId, Session]:
         held = None if owner is None else (owner.session_id, owner.token)
@@ -369,7 +329,9 @@ class MemoryStore(Generic[RecordT]):
         try:
             token = shelf.tokens[session_id] = shelf.tokens.get(session_id, 0) + 1
             shelf.owned[session_id] = token
-            yield _Owner(self, session_id, token)
+            yield OwnedSession(
+                session_id, token, save=self._save, delete=self._delete, update=self._update_one
+            )
         finally:
             shelf.owned.pop(session_id, None)
             shelf.owners.give(session_id)

@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any, Generic, TypeVar
+from typing import TypeVar
 
 from aiocheckpoint.errors import CheckpointError, SessionOwnedError, WriterClosedError
-from aiocheckpoint.kit import RecordT, Turns, checkpoint_ids_of, require_instance
-from aiocheckpoint.models import ANY_NEWEST, CheckpointId, Expected, SessionId
-from aiocheckpoint.store import NO_BLOBS, Transaction
+from aiocheckpoint.kit import Turns, require_instance
+from aiocheckpoint.models import SessionId
 from aiocheckpoint.stores.postgres.server import Server, outlast
 
 ResultT = TypeVar("ResultT")
@@ -23,66 +22,6 @@ _RENEW = "select aiocheckpoint.renew($1, $2, $3)"
 _DISOWN = "select aiocheckpoint.disown($1, $2)"
 _PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5)
 _logger = logging.getLogger("aiocheckpoint")
-
-
-class Owner(Generic[RecordT]):
-    """
-    The hold on a session.
-
-    Args:
-        session_id: the session.
-        token: greater than that of every owner before.
-        save: saves with a fence.
-        delete: deletes with a fence.
-        update: updates with a fence.
-    """
-
-    def __init__(
-        self,
-        session_id: SessionId,
-        token: int,
-        save: Callable[..., Awaitable[CheckpointId]],
-        delete: Callable[..., Awaitable[int]],
-        update: Callable[..., Awaitable[Any]],
-    ) -> None:
-        self._session_id = session_id
-        self._token = token
-        self._save = save
-        self._delete = delete
-        self._update = update
-
-    @property
-    def session_id(self) -> SessionId:
-        """The session."""
-        return self._session_id
-
-    @property
-    def token(self) -> int:
-        """Greater than that of every owner of the session before."""
-        return self._token
-
-    async def save(
-        self,
-        data: RecordT,
-        /,
-        *,
-        blobs: Mapping[str, bytes] = NO_BLOBS,
-        expected: Expected = ANY_NEWEST,
-    ) -> CheckpointId:
-        """Save as the store does, if the session is still owned."""
-        return await self._save(data, blobs, expected, self)
-
-    async def delete_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> int:
-        """Delete as the store does, if the session is still owned."""
-        ids = checkpoint_ids_of(checkpoint_ids)
-        return await self._delete(self._session_id, ids, "delete_many", self._token)
-
-    async def update(
-        self, work: Callable[[Transaction[RecordT]], Awaitable[ResultT]], /
-    ) -> ResultT:
-        """Update as the store does, if the session is still owned when it commits."""
-        result: ResultT = await self._update(self._session_id, work, self._token)
-        return result
 
 
 class Leases:

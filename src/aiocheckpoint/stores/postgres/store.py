@@ -14,11 +14,11 @@ import asyncpg
 from msgspec import structs
 
 from aiocheckpoint.errors import (
-    InvalidArgumentError,
     UnsupportedOperationError,
     WriterClosedError,
 )
 from aiocheckpoint.kit import (
+    OwnedSession,
     RecordKit,
     RecordT,
     SessionTurns,
@@ -31,6 +31,7 @@ from aiocheckpoint.kit import (
     require_query,
     require_seconds,
     session_ids_of,
+    token_of,
     triggers_of,
 )
 from aiocheckpoint.models import (
@@ -47,7 +48,7 @@ from aiocheckpoint.models import (
 from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, Transaction
 from aiocheckpoint.stores.postgres.changes import Change, Delete, Save
 from aiocheckpoint.stores.postgres.client import Client
-from aiocheckpoint.stores.postgres.ownership import Leases, Owner
+from aiocheckpoint.stores.postgres.ownership import Leases
 from aiocheckpoint.stores.postgres.server import checked_options, checked_source, outlast, place_of
 from aiocheckpoint.stores.postgres.updates import meta_of
 
@@ -282,16 +283,14 @@ class PostgresStore(Generic[RecordT]):
         data: RecordT,
         blobs: Mapping[str, bytes],
         expected: Expected,
-        owner: Owner[RecordT] | None,
+        owner: OwnedSession[RecordT] | None,
     ) -> CheckpointId:
         require_expected(expected)
         record = self._kit.encode(data, blobs)
-        if owner is not None and record.session_id != owner.session_id:
-            wanted = f"a record of session {owner.session_id!r}"
-            raise InvalidArgumentError("data.session_id", record.session_id, wanted)
-        fence = None if owner is None else owner.token
+        if owner is not None:
+            record.require_session(owner.session_id)
         step = Save(record, meta_of(self._kit, record, ""), expected)
-        await self._change(Change(record.session_id, step, fence), "save")
+        await self._change(Change(record.session_id, step, token_of(owner)), "save")
         return record.checkpoint_id
 
     async def _change(self, change: Change, operation: str) -> int:
@@ -310,17 +309,18 @@ class PostgresStore(Generic[RecordT]):
         Cost: one statement, which is shared as a save's is.
         """
         check_checkpoint_id(checkpoint_id)
-        return bool(await self._delete(session_id, (checkpoint_id,), "delete", None))
+        return bool(await self._delete(session_id, (checkpoint_id,), operation="delete"))
 
     async def _delete(
         self,
         session_id: SessionId,
         checkpoint_ids: tuple[CheckpointId, ...] | None,
-        operation: str,
-        fence: int | None,
+        owner: OwnedSession[RecordT] | None = None,
+        operation: str = "delete_many",
     ) -> int:
         check_session_id(session_id)
-        return await self._change(Change(session_id, Delete(checkpoint_ids), fence), operation)
+        change = Change(session_id, Delete(checkpoint_ids), token_of(owner))
+        return await self._change(change, operation)
 
     async def delete_many(
         self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
@@ -335,8 +335,7 @@ class PostgresStore(Generic[RecordT]):
 
         Cost: one statement, which is shared as a save's is.
         """
-        ids = checkpoint_ids_of(checkpoint_ids)
-        return await self._delete(session_id, ids, "delete_many", None)
+        return await self._delete(session_id, checkpoint_ids_of(checkpoint_ids))
 
     async def delete_session(self, session_id: SessionId) -> bool:
         """
@@ -351,7 +350,7 @@ class PostgresStore(Generic[RecordT]):
 
         Cost: one statement, which is shared as a save's is.
         """
-        return bool(await self._delete(session_id, None, "delete_session", None))
+        return bool(await self._delete(session_id, None, operation="delete_session"))
 
     async def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
         """
@@ -416,13 +415,13 @@ class PostgresStore(Generic[RecordT]):
         self,
         session_id: SessionId,
         work: Callable[[Transaction[RecordT]], Awaitable[ResultT]],
-        fence: int | None,
+        owner: OwnedSession[RecordT] | None,
     ) -> ResultT:
         async def of_one(sessions: Mapping[SessionId, Transaction[RecordT]]) -> ResultT:
             return await work(sessions[session_id])
 
         check_session_id(session_id)
-        return await self._update((session_id,), of_one, "update", fence)
+        return await self._update((session_id,), of_one, "update", token_of(owner))
 
     async def _update(
         self,
@@ -485,7 +484,9 @@ class PostgresStore(Generic[RecordT]):
         client = self._client()
         lease = self._leases.held(client.server, session_id, waits=wait)
         async with client.entered(lease) as token:
-            yield Owner(session_id, token, self._save, self._delete, self._update_one)
+            yield OwnedSession(
+                session_id, token, save=self._save, delete=self._delete, update=self._update_one
+            )
 
     # Reads
 
@@ -606,8 +607,7 @@ class PostgresStore(Generic[RecordT]):
         Cost: a query for each 500.
         """
         require_query(prefix)
-        reads = self._client().reads
-        async for session_id in reads.sessions(prefix):
+        async for session_id in self._client().reads.sessions(prefix):
             yield session_id
 
     async def load_newest(self, session_ids: Iterable[SessionId], /) -> dict[SessionId, RecordT]:
@@ -640,8 +640,7 @@ class PostgresStore(Generic[RecordT]):
         """
         require_query(prefix)
         final = triggers_of(final_triggers)
-        reads = self._client().reads
-        async for meta in reads.unfinished(final, prefix):
+        async for meta in self._client().reads.unfinished(final, prefix):
             yield meta
 
     # Health

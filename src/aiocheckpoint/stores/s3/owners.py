@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from aiocheckpoint.errors import CheckpointError, InvalidArgumentError, SessionOwnedError
-from aiocheckpoint.kit import Turns, checkpoint_ids_of
+from aiocheckpoint.errors import CheckpointError, SessionOwnedError
+from aiocheckpoint.kit import Turns
 from aiocheckpoint.models import (
-    ANY_NEWEST,
-    CheckpointId,
     CheckpointRecord,
-    Expected,
     SessionId,
 )
-from aiocheckpoint.store import NO_BLOBS, Transaction
 from aiocheckpoint.stores.s3.changes import Change, Waiting
 from aiocheckpoint.stores.s3.commits import Owner
 from aiocheckpoint.stores.s3.home import Home
@@ -151,103 +147,21 @@ class Lease:
             staged.set_owner(None)
 
 
-class Fenced(Protocol[RecordT]):
-    """A store whose writes can be bound to an owner, by its token."""
-
-    async def save_owned(
-        self, data: RecordT, blobs: Mapping[str, bytes], expected: Expected, token: int | None
-    ) -> CheckpointId:
-        """Save if that owner owns the session."""
-        ...
-
-    async def delete_owned(
-        self,
-        session_id: SessionId,
-        checkpoint_ids: Iterable[CheckpointId] | None,
-        token: int | None,
-    ) -> int:
-        """Delete if that owner owns the session."""
-        ...
-
-    async def update_owned(
-        self,
-        session_id: SessionId,
-        work: Callable[[Transaction[RecordT]], Awaitable[ResultT]],
-        token: int | None,
-    ) -> ResultT:
-        """Update if that owner owns the session."""
-        ...
-
-
-class S3Owner(Generic[RecordT]):
-    """
-    The hold on a session that `own` yields.
-
-    Args:
-        store: the store.
-        session_id: the session.
-        token: of the owner.
-    """
-
-    def __init__(self, store: Fenced[RecordT], session_id: SessionId, token: int) -> None:
-        self._store = store
-        self._session_id = session_id
-        self._token = token
-
-    @property
-    def session_id(self) -> SessionId:
-        """The session."""
-        return self._session_id
-
-    @property
-    def token(self) -> int:
-        """Greater than that of every owner of the session before."""
-        return self._token
-
-    async def save(
-        self,
-        data: RecordT,
-        /,
-        *,
-        blobs: Mapping[str, bytes] = NO_BLOBS,
-        expected: Expected = ANY_NEWEST,
-    ) -> CheckpointId:
-        """Save as the store does, if the session is still owned."""
-        self._require_same(data.session_id)
-        return await self._store.save_owned(data, blobs, expected, self._token)
-
-    async def delete_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> int:
-        """Delete as the store does, if the session is still owned."""
-        ids = checkpoint_ids_of(checkpoint_ids)
-        return await self._store.delete_owned(self._session_id, ids, self._token)
-
-    async def update(
-        self, work: Callable[[Transaction[RecordT]], Awaitable[ResultT]], /
-    ) -> ResultT:
-        """Update as the store does, if the session is still owned when it commits."""
-        return await self._store.update_owned(self._session_id, work, self._token)
-
-    def _require_same(self, session_id: SessionId) -> None:
-        if session_id != self._session_id:
-            wanted = f"a record of session {self._session_id!r}"
-            raise InvalidArgumentError("data.session_id", session_id, wanted)
-
-
 @contextlib.asynccontextmanager
 async def owned(
-    store: Fenced[RecordT],
     home: Home,
     working: Callable[[], Work[RecordT]],
     turns: Turns,
     session_id: SessionId,
     timeout_seconds: float,
     lease_seconds: float,
-) -> AsyncIterator[S3Owner[RecordT]]:
+) -> AsyncIterator[int]:
     """
-    Own a session for a block: first among the tasks of the process, then among all.
+    Own a session for a block, and yield the token.
+
+    First among the tasks of the process, then among all.
 
     Args:
-        store: whose handle it yields.
         home: the thread of the store.
         working: what works there.
         turns: of the process.
@@ -277,7 +191,7 @@ async def owned(
                 lease.withdraw()
 
         token = await home.change(take(), withdraw)
-        yield S3Owner(store, session_id, token)
+        yield token
     finally:
         try:
             for lease in leases:

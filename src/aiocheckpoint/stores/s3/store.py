@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from aiocheckpoint.errors import InvalidArgumentError, UnsupportedOperationError
 from aiocheckpoint.kit import (
+    OwnedSession,
     RecordKit,
     SessionTurns,
     Turns,
@@ -23,6 +24,7 @@ from aiocheckpoint.kit import (
     require_query,
     require_seconds,
     session_ids_of,
+    token_of,
     triggers_of,
 )
 from aiocheckpoint.models import (
@@ -245,18 +247,20 @@ class S3Store(Generic[RecordT]):
             session finds its newest commit, by up to two; the first one of the store probes the
             server.
         """
-        return await self.save_owned(data, blobs, expected)
+        return await self._save(data, blobs, expected)
 
-    async def save_owned(
+    async def _save(
         self,
         data: RecordT,
         blobs: Mapping[str, bytes],
         expected: Expected,
-        token: int | None = None,
+        owner: OwnedSession[RecordT] | None = None,
     ) -> CheckpointId:
-        """Save if the owner with a token owns the session; None asks for none."""
         require_expected(expected)
         record = self._kit.encode(data, blobs)
+        if owner is not None:
+            record.require_session(owner.session_id)
+        token = token_of(owner)
         self._home.require_open()
         async with self._turns.change(record.session_id, "save"):
             withdrawal: list[Callable[[], object]] = []
@@ -303,16 +307,16 @@ class S3Store(Generic[RecordT]):
         Cost: one request for the commit, about two for each object that held them, and, for the
             first one, those of `list`.
         """
-        return await self.delete_owned(session_id, checkpoint_ids)
+        return await self._delete(session_id, checkpoint_ids)
 
-    async def delete_owned(
+    async def _delete(
         self,
         session_id: SessionId,
         checkpoint_ids: Iterable[CheckpointId] | None,
-        token: int | None = None,
+        owner: OwnedSession[RecordT] | None = None,
     ) -> int:
-        """Delete if the owner with a token owns the session; None for the ids means all."""
         doomed = None if checkpoint_ids is None else checkpoint_ids_of(checkpoint_ids)
+        token = token_of(owner)
         check_session_id(session_id)
         self._home.require_open()
         async with self._turns.change(session_id, "delete"):
@@ -332,7 +336,7 @@ class S3Store(Generic[RecordT]):
 
         Cost: as `delete_many`, and one request for what tells `sessions` of it.
         """
-        return bool(await self.delete_owned(session_id, None))
+        return bool(await self._delete(session_id, None))
 
     async def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
         """
@@ -373,21 +377,22 @@ class S3Store(Generic[RecordT]):
 
         Cost: what its reads cost, and one request; where it stages nothing, one LIST.
         """
-        return await self.update_owned(session_id, work)
+        return await self._update_one(session_id, work)
 
-    async def update_owned(
+    async def _update_one(
         self,
         session_id: SessionId,
         work: Callable[[Transaction[RecordT]], Awaitable[ResultT]],
-        token: int | None = None,
+        owner: OwnedSession[RecordT] | None = None,
     ) -> ResultT:
-        """Update if the owner with a token owns the session; None asks for none."""
         from aiocheckpoint.stores.s3.transaction import run_update  # noqa: PLC0415 - see `_work`
 
         check_session_id(session_id)
         self._home.require_open()
         async with self._turns.update((session_id,)):
-            return await run_update(self._home, self._work, self._kit, session_id, work, token)
+            return await run_update(
+                self._home, self._work, self._kit, session_id, work, token_of(owner)
+            )
 
     async def update_many(
         self,
@@ -410,7 +415,7 @@ class S3Store(Generic[RecordT]):
         async def of_one(transaction: Transaction[RecordT]) -> ResultT:
             return await work({wanted[0]: transaction})
 
-        return await self.update_owned(wanted[0], of_one)
+        return await self._update_one(wanted[0], of_one)
 
     def own(
         self, session_id: SessionId, *, wait: bool = True
@@ -443,10 +448,11 @@ class S3Store(Generic[RecordT]):
         self._home.require_open()
         self._turns.require_no_update(session_id, "own")
         async with owned(
-            self, self._home, self._work, self._owners, session_id, timeout_seconds,
-            self._lease_seconds,
-        ) as owner:  # fmt: skip
-            yield owner
+            self._home, self._work, self._owners, session_id, timeout_seconds, self._lease_seconds
+        ) as token:
+            yield OwnedSession(
+                session_id, token, save=self._save, delete=self._delete, update=self._update_one
+            )
 
     # Reads
 
