@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,38 +13,16 @@ from hypothesis import settings
 
 from aiocheckpoint import (
     AsyncCheckpointWriter,
-    BlobStore,
     CheckpointData,
-    CheckpointStore,
     Durability,
 )
 from aiocheckpoint.testing import (
-    AcrossDamageContract,
-    AcrossSessionsContract,
-    BlobDamageContract,
-    BlobDurabilityContract,
-    BlobSharingContract,
-    BlobStoreContract,
-    BlobUpdateContract,
-    CancellationContract,
-    CheckpointStoreContract,
-    DamageContract,
-    DurabilityContract,
     LargeValue,
-    OwnershipContract,
-    RetentionContract,
-    SharedOwnershipContract,
-    SharedUpdateContract,
-    SharingContract,
-    UpdateContract,
 )
 from aiocheckpoint.testing.machine import StoreMachine
+from tests.contract.whole import Blobs, Damage, Reopen, Store, WholeContract
 from tests.on_disk import path_of
 
-Store = CheckpointStore[CheckpointData]
-Blobs = BlobStore[LargeValue]
-Damage = Callable[[str, str], Awaitable[None]]
-Reopen = Callable[[Any], Awaitable[Any]]
 Open = Callable[..., AsyncCheckpointWriter[Any]]
 
 _MEMORY = Path("/dev/shm")  # what a disk does is tested elsewhere
@@ -65,25 +43,7 @@ def _directory() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("durability", ["journal", "file", "none"])
-class TestWriter(
-    AcrossDamageContract,
-    AcrossSessionsContract,
-    BlobDamageContract,
-    BlobDurabilityContract,
-    BlobSharingContract,
-    BlobStoreContract,
-    BlobUpdateContract,
-    CancellationContract,
-    CheckpointStoreContract,
-    DamageContract,
-    DurabilityContract,
-    OwnershipContract,
-    RetentionContract,
-    SharedOwnershipContract,
-    SharedUpdateContract,
-    SharingContract,
-    UpdateContract,
-):
+class TestWriter(WholeContract):
     """All parts of the contract, on a directory for each test."""
 
     @pytest.fixture(name="opened")

@@ -3,69 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
 from aiocheckpoint import (
-    BlobStore,
     CheckpointData,
     CheckpointRecord,
-    CheckpointStore,
     InvalidArgumentError,
     InvalidIdError,
     SessionOwnedError,
 )
 from aiocheckpoint.testing import (
-    AcrossDamageContract,
-    AcrossSessionsContract,
-    BlobDamageContract,
-    BlobDurabilityContract,
-    BlobSharingContract,
-    BlobStoreContract,
-    BlobUpdateContract,
-    CancellationContract,
-    CheckpointStoreContract,
-    DamageContract,
-    DurabilityContract,
     LargeValue,
     MemoryStore,
-    OwnershipContract,
-    RetentionContract,
-    SharedOwnershipContract,
-    SharedUpdateContract,
-    SharingContract,
-    UpdateContract,
 )
 from aiocheckpoint.testing.machine import StoreMachine
-
-Store = CheckpointStore[CheckpointData]
-Blobs = BlobStore[LargeValue]
-Damage = Callable[[str, str], Awaitable[None]]
-Reopen = Callable[[Any], Awaitable[Any]]
+from tests.contract.whole import Blobs, Damage, Reopen, Store, WholeContract
 
 
-class TestMemoryStore(
-    AcrossDamageContract,
-    AcrossSessionsContract,
-    BlobDamageContract,
-    BlobDurabilityContract,
-    BlobSharingContract,
-    BlobStoreContract,
-    BlobUpdateContract,
-    CancellationContract,
-    CheckpointStoreContract,
-    DamageContract,
-    DurabilityContract,
-    OwnershipContract,
-    RetentionContract,
-    SharedOwnershipContract,
-    SharedUpdateContract,
-    SharingContract,
-    UpdateContract,
-):
+class TestMemoryStore(WholeContract):
     """All parts of the contract, on one store for each test."""
 
     @pytest.fixture(name="store")

@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
 import pytest
 
-from aiocheckpoint import BlobStore, CheckpointData, CheckpointStore
+from aiocheckpoint import CheckpointData
 from aiocheckpoint.stores.s3 import S3Store
 from aiocheckpoint.testing import (
-    AcrossDamageContract,
-    AcrossSessionsContract,
-    BlobDamageContract,
-    BlobDurabilityContract,
-    BlobSharingContract,
-    BlobStoreContract,
-    BlobUpdateContract,
-    CancellationContract,
-    CheckpointStoreContract,
-    DamageContract,
-    DurabilityContract,
     LargeValue,
-    OwnershipContract,
-    RetentionContract,
-    SharedOwnershipContract,
-    SharedUpdateContract,
-    SharingContract,
-    UpdateContract,
 )
+from tests.contract.whole import Blobs, Damage, Reopen, Store, WholeContract
 
-Store = CheckpointStore[CheckpointData]
-Blobs = BlobStore[LargeValue]
-Damage = Callable[[str, str], Awaitable[None]]
-Reopen = Callable[[Any], Awaitable[Any]]
 Open = Callable[..., S3Store[Any]]
 
 
@@ -56,25 +36,7 @@ class Server(Protocol):
         ...
 
 
-class WholeContract(
-    AcrossDamageContract,
-    AcrossSessionsContract,
-    BlobDamageContract,
-    BlobDurabilityContract,
-    BlobSharingContract,
-    BlobStoreContract,
-    BlobUpdateContract,
-    CancellationContract,
-    CheckpointStoreContract,
-    DamageContract,
-    DurabilityContract,
-    OwnershipContract,
-    RetentionContract,
-    SharedOwnershipContract,
-    SharedUpdateContract,
-    SharingContract,
-    UpdateContract,
-):
+class ServerContract(WholeContract):
     """All parts, in a prefix for each test; a subclass gives the fixture `server`."""
 
     @pytest.fixture(name="opened")

@@ -12,7 +12,7 @@ import pytest
 from aiocheckpoint import CheckpointData, CheckpointError
 from aiocheckpoint.stores.s3 import S3Store
 from tests.stores.s3.ceph import Ceph, missing_programs
-from tests.stores.s3.contract import Server, WholeContract
+from tests.stores.s3.contract import Server, ServerContract
 
 if os.environ.get("AIOCHECKPOINT_CEPH") != "yes":
     pytest.skip("set AIOCHECKPOINT_CEPH=yes, as .ci/run does", allow_module_level=True)
@@ -29,7 +29,7 @@ def _ceph() -> Iterator[Ceph]:
     ceph.stop()
 
 
-class TestCeph(WholeContract):
+class TestCeph(ServerContract):
     """All parts of the contract."""
 
     @pytest.fixture(name="server")

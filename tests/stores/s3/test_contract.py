@@ -11,11 +11,11 @@ from hypothesis import settings
 from aiocheckpoint import CheckpointData, CheckpointStore
 from aiocheckpoint.stores.s3 import S3Store
 from aiocheckpoint.testing.machine import StoreMachine
-from tests.stores.s3.contract import Server, WholeContract
+from tests.stores.s3.contract import Server, ServerContract
 from tests.stores.s3.fake_s3 import FakeS3
 
 
-class TestS3(WholeContract):
+class TestS3(ServerContract):
     """All parts."""
 
     @pytest.fixture(name="server")
