@@ -12,7 +12,18 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from aiocheckpoint import errors, exact, history, kit, models, store, stores, testing, writer
+from aiocheckpoint import (
+    errors,
+    exact,
+    history,
+    kit,
+    models,
+    portal,
+    store,
+    stores,
+    testing,
+    writer,
+)
 from aiocheckpoint._format import blobs
 from aiocheckpoint.adapters import opentelemetry
 from aiocheckpoint.adapters.langgraph import migration, records, saver
@@ -66,6 +77,7 @@ _PARTS: tuple[tuple[str, ModuleType, tuple[str, ...]], ...] = (
     ("LangGraph: what is stored", records, ("ThreadRecord", "session_of")),
     ("OpenTelemetry: `aiocheckpoint.adapters.opentelemetry`", opentelemetry, ("Telemetry",)),
     ("Long conversations: `aiocheckpoint.history`", history, history.__all__),
+    ("Synchronous callers: `aiocheckpoint.portal`", portal, portal.__all__),
     ("A store of your own: `aiocheckpoint.kit`", kit, _KIT),
     ("For tests: `aiocheckpoint.testing`", testing, tuple(sorted(testing.__all__))),
 )

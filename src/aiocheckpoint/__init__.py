@@ -3,7 +3,7 @@ Durable, non-blocking checkpoints of AI-agent sessions for asyncio.
 
 The house, one way: errors, models <- _format (pure) <- exact (pure) <- _disk (the only code that
 touches the system) <- _engine (threads) <- _arguments, _turns, _updates, _ownership, store, kit,
-history, writer <- testing <- adapters, stores, cli.
+history, portal, writer <- testing <- adapters, stores, cli.
 """
 
 from aiocheckpoint import exact

@@ -9,7 +9,6 @@ import importlib
 import shutil
 import sqlite3
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,7 +25,6 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from aiocheckpoint.adapters.langgraph import CheckpointSaver, copy_threads, session_of
 from aiocheckpoint.adapters.langgraph.__main__ import main as migrate
 from aiocheckpoint.adapters.langgraph.migration import Copied, CopyMismatchError
-from aiocheckpoint.adapters.langgraph.portal import Portal
 from aiocheckpoint.adapters.langgraph.removal import Removal
 from aiocheckpoint.testing import FaultyFiles
 from tests.faults import Hold
@@ -112,27 +110,6 @@ class TestLoopsAndThreads:
             return next(items).metadata["step"]
 
         assert await asyncio.to_thread(first) == 2
-
-    @pytest.mark.blocking
-    def test_closing_waits_for_calls_in_other_threads(self) -> None:
-        """A synchronous call that is on its way when the saver is closed comes back."""
-        portal = Portal()
-        begun, go_on = threading.Event(), threading.Event()
-
-        async def work() -> str:
-            begun.set()
-            while not go_on.is_set():
-                await asyncio.sleep(0)
-            return "done"
-
-        answers: list[str] = []
-        caller = threading.Thread(target=lambda: answers.append(portal.run(work())), daemon=True)
-        caller.start()
-        assert begun.wait(30)
-        portal.close()
-        go_on.set()
-        caller.join(30)
-        assert answers == ["done"]
 
 
 class TestCancellation:

@@ -38,7 +38,6 @@ from aiocheckpoint import (
 )
 from aiocheckpoint.adapters.langgraph import arguments, records
 from aiocheckpoint.adapters.langgraph.arguments import place_of
-from aiocheckpoint.adapters.langgraph.portal import Portal
 from aiocheckpoint.adapters.langgraph.pruning import with_plain_counters
 from aiocheckpoint.adapters.langgraph.reading import (
     PAGE,
@@ -63,6 +62,7 @@ from aiocheckpoint.adapters.langgraph.records import (
 )
 from aiocheckpoint.adapters.langgraph.removal import Removal
 from aiocheckpoint.adapters.langgraph.turns import Draft, Turns
+from aiocheckpoint.portal import Portal
 
 # Within the class below `list` is a method.
 _Entries = list[Entry]

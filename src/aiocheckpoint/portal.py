@@ -1,4 +1,16 @@
-"""Asynchronous work for callers that are not."""
+"""
+Asynchronous work for callers that are not: synchronous code on any store.
+
+```py
+from aiocheckpoint import CheckpointData, open_store
+from aiocheckpoint.portal import Portal
+
+with Portal() as portal:
+    store = open_store("checkpoints")
+    portal.run(store.save(CheckpointData(session_id="support-42")))
+    portal.run(store.aclose())
+```
+"""
 
 from __future__ import annotations
 
@@ -7,9 +19,12 @@ import contextlib
 import threading
 from collections.abc import Coroutine
 from os import getpid as process_id
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
-from aiocheckpoint import ThreadStartError
+from aiocheckpoint.errors import ThreadStartError
+
+__all__ = ("Portal",)
 
 ResultT = TypeVar("ResultT")
 
@@ -18,9 +33,10 @@ class Portal:
     """
     An event loop in a thread of its own, started by the first call; a forked process has its own.
 
-    Callers wait for it and for nothing else, so they never wait for themselves, whether they
-    have a running loop or not. The thread does not keep the process alive, and ends with the
-    last reference to the portal.
+    Any thread may call, several at once. Callers wait for that loop and for nothing else, so they
+    never wait for themselves, whether they have a running loop or not; a loop that they have
+    stands still meanwhile. The thread does not keep the process alive, and ends with the last
+    reference to the portal.
     """
 
     def __init__(self) -> None:
@@ -36,13 +52,35 @@ class Portal:
     def __del__(self) -> None:
         self._end(self._loop)
 
+    def __enter__(self) -> Self:
+        """Return the portal; it is closed at the end of the block."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
     def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         """
         Run a coroutine and return its result.
 
+        It sees the context variables of the caller. If the caller is interrupted, as by ctrl-c, it
+        goes on to its end all the same.
+
+        Args:
+            work: called with its arguments: `portal.run(store.load("support-42"))`.
+
         Raises:
             ThreadStartError: there is no thread for it.
             RuntimeError: in the portal's own thread, which would wait for itself.
+            BaseException: what the coroutine raises.
+
+        Cost: two hops from thread to thread.
         """
         if self._process_id != process_id():
             self._begin(self._loop)
@@ -71,7 +109,7 @@ class Portal:
         return self._loop
 
     def close(self) -> None:
-        """Let the thread end when its work is done; the next call starts another."""
+        """Let the thread end when its work is done; the next `run` starts another."""
         if self._process_id == process_id():
             with self._mutex:
                 loop, self._loop, self._thread = self._loop, None, None

@@ -1,0 +1,182 @@
+"""Synchronous callers run asynchronous work, from any thread and beside any loop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from pathlib import Path
+
+import pytest
+
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, ThreadStartError
+from aiocheckpoint import portal as module
+from aiocheckpoint.portal import Portal
+from tests.children import run_in_child
+from tests.test_docs import blocks
+
+pytestmark = pytest.mark.blocking
+
+_NAME = "aiocheckpoint-portal"
+_caller: ContextVar[str] = ContextVar("_caller")
+
+
+async def _doubled(number: int) -> int:
+    await asyncio.sleep(0)
+    return 2 * number
+
+
+def _portal_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == _NAME}
+
+
+def test_any_thread_may_call() -> None:
+    """Threads that call at once get each its own answer, from one thread of the portal."""
+    others = _portal_threads()
+    with Portal() as portal, ThreadPoolExecutor(8) as pool:
+        answers = [*pool.map(lambda number: portal.run(_doubled(number)), range(200))]
+
+        assert answers == [2 * number for number in range(200)]
+        assert len(_portal_threads() - others) == 1
+
+
+async def test_works_within_a_running_loop() -> None:
+    """A caller whose own loop runs gets its answer, also where that came from the portal."""
+    with Portal() as outer, Portal() as inner:
+
+        async def nested() -> int:
+            return inner.run(_doubled(1)) + 1
+
+        assert outer.run(nested()) == 3
+
+
+def test_errors_come_back() -> None:
+    """What the work raises, the caller gets."""
+
+    async def work() -> None:
+        raise LookupError("nothing there")
+
+    with Portal() as portal, pytest.raises(LookupError, match="nothing there"):
+        portal.run(work())
+
+
+def test_context_of_the_caller() -> None:
+    """The work sees the context variables of whoever called, and not those of others."""
+
+    async def work() -> str:
+        return _caller.get("nobody")
+
+    with Portal() as portal:
+        assert portal.run(work()) == "nobody"
+        token = _caller.set("Ann")
+        assert portal.run(work()) == "Ann"
+        _caller.reset(token)
+        assert portal.run(work()) == "nobody"
+
+
+def test_its_own_thread_would_wait_for_itself() -> None:
+    """A call from work of the same portal is refused instead of waiting for ever."""
+    with Portal() as portal:
+
+        async def work() -> int:
+            return portal.run(_doubled(1))
+
+        with pytest.raises(RuntimeError, match="wait for themselves"):
+            portal.run(work())
+        assert portal.run(_doubled(1)) == 2
+
+
+def test_closing_waits_for_calls_in_other_threads() -> None:
+    """A call that is on its way when the portal is closed comes back; the next one works."""
+    portal = Portal()
+    begun, go_on = threading.Event(), threading.Event()
+
+    async def work() -> str:
+        begun.set()
+        while not go_on.is_set():
+            await asyncio.sleep(0)
+        return "done"
+
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(lambda: portal.run(work()))
+        assert begun.wait(30)
+        portal.close()
+        go_on.set()
+        assert call.result(30) == "done"
+    assert portal.run(_doubled(1)) == 2
+    portal.close()
+
+
+@pytest.mark.parametrize("way", ["close", "drop"])
+def test_its_thread_ends(way: str) -> None:
+    """The thread ends when the portal is closed, and when nothing refers to it any more."""
+    others = _portal_threads()
+    portal = Portal()
+    portal.run(_doubled(1))
+    (thread,) = _portal_threads() - others
+
+    if way == "close":
+        portal.close()
+    del portal
+    gc.collect()
+    thread.join(30)
+
+    assert not thread.is_alive()
+
+
+def test_a_forked_process_has_its_own() -> None:
+    """A portal that was used before a fork works in the child, and goes on in the parent."""
+    with Portal() as portal:
+        portal.run(_doubled(1))
+
+        assert run_in_child(lambda: portal.run(_doubled(2))) == "4"
+        assert portal.run(_doubled(3)) == 6
+
+
+def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system grants no thread the error is named, and a later call works."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with Portal() as portal:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(ThreadStartError, match="can't start"):
+                portal.run(_doubled(1))
+        assert portal.run(_doubled(1)) == 2
+
+
+def test_its_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of the module saves what it says."""
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks(module.__doc__ or "", 1)
+
+    exec(compile(block.text, "portal", "exec"), {})
+
+    assert len([*tmp_path.glob("checkpoints/support-42/checkpoints/cp_*.json")]) == 1
+
+
+def test_a_store_from_threads_beside_a_loop(root: Path) -> None:
+    """A store that is driven through a portal is the same to an event loop at the same time."""
+    with Portal() as portal:
+        writer = AsyncCheckpointWriter(root)
+
+        def save(number: int) -> str:
+            checkpoint = CheckpointData(session_id="s", checkpoint_id=f"sync-{number}")
+            return portal.run(writer.save(checkpoint))
+
+        async def main() -> int:
+            saving = [asyncio.to_thread(save, number) for number in range(20)]
+            beside = [
+                writer.save(CheckpointData(session_id="s", checkpoint_id=f"async-{number}"))
+                for number in range(20)
+            ]
+            await asyncio.gather(*saving, *beside)
+            return len(await writer.ids("s"))
+
+        assert asyncio.run(main()) == 40
+        assert len(portal.run(writer.ids("s"))) == 40
+        portal.run(writer.aclose())
