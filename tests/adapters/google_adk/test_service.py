@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import math
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -30,8 +29,6 @@ from aiocheckpoint import (
     AsyncCheckpointWriter,
     CheckpointDecodeError,
     CheckpointEncodeError,
-    CheckpointError,
-    WriterClosedError,
 )
 from aiocheckpoint.adapters.google_adk import AdkRecord, SessionHead, SessionService
 from aiocheckpoint.history import History
@@ -290,15 +287,6 @@ class TestCalls:
 
         assert counts == [1, 2, 3]
 
-    async def test_closed_service_refuses(self, root: Path) -> None:
-        """After the last close of a place, calls are refused by name."""
-        service = SessionService(root)
-        await service.create_session(**ANN)
-        await service.aclose()
-
-        with pytest.raises(WriterClosedError):
-            await service.create_session(**ANN)
-
 
 class Echo(BaseLlm):
     async def generate_content_async(self, llm_request: Any, stream: bool = False) -> Any:
@@ -365,62 +353,6 @@ class TestManySessions:
 @pytest.mark.damages_store
 @pytest.mark.blocking
 class TestDamage:
-    def _files(self, root: Path) -> Iterator[Path]:
-        for path in sorted(root.rglob("*")):
-            inside = path.is_file() and not path.is_symlink()
-            if inside and ".aiocheckpoint" not in path.parts and path.suffix != ".backup":
-                yield path
-
-    async def _read(self, root: Path) -> Session | None:
-        async with SessionService(root) as service:
-            return await service.get_session(**ANN, session_id="s")
-
-    async def _filled(self, root: Path) -> Session:
-        async with SessionService(root) as service:
-            session = await service.create_session(**ANN, session_id="s", state={"app:a": 1})
-            for number in range(80):
-                await service.append_event(session, said(f"{number} " + "word " * 400))
-        whole = await self._read(root)
-        assert whole is not None
-        return whole
-
-    async def test_no_damaged_file_is_read_as_a_shorter_session(self, root: Path) -> None:
-        """Whichever file is damaged, a read raises by name, or all is there."""
-        whole = await self._filled(root)
-        raised = 0
-        for path in self._files(root):
-            content = path.read_bytes()
-            middle = len(content) // 2
-            path.write_bytes(
-                content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-            )
-            try:
-                assert await self._read(root) == whole, path
-            except CheckpointError:
-                raised += 1
-            path.write_bytes(content)
-
-        assert await self._read(root) == whole
-        assert raised > 4
-
-    async def test_no_removed_file_is_read_as_a_shorter_session(self, root: Path) -> None:
-        """Whichever file of a session is removed, it raises, has all, or is not there at all."""
-        whole = await self._filled(root)
-        raised = 0
-        for path in self._files(root):
-            if "ann" not in str(path.relative_to(root)):
-                continue  # of the app
-            content = path.read_bytes()
-            path.unlink()
-            try:
-                assert await self._read(root) in (whole, None), path
-            except CheckpointError:
-                raised += 1
-            path.write_bytes(content)
-
-        assert await self._read(root) == whole
-        assert raised > 2
-
     async def test_event_of_another_version_is_told(self, root: Path) -> None:
         """What is intact and no event of this version of the framework is told by name."""
         async with SessionService(root) as service:

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import ast
-import asyncio
-import contextlib
-import io
-import signal
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 pytest.importorskip("agents", reason="needs the extra openai-agents: .ci/adapter openai-agents")
 
-from tests.test_docs import fenced
+from tests.adapters.pages import kill_example_at, lines_of_example, run_page
 
-_ROOT = Path(__file__).parents[3]
-_PAGE = _ROOT / "docs" / "how-to" / "openai-agents.md"
-_EXAMPLE = _ROOT / "examples" / "openai_agents_resume.py"
+EXAMPLE = "openai_agents_resume.py"
 
 pytestmark = pytest.mark.blocking
 
@@ -28,21 +18,7 @@ pytestmark = pytest.mark.blocking
 def test_its_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every example of the page runs, in order, and prints what the page says."""
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    printed = ""
-    with asyncio.Runner() as runner:
-        for block in fenced(_PAGE):
-            if block.language == "text":
-                assert printed == block.text
-            if block.language == "py":
-                flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-                code = compile(block.text, str(_PAGE), "exec", flags=flags)
-                output = io.StringIO()
-                with contextlib.redirect_stdout(output):
-                    result = eval(code, names)
-                    if result is not None:
-                        runner.run(result)
-                printed = output.getvalue()
+    run_page("openai-agents.md")
 
 
 @pytest.mark.parametrize(
@@ -50,17 +26,9 @@ def test_its_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 )
 def test_example_goes_on(tmp_path: Path, line: str) -> None:
     """It is killed amid a turn, goes on, waits for Ann over a restart, and refunds once."""
-    command = [sys.executable, str(_EXAMPLE), str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        next(found for found in process.stdout if found.startswith(line))
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
+    kill_example_at(line, EXAMPLE, tmp_path)
 
-    runs = [
-        subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-        for _ in range(2)
-    ]
+    runs = [lines_of_example(EXAMPLE, tmp_path) for _ in range(2)]
 
     assert runs[0][-1] == "waiting: refund 40 euros?"
     assert runs[1][0] == "approved by Ann"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -77,15 +76,6 @@ class TestItems:
         """It has what the framework's protocol asks for."""
         async with opened("s", storage) as session:
             assert isinstance(session, FrameworkSession)
-
-    async def test_come_back_in_order_to_another_object(self, storage: Any) -> None:
-        """What one object has added another one reads, in order, over many adds."""
-        async with opened("s", storage) as session, opened("s", storage) as other:
-            for start in range(0, 100, 2):
-                await session.add_items(messages([start, start + 1]))
-
-            assert await other.get_items() == messages(range(100))
-            assert await opened("another", storage).get_items() == []
 
     @pytest.mark.parametrize("count", [5, 16, 17, 40, 200])
     @pytest.mark.parametrize(
@@ -340,23 +330,6 @@ async def _items(root: Path, session_id: str = "s") -> list[Any]:
 
 
 class TestCost:
-    @pytest.mark.blocking
-    async def test_many_sessions_cost_one_writer(self, root: Path) -> None:
-        """200 sessions of one directory take one writer, and a descriptor each of its directory."""
-        sessions = [opened(f"s{number}", root) for number in range(200)]
-        await sessions[0].add_items(messages([1]))
-        await sessions[0].get_items()
-        threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
-
-        for session in sessions[1:]:
-            await session.add_items(messages([1]))
-            await session.get_items()
-
-        assert threading.active_count() <= threads + 8
-        assert len(os.listdir("/proc/self/fd")) <= descriptors + 200 + 20
-        for session in sessions:
-            await session.aclose()
-
     async def test_newest_few_of_many_are_not_all_read(self) -> None:
         """The newest 20 of 1,600 items take few loads, of little more than what is asked for."""
         store = _Counting(SessionRecord)
@@ -385,38 +358,11 @@ class _Counting(MemoryStore[Any]):
 @pytest.mark.damages_store
 @pytest.mark.blocking
 class TestDamage:
-    async def _filled(self, root: Path, count: int = 40) -> list[Any]:
-        async with opened("s", root) as session:
-            for number in range(count):
-                await session.add_items([message(number, 3000)])
-            return await session.get_items()
-
-    def _files(self, root: Path) -> Iterator[Path]:
-        for path in sorted(root.rglob("*")):
-            inside = path.is_file() and not path.is_symlink()
-            if inside and ".aiocheckpoint" not in path.parts and path.suffix != ".backup":
-                yield path
-
-    async def test_no_damaged_file_is_read_as_a_shorter_conversation(self, root: Path) -> None:
-        """Whichever file is damaged, a full read raises, or has all items."""
-        items = await self._filled(root)
-        raised = 0
-        for path in self._files(root):
-            whole = path.read_bytes()
-            middle = len(whole) // 2
-            path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
-            try:
-                assert await _items(root) == items
-            except CheckpointCorruptError:
-                raised += 1
-            path.write_bytes(whole)
-
-        assert await _items(root) == items
-        assert raised > 5
-
     async def test_records_that_something_removed_are_missed(self, root: Path) -> None:
         """A record that was removed behind the session's back is noticed by the next read."""
-        await self._filled(root, 10)
+        async with opened("s", root) as session:
+            for number in range(10):
+                await session.add_items([message(number, 3000)])
         async with AsyncCheckpointWriter[Any](root, record_type=SessionRecord) as writer:
             first = min(await writer.ids("s"))
             await writer.delete("s", first)

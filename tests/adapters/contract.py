@@ -1,0 +1,198 @@
+"""What every adapter promises, whatever its framework calls a session: subclass it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from aiocheckpoint import BlobStore, CheckpointError, WriterClosedError, open_store
+from aiocheckpoint.testing import MemoryStore
+
+IDS = ("plain", "a/b", "..", ".", "Ünï ☃", "a\nb", "%2e", "x" * 300)
+
+
+class AdapterContract:
+    """
+    The tests of an adapter that hold for all of them.
+
+    A subclass says how its adapter is opened, how something is stored in one of its sessions, and
+    what is there.
+    """
+
+    record_type: ClassVar[Any]
+    """What the adapter stores; a union may stand here."""
+
+    @abstractmethod
+    def opened(self, storage: Any) -> AbstractAsyncContextManager[Any]:
+        """Return the adapter, or what the framework has in its place, on a storage."""
+
+    @abstractmethod
+    async def add(self, adapter: Any, session: str, text: str) -> None:
+        """Store one more text in a session, by the framework's own call; make the session first."""
+
+    @abstractmethod
+    async def texts(self, adapter: Any, session: str) -> list[str]:
+        """Return the texts of a session, oldest first, by the framework's own call; [] for none."""
+
+    @pytest.fixture(name="storage", params=["directory", "text", "url", "open store", "memory"])
+    async def _storage(self, root: Path, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+        match request.param:
+            case "directory":
+                yield root
+            case "text":
+                yield str(root)
+            case "url":
+                yield root.as_uri()
+            case "open store":
+                store: BlobStore[Any] = open_store(root, record_type=self.record_type)
+                async with store:
+                    yield store
+            case _:
+                yield MemoryStore(self.record_type)
+
+    async def test_what_is_stored_is_there_for_the_next(self, storage: Any) -> None:
+        """Another object on the storage has what one stored, beside it and after it was closed."""
+        async with self.opened(storage) as one, self.opened(storage) as two:
+            for number in range(40):
+                await self.add((one, two)[number % 2], "s", f"text {number}")
+                assert (await self.texts(two, "s"))[-1] == f"text {number}"
+        async with self.opened(storage) as after:
+            assert await self.texts(after, "s") == [f"text {number}" for number in range(40)]
+
+    async def test_any_text_is_a_session(self, storage: Any) -> None:
+        """Sessions are apart, whatever their ids look like."""
+        async with self.opened(storage) as adapter:
+            for session in IDS:
+                await self.add(adapter, session, f"of {session!r}")
+            for session in IDS:
+                assert await self.texts(adapter, session) == [f"of {session!r}"]
+
+    async def test_large_texts(self, storage: Any) -> None:
+        """4 MB of one text come back, and what follows them."""
+        large = "word " * 800_000
+        async with self.opened(storage) as adapter:
+            await self.add(adapter, "s", large)
+            await self.add(adapter, "s", "small")
+            assert await self.texts(adapter, "s") == [large, "small"]
+
+    async def test_closes_what_it_opened_alone(self, storage: Any) -> None:
+        """After its end its calls are refused by name; a store that was given stays open."""
+        async with self.opened(storage) as adapter:
+            await self.add(adapter, "s", "text")
+        if isinstance(storage, str | Path):
+            with pytest.raises(WriterClosedError):
+                await self.add(adapter, "s", "more")
+        else:
+            assert [session async for session in storage.sessions()]
+
+    @pytest.mark.parametrize("suspensions", [0, 1, 2, 3, 5, 8, 13])
+    async def test_cancelled_call_has_an_outcome(self, storage: Any, suspensions: int) -> None:
+        """Wherever it is cancelled, it took place as a whole or not at all once it has ended."""
+        async with self.opened(storage) as adapter:
+            await self.add(adapter, "s", "one")
+            task = asyncio.ensure_future(self.add(adapter, "s", "two"))
+            for _ in range(suspensions):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+
+            found = await self.texts(adapter, "s")
+            assert found in (["one"], ["one", "two"])
+            if not task.cancelled():
+                assert task.exception() is None
+                assert found == ["one", "two"]
+            await self.add(adapter, "s", "three")
+            assert await self.texts(adapter, "s") == [*found, "three"]
+
+    @pytest.mark.blocking
+    def test_loops_in_turn(self, root: Path) -> None:
+        """What one event loop stored is there for the next, in other threads too."""
+
+        async def add(text: str) -> None:
+            async with self.opened(root) as adapter:
+                await self.add(adapter, "s", text)
+
+        asyncio.run(add("one"))
+        thread = threading.Thread(target=asyncio.run, args=(add("two"),))
+        thread.start()
+        thread.join()
+
+        async def texts() -> list[str]:
+            async with self.opened(root) as adapter:
+                return await self.texts(adapter, "s")
+
+        assert asyncio.run(texts()) == ["one", "two"]
+
+    @pytest.mark.blocking
+    async def test_many_objects_cost_one_writer(self, root: Path) -> None:
+        """100 objects on one directory take one writer, and a descriptor each of a session."""
+        adapters = [self.opened(root) for _ in range(100)]
+        async with adapters[0] as first:
+            await self.add(first, "s0", "text")
+            await self.texts(first, "s0")
+            threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
+            for number, manager in enumerate(adapters[1:], 1):
+                adapter = await manager.__aenter__()
+                await self.add(adapter, f"s{number}", "text")
+                await self.texts(adapter, f"s{number}")
+
+            assert threading.active_count() <= threads + 8
+            assert len(os.listdir("/proc/self/fd")) <= descriptors + 4 * len(adapters)
+            for manager in adapters[1:]:
+                await manager.__aexit__(None, None, None)
+
+    @pytest.mark.damages_store
+    @pytest.mark.blocking
+    @pytest.mark.parametrize("removed", [False, True], ids=["damaged", "removed"])
+    async def test_lost_file_is_never_a_shorter_session(self, root: Path, removed: bool) -> None:
+        """
+        Whichever file is damaged or removed, a read raises by name, or all is there.
+
+        A file that is removed counts as deleted: the session may be gone as a whole with its only
+        record, or the last text with the newest one.
+        """
+        async with self.opened(root) as adapter:
+            for number in range(40):
+                await self.add(adapter, "s", f"{number} " + "word " * 600)
+        whole = await self._reread(root)
+        assert len(whole) == 40
+        right = [whole, [], whole[:-1]] if removed else [whole]
+        raised = 0
+        for path in _files(root):
+            content = path.read_bytes()
+            if removed:
+                path.unlink()
+            else:
+                path.write_bytes(_damaged(content))
+            try:
+                assert await self._reread(root) in right, path
+            except CheckpointError:
+                raised += 1
+            path.write_bytes(content)
+
+        assert await self._reread(root) == whole
+        assert raised > 0
+
+    async def _reread(self, root: Path) -> list[str]:
+        async with self.opened(root) as adapter:
+            return await self.texts(adapter, "s")
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for path in sorted(root.rglob("*")):
+        inside = path.is_file() and not path.is_symlink()
+        if inside and ".aiocheckpoint" not in path.parts and path.suffix != ".backup":
+            yield path
+
+
+def _damaged(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
