@@ -18,7 +18,12 @@ from pathlib import Path
 
 
 def own_tests(
-    package: str, plugin: Path, paths: Iterable[str], deselected: Mapping[str, str]
+    package: str,
+    plugin: Path,
+    paths: Iterable[str],
+    deselected: Mapping[str, str],
+    *,
+    asyncio_mode: str = "auto",
 ) -> int:
     """
     Run tests of a package's source distribution; return pytest's status.
@@ -29,6 +34,7 @@ def own_tests(
             tests, since theirs may be a package of the same name.
         paths: files of tests within the distribution.
         deselected: the ids of tests that do not apply, each with the reason.
+        asyncio_mode: of pytest-asyncio; `strict` where anyio runs their tests.
     """
     with tempfile.TemporaryDirectory() as directory:
         root = _unpacked(package, Path(directory))
@@ -43,7 +49,7 @@ def own_tests(
             "-p",
             plugin.stem,
             "-o",
-            "asyncio_mode=auto",
+            f"asyncio_mode={asyncio_mode}",
         ]
         command += [f"--deselect={test}" for test in deselected]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (root, plugin.parent)))}

@@ -1,0 +1,189 @@
+"""The entries of a transcript within one transaction: what each call of a store does to them."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from claude_agent_sdk import SessionStoreEntry, fold_session_summary
+
+from aiocheckpoint import CheckpointCorruptError, JsonValue, Transaction, exact
+from aiocheckpoint.adapters._recent import RecentBlobs
+from aiocheckpoint.adapters.claude_agent.records import (
+    START_ID,
+    TRANSCRIPT_ID,
+    ClaudeRecord,
+    Place,
+    SessionStart,
+    Transcript,
+)
+from aiocheckpoint.history import History, load_history
+
+
+class Known:
+    """
+    What need not be read again of one transcript: its newest blobs, and the uuids of its entries.
+
+    Only what was found stored is known, so a commit that fails leaves nothing here. May be used by
+    several threads.
+    """
+
+    def __init__(self) -> None:
+        self.recent = RecentBlobs()
+        self._seen = _Seen("")
+
+    async def uuids(self, head: Transcript, history: History) -> set[str]:
+        """Return the uuids of all entries; those that were not seen yet are read."""
+        seen = self._seen
+        if seen.incarnation != head.incarnation or seen.length > len(history):
+            seen = _Seen(head.incarnation)
+        return self._see(seen, await history.items(seen.length))
+
+    def see(self, head: Transcript, entries: list[JsonValue]) -> None:
+        """Know the uuids of all entries, which were read for something else."""
+        self._see(_Seen(head.incarnation), entries)
+
+    def _see(self, seen: _Seen, entries: list[JsonValue]) -> set[str]:
+        seen.uuids.update(found for entry in entries if (found := _uuid_of(entry)) is not None)
+        seen.length += len(entries)
+        self._seen = seen
+        return seen.uuids
+
+
+class _Seen:
+    """The uuids of the first entries of a transcript."""
+
+    def __init__(self, incarnation: str) -> None:
+        self.incarnation = incarnation
+        self.length = 0
+        self.uuids: set[str] = set()
+
+
+class _Clock:
+    """Milliseconds since 1970 that no two appends of a process share, so that lists have order."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def after(self, mtime: int) -> int:
+        with self._lock:
+            self._last = max(int(datetime.now(UTC).timestamp() * 1000), self._last + 1, mtime + 1)
+            return self._last
+
+
+_clock = _Clock()
+
+
+class OpenTranscript:
+    """
+    A transcript within one call of the work of `update`.
+
+    Args:
+        place: of it.
+        session: the transaction.
+        known: of it.
+    """
+
+    def __init__(self, place: Place, session: Transaction[ClaudeRecord], known: Known) -> None:
+        self._place = place
+        self._session = session
+        self._known = known
+
+    async def append(self, entries: list[JsonValue]) -> None:
+        """Stage those of the entries whose uuids are not there yet."""
+        head = await self._head()
+        history = await self._history(head)
+        new = _without(entries, set() if head is None else await self._known.uuids(head, history))
+        if not new:
+            return
+        if head is None:
+            head = self._start()
+        grown = history.extend(new)
+        record = grown.into(
+            Transcript(
+                session_id=head.session_id,
+                checkpoint_id=TRANSCRIPT_ID,
+                incarnation=head.incarnation,
+                mtime=_clock.after(head.mtime),
+                summary=self._summary(head, new),
+            )
+        )
+        self._session.save(record, blobs=grown.new_blobs)
+        self._known.recent.keep(record.blob_digests, grown.new_blobs)
+
+    async def entries(self) -> list[JsonValue] | None:
+        """Return all entries; None when there never were any."""
+        head = await self._head()
+        if head is None:
+            return None
+        entries = await (await self._history(head)).items()
+        self._known.see(head, entries)
+        return entries
+
+    async def _head(self) -> Transcript | None:
+        found = await self._session.load_many((START_ID, TRANSCRIPT_ID))
+        if not found:
+            return None
+        match found:
+            case (SessionStart(), Transcript() as head) if head.incarnation == found[0].incarnation:
+                return head
+        raise removed(self._session.session_id)
+
+    async def _history(self, head: Transcript | None) -> History:
+        load_blobs = self._known.recent.or_else(self._session.load_blobs)
+        return History(load_blobs) if head is None else await load_history(load_blobs, head)
+
+    def _start(self) -> Transcript:
+        session_id, incarnation = self._session.session_id, uuid.uuid4().hex
+        self._session.save(
+            SessionStart(session_id=session_id, checkpoint_id=START_ID, incarnation=incarnation)
+        )
+        return Transcript(
+            session_id=session_id,
+            checkpoint_id=TRANSCRIPT_ID,
+            incarnation=incarnation,
+            mtime=0,
+            summary={},
+        )
+
+    def _summary(self, head: Transcript, new: list[JsonValue]) -> dict[str, JsonValue]:
+        """Return what the framework shows in lists, with the new entries."""
+        if self._place.subpath is not None:
+            return {}
+        entries: list[SessionStoreEntry] = [exact.from_json(entry) for entry in new]
+        data = exact.from_json(head.summary)
+        folded = fold_session_summary(
+            {"session_id": self._place.session_id, "mtime": head.mtime, "data": data},
+            {"project_key": self._place.project_key, "session_id": self._place.session_id},
+            entries,
+        )
+        summary: Any = exact.to_json(folded["data"], path="summary")
+        return {**summary}
+
+
+def removed(session_id: str) -> CheckpointCorruptError:
+    """Return the error for a transcript of which something else has removed a record."""
+    reason = "one of its records was removed by something else, as by max_checkpoints"
+    return CheckpointCorruptError(f"{session_id}/{TRANSCRIPT_ID}", reason)
+
+
+def _without(entries: list[JsonValue], known: set[str]) -> list[JsonValue]:
+    """Return the entries but for those whose uuid is known, or came before among them."""
+    new: list[JsonValue] = []
+    added: set[str] = set()
+    for entry in entries:
+        found = _uuid_of(entry)
+        if found is None:
+            new.append(entry)
+        elif found not in known and found not in added:
+            added.add(found)
+            new.append(entry)
+    return new
+
+
+def _uuid_of(entry: JsonValue) -> str | None:
+    found = entry.get("uuid") if isinstance(entry, dict) else None
+    return found if isinstance(found, str) else None

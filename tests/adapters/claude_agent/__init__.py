@@ -1,0 +1,1 @@
+"""Tests of the adapter of the Claude Agent SDK."""

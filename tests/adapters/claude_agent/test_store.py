@@ -1,0 +1,648 @@
+"""What a session store promises, with the framework's own kit and helpers."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import threading
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip(
+    "claude_agent_sdk", reason="needs the extra claude-agent: .ci/adapter claude-agent"
+)
+
+import claude_agent_sdk
+from claude_agent_sdk import (
+    InMemorySessionStore,
+    fork_session_via_store,
+    get_session_messages_from_store,
+    list_sessions_from_store,
+    project_key_for_directory,
+)
+from claude_agent_sdk.testing import run_session_store_conformance
+
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    BlobStore,
+    CheckpointCorruptError,
+    CheckpointEncodeError,
+    CheckpointError,
+    InvalidArgumentError,
+    Transaction,
+    UnsupportedOperationError,
+    WriterClosedError,
+    open_store,
+)
+from aiocheckpoint.adapters.claude_agent import ClaudeRecord, SessionStore
+from aiocheckpoint.testing import MemoryStore
+
+KEY: Any = {"project_key": "shop", "session_id": "order-7"}
+AGENT: Any = {**KEY, "subpath": "subagents/agent-1"}
+
+
+class ApartStore(MemoryStore[Any]):
+    """A store that commits one session at a time, as a bucket does."""
+
+    async def update_many(
+        self,
+        session_ids: Iterable[str],
+        work: Callable[[Mapping[str, Transaction[Any]]], Any],
+        /,
+    ) -> Any:
+        """Refuse."""
+        raise UnsupportedOperationError("update_many", "this store", "for the test")
+
+
+@pytest.fixture(name="storage", params=["directory", "url", "open store", "memory", "apart"])
+async def _storage(root: Path, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    match request.param:
+        case "directory":
+            yield root
+        case "url":
+            yield root.as_uri()
+        case "open store":
+            store: BlobStore[Any] = open_store(root, record_type=ClaudeRecord)
+            async with store:
+                yield store
+        case "memory":
+            yield MemoryStore(ClaudeRecord)
+        case _:
+            yield ApartStore(ClaudeRecord)
+
+
+_made: list[SessionStore] = []
+
+
+def opened(storage: Any) -> SessionStore:
+    """Return a session store that is closed after the test."""
+    _made.append(SessionStore(storage))
+    return _made[-1]
+
+
+@pytest.fixture(autouse=True)
+async def _closing() -> AsyncIterator[None]:
+    yield
+    while _made:
+        await _made.pop().aclose()
+
+
+def entry(number: int, size: int = 10) -> Any:
+    """Return an entry with a uuid."""
+    return {
+        "type": "user",
+        "uuid": str(uuid.UUID(int=number)),
+        "message": {"role": "user", "content": f"{number:06} " + "x" * size},
+    }
+
+
+def entries(numbers: Iterable[int], size: int = 10) -> list[Any]:
+    return [entry(number, size) for number in numbers]
+
+
+class TestContract:
+    async def test_kit_of_the_framework(self, tmp_path: Path, storage: Any) -> None:
+        """The framework's own kit passes, all optional parts included."""
+        numbers = iter(range(1000))
+
+        def make() -> SessionStore:
+            if isinstance(storage, MemoryStore):
+                return opened(type(storage)(ClaudeRecord))
+            return opened(tmp_path / f"kit-{next(numbers)}")
+
+        await run_session_store_conformance(make)
+        for name in ("list_sessions", "list_session_summaries", "delete", "list_subkeys"):
+            default = getattr(claude_agent_sdk.SessionStore, name)
+            assert getattr(SessionStore, name) is not default
+
+    async def test_entries_come_back_in_order_to_another_object(self, storage: Any) -> None:
+        """What one object has appended another one reads, in order, over many appends."""
+        store, other = opened(storage), opened(storage)
+        for start in range(0, 100, 2):
+            await store.append(KEY, entries([start, start + 1], 3000))
+
+        assert await other.load(KEY) == entries(range(100), 3000)
+
+    async def test_values_beyond_json_come_back(self, storage: Any) -> None:
+        """Values that JSON lacks, as one half of a pair of surrogates, are as they were."""
+        odd: Any = {
+            "type": "x",
+            "n": 10**20,
+            "s": "cut \ud83d",
+            "customTitle": "\ud83d",
+            "f": 1e300,
+        }
+        not_a_number: Any = {"type": "x", "nan": math.nan}
+        store = opened(storage)
+        await store.append(KEY, [odd, not_a_number])
+
+        first, second = await opened(storage).load(KEY) or []
+
+        assert first == odd
+        assert math.isnan(second["nan"])  # type: ignore[typeddict-item]
+        (summary,) = await store.list_session_summaries("shop")
+        assert summary["data"]["custom_title"] == "\ud83d"
+
+    async def test_large_result_of_a_tool(self, storage: Any) -> None:
+        """One entry of 4 MB comes back, and what follows it."""
+        store = opened(storage)
+        await store.append(KEY, [entry(1, 4_000_000)])
+        await store.append(KEY, entries([2, 3]))
+
+        assert await opened(storage).load(KEY) == [entry(1, 4_000_000), *entries([2, 3])]
+
+    @pytest.mark.parametrize(
+        ("key", "named"),
+        [
+            ({"session_id": "s"}, "project_key"),
+            ({"project_key": "p"}, "session_id"),
+            ({"project_key": "p", "session_id": ""}, "session_id"),
+            ({"project_key": "p", "session_id": 7}, "session_id"),
+            ({**KEY, "subpath": ""}, "subpath"),
+            ({**KEY, "subpath": None}, "subpath"),
+        ],
+    )
+    async def test_bad_key_is_refused(self, storage: Any, key: Any, named: str) -> None:
+        """A key without one of its parts is refused by the part's name, and nothing stored."""
+        store = opened(storage)
+        for call in (store.append(key, entries([1])), store.load(key), store.delete(key)):
+            with pytest.raises(InvalidArgumentError, match=named):
+                await call
+
+        assert await store.list_sessions("p") == []
+
+    async def test_bad_entries_are_refused_and_nothing_appended(self, storage: Any) -> None:
+        """A value of no kind is refused by its path; the entries beside it are not appended."""
+        bad: Any = {"type": "x", "deep": [object()]}
+        not_a_dict: Any = "text"
+        store = opened(storage)
+        with pytest.raises(CheckpointEncodeError) as refused:
+            await store.append(KEY, [entry(1), bad])
+        with pytest.raises(InvalidArgumentError, match=r"entries\[1\]"):
+            await store.append(KEY, [entry(1), not_a_dict])
+
+        assert refused.value.path == "entries[1].deep[0]"
+        assert await store.load(KEY) is None
+
+    async def test_later_change_by_the_caller_is_not_stored(self, storage: Any) -> None:
+        """Entries are what they were when the call was made."""
+        given = entry(1)
+        store = opened(storage)
+        task = asyncio.ensure_future(store.append(KEY, [given]))
+        await asyncio.sleep(0)
+        given["message"]["content"] = "changed"
+        await task
+
+        assert await store.load(KEY) == [entry(1)]
+
+    async def test_closed_store_refuses(self, storage: Any) -> None:
+        """Every call of a closed store is refused, one without entries too."""
+        store = opened(storage)
+        await store.append(KEY, entries([1]))
+        await store.aclose()
+
+        for call in (
+            store.append(KEY, []),
+            store.load(KEY),
+            store.delete(KEY),
+            store.list_sessions("shop"),
+            store.list_session_summaries("shop"),
+            store.list_subkeys(KEY),
+        ):
+            with pytest.raises(WriterClosedError):
+                await call
+
+    async def test_odd_names_are_kept_apart(self, storage: Any) -> None:
+        """Projects, sessions and subpaths of any text are each a transcript of its own."""
+        texts = ['a"b', 'a","b', "a/b", "..", "é" * 120, "a b", "[", "A" * 300]
+        keys: list[Any] = [
+            {"project_key": project, "session_id": session}
+            for project in texts
+            for session in texts
+        ]
+        keys += [{**key, "subpath": f"subagents/{key['project_key']}"} for key in keys[::9]]
+        store = opened(storage)
+        await asyncio.gather(*(store.append(key, entries([n])) for n, key in enumerate(keys)))
+
+        for number, key in enumerate(keys):
+            assert await store.load(key) == entries([number])
+        for project in texts:
+            found = [one["session_id"] for one in await store.list_sessions(project)]
+            assert sorted(found) == sorted(texts)
+
+
+class TestUuids:
+    async def test_each_counts_once(self, storage: Any) -> None:
+        """What has a uuid that is there is left out, in a batch as well, by any object."""
+        store = opened(storage)
+        await store.append(KEY, [*entries([1, 2]), entry(1)])
+        await opened(storage).append(KEY, entries([2, 3]))
+        await store.append(KEY, entries([1, 2, 3, 4]))
+
+        assert await store.load(KEY) == entries([1, 2, 3, 4])
+
+    async def test_one_of_long_ago_counts_once(self, storage: Any) -> None:
+        """A uuid is known also when its entry is far back, and was never read by this object."""
+        store = opened(storage)
+        for start in range(0, 300, 30):
+            await store.append(KEY, entries(range(start, start + 30), 1000))
+        await opened(storage).append(KEY, entries([0, 150, 300]))
+
+        assert await store.load(KEY) == entries(range(300), 1000) + entries([300])
+
+    async def test_entries_without_one_are_all_kept(self, storage: Any) -> None:
+        """Titles, tags and modes, which have none, are appended as often as they come."""
+        title: Any = {"type": "custom-title", "customTitle": "Lamps"}
+        store = opened(storage)
+        await store.append(KEY, [title, title])
+        await store.append(KEY, [title])
+
+        assert await store.load(KEY) == [title] * 3
+
+    async def test_each_transcript_has_its_own(self, storage: Any) -> None:
+        """A subagent may have the uuid of an entry of its session, and another session too."""
+        other: Any = {"project_key": "shop", "session_id": "order-8"}
+        store = opened(storage)
+        for key in (KEY, AGENT, other):
+            await store.append(key, entries([1]))
+
+        for key in (KEY, AGENT, other):
+            assert await store.load(key) == entries([1])
+
+    async def test_are_forgotten_with_the_session(self, storage: Any) -> None:
+        """After a delete, by whomever, the same entries can be appended again."""
+        store = opened(storage)
+        await store.append(KEY, entries([1, 2]))
+        await opened(storage).delete(KEY)
+        await store.append(KEY, entries([2, 1]))
+        await opened(storage).delete(KEY)
+        await opened(storage).append(KEY, entries([5]))
+        await store.append(KEY, entries([1]))
+
+        assert await store.load(KEY) == entries([5, 1])
+
+    async def test_nothing_new_changes_nothing(self, storage: Any) -> None:
+        """A batch that was stored already leaves the session's time as it is."""
+        store = opened(storage)
+        await store.append(KEY, entries([1]))
+        before = await store.list_sessions("shop")
+        await store.append(KEY, entries([1]))
+
+        assert await store.list_sessions("shop") == before
+
+    @settings(max_examples=60)
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["append", "append", "append", "delete", "load"]),
+                st.integers(0, 1),
+                st.lists(st.integers(0, 60) | st.none(), max_size=30),
+            ),
+            max_size=25,
+        )
+    )
+    def test_does_what_a_list_does(self, calls: list[tuple[str, int, list[int | None]]]) -> None:
+        """Whatever is appended and deleted, by two objects in turn, it holds what a list would."""
+        asyncio.run(_compare_with_list(calls))
+
+
+async def _compare_with_list(calls: list[tuple[str, int, list[int | None]]]) -> None:
+    memory: MemoryStore[Any] = MemoryStore(ClaudeRecord)
+    stores = [SessionStore(memory), SessionStore(memory)]
+    model: dict[int, Any] = {}
+    keys = {0: KEY, 1: AGENT}
+    for call, which, numbers in calls:
+        store = stores[len(numbers) % 2]
+        match call:
+            case "append":
+                given = [
+                    {"type": "mode"} if number is None else entry(number, 3000 * (number % 3))
+                    for number in numbers
+                ]
+                await store.append(keys[which], given)
+                for one in given:
+                    found = model.setdefault(which, [])
+                    if "uuid" not in one or one not in found:
+                        found.append(one)
+            case "delete":
+                await store.delete(keys[which])
+                for gone in (0, 1) if which == 0 else (1,):
+                    model.pop(gone, None)
+            case _:
+                assert await store.load(keys[which]) == model.get(which)
+        assert len(await store.list_sessions("shop")) == (0 in model)
+    for which, key in keys.items():
+        assert await stores[0].load(key) == model.get(which)
+
+
+class TestAtOnce:
+    @pytest.mark.parametrize("objects", [1, 3])
+    async def test_appends_keep_the_order_of_the_calls(self, storage: Any, objects: int) -> None:
+        """Appends that are called at once are stored in the order of the calls, by many objects."""
+        stores = [opened(storage) for _ in range(objects)]
+
+        await asyncio.gather(
+            *(stores[n % objects].append(KEY, entries([n], 50 * (n % 7))) for n in range(60))
+        )
+
+        found = await opened(storage).load(KEY) or []
+        assert [one["uuid"] for one in found] == [entry(n)["uuid"] for n in range(60)]
+
+    async def test_a_retried_batch_counts_once(self, storage: Any) -> None:
+        """A batch that is sent again while the first call is under way is stored once."""
+        stores = [opened(storage) for _ in range(8)]
+        batch = [*entries(range(20)), {"type": "mode"}]
+
+        await asyncio.gather(*(store.append(KEY, [*batch[:20]]) for store in stores))
+        await stores[0].append(KEY, batch)
+
+        assert await stores[0].load(KEY) == batch
+
+    @pytest.mark.blocking
+    def test_batches_are_whole_over_threads(self, root: Path) -> None:
+        """Threads with a loop each append batches; each is whole, in the order of its thread."""
+
+        def batch(name: int, number: int) -> list[Any]:
+            return entries(range(name * 1000 + number * 5, name * 1000 + number * 5 + 5))
+
+        def append(name: int) -> None:
+            async def run() -> None:
+                async with SessionStore(root) as store:
+                    for number in range(25):
+                        await store.append(KEY, batch(name, number))
+
+            asyncio.run(run())
+
+        threads = [threading.Thread(target=append, args=(name,)) for name in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        found = asyncio.run(_loaded(root)) or []
+        batches = [found[start : start + 5] for start in range(0, len(found), 5)]
+        assert len(batches) == 100
+        for name in range(4):
+            own = [one for one in batches if int(one[0]["message"]["content"][:6]) // 1000 == name]
+            assert own == [batch(name, number) for number in range(25)]
+
+    @pytest.mark.blocking
+    def test_one_store_serves_many_loops(self, root: Path) -> None:
+        """One object may be used from several loops in turn and at once."""
+        store = SessionStore(root)
+
+        def append(numbers: range) -> None:
+            async def run() -> None:
+                for number in numbers:
+                    await store.append(KEY, entries([number]))
+
+            asyncio.run(run())
+
+        threads = [
+            threading.Thread(target=append, args=(range(n * 20, n * 20 + 20),)) for n in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        found = asyncio.run(store.load(KEY)) or []
+        assert sorted(one["uuid"] for one in found) == [entry(n)["uuid"] for n in range(60)]
+        asyncio.run(store.aclose())
+
+    @pytest.mark.parametrize("suspensions", range(0, 12, 2))
+    @pytest.mark.parametrize("call", ["append", "delete"])
+    async def test_cancelled_call_has_an_outcome(
+        self, storage: Any, call: str, suspensions: int
+    ) -> None:
+        """Wherever it is cancelled, it took place as a whole or not at all once it has ended."""
+        store = opened(storage)
+        await store.append(KEY, entries([1, 2]))
+        changed = entries([1, 2, 3, 4]) if call == "append" else None
+        calling: Any = store.append(KEY, entries([3, 4]))
+        if call == "delete":
+            calling.close()
+            calling = store.delete(KEY)
+        task = asyncio.ensure_future(calling)
+        for _ in range(suspensions):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+
+        found = await opened(storage).load(KEY)
+        assert found in (entries([1, 2]), changed)
+        if not task.cancelled():
+            assert found == changed
+        await store.append(KEY, entries([3, 4]))
+        assert await store.load(KEY) == (changed or (found or []) + entries([3, 4]))
+
+
+async def _loaded(root: Path, key: Any = KEY) -> list[Any] | None:
+    async with SessionStore(root) as store:
+        return await store.load(key)  # type: ignore[return-value]
+
+
+class TestLists:
+    async def test_are_those_of_the_framework(self, storage: Any) -> None:
+        """Lists and summaries are what the framework's own store has, but for the times."""
+        ours, theirs = opened(storage), InMemorySessionStore()
+        for number in range(12):
+            key: Any = {"project_key": f"p{number % 2}", "session_id": f"s{number % 5}"}
+            if number % 3 == 0:
+                key["subpath"] = f"subagents/agent-{number}"
+            given: Any = [
+                {**entry(number), "timestamp": "2026-11-25T00:00:00Z", "gitBranch": f"b{number}"}
+            ]
+            await ours.append(key, given)
+            await theirs.append(key, given)
+
+        for project in ("p0", "p1", "p2"):
+            listed = [await store.list_sessions(project) for store in (ours, theirs)]
+            newest_first = [
+                [one["session_id"] for one in sorted(found, key=lambda one: -one["mtime"])]
+                for found in listed
+            ]
+            assert newest_first[0] == newest_first[1]
+            summaries = [await store.list_session_summaries(project) for store in (ours, theirs)]
+            by_id = [{one["session_id"]: one["data"] for one in found} for found in summaries]
+            assert by_id[0] == by_id[1]
+            for session in ("s0", "s1", "s2", "s3"):
+                key = {"project_key": project, "session_id": session}
+                assert sorted(await ours.list_subkeys(key)) == sorted(
+                    await theirs.list_subkeys(key)
+                )
+
+    async def test_delete_takes_the_subagents_along(self, storage: Any) -> None:
+        """A session goes with its subagents, whatever store it is in; the next one stays."""
+        neighbour: Any = {"project_key": "shop", "session_id": "order-70"}
+        store = opened(storage)
+        for key in (KEY, AGENT, neighbour):
+            await store.append(key, entries([1]))
+        await store.delete(KEY)
+
+        assert await store.load(AGENT) is None
+        assert await store.load(neighbour) == entries([1])
+
+    async def test_deep_list_of_many_reads_no_entries(self) -> None:
+        """150 sessions are listed without loading one blob."""
+        memory = _Counting(ClaudeRecord)
+        store = opened(memory)
+        for number in range(150):
+            key: Any = {"project_key": "shop", "session_id": f"s{number}"}
+            await store.append(key, entries(range(3), 1000))
+        memory.loads = 0
+
+        assert len(await store.list_sessions("shop")) == 150
+        assert len(await store.list_session_summaries("shop")) == 150
+        assert memory.loads == 0
+
+    async def test_append_loads_no_blob_that_it_knows(self) -> None:
+        """Appends by the only writer load nothing; those of another process load what is new."""
+        memory = _Counting(ClaudeRecord)
+        store, other = opened(memory), opened(memory)
+        for number in range(200):
+            await store.append(KEY, entries([number], 1000))
+        assert memory.loads == 0
+
+        await other.load(KEY)
+        memory.loads = 0
+        await other.append(KEY, entries([200]))
+        assert memory.loads <= 16  # the newest 64 KiB, in pieces
+
+
+class _Counting(MemoryStore[Any]):
+    """Counts the blobs that are loaded."""
+
+    loads = 0
+
+    async def load_blobs(self, session_id: str, digests: Iterable[str], /) -> dict[str, bytes]:
+        found = await super().load_blobs(session_id, digests)
+        self.loads += len(found)
+        return found
+
+
+class TestHelpersOfTheFramework:
+    @pytest.mark.blocking  # the framework looks for the real path of the directory
+    async def test_fork_leaves_its_source_alone(self, storage: Any, tmp_path: Path) -> None:
+        """A fork has the messages up to one, under new uuids, and outlives its source."""
+        store = opened(storage)
+        project, session_id = project_key_for_directory(tmp_path), str(uuid.uuid4())
+        key: Any = {"project_key": project, "session_id": session_id}
+        talk: list[Any] = [
+            {
+                "type": "user" if number % 2 == 0 else "assistant",
+                "uuid": str(uuid.UUID(int=number)),
+                "parentUuid": str(uuid.UUID(int=number - 1)) if number else None,
+                "sessionId": session_id,
+                "timestamp": f"2026-11-25T00:00:{number:02}Z",
+                "message": {"role": "user", "content": f"line {number}"},
+            }
+            for number in range(10)
+        ]
+        await store.append(key, talk)
+        up_to = str(uuid.UUID(int=5))
+
+        fork = await fork_session_via_store(
+            store, session_id, directory=str(tmp_path), up_to_message_id=up_to
+        )
+        assert await store.load(key) == talk
+        await store.delete(key)
+
+        messages = await get_session_messages_from_store(
+            store, fork.session_id, directory=str(tmp_path)
+        )
+        said = [message.message["content"] for message in messages]
+        assert said == [f"line {number}" for number in range(6)]
+        listed = await list_sessions_from_store(store, directory=str(tmp_path))
+        assert [one.session_id for one in listed] == [fork.session_id]
+
+
+@pytest.mark.damages_store
+@pytest.mark.blocking
+class TestDamage:
+    def _files(self, root: Path) -> Iterator[Path]:
+        for path in sorted(root.rglob("*")):
+            inside = path.is_file() and not path.is_symlink()
+            if inside and ".aiocheckpoint" not in path.parts and path.suffix != ".backup":
+                yield path
+
+    async def _filled(self, root: Path) -> list[Any]:
+        async with SessionStore(root) as store:
+            for number in range(80):
+                await store.append(KEY, entries([number], 3000))
+        whole = await _loaded(root)
+        assert whole == entries(range(80), 3000)
+        return whole
+
+    @pytest.mark.parametrize("how", ["damaged", "cut", "empty", "removed"])
+    async def test_no_file_is_missed_in_silence(self, root: Path, how: str) -> None:
+        """Whichever file is damaged or removed, a read and an append raise by name, or have all."""
+        whole = await self._filled(root)
+        raised = 0
+        for path in self._files(root):
+            content = path.read_bytes()
+            middle = len(content) // 2
+            match how:
+                case "damaged":
+                    flipped = bytes([content[middle] ^ 1])
+                    path.write_bytes(content[:middle] + flipped + content[middle + 1 :])
+                case "cut":
+                    path.write_bytes(content[:middle])
+                case "empty":
+                    path.write_bytes(b"")
+                case _:
+                    path.unlink()
+            try:
+                assert await _loaded(root) == whole, path
+            except CheckpointError:
+                raised += 1
+            path.write_bytes(content)
+
+        assert await _loaded(root) == whole
+        assert raised == len([*self._files(root)])
+
+    @pytest.mark.parametrize("which", ["start", "transcript"])
+    async def test_append_to_what_was_removed_is_refused(self, root: Path, which: str) -> None:
+        """A record that was removed behind the store's back is noticed by each call."""
+        await self._filled(root)
+        async with AsyncCheckpointWriter[Any](root, record_type=ClaudeRecord) as writer:
+            (name,) = [name async for name in writer.sessions()]
+            await writer.delete(name, which)
+
+        async with SessionStore(root) as store:
+            for call in (store.load(KEY), store.append(KEY, entries([999]))):
+                with pytest.raises(CheckpointCorruptError, match="removed by something else"):
+                    await call
+            if which == "transcript":
+                with pytest.raises(CheckpointCorruptError, match="removed by something else"):
+                    await store.list_sessions("shop")
+
+    async def test_retention_of_the_store_is_noticed(self, root: Path) -> None:
+        """A store that keeps too few checkpoints is told, rather than taken for an empty one."""
+        async with AsyncCheckpointWriter[Any](
+            root, record_type=ClaudeRecord, max_checkpoints=1
+        ) as writer:
+            store = SessionStore(writer)
+            await store.append(KEY, entries([1]))
+            with pytest.raises(CheckpointCorruptError, match="max_checkpoints"):
+                await store.load(KEY)
+
+    async def test_damaged_session_is_not_left_out_of_lists(self, root: Path) -> None:
+        """A list raises by name, rather than leave a session out that cannot be read."""
+        await self._filled(root)
+        path = next(path for path in self._files(root) if "transcript" in path.name)
+        content = bytearray(path.read_bytes())
+        content[random.Random(1).randrange(len(content))] ^= 1
+        path.write_bytes(content)
+
+        async with SessionStore(root) as store:
+            for call in (store.list_sessions("shop"), store.list_session_summaries("shop")):
+                with pytest.raises(CheckpointCorruptError):
+                    await call
