@@ -122,14 +122,6 @@ class TestContract:
             default = getattr(claude_agent_sdk.SessionStore, name)
             assert getattr(SessionStore, name) is not default
 
-    async def test_entries_come_back_in_order_to_another_object(self, storage: Any) -> None:
-        """What one object has appended another one reads, in order, over many appends."""
-        store, other = opened(storage), opened(storage)
-        for start in range(0, 100, 2):
-            await store.append(KEY, entries([start, start + 1], 3000))
-
-        assert await other.load(KEY) == entries(range(100), 3000)
-
     async def test_values_beyond_json_come_back(self, storage: Any) -> None:
         """Values that JSON lacks, as one half of a pair of surrogates, are as they were."""
         odd: Any = {
@@ -149,14 +141,6 @@ class TestContract:
         assert math.isnan(second["nan"])  # type: ignore[typeddict-item]
         (summary,) = await store.list_session_summaries("shop")
         assert summary["data"]["custom_title"] == "\ud83d"
-
-    async def test_large_result_of_a_tool(self, storage: Any) -> None:
-        """One entry of 4 MB comes back, and what follows it."""
-        store = opened(storage)
-        await store.append(KEY, [entry(1, 4_000_000)])
-        await store.append(KEY, entries([2, 3]))
-
-        assert await opened(storage).load(KEY) == [entry(1, 4_000_000), *entries([2, 3])]
 
     @pytest.mark.parametrize(
         ("key", "named"),
@@ -322,7 +306,7 @@ async def _compare_with_list(calls: list[tuple[str, int, list[int | None]]]) -> 
         store = stores[len(numbers) % 2]
         match call:
             case "append":
-                given = [
+                given: list[Any] = [
                     {"type": "mode"} if number is None else entry(number, 3000 * (number % 3))
                     for number in numbers
                 ]
@@ -418,35 +402,29 @@ class TestAtOnce:
         asyncio.run(store.aclose())
 
     @pytest.mark.parametrize("suspensions", range(0, 12, 2))
-    @pytest.mark.parametrize("call", ["append", "delete"])
-    async def test_cancelled_call_has_an_outcome(
-        self, storage: Any, call: str, suspensions: int
-    ) -> None:
-        """Wherever it is cancelled, it took place as a whole or not at all once it has ended."""
+    async def test_cancelled_delete_has_an_outcome(self, storage: Any, suspensions: int) -> None:
+        """Wherever it is cancelled, all is there or nothing once it has ended."""
         store = opened(storage)
-        await store.append(KEY, entries([1, 2]))
-        changed = entries([1, 2, 3, 4]) if call == "append" else None
-        calling: Any = store.append(KEY, entries([3, 4]))
-        if call == "delete":
-            calling.close()
-            calling = store.delete(KEY)
-        task = asyncio.ensure_future(calling)
+        for key in (KEY, AGENT):
+            await store.append(key, entries([1, 2]))
+        task = asyncio.ensure_future(store.delete(KEY))
         for _ in range(suspensions):
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait([task])
 
-        found = await opened(storage).load(KEY)
-        assert found in (entries([1, 2]), changed)
+        main, agent = await store.load(KEY), await store.load(AGENT)
+        assert main in (None, entries([1, 2]))
+        if not isinstance(storage, ApartStore):
+            assert agent == main
         if not task.cancelled():
-            assert found == changed
-        await store.append(KEY, entries([3, 4]))
-        assert await store.load(KEY) == (changed or (found or []) + entries([3, 4]))
+            assert main is None
+            assert agent is None
 
 
 async def _loaded(root: Path, key: Any = KEY) -> list[Any] | None:
     async with SessionStore(root) as store:
-        return await store.load(key)  # type: ignore[return-value]
+        return await store.load(key)
 
 
 class TestLists:
