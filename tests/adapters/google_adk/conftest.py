@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aiocheckpoint import BlobStore, Transaction, UnsupportedOperationError, open_store
+from aiocheckpoint import BlobStore, open_store
 from aiocheckpoint.testing import MemoryStore
-
-
-class ApartStore(MemoryStore[Any]):
-    """A store that commits one session at a time, as a bucket does."""
-
-    async def update_many(
-        self,
-        session_ids: Iterable[str],
-        work: Callable[[Mapping[str, Transaction[Any]]], Awaitable[Any]],
-        /,
-    ) -> Any:
-        """Refuse."""
-        raise UnsupportedOperationError("update_many", "this store", "for the test")
+from tests.adapters.apart import ApartStore
 
 
 @pytest.fixture(name="storage", params=["directory", "url", "open store", "memory", "apart"])

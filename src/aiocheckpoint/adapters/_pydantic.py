@@ -1,0 +1,70 @@
+"""Values of frameworks that are made with pydantic, as JSON that gives them back as they were."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TypeVar
+
+import msgspec
+from pydantic import TypeAdapter, ValidationError
+
+from aiocheckpoint import CheckpointDecodeError, CheckpointEncodeError, JsonValue, exact
+
+ValueT = TypeVar("ValueT")
+
+
+def to_json(adapter: TypeAdapter[ValueT], value: ValueT, path: str) -> JsonValue:
+    """
+    Return a value as JSON of its own, which later changes by the caller do not reach.
+
+    pydantic's own JSON would make null of NaN, lists of tuples, and text of bytes; of a model in a
+    field of any type it makes a dict, and of an enum its value, and so does this.
+
+    Args:
+        adapter: of the value's type.
+        value: is not changed.
+        path: of the value, for errors.
+
+    Raises:
+        CheckpointEncodeError: a part that would not come back as it is; names its path.
+    """
+    dumped = adapter.dump_python(value)
+    try:
+        json = exact.to_json(dumped, path=path)
+    except CheckpointEncodeError:
+        json = exact.to_json(_without_enums(dumped), path=path)
+    found: JsonValue = msgspec.json.decode(msgspec.json.encode(json))
+    return found
+
+
+def from_json(adapter: TypeAdapter[ValueT], json: JsonValue, location: str) -> ValueT:
+    """
+    Return the value that `to_json` made JSON of.
+
+    Args:
+        adapter: of the value's type.
+        json: as it was loaded.
+        location: where it was stored, for errors.
+
+    Raises:
+        CheckpointDecodeError: this version of the framework does not know such a value.
+        ExactValueError: it is no JSON of `to_json`.
+    """
+    try:
+        return adapter.validate_python(exact.from_json(json))
+    except ValidationError as error:
+        raise CheckpointDecodeError(location, repr(adapter), str(error)) from error
+
+
+def _without_enums(value: object) -> object:
+    match value:
+        case Enum():
+            return value.value
+        case dict():
+            return {_without_enums(name): _without_enums(part) for name, part in value.items()}
+        case list():
+            return [*map(_without_enums, value)]
+        case tuple():
+            return tuple(map(_without_enums, value))
+        case _:
+            return value
