@@ -1,38 +1,19 @@
-"""Write `docs/reference/api.md` and `errors.md` from the docstrings: `python -m docs.generate`."""
+"""Write the reference of the API, the adapters and the errors: `python -m docs.generate`."""
 
 from __future__ import annotations
 
 import ast
-import inspect
 import re
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 
-from aiocheckpoint import (
-    errors,
-    exact,
-    history,
-    kit,
-    models,
-    portal,
-    store,
-    stores,
-    testing,
-    writer,
-)
-from aiocheckpoint._format import blobs
-from aiocheckpoint.adapters import opentelemetry
-from aiocheckpoint.adapters.langgraph import migration, records, saver
-from aiocheckpoint.stores import copying
-from aiocheckpoint.stores.postgres import schema as postgres_schema
-from aiocheckpoint.stores.postgres import store as postgres_store
-from aiocheckpoint.stores.s3 import store as s3_store
+from aiocheckpoint import errors
 
 REFERENCE = Path(__file__).parent / "reference"
+_SOURCES = Path(__file__).parents[1] / "src"
 _NOTE = "<!-- Written by `python -m docs.generate` from the docstrings: change those. -->\n"
 _SECTION = re.compile(r"(Args|Attributes|Returns|Yields|Raises|Durability|Cost): *(.*)")
 _ITEM = re.compile(r"(\w+): +(.*)", re.DOTALL)
@@ -44,60 +25,85 @@ Everything here is imported from `aiocheckpoint`, but where a heading names anot
 is called with `await` says `async def`; `sessions` is an asynchronous iterator. The errors have
 [a page of their own](errors.md).
 """
+_ADAPTERS_HEAD = """# Adapters
+
+What gives frameworks their sessions, savers and stores. Each needs the extra of its name, with
+hyphens; [the documentation](../README.md) has a page on each.
+"""
 _ERRORS_HEAD = """# Errors
 
 `except CheckpointError` catches all of them. Their fields are attributes, their text says what
 happened, to which file or id, and what to do. All can be pickled. Which of them to try again is
 told in [which errors to retry](../how-to/errors.md).
 """
-_KIT = tuple(name for name in kit.__all__ if name != "RecordT")  # a type variable
-_PARTS: tuple[tuple[str, ModuleType, tuple[str, ...]], ...] = (
-    ("The writer", writer, ("AsyncCheckpointWriter", "SessionReader")),
-    ("The interface", store, ("CheckpointStore", "BlobStore", "Transaction", "Ownership")),
-    ("Types of records", store, ("RecordUnion",)),
-    ("A store by its location", stores, ("open_store",)),
-    ("Moving to another store", copying, ("copy_store", "CopyTotals")),
-    ("What is stored", models, ("CheckpointData", "CheckpointRecord", "RawRecord")),
-    ("Blobs", models, ("BlobRecord",)),
-    ("Blobs, and what they refer to", blobs, ("BlobNode", "blob_digest", "blob_links")),
-    ("What is reported", models, ("CheckpointMeta", "Finding", "RecoveryReport", "WriterStats")),
-    ("Ids", models, ("SessionId", "CheckpointId", "new_checkpoint_id")),
-    ("Conditions", models, ("Expected", "ANY_NEWEST", "AnyNewest")),
+_PARTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("The writer", "aiocheckpoint.writer", ("AsyncCheckpointWriter", "SessionReader")),
+    (
+        "The interface",
+        "aiocheckpoint.store",
+        ("CheckpointStore", "BlobStore", "Transaction", "Ownership"),
+    ),
+    ("Types of records", "aiocheckpoint.store", ("RecordUnion",)),
+    ("A store by its location", "aiocheckpoint.stores", ("open_store",)),
+    ("Moving to another store", "aiocheckpoint.stores.copying", ("copy_store", "CopyTotals")),
+    ("What is stored", "aiocheckpoint.models", ("CheckpointData", "CheckpointRecord", "RawRecord")),
+    ("Blobs", "aiocheckpoint.models", ("BlobRecord",)),
+    ("Blobs, and what they refer to", "aiocheckpoint", ("BlobNode", "blob_digest", "blob_links")),
+    (
+        "What is reported",
+        "aiocheckpoint.models",
+        ("CheckpointMeta", "Finding", "RecoveryReport", "WriterStats"),
+    ),
+    ("Ids", "aiocheckpoint.models", ("SessionId", "CheckpointId", "new_checkpoint_id")),
+    ("Conditions", "aiocheckpoint.models", ("Expected", "ANY_NEWEST", "AnyNewest")),
     (
         "Exact values: `aiocheckpoint.exact`",
-        exact,
+        "aiocheckpoint.exact",
         ("to_json", "from_json", "Types", "OwnType"),
     ),
-    ("Other types", models, ("Durability", "JsonValue")),
-    ("PostgreSQL: `aiocheckpoint.stores.postgres`", postgres_store, ("PostgresStore",)),
-    ("PostgreSQL: its schema", postgres_schema, ("schema_sql",)),
-    ("A bucket: `aiocheckpoint.stores.s3`", s3_store, ("S3Store",)),
-    ("LangGraph: `aiocheckpoint.adapters.langgraph`", saver, ("CheckpointSaver",)),
-    ("LangGraph: moving threads", migration, ("copy_threads", "Copied", "CopyMismatchError")),
-    ("LangGraph: what is stored", records, ("ThreadRecord", "session_of")),
-    ("OpenTelemetry: `aiocheckpoint.adapters.opentelemetry`", opentelemetry, ("Telemetry",)),
-    ("Long conversations: `aiocheckpoint.history`", history, history.__all__),
-    ("Synchronous callers: `aiocheckpoint.portal`", portal, portal.__all__),
-    ("A store of your own: `aiocheckpoint.kit`", kit, _KIT),
-    ("For tests: `aiocheckpoint.testing`", testing, tuple(sorted(testing.__all__))),
+    ("Other types", "aiocheckpoint.models", ("Durability", "JsonValue")),
+    (
+        "PostgreSQL: `aiocheckpoint.stores.postgres`",
+        "aiocheckpoint.stores.postgres",
+        ("PostgresStore",),
+    ),
+    ("PostgreSQL: its schema", "aiocheckpoint.stores.postgres.schema", ("schema_sql",)),
+    ("A bucket: `aiocheckpoint.stores.s3`", "aiocheckpoint.stores.s3", ("S3Store",)),
+)
+_MODULES = (
+    ("Long conversations", "aiocheckpoint.history"),
+    ("Synchronous callers", "aiocheckpoint.portal"),
+    ("A store of your own", "aiocheckpoint.kit"),
+    ("For tests", "aiocheckpoint.testing"),
 )
 
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @cache
-def _source(module: ModuleType) -> tuple[str, ast.Module]:
-    text = inspect.getsource(module)
+def _source(module: str) -> tuple[str, ast.Module]:
+    """Return a module's text; it is not imported, for it may need a framework."""
+    path = _SOURCES.joinpath(*module.split("."))
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    text = path.read_text(encoding="utf-8")
     return text, ast.parse(text)
 
 
-def _home(module: ModuleType, name: str) -> ModuleType:
-    """Return the module that defines a name; a package, the kit and `exact` bring it in."""
-    brings_in = hasattr(module, "__path__") or module in (exact, kit)
-    return sys.modules[getattr(module, name).__module__] if brings_in else module
+def _home(module: str, name: str) -> str:
+    """Return the module that defines a name, where another one brings it in."""
+    for node in ast.walk(_source(module)[1]):
+        if isinstance(node, ast.ImportFrom) and name in [alias.name for alias in node.names]:
+            return _home(str(node.module), name)
+    return module
 
 
-def _found(module: ModuleType, name: str) -> tuple[ast.stmt, str]:
+def _public(module: str) -> list[str]:
+    """Return what a module lists as public, but for variables of types."""
+    names: list[str] = ast.literal_eval(_value(module, "__all__"))
+    return sorted(name for name in names if name != "RecordT")
+
+
+def _found(module: str, name: str) -> tuple[ast.stmt, str]:
     """Return the definition of a name of a module and its docstring."""
     body = _source(module)[1].body
     for node, following in zip(body, [*body[1:], ast.Pass()], strict=True):
@@ -109,11 +115,11 @@ def _found(module: ModuleType, name: str) -> tuple[ast.stmt, str]:
     raise LookupError(name)
 
 
-def _text(module: ModuleType, node: ast.AST) -> str:
+def _text(module: str, node: ast.AST) -> str:
     return ast.get_source_segment(_source(module)[0], node) or ""
 
 
-def _head(module: ModuleType, node: Definition) -> str:
+def _head(module: str, node: Definition) -> str:
     """Return a definition up to its body, constants that are defaults spelled out."""
     first = node.decorator_list[0] if _is_property(node) else node
     lines = _source(module)[0].splitlines()[first.lineno - 1 : node.body[0].lineno - 1]
@@ -121,14 +127,14 @@ def _head(module: ModuleType, node: Definition) -> str:
     return _CONSTANT.sub(lambda match: f"= {_value(module, match[1])}", head)
 
 
-def _value(module: ModuleType, name: str) -> str:
+def _value(module: str, name: str) -> str:
     for node in _source(module)[1].body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
             return _text(module, node.value)
     return name
 
 
-def _class_head(module: ModuleType, node: ast.ClassDef) -> str:
+def _class_head(module: str, node: ast.ClassDef) -> str:
     """Return a class with its fields, or with its constructor."""
     fields = [_text(module, part) for part in node.body if isinstance(part, ast.AnnAssign)]
     constructors = [
@@ -187,7 +193,7 @@ def _methods(node: ast.ClassDef) -> list[Definition]:
     ]
 
 
-def _entry(module: ModuleType, name: str, level: str = "###") -> Iterator[str]:
+def _entry(module: str, name: str, level: str = "###") -> Iterator[str]:
     """Yield the Markdown of a name: its definition, its text, its methods."""
     node, docstring = _found(module, name)
     yield f"{level} {name}"
@@ -226,17 +232,31 @@ def _joined(parts: Iterable[str]) -> str:
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
+def _chapter(title: str, module: str, names: Iterable[str]) -> Iterator[str]:
+    yield f"## {title}"
+    for name in names:
+        yield from _entry(_home(module, name), name)
+
+
 def pages() -> dict[Path, str]:
     """Return the pages that are written from the docstrings, by path."""
     api = [_NOTE, _API_HEAD]
     for title, module, names in _PARTS:
-        api.append(f"## {title}")
-        for name in names:
-            api += _entry(_home(module, name), name)
+        api += _chapter(title, module, names)
+    for title, module in _MODULES:
+        api += _chapter(f"{title}: `{module}`", module, _public(module))
+    adapters = [_NOTE, _ADAPTERS_HEAD]
+    for path in sorted(_SOURCES.glob("aiocheckpoint/adapters/[a-z]*")):
+        module = f"aiocheckpoint.adapters.{path.stem}"
+        adapters += _chapter(f"`{module}`", module, _public(module))
     listed = [_NOTE, _ERRORS_HEAD, "\n".join(_tree(errors.CheckpointError))]
     for name in _in_order(errors.CheckpointError):
-        listed += _entry(errors, name, "##")
-    return {REFERENCE / "api.md": _joined(api), REFERENCE / "errors.md": _joined(listed)}
+        listed += _entry(errors.__name__, name, "##")
+    return {
+        REFERENCE / "api.md": _joined(api),
+        REFERENCE / "adapters.md": _joined(adapters),
+        REFERENCE / "errors.md": _joined(listed),
+    }
 
 
 def _in_order(kind: type[BaseException]) -> Iterator[str]:

@@ -354,7 +354,7 @@ def test_relative_links_lead_somewhere(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(GENERATED), ids=relative)
 def test_reference_is_what_the_docstrings_say(path: Path) -> None:
-    """The reference of the API is the one the docstrings give."""
+    """The reference is what the docstrings give."""
     current = path.read_text(encoding="utf-8") == pages()[path]
     assert current, "run: python -m docs.generate"
 

@@ -20,7 +20,11 @@ import shlex
 import sys
 
 try:
-    from aiocheckpoint.adapters.langgraph.migration import copy_threads
+    from aiocheckpoint.adapters.langgraph.migration import (
+        Copied,
+        CopyMismatchError,
+        copy_threads,
+    )
     from aiocheckpoint.adapters.langgraph.records import ThreadRecord, session_of
     from aiocheckpoint.adapters.langgraph.saver import CheckpointSaver
 except ModuleNotFoundError as error:
@@ -31,4 +35,11 @@ except ModuleNotFoundError as error:
         f"the saver needs LangGraph, the extra `langgraph`: {_HINT}", name=error.name
     ) from error
 
-__all__ = ("CheckpointSaver", "ThreadRecord", "copy_threads", "session_of")
+__all__ = (
+    "CheckpointSaver",
+    "Copied",
+    "CopyMismatchError",
+    "ThreadRecord",
+    "copy_threads",
+    "session_of",
+)
