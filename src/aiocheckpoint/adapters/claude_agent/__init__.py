@@ -11,19 +11,12 @@ async for message in query(prompt="hello", options=options):
 ```
 """
 
-import shlex
-import sys
+from aiocheckpoint.adapters._needs import needs
 
-try:
+with needs(
+    "the Claude Agent SDK", "claude_agent_sdk", extra="claude-agent", requirement="claude-agent-sdk"
+):
     from aiocheckpoint.adapters.claude_agent.records import ClaudeRecord, SessionStart, Transcript
     from aiocheckpoint.adapters.claude_agent.store import SessionStore
-except ModuleNotFoundError as error:
-    if str(error.name).partition(".")[0] != "claude_agent_sdk":
-        raise
-    _HINT = f"{shlex.quote(sys.executable)} -m pip install claude-agent-sdk"
-    raise ModuleNotFoundError(
-        f"the adapter needs the Claude Agent SDK, the extra `claude-agent`: {_HINT}",
-        name=error.name,
-    ) from error
 
 __all__ = ("ClaudeRecord", "SessionStart", "SessionStore", "Transcript")

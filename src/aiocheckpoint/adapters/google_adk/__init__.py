@@ -9,18 +9,10 @@ runner = Runner(app_name="shop", agent=agent, session_service=SessionService("st
 ```
 """
 
-import shlex
-import sys
+from aiocheckpoint.adapters._needs import needs
 
-try:
+with needs("Google ADK", "google", extra="google-adk", requirement="google-adk"):
     from aiocheckpoint.adapters.google_adk.records import AdkRecord, SessionHead, SharedState
     from aiocheckpoint.adapters.google_adk.service import SessionService
-except ModuleNotFoundError as error:
-    if str(error.name).partition(".")[0] != "google":
-        raise
-    _HINT = f"{shlex.quote(sys.executable)} -m pip install google-adk"
-    raise ModuleNotFoundError(
-        f"the adapter needs Google ADK, the extra `google-adk`: {_HINT}", name=error.name
-    ) from error
 
 __all__ = ("AdkRecord", "SessionHead", "SessionService", "SharedState")

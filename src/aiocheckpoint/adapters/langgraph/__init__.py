@@ -16,10 +16,9 @@ async with CheckpointSaver("state/") as saver:
 ```
 """
 
-import shlex
-import sys
+from aiocheckpoint.adapters._needs import needs
 
-try:
+with needs("LangGraph", "langgraph", "langchain_core", extra="langgraph", requirement="langgraph"):
     from aiocheckpoint.adapters.langgraph.migration import (
         Copied,
         CopyMismatchError,
@@ -27,13 +26,6 @@ try:
     )
     from aiocheckpoint.adapters.langgraph.records import ThreadRecord, session_of
     from aiocheckpoint.adapters.langgraph.saver import CheckpointSaver
-except ModuleNotFoundError as error:
-    if str(error.name).partition(".")[0] not in ("langgraph", "langchain_core"):
-        raise
-    _HINT = f"{shlex.quote(sys.executable)} -m pip install langgraph"
-    raise ModuleNotFoundError(
-        f"the saver needs LangGraph, the extra `langgraph`: {_HINT}", name=error.name
-    ) from error
 
 __all__ = (
     "CheckpointSaver",

@@ -10,15 +10,13 @@ result = await Runner.run(Agent("helper"), "hello", session=session)
 ```
 """
 
-import shlex
-import sys
+from aiocheckpoint.adapters._needs import needs
 
-try:
-    from aiocheckpoint.adapters.openai_agents.migration import (
-        Copied,
-        CopyMismatchError,
-        copy_sessions,
-    )
+with needs(
+    "the OpenAI Agents SDK", "agents", "openai", extra="openai-agents", requirement="openai-agents"
+):
+    from aiocheckpoint.adapters._moving import Copied, CopyMismatchError
+    from aiocheckpoint.adapters.openai_agents.migration import copy_sessions
     from aiocheckpoint.adapters.openai_agents.records import (
         AddedItems,
         Conversation,
@@ -26,14 +24,6 @@ try:
         SessionRecord,
     )
     from aiocheckpoint.adapters.openai_agents.session import Session
-except ModuleNotFoundError as error:
-    if str(error.name).partition(".")[0] not in ("agents", "openai"):
-        raise
-    _HINT = f"{shlex.quote(sys.executable)} -m pip install openai-agents"
-    raise ModuleNotFoundError(
-        f"the adapter needs the OpenAI Agents SDK, the extra `openai-agents`: {_HINT}",
-        name=error.name,
-    ) from error
 
 __all__ = (
     "AddedItems",

@@ -3,41 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sqlite3
-import sys
 from pathlib import Path
 
-from aiocheckpoint import BlobStore, CheckpointError, open_store
-from aiocheckpoint.adapters.openai_agents.migration import (
-    Copied,
-    CopyMismatchError,
-    copy_sessions,
-)
+from aiocheckpoint import BlobStore, open_store
+from aiocheckpoint.adapters._moving import Copied, Progress, run_copy
+from aiocheckpoint.adapters.openai_agents.migration import copy_sessions
 from aiocheckpoint.adapters.openai_agents.records import SessionRecord
-
-_REPORT_EVERY = 100
-
-
-async def _copy(options: argparse.Namespace) -> Copied:
-    store: BlobStore[SessionRecord] = open_store(options.storage, record_type=SessionRecord)
-    async with store:
-        return await copy_sessions(
-            options.database,
-            store,
-            sessions_table=options.sessions_table,
-            messages_table=options.messages_table,
-            progress=_report,
-        )
-
-
-def _report(copied: Copied) -> None:
-    if copied.sessions % _REPORT_EVERY == 0:
-        _say(copied, "so far")
-
-
-def _say(copied: Copied, when: str) -> None:
-    sys.stdout.write(f"{copied.sessions} sessions, {copied.items} items {when}\n")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -51,13 +23,25 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--sessions-table", default="agent_sessions")
     parser.add_argument("--messages-table", default="agent_messages")
     options = parser.parse_args(arguments)
-    try:
-        copied = asyncio.run(_copy(options))
-    except sqlite3.Error as error:
-        parser.exit(2, f"{options.database} is no database of SQLiteSession: {error}\n")
-    except (CheckpointError, CopyMismatchError) as error:
-        parser.exit(1, f"{error}\n")
-    _say(copied, "copied and compared")
+
+    async def copy(progress: Progress) -> Copied:
+        store: BlobStore[SessionRecord] = open_store(options.storage, record_type=SessionRecord)
+        async with store:
+            return await copy_sessions(
+                options.database,
+                store,
+                sessions_table=options.sessions_table,
+                messages_table=options.messages_table,
+                progress=progress,
+            )
+
+    run_copy(
+        parser,
+        copy,
+        entries="items",
+        source=f"{options.database} is no database of SQLiteSession",
+        source_errors=(sqlite3.Error,),
+    )
 
 
 if __name__ == "__main__":

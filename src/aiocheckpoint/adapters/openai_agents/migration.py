@@ -6,45 +6,14 @@ import asyncio
 import contextlib
 import json
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from aiocheckpoint.adapters._moving import Copied, CopyMismatchError, Progress
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.openai_agents.records import SessionRecord
 from aiocheckpoint.adapters.openai_agents.session import Session
-
-
-class Copied(NamedTuple):
-    """
-    How much was copied.
-
-    Attributes:
-        sessions: so many.
-        items: so many, in all sessions.
-    """
-
-    sessions: int = 0
-    items: int = 0
-
-
-class CopyMismatchError(RuntimeError):
-    """
-    A session that was not copied, or does not read the same after it.
-
-    Attributes:
-        session_id: the session.
-        reason: what is wrong, and what to do.
-    """
-
-    def __init__(self, session_id: str, reason: str) -> None:
-        super().__init__(session_id, reason)
-        self.session_id = session_id
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"session {self.session_id!r}: {self.reason}"
 
 
 async def copy_sessions(
@@ -53,7 +22,7 @@ async def copy_sessions(
     *,
     sessions_table: str = "agent_sessions",
     messages_table: str = "agent_messages",
-    progress: Callable[[Copied], object] | None = None,
+    progress: Progress | None = None,
 ) -> Copied:
     """
     Copy all conversations of a `SQLiteSession` database, each read back and compared.
@@ -85,7 +54,7 @@ async def copy_sessions(
         items = await asyncio.to_thread(source.items, session_id)
         async with Session(session_id, storage) as session:
             await _copy(session, items)
-        copied = Copied(copied.sessions + 1, copied.items + len(items))
+        copied = Copied(copied.sessions + 1, copied.entries + len(items))
         if progress is not None:
             progress(copied)
     return copied

@@ -12,23 +12,21 @@ await store.save(result)
 ```
 """
 
-import shlex
-import sys
+from aiocheckpoint.adapters._needs import needs
 
-try:
+with needs(
+    "Pydantic AI 2.66",
+    "pydantic",
+    "pydantic_ai",
+    extra="pydantic-ai",
+    requirement="pydantic-ai-slim>=2.66",
+):
     from aiocheckpoint.adapters.pydantic_ai.records import (
         ConversationHead,
         ConversationStoreRecord,
         ForkedConversation,
     )
     from aiocheckpoint.adapters.pydantic_ai.store import ConversationStore
-except ModuleNotFoundError as error:
-    if str(error.name).partition(".")[0] not in ("pydantic", "pydantic_ai"):
-        raise
-    _HINT = f"{shlex.quote(sys.executable)} -m pip install 'pydantic-ai-slim>=2.66'"
-    raise ModuleNotFoundError(
-        f"the adapter needs Pydantic AI 2.66, the extra `pydantic-ai`: {_HINT}", name=error.name
-    ) from error
 
 __all__ = (
     "ConversationHead",
