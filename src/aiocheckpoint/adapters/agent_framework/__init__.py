@@ -1,0 +1,24 @@
+"""
+Checkpoints of Microsoft Agent Framework, in any store; needs the extra `agent-framework`.
+
+```py
+from agent_framework import WorkflowBuilder
+from aiocheckpoint.adapters.agent_framework import CheckpointStorage
+
+storage = CheckpointStorage("state/")
+builder = WorkflowBuilder(name="order-7", start_executor=start, checkpoint_storage=storage)
+```
+"""
+
+from aiocheckpoint.adapters._needs import needs
+
+with needs(
+    "Microsoft Agent Framework",
+    "agent_framework",
+    extra="agent-framework",
+    requirement="agent-framework-core",
+):
+    from aiocheckpoint.adapters.agent_framework.records import Piece, StoredCheckpoint
+    from aiocheckpoint.adapters.agent_framework.storage import CheckpointStorage, FailedSave
+
+__all__ = ("CheckpointStorage", "FailedSave", "Piece", "StoredCheckpoint")

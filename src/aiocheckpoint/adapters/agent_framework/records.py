@@ -1,0 +1,35 @@
+"""What is stored of a checkpoint of a workflow."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from aiocheckpoint import BlobRecord
+
+
+class Piece(NamedTuple):
+    """
+    What stands in a blob and not in the record.
+
+    Attributes:
+        blob: the number of its blob among `blob_digests`; equal pieces share one.
+        length: of a list, how many items its history has; of a text, 0.
+    """
+
+    blob: int
+    length: int
+
+
+class StoredCheckpoint(BlobRecord, tag="agent_framework.StoredCheckpoint", kw_only=True):
+    """
+    A checkpoint of a workflow; its session has the workflow's name.
+
+    Attributes:
+        text: JSON of all but the ids, which keeps the order of keys. Values that JSON lacks are
+            there as `exact` writes them, other objects as the framework does. `{"!list": n}` is
+            the list, `{"!text": n}` the text, `{"!entries": n}` the dict of the n-th piece.
+        pieces: what is long.
+    """
+
+    text: str
+    pieces: tuple[Piece, ...] = ()

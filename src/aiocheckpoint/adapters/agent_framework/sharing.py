@@ -1,0 +1,214 @@
+"""
+Checkpoints that share what they have in common: long lists as histories, long texts as blobs.
+
+A checkpoint holds the whole state of a workflow, of which little changes in a step. A list that
+begins as it did in the checkpoint before costs what was added to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from itertools import takewhile
+from operator import eq
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+
+from aiocheckpoint import CheckpointDecodeError, JsonValue, blob_digest
+from aiocheckpoint.adapters.agent_framework.records import Piece, StoredCheckpoint
+from aiocheckpoint.history import History, HistoryRecord, LoadBlobs, load_history
+
+_MIN_BYTES = 1024  # what is smaller stands in the record itself
+_MIN_KEYS = 32
+_MAX_STAGES = 8
+_LIST = "!list"
+_ENTRIES = "!entries"
+_TEXT = "!text"
+
+_Path: TypeAlias = tuple[str, ...]
+
+
+class Grown(NamedTuple):
+    """
+    A list as it is stored.
+
+    Attributes:
+        digests: of its items.
+        stages: its history behind shorter ones, to go on from where the end has changed.
+    """
+
+    digests: tuple[bytes, ...]
+    stages: tuple[History, ...]
+
+
+Lists: TypeAlias = Mapping[_Path, Grown]
+"""The lists of a checkpoint, by their place in it."""
+
+
+class Prepared:
+    """
+    A checkpoint in pieces, which later changes by the caller do not reach.
+
+    Args:
+        json: all of it.
+    """
+
+    def __init__(self, json: JsonValue) -> None:
+        self._pieces: dict[_Path, str | list[str]] = {}
+        self._text = _text_of(self._shrunk(json, ()))
+
+    def stored(
+        self, record: StoredCheckpoint, before: Lists, load_blobs: LoadBlobs
+    ) -> tuple[StoredCheckpoint, dict[str, bytes], Lists]:
+        """
+        Return what to save, the blobs that are new, and the lists to go on from afterwards.
+
+        Args:
+            record: with the ids.
+            before: the lists of the checkpoint before.
+            load_blobs: loads blobs of the session.
+        """
+        numbers: dict[str, int] = {}
+        blobs: dict[str, bytes] = {}
+        pieces: list[Piece] = []
+        lists: dict[_Path, Grown] = {}
+        for path, content in self._pieces.items():
+            if isinstance(content, str):
+                blob = content.encode()
+                digest, length = blob_digest(blob), 0
+                blobs[digest] = blob
+            else:
+                grown = _grown(content, before.get(path), load_blobs)
+                history = grown.stages[-1]
+                digest, length = _root(history), len(history)
+                blobs |= history.new_blobs
+                lists[path] = grown._replace(stages=tuple(_stored(grown.stages, blobs)))
+            pieces.append(Piece(numbers.setdefault(digest, len(numbers)), length))
+        changes = {"text": self._text, "pieces": (*pieces,), "blob_digests": (*numbers,)}
+        return msgspec.structs.replace(record, **changes), blobs, lists
+
+    def _shrunk(self, value: JsonValue, path: _Path) -> JsonValue:
+        """Return a value with marks in the place of what is long."""
+        if isinstance(value, str):
+            return value if len(value) < _MIN_BYTES else self._piece(_TEXT, path, value)
+        if isinstance(value, list):
+            items = [*map(_text_of, value)]
+            return value if _is_short(items) else self._piece(_LIST, path, items)
+        if isinstance(value, dict):
+            if len(value) >= _MIN_KEYS:
+                items = [*map(_text_of, value.items())]
+                return value if _is_short(items) else self._piece(_ENTRIES, path, items)
+            return {key: self._shrunk(part, (*path, key)) for key, part in value.items()}
+        return value
+
+    def _piece(self, mark: str, path: _Path, content: str | list[str]) -> JsonValue:
+        self._pieces[path] = content
+        return {mark: len(self._pieces) - 1}
+
+
+async def loaded(record: StoredCheckpoint, load_blobs: LoadBlobs) -> tuple[JsonValue, Lists]:
+    """
+    Return a checkpoint as JSON, and its lists to go on from.
+
+    Raises:
+        MissingBlobError: the checkpoint was deleted meanwhile, or is damaged.
+        CheckpointCorruptError: it is damaged.
+    """
+    texts = [record.blob_digests[piece.blob] for piece in record.pieces if not piece.length]
+    blobs = await load_blobs(texts) if texts else {}
+    contents: list[str | list[str]] = []
+    histories: dict[int, History] = {}
+    for number, (blob, length) in enumerate(record.pieces):
+        digest = record.blob_digests[blob]
+        if length:
+            head = HistoryRecord(session_id="", history_length=length, blob_digests=(digest,))
+            history = await load_history(load_blobs, head)
+            histories[number] = history
+            contents.append(await history.items())
+        else:
+            contents.append(blobs[digest].decode())
+    joining = _Joining(record, contents, histories)
+    return joining.json, joining.lists
+
+
+class _Joining:
+    """A checkpoint as its pieces make it."""
+
+    def __init__(
+        self,
+        record: StoredCheckpoint,
+        contents: list[str | list[str]],
+        histories: Mapping[int, History],
+    ) -> None:
+        self._contents = contents
+        self._histories = histories
+        self.lists: dict[_Path, Grown] = {}
+        try:
+            self.json = self._whole(msgspec.json.decode(record.text), ())
+        except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
+            kind = type(record).__qualname__
+            raise CheckpointDecodeError(record.checkpoint_id, kind, str(error)) from error
+
+    def _whole(self, value: JsonValue, path: _Path) -> JsonValue:
+        if not isinstance(value, dict):
+            return value
+        if len(value) == 1:
+            ((mark, number),) = value.items()
+            if mark in (_TEXT, _LIST, _ENTRIES):
+                return self._content(mark, number, path)
+        return {key: self._whole(part, (*path, key)) for key, part in value.items()}
+
+    def _content(self, mark: str, number: int, path: _Path) -> JsonValue:
+        content: Any = self._contents[number]
+        if mark == _TEXT:
+            return content
+        self.lists[path] = Grown(_digests(content), (self._histories[number],))
+        items = [*map(msgspec.json.decode, content)]
+        return items if mark == _LIST else dict(items)
+
+
+def _grown(items: list[str], before: Grown | None, load_blobs: LoadBlobs) -> Grown:
+    """Return a list that goes on from what it has in common with the one before."""
+    digests = _digests(items)
+    stages: tuple[History, ...] = ()
+    if before is not None:
+        same = sum(1 for _ in takewhile(bool, map(eq, digests, before.digests)))
+        stages = tuple(stage for stage in before.stages if len(stage) <= same)
+        if _length(stages) < same < len(items):  # it may change from here on again
+            stages = (*stages, _extended(stages, items[:same], load_blobs))
+    if _length(stages) < len(items):
+        stages = (*stages, _extended(stages, items, load_blobs))
+    return Grown(digests, stages[-_MAX_STAGES:])
+
+
+def _length(stages: tuple[History, ...]) -> int:
+    return len(stages[-1]) if stages else 0
+
+
+def _extended(stages: tuple[History, ...], items: list[str], load_blobs: LoadBlobs) -> History:
+    last = stages[-1] if stages else History(load_blobs)
+    return last.extend(items[len(last) :])
+
+
+def _stored(stages: tuple[History, ...], blobs: Mapping[str, bytes]) -> Iterator[History]:
+    """Yield the stages after a save; pages may have taken the place of what some lead to."""
+    for stage in stages:
+        yield stage.stored() if _root(stage) in blobs else stage
+
+
+def _is_short(items: list[str]) -> bool:
+    return sum(map(len, items)) < _MIN_BYTES
+
+
+def _text_of(json: JsonValue) -> str:
+    return msgspec.json.encode(json).decode()
+
+
+def _digests(items: list[str]) -> tuple[bytes, ...]:
+    return tuple(hashlib.sha256(item.encode()).digest() for item in items)
+
+
+def _root(history: History) -> str:
+    (root,) = history.into(HistoryRecord(session_id="")).blob_digests
+    return root

@@ -1,0 +1,1 @@
+"""Checkpoints of Microsoft Agent Framework."""
