@@ -37,11 +37,11 @@ happened, to which file or id, and what to do. All can be pickled. Which of them
 told in [which errors to retry](../how-to/errors.md).
 """
 _PARTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("The writer", "aiocheckpoint.writer", ("AsyncCheckpointWriter", "SessionReader")),
+    ("The writer", "aiocheckpoint.writer", ("AsyncCheckpointWriter",)),
     (
         "The interface",
         "aiocheckpoint.store",
-        ("CheckpointStore", "BlobStore", "Transaction", "Ownership"),
+        ("CheckpointStore", "BlobStore", "SessionReader", "Transaction", "Ownership"),
     ),
     ("Types of records", "aiocheckpoint.store", ("RecordUnion",)),
     ("A store by its location", "aiocheckpoint.stores", ("open_store",)),

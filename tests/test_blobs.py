@@ -162,9 +162,9 @@ class TestReading:
         await _save(writer, "a", ONE)
         await _save(writer, "b", ONE, TWO)
 
-        def newest(reader: SessionReader[LargeValue]) -> tuple[int, set[bytes]]:
-            (record,) = reader.load_many(reader.ids(prefix="b", limit=1))
-            blobs = reader.load_blobs(record.blob_digests)
+        async def newest(reader: SessionReader[LargeValue]) -> tuple[int, set[bytes]]:
+            (record,) = await reader.load_many(await reader.ids(prefix="b", limit=1))
+            blobs = await reader.load_blobs(record.blob_digests)
             return threading.get_ident(), {*blobs.values()}
 
         thread, blobs = await writer.read("s", newest)

@@ -42,6 +42,7 @@ from aiocheckpoint import (
     StoreBusyError,
     WriterClosedError,
 )
+from aiocheckpoint.testing import MemoryStore
 from tests.children import run_in_child
 from tests.conftest import MakeWriter
 from tests.durabilities import each_durability, writers_of_each_durability
@@ -100,7 +101,7 @@ EVERY_METHOD: dict[str, Method] = {
     "load_many": lambda writer: writer.load_many("s", ["step-1"]),
     "delete_many": lambda writer: writer.delete_many("s", ["step-1"]),
     "load_blobs": lambda writer: writer.load_blobs("s", []),
-    "read": lambda writer: writer.read("s", lambda reader: reader.newest_id()),
+    "read": lambda writer: writer.read("s", lambda reader: reader.saved_ids(limit=1)),
 }
 every_method = pytest.mark.parametrize("method", EVERY_METHOD.values(), ids=EVERY_METHOD.keys())
 
@@ -176,7 +177,7 @@ class TestConstructing:
             "blobs": [
                 partial(of_any.save, step(2), blobs=blobs) for blobs in (3, None, {digest: b""})
             ],
-            "work": [lambda: of_any.read("s", None), lambda: of_any.read("s", says_no)],
+            "work": [lambda: of_any.read("s", None), lambda: of_any.read("s", lambda _: False)],
             "expected": [
                 partial(of_any.save, step(2), expected=expected)
                 for expected in (says_no, lambda _: False, False, 3)
@@ -1416,12 +1417,27 @@ class TestRead:
 
         async def read(name: str) -> str:
             trace.set(name)
-            return await writer.read("s", lambda _: trace.get())
+
+            async def work(_: object) -> str:
+                return trace.get()
+
+            return await writer.read("s", work)
 
         await writer.save(step(1))
         names = [f"trace-{number}" for number in range(12)]
         assert await asyncio.gather(*map(read, names)) == names
         assert trace.get() == "lost"
+
+    async def test_awaits_nothing_else(self, writer: Writer) -> None:
+        """Work that would wait for anything but its reads is refused by name, in a thread."""
+
+        async def waits(_: object) -> None:
+            await asyncio.sleep(0)
+
+        for store in (writer, MemoryStore()):
+            for work in (waits, lambda _: 7):
+                with pytest.raises(InvalidArgumentError, match="async function"):
+                    await store.read("s", work)  # type: ignore[arg-type]
 
 
 class TestForking:

@@ -2,8 +2,8 @@
 Durable, non-blocking checkpoints of AI-agent sessions for asyncio.
 
 The house, one way: errors, models <- _format (pure) <- exact (pure) <- _disk (the only code that
-touches the system) <- _engine (threads) <- _arguments, _turns, _updates, _ownership, store, kit,
-history, portal, writer <- testing <- adapters, stores, cli.
+touches the system) <- _engine (threads) <- _arguments, _turns, _reading, _updates, _ownership,
+store, kit, history, portal, writer <- testing <- adapters, stores, cli.
 """
 
 from aiocheckpoint import exact
@@ -58,10 +58,17 @@ from aiocheckpoint.models import (
     WriterStats,
     new_checkpoint_id,
 )
-from aiocheckpoint.store import BlobStore, CheckpointStore, Ownership, RecordUnion, Transaction
+from aiocheckpoint.store import (
+    BlobStore,
+    CheckpointStore,
+    Ownership,
+    RecordUnion,
+    SessionReader,
+    Transaction,
+)
 from aiocheckpoint.stores import open_store
 from aiocheckpoint.stores.copying import CopyTotals, copy_store
-from aiocheckpoint.writer import AsyncCheckpointWriter, SessionReader
+from aiocheckpoint.writer import AsyncCheckpointWriter
 
 __version__ = "0.2.0"
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping
 from os import PathLike
-from typing import Any
+from typing import Any, TypeVar
 
 from aiocheckpoint._format.blobs import is_digest, reachable_blobs, require_kind
 from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint.errors import InvalidArgumentError, InvalidIdError, shown
 from aiocheckpoint.models import ANY_NEWEST, CheckpointId, SessionId
+
+ArgumentT = TypeVar("ArgumentT")
+ResultT = TypeVar("ResultT")
 
 # Of two slashes a `Path` has made one, and some forget both.
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://|(postgres|postgresql|s3|file):", re.IGNORECASE)
@@ -117,15 +120,26 @@ def frozen_blobs(blobs: Mapping[str, object], digests: Collection[str]) -> dict[
     return frozen
 
 
-def require_plain_function(name: str, value: object) -> None:
+def result_at_once(work: Callable[[ArgumentT], Awaitable[ResultT]], given: ArgumentT) -> ResultT:
     """
-    Refuse what cannot be called in a thread: what an async function returns, nobody would await.
+    Return what an async function returns that never has to wait, without an event loop.
 
     Raises:
-        InvalidArgumentError: it is no function, or an async one.
+        InvalidArgumentError: it is no async function, or has to wait.
     """
-    if not callable(value) or inspect.iscoroutinefunction(value):
-        raise InvalidArgumentError(name, value, "a function that is not async")
+    answer: object = work(given)
+    if not inspect.isawaitable(answer):
+        raise InvalidArgumentError("work", work, "an async function")
+    steps = answer.__await__()
+    try:
+        next(steps)
+    except StopIteration as end:
+        result: ResultT = end.value
+        return result
+    if isinstance(steps, Generator):  # or it would be told of as never awaited
+        steps.close()
+    wanted = "an async function that awaits the reads it is given, and nothing else"
+    raise InvalidArgumentError("work", work, wanted)
 
 
 def require_callable(name: str, value: object) -> None:

@@ -93,6 +93,17 @@ class LocalTransaction(Generic[RecordT]):
 
         return await self._read(glanced, read, ())
 
+    async def saved_ids(
+        self, *, prefix: str = "", limit: int | None = None
+    ) -> tuple[CheckpointId, ...]:
+        """Return ids, the one saved last first."""
+        require_query(prefix, limit=limit)
+
+        def read(reader: Reader[RecordT]) -> tuple[CheckpointId, ...]:
+            return listing.saved_ids(reader, self._session_id, prefix, limit)
+
+        return await self._read(None, read, ())
+
     async def list(
         self, *, before: CheckpointId | None = None, limit: int | None = None
     ) -> tuple[CheckpointMeta, ...]:

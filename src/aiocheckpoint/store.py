@@ -20,7 +20,8 @@ then on, in this process or elsewhere. A delete is final, whoever saved.
 handed out instead, and nothing that `load` refuses is left out of `list`.
 
 **Cost.** No call takes longer because a session has many checkpoints, but for `list`, `ids`,
-`load_many`, `recover`, `delete_session` and `copy_session`, which take what they return.
+`saved_ids`, `load_many`, `recover`, `delete_session` and `copy_session`, which take what they
+return.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType, UnionType
 from typing import Protocol, Self, TypeAlias, TypeVar
 
-from aiocheckpoint._format.codec import RecordT
+from aiocheckpoint._format.codec import RecordT, RecordT_co
 from aiocheckpoint.models import (
     ANY_NEWEST,
     CheckpointId,
@@ -56,11 +57,9 @@ ResultT = TypeVar("ResultT")
 ResultT_co = TypeVar("ResultT_co", covariant=True)
 
 
-class Transaction(Protocol[RecordT]):
+class SessionReader(Protocol[RecordT_co]):
     """
-    One session within `update`: reads see it as it is, changes are staged.
-
-    What is staged is not seen by the reads. Of an id that is staged twice the last word counts.
+    The reads of one session, within `read` or `update`.
 
     Attributes:
         session_id: the session.
@@ -71,11 +70,11 @@ class Transaction(Protocol[RecordT]):
         """The session."""
         ...
 
-    async def load(self, checkpoint_id: CheckpointId | None = None) -> RecordT | None:
+    async def load(self, checkpoint_id: CheckpointId | None = None) -> RecordT_co | None:
         """Return a checkpoint, the one saved last by default; None when there is none."""
         ...
 
-    async def load_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> tuple[RecordT, ...]:
+    async def load_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> tuple[RecordT_co, ...]:
         """Return those of the checkpoints that are there, the one saved first first."""
         ...
 
@@ -83,6 +82,12 @@ class Transaction(Protocol[RecordT]):
         self, *, prefix: str = "", before: CheckpointId | None = None, limit: int | None = None
     ) -> tuple[CheckpointId, ...]:
         """Return ids, the greatest first."""
+        ...
+
+    async def saved_ids(
+        self, *, prefix: str = "", limit: int | None = None
+    ) -> tuple[CheckpointId, ...]:
+        """Return ids, the one saved last first: those that begin so, at most so many."""
         ...
 
     async def list(
@@ -94,6 +99,14 @@ class Transaction(Protocol[RecordT]):
     async def load_blobs(self, digests: Iterable[str], /) -> dict[str, bytes]:
         """Return blobs by their digests."""
         ...
+
+
+class Transaction(SessionReader[RecordT], Protocol[RecordT]):
+    """
+    One session within `update`: reads see it as it is, changes are staged.
+
+    What is staged is not seen by the reads. Of an id that is staged twice the last word counts.
+    """
 
     def save(self, data: RecordT, /, *, blobs: Mapping[str, bytes] = NO_BLOBS) -> CheckpointId:
         """
@@ -316,6 +329,33 @@ class CheckpointStore(Protocol[RecordT]):
         Raises:
             SessionOwnedError: on entry: somebody else owns it.
             InvalidArgumentError: `wait` is no bool.
+        """
+        ...
+
+    async def read(
+        self,
+        session_id: SessionId,
+        work: Callable[[SessionReader[RecordT]], Awaitable[ResultT]],
+        /,
+    ) -> ResultT:
+        """
+        Do several reads of a session, of which one needs the outcome of another.
+
+        The store looks once at what others have changed, and not before each of the reads, which
+        see the session as it is then or later: not all have to see it at one moment.
+
+        Args:
+            session_id: the session.
+            work: awaits nothing but the reads that it is given: it may run in a thread without an
+                event loop. It may be called again, so it has no other effects.
+
+        Returns:
+            what `work` returns.
+
+        Raises:
+            CheckpointError: what the reads raise, and `work` lets pass.
+            InvalidArgumentError: `work` is no async function, or awaits something else, where the
+                store notices.
         """
         ...
 

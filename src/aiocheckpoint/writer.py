@@ -23,9 +23,9 @@ from aiocheckpoint._arguments import (
     require_count,
     require_expected,
     require_instance,
-    require_plain_function,
     require_query,
     require_seconds,
+    result_at_once,
     session_ids_of,
     triggers_of,
 )
@@ -43,12 +43,12 @@ from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint._format.unions import Codec, codec_of
 from aiocheckpoint._ownership import LocalOwnership, Ownerships
+from aiocheckpoint._reading import LocalReader
 from aiocheckpoint._turns import SessionTurns
 from aiocheckpoint._updates import Updates
 from aiocheckpoint.errors import (
     CheckpointError,
     CheckpointTooLargeError,
-    MissingBlobError,
     StoreBusyError,
     WriterClosedError,
 )
@@ -66,7 +66,7 @@ from aiocheckpoint.models import (
     SessionId,
     WriterStats,
 )
-from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, Transaction
+from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, SessionReader, Transaction
 
 DEFAULT_MAX_BYTES = 64 * 1024 * 1024
 DEFAULT_LOCK_TIMEOUT_SECONDS = 60.0
@@ -79,52 +79,6 @@ _Metas = list[CheckpointMeta]
 _WAKE: dict[Durability, Wake] = {"journal": "synced", "file": "flushed", "none": "written"}
 
 ResultT = TypeVar("ResultT")
-
-
-class SessionReader(Generic[RecordT]):
-    """
-    The reads of one session, for use within one hop; blocking.
-
-    Its methods do what those of `AsyncCheckpointWriter` do that have their names.
-    """
-
-    def __init__(self, reader: Reader[RecordT] | None, session_id: SessionId) -> None:
-        self._reader = reader
-        self._session_id = session_id
-
-    def ids(
-        self, *, prefix: str = "", before: CheckpointId | None = None, limit: int | None = None
-    ) -> tuple[CheckpointId, ...]:
-        """Return ids of checkpoints, the greatest first."""
-        require_query(prefix, before, limit)
-        if self._reader is None:
-            return ()
-        return listing.ids(self._reader, self._session_id, prefix, before, limit)
-
-    def newest_id(self) -> CheckpointId | None:
-        """Return the id of the checkpoint saved last; None when there is none."""
-        return next(iter(self.saved_ids(limit=1)), None)
-
-    def saved_ids(self, *, prefix: str = "", limit: int | None = None) -> tuple[CheckpointId, ...]:
-        """Return ids of checkpoints, the one saved last first."""
-        require_query(prefix, limit=limit)
-        if self._reader is None:
-            return ()
-        return listing.saved_ids(self._reader, self._session_id, prefix, limit)
-
-    def load_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> tuple[RecordT, ...]:
-        """Return those of the checkpoints that are there, the one saved first first."""
-        wanted = checkpoint_ids_of(checkpoint_ids)
-        return () if self._reader is None else self._reader.load_many(self._session_id, wanted)
-
-    def load_blobs(self, digests: Iterable[str], /) -> dict[str, bytes]:
-        """Return blobs by their digests."""
-        wanted = digests_of(digests)
-        if self._reader is not None:
-            return self._reader.load_blobs(self._session_id, wanted)
-        for digest in wanted:
-            raise MissingBlobError(digest, digest)
-        return {}
 
 
 class AsyncCheckpointWriter(Generic[RecordT]):
@@ -695,38 +649,42 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         return await self._read(lambda reader: reader.is_intact(session_id, checkpoint_id), False)
 
     async def read(
-        self, session_id: SessionId, work: Callable[[SessionReader[RecordT]], ResultT], /
+        self,
+        session_id: SessionId,
+        work: Callable[[SessionReader[RecordT]], Awaitable[ResultT]],
+        /,
     ) -> ResultT:
         """
         Do several reads of a session, of which one needs the outcome of another, in one hop.
 
         Args:
             session_id: the session.
-            work: called in a thread with a reader, which it may call any number of times; and
-                called again where the directory was moved meanwhile. As long as it takes, at most
-                five are called at a time; other methods do not wait for it.
+            work: runs in a thread, without an event loop, and awaits nothing but the reads that it
+                is given, any number of them; it is called again where the directory was moved
+                meanwhile. As long as it takes, at most five are called at a time; other methods
+                do not wait for it.
 
         Returns:
             what `work` returns.
 
         Raises:
             InvalidIdError: an id that no session can have.
-            InvalidArgumentError: `work` is no function, or an async one.
-            CheckpointError: what the reader raises, and `work` lets pass.
+            InvalidArgumentError: `work` is no async function, or awaits something else.
+            CheckpointError: what the reads raise, and `work` lets pass.
 
         Cost: one hop, and the reads.
         """
         encode_id(session_id, "session id")
-        require_plain_function("work", work)
+        require_callable("work", work)
         self._turns.require_outside(session_id, "read")
         self._require_usable()
 
         def read() -> ResultT:
             nothing: list[ResultT] = []
             found = self._store.read(
-                lambda reader: [work(SessionReader(reader, session_id))], nothing
+                lambda reader: [result_at_once(work, LocalReader(reader, session_id))], nothing
             )
-            return found[0] if found else work(SessionReader(None, session_id))
+            return found[0] if found else result_at_once(work, LocalReader(None, session_id))
 
         return await self._store.in_thread(self._store.callers, read)
 

@@ -652,7 +652,7 @@ async def close_is_idempotent_and_refuses_later_calls(site: Site) -> None:
         lambda: writer.recover("s"),
         lambda: writer.delete_many("s", ["c0"]),
         lambda: writer.ids("s"),
-        lambda: writer.read("s", lambda reader: reader.newest_id()),
+        lambda: writer.read("s", lambda reader: reader.saved_ids(limit=1)),
         writer.flush,
         writer.check,
         lambda: anext(writer.sessions()),

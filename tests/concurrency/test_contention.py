@@ -130,7 +130,7 @@ async def test_read_that_waits_for_the_first_look_is_withdrawn(site: Site) -> No
             partial(reader.ids, "s"),
             partial(reader.load_many, "s", ["c0"]),
             partial(reader.verify, site.directory("s") / "latest.json"),
-            partial(reader.read, "s", lambda session: session.newest_id()),
+            partial(reader.read, "s", lambda session: session.saved_ids(limit=1)),
             partial(reader.copy_session, "s", "t"),
             partial(reader.recover, "s"),
             reader.check,
@@ -160,12 +160,16 @@ async def test_first_look_waits_no_longer_than_the_limit(site: Site) -> None:
 async def test_slow_work_of_callers_holds_up_nobody_else(site: Site) -> None:
     """However many calls of `read` take their time, all other calls come through."""
     slow = threading.Event()
+
+    async def takes_its_time(_: object) -> bool:
+        return slow.wait(GUARD_SECONDS)
+
+    async def is_not_called(_: object) -> None:
+        pytest.fail("it was called")
+
     async with site.writer() as writer:
         await writer.save(document("s", 0))
-        calls = [
-            asyncio.ensure_future(writer.read("s", lambda _: slow.wait(GUARD_SECONDS)))
-            for _ in range(20)
-        ]
+        calls = [asyncio.ensure_future(writer.read("s", takes_its_time)) for _ in range(20)]
         await yield_to_loop(10)
         async with asyncio.timeout(GUARD_SECONDS):
             assert await writer.load("s") == document("s", 0)
@@ -173,7 +177,7 @@ async def test_slow_work_of_callers_holds_up_nobody_else(site: Site) -> None:
             assert await writer.copy_session("s", "t") == 2
             await writer.flush()
             assert await writer.check() == ()
-        queued = asyncio.ensure_future(writer.read("s", lambda _: pytest.fail("it was called")))
+        queued = asyncio.ensure_future(writer.read("s", is_not_called))
         await yield_to_loop(2)
         queued.cancel()
         await asyncio.wait([queued], timeout=GUARD_SECONDS)

@@ -590,6 +590,44 @@ class DeletesLast(MemoryStore[CheckpointData]):
         return await super().update(session_id, stage)
 
 
+class SortsSavedIds(MemoryStore[CheckpointData]):
+    """Tells saved ids in the order of the ids."""
+
+    async def read(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        async def sorting(session: Any) -> Any:
+            saved_ids = session.saved_ids
+
+            async def by_id(**which: Any) -> Any:
+                return tuple(sorted(await saved_ids(**which), reverse=True))
+
+            session.saved_ids = by_id
+            return await work(session)
+
+        return await super().read(session_id, sorting)
+
+
+class ReadsWhatItKnew(MemoryStore[CheckpointData]):
+    """Reads what it knows since its first read."""
+
+    async def read(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        known = self.__dict__.setdefault("known", {})
+        known.setdefault(session_id, self._shelf.session(session_id))
+        self._session = known.__getitem__  # type: ignore[method-assign]
+        try:
+            return await super().read(session_id, work)
+        finally:
+            del self._session
+
+
+class SwallowsWhatWorkRaises(MemoryStore[CheckpointData]):
+    """Takes what work raises for nothing found."""
+
+    async def read(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        with contextlib.suppress(Exception):
+            return await super().read(session_id, work)
+        return None
+
+
 class LetsSavesPass(MemoryStore[CheckpointData]):
     """Saves while an update goes on."""
 
@@ -879,6 +917,9 @@ BROKEN: dict[type[MemoryStore[Any]], str] = {
     CommitsInSpiteOfErrors: "test_work_that_raises_changes_nothing",
     WritesAtOnce: "test_what_is_staged_is_not_read",
     DeletesLast: "test_the_last_word_counts",
+    SortsSavedIds: "test_saved_ids_are_in_the_order_of_saving",
+    ReadsWhatItKnew: "test_a_read_begins_with_what_others_have_stored",
+    SwallowsWhatWorkRaises: "test_what_work_of_a_read_raises_passes",
     LetsSavesPass: "test_other_changes_wait_for_it",
     NestsSilently: "test_a_change_beside_the_transaction_is_refused",
     UpdatesForEver: "test_what_work_leaves_behind_may_call",

@@ -46,15 +46,15 @@ def _asking(state: _State) -> dict[str, int]:
 async def _namespaces(saver: CheckpointSaver) -> list[str]:
     """Return the namespaces of the thread, without the ids of tasks."""
     names = set()
-    async for session_id in saver._writer.sessions():
-        record = await saver._writer.load(session_id)
+    async for session_id in saver._store.sessions():
+        record = await saver._store.load(session_id)
         assert record is not None
         names.add("|".join(part.partition(":")[0] for part in record.checkpoint_ns.split("|")))
     return sorted(names)
 
 
 async def _sessions(saver: CheckpointSaver) -> int:
-    return len([each async for each in saver._writer.sessions()])
+    return len([each async for each in saver._store.sessions()])
 
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
@@ -117,4 +117,4 @@ async def test_what_is_to_come_counts_as_there(make: MakeSaver) -> None:
     config = await put(saver, thread("t", checkpoint_ns=namespace), parents=parents)
     await saver.aprune(["t"])
     assert (await got(saver, config)).config == config
-    assert await saver._writer.load(session_of("t", namespace)) is not None
+    assert await saver._store.load(session_of("t", namespace)) is not None

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from aiocheckpoint.adapters.langgraph import CheckpointSaver, reading, records, removal, saver
+from aiocheckpoint.adapters.langgraph import (
+    CheckpointSaver,
+    copying,
+    drafts,
+    listing,
+    reading,
+    records,
+    removal,
+    saver,
+)
 from aiocheckpoint.adapters.langgraph.pruning import DeltaNeeds
 from aiocheckpoint.adapters.langgraph.turns import Turns
 from aiocheckpoint.adapters.langgraph.watches import Chain, Watch
@@ -29,19 +38,17 @@ def _reverse_writes(patch: Patch) -> None:
 
 
 def _drop_task_paths(patch: Patch) -> None:
-    draft = CheckpointSaver._pending_draft
-    patch.setattr(
-        CheckpointSaver,
-        "_pending_draft",
-        lambda self, config, writes, task_id, _path: draft(self, config, writes, task_id, ""),
-    )
+    def writes_draft(serde: Any, config: Any, writes: Any, task_id: str, _path: str) -> Any:
+        return drafts.writes_draft(serde, config, writes, task_id, "")
+
+    patch.setattr(saver, "writes_draft", writes_draft)
 
 
 def _require_the_checkpoint(patch: Patch) -> None:
     put_writes = CheckpointSaver.aput_writes
 
     async def aput_writes(self: Any, config: Any, *args: Any) -> None:
-        if await self._writer.load(
+        if await self._store.load(
             records.session_of(config["configurable"]["thread_id"]),
             records.state_id(records.key_of(config["configurable"]["checkpoint_id"])),
         ):
@@ -73,8 +80,8 @@ def _raw_thread_ids(patch: Patch) -> None:
     def session_of(thread_id: object, namespace: str = "") -> str:
         return f"{thread_id}.{namespace}" if namespace else str(thread_id)
 
-    patch.setattr(saver, "session_of", session_of)
-    patch.setattr(records, "session_of", session_of)
+    for module in (listing, copying, records):
+        patch.setattr(module, "session_of", session_of)
     patch.setattr(records, "thread_prefix", str)
     patch.setattr(records, "is_session", lambda _: True)
 
@@ -131,54 +138,48 @@ def _delete_by_prefix(patch: Patch) -> None:
             place = found.config["configurable"]
             if str(place["thread_id"]).startswith(thread_id):
                 session = records.session_of(place["thread_id"], place["checkpoint_ns"])
-                await self._writer.delete_session(session)
+                await self._store.delete_session(session)
 
     patch.setattr(CheckpointSaver, "adelete_thread", adelete_thread)
 
 
 def _copy_without_old_writes(patch: Patch) -> None:
-    copy = CheckpointSaver._copy_record
+    copy = copying.copy_record
 
-    async def copy_record(self: Any, record: Any, target: str) -> None:
+    async def copy_record(store: Any, record: Any, target: str) -> None:
         if record.checkpoint_id.startswith(records.STATE_PREFIX):
-            await copy(self, record, target)
+            await copy(store, record, target)
 
-    patch.setattr(CheckpointSaver, "_copy_record", copy_record)
+    patch.setattr(copying, "copy_record", copy_record)
 
 
 def _list_ignores_ids(patch: Patch) -> None:
-    matching = CheckpointSaver._matching
-
-    async def without_id(self: Any, config: Any, before: Any, refused: Any) -> Any:
+    async def without_id(store: Any, config: Any, before: Any, refused: Any) -> Any:
         if config is not None:
             configurable = {**config["configurable"], "checkpoint_id": None}
             config = {"configurable": configurable}
-        return await matching(self, config, before, refused)
+        return await listing.matching(store, config, before, refused)
 
-    patch.setattr(CheckpointSaver, "_matching", without_id)
+    patch.setattr(saver, "matching", without_id)
 
 
 def _list_of_nothing(patch: Patch) -> None:
-    matching = CheckpointSaver._matching
+    async def with_config(store: Any, config: Any, before: Any, refused: Any) -> Any:
+        return [] if config is None else await listing.matching(store, config, before, refused)
 
-    async def with_config(self: Any, config: Any, before: Any, refused: Any) -> Any:
-        return [] if config is None else await matching(self, config, before, refused)
-
-    patch.setattr(CheckpointSaver, "_matching", with_config)
+    patch.setattr(saver, "matching", with_config)
 
 
 def _drop_what_is_not_needed(patch: Patch) -> None:
-    draft = CheckpointSaver._state_draft
+    def state_draft(serde: Any, config: Any, checkpoint: Mapping[str, Any], metadata: Any) -> Any:
+        kept: Any = {k: v for k, v in checkpoint.items() if k not in ("updated_channels", "ts")}
+        return drafts.state_draft(serde, config, kept, metadata)
 
-    def state_draft(self: Any, config: Any, checkpoint: Mapping[str, Any], metadata: Any) -> Any:
-        kept = {k: v for k, v in checkpoint.items() if k not in ("updated_channels", "ts")}
-        return draft(self, config, kept, metadata)  # type: ignore[arg-type]
-
-    patch.setattr(CheckpointSaver, "_state_draft", state_draft)
+    patch.setattr(saver, "state_draft", state_draft)
 
 
 def _metadata_as_given(patch: Patch) -> None:
-    patch.setattr(saver, "get_checkpoint_metadata", lambda _config, metadata: metadata)
+    patch.setattr(drafts, "get_checkpoint_metadata", lambda _config, metadata: metadata)
 
 
 def _naive_keep_latest(patch: Patch) -> None:
@@ -194,7 +195,7 @@ def _put_anyway(patch: Patch) -> None:
 
 def _go_on_behind_anything(patch: Patch) -> None:
     async def store_anyway(self: Any, draft: Any, watch: Any) -> None:
-        await self._writer.save(draft.record, blobs=draft.blobs)
+        await self._store.save(draft.record, blobs=draft.blobs)
         watch.chain = Chain(draft.record.checkpoint_id)
 
     patch.setattr(Turns, "_store_anyway", store_anyway)
@@ -204,7 +205,7 @@ def _never_look_again(patch: Patch) -> None:
     async def store(self: Any, draft: Any, watch: Any, parent: str) -> None:
         chain = watch.chain or await self._looked(draft, watch, parent)
         expected, chain.last_id = chain.last_id, draft.record.checkpoint_id
-        await self._writer.save(draft.record, blobs=draft.blobs, expected=expected)
+        await self._store.save(draft.record, blobs=draft.blobs, expected=expected)
 
     patch.setattr(Turns, "_store_behind_own", store)
 
@@ -219,17 +220,19 @@ def _forgets_what_it_stored(patch: Patch) -> None:
 
 
 def _greatest_is_newest(patch: Patch) -> None:
-    def greatest(reader: Any) -> str | None:
-        ids = reader.ids(prefix="s", limit=1)
+    async def greatest(reader: Any) -> str | None:
+        ids = await reader.ids(prefix="s", limit=1)
         return records.key_in(ids[0]) if ids else None
 
     patch.setattr(reading, "newest_key", greatest)
 
 
 def _lists_by_id(patch: Patch) -> None:
-    by_id = reading.entries_of
-    patch.setattr(saver, "entries_of", lambda *args: sorted(by_id(*args), reverse=True))
-    patch.setattr(removal, "entries_of", lambda *args: sorted(by_id(*args), reverse=True))
+    async def by_id(*args: Any) -> Any:
+        return sorted(await reading.entries_of(*args), reverse=True)
+
+    patch.setattr(listing, "entries_of", by_id)
+    patch.setattr(removal, "entries_of", by_id)
 
 
 MUTANTS: Sequence[tuple[str, Mutation, str]] = (

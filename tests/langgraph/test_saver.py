@@ -22,7 +22,8 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from aiocheckpoint.adapters.langgraph import CheckpointSaver, copy_threads, session_of
+from aiocheckpoint.adapters.langgraph import CheckpointSaver, copy_threads, drafts, session_of
+from aiocheckpoint.adapters.langgraph import saver as saver_module
 from aiocheckpoint.adapters.langgraph.__main__ import main as migrate
 from aiocheckpoint.adapters.langgraph.migration import Copied, CopyMismatchError
 from aiocheckpoint.adapters.langgraph.removal import Removal
@@ -226,7 +227,7 @@ class TestRetention:
         found = await listed(saver, thread("t"))
         assert 4 <= len(found) <= 5
         assert found[0].checkpoint["channel_values"]["messages"] == state["messages"]
-        names = await saver._writer.ids(session_of("t"))
+        names = await saver._store.ids(session_of("t"))
         assert len(names) <= 5 * 3
 
     async def test_two_savers_keep_no_more(self, make: MakeSaver) -> None:
@@ -259,14 +260,13 @@ class TestRetention:
         self, make: MakeSaver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Pruning by age goes by when a checkpoint was stored, not by the clock of who made it."""
-        draft = CheckpointSaver._state_draft
 
         def made_long_ago(*args: Any) -> Any:
-            made = draft(*args)
+            made = drafts.state_draft(*args)
             made.record.created_at = datetime(2000, 1, 1, tzinfo=UTC)
             return made
 
-        monkeypatch.setattr(CheckpointSaver, "_state_draft", made_long_ago)
+        monkeypatch.setattr(saver_module, "state_draft", made_long_ago)
         saver = make()
         config = thread("t")
         for step in range(3):
@@ -286,8 +286,8 @@ class TestRetention:
         place = thread("t", checkpoint_ns="", checkpoint_id=coming["id"])
         await saver.aput_writes(place, [("x", 1)], "task")
         await saver.aprune(["t"])
-        (left,) = await saver._writer.ids(session_of("t"), prefix="p")
-        record = await saver._writer.load(session_of("t"), left)
+        (left,) = await saver._store.ids(session_of("t"), prefix="p")
+        record = await saver._store.load(session_of("t"), left)
         assert record is not None
         assert record.checkpoint == coming["id"]
 
@@ -302,9 +302,9 @@ class TestRetention:
         await saver.adelete_for_runs(["r0"])
         left = [found.pending_writes for found in await listed(saver, thread("t"))]
         assert left == [[("task", "x", 2)], [("task", "x", 1)]]
-        assert len(await saver._writer.ids(session_of("t"), prefix="p")) == 2
+        assert len(await saver._store.ids(session_of("t"), prefix="p")) == 2
         await saver.aprune(["t"])
-        assert len(await saver._writer.ids(session_of("t"), prefix="p")) == 1
+        assert len(await saver._store.ids(session_of("t"), prefix="p")) == 1
 
     async def test_what_comes_while_pruning_stays(
         self, root: Path, monkeypatch: pytest.MonkeyPatch

@@ -96,7 +96,7 @@ READS: dict[str, Read] = {
     "load_many": lambda reader, key: reader.load_many("s", [key]),
     "list": lambda reader, key: reader.list("s"),
     "ids": lambda reader, key: reader.ids("s"),
-    "newest_id": lambda reader, key: reader.read("s", lambda session: session.newest_id()),
+    "saved_ids": lambda reader, key: reader.read("s", lambda session: session.saved_ids(limit=1)),
 }
 
 
@@ -133,7 +133,7 @@ async def test_a_checkpoint_is_replaced_while_it_is_read(
         case "ids":
             assert found == tuple(sorted([key, "n1", "n0"], reverse=True))
         case _:
-            assert found == key
+            assert found == (key,)
 
 
 async def test_a_session_is_copied_while_one_is_replaced(make_writer: MakeWriter) -> None:

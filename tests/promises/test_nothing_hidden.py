@@ -307,7 +307,7 @@ async def test_an_unseen_checkpoint_is_not_absent(blind: AsyncCheckpointWriter[N
     with pytest.raises(StorageError):
         await blind.load("s")
     with pytest.raises(StorageError):
-        await blind.read("s", lambda session: session.newest_id())
+        await blind.read("s", lambda session: session.saved_ids(limit=1))
     with pytest.raises(StorageError):
         await blind.save(Note(session_id="s", checkpoint_id="z"), expected=None)
 

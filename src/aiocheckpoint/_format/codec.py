@@ -35,6 +35,7 @@ _WHOLE = msgspec.defstruct(
 )
 
 RecordT = TypeVar("RecordT", bound=CheckpointRecord)
+RecordT_co = TypeVar("RecordT_co", bound=CheckpointRecord, covariant=True)
 
 
 class RecordCodec(Generic[RecordT]):

@@ -21,7 +21,7 @@ from aiocheckpoint.models import (
     RecoveryReport,
     SessionId,
 )
-from aiocheckpoint.store import NO_BLOBS, BlobStore, Ownership, Transaction
+from aiocheckpoint.store import NO_BLOBS, BlobStore, Ownership, SessionReader, Transaction
 
 ResultT = TypeVar("ResultT")
 _Metas = tuple[CheckpointMeta, ...]  # within the class below `list` is a method
@@ -231,6 +231,12 @@ class SharedStore(Generic[RecordT]):
     async def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
         """Do what `BlobStore.copy_session` says."""
         return await self._store.copy_session(source_id, target_id)
+
+    async def read(
+        self, session_id: SessionId, work: Callable[[SessionReader[RecordT]], Awaitable[ResultT]], /
+    ) -> ResultT:
+        """Do what `BlobStore.read` says."""
+        return await self._store.read(session_id, work)
 
     async def update(
         self, session_id: SessionId, work: Callable[[Transaction[RecordT]], Awaitable[ResultT]], /

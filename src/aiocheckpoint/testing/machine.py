@@ -217,6 +217,8 @@ class StoreMachine(RuleBasedStateMachine):
             metas = await store.list(session_id)
             assert [meta.iteration for meta in metas] == [r.iteration for r in records[::-1]]
             assert [*await store.ids(session_id)] == sorted(session, reverse=True)
+            saved = await store.read(session_id, lambda reader: reader.saved_ids())
+            assert [*saved] == [*session][::-1]
         named = sorted([session_id async for session_id in store.sessions()])
         assert named == sorted(session_id for session_id, session in model.items() if session)
         newest_of = await store.load_newest(_SESSION_IDS)

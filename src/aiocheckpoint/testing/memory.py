@@ -13,11 +13,13 @@ import msgspec
 from aiocheckpoint._arguments import (
     checkpoint_ids_of,
     digests_of,
+    require_callable,
     require_count,
     require_expected,
     require_instance,
     require_query,
     require_seconds,
+    result_at_once,
     session_ids_of,
 )
 from aiocheckpoint._format.codec import RecordT
@@ -54,7 +56,7 @@ from aiocheckpoint.models import (
     RecoveryReport,
     SessionId,
 )
-from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, Transaction
+from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, SessionReader, Transaction
 from aiocheckpoint.testing.shelf import Changes, Session, Shelf, Stored, location_of
 
 _MAX_BYTES = 64 * 1024 * 1024
@@ -71,14 +73,16 @@ _Metas = tuple[CheckpointMeta, ...]
 _Errors = list[CheckpointError]  # within the classes below `list` is a method
 
 
-class _Transaction(StagedChanges[RecordT]):
-    """One session within an update; nobody else changes it meanwhile."""
+class _Reads(Generic[RecordT]):
+    """The reads of one session."""
 
-    def __init__(
-        self, store: MemoryStore[RecordT], kit: RecordKit[RecordT], session_id: SessionId
-    ) -> None:
-        super().__init__(kit, session_id)
+    def __init__(self, store: MemoryStore[RecordT], session_id: SessionId) -> None:
         self._store = store
+        self._session_id = session_id
+
+    @property
+    def session_id(self) -> SessionId:
+        return self._session_id
 
     async def load(self, checkpoint_id: CheckpointId | None = None) -> RecordT | None:
         return await self._store.load(self.session_id, checkpoint_id)
@@ -91,11 +95,28 @@ class _Transaction(StagedChanges[RecordT]):
     ) -> tuple[CheckpointId, ...]:
         return await self._store.ids(self.session_id, prefix=prefix, before=before, limit=limit)
 
+    async def saved_ids(
+        self, *, prefix: str = "", limit: int | None = None
+    ) -> tuple[CheckpointId, ...]:
+        require_query(prefix, limit=limit)
+        found = [meta.checkpoint_id for meta in await self._store.list(self.session_id)]
+        return tuple([key for key in found if key.startswith(prefix)][:limit])
+
     async def list(self, *, before: CheckpointId | None = None, limit: int | None = None) -> _Metas:
         return await self._store.list(self.session_id, before=before, limit=limit)
 
     async def load_blobs(self, digests: Iterable[str], /) -> dict[str, bytes]:
         return await self._store.load_blobs(self.session_id, digests)
+
+
+class _Transaction(StagedChanges[RecordT], _Reads[RecordT]):
+    """One session within an update; nobody else changes it meanwhile."""
+
+    def __init__(
+        self, store: MemoryStore[RecordT], kit: RecordKit[RecordT], session_id: SessionId
+    ) -> None:
+        StagedChanges.__init__(self, kit, session_id)
+        _Reads.__init__(self, store, session_id)
 
 
 class MemoryStore(Generic[RecordT]):
@@ -425,6 +446,14 @@ class MemoryStore(Generic[RecordT]):
         if digest not in blobs:
             raise MissingBlobError(location, digest)
         return self._kit.blob(blobs[digest], digest, location)
+
+    async def read(
+        self, session_id: SessionId, work: Callable[[SessionReader[RecordT]], Awaitable[ResultT]], /
+    ) -> ResultT:
+        """Do several reads of a session; as in a directory they may await nothing else."""
+        require_callable("work", work)
+        self._session(session_id)
+        return result_at_once(work, _Reads(self, session_id))
 
     # Across sessions
 

@@ -1,4 +1,4 @@
-"""Finding the checkpoints of a thread: what one hop reads of a session."""
+"""Finding the checkpoints of a thread: what one `read` reads of a session."""
 
 from __future__ import annotations
 
@@ -70,37 +70,39 @@ class Entry(NamedTuple):
     key: str
 
 
-def find(session_id: SessionId, key: str | None, reader: SessionReader[ThreadRecord]) -> Found:
+async def find(
+    session_id: SessionId, key: str | None, reader: SessionReader[ThreadRecord]
+) -> Found:
     """Return a checkpoint, without a key the one that was stored last."""
     for _ in range(_VANISHED_RETRIES):
-        wanted, last_id = Newest(key, None) if key else newest_records(reader)
+        wanted, last_id = Newest(key, None) if key else await newest_records(reader)
         if wanted is None:
             return Found(None, Group(None, []), {}, last_id)
-        groups, blobs = with_blobs([wanted], reader)
+        groups, blobs = await with_blobs([wanted], reader)
         if key or groups[wanted].state:
             return Found(wanted, groups[wanted], blobs, last_id)
         # It was removed meanwhile, as another is the newest now.
     raise StorageError("read", session_id, None, "its newest keeps vanishing; try again")
 
 
-def newest_records(reader: SessionReader[ThreadRecord]) -> Newest:
+async def newest_records(reader: SessionReader[ThreadRecord]) -> Newest:
     """Return which records of a session are the newest."""
-    last = reader.saved_ids(limit=1)
-    return Newest(newest_key(reader), last[0] if last else None)
+    last = await reader.saved_ids(limit=1)
+    return Newest(await newest_key(reader), last[0] if last else None)
 
 
-def newest_key(reader: SessionReader[ThreadRecord]) -> str | None:
+async def newest_key(reader: SessionReader[ThreadRecord]) -> str | None:
     """Return the key of the checkpoint that was stored last; None when there is none."""
-    newest = reader.saved_ids(prefix=STATE_PREFIX, limit=1)
+    newest = await reader.saved_ids(prefix=STATE_PREFIX, limit=1)
     return records.key_in(newest[0]) if newest else None
 
 
-def entries_of(session_id: SessionId, reader: SessionReader[ThreadRecord]) -> list[Entry]:
+async def entries_of(session_id: SessionId, reader: SessionReader[ThreadRecord]) -> list[Entry]:
     """Return all checkpoints of a session, stored last first."""
-    ids = reader.saved_ids(prefix=STATE_PREFIX)
+    ids = await reader.saved_ids(prefix=STATE_PREFIX)
     names = {key: records.checkpoint_of(key) for key in map(records.key_in, ids)}
     untold = [state_id(key) for key, name in names.items() if name is None]
-    for record in reader.load_many(untold):
+    for record in await reader.load_many(untold) if untold else ():
         names[records.key_in(record.checkpoint_id)] = record.checkpoint
     return [Entry(name, session_id, key) for key, name in names.items() if name is not None]
 
@@ -118,15 +120,15 @@ def pages(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
         start, length = start + length, min(2 * length, PAGE)
 
 
-def groups_of(keys: Sequence[str], reader: SessionReader[ThreadRecord]) -> dict[str, Group]:
+async def groups_of(keys: Sequence[str], reader: SessionReader[ThreadRecord]) -> dict[str, Group]:
     """Return the records of checkpoints and of the writes after them, by key."""
     prefix = records.pending_prefix(keys[0]) if len(keys) == 1 else PENDING_PREFIX
-    pending = reader.ids(prefix=prefix)
+    pending = await reader.ids(prefix=prefix)
     if len(keys) > 1:
         tags = {records.tag_in(state_id(key)) for key in keys}
         pending = tuple(found for found in pending if records.tag_in(found) in tags)
     groups = {key: Group(None, []) for key in keys}
-    for record in reader.load_many([*map(state_id, keys), *pending]):
+    for record in await reader.load_many([*map(state_id, keys), *pending]):
         key = records.key_of(record.checkpoint)
         if record.checkpoint_id == state_id(key):
             groups[key] = groups[key]._replace(state=record)
@@ -135,18 +137,18 @@ def groups_of(keys: Sequence[str], reader: SessionReader[ThreadRecord]) -> dict[
     return groups
 
 
-def needed_ancestors(keep: Iterable[str], reader: SessionReader[ThreadRecord]) -> set[str]:
+async def needed_ancestors(keep: Iterable[str], reader: SessionReader[ThreadRecord]) -> set[str]:
     """Return the keys of the ancestors from which delta channels of checkpoints are rebuilt."""
     followed: defaultdict[str, set[str]] = defaultdict(set)
     wanted = sorted(keep, reverse=True)  # the newest first: its ancestors are the others' too
     for start in range(0, len(wanted), PAGE):
-        page = reader.load_many(map(state_id, wanted[start : start + PAGE]))
+        page = await reader.load_many(map(state_id, wanted[start : start + PAGE]))
         for kept in reversed(page):
-            _follow(DeltaNeeds(kept), followed, reader)
+            await _follow(DeltaNeeds(kept), followed, reader)
     return set(followed)
 
 
-def _follow(
+async def _follow(
     needs: DeltaNeeds, followed: defaultdict[str, set[str]], reader: SessionReader[ThreadRecord]
 ) -> None:
     """Add ancestors, and which channels were looked for from there on."""
@@ -155,27 +157,29 @@ def _follow(
         if needs.missing <= followed[key]:
             return
         followed[key] |= needs.missing
-        found = reader.load_many([state_id(key)])
+        found = await reader.load_many([state_id(key)])
         if not found:
             return
         needs.visit(found[0])
 
 
-def all_blobs(digests: Iterable[str], reader: SessionReader[ThreadRecord]) -> dict[str, bytes]:
+async def all_blobs(
+    digests: Iterable[str], reader: SessionReader[ThreadRecord]
+) -> dict[str, bytes]:
     """Return blobs, and all that they refer to."""
-    return records.load_all(reader.load_blobs, digests)
+    return await records.load_all(reader.load_blobs, digests)
 
 
-def with_blobs(
+async def with_blobs(
     keys: Sequence[str], reader: SessionReader[ThreadRecord]
 ) -> tuple[dict[str, Group], dict[str, bytes]]:
     """Return the same, and all blobs that they refer to."""
     for retries_left in reversed(range(_VANISHED_RETRIES)):
-        groups = groups_of(keys, reader)
+        groups = await groups_of(keys, reader)
         used = [r for group in groups.values() for r in (group.state, *group.pending) if r]
         digests = {digest: None for record in used for digest in record.blob_digests}
         try:
-            return groups, records.load_all(reader.load_blobs, digests)
+            return groups, await records.load_all(reader.load_blobs, digests)
         except MissingBlobError:
             # Perhaps somebody deletes these very checkpoints: then they are gone now.
             if not retries_left:

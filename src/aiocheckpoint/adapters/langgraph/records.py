@@ -14,7 +14,7 @@ import base64
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -385,14 +385,14 @@ def blobs_of(record: ThreadRecord, values: Iterable[Serialized]) -> Iterator[str
             yield record.blob_digests[value["blob"]]
 
 
-def load_all(
-    load: Callable[[Iterable[str]], dict[str, bytes]], digests: Iterable[str]
+async def load_all(
+    load: Callable[[Iterable[str]], Awaitable[dict[str, bytes]]], digests: Iterable[str]
 ) -> dict[str, bytes]:
     """Return blobs, and all that they refer to, by a function that loads some."""
     blobs: dict[str, bytes] = {}
     missing = {*digests}
     while missing:
-        found = load(missing)
+        found = await load(missing)
         blobs |= found
         missing = {link for blob in found.values() for link in blob_links(blob)} - blobs.keys()
     return blobs

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointId, SessionId, SessionReader
+from aiocheckpoint import BlobStore, CheckpointId, SessionId, SessionReader
 from aiocheckpoint.adapters.langgraph import records
 from aiocheckpoint.adapters.langgraph.reading import (
     Entry,
@@ -33,12 +33,12 @@ class Removal:
     Removes checkpoints, with the writes after them, in one commit a session.
 
     Args:
-        writer: where.
+        store: where.
         watches: what is known of the sessions.
     """
 
-    def __init__(self, writer: AsyncCheckpointWriter[ThreadRecord], watches: Watches) -> None:
-        self._writer = writer
+    def __init__(self, store: BlobStore[ThreadRecord], watches: Watches) -> None:
+        self._store = store
         self._watches = watches
 
     # By number and age
@@ -51,7 +51,7 @@ class Removal:
             chain.room -= 1
             return
         spare = keep_last // 4
-        count = len(await self._writer.ids(session_id, prefix=STATE_PREFIX))
+        count = len(await self._store.ids(session_id, prefix=STATE_PREFIX))
         if count > keep_last + spare:
             await self.prune(session_id, keep_last, None)
             await self._remove_ended_children(session_id)
@@ -76,12 +76,12 @@ class Removal:
         await self.remove(session_id, frozenset(entry.key for entry in doomed) - keep)
 
     async def _entries(self, session_id: SessionId) -> list[Entry]:
-        return await self._writer.read(session_id, partial(entries_of, session_id))
+        return await self._store.read(session_id, partial(entries_of, session_id))
 
     async def _times(
         self, session_id: SessionId, entries: Iterable[Entry]
     ) -> dict[Entry, datetime]:
-        metas = {meta.checkpoint_id: meta for meta in await self._writer.list(session_id)}
+        metas = {meta.checkpoint_id: meta for meta in await self._store.list(session_id)}
         return {
             entry: metas[state_id(entry.key)].saved_at
             for entry in entries
@@ -90,7 +90,7 @@ class Removal:
 
     async def _needed(self, session_id: SessionId, keep: Iterable[str]) -> set[str]:
         """Return the ancestors from which delta channels of kept checkpoints are rebuilt."""
-        return await self._writer.read(session_id, partial(needed_ancestors, keep))
+        return await self._store.read(session_id, partial(needed_ancestors, keep))
 
     async def remove(self, session_id: SessionId, gone: frozenset[str]) -> None:
         """
@@ -99,7 +99,7 @@ class Removal:
         Writes whose checkpoint is not there go with what was stored before the newest one; those
         stored since may belong to one that is on its way.
         """
-        ids = await self._writer.read(session_id, lambda reader: reader.saved_ids())
+        ids = await self._store.read(session_id, lambda reader: reader.saved_ids())
         states = [found for found in ids if found.startswith(STATE_PREFIX)]
         keep = {records.key_in(found) for found in states} - gone
         newest_at = ids.index(states[0]) if states else len(ids)
@@ -115,10 +115,10 @@ class Removal:
                     untold.append(found)
                 elif tag not in kept_tags and (tag in gone_tags or position > newest_at):
                     doomed.append(found)
-        found_untold = await self._writer.load_many(session_id, untold) if untold else ()
+        found_untold = await self._store.load_many(session_id, untold) if untold else ()
         doomed += [r.checkpoint_id for r in found_untold if records.key_of(r.checkpoint) in gone]
         if doomed:
-            await self._writer.delete_many(session_id, doomed)
+            await self._store.delete_many(session_id, doomed)
 
     # What tasks stored for themselves
 
@@ -131,21 +131,21 @@ class Removal:
         watch = self._watches.find(session_id)
         if watch is None or not watch.children:
             return
-        gone = await self._writer.read(session_id, partial(_gone, [*watch.children]))
+        gone = await self._store.read(session_id, partial(_gone, [*watch.children]))
         for key in gone - watch.storing:
             for child in watch.children.pop(key, ()):
-                await self._writer.delete_session(child)
+                await self._store.delete_session(child)
 
     async def remove_ended(self, session_id: SessionId) -> None:
         """Remove a session that a task stored for itself, if the checkpoint it followed is gone."""
-        key = await self._writer.read(session_id, newest_key)
-        for record in await self._writer.load_many(session_id, [state_id(key)] if key else []):
+        key = await self._store.read(session_id, newest_key)
+        for record in await self._store.load_many(session_id, [state_id(key)] if key else []):
             for parent, followed in _parents(record).items():
                 watch = self._watches.find(parent)
                 is_coming = watch is not None and followed in watch.storing
-                gone = await self._writer.read(parent, partial(_gone, [followed]))
+                gone = await self._store.read(parent, partial(_gone, [followed]))
                 if gone and not is_coming:
-                    await self._writer.delete_session(session_id)
+                    await self._store.delete_session(session_id)
                     return
 
 
@@ -162,9 +162,11 @@ def _parents(record: ThreadRecord) -> dict[SessionId, str]:
     }
 
 
-def _gone(keys: Iterable[str], reader: SessionReader[ThreadRecord]) -> set[str]:
+async def _gone(keys: Collection[str], reader: SessionReader[ThreadRecord]) -> set[str]:
     """Return those of the checkpoints that are gone, and not on their way."""
-    newest = newest_key(reader)
-    if newest is None:
+    newest = await newest_key(reader)
+    earlier = {key for key in keys if newest is not None and key < newest}
+    if not earlier:
         return set()
-    return {key for key in keys if key < newest and not reader.ids(prefix=state_id(key), limit=1)}
+    prefix = state_id(next(iter(earlier))) if len(earlier) == 1 else STATE_PREFIX
+    return earlier.difference(map(records.key_in, await reader.ids(prefix=prefix)))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from aiocheckpoint import (
-    AsyncCheckpointWriter,
+    BlobStore,
     SessionChangedError,
-    SessionId,
     StorageError,
 )
 from aiocheckpoint.adapters.langgraph import records
+from aiocheckpoint.adapters.langgraph.drafts import Draft
 from aiocheckpoint.adapters.langgraph.reading import newest_records
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord
 from aiocheckpoint.adapters.langgraph.watches import Chain, Watch, Watches
@@ -18,28 +16,20 @@ from aiocheckpoint.adapters.langgraph.watches import Chain, Watch, Watches
 _MAX_LOOKS = 100
 
 
-class Draft(NamedTuple):
-    """A record that was serialized before anybody had a turn, and its blobs."""
-
-    session_id: SessionId
-    record: ThreadRecord
-    blobs: dict[str, bytes]
-
-
 class Turns:
     """
     Stores records one behind the other, as long as nobody else's come between.
 
     Args:
-        writer: where.
+        store: where.
         refuse_forks: whether a checkpoint is refused that does not follow what others stored.
 
     Attributes:
         watches: what is known of the sessions.
     """
 
-    def __init__(self, writer: AsyncCheckpointWriter[ThreadRecord], *, refuse_forks: bool) -> None:
-        self._writer = writer
+    def __init__(self, store: BlobStore[ThreadRecord], *, refuse_forks: bool) -> None:
+        self._store = store
         self._refuse_forks = refuse_forks
         self.watches = Watches()
 
@@ -51,7 +41,7 @@ class Turns:
             SessionChangedError: another saver has gone on with the thread.
         """
         if not self._refuse_forks:
-            await self._writer.save(draft.record, blobs=draft.blobs)
+            await self._store.save(draft.record, blobs=draft.blobs)
         else:
             await self._store_in_turn(draft)
 
@@ -59,7 +49,7 @@ class Turns:
         """Store what a task wrote; it is in nobody's way, and nobody is in its."""
         watch = self.watches.find(draft.session_id) if self._refuse_forks else None
         if watch is None:
-            await self._writer.save(draft.record, blobs=draft.blobs)
+            await self._store.save(draft.record, blobs=draft.blobs)
         else:
             await self._store_anyway(draft, watch)
 
@@ -84,7 +74,7 @@ class Turns:
         """Store a record, whoever has stored others meanwhile."""
         chain = watch.chain
         if chain is None or not await self._stored(draft, watch, chain):
-            await self._writer.save(draft.record, blobs=draft.blobs)
+            await self._store.save(draft.record, blobs=draft.blobs)
 
     async def _store_behind_own(self, draft: Draft, watch: Watch, parent: str) -> None:
         """
@@ -104,7 +94,7 @@ class Turns:
         """Store a record as the next of a chain; False when another one came between."""
         expected, chain.last_id = chain.last_id, draft.record.checkpoint_id
         try:
-            await self._writer.save(draft.record, blobs=draft.blobs, expected=expected)
+            await self._store.save(draft.record, blobs=draft.blobs, expected=expected)
         except SessionChangedError:
             watch.leave(chain)
             return False
@@ -124,7 +114,7 @@ class Turns:
             SessionChangedError: it does not.
         """
         record = draft.record
-        found = await self._writer.read(draft.session_id, newest_records)
+        found = await self._store.read(draft.session_id, newest_records)
         if found.key is not None and found.key != parent and not watch.knows(found.key):
             error = SessionChangedError(draft.session_id, records.state_id(found.key))
             error.add_note(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Generic, TypeVar
 
-from aiocheckpoint.kit import RecordKit, RecordT
+from aiocheckpoint.kit import RecordKit, RecordT, check_session_id, require_callable
+from aiocheckpoint.models import SessionId
 from aiocheckpoint.stores.postgres.commits import Commits
 from aiocheckpoint.stores.postgres.health import Health
 from aiocheckpoint.stores.postgres.reads import Reads
 from aiocheckpoint.stores.postgres.server import Options, Server
+from aiocheckpoint.stores.postgres.sessions import Reading
 from aiocheckpoint.stores.postgres.updates import Updates
 
 ResultT = TypeVar("ResultT")
@@ -71,6 +73,14 @@ class Client(Generic[RecordT]):
     def update(self) -> AbstractContextManager[None]:
         """Note an update, whose `work` is the caller's and may never end."""
         return self._updates.noted()
+
+    async def read(
+        self, session_id: SessionId, work: Callable[[Reading[RecordT]], Awaitable[ResultT]]
+    ) -> ResultT:
+        """Do several reads of a session, each on any connection."""
+        check_session_id(session_id)
+        require_callable("work", work)
+        return await work(Reading(session_id, self.reads))
 
     @contextlib.asynccontextmanager
     async def entered(self, block: AbstractAsyncContextManager[ResultT]) -> AsyncIterator[ResultT]:

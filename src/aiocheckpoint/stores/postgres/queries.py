@@ -54,6 +54,12 @@ select checkpoint_id from aiocheckpoint.checkpoint
     ))
     order by substring(checkpoint_id from 1 for 1000) desc, checkpoint_id desc limit $4
 """
+# As few as are asked for are found by the order, without a look at all that have the prefix.
+SAVED_IDS = f"""
+select checkpoint_id from aiocheckpoint.checkpoint
+    where session_key = {_KEY} and checkpoint_id >= $2 and ($3::bytea is null or checkpoint_id < $3)
+    order by seq desc limit $4
+"""
 BLOBS = f"""
 select digest, content from aiocheckpoint.blob
     where session_key = {_KEY} and digest = any ($2)

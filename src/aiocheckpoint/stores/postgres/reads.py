@@ -252,6 +252,15 @@ class Reads(Generic[RecordT]):
         rows = await self.fetch(queries.IDS, session_id.encode(), begin, end, limit)
         return tuple([row["checkpoint_id"].decode() for row in rows])
 
+    async def saved_ids(
+        self, session_id: SessionId, prefix: str, limit: int | None
+    ) -> tuple[CheckpointId, ...]:
+        """Return ids, the one saved last first."""
+        begin = prefix.encode(errors="surrogatepass")
+        session = session_id.encode()
+        rows = await self.fetch(queries.SAVED_IDS, session, begin, end_of(begin), limit)
+        return tuple([row["checkpoint_id"].decode() for row in rows])
+
     async def load_blobs(self, session_id: SessionId, digests: Iterable[str]) -> dict[str, bytes]:
         """Return blobs by their digests."""
         wanted = list(dict.fromkeys(digests))

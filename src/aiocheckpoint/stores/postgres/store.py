@@ -6,17 +6,13 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 
 import asyncpg
 from msgspec import structs
 
-from aiocheckpoint.errors import (
-    UnsupportedOperationError,
-    WriterClosedError,
-)
+from aiocheckpoint.errors import UnsupportedOperationError, WriterClosedError
 from aiocheckpoint.kit import (
     OwnedSession,
     RecordKit,
@@ -45,7 +41,7 @@ from aiocheckpoint.models import (
     RecoveryReport,
     SessionId,
 )
-from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, Transaction
+from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, SessionReader, Transaction
 from aiocheckpoint.stores.postgres.changes import Change, Delete, Save
 from aiocheckpoint.stores.postgres.client import Client
 from aiocheckpoint.stores.postgres.ownership import Leases
@@ -452,7 +448,7 @@ class PostgresStore(Generic[RecordT]):
 
     def own(
         self, session_id: SessionId, *, wait: bool = True
-    ) -> AbstractAsyncContextManager[Ownership[RecordT]]:
+    ) -> contextlib.AbstractAsyncContextManager[Ownership[RecordT]]:
         """
         Own a session while the block runs: `async with store.own("support-42") as owner:`.
 
@@ -594,6 +590,21 @@ class PostgresStore(Generic[RecordT]):
         wanted = digests_of(digests)
         with self._call() as client:
             return await client.reads.load_blobs(session_id, wanted)
+
+    async def read(
+        self, session_id: SessionId, work: Callable[[SessionReader[RecordT]], Awaitable[ResultT]], /
+    ) -> ResultT:
+        """
+        Do several reads of a session, of which one needs the outcome of another.
+
+        Raises:
+            InvalidArgumentError: `work` cannot be called.
+            CheckpointError: what the reads raise, and `work` lets pass.
+
+        Cost: a query for each read.
+        """
+        with self._call() as client:
+            return await client.read(session_id, work)
 
     # Across sessions
 

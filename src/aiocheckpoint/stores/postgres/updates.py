@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
@@ -13,19 +13,15 @@ from aiocheckpoint.kit import (
     EncodedRecord,
     RecordKit,
     RecordT,
-    StagedChanges,
     StagedSave,
-    check_checkpoint_id,
-    checkpoint_ids_of,
-    digests_of,
-    require_query,
 )
-from aiocheckpoint.models import CheckpointId, CheckpointMeta, SessionId
+from aiocheckpoint.models import CheckpointMeta, SessionId
 from aiocheckpoint.stores.postgres.changes import APPLY, Change, arguments, result_of, staged
 from aiocheckpoint.stores.postgres.commits import Commits, Slot
 from aiocheckpoint.stores.postgres.errors import LostError, is_lost
 from aiocheckpoint.stores.postgres.reads import Reads
 from aiocheckpoint.stores.postgres.server import Connection, Server, cut, outlast
+from aiocheckpoint.stores.postgres.sessions import Updating
 
 ResultT = TypeVar("ResultT")
 
@@ -41,56 +37,6 @@ def meta_of(kit: RecordKit[Any], record: EncodedRecord, location: str) -> Checkp
     """Return what a listing tells of a record that is about to be stored."""
     now = datetime.now(UTC)  # overwritten by the server's clock
     return kit.entry(record.body, location, now, record.session_id, record.checkpoint_id)
-
-
-class Reading(StagedChanges[RecordT], Generic[RecordT]):
-    """
-    A session within an update.
-
-    Args:
-        kit: of the store.
-        session_id: the session.
-        reads: of the transaction.
-    """
-
-    def __init__(
-        self, kit: RecordKit[RecordT], session_id: SessionId, reads: Reads[RecordT]
-    ) -> None:
-        super().__init__(kit, session_id)
-        self._reads = reads
-
-    async def load(self, checkpoint_id: CheckpointId | None = None) -> RecordT | None:
-        """Return a checkpoint, the one saved last by default."""
-        self._require_running()
-        if checkpoint_id is not None:
-            check_checkpoint_id(checkpoint_id)
-        return await self._reads.load(self.session_id, checkpoint_id)
-
-    async def load_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> tuple[RecordT, ...]:
-        """Return those of the checkpoints that are there, the one saved first first."""
-        self._require_running()
-        return await self._reads.load_many(self.session_id, checkpoint_ids_of(checkpoint_ids))
-
-    async def ids(
-        self, *, prefix: str = "", before: CheckpointId | None = None, limit: int | None = None
-    ) -> tuple[CheckpointId, ...]:
-        """Return ids, the greatest first."""
-        self._require_running()
-        require_query(prefix, before, limit)
-        return await self._reads.ids(self.session_id, prefix, before, limit)
-
-    async def list(
-        self, *, before: CheckpointId | None = None, limit: int | None = None
-    ) -> tuple[CheckpointMeta, ...]:
-        """Return what there is, saved last first."""
-        self._require_running()
-        require_query("", before, limit)
-        return await self._reads.list(self.session_id, before, limit)
-
-    async def load_blobs(self, digests: Iterable[str], /) -> dict[str, bytes]:
-        """Return blobs by their digests."""
-        self._require_running()
-        return await self._reads.load_blobs(self.session_id, digests_of(digests))
 
 
 class Updates(Generic[RecordT]):
@@ -111,7 +57,7 @@ class Updates(Generic[RecordT]):
     async def run(
         self,
         session_ids: Sequence[SessionId],
-        work: Callable[[Mapping[SessionId, Reading[RecordT]]], Awaitable[ResultT]],
+        work: Callable[[Mapping[SessionId, Updating[RecordT]]], Awaitable[ResultT]],
         fence: int | None = None,
     ) -> ResultT:
         """
@@ -153,7 +99,7 @@ class _Attempt(Generic[RecordT]):
     async def run(
         self,
         session_ids: Sequence[SessionId],
-        work: Callable[[Mapping[SessionId, Reading[RecordT]]], Awaitable[ResultT]],
+        work: Callable[[Mapping[SessionId, Updating[RecordT]]], Awaitable[ResultT]],
         fence: int | None,
     ) -> ResultT:
         """
@@ -171,7 +117,7 @@ class _Attempt(Generic[RecordT]):
                 with self._driver_errors():
                     await self._lock(connection, session_ids)
                 reads = Reads(self._server, self._kit, connection)
-                readings = {name: Reading(self._kit, name, reads) for name in session_ids}
+                readings = {name: Updating(self._kit, name, reads) for name in session_ids}
                 result = await self._result(work, readings, reads)
                 changes = self._changes(readings, fence)
             except BaseException:
@@ -203,8 +149,8 @@ class _Attempt(Generic[RecordT]):
 
     @staticmethod
     async def _result(
-        work: Callable[[Mapping[SessionId, Reading[RecordT]]], Awaitable[ResultT]],
-        readings: Mapping[SessionId, Reading[RecordT]],
+        work: Callable[[Mapping[SessionId, Updating[RecordT]]], Awaitable[ResultT]],
+        readings: Mapping[SessionId, Updating[RecordT]],
         reads: Reads[RecordT],
     ) -> ResultT:
         try:
@@ -215,7 +161,7 @@ class _Attempt(Generic[RecordT]):
             raise
 
     def _changes(
-        self, readings: Mapping[SessionId, Reading[RecordT]], fence: int | None
+        self, readings: Mapping[SessionId, Updating[RecordT]], fence: int | None
     ) -> list[Change]:
         changes: list[Change] = []
         for session_id, reading in readings.items():

@@ -202,6 +202,11 @@ class Reads(Generic[RecordT]):
         ]
         return tuple(sorted_ids(found)[:limit])
 
+    async def saved_ids(self, prefix: str, limit: int | None) -> tuple[CheckpointId, ...]:
+        """Return ids, the one saved last first."""
+        entries = (await self._entries())[::-1]
+        return tuple([entry.id for entry in entries if entry.id.startswith(prefix)][:limit])
+
     async def newest(self) -> CheckpointMeta | None:
         """Return what a listing says of the newest checkpoint, and why `load` refuses it."""
         try:

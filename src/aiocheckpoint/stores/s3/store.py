@@ -12,6 +12,7 @@ from aiocheckpoint.errors import InvalidArgumentError, UnsupportedOperationError
 from aiocheckpoint.kit import (
     OwnedSession,
     RecordKit,
+    RecordT,
     SessionTurns,
     Turns,
     check_checkpoint_id,
@@ -32,20 +33,18 @@ from aiocheckpoint.models import (
     CheckpointData,
     CheckpointId,
     CheckpointMeta,
-    CheckpointRecord,
     Expected,
     Finding,
     RecoveryReport,
     SessionId,
 )
-from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, Transaction
+from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, SessionReader, Transaction
 from aiocheckpoint.stores.s3.home import Home
 from aiocheckpoint.stores.s3.layout import Layout
 
 if TYPE_CHECKING:
     from aiocheckpoint.stores.s3.work import Work
 
-RecordT = TypeVar("RecordT", bound=CheckpointRecord)
 ResultT = TypeVar("ResultT")
 
 _MAX_BYTES = 64 * 1024 * 1024
@@ -551,6 +550,22 @@ class S3Store(Generic[RecordT]):
         wanted = digests_of(digests)
         check_session_id(session_id)
         return await self._read(lambda: self._work().load_blobs(session_id, wanted))
+
+    async def read(
+        self, session_id: SessionId, work: Callable[[SessionReader[RecordT]], Awaitable[ResultT]], /
+    ) -> ResultT:
+        """
+        Do several reads of a session, of which one needs the outcome of another.
+
+        Raises:
+            InvalidArgumentError: `work` cannot be called.
+            CheckpointError: what the reads raise, and `work` lets pass.
+
+        Cost: one LIST, and then what is read; for the first one of a session, also its index.
+        """
+        from aiocheckpoint.stores.s3.transaction import run_reads  # noqa: PLC0415 - see `_work`
+
+        return await run_reads(self._home, self._work, self._kit, session_id, work)
 
     # Across sessions
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aiocheckpoint.errors import CheckpointError, SessionChangedError, StoreBusyError
 from aiocheckpoint.kit import (
@@ -14,12 +14,14 @@ from aiocheckpoint.kit import (
     StagedDelete,
     StagedSave,
     check_checkpoint_id,
+    check_session_id,
     checkpoint_ids_of,
     digests_of,
+    require_callable,
     require_query,
 )
 from aiocheckpoint.models import CheckpointId, CheckpointMeta, CheckpointRecord, SessionId
-from aiocheckpoint.store import Transaction
+from aiocheckpoint.store import SessionReader, Transaction
 from aiocheckpoint.stores.s3.changes import Change
 from aiocheckpoint.stores.s3.home import Home
 from aiocheckpoint.stores.s3.reads import Reads
@@ -37,27 +39,25 @@ _SHORTEST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 0.5
 
 
-class S3Transaction(StagedChanges[RecordT]):
+class S3Reader(Generic[RecordT]):
     """
-    One session within an update.
+    The reads of one session, for a caller's loop.
 
     Args:
         home: the thread of the store.
-        kit: of the store.
         session_id: the session.
         reads: of the session, as it is known.
     """
 
-    def __init__(
-        self,
-        home: Home,
-        kit: RecordKit[RecordT],
-        session_id: SessionId,
-        reads: Reads[RecordT],
-    ) -> None:
-        super().__init__(kit, session_id)
+    def __init__(self, home: Home, session_id: SessionId, reads: Reads[RecordT]) -> None:
         self._home = home
+        self._session_id = session_id
         self._reads = reads
+
+    @property
+    def session_id(self) -> SessionId:
+        """The session."""
+        return self._session_id
 
     async def load(self, checkpoint_id: CheckpointId | None = None) -> RecordT | None:
         """Return a checkpoint, the one saved last by default; None when there is none."""
@@ -76,6 +76,13 @@ class S3Transaction(StagedChanges[RecordT]):
         require_query(prefix, before, limit)
         return await self._home.read(self._reads.ids(prefix, before, limit))
 
+    async def saved_ids(
+        self, *, prefix: str = "", limit: int | None = None
+    ) -> tuple[CheckpointId, ...]:
+        """Return ids, the one saved last first."""
+        require_query(prefix, limit=limit)
+        return await self._home.read(self._reads.saved_ids(prefix, limit))
+
     async def list(self, *, before: CheckpointId | None = None, limit: int | None = None) -> _Metas:
         """Return what there is, saved last first."""
         require_query("", before, limit)
@@ -84,6 +91,28 @@ class S3Transaction(StagedChanges[RecordT]):
     async def load_blobs(self, digests: Iterable[str], /) -> dict[str, bytes]:
         """Return blobs by their digests."""
         return await self._home.read(self._reads.load_blobs(digests_of(digests)))
+
+
+class S3Transaction(StagedChanges[RecordT], S3Reader[RecordT]):
+    """
+    One session within an update.
+
+    Args:
+        home: the thread of the store.
+        kit: of the store.
+        session_id: the session.
+        reads: of the session, as it is known.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        kit: RecordKit[RecordT],
+        session_id: SessionId,
+        reads: Reads[RecordT],
+    ) -> None:
+        StagedChanges.__init__(self, kit, session_id)
+        S3Reader.__init__(self, home, session_id, reads)
 
 
 class _ChangedError(CheckpointError):
@@ -147,6 +176,39 @@ class _Attempts:
         """Return the id of the newest checkpoint."""
         newest = self._place.knowledge.session.newest
         return None if newest is None else newest.id
+
+
+async def run_reads(
+    home: Home,
+    working: Callable[[], Work[RecordT]],
+    kit: RecordKit[RecordT],
+    session_id: SessionId,
+    work: Callable[[SessionReader[RecordT]], Awaitable[ResultT]],
+) -> ResultT:
+    """
+    Do several reads of a session after one look at what others have changed.
+
+    Args:
+        home: the thread of the store.
+        working: what works there.
+        kit: of the store.
+        session_id: the session.
+        work: of the caller, run on the caller's loop.
+    """
+    check_session_id(session_id)
+    require_callable("work", work)
+    home.require_open()
+
+    async def hold() -> Place:
+        await working().sessions.open()
+        return working().sessions.hold(session_id)
+
+    place = await home.read(hold())
+    try:
+        await home.read(place.knowledge.refresh())
+        return await work(S3Reader(home, session_id, Reads(place.knowledge, kit, follows=False)))
+    finally:
+        home.post(place.release)
 
 
 async def run_update(

@@ -6,6 +6,7 @@ from aiocheckpoint.testing.contract.blobs import BlobStoreContract
 from aiocheckpoint.testing.contract.cancellation import CancellationContract
 from aiocheckpoint.testing.contract.damage import BlobDamageContract, DamageContract
 from aiocheckpoint.testing.contract.durability import BlobDurabilityContract, DurabilityContract
+from aiocheckpoint.testing.contract.reading import ReadContract
 from aiocheckpoint.testing.contract.records import LargeValue
 from aiocheckpoint.testing.contract.retention import RetentionContract
 from aiocheckpoint.testing.contract.sharing import BlobSharingContract, SharingContract
@@ -31,6 +32,7 @@ __all__ = (
     "DurabilityContract",
     "LargeValue",
     "OwnershipContract",
+    "ReadContract",
     "RetentionContract",
     "SharedOwnershipContract",
     "SharedUpdateContract",

@@ -11,6 +11,7 @@ from aiocheckpoint.errors import (
     MissingBlobError,
 )
 from aiocheckpoint.kit import blob_digest, blob_links
+from aiocheckpoint.store import SessionReader
 from aiocheckpoint.testing.contract.records import (
     Blobs,
     LargeValue,
@@ -149,6 +150,19 @@ class BlobStoreContract:
         await asyncio.gather(*(live(task) for task in range(8)))
         for record in await blob_store.load_many("s", await blob_store.ids("s")):
             assert len(await blob_store.load_blobs("s", record.blob_digests)) == 2
+
+    async def test_a_read_finds_blobs_by_their_record(self, blob_store: Blobs) -> None:
+        """Work that has read a record goes on with its blobs."""
+        await blob_store.save(large("a", b"1", b"2"), blobs=by_digest(b"1", b"2"))
+
+        async def work(session: SessionReader[LargeValue]) -> dict[str, bytes]:
+            newest = await session.load()
+            return {} if newest is None else await session.load_blobs(newest.blob_digests)
+
+        assert await blob_store.read("s", work) == by_digest(b"1", b"2")
+        assert await blob_store.read("nobody", work) == {}
+        missing = blob_store.read("nobody", lambda session: session.load_blobs(by_digest(b"1")))
+        assert await refusal(missing) is MissingBlobError
 
 
 def _large_like(record: LargeValue | None, *blobs: bytes) -> LargeValue:

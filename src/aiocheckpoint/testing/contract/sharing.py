@@ -113,6 +113,21 @@ class SharingContract:
         await other.save(checkpoint("s", checkpoint_id="b"), expected="a")
         assert await listed_ids(other, "s") == ["b", "a"]
 
+    async def test_a_read_begins_with_what_others_have_stored(
+        self, store: Store, other: Store
+    ) -> None:
+        """What another client was told is stored or gone, every `read` from then on sees so."""
+        for number in range(3):
+            await other.save(checkpoint("s", number, checkpoint_id=f"{number}"))
+            assert (await store.read("s", lambda session: session.saved_ids()))[0] == f"{number}"
+            newest = await store.read("s", lambda session: session.load())
+            assert newest is not None
+            assert newest.iteration == number
+        await other.delete("s", "2")
+        assert await store.read("s", lambda session: session.saved_ids()) == ("1", "0")
+        await other.delete_session("s")
+        assert await store.read("s", lambda session: session.load()) is None
+
 
 class BlobSharingContract:
     """

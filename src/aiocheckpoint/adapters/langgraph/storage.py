@@ -1,0 +1,48 @@
+"""Where a saver keeps its threads: a directory, what a URL names, or a store that is open."""
+
+from __future__ import annotations
+
+import os
+from os import PathLike
+from typing import Any
+
+from aiocheckpoint import AsyncCheckpointWriter, BlobStore, InvalidArgumentError, open_store
+from aiocheckpoint.adapters._storage import Storage
+from aiocheckpoint.adapters.langgraph.records import ThreadRecord
+
+_OF_ANY_PLACE = frozenset({"max_bytes", "lock_timeout_seconds"})
+
+
+def opened(
+    storage: Storage[ThreadRecord], options: dict[str, Any]
+) -> tuple[BlobStore[ThreadRecord], bool]:
+    """
+    Return the store of a saver, and whether the saver has to close it.
+
+    Args:
+        storage: what the user gave.
+        options: likewise; of the writer for a directory, of `open_store` for a URL.
+
+    Raises:
+        InvalidArgumentError: options that this kind of storage does not take, or no storage.
+        CheckpointError: what else the writer and `open_store` raise.
+    """
+    if isinstance(storage, str | PathLike):
+        if "://" not in os.fspath(storage):
+            # Nobody needs a second name of a checkpoint of which there are five a turn.
+            given: dict[str, Any] = {"max_backups": 0, **options}
+            writer: AsyncCheckpointWriter[ThreadRecord] = AsyncCheckpointWriter(
+                storage, record_type=ThreadRecord, **given
+            )
+            return writer, True
+        _require_none(options.keys() - _OF_ANY_PLACE, options, "a directory, by its path")
+        return open_store(storage, record_type=ThreadRecord, **options), True
+    if not callable(getattr(storage, "load_blobs", None)):
+        raise InvalidArgumentError("storage", storage, "a path, a URL or an open `BlobStore`")
+    _require_none(options.keys(), options, "what the saver opens itself")
+    return storage, False
+
+
+def _require_none(names: Any, options: dict[str, Any], of_what: str) -> None:
+    for name in sorted(names):
+        raise InvalidArgumentError(name, options[name], f"left out: it is an option of {of_what}")
