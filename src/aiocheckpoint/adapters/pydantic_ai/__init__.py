@@ -21,6 +21,8 @@ with needs(
     extra="pydantic-ai",
     requirement="pydantic-ai-slim>=2.66",
 ):
+    from aiocheckpoint.adapters._moving import Copied, CopyMismatchError
+    from aiocheckpoint.adapters.pydantic_ai.migration import copy_conversations
     from aiocheckpoint.adapters.pydantic_ai.records import (
         ConversationHead,
         ConversationStoreRecord,
@@ -32,5 +34,8 @@ __all__ = (
     "ConversationHead",
     "ConversationStore",
     "ConversationStoreRecord",
+    "Copied",
+    "CopyMismatchError",
     "ForkedConversation",
+    "copy_conversations",
 )

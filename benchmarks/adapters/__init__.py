@@ -1,0 +1,1 @@
+"""Adapters beside their frameworks' own stores, each in its environment."""

@@ -1,0 +1,103 @@
+"""Sessions of 200 turns: how long a write and a read take, and what is on the disk afterwards."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+TURNS = 200
+
+
+class Store(Protocol):
+    """A store of one framework, of one session."""
+
+    async def write(self, turn: int) -> None:
+        """Store what a turn adds."""
+
+    async def read(self) -> int:
+        """Read the whole session as a new process would; return how much of it was there."""
+
+
+Open = Callable[[Path], AbstractAsyncContextManager[Store]]
+
+
+class Run(NamedTuple):
+    """What one session took."""
+
+    writes_ms: list[float]
+    read_ms: float
+    bytes: int
+
+
+def text(turn: int, size: int) -> str:
+    """Return text of words, another one for each turn."""
+    words = [f"word{(turn * 7919 + number * 104729) % 10007}" for number in range(size // 9)]
+    return " ".join(words)
+
+
+async def _run(open_store: Open, directory: Path) -> Run:
+    writes: list[float] = []
+    async with open_store(directory) as store:
+        for turn in range(TURNS):
+            begin = time.perf_counter()
+            await store.write(turn)
+            writes.append((time.perf_counter() - begin) * 1e3)
+    reads: list[float] = []
+    for _ in range(5):
+        async with open_store(directory) as store:
+            begin = time.perf_counter()
+            count = await store.read()
+            reads.append((time.perf_counter() - begin) * 1e3)
+        assert count, "nothing was read"
+    size = sum(
+        path.stat().st_size
+        for path in directory.rglob("*")
+        if path.is_file() and not path.is_symlink() and ".aiocheckpoint" not in path.parts
+    )
+    return Run(writes, min(reads), size)
+
+
+def measure(contenders: Mapping[str, Open], transcript_bytes: int) -> None:
+    """Run the contenders in turn, and print the medians of their better halves as a table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--directory", type=Path, help="on the disk that is to be measured")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    runs: defaultdict[str, list[Run]] = defaultdict(list)
+    for _ in range(options.rounds):
+        for name, open_store in contenders.items():
+            directory = Path(tempfile.mkdtemp(dir=options.directory))
+            try:
+                runs[name].append(asyncio.run(_run(open_store, directory)))
+            finally:
+                shutil.rmtree(directory)
+    lines = [
+        f"{TURNS} turns, {transcript_bytes / 1e6:.2f} MB as JSON",
+        "",
+        "| | write p50 | write p99 | all | bytes |",
+        "|---|---|---|---|---|",
+    ]
+    for name, found in runs.items():
+        better = sorted(found, key=lambda run: statistics.median(run.writes_ms))
+        half = better[: (len(better) + 1) // 2]
+        p50 = statistics.median(statistics.median(run.writes_ms) for run in half)
+        p99 = statistics.median(statistics.quantiles(run.writes_ms, n=100)[98] for run in half)
+        read = statistics.median(sorted(run.read_ms for run in found)[: len(half)])
+        size = statistics.median(run.bytes for run in found) / 1e6
+        lines.append(f"| {name} | {p50:.2f} ms | {p99:.2f} ms | {read:.1f} ms | {size:.2f} MB |")
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def json_bytes(adapter: Any, value: Any) -> int:
+    """Return how long a value is as JSON of a pydantic adapter."""
+    return len(adapter.dump_json(value))

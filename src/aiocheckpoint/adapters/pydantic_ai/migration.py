@@ -1,0 +1,101 @@
+"""Moving conversations here from any store of the framework, each compared afterwards."""
+
+from __future__ import annotations
+
+from pydantic_ai import conversation_store as framework
+from pydantic_ai.conversation_store import (
+    ConversationConflict,
+    ConversationEntry,
+    ConversationRecord,
+)
+
+from aiocheckpoint.adapters._moving import Copied, CopyMismatchError, Progress
+from aiocheckpoint.adapters._storage import Storage
+from aiocheckpoint.adapters.pydantic_ai.records import ConversationStoreRecord
+from aiocheckpoint.adapters.pydantic_ai.store import ConversationStore
+
+
+async def copy_conversations(
+    source: framework.ConversationStore,
+    storage: Storage[ConversationStoreRecord],
+    *,
+    progress: Progress | None = None,
+) -> Copied:
+    """
+    Copy all conversations of another store, with branches and forks, each read back and compared.
+
+    Entries and revisions stay what they are. It may be run again: a conversation that is there
+    already, and the same, is left as it is. Nobody may use the source meanwhile; it is not changed.
+
+    Args:
+        source: any store of the framework's kind, as one of the application's own.
+        storage: as of `ConversationStore`.
+        progress: called after each conversation.
+
+    Returns:
+        how much was copied, or was there; entries that several conversations share count once.
+
+    Raises:
+        CopyMismatchError: another conversation of that name is there, or it reads differently
+            afterwards.
+        CheckpointError: what `write_record` raises.
+
+    Cost: two full reads of the source, one write and one full read here of each conversation.
+    """
+    copied = Copied()
+    known: set[str] = set()
+    async with ConversationStore(storage) as target:
+        for record in _sources_first([*await source.read_records()]):
+            lines = await _lines(source, record)
+            entries = {entry.id: entry for line in lines for entry in line}
+            new = [entry for entry in entries.values() if entry.id not in known]
+            if await target.read_record(record.conversation_id) is None:
+                await _write(target, record, new)
+            await _require_same(target, record, lines)
+            known |= entries.keys()
+            copied = Copied(copied.sessions + 1, len(known))
+            if progress is not None:
+                progress(copied)
+    return copied
+
+
+async def _write(
+    target: ConversationStore, record: ConversationRecord, new: list[ConversationEntry]
+) -> None:
+    try:
+        await target.write_record(record, new_entries=new, expected_revision=None)
+    except ConversationConflict as error:
+        reason = "somebody else uses the storage; try again"
+        raise CopyMismatchError(record.conversation_id, reason) from error
+
+
+async def _require_same(
+    target: ConversationStore, record: ConversationRecord, lines: list[list[ConversationEntry]]
+) -> None:
+    found = await target.read_record(record.conversation_id)
+    if found is None or found.revision != record.revision:
+        reason = "another one is there already; copy to an empty storage, or delete it"
+        raise CopyMismatchError(record.conversation_id, reason)
+    if found != record or await _lines(target, record) != lines:
+        raise CopyMismatchError(record.conversation_id, "it is not the same after the copy")
+
+
+async def _lines(
+    store: framework.ConversationStore, record: ConversationRecord
+) -> list[list[ConversationEntry]]:
+    """Return the history of a conversation and those that it left."""
+    return [await store.read_history(tip) for tip in (record.head_id, *record.branches)]
+
+
+def _sources_first(records: list[ConversationRecord]) -> list[ConversationRecord]:
+    """Return conversations in an order in which a fork follows what it was forked from."""
+    waiting = {record.conversation_id: record for record in records}
+    found: list[ConversationRecord] = []
+    while waiting:
+        line: list[ConversationRecord] = []
+        name: str | None = next(iter(waiting))
+        while name is not None and name in waiting:
+            line.append(waiting.pop(name))
+            name = line[-1].forked_from
+        found += line[::-1]
+    return found

@@ -1,0 +1,98 @@
+"""Moving conversations here from another store of the framework's kind."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+pytest.importorskip("pydantic_ai", reason="needs the extra pydantic-ai: .ci/adapter pydantic-ai")
+
+from pydantic_ai.conversation_store import InMemoryConversationStore
+
+from aiocheckpoint.adapters.pydantic_ai import (
+    ConversationStore,
+    ConversationStoreRecord,
+    Copied,
+    CopyMismatchError,
+    copy_conversations,
+)
+from aiocheckpoint.adapters.pydantic_ai.__main__ import main
+from aiocheckpoint.testing import MemoryStore
+from tests.adapters.pydantic_ai.talk import messages, saved
+
+pytestmark = pytest.mark.blocking
+
+
+@pytest.fixture(name="source")
+async def _source() -> InMemoryConversationStore:
+    source = InMemoryConversationStore()
+    conversation = await saved(source, "c", range(6), scope="ann")
+    fork = await source.fork("c", at=4, new_conversation_id="f")
+    await source.fork("f", at=2, new_conversation_id="g")
+    fork.messages += messages([20])
+    await source.save(fork)
+    branched = await source.branch("c", at=1, expected_revision=conversation.revision)
+    branched.messages += messages([11])
+    await source.save(branched)
+    await saved(source, "gone", range(3))
+    await source.fork("gone", new_conversation_id="orphan")
+    await source.delete("gone")
+    return source
+
+
+async def test_all_conversations_come_and_may_come_again(source: InMemoryConversationStore) -> None:
+    """All of them are there, with branches and forks; a second copy changes nothing."""
+    checkpoints: MemoryStore[Any] = MemoryStore(ConversationStoreRecord)
+    told: list[Copied] = []
+
+    assert await copy_conversations(source, checkpoints, progress=told.append) == Copied(4, 11)
+    assert await copy_conversations(source, checkpoints) == Copied(4, 11)
+
+    assert [copied.sessions for copied in told] == [1, 2, 3, 4]
+    target = ConversationStore(checkpoints)
+    assert await target.read_records() == await source.read_records()
+    for record in await source.read_records():
+        name = record.conversation_id
+        assert await target.load_entries(name) == await source.load_entries(name)
+    assert sum([1 async for _ in checkpoints.sessions()]) == 4
+    await target.delete("c")
+    assert len((await target.load_entries("f")) or []) == 5
+
+
+async def test_nothing_there_is_replaced(source: InMemoryConversationStore) -> None:
+    """Another conversation of that name is refused by it, and stays."""
+    checkpoints: MemoryStore[Any] = MemoryStore(ConversationStoreRecord)
+    target = ConversationStore(checkpoints)
+    mine = await saved(target, "f", [40])
+
+    with pytest.raises(CopyMismatchError, match="'f'"):
+        await copy_conversations(source, checkpoints)
+
+    found = await target.load("f")
+    assert found is not None
+    assert found.messages == mine.messages
+
+
+def test_command(
+    source: InMemoryConversationStore,
+    root: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The command copies a store of a module; what is none is told with what is wrong."""
+    module: Any = ModuleType("shop_stores")
+    module.conversations = source
+    monkeypatch.setitem(sys.modules, "shop_stores", module)
+
+    main(["shop_stores:conversations", str(root)])
+
+    assert capsys.readouterr().out == "4 sessions, 11 entries copied and compared\n"
+    for name in ("shop_stores:nothing", "no_such_module:x", "sys:path", "", ":"):
+        with pytest.raises(SystemExit) as caught:
+            main([name, str(root)])
+        assert caught.value.code == 2
+        assert "is no store in a module" in capsys.readouterr().err
