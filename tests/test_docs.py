@@ -195,6 +195,7 @@ RUN_ELSEWHERE = {
     "docs/how-to/google-adk.md",
     "docs/how-to/openai-agents.md",
     "docs/how-to/postgres.md",
+    "docs/how-to/pydantic-ai.md",
 }
 
 

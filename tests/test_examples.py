@@ -22,6 +22,7 @@ TESTED = {
     "langgraph_resume.py",
     "google_adk_resume.py",  # by tests/adapters/google_adk
     "openai_agents_resume.py",  # by tests/adapters/openai_agents
+    "pydantic_ai_resume.py",  # by tests/adapters/pydantic_ai
 }
 
 pytestmark = pytest.mark.blocking
