@@ -20,6 +20,8 @@ TESTED = {
     "orchestrator.py",
     "anyio_service.py",
     "langgraph_resume.py",
+    "claude_agent_model.py",  # by tests/adapters/claude_agent, as the next one
+    "claude_agent_resume.py",
     "google_adk_resume.py",  # by tests/adapters/google_adk
     "openai_agents_resume.py",  # by tests/adapters/openai_agents
     "pydantic_ai_resume.py",  # by tests/adapters/pydantic_ai
