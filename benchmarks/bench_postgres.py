@@ -8,11 +8,11 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
-from benchmarks.documents import Document, size_label
+from benchmarks.documents import Document, growing_documents, size_label
 from benchmarks.postgres_server import postgres_server
 from benchmarks.report import Answer, Bound, Row, Spread, Table, quantile, ratios
 from benchmarks.rounds import Settings, UnavailableError, in_child, interleaved, start_together
@@ -23,10 +23,42 @@ PREPARED = "aiocheckpoint, statements prepared"
 LANGGRAPH = "AsyncPostgresSaver"
 NOTES = [
     "One server for all, fsync on; each run has its own database. Returned means committed.",
-    "WAL: what the server's log grows by, with full pages after a checkpoint of the server.",
+    "Documents: each is another one, and shares about half of its text with the one before.",
+    "Conversation: grows message by message, from half the size to one and a half, then another.",
+    "WAL: what the server's log grows by right after a checkpoint, where pages are written whole.",
+    "WAL later: the same in a second run of half the time, long after the checkpoint.",
+    "Disk: what the database grew by in both.",
     f"{LANGGRAPH} as its documentation has it for many users: on a pool of 10 connections.",
 ]
-_SESSIONS = (1, 32)
+Workload = Literal["documents", "conversation"]
+_CASES: tuple[tuple[Workload, int], ...] = (
+    ("documents", 1), ("documents", 32), ("conversation", 32),
+)  # fmt: skip
+_QUICK_CASES: tuple[tuple[Workload, int], ...] = (("documents", 1), ("conversation", 4))
+
+
+class PostgresJob(Struct, frozen=True, kw_only=True):
+    """
+    What one process does.
+
+    Attributes:
+        job: whose saves, where and how long.
+        workload: what they save.
+    """
+
+    job: Job
+    workload: Workload
+
+    def document(self, number: int, step: int) -> Document:
+        """Return what a session saves in a step."""
+        if self.workload == "documents":
+            return self.job.document(number, step)
+        while True:
+            conversation = growing_documents(self.job.size_bytes, number)
+            if step < len(conversation):
+                return conversation[step]
+            step -= len(conversation)
+            number = (number + 7) % 26
 
 
 class PostgresRun(Struct, frozen=True, kw_only=True):
@@ -34,17 +66,16 @@ class PostgresRun(Struct, frozen=True, kw_only=True):
     What a job took.
 
     Attributes:
-        run: of its saves.
-        wal_bytes: of the server's log.
+        run: of its saves, right after a checkpoint of the server.
+        wal_per_save: bytes of the server's log, in the same time.
+        later_wal_per_save: the same, long after the checkpoint.
+        disk_per_save: bytes that the database grew by in both.
     """
 
     run: Run
-    wal_bytes: int
-
-    @property
-    def wal_per_save(self) -> float:
-        """Bytes of the log for each save."""
-        return self.wal_bytes / self.run.saves
+    wal_per_save: float
+    later_wal_per_save: float
+    disk_per_save: float
 
 
 class _Saver:
@@ -100,11 +131,11 @@ class _LangGraph(_Saver):
         from langgraph.checkpoint.base import empty_checkpoint
 
         checkpoint = empty_checkpoint()
-        checkpoint["channel_values"] = {
-            "messages": document.messages,
-            "tool_results": document.tool_results,
-        }
-        versions = {"messages": str(step), "tool_results": str(step)}
+        values: dict[str, Any] = {"messages": document.messages}
+        if document.tool_results is not None:
+            values["tool_results"] = document.tool_results
+        checkpoint["channel_values"] = values
+        versions = dict.fromkeys(values, str(step))
         checkpoint["channel_versions"] = dict(versions)
         configurable = {"thread_id": session, "checkpoint_ns": ""}
         if session in self._parents:
@@ -127,51 +158,71 @@ def _saver(contender: str) -> _Saver:
     return _Ours(100 if contender == PREPARED else 0)
 
 
-def measure(job: Job) -> PostgresRun:
+def measure(task: PostgresJob) -> PostgresRun:
     """Carry out a job in this process; `directory` holds the URL."""
-    return asyncio.run(_measure(job))
+    return asyncio.run(_measure(task))
 
 
-async def _measure(job: Job) -> PostgresRun:
+async def _measure(task: PostgresJob) -> PostgresRun:
     import asyncpg
 
+    job = task.job
     url = await asyncio.to_thread((job.directory / "url").read_text)
     saver = _saver(job.contender)
     connection: Any = await asyncpg.connect(url)
     await saver.open(url)
     try:
         await asyncio.gather(
-            *(saver.save(job.session(n), 0, job.document(n, 0)) for n in range(job.sessions))
+            *(saver.save(job.session(n), 0, task.document(n, 0)) for n in range(job.sessions))
         )
         await connection.execute("checkpoint")
         await asyncio.to_thread(start_together)
-        before = await connection.fetchval(_POSITION)
+        before = await connection.fetchrow(_TAKEN)
         watch = Stopwatch()
-        until = time.perf_counter() + job.seconds
-        await asyncio.gather(*(_live(saver, job, n, until, watch) for n in range(job.sessions)))
+        steps = await _phase(saver, task, [0] * job.sessions, job.seconds, watch)
         watch.end()
-        after = await connection.fetchval(_POSITION)
+        run = watch.closed(len(watch.latencies_seconds))
+        middle = await connection.fetchrow(_TAKEN)
+        later = Stopwatch()
+        await _phase(saver, task, steps, job.seconds / 2, later)
+        after = await connection.fetchrow(_TAKEN)
     finally:
         await saver.close()
         await connection.close()
+    later_saves = len(later.latencies_seconds)
     return PostgresRun(
-        run=watch.closed(len(watch.latencies_seconds)), wal_bytes=int(after - before)
+        run=run,
+        wal_per_save=float(middle[0] - before[0]) / run.saves,
+        later_wal_per_save=float(after[0] - middle[0]) / later_saves,
+        disk_per_save=(after[1] - before[1]) / (run.saves + later_saves),
     )
 
 
-_POSITION = "select pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
+_TAKEN = "select pg_current_wal_insert_lsn() - '0/0'::pg_lsn, pg_database_size(current_database())"
 
 
-async def _live(saver: _Saver, job: Job, number: int, until: float, watch: Stopwatch) -> None:
-    step = 0
+async def _phase(
+    saver: _Saver, task: PostgresJob, steps: Sequence[int], seconds: float, watch: Stopwatch
+) -> list[int]:
+    """Let every session save for some time, and return how far each has come."""
+    until = time.perf_counter() + seconds
+    lives = (_live(saver, task, n, step, until, watch) for n, step in enumerate(steps))
+    return await asyncio.gather(*lives)
+
+
+async def _live(
+    saver: _Saver, task: PostgresJob, number: int, step: int, until: float, watch: Stopwatch
+) -> int:
     start = 0.0
     while start < until:
         step += 1
+        document = task.document(number, step)
         start = time.perf_counter()
-        await saver.save(job.session(number), step, job.document(number, step))
+        await saver.save(task.job.session(number), step, document)
         end = time.perf_counter()
         watch.latencies_seconds.append(end - start)
         start = end
+    return step
 
 
 def run(settings: Settings) -> Answer:
@@ -187,33 +238,40 @@ def run(settings: Settings) -> Answer:
 def _answer(settings: Settings, url: str) -> Answer:
     count = 0
 
-    def measured(case: tuple[int, str], directory: Path) -> PostgresRun:
+    def measured(case: tuple[Workload, int, str], directory: Path) -> PostgresRun:
         nonlocal count
         count += 1
-        sessions, contender = case
+        workload, sessions, contender = case
         name = f"run_{count}"
         asyncio.run(_make_database(url.format("postgres"), name))
         (directory / "url").write_text(url.format(name), encoding="utf-8")
-        return in_child(measure, Job.of(settings, contender, directory, sessions))
+        job = Job.of(settings, contender, directory, sessions)
+        return in_child(measure, PostgresJob(job=job, workload=workload))
 
     contenders = (OURS, PREPARED, LANGGRAPH)
-    cases = [(n, c) for n in ((1, 4) if settings.is_quick else _SESSIONS) for c in contenders]
+    chosen = _QUICK_CASES if settings.is_quick else _CASES
+    cases = [(*case, contender) for case in chosen for contender in contenders]
     results = interleaved(settings, cases, measured)
     values: list[Row] = [_row(*case, runs) for case, runs in results.items()]
     ratio_rows: list[Row] = []
     bounds: list[Bound] = []
-    for sessions, contender in results:
-        if contender == LANGGRAPH or (sessions, LANGGRAPH) not in results:
+    for workload, sessions, contender in results:
+        theirs = results.get((workload, sessions, LANGGRAPH))
+        if contender == LANGGRAPH or theirs is None:
             continue
-        compared = _compared(results[sessions, contender], results[sessions, LANGGRAPH])
-        ratio_rows.append({"sessions": sessions, "contender": contender, **compared})
-        if contender == OURS and sessions == _SESSIONS[-1]:
-            subject = f"PostgreSQL, sessions: {sessions}, of {LANGGRAPH}'s"
+        compared = _compared(results[workload, sessions, contender], theirs)
+        first: Row = {"of": workload, "sessions": sessions, "contender": contender}
+        ratio_rows.append({**first, **compared})
+        if contender == OURS and sessions == _CASES[-1][1]:
+            subject = f"PostgreSQL, {workload}, sessions: {sessions}, of {LANGGRAPH}'s"
             bounds.append(
                 Bound(f"saves/s, {subject}", compared["saves/s"], 3.0, 3.0, is_least=True)
             )
             bounds.append(
                 Bound(f"WAL a save, {subject}", compared["WAL a save"], 0.5, 0.5, is_least=False)
+            )
+            bounds.append(
+                Bound(f"WAL later, {subject}", compared["WAL later"], 0.5, 0.5, is_least=False)
             )
     size = size_label(settings.size_bytes)
     tables = [
@@ -231,9 +289,10 @@ async def _make_database(url: str, name: str) -> None:
     await connection.close()
 
 
-def _row(sessions: int, contender: str, runs: Sequence[PostgresRun]) -> Row:
+def _row(workload: Workload, sessions: int, contender: str, runs: Sequence[PostgresRun]) -> Row:
     latencies = [latency for each in runs for latency in each.run.latencies_seconds]
     return {
+        "of": workload,
         "sessions": sessions,
         "contender": contender,
         "saves/s": Spread.of(each.run.per_second for each in runs),
@@ -241,6 +300,8 @@ def _row(sessions: int, contender: str, runs: Sequence[PostgresRun]) -> Row:
         "median ms": quantile(latencies, 0.5) * 1e3,
         "p99 ms": quantile(latencies, 0.99) * 1e3,
         "WAL a save": Spread.of(each.wal_per_save for each in runs),
+        "WAL later": Spread.of(each.later_wal_per_save for each in runs),
+        "disk a save": Spread.of(each.disk_per_save for each in runs),
     }
 
 
@@ -253,4 +314,6 @@ def _compared(one: Sequence[PostgresRun], other: Sequence[PostgresRun]) -> dict[
         "CPU a save": ratio(lambda each: each.run.cpu_us),
         "median latency": ratio(lambda each: each.run.median_seconds),
         "WAL a save": ratio(lambda each: each.wal_per_save),
+        "WAL later": ratio(lambda each: each.later_wal_per_save),
+        "disk a save": ratio(lambda each: each.disk_per_save),
     }

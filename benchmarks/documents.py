@@ -114,6 +114,29 @@ def documents(size_bytes: int, count: int) -> tuple[Document, ...]:
     return tuple(_document(size_bytes, number) for number in range(count))
 
 
+@cache
+def growing_documents(size_bytes: int, number: int) -> tuple[Document, ...]:
+    """
+    Return one conversation, message after message, from half a size to one and a half.
+
+    Args:
+        size_bytes: on the average, as compact JSON.
+        number: which conversation.
+    """
+    first = number % len(_conversations())
+    rest = _conversations()[first:] + _conversations()[:first]
+    messages: list[dict[str, Any]] = []
+    found: list[Document] = []
+    for message in chain.from_iterable(cycle(rest)):
+        messages.append(message)
+        text = _encoded(messages, None)
+        if len(text) > size_bytes * 3 // 2:
+            return tuple(found)
+        if len(text) >= size_bytes // 2:
+            found.append(Document(msgspec.json.decode(text)["messages"], None, text))
+    raise AssertionError
+
+
 def size_label(size_bytes: int) -> str:
     """Return `"8 KB"` for 8000."""
     if size_bytes >= MB:

@@ -80,8 +80,9 @@ class TestPostgres(
         async def damage(session_id: str, checkpoint_id: str) -> None:
             connection = await asyncpg.connect(server.dsn())
             changed = await connection.execute(
-                f"update {schema}.checkpoint c set body = set_byte(body, 250, 7)"
-                f" from {schema}.session s where s.session_key = c.session_key"
+                f"update {schema}.body b set content = set_byte(content, 250, 7)"
+                f" from {schema}.session s join {schema}.checkpoint c using (session_key)"
+                " where b.session_key = s.session_key and b.seq = c.seq"
                 " and session_id = $1 and checkpoint_id = $2",
                 session_id.encode(),
                 checkpoint_id.encode(),

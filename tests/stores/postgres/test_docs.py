@@ -38,7 +38,7 @@ async def test_its_examples_run(server: PostgresServer) -> None:
     await owner.execute("grant create on database agents to app")
     await owner.execute(await asyncio.to_thread(schema_sql))
     statements = [block.text for block in blocks if block.language == "sql"]
-    assert len(statements) == 3
+    assert len(statements) == 4
     await owner.execute(statements[0])
     names: dict[str, Any] = {}
     for block in blocks:
@@ -47,7 +47,9 @@ async def test_its_examples_run(server: PostgresServer) -> None:
     app = await asyncpg.connect(server.dsn("agents", "app"))
     assert await app.fetchval(statements[1]) == 0
     (row,) = await app.fetch(statements[2])
-    assert (row["session"], row["iteration"], row["last_message"]) == ("support-42", 1, None)
+    assert (row["session"], row["iteration"], row["trigger"]) == ("support-42", 1, "manual")
+    (row,) = await app.fetch(statements[3])
+    assert (row["iteration"], row["last_message"]) == (1, None)
     await app.close()
     await owner.close()
 
@@ -57,6 +59,7 @@ def test_it_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
     exec("from aiocheckpoint.stores.postgres import schema_sql; print(schema_sql())", {})
     printed = capsys.readouterr().out
     assert "create schema if not exists" in printed
-    assert schema_sql(since=1) == ""
+    assert schema_sql(since=2) == ""
     assert '"other".checkpoint' in schema_sql("other")
     assert "aiocheckpoint." not in schema_sql("other")
+    assert 'table "aiocheckpoint".session' not in schema_sql(since=1)

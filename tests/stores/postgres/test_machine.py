@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from aiocheckpoint import CheckpointData, CheckpointStore
-from aiocheckpoint.stores.postgres import PostgresStore
+from aiocheckpoint.stores.postgres import PostgresStore, packing
 from aiocheckpoint.testing.machine import StoreMachine
 from tests.stores.postgres.server import PostgresServer
 
@@ -41,5 +41,6 @@ class TestAnyOrder(PostgresMachine.TestCase):  # type: ignore[misc, valid-type]
     )
 
     @pytest.fixture(autouse=True)
-    def _server(self, server: PostgresServer) -> None:
+    def _server(self, server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(packing, "_LEAST_BYTES", 0)  # its records are small
         PostgresMachine.dsn = server.dsn()

@@ -462,7 +462,7 @@ class TestDamage:
             await store.save(_step("s", number, trigger="done"))
         connection = await asyncpg.connect(server.dsn())
         await connection.execute(
-            f"update {schema}.checkpoint set body = overlay(body placing 'X'::bytea from 200)"
+            f"update {schema}.body set content = overlay(content placing 'X'::bytea from 200)"
             " where seq in (2, 4)"
         )
         await connection.close()
@@ -510,7 +510,7 @@ class TestDamage:
         connection = await asyncpg.connect(server.dsn())
         toast = await connection.fetchval(
             "select reltoastrelid::regclass::text from pg_class"
-            f" where oid = '{schema}.checkpoint'::regclass"
+            f" where oid = '{schema}.body'::regclass"
         )
         await connection.execute("set allow_system_table_mods = on")
         turned = f"update pg_class set relkind = '{{}}' where oid = '{toast}'::regclass"

@@ -14,16 +14,17 @@ from aiocheckpoint.errors import (
 )
 from aiocheckpoint.kit import EncodedRecord, StagedDelete, StagedSave, blob_links
 from aiocheckpoint.models import ANY_NEWEST, CheckpointId, CheckpointMeta, Expected, SessionId
+from aiocheckpoint.stores.postgres.packing import Packed
 
 APPLY = """
 select aiocheckpoint.apply(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-    $22, $23, $24
+    $22, $23, $24, $25, $26, $27
 )
 """
 
 _SAVE, _DELETE, _DELETE_ALL = 1, 2, 3
-_DONE, _CHANGED, _MISSING, _LOST, _BUSY = range(5)
+_DONE, _CHANGED, _MISSING, _LOST, _BUSY, _BASELESS = range(6)
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -86,22 +87,23 @@ def created_at_of(meta: CheckpointMeta) -> datetime | None:
     return created_at if 1 < created_at.year < 9999 else None
 
 
-def arguments(changes: Sequence[Change]) -> list[Any]:
+def arguments(changes: Sequence[Change], bodies: Sequence[Packed | None]) -> list[Any]:
     """
     Return what `apply` is told of changes, from its fifth argument on.
 
     Args:
         changes: those of each session behind one another; at least one.
+        bodies: what to store of each save; None for the others.
     """
     encoded = {change.session_id: change.session_id.encode() for change in changes}
     sessions = sorted(encoded.values())
     positions = {session: number for number, session in enumerate(sessions, 1)}
     rows: list[tuple[Any, ...]] = []
     lists = _Lists()
-    for change in changes:
+    for change, body in zip(changes, bodies, strict=True):
         lists.add(change.step)
         position = positions[encoded[change.session_id]]
-        rows.append((position, *_row(change.step, change.fence), *lists.ends))
+        rows.append((position, *_row(change.step, change.fence, body), *lists.ends))
     columns = [list(column) for column in zip(*rows, strict=True)]
     *columns, names_end, blobs_end, links_end = columns
     return [
@@ -141,11 +143,11 @@ class _Lists:
                 self.children.append(bytes.fromhex(link))
 
 
-def _row(step: Save | Delete, fence: int | None) -> tuple[Any, ...]:
-    if isinstance(step, Delete):
-        kind = _DELETE_ALL if step.checkpoint_ids is None else _DELETE
-        return (kind, fence, 0, *(None,) * 7)
-    record, meta = step.record, step.meta
+def _row(step: Save | Delete, fence: int | None, body: Packed | None) -> tuple[Any, ...]:
+    if isinstance(step, Delete) or body is None:
+        kind = _DELETE_ALL if step == Delete(None) else _DELETE
+        return (kind, fence, 0, *(None,) * 10)
+    record, meta, base = step.record, step.meta, body.base
     expects, expected = 0, None
     if isinstance(step.expected, str):
         expects, expected = 1, step.expected.encode()
@@ -161,8 +163,21 @@ def _row(step: Save | Delete, fence: int | None) -> tuple[Any, ...]:
         meta.iteration if meta.iteration in _INT64 else None,
         meta.trigger.encode(),
         bytes.fromhex(record.checksum),
-        record.body,
+        body.content,
+        body.sha256,
+        base and base.seq,
+        base and base.sha256,
     )
+
+
+def is_baseless(outcome: bytes) -> bool:
+    """Tell whether what a body was packed against is not there, and nothing was done."""
+    return outcome[0] == _BASELESS
+
+
+def seq_of(outcome: bytes) -> int | None:
+    """Return the place of a save that was made; None of one that was not."""
+    return int(outcome[1:]) if outcome[0] == _DONE else None
 
 
 def is_busy(outcome: bytes) -> bool:
@@ -172,7 +187,7 @@ def is_busy(outcome: bytes) -> bool:
 
 def result_of(change: Change, outcome: bytes, location: str) -> int | CheckpointError:
     """
-    Return how many checkpoints were removed, or why the change was refused.
+    Return the place of a save, how many checkpoints were removed, or why it was refused.
 
     Args:
         change: what was to be done.

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from aiocheckpoint.kit import RecordKit, RecordT, check_session_id, require_callable
 from aiocheckpoint.models import SessionId
+from aiocheckpoint.stores.postgres.bodies import Bodies
 from aiocheckpoint.stores.postgres.commits import Commits
 from aiocheckpoint.stores.postgres.health import Health
 from aiocheckpoint.stores.postgres.reads import Reads
@@ -46,8 +47,9 @@ class Client(Generic[RecordT]):
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.server = Server(source, options)
-        self.commits = Commits(self.server, max_checkpoints)
-        self.reads: Reads[RecordT] = Reads(self.server, kit)
+        bodies = Bodies(compressed=options.compressed)
+        self.commits = Commits(self.server, bodies, max_checkpoints)
+        self.reads: Reads[RecordT] = Reads(self.server, kit, bodies)
         self.updates: Updates[RecordT] = Updates(self.server, kit, self.commits)
         self.health = Health(self.server, kit, self.reads)
         self._calls = _GoingOn()

@@ -18,7 +18,15 @@ from aiocheckpoint.errors import (
     StoreUnavailableError,
 )
 from aiocheckpoint.models import SessionId
-from aiocheckpoint.stores.postgres.changes import APPLY, Change, arguments, is_busy, result_of
+from aiocheckpoint.stores.postgres.bodies import Bodies
+from aiocheckpoint.stores.postgres.changes import (
+    APPLY,
+    Change,
+    arguments,
+    is_baseless,
+    is_busy,
+    result_of,
+)
 from aiocheckpoint.stores.postgres.server import Connection, Server, ended
 
 _MOST_CHANGES = 256
@@ -82,11 +90,13 @@ class Commits:
 
     Args:
         server: where.
+        bodies: those of the loop.
         max_checkpoints: how many checkpoints to keep in a session; None for all.
     """
 
-    def __init__(self, server: Server, max_checkpoints: int | None) -> None:
+    def __init__(self, server: Server, bodies: Bodies, max_checkpoints: int | None) -> None:
         self.slots = Slots()
+        self.bodies = bodies
         self.max_checkpoints = max_checkpoints
         self._server = server
         self._queues: dict[SessionId, deque[_Waiting]] = {}
@@ -104,7 +114,7 @@ class Commits:
 
     async def make(self, change: Change) -> int:
         """
-        Make a change, and return how many checkpoints it removed.
+        Make a change, and return the place of a save, or how many checkpoints were removed.
 
         It is in the queue before the first suspension. A caller that is cancelled withdraws it
         where it has not begun, and else ends when it has ended.
@@ -180,17 +190,17 @@ class Commits:
             else:  # of one of them, which is to be refused alone
                 self._start(self._alone, self._each_alone(batch))
             return
-        busy: dict[SessionId, list[_Waiting]] = {}
+        held: dict[SessionId, list[_Waiting]] = {}
         done: list[_Waiting] = []
         for waiting, outcome in zip(batch, outcomes, strict=True):
-            if is_busy(outcome):
-                busy.setdefault(waiting.change.session_id, []).append(waiting)
+            if is_busy(outcome) or is_baseless(outcome):
+                held.setdefault(waiting.change.session_id, []).append(waiting)
             else:
                 self._settle(waiting, outcome)
                 done.append(waiting)
         self._release(done)
-        for held in busy.values():
-            self._start(self._alone, self._wait_for(held))
+        for left in held.values():
+            self._start(self._alone, self._wait_for(left))
 
     async def _each_alone(self, batch: list[_Waiting]) -> None:
         for waiting in batch:
@@ -198,7 +208,7 @@ class Commits:
         self._release(batch)
 
     async def _wait_for(self, held: list[_Waiting]) -> None:
-        """Make the changes of a session that somebody else held, once it is free."""
+        """Make the changes of a session that were not, once it is free."""
         await self._make_alone(held)
         self._release(held)
 
@@ -212,18 +222,24 @@ class Commits:
             self._fail(held, StoreBusyError(location, options.lock_timeout_seconds))
             return
         try:
-            outcomes = await self._apply(held, options.lock_timeout_ms)
+            while held:
+                outcomes = await self._apply(held, options.lock_timeout_ms)
+                left = []
+                for waiting, outcome in zip(held, outcomes, strict=True):
+                    if is_baseless(outcome):
+                        left.append(waiting)
+                    else:
+                        self._settle(waiting, outcome)
+                held = left
         except CheckpointError as error:
             self._fail(held, error)
-        else:
-            for waiting, outcome in zip(held, outcomes, strict=True):
-                self._settle(waiting, outcome)
         finally:
             self.may_wait.release()
 
     async def _apply(self, batch: Sequence[_Waiting], wait_ms: int | None) -> list[bytes]:
         changes = [waiting.change for waiting in batch]
-        changes_arguments = arguments(changes)
+        bodies = await self.bodies.packed(changes)
+        changes_arguments = arguments(changes, bodies)
         slot = self.slots.take()
 
         async def apply(connection: Connection) -> list[bytes]:
@@ -245,6 +261,7 @@ class Commits:
                     operation, apply, wait_seconds=wait_seconds, is_change=True
                 )
                 self.slots.give(slot)
+                self.bodies.made(changes, bodies, outcomes)
                 return outcomes
         reason = "the event loop was ended"
         raise DurabilityUnknownError(operation, self._server.location, None, reason)

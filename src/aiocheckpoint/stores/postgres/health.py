@@ -56,7 +56,8 @@ class Health:
             error = await self._reads.problem_of(session_id, row)
             if error is not None:
                 location = self._server.location_of(session_id, row.checkpoint_id)
-                yield _finding(self._kind(row, error), location, _detail(error), session_id)
+                kind = await self._kind(row, error)
+                yield _finding(kind, location, _detail(error), session_id)
         async for digest, problem in self._reads.blobs(session_id):
             if problem is not None:
                 location = self._server.location_of_blob(session_id, digest)
@@ -71,16 +72,17 @@ class Health:
             location = self._server.location_of_blob(session_id, row["digest"].hex())
             yield _finding("unused-blob", location, "no checkpoint refers to it", session_id)
 
-    def _kind(self, row: Row, error: CheckpointError) -> FindingKind:
-        if row.body is None or isinstance(error, CheckpointTooLargeError):
+    async def _kind(self, row: Row, error: CheckpointError) -> FindingKind:
+        if row.parts is None or isinstance(error, CheckpointTooLargeError):
             return "unreadable"
         if isinstance(error, CheckpointMismatchError):
             return "misplaced"
         if isinstance(error, FormatVersionError):
             try:
-                return "other-version" if self._kit.is_intact(row.body) else "unreadable"
+                is_intact = await self._reads.is_intact(row.parts)
             except FormatVersionError:
-                return "unreadable"
+                is_intact = False
+            return "other-version" if is_intact else "unreadable"
         return "damaged"
 
     async def recover(self, session_id: SessionId) -> RecoveryReport:
@@ -134,7 +136,7 @@ class Health:
             if error is None and (row.seq, row.saved_at) in incomplete:
                 error = CheckpointCorruptError("", "a blob that it leads to is damaged or missing")
             if isinstance(error, CheckpointCorruptError):
-                is_readable = row.body is not None
+                is_readable = row.parts is not None
                 bad.append(_Bad(row.seq, row.saved_at, _detail(error), is_readable))
             else:
                 newest_refused = error

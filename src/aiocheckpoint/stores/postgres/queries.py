@@ -15,19 +15,23 @@ _IS_ID = """
     and checkpoint_id = $2
 """
 _META = "checkpoint_id, saved_at, created_at, iteration, trigger, checksum"
+_PARTS = "aiocheckpoint.parts(session_key, seq) as parts"
 # The rare times and numbers that the columns cannot hold are told from the body.
-_META_BODY = "case when created_at is null or iteration is null then body end as body"
+_META_BODY = """
+    case when created_at is null or iteration is null
+        then aiocheckpoint.parts(session_key, seq) end as parts
+"""
 
 LOAD = f"""
-select checkpoint_id, body from aiocheckpoint.checkpoint
+select checkpoint_id, seq, {_PARTS} from aiocheckpoint.checkpoint
     where session_key = {_KEY} and {_IS_ID}
 """
 LOAD_NEWEST = f"""
-select checkpoint_id, body from aiocheckpoint.checkpoint
+select checkpoint_id, seq, {_PARTS} from aiocheckpoint.checkpoint
     where session_key = {_KEY} order by seq desc limit 1
 """
 LOAD_MANY = f"""
-select checkpoint_id, body from aiocheckpoint.checkpoint
+select checkpoint_id, seq, {_PARTS} from aiocheckpoint.checkpoint
     where session_key = {_KEY} and checkpoint_id = any ($2)
     and substring(checkpoint_id from 1 for 1000)
         in (select substring(n from 1 for 1000) from unnest($2::bytea[]) n)
@@ -84,36 +88,37 @@ select session_id from aiocheckpoint.session s where {_SESSION_PAGE} and checkpo
 UNFINISHED = f"""
 select s.session_id, c.* from aiocheckpoint.session s cross join lateral (
     select {_META}, {_META_BODY},
-        trigger = any ($5::bytea[]) and sha256(body) <> body_sha256 as is_damaged,
+        trigger = any ($5::bytea[]) and not aiocheckpoint.is_whole(session_key, seq) as is_damaged,
         trigger = any ($5::bytea[]) as is_final
     from aiocheckpoint.checkpoint c
     where c.session_key = s.session_key order by seq desc limit 1
 ) c where {_SESSION_PAGE} and (is_damaged or not is_final)
     order by substring(session_id from 1 for 1000), session_id limit $4
 """
-NEWEST_OF_MANY = """
+NEWEST_OF_MANY = f"""
 select s.session_id, c.* from unnest($1::bytea[]) with ordinality as wanted (id, position)
     join aiocheckpoint.session s on s.session_id = wanted.id
     and substring(s.session_id from 1 for 1000) = substring(wanted.id from 1 for 1000)
     cross join lateral (
-        select checkpoint_id, body from aiocheckpoint.checkpoint c
+        select checkpoint_id, seq, {_PARTS} from aiocheckpoint.checkpoint c
         where c.session_key = s.session_key order by seq desc limit 1
     ) c order by position
 """
 _PAGE_OF_ROWS = f"""
 select seq, checkpoint_id, saved_at from (
     select *, sum(size) over (order by place) as total from (
-        select seq, checkpoint_id, saved_at, octet_length(body) as size,
-            seq * {{sign}} as place
-        from aiocheckpoint.checkpoint
+        select seq, checkpoint_id, saved_at, seq * {{sign}} as place, (
+            select octet_length(content) from aiocheckpoint.body b
+            where b.session_key = c.session_key and b.seq = c.seq
+        ) as size from aiocheckpoint.checkpoint c
         where session_key = {_KEY} and {{bound}} order by seq {{order}} limit 256
     ) page
-) sized where total - size < {_PAGE_BYTES} order by place
+) sized where coalesce(total - size, 0) < {_PAGE_BYTES} order by place
 """
 ROWS = _PAGE_OF_ROWS.format(sign=1, bound="seq > $2", order="asc")
 ROWS_BACK = _PAGE_OF_ROWS.format(sign=-1, bound="seq < $2", order="desc")
 BODIES = f"""
-select seq, body from aiocheckpoint.checkpoint where session_key = {_KEY} and seq = any ($2)
+select seq, {_PARTS} from aiocheckpoint.checkpoint where session_key = {_KEY} and seq = any ($2)
 """
 BLOB_DIGESTS = f"""
 select digest, octet_length(content) as size from aiocheckpoint.blob

@@ -20,7 +20,9 @@ from aiocheckpoint.errors import (
 from aiocheckpoint.kit import RecordKit, RecordT, blob_links
 from aiocheckpoint.models import CheckpointId, CheckpointMeta, SessionId
 from aiocheckpoint.stores.postgres import queries
+from aiocheckpoint.stores.postgres.bodies import Bodies
 from aiocheckpoint.stores.postgres.errors import is_damage, is_lost, reason_of
+from aiocheckpoint.stores.postgres.packing import size_of, unpacked
 from aiocheckpoint.stores.postgres.server import Connection, Server, cut
 
 ResultT = TypeVar("ResultT")
@@ -38,14 +40,14 @@ class Row(NamedTuple):
         seq: its place in the order of saving.
         checkpoint_id: its id.
         saved_at: when it was stored.
-        body: what was stored; None where the server cannot read it.
+        parts: what its body is made of; None where the server cannot read it.
         problem: what the server says of that.
     """
 
     seq: int
     checkpoint_id: CheckpointId
     saved_at: datetime
-    body: bytes | None
+    parts: list[bytes] | None
     problem: str = ""
 
 
@@ -77,6 +79,7 @@ class Reads(Generic[RecordT]):
     Args:
         server: where.
         kit: what bodies are.
+        bodies: those of the loop.
         connection: of a transaction; None for any.
 
     Attributes:
@@ -84,10 +87,15 @@ class Reads(Generic[RecordT]):
     """
 
     def __init__(
-        self, server: Server, kit: RecordKit[RecordT], connection: Connection | None = None
+        self,
+        server: Server,
+        kit: RecordKit[RecordT],
+        bodies: Bodies,
+        connection: Connection | None = None,
     ) -> None:
         self._server = server
         self._kit = kit
+        self._bodies = bodies
         self._connection = connection
         self.lost: Exception | None = None
 
@@ -115,10 +123,11 @@ class Reads(Generic[RecordT]):
         try:
             if checkpoint_id is not None:
                 rows = await self._read(session_id, queries.LOAD, checkpoint_id.encode())
-            else:
-                rows = await self._read(session_id, queries.LOAD_NEWEST)
-            return await self._decoded(session_id, rows[0]) if rows else None
+                return await self._decoded(session_id, rows[0]) if rows else None
+            rows = await self._read(session_id, queries.LOAD_NEWEST)
+            return await self._newest(session_id, rows[0]) if rows else None
         except CheckpointCorruptError as error:
+            self._bodies.forget(session_id)
             if checkpoint_id is None and self._connection is None:
                 error.newest_valid_id = await self.newest_valid_id(session_id)
             raise
@@ -134,20 +143,34 @@ class Reads(Generic[RecordT]):
             location = self._server.location_of(session_id)
             raise CheckpointCorruptError(location, reason) from error
 
+    async def _newest(self, session_id: SessionId, row: Mapping[str, Any]) -> RecordT:
+        """Return the record of the newest, against which the next one may be packed."""
+        record, body = await self._unpacked(session_id, row["checkpoint_id"].decode(), row["parts"])
+        self._bodies.loaded(session_id, row["seq"], row["parts"], body)
+        return record
+
     async def _decoded(self, session_id: SessionId, row: Mapping[str, Any]) -> RecordT:
-        checkpoint_id, body = row["checkpoint_id"].decode(), row["body"]
+        record, _ = await self._unpacked(session_id, row["checkpoint_id"].decode(), row["parts"])
+        return record
+
+    async def _unpacked(
+        self, session_id: SessionId, checkpoint_id: CheckpointId, parts: Sequence[bytes]
+    ) -> tuple[RecordT, bytes]:
         location = self._server.location_of(session_id, checkpoint_id)
-        work = partial(self._kit.decode, body, location, session_id, checkpoint_id)
-        return await in_thread_if_large(len(body), work)
+
+        def work() -> tuple[RecordT, bytes]:
+            body = unpacked(parts, location)
+            return self._kit.decode(body, location, session_id, checkpoint_id), body
+
+        return await in_thread_if_large(size_of(parts), work)
 
     async def decoded(self, session_id: SessionId, row: Row) -> RecordT:
         """Return the record of a row."""
-        location = self._server.location_of(session_id, row.checkpoint_id)
-        if row.body is None:
+        if row.parts is None:
+            location = self._server.location_of(session_id, row.checkpoint_id)
             raise CheckpointCorruptError(location, row.problem)
-        return await self._decoded(
-            session_id, {"checkpoint_id": row.checkpoint_id.encode(), "body": row.body}
-        )
+        record, _ = await self._unpacked(session_id, row.checkpoint_id, row.parts)
+        return record
 
     async def verify(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
         """Tell whether a checkpoint is there and intact."""
@@ -157,8 +180,18 @@ class Reads(Generic[RecordT]):
             return False
         if not rows:
             return False
-        body = rows[0]["body"]
-        return await in_thread_if_large(len(body), partial(self._kit.is_intact, body))
+        return await self.is_intact(rows[0]["parts"])
+
+    async def is_intact(self, parts: Sequence[bytes]) -> bool:
+        """Tell whether a body is as it was saved."""
+
+        def work() -> bool:
+            try:
+                return self._kit.is_intact(unpacked(parts, ""))
+            except CheckpointCorruptError:
+                return False
+
+        return await in_thread_if_large(size_of(parts), work)
 
     async def newest_valid_id(self, session_id: SessionId) -> CheckpointId | None:
         """Return the id of the newest checkpoint that is intact."""
@@ -169,12 +202,8 @@ class Reads(Generic[RecordT]):
 
     async def problem_of(self, session_id: SessionId, row: Row) -> CheckpointError | None:
         """Return what is wrong with a checkpoint, whatever its type; None if nothing is."""
-        location = self._server.location_of(session_id, row.checkpoint_id)
-        if row.body is None:
-            return CheckpointCorruptError(location, row.problem)
-        work = partial(self._kit.decode, row.body, location, session_id, row.checkpoint_id)
         try:
-            await in_thread_if_large(len(row.body), work)
+            await self.decoded(session_id, row)
         except CheckpointDecodeError:
             return None  # a record of another type
         except CheckpointError as error:
@@ -221,10 +250,12 @@ class Reads(Generic[RecordT]):
     def _entry(self, session_id: SessionId, row: Mapping[str, Any]) -> CheckpointMeta:
         checkpoint_id = row["checkpoint_id"].decode()
         location = self._server.location_of(session_id, checkpoint_id)
-        if row["body"] is not None:
-            return self._kit.entry(
-                row["body"], location, row["saved_at"], session_id, checkpoint_id
-            )
+        if row["parts"] is not None:
+            try:
+                body = unpacked(row["parts"], location)
+            except CheckpointCorruptError:
+                body = b""  # which is listed as damaged
+            return self._kit.entry(body, location, row["saved_at"], session_id, checkpoint_id)
         return CheckpointMeta(
             checkpoint_id=checkpoint_id,
             session_id=session_id,
@@ -327,20 +358,20 @@ class Reads(Generic[RecordT]):
         place = queries.LAST_SEQ if is_backward else 0
         query = queries.ROWS_BACK if is_backward else queries.ROWS
         while page := await self.fetch(query, session_id.encode(), place):
-            bodies = await self._bodies(session_id, [row["seq"] for row in page])
+            bodies = await self._parts(session_id, [row["seq"] for row in page])
             for row in page:
                 place = row["seq"]
                 if place not in bodies:
                     continue  # deleted meanwhile
-                body = bodies[place]
+                parts = bodies[place]
                 yield Row(
                     place,
                     row["checkpoint_id"].decode(),
                     row["saved_at"],
-                    *((None, body) if isinstance(body, str) else (body, "")),
+                    *((None, parts) if isinstance(parts, str) else (parts, "")),
                 )
 
-    async def _bodies(self, session_id: SessionId, seqs: _Seqs) -> dict[int, bytes | str]:
+    async def _parts(self, session_id: SessionId, seqs: _Seqs) -> dict[int, Any]:
         """Return bodies, or what the server says of those that it cannot read."""
         try:
             rows = await self.fetch(queries.BODIES, session_id.encode(), seqs)
@@ -350,9 +381,9 @@ class Reads(Generic[RecordT]):
                 raise
             if len(seqs) == 1:
                 return {seqs[0]: reason}
-            parts = [await self._bodies(session_id, [seq]) for seq in seqs]
-            return {seq: body for part in parts for seq, body in part.items()}
-        return {row["seq"]: row["body"] for row in rows}
+            parts = [await self._parts(session_id, [seq]) for seq in seqs]
+            return {seq: found for part in parts for seq, found in part.items()}
+        return {row["seq"]: row["parts"] for row in rows}
 
     async def blobs(self, session_id: SessionId) -> AsyncIterator[tuple[str, str | None]]:
         """Yield the digest of each blob of a session, and what is wrong with it."""

@@ -9,8 +9,9 @@ from typing import Any
 
 from aiocheckpoint.errors import UnsuitableStoreError
 
-VERSION = 1
-_MIGRATIONS = {1: "schema_1.sql"}
+VERSION = 2
+_MIGRATIONS = {1: "schema_1.sql", 2: "schema_2.sql"}
+_FUNCTIONS = "functions.sql"
 # Not `to_regclass`, whose cache may not know yet what others have just committed.
 _HAS_VERSION = """
 select exists (
@@ -52,14 +53,12 @@ def schema_sql(schema: str = "aiocheckpoint", *, since: int = 0) -> str:
     Returns:
         statements to run in one transaction, as `psql --single-transaction` does.
     """
-    parts = [
-        in_schema(
-            (files("aiocheckpoint.stores.postgres") / name).read_text(encoding="utf-8"), schema
-        )
-        for version, name in _MIGRATIONS.items()
-        if version > since
-    ]
-    return "\n".join(parts)
+    names = [name for version, name in _MIGRATIONS.items() if version > since]
+    if names:
+        names.append(_FUNCTIONS)
+    directory = files("aiocheckpoint.stores.postgres")
+    texts = [(directory / name).read_text(encoding="utf-8") for name in names]
+    return in_schema("\n".join(texts), schema)
 
 
 async def version_of(connection: Any, schema: str) -> int:

@@ -21,7 +21,7 @@ from aiocheckpoint.errors import (
     UnsuitableStoreError,
     WriterClosedError,
 )
-from aiocheckpoint.kit import encode_id, require_count, require_seconds
+from aiocheckpoint.kit import encode_id, require_count, require_instance, require_seconds
 from aiocheckpoint.models import CheckpointId, SessionId
 from aiocheckpoint.stores.postgres.errors import LostError, is_lost, is_read_only, translated
 from aiocheckpoint.stores.postgres.schema import in_schema, require_schema
@@ -60,6 +60,7 @@ class Options(NamedTuple):
         statement_cache_size: prepared statements that each of them keeps.
         lock_timeout_seconds: how long to wait for what others hold.
         server_timeout_seconds: how long to wait for an answer, and for a server that is away.
+        compressed: whether bodies are compressed.
     """
 
     schema: str
@@ -67,6 +68,7 @@ class Options(NamedTuple):
     statement_cache_size: int
     lock_timeout_seconds: float
     server_timeout_seconds: float
+    compressed: bool
 
     @property
     def lock_timeout_ms(self) -> int:
@@ -80,6 +82,8 @@ def checked_options(
     statement_cache_size: int,
     lock_timeout_seconds: float,
     server_timeout_seconds: float,
+    *,
+    compressed: bool,
 ) -> Options:
     """
     Return options after looking at each.
@@ -95,12 +99,14 @@ def checked_options(
     require_count("statement_cache_size", statement_cache_size, 0)
     require_seconds("lock_timeout_seconds", lock_timeout_seconds)
     require_seconds("server_timeout_seconds", server_timeout_seconds)
+    require_instance("compressed", compressed, bool)
     return Options(
         schema,
         max_connections,
         statement_cache_size,
         float(lock_timeout_seconds),
         float(server_timeout_seconds),
+        compressed,
     )
 
 

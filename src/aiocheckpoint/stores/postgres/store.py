@@ -96,6 +96,9 @@ class PostgresStore(Generic[RecordT]):
         max_connections: most connections that a loop has, at least 4.
         statement_cache_size: prepared statements that asyncpg keeps in each connection. 0 is for
             PgBouncer, and costs a message there and back for each call; 100 saves it.
+        compressed: whether bodies are stored compressed, most of them against the one saved before
+            (64 MB of the newest are remembered for that). False stores documents as they are: SQL
+            can read them, for several times the bytes. Either way both are read.
 
     Raises:
         RecordTypeError: for a `record_type` that cannot be stored.
@@ -115,6 +118,7 @@ class PostgresStore(Generic[RecordT]):
         lease_seconds: float = ...,
         max_connections: int = ...,
         statement_cache_size: int = ...,
+        compressed: bool = ...,
     ) -> None: ...
 
     @overload
@@ -131,6 +135,7 @@ class PostgresStore(Generic[RecordT]):
         lease_seconds: float = ...,
         max_connections: int = ...,
         statement_cache_size: int = ...,
+        compressed: bool = ...,
     ) -> None: ...
 
     def __init__(
@@ -146,6 +151,7 @@ class PostgresStore(Generic[RecordT]):
         lease_seconds: float = 15.0,
         max_connections: int = 10,
         statement_cache_size: int = 0,
+        compressed: bool = True,
     ) -> None:
         if max_checkpoints is not None:
             require_count("max_checkpoints", max_checkpoints, 1)
@@ -156,6 +162,7 @@ class PostgresStore(Generic[RecordT]):
             statement_cache_size,
             lock_timeout_seconds,
             server_timeout_seconds,
+            compressed=compressed,
         )
         self._source = checked_source(dsn_or_pool)
         self._kit: RecordKit[RecordT] = RecordKit(record_type, max_bytes)

@@ -16,9 +16,17 @@ from aiocheckpoint.kit import (
     StagedSave,
 )
 from aiocheckpoint.models import CheckpointMeta, SessionId
-from aiocheckpoint.stores.postgres.changes import APPLY, Change, arguments, result_of, staged
+from aiocheckpoint.stores.postgres.changes import (
+    APPLY,
+    Change,
+    arguments,
+    is_baseless,
+    result_of,
+    staged,
+)
 from aiocheckpoint.stores.postgres.commits import Commits, Slot
 from aiocheckpoint.stores.postgres.errors import LostError, is_lost
+from aiocheckpoint.stores.postgres.packing import Packed
 from aiocheckpoint.stores.postgres.reads import Reads
 from aiocheckpoint.stores.postgres.server import Connection, Server, cut, outlast
 from aiocheckpoint.stores.postgres.sessions import Updating
@@ -116,7 +124,7 @@ class _Attempt(Generic[RecordT]):
             try:
                 with self._driver_errors():
                     await self._lock(connection, session_ids)
-                reads = Reads(self._server, self._kit, connection)
+                reads = Reads(self._server, self._kit, self._commits.bodies, connection)
                 readings = {name: Updating(self._kit, name, reads) for name in session_ids}
                 result = await self._result(work, readings, reads)
                 changes = self._changes(readings, fence)
@@ -180,9 +188,10 @@ class _Attempt(Generic[RecordT]):
     ) -> None:
         slot = self._commits.slots.take()
         try:
+            bodies = await self._commits.bodies.packed(changes)
             with self._driver_errors():
                 async with asyncio.timeout(self._server.options.server_timeout_seconds):
-                    outcomes = await self._apply(connection, slot, changes)
+                    outcomes = await self._apply(connection, slot, changes, bodies)
                     refusal = self._refusal(changes, outcomes)
                     await (transaction.commit() if refusal is None else transaction.rollback())
         except LostError:
@@ -195,12 +204,19 @@ class _Attempt(Generic[RecordT]):
             await _rolled_back(transaction)
             self._commits.slots.give(slot)
             raise
+        else:
+            if refusal is None or isinstance(refusal, LostError):
+                self._commits.bodies.made(changes, bodies, outcomes)
         self._commits.slots.give(slot)
         if refusal is not None:
             raise refusal
 
     async def _apply(
-        self, connection: Connection, slot: Slot, changes: list[Change]
+        self,
+        connection: Connection,
+        slot: Slot,
+        changes: list[Change],
+        bodies: list[Packed | None],
     ) -> list[bytes]:
         outcomes: list[bytes] = await connection.fetchval(
             self._server.sql(APPLY),
@@ -208,12 +224,14 @@ class _Attempt(Generic[RecordT]):
             slot.batch,
             self._server.options.lock_timeout_ms,
             self._commits.max_checkpoints,
-            *arguments(changes),
+            *arguments(changes, bodies),
         )
         return outcomes
 
-    def _refusal(self, changes: list[Change], outcomes: list[bytes]) -> CheckpointError | None:
+    def _refusal(self, changes: list[Change], outcomes: list[bytes]) -> Exception | None:
         for change, outcome in zip(changes, outcomes, strict=True):
+            if is_baseless(outcome):
+                return LostError("what a body was packed against is gone")
             location = self._server.location_of(change.session_id)
             result = result_of(change, outcome, location)
             if isinstance(result, CheckpointError):

@@ -1,0 +1,584 @@
+-- The functions of the schema, as the newest version has them; they follow its tables. Names are
+-- written as of schema "aiocheckpoint".
+
+-- Lock a session's row. Return its key, 0 where there is none and none is to be made, or null where
+-- somebody else has it and it is not to be waited for.
+create or replace function aiocheckpoint.lock_session(p_id bytea, p_waits boolean, p_makes boolean)
+returns bigint language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    v_key bigint;
+begin
+    loop
+        if p_waits then
+            select session_key into v_key from aiocheckpoint.session
+                where substring(session_id from 1 for 1000) = substring(p_id from 1 for 1000)
+                and session_id = p_id
+                for update;
+        else
+            select session_key into v_key from aiocheckpoint.session
+                where substring(session_id from 1 for 1000) = substring(p_id from 1 for 1000)
+                and session_id = p_id
+                for update skip locked;
+        end if;
+        if found then
+            return v_key;
+        end if;
+        if p_makes then
+            insert into aiocheckpoint.session (session_id) values (p_id)
+                on conflict do nothing returning session_key into v_key;
+            if found then
+                return v_key;
+            end if;
+            if not p_waits then
+                return null;
+            end if;
+        elsif p_waits then
+            return 0;
+        else
+            perform from aiocheckpoint.session
+                where substring(session_id from 1 for 1000) = substring(p_id from 1 for 1000)
+                and session_id = p_id;
+            return case when found then null else 0 end;
+        end if;
+    end loop;
+end $$;
+
+-- Remove the blobs among these that nothing names, and then those that they alone named.
+create or replace function aiocheckpoint.collect(p_key bigint, p_digests bytea[])
+returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    while p_digests is not null loop
+        with gone as (
+            delete from aiocheckpoint.blob b
+                where b.session_key = p_key and b.digest = any (p_digests)
+                and not exists (
+                    select from aiocheckpoint.blob_use u
+                    where u.session_key = p_key and u.digest = b.digest
+                ) and not exists (
+                    select from aiocheckpoint.blob_link l
+                    where l.session_key = p_key and l.digest = b.digest
+                ) returning digest, links
+        ), unlinked as (
+            delete from aiocheckpoint.blob_link l
+                using gone g, unnest(g.links) child
+                where l.session_key = p_key and l.digest = child and l.named_by = g.digest
+        )
+        select array_agg(distinct child) into p_digests from gone, unnest(links) child;
+    end loop;
+end $$;
+
+-- What a body is made of: its content, and before it those that it needs, the first one first.
+create or replace function aiocheckpoint.parts(p_key bigint, p_seq bigint)
+returns bytea[] language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+declare
+    v_parts bytea[] := '{}';
+    v_content bytea;
+begin
+    while p_seq is not null loop
+        select base_seq, content into p_seq, v_content from aiocheckpoint.body
+            where session_key = p_key and seq = p_seq;
+        exit when not found;
+        v_parts := v_content || v_parts;
+    end loop;
+    return v_parts;
+end $$;
+
+-- Tell whether a body, and all that it needs, is there as it was sent.
+create or replace function aiocheckpoint.is_whole(p_key bigint, p_seq bigint)
+returns boolean language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+declare
+    v_is_intact boolean;
+begin
+    while p_seq is not null loop
+        select base_seq, sha256(content) = sha256 into p_seq, v_is_intact from aiocheckpoint.body
+            where session_key = p_key and seq = p_seq;
+        if v_is_intact is not true then
+            return false;
+        end if;
+    end loop;
+    return true;
+end $$;
+
+-- Remove bodies that no checkpoint has and no other body needs, and then those that they alone
+-- needed. A base is at most 64 places before what needs it; `apply` sees to that.
+create or replace function aiocheckpoint.drop_bodies(p_key bigint, p_seqs bigint[])
+returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    while p_seqs is not null loop
+        with gone as (
+            delete from aiocheckpoint.body b
+                where b.session_key = p_key and b.seq = any (p_seqs)
+                and not exists (
+                    select from aiocheckpoint.checkpoint c
+                    where c.session_key = p_key and c.seq = b.seq
+                ) and not exists (
+                    select from aiocheckpoint.body o
+                    where o.session_key = p_key and o.seq > b.seq and o.seq <= b.seq + 64
+                    and o.base_seq = b.seq
+                ) returning base_seq
+        )
+        select array_agg(base_seq) filter (where base_seq is not null) into p_seqs from gone;
+    end loop;
+end $$;
+
+-- Remove checkpoints, and what they alone name; return how many there were. The row of the session
+-- is locked, and its count is the caller's affair.
+create or replace function aiocheckpoint.remove(p_key bigint, p_seqs bigint[])
+returns bigint language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    v_count bigint;
+    v_digests bytea[];
+begin
+    with gone as (
+        delete from aiocheckpoint.checkpoint
+            where session_key = p_key and seq = any (p_seqs) returning blob_digests
+    )
+    select (select count(*) from gone),
+           (select array_agg(distinct d) from gone, unnest(blob_digests) d)
+        into v_count, v_digests;
+    if v_digests is not null then
+        delete from aiocheckpoint.blob_use
+            where session_key = p_key and digest = any (v_digests) and seq = any (p_seqs);
+        perform aiocheckpoint.collect(p_key, v_digests);
+    end if;
+    perform aiocheckpoint.drop_bodies(p_key, p_seqs);
+    return v_count;
+end $$;
+
+-- Note how a session is after a change; it goes when nothing is left of it.
+create or replace function aiocheckpoint.close_session(
+    p_key bigint, p_last_seq bigint, p_last_saved_at timestamptz, p_checkpoints bigint
+)
+returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    if p_checkpoints = 0 then
+        delete from aiocheckpoint.session where session_key = p_key and owner_token is null;
+        if found then
+            return;
+        end if;
+    end if;
+    update aiocheckpoint.session
+        set last_seq = p_last_seq, last_saved_at = p_last_saved_at, checkpoints = p_checkpoints
+        where session_key = p_key;
+end $$;
+
+-- Commit changes: of several sessions, those of each behind one another, in the order of the calls.
+--
+-- p_writer, p_batch: who, and its how many-eth commit. The same again changes nothing, and gets the
+--     same answer; also when the first one is still on its way.
+-- p_wait_ms: how long to wait for the row of a session; null: answer that it is busy.
+-- p_keep: how many checkpoints to keep in a session; null: all.
+-- p_sessions: ids, in their order. All else is an array with an element for each change, but:
+-- p_names: for saves the digests that the record names, for deletes the ids; p_names_end says where
+--     those of a change end.
+-- p_digests, p_contents: the blobs that come with a save; likewise.
+-- p_parents, p_children: which of those name which others; likewise.
+--
+-- kind: 1 a save, 2 a delete of some, 3 of all.
+-- expects: 0 nothing, 1 that `expected` is the newest, 2 that there is none.
+-- fence: the token of the owner who makes the change.
+-- content, sha256: what to store of the body; base_seq, base_sha256: which one it needs.
+--
+-- Returns for each change a byte and more: 0 done, and its seq, or how many were removed; 1 another
+-- one is the newest, and 1 and which, or 0; 2 a blob is missing, and its digest; 3 not the owner
+-- any more; 4 the session is busy; 5 what its content needs, or that of a change of the session
+-- before it, is not there. One that is refused has changed nothing.
+create or replace function aiocheckpoint.apply(
+    p_writer bigint, p_batch bigint, p_wait_ms integer, p_keep bigint,
+    p_sessions bytea[], p_session integer[], p_kind smallint[], p_fence bigint[],
+    p_expects smallint[], p_expected bytea[],
+    p_id bytea[], p_created_at timestamptz[], p_iteration bigint[], p_trigger bytea[],
+    p_checksum bytea[], p_content bytea[], p_sha256 bytea[],
+    p_base_seq bigint[], p_base_sha256 bytea[],
+    p_names bytea[], p_names_end integer[],
+    p_digests bytea[], p_contents bytea[], p_blobs_end integer[],
+    p_parents bytea[], p_children bytea[], p_links_end integer[]
+)
+returns bytea[] language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    v_outcomes bytea[];
+    v_batch bigint;
+    v_keys bigint[];
+    v_is_saved boolean[];
+    v_current integer := 0;
+    v_key bigint;
+    v_seq bigint;
+    v_saved_at timestamptz;
+    v_count bigint;
+    v_owner bigint;
+    v_names bytea[];
+    v_found bytea;
+    v_old bigint;
+    v_removed bigint;
+    v_old_digests bytea[];
+    v_names_begin integer := 1;
+    v_given bytea[];
+    v_parents bytea[];
+    v_children bytea[];
+    v_blobs_begin integer := 1;
+    v_links_begin integer := 1;
+    v_has_bases boolean := true;
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'the transaction isolation must be read committed';
+    end if;
+    if current_setting('synchronous_commit') = 'off' then
+        perform set_config('synchronous_commit', 'on', true);
+    end if;
+    perform set_config('lock_timeout', coalesce(p_wait_ms, 10000)::text, true);
+
+    -- A lock of this transaction: behind it nothing of an earlier try goes on.
+    perform pg_advisory_xact_lock(p_writer);
+    select batch, outcomes into v_batch, v_outcomes
+        from aiocheckpoint.writer where writer_id = p_writer;
+    if v_batch >= p_batch then
+        return v_outcomes;
+    end if;
+    v_outcomes := array_fill(null::bytea, array[cardinality(p_session)]);
+
+    v_is_saved := array_fill(false, array[cardinality(p_sessions)]);
+    for i in 1 .. cardinality(p_session) loop
+        if p_kind[i] = 1 then
+            v_is_saved[p_session[i]] := true;
+        end if;
+    end loop;
+    for s in 1 .. cardinality(p_sessions) loop
+        v_keys[s] := aiocheckpoint.lock_session(
+            p_sessions[s], p_wait_ms is not null, v_is_saved[s]
+        );
+    end loop;
+
+    for i in 1 .. cardinality(p_session) loop
+        if p_session[i] <> v_current then
+            if v_key > 0 then
+                perform aiocheckpoint.close_session(v_key, v_seq, v_saved_at, v_count);
+            end if;
+            v_current := p_session[i];
+            v_has_bases := true;
+            v_key := v_keys[v_current];
+            if v_key > 0 then
+                select last_seq, last_saved_at, checkpoints, owner_token
+                    into v_seq, v_saved_at, v_count, v_owner
+                    from aiocheckpoint.session where session_key = v_key;
+            else
+                v_owner := null;
+                v_count := 0;
+            end if;
+        end if;
+        v_names := p_names[v_names_begin : p_names_end[i]];
+        v_names_begin := p_names_end[i] + 1;
+
+        if v_key is null then
+            v_outcomes[i] := '\x04';
+        elsif not v_has_bases then
+            v_outcomes[i] := '\x05';
+        elsif p_fence[i] is not null and v_owner is distinct from p_fence[i] then
+            v_outcomes[i] := '\x03';
+        elsif p_kind[i] = 1 then
+            <<saving>>
+            begin
+                if p_base_seq[i] is not null and (p_base_seq[i] < v_seq - 63 or not exists (
+                    select from aiocheckpoint.body
+                    where session_key = v_key and seq = p_base_seq[i]
+                    and sha256 = p_base_sha256[i] and sha256(content) = sha256
+                )) then
+                    v_has_bases := false;
+                    v_outcomes[i] := '\x05';
+                    exit saving;
+                end if;
+                if p_expects[i] > 0 then
+                    select checkpoint_id into v_found from aiocheckpoint.checkpoint
+                        where session_key = v_key order by seq desc limit 1;
+                    if p_expects[i] = 2 and v_count > 0
+                        or p_expects[i] = 1 and v_found is distinct from p_expected[i]
+                    then
+                        v_outcomes[i] := coalesce('\x0101'::bytea || v_found, '\x0100');
+                        exit saving;
+                    end if;
+                end if;
+                if cardinality(v_names) > 0 then
+                    v_given := p_digests[v_blobs_begin : p_blobs_end[i]];
+                    v_parents := p_parents[v_links_begin : p_links_end[i]];
+                    v_children := p_children[v_links_begin : p_links_end[i]];
+                    select d into v_found from unnest(v_names || v_children) d
+                        where not d = any (v_given) and not exists (
+                            select from aiocheckpoint.blob
+                            where session_key = v_key and digest = d
+                        ) limit 1;
+                    if found then
+                        v_outcomes[i] := '\x02'::bytea || v_found;
+                        exit saving;
+                    end if;
+                    if cardinality(v_given) > 0 then
+                        insert into aiocheckpoint.blob (session_key, digest, links, content)
+                            select v_key, d, (
+                                select array_agg(child)
+                                from unnest(v_parents, v_children) as link (parent, child)
+                                where parent = d
+                            ), c
+                            from unnest(v_given, p_contents[v_blobs_begin : p_blobs_end[i]])
+                                as given (d, c)
+                            on conflict do nothing;
+                        insert into aiocheckpoint.blob_link (session_key, digest, named_by)
+                            select v_key, child, parent
+                            from unnest(v_parents, v_children) as link (parent, child)
+                            on conflict do nothing;
+                    end if;
+                end if;
+                v_seq := v_seq + 1;
+                v_saved_at := greatest(clock_timestamp(), v_saved_at + interval '1 microsecond');
+                delete from aiocheckpoint.checkpoint
+                    where session_key = v_key
+                    and substring(checkpoint_id from 1 for 1000)
+                        = substring(p_id[i] from 1 for 1000)
+                    and checkpoint_id = p_id[i]
+                    returning seq, blob_digests into v_old, v_old_digests;
+                if not found then
+                    v_count := v_count + 1;
+                end if;
+                insert into aiocheckpoint.checkpoint (
+                    session_key, seq, checkpoint_id, saved_at, created_at, iteration, trigger,
+                    checksum, blob_digests
+                ) values (
+                    v_key, v_seq, p_id[i], v_saved_at, p_created_at[i], p_iteration[i],
+                    p_trigger[i], p_checksum[i], nullif(v_names, '{}')
+                );
+                insert into aiocheckpoint.body (session_key, seq, base_seq, sha256, content)
+                    values (v_key, v_seq, p_base_seq[i], p_sha256[i], p_content[i]);
+                if cardinality(v_names) > 0 then
+                    insert into aiocheckpoint.blob_use (session_key, digest, seq)
+                        select v_key, d, v_seq from unnest(v_names) d;
+                end if;
+                if v_old_digests is not null then
+                    delete from aiocheckpoint.blob_use
+                        where session_key = v_key and digest = any (v_old_digests)
+                        and seq = v_old;
+                    perform aiocheckpoint.collect(v_key, v_old_digests);
+                end if;
+                if v_old is not null then
+                    perform aiocheckpoint.drop_bodies(v_key, array[v_old]);
+                end if;
+                if v_count > p_keep then
+                    v_count := v_count - aiocheckpoint.remove(v_key, array(
+                        select seq from aiocheckpoint.checkpoint
+                        where session_key = v_key order by seq limit v_count - p_keep
+                    ));
+                end if;
+                v_outcomes[i] := '\x00'::bytea || v_seq::text::bytea;
+            end;
+        elsif v_count = 0 then
+            v_outcomes[i] := '\x0030';
+        else
+            if p_kind[i] = 3 then
+                delete from aiocheckpoint.blob_use where session_key = v_key;
+                delete from aiocheckpoint.blob_link where session_key = v_key;
+                delete from aiocheckpoint.blob where session_key = v_key;
+                delete from aiocheckpoint.checkpoint where session_key = v_key;
+                delete from aiocheckpoint.body where session_key = v_key;
+                v_removed := v_count;
+            else
+                v_removed := aiocheckpoint.remove(v_key, array(
+                    select seq from aiocheckpoint.checkpoint
+                    where session_key = v_key and checkpoint_id = any (v_names)
+                    and substring(checkpoint_id from 1 for 1000) in (
+                        select substring(n from 1 for 1000) from unnest(v_names) n
+                    )
+                ));
+            end if;
+            v_count := v_count - v_removed;
+            v_outcomes[i] := '\x00'::bytea || v_removed::text::bytea;
+        end if;
+        v_blobs_begin := p_blobs_end[i] + 1;
+        v_links_begin := p_links_end[i] + 1;
+    end loop;
+    if v_key > 0 then
+        perform aiocheckpoint.close_session(v_key, v_seq, v_saved_at, v_count);
+    end if;
+
+    insert into aiocheckpoint.writer (writer_id, batch, outcomes, updated_at)
+        values (p_writer, p_batch, v_outcomes, clock_timestamp())
+        on conflict (writer_id) do update
+        set batch = excluded.batch, outcomes = excluded.outcomes,
+            updated_at = excluded.updated_at;
+    return v_outcomes;
+end $$;
+
+-- Tell what came of a commit, and that for good: null for one that was not made, nor ever will be.
+create or replace function aiocheckpoint.outcomes(p_writer bigint, p_batch bigint, p_wait_ms integer)
+returns bytea[] language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    v_batch bigint;
+    v_outcomes bytea[];
+begin
+    perform set_config('lock_timeout', p_wait_ms::text, true);
+    perform pg_advisory_xact_lock(p_writer);
+    select batch, outcomes into v_batch, v_outcomes
+        from aiocheckpoint.writer where writer_id = p_writer;
+    if v_batch >= p_batch then
+        return v_outcomes;
+    end if;
+    insert into aiocheckpoint.writer (writer_id, batch, outcomes, updated_at)
+        values (p_writer, p_batch, '{}', clock_timestamp())
+        on conflict (writer_id) do update
+        set batch = excluded.batch, outcomes = excluded.outcomes,
+            updated_at = excluded.updated_at;
+    return null;
+end $$;
+
+-- Move checkpoints and blobs of a session to the quarantine; return their numbers there. Blobs that
+-- nothing names afterwards go with them. Of what is_readable is false for, no content can be
+-- kept. saved_at tells a checkpoint from another one that has its place by now.
+create or replace function aiocheckpoint.put_aside(
+    p_id bytea, p_seqs bigint[], p_saved_at timestamptz[], p_reasons text[],
+    p_is_readable boolean[],
+    p_digests bytea[], p_blob_reasons text[], p_is_blob_readable boolean[]
+)
+returns bigint[] language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    v_key bigint;
+    v_session aiocheckpoint.session;
+    v_numbers bigint[] := '{}';
+    v_number bigint;
+    v_count bigint := 0;
+    v_digest bytea;
+    v_position integer;
+begin
+    v_key := aiocheckpoint.lock_session(p_id, true, false);
+    select * into v_session from aiocheckpoint.session where session_key = v_key;
+    if not found then
+        return v_numbers;
+    end if;
+    for i in 1 .. cardinality(p_seqs) loop
+        insert into aiocheckpoint.quarantine
+            (kind, reason, session_id, checkpoint_id, seq, saved_at, content, bases)
+            select 'checkpoint', p_reasons[i], p_id, checkpoint_id, seq, saved_at,
+                parts[cardinality(parts)], nullif(parts[: cardinality(parts) - 1], '{}')
+            from aiocheckpoint.checkpoint, coalesce(
+                case when p_is_readable[i] then aiocheckpoint.parts(session_key, seq) end, '{}'
+            ) parts
+            where session_key = v_key and seq = p_seqs[i] and saved_at = p_saved_at[i]
+            returning quarantine_id into v_number;
+        if found then
+            delete from aiocheckpoint.blob_use where session_key = v_key and seq = p_seqs[i];
+            delete from aiocheckpoint.checkpoint where session_key = v_key and seq = p_seqs[i];
+            perform aiocheckpoint.drop_bodies(v_key, p_seqs[i : i]);
+            v_numbers := v_numbers || v_number;
+            v_count := v_count + 1;
+        end if;
+    end loop;
+    loop
+        select digest into v_digest from aiocheckpoint.blob b
+            where session_key = v_key and (digest = any (p_digests) or not exists (
+                select from aiocheckpoint.blob_use u
+                where u.session_key = v_key and u.digest = b.digest
+            ) and not exists (
+                select from aiocheckpoint.blob_link l
+                where l.session_key = v_key and l.digest = b.digest
+            )) order by digest limit 1;
+        exit when not found;
+        v_position := array_position(p_digests, v_digest);
+        insert into aiocheckpoint.quarantine (kind, reason, session_id, digest, content)
+            select 'blob', coalesce(p_blob_reasons[v_position], 'no checkpoint refers to it'),
+                p_id, digest,
+                case when coalesce(p_is_blob_readable[v_position], true) then content end
+            from aiocheckpoint.blob where session_key = v_key and digest = v_digest
+            returning quarantine_id into v_number;
+        delete from aiocheckpoint.blob_link where session_key = v_key and named_by = v_digest;
+        delete from aiocheckpoint.blob where session_key = v_key and digest = v_digest;
+        v_numbers := v_numbers || v_number;
+    end loop;
+    perform aiocheckpoint.close_session(
+        v_key, v_session.last_seq, v_session.last_saved_at, v_session.checkpoints - v_count
+    );
+    return v_numbers;
+end $$;
+
+-- Own a session until some time from now. Return the token, greater than those of all owners
+-- before; null where somebody else owns it. The same holder gets its token again.
+create or replace function aiocheckpoint.own(p_id bytea, p_holder bigint, p_lease interval, p_wait_ms integer)
+returns bigint language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    v_key bigint;
+    v_token bigint;
+    v_holder bigint;
+    v_until timestamptz;
+begin
+    perform set_config('lock_timeout', p_wait_ms::text, true);
+    v_key := aiocheckpoint.lock_session(p_id, true, true);
+    select owner_token, owner_holder, owned_until into v_token, v_holder, v_until
+        from aiocheckpoint.session where session_key = v_key;
+    if v_token is not null and v_holder <> p_holder and v_until > clock_timestamp() then
+        return null;
+    end if;
+    if v_holder is distinct from p_holder then
+        v_token := nextval('aiocheckpoint.owner_token');
+    end if;
+    update aiocheckpoint.session
+        set owner_token = v_token, owner_holder = p_holder,
+            owned_until = clock_timestamp() + p_lease
+        where session_key = v_key;
+    return v_token;
+end $$;
+
+-- Own a session for longer; false for one who is not its owner any more.
+create or replace function aiocheckpoint.renew(p_id bytea, p_token bigint, p_lease interval)
+returns boolean language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    update aiocheckpoint.session set owned_until = clock_timestamp() + p_lease
+        where substring(session_id from 1 for 1000) = substring(p_id from 1 for 1000)
+        and session_id = p_id and owner_token = p_token;
+    return found;
+end $$;
+
+-- Own a session no longer.
+create or replace function aiocheckpoint.disown(p_id bytea, p_token bigint)
+returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    v_key bigint;
+begin
+    v_key := aiocheckpoint.lock_session(p_id, true, false);
+    delete from aiocheckpoint.session
+        where session_key = v_key and owner_token = p_token and checkpoints = 0;
+    update aiocheckpoint.session
+        set owner_token = null, owner_holder = null, owned_until = null
+        where session_key = v_key and owner_token = p_token;
+end $$;
+
+-- Remove what was saved longer ago than that, but for the newest of each session, so many; return
+-- how many checkpoints are gone. Owners that died with nothing saved go, too. For a job of the database, in pieces: call it until it returns 0.
+create or replace function aiocheckpoint.remove_older(
+    p_age interval, p_keep integer default 1, p_sessions integer default 1000
+)
+returns bigint language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    v_before timestamptz := clock_timestamp() - p_age;
+    v_total bigint := 0;
+    v_session aiocheckpoint.session;
+    v_count bigint;
+begin
+    for v_session in
+        select * from aiocheckpoint.session s
+        where exists (
+            select from aiocheckpoint.checkpoint c
+            where c.session_key = s.session_key and c.saved_at < v_before
+        ) and s.checkpoints > p_keep
+        order by session_id limit p_sessions for update skip locked
+    loop
+        v_count := aiocheckpoint.remove(v_session.session_key, array(
+            select seq from aiocheckpoint.checkpoint
+            where session_key = v_session.session_key and saved_at < v_before
+            order by seq limit v_session.checkpoints - p_keep
+        ));
+        perform aiocheckpoint.close_session(
+            v_session.session_key, v_session.last_seq, v_session.last_saved_at,
+            v_session.checkpoints - v_count
+        );
+        v_total := v_total + v_count;
+    end loop;
+    delete from aiocheckpoint.session
+        where session_key in (
+            select session_key from aiocheckpoint.session
+            where checkpoints = 0 and owned_until < v_before for update skip locked
+        );
+    return v_total;
+end $$;

@@ -1,0 +1,348 @@
+"""Bodies are stored small, most against an earlier one, and none depends on what may go."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiocheckpoint import CheckpointCorruptError, CheckpointData, CheckpointStore
+from aiocheckpoint.kit import RecordKit
+from aiocheckpoint.store import Transaction
+from aiocheckpoint.stores.postgres import packing
+from aiocheckpoint.stores.postgres.packing import Packed, Version, packed, unpacked
+from aiocheckpoint.testing import (
+    OwnershipContract,
+    RetentionContract,
+    SharedUpdateContract,
+    SharingContract,
+    UpdateContract,
+)
+from tests.stores.postgres.conftest import MakeStore
+from tests.stores.postgres.server import PostgresServer
+
+_NOISE = random.Random(5)
+_WORDS = [_NOISE.randbytes(_NOISE.randint(1, 5)).hex() for _ in range(20_000)]
+_MOST_PARTS = 16
+
+
+def _text(length: int) -> str:
+    return " ".join(_NOISE.choices(_WORDS, k=length // 7 + 1))[:length]
+
+
+def _step(number: int, messages: list[Any], session_id: str = "s") -> CheckpointData:
+    name = f"{number:04}"
+    return CheckpointData(
+        session_id=session_id, checkpoint_id=name, iteration=number, messages=messages
+    )
+
+
+def _chain(bodies: list[bytes]) -> list[tuple[Packed, list[bytes]]]:
+    """Return bodies packed one after the other, and what has to be read for each."""
+    found: list[tuple[Packed, list[bytes]]] = []
+    version: Version | None = None
+    for seq, body in enumerate(bodies, 1):
+        one = packed(body, version)
+        before = found[one.base.seq - 1][1] if one.base is not None else []
+        found.append((one, [*before, one.content]))
+        version = one.version(seq, body)
+    return found
+
+
+class TestPacking:
+    @given(st.lists(st.binary(min_size=1, max_size=40).map(lambda piece: b"{" + piece * 60)))
+    def test_comes_back_as_it_was(self, bodies: list[bytes]) -> None:
+        """Any series of bodies, from what is stored of each."""
+        for body, (_, parts) in zip(bodies, _chain(bodies), strict=True):
+            assert unpacked(parts, "") == body
+
+    def test_what_was_added_is_what_it_takes(self) -> None:
+        """A body that grows takes little each time, however large, and never many for a load."""
+        for size_bytes in (4_000, 100_000, 3_000_000):
+            text = _text(size_bytes)
+            bodies = [f'{{"a":{n},"m":"{text}","z":{"x" * n}}}'.encode() for n in range(40)]
+            chain = _chain(bodies)
+            assert max(len(parts) for _, parts in chain) == _MOST_PARTS
+            for (one, parts), body in zip(chain, bodies, strict=True):
+                assert unpacked(parts, "") == body
+                assert one.base is None or len(one.content) < 100 + size_bytes / 1000
+
+    def test_what_shares_nothing_depends_on_nothing(self) -> None:
+        """A body that is no smaller against another one is stored alone; a small one as it is."""
+        chain = _chain([b'{"a":"%d %b"}' % (n, _text(5_000).encode()) for n in range(3)])
+        assert [one.base for one, _ in chain] == [None] * 3
+        assert packed(b'{"a":1}', None).content == b'{"a":1}'
+
+    def test_large_bodies_are_behind_few(self) -> None:
+        """Of bodies of many megabytes only few have to be unpacked for one."""
+        body = b'{"a":"%b"}' % (b"x" * 20_000_000)
+        chain = _chain([body] * 5)
+        assert [len(parts) for _, parts in chain] == [1, 2, 3, 1, 2]
+
+    def test_what_was_changed_is_named(self) -> None:
+        """Contents that do not fit together are damage, whatever is wrong with them."""
+        text = _text(5_000)
+        first, second = (parts for _, parts in _chain([f'{{"{text}{n}"}}'.encode() for n in "ab"]))
+        cut = [second[0], second[1][:-1]]
+        for parts in ([], [second[1]], [first[0][:-9]], [b"\x28\xb5\x2f\xfd"], cut):
+            with pytest.raises(CheckpointCorruptError):
+                unpacked(parts, "there")
+
+
+@pytest.fixture(name="small")
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let small bodies be packed as well."""
+    monkeypatch.setattr(packing, "_LEAST_BYTES", 0)
+
+
+@pytest.mark.usefixtures("small")
+class TestPackedBodies(
+    UpdateContract, OwnershipContract, RetentionContract, SharingContract, SharedUpdateContract
+):
+    """The contract, with bodies packed whatever their size."""
+
+    @pytest.fixture(name="store")
+    def _store(self, make_store: MakeStore) -> CheckpointStore[CheckpointData]:
+        store: CheckpointStore[CheckpointData] = make_store()
+        return store
+
+    @pytest.fixture(name="other")
+    def _other(self, make_store: MakeStore) -> CheckpointStore[CheckpointData]:
+        store: CheckpointStore[CheckpointData] = make_store()
+        return store
+
+    @pytest.fixture(name="bounded_store")
+    def _bounded_store(self, make_store: MakeStore) -> CheckpointStore[CheckpointData]:
+        store: CheckpointStore[CheckpointData] = make_store(max_checkpoints=3)
+        return store
+
+
+@pytest.fixture(name="query")
+async def _query(server: PostgresServer) -> AsyncIterator[Callable[..., Any]]:
+    connection = await asyncpg.connect(server.dsn())
+    yield connection.fetchval
+    await connection.close()
+
+
+class TestConversations:
+    async def test_grow_cheaply_and_load_anywhere(
+        self, make_store: MakeStore, query: Callable[..., Any], schema: str
+    ) -> None:
+        """Every checkpoint of a conversation is there for a new client, for less than one whole."""
+        store = make_store()
+        messages: list[Any] = [_text(8_000)]
+        for number in range(40):
+            messages = [*messages, f"message {number}"]
+            await store.save(_step(number, messages))
+            if number == 20:  # a process that takes it up goes on as cheaply
+                store = make_store()
+                assert (await store.load("s")).messages == messages
+        other = make_store()
+        for number in range(40):
+            assert (await other.load("s", f"{number:04}")).messages == messages[: number + 2]
+        taken = await query(f"select sum(octet_length(content)) from {schema}.body")
+        assert taken < 4 * 5_500 + 40 * 200
+        assert await other.check() == ()
+
+    async def test_what_is_needed_stays_as_long_as_it_is(
+        self, make_store: MakeStore, query: Callable[..., Any], schema: str
+    ) -> None:
+        """Deleted and dropped checkpoints leave what others need, and nothing in the end."""
+        store = make_store(max_checkpoints=5)
+        text = _text(3_000)
+        for number in range(50):
+            await store.save(_step(number, [text, number]))
+        assert await query(f"select count(*) from {schema}.body") <= 5 + _MOST_PARTS
+        ids = [f"{number:04}" for number in range(45, 50)]
+        others = _NOISE.sample(ids, 4)
+        for name in others:
+            assert await store.delete("s", name)
+            for left in await make_store().ids("s"):
+                assert (await make_store().load("s", left)).messages == [text, int(left)]
+        assert await store.check() == ()
+        await store.delete_many("s", ids)
+        assert await query(f"select count(*) from {schema}.body") == 0
+
+    async def test_one_id_again_and_again(
+        self, make_store: MakeStore, query: Callable[..., Any], schema: str
+    ) -> None:
+        """A checkpoint that is replaced needs its former contents for a while only."""
+        store = make_store()
+        text = _text(3_000)
+        for number in range(40):
+            await store.save(_step(7, [text, number]))
+        assert (await make_store().load("s")).messages == [text, 39]
+        assert await query(f"select count(*) from {schema}.body") <= _MOST_PARTS
+
+    async def test_what_somebody_has_removed_is_needed_by_nothing(
+        self, make_store: MakeStore
+    ) -> None:
+        """Saves and updates after a delete by another client are whole, also in its place."""
+        one, two = make_store(), make_store()
+        text = _text(3_000)
+
+        async def append(session: Transaction[CheckpointData]) -> None:
+            session.save(_step(3, [text, "three"]))
+
+        changes: tuple[Callable[[], Any], ...] = (
+            lambda: one.save(_step(3, [text, "three"])),
+            lambda: one.update("s", append),
+        )
+        for change in changes:
+            for number in range(3):
+                await one.save(_step(number, [text, number]))
+            await two.delete_session("s")
+            for number in range(3):
+                await two.save(_step(number, [_text(3_000), number]))
+            await change()
+            assert (await two.load("s")).messages == [text, "three"]
+            assert await two.check() == ()
+            await two.delete_session("s")
+
+    async def test_what_a_failover_has_lost_is_needed_by_nothing(
+        self, make_store: MakeStore, query: Callable[..., Any], schema: str
+    ) -> None:
+        """A place that was lost, and given to another body, is not taken for the one it was."""
+        store = make_store()
+        text = _text(3_000)
+        for number in range(3):
+            await store.save(_step(number, [text, number]))
+        for table in ("checkpoint", "body"):
+            await query(f"delete from {schema}.{table} where seq = 3")
+        await query(f"update {schema}.session set last_seq = 2, checkpoints = 2")
+        await make_store().save(_step(7, [_text(3_000)]))
+        calls = [store.save(_step(8, [text, 8])), store.save(_step(9, [text, 9]))]
+        await asyncio.gather(*calls)
+        assert [meta.iteration for meta in await store.list("s")] == [9, 8, 7, 1, 0]
+        assert (await make_store().load("s")).messages == [text, 9]
+        assert await store.check() == ()
+
+    async def test_in_one_commit(self, make_store: MakeStore) -> None:
+        """Saves and deletes of one session and others that share a commit keep their order."""
+        store = make_store()
+        text = _text(3_000)
+        await store.save(_step(0, [text, 0]))
+        await asyncio.gather(
+            store.save(_step(1, [text, 1])),
+            store.delete("s", "0000"),
+            store.save(_step(2, [text, 2])),
+            store.delete_session("s"),
+            store.save(_step(3, [text, 3])),
+            store.save(_step(4, [text, 4])),
+            *(store.save(_step(number, [text * 9], f"t{number}")) for number in range(9)),
+        )
+        other = make_store()
+        assert await other.ids("s") == ("0004", "0003")
+        assert [data.messages[1] for data in await other.load_many("s", ["0003", "0004"])] == [3, 4]
+        for number in range(9):
+            assert (await other.load(f"t{number}")).messages == [text * 9]
+
+    async def test_documents_that_sql_reads(
+        self, make_store: MakeStore, query: Callable[..., Any], schema: str
+    ) -> None:
+        """Not compressed, they are JSON in the database; each store reads what the other saved."""
+        plain, small = make_store(compressed=False), make_store()
+        text = _text(3_000)
+        for number, store in enumerate((small, plain, small, plain)):
+            assert await store.load("s") is None or number
+            await store.save(_step(number, [text, number]))
+        bodies = f"select count(*) from {schema}.body where get_byte(content, 0) = 123"
+        assert await query(bodies) == 2
+        for store in (plain, small):
+            for number in range(4):
+                assert (await store.load("s", f"{number:04}")).messages == [text, number]
+        assert (
+            await query(
+                f"select convert_from(content, 'UTF8')::json -> 'messages' ->> 1 from {schema}.body"
+                " where seq = 4"
+            )
+            == "3"
+        )
+
+
+class TestDamage:
+    async def test_of_what_others_need(
+        self, make_store: MakeStore, query: Callable[..., Any], schema: str
+    ) -> None:
+        """It is raised for each that needs it, found, and put aside with all that it is made of."""
+        store = make_store()
+        text = _text(3_000)
+        await store.save(_step(0, ["alone"]))
+        for number in range(1, 5):
+            await store.save(
+                _step(number, [text, number]).next(trigger="done", checkpoint_id=f"{number}")
+            )
+        await query(f"update {schema}.body set content = set_byte(content, 900, 7) where seq = 2")
+        other = make_store()
+        with pytest.raises(CheckpointCorruptError) as told:
+            await other.load("s")
+        assert told.value.newest_valid_id == "0000"
+        assert not await other.verify("s", "3")
+        assert [finding.kind for finding in await other.check()] == ["damaged"] * 4
+        metas = [meta async for meta in other.unfinished(final_triggers=["done"])]
+        assert metas[0].problem
+        with pytest.raises(CheckpointCorruptError):
+            await store.load("s")
+        await store.save(_step(6, [text, 6]))  # whoever was told does not go on from it
+        assert (await other.load("s")).messages == [text, 6]
+        report = await other.recover("s")
+        assert (report.newest_valid_id, len(report.quarantined)) == ("0006", 4)
+        assert await other.check() == ()
+        assert await query(f"select count(*) from {schema}.body") == 2
+        bases = f"select array_agg(coalesce(cardinality(bases), 0) order by seq) from {schema}."
+        assert await query(bases + "quarantine") == [0, 1, 2, 3]
+
+    async def test_nothing_is_packed_against_it(
+        self, make_store: MakeStore, query: Callable[..., Any], schema: str
+    ) -> None:
+        """A save by one who has not noticed that the newest is damaged depends on nothing."""
+        store = make_store()
+        text = _text(3_000)
+        await store.save(_step(1, [text, 1]))
+        await query(f"update {schema}.body set content = set_byte(content, 900, 7)")
+        await store.save(_step(2, [text, 2]))
+        assert (await make_store().load("s")).messages == [text, 2]
+
+
+class TestMigration:
+    async def test_what_version_1_has_stored_is_kept(
+        self, make_store: MakeStore, server: PostgresServer, schema: str
+    ) -> None:
+        """Its tables become the newest at the first call, with all that is in them."""
+        directory = Path(packing.__file__).parent
+        sql = await asyncio.to_thread((directory / "schema_1.sql").read_text)
+        connection = await asyncpg.connect(server.dsn())
+        sql = sql.replace("schema if not exists aiocheckpoint", f"schema {schema}")
+        await connection.execute(sql.replace("aiocheckpoint.", f"{schema}."))
+        await connection.execute(
+            f"insert into {schema}.session (session_id, last_seq, last_saved_at, checkpoints)"
+            " values ('s', 3, now(), 3)"
+        )
+        kit = RecordKit(CheckpointData, 1 << 20)
+        for number in range(1, 4):
+            record = kit.encode(_step(number, [_text(3_000)]), {})
+            await connection.execute(
+                f"insert into {schema}.checkpoint (session_key, seq, checkpoint_id, saved_at,"
+                " created_at, iteration, trigger, checksum, body_sha256, body)"
+                " values (1, $1, $2, now(), now(), $1, 'test', $3, sha256($4), $4)",
+                number,
+                record.checkpoint_id.encode(),
+                bytes.fromhex(record.checksum),
+                record.body,
+            )
+        stores = [make_store() for _ in range(3)]
+        loaded = await asyncio.gather(*(store.load("s") for store in stores))
+        assert [data.iteration for data in loaded] == [3, 3, 3]
+        await stores[0].save(loaded[0].next(iteration=4, checkpoint_id="0004"))
+        assert [meta.iteration for meta in await stores[1].list("s")] == [4, 3, 2, 1]
+        assert await stores[2].check() == ()
+        version = f"select array_agg(version order by version) from {schema}.schema_version"
+        assert await connection.fetchval(version) == [1, 2]
+        await connection.close()
