@@ -63,7 +63,7 @@ _HARMLESS_IN_OS = frozenset({"PathLike", "devnull", "fspath", "getpid"})
 _FOR_COMMANDS = frozenset({"shutil", "subprocess", "tempfile", "time"})
 _CORE_DEPENDENCIES = frozenset({"aiofiles", "anyio", "msgspec"})
 _DRIVERS = {  # each an extra of its own
-    "stores.postgres": frozenset({"asyncpg"}),
+    "stores.postgres": frozenset({"asyncpg", "backports", "compression"}),
     "stores.s3": frozenset({"aiobotocore", "aiohttp", "botocore"}),
 }
 _BUILT_ON_TOP = frozenset({"adapters", "cli", "testing"})

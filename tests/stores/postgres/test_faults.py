@@ -316,6 +316,17 @@ class TestServer:
         metas = await store.list("s")
         assert len({meta.checkpoint_id for meta in metas}) == len(metas)
 
+    async def test_one_that_answers_nothing_holds_up_no_close(
+        self, make_store: MakeStore, proxy: Proxy
+    ) -> None:
+        """A store whose server does not answer its goodbye closes all the same."""
+        store = make_store(proxy.dsn())
+        await store.save(_step(1))
+        proxy.may_pass.clear()
+        async with asyncio.timeout(4):
+            await store.aclose()
+        proxy.may_pass.set()
+
     async def test_one_that_takes_no_changes(
         self, own_server: Callable[..., PostgresServer]
     ) -> None:

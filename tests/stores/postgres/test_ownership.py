@@ -168,7 +168,8 @@ async def test_a_close_waits_for_work_no_longer_than_for_a_lock(make_store: Make
 
     update = asyncio.create_task(store.update("s", work))
     await begun.wait()
-    await store.aclose()
+    async with asyncio.timeout(4):  # the lock's time, and none for the connection of the work
+        await store.aclose()
     end.set()
     with pytest.raises(CheckpointError):
         await update

@@ -54,6 +54,7 @@ class Client(Generic[RecordT]):
         self.health = Health(self.server, kit, self.reads)
         self._calls = _GoingOn()
         self._updates = _GoingOn()
+        self._is_closed = False
         self._keeper = asyncio.ensure_future(self._close_with_the_loop())
 
     async def _close_with_the_loop(self) -> None:
@@ -61,12 +62,16 @@ class Client(Generic[RecordT]):
         try:
             await asyncio.Event().wait()
         finally:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_ENDING_SECONDS):
-                    await self._updates.ended()
-                    await self._calls.ended()
-                    await self.commits.drained()
-            self.server.terminate()
+            if not self._is_closed:
+                await self._end_with_the_loop()
+
+    async def _end_with_the_loop(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ENDING_SECONDS):
+                await self._updates.ended()
+                await self._calls.ended()
+                await self.commits.drained()
+        self.server.terminate()
 
     def call(self) -> AbstractContextManager[None]:
         """Note that a call is going on, which `aclose` waits for."""
@@ -104,6 +109,7 @@ class Client(Generic[RecordT]):
         await self._calls.ended()
         await self.commits.drained()
         await self.server.aclose()
+        self._is_closed = True
         self._keeper.cancel()
         await asyncio.wait([self._keeper])
 

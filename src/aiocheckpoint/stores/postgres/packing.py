@@ -15,7 +15,7 @@ else:
     from backports import zstd
 
 _MAGIC = b"\x28\xb5\x2f\xfd"  # a document begins with a brace
-_LEVEL = 3
+_LEVEL = 1  # more saves little of what was added, and takes three times as long
 _LARGE_BYTES = 1 << 20
 _MOST_WINDOW = 27
 _LEAST_BYTES = 1024  # what is smaller is stored as it is, and depends on nothing

@@ -37,6 +37,7 @@ _FEWEST_CONNECTIONS = 4
 _OLDEST_VERSION = 130000
 _PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.25, 0.5)
 _RELEASE_SECONDS = 5.0
+_GOODBYE_SECONDS = 1.0
 _IDLE_SECONDS = 300.0
 _logger = logging.getLogger("aiocheckpoint")
 
@@ -195,6 +196,7 @@ class Server:
         )
         self._source = source
         self._pool: Any = None
+        self._held: set[Connection] = set()
         self._opening: asyncio.Task[None] | None = None
         self._is_open = False
         self._is_closed = False
@@ -316,6 +318,7 @@ class Server:
                 f"all {self.max_connections} connections to {self.location}",
                 self.options.lock_timeout_seconds,
             ) from None
+        self._held.add(connection)
         try:
             yield connection
         except BaseException as error:
@@ -323,6 +326,7 @@ class Server:
                 cut(connection)
             raise
         finally:
+            self._held.discard(connection)
             with contextlib.suppress(Exception):
                 await pool.release(connection, timeout=_RELEASE_SECONDS)
 
@@ -384,15 +388,17 @@ class Server:
         await connection.execute(self.sql(_FORGET))
 
     async def aclose(self) -> None:
-        """Let go of the connections, those that are idle and those that are not."""
+        """Say goodbye on the connections that are idle, and cut those that are not."""
         self._is_closed = True
         if self._opening is not None and not self._opening.done():
             await asyncio.wait([self._opening])
         pool, self._pool, self._is_open = self._pool, None, False
+        for connection in self._held:
+            cut(connection)  # the pool would wait for it
         if pool is None or pool is self._source:
             return
         try:
-            async with asyncio.timeout(_RELEASE_SECONDS):
+            async with asyncio.timeout(_GOODBYE_SECONDS):
                 await pool.close()
         except Exception:  # noqa: BLE001 - what was not said goodbye to is cut off
             pool.terminate()

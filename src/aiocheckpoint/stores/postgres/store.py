@@ -157,13 +157,9 @@ class PostgresStore(Generic[RecordT]):
             require_count("max_checkpoints", max_checkpoints, 1)
         require_seconds("lease_seconds", lease_seconds)
         self._options = checked_options(
-            schema,
-            max_connections,
-            statement_cache_size,
-            lock_timeout_seconds,
-            server_timeout_seconds,
-            compressed=compressed,
-        )
+            schema, max_connections, statement_cache_size, lock_timeout_seconds,
+            server_timeout_seconds, compressed=compressed,
+        )  # fmt: skip
         self._source = checked_source(dsn_or_pool)
         self._kit: RecordKit[RecordT] = RecordKit(record_type, max_bytes)
         self._max_checkpoints = max_checkpoints
