@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import Enum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from pydantic import TypeAdapter, ValidationError
@@ -17,9 +18,6 @@ def to_json(adapter: TypeAdapter[ValueT], value: ValueT, path: str) -> JsonValue
     """
     Return a value as JSON of its own, which later changes by the caller do not reach.
 
-    pydantic's own JSON would make null of NaN, lists of tuples, and text of bytes; of a model in a
-    field of any type it makes a dict, and of an enum its value, and so does this.
-
     Args:
         adapter: of the value's type.
         value: is not changed.
@@ -28,13 +26,27 @@ def to_json(adapter: TypeAdapter[ValueT], value: ValueT, path: str) -> JsonValue
     Raises:
         CheckpointEncodeError: a part that would not come back as it is; names its path.
     """
+    found: JsonValue = msgspec.json.decode(to_bytes(adapter, value, path))
+    return found
+
+
+def to_bytes(adapter: TypeAdapter[ValueT], value: ValueT, path: str) -> bytes:
+    """
+    Return what `to_json` returns, encoded; equal for values that are equal, types included.
+
+    pydantic's own JSON would make null of NaN, lists of tuples, and text of bytes; of a model in a
+    field of any type it makes a dict, and of an enum its value, and so does this.
+
+    Raises:
+        CheckpointEncodeError: as `to_json`.
+    """
     dumped = adapter.dump_python(value)
+    _write_times(dumped)
     try:
         json = exact.to_json(dumped, path=path)
     except CheckpointEncodeError:
         json = exact.to_json(_without_enums(dumped), path=path)
-    found: JsonValue = msgspec.json.decode(msgspec.json.encode(json))
-    return found
+    return msgspec.json.encode(json, order="deterministic")
 
 
 def from_json(adapter: TypeAdapter[ValueT], json: JsonValue, location: str) -> ValueT:
@@ -54,6 +66,16 @@ def from_json(adapter: TypeAdapter[ValueT], json: JsonValue, location: str) -> V
         return adapter.validate_python(exact.from_json(json))
     except ValidationError as error:
         raise CheckpointDecodeError(location, repr(adapter), str(error)) from error
+
+
+def _write_times(dumped: Any) -> None:
+    """Make texts of the times of messages, which their types read: most are plain JSON then."""
+    for entry in dumped if isinstance(dumped, list) else [dumped]:
+        message = entry.get("message", entry)
+        for holder in (message, *message.get("parts", ())):
+            time = holder.get("timestamp")
+            if isinstance(time, datetime):
+                holder["timestamp"] = time.isoformat()
 
 
 def _without_enums(value: object) -> object:

@@ -1,0 +1,106 @@
+"""Records of the framework as JSON, and back."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from pydantic import TypeAdapter
+from pydantic_ai import ModelMessage
+from pydantic_ai_harness.step_persistence import (
+    ContinuableSnapshot,
+    RunRecord,
+    StepEvent,
+    ToolEffectRecord,
+)
+
+from aiocheckpoint import CheckpointDecodeError, JsonValue
+from aiocheckpoint.adapters import _pydantic
+from aiocheckpoint.adapters.pydantic_harness.records import HarnessRecord, SnapshotRecord
+
+RUNS = TypeAdapter(RunRecord)
+EVENTS = TypeAdapter(StepEvent)
+EFFECTS = TypeAdapter(ToolEffectRecord)
+_SNAPSHOTS = TypeAdapter(ContinuableSnapshot)
+_MESSAGE: TypeAdapter[ModelMessage] = TypeAdapter(ModelMessage)
+_MESSAGES = "messages"
+
+ValueT = TypeVar("ValueT")
+
+
+class Draft(NamedTuple):
+    """
+    A snapshot that is to be stored; the caller's objects may change.
+
+    Attributes:
+        value: the snapshot without its messages.
+        messages: as JSON, encoded.
+        marks: what tells the messages apart.
+    """
+
+    value: dict[str, JsonValue]
+    messages: list[bytes]
+    marks: list[bytes]
+
+    @classmethod
+    def of(cls, snapshot: ContinuableSnapshot) -> Draft:
+        """
+        Return what is to be stored.
+
+        Raises:
+            CheckpointEncodeError: a value that would not come back as it is; names its path.
+        """
+        fields = {name: value for name, value in vars(snapshot).items() if name != _MESSAGES}
+        bare = ContinuableSnapshot(**fields, messages=[])
+        messages = [
+            _pydantic.to_bytes(_MESSAGE, message, f"{_MESSAGES}[{number}]")
+            for number, message in enumerate(snapshot.messages)
+        ]
+        value: Any = _pydantic.to_json(_SNAPSHOTS, bare, "snapshot")
+        del value[_MESSAGES]
+        return cls(value, messages, [*map(_mark, messages)])
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it may be gone on from without a look at the effects of its tools."""
+        return bool(self.value["state"] == "complete")
+
+    def items(self, start: int) -> list[JsonValue]:
+        """Return the messages from one of them on."""
+        return [*map(msgspec.json.decode, self.messages[start:])]
+
+
+def marks_of(items: Sequence[JsonValue]) -> list[bytes]:
+    """Return what tells messages apart that are stored."""
+    return [_mark(msgspec.json.encode(item, order="deterministic")) for item in items]
+
+
+def value_of(adapter: TypeAdapter[ValueT], record: HarnessRecord) -> ValueT:
+    """
+    Return the framework's record that a record holds.
+
+    Raises:
+        CheckpointDecodeError: this version of the framework does not know such a record.
+    """
+    return _pydantic.from_json(adapter, record.value, record.checkpoint_id)
+
+
+def snapshot_of(record: SnapshotRecord, items: list[JsonValue]) -> ContinuableSnapshot:
+    """
+    Return the snapshot of a record and its messages.
+
+    Raises:
+        CheckpointDecodeError: this version of the framework does not know such a snapshot, or it
+            has fewer messages than it says.
+    """
+    if len(items) != record.history_length:
+        reason = f"it has {len(items)} of its {record.history_length} messages"
+        raise CheckpointDecodeError(record.checkpoint_id, "ContinuableSnapshot", reason)
+    whole = {**record.value, _MESSAGES: items}
+    return _pydantic.from_json(_SNAPSHOTS, whole, record.checkpoint_id)
+
+
+def _mark(message: bytes) -> bytes:
+    return hashlib.sha256(message).digest()

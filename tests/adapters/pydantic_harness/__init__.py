@@ -1,0 +1,1 @@
+"""Steps of runs of the Pydantic AI harness."""
