@@ -1,6 +1,6 @@
 """A LangGraph agent that uses tools and asks for approval: kill it, and run it again.
 
-python examples/langgraph_resume.py [directory]
+python examples/langgraph_resume.py [directory, postgresql://... or s3://...]
 """
 
 import asyncio
@@ -53,8 +53,8 @@ def build() -> StateGraph[MessagesState]:
     return builder
 
 
-async def main(directory: str) -> None:
-    async with CheckpointSaver(directory) as saver:
+async def main(location: str) -> None:
+    async with CheckpointSaver(location) as saver:
         graph = build().compile(checkpointer=saver)
         state = await graph.aget_state(THREAD)
         inputs: Any = None  # go on where it was

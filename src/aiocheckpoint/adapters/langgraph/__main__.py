@@ -1,5 +1,5 @@
 """
-`python -m aiocheckpoint.adapters.langgraph DATABASE DIRECTORY` copies a SQLite database.
+`python -m aiocheckpoint.adapters.langgraph DATABASE LOCATION` copies a SQLite database.
 
 It needs `langgraph-checkpoint-sqlite`, with which the database was written.
 """
@@ -22,12 +22,12 @@ _REPORT_EVERY = 100
 _TABLES_SQL = "SELECT name FROM sqlite_master WHERE name IN ('checkpoints', 'writes')"
 
 
-async def _copy(database: str, directory: str) -> Copied:
+async def _copy(database: str, location: str) -> Copied:
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver  # noqa: PLC0415 - may be missing
 
     async with (
         AsyncSqliteSaver.from_conn_string(database) as source,
-        CheckpointSaver(directory) as target,
+        CheckpointSaver(location) as target,
     ):
         return await copy_threads(source, target, progress=_report)
 
@@ -45,18 +45,18 @@ def _say(copied: Copied, when: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Copy all threads of a database into a directory, and compare each checkpoint."""
+    """Copy all threads of a database to a store, and compare each checkpoint."""
     parser = argparse.ArgumentParser(
         prog="python -m aiocheckpoint.adapters.langgraph",
         description="Copy all threads of a SQLite database, and compare each checkpoint.",
     )
     parser.add_argument("database", type=Path, help="file of a SqliteSaver")
-    parser.add_argument("directory", type=Path, help="of the CheckpointSaver")
+    parser.add_argument("location", help="of the CheckpointSaver: a directory or a URL")
     options = parser.parse_args(arguments)
     if not _has_tables(options.database):  # or the saver would make them
         parser.error(f"{options.database} is no database of a SqliteSaver")
     try:
-        copied = asyncio.run(_copy(str(options.database), str(options.directory)))
+        copied = asyncio.run(_copy(str(options.database), options.location))
     except ModuleNotFoundError as error:
         command = f"{shlex.quote(sys.executable)} -m pip install langgraph-checkpoint-sqlite"
         parser.exit(2, f"{error.name} is missing, which reads the database: {command}\n")

@@ -45,4 +45,4 @@ def opened(
 
 def _require_none(names: Any, options: dict[str, Any], of_what: str) -> None:
     for name in sorted(names):
-        raise InvalidArgumentError(name, options[name], f"left out: it is an option of {of_what}")
+        raise InvalidArgumentError(name, options[name], f"none: it is an option of {of_what}")

@@ -1,0 +1,112 @@
+"""The very same programs on a directory, on PostgreSQL and in a bucket: only a location differs."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from langchain_core.messages import HumanMessage
+
+from aiocheckpoint.adapters.langgraph import CheckpointSaver
+from tests.langgraph import places
+from tests.test_docs import REPOSITORY, fenced
+from tests.test_examples import killed_at, output_of
+
+pytestmark = pytest.mark.blocking
+
+_EXAMPLE = "langgraph_resume.py"
+_WAITING = "waiting: Refund 40 euros?"
+_ANSWER = "Your 40 euros are on their way."
+_SERVICE = REPOSITORY / "docs" / "how-to" / "fastapi.md"
+
+
+@pytest.fixture(name="location", params=["directory", *places.SERVERS])
+def _location(
+    request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """Give a location of each kind, and nothing else that a program would have to know."""
+    match request.param:
+        case "directory":
+            yield str(root)
+        case "bucket":
+            with places.fake_bucket(monkeypatch) as place:
+                yield str(place.url)
+        case "ceph":
+            yield str(places.bucket(request.getfixturevalue("ceph_url"), monkeypatch).url)
+        case _:
+            yield request.getfixturevalue("postgres_url")
+
+
+def _module(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # for the annotations of its classes
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.timeout(240)  # four processes, each of which imports LangGraph
+async def test_a_graph_goes_on_anywhere(location: str) -> None:
+    """Killed in two steps and approved in another process, then forked: no step is repeated."""
+    killed_at(_EXAMPLE, location, "look_up: order 7")
+    resumed = output_of(_EXAMPLE, location)
+    assert resumed in (
+        ["look_up: order 7: a broken lamp", "the model thinks, step 2", _WAITING],
+        ["the model thinks, step 2", _WAITING],
+    )
+    killed_at(_EXAMPLE, location, "refund: refunded")
+    ended = output_of(_EXAMPLE, location)
+    # What the kill came before is done again; the model's first step never is.
+    assert ended in (
+        ["approved by Ann", "refund: refunded, as Ann said", "the model thinks, step 3", _ANSWER],
+        ["refund: refunded, as Ann said", "the model thinks, step 3", _ANSWER],
+        ["the model thinks, step 3", _ANSWER],
+    )
+
+    example = _module("langgraph_resume", REPOSITORY / "examples" / _EXAMPLE)
+    async with CheckpointSaver(location) as saver:
+        graph: Any = example.build().compile(checkpointer=saver)
+        history = [state async for state in graph.aget_state_history(example.THREAD)]
+        assert history[0].next == ()
+        asked = next(state for state in history if state.next == ("tools",))
+        fork = await graph.aupdate_state(
+            asked.config, {"messages": [HumanMessage("I changed my mind.")]}, as_node="tools"
+        )
+        forked = await graph.aget_state(fork)
+        assert forked.next == ("model",)
+        assert forked.values["messages"][-1].content == "I changed my mind."
+        kept = await graph.aget_state(history[0].config)
+        assert [m.content for m in kept.values["messages"]][-1] == _ANSWER
+        assert len([state async for state in graph.aget_state_history(example.THREAD)]) == (
+            len(history) + 1
+        )
+
+
+def test_the_service_answers_anywhere(
+    location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers of the service on FastAPI's page share one session, also after a restart."""
+    monkeypatch.setenv("STATE", location)
+    page = [block.text for block in fenced(_SERVICE) if block.language == "python"]
+    path = tmp_path / "service.py"
+    path.write_text(page[0], encoding="utf-8")
+    make_app = _module("service", path).make_app
+
+    def answered(client: TestClient, text: str) -> Any:
+        answer = client.post("/sessions/ann/messages", json={"text": text})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["turn"]
+
+    with TestClient(make_app()) as one, TestClient(make_app()) as two:
+        assert [answered(client, "hello") for client in (one, two, one)] == [1, 2, 3]
+        assert one.get("/health").json() == {"saves": "are durable"}
+    with TestClient(make_app()) as later:
+        assert answered(later, "and now?") == 4
