@@ -16,7 +16,17 @@ from aiocheckpoint.adapters._needs import needs
 with needs(
     "the Claude Agent SDK", "claude_agent_sdk", extra="claude-agent", requirement="claude-agent-sdk"
 ):
+    from aiocheckpoint.adapters._moving import Copied, CopyMismatchError
+    from aiocheckpoint.adapters.claude_agent.migration import copy_sessions
     from aiocheckpoint.adapters.claude_agent.records import ClaudeRecord, SessionStart, Transcript
     from aiocheckpoint.adapters.claude_agent.store import SessionStore
 
-__all__ = ("ClaudeRecord", "SessionStart", "SessionStore", "Transcript")
+__all__ = (
+    "ClaudeRecord",
+    "Copied",
+    "CopyMismatchError",
+    "SessionStart",
+    "SessionStore",
+    "Transcript",
+    "copy_sessions",
+)

@@ -1,0 +1,39 @@
+"""`python -m aiocheckpoint.adapters.claude_agent PROJECTS STORAGE` copies the program's files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from aiocheckpoint import BlobStore, open_store
+from aiocheckpoint.adapters._moving import Copied, Progress, run_copy
+from aiocheckpoint.adapters.claude_agent.migration import copy_sessions
+from aiocheckpoint.adapters.claude_agent.records import ClaudeRecord
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Copy all transcripts of a directory into a storage, and compare each."""
+    parser = argparse.ArgumentParser(
+        prog="python -m aiocheckpoint.adapters.claude_agent",
+        description="Copy all transcripts of the framework's program, and compare each.",
+    )
+    parser.add_argument("projects", type=Path, help="directory, as ~/.claude/projects")
+    parser.add_argument("storage", help="directory or URL to copy to")
+    options = parser.parse_args(arguments)
+
+    async def copy(progress: Progress) -> Copied:
+        store: BlobStore[ClaudeRecord] = open_store(options.storage, record_type=ClaudeRecord)
+        async with store:
+            return await copy_sessions(options.projects, store, progress=progress)
+
+    run_copy(
+        parser,
+        copy,
+        entries="entries",
+        source=f"{options.projects} is no directory of projects",
+        source_errors=(FileNotFoundError, NotADirectoryError),
+    )
+
+
+if __name__ == "__main__":
+    main()
