@@ -132,13 +132,19 @@ class TestContract:
             "f": 1e300,
         }
         not_a_number: Any = {"type": "x", "nan": math.nan}
+        escaped: Any = {"type": "x", "!tuple": [], "!": {"!": 1}}
         store = opened(storage)
-        await store.append(KEY, [odd, not_a_number])
+        await store.append(KEY, entries([1]))
+        await store.append(KEY, [odd, escaped, not_a_number])
+        await store.append(KEY, entries([2]))
 
-        first, second = await opened(storage).load(KEY) or []
+        loaded = await opened(storage).load(KEY) or []
+        before, first, second, third, after = loaded
 
+        assert [before, after] == entries([1, 2])
+        assert second == escaped
         assert first == odd
-        assert math.isnan(second["nan"])  # type: ignore[typeddict-item]
+        assert math.isnan(third["nan"])  # type: ignore[typeddict-item]
         (summary,) = await store.list_session_summaries("shop")
         assert summary["data"]["custom_title"] == "\ud83d"
 

@@ -30,15 +30,15 @@ class Transcript(HistoryRecord, tag="claude_agent.Transcript", kw_only=True):
     """
     A transcript, its entries in shared history; its id is `transcript`.
 
-    Values that JSON lacks are there as `exact` writes them.
-
     Attributes:
         incarnation: that of its `SessionStart`.
+        is_plain: no entry has values that JSON lacks; or else all are as `exact` writes them.
         mtime: when it was last appended to, in milliseconds since 1970; grows with each append.
         summary: what the framework shows of it in lists; empty for a subagent.
     """
 
     incarnation: str
+    is_plain: bool
     mtime: int
     summary: dict[str, JsonValue]
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import claude_agent_sdk
-import msgspec
 from claude_agent_sdk import (
     SessionKey,
     SessionListSubkeysKey,
@@ -18,8 +17,6 @@ from claude_agent_sdk import (
 )
 
 from aiocheckpoint import (
-    InvalidArgumentError,
-    JsonValue,
     Transaction,
     UnsupportedOperationError,
     WriterClosedError,
@@ -33,7 +30,7 @@ from aiocheckpoint.adapters.claude_agent.records import (
     Transcript,
     prefix,
 )
-from aiocheckpoint.adapters.claude_agent.transcript import Known, OpenTranscript, removed
+from aiocheckpoint.adapters.claude_agent.transcript import Given, Known, OpenTranscript, removed
 
 _KNOWN_TRANSCRIPTS = 64
 
@@ -113,10 +110,10 @@ class SessionStore(claude_agent_sdk.SessionStore):
         Cost: one update, of what is added. The first append to what others have added reads it,
             for its uuids; a `load` by this object has done so.
         """
-        place, added = Place.of(key), _frozen(entries)
+        place, given = Place.of(key), Given.of(entries)
         self._require_open()
-        if added:
-            await self._update(place, lambda transcript: transcript.append(added))
+        if given.entries:
+            await self._update(place, lambda transcript: transcript.append(given))
 
     async def load(self, key: SessionKey) -> list[SessionStoreEntry] | None:
         """
@@ -132,8 +129,7 @@ class SessionStore(claude_agent_sdk.SessionStore):
         """
         place = Place.of(key)
         self._require_open()
-        entries = await self._update(place, lambda transcript: transcript.entries())
-        return None if entries is None else [exact.from_json(entry) for entry in entries]
+        return await self._update(place, lambda transcript: transcript.entries())
 
     async def delete(self, key: SessionKey) -> None:
         """
@@ -249,15 +245,6 @@ class SessionStore(claude_agent_sdk.SessionStore):
         return await self._store.update(
             place.name, lambda session: work(OpenTranscript(place, session, known))
         )
-
-
-def _frozen(entries: list[SessionStoreEntry]) -> list[JsonValue]:
-    """Return entries as JSON values of their own, which later changes by the caller miss."""
-    for number, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            raise InvalidArgumentError(f"entries[{number}]", entry, "a dict")
-    found: Any = msgspec.json.decode(msgspec.json.encode(exact.to_json([*entries], path="entries")))
-    return [*found]
 
 
 def _known_of(place: Place) -> Known:  # noqa: ARG001 - what it is remembered by

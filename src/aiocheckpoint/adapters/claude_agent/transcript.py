@@ -5,11 +5,18 @@ from __future__ import annotations
 import threading
 import uuid
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple, Self
 
+import msgspec
 from claude_agent_sdk import SessionStoreEntry, fold_session_summary
 
-from aiocheckpoint import CheckpointCorruptError, JsonValue, Transaction, exact
+from aiocheckpoint import (
+    CheckpointCorruptError,
+    InvalidArgumentError,
+    JsonValue,
+    Transaction,
+    exact,
+)
 from aiocheckpoint.adapters._recent import RecentBlobs
 from aiocheckpoint.adapters.claude_agent.records import (
     START_ID,
@@ -20,6 +27,35 @@ from aiocheckpoint.adapters.claude_agent.records import (
     Transcript,
 )
 from aiocheckpoint.history import History, load_history
+
+
+class Given(NamedTuple):
+    """
+    Entries to be appended, as JSON of their own, which later changes by the caller do not reach.
+
+    Attributes:
+        entries: as `exact` writes them.
+        is_plain: that is as they were.
+    """
+
+    entries: list[JsonValue]
+    is_plain: bool
+
+    @classmethod
+    def of(cls, entries: list[SessionStoreEntry]) -> Self:
+        """
+        Return entries as they are now.
+
+        Raises:
+            InvalidArgumentError: one is no dict.
+            CheckpointEncodeError: a value would not come back as it is; names its path.
+        """
+        for number, entry in enumerate(entries):
+            if not isinstance(entry, dict):
+                raise InvalidArgumentError(f"entries[{number}]", entry, "a dict")
+        given: Any = [*entries]
+        json = exact.to_json(given, path="entries")
+        return cls(msgspec.json.decode(msgspec.json.encode(json)), json is given)
 
 
 class Known:
@@ -92,11 +128,13 @@ class OpenTranscript:
         self._session = session
         self._known = known
 
-    async def append(self, entries: list[JsonValue]) -> None:
+    async def append(self, given: Given) -> None:
         """Stage those of the entries whose uuids are not there yet."""
         head = await self._head()
         history = await self._history(head)
-        new = _without(entries, set() if head is None else await self._known.uuids(head, history))
+        new = _without(
+            given.entries, set() if head is None else await self._known.uuids(head, history)
+        )
         if not new:
             return
         if head is None:
@@ -107,6 +145,7 @@ class OpenTranscript:
                 session_id=head.session_id,
                 checkpoint_id=TRANSCRIPT_ID,
                 incarnation=head.incarnation,
+                is_plain=head.is_plain and given.is_plain,
                 mtime=_clock.after(head.mtime),
                 summary=self._summary(head, new),
             )
@@ -114,14 +153,15 @@ class OpenTranscript:
         self._session.save(record, blobs=grown.new_blobs)
         self._known.recent.keep(record.blob_digests, grown.new_blobs)
 
-    async def entries(self) -> list[JsonValue] | None:
-        """Return all entries; None when there never were any."""
+    async def entries(self) -> list[SessionStoreEntry] | None:
+        """Return all entries as they were; None when there never were any."""
         head = await self._head()
         if head is None:
             return None
         entries = await (await self._history(head)).items()
         self._known.see(head, entries)
-        return entries
+        found: Any = entries if head.is_plain else [exact.from_json(entry) for entry in entries]
+        return [*found]
 
     async def _head(self) -> Transcript | None:
         found = await self._session.load_many((START_ID, TRANSCRIPT_ID))
@@ -145,6 +185,7 @@ class OpenTranscript:
             session_id=session_id,
             checkpoint_id=TRANSCRIPT_ID,
             incarnation=incarnation,
+            is_plain=True,
             mtime=0,
             summary={},
         )
