@@ -1,0 +1,54 @@
+"""The page and the example do what they say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip(
+    "claude_agent_sdk", reason="needs the extra claude-agent: .ci/adapter claude-agent"
+)
+
+from tests.adapters.claude_agent.scripted import environment, needs_program
+from tests.adapters.pages import kill_example_at, lines_of_example, run_page
+
+EXAMPLE = "claude_agent_resume.py"
+_MODEL = Path(__file__).parents[3] / "examples" / "claude_agent_model.py"
+
+pytestmark = [needs_program, pytest.mark.blocking]
+
+
+@pytest.fixture(name="model")
+def _model() -> Iterator[str]:
+    """Serve the scripted model in a process of its own, and return its address."""
+    with subprocess.Popen(
+        [sys.executable, _MODEL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.kill()
+
+
+def test_its_examples_run(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every example of the page runs, in order, and prints what the page says."""
+    for name, value in environment(model, tmp_path / "local").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    run_page("claude-agent.md")
+
+
+@pytest.mark.parametrize("line", ["the model thinks, step 0", "look_up"])
+def test_example_goes_on(tmp_path: Path, line: str) -> None:
+    """It is killed amid a turn, goes on, waits for Ann over a restart, and refunds once."""
+    kill_example_at(line, EXAMPLE, tmp_path)
+
+    runs = [lines_of_example(EXAMPLE, tmp_path) for _ in range(2)]
+
+    assert runs[0][-1] == "waiting: refund 40 euros?"
+    assert runs[1][0] == "approved by Ann"
+    assert runs[1][-1] == "Your 40 euros are on their way."
+    assert [found for run in runs for found in run].count("refund: 40 euros") == 1
