@@ -192,6 +192,7 @@ BASH_BLOCKS = {
 # Pages whose examples need a server or a framework, and are run with it by tests/stores, or by
 # tests/adapters.
 RUN_ELSEWHERE = {
+    "docs/how-to/claude-agent.md",
     "docs/how-to/google-adk.md",
     "docs/how-to/openai-agents.md",
     "docs/how-to/postgres.md",

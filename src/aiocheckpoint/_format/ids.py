@@ -61,6 +61,7 @@ def _is_safe(text: str) -> bool:
     return _SAFE_ID.fullmatch(text) is not None and _DEVICE.fullmatch(text) is None
 
 
+@lru_cache(maxsize=1024)
 def _quote(data: bytes) -> str:
     """Percent-encode; upper case too, because ~A and ~a would meet on a disk that folds case."""
     quoted = _ESCAPE.sub(lambda found: found[0].lower(), quote(data, safe=""))
