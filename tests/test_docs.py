@@ -197,6 +197,7 @@ RUN_ELSEWHERE = {
     "docs/how-to/openai-agents.md",
     "docs/how-to/postgres.md",
     "docs/how-to/pydantic-ai.md",
+    "docs/how-to/pydantic-harness.md",
 }
 
 

@@ -25,6 +25,7 @@ TESTED = {
     "google_adk_resume.py",  # by tests/adapters/google_adk
     "openai_agents_resume.py",  # by tests/adapters/openai_agents
     "pydantic_ai_resume.py",  # by tests/adapters/pydantic_ai
+    "pydantic_harness_resume.py",  # by tests/adapters/pydantic_harness
 }
 
 pytestmark = pytest.mark.blocking

@@ -369,6 +369,7 @@ class TestDamage:
             async with AsyncCheckpointWriter[Any](root, record_type=HarnessRecord) as writer:
                 record = await writer.load("r")
                 assert isinstance(record, StepRecord)
+                assert record.value is not None
                 record.value["kind"] = "of another version"
                 await writer.save(record)
 

@@ -21,6 +21,8 @@ with needs(
     extra="pydantic-harness",
     requirement="pydantic-ai-harness>=0.62",
 ):
+    from aiocheckpoint.adapters._moving import Copied, CopyMismatchError
+    from aiocheckpoint.adapters.pydantic_harness.migration import copy_runs
     from aiocheckpoint.adapters.pydantic_harness.records import (
         HarnessRecord,
         SnapshotRecord,
@@ -29,4 +31,13 @@ with needs(
     )
     from aiocheckpoint.adapters.pydantic_harness.store import StepStore
 
-__all__ = ("HarnessRecord", "SnapshotRecord", "StepRecord", "StepStore", "Totals")
+__all__ = (
+    "Copied",
+    "CopyMismatchError",
+    "HarnessRecord",
+    "SnapshotRecord",
+    "StepRecord",
+    "StepStore",
+    "Totals",
+    "copy_runs",
+)

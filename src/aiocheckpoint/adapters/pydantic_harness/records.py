@@ -16,7 +16,7 @@ TOOL: Final = "tool-"
 USED_KEY: Final = "key="
 
 
-class Totals(Struct, frozen=True):
+class Totals(Struct, frozen=True, omit_defaults=True):
     """
     What a run has after a record of it, so that what is missing is told from what never was.
 
@@ -24,15 +24,20 @@ class Totals(Struct, frozen=True):
         events: so many.
         effects: so many tool calls.
         snapshots: so many, without those that were pruned.
-        newest: the id of the newest snapshot; None when there is none.
-        settled: of the newest that is `complete`.
+        settled: the id of the newest snapshot that is `complete`; None when there is none.
+        interrupted: of the newest snapshot, when that is not `complete`.
     """
 
     events: int = 0
     effects: int = 0
     snapshots: int = 0
-    newest: str | None = None
     settled: str | None = None
+    interrupted: str | None = None
+
+    @property
+    def newest(self) -> str | None:
+        """The id of the newest snapshot; None when there is none."""
+        return self.interrupted or self.settled
 
 
 class StepRecord(CheckpointRecord, tag="pydantic_harness.StepRecord", kw_only=True):
@@ -43,11 +48,12 @@ class StepRecord(CheckpointRecord, tag="pydantic_harness.StepRecord", kw_only=Tr
     the id of the call. `key=` and a key is of a snapshot that was pruned.
 
     Attributes:
-        value: the framework's record, as JSON; None of a key.
+        value: the framework's record, as JSON, without the run's id and fields that are None; of
+            a key None.
         totals: what the run has with it.
     """
 
-    value: JsonValue
+    value: dict[str, JsonValue] | None
     totals: Totals
 
 
@@ -58,7 +64,7 @@ class SnapshotRecord(HistoryRecord, tag="pydantic_harness.SnapshotRecord", kw_on
     Its id is `snapshot=` and its key, or `snapshot-` and something random.
 
     Attributes:
-        value: the framework's snapshot without its messages, as JSON.
+        value: the framework's snapshot without its messages, as in `StepRecord`.
         totals: what the run has with it.
     """
 

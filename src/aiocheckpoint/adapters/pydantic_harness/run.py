@@ -75,7 +75,7 @@ class OpenRun:
             raise CheckpointCorruptError(self._session.session_id, reason)
         return [*records]
 
-    def put(self, checkpoint_id: str, value: JsonValue, totals: Totals) -> None:
+    def put(self, checkpoint_id: str, value: dict[str, JsonValue] | None, totals: Totals) -> None:
         """Stage a record."""
         self._session.save(
             StepRecord(
@@ -107,7 +107,7 @@ class OpenRun:
 
     async def save(self, draft: Draft, keep: int | None) -> None:
         """Stage a snapshot, and the removal of those beyond `keep`; nothing if its key is known."""
-        key = draft.value["idempotency_key"]
+        key = draft.value.get("idempotency_key")
         checkpoint_id = id_of(SNAPSHOT, key)
         if key is not None and await self._session.load_many([checkpoint_id, USED_KEY + key]):
             return
@@ -116,8 +116,8 @@ class OpenRun:
         totals = replace(
             before,
             snapshots=before.snapshots + 1 - len(pruned),
-            newest=checkpoint_id,
             settled=checkpoint_id if draft.is_settled else before.settled,
+            interrupted=None if draft.is_settled else checkpoint_id,
         )
         history = await self._extended(before.newest, draft)
         record = history.into(
@@ -132,7 +132,7 @@ class OpenRun:
         # Behind the save: what it shares with them is there when it is stored.
         for old in pruned:
             self._session.delete(old.checkpoint_id)
-            if old.value["idempotency_key"] is not None:
+            if "idempotency_key" in old.value:
                 self.put(USED_KEY + old.value["idempotency_key"], None, totals)
         self._recent.blobs.keep(record.blob_digests, history.new_blobs)
         self._recent.marks = ("".join(record.blob_digests), draft.marks)

@@ -15,8 +15,7 @@ from pydantic_ai_harness.step_persistence import (
     ToolEffectRecord,
 )
 
-from aiocheckpoint import InvalidArgumentError
-from aiocheckpoint.adapters import _pydantic
+from aiocheckpoint import InvalidArgumentError, JsonValue
 from aiocheckpoint.adapters._storage import Opened, Storage
 from aiocheckpoint.adapters.pydantic_harness.records import (
     EVENT,
@@ -34,6 +33,7 @@ from aiocheckpoint.adapters.pydantic_harness.values import (
     EVENTS,
     RUNS,
     Draft,
+    fields_of,
     snapshot_of,
     value_of,
 )
@@ -125,14 +125,17 @@ class StepStore:
             ValueError: there is one of this id, by another registration; nothing was changed.
             CheckpointError: what `update` of the store raises.
         """
-        value = _pydantic.to_json(RUNS, record, "record")
+        value = fields_of(RUNS, record, "record")
         registration_id = record.registration_id
 
         async def register(run: OpenRun) -> None:
             stored = await run.get(RUN_ID)
             if stored is None:
                 run.put(RUN_ID, value, await run.totals())
-            elif registration_id is None or stored.value["registration_id"] != registration_id:
+            elif (
+                registration_id is None
+                or (stored.value or {}).get("registration_id") != registration_id
+            ):
                 raise ValueError(f"run_id {record.run_id!r} is already in the store")
 
         await self._update(record.run_id, register)
@@ -187,7 +190,7 @@ class StepStore:
 
         Cost: one update of one small record.
         """
-        value = _pydantic.to_json(EVENTS, event, "event")
+        value = fields_of(EVENTS, event, "event")
         key = event.idempotency_key
         checkpoint_id = id_of(EVENT, key)
 
@@ -295,7 +298,7 @@ class StepStore:
 
         Cost: one update of one small record.
         """
-        value = _pydantic.to_json(EFFECTS, record, "record")
+        value = fields_of(EFFECTS, record, "record")
         checkpoint_id = TOOL + record.tool_call_id
 
         async def put(run: OpenRun) -> None:
@@ -334,6 +337,10 @@ class StepStore:
             return await run.all(TOOL, (await run.totals()).effects)
 
         return [value_of(EFFECTS, record) for record in await self._update(run_id, read)]
+
+
+def _registration_of(record: StepRecord) -> JsonValue:
+    return (record.value or {}).get("registration_id")
 
 
 def _recent_of(run_id: str) -> RecentRun:  # noqa: ARG001 - what it is remembered by

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 from pydantic import TypeAdapter
@@ -26,8 +26,10 @@ EFFECTS = TypeAdapter(ToolEffectRecord)
 _SNAPSHOTS = TypeAdapter(ContinuableSnapshot)
 _MESSAGE: TypeAdapter[ModelMessage] = TypeAdapter(ModelMessage)
 _MESSAGES = "messages"
+_RUN = "run_id"
 
 ValueT = TypeVar("ValueT")
+Fields: TypeAlias = dict[str, JsonValue]
 
 
 class Draft(NamedTuple):
@@ -40,7 +42,7 @@ class Draft(NamedTuple):
         marks: what tells the messages apart.
     """
 
-    value: dict[str, JsonValue]
+    value: Fields
     messages: list[bytes]
     marks: list[bytes]
 
@@ -58,7 +60,7 @@ class Draft(NamedTuple):
             _pydantic.to_bytes(_MESSAGE, message, f"{_MESSAGES}[{number}]")
             for number, message in enumerate(snapshot.messages)
         ]
-        value: Any = _pydantic.to_json(_SNAPSHOTS, bare, "snapshot")
+        value = fields_of(_SNAPSHOTS, bare, "snapshot")
         del value[_MESSAGES]
         return cls(value, messages, [*map(_mark, messages)])
 
@@ -70,6 +72,17 @@ class Draft(NamedTuple):
     def items(self, start: int) -> list[JsonValue]:
         """Return the messages from one of them on."""
         return [*map(msgspec.json.decode, self.messages[start:])]
+
+
+def fields_of(adapter: TypeAdapter[ValueT], record: ValueT, path: str) -> Fields:
+    """
+    Return a record of the framework as JSON, without its run's id and the fields that are None.
+
+    Raises:
+        CheckpointEncodeError: a value that would not come back as it is; names its path.
+    """
+    fields = _pydantic.to_json(adapter, record, path)
+    return {name: value for name, value in fields.items() if value is not None and name != _RUN}
 
 
 def marks_of(items: Sequence[JsonValue]) -> list[bytes]:
@@ -84,7 +97,8 @@ def value_of(adapter: TypeAdapter[ValueT], record: HarnessRecord) -> ValueT:
     Raises:
         CheckpointDecodeError: this version of the framework does not know such a record.
     """
-    return _pydantic.from_json(adapter, record.value, record.checkpoint_id)
+    fields = {**(record.value or {}), _RUN: record.session_id}
+    return _pydantic.from_json(adapter, fields, record.checkpoint_id)
 
 
 def snapshot_of(record: SnapshotRecord, items: list[JsonValue]) -> ContinuableSnapshot:
@@ -98,7 +112,7 @@ def snapshot_of(record: SnapshotRecord, items: list[JsonValue]) -> ContinuableSn
     if len(items) != record.history_length:
         reason = f"it has {len(items)} of its {record.history_length} messages"
         raise CheckpointDecodeError(record.checkpoint_id, "ContinuableSnapshot", reason)
-    whole = {**record.value, _MESSAGES: items}
+    whole = {**record.value, _RUN: record.session_id, _MESSAGES: items}
     return _pydantic.from_json(_SNAPSHOTS, whole, record.checkpoint_id)
 
 

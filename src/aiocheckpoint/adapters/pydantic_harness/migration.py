@@ -1,0 +1,138 @@
+"""Moving runs here from the framework's own stores, each compared afterwards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+from pydantic_ai_harness.step_persistence import (
+    ContinuableSnapshot,
+    RunRecord,
+    StepEvent,
+    ToolEffectRecord,
+)
+from pydantic_ai_harness.step_persistence import StepStore as FrameworkStore
+
+from aiocheckpoint.adapters._moving import Copied, CopyMismatchError, Progress
+from aiocheckpoint.adapters._storage import Storage
+from aiocheckpoint.adapters.pydantic_harness.records import HarnessRecord
+from aiocheckpoint.adapters.pydantic_harness.store import StepStore
+
+_LOGGER = "pydantic_ai_harness.step_persistence"
+
+PartT = TypeVar("PartT")
+
+
+class Source(FrameworkStore, Protocol):
+    """A store of the framework's kind that lists snapshots, as all of its own do."""
+
+    async def list_snapshots(
+        self, *, run_id: str, include_interrupted: bool = False
+    ) -> list[ContinuableSnapshot]:
+        """Return the snapshots of a run."""
+        ...
+
+
+async def copy_runs(
+    source: Source, storage: Storage[HarnessRecord], *, progress: Progress | None = None
+) -> Copied:
+    """
+    Copy all runs of another store, each read back and compared.
+
+    It may be run again: what is there already, and the same, is left as it is. Nobody may use the
+    source meanwhile; it is not changed. Keys of snapshots that it has pruned are not known here.
+
+    Args:
+        source: a store of the framework, as `FileStepStore("runs/")`.
+        storage: as of `StepStore`.
+        progress: called after each run.
+
+    Returns:
+        how much was copied, or was there; the entries are events and snapshots.
+
+    Raises:
+        CopyMismatchError: the source cannot read a snapshot, which it leaves out with a warning;
+            another run of that id is there; or it reads differently afterwards.
+        CheckpointError: what the calls of `StepStore` raise.
+
+    Cost: one full read of the source; one update of each record, and one full read here.
+    """
+    copied = Copied()
+    async with StepStore(storage) as target:
+        for run in await source.list_runs():
+            count = await _copy(source, target, run)
+            copied = Copied(copied.sessions + 1, copied.entries + count)
+            if progress is not None:
+                progress(copied)
+    return copied
+
+
+async def _copy(source: Source, target: StepStore, run: RunRecord) -> int:
+    run_id = run.run_id
+    with _warnings_refused(run_id):
+        events, snapshots = await _lists(source, run_id)
+    effects = await _effects(source, run_id, events)
+    stored = await target.get_run(run_id=run_id)
+    if stored is None:
+        await target.register_run(run)
+    elif stored != run:
+        raise CopyMismatchError(run_id, "another one is there already; copy to an empty storage")
+    events_there, snapshots_there = await _lists(target, run_id)
+    await _add(run_id, events, events_there, target.append_event)
+    await _add(run_id, snapshots, snapshots_there, target.save_snapshot)
+    for effect in effects:
+        if await target.get_tool_effect(run_id=run_id, tool_call_id=effect.tool_call_id) != effect:
+            await target.record_tool_effect(effect)
+    found = (*await _lists(target, run_id), await _effects(target, run_id, events))
+    if found != (events, snapshots, effects):
+        raise CopyMismatchError(run_id, "it is not the same after the copy")
+    return len(events) + len(snapshots)
+
+
+async def _add(
+    run_id: str,
+    parts: Sequence[PartT],
+    there: Sequence[PartT],
+    add: Callable[[PartT], Awaitable[None]],
+) -> None:
+    """Add what is not there yet."""
+    if list(there) != list(parts[: len(there)]):
+        raise CopyMismatchError(run_id, "it has other steps already; copy to an empty storage")
+    for part in parts[len(there) :]:
+        await add(part)
+
+
+async def _lists(store: Source, run_id: str) -> tuple[list[StepEvent], list[ContinuableSnapshot]]:
+    events = await store.list_events(run_id=run_id)
+    return events, await store.list_snapshots(run_id=run_id, include_interrupted=True)
+
+
+async def _effects(
+    store: Source, run_id: str, events: Sequence[StepEvent]
+) -> list[ToolEffectRecord]:
+    """Return the effects of the tools that are going on, or of which an event tells."""
+    unresolved = await store.list_unresolved_tool_effects(run_id=run_id)
+    calls = {event.tool_call_id for event in events} | {one.tool_call_id for one in unresolved}
+    found = [
+        await store.get_tool_effect(run_id=run_id, tool_call_id=call)
+        for call in sorted(filter(None, calls))
+    ]
+    return [effect for effect in found if effect is not None]
+
+
+@contextmanager
+def _warnings_refused(run_id: str) -> Generator[None]:
+    """Refuse what the framework leaves out with a warning."""
+    warnings: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger(_LOGGER)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+    if warnings:
+        raise CopyMismatchError(run_id, f"{warnings[0]}; mend or delete it")

@@ -1,0 +1,44 @@
+"""The page and the example do what they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip(
+    "pydantic_ai_harness", reason="needs the extra pydantic-harness: .ci/adapter pydantic-harness"
+)
+
+from tests.adapters.pages import kill_example_at, lines_of_example, run_page
+
+EXAMPLE = "pydantic_harness_resume.py"
+
+pytestmark = pytest.mark.blocking
+
+
+def test_its_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every example of the page runs, in order, and prints what the page says."""
+    monkeypatch.chdir(tmp_path)
+    run_page("pydantic-harness.md")
+
+
+@pytest.mark.parametrize(
+    ("line", "unknown"),
+    [
+        ("the model thinks, step 0", []),
+        ("look_up", ["unknown: look_up"]),
+        ("the model thinks, step 1", []),
+    ],
+)
+def test_example_goes_on(tmp_path: Path, line: str, unknown: list[str]) -> None:
+    """It is killed amid a turn, says what it does not know, waits for Ann, and refunds once."""
+    kill_example_at(line, EXAMPLE, tmp_path)
+
+    runs = [lines_of_example(EXAMPLE, tmp_path) for _ in range(2)]
+
+    assert [found for found in runs[0] if found.startswith("unknown")] == unknown
+    assert runs[0][-1] == "waiting: refund 40 euros?"
+    assert runs[1][0] == "approved by Ann"
+    assert runs[1][-1] == "Your 40 euros are on their way."
+    assert [found for run in runs for found in run].count("refund: 40 euros") == 1

@@ -1,0 +1,126 @@
+"""Moving runs here from the framework's own stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip(
+    "pydantic_ai_harness", reason="needs the extra pydantic-harness: .ci/adapter pydantic-harness"
+)
+
+from pydantic_ai_harness.step_persistence import FileStepStore, SqliteStepStore
+
+from aiocheckpoint.adapters.pydantic_harness import (
+    Copied,
+    CopyMismatchError,
+    HarnessRecord,
+    StepStore,
+    copy_runs,
+)
+from aiocheckpoint.adapters.pydantic_harness.__main__ import main
+from aiocheckpoint.testing import MemoryStore
+from tests.adapters.pydantic_harness.steps import effect, event, run, snapshot
+
+pytestmark = pytest.mark.blocking
+
+
+@pytest.fixture(name="path", params=["files", "steps.db"])
+async def _path(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    path: Path = tmp_path / request.param
+    store = source_at(path)
+    for number in range(2):
+        run_id = f"r{number}"
+        await store.register_run(run(number, conversation_id="c", metadata={"a": "b"}))
+        for step in range(4):
+            key = f"{step}:" if number else None
+            call = f"call-{step}"
+            await store.append_event(
+                event(step, run_id=run_id, idempotency_key=key, tool_call_id=call)
+            )
+            state = "interrupted" if step == 3 else "complete"
+            await store.save_snapshot(
+                snapshot(step, run_id=run_id, idempotency_key=key, state=state)
+            )
+            status = "started" if step == 3 else "completed"
+            await store.record_tool_effect(effect(call, status, run_id=run_id))
+    return path
+
+
+def source_at(path: Path) -> Any:
+    return FileStepStore(path) if path.name == "files" else SqliteStepStore(database=path)
+
+
+async def test_all_runs_come_and_may_come_again(path: Path) -> None:
+    """Everything of all runs is there, in order; a second copy changes nothing."""
+    checkpoints: MemoryStore[Any] = MemoryStore(HarnessRecord)
+    source = source_at(path)
+    told: list[Copied] = []
+
+    assert await copy_runs(source, checkpoints, progress=told.append) == Copied(2, 16)
+    assert await copy_runs(source, checkpoints) == Copied(2, 16)
+
+    assert told == [Copied(1, 8), Copied(2, 16)]
+    target = StepStore(checkpoints)
+    assert await target.list_runs() == await source.list_runs()
+    for run_id in ("r0", "r1"):
+        assert await target.list_events(run_id=run_id) == await source.list_events(run_id=run_id)
+        unresolved = await target.list_unresolved_tool_effects(run_id=run_id)
+        assert [found.tool_call_id for found in unresolved] == ["call-3"]
+        newest = await target.latest_snapshot(run_id=run_id)
+        assert newest == await source.latest_snapshot(run_id=run_id)
+
+
+async def test_copy_goes_on_where_it_was(path: Path) -> None:
+    """A copy that was interrupted amid a run adds what is missing; other steps are refused."""
+    checkpoints: MemoryStore[Any] = MemoryStore(HarnessRecord)
+    source = source_at(path)
+    target = StepStore(checkpoints)
+    await target.register_run((await source.list_runs())[0])
+    for found in (await source.list_events(run_id="r0"))[:2]:
+        await target.append_event(found)
+
+    assert await copy_runs(source, checkpoints) == Copied(2, 16)
+
+    await target.append_event(event(9, run_id="r1"))
+    with pytest.raises(CopyMismatchError, match="'r1'"):
+        await copy_runs(source, checkpoints)
+
+
+async def test_other_run_of_an_id_is_refused(path: Path) -> None:
+    """A run that is there and another one is refused by its id, and stays."""
+    checkpoints: MemoryStore[Any] = MemoryStore(HarnessRecord)
+    target = StepStore(checkpoints)
+    await target.register_run(run(1, agent_name="mine"))
+
+    with pytest.raises(CopyMismatchError, match="'r1'"):
+        await copy_runs(source_at(path), checkpoints)
+
+    assert await target.get_run(run_id="r1") == run(1, agent_name="mine")
+
+
+async def test_snapshot_that_is_left_out_is_told(tmp_path: Path) -> None:
+    """A snapshot that the framework cannot read, and leaves out with a warning, is refused."""
+    source = FileStepStore(tmp_path / "files")
+    await source.register_run(run(1))
+    for step in range(2):
+        await source.save_snapshot(snapshot(step, run_id="r1"))
+    damaged = tmp_path / "files" / "r1" / "snapshots" / "1.json"
+    damaged.write_text(damaged.read_text()[:-20])
+
+    with pytest.raises(CopyMismatchError, match="unparsable snapshot"):
+        await copy_runs(source, MemoryStore[Any](HarnessRecord))
+
+
+def test_command(path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command copies a directory or a database; what is none is told."""
+    main([str(path), str(root)])
+
+    assert capsys.readouterr().out == "2 sessions, 16 events and snapshots copied and compared\n"
+    (root.parent / "text").write_text("no database" * 100)
+    for name in ("nothing", "text"):
+        with pytest.raises(SystemExit) as caught:
+            main([str(root.parent / name), str(root)])
+        assert caught.value.code == 2
