@@ -193,6 +193,7 @@ BASH_BLOCKS = {
 # tests/adapters.
 RUN_ELSEWHERE = {
     "docs/how-to/claude-agent.md",
+    "docs/how-to/agent-framework.md",
     "docs/how-to/google-adk.md",
     "docs/how-to/openai-agents.md",
     "docs/how-to/postgres.md",

@@ -22,6 +22,7 @@ TESTED = {
     "langgraph_resume.py",  # by tests/langgraph
     "claude_agent_model.py",  # by tests/adapters/claude_agent, as the next one
     "claude_agent_resume.py",
+    "agent_framework_resume.py",  # by tests/adapters/agent_framework
     "google_adk_resume.py",  # by tests/adapters/google_adk
     "openai_agents_resume.py",  # by tests/adapters/openai_agents
     "pydantic_ai_resume.py",  # by tests/adapters/pydantic_ai

@@ -31,7 +31,13 @@ from agent_framework import (
 )
 from agent_framework.exceptions import WorkflowCheckpointException
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointCorruptError, CheckpointEncodeError
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    CheckpointCorruptError,
+    CheckpointDecodeError,
+    CheckpointEncodeError,
+    CheckpointRecord,
+)
 from aiocheckpoint.adapters.agent_framework import CheckpointStorage, StoredCheckpoint
 from aiocheckpoint.testing import MemoryStore
 from tests.adapters.agent_framework.checkpoints import checkpoint, message
@@ -54,6 +60,10 @@ class Plain(enum.StrEnum):
 @dataclass
 class Unknown:
     number: int
+
+
+class _Other(CheckpointRecord, tag="tests.Other"):
+    """A record of something else."""
 
 
 register_checkpoint_type(Order)
@@ -207,6 +217,19 @@ class TestSharing:
 
         assert saved == await CheckpointStorage(store).get_latest(workflow_name="w")
         assert store.bytes_saved < 170_000 * 2
+
+    async def test_long_text_costs_once(self) -> None:
+        """A text that stays is not stored again with each checkpoint, also in another process."""
+        store = _Counting(StoredCheckpoint)
+        last: Any = None
+        for number in range(50):
+            storage = CheckpointStorage(store)
+            await storage.get_latest(workflow_name="w")
+            last = checkpoint({"n": number, "text": "x" * 50_000, "bytes": b"y" * 50_000}, last)
+            await storage.save(last)
+
+        assert last == await CheckpointStorage(store).get_latest(workflow_name="w")
+        assert store.bytes_saved < 150_000
 
     async def test_forks_go_on_from_one_checkpoint(self, storage: Any) -> None:
         """Two that follow one checkpoint have what it had, and each its own."""
@@ -441,6 +464,17 @@ class TestFailedSaves:
 @pytest.mark.damages_store
 @pytest.mark.blocking
 class TestDamage:
+    async def test_session_of_something_else(self) -> None:
+        """A session that something else has, in a store of several, is not one without any."""
+        store: MemoryStore[Any] = MemoryStore(StoredCheckpoint | _Other)
+        await store.save(_Other(session_id="w", checkpoint_id="theirs"))
+        storage = CheckpointStorage(store)
+
+        with pytest.raises(CheckpointDecodeError, match="w/theirs"):
+            await storage.get_latest(workflow_name="w")
+        with pytest.raises(WorkflowCheckpointException):
+            await storage.load("theirs")
+
     async def test_newest_damaged_checkpoint_is_never_an_older_one(self, root: Path) -> None:
         """While the newest is damaged, it is what raises; a list leaves no damaged one out."""
         async with CheckpointStorage(root) as storage:

@@ -18,7 +18,17 @@ with needs(
     extra="agent-framework",
     requirement="agent-framework-core",
 ):
+    from aiocheckpoint.adapters._moving import Copied, CopyMismatchError
+    from aiocheckpoint.adapters.agent_framework.migration import copy_checkpoints
     from aiocheckpoint.adapters.agent_framework.records import Piece, StoredCheckpoint
     from aiocheckpoint.adapters.agent_framework.storage import CheckpointStorage, FailedSave
 
-__all__ = ("CheckpointStorage", "FailedSave", "Piece", "StoredCheckpoint")
+__all__ = (
+    "CheckpointStorage",
+    "Copied",
+    "CopyMismatchError",
+    "FailedSave",
+    "Piece",
+    "StoredCheckpoint",
+    "copy_checkpoints",
+)

@@ -42,8 +42,20 @@ class Grown(NamedTuple):
     stages: tuple[History, ...]
 
 
-Lists: TypeAlias = Mapping[_Path, Grown]
-"""The lists of a checkpoint, by their place in it."""
+class Shared(NamedTuple):
+    """
+    What the next checkpoint may share with this one.
+
+    Attributes:
+        lists: by their place in it.
+        texts: digests of long texts.
+    """
+
+    lists: Mapping[_Path, Grown]
+    texts: frozenset[str]
+
+
+NOTHING = Shared({}, frozenset())
 
 
 class Prepared:
@@ -59,34 +71,38 @@ class Prepared:
         self._text = _text_of(self._shrunk(json, ()))
 
     def stored(
-        self, record: StoredCheckpoint, before: Lists, load_blobs: LoadBlobs
-    ) -> tuple[StoredCheckpoint, dict[str, bytes], Lists]:
+        self, record: StoredCheckpoint, before: Shared, load_blobs: LoadBlobs
+    ) -> tuple[StoredCheckpoint, dict[str, bytes], Shared]:
         """
-        Return what to save, the blobs that are new, and the lists to go on from afterwards.
+        Return what to save, the blobs that are new, and what to go on from afterwards.
 
         Args:
             record: with the ids.
-            before: the lists of the checkpoint before.
+            before: what the checkpoint before has.
             load_blobs: loads blobs of the session.
         """
         numbers: dict[str, int] = {}
         blobs: dict[str, bytes] = {}
         pieces: list[Piece] = []
         lists: dict[_Path, Grown] = {}
+        texts: set[str] = set()
         for path, content in self._pieces.items():
             if isinstance(content, str):
                 blob = content.encode()
                 digest, length = blob_digest(blob), 0
-                blobs[digest] = blob
+                texts.add(digest)
+                if digest not in before.texts:
+                    blobs[digest] = blob
             else:
-                grown = _grown(content, before.get(path), load_blobs)
+                grown = _grown(content, before.lists.get(path), load_blobs)
                 history = grown.stages[-1]
                 digest, length = _root(history), len(history)
                 blobs |= history.new_blobs
                 lists[path] = grown._replace(stages=tuple(_stored(grown.stages, blobs)))
             pieces.append(Piece(numbers.setdefault(digest, len(numbers)), length))
         changes = {"text": self._text, "pieces": (*pieces,), "blob_digests": (*numbers,)}
-        return msgspec.structs.replace(record, **changes), blobs, lists
+        stored = msgspec.structs.replace(record, **changes)
+        return stored, blobs, Shared(lists, frozenset(texts))
 
     def _shrunk(self, value: JsonValue, path: _Path) -> JsonValue:
         """Return a value with marks in the place of what is long."""
@@ -107,9 +123,9 @@ class Prepared:
         return {mark: len(self._pieces) - 1}
 
 
-async def loaded(record: StoredCheckpoint, load_blobs: LoadBlobs) -> tuple[JsonValue, Lists]:
+async def loaded(record: StoredCheckpoint, load_blobs: LoadBlobs) -> tuple[JsonValue, Shared]:
     """
-    Return a checkpoint as JSON, and its lists to go on from.
+    Return a checkpoint as JSON, and what to go on from.
 
     Raises:
         MissingBlobError: the checkpoint was deleted meanwhile, or is damaged.
@@ -129,7 +145,7 @@ async def loaded(record: StoredCheckpoint, load_blobs: LoadBlobs) -> tuple[JsonV
         else:
             contents.append(blobs[digest].decode())
     joining = _Joining(record, contents, histories)
-    return joining.json, joining.lists
+    return joining.json, Shared(joining.lists, frozenset(texts))
 
 
 class _Joining:

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from functools import partial
+from threading import Lock
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from agent_framework import WorkflowCheckpoint
 from agent_framework.exceptions import WorkflowCheckpointException
 
-from aiocheckpoint import MissingBlobError
+from aiocheckpoint import CheckpointDecodeError, MissingBlobError
 from aiocheckpoint.adapters._storage import Opened, Storage
 from aiocheckpoint.adapters.agent_framework.records import StoredCheckpoint
-from aiocheckpoint.adapters.agent_framework.sharing import Lists, Prepared, loaded
+from aiocheckpoint.adapters.agent_framework.sharing import NOTHING, Prepared, Shared, loaded
 from aiocheckpoint.adapters.agent_framework.values import Values
 from aiocheckpoint.history import LoadBlobs
 
-_MAX_KNOWN = 256
+_MAX_KNOWN = 512
 _MAX_FAILED = 100
 _IDS = ("workflow_name", "checkpoint_id")
 
@@ -44,7 +45,7 @@ class _Known(NamedTuple):
     """What this process knows of a checkpoint that it has saved or loaded."""
 
     workflow_name: str
-    lists: Lists
+    shared: Shared
 
 
 class CheckpointStorage:
@@ -86,6 +87,7 @@ class CheckpointStorage:
         self._opened = Opened(storage, StoredCheckpoint)
         self._store = self._opened.store
         self._values = Values(allowed_checkpoint_types or ())
+        self._lock = Lock()
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._failed: deque[FailedSave] = deque(maxlen=_MAX_FAILED)
 
@@ -166,14 +168,14 @@ class CheckpointStorage:
         record = StoredCheckpoint(session_id=name, checkpoint_id=checkpoint_id, text="")
         load_blobs = partial(self._store.load_blobs, name)
         known = self._known.get(checkpoint.previous_checkpoint_id or "")
-        before = known.lists if known is not None and known.workflow_name == name else {}
-        stored, blobs, lists = prepared.stored(record, before, load_blobs)
+        before = known.shared if known is not None and known.workflow_name == name else NOTHING
+        stored, blobs, shared = prepared.stored(record, before, load_blobs)
         try:
             await self._store.save(stored, blobs=blobs)
         except MissingBlobError:  # the checkpoint before was deleted
-            stored, blobs, lists = prepared.stored(record, {}, load_blobs)
+            stored, blobs, shared = prepared.stored(record, NOTHING, load_blobs)
             await self._store.save(stored, blobs=blobs)
-        self._know(checkpoint_id, _Known(name, lists))
+        self._know(checkpoint_id, _Known(name, shared))
         return checkpoint_id
 
     async def load(self, checkpoint_id: str) -> WorkflowCheckpoint:
@@ -242,16 +244,19 @@ class CheckpointStorage:
         """Return a checkpoint, the newest for None."""
         load_blobs = load_blobs or partial(self._store.load_blobs, name)
         record: Any = await self._store.load(name, checkpoint_id)
-        while isinstance(record, StoredCheckpoint):
+        while record is not None:
+            if not isinstance(record, StoredCheckpoint):
+                kind, reason = StoredCheckpoint.__qualname__, "something else has this session"
+                raise CheckpointDecodeError(f"{name}/{record.checkpoint_id}", kind, reason)
             try:
-                json, lists = await loaded(record, load_blobs)
+                json, shared = await loaded(record, load_blobs)
             except MissingBlobError:
                 again = await self._store.load(name, checkpoint_id)
                 if again == record:
                     raise
                 record = again  # it was deleted meanwhile, or replaced
                 continue
-            self._know(record.checkpoint_id, _Known(name, lists))
+            self._know(record.checkpoint_id, _Known(name, shared))
             ids = {"workflow_name": name, "checkpoint_id": record.checkpoint_id}
             return WorkflowCheckpoint.from_dict({**self._values.from_json(json), **ids})
         return None
@@ -267,10 +272,11 @@ class CheckpointStorage:
         return None
 
     def _know(self, checkpoint_id: str, known: _Known) -> None:
-        self._known[checkpoint_id] = known
-        self._known.move_to_end(checkpoint_id)
-        while len(self._known) > _MAX_KNOWN:
-            self._known.popitem(last=False)
+        with self._lock:
+            self._known[checkpoint_id] = known
+            self._known.move_to_end(checkpoint_id)
+            if len(self._known) > _MAX_KNOWN:
+                self._known.popitem(last=False)
 
 
 def _remembering(load_blobs: LoadBlobs) -> LoadBlobs:

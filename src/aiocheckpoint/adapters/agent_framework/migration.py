@@ -1,0 +1,121 @@
+"""Moving checkpoints here from the framework's files, each compared afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from agent_framework import FileCheckpointStorage, WorkflowCheckpoint
+from agent_framework.exceptions import WorkflowCheckpointException
+
+from aiocheckpoint.adapters._moving import Copied, CopyMismatchError, Progress
+from aiocheckpoint.adapters._storage import Storage
+from aiocheckpoint.adapters.agent_framework.records import StoredCheckpoint
+from aiocheckpoint.adapters.agent_framework.storage import CheckpointStorage
+from aiocheckpoint.adapters.agent_framework.values import Values
+
+
+class _Source(NamedTuple):
+    """A checkpoint in a file of the framework."""
+
+    time: datetime
+    checkpoint_id: str
+
+
+async def copy_checkpoints(
+    directory: str | PathLike[str],
+    storage: Storage[StoredCheckpoint],
+    *,
+    allowed_checkpoint_types: Iterable[str] | None = None,
+    progress: Progress | None = None,
+) -> Copied:
+    """
+    Copy all checkpoints of a `FileCheckpointStorage`, each read back and compared.
+
+    Those of a workflow are saved in the order of their times. It may be run again: what is there
+    already is left as it is. Nobody may use the files meanwhile; they are not changed.
+
+    Args:
+        directory: of the files.
+        storage: as of `CheckpointStorage`.
+        allowed_checkpoint_types: as were given to `FileCheckpointStorage`.
+        progress: called after each workflow.
+
+    Returns:
+        how many workflows and checkpoints were copied, or were there.
+
+    Raises:
+        CopyMismatchError: a file is no checkpoint, which `FileCheckpointStorage` would leave out
+            of its lists; it cannot be read; the workflow has other checkpoints there; or one reads
+            differently afterwards.
+        OSError: there is no such directory.
+        CheckpointError: what `save` and `load` raise.
+
+    Cost: each file is read twice; one save and one load a checkpoint.
+    """
+    workflows = await asyncio.to_thread(_workflows, Path(directory))
+    allowed = [*(allowed_checkpoint_types or ())]
+    files = FileCheckpointStorage(Path(directory), allowed_checkpoint_types=allowed)
+    copied = Copied()
+    async with CheckpointStorage(storage, allowed_checkpoint_types=allowed) as target:
+        for name, sources in workflows.items():
+            ids = [source.checkpoint_id for source in sorted(sources)]
+            await _copy(name, ids, files, target, Values(allowed))
+            copied = Copied(copied.sessions + 1, copied.entries + len(ids))
+            if progress is not None:
+                progress(copied)
+    return copied
+
+
+async def _copy(
+    name: str,
+    ids: list[str],
+    files: FileCheckpointStorage,
+    target: CheckpointStorage,
+    values: Values,
+) -> None:
+    there = await target.list_checkpoint_ids(workflow_name=name)
+    if there != ids[: len(there)]:
+        reason = "there are other checkpoints already; copy to an empty storage, or delete them"
+        raise CopyMismatchError(name, reason)
+    for checkpoint_id in ids:
+        try:
+            checkpoint = await files.load(checkpoint_id)
+        except WorkflowCheckpointException as error:
+            reason = f"{checkpoint_id}.json cannot be read; register its types, or delete it"
+            raise CopyMismatchError(name, f"{reason}: {error}") from error
+        if checkpoint_id not in there:
+            await target.save(checkpoint)
+        if not _is_same(await target.load(checkpoint_id), checkpoint, values):
+            raise CopyMismatchError(name, f"{checkpoint_id} is not the same after the copy")
+
+
+def _is_same(one: WorkflowCheckpoint, two: WorkflowCheckpoint, values: Values) -> bool:
+    """Tell whether two are the same; many classes of the framework cannot be compared."""
+    return values.to_json(one.to_dict()) == values.to_json(two.to_dict()) or one == two
+
+
+def _workflows(directory: Path) -> dict[str, list[_Source]]:
+    """Return the checkpoints in a directory by their workflows."""
+    found: defaultdict[str, list[_Source]] = defaultdict(list)
+    for path in sorted(directory.iterdir()):
+        if path.suffix != ".json":
+            continue
+        try:
+            content: Any = json.loads(path.read_text(encoding="utf-8"))
+            time = datetime.fromisoformat(content["timestamp"])
+            name, checkpoint_id = content["workflow_name"], content["checkpoint_id"]
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"{path.name} is no checkpoint; mend or delete it: {error}"
+            raise CopyMismatchError(path.stem, reason) from error
+        if checkpoint_id != path.stem:
+            raise CopyMismatchError(name, f"{path.name} is the checkpoint {checkpoint_id!r}")
+        aware = time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+        found[name].append(_Source(aware, checkpoint_id))
+    return found

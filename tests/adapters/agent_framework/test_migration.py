@@ -1,0 +1,128 @@
+"""Moving checkpoints here from the framework's files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip(
+    "agent_framework", reason="needs the extra agent-framework: .ci/adapter agent-framework"
+)
+
+from agent_framework import FileCheckpointStorage, Message, WorkflowMessage
+
+from aiocheckpoint.adapters.agent_framework import (
+    CheckpointStorage,
+    Copied,
+    CopyMismatchError,
+    StoredCheckpoint,
+    copy_checkpoints,
+)
+from aiocheckpoint.adapters.agent_framework.__main__ import main
+from aiocheckpoint.testing import MemoryStore
+from tests.adapters.agent_framework.checkpoints import checkpoint, message
+
+pytestmark = pytest.mark.blocking
+
+
+@dataclass
+class Own:
+    number: int
+
+
+ALLOWED = [f"{Own.__module__}:{Own.__qualname__}"]
+
+
+@pytest.fixture(name="files")
+async def _files(tmp_path: Path) -> Path:
+    directory = tmp_path / "old files?"
+    storage = FileCheckpointStorage(directory, allowed_checkpoint_types=ALLOWED)
+    for name, count in (("one", 20), ("two é/..", 3)):
+        last: Any = None
+        for number in range(count):
+            texts = [Message("user", [message(n)["text"]]) for n in range(number)]
+            last = checkpoint(
+                {"texts": texts, "own": Own(number), "nan": float("nan"), "big": 10**20},
+                last,
+                workflow_name=name,
+                checkpoint_id=f"{name[:3]}-{99 - number}",
+                timestamp=f"2026-01-01T00:00:{number:02}",
+                messages={"a": [WorkflowMessage(data=(1, {2}), source_id="a")]},
+            )
+            await storage.save(last)
+    return directory
+
+
+async def test_all_checkpoints_come_and_may_come_again(files: Path) -> None:
+    """All of all workflows are there, in the order of their times; a second copy adds nothing."""
+    store: MemoryStore[Any] = MemoryStore(StoredCheckpoint)
+    told: list[Copied] = []
+
+    options: Any = {"allowed_checkpoint_types": ALLOWED}
+    assert await copy_checkpoints(files, store, progress=told.append, **options) == Copied(2, 23)
+    assert await copy_checkpoints(files, store, **options) == Copied(2, 23)
+
+    assert told == [Copied(1, 20), Copied(2, 23)]
+    storage = CheckpointStorage(store, **options)
+    ids = await storage.list_checkpoint_ids(workflow_name="one")
+    assert ids == [f"one-{99 - number}" for number in range(20)]
+    latest = await storage.get_latest(workflow_name="two é/..")
+    assert latest is not None
+    assert latest.state["own"] == Own(2)
+    assert [it.text for it in latest.state["texts"]] == [message(0)["text"], message(1)["text"]]
+    assert latest.messages["a"][0].data == (1, {2})
+
+
+async def test_nothing_there_is_replaced(files: Path) -> None:
+    """A workflow that has other checkpoints is refused by name, and keeps them."""
+    store: MemoryStore[Any] = MemoryStore(StoredCheckpoint)
+    storage = CheckpointStorage(store)
+    mine = checkpoint({"mine": 1}, workflow_name="one")
+    await storage.save(mine)
+
+    with pytest.raises(CopyMismatchError, match="'one'"):
+        await copy_checkpoints(files, store, allowed_checkpoint_types=ALLOWED)
+
+    assert await storage.list_checkpoints(workflow_name="one") == [mine]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [("{", "no checkpoint"), ("[]", "no checkpoint"), ('{"timestamp": 1}', "no checkpoint")],
+)
+async def test_damaged_file_is_told(files: Path, content: str, reason: str) -> None:
+    """A file that the framework leaves out in silence is refused by its name."""
+    (files / "one-90.json").write_text(content)
+
+    store: MemoryStore[Any] = MemoryStore(StoredCheckpoint)
+    with pytest.raises(CopyMismatchError, match=rf"one-90\.json is {reason}"):
+        await copy_checkpoints(files, store, allowed_checkpoint_types=ALLOWED)
+
+
+async def test_file_under_another_name_is_told(files: Path) -> None:
+    """A file whose checkpoint has another id is refused."""
+    (files / "one-90.json").rename(files / "renamed.json")
+
+    with pytest.raises(CopyMismatchError, match=r"renamed\.json is the checkpoint 'one-90'"):
+        await copy_checkpoints(files, MemoryStore[Any](StoredCheckpoint))
+
+
+async def test_class_that_is_not_allowed_is_told(files: Path) -> None:
+    """A checkpoint with a class that nobody allowed is refused by its name."""
+    with pytest.raises(CopyMismatchError, match=r"one-99\.json cannot be read"):
+        await copy_checkpoints(files, MemoryStore[Any](StoredCheckpoint))
+
+
+def test_command(files: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command says how much it has copied, and refuses what is no directory."""
+    main([str(files), str(root), "--allow-type", *ALLOWED])
+    assert capsys.readouterr().out == "2 sessions, 23 checkpoints copied and compared\n"
+
+    with pytest.raises(SystemExit) as ended:
+        main([str(files / "missing"), str(root)])
+    assert ended.value.code == 2
+    assert "is no directory of FileCheckpointStorage" in capsys.readouterr().err
+    assert not (files / "missing").exists()
