@@ -50,9 +50,9 @@ def _own_server() -> Iterator[Callable[..., PostgresServer]]:
         pytest.skip(reason)
     made: list[PostgresServer] = []
 
-    def make(**settings: Any) -> PostgresServer:
+    def make(primary: PostgresServer | None = None, **settings: Any) -> PostgresServer:
         made.append(PostgresServer(**settings))
-        made[-1].make()
+        made[-1].make(primary)
         made[-1].start()
         return made[-1]
 

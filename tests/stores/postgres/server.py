@@ -17,7 +17,13 @@ _PATIENCE_SECONDS = 60.0
 
 
 def programs() -> Path | None:
-    """Return the directory of the newest server that is installed; None where there is none."""
+    """
+    Return the directory of the newest server that is installed; None where there is none.
+
+    `AIOCHECKPOINT_POSTGRES` names another one, as the `bin` of another version.
+    """
+    if chosen := os.environ.get("AIOCHECKPOINT_POSTGRES"):
+        return Path(chosen)
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=_version)
     if found:
         return found[-1].parent
@@ -29,6 +35,12 @@ def _version(initdb: Path) -> float:
     with contextlib.suppress(ValueError):
         return float(initdb.parent.parent.name)
     return 0.0
+
+
+def has_program(name: str) -> bool:
+    """Tell whether a program came with the server."""
+    directory = programs()
+    return directory is not None and (directory / name).exists()
 
 
 def reason_to_skip() -> str | None:
@@ -79,17 +91,26 @@ class PostgresServer:
         user = (f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups")
         return ["setpriv", *user, *command]
 
-    def make(self) -> None:
-        """Make the files of an empty database."""
-        directory = programs()
-        assert directory is not None
+    def make(self, primary: PostgresServer | None = None) -> None:
+        """Make the files of an empty database, or of a replica of one that runs."""
         if os.geteuid() == 0:
             os.chown(self.directory, _NOBODY, _NOBODY)
-        options = ("-U", "postgres", "-A", "trust", "--no-sync", "--no-instructions")
-        command = self._as_user(
-            str(directory / "initdb"), "-D", self._data, *options, "-E", "UTF8", "--locale=C.UTF-8"
-        )
-        subprocess.run(command, check=True, capture_output=True)
+        options = ["-U", "postgres", "-D", self._data, "--no-sync"]
+        if primary is None:
+            options += ["-A", "trust", "--no-instructions", "-E", "UTF8", "--locale=C.UTF-8"]
+            self._run("initdb", *options)
+        else:
+            self._run("pg_basebackup", *options, "-h", str(primary.directory), "-R", "-c", "fast")
+
+    def promote(self) -> None:
+        """Make a replica a server that takes changes."""
+        self._run("pg_ctl", "promote", "-w", "-D", self._data)
+
+    def _run(self, program: str, *options: str) -> None:
+        directory = programs()
+        assert directory is not None
+        command = self._as_user(str(directory / program), *options)
+        subprocess.run(command, check=True, capture_output=True, cwd=self.directory)
 
     @property
     def _data(self) -> str:
@@ -107,12 +128,18 @@ class PostgresServer:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, cwd=self.directory, start_new_session=True
             )
-        ready = [str(directory / "pg_isready"), "-h", str(self.directory), "-q"]
         until = time.monotonic() + _PATIENCE_SECONDS
-        while subprocess.run(ready, check=False).returncode != 0:
+        while not self._is_ready():
             assert self._process.poll() is None, (self.directory / "log").read_text()[-2000:]
             assert time.monotonic() < until, "the server does not answer"
             time.sleep(0.02)
+
+    def _is_ready(self) -> bool:
+        """Tell whether it takes connections, as its file of the process says."""
+        with contextlib.suppress(OSError):
+            lines = (self.directory / "data" / "postmaster.pid").read_text().splitlines()
+            return len(lines) > 7 and lines[7].strip() == "ready"
+        return False
 
     def _processes(self) -> list[int]:
         """Return all of its processes, the first one first; each leads a group of its own."""

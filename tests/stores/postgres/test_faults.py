@@ -24,6 +24,7 @@ from aiocheckpoint import (
 )
 from aiocheckpoint.store import Transaction
 from tests.stores.postgres.conftest import MakeStore
+from tests.stores.postgres.load import require_nothing_lost
 from tests.stores.postgres.proxy import Proxy, nothing
 from tests.stores.postgres.server import PostgresServer
 
@@ -378,33 +379,13 @@ async def _under_load(own_server: Callable[..., PostgresServer], kills: int) -> 
     from aiocheckpoint.stores.postgres import PostgresStore
 
     server = await asyncio.to_thread(own_server)
-    acknowledged: dict[str, int] = {f"session-{number}": -1 for number in range(8)}
-    is_over = False
 
-    async def live(store: Any, session_id: str) -> None:
-        while not is_over:
-            number = acknowledged[session_id] + 1
-            expected = f"{number - 1:04}" if number else None
-            data = _step(number, session_id=session_id, messages=["x" * 3000])
-            await store.save(data, expected=expected)
-            acknowledged[session_id] = number
+    async def start_again() -> None:
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
 
     async with PostgresStore(server.dsn(), server_timeout_seconds=60) as store:
-        await store.load("s")
-        lives = asyncio.gather(*(live(store, name) for name in acknowledged))
-        for _ in range(kills):
-            await asyncio.sleep(0.4)
-            await asyncio.to_thread(server.kill)
-            await asyncio.to_thread(server.start)
-            counts = dict(acknowledged)
-            while any(acknowledged[name] == count for name, count in counts.items()):
-                assert not lives.done() or lives.result()
-                await asyncio.sleep(0.01)
-        is_over = True
-        await lives
-        for name, newest in acknowledged.items():
-            assert [meta.iteration for meta in await store.list(name)] == [*range(newest, -1, -1)]
-        assert await store.check() == ()
+        await require_nothing_lost(store, [start_again] * kills)
 
 
 @pytest.fixture(name="small_disk")
