@@ -97,7 +97,7 @@ class PostgresServer:
             os.chown(self.directory, _NOBODY, _NOBODY)
         options = ["-U", "postgres", "-D", self._data, "--no-sync"]
         if primary is None:
-            options += ["-A", "trust", "--no-instructions", "-E", "UTF8", "--locale=C.UTF-8"]
+            options += ["-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"]
             self._run("initdb", *options)
         else:
             self._run("pg_basebackup", *options, "-h", str(primary.directory), "-R", "-c", "fast")

@@ -17,7 +17,7 @@ alter table aiocheckpoint.body set (toast_tuple_target = 4080);
 
 do $$
 begin
-    alter table aiocheckpoint.body alter column content set compression lz4;
+    execute 'alter table aiocheckpoint.body alter column content set compression lz4';
 exception when others then
     null;
 end $$;
