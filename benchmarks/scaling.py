@@ -61,9 +61,9 @@ class Measured(Struct, frozen=True, kw_only=True):
     directory_session_bytes: float = 8_192
     directory_session_inodes: int = 3
     directory_saves: float = 2_236
-    postgres_bytes: float = 7_300
-    postgres_log_bytes: float = 5_830
-    postgres_saves: float = 2_969
+    postgres_bytes: float = 3_180
+    postgres_log_bytes: float = 3_370
+    postgres_saves: float = 2_243
     bucket_bytes: float = 8_630
     bucket_waiting: float = 34
     bucket_index_bytes: float = 25_000
