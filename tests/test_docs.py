@@ -196,6 +196,7 @@ RUN_ELSEWHERE = {
     "docs/how-to/agent-framework.md",
     "docs/how-to/google-adk.md",
     "docs/how-to/openai-agents.md",
+    "docs/how-to/other-frameworks.md",
     "docs/how-to/postgres.md",
     "docs/how-to/pydantic-ai.md",
     "docs/how-to/pydantic-harness.md",
