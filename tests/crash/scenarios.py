@@ -45,7 +45,7 @@ from tests.crash.enumeration import (
     same_each_time,
     tree_after,
 )
-from tests.crash.model import LONG, QUICK, SECOND, Caps, Model, crash_states
+from tests.crash.model import LONG, NESTED, QUICK, SECOND, Caps, Model, crash_states
 from tests.crash.operations import BLOCK_BYTES, Content, File, Operation, Tree
 from tests.crash.oracle import MAIN, Seen, Version
 from tests.crash.processes import new_disk, pair_on, survived, turns
@@ -337,7 +337,7 @@ async def owned_by_the_dead(options: Options) -> str:
                         await writer.flush()
             operations = [*files.operations]
     for model in ("killed", "posix"):
-        for state in crash_states(model, Tree(), operations, given[0][0], LONG):
+        for state in crash_states(model, Tree(), operations, given[0][0], NESTED):
             known = max(token for point, token in given if point <= state.point)
             with scratch_directory() as outer, same_each_time(7):
                 materialise(state.tree, outer)
@@ -729,7 +729,7 @@ SCENARIOS: dict[str, Scenario] = {
     "updated beside others": updated_beside_others,
     "moved between sessions": moved_between_sessions,
     "moved between sessions, in a new segment": partial(moved_between_sessions, TINY_SLOT_BYTES),
-    "update": partial(calls, ("update",), base=POPULATED[:2], caps=LONG),
+    "update": partial(calls, ("update",), base=POPULATED[:2], caps=NESTED),
     "owned by another": owned_by_another,
     "owned by the dead": partial(owned_by_the_dead, JOURNAL),
     "owned by the dead, in haste": partial(owned_by_the_dead, HASTY),
