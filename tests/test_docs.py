@@ -142,6 +142,8 @@ def run_console(block: Block) -> None:
     assert commands, f"line {block.line}: a console block needs a line that begins with $"
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = os.environ | {"PATH": programs, "NO_COLOR": "1", "COLUMNS": "100"}
+    # LangSmith, which comes with LangGraph, brings warnings of its own into any run of pytest.
+    environment["PYTEST_ADDOPTS"] = "-p no:langsmith_plugin"
     for command, expected in commands:
         ran = subprocess.run(
             ["bash", "-c", command],
