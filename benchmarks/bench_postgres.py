@@ -1,4 +1,4 @@
-"""On one PostgreSQL: how many durable saves a second, for how much of its log?"""
+"""On one PostgreSQL: how many durable saves, and runs of graphs, a second; for how much log?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from benchmarks.documents import Document, growing_documents, size_label
-from benchmarks.postgres_server import postgres_server
+from benchmarks.postgres_graphs import graphs
+from benchmarks.postgres_server import make_database, postgres_server
 from benchmarks.report import Answer, Bound, Row, Spread, Table, quantile, ratios
 from benchmarks.rounds import Settings, UnavailableError, in_child, interleaved, start_together
 from benchmarks.saving import Job, Run, Stopwatch
@@ -229,7 +230,8 @@ def run(settings: Settings) -> Answer:
     """Return a table of values, one of ratios, and the bounds."""
     try:
         with postgres_server(settings.directory) as url:
-            return _answer(settings, url)
+            saves, runs = _answer(settings, url), graphs(settings, url)
+            return Answer([*saves.tables, *runs.tables], [*saves.bounds, *runs.bounds])
     except UnavailableError as error:
         print(f"Not measured: {error}")
         return Answer([], [])
@@ -243,7 +245,7 @@ def _answer(settings: Settings, url: str) -> Answer:
         count += 1
         workload, sessions, contender = case
         name = f"run_{count}"
-        asyncio.run(_make_database(url.format("postgres"), name))
+        asyncio.run(make_database(url.format("postgres"), name))
         (directory / "url").write_text(url.format(name), encoding="utf-8")
         job = Job.of(settings, contender, directory, sessions)
         return in_child(measure, PostgresJob(job=job, workload=workload))
@@ -279,14 +281,6 @@ def _answer(settings: Settings, url: str) -> Answer:
         Table(f"Saves of {size} in PostgreSQL: ours / {LANGGRAPH}", ratio_rows),
     ]
     return Answer([table for table in tables if table.rows], bounds)
-
-
-async def _make_database(url: str, name: str) -> None:
-    import asyncpg
-
-    connection: Any = await asyncpg.connect(url)
-    await connection.execute(f"create database {name}")
-    await connection.close()
 
 
 def _row(workload: Workload, sessions: int, contender: str, runs: Sequence[PostgresRun]) -> Row:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from benchmarks.rounds import UnavailableError
@@ -68,6 +69,15 @@ def postgres_server(parent: Path) -> Iterator[str]:
         server.send_signal(signal.SIGINT)
         server.wait()
         shutil.rmtree(directory)
+
+
+async def make_database(url: str, name: str) -> None:
+    """Make an empty database."""
+    import asyncpg
+
+    connection: Any = await asyncpg.connect(url)
+    await connection.execute(f"create database {name}")
+    await connection.close()
 
 
 def _wait(programs: Path, directory: Path, server: subprocess.Popen[bytes]) -> None:

@@ -19,6 +19,7 @@ from aiocheckpoint.adapters.langgraph import (
     records,
     removal,
     saver,
+    turns,
 )
 from aiocheckpoint.adapters.langgraph.pruning import DeltaNeeds
 from aiocheckpoint.adapters.langgraph.turns import Turns
@@ -224,7 +225,13 @@ def _greatest_is_newest(patch: Patch) -> None:
         ids = await reader.ids(prefix="s", limit=1)
         return records.key_in(ids[0]) if ids else None
 
+    async def newest_records(reader: Any) -> reading.Newest:
+        last = await reader.saved_ids(limit=1)
+        return reading.Newest(await greatest(reader), last[0] if last else None)
+
     patch.setattr(reading, "newest_key", greatest)
+    for module in (reading, turns):
+        patch.setattr(module, "newest_records", newest_records)
 
 
 def _lists_by_id(patch: Patch) -> None:

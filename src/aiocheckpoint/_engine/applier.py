@@ -11,7 +11,6 @@ from typing import NamedTuple
 from aiocheckpoint._disk.files import monotonic_seconds, printable
 from aiocheckpoint._disk.locks import MovedError
 from aiocheckpoint._disk.pending import Committed
-from aiocheckpoint._engine.apply import done_up_to
 from aiocheckpoint._engine.carry import Failure, carry_failed
 from aiocheckpoint._engine.changes import Change, Flush
 from aiocheckpoint._engine.jobs import Job
@@ -251,12 +250,11 @@ class Applier:
             except CheckpointError as error:
                 self._failed[name] = Failure(error, place)
         for name, entries in full.items():  # what was removed has made room by now
-            written: set[str] = set()
             try:
                 root.files.remove(name, entries, touched)
-                root.files.apply(name, entries, place, touched, written)
+                root.files.apply(name, entries, place, touched)
             except CheckpointError as error:
-                self._failed[name] = Failure(error, place, done_up_to(entries, written))
+                self._failed[name] = Failure(error, place)
 
     # Flushing
 

@@ -19,6 +19,7 @@ from aiocheckpoint.adapters.langgraph.records import (
 
 PAGE = 32
 _VANISHED_RETRIES = 3
+_LAST = 8  # records among which there nearly always is a checkpoint
 
 
 class Group(NamedTuple):
@@ -86,9 +87,14 @@ async def find(
 
 
 async def newest_records(reader: SessionReader[ThreadRecord]) -> Newest:
-    """Return which records of a session are the newest."""
-    last = await reader.saved_ids(limit=1)
-    return Newest(await newest_key(reader), last[0] if last else None)
+    """Return which records of a session are the newest; mostly one read tells both."""
+    last = await reader.saved_ids(limit=_LAST)
+    states = [found for found in last if found.startswith(STATE_PREFIX)]
+    if states:
+        key: str | None = records.key_in(states[0])
+    else:
+        key = await newest_key(reader) if len(last) == _LAST else None
+    return Newest(key, last[0] if last else None)
 
 
 async def newest_key(reader: SessionReader[ThreadRecord]) -> str | None:

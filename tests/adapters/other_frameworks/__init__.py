@@ -1,1 +1,0 @@
-"""Recipes for frameworks that need no adapter."""
