@@ -44,6 +44,16 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _without_leftovers() -> None:
+    """
+    Keep out of them what earlier modules left, too.
+
+    It was the better part of the time of tests that end with a collection.
+    """
+    pytest_collection_finish()
+
+
 MakeWriter = Callable[..., AsyncCheckpointWriter[Any]]
 
 

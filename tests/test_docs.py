@@ -142,6 +142,8 @@ def run_console(block: Block) -> None:
     assert commands, f"line {block.line}: a console block needs a line that begins with $"
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = os.environ | {"PATH": programs, "NO_COLOR": "1", "COLUMNS": "100"}
+    # LangSmith, which comes with LangGraph, brings warnings of its own into any run of pytest.
+    environment["PYTEST_ADDOPTS"] = "-p no:langsmith_plugin"
     for command, expected in commands:
         ran = subprocess.run(
             ["bash", "-c", command],
@@ -196,6 +198,7 @@ RUN_ELSEWHERE = {
     "docs/how-to/agent-framework.md",
     "docs/how-to/google-adk.md",
     "docs/how-to/openai-agents.md",
+    "docs/how-to/other-frameworks.md",
     "docs/how-to/postgres.md",
     "docs/how-to/pydantic-ai.md",
     "docs/how-to/pydantic-harness.md",

@@ -256,3 +256,35 @@ class TestFullDisk:
             assert await writer.check() == ()
         count = await asyncio.to_thread(lambda: len([*disk.glob("state/s*/checkpoints/cp_*.json")]))
         assert count == 24
+
+    @pytest.mark.usefixtures("no_flushing")
+    async def test_files_that_found_room_are_not_written_again(
+        self, small_disk: Callable[[str], Path]
+    ) -> None:
+        """A session that has room for some of its files keeps those, and tries only the others."""
+        disk = await asyncio.to_thread(small_disk, "size=24m")
+        async with AsyncCheckpointWriter(disk / "state") as writer:
+            for iteration in range(10):
+                size = 2_000_000 if iteration == 5 else 10_000
+                await writer.save(step(iteration, messages=["x" * size]))
+            filling = await asyncio.to_thread(fill, disk, 1_000_000)
+            with pytest.raises(StorageFullError):
+                await writer.flush()
+            first = await asyncio.to_thread(inodes, disk / "state")
+
+            with pytest.raises(StorageFullError):
+                await writer.flush()
+
+            assert len(first) == 5
+            second = await asyncio.to_thread(inodes, disk / "state")
+            assert first.items() <= second.items()
+            assert len(await writer.list("s")) == 10
+            await asyncio.to_thread(filling.unlink)
+            await writer.flush()
+            assert await writer.check() == ()
+        assert len(await asyncio.to_thread(inodes, disk / "state")) == 10
+
+
+def inodes(root: Path) -> dict[str, int]:
+    """Return which file each checkpoint is in."""
+    return {path.name: path.stat().st_ino for path in checkpoint_files(root, "s")}

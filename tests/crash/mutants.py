@@ -157,11 +157,11 @@ def _point_first(patch: pytest.MonkeyPatch) -> None:
     right = Files._write_all
 
     def write_all(
-        self: Files, name: str, wanted: Any, index: Any, place: int, touched: Touched
+        self: Files, name: str, wanted: Any, index: Any, place: int, touched: Touched, written: Any
     ) -> None:
         with self._view.sessions.made(name) as directory:
             self._show(name, directory, index, wanted, place)
-        right(self, name, wanted, index, place, touched)
+        right(self, name, wanted, index, place, touched, written)
 
     patch.setattr(Files, "_write_all", write_all)
 
@@ -307,6 +307,11 @@ MUTANTS = (
         "a session that is stuck is not carried on",
         lambda patch: patch.setattr(applier, "carry_failed", lambda _root, _failed, place: place),
         SCENARIOS["stuck beside others"],
+    ),
+    Mutant(
+        "what found no room counts as written",
+        lambda patch: patch.setattr(applier, "done_up_to", lambda found, _: found[-1].place - 1),
+        SCENARIOS["full amid a session"],
     ),
     Mutant(
         "the condition of an update is ignored",

@@ -45,7 +45,7 @@ from tests.crash.enumeration import (
     same_each_time,
     tree_after,
 )
-from tests.crash.model import LONG, QUICK, SECOND, Caps, Model, crash_states
+from tests.crash.model import LONG, NESTED, QUICK, SECOND, Caps, Model, crash_states
 from tests.crash.operations import BLOCK_BYTES, Content, File, Operation, Tree
 from tests.crash.oracle import MAIN, Seen, Version
 from tests.crash.processes import new_disk, pair_on, survived, turns
@@ -337,7 +337,7 @@ async def owned_by_the_dead(options: Options) -> str:
                         await writer.flush()
             operations = [*files.operations]
     for model in ("killed", "posix"):
-        for state in crash_states(model, Tree(), operations, given[0][0], LONG):
+        for state in crash_states(model, Tree(), operations, given[0][0], NESTED):
             known = max(token for point, token in given if point <= state.point)
             with scratch_directory() as outer, same_each_time(7):
                 materialise(state.tree, outer)
@@ -453,6 +453,67 @@ async def stuck_beside_others() -> str:
     allowed: Allowed = {MAIN: [(version(1),)], "other": [seen]}
     run = Aftermath(Tree(), operations, allowed, len(operations))
     return await violation(run, tolerated={*BEFORE_RECOVERY, "unreadable"})
+
+
+class FullFiles(RecordingFiles):
+    """
+    Recording files of a disk with room for some files.
+
+    Attributes:
+        room: for how many checkpoints.
+        there: names of those that took it.
+    """
+
+    room = 1000
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.there: set[str] = set()
+
+    def recorded(self, name: str, function: Any) -> Any:
+        sound = super().recorded(name, function)
+        if name != "replace":
+            return sound
+
+        def moved(source: str, target: str, **kwargs: Any) -> Any:
+            if target.startswith("cp_"):
+                if target not in self.there and len(self.there) == self.room:
+                    raise OSError(errno.ENOSPC, "the disk is full")
+                self.there.add(target)
+            return sound(source, target, **kwargs)
+
+        return moved
+
+
+async def full_amid_a_session() -> str:
+    """Flush on a disk that has room for some files of a session, twice: the others stay, too."""
+    with new_disk(TINY_SLOT_BYTES) as outer:
+        files = FullFiles(outer)
+        async with opened(outer, files, JOURNAL) as writer:
+            await perform(writer, save(1))
+            begun = len(files.operations)
+            for serial in (2, 3, 4):
+                await perform(writer, save(serial))
+            await perform(writer, delete(2))
+            files.room = 2
+            for _ in range(2):
+                with suppress(StorageError):
+                    await writer.flush()
+            require(len(files.there) == files.room, "there was room for all files")
+            operations = [*files.operations]
+            files.room = 1000
+    seen = tuple(map(version, (4, 3, 1)))
+    end = Aftermath(Tree(), operations, {MAIN: [seen]}, len(operations))
+    amid: Allowed = {MAIN: [seen, tuple(map(version, (4, 3, 2, 1))), *_first_of(3)]}
+    stuck = {*BEFORE_RECOVERY, "unreadable"}
+    return await violation(end, tolerated=stuck) or await violation(
+        Aftermath(Tree(), operations, amid, begun), "killed", tolerated=stuck
+    )
+
+
+def _first_of(count: int) -> list[Seen]:
+    """Return what is there after each of some saves."""
+    return [tuple(map(version, range(last, 0, -1))) for last in range(1, count + 1)]
 
 
 async def dropped_before_rust_saved() -> str:
@@ -723,13 +784,14 @@ SCENARIOS: dict[str, Scenario] = {
     "unsynced by the dead": unsynced_by_the_dead,
     "refused beside haste": refused_beside_haste,
     "stuck beside others": stuck_beside_others,
+    "full amid a session": full_amid_a_session,
     "dropped before Rust saved": dropped_before_rust_saved,
     "without a header": without_a_header,
     "seen of the dead": seen_of_the_dead,
     "updated beside others": updated_beside_others,
     "moved between sessions": moved_between_sessions,
     "moved between sessions, in a new segment": partial(moved_between_sessions, TINY_SLOT_BYTES),
-    "update": partial(calls, ("update",), base=POPULATED[:2], caps=LONG),
+    "update": partial(calls, ("update",), base=POPULATED[:2], caps=NESTED),
     "owned by another": owned_by_another,
     "owned by the dead": partial(owned_by_the_dead, JOURNAL),
     "owned by the dead, in haste": partial(owned_by_the_dead, HASTY),

@@ -31,7 +31,7 @@ DURABILITIES = ("journal", "file")
 TINY_SLOT_BYTES = 16 * 1024
 _RARE_CALLS = ("copy-session", "apply", "update", "save-owned")
 _BESIDE_FLUSH = tuple(kind for kind in oracle.TOGETHER if kind != "burst")
-_LOOKS_EVERY = 12
+_LOOKS_EVERY, _RECOVERS_EVERY = 24, 8
 """Of the states of a default slice; the campaigns look at all."""
 
 BASES = {"empty": (), "populated": POPULATED}
@@ -71,7 +71,7 @@ async def test_one_call(durability: str, base: str, record_property: RecordPrope
         {"durability": durability},
         LONG,
         looks_every=_LOOKS_EVERY,
-        recovers_every=4,
+        recovers_every=_RECOVERS_EVERY,
     )
 
     assert tally.violations == []
@@ -93,7 +93,7 @@ async def test_saves_that_fail(record_property: RecordProperty) -> None:
         {"durability": "journal"},
         LONG,
         looks_every=_LOOKS_EVERY,
-        recovers_every=4,
+        recovers_every=_RECOVERS_EVERY,
     )
 
     assert tally.violations == []
@@ -117,7 +117,7 @@ async def test_saves_that_share_a_commit(
         SECOND,
         models=models,
         looks_every=_LOOKS_EVERY,
-        recovers_every=4,
+        recovers_every=_RECOVERS_EVERY,
     )
 
     assert tally.violations == []
@@ -164,7 +164,7 @@ async def test_segments_that_are_used_again(
         options,
         LONG,
         looks_every=_LOOKS_EVERY,
-        recovers_every=4,
+        recovers_every=_RECOVERS_EVERY,
         slot_bytes=TINY_SLOT_BYTES,
     )
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from aiocheckpoint._disk.files import monotonic_seconds, printable
 from aiocheckpoint._disk.locks import MovedError
 from aiocheckpoint._disk.pending import Committed
+from aiocheckpoint._engine.apply import done_up_to
 from aiocheckpoint._engine.carry import Failure, carry_failed
 from aiocheckpoint._engine.changes import Change, Flush
 from aiocheckpoint._engine.jobs import Job
@@ -250,11 +251,12 @@ class Applier:
             except CheckpointError as error:
                 self._failed[name] = Failure(error, place)
         for name, entries in full.items():  # what was removed has made room by now
+            written: set[str] = set()
             try:
                 root.files.remove(name, entries, touched)
-                root.files.apply(name, entries, place, touched)
+                root.files.apply(name, entries, place, touched, written)
             except CheckpointError as error:
-                self._failed[name] = Failure(error, place)
+                self._failed[name] = Failure(error, place, done_up_to(entries, written))
 
     # Flushing
 

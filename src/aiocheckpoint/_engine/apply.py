@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from typing import NamedTuple
 
 from aiocheckpoint._disk.files import Directory, LocalFiles, random_name
@@ -62,6 +62,20 @@ def last_words(entries: Sequence[Committed]) -> _Wanted:
     return wanted._replace(drops_session=drops)
 
 
+def done_up_to(entries: Sequence[Committed], written: Collection[str]) -> int:
+    """
+    Return up to where entries of a session are done, when there was no room for all of them.
+
+    Args:
+        entries: what was to be done, of which the removals are.
+        written: names of the files that were written; before the first of them come the blobs.
+    """
+    if not written:
+        return 0
+    left = (c.place for name, c in last_words(entries).saved.items() if name not in written)
+    return min(left, default=1) - 1
+
+
 class Files:
     """
     Brings the files of one session after another up to date.
@@ -80,7 +94,14 @@ class Files:
         self._private = private
         self.make_way: Callable[[], None] = _go_on
 
-    def apply(self, name: str, entries: Sequence[Committed], place: int, touched: Touched) -> None:
+    def apply(
+        self,
+        name: str,
+        entries: Sequence[Committed],
+        place: int,
+        touched: Touched,
+        written: set[str] | None = None,
+    ) -> None:
         """
         Make true what some entries of a session say.
 
@@ -89,6 +110,7 @@ class Files:
             entries: in order; they may have been applied before, as a whole or in part.
             place: up to where the log is applied when this is done.
             touched: notes what has to be synced.
+            written: notes the names of the checkpoints' files that are written.
 
         Raises:
             StorageError: some of it is not done.
@@ -104,7 +126,7 @@ class Files:
                         self._view.sessions.remove_leftovers(directory)
                 index.has_leftovers = False
             if wanted.saved or wanted.blobs or any(aside.saved for aside in wanted.quarantined):
-                self._write_all(name, wanted, index, place, touched)
+                self._write_all(name, wanted, index, place, touched, written)
             else:
                 self._only_remove(name, wanted, index, place, touched)
         except BaseException:
@@ -116,7 +138,13 @@ class Files:
             index.is_being_applied = False
 
     def _write_all(
-        self, name: str, wanted: _Wanted, index: SessionIndex, place: int, touched: Touched
+        self,
+        name: str,
+        wanted: _Wanted,
+        index: SessionIndex,
+        place: int,
+        touched: Touched,
+        written: set[str] | None,
     ) -> None:
         with self._view.sessions.made(name) as directory:
             touched.session(name, directory)
@@ -131,6 +159,8 @@ class Files:
                     self._files.unlink(directory, backup)
                     index.backups.remove(backup)
                 self._write(directory, parsed, committed, touched)
+                if written is not None:
+                    written.add(text)
             self._show(name, directory, index, wanted, place)
             self._remove(name, directory, wanted, touched)
 

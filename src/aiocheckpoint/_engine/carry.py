@@ -21,10 +21,12 @@ class Failure(NamedTuple):
     Attributes:
         error: why.
         place: the position up to which that was tried.
+        done: the position up to which it succeeded.
     """
 
     error: CheckpointError
     place: int
+    done: int = 0
 
 
 def carry_failed(root: WritableRoot, failed: Mapping[str, Failure], place: int) -> int:
@@ -42,7 +44,8 @@ def carry_failed(root: WritableRoot, failed: Mapping[str, Failure], place: int) 
     for name, failure in failed.items():
         is_new = root.view.pending.sessions[name].stuck is None
         if _is_root_full(root, name, failure.error) or not (is_new or frees_any):
-            place = min(place, root.view.pending.before(name, flushed))
+            done = max(failure.done, flushed)
+            place = min(place, root.view.pending.before(name, done))
             if is_new:
                 with contextlib.suppress(StorageFullError):  # no save has room then, either
                     _append_stuck(root, name, failure.error, ())

@@ -1,0 +1,1 @@
+"""Recipes for frameworks that need no adapter."""
