@@ -48,22 +48,22 @@ def key_in(directory: Path) -> Any:
 
 
 class ToldStore(SessionStore):
-    """Tells how far it is stored, once it is."""
+    """Tells what is stored, once it is."""
 
     def __init__(self, storage: str) -> None:
         super().__init__(storage)
         self.call_is_stored = asyncio.Event()
 
     async def append(self, key: SessionKey, entries: list[SessionStoreEntry]) -> None:
-        """Append, and say of which kind the last message was."""
+        """Append, and say of which kinds the messages were."""
         await super().append(key, entries)
         given: list[Any] = [entry for entry in entries if "message" in entry]
         contents = [entry["message"]["content"] for entry in given]
         kinds = ["text" if isinstance(one, str) else one[0]["type"] for one in contents]
         if "tool_use" in kinds:
             self.call_is_stored.set()
-        if kinds:
-            said(f"stored up to {kinds[-1]}")
+        for kind in kinds:
+            said(f"stored {kind}")
 
 
 def waits(transcript: list[Any]) -> bool:

@@ -53,9 +53,7 @@ def test_appends_of_racing_and_killed_processes(root: Path, acknowledged: int) -
 
 
 @needs_program
-@pytest.mark.parametrize(
-    "line", ["model reads 0", "looked up", "stored up to tool_result", "waiting"]
-)
+@pytest.mark.parametrize("line", ["model reads 0", "looked up", "stored tool_result", "waiting"])
 def test_run_goes_on_in_a_new_process(root: Path, tmp_path: Path, line: str) -> None:
     """A run that was killed amid a turn goes on; no tool runs twice, an unknown outcome is told."""
     log = tmp_path / "log"

@@ -17,7 +17,6 @@ from aiocheckpoint import (
     Transaction,
     exact,
 )
-from aiocheckpoint.adapters._recent import RecentBlobs
 from aiocheckpoint.adapters.claude_agent.records import (
     START_ID,
     TRANSCRIPT_ID,
@@ -60,32 +59,76 @@ class Given(NamedTuple):
 
 class Known:
     """
-    What need not be read again of one transcript: its newest blobs, and the uuids of its entries.
+    What need not be read again of one transcript: the end of its history, and its uuids.
 
-    Only what was found stored is known, so a commit that fails leaves nothing here. May be used by
-    several threads.
+    What an append has staged counts once the transcript is found as that append would leave it, so
+    a commit that fails leaves nothing here. May be used by several threads.
     """
 
     def __init__(self) -> None:
-        self.recent = RecentBlobs()
         self._seen = _Seen("")
+        self._staged: _Staged | None = None
+
+    def latest(self, head: ClaudeRecord | None) -> _Latest | None:
+        """Return a transcript that is as this process left it; None of any other."""
+        staged = self._staged
+        if staged is None or not staged.is_stored(head):
+            return None
+        seen = self._seen_of(staged.head)
+        if seen.length == staged.before:
+            seen.add(staged.new)
+        is_whole = seen.length == len(staged.history)
+        return _Latest(staged.head, staged.history, seen.uuids) if is_whole else None
 
     async def uuids(self, head: Transcript, history: History) -> set[str]:
         """Return the uuids of all entries; those that were not seen yet are read."""
-        seen = self._seen
-        if seen.incarnation != head.incarnation or seen.length > len(history):
-            seen = _Seen(head.incarnation)
-        return self._see(seen, await history.items(seen.length))
+        seen = self._seen_of(head)
+        seen.add(await history.items(seen.length))
+        return seen.uuids
+
+    def _seen_of(self, head: Transcript) -> _Seen:
+        if self._seen.incarnation != head.incarnation:
+            self._seen = _Seen(head.incarnation)
+        return self._seen
 
     def see(self, head: Transcript, entries: list[JsonValue]) -> None:
         """Know the uuids of all entries, which were read for something else."""
-        self._see(_Seen(head.incarnation), entries)
+        self._seen = _Seen(head.incarnation)
+        self._seen.add(entries)
 
-    def _see(self, seen: _Seen, entries: list[JsonValue]) -> set[str]:
-        seen.uuids.update(found for entry in entries if (found := _uuid_of(entry)) is not None)
-        seen.length += len(entries)
-        self._seen = seen
-        return seen.uuids
+    def stage(self, head: Transcript, history: History, new: list[JsonValue]) -> None:
+        """Know what an append leaves if it is committed."""
+        self._staged = _Staged(head, history.stored(), new)
+
+
+class _Latest(NamedTuple):
+    """A transcript as it is; None where there is none."""
+
+    head: Transcript | None
+    history: History
+    uuids: set[str]
+
+
+class _Staged(NamedTuple):
+    """What an append leaves."""
+
+    head: Transcript
+    history: History
+    new: list[JsonValue]
+
+    @property
+    def before(self) -> int:
+        """How many entries there were before it."""
+        return len(self.history) - len(self.new)
+
+    def is_stored(self, head: ClaudeRecord | None) -> bool:
+        """Tell whether a transcript is as it was left."""
+        return (
+            isinstance(head, Transcript)
+            and head.incarnation == self.head.incarnation
+            and head.mtime == self.head.mtime
+            and head.blob_digests == self.head.blob_digests
+        )
 
 
 class _Seen:
@@ -95,6 +138,11 @@ class _Seen:
         self.incarnation = incarnation
         self.length = 0
         self.uuids: set[str] = set()
+
+    def add(self, entries: list[JsonValue]) -> None:
+        """Know those of the next entries."""
+        self.uuids.update(found for entry in entries if (found := _uuid_of(entry)) is not None)
+        self.length += len(entries)
 
 
 class _Clock:
@@ -130,11 +178,9 @@ class OpenTranscript:
 
     async def append(self, given: Given) -> None:
         """Stage those of the entries whose uuids are not there yet."""
-        head = await self._head()
-        history = await self._history(head)
-        new = _without(
-            given.entries, set() if head is None else await self._known.uuids(head, history)
-        )
+        known = self._known.latest(await self._session.load(TRANSCRIPT_ID))
+        head, history, uuids = known or await self._read()
+        new = _without(given.entries, uuids)
         if not new:
             return
         if head is None:
@@ -151,14 +197,15 @@ class OpenTranscript:
             )
         )
         self._session.save(record, blobs=grown.new_blobs)
-        self._known.recent.keep(record.blob_digests, grown.new_blobs)
+        self._known.stage(record, grown, new)
 
     async def entries(self) -> list[SessionStoreEntry] | None:
         """Return all entries as they were; None when there never were any."""
         head = await self._head()
         if head is None:
             return None
-        entries = await (await self._history(head)).items()
+        history = await load_history(self._session.load_blobs, head)
+        entries = await history.items()
         self._known.see(head, entries)
         found: Any = entries if head.is_plain else [exact.from_json(entry) for entry in entries]
         return [*found]
@@ -172,9 +219,12 @@ class OpenTranscript:
                 return head
         raise removed(self._session.session_id)
 
-    async def _history(self, head: Transcript | None) -> History:
-        load_blobs = self._known.recent.or_else(self._session.load_blobs)
-        return History(load_blobs) if head is None else await load_history(load_blobs, head)
+    async def _read(self) -> _Latest:
+        head = await self._head()
+        if head is None:
+            return _Latest(None, History(self._session.load_blobs), set())
+        history = await load_history(self._session.load_blobs, head)
+        return _Latest(head, history, await self._known.uuids(head, history))
 
     def _start(self) -> Transcript:
         session_id, incarnation = self._session.session_id, uuid.uuid4().hex
