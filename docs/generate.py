@@ -92,7 +92,9 @@ def _source(module: str) -> tuple[str, ast.Module]:
 def _home(module: str, name: str) -> str:
     """Return the module that defines a name, where another one brings it in."""
     for node in ast.walk(_source(module)[1]):
-        if isinstance(node, ast.ImportFrom) and name in [alias.name for alias in node.names]:
+        if isinstance(node, ast.ImportFrom) and name in [
+            alias.asname or alias.name for alias in node.names
+        ]:
             return _home(str(node.module), name)
     return module
 

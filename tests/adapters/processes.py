@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _PROJECT = Path(__file__).parents[2]
-_SECONDS = 60
+_SECONDS = 240
 
 
 @contextmanager

@@ -24,6 +24,7 @@ def own_tests(
     deselected: Mapping[str, str],
     *,
     asyncio_mode: str = "auto",
+    needs: Iterable[str] = (),
 ) -> int:
     """
     Run tests of a package's source distribution; return pytest's status.
@@ -35,7 +36,10 @@ def own_tests(
         paths: files of tests within the distribution.
         deselected: the ids of tests that do not apply, each with the reason.
         asyncio_mode: of pytest-asyncio; `strict` where anyio runs their tests.
+        needs: packages that the tests import beyond what the framework does; they are installed.
     """
+    if needs:
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *needs], check=True)
     with tempfile.TemporaryDirectory() as directory:
         root = _unpacked(package, Path(directory))
         for test, reason in deselected.items():

@@ -1,0 +1,193 @@
+"""Documents that are written whole again and again, and stored as what has changed of them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+from msgspec.structs import replace
+
+from aiocheckpoint import (
+    BlobNode,
+    BlobRecord,
+    BlobStore,
+    CheckpointDecodeError,
+    MissingBlobError,
+    blob_digest,
+)
+from aiocheckpoint.history import LoadBlobs
+
+RecordT = TypeVar("RecordT", bound="DocumentRecord")
+ResultT = TypeVar("ResultT")
+
+_LEAST_BYTES = 8 << 10  # of a piece
+_MOST_PIECES = 64  # about: pieces of a longer document are larger
+_MOST_DOCUMENTS = 16  # that are remembered
+_MOST_BYTES = 1 << 20  # of each
+# An insertion makes a few pieces new; those behind it are the same again.
+_LOOK_AHEAD = 8
+_NODE_MARK = BlobNode(["0" * 64])[:16]
+
+
+class DocumentRecord(BlobRecord, kw_only=True):
+    """
+    A record that holds a document: its blobs one behind the other, and then the tail.
+
+    Attributes:
+        order: where a blob is there twice, which of `blob_digests` follow one another, by position.
+        tail: what follows the blobs, as text.
+        is_base64: whether the tail is bytes that are no text.
+    """
+
+    order: tuple[int, ...] = ()
+    tail: str = ""
+    is_base64: bool = False
+
+
+class Piece(NamedTuple):
+    """A part of a document that is stored as a blob."""
+
+    digest: str
+    content: bytes
+
+
+class Pieces(NamedTuple):
+    """
+    A document in pieces.
+
+    Attributes:
+        whole: those that are stored as blobs, in order.
+        tail: what follows them.
+        known: the digests of those that are stored already, as far as is known.
+    """
+
+    whole: tuple[Piece, ...]
+    tail: bytes
+    known: frozenset[str]
+
+    def into(self, record: RecordT) -> RecordT:
+        """Return a record with this document in the place of the one it had."""
+        digests = tuple(dict.fromkeys(piece.digest for piece in self.whole))
+        position = {digest: number for number, digest in enumerate(digests)}
+        is_plain = len(digests) == len(self.whole)
+        order = () if is_plain else tuple(position[piece.digest] for piece in self.whole)
+        try:
+            tail, is_base64 = self.tail.decode(), False
+        except UnicodeDecodeError:
+            tail, is_base64 = base64.b64encode(self.tail).decode(), True
+        return replace(record, blob_digests=digests, order=order, tail=tail, is_base64=is_base64)
+
+    async def saved(self, save: Callable[[Mapping[str, bytes]], Awaitable[ResultT]]) -> ResultT:
+        """Save with those blobs that are new, and with all where others removed what was known."""
+        blobs = dict(self.whole)
+        try:
+            return await save({name: blobs[name] for name in blobs if name not in self.known})
+        except MissingBlobError:
+            return await save(blobs)
+
+
+class Documents:
+    """
+    The newest documents by key, so that what has not changed is neither hashed nor stored again.
+
+    They are what their digests say, whoever has changed the session meanwhile. May be used by
+    several threads.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Piece, ...]] = {}
+
+    def cut(self, key: str, document: bytes) -> Pieces:
+        """Return a document in pieces, those of the one before where they are the same."""
+        known = self._known.get(key, ())
+        pieces, tail = _cut(document, known)
+        return Pieces(tuple(pieces), tail, frozenset(piece.digest for piece in known))
+
+    def keep(self, key: str, pieces: Pieces) -> None:
+        """Know a document from now on, since it was saved or loaded."""
+        if key not in self._known and len(self._known) >= _MOST_DOCUMENTS:
+            self._known = {}
+        is_small = sum(len(piece.content) for piece in pieces.whole) <= _MOST_BYTES
+        self._known[key] = pieces.whole if is_small else ()
+
+    async def load_from(
+        self, store: BlobStore[Any], session_id: str, checkpoint_id: str, *, key: str | None = None
+    ) -> tuple[DocumentRecord, bytes] | None:
+        """
+        Return a record and its document; None when there is none.
+
+        Raises:
+            MissingBlobError: a blob is gone.
+            CheckpointError: what `load` and `load_blobs` of the store raise.
+        """
+        load_blobs = partial(store.load_blobs, session_id)
+        record = await store.load(session_id, checkpoint_id)
+        while isinstance(record, DocumentRecord):
+            try:
+                return record, await self.load(key or session_id, record, load_blobs)
+            except MissingBlobError:
+                replaced, record = record, await store.load(session_id, checkpoint_id)
+                if record == replaced:
+                    raise
+        return None
+
+    async def load(self, key: str, record: DocumentRecord, load_blobs: LoadBlobs) -> bytes:
+        """
+        Return the document of a record; only what is not known is loaded.
+
+        Raises:
+            MissingBlobError: the record was deleted or replaced meanwhile, or is damaged.
+            CheckpointError: what `load_blobs` raises.
+        """
+        blobs = dict(self._known.get(key, ()))
+        missing = [digest for digest in record.blob_digests if digest not in blobs]
+        if missing:
+            blobs |= await load_blobs(missing)
+        tail = _tail(record)
+        order = record.order or range(len(record.blob_digests))
+        named = [record.blob_digests[number] for number in order]
+        whole = tuple(Piece(digest, blobs[digest]) for digest in named)
+        self.keep(key, Pieces(whole, tail, frozenset()))
+        return b"".join([*(piece.content for piece in whole), tail])
+
+
+def _tail(record: DocumentRecord) -> bytes:
+    try:
+        return base64.b64decode(record.tail) if record.is_base64 else record.tail.encode()
+    except ValueError as error:
+        place = f"{record.session_id}/{record.checkpoint_id}"
+        raise CheckpointDecodeError(place, type(record).__qualname__, str(error)) from error
+
+
+def _cut(document: bytes, known: Sequence[Piece]) -> tuple[list[Piece], bytes]:
+    least = _LEAST_BYTES
+    while least * _MOST_PIECES < len(document):
+        least *= 2
+    pieces: list[Piece] = []
+    position = following = 0
+    while True:
+        for number, piece in enumerate(known[following : following + _LOOK_AHEAD], following):
+            # A short one is from a time when the document was shorter: cut anew.
+            if len(piece.content) >= least and document.startswith(piece.content, position):
+                following = number + 1
+                break
+        else:
+            end = _end_of_piece(document, position, least)
+            if end is None:
+                return pieces, document[position:]
+            content = document[position:end]
+            piece = Piece(blob_digest(content), content)
+        pieces.append(piece)
+        position += len(piece.content)
+
+
+def _end_of_piece(document: bytes, start: int, least: int) -> int | None:
+    """Return where a piece ends: at the end of a JSON object, so that what moves is found again."""
+    if document.startswith(_NODE_MARK, start):  # or it would be taken for a node
+        return start + 1
+    brace = document.find(b"}", start + least - 1, start + 2 * least)
+    if brace >= 0:
+        return brace + 1
+    return start + 2 * least if len(document) >= start + 2 * least else None

@@ -1,0 +1,1 @@
+"""Sessions and storages of Strands Agents."""

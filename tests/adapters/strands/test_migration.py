@@ -1,0 +1,80 @@
+"""Moving sessions here from the framework's own storage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("strands", reason="needs the extra strands: .ci/adapter strands")
+
+from strands import Agent
+from strands.session import SnapshotSessionManager
+from strands.storage import LocalFileStorage
+
+from aiocheckpoint.adapters.strands import (
+    Copied,
+    CopyMismatchError,
+    SessionManager,
+    Storage,
+    StoredValue,
+    copy_storage,
+)
+from aiocheckpoint.adapters.strands.__main__ import main
+from aiocheckpoint.testing import MemoryStore
+from tests.adapters.strands.shop import ScriptedModel, quiet_agent
+
+pytestmark = pytest.mark.blocking
+
+
+@pytest.fixture(name="directory")
+async def _directory(tmp_path: Path) -> Path:
+    path = tmp_path / "old data?"
+    for name in ("ann", "bob"):
+        manager = SnapshotSessionManager(
+            name, storage=LocalFileStorage(str(path)), snapshot_trigger=lambda **_: True
+        )
+        agent = Agent(model=ScriptedModel(), session_manager=manager, callback_handler=None)
+        await agent.invoke_async(f"hello from {name}")
+    await LocalFileStorage(str(path)).write("notes.md", b"\xff\x00 no text")
+    return path
+
+
+async def test_all_values_come_and_may_come_again(directory: Path) -> None:
+    """All that is stored is there, and an agent goes on; a second copy changes nothing."""
+    store: Any = MemoryStore(StoredValue)
+    source = LocalFileStorage(str(directory))
+    told: list[Copied] = []
+
+    assert await copy_storage(source, store, progress=told.append) == Copied(3, 5)
+    assert await copy_storage(source, store) == Copied(3, 5)
+
+    assert len(told) == 3
+    assert await Storage(store).list() == await source.list()
+    for key in await source.list():
+        assert await Storage(store).read(key) == await source.read(key)
+    agent = quiet_agent(SessionManager("bob", store), ScriptedModel())
+    assert agent.messages[0]["content"] == [{"text": "hello from bob"}]
+
+
+async def test_nothing_there_is_replaced(directory: Path) -> None:
+    """A key that has another value is refused by name, and keeps it."""
+    store: Any = MemoryStore(StoredValue)
+    await Storage(store).write("notes.md", b"mine")
+
+    with pytest.raises(CopyMismatchError, match=r"'notes\.md'"):
+        await copy_storage(LocalFileStorage(str(directory)), store)
+
+    assert await Storage(store).read("notes.md") == b"mine"
+
+
+def test_command(directory: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command says how much it has copied, and refuses what is no directory."""
+    main([str(directory), str(root)])
+    assert capsys.readouterr().out == "3 sessions, 5 values copied and compared\n"
+
+    with pytest.raises(SystemExit) as ended:
+        main([str(root / "missing"), str(root)])
+    assert ended.value.code == 2
+    assert "is no directory of LocalFileStorage" in capsys.readouterr().err
