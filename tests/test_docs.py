@@ -194,6 +194,8 @@ BASH_BLOCKS = {
 # Pages whose examples need a server or a framework, and are run with it by tests/stores, or by
 # tests/adapters.
 RUN_ELSEWHERE = {
+    "docs/how-to/crewai.md",
+    "docs/how-to/strands.md",
     "docs/how-to/claude-agent.md",
     "docs/how-to/agent-framework.md",
     "docs/how-to/google-adk.md",

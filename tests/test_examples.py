@@ -23,10 +23,12 @@ TESTED = {
     "claude_agent_model.py",  # by tests/adapters/claude_agent, as the next one
     "claude_agent_resume.py",
     "agent_framework_resume.py",  # by tests/adapters/agent_framework
+    "crewai_resume.py",  # by tests/adapters/crewai
     "google_adk_resume.py",  # by tests/adapters/google_adk
     "openai_agents_resume.py",  # by tests/adapters/openai_agents
     "pydantic_ai_resume.py",  # by tests/adapters/pydantic_ai
     "pydantic_harness_resume.py",  # by tests/adapters/pydantic_harness
+    "strands_resume.py",  # by tests/adapters/strands
 }
 
 pytestmark = pytest.mark.blocking
