@@ -93,7 +93,11 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
     ),
     (
         MissingBlobError("/r/s/blobs/0123", "0123"),
-        ["/r/s/blobs/0123 is not there", "give the blob", "recover("],
+        ["/r/s/blobs/0123 is not there", "recover("],
+    ),
+    (
+        MissingBlobError("/r/s/blobs/0123", "0123", "save"),
+        ["/r/s/blobs/0123 is neither given nor there", "give the blob"],
     ),
     (
         NotACheckpointError("/dev/null", "it is a device"),
@@ -114,6 +118,14 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
     (
         DurabilityUnknownError("sync data", "/r/log.0", errno.EIO, "Input/output error"),
         ["sync data failed", "/r/log.0", "load it to find out", "again"],
+    ),
+    (
+        NestedCallError("s", "own", "own"),
+        ["own of session 's'", "by the task that owns it", "use the owner"],
+    ),
+    (
+        NestedCallError(None, "aclose"),
+        ["aclose was called within an update", "when the update has ended"],
     ),
     (
         NestedCallError("s", "save"),
@@ -145,7 +157,7 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
     ),
     (
         StoreBusyError("/r/lock", 30.0),
-        ["another process", "/r/lock", "30 s", "lock_timeout_seconds"],
+        ["somebody else", "/r/lock", "30 s", "lock_timeout_seconds"],
     ),
     (
         SessionChangedError("s", "b"),

@@ -153,6 +153,20 @@ def require_callable(name: str, value: object) -> None:
         raise InvalidArgumentError(name, value, "an async function")
 
 
+async def result_of(work: Callable[..., Awaitable[ResultT]], *arguments: Any) -> ResultT:
+    """
+    Call the work of an update, and return what comes of it.
+
+    Raises:
+        InvalidArgumentError: it is not async; what it staged is not to be committed.
+    """
+    answer: Any = work(*arguments)
+    if not inspect.isawaitable(answer):
+        raise InvalidArgumentError("work", work, "an async function")
+    result: ResultT = await answer
+    return result
+
+
 def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """
     Refuse what is none of the choices.
@@ -212,7 +226,7 @@ def checkpoint_ids_of(values: Iterable[CheckpointId]) -> tuple[CheckpointId, ...
         InvalidArgumentError: one str, which is iterable too, or nothing iterable.
         InvalidIdError: an id that none can have.
     """
-    checkpoint_ids = _listed("checkpoint_ids", values)
+    checkpoint_ids = listed("checkpoint_ids", values)
     for checkpoint_id in checkpoint_ids:
         encode_id(checkpoint_id, "checkpoint id")
     return checkpoint_ids
@@ -226,7 +240,7 @@ def session_ids_of(values: Iterable[SessionId]) -> tuple[SessionId, ...]:
         InvalidArgumentError: one str, which is iterable too, or nothing iterable.
         InvalidIdError: an id that none can have.
     """
-    session_ids = tuple(dict.fromkeys(_listed("session_ids", values)))
+    session_ids = tuple(dict.fromkeys(listed("session_ids", values)))
     for session_id in session_ids:
         encode_id(session_id, "session id")
     return session_ids
@@ -239,7 +253,7 @@ def triggers_of(values: Iterable[str]) -> tuple[str, ...]:
     Raises:
         InvalidArgumentError: one str, which is iterable too, nothing iterable, or what is no str.
     """
-    triggers = _listed("final_triggers", values)
+    triggers = listed("final_triggers", values)
     for trigger in triggers:
         given: object = trigger
         if not isinstance(given, str):
@@ -255,15 +269,33 @@ def digests_of(values: Iterable[str]) -> tuple[str, ...]:
         InvalidArgumentError: one str, which is iterable too, or nothing iterable.
         InvalidIdError: a digest that none can have.
     """
-    digests = _listed("digests", values)
+    digests = listed("digests", values)
     for digest in digests:
         if not is_digest(digest):
             raise InvalidIdError("blob digest", digest, "give 64 lower-case hex digits")
     return digests
 
 
-def _listed(name: str, values: Iterable[str]) -> tuple[str, ...]:
-    given: Any = values
-    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
-        raise InvalidArgumentError(name, given, "a list, even for a single one")
+def listed(
+    name: str,
+    values: Iterable[Any],
+    *,
+    single: tuple[type, ...] = (str, bytes),
+    wanted: str = "a list, even for a single one",
+) -> tuple[Any, ...]:
+    """
+    Return several things.
+
+    Args:
+        name: of the argument.
+        values: as given.
+        single: what is iterable, and one thing all the same.
+        wanted: what should be given instead.
+
+    Raises:
+        InvalidArgumentError: one thing, or nothing iterable.
+    """
+    given: object = values
+    if isinstance(given, single) or not isinstance(given, Iterable):
+        raise InvalidArgumentError(name, given, wanted)
     return tuple(given)

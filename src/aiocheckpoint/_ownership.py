@@ -7,21 +7,25 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
-from aiocheckpoint._arguments import checkpoint_ids_of, require_callable, require_expected
-from aiocheckpoint._disk.files import monotonic_seconds
+from aiocheckpoint._arguments import (
+    checkpoint_ids_of,
+    require_callable,
+    require_expected,
+    result_of,
+)
 from aiocheckpoint._engine.changes import Batch, Change, Delete, Disown, Own
 from aiocheckpoint._engine.jobs import Ending, Job
 from aiocheckpoint._engine.local_store import LocalStore
 from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint._format.ids import encode_id
-from aiocheckpoint._turns import SessionTurns, Turns
+from aiocheckpoint._patience import Patience
+from aiocheckpoint._turns import SessionTurns
 from aiocheckpoint._updates import Encode, Updates
 from aiocheckpoint.errors import InvalidArgumentError, SessionOwnedError, WriterClosedError
 from aiocheckpoint.models import ANY_NEWEST, CheckpointId, Expected, SessionId
 from aiocheckpoint.store import NO_BLOBS, Transaction
 
-_SHORTEST_PAUSE_SECONDS = 0.005
-_LONGEST_PAUSE_SECONDS = 0.1
+_PAUSES_SECONDS = (0.005, 0.1)
 ResultT = TypeVar("ResultT")
 
 
@@ -35,6 +39,7 @@ class LocalOwnership(Generic[RecordT]):
         encode: makes saves of records.
         change: makes a change, in the order of the calls; it is given the method's name.
         updates: those of the writer.
+        require_usable: refuses what comes after its end.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class LocalOwnership(Generic[RecordT]):
         encode: Encode[RecordT],
         change: Callable[[Change, str], Awaitable[Any]],
         updates: Updates[RecordT],
+        require_usable: Callable[[], None],
     ) -> None:
         self._session_id = session_id
         self._name = encode_id(session_id, "session id")
@@ -51,6 +57,7 @@ class LocalOwnership(Generic[RecordT]):
         self._encode = encode
         self._change = change
         self._updates = updates
+        self._require_usable = require_usable
 
     @property
     def session_id(self) -> SessionId:
@@ -99,11 +106,12 @@ class LocalOwnership(Generic[RecordT]):
     ) -> ResultT:
         """Update as the store does, if the session is still owned when it commits."""
         require_callable("work", work)
+        self._require_usable()
         return await self._updates.run(
             "update",
             (self._session_id,),
             self._encode,
-            lambda transactions: work(transactions[self._session_id]),
+            lambda transactions: result_of(work, transactions[self._session_id]),
             {self._name: self._token},
         )
 
@@ -137,7 +145,6 @@ class Ownerships(Generic[RecordT]):
     ) -> None:
         self._store = store
         self._turns = turns
-        self._owners = Turns()
         self._timeout_seconds = timeout_seconds
 
     @contextlib.asynccontextmanager
@@ -156,25 +163,20 @@ class Ownerships(Generic[RecordT]):
             SessionOwnedError: somebody else owns it.
             NestedCallError: the work of an update calls it.
         """
-        self._turns.require_no_update(session_id, "own")
         timeout_seconds = self._timeout_seconds if wait else 0.0
-        deadline = monotonic_seconds() + timeout_seconds
-        if not await self._owners.take(session_id, timeout_seconds=timeout_seconds):
-            raise SessionOwnedError(session_id, timeout_seconds)
-        try:
-            token = await self._entered(session_id, timeout_seconds, deadline)
+        async with self._turns.own(session_id, timeout_seconds, *_PAUSES_SECONDS) as patience:
+            token = await self._entered(session_id, timeout_seconds, patience)
             try:
                 yield token
             finally:
                 with contextlib.suppress(WriterClosedError):  # a fork owns nothing
                     require_own_process()
                     await self._leave(session_id, token)
-        finally:
-            self._owners.give(session_id)
 
-    async def _entered(self, session_id: SessionId, timeout_seconds: float, deadline: float) -> int:
+    async def _entered(
+        self, session_id: SessionId, timeout_seconds: float, patience: Patience
+    ) -> int:
         """Become the owner among processes, looking now and then while another one is."""
-        pause_seconds = _SHORTEST_PAUSE_SECONDS
         while True:
             own = Own(Job(), session_id, encode_id(session_id, "session id"))
             self._store.watch(own)
@@ -182,7 +184,7 @@ class Ownerships(Generic[RecordT]):
             try:
                 token: int = await own.job.finished()
             except SessionOwnedError:
-                if monotonic_seconds() >= deadline:
+                if patience.is_over:
                     raise SessionOwnedError(session_id, timeout_seconds) from None
             except asyncio.CancelledError:
                 if own.job.error is None and own.job.result is not None:
@@ -190,8 +192,7 @@ class Ownerships(Generic[RecordT]):
                 raise
             else:
                 return token
-            await asyncio.sleep(pause_seconds)
-            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+            await patience.pause()
 
     async def _leave(self, session_id: SessionId, token: int) -> None:
         """Let the next one in, however this one is cancelled; one that has lost it leaves it be."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextvars import ContextVar
+from typing import Any
 
-from aiocheckpoint.errors import NestedCallError
+from aiocheckpoint._patience import Patience
+from aiocheckpoint.errors import NestedCallError, SessionOwnedError, StoreBusyError
 from aiocheckpoint.models import SessionId
 
 
@@ -138,19 +141,24 @@ class Turns:
             raise
         return True
 
-    def call(self, key: str, function: Callable[[], None]) -> None:
+    def call(self, key: str, function: Callable[[], None]) -> Callable[[], bool] | None:
         """
         Call a function at once, or when all have given back who came before.
 
         Args:
             key: of the lock, which nobody holds afterwards.
             function: called by any thread; it must not raise.
+
+        Returns:
+            what tells whether it was called; None where it was at once.
         """
-        if key in self._turns:
-            with self._mutex:
-                self._line_up(_Deferred(key, function))
-        else:
+        if key not in self._turns:
             function()
+            return None
+        caller = _Deferred(key, function)
+        with self._mutex:
+            self._line_up(caller)
+        return lambda: not caller.missing
 
     def give(self, keys: str | Collection[str], *, is_exclusive: bool = True) -> None:
         """Let the next ones in."""
@@ -217,40 +225,59 @@ _running: ContextVar[tuple[_Running, ...]] = ContextVar("running updates", defau
 
 class SessionTurns:
     """
-    What `update` promises within a process, for a store to build upon.
+    What `update` and `own` promise within a process, for a store to build upon.
 
     Updates of a session run one after the other, in the order of the calls; other changes that are
     called meanwhile wait. Changes that no update holds up go in side by side: their order is the
     store's affair. The work of an update may change nothing but by its transaction, whatever the
-    session: two updates could wait for each other.
+    session: two updates could wait for each other. Nor may it read its session otherwise.
+
+    What `work` calls is known by its context, which tasks, `asyncio.to_thread` and
+    `run_coroutine_threadsafe` inherit. A plain thread does not: its call waits for the update as
+    any other, and so not for ever.
+
+    Args:
+        timeout_seconds: how long a call waits for updates that were called before.
+        beside: the turns of another client of the same storage, to line up with.
     """
 
-    def __init__(self) -> None:
-        self._turns = Turns()
+    def __init__(
+        self, timeout_seconds: float = 60.0, *, beside: SessionTurns | None = None
+    ) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._turns: Turns = Turns() if beside is None else beside._turns  # noqa: SLF001
+        self._owners: Turns = Turns() if beside is None else beside._owners  # noqa: SLF001
+        self._owning: dict[SessionId, weakref.ref[asyncio.Task[Any]]] = {}
 
     def require_outside(self, session_id: SessionId, operation: str) -> None:
         """
-        Refuse a call made by the work of an update for its own session.
+        Refuse a read of its own session that the work of an update makes beside its transaction.
 
         Raises:
-            NestedCallError: it is.
+            NestedCallError: it is one.
         """
         for running in _running.get():
             if running.turns is self and session_id in running.session_ids:
                 raise NestedCallError(session_id, operation)
 
-    def require_no_update(self, session_id: SessionId, operation: str) -> None:
+    def require_no_update(self, session_id: SessionId | None, operation: str) -> None:
         """
         Refuse a call made by the work of an update, for whatever session.
+
+        Args:
+            session_id: the session; None for a call about all.
+            operation: the method that was called, for the error.
 
         Raises:
             NestedCallError: it is.
         """
         for running in _running.get():
-            if running.turns is self:
+            if running.turns is not None and running.turns._turns is self._turns:  # noqa: SLF001
                 raise NestedCallError(session_id, operation)
 
-    def call(self, session_id: SessionId, operation: str, function: Callable[[], None]) -> None:
+    def call(
+        self, session_id: SessionId, operation: str, function: Callable[[], None]
+    ) -> Callable[[], StoreBusyError | None] | None:
         """
         Begin a change, at once or when the updates have ended that were called before.
 
@@ -259,11 +286,20 @@ class SessionTurns:
             operation: the method that was called, for the error.
             function: begins it; called by any thread, and must not raise.
 
+        Returns:
+            what tells why it has not begun yet, None when it has; or None where it has at once.
+
         Raises:
             NestedCallError: the work of an update calls it.
         """
         self.require_no_update(session_id, operation)
-        self._turns.call(session_id, function)
+        has_begun = self._turns.call(session_id, function)
+        if has_begun is None:
+            return None
+        return lambda: None if has_begun() else self._busy(session_id)
+
+    def _busy(self, session_id: SessionId) -> StoreBusyError:
+        return StoreBusyError(f"session {session_id!r}", self._timeout_seconds)
 
     @contextlib.asynccontextmanager
     async def change(self, session_id: SessionId, operation: str) -> AsyncIterator[None]:
@@ -276,9 +312,12 @@ class SessionTurns:
 
         Raises:
             NestedCallError: the work of an update calls it.
+            StoreBusyError: updates that were called before go on for `timeout_seconds`.
         """
         self.require_no_update(session_id, operation)
-        await self._turns.take(session_id, is_exclusive=False)
+        seconds = self._timeout_seconds
+        if not await self._turns.take(session_id, is_exclusive=False, timeout_seconds=seconds):
+            raise self._busy(session_id)
         try:
             yield
         finally:
@@ -297,11 +336,13 @@ class SessionTurns:
 
         Raises:
             NestedCallError: the work of an update calls it.
+            StoreBusyError: updates that were called before go on for `timeout_seconds`.
         """
         wanted = frozenset(session_ids)
-        for session_id in wanted:
+        for session_id in wanted or (None,):
             self.require_no_update(session_id, operation)
-        await self._turns.take(wanted)
+        if not await self._turns.take(wanted, timeout_seconds=self._timeout_seconds):
+            raise self._busy(min(wanted))
         running = _Running(self, wanted)
         token = _running.set((*_running.get(), running))
         try:
@@ -311,6 +352,47 @@ class SessionTurns:
             self._turns.give(wanted)
             with contextlib.suppress(ValueError):  # collected, of a loop that ended: elsewhere
                 _running.reset(token)
+
+    @contextlib.asynccontextmanager
+    async def own(
+        self,
+        session_id: SessionId,
+        timeout_seconds: float,
+        shortest_pause_seconds: float = 0.01,
+        longest_pause_seconds: float = 0.5,
+    ) -> AsyncIterator[Patience]:
+        """
+        Be the only one of the process who owns a session, or is about to.
+
+        Args:
+            session_id: the session.
+            timeout_seconds: how long to wait for another owner; 0: not at all.
+            shortest_pause_seconds: the first pause of the patience.
+            longest_pause_seconds: the longest one.
+
+        Yields:
+            the patience that is left for owners in other processes.
+
+        Raises:
+            NestedCallError: the work of an update calls it; or the task that owns the session
+                already would wait for itself.
+            SessionOwnedError: somebody else owns it for `timeout_seconds`.
+        """
+        self.require_no_update(session_id, "own")
+        task = asyncio.current_task()
+        owning = self._owning.get(session_id)
+        if timeout_seconds and owning is not None and task is not None and owning() is task:
+            raise NestedCallError(session_id, "own", within="own")
+        patience = Patience(timeout_seconds, shortest_pause_seconds, longest_pause_seconds)
+        if not await self._owners.take(session_id, timeout_seconds=timeout_seconds):
+            raise SessionOwnedError(session_id, timeout_seconds)
+        try:
+            if task is not None:
+                self._owning[session_id] = weakref.ref(task)
+            yield patience
+        finally:
+            self._owning.pop(session_id, None)
+            self._owners.give(session_id)
 
     async def settle(self, timeout_seconds: float) -> None:
         """Wait, not for ever, until all updates and changes have ended that were called before."""

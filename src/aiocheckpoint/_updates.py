@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from aiocheckpoint._arguments import checkpoint_ids_of, digests_of, require_query
-from aiocheckpoint._disk.files import monotonic_seconds
+from aiocheckpoint._arguments import checkpoint_ids_of, digests_of, require_query, result_of
 from aiocheckpoint._engine import listing
 from aiocheckpoint._engine.changes import Batch, Change, Delete, Save
 from aiocheckpoint._engine.glance import Glance, NotInMemoryError
@@ -17,13 +15,10 @@ from aiocheckpoint._engine.local_store import LocalStore
 from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint._format.ids import encode_id
+from aiocheckpoint._patience import Patience
+from aiocheckpoint._staging import Staging
 from aiocheckpoint._turns import SessionTurns
-from aiocheckpoint.errors import (
-    InvalidArgumentError,
-    MissingBlobError,
-    SessionChangedError,
-    WriterClosedError,
-)
+from aiocheckpoint.errors import InvalidArgumentError, MissingBlobError, SessionChangedError
 from aiocheckpoint.models import CheckpointId, CheckpointMeta, SessionId
 from aiocheckpoint.store import NO_BLOBS
 
@@ -54,9 +49,8 @@ class LocalTransaction(Generic[RecordT]):
         self._encode = encode
         self._session_id = session_id
         self._name = encode_id(session_id, "session id")
-        self._parts: list[Change] = []
+        self._staging: Staging[Save] = Staging()
         self._job: Job[Any] = Job()  # of the parts; they have their outcome with the whole
-        self._is_over = False
         self.state: int | None = None
         self.is_seen_at_once = True
 
@@ -69,6 +63,7 @@ class LocalTransaction(Generic[RecordT]):
 
     async def load(self, checkpoint_id: CheckpointId | None = None) -> RecordT | None:
         """Return a checkpoint, the one saved last by default; None when there is none."""
+        self._staging.require_running()
         if checkpoint_id is not None:
             encode_id(checkpoint_id, "checkpoint id")
         work = partial(_load, self._session_id, checkpoint_id)
@@ -76,6 +71,7 @@ class LocalTransaction(Generic[RecordT]):
 
     async def load_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> tuple[RecordT, ...]:
         """Return those of the checkpoints that are there, the one saved first first."""
+        self._staging.require_running()
         work = partial(_load_many, self._session_id, checkpoint_ids_of(checkpoint_ids))
         return await self._read(work, work, ())
 
@@ -83,6 +79,7 @@ class LocalTransaction(Generic[RecordT]):
         self, *, prefix: str = "", before: CheckpointId | None = None, limit: int | None = None
     ) -> tuple[CheckpointId, ...]:
         """Return ids, the greatest first."""
+        self._staging.require_running()
         require_query(prefix, before, limit)
 
         def glanced(glance: Glance[RecordT]) -> tuple[CheckpointId, ...]:
@@ -97,6 +94,7 @@ class LocalTransaction(Generic[RecordT]):
         self, *, prefix: str = "", limit: int | None = None
     ) -> tuple[CheckpointId, ...]:
         """Return ids, the one saved last first."""
+        self._staging.require_running()
         require_query(prefix, limit=limit)
 
         def read(reader: Reader[RecordT]) -> tuple[CheckpointId, ...]:
@@ -108,6 +106,7 @@ class LocalTransaction(Generic[RecordT]):
         self, *, before: CheckpointId | None = None, limit: int | None = None
     ) -> tuple[CheckpointMeta, ...]:
         """Return what there is, saved last first."""
+        self._staging.require_running()
         require_query("", before, limit)
 
         def read(reader: Reader[RecordT]) -> tuple[CheckpointMeta, ...]:
@@ -117,6 +116,7 @@ class LocalTransaction(Generic[RecordT]):
 
     async def load_blobs(self, digests: Iterable[str], /) -> dict[str, bytes]:
         """Return blobs by their digests."""
+        self._staging.require_running()
         wanted = digests_of(digests)
         nothing: dict[str, bytes] = {}
 
@@ -142,7 +142,6 @@ class LocalTransaction(Generic[RecordT]):
             read: reads.
             otherwise: what is read where there is no root.
         """
-        self._require_running()
         found = self._glanced(glanced) if glanced is not None else None
         is_glance = found is not None
         if found is None:
@@ -179,45 +178,36 @@ class LocalTransaction(Generic[RecordT]):
             InvalidArgumentError: a record of another session.
             CheckpointError: what `save` of the store refuses.
         """
-        self._require_running()
+        self._staging.require_running()
         save = self._encode(data, blobs, self._job)
         if save.session_id != self._session_id:
             wanted = f"a record of session {self._session_id!r}"
             raise InvalidArgumentError("data.session_id", save.session_id, wanted)
-        self._forget_saves((save.checkpoint_id,))
-        self._parts.append(save)
+        self._staging.save(save.checkpoint_id, save, save.digests, save.blobs)
         return save.checkpoint_id
 
     def delete(self, *checkpoint_ids: CheckpointId) -> None:
         """Stage deletes; of ids that are not there nothing comes."""
-        self._require_running()
-        wanted = checkpoint_ids_of(checkpoint_ids)
-        self._forget_saves(wanted)
-        self._parts.append(Delete(self._job, self._session_id, self._name, wanted))
+        self._staging.require_running()
+        self._staging.delete(checkpoint_ids_of(checkpoint_ids))
 
     def delete_session(self) -> None:
         """Stage the delete of all that the session has, but for what is staged after it."""
-        self._require_running()
-        self._parts = [Delete(self._job, self._session_id, self._name, None)]
-
-    def _forget_saves(self, checkpoint_ids: tuple[CheckpointId, ...]) -> None:
-        """Forget saves that were not the last word."""
-        self._parts = [
-            part
-            for part in self._parts
-            if not (isinstance(part, Save) and part.checkpoint_id in checkpoint_ids)
-        ]
+        self._staging.require_running()
+        self._staging.delete_all()
 
     # Its end
 
-    def _require_running(self) -> None:
-        if self._is_over:
-            raise WriterClosedError("the update that this transaction belongs to is over")
-
     def end(self) -> Sequence[Change]:
         """Return what was staged; nothing can be from then on."""
-        self._is_over = True
-        return self._parts
+        deletes, saves = self._staging.end()
+        parts: list[Change] = []
+        if deletes is None or deletes:
+            parts.append(Delete(self._job, self._session_id, self._name, deletes))
+        for save, blobs in saves:
+            save.give(blobs)
+            parts.append(save)
+        return parts
 
 
 def _load(
@@ -279,12 +269,12 @@ class Updates(Generic[RecordT]):
             NestedCallError: the work of another update calls it.
         """
         async with self._turns.update(session_ids, operation):
-            deadline = monotonic_seconds() + self._timeout_seconds
+            patience = Patience(self._timeout_seconds)
             while True:
                 try:
                     return await self._try(session_ids, encode, work, tokens)
                 except _OvertakenError as overtaken:
-                    if monotonic_seconds() >= deadline:
+                    if patience.is_over:
                         raise overtaken.error from None
 
     async def _try(
@@ -297,7 +287,7 @@ class Updates(Generic[RecordT]):
         made = [LocalTransaction(self._store, encode, id_) for id_ in session_ids]
         transactions = {transaction.session_id: transaction for transaction in made}
         try:
-            result = await _awaitable(work(transactions), work)
+            result = await result_of(work, transactions)
         except Exception:
             await self._require_as_read(made)  # or it has failed over what is not so any more
             raise
@@ -357,13 +347,6 @@ class Updates(Generic[RecordT]):
         error = await self._store.in_thread(self._store.readers, look)
         if error is not None:
             raise _OvertakenError(error)
-
-
-def _awaitable(answer: Awaitable[ResultT], work: object) -> Awaitable[ResultT]:
-    given: object = answer
-    if not inspect.isawaitable(given):
-        raise InvalidArgumentError("work", work, "an async function")
-    return answer
 
 
 class _OvertakenError(Exception):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from typing import Literal
 
 
 def shown(value: object, show: Callable[[object], str] = repr) -> str:
@@ -259,17 +260,25 @@ class MissingBlobError(CheckpointCorruptError):
 
     Attributes:
         digest: the SHA-256 of the blob.
+        operation: `"save"` for one that was refused, which is a mistake in the call and no damage;
+            else `"read"`.
     """
 
-    def __init__(self, path: str, digest: str) -> None:
+    def __init__(self, path: str, digest: str, operation: Literal["read", "save"] = "read") -> None:
         super().__init__(path, "the blob is not there")
-        self.args = (path, digest)
+        self.args = (path, digest, operation)
         self.digest = digest
+        self.operation = operation
 
     def __str__(self) -> str:
+        if self.operation == "save":
+            return (
+                f"{self.path} is neither given nor there, and a record leads to it; give the blob "
+                "to the save"
+            )
         return (
-            f"{self.path} is not there; give the blob to the save that refers to it, or call "
-            "recover(session_id) to move what refers to it to the quarantine"
+            f"{self.path} is not there; if a checkpoint still refers to the blob, "
+            "recover(session_id) moves that to the quarantine"
         )
 
 
@@ -391,25 +400,39 @@ class SessionChangedError(CheckpointError):
 
 class NestedCallError(CheckpointError, RuntimeError):
     """
-    The `work` of an `update` called the store itself; nothing was changed.
+    A call that could only wait for its own caller; nothing was changed.
 
-    A call for its own session, or a change of another one, might wait for ever: for the update to
-    end, or for another one that waits for this.
+    The `work` of an `update` called the store itself: to read its own session, which would not be
+    part of the step, or to change any one, which might wait for ever: for the update to end, or for
+    another one that waits for this. Or a task that owns a session waits to own it.
 
     Attributes:
-        session_id: the session.
+        session_id: the session; None for a call about all, as `aclose`.
         operation: the method that was called.
+        within: `"update"` or `"own"`.
     """
 
-    def __init__(self, session_id: str, operation: str) -> None:
-        super().__init__(session_id, operation)
+    def __init__(
+        self, session_id: str | None, operation: str, within: Literal["update", "own"] = "update"
+    ) -> None:
+        super().__init__(session_id, operation, within)
         self.session_id = session_id
         self.operation = operation
+        self.within = within
 
     def __str__(self) -> str:
+        call = (
+            self.operation
+            if self.session_id is None
+            else (f"{self.operation} of session {self.session_id!r}")
+        )
+        if self.within == "own":
+            return f"{call} was called by the task that owns it; use the owner that it has"
+        if self.session_id is None:
+            return f"{call} was called within an update; call it when the update has ended"
         return (
-            f"{self.operation} of session {self.session_id!r} was called within an update; use the "
-            "transaction that `work` is given, and update_many for several sessions"
+            f"{call} was called within an update; use the transaction that `work` is given, and "
+            "update_many for several sessions"
         )
 
 
@@ -538,10 +561,10 @@ class UnsuitableStoreError(CheckpointError):
 
 class StoreBusyError(CheckpointError, TimeoutError):
     """
-    Another process held a lock of the store for too long; the change was not made.
+    Another process, or an update of this one, held on for too long; the change was not made.
 
     Attributes:
-        path: the lock that was wanted.
+        path: the lock that was wanted, or the session.
         timeout_seconds: how long it was waited for.
     """
 
@@ -553,8 +576,8 @@ class StoreBusyError(CheckpointError, TimeoutError):
 
     def __str__(self) -> str:
         return (
-            f"another process has held {self.path} for {self.timeout_seconds:g} s; "
-            "is it stopped? Raise lock_timeout_seconds if it is only slow"
+            f"somebody else has held {self.path} for {self.timeout_seconds:g} s; "
+            "is that stopped? Raise lock_timeout_seconds if it is only slow"
         )
 
 

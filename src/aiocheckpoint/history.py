@@ -7,11 +7,11 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from aiocheckpoint._arguments import require_count, require_instance
+from aiocheckpoint._arguments import listed, require_count, require_instance
 from aiocheckpoint._format import histories
 from aiocheckpoint._format.blobs import reachable_blobs
 from aiocheckpoint._format.histories import Blobs, Part, Trunk
-from aiocheckpoint.errors import CheckpointDecodeError, InvalidArgumentError
+from aiocheckpoint.errors import CheckpointDecodeError
 from aiocheckpoint.models import BlobRecord, JsonValue
 
 __all__ = ("History", "HistoryRecord", "LoadBlobs", "load_history")
@@ -123,10 +123,9 @@ class History:
         Cost: one encode, a check that takes about twice as long, and one SHA-256 of what is added;
             now and then of 64 KiB more.
         """
-        given: object = items
-        if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
-            raise InvalidArgumentError("items", given, "a list, even for a single one, or append")
-        added = histories.encoded_items([*items])
+        wanted = "a list, even for a single one, or append"
+        given = listed("items", items, single=(str, bytes, Mapping), wanted=wanted)
+        added = histories.encoded_items([*given])
         if not added:
             return self
         new = {**self._new}

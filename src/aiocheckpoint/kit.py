@@ -3,8 +3,8 @@ What a store of your own needs: records to bytes and back, listing entries, argu
 
 A store that is written with it, and with `aiocheckpoint.testing` for its tests, refuses what every
 store refuses, by the same errors, and stores documents that every store can read. It decides
-where bytes go; what they are is decided here, without I/O, a clock or a thread. `SessionTurns`
-keeps the order that `update` promises within a process.
+where bytes go; what they are is decided here, without I/O or a thread. `SessionTurns` keeps what
+`update` and `own` promise within a process.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from aiocheckpoint._arguments import (
     checkpoint_ids_of,
     digests_of,
     frozen_blobs,
+    listed,
     path_text,
     require_callable,
     require_choice,
@@ -29,6 +30,7 @@ from aiocheckpoint._arguments import (
     require_query,
     require_seconds,
     result_at_once,
+    result_of,
     session_ids_of,
     triggers_of,
 )
@@ -45,6 +47,8 @@ from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint._format.ids import decode_id, encode_id
 from aiocheckpoint._format.listing import parse_meta
 from aiocheckpoint._format.unions import Codec, codec_of
+from aiocheckpoint._patience import Patience
+from aiocheckpoint._staging import Staging
 from aiocheckpoint._turns import SessionTurns, Turns
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
@@ -52,13 +56,13 @@ from aiocheckpoint.errors import (
     CheckpointMismatchError,
     CheckpointTooLargeError,
     InvalidArgumentError,
-    WriterClosedError,
 )
 from aiocheckpoint.models import (
     ANY_NEWEST,
     BlobRecord,
     CheckpointId,
     CheckpointMeta,
+    CheckpointRecord,
     Expected,
     SessionId,
 )
@@ -67,6 +71,7 @@ from aiocheckpoint.store import NO_BLOBS, RecordUnion, Transaction
 __all__ = (
     "EncodedRecord",
     "OwnedSession",
+    "Patience",
     "RecordKit",
     "RecordT",
     "SessionTurns",
@@ -82,6 +87,7 @@ __all__ = (
     "decode_id",
     "digests_of",
     "encode_id",
+    "listed",
     "path_text",
     "reachable_blobs",
     "require_callable",
@@ -92,6 +98,7 @@ __all__ = (
     "require_query",
     "require_seconds",
     "result_at_once",
+    "result_of",
     "session_ids_of",
     "sorted_ids",
     "token_of",
@@ -175,9 +182,10 @@ class RecordKit(Generic[RecordT]):
 
         Cost: one encode, a check that takes about twice as long, and two SHA-256.
         """
+        if isinstance(data, CheckpointRecord):
+            check_checkpoint_id(data.checkpoint_id)
+            check_session_id(data.session_id)
         draft = self._codec.draft(data)
-        check_session_id(draft.session_id)
-        check_checkpoint_id(draft.checkpoint_id)
         digests = data.blob_digests if isinstance(data, BlobRecord) else ()
         require_digests(digests)
         given = frozen_blobs(blobs, digests)
@@ -322,6 +330,8 @@ class StagedChanges(Generic[RecordT]):
     """
     The half of a `Transaction` that stages; a store adds the reads.
 
+    Each read begins with `require_running`.
+
     Args:
         kit: of the store.
         session_id: the session.
@@ -330,8 +340,7 @@ class StagedChanges(Generic[RecordT]):
     def __init__(self, kit: RecordKit[RecordT], session_id: SessionId) -> None:
         self._kit = kit
         self._session_id = session_id
-        self._staged: list[StagedSave | StagedDelete] = []
-        self._is_over = False
+        self._staging: Staging[EncodedRecord] = Staging()
 
     @property
     def session_id(self) -> SessionId:
@@ -347,30 +356,47 @@ class StagedChanges(Generic[RecordT]):
             WriterClosedError: the update is over.
             CheckpointError: what `RecordKit.encode` refuses.
         """
-        self._require_running()
+        self.require_running()
         record = self._kit.encode(data, blobs)
         record.require_session(self._session_id)
-        self._staged.append(StagedSave(record))
+        self._staging.save(record.checkpoint_id, record, record.blob_digests, record.blobs)
         return record.checkpoint_id
 
     def delete(self, *checkpoint_ids: CheckpointId) -> None:
         """Stage deletes; of ids that are not there nothing comes."""
-        self._require_running()
-        self._staged.append(StagedDelete(checkpoint_ids_of(checkpoint_ids)))
+        self.require_running()
+        self._staging.delete(checkpoint_ids_of(checkpoint_ids))
 
     def delete_session(self) -> None:
         """Stage the delete of all that the session has, but for what is staged after it."""
-        self._require_running()
-        self._staged.append(StagedDelete(None))
+        self.require_running()
+        self._staging.delete_all()
 
-    def _require_running(self) -> None:
-        if self._is_over:
-            raise WriterClosedError("the update that this transaction belongs to is over")
+    def require_running(self) -> None:
+        """
+        Refuse a call that comes too late.
+
+        Raises:
+            WriterClosedError: the update is over.
+        """
+        self._staging.require_running()
 
     def end(self) -> tuple[StagedSave | StagedDelete, ...]:
-        """Return what was staged, in its order; from then on nothing can be."""
-        self._is_over = True
-        return tuple(self._staged)
+        """
+        Return what was staged; from then on nothing can be.
+
+        Returns:
+            what it comes to, to be made as a whole in this order: at most one delete, then saves,
+            each of another id. Each blob that was given is with the first save that leads to it.
+            What a record leads to may also have been there before the delete, so collect blobs,
+            and keep what a session may have at most, when all is done.
+        """
+        deletes, saves = self._staging.end()
+        staged: list[StagedSave | StagedDelete] = []
+        if deletes is None or deletes:
+            staged.append(StagedDelete(deletes))
+        staged += [StagedSave(record._replace(blobs=blobs)) for record, blobs in saves]
+        return tuple(staged)
 
 
 class OwnedSession(Generic[RecordT]):

@@ -105,7 +105,13 @@ class Transaction(SessionReader[RecordT], Protocol[RecordT]):
     """
     One session within `update`: reads see it as it is, changes are staged.
 
-    What is staged is not seen by the reads. Of an id that is staged twice the last word counts.
+    What is staged is not seen by the reads. Of an id that is staged twice the last word counts:
+    a save that was replaced or deleted again is not made at all. What it all comes to is made at
+    once, so that only the order of the saves matters. A blob that a record leads to was in the
+    session before, named by whatever, or is given with any save of the update. A bound on the
+    number of checkpoints is kept by what is there at the end.
+
+    When the update is over, each of its methods raises `WriterClosedError`.
     """
 
     def save(self, data: RecordT, /, *, blobs: Mapping[str, bytes] = NO_BLOBS) -> CheckpointId:
@@ -169,7 +175,11 @@ class Ownership(Protocol[RecordT]):
     async def update(
         self, work: Callable[[Transaction[RecordT]], Awaitable[ResultT]], /
     ) -> ResultT:
-        """Update as the store does, if the session is still owned when it commits."""
+        """
+        Update as the store does, if the session is still owned when it commits.
+
+        Where nothing is staged nothing is written, and so nothing is refused.
+        """
         ...
 
 
@@ -300,15 +310,19 @@ class CheckpointStore(Protocol[RecordT]):
             what `work` returned the last time.
 
         Updates of one session by one process run one after the other, in the order of the calls,
-        and other changes of the session that are called meanwhile wait.
+        and other changes of the session that are called meanwhile wait, no longer than
+        `lock_timeout_seconds`.
 
         Raises:
             SessionChangedError: others have changed the session again and again, for
                 `lock_timeout_seconds`.
-            NestedCallError: `work` changes or owns something, of whatever session, but by its
-                transaction, or closes the store: it could wait for itself or for another update. A
-                store may also refuse reads of the session but by the transaction: those are not
-                part of the step.
+            StoreBusyError: updates that were called before have gone on for as long.
+            InvalidArgumentError: `work` is no async function; what it staged is not stored.
+            NestedCallError: raised within `work`, by a call of the store itself: one that changes
+                or owns something, of whatever session, or closes the store, which could wait for
+                itself or for another update; and one that reads a session of the update, which
+                would not be part of the step. Tasks and `asyncio.to_thread` are within it; a plain
+                thread is not known to be: what it calls waits, and raises `StoreBusyError`.
         """
         ...
 
@@ -328,7 +342,9 @@ class CheckpointStore(Protocol[RecordT]):
 
         Raises:
             SessionOwnedError: on entry: somebody else owns it.
-            InvalidArgumentError: `wait` is no bool.
+            NestedCallError: on entry: the task owns it already by this store, and would wait for
+                itself.
+            InvalidArgumentError: on entry: `wait` is no bool.
         """
         ...
 

@@ -26,6 +26,7 @@ from aiocheckpoint._arguments import (
     require_query,
     require_seconds,
     result_at_once,
+    result_of,
     session_ids_of,
     triggers_of,
 )
@@ -95,6 +96,11 @@ class AsyncCheckpointWriter(Generic[RecordT]):
     may have writers on one directory. Making one does no I/O: the directory is made, 0700, by
     the first call, and the writer belongs to the process that makes it, which may be a fork of
     the one that made the writer. Close it with `aclose` or `async with`.
+
+    Make one for a directory and process. Each writer has threads, descriptors and an order of
+    updates of its own: its options, `files` and `stats` are its own, and so is its end. Several do
+    no harm beyond that cost, and the changes of all have one order. Where many parts of a program
+    ask for a directory, `open_store` gives them one that they share.
 
     **Cancellation** of any method: the call ends when the file work has ended. Work that had
     not begun is withdrawn. A cancelled save is stored as a whole or not at all, and leaves no
@@ -203,7 +209,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             files or LocalFiles(),
         )
         self._lock_timeout_seconds = float(lock_timeout_seconds)
-        self._turns = SessionTurns()
+        self._turns = SessionTurns(self._lock_timeout_seconds)
         self._updates = Updates(self._store, self._turns, self._lock_timeout_seconds)
         self._ownerships = Ownerships(self._store, self._turns, self._lock_timeout_seconds)
         self._process_id: int | None = None  # of whoever makes the first call
@@ -250,7 +256,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Durability: nothing acknowledged depends on it.
         """
-        self._turns.require_no_update("", "aclose")
+        self._turns.require_no_update(None, "aclose")
         is_first, self._is_closed = not self._is_closed, True
         if self._process_id != process_id():
             return
@@ -297,7 +303,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         """Queue a change at once, or when the updates of its session have ended."""
         submit = partial(self._store.submit_later, change)
         if change.session:
-            self._turns.call(change.session_id, operation, submit)
+            change.held_up = self._turns.call(change.session_id, operation, submit)
         else:
             submit()
         self._store.watch(change)
@@ -646,6 +652,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
     async def _verify_stored(self, session_id: Any, checkpoint_id: CheckpointId) -> bool:
         encode_id(session_id, "session id")
         encode_id(checkpoint_id, "checkpoint id")
+        self._turns.require_outside(session_id, "verify")
         return await self._read(lambda reader: reader.is_intact(session_id, checkpoint_id), False)
 
     async def read(
@@ -738,6 +745,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         wanted = session_ids_of(session_ids)
         for session_id in wanted:
             self._turns.require_outside(session_id, "load_newest")
+        self._require_usable()
         found: dict[SessionId, RecordT] = {}
         refused: _Errors = []
         for start in range(0, len(wanted), _LOADS_PER_HOP):
@@ -932,7 +940,7 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             "update",
             (session_id,),
             self._encode,
-            lambda transactions: work(transactions[session_id]),
+            lambda transactions: result_of(work, transactions[session_id]),
         )
 
     async def update_many(
@@ -1017,7 +1025,14 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         self._require_usable()
         require_instance("wait", wait, bool)
         async with self._ownerships.own(session_id, self._require_own_process, wait=wait) as token:
-            yield LocalOwnership(session_id, token, self._encode, self._change, self._updates)
+            yield LocalOwnership(
+                session_id,
+                token,
+                self._encode,
+                self._change,
+                self._updates,
+                self._require_usable,
+            )
 
     async def flush(self) -> None:
         """

@@ -56,6 +56,23 @@ class TestCopy:
         assert len(checkpoint_files(target, "support-42")) == 1
         assert "only" in tool("list", target, "a/b 客服").output
 
+    def test_a_directory_within_the_other_is_refused(
+        self, store: Path, tmp_path: Path, tool: Tool
+    ) -> None:
+        """It would be one of the other's sessions; neither is touched."""
+        (session,) = (path for path in store.iterdir() if path.name == "support-42")
+        for source, target in (
+            (store, session),
+            (store, (store / "new" / "place").as_uri()),
+            (session, store),
+        ):
+            done = tool("copy", source, target)
+            assert done.status == 2
+            assert "is within" in done.errors
+        assert not (store / "new").exists()
+        assert not (session / ".aiocheckpoint").exists()
+        assert tool("verify", store).status == 0
+
     @pytest.mark.parametrize("name", ["nothing", "empty"])
     def test_no_store_is_no_source(self, name: str, tmp_path: Path, tool: Tool) -> None:
         """A directory that is not there, or holds no sessions, is an error."""

@@ -73,6 +73,10 @@ class TestWriter(WholeContract):
     def _bounded_store(self, opened: Open) -> Store:
         return opened(max_checkpoints=3)
 
+    @pytest.fixture(name="hasty_store")
+    def _hasty_store(self, opened: Open) -> Store:
+        return opened(lock_timeout_seconds=0.5)
+
     @pytest.fixture(name="blob_store")
     def _blob_store(self, opened: Open) -> Blobs:
         return opened(LargeValue)

@@ -38,6 +38,10 @@ class TestMemoryStore(WholeContract):
     def _bounded_store(self) -> Store:
         return MemoryStore(max_checkpoints=3)
 
+    @pytest.fixture(name="hasty_store")
+    def _hasty_store(self) -> Store:
+        return MemoryStore(lock_timeout_seconds=0.5)
+
     @pytest.fixture(name="blob_store")
     def _blob_store(self) -> Blobs:
         return MemoryStore(LargeValue)
@@ -115,10 +119,14 @@ async def test_keeps_as_many_as_it_is_told() -> None:
 async def test_an_owner_is_waited_for_as_long_as_said() -> None:
     """After `lock_timeout_seconds` the one that waits is told, and the owner still owns."""
     store = MemoryStore(lock_timeout_seconds=0.01)
+
+    async def own() -> None:
+        async with store.own("s"):
+            pass
+
     async with store.own("s") as owner:
         with pytest.raises(SessionOwnedError) as told:
-            async with store.own("s"):
-                pass
+            await asyncio.create_task(own())
         await owner.save(CheckpointData(session_id="s"))
     assert told.value.waited_seconds == 0.01
 

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import fnmatch
 import inspect
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,15 +23,19 @@ from aiocheckpoint import (
     CheckpointId,
     CheckpointMeta,
     CheckpointStore,
+    InvalidArgumentError,
     NestedCallError,
     RecoveryReport,
     SessionChangedError,
     SessionId,
+    StoreBusyError,
     testing,
 )
+from aiocheckpoint.kit import StagedSave
 from aiocheckpoint.testing import LargeValue, MemoryStore
 from aiocheckpoint.testing.machine import StoreMachine
 from aiocheckpoint.testing.shelf import Session, Shelf
+from aiocheckpoint.testing.shelf_reads import ShelfReads
 
 
 class Aliasing(MemoryStore[CheckpointData]):
@@ -312,7 +318,7 @@ async def _committed_one_by_one(
     async def stage(session: Any) -> Any:
         result = await work(session)
         staged.extend(session.end())
-        session._staged.clear()
+        session.end = tuple
         return result
 
     result = await update(session_id, stage)
@@ -568,9 +574,9 @@ class WritesAtOnce(MemoryStore[CheckpointData]):
     async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
         async def stage(session: Any) -> Any:
             def saved(data: CheckpointData) -> CheckpointId:
-                staged = type(session).save(session, data)
-                self._shelf.commit({session_id: session._staged[-1:]})
-                return str(staged)
+                record = self._kit.encode(data)
+                self._shelf.commit({session_id: [StagedSave(record)]})
+                return data.checkpoint_id
 
             session.save = saved
             return await work(session)
@@ -584,7 +590,8 @@ class DeletesLast(MemoryStore[CheckpointData]):
     async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
         async def stage(session: Any) -> Any:
             result = await work(session)
-            session._staged.sort(key=lambda change: type(change).__name__, reverse=True)
+            staged = session.end()
+            session.end = lambda: staged[::-1]
             return result
 
         return await super().update(session_id, stage)
@@ -612,11 +619,13 @@ class ReadsWhatItKnew(MemoryStore[CheckpointData]):
     async def read(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
         known = self.__dict__.setdefault("known", {})
         known.setdefault(session_id, self._shelf.session(session_id))
-        self._session = known.__getitem__  # type: ignore[method-assign]
+        frozen = Shelf()
+        frozen.sessions = known
+        reads, self._reads = self._reads, ShelfReads(frozen, self._kit)
         try:
             return await super().read(session_id, work)
         finally:
-            del self._session
+            self._reads = reads
 
 
 class SwallowsWhatWorkRaises(MemoryStore[CheckpointData]):
@@ -680,7 +689,7 @@ class TakesTheLateOnes(MemoryStore[CheckpointData]):
 
     async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
         async def stage(session: Any) -> Any:
-            session._require_running = lambda: None
+            session.require_running = lambda: None
             return await work(session)
 
         return await super().update(session_id, stage)
@@ -700,7 +709,112 @@ class CancelsThoseThatWait(MemoryStore[CheckpointData]):
             raise
 
 
+class ReadsWithin(MemoryStore[CheckpointData]):
+    """Lets work read its session beside the transaction."""
+
+    async def verify(self, session_id: SessionId, checkpoint_id: CheckpointId, /) -> bool:
+        return await MemoryStore(beside=self).verify(session_id, checkpoint_id)
+
+
+class LooksAtTasksAlone(MemoryStore[CheckpointData]):
+    """Takes what a thread calls for a call of somebody else's."""
+
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        if threading.current_thread() is threading.main_thread():
+            return await super().save(data, **terms)
+        return await _unlocked(self).save(data, **terms)
+
+
+class AwaitsNothing(MemoryStore[CheckpointData]):
+    """Takes work that is not async for work that returns nothing."""
+
+    async def update(self, session_id: SessionId, work: Callable[..., Any], /) -> Any:
+        async def called(session: Any) -> Any:
+            answer = work(session)
+            return await answer if inspect.isawaitable(answer) else answer
+
+        return await super().update(session_id, called)
+
+
+class ReadsOn(MemoryStore[CheckpointData]):
+    """Lets a transaction that is over read."""
+
+    async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        async def kept(session: Any) -> Any:
+            session.ids = partial(self.ids, session_id)
+            return await work(session)
+
+        return await super().update(session_id, kept)
+
+
+class LosesPatience(MemoryStore[CheckpointData]):
+    """Saves in spite of an update that it has waited for for long enough."""
+
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        try:
+            return await super().save(data, **terms)
+        except StoreBusyError:
+            return await _unlocked(self).save(data, **terms)
+
+
+class UpdatesFromThreads(MemoryStore[CheckpointData]):
+    """Lets threads update a session side by side."""
+
+    async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            return await super().update(session_id, work)
+        return await _unlocked(self).update(session_id, work)
+
+
+class CollectsAtOnce(MemoryStore[LargeValue]):
+    """Collects blobs after each change of an update."""
+
+    async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        return await _committed_one_by_one(self, session_id, work, super().update)
+
+
+class ForgetsWhatWasReplaced(MemoryStore[LargeValue]):
+    """Loses the blobs of a save that was not the last word."""
+
+    async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        async def stage(session: Any) -> Any:
+            stage_save = session.save
+
+            def saved(data: LargeValue, **terms: Any) -> CheckpointId:
+                session._staging._blobs.clear()
+                return str(stage_save(data, **terms))
+
+            session.save = saved
+            return await work(session)
+
+        return await super().update(session_id, stage)
+
+
 # Owners
+
+
+class WaitsForItself(MemoryStore[CheckpointData]):
+    """Lets a task wait for what it owns."""
+
+    def own(self, session_id: SessionId, *, wait: bool = True) -> Any:
+        return MemoryStore(beside=self, lock_timeout_seconds=0.1).own(session_id, wait=wait)
+
+
+class AsksTooSoon(MemoryStore[CheckpointData]):
+    """Refuses before the block is entered."""
+
+    def own(self, session_id: SessionId, *, wait: bool = True) -> Any:
+        if not isinstance(wait, bool):
+            raise InvalidArgumentError("wait", wait, "a bool")
+        return super().own(session_id, wait=wait)
+
+
+class FencesReads(MemoryStore[CheckpointData]):
+    """Asks who owns the session where nothing is to be written."""
+
+    async def _update_one(self, session_id: SessionId, work: Any, owner: Any = None) -> Any:
+        self._commit({session_id: ()}, owner)
+        return await super()._update_one(session_id, work, owner)
 
 
 class OwnsForAll(MemoryStore[CheckpointData]):
@@ -868,6 +982,25 @@ class KeepsAllOfAnUpdate(MemoryStore[CheckpointData]):
         return await MemoryStore(beside=self).update(session_id, work)
 
 
+class BoundsEachSave(MemoryStore[CheckpointData]):
+    """Makes room for each save of an update, whatever else it does."""
+
+    async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        async def stage(session: Any) -> Any:
+            stage_save = session.save
+
+            def saved(data: CheckpointData, **terms: Any) -> CheckpointId:
+                there = [*self._shelf.session(session_id).checkpoints]
+                if data.checkpoint_id not in there:
+                    session.delete(*there[: len(there) - 2])
+                return str(stage_save(data, **terms))
+
+            session.save = saved
+            return await work(session)
+
+        return await super().update(session_id, stage)
+
+
 BROKEN: dict[type[MemoryStore[Any]], str] = {
     Aliasing: "test_the_caller_owns_what_it_got",
     EncodesLate: "test_the_caller_owns_what_it_gave",
@@ -926,6 +1059,17 @@ BROKEN: dict[type[MemoryStore[Any]], str] = {
     StagesObjects: "test_the_caller_owns_what_it_staged",
     TakesTheLateOnes: "test_what_cannot_be_saved_is_refused_where_it_is_staged",
     CancelsThoseThatWait: "test_a_cancelled_update_is_all_or_nothing",
+    ReadsWithin: "test_its_session_is_read_by_the_transaction_alone",
+    LooksAtTasksAlone: "test_a_thread_that_work_waits_for_is_a_part_of_it",
+    AwaitsNothing: "test_work_that_is_not_async_is_refused",
+    ReadsOn: "test_a_transaction_that_is_over_reads_nothing",
+    LosesPatience: "test_a_call_waits_no_longer_than_it_is_told",
+    UpdatesFromThreads: "test_work_that_waits_for_a_plain_thread_goes_on",
+    CollectsAtOnce: "test_a_blob_of_what_goes_may_be_named_again",
+    ForgetsWhatWasReplaced: "test_a_blob_is_given_once_for_all_of_an_update",
+    WaitsForItself: "test_an_owner_does_not_wait_for_itself",
+    AsksTooSoon: "test_a_wait_that_is_no_bool_is_refused",
+    FencesReads: "test_an_owner_that_stages_nothing_writes_nothing",
     OwnsForAll: "test_a_session_has_one_owner_of_all",
     OwnsTheLastFirst: "test_one_owns_at_a_time_in_the_order_of_the_calls",
     WaitsAnyway: "test_a_second_one_may_be_told_at_once",
@@ -934,6 +1078,7 @@ BROKEN: dict[type[MemoryStore[Any]], str] = {
     OwnsPastErrors: "test_it_is_given_up_however_the_block_ends",
     KeepsTheGreatestIds: "test_the_newest_are_kept",
     CountsReplacements: "test_what_is_replaced_or_deleted_makes_room",
+    BoundsEachSave: "test_an_update_is_bounded_when_all_is_staged",
     KeepsAllOfAnUpdate: "test_one_update_keeps_the_bound",
     SortsSessions: "test_the_newest_of_many_come_in_one_call",
     LooksAtAny: "test_sessions_that_are_not_final_are_told",
@@ -975,6 +1120,7 @@ def fixtures(kind: type[MemoryStore[Any]]) -> dict[str, Any]:
         "store": store,
         "other": kind(CheckpointData, beside=store),
         "bounded_store": kind(CheckpointData, max_checkpoints=3),
+        "hasty_store": kind(CheckpointData, lock_timeout_seconds=0.5),
         "blob_store": blob_store,
         "other_blob_store": kind(LargeValue, beside=blob_store),
         "reopen": reopen,

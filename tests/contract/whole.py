@@ -26,6 +26,7 @@ from aiocheckpoint.testing import (
     SharedUpdateContract,
     SharingContract,
     UpdateContract,
+    WaitingContract,
 )
 
 Store = CheckpointStore[CheckpointData]
@@ -53,5 +54,6 @@ class WholeContract(
     SharedUpdateContract,
     SharingContract,
     UpdateContract,
+    WaitingContract,
 ):
     """All parts; a subclass gives the fixtures."""

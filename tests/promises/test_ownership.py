@@ -100,11 +100,15 @@ async def test_waiting_ends(make_writer: MakeWriter) -> None:
     """It is waited for no longer than `lock_timeout_seconds`, here and for another writer."""
     writer = make_writer()
     hasty = make_writer(lock_timeout_seconds=0.1)
+
+    async def own(session_id: str) -> None:
+        async with hasty.own(session_id):
+            pytest.fail("it is owned")
+
     async with writer.own("s"), hasty.own("t"):
         for session_id in ("s", "t"):
             with pytest.raises(SessionOwnedError) as owned:
-                async with hasty.own(session_id):
-                    pytest.fail("it is owned")
+                await asyncio.create_task(own(session_id))
             assert owned.value.waited_seconds == 0.1
 
 

@@ -12,8 +12,9 @@ from aiocheckpoint import CheckpointError
 from aiocheckpoint._engine import commit
 from aiocheckpoint._engine.plan import Planner
 from aiocheckpoint._ownership import Ownerships
+from aiocheckpoint._staging import Staging
 from aiocheckpoint._turns import SessionTurns, Turns
-from aiocheckpoint._updates import LocalTransaction, Updates
+from aiocheckpoint._updates import Updates
 from tests.conftest import MakeWriter
 from tests.promises import test_ownership, test_updates
 
@@ -55,8 +56,10 @@ def _each_by_itself(_waiting: object) -> Callable[[str], str]:
     return lambda session: session
 
 
-def _keep_all(_transaction: object, _ids: object) -> None:
+def _keep_all(staging: Any, checkpoint_id: str, save: object, digests: object, blobs: Any) -> None:
     """Stage what was staged before, too."""
+    staging._saves[f"{checkpoint_id} {len(staging._saves)}"] = (save, digests)
+    staging._blobs.update(blobs)
 
 
 MUTANTS = (
@@ -81,7 +84,7 @@ MUTANTS = (
         test_updates.test_many_that_wait_keep_their_order,
     ),
     Mutant(
-        "what was staged first counts as well", LocalTransaction, "_forget_saves", _keep_all,
+        "what was staged first counts as well", Staging, "save", _keep_all,
         test_updates.test_retention_counts_the_last_word,
     ),
     Mutant(

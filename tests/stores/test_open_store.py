@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import subprocess
 import sys
 import tempfile
 import threading
@@ -202,6 +203,23 @@ class TestLocations:
         monkeypatch.setitem(sys.modules, f"aiocheckpoint.stores.{extra}", None)
         with pytest.raises(UnsupportedOperationError, match=rf"pip install .*\[{extra}\]"):
             open_store(f"{scheme}://u:secret@h/d")
+
+    @pytest.mark.blocking
+    def test_a_driver_that_is_imported_later_is_missed_at_once(self) -> None:
+        """The client of S3 takes long to import; that it is not there shows all the same."""
+        code = (
+            "import importlib.util as util\n"
+            "find = util.find_spec\n"
+            "util.find_spec = lambda name: None if name == 'aiobotocore' else find(name)\n"
+            "from aiocheckpoint import open_store, UnsupportedOperationError\n"
+            "try: open_store('s3://bucket/prefix')\n"
+            "except UnsupportedOperationError as error: print(error)"
+        )
+        told = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        assert "aiobotocore" in told
+        assert "pip install 'aiocheckpoint[s3]'" in told
 
     @pytest.mark.parametrize(
         "location", ["postgresql://u:secret@h/d", "s3://b/p", Path("s3://b/p"), "file:///state"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from aiocheckpoint._engine.jobs import Job
 from aiocheckpoint._format.documents import Body
 from aiocheckpoint._format.entries import Entry
+from aiocheckpoint.errors import CheckpointError
 from aiocheckpoint.models import ANY_NEWEST, CheckpointId, Expected, SessionId
 
 
@@ -20,13 +21,14 @@ class Change:
         session_id: the session it is about.
         session: name of the session's directory; empty for none.
         size_bytes: about what it adds to the journal.
+        held_up: tells why it is not queued yet; None for one that was at once.
         is_removal: whether it makes room.
         waits_for_files: whether its caller wakes only when its files are durable.
         syncs: whether its caller wakes only when the journal is durable; None for a change of
             files, where that is as its writer has it.
     """
 
-    __slots__ = ("job", "session", "session_id", "size_bytes")
+    __slots__ = ("held_up", "job", "session", "session_id", "size_bytes")
     is_removal = False
     waits_for_files = False
     syncs: bool | None = None
@@ -35,6 +37,7 @@ class Change:
         self, job: Job[Any], session_id: SessionId = "", session: str = "", size_bytes: int = 0
     ) -> None:
         self.job = job
+        self.held_up: Callable[[], CheckpointError | None] | None = None
         self.session_id = session_id
         self.session = session
         self.size_bytes = size_bytes
@@ -87,6 +90,11 @@ class Save(Change):
         self.digests = digests
         self.blobs = blobs
         self.expected: Expected = expected
+
+    def give(self, blobs: Mapping[str, bytes]) -> None:
+        """Give it other blobs."""
+        self.blobs = blobs
+        self.size_bytes = len(self.body.text) + sum(map(len, blobs.values()))
 
 
 class Delete(Change):

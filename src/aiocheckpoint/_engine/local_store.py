@@ -299,6 +299,9 @@ class LocalStore(Generic[RecordT]):
         """Return what a change, or a close, raises that has waited for too long; None if not."""
         if change is self:
             return self._held_up()
+        error = change.held_up() if isinstance(change, Change) and change.held_up else None
+        if error is not None:
+            return error
         seconds = self._options.lock_timeout_seconds
         is_late = isinstance(change, Change) and change.job.is_late
         if self._committer.lacks_room and not is_late:

@@ -68,7 +68,7 @@ class Planner:
         if isinstance(change, Batch):
             plans = [self._plan_of(sessions[name]) for name in change.sessions]
             return self._batch(plans, change)
-        return self._part(self._plan_of(sessions[change.session]), change)
+        return self._whole(self._plan_of(sessions[change.session]), change)
 
     def _plan_of(self, session: Session) -> SessionPlan:
         plan = self._plans.get(session.name)
@@ -76,22 +76,29 @@ class Planner:
             plan = self._plans[session.name] = SessionPlan(session)
         return plan
 
-    def _part(self, plan: SessionPlan, change: Change) -> object:
-        before = len(self.entries)
-        result: object = None
+    def _whole(self, plan: SessionPlan, change: Change) -> object:
+        """Plan a change that is made alone."""
         match change:
             case Own():
                 return self._own(change)
             case Disown():
                 return self._disown(change)
-            case Save():
-                result = self._save(plan, change)
-            case Delete():
-                result = self._delete(plan, change)
             case Recover():
-                result = self._recover(plan, change)
-        plan.is_changed |= len(self.entries) > before
+                result: object = self._recover(plan, change)
+                plan.is_changed = True
+                return result
+        doomed = _Doomed()
+        result = self._part(plan, change, doomed)
+        self._remove(plan, doomed)
         return result
+
+    def _part(self, plan: SessionPlan, change: Change, doomed: _Doomed) -> object:
+        """Plan a change, but for the files that are to go when all of its batch is planned."""
+        if isinstance(change, Save):
+            return self._save(plan, change, doomed)
+        if isinstance(change, Delete):
+            return self._delete(plan, change, doomed)
+        return None
 
     # Several changes as one
 
@@ -107,8 +114,15 @@ class Planner:
                 raise SessionChangedError(plan.session.id, self._newest_id_or_none(plan))
         kept = {plan.session.name: plan.copy() for plan in plans}
         entries, bodies, erases = len(self.entries), len(self.bodies), self.erases
+        doomed = {plan.session.name: _Doomed() for plan in plans}
         try:
-            return tuple(self._part(self._plans[part.session], part) for part in batch.parts)
+            results = tuple(
+                self._part(self._plans[part.session], part, doomed[part.session])
+                for part in batch.parts
+            )
+            for plan in plans:
+                self._remove(plan, doomed[plan.session.name])
+            return results  # noqa: TRY300 - what removing raises undoes all, too
         except BaseException:
             self._plans |= kept
             del self.entries[entries:], self.bodies[bodies:]
@@ -160,12 +174,12 @@ class Planner:
 
     # Saves
 
-    def _save(self, plan: SessionPlan, save: Save) -> CheckpointId:
+    def _save(self, plan: SessionPlan, save: Save, doomed: _Doomed) -> CheckpointId:
         session = plan.session
         self._require_writable(session)
         if save.expected is not ANY_NEWEST:
             self._require_expected(plan, save)
-        doomed = self._replaced(plan, save.checkpoint_id)
+        replaced = self._replaced(plan, save.checkpoint_id)
         digests = self._blobs_to_save(plan, save) if save.digests else []
         now = now_microseconds()
         name = names.next_name(save.checkpoint_id, now, plan.last_stamped, _leap)
@@ -191,13 +205,10 @@ class Planner:
         self.bodies.append(body.text)
         self.names[name.text] = name
         plan.add(name, save.checkpoint_id, save.digests)
-        plan.remove(doomed)
-        if self._limits.max_checkpoints is not None:
-            surplus = plan.surplus(self._limits.max_checkpoints)
-            plan.remove(surplus)
-            doomed += surplus
-        if doomed:
-            self._remove(plan, doomed)
+        plan.is_changed = True
+        plan.remove(replaced)
+        doomed.files += replaced
+        doomed.max_kept = self._limits.max_checkpoints
         return save.checkpoint_id
 
     def _require_writable(self, session: Session) -> None:
@@ -264,12 +275,18 @@ class Planner:
                 require_digest(digest, data)
                 new[digest] = None
                 waiting += blob_links(data)
-            elif digest in plan.gone_blobs:
-                path = self._contents.blob_path(plan.session.name, digest)
-                raise MissingBlobError(path, digest)
             else:
-                waiting += self._contents.links(plan.session.name, digest)  # or it is missing
+                waiting += self._links(plan, digest)
         return [*new]
+
+    def _links(self, plan: SessionPlan, digest: str) -> tuple[str, ...]:
+        """Return what a blob that is not given refers to; or it is missing."""
+        try:
+            if digest not in plan.gone_blobs:
+                return self._contents.links(plan.session.name, digest)
+        except MissingBlobError:
+            pass
+        raise MissingBlobError(self._contents.blob_path(plan.session.name, digest), digest, "save")
 
     # Recovery
 
@@ -316,23 +333,22 @@ class Planner:
 
     # Removals
 
-    def _delete(self, plan: SessionPlan, delete: Delete) -> int:
-        doomed: list[FileName] = []
+    def _delete(self, plan: SessionPlan, delete: Delete, doomed: _Doomed) -> int:
+        files: list[FileName] = []
         if delete.checkpoint_ids is None:
             plan.session.known.require_complete()
-            doomed = plan.remaining()
-            count = len(doomed)
+            files = plan.remaining()
+            count = len(files)
+            doomed.drops |= plan.session.known.has_directory or bool(files)
         else:
             count = 0
             for checkpoint_id in dict.fromkeys(delete.checkpoint_ids):
                 holders = self._holders(plan, checkpoint_id)
-                doomed += holders
+                files += holders
                 count += bool(holders)
-        drops = delete.checkpoint_ids is None
-        if doomed or (drops and plan.session.known.has_directory):
-            self.erases = self.erases or bool(doomed)
-            plan.remove(doomed)
-            self._remove(plan, doomed, drops=drops, erases=bool(doomed))
+        plan.remove(files)
+        doomed.files += files
+        doomed.erases |= bool(files)
         return count
 
     def _holders(self, plan: SessionPlan, checkpoint_id: CheckpointId) -> list[FileName]:
@@ -355,17 +371,37 @@ class Planner:
             self._contents.require_absent(plan.session, checkpoint_id)
         return found
 
-    def _remove(
-        self,
-        plan: SessionPlan,
-        doomed: list[FileName],
-        *,
-        drops: bool = False,
-        erases: bool = False,
-    ) -> None:
+    def _remove(self, plan: SessionPlan, doomed: _Doomed) -> None:
+        """Plan what goes with all that was planned: no blob that something leads to by now."""
+        if doomed.max_kept is not None:
+            surplus = plan.surplus(doomed.max_kept)
+            plan.remove(surplus)
+            doomed.files += surplus
+        if not doomed.files and not doomed.drops:
+            return
+        plan.is_changed = True
+        self.erases |= doomed.erases
         blobs = plan.remove_unused_blobs()
-        texts = tuple(name.text for name in doomed)
-        self.entries.append(Removed(plan.session.name, texts, blobs, drops, erases))
+        texts = tuple(name.text for name in doomed.files)
+        self.entries.append(Removed(plan.session.name, texts, blobs, doomed.drops, doomed.erases))
+
+
+class _Doomed:
+    """
+    What is to go when a change, or all of a batch, is planned.
+
+    Attributes:
+        files: the files.
+        drops: whether the session's directories go as well, if nothing else is in them.
+        erases: whether somebody asked for the removal.
+        max_kept: how many files are to stay; None for all.
+    """
+
+    def __init__(self) -> None:
+        self.files: list[FileName] = []
+        self.drops = False
+        self.erases = False
+        self.max_kept: int | None = None
 
 
 def _leap() -> int:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from aiocheckpoint import BlobStore, CopyTotals, RawRecord, copy_store
+from aiocheckpoint.cli.errors import CommandError
 from aiocheckpoint.cli.place import Place, open_raw
 from aiocheckpoint.cli.terminal import (
     AsJson,
@@ -33,6 +34,7 @@ def copy(
     source: Source, target: Target, *, max_bytes: MaxBytes = None, as_json: AsJson = False
 ) -> int:
     """Copy all sessions from one store to another; called again, it goes on where it was."""
+    _require_apart(source, target)
     with advised(source):
         stores = open_raw(source, max_bytes), open_raw(target, max_bytes, may_make=True)
         totals = asyncio.run(_copied(*stores))
@@ -43,6 +45,20 @@ def copy(
     else:
         print_line(console(), f"{target}: {_summary(totals)}, verified", "green")
     return 0
+
+
+def _require_apart(source: Place, target: Place) -> None:
+    """
+    Refuse a directory within the other, which would be one of its sessions.
+
+    Raises:
+        CommandError: it is.
+    """
+    paths = source.on_disk, target.on_disk
+    for inner, outer in (paths, paths[::-1]):
+        if inner is not None and outer in inner.parents:
+            reason = f"{inner} is within {outer}, as one of its sessions would be"
+            raise CommandError(f"{reason}; give a directory outside of it")
 
 
 async def _copied(source: BlobStore[RawRecord], target: BlobStore[RawRecord]) -> CopyTotals:

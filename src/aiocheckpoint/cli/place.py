@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from aiocheckpoint import AsyncCheckpointWriter, BlobStore, CheckpointRecord, RawRecord
 from aiocheckpoint import open_store as open_location
@@ -47,6 +47,14 @@ class Place:
         if self.path is None:
             raise CommandError(f"{self} is no directory; {verb} is for directories alone")
         return self.path
+
+    @property
+    def on_disk(self) -> Path | None:
+        """Where the directory is, also that of a `file://` URL; None on a server."""
+        if self.path is not None:
+            return self.path.resolve()
+        parts = urlsplit(self.location)
+        return Path(unquote(parts.path)).resolve() if parts.scheme == "file" else None
 
     @property
     def is_store(self) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
@@ -244,11 +244,13 @@ class SharedStore(Generic[RecordT]):
         """Do what `BlobStore.update` says."""
         return await self._store.update(session_id, work)
 
-    def own(
+    @contextlib.asynccontextmanager
+    async def own(
         self, session_id: SessionId, *, wait: bool = True
-    ) -> AbstractAsyncContextManager[Ownership[RecordT]]:
+    ) -> AsyncIterator[Ownership[RecordT]]:
         """Do what `BlobStore.own` says."""
-        return self._store.own(session_id, wait=wait)
+        async with self._store.own(session_id, wait=wait) as owner:
+            yield owner
 
     # Across sessions
 

@@ -32,6 +32,7 @@ from aiocheckpoint.testing.contract import (
     SharedUpdateContract,
     SharingContract,
     UpdateContract,
+    WaitingContract,
 )
 from aiocheckpoint.testing.faults import Call, Fault, FaultyFiles
 from aiocheckpoint.testing.memory import MemoryStore
@@ -60,4 +61,5 @@ __all__ = (
     "SharedUpdateContract",
     "SharingContract",
     "UpdateContract",
+    "WaitingContract",
 )

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 
 import msgspec
 
-from aiocheckpoint._arguments import (
+from aiocheckpoint._format.codec import RecordT
+from aiocheckpoint.errors import CheckpointError, WriterClosedError
+from aiocheckpoint.kit import (
+    OwnedSession,
+    RecordKit,
+    SessionTurns,
+    StagedChanges,
+    StagedDelete,
+    StagedSave,
+    check_checkpoint_id,
+    check_session_id,
     checkpoint_ids_of,
     digests_of,
+    reachable_blobs,
     require_callable,
     require_count,
     require_expected,
@@ -20,29 +31,9 @@ from aiocheckpoint._arguments import (
     require_query,
     require_seconds,
     result_at_once,
+    result_of,
     session_ids_of,
-)
-from aiocheckpoint._format.codec import RecordT
-from aiocheckpoint.errors import (
-    CheckpointCorruptError,
-    CheckpointDecodeError,
-    CheckpointError,
-    CheckpointMismatchError,
-    FormatVersionError,
-    MissingBlobError,
-    SessionOwnedError,
-    WriterClosedError,
-)
-from aiocheckpoint.kit import (
-    OwnedSession,
-    RecordKit,
-    StagedChanges,
-    StagedDelete,
-    StagedSave,
-    check_checkpoint_id,
-    check_session_id,
-    reachable_blobs,
-    sorted_ids,
+    triggers_of,
 )
 from aiocheckpoint.models import (
     ANY_NEWEST,
@@ -52,22 +43,15 @@ from aiocheckpoint.models import (
     CheckpointMeta,
     Expected,
     Finding,
-    FindingKind,
     RecoveryReport,
     SessionId,
 )
 from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, SessionReader, Transaction
-from aiocheckpoint.testing.shelf import Changes, Session, Shelf, Stored, location_of
+from aiocheckpoint.testing.shelf import Changes, Session, Shelf, location_of
+from aiocheckpoint.testing.shelf_reads import ShelfReads
 
 _MAX_BYTES = 64 * 1024 * 1024
 _ASIDE = frozenset({"damaged", "misplaced", "missing-blob"})
-_KINDS: dict[FindingKind, type[CheckpointError]] = {
-    "misplaced": CheckpointMismatchError,
-    "missing-blob": MissingBlobError,
-    "other-version": FormatVersionError,
-    "damaged": CheckpointCorruptError,
-    "unreadable": CheckpointError,
-}
 ResultT = TypeVar("ResultT")
 _Metas = tuple[CheckpointMeta, ...]
 _Errors = list[CheckpointError]  # within the classes below `list` is a method
@@ -76,47 +60,60 @@ _Errors = list[CheckpointError]  # within the classes below `list` is a method
 class _Reads(Generic[RecordT]):
     """The reads of one session."""
 
-    def __init__(self, store: MemoryStore[RecordT], session_id: SessionId) -> None:
-        self._store = store
+    def __init__(self, session_id: SessionId, reads: ShelfReads[RecordT]) -> None:
         self._session_id = session_id
+        self._reads = reads
 
     @property
     def session_id(self) -> SessionId:
         return self._session_id
 
+    def require_running(self) -> None:
+        """Refuse a call that comes too late; none does outside of an update."""
+
     async def load(self, checkpoint_id: CheckpointId | None = None) -> RecordT | None:
-        return await self._store.load(self.session_id, checkpoint_id)
+        self.require_running()
+        if checkpoint_id is not None:
+            check_checkpoint_id(checkpoint_id)
+        return self._reads.load(self.session_id, checkpoint_id)
 
     async def load_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> tuple[RecordT, ...]:
-        return await self._store.load_many(self.session_id, checkpoint_ids)
+        self.require_running()
+        return self._reads.load_many(self.session_id, checkpoint_ids_of(checkpoint_ids))
 
     async def ids(
         self, *, prefix: str = "", before: CheckpointId | None = None, limit: int | None = None
     ) -> tuple[CheckpointId, ...]:
-        return await self._store.ids(self.session_id, prefix=prefix, before=before, limit=limit)
+        self.require_running()
+        require_query(prefix, before, limit)
+        return self._reads.ids(self.session_id, prefix, before, limit)
 
     async def saved_ids(
         self, *, prefix: str = "", limit: int | None = None
     ) -> tuple[CheckpointId, ...]:
+        self.require_running()
         require_query(prefix, limit=limit)
-        found = [meta.checkpoint_id for meta in await self._store.list(self.session_id)]
+        found = [meta.checkpoint_id for meta in self._reads.list(self.session_id, None, None)]
         return tuple([key for key in found if key.startswith(prefix)][:limit])
 
     async def list(self, *, before: CheckpointId | None = None, limit: int | None = None) -> _Metas:
-        return await self._store.list(self.session_id, before=before, limit=limit)
+        self.require_running()
+        require_query("", before, limit)
+        return self._reads.list(self.session_id, before, limit)
 
     async def load_blobs(self, digests: Iterable[str], /) -> dict[str, bytes]:
-        return await self._store.load_blobs(self.session_id, digests)
+        self.require_running()
+        return self._reads.load_blobs(self.session_id, digests_of(digests))
 
 
 class _Transaction(StagedChanges[RecordT], _Reads[RecordT]):
     """One session within an update; nobody else changes it meanwhile."""
 
     def __init__(
-        self, store: MemoryStore[RecordT], kit: RecordKit[RecordT], session_id: SessionId
+        self, kit: RecordKit[RecordT], session_id: SessionId, reads: ShelfReads[RecordT]
     ) -> None:
         StagedChanges.__init__(self, kit, session_id)
-        _Reads.__init__(self, store, session_id)
+        _Reads.__init__(self, session_id, reads)
 
 
 class MemoryStore(Generic[RecordT]):
@@ -132,7 +129,7 @@ class MemoryStore(Generic[RecordT]):
             process, or the same one after a restart, would be.
         max_bytes: of one document, and of one blob.
         max_checkpoints: how many to keep in a session, the newest; None keeps all.
-        lock_timeout_seconds: how long `own` waits for another owner.
+        lock_timeout_seconds: how long `own` waits for another owner, and a change for an update.
 
     Raises:
         RecordTypeError: for a `record_type` that cannot be stored.
@@ -176,6 +173,8 @@ class MemoryStore(Generic[RecordT]):
         self._max_checkpoints = max_checkpoints
         self._lock_timeout_seconds = lock_timeout_seconds
         self._shelf: Shelf = Shelf() if beside is None else beside._shelf  # noqa: SLF001 - its own class
+        self._turns = SessionTurns(lock_timeout_seconds, beside=self._shelf.turns)
+        self._reads: ShelfReads[RecordT] = ShelfReads(self._shelf, self._kit)
         self._is_closed = False
 
     @property
@@ -197,17 +196,19 @@ class MemoryStore(Generic[RecordT]):
 
     async def aclose(self) -> None:
         """Refuse every later call but this one, as a closed writer does."""
-        self._shelf.turns.require_no_update("", "aclose")
+        self._turns.require_no_update(None, "aclose")
         self._is_closed = True
 
     def _require_open(self) -> None:
         if self._is_closed:
             raise WriterClosedError("the store is closed")
 
-    def _session(self, session_id: SessionId) -> Session:
+    def _require_session(self, session_id: SessionId, operation: str | None = None) -> None:
+        """Refuse a call about a session; with an operation, a read that an update may not make."""
         check_session_id(session_id)
+        if operation is not None:
+            self._turns.require_outside(session_id, operation)
         self._require_open()
-        return self._shelf.session(session_id)
 
     # Changes
 
@@ -234,45 +235,48 @@ class MemoryStore(Generic[RecordT]):
         if owner is not None:
             record.require_session(owner.session_id)
         self._require_open()
-        async with self._shelf.turns.change(record.session_id, "save"):
+        async with self._turns.change(record.session_id, "save"):
             self._commit({record.session_id: (StagedSave(record),)}, owner, expected)
         return record.checkpoint_id
 
     async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
         """Remove a checkpoint; False when there is none."""
-        return bool(await self.delete_many(session_id, (checkpoint_id,)))
+        check_checkpoint_id(checkpoint_id)
+        return bool(await self._delete(session_id, (checkpoint_id,), operation="delete"))
 
     async def delete_many(
         self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
     ) -> int:
         """Remove checkpoints, all or none, and return how many there were."""
-        return await self._delete(session_id, checkpoint_ids)
+        return await self._delete(session_id, checkpoint_ids_of(checkpoint_ids))
 
     async def _delete(
         self,
         session_id: SessionId,
-        checkpoint_ids: Iterable[CheckpointId] | None,
+        checkpoint_ids: tuple[CheckpointId, ...] | None,
         owner: OwnedSession[RecordT] | None = None,
+        operation: str = "delete_many",
     ) -> int:
-        doomed = None if checkpoint_ids is None else checkpoint_ids_of(checkpoint_ids)
-        self._session(session_id)
-        async with self._shelf.turns.change(session_id, "delete"):
+        self._require_session(session_id)
+        async with self._turns.change(session_id, operation):
             before = self._shelf.session(session_id)
-            after = self._commit({session_id: (StagedDelete(doomed),)}, owner)
+            after = self._commit({session_id: (StagedDelete(checkpoint_ids),)}, owner)
         return len(before.checkpoints) - len(after[session_id].checkpoints)
 
     async def delete_session(self, session_id: SessionId) -> bool:
         """Remove all checkpoints of a session; False when it had none."""
-        return bool(await self._delete(session_id, None))
+        return bool(await self._delete(session_id, None, operation="delete_session"))
 
     async def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
         """Copy the checkpoints of a session to another, in their order, and return how many."""
-        records = await self.load_many(source_id, self._session(source_id).checkpoints)
-        self._session(target_id)
+        for session_id in (source_id, target_id):
+            self._require_session(session_id)
+        self._turns.require_no_update(target_id, "copy_session")
+        source = self._shelf.session(source_id)
+        records = self._reads.load_many(source_id, source.checkpoints)
         for record in records if source_id != target_id else ():
             digests = record.blob_digests if isinstance(record, BlobRecord) else ()
-            reached = reachable_blobs(digests, self._session(source_id).blobs)
-            blobs = await self.load_blobs(source_id, reached)
+            blobs = self._reads.load_blobs(source_id, reachable_blobs(digests, source.blobs))
             await self.save(msgspec.structs.replace(record, session_id=target_id), blobs=blobs)
         return len(records)
 
@@ -289,8 +293,10 @@ class MemoryStore(Generic[RecordT]):
         owner: OwnedSession[RecordT] | None = None,
     ) -> ResultT:
         async def of_one(sessions: Mapping[SessionId, Transaction[RecordT]]) -> ResultT:
-            return await work(sessions[session_id])
+            return await result_of(work, sessions[session_id])
 
+        check_session_id(session_id)
+        require_callable("work", work)
         return await self._update((session_id,), of_one, "update", owner)
 
     async def update_many(
@@ -300,24 +306,26 @@ class MemoryStore(Generic[RecordT]):
         /,
     ) -> ResultT:
         """Do what `update` does on several sessions, in one commit."""
-        return await self._update(session_ids, work, "update_many")
+        wanted = session_ids_of(session_ids)
+        require_callable("work", work)
+        return await self._update(wanted, work, "update_many")
 
     async def _update(
         self,
-        session_ids: Iterable[SessionId],
+        session_ids: tuple[SessionId, ...],
         work: Callable[[Mapping[SessionId, Transaction[RecordT]]], Awaitable[ResultT]],
         operation: str,
         owner: OwnedSession[RecordT] | None = None,
     ) -> ResultT:
-        wanted = session_ids_of(session_ids)
         self._require_open()
-        async with self._shelf.turns.update(wanted, operation):
-            sessions = {key: _Transaction(self, self._kit, key) for key in wanted}
+        async with self._turns.update(session_ids, operation):
+            sessions = {key: _Transaction(self._kit, key, self._reads) for key in session_ids}
             try:
-                result = await work(sessions)
+                result = await result_of(work, sessions)
             finally:
                 staged = {key: session.end() for key, session in sessions.items()}
-            self._commit(staged, owner)
+            if any(staged.values()):
+                self._commit(staged, owner)
             return result
 
     def _commit(
@@ -335,27 +343,25 @@ class MemoryStore(Generic[RecordT]):
         self, session_id: SessionId, *, wait: bool = True
     ) -> AbstractAsyncContextManager[Ownership[RecordT]]:
         """Own a session while the block runs; first come, first served."""
-        require_instance("wait", wait, bool)
-        return self._owned(session_id, self._lock_timeout_seconds if wait else 0.0)
+        return self._owned(session_id, wait=wait)
 
     @contextlib.asynccontextmanager
     async def _owned(
-        self, session_id: SessionId, timeout_seconds: float
+        self, session_id: SessionId, *, wait: bool
     ) -> AsyncIterator[Ownership[RecordT]]:
-        self._session(session_id)
+        require_instance("wait", wait, bool)
+        self._require_session(session_id)
+        timeout_seconds = self._lock_timeout_seconds if wait else 0.0
         shelf = self._shelf
-        shelf.turns.require_no_update(session_id, "own")
-        if not await shelf.owners.take(session_id, timeout_seconds=timeout_seconds):
-            raise SessionOwnedError(session_id, timeout_seconds)
-        try:
+        async with self._turns.own(session_id, timeout_seconds):
             token = shelf.tokens[session_id] = shelf.tokens.get(session_id, 0) + 1
             shelf.owned[session_id] = token
-            yield OwnedSession(
-                session_id, token, save=self._save, delete=self._delete, update=self._update_one
-            )
-        finally:
-            shelf.owned.pop(session_id, None)
-            shelf.owners.give(session_id)
+            try:
+                yield OwnedSession(
+                    session_id, token, save=self._save, delete=self._delete, update=self._update_one
+                )
+            finally:
+                shelf.owned.pop(session_id, None)
 
     # Reads of one session
 
@@ -365,37 +371,16 @@ class MemoryStore(Generic[RecordT]):
         """Return a checkpoint, the one saved last by default; None when there is none."""
         if checkpoint_id is not None:
             check_checkpoint_id(checkpoint_id)
-        session = self._session(session_id)
-        key = session.newest_id if checkpoint_id is None else checkpoint_id
-        if key is None or key not in session.checkpoints:
-            return None
-        return self._loaded(session_id, key, session.checkpoints[key])
-
-    def _decode(
-        self, session_id: SessionId, checkpoint_id: CheckpointId, stored: Stored
-    ) -> RecordT:
-        location = location_of(session_id, checkpoint_id)
-        return self._kit.decode(stored.body, location, session_id, checkpoint_id)
-
-    def _loaded(
-        self, session_id: SessionId, checkpoint_id: CheckpointId, stored: Stored
-    ) -> RecordT:
-        try:
-            return self._decode(session_id, checkpoint_id, stored)
-        except CheckpointCorruptError as error:
-            error.newest_valid_id = self._newest_intact_id(session_id, self._session(session_id))
-            raise
+        self._require_session(session_id, "load")
+        return self._reads.load(session_id, checkpoint_id)
 
     async def load_many(
         self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
     ) -> tuple[RecordT, ...]:
         """Return those of the checkpoints that are there, the one saved first first."""
-        wanted = {*checkpoint_ids_of(checkpoint_ids)}
-        return tuple(
-            self._loaded(session_id, key, stored)
-            for key, stored in self._session(session_id).checkpoints.items()
-            if key in wanted
-        )
+        wanted = checkpoint_ids_of(checkpoint_ids)
+        self._require_session(session_id, "load_many")
+        return self._reads.load_many(session_id, wanted)
 
     async def list(
         self,
@@ -406,15 +391,8 @@ class MemoryStore(Generic[RecordT]):
     ) -> _Metas:
         """Return what there is of a session, saved last first, damaged ones included."""
         require_query("", before, limit)
-        keys = [*reversed(tuple(self._session(session_id).checkpoints))]
-        if before is not None:
-            keys = keys[keys.index(before) + 1 :] if before in keys else []
-        return tuple(self._meta(session_id, key) for key in keys[:limit])
-
-    def _meta(self, session_id: SessionId, checkpoint_id: CheckpointId) -> CheckpointMeta:
-        stored = self._shelf.session(session_id).checkpoints[checkpoint_id]
-        location = location_of(session_id, checkpoint_id)
-        return self._kit.entry(stored.body, location, stored.saved_at, session_id, checkpoint_id)
+        self._require_session(session_id, "list")
+        return self._reads.list(session_id, before, limit)
 
     async def ids(
         self,
@@ -426,34 +404,24 @@ class MemoryStore(Generic[RecordT]):
     ) -> tuple[CheckpointId, ...]:
         """Return ids of a session, the greatest first."""
         require_query(prefix, before, limit)
-        found = [
-            key
-            for key in sorted_ids(self._session(session_id).checkpoints)
-            if key.startswith(prefix) and (before is None or key < before)
-        ]
-        return tuple(found[:limit])
+        self._require_session(session_id, "ids")
+        return self._reads.ids(session_id, prefix, before, limit)
 
     async def load_blobs(
         self, session_id: SessionId, digests: Iterable[str], /
     ) -> dict[str, bytes]:
         """Return blobs of a session by their digests, verified."""
-        wanted = dict.fromkeys(digests_of(digests))
-        blobs = self._session(session_id).blobs
-        return {digest: self._blob(session_id, blobs, digest) for digest in wanted}
-
-    def _blob(self, session_id: SessionId, blobs: Mapping[str, bytes], digest: str) -> bytes:
-        location = location_of(session_id, digest)
-        if digest not in blobs:
-            raise MissingBlobError(location, digest)
-        return self._kit.blob(blobs[digest], digest, location)
+        wanted = digests_of(digests)
+        self._require_session(session_id, "load_blobs")
+        return self._reads.load_blobs(session_id, wanted)
 
     async def read(
         self, session_id: SessionId, work: Callable[[SessionReader[RecordT]], Awaitable[ResultT]], /
     ) -> ResultT:
         """Do several reads of a session; as in a directory they may await nothing else."""
         require_callable("work", work)
-        self._session(session_id)
-        return result_at_once(work, _Reads(self, session_id))
+        self._require_session(session_id, "read")
+        return result_at_once(work, _Reads(session_id, self._reads))
 
     # Across sessions
 
@@ -469,9 +437,13 @@ class MemoryStore(Generic[RecordT]):
         """Return the newest checkpoint of each of many sessions, without those that have none."""
         found: dict[SessionId, RecordT] = {}
         errors: _Errors = []
-        for session_id in session_ids_of(session_ids):
+        wanted = session_ids_of(session_ids)
+        for session_id in wanted:
+            self._turns.require_outside(session_id, "load_newest")
+        self._require_open()
+        for session_id in wanted:
             try:
-                record = await self.load(session_id)
+                record = self._reads.load(session_id, None)
             except CheckpointError as error:
                 errors.append(error)
                 continue
@@ -487,12 +459,12 @@ class MemoryStore(Generic[RecordT]):
         self, *, final_triggers: Iterable[str], prefix: str = ""
     ) -> AsyncIterator[CheckpointMeta]:
         """Yield the newest checkpoint of each session where its `trigger` is not a final one."""
-        final = {*final_triggers}
+        final = {*triggers_of(final_triggers)}
         async for session_id in self.sessions(prefix=prefix):
             newest_id = self._shelf.session(session_id).newest_id
             if newest_id is None:
                 continue
-            meta = self._meta(session_id, newest_id)
+            meta = self._reads.meta(session_id, newest_id)
             if meta.problem is not None or meta.trigger not in final:
                 yield meta
 
@@ -501,17 +473,18 @@ class MemoryStore(Generic[RecordT]):
     async def verify(self, session_id: SessionId, checkpoint_id: CheckpointId, /) -> bool:
         """Tell whether a checkpoint is there and intact."""
         check_checkpoint_id(checkpoint_id)
-        stored = self._session(session_id).checkpoints.get(checkpoint_id)
+        self._require_session(session_id, "verify")
+        stored = self._shelf.session(session_id).checkpoints.get(checkpoint_id)
         return stored is not None and self._kit.is_intact(stored.body)
 
     async def recover(self, session_id: SessionId) -> RecoveryReport:
         """Put what is damaged of a session aside, so that the newest intact one is the newest."""
-        self._session(session_id)
-        async with self._shelf.turns.change(session_id, "recover"):
+        self._require_session(session_id)
+        async with self._turns.change(session_id, "recover"):
             session = self._shelf.session(session_id)
             bad = {
                 finding.location
-                for finding in self._findings(session_id, session)
+                for finding in self._reads.findings(session_id, session)
                 if finding.kind in _ASIDE
             }
             doomed = [key for key in session.checkpoints if location_of(session_id, key) in bad]
@@ -538,31 +511,5 @@ class MemoryStore(Generic[RecordT]):
         return tuple(
             finding
             for session_id, session in self._shelf.sessions.items()
-            for finding in self._findings(session_id, session)
+            for finding in self._reads.findings(session_id, session)
         )
-
-    def _findings(self, session_id: SessionId, session: Session) -> Iterator[Finding]:
-        """Yield what is wrong with the checkpoints of a session, at most one thing of each."""
-        for key, stored in session.checkpoints.items():
-            try:
-                self._require_intact(session_id, session, key, stored)
-            except CheckpointError as error:
-                yield Finding(
-                    kind=next(kind for kind, errors in _KINDS.items() if isinstance(error, errors)),
-                    location=location_of(session_id, key),
-                    detail=str(error),
-                    session_id=session_id,
-                )
-
-    def _require_intact(
-        self, session_id: SessionId, session: Session, key: CheckpointId, stored: Stored
-    ) -> None:
-        with contextlib.suppress(CheckpointDecodeError):  # of another type, and no damage
-            self._decode(session_id, key, stored)
-        for digest in reachable_blobs(stored.digests, session.blobs):
-            self._blob(session_id, session.blobs, digest)
-
-    def _newest_intact_id(self, session_id: SessionId, session: Session) -> CheckpointId | None:
-        bad = {finding.location for finding in self._findings(session_id, session)}
-        intact = [key for key in session.checkpoints if location_of(session_id, key) not in bad]
-        return intact[-1] if intact else None

@@ -13,7 +13,6 @@ from aiocheckpoint.kit import (
     SessionTurns,
     StagedDelete,
     StagedSave,
-    Turns,
     encode_id,
     reachable_blobs,
 )
@@ -67,8 +66,7 @@ class Shelf:
     Attributes:
         sessions: by their ids.
         quarantine: what recoveries have put aside, by where it is now.
-        turns: the order of updates.
-        owners: the order of owners.
+        turns: the order of updates and of owners, beside which all clients line up.
         tokens: of the last owner of each session.
         owned: of the present owner of each session.
         mutex: held while something changes.
@@ -78,7 +76,6 @@ class Shelf:
         self.sessions: dict[SessionId, Session] = {}
         self.quarantine: dict[str, bytes] = {}
         self.turns = SessionTurns()
-        self.owners = Turns()
         self.tokens: dict[SessionId, int] = {}
         self.owned: dict[SessionId, int] = {}
         self.mutex = threading.Lock()
@@ -142,7 +139,7 @@ class Shelf:
         blobs.update(record.blobs)
         for digest in reachable_blobs(record.blob_digests, blobs):
             if digest not in blobs:
-                raise MissingBlobError(location_of(record.session_id, digest), digest)
+                raise MissingBlobError(location_of(record.session_id, digest), digest, "save")
         checkpoints.pop(record.checkpoint_id, None)  # a dict keeps the place of a key that it has
         saved_at = max(utc_now(), self._last_saved_at + timedelta.resolution)
         self._last_saved_at = saved_at

@@ -29,6 +29,7 @@ from aiocheckpoint.testing import (
     SharedUpdateContract,
     SharingContract,
     UpdateContract,
+    WaitingContract,
 )
 from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.server import PostgresServer
@@ -42,6 +43,7 @@ class TestPostgres(
     UpdateContract,
     OwnershipContract,
     ReadContract,
+    WaitingContract,
     RetentionContract,
     AcrossSessionsContract,
     SharingContract,
@@ -66,6 +68,11 @@ class TestPostgres(
     @pytest.fixture(name="bounded_store")
     def _bounded_store(self, make_store: MakeStore) -> CheckpointStore[CheckpointData]:
         store: CheckpointStore[CheckpointData] = make_store(max_checkpoints=3)
+        return store
+
+    @pytest.fixture(name="hasty_store")
+    def _hasty_store(self, make_store: MakeStore) -> CheckpointStore[CheckpointData]:
+        store: CheckpointStore[CheckpointData] = make_store(lock_timeout_seconds=0.5)
         return store
 
     @pytest.fixture(name="reopen")

@@ -104,6 +104,32 @@ async def test_a_newest_commit_that_cannot_be_read_is_raised(
         assert times == sorted(times, reverse=True)
 
 
+@pytest.mark.parametrize("is_indexed", [False, True])
+async def test_a_delete_whose_commit_cannot_be_read_gives_nothing_back(
+    store: Store, fake: FakeS3, make_store: MakeStore, is_indexed: bool
+) -> None:
+    """What it has deleted was overwritten; where the index tells of it, it is listed and raises."""
+    more = [f"more-{number}" for number in range(40 if is_indexed else 0)]
+    for key in more:
+        await store.save(CheckpointData(session_id="s", checkpoint_id=key))
+    await store.delete("s", "cp-1")
+    await store.save(CheckpointData(session_id="s", checkpoint_id="cp-4"))
+    await store.aclose()
+    assert bool(fake.keys("/index/")) is is_indexed
+    _damage(fake, 4 + len(more), b'{"sha256"', b'{"sha257"')
+    other: Store = make_store()
+    if "cp-1" in await other.ids("s"):
+        assert is_indexed
+        with pytest.raises(CheckpointCorruptError):
+            await other.load("s", "cp-1")
+    else:
+        assert await other.load("s", "cp-1") is None
+    assert (await other.recover("s")).newest_valid_id == "cp-4"
+    left = ("cp-4", "cp-2", "cp-0")
+    assert await make_store().ids("s") == (*sorted(more, reverse=True), *left)
+    assert await make_store().check() == ()
+
+
 async def test_blobs_that_are_damaged_missing_or_left_are_found(
     make_store: MakeStore, fake: FakeS3
 ) -> None:

@@ -13,7 +13,7 @@ import warnings
 
 import pytest
 
-from aiocheckpoint import CheckpointData, InvalidArgumentError, UnsupportedOperationError
+from aiocheckpoint import CheckpointData, InvalidArgumentError
 from aiocheckpoint.stores.s3 import S3Store
 from tests.stores.s3.conftest import MakeStore
 from tests.stores.s3.fake_s3 import FakeS3
@@ -147,10 +147,3 @@ def test_a_url_of_something_else_is_refused(url: str) -> None:
     with pytest.raises(InvalidArgumentError) as refused:
         S3Store(url)
     assert "secret" not in str(refused.value)
-
-
-def test_a_client_that_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what to install."""
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UnsupportedOperationError, match=r"pip install 'aiocheckpoint\[s3\]'"):
-        S3Store("s3://bucket")

@@ -10,6 +10,7 @@ from langchain_core.runnables import RunnableConfig
 
 from aiocheckpoint import InvalidArgumentError, SessionId
 from aiocheckpoint.adapters.langgraph.records import configurable_of, session_of
+from aiocheckpoint.kit import listed as given_several
 
 
 class Place(NamedTuple):
@@ -83,10 +84,7 @@ def listed(name: str, values: Iterable[Any]) -> tuple[Any, ...]:
     Raises:
         InvalidArgumentError: one text, which is iterable too, or nothing iterable.
     """
-    given: object = values
-    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
-        raise InvalidArgumentError(name, given, "a list, even for a single one")
-    return tuple(given)
+    return given_several(name, values, single=(str, bytes, Mapping))
 
 
 def texts(name: str, values: Iterable[str]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from aiocheckpoint.errors import (
     OwnershipLostError,
     SessionChangedError,
 )
-from aiocheckpoint.kit import EncodedRecord, StagedDelete, StagedSave, blob_links
+from aiocheckpoint.kit import EncodedRecord, blob_links
 from aiocheckpoint.models import ANY_NEWEST, CheckpointId, CheckpointMeta, Expected, SessionId
 from aiocheckpoint.stores.postgres.packing import Packed
 
@@ -199,27 +199,7 @@ def result_of(change: Change, outcome: bytes, location: str) -> int | Checkpoint
         newest_id = rest[1:].decode() if rest[0] else None
         return SessionChangedError(change.session_id, newest_id)
     if code == _MISSING:
-        return MissingBlobError(f"{location}/blobs/{rest.hex()}", rest.hex())
+        return MissingBlobError(f"{location}/blobs/{rest.hex()}", rest.hex(), "save")
     if code == _LOST:
         return OwnershipLostError(change.session_id, change.fence or 0)
     return int(rest or b"0")
-
-
-def staged(
-    session_id: SessionId,
-    steps: Iterable[StagedSave | StagedDelete],
-    metas: Iterable[CheckpointMeta],
-    fence: int | None,
-) -> list[Change]:
-    """Return what was staged for a session; `metas` are those of its saves."""
-    left = iter(metas)
-    return [
-        Change(
-            session_id,
-            Save(step.record, next(left))
-            if isinstance(step, StagedSave)
-            else Delete(step.checkpoint_ids),
-            fence,
-        )
-        for step in steps
-    ]

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Generic, TypeVar
 
-from aiocheckpoint.kit import RecordKit, RecordT, check_session_id, require_callable
+from aiocheckpoint.kit import RecordKit, RecordT, result_of
 from aiocheckpoint.models import SessionId
 from aiocheckpoint.stores.postgres.bodies import Bodies
 from aiocheckpoint.stores.postgres.commits import Commits
 from aiocheckpoint.stores.postgres.health import Health
 from aiocheckpoint.stores.postgres.reads import Reads
-from aiocheckpoint.stores.postgres.server import Options, Server
+from aiocheckpoint.stores.postgres.server import Options, Server, outlast
 from aiocheckpoint.stores.postgres.sessions import Reading
 from aiocheckpoint.stores.postgres.updates import Updates
 
@@ -85,9 +85,7 @@ class Client(Generic[RecordT]):
         self, session_id: SessionId, work: Callable[[Reading[RecordT]], Awaitable[ResultT]]
     ) -> ResultT:
         """Do several reads of a session, each on any connection."""
-        check_session_id(session_id)
-        require_callable("work", work)
-        return await work(Reading(session_id, self.reads))
+        return await result_of(work, Reading(session_id, self.reads))
 
     @contextlib.asynccontextmanager
     async def entered(self, block: AbstractAsyncContextManager[ResultT]) -> AsyncIterator[ResultT]:
@@ -112,6 +110,16 @@ class Client(Generic[RecordT]):
         self._is_closed = True
         self._keeper.cancel()
         await asyncio.wait([self._keeper])
+
+
+async def aclose_all(clients: dict[asyncio.AbstractEventLoop, Client[Any]]) -> None:
+    """Take out and close the clients of several loops; those of loops that ended are closed."""
+    taken = [(loop, clients.pop(loop)) for loop in list(clients)]
+    for loop, client in taken:
+        if loop is asyncio.get_running_loop():
+            await outlast(client.aclose())
+        elif loop.is_running():
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(client.aclose(), loop))
 
 
 class _GoingOn:

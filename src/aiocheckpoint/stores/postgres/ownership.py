@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from aiocheckpoint.errors import CheckpointError, SessionOwnedError, WriterClosedError
-from aiocheckpoint.kit import Turns, require_instance
+from aiocheckpoint.kit import Patience, SessionTurns
 from aiocheckpoint.models import SessionId
 from aiocheckpoint.stores.postgres.server import Server, outlast
 
@@ -20,7 +20,7 @@ ResultT = TypeVar("ResultT")
 _OWN = "select aiocheckpoint.own($1, $2, $3, $4)"
 _RENEW = "select aiocheckpoint.renew($1, $2, $3)"
 _DISOWN = "select aiocheckpoint.disown($1, $2)"
-_PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5)
+_PAUSES_SECONDS = (0.02, 0.5)
 _logger = logging.getLogger("aiocheckpoint")
 
 
@@ -30,11 +30,12 @@ class Leases:
 
     Args:
         lease_seconds: for how long an owner that does not say anything stays one.
+        turns: those of the store.
     """
 
-    def __init__(self, lease_seconds: float) -> None:
+    def __init__(self, lease_seconds: float, turns: SessionTurns) -> None:
         self._lease = timedelta(seconds=lease_seconds)
-        self._turns = Turns()
+        self._turns = turns
 
     @contextlib.asynccontextmanager
     async def held(
@@ -45,32 +46,23 @@ class Leases:
 
         Raises:
             SessionOwnedError: somebody else owns it.
-            InvalidArgumentError: `waits` is no bool.
+            NestedCallError: the work of an update calls it, or who owns it already.
         """
-        require_instance("wait", waits, bool)
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-        patience = server.options.lock_timeout_seconds if waits else 0.0
-        if not await self._turns.take(session_id, timeout_seconds=patience):
-            raise SessionOwnedError(session_id, loop.time() - start)
-        try:
-            token = await self._token(server, session_id, start, patience)
+        seconds = server.options.lock_timeout_seconds if waits else 0.0
+        async with self._turns.own(session_id, seconds, *_PAUSES_SECONDS) as patience:
+            token = await self._token(server, session_id, seconds, patience)
             renewing = asyncio.ensure_future(self._renew(server, session_id, token))
             try:
                 yield token
             finally:
                 renewing.cancel()
                 await outlast(self._end(server, session_id, token, renewing))
-        finally:
-            self._turns.give(session_id)
 
     async def _token(
-        self, server: Server, session_id: SessionId, start: float, patience: float
+        self, server: Server, session_id: SessionId, timeout_seconds: float, patience: Patience
     ) -> int:
-        loop = asyncio.get_running_loop()
         holder = secrets.randbits(63)
         arguments = (session_id.encode(), holder, self._lease, server.options.lock_timeout_ms)
-        attempt = 0
         while True:
             token = await server.run(
                 "own a session",
@@ -80,12 +72,9 @@ class Leases:
             )
             if token is not None:
                 return int(token)
-            left = start + patience - loop.time()
-            if left <= 0:
-                raise SessionOwnedError(session_id, loop.time() - start)
-            pause = _PAUSES_SECONDS[min(attempt, len(_PAUSES_SECONDS) - 1)]
-            await asyncio.sleep(min(pause, left))
-            attempt += 1
+            if patience.is_over:
+                raise SessionOwnedError(session_id, timeout_seconds)
+            await patience.pause()
 
     async def _renew(self, server: Server, session_id: SessionId, token: int) -> None:
         while True:

@@ -163,3 +163,35 @@ select digest from aiocheckpoint.blob b
     ) order by digest
 """
 PUT_ASIDE = "select aiocheckpoint.put_aside($1, $2, $3, $4, $5, $6, $7, $8)"
+
+# Within an update, whose row of the session is locked.
+
+# The oldest checkpoints but for some, as far as there are more than there is room for.
+DOOMED = """
+select checkpoint_id from aiocheckpoint.checkpoint
+where session_key = $1 and checkpoint_id <> all ($2::bytea[])
+order by seq
+limit greatest(0, (
+    select checkpoints from aiocheckpoint.session where session_key = $1
+) - (
+    select count(*) from aiocheckpoint.checkpoint
+    where session_key = $1 and checkpoint_id = any ($2::bytea[])
+    and substring(checkpoint_id from 1 for 1000) in (
+        select substring(n from 1 for 1000) from unnest($2::bytea[]) n
+    )
+) - $3::bigint)
+"""
+
+# No checkpoint has this place: what is named there is held, and let go before the commit.
+HOLD = """
+insert into aiocheckpoint.blob_use (session_key, digest, seq)
+select $1, d, -1 from unnest($2::bytea[]) d
+"""
+HELD = """
+with held as (
+    delete from aiocheckpoint.blob_use
+    where session_key = $1 and seq = -1 returning digest
+)
+select array_agg(digest) from held
+"""
+LET_GO = "select aiocheckpoint.collect($1, $2)"

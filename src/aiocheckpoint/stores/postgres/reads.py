@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -17,8 +17,8 @@ from aiocheckpoint.errors import (
     MissingBlobError,
     StoreUnavailableError,
 )
-from aiocheckpoint.kit import RecordKit, RecordT, blob_links
-from aiocheckpoint.models import CheckpointId, CheckpointMeta, SessionId
+from aiocheckpoint.kit import EncodedRecord, RecordKit, RecordT, blob_links
+from aiocheckpoint.models import BlobRecord, CheckpointId, CheckpointMeta, SessionId
 from aiocheckpoint.stores.postgres import queries
 from aiocheckpoint.stores.postgres.bodies import Bodies
 from aiocheckpoint.stores.postgres.errors import is_damage, is_lost, reason_of
@@ -70,6 +70,12 @@ def unreadable(error: CheckpointError) -> str | None:
     if cause is None or not is_damage(cause):
         return None
     return f"the server cannot read it: {reason_of(cause)}"
+
+
+def meta_of(kit: RecordKit[Any], record: EncodedRecord, location: str) -> CheckpointMeta:
+    """Return what a listing tells of a record that is about to be stored."""
+    now = datetime.now(UTC)  # overwritten by the server's clock
+    return kit.entry(record.body, location, now, record.session_id, record.checkpoint_id)
 
 
 class Reads(Generic[RecordT]):
@@ -320,6 +326,18 @@ class Reads(Generic[RecordT]):
             links = {link for content in level.values() for link in blob_links(content)}
             wanted = links - known - found.keys()
         return found
+
+    async def copies(
+        self, source_id: SessionId, target_id: SessionId
+    ) -> AsyncIterator[tuple[RecordT, dict[str, bytes]]]:
+        """Yield the records of a session as those of another, with the blobs that are new to it."""
+        copied: set[str] = set()
+        async for row in self.rows(source_id):
+            record = await self.decoded(source_id, row)
+            digests = record.blob_digests if isinstance(record, BlobRecord) else ()
+            blobs = await self.load_reached(source_id, digests, copied)
+            copied |= blobs.keys()
+            yield structs.replace(record, session_id=target_id), blobs
 
     async def sessions(self, prefix: str) -> AsyncIterator[SessionId]:
         """Yield the ids of sessions that have checkpoints, in the order of their bytes."""

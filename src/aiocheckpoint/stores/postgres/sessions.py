@@ -31,7 +31,7 @@ class Reading(Generic[RecordT]):
         self._session_id = session_id
         self._reads = reads
 
-    def _require_running(self) -> None:
+    def require_running(self) -> None:
         """Refuse a call that comes too late; none does where no connection is held."""
 
     @property
@@ -41,21 +41,21 @@ class Reading(Generic[RecordT]):
 
     async def load(self, checkpoint_id: CheckpointId | None = None) -> RecordT | None:
         """Return a checkpoint, the one saved last by default."""
-        self._require_running()
+        self.require_running()
         if checkpoint_id is not None:
             check_checkpoint_id(checkpoint_id)
         return await self._reads.load(self._session_id, checkpoint_id)
 
     async def load_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> tuple[RecordT, ...]:
         """Return those of the checkpoints that are there, the one saved first first."""
-        self._require_running()
+        self.require_running()
         return await self._reads.load_many(self._session_id, checkpoint_ids_of(checkpoint_ids))
 
     async def ids(
         self, *, prefix: str = "", before: CheckpointId | None = None, limit: int | None = None
     ) -> tuple[CheckpointId, ...]:
         """Return ids, the greatest first."""
-        self._require_running()
+        self.require_running()
         require_query(prefix, before, limit)
         return await self._reads.ids(self._session_id, prefix, before, limit)
 
@@ -63,7 +63,7 @@ class Reading(Generic[RecordT]):
         self, *, prefix: str = "", limit: int | None = None
     ) -> tuple[CheckpointId, ...]:
         """Return ids, the one saved last first."""
-        self._require_running()
+        self.require_running()
         require_query(prefix, limit=limit)
         return await self._reads.saved_ids(self._session_id, prefix, limit)
 
@@ -71,13 +71,13 @@ class Reading(Generic[RecordT]):
         self, *, before: CheckpointId | None = None, limit: int | None = None
     ) -> tuple[CheckpointMeta, ...]:
         """Return what there is, saved last first."""
-        self._require_running()
+        self.require_running()
         require_query("", before, limit)
         return await self._reads.list(self._session_id, before, limit)
 
     async def load_blobs(self, digests: Iterable[str], /) -> dict[str, bytes]:
         """Return blobs by their digests."""
-        self._require_running()
+        self.require_running()
         return await self._reads.load_blobs(self._session_id, digests_of(digests))
 
 

@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 
 import asyncpg
-from msgspec import structs
 
 from aiocheckpoint.errors import UnsupportedOperationError, WriterClosedError
 from aiocheckpoint.kit import (
@@ -22,17 +21,19 @@ from aiocheckpoint.kit import (
     check_session_id,
     checkpoint_ids_of,
     digests_of,
+    require_callable,
     require_count,
     require_expected,
+    require_instance,
     require_query,
     require_seconds,
+    result_of,
     session_ids_of,
     token_of,
     triggers_of,
 )
 from aiocheckpoint.models import (
     ANY_NEWEST,
-    BlobRecord,
     CheckpointData,
     CheckpointId,
     CheckpointMeta,
@@ -43,10 +44,10 @@ from aiocheckpoint.models import (
 )
 from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, SessionReader, Transaction
 from aiocheckpoint.stores.postgres.changes import Change, Delete, Save
-from aiocheckpoint.stores.postgres.client import Client
+from aiocheckpoint.stores.postgres.client import Client, aclose_all
 from aiocheckpoint.stores.postgres.ownership import Leases
+from aiocheckpoint.stores.postgres.reads import meta_of
 from aiocheckpoint.stores.postgres.server import checked_options, checked_source, outlast, place_of
-from aiocheckpoint.stores.postgres.updates import meta_of
 
 ResultT = TypeVar("ResultT")
 _Metas = tuple[CheckpointMeta, ...]
@@ -163,8 +164,8 @@ class PostgresStore(Generic[RecordT]):
         self._source = checked_source(dsn_or_pool)
         self._kit: RecordKit[RecordT] = RecordKit(record_type, max_bytes)
         self._max_checkpoints = max_checkpoints
-        self._turns = SessionTurns()
-        self._leases = Leases(float(lease_seconds))
+        self._turns = SessionTurns(self._options.lock_timeout_seconds)
+        self._leases = Leases(float(lease_seconds), self._turns)
         self._clients: dict[asyncio.AbstractEventLoop, Client[RecordT]] = {}
         self._process_id: int | None = None  # of whoever makes the first call
         self._is_closed = False
@@ -197,16 +198,11 @@ class PostgresStore(Generic[RecordT]):
         Raises:
             NestedCallError: the work of an update calls it.
         """
-        self._turns.require_no_update("", "aclose")
+        self._turns.require_no_update(None, "aclose")
         self._is_closed = True
         if self._process_id not in (None, os.getpid()):
             return
-        clients, self._clients = self._clients, {}
-        for loop, client in clients.items():
-            if loop is asyncio.get_running_loop():
-                await outlast(client.aclose())
-            elif loop.is_running():
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(client.aclose(), loop))
+        await aclose_all(self._clients)
 
     def _require_usable(self) -> None:
         if self._is_closed:
@@ -234,6 +230,14 @@ class PostgresStore(Generic[RecordT]):
     def _call(self) -> Iterator[Client[RecordT]]:
         client = self._client()
         with client.call():
+            yield client
+
+    @contextlib.contextmanager
+    def _reading(self, session_id: SessionId, operation: str) -> Iterator[Client[RecordT]]:
+        """Note a read of a session, which an update makes by its transaction alone."""
+        check_session_id(session_id)
+        self._turns.require_outside(session_id, operation)
+        with self._call() as client:
             yield client
 
     # Changes
@@ -365,18 +369,13 @@ class PostgresStore(Generic[RecordT]):
         """
         check_session_id(source_id)
         check_session_id(target_id)
+        self._turns.require_no_update(target_id, "copy_session")
         count = 0
-        copied: set[str] = set()  # blobs that the target has
         with self._call() as client:
-            async for row in client.reads.rows(source_id):
+            async for record, blobs in client.reads.copies(source_id, target_id):
                 count += 1
-                record = await client.reads.decoded(source_id, row)
-                if source_id == target_id:
-                    continue
-                digests = record.blob_digests if isinstance(record, BlobRecord) else ()
-                blobs = await client.reads.load_reached(source_id, digests, copied)
-                await self.save(structs.replace(record, session_id=target_id), blobs=blobs)
-                copied |= blobs.keys()
+                if source_id != target_id:
+                    await self.save(record, blobs=blobs)
         return count
 
     async def update(
@@ -397,7 +396,8 @@ class PostgresStore(Generic[RecordT]):
             what `work` returned the last time.
 
         Raises:
-            NestedCallError: `work` calls the store for its own session.
+            NestedCallError: `work` calls the store for its own session, or to change another one.
+            InvalidArgumentError: `work` is no async function.
             MissingBlobError: a blob that a record names is neither given nor there.
             StoreBusyError: somebody else changes the session, or too many updates go on, for
                 `lock_timeout_seconds`.
@@ -417,9 +417,10 @@ class PostgresStore(Generic[RecordT]):
         owner: OwnedSession[RecordT] | None,
     ) -> ResultT:
         async def of_one(sessions: Mapping[SessionId, Transaction[RecordT]]) -> ResultT:
-            return await work(sessions[session_id])
+            return await result_of(work, sessions[session_id])
 
         check_session_id(session_id)
+        require_callable("work", work)
         return await self._update((session_id,), of_one, "update", token_of(owner))
 
     async def _update(
@@ -447,7 +448,9 @@ class PostgresStore(Generic[RecordT]):
             InvalidArgumentError: a str instead of a list of session ids.
             CheckpointError: what `update` raises.
         """
-        return await self._update(session_ids_of(session_ids), work, "update_many", None)
+        wanted = session_ids_of(session_ids)
+        require_callable("work", work)
+        return await self._update(wanted, work, "update_many", None)
 
     def own(
         self, session_id: SessionId, *, wait: bool = True
@@ -478,8 +481,8 @@ class PostgresStore(Generic[RecordT]):
     async def _owned(
         self, session_id: SessionId, *, wait: bool
     ) -> AsyncIterator[Ownership[RecordT]]:
+        require_instance("wait", wait, bool)
         check_session_id(session_id)
-        self._turns.require_no_update(session_id, "own")
         client = self._client()
         lease = self._leases.held(client.server, session_id, waits=wait)
         async with client.entered(lease) as token:
@@ -505,10 +508,9 @@ class PostgresStore(Generic[RecordT]):
 
         Cost: one query, which looks two rows up.
         """
-        check_session_id(session_id)
         if checkpoint_id is not None:
             check_checkpoint_id(checkpoint_id)
-        with self._call() as client:
+        with self._reading(session_id, "load") as client:
             return await client.reads.load(session_id, checkpoint_id)
 
     async def load_many(
@@ -523,9 +525,8 @@ class PostgresStore(Generic[RecordT]):
 
         Cost: one query.
         """
-        check_session_id(session_id)
         wanted = checkpoint_ids_of(checkpoint_ids)
-        with self._call() as client:
+        with self._reading(session_id, "load_many") as client:
             return await client.reads.load_many(session_id, wanted)
 
     async def list(
@@ -549,9 +550,8 @@ class PostgresStore(Generic[RecordT]):
 
         Cost: one query.
         """
-        check_session_id(session_id)
         require_query("", before, limit)
-        with self._call() as client:
+        with self._reading(session_id, "list") as client:
             return await client.reads.list(session_id, before, limit)
 
     async def ids(
@@ -571,9 +571,8 @@ class PostgresStore(Generic[RecordT]):
 
         Cost: one query, by an index.
         """
-        check_session_id(session_id)
         require_query(prefix, before, limit)
-        with self._call() as client:
+        with self._reading(session_id, "ids") as client:
             return await client.reads.ids(session_id, prefix, before, limit)
 
     async def load_blobs(
@@ -589,9 +588,8 @@ class PostgresStore(Generic[RecordT]):
 
         Cost: one query.
         """
-        check_session_id(session_id)
         wanted = digests_of(digests)
-        with self._call() as client:
+        with self._reading(session_id, "load_blobs") as client:
             return await client.reads.load_blobs(session_id, wanted)
 
     async def read(
@@ -606,7 +604,8 @@ class PostgresStore(Generic[RecordT]):
 
         Cost: a query for each read.
         """
-        with self._call() as client:
+        require_callable("work", work)
+        with self._reading(session_id, "read") as client:
             return await client.read(session_id, work)
 
     # Across sessions
@@ -634,6 +633,8 @@ class PostgresStore(Generic[RecordT]):
         Cost: one query.
         """
         wanted = session_ids_of(session_ids)
+        for session_id in wanted:
+            self._turns.require_outside(session_id, "load_newest")
         with self._call() as client:
             return await client.reads.load_newest(wanted)
 
@@ -670,9 +671,8 @@ class PostgresStore(Generic[RecordT]):
 
         Cost: one query.
         """
-        check_session_id(session_id)
         check_checkpoint_id(checkpoint_id)
-        with self._call() as client:
+        with self._reading(session_id, "verify") as client:
             return await client.reads.verify(session_id, checkpoint_id)
 
     async def recover(self, session_id: SessionId) -> RecoveryReport:

@@ -5,31 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from aiocheckpoint.errors import CheckpointError, StoreBusyError
-from aiocheckpoint.kit import (
-    EncodedRecord,
-    RecordKit,
-    RecordT,
-    StagedSave,
-)
-from aiocheckpoint.models import CheckpointMeta, SessionId
-from aiocheckpoint.stores.postgres.changes import (
-    APPLY,
-    Change,
-    arguments,
-    is_baseless,
-    result_of,
-    staged,
-)
+from aiocheckpoint.kit import Patience, RecordKit, RecordT, result_of
+from aiocheckpoint.models import SessionId
+from aiocheckpoint.stores.postgres import changes as answers
+from aiocheckpoint.stores.postgres.changes import APPLY, Change, arguments, is_baseless
 from aiocheckpoint.stores.postgres.commits import Commits, Slot
 from aiocheckpoint.stores.postgres.errors import LostError, is_lost
 from aiocheckpoint.stores.postgres.packing import Packed
 from aiocheckpoint.stores.postgres.reads import Reads
 from aiocheckpoint.stores.postgres.server import Connection, Server, cut, outlast
 from aiocheckpoint.stores.postgres.sessions import Updating
+from aiocheckpoint.stores.postgres.staged import Preparing, Staged
 
 ResultT = TypeVar("ResultT")
 
@@ -39,12 +28,6 @@ _OUTCOMES = "select aiocheckpoint.outcomes($1, $2, $3)"
 _OPERATION = "update"
 _PAUSE_SECONDS = 0.1
 _ROLLBACK_SECONDS = 5.0
-
-
-def meta_of(kit: RecordKit[Any], record: EncodedRecord, location: str) -> CheckpointMeta:
-    """Return what a listing tells of a record that is about to be stored."""
-    now = datetime.now(UTC)  # overwritten by the server's clock
-    return kit.entry(record.body, location, now, record.session_id, record.checkpoint_id)
 
 
 class Updates(Generic[RecordT]):
@@ -77,8 +60,7 @@ class Updates(Generic[RecordT]):
             fence: the token of the owner who makes the changes.
         """
         options = self._server.options
-        loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + options.lock_timeout_seconds
+        patience = Patience(options.lock_timeout_seconds, _PAUSE_SECONDS)
         try:
             async with asyncio.timeout(options.lock_timeout_seconds):
                 await self._commits.may_wait.acquire()
@@ -90,10 +72,10 @@ class Updates(Generic[RecordT]):
                 try:
                     return await attempt.run(session_ids, work, fence)
                 except LostError as error:
-                    if loop.time() >= give_up_at:
+                    if patience.is_over:
                         cause = error.__cause__ or error
                         raise self._server.error(cause, _OPERATION) from cause
-                await asyncio.sleep(_PAUSE_SECONDS)
+                await patience.pause()
         finally:
             self._commits.may_wait.release()
 
@@ -123,18 +105,19 @@ class _Attempt(Generic[RecordT]):
                 await transaction.start()
             try:
                 with self._driver_errors():
-                    await self._lock(connection, session_ids)
+                    keys = await self._lock(connection, session_ids)
                 reads = Reads(self._server, self._kit, self._commits.bodies, connection)
                 readings = {name: Updating(self._kit, name, reads) for name in session_ids}
                 result = await self._result(work, readings, reads)
-                changes = self._changes(readings, fence)
+                staged = [Staged.of(name, keys[name], readings[name].end()) for name in readings]
             except BaseException:
                 await _rolled_back(transaction)
                 raise
-            if not changes:
+            staged = [each for each in staged if not each.is_nothing]
+            if not staged:
                 await _rolled_back(transaction)
                 return result
-            await outlast(self._committed(connection, transaction, changes))
+            await outlast(self._committed(connection, transaction, staged, fence))
             return result
 
     @contextlib.contextmanager
@@ -148,12 +131,19 @@ class _Attempt(Generic[RecordT]):
                 raise LostError("the connection was lost") from error
             raise self._server.error(error, _OPERATION) from error
 
-    async def _lock(self, connection: Connection, session_ids: Sequence[SessionId]) -> None:
+    async def _lock(
+        self, connection: Connection, session_ids: Sequence[SessionId]
+    ) -> dict[SessionId, int]:
+        """Lock the rows of sessions, in the order of all who do, and return their keys."""
+        keys: dict[SessionId, int] = {}
         options = self._server.options
         async with asyncio.timeout(options.server_timeout_seconds + options.lock_timeout_seconds):
             await connection.execute(_LOCK_TIMEOUT, str(options.lock_timeout_ms))
-            for session_id in sorted(session_id.encode() for session_id in session_ids):
-                await connection.execute(self._server.sql(_LOCK), session_id)
+            for session_id in sorted(session_ids, key=str.encode):
+                keys[session_id] = await connection.fetchval(
+                    self._server.sql(_LOCK), session_id.encode()
+                )
+        return keys
 
     @staticmethod
     async def _result(
@@ -162,37 +152,33 @@ class _Attempt(Generic[RecordT]):
         reads: Reads[RecordT],
     ) -> ResultT:
         try:
-            return await work(readings)
+            return await result_of(work, readings)
         except Exception:
             if reads.lost is not None:  # whatever `work` makes of it
                 raise LostError("the connection was lost") from reads.lost
             raise
 
-    def _changes(
-        self, readings: Mapping[SessionId, Updating[RecordT]], fence: int | None
-    ) -> list[Change]:
-        changes: list[Change] = []
-        for session_id, reading in readings.items():
-            location = self._server.location_of(session_id)
-            steps = reading.end()
-            metas = [
-                meta_of(self._kit, step.record, location)
-                for step in steps
-                if isinstance(step, StagedSave)
-            ]
-            changes += staged(session_id, steps, metas, fence)
-        return changes
-
     async def _committed(
-        self, connection: Connection, transaction: Any, changes: list[Change]
+        self,
+        connection: Connection,
+        transaction: Any,
+        staged: list[Staged],
+        fence: int | None,
     ) -> None:
         slot = self._commits.slots.take()
+        preparing = Preparing(self._server, connection, self._kit, self._commits.max_checkpoints)
         try:
+            with self._driver_errors():
+                async with asyncio.timeout(self._server.options.server_timeout_seconds):
+                    parts = [await preparing.changes(each, fence) for each in staged]
+            changes = [change for part in parts for change in part]
             bodies = await self._commits.bodies.packed(changes)
             with self._driver_errors():
                 async with asyncio.timeout(self._server.options.server_timeout_seconds):
                     outcomes = await self._apply(connection, slot, changes, bodies)
                     refusal = self._refusal(changes, outcomes)
+                    if refusal is None:
+                        await preparing.let_go(staged)
                     await (transaction.commit() if refusal is None else transaction.rollback())
         except LostError:
             cut(connection)
@@ -223,7 +209,7 @@ class _Attempt(Generic[RecordT]):
             slot.writer_id,
             slot.batch,
             self._server.options.lock_timeout_ms,
-            self._commits.max_checkpoints,
+            None,  # how many to keep in a session: those above are among the changes
             *arguments(changes, bodies),
         )
         return outcomes
@@ -233,7 +219,7 @@ class _Attempt(Generic[RecordT]):
             if is_baseless(outcome):
                 return LostError("what a body was packed against is gone")
             location = self._server.location_of(change.session_id)
-            result = result_of(change, outcome, location)
+            result = answers.result_of(change, outcome, location)
             if isinstance(result, CheckpointError):
                 return result
         return None

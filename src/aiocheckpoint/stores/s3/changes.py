@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from aiocheckpoint.errors import CheckpointError, DurabilityUnknownError, StoreBusyError
+from aiocheckpoint.kit import Patience
 from aiocheckpoint.stores.s3.bucket import UnsettledError
 from aiocheckpoint.stores.s3.commits import encode_commit
 from aiocheckpoint.stores.s3.knowledge import Knowledge
@@ -18,7 +18,7 @@ from aiocheckpoint.stores.s3.sweep import Sweeper
 
 _MAX_COMMIT_BYTES = 8 * 1024 * 1024
 _MAX_COMMIT_CHANGES = 100
-_PAUSE_SECONDS = 0.02
+_PAUSES_SECONDS = (0.02, 1.0)
 
 
 class Change(NamedTuple):
@@ -173,19 +173,16 @@ class Changes:
             DurabilityUnknownError: the server was lost in the middle.
             CheckpointError: the server cannot be reached, or damage.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout_seconds
-        pause = _PAUSE_SECONDS
+        patience = Patience(self._timeout_seconds, *_PAUSES_SECONDS)
         while True:
             outcome = await self.attempt(changes)
             if outcome is not None:
                 await self._sweep(changes, outcome)
                 return outcome
-            if loop.time() > deadline:
+            if patience.is_over:
                 location = self._knowledge.location(self._knowledge.session.number + 1)
                 raise StoreBusyError(location, self._timeout_seconds)
-            await asyncio.sleep(pause * random.random())  # noqa: S311 - no secret
-            pause = min(2 * pause, 1.0)
+            await patience.pause(is_random=True)
 
     async def _sweep(self, changes: Sequence[Change], outcome: Outcome) -> None:
         if outcome.is_stored:

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from aiocheckpoint.errors import CheckpointError, SessionOwnedError
-from aiocheckpoint.kit import Turns
+from aiocheckpoint.kit import Patience, SessionTurns
 from aiocheckpoint.models import (
     CheckpointRecord,
     SessionId,
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 RecordT = TypeVar("RecordT", bound=CheckpointRecord)
 ResultT = TypeVar("ResultT")
 
-_SHORTEST_POLL_SECONDS = 0.05
-_LONGEST_POLL_SECONDS = 2.0
+_PAUSES_SECONDS = (0.05, 2.0)
 
 
 class _OwnedError(CheckpointError):
@@ -70,9 +69,7 @@ class Lease:
         Raises:
             SessionOwnedError: somebody else did all the time.
         """
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        pause = _SHORTEST_POLL_SECONDS
+        patience = Patience(timeout_seconds, *_PAUSES_SECONDS)
         dead: int | None = None
         while True:
             try:
@@ -83,12 +80,9 @@ class Lease:
             if dead != owner.token and not await self._is_alive(owner):
                 dead = owner.token
                 continue
-            waited = loop.time() - began
-            if waited >= timeout_seconds or self._is_unwanted:
-                raise SessionOwnedError(self._place.knowledge.session_id, waited)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), min(pause, timeout_seconds - waited))
-            pause = min(2 * pause, _LONGEST_POLL_SECONDS)
+            if patience.is_over or self._is_unwanted:
+                raise SessionOwnedError(self._place.knowledge.session_id, timeout_seconds)
+            await patience.pause(self._woken)
         self._renewing = asyncio.ensure_future(self._renew())
         return self.token
 
@@ -151,7 +145,7 @@ class Lease:
 async def owned(
     home: Home,
     working: Callable[[], Work[RecordT]],
-    turns: Turns,
+    turns: SessionTurns,
     session_id: SessionId,
     timeout_seconds: float,
     lease_seconds: float,
@@ -164,37 +158,32 @@ async def owned(
     Args:
         home: the thread of the store.
         working: what works there.
-        turns: of the process.
+        turns: those of the store.
         session_id: the session.
         timeout_seconds: how long to wait.
         lease_seconds: how long after a sign of life the owner is held for alive.
 
     Raises:
         SessionOwnedError: somebody else owned it all the time.
+        NestedCallError: the work of an update calls it, or who owns it already.
     """
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    if not await turns.take(session_id, timeout_seconds=timeout_seconds):
-        raise SessionOwnedError(session_id, timeout_seconds)
-    waited = loop.time() - began
-    leases: list[Lease] = []
-    try:
+    async with turns.own(session_id, timeout_seconds) as patience:
+        left_seconds = patience.left_seconds  # the home has a clock of its own
+        leases: list[Lease] = []
 
         async def take() -> int:
             sessions = working().sessions
             place = sessions.hold(session_id)
             leases.append(Lease(sessions, place, lease_seconds))
-            return await leases[0].take(max(0.0, timeout_seconds - waited))
+            return await leases[0].take(left_seconds)
 
         def withdraw() -> None:
             for lease in leases:
                 lease.withdraw()
 
-        token = await home.change(take(), withdraw)
-        yield token
-    finally:
         try:
+            token = await home.change(take(), withdraw)
+            yield token
+        finally:
             for lease in leases:
                 await home.change(lease.give())
-        finally:
-            turns.give(session_id)

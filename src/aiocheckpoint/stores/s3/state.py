@@ -279,7 +279,7 @@ class Staged:
             raise SessionChangedError(record.session_id, self.newest_id())
         for digest in reachable_blobs(record.blob_digests, record.blobs):
             if digest not in record.blobs and not self._has_blob(digest):
-                raise MissingBlobError(f"{self._location}{digest}", digest)
+                raise MissingBlobError(f"{self._location}{digest}", digest, "save")
         self._puts.pop(record.checkpoint_id, None)
         self._puts[record.checkpoint_id] = save
         self._blobs |= record.blobs

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
-from aiocheckpoint.errors import InvalidArgumentError, UnsupportedOperationError
+from aiocheckpoint.errors import UnsupportedOperationError
 from aiocheckpoint.kit import (
     OwnedSession,
     RecordKit,
     RecordT,
     SessionTurns,
-    Turns,
     check_checkpoint_id,
     check_session_id,
     checkpoint_ids_of,
     digests_of,
+    require_callable,
     require_count,
     require_expected,
     require_instance,
     require_query,
     require_seconds,
+    result_of,
     session_ids_of,
     token_of,
     triggers_of,
@@ -39,6 +39,7 @@ from aiocheckpoint.models import (
     SessionId,
 )
 from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, SessionReader, Transaction
+from aiocheckpoint.stores.s3.arguments import require_texts, require_time
 from aiocheckpoint.stores.s3.home import Home
 from aiocheckpoint.stores.s3.layout import Layout
 
@@ -49,6 +50,7 @@ ResultT = TypeVar("ResultT")
 
 _MAX_BYTES = 64 * 1024 * 1024
 _Metas = tuple[CheckpointMeta, ...]
+_Withdrawal = list[Callable[[], object]]
 
 
 class S3Store(Generic[RecordT]):
@@ -77,7 +79,6 @@ class S3Store(Generic[RecordT]):
     Raises:
         RecordTypeError: for a `record_type` that cannot be stored.
         InvalidArgumentError: for another one of the wrong type or out of range.
-        UnsupportedOperationError: the extra `aiocheckpoint[s3]` is not installed.
 
     **Durability.** On return a change is in the bucket, as durable as that is. On
     `StoreUnavailableError` nothing was changed. On `DurabilityUnknownError` the server was lost
@@ -85,7 +86,14 @@ class S3Store(Generic[RecordT]):
     became of it is known.
 
     **Cost.** A save is one request, and one for each new blob; the newest checkpoint takes two, or
-    three where it is large. Changes of a session that are called together share one commit.
+    three where it is large. Changes of a session that are called together share one commit. The
+    first call of a store that asks for all ids of a session, as a load by id does, reads its index:
+    a few requests, and about 310 bytes for each checkpoint that there is.
+
+    **Damage.** A commit whose header cannot be read is told as one checkpoint, `commit-` and its
+    number. What it has saved is lost with it. What it has deleted does not come back: a delete has
+    overwritten it where it stood. Where an older part of the index tells of it, it is listed once
+    more, and `load` raises.
     """
 
     @overload
@@ -139,39 +147,20 @@ class S3Store(Generic[RecordT]):
         if max_checkpoints is not None:
             require_count("max_checkpoints", max_checkpoints, 1)
         require_seconds("lock_timeout_seconds", lock_timeout_seconds)
-        for name, seconds in (
-            ("lease_seconds", lease_seconds),
-            ("request_timeout_seconds", request_timeout_seconds),
-        ):
-            require_seconds(name, seconds)
-            if not seconds:
-                raise InvalidArgumentError(name, seconds, "more than 0 seconds")
+        require_time(lease_seconds=lease_seconds, request_timeout_seconds=request_timeout_seconds)
         require_count("max_connections", max_connections, 1)
-        for name, text in (
-            ("endpoint_url", endpoint_url),
-            ("region_name", region_name),
-            ("profile_name", profile_name),
-        ):
-            if text is not None and not isinstance(text, str):
-                raise InvalidArgumentError(name, text, "a str, or None")
+        require_texts(endpoint_url=endpoint_url, region_name=region_name, profile_name=profile_name)
         self._layout = Layout(url)
         self._kit: RecordKit[RecordT] = RecordKit(record_type, max_bytes)
-        if importlib.util.find_spec("aiobotocore") is None:
-            reason = "its client is not there; pip install 'aiocheckpoint[s3]'"
-            raise UnsupportedOperationError("connection", "this installation", reason)
         self._max_checkpoints = max_checkpoints
         self._lock_timeout_seconds = float(lock_timeout_seconds)
         self._lease_seconds = float(lease_seconds)
         self._options = (
-            endpoint_url,
-            region_name,
-            profile_name,
-            max_connections,
+            endpoint_url, region_name, profile_name, max_connections,
             float(request_timeout_seconds),
-        )
+        )  # fmt: skip
         self._home = Home("aiocheckpoint-s3")
-        self._turns = SessionTurns()
-        self._owners = Turns()
+        self._turns = SessionTurns(self._lock_timeout_seconds)
         self._work_or_none: Work[RecordT] | None = None
 
     def __repr__(self) -> str:
@@ -191,7 +180,7 @@ class S3Store(Generic[RecordT]):
 
     async def aclose(self) -> None:
         """Finish what was called, let go of connections and thread; later calls are refused."""
-        self._turns.require_no_update("", "aclose")
+        self._turns.require_no_update(None, "aclose")
         await self._home.aclose(self._finish)
 
     async def _finish(self) -> None:
@@ -260,24 +249,29 @@ class S3Store(Generic[RecordT]):
         if owner is not None:
             record.require_session(owner.session_id)
         token = token_of(owner)
-        self._home.require_open()
-        async with self._turns.change(record.session_id, "save"):
-            withdrawal: list[Callable[[], object]] = []
-            return await self._changed(
-                lambda: self._work().save(record, expected, token, withdrawal), withdrawal
-            )
+        return await self._changed(
+            record.session_id, "save", lambda w, undo: w.save(record, expected, token, undo)
+        )
 
     async def _changed(
-        self, work: Callable[[], Awaitable[ResultT]], withdrawal: list[Callable[[], object]]
+        self,
+        session_id: SessionId,
+        operation: str,
+        change: Callable[[Work[RecordT], _Withdrawal], Awaitable[ResultT]],
     ) -> ResultT:
+        """Change a session in the thread, when the updates have ended that were called before."""
+        withdrawal: _Withdrawal = []
+
         async def run() -> ResultT:
-            return await work()
+            return await change(self._work(), withdrawal)
 
         def withdraw() -> None:
             for function in withdrawal:
                 function()
 
-        return await self._home.change(run(), withdraw)
+        self._home.require_open()
+        async with self._turns.change(session_id, operation):
+            return await self._home.change(run(), withdraw)
 
     async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
         """
@@ -286,7 +280,8 @@ class S3Store(Generic[RecordT]):
         Raises:
             CheckpointError: as `delete_many`.
         """
-        return bool(await self.delete_many(session_id, (checkpoint_id,)))
+        check_checkpoint_id(checkpoint_id)
+        return bool(await self._delete(session_id, (checkpoint_id,), operation="delete"))
 
     async def delete_many(
         self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
@@ -306,23 +301,20 @@ class S3Store(Generic[RecordT]):
         Cost: one request for the commit, about two for each object that held them, and, for the
             first one, those of `list`.
         """
-        return await self._delete(session_id, checkpoint_ids)
+        return await self._delete(session_id, checkpoint_ids_of(checkpoint_ids))
 
     async def _delete(
         self,
         session_id: SessionId,
-        checkpoint_ids: Iterable[CheckpointId] | None,
+        checkpoint_ids: tuple[CheckpointId, ...] | None,
         owner: OwnedSession[RecordT] | None = None,
+        operation: str = "delete_many",
     ) -> int:
-        doomed = None if checkpoint_ids is None else checkpoint_ids_of(checkpoint_ids)
         token = token_of(owner)
         check_session_id(session_id)
-        self._home.require_open()
-        async with self._turns.change(session_id, "delete"):
-            withdrawal: list[Callable[[], object]] = []
-            return await self._changed(
-                lambda: self._work().delete(session_id, doomed, token, withdrawal), withdrawal
-            )
+        return await self._changed(
+            session_id, operation, lambda w, undo: w.delete(session_id, checkpoint_ids, token, undo)
+        )
 
     async def delete_session(self, session_id: SessionId) -> bool:
         """
@@ -335,7 +327,7 @@ class S3Store(Generic[RecordT]):
 
         Cost: as `delete_many`, and one request for what tells `sessions` of it.
         """
-        return bool(await self._delete(session_id, None))
+        return bool(await self._delete(session_id, None, operation="delete_session"))
 
     async def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
         """
@@ -348,9 +340,9 @@ class S3Store(Generic[RecordT]):
         """
         check_session_id(source_id)
         check_session_id(target_id)
-        self._home.require_open()
-        async with self._turns.change(target_id, "copy_session"):
-            return await self._changed(lambda: self._work().copy(source_id, target_id), [])
+        return await self._changed(
+            target_id, "copy_session", lambda w, _: w.copy(source_id, target_id)
+        )
 
     async def update(
         self, session_id: SessionId, work: Callable[[Transaction[RecordT]], Awaitable[ResultT]], /
@@ -371,7 +363,8 @@ class S3Store(Generic[RecordT]):
 
         Raises:
             SessionChangedError: others were faster, for `lock_timeout_seconds`.
-            NestedCallError: `work` calls the store for its own session.
+            NestedCallError: `work` calls the store for its own session, or to change another one.
+            InvalidArgumentError: `work` is no async function.
             CheckpointError: as `save`.
 
         Cost: what its reads cost, and one request; where it stages nothing, one LIST.
@@ -383,12 +376,14 @@ class S3Store(Generic[RecordT]):
         session_id: SessionId,
         work: Callable[[Transaction[RecordT]], Awaitable[ResultT]],
         owner: OwnedSession[RecordT] | None = None,
+        operation: str = "update",
     ) -> ResultT:
         from aiocheckpoint.stores.s3.transaction import run_update  # noqa: PLC0415 - see `_work`
 
         check_session_id(session_id)
+        require_callable("work", work)
         self._home.require_open()
-        async with self._turns.update((session_id,)):
+        async with self._turns.update((session_id,), operation):
             return await run_update(
                 self._home, self._work, self._kit, session_id, work, token_of(owner)
             )
@@ -403,18 +398,23 @@ class S3Store(Generic[RecordT]):
         Do what `update` does on one session; of several no bucket makes one commit.
 
         Raises:
-            UnsupportedOperationError: for any number of sessions but one.
+            UnsupportedOperationError: for several sessions.
             CheckpointError: as `update`.
         """
         wanted = session_ids_of(session_ids)
-        if len(wanted) != 1:
+        require_callable("work", work)
+        if not wanted:
+            self._home.require_open()
+            async with self._turns.update((), "update_many"):
+                return await result_of(work, {})
+        if len(wanted) > 1:
             reason = "a bucket has no commit over several objects; update one session at a time"
             raise UnsupportedOperationError("update_many", "an S3 store", reason)
 
         async def of_one(transaction: Transaction[RecordT]) -> ResultT:
-            return await work({wanted[0]: transaction})
+            return await result_of(work, {transaction.session_id: transaction})
 
-        return await self._update_one(wanted[0], of_one)
+        return await self._update_one(next(iter(wanted)), of_one, operation="update_many")
 
     def own(
         self, session_id: SessionId, *, wait: bool = True
@@ -434,20 +434,20 @@ class S3Store(Generic[RecordT]):
         Cost: two requests, and one for each third of `lease_seconds`. An owner that died is
             followed after `lease_seconds`.
         """
-        require_instance("wait", wait, bool)
-        return self._owned(session_id, self._lock_timeout_seconds if wait else 0.0)
+        return self._owned(session_id, wait=wait)
 
     @asynccontextmanager
     async def _owned(
-        self, session_id: SessionId, timeout_seconds: float
+        self, session_id: SessionId, *, wait: bool
     ) -> AsyncIterator[Ownership[RecordT]]:
         from aiocheckpoint.stores.s3.owners import owned  # noqa: PLC0415 - see `_work`
 
+        require_instance("wait", wait, bool)
         check_session_id(session_id)
         self._home.require_open()
-        self._turns.require_no_update(session_id, "own")
+        timeout_seconds = self._lock_timeout_seconds if wait else 0.0
         async with owned(
-            self._home, self._work, self._owners, session_id, timeout_seconds, self._lease_seconds
+            self._home, self._work, self._turns, session_id, timeout_seconds, self._lease_seconds
         ) as token:
             yield OwnedSession(
                 session_id, token, save=self._save, delete=self._delete, update=self._update_one
@@ -455,9 +455,20 @@ class S3Store(Generic[RecordT]):
 
     # Reads
 
-    async def _read(self, work: Callable[[], Awaitable[ResultT]]) -> ResultT:
+    async def _read(
+        self,
+        operation: str,
+        session_id: SessionId,
+        read: Callable[[Work[RecordT]], Awaitable[ResultT]],
+    ) -> ResultT:
+        """Read a session in the thread; an update does it by its transaction alone."""
+        check_session_id(session_id)
+        self._turns.require_outside(session_id, operation)
+        return await self._in_thread(read)
+
+    async def _in_thread(self, work: Callable[[Work[RecordT]], Awaitable[ResultT]]) -> ResultT:
         async def run() -> ResultT:
-            return await work()
+            return await work(self._work())
 
         return await self._home.read(run())
 
@@ -474,10 +485,9 @@ class S3Store(Generic[RecordT]):
         Cost: a LIST and a GET, and another GET for a document of more than 60 KB; by id, for the
             first one of a session, also what `list` costs.
         """
-        check_session_id(session_id)
         if checkpoint_id is not None:
             check_checkpoint_id(checkpoint_id)
-        return await self._read(lambda: self._work().load(session_id, checkpoint_id))
+        return await self._read("load", session_id, lambda w: w.load(session_id, checkpoint_id))
 
     async def load_many(
         self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
@@ -491,8 +501,7 @@ class S3Store(Generic[RecordT]):
         Cost: what `list` costs, and a GET for each, side by side.
         """
         wanted = checkpoint_ids_of(checkpoint_ids)
-        check_session_id(session_id)
-        return await self._read(lambda: self._work().load_many(session_id, wanted))
+        return await self._read("load_many", session_id, lambda w: w.load_many(session_id, wanted))
 
     async def list(
         self,
@@ -515,8 +524,7 @@ class S3Store(Generic[RecordT]):
         Cost: a LIST; for the first one of a session, also its index.
         """
         require_query("", before, limit)
-        check_session_id(session_id)
-        return await self._read(lambda: self._work().list(session_id, before, limit))
+        return await self._read("list", session_id, lambda w: w.list(session_id, before, limit))
 
     async def ids(
         self,
@@ -532,8 +540,9 @@ class S3Store(Generic[RecordT]):
         Cost: as `list`.
         """
         require_query(prefix, before, limit)
-        check_session_id(session_id)
-        return await self._read(lambda: self._work().ids(session_id, prefix, before, limit))
+        return await self._read(
+            "ids", session_id, lambda w: w.ids(session_id, prefix, before, limit)
+        )
 
     async def load_blobs(
         self, session_id: SessionId, digests: Iterable[str], /
@@ -548,8 +557,9 @@ class S3Store(Generic[RecordT]):
         Cost: as `list`, and a GET for each, side by side.
         """
         wanted = digests_of(digests)
-        check_session_id(session_id)
-        return await self._read(lambda: self._work().load_blobs(session_id, wanted))
+        return await self._read(
+            "load_blobs", session_id, lambda w: w.load_blobs(session_id, wanted)
+        )
 
     async def read(
         self, session_id: SessionId, work: Callable[[SessionReader[RecordT]], Awaitable[ResultT]], /
@@ -565,6 +575,7 @@ class S3Store(Generic[RecordT]):
         """
         from aiocheckpoint.stores.s3.transaction import run_reads  # noqa: PLC0415 - see `_work`
 
+        self._turns.require_outside(session_id, "read")
         return await run_reads(self._home, self._work, self._kit, session_id, work)
 
     # Across sessions
@@ -594,7 +605,9 @@ class S3Store(Generic[RecordT]):
         Cost: as `load` for each.
         """
         wanted = session_ids_of(session_ids)
-        return await self._read(lambda: self._work().load_newest(wanted))
+        for session_id in wanted:
+            self._turns.require_outside(session_id, "load_newest")
+        return await self._in_thread(lambda w: w.load_newest(wanted))
 
     async def unfinished(
         self, *, final_triggers: Iterable[str], prefix: str = ""
@@ -621,9 +634,8 @@ class S3Store(Generic[RecordT]):
 
         Cost: as `load` by id.
         """
-        check_session_id(session_id)
         check_checkpoint_id(checkpoint_id)
-        return await self._read(lambda: self._work().verify(session_id, checkpoint_id))
+        return await self._read("verify", session_id, lambda w: w.verify(session_id, checkpoint_id))
 
     async def recover(self, session_id: SessionId) -> RecoveryReport:
         """
@@ -637,9 +649,7 @@ class S3Store(Generic[RecordT]):
         Cost: a GET for every checkpoint and blob of the session.
         """
         check_session_id(session_id)
-        self._home.require_open()
-        async with self._turns.change(session_id, "recover"):
-            return await self._changed(lambda: self._work().recover(session_id), [])
+        return await self._changed(session_id, "recover", lambda w, _: w.recover(session_id))
 
     async def check(self) -> tuple[Finding, ...]:
         """
@@ -650,4 +660,4 @@ class S3Store(Generic[RecordT]):
 
         Cost: a GET for every checkpoint and blob there is.
         """
-        return await self._read(lambda: self._work().check())
+        return await self._in_thread(lambda w: w.check())

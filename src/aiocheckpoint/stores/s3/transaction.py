@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aiocheckpoint.errors import CheckpointError, SessionChangedError, StoreBusyError
 from aiocheckpoint.kit import (
+    Patience,
     RecordKit,
     StagedChanges,
     StagedDelete,
@@ -19,6 +18,7 @@ from aiocheckpoint.kit import (
     digests_of,
     require_callable,
     require_query,
+    result_of,
 )
 from aiocheckpoint.models import CheckpointId, CheckpointMeta, CheckpointRecord, SessionId
 from aiocheckpoint.store import SessionReader, Transaction
@@ -35,8 +35,7 @@ RecordT = TypeVar("RecordT", bound=CheckpointRecord)
 ResultT = TypeVar("ResultT")
 _Metas = tuple[CheckpointMeta, ...]
 
-_SHORTEST_PAUSE_SECONDS = 0.02
-_LONGEST_PAUSE_SECONDS = 0.5
+_PAUSES_SECONDS = (0.02, 0.5)
 
 
 class S3Reader(Generic[RecordT]):
@@ -59,20 +58,26 @@ class S3Reader(Generic[RecordT]):
         """The session."""
         return self._session_id
 
+    def require_running(self) -> None:
+        """Refuse a call that comes too late; none does outside of an update."""
+
     async def load(self, checkpoint_id: CheckpointId | None = None) -> RecordT | None:
         """Return a checkpoint, the one saved last by default; None when there is none."""
+        self.require_running()
         if checkpoint_id is not None:
             check_checkpoint_id(checkpoint_id)
         return await self._home.read(self._reads.load(checkpoint_id))
 
     async def load_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> tuple[RecordT, ...]:
         """Return those of the checkpoints that are there, the one saved first first."""
+        self.require_running()
         return await self._home.read(self._reads.load_many(checkpoint_ids_of(checkpoint_ids)))
 
     async def ids(
         self, *, prefix: str = "", before: CheckpointId | None = None, limit: int | None = None
     ) -> tuple[CheckpointId, ...]:
         """Return ids, the greatest first."""
+        self.require_running()
         require_query(prefix, before, limit)
         return await self._home.read(self._reads.ids(prefix, before, limit))
 
@@ -80,16 +85,19 @@ class S3Reader(Generic[RecordT]):
         self, *, prefix: str = "", limit: int | None = None
     ) -> tuple[CheckpointId, ...]:
         """Return ids, the one saved last first."""
+        self.require_running()
         require_query(prefix, limit=limit)
         return await self._home.read(self._reads.saved_ids(prefix, limit))
 
     async def list(self, *, before: CheckpointId | None = None, limit: int | None = None) -> _Metas:
         """Return what there is, saved last first."""
+        self.require_running()
         require_query("", before, limit)
         return await self._home.read(self._reads.list(before, limit))
 
     async def load_blobs(self, digests: Iterable[str], /) -> dict[str, bytes]:
         """Return blobs by their digests."""
+        self.require_running()
         return await self._home.read(self._reads.load_blobs(digests_of(digests)))
 
 
@@ -158,8 +166,10 @@ class _Attempts:
             with session.together():
                 for change in changes:
                     change.stage(session)
+                self._work.bound(session)
 
-        needs_entries = any(change.needs_entries for change in changes)
+        bounds = self._work.max_checkpoints is not None
+        needs_entries = bounds or any(change.needs_entries for change in changes)
         erases = any(change.erases for change in changes)
         try:
             await self._place.changes.put(Change(stage, needs_entries, erases)).done
@@ -169,7 +179,7 @@ class _Attempts:
 
     def _change(self, item: StagedSave | StagedDelete) -> Change:
         if isinstance(item, StagedSave):
-            return self._work.saving(item.record)
+            return self._work.staging(item.record)
         return self._work.deleting(item.checkpoint_ids)
 
     def newest_id(self) -> CheckpointId | None:
@@ -206,7 +216,8 @@ async def run_reads(
     place = await home.read(hold())
     try:
         await home.read(place.knowledge.refresh())
-        return await work(S3Reader(home, session_id, Reads(place.knowledge, kit, follows=False)))
+        reads = Reads(place.knowledge, kit, follows=False)
+        return await result_of(work, S3Reader(home, session_id, reads))
     finally:
         home.post(place.release)
 
@@ -240,14 +251,13 @@ async def run_update(
     place = await home.read(hold())
     try:
         attempts = _Attempts(working(), place, token)
-        deadline = asyncio.get_running_loop().time() + working().timeout_seconds
-        pause = _SHORTEST_PAUSE_SECONDS
+        patience = Patience(working().timeout_seconds, *_PAUSES_SECONDS)
         while True:
             await home.read(attempts.begin())
             reads = Reads(place.knowledge, kit, follows=False)
             transaction = S3Transaction(home, kit, session_id, reads)
             try:
-                result = await work(transaction)
+                result = await result_of(work, transaction)
             except Exception:
                 transaction.end()
                 if await home.read(attempts.is_still_so()):
@@ -255,9 +265,8 @@ async def run_update(
             else:
                 if await home.change(attempts.commit(transaction.end())):
                     return result
-            if asyncio.get_running_loop().time() > deadline:
+            if patience.is_over:
                 raise SessionChangedError(session_id, attempts.newest_id())
-            await asyncio.sleep(pause * random.random())  # noqa: S311 - no secret
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            await patience.pause(is_random=True)
     finally:
         home.post(place.release)

@@ -59,28 +59,42 @@ class Work(Generic[RecordT]):
         self.sessions = Sessions(layout, options, timeout_seconds)
         self.timeout_seconds = timeout_seconds
         self._kit = kit
-        self._max_checkpoints = max_checkpoints
+        self.max_checkpoints = max_checkpoints
 
     # Changes
+
+    def staging(
+        self, record: EncodedRecord, expected: Expected = ANY_NEWEST, token: int | None = None
+    ) -> Change:
+        """Return a save as a change that leaves the bound to whoever stages others with it."""
+        meta = self._kit.meta(record.body, "", self.sessions.bucket.clock.now())
+        assert meta is not None  # noqa: S101 - the kit has made the document
+        save = StagedSave(record, meta)
+
+        def stage(staged: Staged) -> CheckpointId:
+            staged.require_owner(token)
+            return staged.save(save, expected)
+
+        return Change(stage, bool(record.blob_digests), size_bytes=len(record.body))
+
+    def bound(self, staged: Staged) -> None:
+        """Stage the deletes of the oldest checkpoints above the bound."""
+        if self.max_checkpoints is not None:
+            staged.keep(self.max_checkpoints)
 
     def saving(
         self, record: EncodedRecord, expected: Expected = ANY_NEWEST, token: int | None = None
     ) -> Change:
         """Return a save as a change."""
-        meta = self._kit.meta(record.body, "", self.sessions.bucket.clock.now())
-        assert meta is not None  # noqa: S101 - the kit has made the document
-        save = StagedSave(record, meta)
-        keep = self._max_checkpoints
+        saving = self.staging(record, expected, token)
 
         def stage(staged: Staged) -> CheckpointId:
-            staged.require_owner(token)
-            checkpoint_id = staged.save(save, expected)
-            if keep is not None:
-                staged.keep(keep)
+            checkpoint_id: CheckpointId = saving.stage(staged)
+            self.bound(staged)
             return checkpoint_id
 
-        needs_entries = keep is not None or bool(record.blob_digests)
-        return Change(stage, needs_entries, size_bytes=len(record.body))
+        needs_entries = saving.needs_entries or self.max_checkpoints is not None
+        return saving._replace(stage=stage, needs_entries=needs_entries)
 
     @staticmethod
     def deleting(checkpoint_ids: Iterable[CheckpointId] | None, token: int | None = None) -> Change:

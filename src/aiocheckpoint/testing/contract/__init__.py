@@ -17,6 +17,7 @@ from aiocheckpoint.testing.contract.transactions import (
     SharedUpdateContract,
     UpdateContract,
 )
+from aiocheckpoint.testing.contract.waiting import WaitingContract
 
 __all__ = (
     "AcrossDamageContract",
@@ -38,4 +39,5 @@ __all__ = (
     "SharedUpdateContract",
     "SharingContract",
     "UpdateContract",
+    "WaitingContract",
 )

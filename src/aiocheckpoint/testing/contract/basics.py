@@ -381,6 +381,15 @@ class CheckpointStoreContract:
             lambda: store.delete_session("s"),
             lambda: store.copy_session("s", "t"),
             lambda: sessions_of(store),
+            lambda: store.load_many("s", []),
+            lambda: store.delete_many("s", []),
+            lambda: store.load_newest([]),
+            lambda: store.update("s", _nothing),
+            lambda: _owned(store),
+            lambda: _unfinished(store),
+            lambda: store.verify("s", "a"),
+            lambda: store.recover("s"),
+            store.check,
             store.__aenter__,
         ]
         for call in calls:
@@ -432,3 +441,17 @@ class CheckpointStoreContract:
         ):
             assert await refusal(call()) is InvalidIdError
         assert await store.ids("s") == ("a",)
+
+
+async def _nothing(session: object) -> None:
+    """Stage nothing."""
+
+
+async def _owned(store: Store) -> None:
+    async with store.own("s"):
+        pass
+
+
+async def _unfinished(store: Store) -> None:
+    async for _ in store.unfinished(final_triggers=()):
+        pass

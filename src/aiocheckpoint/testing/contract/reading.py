@@ -98,6 +98,8 @@ class ReadContract:
         """Work that is no function, a prefix or a limit that is none, an id that none can have."""
         odd: Any = 7
         assert await refusal(store.read("s", odd)) is InvalidArgumentError
+        odd = str  # it is called, and is not async
+        assert await refusal(store.read("s", odd)) is InvalidArgumentError
         for options in ({"prefix": 7}, {"limit": -1}, {"limit": "1"}):
             reads = store.read("s", _saved_ids(options))
             assert await refusal(reads) is InvalidArgumentError

@@ -46,3 +46,28 @@ class RetentionContract:
         await bounded_store.update("s", work)
         assert await listed_ids(bounded_store, "s") == ["f", "e", "d"]
         assert await bounded_store.check() == ()
+
+    async def test_an_update_is_bounded_when_all_is_staged(self, bounded_store: Store) -> None:
+        """What it deletes makes room for what it saves, and what is taken back takes none."""
+
+        async def taken_back(session: Transaction[CheckpointData]) -> None:
+            session.save(checkpoint("s", checkpoint_id="d"))
+            session.delete("d")
+
+        async def exchanged(session: Transaction[CheckpointData]) -> None:
+            session.save(checkpoint("s", checkpoint_id="e"))
+            session.delete("c", "unknown")
+
+        async def anew(session: Transaction[CheckpointData]) -> None:
+            session.delete_session()
+            for key in "abcde":
+                session.save(checkpoint("s", checkpoint_id=key))
+
+        for key in "abc":
+            await bounded_store.save(checkpoint("s", checkpoint_id=key))
+        await bounded_store.update("s", taken_back)
+        assert await listed_ids(bounded_store, "s") == ["c", "b", "a"]
+        await bounded_store.update("s", exchanged)
+        assert await listed_ids(bounded_store, "s") == ["e", "b", "a"]
+        await bounded_store.update("s", anew)
+        assert await listed_ids(bounded_store, "s") == ["e", "d", "c"]

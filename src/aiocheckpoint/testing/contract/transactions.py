@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
 from aiocheckpoint.errors import (
     CheckpointEncodeError,
     CheckpointError,
     InvalidArgumentError,
+    MissingBlobError,
     NestedCallError,
     OwnershipLostError,
     SessionChangedError,
     SessionOwnedError,
+    UnsupportedOperationError,
+    WriterClosedError,
 )
 from aiocheckpoint.models import CheckpointData
 from aiocheckpoint.store import Transaction
@@ -30,6 +33,7 @@ from aiocheckpoint.testing.contract.records import (
     large,
     listed_ids,
     refusal,
+    sessions_of,
 )
 
 Session: TypeAlias = Transaction[CheckpointData]
@@ -227,6 +231,77 @@ class UpdateContract:
         assert len(await store.list("s")) == 1
         assert await store.list("t") == ()
 
+    async def test_its_session_is_read_by_the_transaction_alone(self, store: Store) -> None:
+        """A read by the store would not be part of the step; other sessions may be read."""
+        for session_id in "st":
+            await store.save(checkpoint(session_id, checkpoint_id="a"))
+        refused: list[type[CheckpointError] | None] = []
+
+        async def work(session: Session) -> None:
+            calls: list[Callable[[], Awaitable[object]]] = [
+                lambda: store.load("s"),
+                lambda: store.load("s", "a"),
+                lambda: store.load_many("s", ["a"]),
+                lambda: store.list("s"),
+                lambda: store.ids("s"),
+                lambda: store.verify("s", "a"),
+                lambda: store.load_newest(["t", "s"]),
+                lambda: store.read("s", lambda session: session.load()),
+            ]
+            for call in calls:
+                refused.append(await refusal(call()))
+                refused.append(await asyncio.create_task(refusal(call())))
+            assert await store.load("t") is not None
+            assert len(await store.load_newest(["t"])) == 1
+            assert await sessions_of(store) == ["s", "t"]
+            session.save(checkpoint("s", 1, checkpoint_id="b"))
+
+        await store.update("s", work)
+        assert {*refused} == {NestedCallError}
+        assert await listed_ids(store, "s") == ["b", "a"]
+
+    async def test_a_thread_that_work_waits_for_is_a_part_of_it(self, store: Store) -> None:
+        """What it calls by `asyncio.to_thread` is refused as what it calls itself."""
+        refused: list[type[CheckpointError] | None] = []
+
+        def in_thread(call: Callable[[], Awaitable[object]]) -> type[CheckpointError] | None:
+            return asyncio.run(refusal(call()))
+
+        async def work(session: Session) -> None:
+            calls: list[Callable[[], Awaitable[object]]] = [
+                lambda: store.save(checkpoint("s")),
+                lambda: store.update("s", count_one),
+                lambda: store.load("s"),
+                lambda: owned(store, "t"),
+            ]
+            refused.extend([await asyncio.to_thread(in_thread, call) for call in calls])
+            session.save(checkpoint("s", 1, checkpoint_id="b"))
+
+        async with asyncio.timeout(30):
+            await store.update("s", work)
+        assert {*refused} == {NestedCallError}
+        assert await listed_ids(store, "s") == ["b"]
+
+    async def test_work_that_is_not_async_is_refused(self, store: Store) -> None:
+        """By name; what it has staged is not stored."""
+
+        def staging(session: Session) -> None:
+            session.save(checkpoint("s"))
+
+        def staging_many(sessions: Mapping[str, Session]) -> None:
+            staging(sessions["s"])
+
+        wrong: Any
+        of_many: Any
+        for wrong, of_many in (staging, staging_many), (None, None), ("work", "work"):
+            assert await refusal(store.update("s", wrong)) is InvalidArgumentError
+            told = await refusal(store.update_many(["s"], of_many))
+            assert told in (InvalidArgumentError, UnsupportedOperationError)
+            async with store.own("s") as owner:
+                assert await refusal(owner.update(wrong)) is InvalidArgumentError
+        assert await store.list("s") == ()
+        assert await store.update("s", count_one) == 1
+
     async def test_what_work_leaves_behind_may_call(self, store: Store) -> None:
         """A task that outlives the update that started it is a caller like any other."""
         left: list[asyncio.Task[str]] = []
@@ -265,9 +340,31 @@ class UpdateContract:
         async def too_late() -> None:
             kept[0].save(checkpoint("s", checkpoint_id="late"))
 
-        assert await refusal(too_late()) is not None
+        assert await refusal(too_late()) is WriterClosedError
         assert await listed_ids(store, "s") == ["a"]
         assert await store.list("t") == ()
+
+    async def test_a_transaction_that_is_over_reads_nothing(self, store: Store) -> None:
+        """It would tell what is not a part of any step."""
+        await store.save(checkpoint("s", checkpoint_id="a"))
+        kept: list[Session] = []
+
+        async def work(session: Session) -> None:
+            kept.append(session)
+
+        await store.update("s", work)
+        over = kept[0]
+        reads: list[Callable[[], Awaitable[object]]] = [
+            over.load,
+            lambda: over.load("a"),
+            lambda: over.load_many(["a"]),
+            over.list,
+            over.ids,
+            over.saved_ids,
+            lambda: over.load_blobs([]),
+        ]
+        for read in reads:
+            assert await refusal(read()) is WriterClosedError
 
     async def test_the_caller_owns_what_it_staged(self, store: Store) -> None:
         """A change that is made after `save` was called is not stored."""
@@ -402,9 +499,10 @@ class OwnershipContract:
     async def test_a_wait_that_is_no_bool_is_refused(self, store: Store) -> None:
         """Any text, "no" among them, would count as True, and wait."""
         wrong: Any = "no"
+        block = store.own("s", wait=wrong)  # it is told where the rest is, on entry
 
         async def enter() -> None:
-            async with store.own("s", wait=wrong):
+            async with block:
                 pass
 
         assert isinstance(await error_of(enter()), InvalidArgumentError)
@@ -430,6 +528,26 @@ class OwnershipContract:
             assert owner.token > former.token
             await check()
         assert await listed_ids(store, "s") == ["a"]
+
+    async def test_an_owner_that_stages_nothing_writes_nothing(self, store: Store) -> None:
+        """So it is not refused, whoever owns the session."""
+        await store.save(checkpoint("s", 7))
+        async with store.own("s") as former:
+            pass
+
+        async def work(session: Session) -> int:
+            newest = await session.load()
+            return 0 if newest is None else newest.iteration
+
+        assert await former.update(work) == 7
+
+    async def test_an_owner_does_not_wait_for_itself(self, store: Store) -> None:
+        """A task that wants to own what it owns is told at once; another session it may own."""
+        async with asyncio.timeout(30), store.own("s"):
+            assert await refusal(owned(store, "s")) is NestedCallError
+            assert isinstance(await error_of(_entered(store, "s")), SessionOwnedError)
+            await owned(store, "t")
+        await owned(store, "s")
 
     async def test_writes_beside_the_owner_are_not_refused(self, store: Store) -> None:
         """Ownership binds those who ask for it."""
@@ -535,3 +653,48 @@ class BlobUpdateContract:
 
         assert await refusal(blob_store.update("s", work)) is not None
         assert await blob_store.list("s") == ()
+
+    async def test_a_blob_of_what_goes_may_be_named_again(self, blob_store: Blobs) -> None:
+        """What the session had before counts, in whatever order things are staged."""
+        await blob_store.save(large("a", b"1", b"2"), blobs=by_digest(b"1", b"2"))
+
+        async def delete(session: Transaction[LargeValue]) -> None:
+            session.delete("a")
+            session.save(large("b", b"1", b"3"), blobs=by_digest(b"3"))
+
+        async def replace(session: Transaction[LargeValue]) -> None:
+            session.save(large("b"))
+            session.save(large("c", b"3"))
+
+        async def begin_anew(session: Transaction[LargeValue]) -> None:
+            session.delete_session()
+            session.save(large("d", b"3"))
+
+        for work, checkpoint_ids, there, gone in (
+            (delete, ["b"], (b"1", b"3"), b"2"),
+            (replace, ["c", "b"], (b"3",), b"1"),
+            (begin_anew, ["d"], (b"3",), b"4"),
+        ):
+            await blob_store.update("s", work)
+            assert await listed_ids(blob_store, "s") == checkpoint_ids
+            assert await blob_store.load_blobs("s", by_digest(*there)) == by_digest(*there)
+            assert await refusal(blob_store.load_blobs("s", by_digest(gone))) is MissingBlobError
+        await blob_store.delete("s", "d")
+        assert await refusal(blob_store.load_blobs("s", by_digest(b"3"))) is MissingBlobError
+        assert await blob_store.check() == ()
+
+    async def test_a_blob_is_given_once_for_all_of_an_update(self, blob_store: Blobs) -> None:
+        """With whichever save, even one that is not the last word on its id."""
+
+        async def work(session: Transaction[LargeValue]) -> None:
+            session.save(large("early", b"1", b"2"))
+            session.save(large("a", b"1", b"gone"), blobs=by_digest(b"1", b"gone"))
+            session.save(large("b", b"2"), blobs=by_digest(b"2"))
+            session.save(large("a"))
+            session.delete("b")
+
+        await blob_store.update("s", work)
+        assert await listed_ids(blob_store, "s") == ["a", "early"]
+        assert await blob_store.load_blobs("s", by_digest(b"1", b"2")) == by_digest(b"1", b"2")
+        assert await refusal(blob_store.load_blobs("s", by_digest(b"gone"))) is MissingBlobError
+        assert await blob_store.check() == ()

@@ -1,0 +1,69 @@
+"""What waits within a process, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from aiocheckpoint.errors import CheckpointError, SessionOwnedError, StoreBusyError
+from aiocheckpoint.testing.contract.records import Store, checkpoint, listed_ids, refusal
+from aiocheckpoint.testing.contract.transactions import Session, count_one, owned
+
+
+class WaitingContract:
+    """
+    What a store does when it has waited for too long; for a `CheckpointStore` of `CheckpointData`.
+
+    The subclass gives a fixture `hasty_store`: an empty store that waits for half a second.
+    """
+
+    async def test_a_call_waits_no_longer_than_it_is_told(self, hasty_store: Store) -> None:
+        """A change waits for an update, and an owner for another one, and both are told."""
+        entered, going_on = asyncio.Event(), asyncio.Event()
+
+        async def work(session: Session) -> None:
+            entered.set()
+            await going_on.wait()
+            session.save(checkpoint("s", 1, checkpoint_id="a"))
+
+        async def hold() -> None:
+            async with hasty_store.own("s"):
+                await hasty_store.update("s", work)
+
+        async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+            tasks.create_task(hold())
+            await entered.wait()
+            refused = await asyncio.gather(
+                refusal(hasty_store.save(checkpoint("s", 2))),
+                refusal(hasty_store.delete_session("s")),
+                refusal(hasty_store.update("s", count_one)),
+                refusal(owned(hasty_store, "s")),
+            )
+            going_on.set()
+        assert [*refused] == [StoreBusyError] * 3 + [SessionOwnedError]
+        assert await listed_ids(hasty_store, "s") == ["a"]
+
+    async def test_work_that_waits_for_a_plain_thread_goes_on(self, hasty_store: Store) -> None:
+        """Nobody can know who waits for that thread, so its call waits, and then is refused."""
+        refused: list[type[CheckpointError] | None] = []
+
+        def in_thread(call: Callable[[], Awaitable[object]]) -> type[CheckpointError] | None:
+            return asyncio.run(refusal(call()))
+
+        async def work(session: Session) -> None:
+            loop = asyncio.get_running_loop()
+            calls: list[Callable[[], Awaitable[object]]] = [
+                lambda: hasty_store.save(checkpoint("s", 2)),
+                lambda: hasty_store.update("s", count_one),
+            ]
+            refused.extend(
+                await asyncio.gather(
+                    *(loop.run_in_executor(None, in_thread, call) for call in calls)
+                )
+            )
+            session.save(checkpoint("s", 1, checkpoint_id="a"))
+
+        async with asyncio.timeout(30):
+            await hasty_store.update("s", work)
+        assert refused == [StoreBusyError, StoreBusyError]
+        assert await listed_ids(hasty_store, "s") == ["a"]
