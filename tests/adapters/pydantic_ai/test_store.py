@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
@@ -237,6 +237,20 @@ class TestAtOnce:
             await store.delete("c")
             assert [name async for name in store._store.sessions()] == []
 
+    async def test_fork_that_loses_its_name_leaves_nothing(self) -> None:
+        """In two commits, too: a fork whose name is taken between them is told, and is gone."""
+        checkpoints = _Overtaken(ConversationStoreRecord)
+        store = ConversationStore(checkpoints)
+        await saved(store, "c", range(4))
+        checkpoints.then = lambda: saved(ConversationStore(checkpoints), "f", [20])
+
+        with pytest.raises(ConversationConflict):
+            await store.fork("c", new_conversation_id="f")
+
+        assert texts(await store.load("f")) == [20]
+        await store.delete("c")
+        assert [name async for name in checkpoints.sessions()] == ["f"]
+
     async def test_fork_beside_deletes(self, storage: Any) -> None:
         """A fork of what is deleted at the same time is whole, or refused."""
         for _ in range(5):
@@ -314,6 +328,19 @@ class TestAtOnce:
             await store.delete("c")
             await store.delete("f")
             assert await store.list_conversations() == []
+
+
+class _Overtaken(ApartStore):
+    """Does something once, right after a second record is in a session."""
+
+    then: Callable[[], Awaitable[object]] | None = None
+
+    async def update(self, session_id: str, work: Any, /) -> Any:
+        result = await super().update(session_id, work)
+        if self.then is not None and len(await self.ids(session_id)) == 2:
+            then, self.then = self.then, None
+            await then()
+        return result
 
 
 class TestRunner:

@@ -110,6 +110,19 @@ class TestAtOnce:
         for store in stores:
             await store.aclose()
 
+    async def test_stores_by_turns_rewrite_the_history(self, storage: Any) -> None:
+        """What another store has saved meanwhile is what a snapshot is compared with."""
+        async with StepStore(storage) as one, StepStore(storage) as two:
+            whole, other = messages(range(8)), messages(range(20, 24))
+            given = [whole[:6], other[:2], whole[:7], other, whole, whole[:1]]
+            for step, history in enumerate(given):
+                changed = snapshot(step)
+                changed.messages = [*history]
+                await (one, two)[step % 2].save_snapshot(changed)
+
+            found = await one.list_snapshots(run_id="r")
+            assert [snapshot.messages for snapshot in found] == given
+
     async def test_key_counts_once_at_once(self, storage: Any) -> None:
         """Of 20 calls at once with one key one counts, for events and for snapshots."""
         stores = [StepStore(storage) for _ in range(4)]
