@@ -38,7 +38,7 @@ def parts_of(conversation: Conversation) -> list[Any]:
 class TestKill:
     @pytest.mark.parametrize("acknowledged", [1, 20])
     def test_turns_of_killed_processes_are_whole(self, root: Path, acknowledged: int) -> None:
-        """Each turn is there as a whole; what was acknowledged is there, at most one more."""
+        """Each turn is there as a whole, in order; what was acknowledged is there."""
         with started(TALKING, root, "beside") as beside:
             assert beside.stdout is not None
             beside.stdout.readline()

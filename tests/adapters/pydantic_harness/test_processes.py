@@ -40,7 +40,7 @@ async def _save_again(root: Path, keys: list[str]) -> None:
 class TestKill:
     @pytest.mark.parametrize("acknowledged", [1, 20])
     def test_steps_of_killed_processes_are_there(self, root: Path, acknowledged: int) -> None:
-        """What was acknowledged is there, at most one more; the bound holds, and keys are known."""
+        """What was acknowledged is there, without gaps; the bound holds, and keys are known."""
         with started(STEPPING, root, "beside") as beside:
             assert beside.stdout is not None
             beside.stdout.readline()
@@ -54,7 +54,7 @@ class TestKill:
         for name, least in (("killed", int(lines[-1])), ("beside", int((last_beside or ["0"])[0]))):
             steps = [found.step_index for found in events if found.agent_name == name]
             assert steps == [*range(len(steps))]
-            assert least + 1 <= len(steps) <= least + 2
+            assert len(steps) >= least + 1
             calls = {found.tool_call_id for found in effects}
             assert {f"{name} {number}" for number in range(least + 1)} <= calls
             asyncio.run(_save_again(root, [f"{name} {number}" for number in range(least + 1)]))
