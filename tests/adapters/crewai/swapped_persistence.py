@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import hashlib
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,9 @@ from crewai_core.paths import db_storage_path
 
 from aiocheckpoint.adapters.crewai import FlowPersistence
 
+_ROOT = Path(tempfile.mkdtemp())
+atexit.register(shutil.rmtree, _ROOT, ignore_errors=True)
+
 
 class SwappedPersistence(FlowPersistence):
     """Made as a `SQLiteFlowPersistence` is."""
@@ -18,7 +25,9 @@ class SwappedPersistence(FlowPersistence):
     persistence_type: str = "SwappedPersistence"
 
     def __init__(self, db_path: str | None = None, /, **fields: Any) -> None:
-        storage = f"{db_path or Path(db_storage_path()) / 'flow_states.db'}.checkpoints"
+        # Beside the directories that the tests remove as soon as they have saved: files follow.
+        name = db_path or str(Path(db_storage_path()) / "flow_states.db")
+        storage = str(_ROOT / hashlib.sha256(name.encode()).hexdigest())
         super().__init__(**{"storage": storage, **fields})
 
 
