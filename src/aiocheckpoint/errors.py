@@ -577,7 +577,7 @@ class StoreBusyError(CheckpointError, TimeoutError):
     def __str__(self) -> str:
         return (
             f"somebody else has held {self.path} for {self.timeout_seconds:g} s; "
-            "is that stopped? Raise lock_timeout_seconds if it is only slow"
+            "is it stopped? Raise lock_timeout_seconds if it is only slow"
         )
 
 
