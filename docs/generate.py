@@ -28,7 +28,8 @@ is called with `await` says `async def`; `sessions` is an asynchronous iterator.
 _ADAPTERS_HEAD = """# Adapters
 
 What gives frameworks their sessions, savers and stores. Each needs the extra of its name, with
-hyphens; [the documentation](../README.md) has a page on each.
+hyphens; [the documentation](../README.md) has a page on each. What takes a storage has `aclose` and
+`async with`, which let go of it, and leave a store open that was given open.
 """
 _ERRORS_HEAD = """# Errors
 

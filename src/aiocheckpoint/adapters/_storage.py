@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import Any, Generic, TypeAlias, TypeVar, cast
+from types import TracebackType
+from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 
-from aiocheckpoint import BlobStore, CheckpointRecord, open_store
+from aiocheckpoint import BlobStore, CheckpointRecord, WriterClosedError, open_store
 
 RecordT = TypeVar("RecordT", bound=CheckpointRecord)
 
@@ -44,3 +45,41 @@ class Opened(Generic[RecordT]):
         """Close the store if it was opened here."""
         if self.is_own:
             await self.store.aclose()
+
+
+class InStorage(Generic[RecordT]):
+    """
+    An adapter that keeps its records in a storage, and lets go of it at its end.
+
+    Args:
+        storage: what the user gave.
+        record_type: what the adapter stores; a union may stand here.
+    """
+
+    def __init__(self, storage: Storage[RecordT], record_type: Any) -> None:
+        self._opened = Opened(storage, record_type)
+        self._store = self._opened.store
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} in {self._store!r}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Let go of the storage; a store that was given open stays open."""
+        self._is_closed = True
+        await self._opened.aclose()
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise WriterClosedError(f"{self!r} is closed")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import claude_agent_sdk
 from claude_agent_sdk import (
@@ -19,10 +18,9 @@ from claude_agent_sdk import (
 from aiocheckpoint import (
     Transaction,
     UnsupportedOperationError,
-    WriterClosedError,
     exact,
 )
-from aiocheckpoint.adapters._storage import Opened, Storage
+from aiocheckpoint.adapters._storage import InStorage, Storage
 from aiocheckpoint.adapters.claude_agent.records import (
     ClaudeRecord,
     Place,
@@ -37,7 +35,7 @@ _KNOWN_TRANSCRIPTS = 64
 ResultT = TypeVar("ResultT")
 
 
-class SessionStore(claude_agent_sdk.SessionStore):
+class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
     """
     Transcripts of the Claude Agent SDK that survive the process, the machine, a power cut.
 
@@ -66,29 +64,8 @@ class SessionStore(claude_agent_sdk.SessionStore):
     """
 
     def __init__(self, storage: Storage[ClaudeRecord]) -> None:
-        self._opened = Opened(storage, ClaudeRecord)
-        self._store = self._opened.store
+        super().__init__(storage, ClaudeRecord)
         self._known = lru_cache(_KNOWN_TRANSCRIPTS)(_known_of)
-        self._is_closed = False
-
-    def __repr__(self) -> str:
-        return f"<SessionStore in {self._store!r}>"
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Let go of the storage; a store that was given open stays open."""
-        self._is_closed = True
-        await self._opened.aclose()
 
     # One transcript
 
@@ -233,10 +210,6 @@ class SessionStore(claude_agent_sdk.SessionStore):
     async def _places(self, begin: str) -> list[Place]:
         names = [name async for name in self._store.sessions(prefix=begin)]
         return [place for name in names if (place := Place.named(name)) is not None]
-
-    def _require_open(self) -> None:
-        if self._is_closed:
-            raise WriterClosedError("the session store is closed")
 
     async def _update(
         self, place: Place, work: Callable[[OpenTranscript], Awaitable[ResultT]]

@@ -7,8 +7,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 from google.adk.errors import StaleSessionError
@@ -20,7 +19,7 @@ from google.adk.sessions.base_session_service import GetSessionConfig, ListSessi
 
 from aiocheckpoint import JsonValue, Transaction, UnsupportedOperationError
 from aiocheckpoint.adapters._recent import RecentBlobs
-from aiocheckpoint.adapters._storage import Opened, Storage
+from aiocheckpoint.adapters._storage import InStorage, Storage
 from aiocheckpoint.adapters.google_adk.records import (
     HEAD_ID,
     SHARED_ID,
@@ -41,7 +40,7 @@ _Work: TypeAlias = Callable[[Transaction[AdkRecord]], Awaitable[ResultT]]
 _Events: TypeAlias = tuple[SessionHead, list[JsonValue]]
 
 
-class SessionService(BaseSessionService):
+class SessionService(InStorage[AdkRecord], BaseSessionService):
     """
     Sessions of Google ADK that survive the process, the machine, a power cut.
 
@@ -70,28 +69,9 @@ class SessionService(BaseSessionService):
     """
 
     def __init__(self, storage: Storage[AdkRecord]) -> None:
-        self._opened = Opened(storage, AdkRecord)
-        self._store = self._opened.store
+        super().__init__(storage, AdkRecord)
         self._recent = lru_cache(_RECENT_SESSIONS)(_recent_of)
         self._turns: WeakValueDictionary[tuple[int, Place], asyncio.Lock] = WeakValueDictionary()
-
-    def __repr__(self) -> str:
-        return f"<SessionService in {self._store!r}>"
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Let go of the storage; a store that was given open stays open."""
-        await self._opened.aclose()
 
     async def create_session(
         self,

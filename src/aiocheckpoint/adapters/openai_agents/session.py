@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from agents import Agent, RunState, SessionSettings, TResponseInputItem
 
-from aiocheckpoint import JsonValue, WriterClosedError, exact
+from aiocheckpoint import JsonValue, exact
 from aiocheckpoint.adapters._recent import RecentBlobs
-from aiocheckpoint.adapters._storage import Opened, Storage
+from aiocheckpoint.adapters._storage import InStorage, Storage
 from aiocheckpoint.adapters.openai_agents.conversation import OpenConversation
 from aiocheckpoint.adapters.openai_agents.records import RUN_ID, PausedRun, SessionRecord
 
 ResultT = TypeVar("ResultT")
 
 
-class Session:
+class Session(InStorage[SessionRecord]):
     """
     A conversation of the OpenAI Agents SDK that survives the process, the machine, a power cut.
 
@@ -57,31 +56,13 @@ class Session:
         *,
         session_settings: SessionSettings | dict[str, Any] | None = None,
     ) -> None:
-        self._opened = Opened(storage, SessionRecord)
-        self._store = self._opened.store
+        super().__init__(storage, SessionRecord)
         self._recent = RecentBlobs()
         self.session_id = session_id
         self.session_settings: SessionSettings | None = SessionSettings().resolve(session_settings)
-        self._is_closed = False
 
     def __repr__(self) -> str:
         return f"<Session {self.session_id!r} in {self._store!r}>"
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Let go of the storage; a store that was given open stays open."""
-        self._is_closed = True
-        await self._opened.aclose()
 
     # The conversation
 
@@ -149,10 +130,6 @@ class Session:
             CheckpointError: what `update` of the store raises.
         """
         await self._update(lambda conversation: conversation.clear())
-
-    def _require_open(self) -> None:
-        if self._is_closed:
-            raise WriterClosedError(f"the session {self.session_id!r} is closed")
 
     async def _update(self, work: Callable[[OpenConversation], Awaitable[ResultT]]) -> ResultT:
         self._require_open()

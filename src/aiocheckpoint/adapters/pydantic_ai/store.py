@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from pydantic_ai import AgentRun, Conversation, ModelRequestNode
 from pydantic_ai import conversation_store as framework
@@ -26,7 +25,7 @@ from aiocheckpoint import (
     new_checkpoint_id,
 )
 from aiocheckpoint.adapters._recent import RecentBlobs
-from aiocheckpoint.adapters._storage import Opened, Storage
+from aiocheckpoint.adapters._storage import InStorage, Storage
 from aiocheckpoint.adapters.pydantic_ai.family import Family, UnknownEntryError
 from aiocheckpoint.adapters.pydantic_ai.records import (
     CONVERSATION_ID,
@@ -44,7 +43,7 @@ _Session: TypeAlias = Transaction[ConversationStoreRecord]
 _Work: TypeAlias = Callable[[_Session], Awaitable[Any]]
 
 
-class ConversationStore(framework.ConversationStore):
+class ConversationStore(InStorage[ConversationStoreRecord], framework.ConversationStore):
     """
     Conversations of Pydantic AI that survive the process, the machine, a power cut.
 
@@ -79,28 +78,9 @@ class ConversationStore(framework.ConversationStore):
     """
 
     def __init__(self, storage: Storage[ConversationStoreRecord]) -> None:
-        self._opened = Opened(storage, ConversationStoreRecord)
-        self._store = self._opened.store
+        super().__init__(storage, ConversationStoreRecord)
         self._recent = lru_cache(_RECENT_CONVERSATIONS)(_recent_of)
         self._homes: dict[str, SessionId] = {}
-
-    def __repr__(self) -> str:
-        return f"<ConversationStore in {self._store!r}>"
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Let go of the storage; a store that was given open stays open."""
-        await self._opened.aclose()
 
     # A run that goes on
 

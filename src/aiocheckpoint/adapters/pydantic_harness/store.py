@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from msgspec.structs import replace
 from pydantic_ai_harness.step_persistence import (
@@ -16,7 +15,7 @@ from pydantic_ai_harness.step_persistence import (
 )
 
 from aiocheckpoint import InvalidArgumentError, JsonValue
-from aiocheckpoint.adapters._storage import Opened, Storage
+from aiocheckpoint.adapters._storage import InStorage, Storage
 from aiocheckpoint.adapters.pydantic_harness.records import (
     EVENT,
     RUN_ID,
@@ -43,7 +42,7 @@ _RECENT_RUNS = 64
 ResultT = TypeVar("ResultT")
 
 
-class StepStore:
+class StepStore(InStorage[HarnessRecord]):
     """
     Steps of runs of the Pydantic AI harness that survive the process, the machine, a power cut.
 
@@ -85,27 +84,8 @@ class StepStore:
                 "max_snapshots_per_run", keep, "an int of at least 1, or None"
             )
         self._keep = max_snapshots_per_run
-        self._opened = Opened(storage, HarnessRecord)
-        self._store = self._opened.store
+        super().__init__(storage, HarnessRecord)
         self._recent = lru_cache(_RECENT_RUNS)(_recent_of)
-
-    def __repr__(self) -> str:
-        return f"<StepStore in {self._store!r}>"
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Let go of the storage; a store that was given open stays open."""
-        await self._opened.aclose()
 
     async def _update(self, run_id: str, work: Callable[[OpenRun], Awaitable[ResultT]]) -> ResultT:
         return await self._store.update(

@@ -5,14 +5,13 @@ from __future__ import annotations
 import builtins
 import copy
 import uuid
-from types import TracebackType
 from typing import Self
 
 from strands.storage import Storage as FrameworkStorage
 
 from aiocheckpoint import InvalidArgumentError
 from aiocheckpoint.adapters._documents import Documents, Pieces
-from aiocheckpoint.adapters._storage import Opened
+from aiocheckpoint.adapters._storage import InStorage
 from aiocheckpoint.adapters._storage import Storage as Location
 from aiocheckpoint.adapters.strands.records import (
     Place,
@@ -23,7 +22,7 @@ from aiocheckpoint.adapters.strands.records import (
 )
 
 
-class Storage(FrameworkStorage[str, str]):
+class Storage(InStorage[StoredValue], FrameworkStorage[str, str]):
     """
     Bytes under keys: what session managers, memory stores and plugins of Strands Agents keep.
 
@@ -51,28 +50,9 @@ class Storage(FrameworkStorage[str, str]):
     """
 
     def __init__(self, storage: Location[StoredValue]) -> None:
-        self._opened = Opened(storage, StoredValue)
-        self._store = self._opened.store
+        super().__init__(storage, StoredValue)
         self._documents = Documents()
         self._prefix = ""
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} in {self._store!r}>"
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Let go of the storage; a store that was given open stays open."""
-        await self._opened.aclose()
 
     def namespace(self, prefix: str) -> Self:
         """
