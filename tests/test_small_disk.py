@@ -285,6 +285,42 @@ class TestFullDisk:
         assert len(await asyncio.to_thread(inodes, disk / "state")) == 10
 
 
+@pytest.mark.usefixtures("no_flushing")
+class TestSmallDisk:
+    """The journal leaves room for the files, or what it holds could not be removed any more."""
+
+    @pytest.mark.parametrize("megabytes", [8, 16])
+    @pytest.mark.parametrize("size", [1, 20_000])
+    async def test_each_save_can_be_deleted(
+        self, small_disk: Callable[[str], Path], megabytes: int, size: int
+    ) -> None:
+        """Where saves come before any file until one is refused, deletes one by one free all."""
+        disk = await asyncio.to_thread(small_disk, f"size={megabytes}m")
+        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=5) as writer:
+            saved = await made_until_refused(lambda n: writer.save(step(n, messages=["x" * size])))
+            for number in range(saved):
+                assert await writer.delete("s", f"step-{number}") is True
+            await writer.flush()
+            assert await writer.list("s") == ()
+            await writer.save(step(saved))
+            assert await writer.check() == ()
+
+    @pytest.mark.parametrize("left_bytes", [100_000, 3_000_000])
+    async def test_saving_goes_on_where_all_has_its_files(
+        self, small_disk: Callable[[str], Path], left_bytes: int
+    ) -> None:
+        """With little room left saves pass as long as those before them are flushed."""
+        disk = await asyncio.to_thread(small_disk, "size=24m")
+        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=5) as writer:
+            await writer.save(step(0, messages=["x" * 20_000]))
+            await writer.flush()
+            await asyncio.to_thread(fill, disk, left_bytes)
+            for _ in range(200):
+                await writer.save(step(0, messages=["x" * 20_000]))
+                await writer.flush()
+            assert [meta.iteration for meta in await writer.list("s")] == [0]
+
+
 def inodes(root: Path) -> dict[str, int]:
     """Return which file each checkpoint is in."""
     return {path.name: path.stat().st_ino for path in checkpoint_files(root, "s")}

@@ -1205,6 +1205,16 @@ class TestClosing:
         with pytest.raises(WriterClosedError):
             await writer.load("s")
 
+    async def test_a_closed_one_is_not_entered(self, make_writer: MakeWriter) -> None:
+        """`async with` on a closed writer refuses at its begin, not at a later save."""
+        unused, used = make_writer(), make_writer()
+        await used.save(step(1))
+        for writer in (unused, used):
+            await writer.aclose()
+            with pytest.raises(WriterClosedError, match="closed"):
+                async with writer:
+                    pytest.fail("it was entered")
+
     async def test_may_be_repeated(self, make_writer: MakeWriter) -> None:
         """Closing twice, before any use and after, does nothing more."""
         unused, used = make_writer(), make_writer()

@@ -348,7 +348,7 @@ _RECORDS: dict[str, Record] = {
 }
 _CHANGES = frozenset(_RECORDS) - {"close", "stat", "fstat"}
 for _reading in (
-    "read", "read_at", "lseek", "_names_in", "_read_link", "file_system_type",
+    "read", "read_at", "lseek", "_names_in", "_read_link", "file_system_type", "free_bytes",
     "lock_file", "try_lock_file", "unlock_file", "utime", "chown",
 ):  # fmt: skip
     _RECORDS[_reading] = RecordingFiles._record_nothing

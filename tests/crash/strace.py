@@ -35,8 +35,8 @@ _RESUMED = re.compile(r"<\.\.\. \w+ resumed>")
 _READ_ONLY = frozenset(
     {
         "access", "chdir", "close", "dup", "execve", "faccessat", "faccessat2", "fadvise64",
-        "fcntl", "flock", "fstat", "getcwd", "getdents64", "ioctl", "lseek", "lstat", "mmap",
-        "newfstatat", "pread64", "read", "readlink", "readlinkat", "stat", "statx",
+        "fcntl", "flock", "fstat", "fstatfs", "getcwd", "getdents64", "ioctl", "lseek", "lstat",
+        "mmap", "newfstatat", "pread64", "read", "readlink", "readlinkat", "stat", "statx",
     }
 )  # fmt: skip
 

@@ -292,7 +292,7 @@ class Kernel:
 
 _READING = frozenset({
     "stat", "fstat", "lseek", "read", "read_at", "_names_in", "_read_link", "try_lock_file",
-    "unlock_file", "chown", "file_system_type",
+    "unlock_file", "chown", "file_system_type", "free_bytes",
 })  # fmt: skip
 SYNCS = frozenset({"data_sync", "full_sync", "fsync", "syncfs"})
 _EFFECTS: dict[str, Callable[[Kernel, object, Any, Any, Any], None]] = {

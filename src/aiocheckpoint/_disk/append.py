@@ -16,6 +16,7 @@ from aiocheckpoint._format.log import Control, Header, NewFrame, Tail
 from aiocheckpoint.errors import DurabilityUnknownError, StorageError
 
 _RESERVE_BYTES = 256 << 10
+_WHOLE_RESERVE = 4
 
 
 class _Content(NamedTuple):
@@ -126,7 +127,7 @@ class Appender:
 
     def append(
         self, entries: Sequence[Entry], bodies: Sequence[bytes], flags: int,
-        note: Callable[[ReadFrame], None], *, sync: bool, leaves: int = 4,
+        note: Callable[[ReadFrame], None], *, sync: bool, leaves: int = _WHOLE_RESERVE,
         erases: bool = False, in_new_segment: bool = False,
     ) -> ReadFrame:  # fmt: skip
         """
@@ -156,7 +157,8 @@ class Appender:
         reserve = leaves * min(_RESERVE_BYTES, capacity // 4) // 4
         fits = tail.offset + size + reserve <= capacity
         if self._is_sealed or not fits or in_new_segment:
-            read = self._begin_segment([_Content(table, bodies, flags)], note=note)
+            content = _Content(table, bodies, flags)
+            read = self._begin_segment([content], note=note, spares_room=leaves == _WHOLE_RESERVE)
             if erases:
                 self._share(self._control.changed(erasure=read.place))
             return read
@@ -234,6 +236,7 @@ class Appender:
         *,
         note: Callable[[ReadFrame], None] | None = None,
         in_smallest: bool = False,
+        spares_room: bool = False,
     ) -> ReadFrame:
         """
         Go on in another slot: its header and first frames are one write and one sync.
@@ -243,7 +246,7 @@ class Appender:
         """
         log_ = self._log
         size = log.HEADER_BYTES + sum(map(_size_of, [*self._copies(), *frames]))
-        slot = self.free.take(size, smallest=in_smallest)
+        slot = self.free.take(size, smallest=in_smallest, spares_room=spares_room)
         if log_.segments and self.must_erase:
             log_.slots.erase([slot])  # or what it held would outlast the next erasure
         previous = self._seal() if log_.segments else (log.NO_ID, 0, log.NO_CHAIN)

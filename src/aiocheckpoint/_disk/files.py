@@ -386,6 +386,13 @@ class LocalFiles:
         except StorageError:
             return ""
 
+    def free_bytes(self, directory: Directory) -> int:
+        """Return how much there is room for on a disk; a lot where nobody can tell."""
+        try:
+            return self.call("stat", directory.path, system.free_bytes, directory.descriptor)
+        except StorageError:
+            return sys.maxsize
+
     def scan(self, directory: Directory) -> list[str]:
         """Return the names in a directory, in no order."""
         return self.call("list directory", directory.path, _names_in, _handle(directory))

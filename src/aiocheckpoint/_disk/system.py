@@ -131,6 +131,15 @@ def _find_syncfs() -> Callable[[int], None] | None:
 syncfs = _find_syncfs()
 
 
+def free_bytes(descriptor: int | None) -> int:
+    """Return how much this process may still write to a disk; `sys.maxsize` where unknown."""
+    if sys.platform == "win32" or descriptor is None:
+        return sys.maxsize
+    found = os.fstatvfs(descriptor)
+    blocks = found.f_bfree if os.geteuid() == 0 else found.f_bavail
+    return blocks * found.f_frsize if found.f_blocks else sys.maxsize
+
+
 def file_system_type(device: int) -> str:
     """Return the type of a mounted file system, as `"ext4"`; `""` where it cannot be told."""
     if not sys.platform.startswith("linux"):
