@@ -237,6 +237,8 @@ def _joined(parts: Iterable[str]) -> str:
 
 def _chapter(title: str, module: str, names: Iterable[str]) -> Iterator[str]:
     yield f"## {title}"
+    if module == "aiocheckpoint.store" and "CheckpointStore" in names:
+        yield _prose(ast.get_docstring(_source(module)[1]) or "")
     for name in names:
         yield from _entry(_home(module, name), name)
 

@@ -34,6 +34,7 @@ from aiocheckpoint._arguments import (
     session_ids_of,
     triggers_of,
 )
+from aiocheckpoint._cancellation import ended, outlast
 from aiocheckpoint._format import documents
 from aiocheckpoint._format.blobs import (
     blob_digest,
@@ -87,7 +88,9 @@ __all__ = (
     "decode_id",
     "digests_of",
     "encode_id",
+    "ended",
     "listed",
+    "outlast",
     "path_text",
     "reachable_blobs",
     "require_callable",

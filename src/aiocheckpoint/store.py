@@ -1,5 +1,8 @@
 """
-What every store of checkpoints does: the Protocols, the whole contract in words.
+What every store of checkpoints does: the whole contract in words, and the Protocols.
+
+**Blocks.** `async with store:` gives the store and closes it at the end; it is refused, as every
+call but `aclose` is, once the store is closed.
 
 **Order.** A store keeps the checkpoints of a session in the order in which it stored them. The
 newest is the one stored last: never the greatest id, never the latest clock of somebody else.
@@ -188,7 +191,7 @@ class CheckpointStore(Protocol[RecordT]):
     What every checkpoint store does; the counterpart of the crate's `CheckpointSystemTrait`.
 
     Functions that take one run on `AsyncCheckpointWriter`, on what `open_store` gives, and in
-    tests on `MemoryStore`. The module says what holds for all calls.
+    tests on `MemoryStore`. What holds for all calls is said above.
     """
 
     async def __aenter__(self) -> Self:

@@ -329,7 +329,7 @@ class _Run:
     def _work(self, step: Step) -> Callable[[Any], Awaitable[int]]:
         async def work(given: Any) -> int:
             before = dict(self._there)
-            transaction = given.get("s") if isinstance(given, dict) else given
+            transaction = given.get("s") if isinstance(given, Mapping) else given
             self._there["transaction"] = self._there["former transaction"] = transaction
             try:
                 if transaction is not None:

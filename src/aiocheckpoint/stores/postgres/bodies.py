@@ -7,10 +7,10 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from aiocheckpoint.kit import ended
 from aiocheckpoint.models import SessionId
 from aiocheckpoint.stores.postgres.changes import Change, Delete, Save, is_baseless, seq_of
 from aiocheckpoint.stores.postgres.packing import Packed, Version, packed, plain
-from aiocheckpoint.stores.postgres.server import ended
 
 _INLINE_BYTES = 64 * 1024  # what is larger, all bodies of a commit together, is packed in a thread
 _KNOWN_BYTES = 64 << 20

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Generic, TypeVar
 
-from aiocheckpoint.kit import RecordKit, RecordT, result_of
+from aiocheckpoint.kit import RecordKit, RecordT, outlast, result_of
 from aiocheckpoint.models import SessionId
 from aiocheckpoint.stores.postgres.bodies import Bodies
 from aiocheckpoint.stores.postgres.commits import Commits
 from aiocheckpoint.stores.postgres.health import Health
 from aiocheckpoint.stores.postgres.reads import Reads
-from aiocheckpoint.stores.postgres.server import Options, Server, outlast
+from aiocheckpoint.stores.postgres.server import Options, Server
 from aiocheckpoint.stores.postgres.sessions import Reading
 from aiocheckpoint.stores.postgres.updates import Updates
 

@@ -17,6 +17,7 @@ from aiocheckpoint.errors import (
     StoreBusyError,
     StoreUnavailableError,
 )
+from aiocheckpoint.kit import ended
 from aiocheckpoint.models import SessionId
 from aiocheckpoint.stores.postgres.bodies import Bodies
 from aiocheckpoint.stores.postgres.changes import (
@@ -27,7 +28,7 @@ from aiocheckpoint.stores.postgres.changes import (
     is_busy,
     result_of,
 )
-from aiocheckpoint.stores.postgres.server import Connection, Server, ended
+from aiocheckpoint.stores.postgres.server import Connection, Server
 
 _MOST_CHANGES = 256
 _MOST_BYTES = 8 << 20

@@ -11,9 +11,9 @@ from datetime import timedelta
 from typing import TypeVar
 
 from aiocheckpoint.errors import CheckpointError, SessionOwnedError, WriterClosedError
-from aiocheckpoint.kit import Patience, SessionTurns
+from aiocheckpoint.kit import Patience, SessionTurns, outlast
 from aiocheckpoint.models import SessionId
-from aiocheckpoint.stores.postgres.server import Server, outlast
+from aiocheckpoint.stores.postgres.server import Server
 
 ResultT = TypeVar("ResultT")
 

@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
-import anyio
 import asyncpg
 
 from aiocheckpoint.errors import (
@@ -145,27 +144,6 @@ def place_of(dsn: str, schema: str) -> str:
         hosts += "".join(f":{port}" for port in query.get("port", []))
     database = parts.path.lstrip("/") or quote(query.get("dbname", [""])[0], safe="")
     return f"postgresql://{hosts}/{database}?schema={quote(schema, safe='')}"
-
-
-async def outlast(work: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Return what some work returns; a caller that is cancelled ends when it has ended."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError as cancelled:
-        await ended(task)
-        if not task.cancelled() and task.exception() is not None:
-            raise cancelled from task.exception()
-        raise
-
-
-async def ended(future: asyncio.Future[Any]) -> None:
-    """Wait until a future is done, whatever cancels the caller meanwhile."""
-    # Both are needed: in a cancelled scope of anyio each wait below would end at once.
-    with anyio.CancelScope(shield=True):
-        while not future.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([future])
 
 
 def cut(connection: Connection) -> None:

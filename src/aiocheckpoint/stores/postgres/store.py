@@ -21,6 +21,7 @@ from aiocheckpoint.kit import (
     check_session_id,
     checkpoint_ids_of,
     digests_of,
+    outlast,
     require_callable,
     require_count,
     require_expected,
@@ -47,7 +48,7 @@ from aiocheckpoint.stores.postgres.changes import Change, Delete, Save
 from aiocheckpoint.stores.postgres.client import Client, aclose_all
 from aiocheckpoint.stores.postgres.ownership import Leases
 from aiocheckpoint.stores.postgres.reads import meta_of
-from aiocheckpoint.stores.postgres.server import checked_options, checked_source, outlast, place_of
+from aiocheckpoint.stores.postgres.server import checked_options, checked_source, place_of
 
 ResultT = TypeVar("ResultT")
 _Metas = tuple[CheckpointMeta, ...]

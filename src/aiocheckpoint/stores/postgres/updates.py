@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from aiocheckpoint.errors import CheckpointError, StoreBusyError
-from aiocheckpoint.kit import Patience, RecordKit, RecordT, result_of
+from aiocheckpoint.kit import Patience, RecordKit, RecordT, outlast, result_of
 from aiocheckpoint.models import SessionId
 from aiocheckpoint.stores.postgres import changes as answers
 from aiocheckpoint.stores.postgres.changes import APPLY, Change, arguments, is_baseless
@@ -16,7 +16,7 @@ from aiocheckpoint.stores.postgres.commits import Commits, Slot
 from aiocheckpoint.stores.postgres.errors import LostError, is_lost
 from aiocheckpoint.stores.postgres.packing import Packed
 from aiocheckpoint.stores.postgres.reads import Reads
-from aiocheckpoint.stores.postgres.server import Connection, Server, cut, outlast
+from aiocheckpoint.stores.postgres.server import Connection, Server, cut
 from aiocheckpoint.stores.postgres.sessions import Updating
 from aiocheckpoint.stores.postgres.staged import Preparing, Staged
 

@@ -16,9 +16,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-import anyio
-
 from aiocheckpoint.errors import ThreadStartError, WriterClosedError
+from aiocheckpoint.kit import ended
 
 ResultT = TypeVar("ResultT")
 
@@ -99,7 +98,7 @@ class Home:
                 raise
             assert self._loop is not None  # noqa: S101 - it runs the work
             self._loop.call_soon_threadsafe(withdraw)
-            await _outlast(future)
+            await ended(future)
             error = None if future.cancelled() else future.exception()
             if error is not None:
                 raise cancelled from error
@@ -147,18 +146,10 @@ class Home:
         try:
             await asyncio.shield(future)
         except asyncio.CancelledError:
-            await _outlast(future)
+            await ended(future)
             raise
         finally:
             self._thread.stop()
-
-
-async def _outlast(future: asyncio.Future[Any]) -> None:
-    """Wait for the end, whatever cancels the caller meanwhile."""
-    with anyio.CancelScope(shield=True):
-        while not future.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([future])
 
 
 class _Thread:
