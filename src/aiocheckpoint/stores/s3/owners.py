@@ -62,14 +62,18 @@ class Lease:
         self._woken = asyncio.Event()
         self.token = 0
 
-    async def take(self, timeout_seconds: float) -> int:
+    async def take(self, timeout_seconds: float, left_seconds: float) -> int:
         """
         Own the session as soon as nobody else does, and return the token.
+
+        Args:
+            timeout_seconds: how long its caller waits in all.
+            left_seconds: how long of that is left.
 
         Raises:
             SessionOwnedError: somebody else did all the time.
         """
-        patience = Patience(timeout_seconds, *_PAUSES_SECONDS)
+        patience = Patience(left_seconds, *_PAUSES_SECONDS)
         dead: int | None = None
         while True:
             try:
@@ -175,7 +179,7 @@ async def owned(
             sessions = working().sessions
             place = sessions.hold(session_id)
             leases.append(Lease(sessions, place, lease_seconds))
-            return await leases[0].take(left_seconds)
+            return await leases[0].take(timeout_seconds, left_seconds)
 
         def withdraw() -> None:
             for lease in leases:
