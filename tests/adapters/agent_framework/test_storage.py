@@ -198,7 +198,6 @@ class TestSharing:
             await storage.save(last)
             if count == 100:  # goes on in another process
                 storage = CheckpointStorage(store)
-                await storage.get_latest(workflow_name="w")
 
         found = await CheckpointStorage(store).get_latest(workflow_name="w")
         assert found is not None
@@ -464,6 +463,21 @@ class TestFailedSaves:
 @pytest.mark.damages_store
 @pytest.mark.blocking
 class TestDamage:
+    async def test_follower_of_a_damaged_checkpoint_is_whole(self, root: Path) -> None:
+        """What follows a damaged checkpoint in another process is saved whole."""
+        damaged = checkpoint({"texts": [message(n) for n in range(50)]})
+        async with CheckpointStorage(root) as storage:
+            await storage.save(damaged)
+        (path,) = root.rglob(f"*_{damaged.checkpoint_id}.json")
+        path.write_bytes(path.read_bytes().replace(b"graph", b"graph!"))
+
+        follower = checkpoint({"texts": [message(n) for n in range(51)]}, damaged)
+        async with CheckpointStorage(root) as storage:
+            await storage.save(follower)
+            assert await storage.load(follower.checkpoint_id) == follower
+            with pytest.raises(CheckpointCorruptError):
+                await storage.load(damaged.checkpoint_id)
+
     async def test_session_of_something_else(self) -> None:
         """A session that something else has, in a store of several, is not one without any."""
         store: MemoryStore[Any] = MemoryStore(StoredCheckpoint | _Other)

@@ -98,7 +98,7 @@ async def _copy(
 
 def _is_same(one: WorkflowCheckpoint, two: WorkflowCheckpoint, values: Values) -> bool:
     """Tell whether two are the same; many classes of the framework cannot be compared."""
-    return values.to_json(one.to_dict()) == values.to_json(two.to_dict()) or one == two
+    return values.to_json(one.to_dict()).json == values.to_json(two.to_dict()).json or one == two
 
 
 def _workflows(directory: Path) -> dict[str, list[_Source]]:

@@ -29,7 +29,11 @@ class StoredCheckpoint(BlobRecord, tag="agent_framework.StoredCheckpoint", kw_on
             there as `exact` writes them, other objects as the framework does. `{"!list": n}` is
             the list, `{"!text": n}` the text, `{"!entries": n}` the dict of the n-th piece.
         pieces: what is long.
+        is_pickled: whether any of it is as the framework writes objects.
+        is_escaped: whether any of it is as `exact` writes values that JSON lacks.
     """
 
     text: str
     pieces: tuple[Piece, ...] = ()
+    is_pickled: bool = True
+    is_escaped: bool = True

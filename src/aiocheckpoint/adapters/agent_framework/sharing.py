@@ -8,14 +8,21 @@ begins as it did in the checkpoint before costs what was added to it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import takewhile
 from operator import eq
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
 
-from aiocheckpoint import CheckpointDecodeError, JsonValue, blob_digest
+from aiocheckpoint import (
+    CheckpointDecodeError,
+    CheckpointRecord,
+    JsonValue,
+    MissingBlobError,
+    SessionReader,
+    blob_digest,
+)
 from aiocheckpoint.adapters.agent_framework.records import Piece, StoredCheckpoint
 from aiocheckpoint.history import History, HistoryRecord, LoadBlobs, load_history
 
@@ -123,65 +130,147 @@ class Prepared:
         return {mark: len(self._pieces) - 1}
 
 
-async def loaded(record: StoredCheckpoint, load_blobs: LoadBlobs) -> tuple[JsonValue, Shared]:
+class Listed(NamedTuple):
     """
-    Return a checkpoint as JSON, and what to go on from.
+    A list that was read.
 
-    Raises:
-        MissingBlobError: the checkpoint was deleted meanwhile, or is damaged.
-        CheckpointCorruptError: it is damaged.
+    Attributes:
+        history: what it is stored as.
+        items: as JSON.
     """
-    texts = [record.blob_digests[piece.blob] for piece in record.pieces if not piece.length]
-    blobs = await load_blobs(texts) if texts else {}
-    contents: list[str | list[str]] = []
-    histories: dict[int, History] = {}
-    for number, (blob, length) in enumerate(record.pieces):
-        digest = record.blob_digests[blob]
-        if length:
-            head = HistoryRecord(session_id="", history_length=length, blob_digests=(digest,))
-            history = await load_history(load_blobs, head)
-            histories[number] = history
-            contents.append(await history.items())
-        else:
-            contents.append(blobs[digest].decode())
-    joining = _Joining(record, contents, histories)
-    return joining.json, Shared(joining.lists, frozenset(texts))
+
+    history: History
+    items: list[str]
 
 
-class _Joining:
-    """A checkpoint as its pieces make it."""
+class Read(NamedTuple):
+    """
+    A checkpoint that was read.
 
-    def __init__(
-        self,
-        record: StoredCheckpoint,
-        contents: list[str | list[str]],
-        histories: Mapping[int, History],
-    ) -> None:
-        self._contents = contents
-        self._histories = histories
-        self.lists: dict[_Path, Grown] = {}
+    Attributes:
+        record: of the session, which may be of something else.
+        contents: of its pieces, by their numbers.
+        missing: why there are no contents.
+    """
+
+    record: CheckpointRecord
+    contents: tuple[str | Listed, ...] = ()
+    missing: MissingBlobError | None = None
+
+    def joined(self) -> JsonValue:
+        """
+        Return the checkpoint as JSON.
+
+        Raises:
+            CheckpointDecodeError: its pieces do not fit.
+        """
+
+        def content_of(mark: str, number: int, _path: _Path) -> JsonValue:
+            content = self.contents[number]
+            if isinstance(content, str):
+                return content
+            items: list[Any] = msgspec.json.decode(f"[{','.join(content.items)}]")
+            return items if mark == _LIST else dict(items)
+
+        return self._filled(content_of)
+
+    def shared(self) -> Shared:
+        """
+        Return what to go on from.
+
+        Raises:
+            CheckpointDecodeError: its pieces do not fit.
+        """
+        lists: dict[_Path, Grown] = {}
+
+        def note(_mark: str, number: int, path: _Path) -> None:
+            content = self.contents[number]
+            if isinstance(content, Listed):
+                lists[path] = Grown(_digests(content.items), (content.history,))
+
+        self._filled(note)
+        return Shared(lists, frozenset(_texts_of(self.stored)))
+
+    @property
+    def stored(self) -> StoredCheckpoint:
+        """The record, where it is a checkpoint."""
+        if isinstance(self.record, StoredCheckpoint):
+            return self.record
+        place = f"{self.record.session_id}/{self.record.checkpoint_id}"
+        reason = "something else has this session"
+        raise CheckpointDecodeError(place, StoredCheckpoint.__qualname__, reason)
+
+    def _filled(self, content_of: Callable[[str, int, _Path], JsonValue]) -> JsonValue:
+        record = self.stored
         try:
-            self.json = self._whole(msgspec.json.decode(record.text), ())
+            return _filled(msgspec.json.decode(record.text), (), content_of)
         except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
             kind = type(record).__qualname__
             raise CheckpointDecodeError(record.checkpoint_id, kind, str(error)) from error
 
-    def _whole(self, value: JsonValue, path: _Path) -> JsonValue:
-        if not isinstance(value, dict):
-            return value
-        if len(value) == 1:
-            ((mark, number),) = value.items()
-            if mark in (_TEXT, _LIST, _ENTRIES):
-                return self._content(mark, number, path)
-        return {key: self._whole(part, (*path, key)) for key, part in value.items()}
 
-    def _content(self, mark: str, number: int, path: _Path) -> JsonValue:
-        content: Any = self._contents[number]
-        if mark == _TEXT:
-            return content
-        self.lists[path] = Grown(_digests(content), (self._histories[number],))
-        items = [*map(msgspec.json.decode, content)]
-        return items if mark == _LIST else dict(items)
+async def read(
+    checkpoint_id: str | None, blobs: dict[str, bytes], reader: SessionReader[StoredCheckpoint]
+) -> Read | None:
+    """
+    Return a checkpoint of a session, the one saved last for None; None when there is none.
+
+    Args:
+        checkpoint_id: its id.
+        blobs: of the session that need not be loaded; gets those that are.
+        reader: of the session.
+
+    Raises:
+        CheckpointError: what the reads raise, but for blobs that are missing.
+    """
+    record: CheckpointRecord | None = await reader.load(checkpoint_id)
+    if not isinstance(record, StoredCheckpoint):
+        return None if record is None else Read(record)
+
+    async def load_blobs(digests: Iterable[str]) -> Mapping[str, bytes]:
+        wanted = [*digests]
+        missing = [digest for digest in wanted if digest not in blobs]
+        if missing:
+            blobs.update(await reader.load_blobs(missing))
+        return {digest: blobs[digest] for digest in wanted}
+
+    try:
+        return Read(record, await _contents(record, load_blobs))
+    except MissingBlobError as error:
+        return Read(record, missing=error)
+
+
+async def _contents(record: StoredCheckpoint, load_blobs: LoadBlobs) -> tuple[str | Listed, ...]:
+    texts = await load_blobs(_texts_of(record))
+    contents: list[str | Listed] = []
+    for blob, length in record.pieces:
+        digest = record.blob_digests[blob]
+        if length:
+            head = HistoryRecord(session_id="", history_length=length, blob_digests=(digest,))
+            history = await load_history(load_blobs, head)
+            items: list[Any] = await history.items()
+            contents.append(Listed(history, items))
+        else:
+            contents.append(texts[digest].decode())
+    return (*contents,)
+
+
+def _texts_of(record: StoredCheckpoint) -> list[str]:
+    """Return the digests of the texts."""
+    return [record.blob_digests[piece.blob] for piece in record.pieces if not piece.length]
+
+
+def _filled(
+    value: JsonValue, path: _Path, content_of: Callable[[str, int, _Path], JsonValue]
+) -> JsonValue:
+    """Return a value with contents in the place of marks."""
+    if not isinstance(value, dict):
+        return value
+    if len(value) == 1:
+        ((mark, number),) = value.items()
+        if mark in (_TEXT, _LIST, _ENTRIES):
+            return content_of(mark, cast("int", number), path)
+    return {key: _filled(part, (*path, key), content_of) for key, part in value.items()}
 
 
 def _grown(items: list[str], before: Grown | None, load_blobs: LoadBlobs) -> Grown:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from threading import Lock
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from agent_framework import WorkflowCheckpoint
 from agent_framework.exceptions import WorkflowCheckpointException
 
-from aiocheckpoint import CheckpointDecodeError, MissingBlobError
+from aiocheckpoint import CheckpointError, MissingBlobError
 from aiocheckpoint.adapters._storage import Opened, Storage
 from aiocheckpoint.adapters.agent_framework.records import StoredCheckpoint
-from aiocheckpoint.adapters.agent_framework.sharing import NOTHING, Prepared, Shared, loaded
+from aiocheckpoint.adapters.agent_framework.sharing import NOTHING, Prepared, Read, Shared, read
 from aiocheckpoint.adapters.agent_framework.values import Values
-from aiocheckpoint.history import LoadBlobs
 
 _MAX_KNOWN = 512
 _MAX_FAILED = 100
@@ -42,10 +41,10 @@ class FailedSave(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What this process knows of a checkpoint that it has saved or loaded."""
+    """What this process knows of a checkpoint that it has saved, or loaded: then of no parts."""
 
     workflow_name: str
-    shared: Shared
+    shared: Shared | None
 
 
 class CheckpointStorage:
@@ -164,11 +163,17 @@ class CheckpointStorage:
     async def _save(self, checkpoint: WorkflowCheckpoint) -> str:
         name, checkpoint_id = checkpoint.workflow_name, checkpoint.checkpoint_id
         fields = {key: part for key, part in checkpoint.to_dict().items() if key not in _IDS}
-        prepared = Prepared(self._values.to_json(fields))
-        record = StoredCheckpoint(session_id=name, checkpoint_id=checkpoint_id, text="")
+        json, is_pickled, is_escaped = self._values.to_json(fields)
+        prepared = Prepared(json)
+        record = StoredCheckpoint(
+            session_id=name,
+            checkpoint_id=checkpoint_id,
+            text="",
+            is_pickled=is_pickled,
+            is_escaped=is_escaped,
+        )
         load_blobs = partial(self._store.load_blobs, name)
-        known = self._known.get(checkpoint.previous_checkpoint_id or "")
-        before = known.shared if known is not None and known.workflow_name == name else NOTHING
+        before = await self._shared_with(name, checkpoint.previous_checkpoint_id)
         stored, blobs, shared = prepared.stored(record, before, load_blobs)
         try:
             await self._store.save(stored, blobs=blobs)
@@ -177,6 +182,22 @@ class CheckpointStorage:
             await self._store.save(stored, blobs=blobs)
         self._know(checkpoint_id, _Known(name, shared))
         return checkpoint_id
+
+    async def _shared_with(self, name: str, checkpoint_id: str | None) -> Shared:
+        """Return what a checkpoint that follows another one may share with it."""
+        if checkpoint_id is None:
+            return NOTHING
+        known = self._known.get(checkpoint_id)
+        if known is not None and known.shared is not None:
+            return known.shared if known.workflow_name == name else NOTHING
+        blobs: dict[str, bytes] = {}
+        try:
+            found = await self._read(name, checkpoint_id, blobs)
+            return NOTHING if found is None else found.shared()
+        except CheckpointError:  # who reads it is told
+            return NOTHING
+        finally:
+            blobs.clear()  # the histories would keep them, and only grow
 
     async def load(self, checkpoint_id: str) -> WorkflowCheckpoint:
         """
@@ -191,11 +212,11 @@ class CheckpointStorage:
         Cost: a few reads. The framework does not say of which workflow it is: one that this storage
             has not seen yet is looked for in the workflows one by one.
         """
-        name = await self._workflow_of(checkpoint_id)
-        found = None if name is None else await self._load(name, checkpoint_id)
-        if found is None:
-            raise WorkflowCheckpointException(f"No checkpoint found with ID {checkpoint_id}")
-        return found
+        async for name in self._workflows_of(checkpoint_id):
+            found = await self._read(name, checkpoint_id, {})
+            if found is not None and isinstance(found.record, StoredCheckpoint):
+                return self._decoded(found)
+        raise WorkflowCheckpointException(f"No checkpoint found with ID {checkpoint_id}")
 
     async def get_latest(self, *, workflow_name: str) -> WorkflowCheckpoint | None:
         """
@@ -213,9 +234,9 @@ class CheckpointStorage:
         Raises:
             CheckpointError: as `load`; no damaged one is left out.
         """
-        load_blobs = _remembering(partial(self._store.load_blobs, workflow_name))
+        blobs: dict[str, bytes] = {}
         ids = await self.list_checkpoint_ids(workflow_name=workflow_name)
-        found = [await self._load(workflow_name, it, load_blobs) for it in ids]
+        found = [await self._load(workflow_name, it, blobs) for it in ids]
         return [checkpoint for checkpoint in found if checkpoint is not None]
 
     async def list_checkpoint_ids(self, *, workflow_name: str) -> list[str]:
@@ -234,42 +255,51 @@ class CheckpointStorage:
         Raises:
             CheckpointError: what `delete` of the store raises.
         """
-        name = await self._workflow_of(checkpoint_id)
-        self._known.pop(checkpoint_id, None)
-        return name is not None and await self._store.delete(name, checkpoint_id)
+        async for name in self._workflows_of(checkpoint_id):
+            if isinstance(await self._store.load(name, checkpoint_id), StoredCheckpoint):
+                self._known.pop(checkpoint_id, None)
+                return await self._store.delete(name, checkpoint_id)
+        return False
 
     async def _load(
-        self, name: str, checkpoint_id: str | None, load_blobs: LoadBlobs | None = None
+        self, name: str, checkpoint_id: str | None, blobs: dict[str, bytes] | None = None
     ) -> WorkflowCheckpoint | None:
         """Return a checkpoint, the newest for None."""
-        load_blobs = load_blobs or partial(self._store.load_blobs, name)
-        record: Any = await self._store.load(name, checkpoint_id)
-        while record is not None:
-            if not isinstance(record, StoredCheckpoint):
-                kind, reason = StoredCheckpoint.__qualname__, "something else has this session"
-                raise CheckpointDecodeError(f"{name}/{record.checkpoint_id}", kind, reason)
-            try:
-                json, shared = await loaded(record, load_blobs)
-            except MissingBlobError:
-                again = await self._store.load(name, checkpoint_id)
-                if again == record:
-                    raise
-                record = again  # it was deleted meanwhile, or replaced
-                continue
-            self._know(record.checkpoint_id, _Known(name, shared))
-            ids = {"workflow_name": name, "checkpoint_id": record.checkpoint_id}
-            return WorkflowCheckpoint.from_dict({**self._values.from_json(json), **ids})
-        return None
+        found = await self._read(name, checkpoint_id, {} if blobs is None else blobs)
+        return None if found is None else self._decoded(found)
 
-    async def _workflow_of(self, checkpoint_id: str) -> str | None:
-        """Return in which workflow a checkpoint is."""
+    def _decoded(self, found: Read) -> WorkflowCheckpoint:
+        stored = found.stored
+        name, checkpoint_id = stored.session_id, stored.checkpoint_id
+        fields = self._values.from_json(
+            found.joined(), is_pickled=stored.is_pickled, is_escaped=stored.is_escaped
+        )
+        if checkpoint_id not in self._known:
+            self._know(checkpoint_id, _Known(name, None))
+        ids = {"workflow_name": name, "checkpoint_id": checkpoint_id}
+        return WorkflowCheckpoint.from_dict({**fields, **ids})
+
+    async def _read(
+        self, name: str, checkpoint_id: str | None, blobs: dict[str, bytes]
+    ) -> Read | None:
+        """Return what is stored of a checkpoint, the newest for None."""
+        before: Read | None = None
+        while True:
+            found = await self._store.read(name, partial(read, checkpoint_id, blobs))
+            if found is None or found.missing is None:
+                return found
+            if before is not None and found.record == before.record:
+                raise found.missing
+            before = found  # it was deleted meanwhile, or replaced
+
+    async def _workflows_of(self, checkpoint_id: str) -> AsyncIterator[str]:
+        """Yield the workflows in which a checkpoint may be."""
         known = self._known.get(checkpoint_id)
         if known is not None:
-            return known.workflow_name
+            yield known.workflow_name
+            return
         async for name in self._store.sessions():
-            if isinstance(await self._store.load(name, checkpoint_id), StoredCheckpoint):
-                return name
-        return None
+            yield name
 
     def _know(self, checkpoint_id: str, known: _Known) -> None:
         with self._lock:
@@ -277,20 +307,6 @@ class CheckpointStorage:
             self._known.move_to_end(checkpoint_id)
             if len(self._known) > _MAX_KNOWN:
                 self._known.popitem(last=False)
-
-
-def _remembering(load_blobs: LoadBlobs) -> LoadBlobs:
-    """Return what loads each blob once."""
-    blobs: dict[str, bytes] = {}
-
-    async def load(digests: Iterable[str]) -> dict[str, bytes]:
-        wanted = [*digests]
-        missing = [digest for digest in wanted if digest not in blobs]
-        if missing:
-            blobs.update(await load_blobs(missing))
-        return {digest: blobs[digest] for digest in wanted}
-
-    return load
 
 
 def _told(failed: FailedSave) -> str:

@@ -7,7 +7,7 @@ import hashlib
 import pickle
 from collections.abc import Callable, Iterable
 from types import NoneType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 # The framework has no public name for it, and tells writers of storages to call it: it alone knows
 # the types that `register_checkpoint_type` was given.
@@ -36,6 +36,21 @@ class _RefusedError(Exception):
         self.steps: list[Any] = []
 
 
+class Encoded(NamedTuple):
+    """
+    A value as JSON.
+
+    Attributes:
+        json: all of it.
+        is_pickled: whether a part is pickled.
+        is_escaped: whether a part is as `exact` writes what JSON lacks.
+    """
+
+    json: JsonValue
+    is_pickled: bool
+    is_escaped: bool
+
+
 class Values:
     """
     Values to JSON and back.
@@ -52,29 +67,39 @@ class Values:
         self._allowed_types = frozenset(allowed_types)
         self._readable: set[bytes] = set()
 
-    def to_json(self, value: Any) -> JsonValue:
+    def to_json(self, value: Any) -> Encoded:
         """
-        Return a value as JSON.
+        Return a value as JSON, and what it takes to come back.
 
         Raises:
             CheckpointEncodeError: it would not come back; names its path.
         """
         try:
-            return exact.to_json(self._plain(value))
+            plain = self._plain(value)
+            json = exact.to_json(plain)
+            return Encoded(json, is_pickled=plain is not value, is_escaped=json is not plain)
         except _RefusedError as refused:
             raise CheckpointEncodeError(_path(refused.steps), refused.reason) from refused.__cause__
         except RecursionError as error:
             raise CheckpointEncodeError("", "is nested too deep; flatten it") from error
 
-    def from_json(self, json: JsonValue) -> Any:
+    def from_json(self, json: JsonValue, *, is_pickled: bool, is_escaped: bool) -> Any:
         """
         Return the value of which `to_json` made JSON.
+
+        Args:
+            json: is not changed.
+            is_pickled: as `to_json` returned it; a walk through all of it is done for True alone.
+            is_escaped: likewise.
 
         Raises:
             WorkflowCheckpointException: a type that is not allowed, or is not there any more.
             ExactValueError: it is not of `to_json`.
         """
-        return decode_checkpoint_value(exact.from_json(json), allowed_types=self._allowed_types)
+        value = exact.from_json(json) if is_escaped else json
+        if not is_pickled:
+            return value
+        return decode_checkpoint_value(value, allowed_types=self._allowed_types)
 
     def _plain(self, value: Any) -> Any:
         """Return a value that `exact` takes; the same one where nothing had to be pickled."""
