@@ -20,7 +20,7 @@ from benchmarks.rounds import Settings, UnavailableError, in_child, interleaved,
 from benchmarks.saving import Job, Run, Stopwatch
 
 OURS = "aiocheckpoint"
-PREPARED = "aiocheckpoint, statements prepared"
+UNPREPARED = "aiocheckpoint, no statements prepared"
 LANGGRAPH = "AsyncPostgresSaver"
 NOTES = [
     "One server for all, fsync on; each run has its own database. Returned means committed.",
@@ -91,7 +91,7 @@ class _Saver:
 
 
 class _Ours(_Saver):
-    def __init__(self, statement_cache_size: int) -> None:
+    def __init__(self, statement_cache_size: int | None) -> None:
         self._statement_cache_size = statement_cache_size
         self._store: Any = None
 
@@ -156,7 +156,7 @@ class _LangGraph(_Saver):
 def _saver(contender: str) -> _Saver:
     if contender == LANGGRAPH:
         return _LangGraph()
-    return _Ours(100 if contender == PREPARED else 0)
+    return _Ours(0 if contender == UNPREPARED else None)
 
 
 def measure(task: PostgresJob) -> PostgresRun:
@@ -250,7 +250,7 @@ def _answer(settings: Settings, url: str) -> Answer:
         job = Job.of(settings, contender, directory, sessions)
         return in_child(measure, PostgresJob(job=job, workload=workload))
 
-    contenders = (OURS, PREPARED, LANGGRAPH)
+    contenders = (OURS, UNPREPARED, LANGGRAPH)
     chosen = _QUICK_CASES if settings.is_quick else _CASES
     cases = [(*case, contender) for case in chosen for contender in contenders]
     results = interleaved(settings, cases, measured)

@@ -107,11 +107,11 @@ class TestPostgresOfBlobs(
     BlobDurabilityContract,
     BlobDamageContract,
 ):
-    """The store of blobs, by a pool whose statements are prepared for long."""
+    """The store of blobs, by connections that prepare no statements."""
 
     @pytest.fixture(name="blob_store")
     def _blob_store(self, make_store: MakeStore) -> BlobStore[LargeValue]:
-        store: BlobStore[LargeValue] = make_store(record_type=LargeValue, statement_cache_size=100)
+        store: BlobStore[LargeValue] = make_store(record_type=LargeValue, statement_cache_size=0)
         return store
 
     @pytest.fixture(name="other_blob_store")

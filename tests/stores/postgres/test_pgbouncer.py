@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import subprocess
@@ -11,8 +12,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
+import asyncpg
 import pytest
 
 from aiocheckpoint import CheckpointData, CheckpointStore
@@ -21,6 +23,7 @@ from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.server import PostgresServer
 
 _NOBODY = 65534
+_SERVER_CONNECTIONS = 3
 
 
 @pytest.fixture(scope="module", name="bouncer")
@@ -36,7 +39,7 @@ def _bouncer(server: PostgresServer) -> Iterator[str]:
         f"* = host={server.directory} user=postgres\n"
         "[pgbouncer]\n"
         "pool_mode = transaction\n"
-        "default_pool_size = 3\n"
+        f"default_pool_size = {_SERVER_CONNECTIONS}\n"
         f"unix_socket_dir = {directory}\n"
         "listen_port = 6432\n"
         "listen_addr =\n"
@@ -89,3 +92,54 @@ class TestPgBouncer(UpdateContract, OwnershipContract, CancellationContract):
             )
         )
         assert len([name async for name in stores[0].sessions()]) == 24
+
+    async def test_no_statement_is_left_prepared(self, make_store: MakeStore, bouncer: str) -> None:
+        """A store notices the pooler by itself; what it prepared would be in others' way."""
+        await _live(make_store(bouncer))
+        assert await _prepared_behind(bouncer) == 0
+
+    async def test_an_address_that_becomes_a_pooler(
+        self, make_store: MakeStore, server: PostgresServer, bouncer: str, tmp_path: Path
+    ) -> None:
+        """New connections are looked at, too: nothing is prepared in those of the pooler."""
+        place = tmp_path / ".s.PGSQL.5432"
+        await asyncio.to_thread(place.symlink_to, server.socket_path)
+        store = make_store(f"postgresql:///postgres?user=postgres&host={quote(str(tmp_path))}")
+        await _live(store)
+
+        await asyncio.to_thread(place.unlink)
+        host = parse_qs(urlsplit(bouncer).query)["host"][0]
+        await asyncio.to_thread(place.symlink_to, f"{host}/.s.PGSQL.6432")
+        killer = await asyncpg.connect(server.dsn())
+        await killer.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where application_name = 'aiocheckpoint'"
+        )
+        await killer.close()
+        await _live(store)
+
+        assert await _prepared_behind(bouncer) == 0
+
+
+async def _live(store: Any) -> None:
+    """Save, read and update a session a few times, at once with others."""
+
+    async def live(session_id: str) -> None:
+        for number in range(3):
+            data = CheckpointData(session_id=session_id, iteration=number)
+            await store.save(data)
+            assert await store.update(session_id, lambda session: session.load()) == data
+
+    await asyncio.gather(*(live(f"s-{number}") for number in range(6)))
+
+
+async def _prepared_behind(bouncer: str) -> int:
+    """Return how many prepared statements there are in all connections of the pooler."""
+    async with contextlib.AsyncExitStack() as stack:
+        found = 0
+        for _ in range(_SERVER_CONNECTIONS):
+            asking = await asyncpg.connect(bouncer, statement_cache_size=0)
+            stack.push_async_callback(asking.close)
+            await stack.enter_async_context(asking.transaction())  # and so on another one each
+            found += await asking.fetchval("select count(*) from pg_prepared_statements")
+        return found

@@ -56,7 +56,7 @@ class TestMaking:
             {"max_checkpoints": 0},
             {"lock_timeout_seconds": -1},
             {"server_timeout_seconds": "1"},
-            {"statement_cache_size": None},
+            {"statement_cache_size": -1},
             {"max_bytes": 0},
         ],
         ids=str,

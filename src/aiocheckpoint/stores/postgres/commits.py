@@ -28,7 +28,8 @@ from aiocheckpoint.stores.postgres.changes import (
     is_busy,
     result_of,
 )
-from aiocheckpoint.stores.postgres.server import Connection, Server
+from aiocheckpoint.stores.postgres.pools import Connection
+from aiocheckpoint.stores.postgres.server import Server
 
 _MOST_CHANGES = 256
 _MOST_BYTES = 8 << 20

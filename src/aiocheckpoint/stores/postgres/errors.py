@@ -36,6 +36,8 @@ class LostError(Exception):
 
 def is_lost(error: BaseException) -> bool:
     """Tell whether to try again on another connection may help."""
+    if isinstance(error, asyncpg.InvalidCachedStatementError):
+        return True  # the driver has forgotten by now what it had prepared before a migration
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "").startswith(_LOST)
     if isinstance(error, ValueError):  # what the driver cannot send, on any connection

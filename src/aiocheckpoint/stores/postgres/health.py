@@ -16,8 +16,9 @@ from aiocheckpoint.errors import (
 from aiocheckpoint.kit import RecordKit
 from aiocheckpoint.models import Finding, FindingKind, RecoveryReport, SessionId
 from aiocheckpoint.stores.postgres import queries
+from aiocheckpoint.stores.postgres.pools import Connection
 from aiocheckpoint.stores.postgres.reads import Reads, Row
-from aiocheckpoint.stores.postgres.server import Connection, Server
+from aiocheckpoint.stores.postgres.server import Server
 
 
 class _Bad(NamedTuple):

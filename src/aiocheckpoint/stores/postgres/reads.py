@@ -23,7 +23,8 @@ from aiocheckpoint.stores.postgres import queries
 from aiocheckpoint.stores.postgres.bodies import Bodies
 from aiocheckpoint.stores.postgres.errors import is_damage, is_lost, reason_of
 from aiocheckpoint.stores.postgres.packing import size_of, unpacked
-from aiocheckpoint.stores.postgres.server import Connection, Server, cut
+from aiocheckpoint.stores.postgres.pools import Connection
+from aiocheckpoint.stores.postgres.server import Server, cut
 
 ResultT = TypeVar("ResultT")
 _Seqs = list[int]  # within the class below `list` is a method

@@ -23,12 +23,10 @@ from aiocheckpoint.errors import (
 from aiocheckpoint.kit import encode_id, require_count, require_instance, require_seconds
 from aiocheckpoint.models import CheckpointId, SessionId
 from aiocheckpoint.stores.postgres.errors import LostError, is_lost, is_read_only, translated
+from aiocheckpoint.stores.postgres.pools import Connection, made_pool
 from aiocheckpoint.stores.postgres.schema import in_schema, require_schema
 
 ResultT = TypeVar("ResultT")
-Connection = Any
-"""A connection of asyncpg's pool; its own type says little, for it forwards everything."""
-
 _SCHEMES = ("postgresql", "postgres")
 _WANTED_SOURCE = "a URL as postgresql://host/database, or a pool of asyncpg"
 _SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
@@ -37,7 +35,6 @@ _OLDEST_VERSION = 130000
 _PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.25, 0.5)
 _RELEASE_SECONDS = 5.0
 _GOODBYE_SECONDS = 1.0
-_IDLE_SECONDS = 300.0
 _logger = logging.getLogger("aiocheckpoint")
 
 _LOOK = """
@@ -57,7 +54,7 @@ class Options(NamedTuple):
     Attributes:
         schema: where the tables are.
         max_connections: how many connections a pool of our own may have.
-        statement_cache_size: prepared statements that each of them keeps.
+        statement_cache_size: prepared statements that each of them keeps; None for what suits.
         lock_timeout_seconds: how long to wait for what others hold.
         server_timeout_seconds: how long to wait for an answer, and for a server that is away.
         compressed: whether bodies are compressed.
@@ -65,7 +62,7 @@ class Options(NamedTuple):
 
     schema: str
     max_connections: int
-    statement_cache_size: int
+    statement_cache_size: int | None
     lock_timeout_seconds: float
     server_timeout_seconds: float
     compressed: bool
@@ -79,7 +76,7 @@ class Options(NamedTuple):
 def checked_options(
     schema: str,
     max_connections: int,
-    statement_cache_size: int,
+    statement_cache_size: int | None,
     lock_timeout_seconds: float,
     server_timeout_seconds: float,
     *,
@@ -96,7 +93,8 @@ def checked_options(
         wanted = "at most 63 letters, digits and underscores, no digit first"
         raise InvalidArgumentError("schema", given, wanted)
     require_count("max_connections", max_connections, _FEWEST_CONNECTIONS)
-    require_count("statement_cache_size", statement_cache_size, 0)
+    if statement_cache_size is not None:
+        require_count("statement_cache_size", statement_cache_size, 0)
     require_seconds("lock_timeout_seconds", lock_timeout_seconds)
     require_seconds("server_timeout_seconds", server_timeout_seconds)
     require_instance("compressed", compressed, bool)
@@ -331,15 +329,12 @@ class Server:
     async def _made_pool(self) -> Any:
         if not isinstance(self._source, str):
             return self._source
-        return await asyncpg.create_pool(
+        options = self.options
+        return await made_pool(
             self._source,
-            min_size=0,
-            max_size=self.options.max_connections,
-            max_inactive_connection_lifetime=_IDLE_SECONDS,
-            statement_cache_size=self.options.statement_cache_size,
-            timeout=self.options.server_timeout_seconds,
-            reset=_keep,
-            server_settings={"application_name": "aiocheckpoint"},
+            options.max_connections,
+            options.statement_cache_size,
+            options.server_timeout_seconds,
         )
 
     async def _look(self, connection: Connection) -> None:
@@ -385,7 +380,3 @@ class Server:
         """Cut all connections off."""
         if self._pool is not None and self._pool is not self._source:
             self._pool.terminate()
-
-
-async def _keep(_: Connection) -> None:
-    """Reset nothing: no state is ever left in a session of ours."""

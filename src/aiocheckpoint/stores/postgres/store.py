@@ -71,8 +71,8 @@ class PostgresStore(Generic[RecordT]):
     of its own; a pool of the application's belongs to one loop, and so does a store that is given
     it. It belongs to the process that makes the first call.
 
-    It keeps no state in a session of the server, so it works through PgBouncer in its transaction
-    mode.
+    It works through PgBouncer in its transaction mode, which it notices: there it keeps no state in
+    a session of the server, and without one only prepared statements.
 
     **Durability**: on return a change is committed, with `synchronous_commit` at least `on`; what
     else that survives is the server's affair.
@@ -96,8 +96,9 @@ class PostgresStore(Generic[RecordT]):
         lease_seconds: how long an owner that has died keeps its session; a living one tells the
             server three times as often that it is there.
         max_connections: most connections that a loop has, at least 4.
-        statement_cache_size: prepared statements that asyncpg keeps in each connection. 0 is for
-            PgBouncer, and costs a message there and back for each call; 100 saves it.
+        statement_cache_size: prepared statements that asyncpg keeps in each connection. None is
+            for 100 where a connection leads to the server itself, and for none where a pooler as
+            PgBouncer stands between. None of them costs a message there and back for each call.
         compressed: whether bodies are stored compressed, most of them against the one saved before
             (64 MB of the newest are remembered for that). False stores documents as they are: SQL
             can read them, for several times the bytes. Either way both are read.
@@ -119,7 +120,7 @@ class PostgresStore(Generic[RecordT]):
         server_timeout_seconds: float = ...,
         lease_seconds: float = ...,
         max_connections: int = ...,
-        statement_cache_size: int = ...,
+        statement_cache_size: int | None = ...,
         compressed: bool = ...,
     ) -> None: ...
 
@@ -136,7 +137,7 @@ class PostgresStore(Generic[RecordT]):
         server_timeout_seconds: float = ...,
         lease_seconds: float = ...,
         max_connections: int = ...,
-        statement_cache_size: int = ...,
+        statement_cache_size: int | None = ...,
         compressed: bool = ...,
     ) -> None: ...
 
@@ -152,7 +153,7 @@ class PostgresStore(Generic[RecordT]):
         server_timeout_seconds: float = 30.0,
         lease_seconds: float = 15.0,
         max_connections: int = 10,
-        statement_cache_size: int = 0,
+        statement_cache_size: int | None = None,
         compressed: bool = True,
     ) -> None:
         if max_checkpoints is not None:

@@ -15,8 +15,9 @@ from aiocheckpoint.stores.postgres.changes import APPLY, Change, arguments, is_b
 from aiocheckpoint.stores.postgres.commits import Commits, Slot
 from aiocheckpoint.stores.postgres.errors import LostError, is_lost
 from aiocheckpoint.stores.postgres.packing import Packed
+from aiocheckpoint.stores.postgres.pools import Connection
 from aiocheckpoint.stores.postgres.reads import Reads
-from aiocheckpoint.stores.postgres.server import Connection, Server, cut
+from aiocheckpoint.stores.postgres.server import Server, cut
 from aiocheckpoint.stores.postgres.sessions import Updating
 from aiocheckpoint.stores.postgres.staged import Preparing, Staged
 
