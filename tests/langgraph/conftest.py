@@ -12,6 +12,7 @@ from aiocheckpoint import AsyncCheckpointWriter
 from aiocheckpoint.adapters.langgraph import CheckpointSaver
 from tests.langgraph import places
 from tests.langgraph.places import Place
+from tests.stores.postgres.server import PostgresServer
 
 
 class MakeSaver:
@@ -47,10 +48,16 @@ async def _make(root: Path, request: pytest.FixtureRequest) -> AsyncIterator[Mak
             assert await checker.check() == ()
 
 
-@pytest.fixture(name="postgres_url", scope="session")
-def _postgres_url() -> Iterator[str]:
-    with places.postgres() as url:
-        yield url
+@pytest.fixture(name="postgres_server", scope="session")
+def _postgres_server() -> Iterator[PostgresServer]:
+    with places.postgres() as server:
+        yield server
+
+
+@pytest.fixture(name="postgres_url")
+def _postgres_url(postgres_server: PostgresServer) -> str:
+    """Return the URL of a database that nobody else has used."""
+    return postgres_server.make_database()
 
 
 @pytest.fixture(name="ceph_url", scope="session")

@@ -16,6 +16,7 @@ import pytest
 from aiocheckpoint import BlobStore, open_store
 from aiocheckpoint.adapters.langgraph import ThreadRecord
 from aiocheckpoint.testing import MemoryStore
+from tests.stores.postgres.server import PostgresServer, reason_to_skip
 
 SERVERS = ("bucket", "ceph", "postgresql")
 _numbers = itertools.count()
@@ -97,10 +98,8 @@ def ceph() -> Iterator[str]:
 
 
 @contextmanager
-def postgres() -> Iterator[str]:
-    """Start a PostgreSQL, and yield the URL of its database."""
-    from tests.stores.postgres.server import PostgresServer, reason_to_skip
-
+def postgres() -> Iterator[PostgresServer]:
+    """Start a PostgreSQL."""
     reason = reason_to_skip()
     if reason is not None:
         pytest.skip(reason)
@@ -110,7 +109,7 @@ def postgres() -> Iterator[str]:
     try:
         server.make()
         server.start()
-        yield server.dsn()
+        yield server
     finally:
         server.stop()
         shutil.rmtree(directory, ignore_errors=True)

@@ -133,10 +133,13 @@ class TestStorage:
             CheckpointSaver(root, durability="perhaps")
 
     async def test_figures_are_those_of_a_directory(self, root: Path) -> None:
-        """What only a writer counts is told of a writer, and refused of others by name."""
-        async with CheckpointSaver(root) as saver:
-            await put(saver, thread("t"), {"x": 1})
-            assert saver.stats().changes >= 1
+        """What only a writer counts is told of a directory, and refused of others by name."""
+        for location in (root, f"file://{root}"):
+            async with CheckpointSaver(location) as saver:
+                await put(saver, thread("t"), {"x": 1})
+                assert saver.stats().changes >= 1
+                await saver.aflush()
+                assert saver.stats().unflushed_changes == 0
         async with CheckpointSaver(MemoryStore(ThreadRecord)) as saver:
             with pytest.raises(UnsupportedOperationError, match="stats"):
                 saver.stats()

@@ -29,6 +29,7 @@ from aiocheckpoint import (
     WriterClosedError,
     open_store,
 )
+from aiocheckpoint.stores import SharedWriter
 from aiocheckpoint.testing import (
     AcrossSessionsContract,
     BlobStoreContract,
@@ -284,6 +285,26 @@ class TestSharing:
         assert threads_since(threads) == []
         async with open_store(directory) as again:
             assert len(await again.list("s")) == 2
+
+    async def test_a_directory_is_flushed_and_counted(self, directory: Path) -> None:
+        """Each handle of a directory has what its writer alone can do; one of a server has not."""
+        async with open_store(directory) as one, open_store(f"file://{directory}") as other:
+            assert isinstance(one, SharedWriter)
+            assert isinstance(other, SharedWriter)
+            await one.save(record())
+            await other.flush()
+            (meta,) = await other.list("s")
+            assert meta.path is not None
+            assert await asyncio.to_thread(meta.path.exists)
+            assert other.stats().changes >= 1
+            assert other.stats() == one.stats()
+            assert other.stats().unflushed_changes == 0
+        with pytest.raises(WriterClosedError):
+            await one.flush()
+        with pytest.raises(WriterClosedError):
+            one.stats()
+        for name in ("flush", "stats"):
+            assert not hasattr(open_store("postgresql:///agents"), name)
 
     async def test_other_options_are_another_store(self, directory: Path) -> None:
         """Handles with other options or record types do not share, and see the same."""

@@ -6,12 +6,12 @@ import importlib
 import re
 from os import PathLike
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, cast, overload
 from urllib.parse import unquote, urlsplit
 
 from aiocheckpoint.errors import InvalidArgumentError, UnsupportedOperationError
 from aiocheckpoint.kit import RecordKit, RecordT, path_text, require_count, require_seconds
-from aiocheckpoint.models import CheckpointData
+from aiocheckpoint.models import CheckpointData, WriterStats
 from aiocheckpoint.store import BlobStore, RecordUnion
 from aiocheckpoint.stores.sharing import Plan, SharedStore
 from aiocheckpoint.writer import (
@@ -30,6 +30,22 @@ _SERVERS = {
     "postgres": ("aiocheckpoint.stores.postgres", "PostgresStore", "postgres"),
     "s3": ("aiocheckpoint.stores.s3", "S3Store", "s3"),
 }
+
+
+class SharedWriter(SharedStore[RecordT]):
+    """A hold on the writer of a directory, which does what only a writer can."""
+
+    @property
+    def _writer(self) -> AsyncCheckpointWriter[RecordT]:
+        return cast("AsyncCheckpointWriter[RecordT]", self._store)  # as its plan says
+
+    async def flush(self) -> None:
+        """Do what `AsyncCheckpointWriter.flush` says."""
+        await self._writer.flush()
+
+    def stats(self) -> WriterStats:
+        """Do what `AsyncCheckpointWriter.stats` says, of the writer that all share."""
+        return self._writer.stats()
 
 
 @overload
@@ -74,7 +90,7 @@ def open_store(
     Open it as often as is convenient, for each agent of a framework: all that ask for one location
     with the same options share one store, one pool of threads or connections. It is closed with
     the last of them. It may be used from any event loop and thread, and after a fork in the child,
-    which has a store of its own.
+    which has a store of its own. That of a directory has `flush` and `stats` of the writer, too.
 
     Args:
         location: a directory, or its `file://` URL; a relative one is resolved by the first call of
@@ -109,7 +125,7 @@ def open_store(
     kind = scheme[1].lower() if scheme else "file"
     if kind == "file":
         path = str(Path(_path_of_url(text) if scheme else text))
-        return SharedStore(Plan(AsyncCheckpointWriter, path, options), path)
+        return SharedWriter(Plan(AsyncCheckpointWriter, path, options), path)
     if kind not in _SERVERS:
         wanted = "a directory, or a URL that begins with postgresql:// or s3://"
         raise InvalidArgumentError("location", f"{kind}://...", wanted)

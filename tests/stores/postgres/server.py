@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -12,7 +13,8 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
-_NOBODY = 65534
+from tests.servers import NOBODY, server_command
+
 _PATIENCE_SECONDS = 60.0
 
 
@@ -73,11 +75,18 @@ class PostgresServer:
             **settings,
         }
         self._process: subprocess.Popen[bytes] | None = None
+        self._numbers = itertools.count(1)
 
     @property
     def socket_path(self) -> str:
         """Where it listens."""
         return str(self.directory / ".s.PGSQL.5432")
+
+    @property
+    def pid(self) -> int:
+        """Its first process."""
+        assert self._process is not None
+        return self._process.pid
 
     def dsn(self, database: str = "postgres", user: str = "postgres", **query: str) -> str:
         """Return a URL of it."""
@@ -85,22 +94,22 @@ class PostgresServer:
         text = "&".join(f"{key}={quote(value, safe='')}" for key, value in items.items())
         return f"postgresql:///{database}?{text}"
 
-    def _as_user(self, *command: str) -> list[str]:
-        if os.geteuid() != 0:
-            return list(command)
-        user = (f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups")
-        return ["setpriv", *user, *command]
-
     def make(self, primary: PostgresServer | None = None) -> None:
         """Make the files of an empty database, or of a replica of one that runs."""
         if os.geteuid() == 0:
-            os.chown(self.directory, _NOBODY, _NOBODY)
+            os.chown(self.directory, NOBODY, NOBODY)
         options = ["-U", "postgres", "-D", self._data, "--no-sync"]
         if primary is None:
             options += ["-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"]
             self._run("initdb", *options)
         else:
             self._run("pg_basebackup", *options, "-h", str(primary.directory), "-R", "-c", "fast")
+
+    def make_database(self) -> str:
+        """Make another empty database, and return its URL."""
+        name = f"database_{next(self._numbers)}"
+        self._run("createdb", "-U", "postgres", "-h", str(self.directory), name)
+        return self.dsn(name)
 
     def promote(self) -> None:
         """Make a replica a server that takes changes."""
@@ -109,7 +118,7 @@ class PostgresServer:
     def _run(self, program: str, *options: str) -> None:
         directory = programs()
         assert directory is not None
-        command = self._as_user(str(directory / program), *options)
+        command = _command(str(directory / program), *options)
         subprocess.run(command, check=True, capture_output=True, cwd=self.directory)
 
     @property
@@ -123,7 +132,7 @@ class PostgresServer:
         settings = [
             part for key, value in self._settings.items() for part in ("-c", f"{key}={value}")
         ]
-        command = self._as_user(str(directory / "postgres"), "-D", self._data, *settings)
+        command = _command(str(directory / "postgres"), "-D", self._data, *settings)
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, cwd=self.directory, start_new_session=True
@@ -143,8 +152,7 @@ class PostgresServer:
 
     def _processes(self) -> list[int]:
         """Return all of its processes, the first one first; each leads a group of its own."""
-        assert self._process is not None
-        first = self._process.pid
+        first = self.pid
         children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
         return [first, *map(int, children)]
 
@@ -167,3 +175,7 @@ class PostgresServer:
                 self.kill()
         if self._is_mine:
             shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _command(*command: str) -> list[str]:
+    return server_command(*command, as_nobody=os.geteuid() == 0, ended_by="QUIT")

@@ -19,10 +19,10 @@ import pytest
 
 from aiocheckpoint import CheckpointData, CheckpointStore
 from aiocheckpoint.testing import CancellationContract, OwnershipContract, UpdateContract
+from tests.servers import NOBODY, server_command
 from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.server import PostgresServer
 
-_NOBODY = 65534
 _SERVER_CONNECTIONS = 3
 
 
@@ -45,11 +45,10 @@ def _bouncer(server: PostgresServer) -> Iterator[str]:
         "listen_addr =\n"
         "auth_type = any\n"
     )
-    command = [program, str(config)]
-    if os.geteuid() == 0:
-        os.chown(directory, _NOBODY, _NOBODY)
-        user = (f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups")
-        command = ["setpriv", *user, *command]
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.chown(directory, NOBODY, NOBODY)
+    command = server_command(program, str(config), as_nobody=is_root)
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     until = time.monotonic() + 30

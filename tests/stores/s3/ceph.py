@@ -19,8 +19,9 @@ from typing import Any
 
 import botocore.session
 
+from tests.servers import NOBODY, server_command
+
 PROGRAMS = ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "ceph-authtool", "monmaptool")
-_NOBODY = 65534
 _PATIENCE_SECONDS = 60.0
 _CONFIG = """
 [global]
@@ -93,7 +94,7 @@ class Ceph:
         )
         if self._as_nobody:
             for path in (self._dir, *self._dir.rglob("*")):
-                os.chown(path, _NOBODY, _NOBODY)
+                os.chown(path, NOBODY, NOBODY)
         self._mon_port = mon_port
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -157,8 +158,7 @@ class Ceph:
         return session.create_client("s3", endpoint_url=self.url, region_name="us-east-1")
 
     def _command(self, *command: str) -> list[str]:
-        user = f"--reuid={_NOBODY} --regid={_NOBODY} --clear-groups".split()
-        return [*(["setpriv", *user] if self._as_nobody else []), *command]
+        return server_command(*command, as_nobody=self._as_nobody)
 
     def _run(self, *command: str, check: bool = True) -> str:
         ran = subprocess.run(

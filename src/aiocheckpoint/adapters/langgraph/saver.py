@@ -151,11 +151,11 @@ class CheckpointSaver(SynchronousMethods):
         Return how the writer of this saver, and of all clones, is doing.
 
         Raises:
-            UnsupportedOperationError: the storage is neither the path of a directory nor a writer.
+            UnsupportedOperationError: the storage is neither a directory nor a writer.
         """
         stats = getattr(self._store, "stats", None)
         if stats is None:
-            reason = "only the writer of a directory counts; give a path, or an open writer"
+            reason = "only the writer of a directory counts; give a directory, or an open writer"
             raise UnsupportedOperationError("stats", type(self._store).__name__, reason)
         found: WriterStats = stats()
         return found
