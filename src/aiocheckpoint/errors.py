@@ -538,7 +538,8 @@ class StoreUnavailableError(CheckpointError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"cannot {self.operation} at {self.location}: {self.reason}; try again later"
+        what = f"cannot {self.operation} at {self.location}: {self.reason}"
+        return f"{what}; check the location and its credentials, or try again later"
 
 
 class UnsuitableStoreError(CheckpointError):

@@ -193,6 +193,21 @@ class TestWrongInput:
 
 
 class TestFrame:
+    @pytest.mark.parametrize(("closed", "verb", "status"), [(1, "list", 0), (2, "show", 2)])
+    def test_closed_streams_are_no_error(
+        self, root: Path, closed: int, verb: str, status: int
+    ) -> None:
+        """Where a stream was closed before the start, the exit status tells all the same."""
+        saved(root, CheckpointData(session_id="s"))
+        session = "s" if status == 0 else "missing"
+        command = shlex.join([sys.executable, "-m", "aiocheckpoint", verb, str(root), session])
+
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"{command} {closed}>&-"], capture_output=True, text=True, check=False
+        )
+
+        assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+
     def test_version(self, tool: Tool) -> None:
         """`--version` names the installed version."""
         assert tool("--version").output == f"aiocheckpoint {version('aiocheckpoint')}\n"

@@ -22,6 +22,7 @@ from aiocheckpoint.cli.sessions import sessions
 from aiocheckpoint.cli.show import show
 from aiocheckpoint.cli.terminal import (
     command_line,
+    discard_errors,
     discard_output,
     one_line,
     with_options,
@@ -85,6 +86,10 @@ class _UsageError(Protocol):
 def run(arguments: Sequence[str] | None) -> int:
     """Run a command line and return its exit status."""
     logging.getLogger("aiocheckpoint").addHandler(_SILENT)  # the error says the same, in a line
+    if sys.stdout is None:
+        discard_output()
+    if sys.stderr is None:
+        discard_errors()
     for stream in (sys.stdout, sys.stderr):
         # Ids and messages are any text; a terminal that cannot show it is no reason to fail.
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")

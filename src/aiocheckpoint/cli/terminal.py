@@ -64,9 +64,15 @@ def discard_output() -> None:
     sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the end
 
 
+def discard_errors() -> None:
+    """Say what is wrong to nowhere: standard error was closed before the start."""
+    sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the end
+
+
 def no_checkpoints(directory: Place, consequence: str) -> CommandError:
     """Return the error for a directory that holds no sessions."""
-    hint = "give the directory that holds the sessions"
+    kept_in = "URL of the store" if directory.path is None else "directory"
+    hint = f"give the {kept_in} that holds the sessions"
     return CommandError(f"no checkpoints under {directory}, {consequence}; {hint}")
 
 
