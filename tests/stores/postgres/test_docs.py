@@ -62,4 +62,4 @@ def test_it_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
     assert schema_sql(since=2) == ""
     assert '"other".checkpoint' in schema_sql("other")
     assert "aiocheckpoint." not in schema_sql("other")
-    assert 'table "aiocheckpoint".session' not in schema_sql(since=1)
+    assert 'create table "aiocheckpoint".session' not in schema_sql(since=1)

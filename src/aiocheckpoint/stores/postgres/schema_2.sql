@@ -1,5 +1,8 @@
 -- Version 2: bodies in a table of their own, compressed by the client, most against an earlier one.
 
+-- Whoever changes a session locks its row first: nothing is saved to what is copied below.
+lock table aiocheckpoint.session in exclusive mode;
+
 -- What was saved: a document as it is, or a frame of zstd, which begins with 28 B5 2F FD. A frame
 -- may need the body of base_seq as its prefix (--patch-from of zstd). It stays as long as its
 -- checkpoint, or as long as another one that needs it.
