@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,9 @@ _MOST_PARTS = 16
 
 def _text(length: int) -> str:
     return " ".join(_NOISE.choices(_WORDS, k=length // 7 + 1))[:length]
+
+
+_TEXT = _text(3_000)
 
 
 def _step(number: int, messages: list[Any], session_id: str = "s") -> CheckpointData:
@@ -267,6 +270,82 @@ class TestConversations:
         )
 
 
+class TestUpdates:
+    """Work that reads the newest is not given up because of what that was packed for."""
+
+    @pytest.fixture(name="store")
+    async def _store(self, make_store: MakeStore) -> CheckpointStore[CheckpointData]:
+        store: CheckpointStore[CheckpointData] = make_store(lock_timeout_seconds=5.0)
+        await store.save(_step(0, [_TEXT, 0]))
+        return store
+
+    async def test_after_many_were_deleted(self, store: CheckpointStore[CheckpointData]) -> None:
+        """The newest may be far behind the last place that was given."""
+        for number in range(1, 70):
+            await store.save(_step(number, [_TEXT, number]))
+        await store.delete_many("s", [f"{number:04}" for number in range(1, 70)])
+
+        async def append(session: Transaction[CheckpointData]) -> None:
+            newest = await session.load()
+            assert newest is not None
+            session.save(newest.next(checkpoint_id="next"))
+
+        await store.update("s", append)
+        assert [meta.checkpoint_id for meta in await store.list("s")] == ["next", "0000"]
+
+    async def test_of_more_than_may_have_one_base(
+        self, store: CheckpointStore[CheckpointData]
+    ) -> None:
+        """Any number of saves is staged at once."""
+
+        async def append(session: Transaction[CheckpointData]) -> None:
+            await session.load()
+            for number in range(1, 100):
+                session.save(_step(number, [_TEXT, number]))
+
+        await store.update("s", append)
+        assert len(await store.ids("s")) == 100
+        assert await store.check() == ()
+
+    async def test_that_replace_what_others_are_packed_against(
+        self, store: CheckpointStore[CheckpointData], query: Callable[..., Any], schema: str
+    ) -> None:
+        """The one replaced is there until all of the commit are, so that work is called once."""
+        calls = 0
+
+        async def replace(session: Transaction[CheckpointData]) -> None:
+            nonlocal calls
+            calls += 1
+            await session.load()
+            session.save(_step(0, ["small"]))
+            session.save(_step(1, [_TEXT, 1]))
+
+        await store.update("s", replace)
+        assert calls == 1
+        assert await store.check() == ()
+        await store.delete("s", "0001")
+        assert await query(f"select count(*) from {schema}.body") == 1
+
+    async def test_of_several_that_others_have_made_anew(
+        self, store: CheckpointStore[CheckpointData], make_store: MakeStore
+    ) -> None:
+        """What was rolled back with them is remembered of none."""
+        other = make_store()
+        await store.save(_step(0, [_TEXT, 0], "t"))
+        await other.delete_session("t")
+        await other.save(_step(5, [_text(3_000)], "t"))
+
+        async def append(sessions: Mapping[str, Transaction[CheckpointData]]) -> None:
+            for session_id, session in sessions.items():
+                session.save(_step(1, [_TEXT, 1], session_id))
+
+        await store.update_many(["s", "t"], append)
+        for session_id in ("s", "t"):
+            loaded = await other.load(session_id)
+            assert loaded is not None
+            assert loaded.messages == [_TEXT, 1]
+
+
 class TestDamage:
     async def test_of_what_others_need(
         self, make_store: MakeStore, query: Callable[..., Any], schema: str
@@ -310,33 +389,72 @@ class TestDamage:
         await store.save(_step(2, [text, 2]))
         assert (await make_store().load("s")).messages == [text, 2]
 
+    async def test_nor_against_what_needs_it(
+        self, make_store: MakeStore, query: Callable[..., Any], schema: str
+    ) -> None:
+        """However far behind the newest the damage is, the next save depends on nothing."""
+        store = make_store()
+        for number in range(1, 5):
+            await store.save(_step(number, [_TEXT, number]))
+        await query(f"update {schema}.body set content = set_byte(content, 900, 7) where seq = 1")
+        await store.save(_step(5, [_TEXT, 5]))
+        assert (await make_store().load("s")).messages == [_TEXT, 5]
+
+    async def test_nor_against_what_the_server_cannot_read(
+        self, make_store: MakeStore, query: Callable[..., Any], schema: str
+    ) -> None:
+        """A session can be saved to, and others with it, while its newest is lost."""
+        store = make_store()
+        text = _text(30_000)
+        await store.save(_step(1, [text, 1]))
+        toast = await query(
+            "select reltoastrelid::regclass::text from pg_class"
+            f" where oid = '{schema}.body'::regclass"
+        )
+        turned = f"update pg_class set relkind = '{{}}' where oid = '{toast}'::regclass"
+        await query(turned.format("r"))
+        await query(f"delete from {toast} where chunk_seq = 1")
+        await query(turned.format("t"))
+        await asyncio.gather(store.save(_step(2, [text, 2])), store.save(_step(1, ["a"], "other")))
+        assert (await make_store().load("s")).messages == [text, 2]
+
+
+async def _version_1(server: PostgresServer, schema: str) -> Any:
+    """Make the tables of version 1, and return a connection to them."""
+    directory = Path(packing.__file__).parent
+    sql = await asyncio.to_thread((directory / "schema_1.sql").read_text)
+    connection = await asyncpg.connect(server.dsn())
+    sql = sql.replace("schema if not exists aiocheckpoint", f"schema {schema}")
+    await connection.execute(sql.replace("aiocheckpoint.", f"{schema}."))
+    return connection
+
+
+async def _save_as_1(connection: Any, schema: str, number: int) -> None:
+    """Store a checkpoint of the first session as version 1 did."""
+    record = RecordKit(CheckpointData, 1 << 20).encode(_step(number, [_text(3_000)]), {})
+    await connection.execute(
+        f"insert into {schema}.checkpoint (session_key, seq, checkpoint_id, saved_at,"
+        " created_at, iteration, trigger, checksum, body_sha256, body)"
+        " values (1, $1, $2, now(), now(), $1, 'test', $3, sha256($4), $4)",
+        number,
+        record.checkpoint_id.encode(),
+        bytes.fromhex(record.checksum),
+        record.body,
+    )
+
 
 class TestMigration:
     async def test_what_version_1_has_stored_is_kept(
         self, make_store: MakeStore, server: PostgresServer, schema: str
     ) -> None:
         """Its tables become the newest at the first call, with all that is in them."""
-        directory = Path(packing.__file__).parent
-        sql = await asyncio.to_thread((directory / "schema_1.sql").read_text)
-        connection = await asyncpg.connect(server.dsn())
-        sql = sql.replace("schema if not exists aiocheckpoint", f"schema {schema}")
-        await connection.execute(sql.replace("aiocheckpoint.", f"{schema}."))
+        connection = await _version_1(server, schema)
         await connection.execute(
             f"insert into {schema}.session (session_id, last_seq, last_saved_at, checkpoints)"
             " values ('s', 3, now(), 3)"
         )
-        kit = RecordKit(CheckpointData, 1 << 20)
         for number in range(1, 4):
-            record = kit.encode(_step(number, [_text(3_000)]), {})
-            await connection.execute(
-                f"insert into {schema}.checkpoint (session_key, seq, checkpoint_id, saved_at,"
-                " created_at, iteration, trigger, checksum, body_sha256, body)"
-                " values (1, $1, $2, now(), now(), $1, 'test', $3, sha256($4), $4)",
-                number,
-                record.checkpoint_id.encode(),
-                bytes.fromhex(record.checksum),
-                record.body,
-            )
+            await _save_as_1(connection, schema, number)
         stores = [make_store() for _ in range(3)]
         loaded = await asyncio.gather(*(store.load("s") for store in stores))
         assert [data.iteration for data in loaded] == [3, 3, 3]
@@ -345,4 +463,25 @@ class TestMigration:
         assert await stores[2].check() == ()
         version = f"select array_agg(version order by version) from {schema}.schema_version"
         assert await connection.fetchval(version) == [1, 2]
+        await connection.close()
+
+    async def test_what_version_1_still_saves_is_kept(
+        self,
+        make_store: MakeStore,
+        server: PostgresServer,
+        query: Callable[..., Any],
+        schema: str,
+    ) -> None:
+        """The tables are changed when a change of an older client has ended, and have it."""
+        connection = await _version_1(server, schema)
+        await connection.execute(f"insert into {schema}.session (session_id) values ('s')")
+        async with connection.transaction():
+            await connection.execute(f"select from {schema}.session for update")
+            await _save_as_1(connection, schema, 1)
+            await connection.execute(f"update {schema}.session set last_seq = 1, checkpoints = 1")
+            loading = asyncio.ensure_future(make_store().load("s"))
+            while not await query("select count(*) from pg_locks where not granted"):
+                await asyncio.sleep(0)
+        loaded = await loading
+        assert loaded.iteration == 1
         await connection.close()

@@ -29,20 +29,29 @@ class Bodies:
         self._known: OrderedDict[SessionId, Version] = OrderedDict()
         self._size_bytes = 0
 
-    async def packed(self, changes: Sequence[Change]) -> list[Packed | None]:
-        """Return what to store of each save, None for the others; it cannot be cancelled."""
-        sources = [self._source(change) for change in changes]
-        size_bytes = sum(len(source[0]) for source in sources if source is not None)
+    async def packed(
+        self, changes: Sequence[Change], *, is_alone: bool = False
+    ) -> list[Packed | None]:
+        """
+        Return what to store of each save, None for the others; it cannot be cancelled.
+
+        Args:
+            changes: what is to be done.
+            is_alone: whether nothing is to be packed against what is known.
+        """
+        sources = [self._source(change, is_alone=is_alone) for change in changes]
+        size_bytes = sum(_cost_bytes(*source) for source in sources if source is not None)
         if not self._compressed or size_bytes <= _INLINE_BYTES:
             return self._all_packed(sources)
         packing = asyncio.ensure_future(asyncio.to_thread(self._all_packed, sources))
         await ended(packing)
         return packing.result()
 
-    def _source(self, change: Change) -> tuple[bytes, Version | None] | None:
+    def _source(self, change: Change, *, is_alone: bool) -> tuple[bytes, Version | None] | None:
         if not isinstance(change.step, Save):
             return None
-        return change.step.record.body, self._known.get(change.session_id)
+        base = None if is_alone else self._known.get(change.session_id)
+        return change.step.record.body, base
 
     def _all_packed(
         self, sources: Sequence[tuple[bytes, Version | None] | None]
@@ -81,3 +90,8 @@ class Bodies:
         version = self._known.pop(session_id, None)
         if version is not None:
             self._size_bytes -= len(version.body)
+
+
+def _cost_bytes(body: bytes, base: Version | None) -> int:
+    """About how much is looked at to pack a body: a large base costs as much as a large body."""
+    return len(body) if base is None else max(len(body), len(base.body))

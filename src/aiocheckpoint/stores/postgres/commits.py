@@ -224,23 +224,26 @@ class Commits:
             self._fail(held, StoreBusyError(location, options.lock_timeout_seconds))
             return
         try:
+            is_alone = False  # what was packed against something that is gone would be so again
             while held:
-                outcomes = await self._apply(held, options.lock_timeout_ms)
+                outcomes = await self._apply(held, options.lock_timeout_ms, is_alone=is_alone)
                 left = []
                 for waiting, outcome in zip(held, outcomes, strict=True):
                     if is_baseless(outcome):
                         left.append(waiting)
                     else:
                         self._settle(waiting, outcome)
-                held = left
+                held, is_alone = left, True
         except CheckpointError as error:
             self._fail(held, error)
         finally:
             self.may_wait.release()
 
-    async def _apply(self, batch: Sequence[_Waiting], wait_ms: int | None) -> list[bytes]:
+    async def _apply(
+        self, batch: Sequence[_Waiting], wait_ms: int | None, *, is_alone: bool = False
+    ) -> list[bytes]:
         changes = [waiting.change for waiting in batch]
-        bodies = await self.bodies.packed(changes)
+        bodies = await self.bodies.packed(changes, is_alone=is_alone)
         changes_arguments = arguments(changes, bodies)
         slot = self.slots.take()
 

@@ -83,7 +83,7 @@ begin
     return v_parts;
 end $$;
 
--- Tell whether a body, and all that it needs, is there as it was sent.
+-- Tell whether a body, and all that it needs, is there as it was sent, and can be read.
 create or replace function aiocheckpoint.is_whole(p_key bigint, p_seq bigint)
 returns boolean language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 declare
@@ -97,6 +97,8 @@ begin
         end if;
     end loop;
     return true;
+exception when internal_error or data_corrupted or index_corrupted then
+    return false;
 end $$;
 
 -- Remove bodies that no checkpoint has and no other body needs, and then those that they alone
@@ -209,6 +211,7 @@ declare
     v_names bytea[];
     v_found bytea;
     v_old bigint;
+    v_replaced bigint[];  -- what is packed against them may come in the same commit
     v_removed bigint;
     v_old_digests bytea[];
     v_names_begin integer := 1;
@@ -251,8 +254,10 @@ begin
     for i in 1 .. cardinality(p_session) loop
         if p_session[i] <> v_current then
             if v_key > 0 then
+                perform aiocheckpoint.drop_bodies(v_key, v_replaced);
                 perform aiocheckpoint.close_session(v_key, v_seq, v_saved_at, v_count);
             end if;
+            v_replaced := null;
             v_current := p_session[i];
             v_has_bases := true;
             v_key := v_keys[v_current];
@@ -279,9 +284,8 @@ begin
             begin
                 if p_base_seq[i] is not null and (p_base_seq[i] < v_seq - 63 or not exists (
                     select from aiocheckpoint.body
-                    where session_key = v_key and seq = p_base_seq[i]
-                    and sha256 = p_base_sha256[i] and sha256(content) = sha256
-                )) then
+                    where session_key = v_key and seq = p_base_seq[i] and sha256 = p_base_sha256[i]
+                ) or not aiocheckpoint.is_whole(v_key, p_base_seq[i])) then
                     v_has_bases := false;
                     v_outcomes[i] := '\x05';
                     exit saving;
@@ -356,7 +360,7 @@ begin
                     perform aiocheckpoint.collect(v_key, v_old_digests);
                 end if;
                 if v_old is not null then
-                    perform aiocheckpoint.drop_bodies(v_key, array[v_old]);
+                    v_replaced := v_replaced || v_old;
                 end if;
                 if v_count > p_keep then
                     v_count := v_count - aiocheckpoint.remove(v_key, array(
@@ -392,6 +396,7 @@ begin
         v_links_begin := p_links_end[i] + 1;
     end loop;
     if v_key > 0 then
+        perform aiocheckpoint.drop_bodies(v_key, v_replaced);
         perform aiocheckpoint.close_session(v_key, v_seq, v_saved_at, v_count);
     end if;
 

@@ -67,11 +67,15 @@ class Updates(Generic[RecordT]):
                 await self._commits.may_wait.acquire()
         except TimeoutError:
             raise StoreBusyError(self._server.location, options.lock_timeout_seconds) from None
+        is_alone = False
         try:
             while True:
-                attempt = _Attempt(self._server, self._kit, self._commits)
+                attempt = _Attempt(self._server, self._kit, self._commits, is_alone=is_alone)
                 try:
                     return await attempt.run(session_ids, work, fence)
+                except _BaselessError:  # `work` may read the same base again
+                    is_alone = True
+                    continue
                 except LostError as error:
                     if patience.is_over:
                         cause = error.__cause__ or error
@@ -81,11 +85,18 @@ class Updates(Generic[RecordT]):
             self._commits.may_wait.release()
 
 
+class _BaselessError(Exception):
+    """What a body was packed against is not there; nothing was changed."""
+
+
 class _Attempt(Generic[RecordT]):
-    def __init__(self, server: Server, kit: RecordKit[RecordT], commits: Commits) -> None:
+    def __init__(
+        self, server: Server, kit: RecordKit[RecordT], commits: Commits, *, is_alone: bool
+    ) -> None:
         self._server = server
         self._kit = kit
         self._commits = commits
+        self._is_alone = is_alone
 
     async def run(
         self,
@@ -98,6 +109,7 @@ class _Attempt(Generic[RecordT]):
 
         Raises:
             LostError: to try again may help; nothing was changed.
+            _BaselessError: to try again, with bodies that are packed alone, does help.
         """
         async with contextlib.AsyncExitStack() as stack:
             with self._driver_errors():
@@ -173,7 +185,7 @@ class _Attempt(Generic[RecordT]):
                 async with asyncio.timeout(self._server.options.server_timeout_seconds):
                     parts = [await preparing.changes(each, fence) for each in staged]
             changes = [change for part in parts for change in part]
-            bodies = await self._commits.bodies.packed(changes)
+            bodies = await self._commits.bodies.packed(changes, is_alone=self._is_alone)
             with self._driver_errors():
                 async with asyncio.timeout(self._server.options.server_timeout_seconds):
                     outcomes = await self._apply(connection, slot, changes, bodies)
@@ -192,7 +204,7 @@ class _Attempt(Generic[RecordT]):
             self._commits.slots.give(slot)
             raise
         else:
-            if refusal is None or isinstance(refusal, LostError):
+            if refusal is None:
                 self._commits.bodies.made(changes, bodies, outcomes)
         self._commits.slots.give(slot)
         if refusal is not None:
@@ -218,7 +230,7 @@ class _Attempt(Generic[RecordT]):
     def _refusal(self, changes: list[Change], outcomes: list[bytes]) -> Exception | None:
         for change, outcome in zip(changes, outcomes, strict=True):
             if is_baseless(outcome):
-                return LostError("what a body was packed against is gone")
+                return _BaselessError()
             location = self._server.location_of(change.session_id)
             result = answers.result_of(change, outcome, location)
             if isinstance(result, CheckpointError):
