@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from msgspec.structs import replace
@@ -15,6 +14,7 @@ from aiocheckpoint import (
     BlobStore,
     CheckpointDecodeError,
     MissingBlobError,
+    SessionReader,
     blob_digest,
 )
 from aiocheckpoint.history import LoadBlobs
@@ -23,7 +23,7 @@ RecordT = TypeVar("RecordT", bound="DocumentRecord")
 ResultT = TypeVar("ResultT")
 
 _LEAST_BYTES = 8 << 10  # of a piece
-_MOST_PIECES = 64  # about: pieces of a longer document are larger
+_MOST_PIECES = 8
 _MOST_DOCUMENTS = 16  # that are remembered
 _MOST_BYTES = 1 << 20  # of each
 # An insertion makes a few pieces new; those behind it are the same again.
@@ -116,31 +116,36 @@ class Documents:
         self, store: BlobStore[Any], session_id: str, checkpoint_id: str, *, key: str | None = None
     ) -> tuple[DocumentRecord, bytes] | None:
         """
-        Return a record and its document; None when there is none.
+        Return a record and its document, in one hop; None when there is none.
 
         Raises:
             MissingBlobError: a blob is gone.
-            CheckpointError: what `load` and `load_blobs` of the store raise.
+            CheckpointError: what `read` of the store raises.
         """
-        load_blobs = partial(store.load_blobs, session_id)
-        record = await store.load(session_id, checkpoint_id)
-        while isinstance(record, DocumentRecord):
+
+        async def load(
+            session: SessionReader[Any],
+        ) -> tuple[DocumentRecord, bytes | MissingBlobError] | None:
+            record = await session.load(checkpoint_id)
+            if not isinstance(record, DocumentRecord):
+                return None
             try:
-                return record, await self.load(key or session_id, record, load_blobs)
-            except MissingBlobError:
-                replaced, record = record, await store.load(session_id, checkpoint_id)
-                if record == replaced:
-                    raise
+                return record, await self._load(key or session_id, record, session.load_blobs)
+            except MissingBlobError as error:
+                return record, error
+
+        replaced: DocumentRecord | None = None
+        while (found := await store.read(session_id, load)) is not None:
+            record, document = found
+            if not isinstance(document, MissingBlobError):
+                return record, document
+            if record == replaced:
+                raise document
+            replaced = record
         return None
 
-    async def load(self, key: str, record: DocumentRecord, load_blobs: LoadBlobs) -> bytes:
-        """
-        Return the document of a record; only what is not known is loaded.
-
-        Raises:
-            MissingBlobError: the record was deleted or replaced meanwhile, or is damaged.
-            CheckpointError: what `load_blobs` raises.
-        """
+    async def _load(self, key: str, record: DocumentRecord, load_blobs: LoadBlobs) -> bytes:
+        """Return the document of a record; only what is not known is loaded."""
         blobs = dict(self._known.get(key, ()))
         missing = [digest for digest in record.blob_digests if digest not in blobs]
         if missing:

@@ -64,6 +64,7 @@ def shop_flow(persistence: FlowPersistence, log: Path) -> type[Flow[Shop]]:
     @persist(persistence)
     class ShopFlow(Flow[Shop]):
         suppress_flow_events = True
+        _skip_auto_memory = True  # half of what each process would take is to import its database
 
         @start()
         def look_up(self) -> None:

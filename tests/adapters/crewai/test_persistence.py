@@ -58,6 +58,17 @@ class TestValues:
         assert found[0] == state
         assert found[1].method_output == [10**30, math.inf]
 
+    @pytest.mark.parametrize(
+        "value", [1e308 * 10, 2**64, -(2**70), -0.0, 5e-324, "\udc00", "\ufeff"]
+    )
+    def test_numbers_and_text_have_their_type(
+        self, persistence: FlowPersistence, value: object
+    ) -> None:
+        """A value comes back with its type and its digits, whichever decoder reads it."""
+        persistence.save_state("f", "m", {"id": "f", "value": value})
+
+        assert repr(persistence.load_state("f")) == repr({"id": "f", "value": value})
+
     def test_state_may_be_changed_afterwards(self, persistence: FlowPersistence) -> None:
         """What was saved is the state as it was."""
         state: dict[str, Any] = {"id": "f", "list": [1]}

