@@ -94,15 +94,20 @@ class Documents:
 
     They are what their digests say, whoever has changed the session meanwhile. May be used by
     several threads.
+
+    Args:
+        most_pieces: about how many a document has: few are read faster, many are shared by more of
+            the documents of a session.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_pieces: int = 64) -> None:
+        self._most_pieces = most_pieces
         self._known: dict[str, tuple[Piece, ...]] = {}
 
     def cut(self, key: str, document: bytes) -> Pieces:
         """Return a document in pieces, those of the one before where they are the same."""
         known = self._known.get(key, ())
-        pieces, tail = _cut(document, known)
+        pieces, tail = _cut(document, known, self._most_pieces)
         return Pieces(tuple(pieces), tail, frozenset(piece.digest for piece in known))
 
     def keep(self, key: str, pieces: Pieces) -> None:
@@ -166,9 +171,9 @@ def _tail(record: DocumentRecord) -> bytes:
         raise CheckpointDecodeError(place, type(record).__qualname__, str(error)) from error
 
 
-def _cut(document: bytes, known: Sequence[Piece]) -> tuple[list[Piece], bytes]:
+def _cut(document: bytes, known: Sequence[Piece], most_pieces: int) -> tuple[list[Piece], bytes]:
     least = _LEAST_BYTES
-    while least * _MOST_PIECES < len(document):
+    while least * most_pieces < len(document):
         least *= 2
     pieces: list[Piece] = []
     position = following = 0

@@ -36,6 +36,8 @@ from aiocheckpoint.adapters.crewai.records import (
 )
 from aiocheckpoint.portal import Portal
 
+_MOST_PIECES = 16  # only the newest state is kept, so hardly any are shared
+
 
 class _Process:
     """What all persistences of a process share, so that each costs no thread."""
@@ -103,7 +105,7 @@ class FlowPersistence(BasePersistence):
         """Open the storage; no I/O until the first call."""
         self._opened = Opened(self.storage, FlowRecord)
         self._portal = _process.portal()
-        self._documents = Documents()
+        self._documents = Documents(_MOST_PIECES)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """Return the same: a copy of a flow has the same storage."""
