@@ -13,10 +13,20 @@ from typing import Any, ClassVar
 
 import pytest
 
-from aiocheckpoint import BlobStore, CheckpointError, WriterClosedError, open_store
+from aiocheckpoint import (
+    BlobStore,
+    CheckpointError,
+    CheckpointRecord,
+    WriterClosedError,
+    open_store,
+)
 from aiocheckpoint.testing import MemoryStore
 
 IDS = ("plain", "a/b", "..", ".", "Ünï ☃", "a\nb", "%2e", "x" * 300)
+
+
+class Neighbour(CheckpointRecord, tag="neighbour.Neighbour"):
+    """What another adapter stores, or the application."""
 
 
 class AdapterContract:
@@ -41,6 +51,10 @@ class AdapterContract:
     @abstractmethod
     async def texts(self, adapter: Any, session: str) -> list[str]:
         """Return the texts of a session, oldest first, by the framework's own call; [] for none."""
+
+    async def listed(self, adapter: Any) -> list[str]:
+        """Return the sessions, by the framework's own call; [] where it has none."""
+        return []
 
     @pytest.fixture(name="storage", params=["directory", "text", "url", "open store", "memory"])
     async def _storage(self, root: Path, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
@@ -74,6 +88,46 @@ class AdapterContract:
                 await self.add(adapter, session, f"of {session!r}")
             for session in IDS:
                 assert await self.texts(adapter, session) == [f"of {session!r}"]
+
+    @pytest.mark.parametrize("kind", ["directory", "open store", "memory"])
+    async def test_shares_a_storage_with_others(self, root: Path, kind: str) -> None:
+        """Others may have the same sessions and ids: none finds or changes what is theirs."""
+        both = self.record_type | Neighbour
+        others: BlobStore[Any] = (
+            MemoryStore(both)
+            if kind == "memory"
+            else open_store(root, record_type=both if kind == "open store" else Neighbour)
+        )
+        places = [(session, it) async for session, it in self._places()]
+        async with others:
+            for session, checkpoint_id in places:
+                await others.save(Neighbour(session_id=session, checkpoint_id=checkpoint_id))
+            async with self.opened(root if kind == "directory" else others) as adapter:
+                assert await self.texts(adapter, "s") == []
+                assert await self.listed(adapter) == []
+                for number in range(40):
+                    await self.add(adapter, "s", f"text {number}")
+                assert await self.texts(adapter, "s") == [f"text {number}" for number in range(40)]
+                listed = await self.listed(adapter)
+            for session, checkpoint_id in places:
+                assert isinstance(await others.load(session, checkpoint_id), Neighbour)
+
+            async with self.opened(root if kind == "directory" else others) as after:
+                assert await self.texts(after, "s") == [f"text {number}" for number in range(40)]
+                assert await self.listed(after) == listed
+
+    async def _places(self) -> AsyncIterator[tuple[str, str]]:
+        """Yield where the adapter stores its records, without what tells them from others'."""
+        alone: MemoryStore[Any] = MemoryStore(self.record_type)
+        async with self.opened(alone) as adapter:
+            for number in range(20):
+                await self.add(adapter, "s", f"text {number}")
+                async for session in alone.sessions():
+                    for checkpoint_id in await alone.ids(session):
+                        record: Any = await alone.load(session, checkpoint_id)
+                        own, _, _ = type(record).__struct_config__.tag.partition(".")
+                        for name in ("s", session.removeprefix(f"{own}.")):
+                            yield name, checkpoint_id
 
     async def test_large_texts(self, storage: Any) -> None:
         """4 MB of one text come back, and what follows them."""

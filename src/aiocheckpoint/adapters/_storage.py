@@ -1,4 +1,4 @@
-"""What every adapter takes as its storage: a path, a URL, or a store that is open."""
+"""What every adapter takes as its storage, and how its sessions are named there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 
-from aiocheckpoint import BlobStore, CheckpointRecord, WriterClosedError, open_store
+from aiocheckpoint import (
+    BlobStore,
+    CheckpointRecord,
+    InvalidIdError,
+    SessionId,
+    WriterClosedError,
+    open_store,
+)
 
 RecordT = TypeVar("RecordT", bound=CheckpointRecord)
 
@@ -83,3 +90,34 @@ class InStorage(Generic[RecordT]):
     def _require_open(self) -> None:
         if self._is_closed:
             raise WriterClosedError(f"{self!r} is closed")
+
+
+class Names:
+    """
+    How the sessions of an adapter are named in the store: its own name, a dot, what they are of.
+
+    So adapters of several frameworks, and the application itself, may share a storage: none finds
+    what another one stored, whatever ids they are given.
+
+    Args:
+        adapter: its module.
+    """
+
+    def __init__(self, adapter: str) -> None:
+        self._prefix = f"{adapter}."
+
+    def of(self, text: str) -> SessionId:
+        """
+        Return the name of a session; also how those of an adapter begin that begin with a text.
+
+        Raises:
+            InvalidIdError: it is no text.
+        """
+        given: object = text
+        if not isinstance(given, str):
+            raise InvalidIdError("session id", text, f"of type {type(given).__name__}; give a str")
+        return self._prefix + str.__str__(text)  # an enum that extends `str` prints otherwise
+
+    def text_in(self, name: SessionId) -> str:
+        """Return what a session of the adapter is of."""
+        return name.removeprefix(self._prefix)

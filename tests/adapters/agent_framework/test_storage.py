@@ -481,10 +481,10 @@ class TestDamage:
     async def test_session_of_something_else(self) -> None:
         """A session that something else has, in a store of several, is not one without any."""
         store: MemoryStore[Any] = MemoryStore(StoredCheckpoint | _Other)
-        await store.save(_Other(session_id="w", checkpoint_id="theirs"))
+        await store.save(_Other(session_id="agent_framework.w", checkpoint_id="theirs"))
         storage = CheckpointStorage(store)
 
-        with pytest.raises(CheckpointDecodeError, match="w/theirs"):
+        with pytest.raises(CheckpointDecodeError, match=r"agent_framework\.w/theirs"):
             await storage.get_latest(workflow_name="w")
         with pytest.raises(WorkflowCheckpointException):
             await storage.load("theirs")

@@ -25,6 +25,9 @@ class TestContract(AdapterContract):
         entry: Any = {"type": "user", "message": {"role": "user", "content": text}}
         await adapter.append(key, [entry])
 
+    async def listed(self, adapter: SessionStore) -> list[str]:
+        return [found["session_id"] for found in await adapter.list_sessions("shop")]
+
     async def texts(self, adapter: SessionStore, session: str) -> list[str]:
         entries: Any = await adapter.load({"project_key": "shop", "session_id": session})
         return [entry["message"]["content"] for entry in entries or []]

@@ -305,7 +305,7 @@ async def test_state_is_small_in_the_store(root: Path) -> None:
             persistence.save_state("f", "m", {"id": "f", "turn": number, "messages": messages})
     store: BlobStore[Any] = open_store(root, record_type=FlowRecord)
     async with store:
-        assert len(await store.ids("f")) == 1
+        assert len(await store.ids("crewai.f")) == 1
 
     files = [path for path in root.rglob("*") if ".aiocheckpoint" not in path.parts]
     size = sum(path.stat().st_size for path in files if path.is_file())

@@ -26,6 +26,9 @@ class TestContract(AdapterContract):
             found = await adapter.create_session(**ANN, session_id=session)
         await adapter.append_event(found, said(text))
 
+    async def listed(self, adapter: SessionService) -> list[str]:
+        return [found.id for found in (await adapter.list_sessions(app_name="app")).sessions]
+
     async def texts(self, adapter: SessionService, session: str) -> list[str]:
         found = await adapter.get_session(**ANN, session_id=session)
         return texts(found) if found else []

@@ -358,7 +358,7 @@ class TestDamage:
         async with SessionService(root) as service:
             session = await service.create_session(**ANN, session_id="s")
             async with AsyncCheckpointWriter[Any](root, record_type=AdkRecord) as writer:
-                head = await writer.load('["app","ann","s"]')
+                head = await writer.load('google_adk.["app","ann","s"]')
                 assert isinstance(head, SessionHead)
                 history = History(partial(writer.load_blobs, head.session_id)).append(
                     {"actions": 5}

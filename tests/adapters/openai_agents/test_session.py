@@ -364,8 +364,8 @@ class TestDamage:
             for number in range(10):
                 await session.add_items([message(number, 3000)])
         async with AsyncCheckpointWriter[Any](root, record_type=SessionRecord) as writer:
-            first = min(await writer.ids("s"))
-            await writer.delete("s", first)
+            first = min(await writer.ids("openai_agents.s"))
+            await writer.delete("openai_agents.s", first)
 
         for call in ("get_items", "pop_item"):
             async with opened("s", root) as session:

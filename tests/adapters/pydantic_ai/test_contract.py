@@ -25,6 +25,11 @@ class TestContract(AdapterContract):
         loaded.messages.append(ModelRequest.user_text_prompt(text))
         await adapter.save(loaded)
 
+    async def listed(self, adapter: ConversationStore) -> list[str]:
+        with pytest.raises(LookupError):
+            await adapter.read_entry("what nobody has")
+        return [found.conversation_id for found in await adapter.read_records()]
+
     async def texts(self, adapter: ConversationStore, session: str) -> list[str]:
         loaded: Any = await adapter.load(session)
         return [] if loaded is None else [found.parts[0].content for found in loaded.messages]

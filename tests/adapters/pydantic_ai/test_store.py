@@ -112,9 +112,9 @@ class TestValues:
         checkpoints = MemoryStore[Any](ConversationStoreRecord)
         store = ConversationStore(checkpoints)
         await saved(store, "secret-name", range(3))
-        (head,) = (await checkpoints.load_newest(["secret-name"])).values()
+        (head,) = (await checkpoints.load_newest(["pydantic_ai.secret-name"])).values()
 
-        blobs = await checkpoints.load_blobs("secret-name", head.blob_digests)
+        blobs = await checkpoints.load_blobs("pydantic_ai.secret-name", head.blob_digests)
 
         assert blobs
         assert not any(b"secret-name" in blob or b"parent_id" in blob for blob in blobs.values())
@@ -249,7 +249,7 @@ class TestAtOnce:
 
         assert texts(await store.load("f")) == [20]
         await store.delete("c")
-        assert [name async for name in checkpoints.sessions()] == ["f"]
+        assert [name async for name in checkpoints.sessions()] == ["pydantic_ai.f"]
 
     async def test_fork_beside_deletes(self, storage: Any) -> None:
         """A fork of what is deleted at the same time is whole, or refused."""
@@ -500,7 +500,7 @@ class TestDamage:
             async with AsyncCheckpointWriter[Any](
                 root, record_type=ConversationStoreRecord
             ) as writer:
-                head = await writer.load("c")
+                head = await writer.load("pydantic_ai.c")
                 assert isinstance(head, ConversationHead)
                 head.record["format_version"] = 2
                 await writer.save(head)

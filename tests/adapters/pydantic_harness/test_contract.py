@@ -31,6 +31,9 @@ class TestSnapshots(AdapterContract):
             ContinuableSnapshot(run_id=session, step_index=len(messages), messages=messages)
         )
 
+    async def listed(self, adapter: StepStore) -> list[str]:
+        return [found.run_id for found in await adapter.list_runs()]
+
     async def texts(self, adapter: StepStore, session: str) -> list[str]:
         snapshot: Any = await adapter.latest_snapshot(run_id=session)
         return [] if snapshot is None else [found.parts[0].content for found in snapshot.messages]
@@ -45,6 +48,9 @@ class TestEvents(AdapterContract):
     async def add(self, adapter: StepStore, session: str, text: str) -> None:
         event = StepEvent(run_id=session, kind="run_failed", step_index=0, error=text)
         await adapter.append_event(event)
+
+    async def listed(self, adapter: StepStore) -> list[str]:
+        return [found.run_id for found in await adapter.list_runs()]
 
     async def texts(self, adapter: StepStore, session: str) -> list[str]:
         return [str(event.error) for event in await adapter.list_events(run_id=session)]

@@ -366,7 +366,7 @@ class TestDamage:
                 await store.append_event(event(number, idempotency_key=f"{number}"))
                 await store.record_tool_effect(effect(f"{number}", "started"))
         async with AsyncCheckpointWriter[Any](root, record_type=HarnessRecord) as writer:
-            assert await writer.delete("r", begin)
+            assert await writer.delete("pydantic_harness.r", begin)
 
         async with StepStore(root) as store:
             with pytest.raises(CheckpointCorruptError):
@@ -380,7 +380,7 @@ class TestDamage:
         async with StepStore(root) as store:
             await store.append_event(event(0))
             async with AsyncCheckpointWriter[Any](root, record_type=HarnessRecord) as writer:
-                record = await writer.load("r")
+                record = await writer.load("pydantic_harness.r")
                 assert isinstance(record, StepRecord)
                 assert record.value is not None
                 record.value["kind"] = "of another version"

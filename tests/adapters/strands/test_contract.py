@@ -23,6 +23,9 @@ class TestContract(AdapterContract):
         texts = [*await self.texts(adapter, session), text]
         await adapter.write(session, json.dumps(texts).encode())
 
+    async def listed(self, adapter: Storage) -> list[str]:
+        return await adapter.list()
+
     async def texts(self, adapter: Storage, session: str) -> list[str]:
         data = await adapter.read(session)
         found: list[str] = json.loads(data) if data is not None else []

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from aiocheckpoint import BlobRecord
+from aiocheckpoint.adapters._storage import Names
+
+NAMES: Final = Names("agent_framework")
 
 
 class Piece(NamedTuple):
@@ -22,7 +25,7 @@ class Piece(NamedTuple):
 
 class StoredCheckpoint(BlobRecord, tag="agent_framework.StoredCheckpoint", kw_only=True):
     """
-    A checkpoint of a workflow; its session has the workflow's name.
+    A checkpoint of a workflow; its session is named `agent_framework.` and the workflow.
 
     Attributes:
         text: JSON of all but the ids, which keeps the order of keys. Values that JSON lacks are

@@ -14,7 +14,7 @@ from agent_framework.exceptions import WorkflowCheckpointException
 
 from aiocheckpoint import CheckpointError, MissingBlobError
 from aiocheckpoint.adapters._storage import Opened, Storage
-from aiocheckpoint.adapters.agent_framework.records import StoredCheckpoint
+from aiocheckpoint.adapters.agent_framework.records import NAMES, StoredCheckpoint
 from aiocheckpoint.adapters.agent_framework.sharing import NOTHING, Prepared, Read, Shared, read
 from aiocheckpoint.adapters.agent_framework.values import Values
 
@@ -43,7 +43,7 @@ class FailedSave(NamedTuple):
 class _Known(NamedTuple):
     """What this process knows of a checkpoint that it has saved, or loaded: then of no parts."""
 
-    workflow_name: str
+    session_id: str
     shared: Shared | None
 
 
@@ -161,7 +161,7 @@ class CheckpointStorage:
             raise
 
     async def _save(self, checkpoint: WorkflowCheckpoint) -> str:
-        name, checkpoint_id = checkpoint.workflow_name, checkpoint.checkpoint_id
+        name, checkpoint_id = NAMES.of(checkpoint.workflow_name), checkpoint.checkpoint_id
         fields = {key: part for key, part in checkpoint.to_dict().items() if key not in _IDS}
         json, is_pickled, is_escaped = self._values.to_json(fields)
         prepared = Prepared(json)
@@ -189,7 +189,7 @@ class CheckpointStorage:
             return NOTHING
         known = self._known.get(checkpoint_id)
         if known is not None and known.shared is not None:
-            return known.shared if known.workflow_name == name else NOTHING
+            return known.shared if known.session_id == name else NOTHING
         blobs: dict[str, bytes] = {}
         try:
             found = await self._read(name, checkpoint_id, blobs)
@@ -212,7 +212,7 @@ class CheckpointStorage:
         Cost: a few reads. The framework does not say of which workflow it is: one that this storage
             has not seen yet is looked for in the workflows one by one.
         """
-        async for name in self._workflows_of(checkpoint_id):
+        async for name in self._sessions_of(checkpoint_id):
             found = await self._read(name, checkpoint_id, {})
             if found is not None and isinstance(found.record, StoredCheckpoint):
                 return self._decoded(found)
@@ -225,7 +225,7 @@ class CheckpointStorage:
         Raises:
             CheckpointError: as `load`.
         """
-        return await self._load(workflow_name, None)
+        return await self._load(NAMES.of(workflow_name), None)
 
     async def list_checkpoints(self, *, workflow_name: str) -> list[WorkflowCheckpoint]:
         """
@@ -236,7 +236,7 @@ class CheckpointStorage:
         """
         blobs: dict[str, bytes] = {}
         ids = await self.list_checkpoint_ids(workflow_name=workflow_name)
-        found = [await self._load(workflow_name, it, blobs) for it in ids]
+        found = [await self._load(NAMES.of(workflow_name), it, blobs) for it in ids]
         return [checkpoint for checkpoint in found if checkpoint is not None]
 
     async def list_checkpoint_ids(self, *, workflow_name: str) -> list[str]:
@@ -246,7 +246,8 @@ class CheckpointStorage:
         Raises:
             CheckpointError: what `list` of the store raises.
         """
-        return [meta.checkpoint_id for meta in await self._store.list(workflow_name)][::-1]
+        metas = await self._store.list(NAMES.of(workflow_name))
+        return [meta.checkpoint_id for meta in metas][::-1]
 
     async def delete(self, checkpoint_id: str) -> bool:
         """
@@ -255,7 +256,7 @@ class CheckpointStorage:
         Raises:
             CheckpointError: what `delete` of the store raises.
         """
-        async for name in self._workflows_of(checkpoint_id):
+        async for name in self._sessions_of(checkpoint_id):
             if isinstance(await self._store.load(name, checkpoint_id), StoredCheckpoint):
                 self._known.pop(checkpoint_id, None)
                 return await self._store.delete(name, checkpoint_id)
@@ -276,7 +277,7 @@ class CheckpointStorage:
         )
         if checkpoint_id not in self._known:
             self._know(checkpoint_id, _Known(name, None))
-        ids = {"workflow_name": name, "checkpoint_id": checkpoint_id}
+        ids = {"workflow_name": NAMES.text_in(name), "checkpoint_id": checkpoint_id}
         return WorkflowCheckpoint.from_dict({**fields, **ids})
 
     async def _read(
@@ -292,13 +293,13 @@ class CheckpointStorage:
                 raise found.missing
             before = found  # it was deleted meanwhile, or replaced
 
-    async def _workflows_of(self, checkpoint_id: str) -> AsyncIterator[str]:
-        """Yield the workflows in which a checkpoint may be."""
+    async def _sessions_of(self, checkpoint_id: str) -> AsyncIterator[str]:
+        """Yield the sessions in which a checkpoint may be."""
         known = self._known.get(checkpoint_id)
         if known is not None:
-            yield known.workflow_name
+            yield known.session_id
             return
-        async for name in self._store.sessions():
+        async for name in self._store.sessions(prefix=NAMES.of("")):
             yield name
 
     def _know(self, checkpoint_id: str, known: _Known) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 from aiocheckpoint import CheckpointRecord, InvalidArgumentError, JsonValue
+from aiocheckpoint.adapters._storage import Names
 from aiocheckpoint.history import HistoryRecord
 
+_NAMES: Final = Names("claude_agent")
 START_ID: Final = "start"
 TRANSCRIPT_ID: Final = "transcript"
 
@@ -51,8 +53,8 @@ class Place(NamedTuple):
     """
     A transcript of the framework, and the session of the store that it is kept in.
 
-    A session of the store is named by a JSON array: of project, session, and for a subagent its
-    subpath.
+    A session of the store is named `claude_agent.` and a JSON array: of project, session, and
+    for a subagent its subpath.
     """
 
     project_key: str
@@ -74,7 +76,7 @@ class Place(NamedTuple):
     def named(cls, name: str) -> Self | None:
         """Return what a session of the store is of; None when it is of something else."""
         try:
-            return cls(*json.loads(name))
+            return cls(*json.loads(_NAMES.text_in(name)))
         except (TypeError, ValueError):
             return None
 
@@ -97,4 +99,4 @@ def prefix(*parts: str) -> str:
 
 
 def _name(*parts: str) -> str:
-    return json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+    return _NAMES.of(json.dumps(parts, ensure_ascii=False, separators=(",", ":")))

@@ -28,6 +28,7 @@ from aiocheckpoint import (
 from aiocheckpoint.adapters._documents import DocumentRecord, Documents
 from aiocheckpoint.adapters._storage import Opened, Storage
 from aiocheckpoint.adapters.crewai.records import (
+    NAMES,
     PENDING_ID,
     STATE_ID,
     FlowRecord,
@@ -178,14 +179,15 @@ class FlowPersistence(BasePersistence):
 
         Cost: the state as JSON, one save of what has changed of it, two hops between threads.
         """
-        with _process.turn(flow_uuid):
-            pieces = self._documents.cut(flow_uuid, _encoded(state_data, "state"))
+        name = NAMES.of(flow_uuid)
+        with _process.turn(name):
+            pieces = self._documents.cut(name, _encoded(state_data, "state"))
             state = pieces.into(
-                MethodState(session_id=flow_uuid, checkpoint_id=STATE_ID, method_name=method_name)
+                MethodState(session_id=name, checkpoint_id=STATE_ID, method_name=method_name)
             )
             store = self._opened.store
             self._portal.run(pieces.saved(lambda blobs: store.save(state, blobs=blobs)))
-            self._documents.keep(flow_uuid, pieces)
+            self._documents.keep(name, pieces)
 
     def load_state(self, flow_uuid: str) -> dict[str, Any] | None:
         """
@@ -219,18 +221,19 @@ class FlowPersistence(BasePersistence):
             CheckpointEncodeError: it cannot be made JSON.
             CheckpointError: what `update` of the store raises.
         """
-        with _process.turn(flow_uuid):
-            pieces = self._documents.cut(flow_uuid, _encoded(state_data, "state"))
+        name = NAMES.of(flow_uuid)
+        with _process.turn(name):
+            pieces = self._documents.cut(name, _encoded(state_data, "state"))
             waiting: JsonValue = exact.to_json(json.loads(_encoded(context.to_dict(), "context")))
             state = pieces.into(
                 MethodState(
-                    session_id=flow_uuid,
+                    session_id=name,
                     checkpoint_id=STATE_ID,
                     method_name=context.method_name,
                 )
             )
             pending = pieces.into(
-                PendingFeedback(session_id=flow_uuid, checkpoint_id=PENDING_ID, context=waiting)
+                PendingFeedback(session_id=name, checkpoint_id=PENDING_ID, context=waiting)
             )
 
             async def save(blobs: Mapping[str, bytes]) -> None:
@@ -238,10 +241,10 @@ class FlowPersistence(BasePersistence):
                     session.save(pending, blobs=blobs)
                     session.save(state, blobs=blobs)
 
-                await self._opened.store.update(flow_uuid, stage)
+                await self._opened.store.update(name, stage)
 
             self._portal.run(pieces.saved(save))
-            self._documents.keep(flow_uuid, pieces)
+            self._documents.keep(name, pieces)
 
     def load_pending_feedback(
         self, flow_uuid: str
@@ -277,12 +280,14 @@ class FlowPersistence(BasePersistence):
         Raises:
             CheckpointError: what `delete` of the store raises.
         """
-        self._portal.run(self._opened.store.delete(flow_uuid, PENDING_ID))
+        self._portal.run(self._opened.store.delete(NAMES.of(flow_uuid), PENDING_ID))
 
     async def _load(
         self, flow_uuid: str, checkpoint_id: str
     ) -> tuple[DocumentRecord, dict[str, Any]] | None:
-        found = await self._documents.load_from(self._opened.store, flow_uuid, checkpoint_id)
+        found = await self._documents.load_from(
+            self._opened.store, NAMES.of(flow_uuid), checkpoint_id
+        )
         if found is None:
             return None
         record, document = found

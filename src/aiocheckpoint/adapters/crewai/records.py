@@ -6,7 +6,9 @@ from typing import Final, TypeAlias
 
 from aiocheckpoint import JsonValue
 from aiocheckpoint.adapters._documents import DocumentRecord
+from aiocheckpoint.adapters._storage import Names
 
+NAMES: Final = Names("crewai")
 STATE_ID: Final = "state"
 PENDING_ID: Final = "pending"
 

@@ -6,8 +6,10 @@ import json
 from typing import Final, NamedTuple, TypeAlias
 
 from aiocheckpoint import CheckpointRecord, JsonValue
+from aiocheckpoint.adapters._storage import Names
 from aiocheckpoint.history import HistoryRecord
 
+_NAMES: Final = Names("google_adk")
 HEAD_ID: Final = "session"
 SHARED_ID: Final = "state"
 
@@ -48,8 +50,8 @@ class Place(NamedTuple):
     """
     A session of the framework, and the sessions of the store that it is kept in.
 
-    A session of the store is named by a JSON array: of app, user and id; the state of a user by app
-    and user; that of an app by the app.
+    A session of the store is named `google_adk.` and a JSON array: of app, user and id; the state
+    of a user by app and user; that of an app by the app.
     """
 
     app_name: str
@@ -59,7 +61,7 @@ class Place(NamedTuple):
     @classmethod
     def of(cls, session_id: str) -> Place | None:
         """Return what a session of the store is of; None when it is shared state."""
-        parts = json.loads(session_id)
+        parts = json.loads(_NAMES.text_in(session_id))
         return cls(*parts) if len(parts) == len(cls._fields) else None
 
     @property
@@ -80,7 +82,7 @@ class Place(NamedTuple):
 
 def key(*parts: str) -> str:
     """Return the name of a session of the store."""
-    return json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+    return _NAMES.of(json.dumps(parts, ensure_ascii=False, separators=(",", ":")))
 
 
 def prefix(*parts: str) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Final, TypeAlias
 
 from aiocheckpoint import CheckpointRecord, JsonValue
+from aiocheckpoint.adapters._storage import Names
 from aiocheckpoint.history import HistoryRecord
 
+NAMES: Final = Names("openai_agents")
 CONVERSATION_ID: Final = "conversation"
 RUN_ID: Final = "run"
 ADDED_PREFIX: Final = "added-"

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 import msgspec
 from agents import Agent, RunState, SessionSettings, TResponseInputItem
 
-from aiocheckpoint import JsonValue, exact
+from aiocheckpoint import JsonValue, SessionId, exact
 from aiocheckpoint.adapters._recent import RecentBlobs
 from aiocheckpoint.adapters._storage import InStorage, Storage
 from aiocheckpoint.adapters.openai_agents.conversation import OpenConversation
-from aiocheckpoint.adapters.openai_agents.records import RUN_ID, PausedRun, SessionRecord
+from aiocheckpoint.adapters.openai_agents.records import NAMES, RUN_ID, PausedRun, SessionRecord
 
 ResultT = TypeVar("ResultT")
 
@@ -131,10 +131,14 @@ class Session(InStorage[SessionRecord]):
         """
         await self._update(lambda conversation: conversation.clear())
 
+    @property
+    def _name(self) -> SessionId:
+        return NAMES.of(self.session_id)
+
     async def _update(self, work: Callable[[OpenConversation], Awaitable[ResultT]]) -> ResultT:
         self._require_open()
         return await self._store.update(
-            self.session_id, lambda session: work(OpenConversation(session, self._recent))
+            self._name, lambda session: work(OpenConversation(session, self._recent))
         )
 
     # A run that waits
@@ -151,9 +155,7 @@ class Session(InStorage[SessionRecord]):
             CheckpointError: what `save` of the store raises.
         """
         json = exact.to_json(state.to_json(**options), path="state")
-        await self._store.save(
-            PausedRun(session_id=self.session_id, checkpoint_id=RUN_ID, state=json)
-        )
+        await self._store.save(PausedRun(session_id=self._name, checkpoint_id=RUN_ID, state=json))
 
     async def load_run(
         self, initial_agent: Agent[Any], **options: Any
@@ -170,7 +172,7 @@ class Session(InStorage[SessionRecord]):
             CheckpointError: what `load` of the store raises.
             agents.UserError: what `RunState.from_json` raises.
         """
-        record = await self._store.load(self.session_id, RUN_ID)
+        record = await self._store.load(self._name, RUN_ID)
         if not isinstance(record, PausedRun):
             return None
         return await RunState.from_json(initial_agent, exact.from_json(record.state), **options)
@@ -182,7 +184,7 @@ class Session(InStorage[SessionRecord]):
         Raises:
             CheckpointError: what `delete` of the store raises.
         """
-        return await self._store.delete(self.session_id, RUN_ID)
+        return await self._store.delete(self._name, RUN_ID)
 
 
 def _frozen(items: list[TResponseInputItem]) -> list[JsonValue]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Final, NamedTuple, TypeAlias
 
 from aiocheckpoint import CheckpointRecord, JsonValue
+from aiocheckpoint.adapters._storage import Names
 from aiocheckpoint.history import HistoryRecord
 
+NAMES: Final = Names("pydantic_ai")
 CONVERSATION_ID: Final = "conversation"
 
 

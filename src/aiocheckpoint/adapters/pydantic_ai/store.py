@@ -29,6 +29,7 @@ from aiocheckpoint.adapters._storage import InStorage, Storage
 from aiocheckpoint.adapters.pydantic_ai.family import Family, UnknownEntryError
 from aiocheckpoint.adapters.pydantic_ai.records import (
     CONVERSATION_ID,
+    NAMES,
     ConversationHead,
     ConversationStoreRecord,
     ForkedConversation,
@@ -232,7 +233,8 @@ class ConversationStore(InStorage[ConversationStoreRecord], framework.Conversati
         if found.fork is None:
             await self._store.update(place.session_id, delete_head)
         else:
-            await self._update_both(place.session_id, delete_head, conversation_id, delete_fork)
+            name = NAMES.of(conversation_id)
+            await self._update_both(place.session_id, delete_head, name, delete_fork)
 
     # Entries
 
@@ -281,17 +283,18 @@ class ConversationStore(InStorage[ConversationStoreRecord], framework.Conversati
     # How
 
     async def _find(self, conversation_id: str) -> _Found:
-        record = await self._store.load(conversation_id, CONVERSATION_ID)
+        name = NAMES.of(conversation_id)
+        record = await self._store.load(name, CONVERSATION_ID)
         if isinstance(record, ForkedConversation):
             place = Place(record.home, record.head)
             head = await self._store.load(*place)
             return _Found(place, head if isinstance(head, ConversationHead) else None, record)
-        place = Place(conversation_id, CONVERSATION_ID)
+        place = Place(name, CONVERSATION_ID)
         return _Found(place, record if isinstance(record, ConversationHead) else None)
 
     async def _heads(self) -> AsyncIterator[ConversationHead]:
         """Yield the heads of all conversations."""
-        names = [name async for name in self._store.sessions()]
+        names = [name async for name in self._sessions()]
         forks: defaultdict[SessionId, list[CheckpointId]] = defaultdict(list)
         newest = await self._store.load_newest(names)
         for name, saved_last in newest.items():
@@ -331,13 +334,13 @@ class ConversationStore(InStorage[ConversationStoreRecord], framework.Conversati
         self, draft: Draft, dangling: ForkedConversation | None, home: SessionId
     ) -> SessionId:
         """Write a conversation that is not there, at most as a fork whose head is gone."""
-        name = draft.conversation_id
+        name = NAMES.of(draft.conversation_id)
         is_fork = home != name
         place = Place(home, new_checkpoint_id() if is_fork else CONVERSATION_ID)
 
         async def require_none(session: _Session) -> None:
             if await session.load(CONVERSATION_ID) != dangling:
-                raise ConversationConflict(name)
+                raise ConversationConflict(draft.conversation_id)
 
         async def save_head(session: _Session) -> None:
             if not is_fork:
@@ -385,7 +388,7 @@ class ConversationStore(InStorage[ConversationStoreRecord], framework.Conversati
         head_id = draft.record["head_id"]
         before = None if head_id is None else draft.line(head_id)[0]
         if before is None:
-            return draft.conversation_id
+            return NAMES.of(draft.conversation_id)
         if before not in self._homes and forked_from is not None:
             self._remember((await self._find(forked_from)).place.session_id, [before])
         found = await self._located(before, 1)
@@ -400,7 +403,7 @@ class ConversationStore(InStorage[ConversationStoreRecord], framework.Conversati
             line = await self._line_in(remembered, entry_id, limit)
             if line is not None:
                 return line
-        async for home in self._store.sessions():
+        async for home in self._sessions():
             if home != remembered:
                 line = await self._line_in(home, entry_id, limit)
                 if line is not None:
@@ -419,6 +422,9 @@ class ConversationStore(InStorage[ConversationStoreRecord], framework.Conversati
         entries = entries_of(items, home)
         self._remember(home, [entry.id for entry in entries])
         return _Line(home, entries if limit is None else entries[-limit:])
+
+    def _sessions(self) -> AsyncIterator[SessionId]:
+        return self._store.sessions(prefix=NAMES.of(""))
 
     def _family(self, session: _Session, place: Place) -> Family:
         return Family(session, self._recent(place))

@@ -7,8 +7,10 @@ from typing import Final, TypeAlias
 from msgspec import Struct
 
 from aiocheckpoint import CheckpointRecord, JsonValue, new_checkpoint_id
+from aiocheckpoint.adapters._storage import Names
 from aiocheckpoint.history import HistoryRecord
 
+NAMES: Final = Names("pydantic_harness")
 RUN_ID: Final = "run"
 EVENT: Final = "event"
 SNAPSHOT: Final = "snapshot"

@@ -18,6 +18,7 @@ from aiocheckpoint import InvalidArgumentError, JsonValue
 from aiocheckpoint.adapters._storage import InStorage, Storage
 from aiocheckpoint.adapters.pydantic_harness.records import (
     EVENT,
+    NAMES,
     RUN_ID,
     SNAPSHOT,
     TOOL,
@@ -89,7 +90,7 @@ class StepStore(InStorage[HarnessRecord]):
 
     async def _update(self, run_id: str, work: Callable[[OpenRun], Awaitable[ResultT]]) -> ResultT:
         return await self._store.update(
-            run_id, lambda session: work(OpenRun(session, self._recent(run_id)))
+            NAMES.of(run_id), lambda session: work(OpenRun(session, self._recent(run_id)))
         )
 
     # Runs
@@ -128,7 +129,7 @@ class StepStore(InStorage[HarnessRecord]):
             CheckpointCorruptError: it is damaged.
             CheckpointError: what `load` of the store raises.
         """
-        record = await self._store.load(run_id, RUN_ID)
+        record = await self._store.load(NAMES.of(run_id), RUN_ID)
         return value_of(RUNS, record) if isinstance(record, StepRecord) else None
 
     async def list_runs(
@@ -146,15 +147,16 @@ class StepStore(InStorage[HarnessRecord]):
 
         Cost: one load of each run.
         """
-        names = [name async for name in self._store.sessions()]
-        runs = [run for name in names if (run := await self.get_run(run_id=name)) is not None]
-        found = [
+        names = [name async for name in self._store.sessions(prefix=NAMES.of(""))]
+        found = [await self.get_run(run_id=NAMES.text_in(name)) for name in names]
+        runs = [
             run
-            for run in runs
-            if parent_run_id in (None, run.parent_run_id)
+            for run in found
+            if run is not None
+            and parent_run_id in (None, run.parent_run_id)
             and conversation_id in (None, run.conversation_id)
         ]
-        return sorted(found, key=lambda run: run.started_at)
+        return sorted(runs, key=lambda run: run.started_at)
 
     # Events
 
@@ -296,7 +298,7 @@ class StepStore(InStorage[HarnessRecord]):
             CheckpointCorruptError: it is damaged, or one of the run was removed by something else.
             CheckpointError: what `update` of the store raises.
         """
-        record = await self._store.load(run_id, TOOL + tool_call_id)
+        record = await self._store.load(NAMES.of(run_id), TOOL + tool_call_id)
         if isinstance(record, StepRecord):
             return value_of(EFFECTS, record)
         effects = await self._effects(run_id)

@@ -18,7 +18,7 @@ from pydantic_ai_harness.step_persistence import (
 
 from aiocheckpoint import CheckpointDecodeError, JsonValue
 from aiocheckpoint.adapters import _pydantic
-from aiocheckpoint.adapters.pydantic_harness.records import HarnessRecord, SnapshotRecord
+from aiocheckpoint.adapters.pydantic_harness.records import NAMES, HarnessRecord, SnapshotRecord
 
 RUNS = TypeAdapter(RunRecord)
 EVENTS = TypeAdapter(StepEvent)
@@ -97,7 +97,7 @@ def value_of(adapter: TypeAdapter[ValueT], record: HarnessRecord) -> ValueT:
     Raises:
         CheckpointDecodeError: this version of the framework does not know such a record.
     """
-    fields = {**(record.value or {}), _RUN: record.session_id}
+    fields = {**(record.value or {}), _RUN: NAMES.text_in(record.session_id)}
     return _pydantic.from_json(adapter, fields, record.checkpoint_id)
 
 
@@ -112,7 +112,7 @@ def snapshot_of(record: SnapshotRecord, items: list[JsonValue]) -> ContinuableSn
     if len(items) != record.history_length:
         reason = f"it has {len(items)} of its {record.history_length} messages"
         raise CheckpointDecodeError(record.checkpoint_id, "ContinuableSnapshot", reason)
-    whole = {**record.value, _RUN: record.session_id, _MESSAGES: items}
+    whole = {**record.value, _RUN: NAMES.text_in(record.session_id), _MESSAGES: items}
     return _pydantic.from_json(_SNAPSHOTS, whole, record.checkpoint_id)
 
 

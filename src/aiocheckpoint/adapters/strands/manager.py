@@ -123,4 +123,4 @@ class _OneAgent(Storage):
         # Writes of one agent may overlap: then the one before is known by its name alone.
         is_own = revision is not None and revision.startswith(self._name)
         if place in self._read and revision != self._read[place] and not is_own:
-            raise SessionConflictError(place.session_id + place.checkpoint_id)
+            raise SessionConflictError(place.key)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from aiocheckpoint import InvalidArgumentError
 from aiocheckpoint.adapters._documents import DocumentRecord
+from aiocheckpoint.adapters._storage import Names
 
+NAMES: Final = Names("strands")
 _SEPARATORS = 2
 
 
 class StoredValue(DocumentRecord, tag="strands.StoredValue"):
     """
-    The bytes under one key; its session and its id, one behind the other, are the key.
+    The bytes under one key: its session and its id, one behind the other, are `strands.` and it.
 
     Attributes:
         revision: another one with each write, which begins with who wrote.
@@ -26,12 +28,18 @@ class Place(NamedTuple):
     Where a key is kept.
 
     Attributes:
-        session_id: the key up to its second slash, as `session/support-42/`, or as far as it goes.
+        session_id: named by the key up to its second slash, as `strands.session/support-42/`, or as
+            far as it goes.
         checkpoint_id: the rest.
     """
 
     session_id: str
     checkpoint_id: str
+
+    @property
+    def key(self) -> str:
+        """The whole key."""
+        return NAMES.text_in(self.session_id) + self.checkpoint_id
 
 
 def place_of(key: str, prefix: str = "") -> Place:
@@ -48,7 +56,7 @@ def place_of(key: str, prefix: str = "") -> Place:
     end = 0
     for _ in range(_SEPARATORS):
         end = key.find("/", end) + 1 or end
-    return Place(key[:end], key[end:])
+    return Place(NAMES.of(key[:end]), key[end:])
 
 
 def value_at(place: Place, revision: str) -> StoredValue:

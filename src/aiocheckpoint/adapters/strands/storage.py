@@ -14,6 +14,7 @@ from aiocheckpoint.adapters._documents import Documents, Pieces
 from aiocheckpoint.adapters._storage import InStorage
 from aiocheckpoint.adapters._storage import Storage as Location
 from aiocheckpoint.adapters.strands.records import (
+    NAMES,
     Place,
     StoredValue,
     is_of_one_session,
@@ -129,12 +130,11 @@ class Storage(InStorage[StoredValue], FrameworkStorage[str, str]):
         Cost: with two slashes or more in it, one listing of a session; else one of each session.
         """
         place = self._place(query)
-        begin = place.session_id + place.checkpoint_id
         found = await self._store.ids(place.session_id, prefix=place.checkpoint_id)
-        keys = {place.session_id + checkpoint_id for checkpoint_id in found}
-        if not is_of_one_session(begin):
-            async for session_id in self._store.sessions(prefix=begin):
-                keys |= {session_id + name for name in await self._store.ids(session_id)}
+        keys = {Place(place.session_id, checkpoint_id).key for checkpoint_id in found}
+        if not is_of_one_session(place.key):
+            async for session_id in self._store.sessions(prefix=NAMES.of(place.key)):
+                keys |= {Place(session_id, name).key for name in await self._store.ids(session_id)}
         return sorted(key.removeprefix(self._prefix) for key in keys)
 
     def _place(self, key: str) -> Place:
