@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from aiocheckpoint import CheckpointData, RawRecord, copy_store, open_store
+import pytest
+
+from aiocheckpoint import (
+    CheckpointData,
+    InvalidArgumentError,
+    RawRecord,
+    copy_store,
+    open_store,
+)
+from aiocheckpoint.stores.postgres import PostgresStore
 from aiocheckpoint.testing import MemoryStore
 from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.server import PostgresServer
@@ -29,3 +38,26 @@ async def test_there_and_back_nothing_has_changed(make_store: MakeStore) -> None
     assert (await copy_store(source, database)).skipped == 15
     await copy_store(database, back)
     assert await state(back) == await state(source)
+
+
+async def test_a_url_may_name_the_schema(server: PostgresServer) -> None:
+    """As errors and listings print it: what is stored there is not in another schema."""
+    data = CheckpointData(session_id="of a schema")
+    mark = "&" if "?" in server.dsn() else "?"
+    moved, usual = open_store(f"{server.dsn()}{mark}schema=moved"), open_store(server.dsn())
+    async with moved, usual:
+        await moved.save(data)
+        assert await usual.load(data.session_id) is None
+        (meta,) = await moved.list(data.session_id)
+    assert "schema=moved" in meta.location
+    async with PostgresStore(server.dsn(), schema="moved") as named:
+        assert await named.delete_session(data.session_id)
+
+
+def test_a_url_that_names_no_schema_is_refused() -> None:
+    """As a bad `schema` is; the argument goes before the URL."""
+    for name in ("", "a-b", "1a"):
+        with pytest.raises(InvalidArgumentError, match="schema"):
+            PostgresStore(f"postgresql://localhost/agents?schema={name}&user=x")
+    store = PostgresStore("postgresql://localhost/agents?schema=one&user=x", schema="two")
+    assert "schema=two" in repr(store)

@@ -28,6 +28,7 @@ from aiocheckpoint.stores.postgres.schema import in_schema, require_schema
 
 ResultT = TypeVar("ResultT")
 _SCHEMES = ("postgresql", "postgres")
+_DEFAULT_SCHEMA = "aiocheckpoint"
 _WANTED_SOURCE = "a URL as postgresql://host/database, or a pool of asyncpg"
 _SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _FEWEST_CONNECTIONS = 4
@@ -108,18 +109,27 @@ def checked_options(
     )
 
 
-def checked_source(dsn_or_pool: object) -> Any:
+def checked_source(dsn_or_pool: object) -> tuple[Any, str]:
     """
-    Return what connections are to come from.
+    Return what connections are to come from, and the schema that a URL of it names.
 
     Raises:
         InvalidArgumentError: neither a URL of PostgreSQL nor a pool of asyncpg.
     """
     if isinstance(dsn_or_pool, str):
         place_of(dsn_or_pool, "")
-    elif not isinstance(dsn_or_pool, asyncpg.Pool):
+        return _apart(dsn_or_pool)
+    if not isinstance(dsn_or_pool, asyncpg.Pool):
         raise InvalidArgumentError("dsn_or_pool", dsn_or_pool, _WANTED_SOURCE)
-    return dsn_or_pool
+    return dsn_or_pool, _DEFAULT_SCHEMA
+
+
+def _apart(dsn: str) -> tuple[str, str]:
+    """Return a URL without `schema=`, which no server knows, and the schema."""
+    base, _, query = dsn.partition("?")
+    rest = "&".join(it for it in query.split("&") if not it.startswith("schema="))
+    named = parse_qs(query, keep_blank_values=True).get("schema", [_DEFAULT_SCHEMA])
+    return f"{base}?{rest}" if rest else base, named[-1]
 
 
 def place_of(dsn: str, schema: str) -> str:

@@ -85,7 +85,8 @@ class PostgresStore(Generic[RecordT]):
     Args:
         dsn_or_pool: a URL (`postgresql://user@host/database`), whose missing parts are taken from
             the environment as libpq does; or a pool of asyncpg that the application closes.
-        schema: the schema of the database that has the tables: letters, digits, underscores.
+        schema: the schema of the database that has the tables: letters, digits, underscores. By
+            default what `schema=` in the URL says, as errors print it, else `aiocheckpoint`.
         record_type: the Struct to store, extending `CheckpointRecord`, or a union of several.
         max_bytes: largest document, and largest blob, to write or read.
         max_checkpoints: how many checkpoints to keep in a session, the newest; None keeps all.
@@ -113,7 +114,7 @@ class PostgresStore(Generic[RecordT]):
         self: PostgresStore[CheckpointData],
         dsn_or_pool: str | asyncpg.Pool[Any],
         *,
-        schema: str = ...,
+        schema: str | None = ...,
         max_bytes: int = ...,
         max_checkpoints: int | None = ...,
         lock_timeout_seconds: float = ...,
@@ -129,7 +130,7 @@ class PostgresStore(Generic[RecordT]):
         self,
         dsn_or_pool: str | asyncpg.Pool[Any],
         *,
-        schema: str = ...,
+        schema: str | None = ...,
         record_type: type[RecordT] | RecordUnion,
         max_bytes: int = ...,
         max_checkpoints: int | None = ...,
@@ -145,7 +146,7 @@ class PostgresStore(Generic[RecordT]):
         self,
         dsn_or_pool: str | asyncpg.Pool[Any],
         *,
-        schema: str = "aiocheckpoint",
+        schema: str | None = None,
         record_type: Any = CheckpointData,
         max_bytes: int = _DEFAULT_MAX_BYTES,
         max_checkpoints: int | None = None,
@@ -159,11 +160,12 @@ class PostgresStore(Generic[RecordT]):
         if max_checkpoints is not None:
             require_count("max_checkpoints", max_checkpoints, 1)
         require_seconds("lease_seconds", lease_seconds)
+        self._source, named = checked_source(dsn_or_pool)
+        schema = named if schema is None else schema
         self._options = checked_options(
             schema, max_connections, statement_cache_size, lock_timeout_seconds,
             server_timeout_seconds, compressed=compressed,
         )  # fmt: skip
-        self._source = checked_source(dsn_or_pool)
         self._kit: RecordKit[RecordT] = RecordKit(record_type, max_bytes)
         self._max_checkpoints = max_checkpoints
         self._turns = SessionTurns(self._options.lock_timeout_seconds)
