@@ -119,6 +119,16 @@ class TestWrongInput:
         )
 
     @pytest.mark.parametrize("verb", ON_A_DIRECTORY)
+    def test_an_empty_directory_argument_is_none(self, tool: Tool, verb: str) -> None:
+        """A variable of the shell that is not set is not taken for the current directory."""
+        outcome = tool(
+            *("" if word == Path("DIR") else word for word in command_line(verb, Path("DIR")))
+        )
+
+        assert outcome.status == 2
+        assert "empty" in outcome.errors
+
+    @pytest.mark.parametrize("verb", ON_A_DIRECTORY)
     def test_a_missing_directory_is_an_error_and_is_not_made(
         self, tool: Tool, root: Path, verb: str
     ) -> None:

@@ -22,9 +22,14 @@ class Place:
     Attributes:
         location: the argument, with credentials.
         path: of the directory; None for a URL.
+
+    Raises:
+        CommandError: it is empty, as a variable of the shell that is not set.
     """
 
     def __init__(self, text: str) -> None:
+        if not text:
+            raise CommandError("the directory is an empty text; . is the one you are in")
         self.location = text
         self.path = None if "://" in text else Path(text)
 
