@@ -12,31 +12,15 @@ from typing import Any
 from pydantic_ai import (
     Conversation,
     ConversationTypeAdapter,
-    ModelMessage,
     ModelMessagesTypeAdapter,
-    ModelRequest,
-    ModelResponse,
-    TextPart,
-    ToolCallPart,
-    ToolReturnPart,
 )
 from pydantic_ai.conversation_store import ConversationStore as FrameworkStore
 from pydantic_ai.conversation_store import InMemoryConversationStore
 
 from aiocheckpoint import AsyncCheckpointWriter, Durability
 from aiocheckpoint.adapters.pydantic_ai import ConversationStore, ConversationStoreRecord
-from benchmarks.adapters.turns import TURNS, Store, json_bytes, measure, text
-
-
-def messages(turn: int) -> list[ModelMessage]:
-    """Return what a turn adds: a question, a call of a tool, what it returned, and the answer."""
-    call = f"call-{turn}"
-    return [
-        ModelRequest.user_text_prompt(text(turn, 400)),
-        ModelResponse(parts=[ToolCallPart("look_up", {"order": turn}, call)]),
-        ModelRequest(parts=[ToolReturnPart("look_up", text(turn + 1000, 600), call)]),
-        ModelResponse(parts=[TextPart(text(turn + 2000, 600))]),
-    ]
+from benchmarks.adapters.pydantic_ai_messages import messages
+from benchmarks.adapters.turns import TURNS, Store, json_bytes, measure
 
 
 class Conversations:

@@ -11,11 +11,6 @@ from typing import Any
 from pydantic_ai import (
     ModelMessage,
     ModelMessagesTypeAdapter,
-    ModelRequest,
-    ModelResponse,
-    TextPart,
-    ToolCallPart,
-    ToolReturnPart,
 )
 from pydantic_ai_harness.step_persistence import (
     ContinuableSnapshot,
@@ -30,21 +25,11 @@ from pydantic_ai_harness.step_persistence import StepStore as FrameworkStore
 
 from aiocheckpoint import AsyncCheckpointWriter, Durability
 from aiocheckpoint.adapters.pydantic_harness import HarnessRecord, StepStore
-from benchmarks.adapters.turns import TURNS, Store, json_bytes, measure, text
+from benchmarks.adapters.pydantic_ai_messages import messages
+from benchmarks.adapters.turns import TURNS, Store, json_bytes, measure
 
 CALLS = 7
 _RUN = "run"
-
-
-def messages(turn: int) -> list[ModelMessage]:
-    """Return what a turn adds: a question, a call of a tool, what it returned, and the answer."""
-    call = f"call-{turn}"
-    return [
-        ModelRequest.user_text_prompt(text(turn, 400)),
-        ModelResponse(parts=[ToolCallPart("look_up", {"order": turn}, call)]),
-        ModelRequest(parts=[ToolReturnPart("look_up", text(turn + 1000, 600), call)]),
-        ModelResponse(parts=[TextPart(text(turn + 2000, 600))]),
-    ]
 
 
 class Steps:
