@@ -31,6 +31,7 @@ from aiocheckpoint.testing import (
     UpdateContract,
     WaitingContract,
 )
+from tests.stores.postgres.clients import Clients
 from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.server import PostgresServer
 
@@ -38,6 +39,7 @@ Damage = Callable[[str, str], Awaitable[None]]
 
 
 class TestPostgres(
+    Clients,
     CheckpointStoreContract,
     CancellationContract,
     UpdateContract,
@@ -54,21 +56,6 @@ class TestPostgres(
     AcrossDamageContract,
 ):
     """The store of checkpoints, by a URL."""
-
-    @pytest.fixture(name="store")
-    def _store(self, make_store: MakeStore) -> CheckpointStore[CheckpointData]:
-        store: CheckpointStore[CheckpointData] = make_store()
-        return store
-
-    @pytest.fixture(name="other")
-    def _other(self, make_store: MakeStore) -> CheckpointStore[CheckpointData]:
-        store: CheckpointStore[CheckpointData] = make_store()
-        return store
-
-    @pytest.fixture(name="bounded_store")
-    def _bounded_store(self, make_store: MakeStore) -> CheckpointStore[CheckpointData]:
-        store: CheckpointStore[CheckpointData] = make_store(max_checkpoints=3)
-        return store
 
     @pytest.fixture(name="hasty_store")
     def _hasty_store(self, make_store: MakeStore) -> CheckpointStore[CheckpointData]:

@@ -25,6 +25,7 @@ from aiocheckpoint.testing import (
     SharingContract,
     UpdateContract,
 )
+from tests.stores.postgres.clients import Clients
 from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.server import PostgresServer
 
@@ -107,24 +108,14 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small")
 class TestPackedBodies(
-    UpdateContract, OwnershipContract, RetentionContract, SharingContract, SharedUpdateContract
+    Clients,
+    UpdateContract,
+    OwnershipContract,
+    RetentionContract,
+    SharingContract,
+    SharedUpdateContract,
 ):
     """The contract, with bodies packed whatever their size."""
-
-    @pytest.fixture(name="store")
-    def _store(self, make_store: MakeStore) -> CheckpointStore[CheckpointData]:
-        store: CheckpointStore[CheckpointData] = make_store()
-        return store
-
-    @pytest.fixture(name="other")
-    def _other(self, make_store: MakeStore) -> CheckpointStore[CheckpointData]:
-        store: CheckpointStore[CheckpointData] = make_store()
-        return store
-
-    @pytest.fixture(name="bounded_store")
-    def _bounded_store(self, make_store: MakeStore) -> CheckpointStore[CheckpointData]:
-        store: CheckpointStore[CheckpointData] = make_store(max_checkpoints=3)
-        return store
 
 
 @pytest.fixture(name="query")
