@@ -234,9 +234,9 @@ class CheckpointStorage:
         Raises:
             CheckpointError: as `load`; no damaged one is left out.
         """
-        blobs: dict[str, bytes] = {}
+        name, blobs = NAMES.of(workflow_name), dict[str, bytes]()
         ids = await self.list_checkpoint_ids(workflow_name=workflow_name)
-        found = [await self._load(NAMES.of(workflow_name), it, blobs) for it in ids]
+        found = [await self._load(name, it, blobs) for it in ids]
         return [checkpoint for checkpoint in found if checkpoint is not None]
 
     async def list_checkpoint_ids(self, *, workflow_name: str) -> list[str]:
