@@ -34,6 +34,7 @@ class Staging(Generic[SaveT]):
         self._deletes: dict[CheckpointId, None] = {}
         self._deletes_all = False
         self._blobs: dict[str, bytes] = {}
+        self._staged = 0  # saves, also those that count no more
         self._is_over = False
 
     def require_running(self) -> None:
@@ -57,6 +58,7 @@ class Staging(Generic[SaveT]):
         self._saves.pop(checkpoint_id, None)  # a dict keeps the place of a key that it has
         self._deletes.pop(checkpoint_id, None)
         self._saves[checkpoint_id] = (save, digests)
+        self._staged += 1
         self._blobs.update(blobs)
 
     def delete(self, checkpoint_ids: Iterable[CheckpointId]) -> None:
@@ -73,9 +75,12 @@ class Staging(Generic[SaveT]):
     def end(self) -> Outcome[SaveT]:
         """Return what it comes to; from then on nothing is taken."""
         self._is_over = True
+        deletes = None if self._deletes_all else tuple(self._deletes)
+        if self._staged <= 1:  # as mostly: then all blobs are those of the one save
+            return Outcome(deletes, tuple((save, self._blobs) for save, _ in self._saves.values()))
         left = dict(self._blobs)
         saves: list[tuple[SaveT, dict[str, bytes]]] = []
         for save, digests in self._saves.values():
             reached = reachable_blobs(digests, self._blobs) if left else ()
             saves.append((save, {key: left.pop(key) for key in reached if key in left}))
-        return Outcome(None if self._deletes_all else tuple(self._deletes), tuple(saves))
+        return Outcome(deletes, tuple(saves))

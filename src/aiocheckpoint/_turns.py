@@ -35,20 +35,26 @@ class _Caller:
 
 
 class _Waiter(_Caller):
-    """One that waits on its own event loop."""
+    """One that waits on its own event loop, if it has to."""
 
     def __init__(self, keys: Collection[str], *, is_exclusive: bool) -> None:
         super().__init__(keys, is_exclusive=is_exclusive)
-        self._loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[None] = self._loop.create_future()
+        self._future: asyncio.Future[None] | None = None
+
+    def future(self) -> asyncio.Future[None]:
+        """Return what is done when it is granted; for one that is not yet."""
+        self._future = asyncio.get_running_loop().create_future()
+        return self._future
 
     def grant(self) -> None:
-        """Wake it. Of a loop that was closed nobody comes, and nobody gives back."""
-        self._loop.call_soon_threadsafe(self._wake)
+        """Wake it, if it waits. Of a loop that was closed nobody comes, and nobody gives back."""
+        if self._future is not None:
+            self._future.get_loop().call_soon_threadsafe(_settle, self._future)
 
-    def _wake(self) -> None:
-        if not self.future.done():
-            self.future.set_result(None)
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class _Deferred(_Caller):
@@ -130,9 +136,10 @@ class Turns:
             if timeout_seconds == 0:
                 self._withdraw(waiter)
                 return False
+            granted = waiter.future()
         try:
             async with asyncio.timeout(timeout_seconds):
-                await waiter.future
+                await granted
         except BaseException as error:
             with self._mutex:
                 self._withdraw(waiter)

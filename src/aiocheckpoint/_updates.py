@@ -36,21 +36,27 @@ class LocalTransaction(Generic[RecordT]):
         store: where it is.
         encode: makes saves of records.
         session_id: the session.
+        job: of the update, in whose outcome the parts have theirs.
 
     Attributes:
+        name: of the session's directory.
         state: of the session as it was read; None while nothing was.
         is_seen_at_once: whether all reads were of one moment, at which nobody knew more.
     """
 
     def __init__(
-        self, store: LocalStore[RecordT], encode: Encode[RecordT], session_id: SessionId
+        self,
+        store: LocalStore[RecordT],
+        encode: Encode[RecordT],
+        session_id: SessionId,
+        job: Job[Any],
     ) -> None:
         self._store = store
         self._encode = encode
         self._session_id = session_id
-        self._name = encode_id(session_id, "session id")
+        self._job = job
         self._staging: Staging[Save] = Staging()
-        self._job: Job[Any] = Job()  # of the parts; they have their outcome with the whole
+        self.name = encode_id(session_id, "session id")
         self.state: int | None = None
         self.is_seen_at_once = True
 
@@ -203,7 +209,7 @@ class LocalTransaction(Generic[RecordT]):
         deletes, saves = self._staging.end()
         parts: list[Change] = []
         if deletes is None or deletes:
-            parts.append(Delete(self._job, self._session_id, self._name, deletes))
+            parts.append(Delete(self._job, self._session_id, self.name, deletes))
         for save, blobs in saves:
             save.give(blobs)
             parts.append(save)
@@ -284,7 +290,8 @@ class Updates(Generic[RecordT]):
         work: Callable[[Transactions[RecordT]], Awaitable[ResultT]],
         tokens: Mapping[str, int],
     ) -> ResultT:
-        made = [LocalTransaction(self._store, encode, id_) for id_ in session_ids]
+        job: Job[Any] = Job()
+        made = [LocalTransaction(self._store, encode, id_, job) for id_ in session_ids]
         transactions = {transaction.session_id: transaction for transaction in made}
         try:
             result = await result_of(work, transactions)
@@ -294,22 +301,22 @@ class Updates(Generic[RecordT]):
         finally:
             parts = [part for transaction in made for part in transaction.end()]
         if parts:
-            await self._commit(made, parts, tokens)
+            await self._commit(job, made, parts, tokens)
         else:
             await self._require_as_read(made)
         return result
 
     async def _commit(
         self,
+        job: Job[Any],
         transactions: list[LocalTransaction[RecordT]],
         parts: Sequence[Change],
         tokens: Mapping[str, int],
     ) -> None:
-        names = {encode_id(t.session_id, "session id"): t for t in transactions}
         written = {part.session for part in parts}
-        concerned = {n: t for n, t in names.items() if n in written or t.state is not None}
+        concerned = {t.name: t for t in transactions if t.name in written or t.state is not None}
         batch = Batch(
-            Job(),
+            job,
             {name: transaction.session_id for name, transaction in concerned.items()},
             parts,
             {name: transaction.state for name, transaction in concerned.items()},
@@ -318,7 +325,7 @@ class Updates(Generic[RecordT]):
         self._store.watch(batch)
         self._store.submit(batch)
         try:
-            await batch.job.finished()
+            await job.finished()
         except SessionChangedError as error:
             raise _OvertakenError(error) from error
 

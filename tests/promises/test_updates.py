@@ -314,6 +314,36 @@ async def test_a_refusal_refuses_all(make_writer: MakeWriter) -> None:
         await writer.load_blobs("s", by_digest(b"new"))
 
 
+async def test_a_refusal_leaves_what_shares_its_commit(make_writer: MakeWriter) -> None:
+    """What is committed with an update that is refused is stored, in its sessions and others."""
+    files, hold = FaultyFiles(), Hold()
+    writer = make_writer(files=files, record_type=Note)
+    await writer.save(note("s", "a", b"old"), blobs=by_digest(b"old"))
+    files.at("before_sync_log", hold)
+
+    async def lacks_a_blob(sessions: Mapping[str, Transaction[Note]]) -> None:
+        sessions["t"].save(note("t", "c", b"new"), blobs=by_digest(b"new"))
+        sessions["s"].delete("a")
+        sessions["s"].save(note("s", "b", b"never given"))
+
+    waiting: list[asyncio.Task[Any]] = [asyncio.create_task(writer.save(note("held", "h")))]
+    await asyncio.to_thread(hold.wait_arrived)
+    waiting += [
+        asyncio.create_task(writer.save(note("s", "a", b"old"))),
+        asyncio.create_task(writer.update_many(["s", "t"], lacks_a_blob)),
+        asyncio.create_task(writer.save(note("u", "d", b"old"), blobs=by_digest(b"old"))),
+    ]
+    await asyncio.sleep(0)  # all of them wait by now
+    hold.release()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert [type(outcome) for outcome in outcomes] == [str, str, MissingBlobError, str]
+    assert await writer.ids("s") == ("a",)
+    assert await writer.ids("t") == ()
+    for session in ("s", "u"):
+        assert await writer.load_blobs(session, by_digest(b"old")) == by_digest(b"old")
+
+
 async def test_a_disk_that_refuses(make_writer: MakeWriter) -> None:
     """Where the disk refuses the commit, nothing is there, and the next update works."""
     files = FaultyFiles()

@@ -110,13 +110,12 @@ class SessionIndex:
                     with self.mutex:
                         self.has_blobs = True
                         self.blobs = self.blobs or KnownBlobs()
-                        self.blobs.enter(entry.name, tuple(d.hex() for d in entry.blobs))
+                        self.blobs.enter(entry.name, tuple(map(bytes.hex, entry.blobs)))
             case SavedBlob():
                 with self.mutex:
                     self.has_blobs = True
                     self.blobs = self.blobs or KnownBlobs()
-                    links = tuple(link.hex() for link in entry.links)
-                    self.blobs.store(entry.digest.hex(), links)
+                    self.blobs.store(entry.digest.hex(), tuple(map(bytes.hex, entry.links)))
             case Removed():
                 for text in entry.names:
                     self._take_out(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class BlobUses:
@@ -13,7 +13,7 @@ class BlobUses:
     from what it names; so where the count is 0, nothing leads to it.
 
     Args:
-        under: what to begin with; it is not changed.
+        under: what to begin with, itself under nothing; it is not changed.
 
     Attributes:
         users: how many files and blobs in use name a blob; only those that differ from `under`.
@@ -24,6 +24,7 @@ class BlobUses:
 
     def __init__(self, under: BlobUses | None = None) -> None:
         self._under = under
+        self._users_below: Mapping[str, int] = {} if under is None else under.users
         self.users: dict[str, int] = {}
         self.links: dict[str, tuple[str, ...]] = {}
         self.unused: set[str] = set()
@@ -39,9 +40,7 @@ class BlobUses:
     def count(self, digest: str) -> int:
         """Return how many files and blobs in use name a blob."""
         found = self.users.get(digest)
-        if found is None:
-            return self._under.count(digest) if self._under else 0
-        return found
+        return self._users_below.get(digest, 0) if found is None else found
 
     def links_of(self, digest: str) -> tuple[str, ...] | None:
         """Return what a blob names, None where that is not known."""
@@ -50,11 +49,14 @@ class BlobUses:
 
     def use(self, digests: Iterable[str]) -> None:
         """Note that one more names each of some blobs."""
+        users, below = self.users, self._users_below  # a record names many: no call for each
         waiting = [*digests]
         while waiting:
             digest = waiting.pop()
-            count = self.count(digest)
-            self.users[digest] = count + 1
+            count = users.get(digest)
+            if count is None:
+                count = below.get(digest, 0)
+            users[digest] = count + 1
             if count:
                 continue
             self.unused.discard(digest)
@@ -66,10 +68,14 @@ class BlobUses:
 
     def release(self, digests: Iterable[str]) -> None:
         """Note that one less names each of some blobs."""
+        users, below = self.users, self._users_below  # a record names many: no call for each
         waiting = [*digests]
         while waiting:
             digest = waiting.pop()
-            self.users[digest] = count = self.count(digest) - 1
+            count = users.get(digest)
+            if count is None:
+                count = below.get(digest, 0)
+            users[digest] = count = count - 1
             if count:
                 continue
             if self._under is None:

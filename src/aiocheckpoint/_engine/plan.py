@@ -112,7 +112,7 @@ class Planner:
             state = batch.states[plan.session.name]
             if state is not None and (plan.is_changed or plan.session.known.state != state):
                 raise SessionChangedError(plan.session.id, self._newest_id_or_none(plan))
-        kept = {plan.session.name: plan.copy() for plan in plans}
+        kept = {plan.session.name: plan.copy() for plan in plans if plan.is_changed}
         entries, bodies, erases = len(self.entries), len(self.bodies), self.erases
         doomed = {plan.session.name: _Doomed() for plan in plans}
         try:
@@ -124,6 +124,8 @@ class Planner:
                 self._remove(plan, doomed[plan.session.name])
             return results  # noqa: TRY300 - what removing raises undoes all, too
         except BaseException:
+            for plan in plans:  # of one that was unchanged another is made when it is asked for
+                del self._plans[plan.session.name]
             self._plans |= kept
             del self.entries[entries:], self.bodies[bodies:]
             self.erases = erases
@@ -180,12 +182,11 @@ class Planner:
         if save.expected is not ANY_NEWEST:
             self._require_expected(plan, save)
         replaced = self._replaced(plan, save.checkpoint_id)
-        digests = self._blobs_to_save(plan, save) if save.digests else []
+        blobs = self._blobs_to_save(plan, save) if save.digests else {}
         now = now_microseconds()
         name = names.next_name(save.checkpoint_id, now, plan.last_stamped, _leap)
-        for digest in digests:
+        for digest, links in blobs.items():
             data = save.blobs[digest]
-            links = blob_links(data)
             self.entries.append(
                 SavedBlob(
                     session.name, bytes.fromhex(digest), len(data), tuple(map(bytes.fromhex, links))
@@ -254,30 +255,30 @@ class Planner:
                 found.append(name)
         return found
 
-    def _blobs_to_save(self, plan: SessionPlan, save: Save) -> list[str]:
+    def _blobs_to_save(self, plan: SessionPlan, save: Save) -> dict[str, tuple[str, ...]]:
         """
-        Return which blobs have to be saved before a record that leads to them.
+        Return which blobs have to be saved before a record that leads to them, and their links.
 
         Raises:
             MissingBlobError: one is neither given nor there.
             CheckpointEncodeError: one that is given is not what its name says.
         """
-        new: dict[str, None] = {}
+        new: dict[str, tuple[str, ...]] = {}
         seen: set[str] = set()
-        waiting = [*reversed(save.digests)]
+        waiting = plan.lacking(reversed(save.digests))
         while waiting:
             digest = waiting.pop()
-            if digest in seen or plan.has_blob(digest):
+            if digest in seen:
                 continue
             seen.add(digest)
             data = save.blobs.get(digest)
             if data is not None:
                 require_digest(digest, data)
-                new[digest] = None
-                waiting += blob_links(data)
+                new[digest] = links = blob_links(data)
             else:
-                waiting += self._links(plan, digest)
-        return [*new]
+                links = self._links(plan, digest)
+            waiting += plan.lacking(links)
+        return new
 
     def _links(self, plan: SessionPlan, digest: str) -> tuple[str, ...]:
         """Return what a blob that is not given refers to; or it is missing."""

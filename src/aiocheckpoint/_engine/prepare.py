@@ -88,7 +88,7 @@ def _find_blobs(bodies: Bodies, save: Save, session: Session) -> None:
     removals = known.removals
     found: dict[str, tuple[str, ...]] = {}
     absent: set[str] = set()
-    waiting = [*save.digests]
+    waiting = [digest for digest in save.digests if digest not in known.stored]
     while waiting:
         digest = waiting.pop()
         if digest in found or digest in absent or digest in known.stored:

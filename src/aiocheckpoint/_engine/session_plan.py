@@ -122,11 +122,10 @@ class SessionPlan:
         self.gone_blobs.discard(digest)
         self._uses.learn(digest, links)
 
-    def has_blob(self, digest: str) -> bool:
-        """Tell whether a blob is known to be there, or planned, with all that it leads to."""
-        if digest in self.new_blobs:
-            return True
-        return digest in self._known.stored and digest not in self.gone_blobs
+    def lacking(self, digests: Iterable[str]) -> list[str]:
+        """Return those that are neither planned nor known to be there with all they lead to."""
+        stored, new, gone = self._known.stored, self.new_blobs, self.gone_blobs
+        return [d for d in digests if d not in new and (d not in stored or d in gone)]
 
     def remove(self, files: Iterable[FileName]) -> None:
         """Plan to remove files."""

@@ -19,7 +19,9 @@ from aiocheckpoint.models import JsonValue
 
 DIGESTS_KEY = "blob_digests"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_HEX = re.compile(r"[0-9a-f]*")
 _DIGEST_BYTES = 32
+_DIGEST_LENGTHS = {64}
 _NODE_MAGIC = b"\x89aiocheckpoint\r\n"
 _NODE_HEAD = struct.Struct("<16sI")
 
@@ -39,6 +41,16 @@ def blob_digest(data: bytes) -> str:
 def is_digest(value: object) -> bool:
     """Tell whether a value can be the name of a blob."""
     return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
+
+
+def are_digests(values: Iterable[str]) -> bool:
+    """Tell at one look whether all of some values can be names of blobs."""
+    given = (*values,)
+    try:
+        text = "".join(given)
+    except TypeError:
+        return False
+    return _DIGEST_LENGTHS.issuperset(map(len, given)) and _HEX.fullmatch(text) is not None
 
 
 class BlobNode(bytes):
@@ -62,7 +74,7 @@ class BlobNode(bytes):
     def __new__(cls, links: Iterable[str], payload: bytes = b"") -> Self:
         """Return the node of some links and a payload."""
         given = tuple(links)
-        if not given or not all(map(is_digest, given)):
+        if not given or not are_digests(given):
             raise InvalidArgumentError("links", given, "at least one SHA-256, 64 hex digits each")
         head = _NODE_HEAD.pack(_NODE_MAGIC, len(given))
         return super().__new__(cls, b"".join((head, *map(bytes.fromhex, given), payload)))
@@ -132,6 +144,8 @@ def require_digests(digests: tuple[str, ...]) -> None:
     Raises:
         CheckpointEncodeError: naming the path.
     """
+    if are_digests(digests) and len(set(digests)) == len(digests):
+        return
     seen: set[str] = set()
     for position, digest in enumerate(digests):
         path = f"blob_digests[{position}]"

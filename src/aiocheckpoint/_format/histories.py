@@ -80,6 +80,7 @@ class Trunk(NamedTuple):
         index_digest: digest of the index, None while there are no pages.
         parts: what the index refers to, oldest first.
         runs: those that are in no page, oldest first.
+        run_bytes: how much JSON is in those.
     """
 
     length: int = 0
@@ -87,6 +88,7 @@ class Trunk(NamedTuple):
     index_digest: str | None = None
     parts: tuple[Part, ...] = ()
     runs: tuple[Run, ...] = ()
+    run_bytes: int = 0
 
 
 Blobs: TypeAlias = dict[str, bytes]
@@ -113,15 +115,16 @@ def encoded_items(items: list[JsonValue]) -> tuple[bytes, ...]:
 
 def grown(trunk: Trunk, added: tuple[bytes, ...], blobs: Blobs) -> Trunk:
     """Return a history with more items, at least one; `blobs` receives what is new."""
-    waiting = sum(len(item) for run in trunk.runs for item in run.items)
     size = sum(map(len, added))
+    run_bytes = trunk.run_bytes + size
     length = trunk.length + len(added)
-    is_full = len(trunk.runs) + 1 >= _MAX_RUNS or waiting + size >= _PAGE_BYTES
+    is_full = len(trunk.runs) + 1 >= _MAX_RUNS or run_bytes >= _PAGE_BYTES
     if is_full or size >= _LARGE_RUN_BYTES:
         items = [item for run in trunk.runs for item in run.items]
         return indexed(length, _with_pages(trunk.parts, [*items, *added], blobs), blobs)
-    root = _add_run(trunk._replace(length=length), added, blobs)
-    return trunk._replace(length=length, root=root, runs=(*trunk.runs, Run(root, added)))
+    root = _add_run(trunk, length, added, blobs)
+    runs = (*trunk.runs, Run(root, added))
+    return Trunk(length, root, trunk.index_digest, trunk.parts, runs, run_bytes)
 
 
 def indexed(length: int, parts: Sequence[Part], blobs: Blobs) -> Trunk:
@@ -129,7 +132,7 @@ def indexed(length: int, parts: Sequence[Part], blobs: Blobs) -> Trunk:
     if not parts:
         return Trunk()
     trunk = Trunk(length, index_digest=_add(_index_of(parts), blobs), parts=tuple(parts))
-    return trunk._replace(root=_add_run(trunk, (), blobs))
+    return trunk._replace(root=_add_run(trunk, length, (), blobs))
 
 
 def _with_pages(parts: Iterable[Part], items: Iterable[bytes], blobs: Blobs) -> list[Part]:
@@ -159,12 +162,12 @@ def _pages(items: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield page
 
 
-def _add_run(trunk: Trunk, added: tuple[bytes, ...], blobs: Blobs) -> str:
+def _add_run(trunk: Trunk, length: int, added: tuple[bytes, ...], blobs: Blobs) -> str:
     earlier = [run.digest for run in trunk.runs]
     own_group = len(earlier) // _GROUP * _GROUP
     index = [] if trunk.index_digest is None else [trunk.index_digest]
     links = [*index, *earlier[_GROUP - 1 : own_group : _GROUP], *earlier[own_group:]]
-    payload = b"[%d,%d,%b]" % (trunk.length, len(earlier), _array(added))
+    payload = b"[%d,%d,%b]" % (length, len(earlier), _array(added))
     return _add(BlobNode(links, payload) if links else payload, blobs)
 
 
@@ -256,7 +259,8 @@ def trunk_of(root: Opened, blobs: Mapping[str, bytes]) -> Trunk:
     runs = _runs_of(root, blobs)
     if root.length != sum(part.length for part in parts) + sum(len(run.items) for run in runs):
         raise _not_ours(root.digest, "its parts do not add up to its length")
-    return Trunk(root.length, root.digest, index, parts, runs)
+    run_bytes = sum(len(item) for run in runs for item in run.items)
+    return Trunk(root.length, root.digest, index, parts, runs, run_bytes)
 
 
 def parts_of(digest: str, content: bytes) -> list[Part]:
