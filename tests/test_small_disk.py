@@ -8,6 +8,7 @@ import errno
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from aiocheckpoint import (
     AsyncCheckpointWriter,
     CheckpointData,
     DurabilityUnknownError,
+    SessionOwnedError,
     StorageFullError,
 )
+from aiocheckpoint._disk.free_slots import FreeSlots
 from tests.conftest import MakeWriter
 from tests.durabilities import each_durability, writers_of_each_durability
 from tests.on_disk import on_disk
@@ -98,6 +101,17 @@ def fill(disk: Path, left_bytes: int = 0) -> Path:
             file.write(bytes(4096))
     os.truncate(path, path.stat().st_size - left_bytes)
     return path
+
+
+def take_all_inodes(disk: Path) -> list[Path]:
+    """Make empty files until there can be no more, and return them."""
+    made: list[Path] = []
+    with contextlib.suppress(OSError):
+        while True:
+            path = disk / f"empty-{len(made)}"
+            path.touch()
+            made.append(path)
+    return made
 
 
 async def filled(disk: Path) -> Path:
@@ -206,21 +220,21 @@ class TestFullDisk:
         async with make_writer(disk / "state") as writer:
             assert await writer.load("s") is None
 
+    @pytest.mark.usefixtures("no_flushing")
     async def test_deleting_a_session_gets_through_when_no_more_single_deletes_do(
         self, small_disk: Callable[[str], Path]
     ) -> None:
-        """Deletes of what has no files use up the reserve; that of the session still frees all."""
+        """Where others fill the disk deletes use up the reserve; that of a session still goes."""
         disk = await asyncio.to_thread(small_disk, "size=24m")
         async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=5) as writer:
             for iteration in range(20):
                 await writer.save(step(iteration))
             await writer.flush()
+            others = [CheckpointData(session_id="t", checkpoint_id=f"c{n}") for n in range(900)]
+            await asyncio.gather(*map(writer.save, others))
             filling = await filled(disk)
-            saved = await made_until_refused(
-                lambda n: writer.save(CheckpointData(session_id="t", checkpoint_id=f"c{n}"))
-            )
             deleted = await made_until_refused(lambda n: writer.delete("t", f"c{n}"))
-            assert 32 < deleted < saved
+            assert 32 < deleted < 900
 
             assert await writer.delete_session("t") is True
             for iteration in range(19):
@@ -285,6 +299,56 @@ class TestFullDisk:
         assert len(await asyncio.to_thread(inodes, disk / "state")) == 10
 
 
+class TestOwnersOnAFullDisk:
+    """Who owns a session is written down when the journal is flushed, and that needs room."""
+
+    async def test_an_owner_that_cannot_be_written_down(
+        self, small_disk: Callable[[str], Path]
+    ) -> None:
+        """The flush raises by name, nobody else comes to own the session, and room is enough."""
+        disk = await asyncio.to_thread(small_disk, "size=24m")
+        async with (
+            AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=0.5) as writer,
+            AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=0.5) as other,
+        ):
+            await writer.save(step(0))
+            await writer.flush()
+            filling = await filled(disk)
+            async with writer.own("s") as owner:
+                with pytest.raises(StorageFullError) as caught:
+                    await writer.flush()
+                assert "/.aiocheckpoint/" in caught.value.path
+                with pytest.raises(SessionOwnedError):
+                    async with other.own("s"):
+                        pass
+                assert await writer.check() == ()
+                await asyncio.to_thread(filling.unlink)
+                await writer.flush()
+                with pytest.raises(SessionOwnedError):
+                    async with other.own("s"):
+                        pass
+                await owner.save(step(1))
+            async with other.own("s") as owner:
+                await owner.save(step(2))
+            assert [meta.iteration for meta in await other.list("s")] == [2, 1, 0]
+
+    async def test_no_inode_for_an_owner(self, small_disk: Callable[[str], Path]) -> None:
+        """Where not even an empty file can be made, `own` raises by name, and works afterwards."""
+        disk = await asyncio.to_thread(small_disk, "size=24m,nr_inodes=60")
+        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=0.5) as writer:
+            await writer.save(step(0))
+            await writer.flush()
+            made = await asyncio.to_thread(take_all_inodes, disk)
+            with pytest.raises(StorageFullError):
+                async with writer.own("s"):
+                    pass
+            assert [meta.iteration for meta in await writer.list("s")] == [0]
+            for path in made:
+                await asyncio.to_thread(path.unlink)
+            async with writer.own("s") as owner:
+                await owner.save(step(1))
+
+
 @pytest.mark.usefixtures("no_flushing")
 class TestSmallDisk:
     """The journal leaves room for the files, or what it holds could not be removed any more."""
@@ -305,6 +369,41 @@ class TestSmallDisk:
             await writer.save(step(saved))
             assert await writer.check() == ()
 
+    @pytest.mark.parametrize("megabytes", [8, 16])
+    @pytest.mark.parametrize("size", [1, 1_000, 20_000])
+    async def test_each_of_those_saved_together_can_be_deleted(
+        self, small_disk: Callable[[str], Path], megabytes: int, size: int
+    ) -> None:
+        """Of what shared its commits, and takes more room in files, each is deleted by itself."""
+        disk = await asyncio.to_thread(small_disk, f"size={megabytes}m")
+        assert await refused_deletes(disk, size) == []
+
+    async def test_without_the_rule_deletes_are_refused(
+        self, small_disk: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A broken version, which saves what the disk has no room for, is found out."""
+        monkeypatch.setattr(FreeSlots, "room_bytes", lambda *_: sys.maxsize)
+        disk = await asyncio.to_thread(small_disk, "size=8m")
+        assert await refused_deletes(disk, 1)
+
+    async def test_a_delete_beside_saves_that_find_no_room(
+        self, small_disk: Callable[[str], Path]
+    ) -> None:
+        """A delete that shares its commit with saves that are refused is made."""
+        disk = await asyncio.to_thread(small_disk, "size=8m")
+        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=5) as writer:
+            await writer.save(step(0))
+            await writer.flush()
+            filling = await filled(disk)
+            large = [step(n, messages=["x" * 900_000]) for n in range(1, 5)]
+            outcomes = await asyncio.gather(
+                *map(writer.save, large), writer.delete("s", "step-0"), return_exceptions=True
+            )
+            assert StorageFullError in map(type, outcomes)
+            assert outcomes[-1] is True
+            assert await writer.load("s", "step-0") is None
+            await asyncio.to_thread(filling.unlink)
+
     @pytest.mark.parametrize("left_bytes", [100_000, 3_000_000])
     async def test_saving_goes_on_where_all_has_its_files(
         self, small_disk: Callable[[str], Path], left_bytes: int
@@ -319,6 +418,65 @@ class TestSmallDisk:
                 await writer.save(step(0, messages=["x" * 20_000]))
                 await writer.flush()
             assert [meta.iteration for meta in await writer.list("s")] == [0]
+
+
+class TestBurst:
+    """Saves that come faster than their files are written wait for the room that those make."""
+
+    @pytest.mark.parametrize(
+        ("megabytes", "count", "size"), [(8, 1_500, 1), (16, 3_000, 1), (16, 300, 20_000)]
+    )
+    async def test_what_has_room_is_saved(
+        self, small_disk: Callable[[str], Path], megabytes: int, count: int, size: int
+    ) -> None:
+        """Where the disk has room for all files in the end, no save of a burst is refused."""
+        disk = await asyncio.to_thread(small_disk, f"size={megabytes}m")
+        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=5) as writer:
+            await asyncio.gather(
+                *(writer.save(step(n, messages=["x" * size])) for n in range(count))
+            )
+            await writer.flush()
+            assert len(await writer.list("s")) == count
+
+    async def test_what_has_no_room_is_refused_before_it_takes_any(
+        self, small_disk: Callable[[str], Path]
+    ) -> None:
+        """Of far more than fits some is saved and some refused, and nothing has got stuck."""
+        disk = await asyncio.to_thread(small_disk, "size=8m")
+        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=5) as writer:
+            outcomes = await asyncio.gather(
+                *(writer.save(step(n, messages=["x" * 20_000])) for n in range(1_500)),
+                return_exceptions=True,
+            )
+            refused = [outcome for outcome in outcomes if outcome.__class__ is StorageFullError]
+            saved = {outcome for outcome in outcomes if isinstance(outcome, str)}
+            assert len(refused) + len(saved) == 1_500
+            assert len(saved) > 200  # of the 390 that the disk could hold without a journal
+            assert {meta.checkpoint_id for meta in await writer.list("s")} == saved
+            assert await writer.delete_session("s") is True
+            await writer.flush()
+
+
+async def refused_deletes(disk: Path, size: int) -> list[StorageFullError]:
+    """Save 50 at a time before any file until one is refused, then delete one by one."""
+    refused = []
+    writer = AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=5)
+    saved: list[object] = []
+    for group in range(1_000):
+        records = [step(50 * group + n, messages=["x" * size]) for n in range(50)]
+        outcomes = await asyncio.gather(*map(writer.save, records), return_exceptions=True)
+        saved += [outcome for outcome in outcomes if isinstance(outcome, str)]
+        if len(saved) <= 50 * group + 49:
+            break
+    for checkpoint_id in saved:
+        try:
+            assert await writer.delete("s", str(checkpoint_id)) is True
+        except StorageFullError as error:
+            refused.append(error)
+            break
+    with contextlib.suppress(StorageFullError) if refused else contextlib.nullcontext():
+        await writer.aclose()
+    return refused
 
 
 def inodes(root: Path) -> dict[str, int]:

@@ -134,7 +134,12 @@ _take_fairly = commit.take_fairly
 
 
 def _takes_the_first_first(
-    waiting: deque[Any], max_bytes: int = 8 << 20, *, removals_only: bool = False, **_: Any
+    waiting: deque[Any],
+    max_bytes: int = 8 << 20,
+    _max_disk_bytes: int = 0,
+    *,
+    removals_only: bool = False,
+    **_: Any,
 ) -> list[Any]:
     batch: list[Any] = []
     while waiting and not removals_only and waiting[0].size_bytes <= max_bytes and len(batch) < 512:

@@ -93,11 +93,12 @@ async def test_full_journal_is_shared_fairly(root: Path) -> None:
     async with held_writer(site) as (writer, files):
         saves, gate = await _fill(writer, files)
         few = asyncio.ensure_future(writer.save(_large("few", 1)))
+        ended: list[asyncio.Future[str]] = []
+        for save in (*saves, few):
+            save.add_done_callback(ended.append)
         gate.open()
-        await asyncio.wait_for(few, GUARD_SECONDS)
-        left = sum(not save.done() for save in saves)
-        await asyncio.wait_for(asyncio.gather(*saves), GUARD_SECONDS)
-    assert left > 20
+        await asyncio.wait_for(asyncio.gather(*saves, few), GUARD_SECONDS)
+    assert ended.index(few) < 40
 
 
 async def test_save_that_waits_for_room_is_withdrawn(root: Path) -> None:

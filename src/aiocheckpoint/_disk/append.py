@@ -32,16 +32,17 @@ class Appender:
     Args:
         files: the file operations.
         log_: the log.
+        file_bytes: tells how much room the files take that are to be written.
 
     Attributes:
         free: the slots that hold nothing.
     """
 
-    def __init__(self, files: LocalFiles, log_: Log) -> None:
+    def __init__(self, files: LocalFiles, log_: Log, file_bytes: Callable[[], int]) -> None:
         self._files = files
         self._log = log_
         self._broken = b""
-        self.free = FreeSlots(log_)
+        self.free = FreeSlots(log_, file_bytes)
 
     @property
     def _segment(self) -> Segment:
@@ -128,7 +129,7 @@ class Appender:
     def append(
         self, entries: Sequence[Entry], bodies: Sequence[bytes], flags: int,
         note: Callable[[ReadFrame], None], *, sync: bool, leaves: int = _WHOLE_RESERVE,
-        erases: bool = False, in_new_segment: bool = False,
+        spared_bytes: int = 0, erases: bool = False, in_new_segment: bool = False,
     ) -> ReadFrame:  # fmt: skip
         """
         Append a frame and share it.
@@ -142,6 +143,7 @@ class Appender:
             sync: whether it, and all before it, is durable on return.
             leaves: how many quarters of the reserve, at the end of the last slot there is room
                 for, it leaves to what makes more room.
+            spared_bytes: how much room a slot that has to be made leaves on the disk; see `take`.
             erases: whether it removes what somebody asked to remove.
             in_new_segment: whether to begin one for it.
 
@@ -158,7 +160,7 @@ class Appender:
         fits = tail.offset + size + reserve <= capacity
         if self._is_sealed or not fits or in_new_segment:
             content = _Content(table, bodies, flags)
-            read = self._begin_segment([content], note=note, spares_room=leaves == _WHOLE_RESERVE)
+            read = self._begin_segment([content], note=note, spared_bytes=spared_bytes)
             if erases:
                 self._share(self._control.changed(erasure=read.place))
             return read
@@ -236,7 +238,7 @@ class Appender:
         *,
         note: Callable[[ReadFrame], None] | None = None,
         in_smallest: bool = False,
-        spares_room: bool = False,
+        spared_bytes: int = 0,
     ) -> ReadFrame:
         """
         Go on in another slot: its header and first frames are one write and one sync.
@@ -246,7 +248,7 @@ class Appender:
         """
         log_ = self._log
         size = log.HEADER_BYTES + sum(map(_size_of, [*self._copies(), *frames]))
-        slot = self.free.take(size, smallest=in_smallest, spares_room=spares_room)
+        slot = self.free.take(size, smallest=in_smallest, spared_bytes=spared_bytes)
         if log_.segments and self.must_erase:
             log_.slots.erase([slot])  # or what it held would outlast the next erasure
         previous = self._seal() if log_.segments else (log.NO_ID, 0, log.NO_CHAIN)

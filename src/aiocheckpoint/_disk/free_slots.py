@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
+from aiocheckpoint._disk.files import monotonic_seconds
 from aiocheckpoint._disk.log import Log
 from aiocheckpoint._disk.slots import FIRST_SLOT_BYTES, LARGEST_SPARE_BYTES
 from aiocheckpoint._format import log
 from aiocheckpoint.errors import StorageFullError
+
+_REMOVALS_BYTES = 64 << 10
+_AMPLE_BYTES = 64 << 20
+_SECONDS = 1.0
 
 
 class FreeSlots:
@@ -16,11 +22,27 @@ class FreeSlots:
 
     Args:
         log_: the log.
+        file_bytes: tells how much room the files take that are to be written.
     """
 
-    def __init__(self, log_: Log) -> None:
+    def __init__(self, log_: Log, file_bytes: Callable[[], int]) -> None:
         self._log = log_
+        self._file_bytes = file_bytes
         self._is_last_taken = False
+        self._free_bytes, self._asked_at = 0, float("-inf")
+
+    def room_bytes(self, wanted: int) -> int:
+        """
+        Return how much room the disk has beside the files to be written, and removals.
+
+        Args:
+            wanted: how much matters; where there is far more, what is told may be a second old.
+        """
+        used = self._file_bytes() + _REMOVALS_BYTES
+        is_recent = monotonic_seconds() - self._asked_at < _SECONDS
+        if not is_recent or self._free_bytes - used - wanted < _AMPLE_BYTES:
+            self._free_bytes, self._asked_at = self._log.slots.free_bytes(), monotonic_seconds()
+        return max(self._free_bytes - used, 0)
 
     def numbers(self) -> list[int]:
         """Return their numbers, that of the largest last."""
@@ -28,16 +50,16 @@ class FreeSlots:
         numbers = self._log.slots.numbers()
         return sorted((n for n in numbers if n not in used), key=self._log.slots.size)
 
-    def take(self, size: int, *, smallest: bool = False, spares_room: bool = False) -> int:
+    def take(self, size: int, *, smallest: bool = False, spared_bytes: int = 0) -> int:
         """
         Return the number of a slot, made if need be.
 
         Args:
             size: how large it must be at least.
             smallest: whether to take the smallest that is free.
-            spares_room: whether to leave the disk room for the files of the largest segment,
-                which set its slot free, and for deletes of them; or else deletes could find
-                none. While all is flushed, one change always passes.
+            spared_bytes: how much room to leave on the disk, beside that for the files to be
+                written: they set slots free, and without them deletes could find none. None at
+                all is left if it is 0.
 
         Raises:
             StorageFullError: there is no room for it.
@@ -49,40 +71,29 @@ class FreeSlots:
         size = log.align(size)
         if not free:
             try:
-                return self._create(max(self._next_bytes(), size), spares_room=spares_room)
+                return self._create(max(self._next_bytes(), size), spared_bytes)
             except StorageFullError:  # this one suffices
-                return self._create(size, spares_room=spares_room and self._is_unflushed)
+                return self._create(size, spared_bytes)
         known = slots.size(free[-1])
         if known < size:
-            if spares_room and self._is_unflushed:
-                self._require_room(size, known)
+            self._require_room(size - known, spared_bytes)
             slots.grow(free[-1], size)
         slots.keep(free[-1])
         return free[-1]
 
-    def _create(self, size: int, *, spares_room: bool) -> int:
-        if spares_room:
-            self._require_room(size)
+    def _create(self, size: int, spared_bytes: int) -> int:
+        self._require_room(size, spared_bytes)
         return self._log.slots.create(size)
 
-    def _require_room(self, size: int, known: int = 0) -> None:
-        if not self._spares_room(size, known):
-            path = self._log.directory.path
-            reason = "what the disk has left is for the files of what is saved, and for deletes"
-            raise StorageFullError("write", path, errno.ENOSPC, reason)
+    def _require_room(self, size: int, spared_bytes: int) -> None:
+        wanted = size + spared_bytes
+        if spared_bytes and self.room_bytes(wanted) < wanted:
+            raise self.no_room()
 
-    def _spares_room(self, size: int, known: int = 0) -> bool:
-        """Tell whether a segment's files, and as many deletes, have room beside a slot."""
-        slots = self._log.slots
-        segments = self._log.segments if self._is_unflushed else ()
-        largest = max([size, *(slots.size(segment.slot) for segment in segments)])
-        spared = largest + min(largest, LARGEST_SPARE_BYTES)
-        return slots.free_bytes() >= size - known + spared
-
-    @property
-    def _is_unflushed(self) -> bool:
-        control = self._log.control
-        return control is None or self._log.end > control.flushed
+    def no_room(self) -> StorageFullError:
+        """Return what says that the disk has no room for more than is to be written."""
+        reason = "what the disk has left is for the files of what is saved, and for deletes"
+        return StorageFullError("write", self._log.directory.path, errno.ENOSPC, reason)
 
     def _next_bytes(self) -> int:
         """Return the size of a new slot: twice the last, within bounds."""
@@ -121,7 +132,8 @@ class FreeSlots:
 
     def _spare_bytes(self) -> int:
         size = self._next_bytes()
-        return size if self._spares_room(size) else 0
+        wanted = 3 * size  # its files, and something to spare
+        return size if self.room_bytes(wanted) >= wanted else 0
 
     def adopt_spare(self) -> None:
         """Make a slot of the file that was prepared."""

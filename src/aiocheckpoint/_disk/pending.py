@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -19,7 +19,10 @@ from aiocheckpoint._format.entries import (
     Stuck,
     body_bytes,
 )
+from aiocheckpoint._format.log import BLOCK_BYTES, align
 from aiocheckpoint._format.names import parse_name
+
+KeyT = TypeVar("KeyT")
 
 
 class Committed(msgspec.Struct, frozen=True, gc=False):
@@ -41,6 +44,11 @@ class Committed(msgspec.Struct, frozen=True, gc=False):
     offset: int
 
 
+def file_bytes(size_bytes: int, files: int = 1) -> int:
+    """Return about how much room files take on a disk, with their directories."""
+    return align(size_bytes) + files * BLOCK_BYTES
+
+
 class SessionLog:
     """
     The entries of one session, in order.
@@ -51,40 +59,51 @@ class SessionLog:
         blobs: by digest, likewise.
         stuck: why its files cannot be written, None if they can.
         size_bytes: about how much of the log its entries take.
+        file_bytes: about how much of the disk the files of what is saved will take.
     """
 
-    __slots__ = ("blobs", "entries", "saved", "size_bytes", "stuck")
+    __slots__ = ("blobs", "entries", "file_bytes", "saved", "size_bytes", "stuck")
 
     def __init__(self) -> None:
         self.entries: deque[Committed] = deque()
         self.saved: dict[str, Committed] = {}
         self.blobs: dict[bytes, Committed] = {}
         self.stuck: Stuck | None = None
-        self.size_bytes = 0
+        self.size_bytes = self.file_bytes = 0
 
     def add(self, committed: Committed) -> None:
         """Enter the newest entry."""
         entry = committed.entry
         match entry:
             case Saved():
+                self._let_go(self.saved, entry.name)
                 self.saved[entry.name] = committed
+                self.file_bytes += file_bytes(entry.size_bytes)
             case SavedBlob():
+                self._let_go(self.blobs, entry.digest)
                 self.blobs[entry.digest] = committed
+                self.file_bytes += file_bytes(entry.size_bytes)
             case Removed():
                 for name in entry.names:
-                    self.saved.pop(name, None)
+                    self._let_go(self.saved, name)
                 for digest in entry.blobs:
-                    self.blobs.pop(digest, None)
+                    self._let_go(self.blobs, digest)
             case Stuck():
                 self.stuck = entry
             case Owned():
                 return  # nothing of it is to be done
             case Quarantined():
-                self.saved.pop(entry.name, None)
+                self._let_go(self.saved, entry.name)
                 if entry.is_blob:
-                    self.blobs.pop(bytes.fromhex(entry.name), None)
+                    self._let_go(self.blobs, bytes.fromhex(entry.name))
         self.entries.append(committed)
         self.size_bytes += body_bytes(entry)
+
+    def _let_go(self, found: dict[KeyT, Committed], key: KeyT) -> None:
+        """Take out what is removed, or in its file."""
+        committed = found.pop(key, None)
+        if committed is not None:
+            self.file_bytes -= file_bytes(body_bytes(committed.entry))
 
     @property
     def oldest_microseconds(self) -> int | None:
@@ -103,9 +122,9 @@ class SessionLog:
             entry = committed.entry
             self.size_bytes -= body_bytes(entry)
             if isinstance(entry, Saved) and self.saved.get(entry.name) is committed:
-                del self.saved[entry.name]
+                self._let_go(self.saved, entry.name)
             elif isinstance(entry, SavedBlob) and self.blobs.get(entry.digest) is committed:
-                del self.blobs[entry.digest]
+                self._let_go(self.blobs, entry.digest)
             elif entry is self.stuck:
                 self.stuck = None
 
@@ -138,6 +157,7 @@ class Pending:
         self.sessions: dict[str, SessionLog] = {}
         self.floor = 0
         self._frames: deque[tuple[int, tuple[str, ...]]] = deque()
+        self._file_bytes = 0
         self.stuck: set[str] = set()
         self.owned: dict[str, tuple[int, Owned]] = {}
         self._pins: list[int] = []
@@ -148,6 +168,7 @@ class Pending:
         self._frames.clear()
         self.stuck.clear()
         self.owned.clear()
+        self._file_bytes = 0
         self.floor = floor
 
     def add(self, read: ReadFrame, entries: Sequence[Entry], bodies: Iterable[bytes]) -> None:
@@ -168,7 +189,9 @@ class Pending:
             session = sessions.get(entry.session)
             if session is None:
                 session = sessions[entry.session] = SessionLog()
+            before = session.file_bytes
             session.add(committed)
+            self._file_bytes += session.file_bytes - before
             names[entry.session] = None
             if session.stuck is not None:
                 self.stuck.add(entry.session)
@@ -182,7 +205,9 @@ class Pending:
             touched.update(self._frames.popleft()[1])
         for name in touched:
             session = self.sessions[name]
+            before = session.file_bytes
             session.drop(place)
+            self._file_bytes += session.file_bytes - before
             if session.stuck is None:
                 self.stuck.discard(name)
             if not session.entries:
@@ -194,6 +219,11 @@ class Pending:
     def stuck_bytes(self) -> int:
         """Return about how much of it is of sessions whose files cannot be written."""
         return sum(self.sessions[name].size_bytes for name in self.stuck)
+
+    def file_bytes(self) -> int:
+        """Return about how much room the files take that are to be written, but for those."""
+        stuck = sum(self.sessions[name].file_bytes for name in self.stuck) if self.stuck else 0
+        return self._file_bytes - stuck
 
     def backlog(self) -> Backlog:
         """Return how much there is; without waiting, while others may add and drop."""

@@ -21,6 +21,7 @@ class Change:
         session_id: the session it is about.
         session: name of the session's directory; empty for none.
         size_bytes: about what it adds to the journal.
+        files: how many files are to be written for it.
         held_up: tells why it is not queued yet; None for one that was at once.
         is_removal: whether it makes room.
         waits_for_files: whether its caller wakes only when its files are durable.
@@ -28,7 +29,7 @@ class Change:
             files, where that is as its writer has it.
     """
 
-    __slots__ = ("held_up", "job", "session", "session_id", "size_bytes")
+    __slots__ = ("files", "held_up", "job", "session", "session_id", "size_bytes")
     is_removal = False
     waits_for_files = False
     syncs: bool | None = None
@@ -41,6 +42,7 @@ class Change:
         self.session_id = session_id
         self.session = session
         self.size_bytes = size_bytes
+        self.files = 0
 
     @property
     def leaves(self) -> int:
@@ -83,18 +85,20 @@ class Save(Change):
         blobs: Mapping[str, bytes] = {},
         expected: Expected = ANY_NEWEST,
     ) -> None:
-        size = len(body.text) + sum(map(len, blobs.values())) if blobs else len(body.text)
-        super().__init__(job, session_id, session, size)
+        super().__init__(job, session_id, session)
         self.checkpoint_id = checkpoint_id
         self.body = body
         self.digests = digests
-        self.blobs = blobs
+        self.give(blobs)
         self.expected: Expected = expected
 
     def give(self, blobs: Mapping[str, bytes]) -> None:
-        """Give it other blobs."""
+        """Give it its blobs, or others."""
         self.blobs = blobs
-        self.size_bytes = len(self.body.text) + sum(map(len, blobs.values()))
+        self.size_bytes = len(self.body.text)
+        if blobs:
+            self.size_bytes += sum(map(len, blobs.values()))
+        self.files = 1 + len(blobs)
 
 
 class Delete(Change):
@@ -146,6 +150,7 @@ class Batch(Change):
     ) -> None:
         name, session_id = next(iter(sessions.items()))
         super().__init__(job, session_id, name, sum(part.size_bytes for part in parts))
+        self.files = sum(part.files for part in parts)
         self.is_removal = all(part.is_removal for part in parts)
         self.states = states
         self.tokens = tokens

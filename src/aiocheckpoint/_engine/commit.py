@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -24,12 +25,14 @@ from aiocheckpoint._engine.plan import Planner
 from aiocheckpoint._engine.root import WritableRoot
 from aiocheckpoint._engine.session_plan import Limits
 from aiocheckpoint._format import log
+from aiocheckpoint._format.log import BLOCK_BYTES
 from aiocheckpoint.errors import CheckpointError, StorageError, StorageFullError
 
 _MAX_CHANGES = 512
 _MAX_BYTES = 8 << 20
+_FILE_BYTES = 2 * BLOCK_BYTES  # beside its text, for what is rounded up and its directory
 _ROOM_SECONDS = 0.005
-_REMOVAL_SECONDS = 1.0
+_FLUSH_SECONDS = 1.0
 _TRIES = 3
 
 
@@ -50,7 +53,14 @@ class Root(Protocol):
 
 
 class Outlet(Protocol):
-    """Who hears of commits: the applier."""
+    """
+    Who hears of commits: the applier.
+
+    Attributes:
+        error: why files could not be written last, None if they could.
+    """
+
+    error: Exception | None
 
     def committed(self, place: int, late: Sequence[Change]) -> None:
         """Take notice of a commit, and of who waits until its files are durable."""
@@ -134,6 +144,14 @@ class Committer:
                 if self._try_in_place(batch, is_last=attempt == _TRIES - 1):
                     return
             self._fail(batch, _moved())
+        except StorageFullError as error:
+            self._forget(batch)
+            removals = [change for change in batch if change.is_removal]
+            if len(removals) < len(batch):
+                self._fail([change for change in batch if not change.is_removal], error)
+                self._commit(removals)
+            else:
+                self._fail(batch, error)
         except BaseException as error:  # noqa: BLE001 - kept as the outcomes
             self._forget(batch)
             self._fail(batch, error)
@@ -151,12 +169,12 @@ class Committer:
             self._root.reopen()
             return False
         except StorageFullError:
-            if is_last or not all(change.is_removal for change in batch):
+            if is_last:
                 raise
         self._forget(batch)
         for change in batch:
             change.job.error = None
-        self._outlet.wait_for_room(_REMOVAL_SECONDS)  # what was removed before makes some
+        self._outlet.wait_for_room(_FLUSH_SECONDS)  # files that are written make some
         return False
 
     def _forget(self, batch: Iterable[Change]) -> None:
@@ -189,13 +207,15 @@ class Committer:
             left = deque(batch)
             fitting = self._with_room(root, left)
             begun = [change for change in fitting if change.job.begin()]
-            place, late = self._append(root, begun, sessions, refused)
+            place, late = self._append(root, begun, sessions, refused, is_last=is_last)
         for change in late:
             change.job.wait_for_files()
         self.commits += 1
         self.changes += len([change for change in begun if change.session])
         Job.deliver([change.job for change in begun if change not in late])
         self._outlet.committed(place, late)
+        if left and isinstance(self._outlet.error, StorageFullError):
+            left = self._refused(root, left)
         self.lacks_room = self._must_wait = bool(left)
         self._waiting.extendleft(reversed(left))
         return True
@@ -249,11 +269,25 @@ class Committer:
         return self._wake != "written" if change.syncs is None else change.syncs
 
     def _with_room(self, root: WritableRoot, waiting: deque[Change]) -> list[Change]:
-        """Take out what there is room for in the log; when it is empty, one change of any size."""
+        """
+        Take out what there is room for, in the log, and for its files on the disk.
+
+        Or the log would take in what can be neither written nor, where that needs a slot, removed.
+        When all is flushed, one change of any size passes: it may remove what makes its room.
+        """
         limit = root.log.control.max_bytes if root.log.control else root.max_bytes
         room = limit - root.view.pressing_bytes()
         together = min(room, root.log.slots.max_bytes // 2)  # or no slot could hold them
-        return take_fairly(waiting, together, fits_alone=room >= limit)
+        disk = root.appender.free.room_bytes(_room_bytes(waiting))
+        return take_fairly(waiting, together, disk, fits_alone=room >= limit)
+
+    def _refused(self, root: WritableRoot, left: deque[Change]) -> deque[Change]:
+        """Refuse saves that the disk has no room for, as files find none; return what is left."""
+        if root.appender.free.room_bytes(0) >= _room_bytes([left[0]]):
+            return left
+        saves = [change for change in left if not change.is_removal]
+        self._fail(saves, root.appender.free.no_room())
+        return deque(change for change in left if change.is_removal)
 
     def _append(
         self,
@@ -261,6 +295,8 @@ class Committer:
         begun: Sequence[Change],
         sessions: dict[str, Session],
         refused: dict[Change, BaseException],
+        *,
+        is_last: bool,
     ) -> tuple[int, list[Change]]:
         """Plan the changes and append one frame; return where it ends, and who waits longer."""
         appender = root.appender
@@ -285,10 +321,13 @@ class Committer:
         note = partial(
             root.view.note, entries=planner.entries, bodies=planner.bodies, names=planner.names
         )
+        # Deletes take room from files only when no file that was written has made any.
+        spared_bytes = 0 if is_last and all(c.is_removal for c in begun) else 1
         read = appender.append(
             planner.entries, planner.bodies, log.FLUSH_WANTED if late else 0, note, sync=sync,
             erases=planner.erases, in_new_segment=is_flush and appender.must_erase,
             leaves=max((change.leaves for change in begun), default=0),
+            spared_bytes=max(spared_bytes, _room_bytes(begun, copies=1)),
         )  # fmt: skip
         return read.place, late
 
@@ -321,9 +360,15 @@ def _moved() -> StorageError:
     return StorageError("commit", "the directory", None, "it keeps moving; try again")
 
 
+def _room_bytes(changes: Iterable[Change], copies: int = 2) -> int:
+    """Return about how much of a disk changes take, in their files, and in a slot that is made."""
+    return sum([copies * change.size_bytes + _FILE_BYTES * change.files for change in changes])
+
+
 def take_fairly(
     waiting: deque[Change],
     max_bytes: int = _MAX_BYTES,
+    max_disk_bytes: int = sys.maxsize,
     *,
     removals_only: bool = False,
     fits_alone: bool = True,
@@ -335,12 +380,14 @@ def take_fairly(
         waiting: in the order of the calls; what is taken is taken out, and of the others those
             whose turn it is come first then.
         max_bytes: of all but removals, which always fit.
+        max_disk_bytes: how much of the disk they may take.
         removals_only: whether to take only what makes room, and waits for nothing before it.
         fits_alone: whether the first change may be larger.
     """
     if not removals_only and len(waiting) <= _MAX_CHANGES:
         size = sum([change.size_bytes for change in waiting])
-        if size <= max_bytes or (len(waiting) == 1 and fits_alone):
+        fits = size <= max_bytes and _room_bytes(waiting) <= max_disk_bytes
+        if fits or (len(waiting) == 1 and fits_alone):
             batch = list(waiting)
             waiting.clear()
             return batch
@@ -351,17 +398,20 @@ def take_fairly(
             queues.setdefault(turn_of(change.session), deque()).append(change)
     batch = []
     held_up: list[deque[Change]] = []
-    size = 0
-    is_full = removals_only
+    size = disk_bytes = 0
+    is_full, has_saves = removals_only, False
     while queues and len(batch) < _MAX_CHANGES:
         session, changes = queues.popitem(last=False)
         change = changes[0]
         if not change.is_removal:
             size += change.size_bytes
-            is_full = is_full or (size > max_bytes and (bool(batch) or not fits_alone))
+            disk_bytes += _room_bytes([change])
+            is_over = size > max_bytes or disk_bytes > max_disk_bytes
+            is_full = is_full or (is_over and (has_saves or not fits_alone))
             if is_full:
                 held_up.append(changes)
                 continue
+            has_saves = True
         batch.append(changes.popleft())
         if changes:
             queues[session] = changes

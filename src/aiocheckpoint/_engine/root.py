@@ -82,7 +82,7 @@ class WritableRoot:
         self.view = opened.view
         self.bodies = opened.bodies
         self.operations = opened.operations
-        self.appender = Appender(opened.operations, log_)
+        self.appender = Appender(opened.operations, log_, opened.view.pending.file_bytes)
 
     def scan(self) -> None:
         """Read the log to its end, and tell what others have left in it."""
