@@ -160,6 +160,10 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
         ["somebody else", "/r/lock", "30 s", "lock_timeout_seconds"],
     ),
     (
+        StoreBusyError("session 's'", 30.0, 7),
+        ["call of this process", "session 's'", "30 s", "7 wait in line", "lock_timeout_seconds"],
+    ),
+    (
         SessionChangedError("s", "b"),
         ["session 's' has changed", "'b'", "load it"],
     ),

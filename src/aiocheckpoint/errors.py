@@ -562,23 +562,33 @@ class UnsuitableStoreError(CheckpointError):
 
 class StoreBusyError(CheckpointError, TimeoutError):
     """
-    Another process, or an update of this one, held on for too long; the change was not made.
+    Another process, or one call of this one, held on for too long; the change was not made.
 
     Attributes:
         path: the lock that was wanted, or the session.
-        timeout_seconds: how long it was waited for.
+        timeout_seconds: how long it was waited for that one; a line that moves is waited for.
+        waiting: how many calls of this process waited in line for the session, this one included,
+            where one of its own held on; None where somebody else did.
     """
 
-    def __init__(self, path: str, timeout_seconds: float) -> None:
-        super().__init__(path, timeout_seconds)
-        self.errno = errno.ETIMEDOUT  # `OSError` takes the first of two arguments for it
+    def __init__(self, path: str, timeout_seconds: float, waiting: int | None = None) -> None:
+        super().__init__(path, timeout_seconds, waiting)
+        self.errno = errno.ETIMEDOUT  # `OSError` takes the first of several arguments for it
         self.path = path
         self.timeout_seconds = timeout_seconds
+        self.waiting = waiting
 
     def __str__(self) -> str:
+        seconds = f"{self.timeout_seconds:g} s"
+        if self.waiting is None:
+            return (
+                f"somebody else has held {self.path} for {seconds}; "
+                "is it stopped? Raise lock_timeout_seconds if it is only slow"
+            )
         return (
-            f"somebody else has held {self.path} for {self.timeout_seconds:g} s; "
-            "is it stopped? Raise lock_timeout_seconds if it is only slow"
+            f"a call of this process has held {self.path} for {seconds}, and {self.waiting} wait "
+            "in line for it; see what the work of its update awaits, or raise "
+            "lock_timeout_seconds if it is only slow"
         )
 
 

@@ -48,9 +48,10 @@ from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint._format.ids import decode_id, encode_id
 from aiocheckpoint._format.listing import parse_meta
 from aiocheckpoint._format.unions import Codec, codec_of
+from aiocheckpoint._lines import Turns
 from aiocheckpoint._patience import Patience
 from aiocheckpoint._staging import Staging
-from aiocheckpoint._turns import SessionTurns, Turns
+from aiocheckpoint._turns import SessionTurns
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointError,

@@ -313,13 +313,14 @@ class CheckpointStore(Protocol[RecordT]):
             what `work` returned the last time.
 
         Updates of one session by one process run one after the other, in the order of the calls,
-        and other changes of the session that are called meanwhile wait, no longer than
-        `lock_timeout_seconds`.
+        and other changes of the session that are called meanwhile wait: for as long as the line
+        moves on, and for one and the same update no longer than `lock_timeout_seconds`.
 
         Raises:
             SessionChangedError: others have changed the session again and again, for
                 `lock_timeout_seconds`.
-            StoreBusyError: updates that were called before have gone on for as long.
+            StoreBusyError: one that was called before has gone on for as long; so of any other
+                change that waits for an update.
             InvalidArgumentError: `work` is no async function; what it staged is not stored.
             NestedCallError: raised within `work`, by a call of the store itself: one that changes
                 or owns something, of whatever session, or closes the store, which could wait for
@@ -415,6 +416,8 @@ class CheckpointStore(Protocol[RecordT]):
     ) -> ResultT:
         """
         Do what `update` does on several sessions, in one commit.
+
+        Of no session `work` is called all the same, once, with an empty mapping.
 
         Raises:
             UnsupportedOperationError: the store has no commit over several sessions.

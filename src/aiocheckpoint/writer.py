@@ -119,9 +119,11 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             `AsyncCheckpointWriter[Event | Head]("state/", record_type=Event | Head)`.
         max_bytes: largest file to write or read, in bytes.
         max_checkpoints: how many checkpoints to keep in a session, the newest; None keeps all.
-        lock_timeout_seconds: how long a call may wait for other processes until it raises
-            `StoreBusyError`: one that is stopped while it commits holds up all changes, and the
-            first read of a process. What still waits is withdrawn when it is cancelled.
+        lock_timeout_seconds: how long a call may wait for another process, or for one update of
+            the session that was called before, until it raises `StoreBusyError`: a process that is
+            stopped while it commits holds up all changes, and the first read of a process. A line
+            of updates that moves on is waited for. What still waits is withdrawn when it is
+            cancelled.
         refuse_inexact_floats: refuse the rare float (about 1 in 500 of those with 17 digits)
             that the Rust crate would read as its neighbour, off by one unit in the last place.
         durability: when a save returns. `"journal"`: when it is durable in the journal, by a sync
@@ -350,7 +352,8 @@ class AsyncCheckpointWriter(Generic[RecordT]):
             StorageError: the disk refused; it is not saved, and does not come back.
             StorageFullError: there is no room for it, or for earlier files, on the disk.
             DurabilityUnknownError: it may or may not be saved.
-            StoreBusyError: another process kept the store locked; it is not saved.
+            StoreBusyError: another process kept the store locked, or one update of the session
+                that was called before went on, for `lock_timeout_seconds`; it is not saved.
             UnsupportedFileSystemError: the directory is on NFS, SMB or 9p.
             JournalVersionError: the journal is another version's.
             WriterClosedError: the writer is closed.
@@ -912,12 +915,15 @@ class AsyncCheckpointWriter(Generic[RecordT]):
 
         Updates of one session by one writer run one after the other, in the order of the calls,
         over tasks, event loops and threads, and other changes of the session that are called
-        meanwhile wait. What `work` was told is what there is when it commits; where it stages
+        meanwhile wait: however many come before, each for `lock_timeout_seconds` at most. What
+        `work` was told is what there is when it commits; where it stages
         nothing or raises, what there was when it had ended.
 
         Raises:
             SessionChangedError: others have changed the session again and again, for
                 `lock_timeout_seconds`; nothing was changed.
+            StoreBusyError: one update that was called before has gone on for as long, or another
+                process kept the store locked.
             NestedCallError: `work` calls the writer for the session, or to change another one;
                 `update_many` is for several.
             InvalidArgumentError: `work` is no async function, or stages a record of another

@@ -491,6 +491,40 @@ class SavesLater(MemoryStore[CheckpointData]):
         return await asyncio.shield(task)
 
 
+class EndsAtTheSecond(MemoryStore[CheckpointData]):
+    """Waits for the end of what it has begun until it is cancelled once more."""
+
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        return await _ended_at_the_second(super().save(data, **terms))
+
+    async def delete_many(
+        self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
+    ) -> int:
+        deleting = super().delete_many(session_id, checkpoint_ids)
+        return await _ended_at_the_second(deleting)
+
+
+class UpdatesAnyway(MemoryStore[CheckpointData]):
+    """The same, of the commit of an update."""
+
+    async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        return await _ended_at_the_second(super().update(session_id, work))
+
+
+async def _ended_at_the_second(call: Awaitable[Any]) -> Any:
+    async def later() -> Any:
+        for _ in range(9):
+            await asyncio.sleep(0)
+        return await call
+
+    task = asyncio.ensure_future(later())
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])  # which a second one ends
+        raise
+
+
 class ReplacesInTwoSteps(MemoryStore[CheckpointData]):
     """Deletes an id before it saves it again."""
 
@@ -534,8 +568,8 @@ class CancelsOthers(MemoryStore[CheckpointData]):
 # Updates
 
 
-class UpdatesWithoutTurns(MemoryStore[CheckpointData]):
-    """Lets others in between the reads and the commit of an update."""
+class OverlooksOthers(MemoryStore[CheckpointData]):
+    """Commits an update whatever another client has changed since its reads."""
 
     async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
         async def slow(session: Any) -> Any:
@@ -543,16 +577,57 @@ class UpdatesWithoutTurns(MemoryStore[CheckpointData]):
             await asyncio.sleep(0)
             return result
 
-        return await _unlocked(self).update(session_id, slow)
+        return await super().update(session_id, slow)
+
+    def _commit(self, *what: Any, seen: Shelf | None = None) -> Any:
+        return super()._commit(*what)
+
+
+class UpdatesWithoutTurns(MemoryStore[CheckpointData]):
+    """Lets others in between the reads and the commit of an update."""
+
+    async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        return await OverlooksOthers(beside=self).update(session_id, work)
 
 
 def _unlocked(store: MemoryStore[Any]) -> MemoryStore[Any]:
     """Return a store that keeps what another keeps, and has turns of its own."""
-    alone: MemoryStore[Any] = MemoryStore(store.record_type)
-    alone._shelf.sessions = store._shelf.sessions
-    alone._shelf.owned = store._shelf.owned
-    alone._shelf.tokens = store._shelf.tokens
-    return alone
+    return MemoryStore(store.record_type, beside=store)
+
+
+class HoldsOthersUp(MemoryStore[CheckpointData]):
+    """Takes what work asks of another client for a call of its own."""
+
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        if self._shelf.__dict__.get("is_updating"):
+            raise NestedCallError(data.session_id, "save")
+        return await super().save(data, **terms)
+
+    async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        self._shelf.__dict__["is_updating"] = True
+        try:
+            return await super().update(session_id, work)
+        finally:
+            self._shelf.__dict__["is_updating"] = False
+
+
+class CountsTheWholeLine(MemoryStore[CheckpointData]):
+    """Gives up a call whose line moves on, but not to its end in time."""
+
+    async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        seconds = self._lock_timeout_seconds
+        entered = asyncio.Event()
+
+        async def begun(session: Any) -> Any:
+            entered.set()
+            return await work(session)
+
+        updating = asyncio.ensure_future(super().update(session_id, begun))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(entered.wait(), seconds)
+            return await updating
+        updating.cancel()
+        raise StoreBusyError(session_id, seconds)
 
 
 class CommitsInSpiteOfErrors(MemoryStore[CheckpointData]):
@@ -719,10 +794,12 @@ class ReadsWithin(MemoryStore[CheckpointData]):
 class LooksAtTasksAlone(MemoryStore[CheckpointData]):
     """Takes what a thread calls for a call of somebody else's."""
 
-    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+    async def load(
+        self, session_id: SessionId, checkpoint_id: CheckpointId | None = None
+    ) -> CheckpointData | None:
         if threading.current_thread() is threading.main_thread():
-            return await super().save(data, **terms)
-        return await _unlocked(self).save(data, **terms)
+            return await super().load(session_id, checkpoint_id)
+        return await _unlocked(self).load(session_id, checkpoint_id)
 
 
 class AwaitsNothing(MemoryStore[CheckpointData]):
@@ -748,13 +825,13 @@ class ReadsOn(MemoryStore[CheckpointData]):
 
 
 class LosesPatience(MemoryStore[CheckpointData]):
-    """Saves in spite of an update that it has waited for for long enough."""
+    """Says that it has saved what it has given up."""
 
     async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
         try:
             return await super().save(data, **terms)
         except StoreBusyError:
-            return await _unlocked(self).save(data, **terms)
+            return data.checkpoint_id
 
 
 class UpdatesFromThreads(MemoryStore[CheckpointData]):
@@ -821,6 +898,7 @@ class OwnsForAll(MemoryStore[CheckpointData]):
     """Lets everybody own everything."""
 
     def own(self, session_id: SessionId, **terms: Any) -> Any:
+        self._shelf.disown(session_id)
         return _unlocked(self).own(session_id, **terms)
 
 
@@ -848,6 +926,8 @@ class WaitsAnyway(MemoryStore[CheckpointData]):
     """Waits where it was not to, and gives the session away."""
 
     def own(self, session_id: SessionId, *, wait: bool = True) -> Any:
+        if not wait:
+            self._shelf.disown(session_id)
         return super().own(session_id) if wait else _unlocked(self).own(session_id)
 
 
@@ -931,6 +1011,16 @@ class CommitsSessionsOneByOne(MemoryStore[CheckpointData]):
                     self._shelf.commit({session_id: session.end()})
 
         return await super().update_many(session_ids, stage)
+
+
+class NeedsSessions(MemoryStore[CheckpointData]):
+    """Has nothing to do for no session."""
+
+    async def update_many(
+        self, session_ids: Iterable[SessionId], work: Callable[..., Awaitable[Any]], /
+    ) -> Any:
+        wanted = [*session_ids]
+        return await super().update_many(wanted, work) if wanted else None
 
 
 class LocksAsAsked(MemoryStore[CheckpointData]):
@@ -1046,7 +1136,13 @@ BROKEN: dict[type[MemoryStore[Any]], str] = {
     ReplacesInTwoSteps: "test_a_cancelled_replacement_leaves_one_of_both",
     DeletesOneByOne: "test_a_cancelled_delete_is_all_or_nothing",
     CancelsOthers: "test_others_are_not_touched",
+    EndsAtTheSecond: "test_a_call_that_is_cancelled_again_has_ended_all_the_same",
+    UpdatesAnyway: "test_an_update_that_is_cancelled_again_has_ended_all_the_same",
     UpdatesWithoutTurns: "test_of_updates_none_is_lost",
+    OverlooksOthers: "test_of_updates_of_two_clients_none_is_lost",
+    HoldsOthersUp: "test_work_may_ask_another_client",
+    CountsTheWholeLine: "test_a_line_that_moves_on_is_waited_for",
+    NeedsSessions: "test_an_update_of_no_session_calls_its_work",
     CommitsInSpiteOfErrors: "test_work_that_raises_changes_nothing",
     WritesAtOnce: "test_what_is_staged_is_not_read",
     DeletesLast: "test_the_last_word_counts",

@@ -11,9 +11,10 @@ import pytest
 from aiocheckpoint import CheckpointError
 from aiocheckpoint._engine import commit
 from aiocheckpoint._engine.plan import Planner
+from aiocheckpoint._lines import Turns
 from aiocheckpoint._ownership import Ownerships
 from aiocheckpoint._staging import Staging
-from aiocheckpoint._turns import SessionTurns, Turns
+from aiocheckpoint._turns import SessionTurns
 from aiocheckpoint._updates import Updates
 from tests.conftest import MakeWriter
 from tests.promises import test_ownership, test_updates

@@ -11,9 +11,15 @@ from typing import Any, Generic, Self, TypeVar, overload
 import msgspec
 
 from aiocheckpoint._format.codec import RecordT
-from aiocheckpoint.errors import CheckpointError, WriterClosedError
+from aiocheckpoint.errors import (
+    CheckpointError,
+    SessionChangedError,
+    SessionOwnedError,
+    WriterClosedError,
+)
 from aiocheckpoint.kit import (
     OwnedSession,
+    Patience,
     RecordKit,
     SessionTurns,
     StagedChanges,
@@ -51,6 +57,7 @@ from aiocheckpoint.testing.shelf import Changes, Session, Shelf, location_of
 from aiocheckpoint.testing.shelf_reads import ShelfReads
 
 _MAX_BYTES = 64 * 1024 * 1024
+_PAUSES_SECONDS = (0.005, 0.1)
 _ASIDE = frozenset({"damaged", "misplaced", "missing-blob"})
 ResultT = TypeVar("ResultT")
 _Metas = tuple[CheckpointMeta, ...]
@@ -107,7 +114,7 @@ class _Reads(Generic[RecordT]):
 
 
 class _Transaction(StagedChanges[RecordT], _Reads[RecordT]):
-    """One session within an update; nobody else changes it meanwhile."""
+    """One session within an update, as it was when its work was called."""
 
     def __init__(
         self, kit: RecordKit[RecordT], session_id: SessionId, reads: ShelfReads[RecordT]
@@ -129,7 +136,8 @@ class MemoryStore(Generic[RecordT]):
             process, or the same one after a restart, would be.
         max_bytes: of one document, and of one blob.
         max_checkpoints: how many to keep in a session, the newest; None keeps all.
-        lock_timeout_seconds: how long `own` waits for another owner, and a change for an update.
+        lock_timeout_seconds: how long `own` waits for another owner, a change for one update, and
+            how long an update is tried again beside other clients.
 
     Raises:
         RecordTypeError: for a `record_type` that cannot be stored.
@@ -173,7 +181,7 @@ class MemoryStore(Generic[RecordT]):
         self._max_checkpoints = max_checkpoints
         self._lock_timeout_seconds = lock_timeout_seconds
         self._shelf: Shelf = Shelf() if beside is None else beside._shelf  # noqa: SLF001 - its own class
-        self._turns = SessionTurns(lock_timeout_seconds, beside=self._shelf.turns)
+        self._turns = SessionTurns(lock_timeout_seconds)
         self._reads: ShelfReads[RecordT] = ShelfReads(self._shelf, self._kit)
         self._is_closed = False
 
@@ -283,7 +291,7 @@ class MemoryStore(Generic[RecordT]):
     async def update(
         self, session_id: SessionId, work: Callable[[Transaction[RecordT]], Awaitable[ResultT]], /
     ) -> ResultT:
-        """Read, decide and write as one step; nobody interferes, so `work` runs once."""
+        """Read, decide and write as one step; again where another client has interfered."""
         return await self._update_one(session_id, work)
 
     async def _update_one(
@@ -319,23 +327,33 @@ class MemoryStore(Generic[RecordT]):
     ) -> ResultT:
         self._require_open()
         async with self._turns.update(session_ids, operation):
-            sessions = {key: _Transaction(self._kit, key, self._reads) for key in session_ids}
-            try:
-                result = await result_of(work, sessions)
-            finally:
-                staged = {key: session.end() for key, session in sessions.items()}
-            if any(staged.values()):
-                self._commit(staged, owner)
-            return result
+            patience = Patience(self._lock_timeout_seconds)
+            while True:
+                seen = self._shelf.snapshot(session_ids)
+                reads = ShelfReads(seen, self._kit)
+                sessions = {key: _Transaction(self._kit, key, reads) for key in session_ids}
+                try:
+                    result = await result_of(work, sessions)
+                finally:
+                    staged = {key: session.end() for key, session in sessions.items()}
+                try:
+                    if any(staged.values()):
+                        self._commit(staged, owner, seen=seen)
+                except SessionChangedError:
+                    if patience.is_over:
+                        raise
+                else:
+                    return result
 
     def _commit(
         self,
         staged: Mapping[SessionId, Changes],
         owner: OwnedSession[RecordT] | None,
         expected: Expected = ANY_NEWEST,
+        seen: Shelf | None = None,
     ) -> dict[SessionId, Session]:
         held = None if owner is None else (owner.session_id, owner.token)
-        return self._shelf.commit(staged, expected, held, self._max_checkpoints)
+        return self._shelf.commit(staged, expected, held, self._max_checkpoints, seen)
 
     # Ownership
 
@@ -352,16 +370,17 @@ class MemoryStore(Generic[RecordT]):
         require_instance("wait", wait, bool)
         self._require_session(session_id)
         timeout_seconds = self._lock_timeout_seconds if wait else 0.0
-        shelf = self._shelf
-        async with self._turns.own(session_id, timeout_seconds):
-            token = shelf.tokens[session_id] = shelf.tokens.get(session_id, 0) + 1
-            shelf.owned[session_id] = token
+        async with self._turns.own(session_id, timeout_seconds, *_PAUSES_SECONDS) as patience:
+            while (token := self._shelf.own(session_id)) is None:
+                if patience.is_over:
+                    raise SessionOwnedError(session_id, timeout_seconds)
+                await patience.pause()
             try:
                 yield OwnedSession(
                     session_id, token, save=self._save, delete=self._delete, update=self._update_one
                 )
             finally:
-                shelf.owned.pop(session_id, None)
+                self._shelf.disown(session_id)
 
     # Reads of one session
 

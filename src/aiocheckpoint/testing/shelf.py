@@ -10,7 +10,6 @@ from typing import NamedTuple
 from aiocheckpoint.errors import MissingBlobError, OwnershipLostError, SessionChangedError
 from aiocheckpoint.kit import (
     EncodedRecord,
-    SessionTurns,
     StagedDelete,
     StagedSave,
     encode_id,
@@ -66,7 +65,6 @@ class Shelf:
     Attributes:
         sessions: by their ids.
         quarantine: what recoveries have put aside, by where it is now.
-        turns: the order of updates and of owners, beside which all clients line up.
         tokens: of the last owner of each session.
         owned: of the present owner of each session.
         mutex: held while something changes.
@@ -75,7 +73,6 @@ class Shelf:
     def __init__(self) -> None:
         self.sessions: dict[SessionId, Session] = {}
         self.quarantine: dict[str, bytes] = {}
-        self.turns = SessionTurns()
         self.tokens: dict[SessionId, int] = {}
         self.owned: dict[SessionId, int] = {}
         self.mutex = threading.Lock()
@@ -85,12 +82,20 @@ class Shelf:
         """Return what there is of a session."""
         return self.sessions.get(session_id, Session())
 
+    def snapshot(self, session_ids: Iterable[SessionId]) -> Shelf:
+        """Return what there is of sessions at this moment, which does not change any more."""
+        seen = Shelf()
+        with self.mutex:
+            seen.sessions = {key: self.sessions[key] for key in session_ids if key in self.sessions}
+        return seen
+
     def commit(
         self,
         staged: Mapping[SessionId, Changes],
         expected: Expected = ANY_NEWEST,
         owner: tuple[SessionId, int] | None = None,
         max_checkpoints: int | None = None,
+        seen: Shelf | None = None,
     ) -> dict[SessionId, Session]:
         """
         Make changes, all or none, and return what the sessions are by then.
@@ -100,6 +105,12 @@ class Shelf:
             expected: what the newest has to be.
             owner: a session and the token of whoever has to own it.
             max_checkpoints: how many to keep, the newest.
+            seen: a snapshot that still has to be so of the sessions; None for whatever there is.
+
+        Raises:
+            OwnershipLostError: somebody else owns the session.
+            SessionChangedError: the newest is another one, or the session is not as it was seen.
+            MissingBlobError: a record leads to a blob that is neither given nor there.
         """
         with self.mutex:
             if owner is not None and self.owned.get(owner[0]) != owner[1]:
@@ -107,11 +118,15 @@ class Shelf:
             changed: dict[SessionId, Session] = {}
             for session_id, changes in staged.items():
                 session = self.session(session_id)
-                if expected is not ANY_NEWEST and session.newest_id != expected:
+                is_seen = seen is None or self._is_as_in(seen, session_id)
+                if not is_seen or (expected is not ANY_NEWEST and session.newest_id != expected):
                     raise SessionChangedError(session_id, session.newest_id)
                 changed[session_id] = self._changed(session, changes, max_checkpoints)
             self.sessions.update(changed)
             return changed
+
+    def _is_as_in(self, seen: Shelf, session_id: SessionId) -> bool:
+        return self.sessions.get(session_id) is seen.sessions.get(session_id)
 
     def _changed(self, session: Session, changes: Changes, max_checkpoints: int | None) -> Session:
         checkpoints, blobs = {**session.checkpoints}, {**session.blobs}
@@ -144,6 +159,24 @@ class Shelf:
         saved_at = max(utc_now(), self._last_saved_at + timedelta.resolution)
         self._last_saved_at = saved_at
         checkpoints[record.checkpoint_id] = Stored(record.body, record.blob_digests, saved_at)
+
+    # Owners
+
+    def own(self, session_id: SessionId) -> int | None:
+        """Give a session to a new owner, and return the token; None while it has one."""
+        with self.mutex:
+            if session_id in self.owned:
+                return None
+            token = self.owned[session_id] = self.tokens.get(session_id, 0) + 1
+            self.tokens[session_id] = token
+            return token
+
+    def disown(self, session_id: SessionId) -> None:
+        """Take a session from its owner."""
+        with self.mutex:
+            self.owned.pop(session_id, None)
+
+    # Damage
 
     def put_aside(self, session_id: SessionId, doomed: Iterable[CheckpointId]) -> tuple[str, ...]:
         """Move checkpoints to the quarantine, and return where they are."""

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
-from aiocheckpoint.errors import CheckpointCorruptError, UnsupportedOperationError
+from aiocheckpoint.errors import (
+    CheckpointCorruptError,
+    InvalidArgumentError,
+    NestedCallError,
+    UnsupportedOperationError,
+    WriterClosedError,
+)
 from aiocheckpoint.models import CheckpointData
 from aiocheckpoint.store import Transaction
 from aiocheckpoint.testing.contract.damage import Damage
@@ -15,6 +22,8 @@ from aiocheckpoint.testing.contract.records import (
     checkpoint,
     error_of,
     listed_ids,
+    refusal,
+    sessions_of,
 )
 
 
@@ -102,6 +111,29 @@ class AcrossSessionsContract:
         assert raised
         assert await listed_ids(store, "one") == ["b", "a"]
         assert await listed_ids(store, "two") == ["b"]
+
+    async def test_an_update_of_no_session_calls_its_work(self, store: Store) -> None:
+        """It is given nothing, what it returns or raises passes, and nothing is stored."""
+        seen: list[dict[str, Transaction[CheckpointData]]] = []
+
+        async def work(sessions: Mapping[str, Transaction[CheckpointData]]) -> str:
+            seen.append({**sessions})
+            return "done"
+
+        async def call(sessions: Mapping[str, Transaction[CheckpointData]]) -> None:
+            await store.save(checkpoint("s", len(sessions)))
+
+        def no_work(_sessions: object) -> str:
+            return "not async"
+
+        assert await store.update_many([], work) == "done"
+        assert seen == [{}]
+        assert await refusal(store.update_many([], call)) is NestedCallError
+        wrong: Any = no_work
+        assert await refusal(store.update_many([], wrong)) is InvalidArgumentError
+        assert await sessions_of(store) == []
+        await store.aclose()
+        assert await refusal(store.update_many([], work)) is WriterClosedError
 
     async def test_commits_over_sessions_do_not_wait_for_each_other_for_ever(
         self, store: Store

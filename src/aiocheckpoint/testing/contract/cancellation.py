@@ -7,20 +7,44 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
+from aiocheckpoint.models import CheckpointData
+from aiocheckpoint.store import Transaction
 from aiocheckpoint.testing.contract.records import Store, checkpoint, listed_ids
 
 _MOMENTS = (0, 1, 2, 3, 5, 8, 13)
 
 
-async def cancelled(call: Coroutine[Any, Any, object], moments: int) -> bool:
-    """Start a call, cancel it some turns of the loop later, and tell whether it was cancelled."""
+async def cancelled(
+    call: Coroutine[Any, Any, object], moments: int, *, again: bool = False
+) -> bool:
+    """
+    Start a call, cancel it some turns of the loop later, and tell whether it was cancelled.
+
+    Args:
+        call: the call.
+        moments: how many turns of the loop it has.
+        again: whether it is cancelled in each turn from then on, until it has ended.
+    """
     task = asyncio.ensure_future(call)
     for _ in range(moments):
         await asyncio.sleep(0)
     task.cancel()
+    while again and not task.done():
+        await asyncio.sleep(0)
+        task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
     return task.cancelled()
+
+
+async def _require_settled(store: Store, wanted: tuple[list[str], ...]) -> None:
+    """Look at the session "s" twice, with a change of another one in between."""
+    found = await listed_ids(store, "s")
+    assert found in wanted
+    for _ in range(20):
+        await asyncio.sleep(0)
+    await store.save(checkpoint("other"))
+    assert await listed_ids(store, "s") == found
 
 
 class CancellationContract:
@@ -68,6 +92,41 @@ class CancellationContract:
             await cancelled(store.delete_session("s"), moments)
             assert await listed_ids(store, "s") in ([], ["c"], ["c", "b", "a"])
             await store.delete_session("s")
+
+    async def test_a_call_that_is_cancelled_again_has_ended_all_the_same(
+        self, store: Store
+    ) -> None:
+        """However often it is cancelled, what it has changed does not change any more."""
+        for moments in _MOMENTS:
+            await store.save(checkpoint("s", checkpoint_id="a"))
+            saving = store.save(checkpoint("s", 1, checkpoint_id="b"))
+            if not await cancelled(saving, moments, again=True):
+                assert await listed_ids(store, "s") == ["b", "a"]
+            await _require_settled(store, (["a"], ["b", "a"]))
+            deleting = store.delete_many("s", ["a", "b"])
+            if not await cancelled(deleting, moments, again=True):
+                assert await listed_ids(store, "s") == []
+            await _require_settled(store, (["a"], ["b", "a"], []))
+            await store.delete_session("s")
+        assert await store.check() == ()
+
+    async def test_an_update_that_is_cancelled_again_has_ended_all_the_same(
+        self, store: Store
+    ) -> None:
+        """However often it is cancelled, all that it stages is stored, or nothing ever is."""
+
+        async def work(session: Transaction[CheckpointData]) -> None:
+            await session.ids()
+            session.save(checkpoint("s", 1, checkpoint_id="a"))
+            session.save(checkpoint("s", 2, checkpoint_id="b"))
+
+        for moments in _MOMENTS:
+            updating = store.update("s", work)
+            if not await cancelled(updating, moments, again=True):
+                assert await listed_ids(store, "s") == ["b", "a"]
+            await _require_settled(store, ([], ["b", "a"]))
+            await store.delete_session("s")
+        assert await store.check() == ()
 
     async def test_others_are_not_touched(self, store: Store) -> None:
         """Of saves that wait together some are cancelled; the others are stored in order."""

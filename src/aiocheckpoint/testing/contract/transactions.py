@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -420,13 +419,12 @@ class SharedUpdateContract:
 
     async def test_what_another_saved_meanwhile_is_seen(self, store: Store, other: Store) -> None:
         """Nothing is written that was decided on what is not so any more."""
-        outside = contextvars.copy_context()
 
         async def work(session: Session) -> int:
             newest = await session.load()
             if not kept:  # a store may hold it up, so that nobody interferes
                 save = other.save(checkpoint("s", 41, checkpoint_id="x"))
-                kept.append(asyncio.create_task(save, context=outside))
+                kept.append(asyncio.create_task(save))
                 await asyncio.wait(kept, timeout=0.1)
             count = 0 if newest is None else newest.iteration
             session.save(checkpoint("s", count + 1, checkpoint_id="y"))
@@ -437,6 +435,22 @@ class SharedUpdateContract:
         await kept[0]
         order = await listed_ids(store, "s")
         assert (answer, order) in ((42, ["y", "x"]), (1, ["x", "y"]))
+
+    async def test_work_may_ask_another_client(self, store: Store, other: Store) -> None:
+        """What it asks of a store that is opened beside is no call of its own, and not refused."""
+        await store.save(checkpoint("s", 1, checkpoint_id="a"))
+
+        async def work(session: Session) -> int:
+            seen = await other.load("s")
+            async with other.own("t") as owner:
+                await owner.save(checkpoint("t", 1))
+            session.save(checkpoint("s", 2, checkpoint_id="b"))
+            await other.save(checkpoint("t", 2))
+            return 0 if seen is None else seen.iteration
+
+        assert await store.update("s", work) == 1
+        assert await listed_ids(other, "s") == ["b", "a"]
+        assert len(await store.list("t")) == 2
 
 
 class OwnershipContract:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from aiocheckpoint.errors import CheckpointError, SessionOwnedError, StoreBusyError
-from aiocheckpoint.testing.contract.records import Store, checkpoint, listed_ids, refusal
+from aiocheckpoint.testing.contract.records import Store, checkpoint, error_of, listed_ids, refusal
 from aiocheckpoint.testing.contract.transactions import Session, count_one, owned
 
 
@@ -18,7 +18,7 @@ class WaitingContract:
     """
 
     async def test_a_call_waits_no_longer_than_it_is_told(self, hasty_store: Store) -> None:
-        """A change waits for an update, and an owner for another one, and both are told."""
+        """A change waits for an update, and an owner for another one; both are told of what."""
         entered, going_on = asyncio.Event(), asyncio.Event()
 
         async def work(session: Session) -> None:
@@ -33,15 +33,28 @@ class WaitingContract:
         async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
             tasks.create_task(hold())
             await entered.wait()
-            refused = await asyncio.gather(
-                refusal(hasty_store.save(checkpoint("s", 2))),
-                refusal(hasty_store.delete_session("s")),
-                refusal(hasty_store.update("s", count_one)),
-                refusal(owned(hasty_store, "s")),
+            errors = await asyncio.gather(
+                error_of(hasty_store.save(checkpoint("s", 2))),
+                error_of(hasty_store.delete_session("s")),
+                error_of(hasty_store.update("s", count_one)),
+                error_of(owned(hasty_store, "s")),
             )
             going_on.set()
-        assert [*refused] == [StoreBusyError] * 3 + [SessionOwnedError]
+            told = [(type(error), str(error)) for error in errors]
+        assert [kind for kind, _ in told] == [StoreBusyError] * 3 + [SessionOwnedError]
+        assert [text for _, text in told if "'s'" not in text] == []
         assert await listed_ids(hasty_store, "s") == ["a"]
+
+    async def test_a_line_that_moves_on_is_waited_for(self, hasty_store: Store) -> None:
+        """However long it takes in all: no single update goes on for as long as it may."""
+
+        async def slow(session: Session) -> int:
+            await asyncio.sleep(0.1)
+            return await count_one(session)
+
+        async with asyncio.timeout(60):
+            answers = await asyncio.gather(*(hasty_store.update("s", slow) for _ in range(8)))
+        assert answers == [*range(1, 9)]
 
     async def test_work_that_waits_for_a_plain_thread_goes_on(self, hasty_store: Store) -> None:
         """Nobody can know who waits for that thread, so its call waits, and then is refused."""
