@@ -8,6 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping
 from os import PathLike
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from aiocheckpoint._format.blobs import is_digest, reachable_blobs, require_kind
 from aiocheckpoint._format.ids import encode_id
@@ -192,6 +193,22 @@ def path_text(name: str, value: str | PathLike[str], *, may_be_empty: bool = Fal
     if not _is_possible(text):
         raise InvalidArgumentError(name, given, "a path without NUL and lone surrogates")
     return text
+
+
+def path_of_url(name: str, value: str) -> str | None:
+    """
+    Return the path in a `file://` URL; None of any other text.
+
+    Raises:
+        InvalidArgumentError: it is of another machine, has an option, or no path that can be.
+    """
+    parts = urlsplit(value)
+    if parts.scheme != "file" or not value[5:].startswith("//"):
+        return None
+    if parts.netloc not in ("", "localhost") or "?" in value or "#" in value:
+        wanted = "file:// and an absolute path of this machine, ? and # in it as %3F and %23"
+        raise InvalidArgumentError(name, "file://...", wanted)
+    return path_text(name, unquote(parts.path, errors="surrogateescape"))
 
 
 def _is_possible(path: str) -> bool:

@@ -73,6 +73,37 @@ class TestCopy:
         assert not (session / ".aiocheckpoint").exists()
         assert tool("verify", store).status == 0
 
+    def test_a_place_is_not_copied_to_itself(
+        self, store: Path, tmp_path: Path, tool: Tool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """However it is named: relative, absolute, by a link or a URL; nothing is "verified"."""
+        link = tmp_path / "link"
+        link.symlink_to(store)
+        monkeypatch.chdir(store.parent)
+        names = [str(store), store.name, f"./{store.name}/", str(link), store.as_uri()]
+        for source in names:
+            for target in names:
+                done = tool("copy", source, target)
+                assert (done.status, done.output) == (2, "")
+                assert "to itself" in done.errors
+        assert tool("copy", tmp_path / "no", tmp_path / "x" / ".." / "no").status == 2
+        assert not (tmp_path / "no").exists()
+
+    def test_a_store_on_a_server_is_not_copied_to_itself(self, tool: Tool) -> None:
+        """It is told by the URLs alone, before anything is connected to, and tells no password."""
+        for source, target in (
+            ("s3://bucket/state", "s3://bucket/state/"),
+            ("postgresql://a:secret@host/db", "postgres://b@HOST:5432/db"),
+            ("postgresql://host/db?schema=a", "postgresql://host/db?schema=a"),
+        ):
+            done = tool("copy", source, target)
+            assert done.status == 2
+            assert "to itself" in done.errors
+            assert "secret" not in done.errors
+        a, b = (Place(f"postgresql://host/db?schema={name}") for name in "ab")
+        assert not a.is_same(b)
+        assert not a.is_same(Place("db"))
+
     @pytest.mark.parametrize("name", ["nothing", "empty"])
     def test_no_store_is_no_source(self, name: str, tmp_path: Path, tool: Tool) -> None:
         """A directory that is not there, or holds no sessions, is an error."""
@@ -83,29 +114,40 @@ class TestCopy:
 
 class TestUrls:
     def test_verbs_take_the_url_of_a_store(self, store: Path, tool: Tool) -> None:
-        """Sessions, list, show, verify and recover do with a URL what they do with a directory."""
+        """Every verb does with the URL of a directory what it does with its path."""
         url = store.as_uri()
-        for verb in ("sessions", "verify"):
-            there, here = tool(verb, url), tool(verb, store)
-            assert (there.status, there.errors) == (0, "")
-            assert there.output.replace(url, str(store)) == here.output
-        assert tool("list", url, "support-42").output == tool("list", store, "support-42").output
-        assert "message 2" in tool("show", url, "support-42").output
-        document = tool("show", url, "support-42", "step1", "--json").json
-        assert (document["checkpoint_id"], "_checksum" in document) == ("step1", False)
-        assert tool("recover", url, "support-42").status == 0
+        for verb, *rest in (
+            ("sessions",),
+            ("verify",),
+            ("flush",),
+            ("list", "support-42"),
+            ("list", "nobody"),
+            ("show", "support-42"),
+            ("show", "support-42", "step1", "--json"),
+            ("recover", "support-42"),
+        ):
+            assert tool(verb, url, *rest) == tool(verb, store, *rest)
+        file = checkpoint_files(store, "support-42")[0]
+        assert tool("verify", file.as_uri()).output == tool("verify", file).output
 
-    def test_an_unknown_session_is_named(self, store: Path, tool: Tool) -> None:
-        """The error names the URL, and the command that lists what there is."""
-        done = tool("list", store.as_uri(), "nobody")
-        assert done.status == 2
-        assert f"sessions {store.as_uri()}" in done.errors
+    @pytest.mark.parametrize("url", ["file:///{}/no", "file://elsewhere/{}", "file:///{}?x=1"])
+    def test_a_file_url_that_is_none_is_told(self, url: str, store: Path, tool: Tool) -> None:
+        """One of another machine, with options, or of what is not there; by every verb."""
+        url = url.format(str(store).strip("/"))
+        for verb, *rest in (
+            ("sessions",), ("verify",), ("flush",), ("list", "s"), ("show", "s"), ("recover", "s"),
+            ("copy", "other"),
+        ):  # fmt: skip
+            done = tool(verb, url, *rest)
+            assert (done.status, done.output) == (2, "")
+            assert "does not exist" in done.errors or "of this machine" in done.errors
+        assert not (store / "no").exists()
 
-    def test_what_is_about_files_is_for_directories(self, store: Path, tool: Tool) -> None:
+    def test_what_is_about_files_is_for_directories(self, tool: Tool) -> None:
         """A store on a server has nothing to flush."""
-        done = tool("flush", store.as_uri())
+        done = tool("flush", "s3://bucket/state")
         assert done.status == 2
-        assert "is no directory" in done.errors
+        assert "s3://bucket/state is no directory" in done.errors
 
     def test_an_unknown_kind_of_store_is_told(self, tool: Tool) -> None:
         """It is one line, and tells no password."""

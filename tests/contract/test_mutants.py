@@ -9,7 +9,7 @@ import inspect
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -36,6 +36,8 @@ from aiocheckpoint.testing import LargeValue, MemoryStore
 from aiocheckpoint.testing.machine import StoreMachine
 from aiocheckpoint.testing.shelf import Session, Shelf
 from aiocheckpoint.testing.shelf_reads import ShelfReads
+
+AnswerT = TypeVar("AnswerT")
 
 
 class Aliasing(MemoryStore[CheckpointData]):
@@ -511,8 +513,8 @@ class UpdatesAnyway(MemoryStore[CheckpointData]):
         return await _ended_at_the_second(super().update(session_id, work))
 
 
-async def _ended_at_the_second(call: Awaitable[Any]) -> Any:
-    async def later() -> Any:
+async def _ended_at_the_second(call: Awaitable[AnswerT]) -> AnswerT:
+    async def later() -> AnswerT:
         for _ in range(9):
             await asyncio.sleep(0)
         return await call

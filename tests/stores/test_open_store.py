@@ -24,7 +24,9 @@ from aiocheckpoint import (
     CheckpointRecord,
     CheckpointStore,
     InvalidArgumentError,
+    NestedCallError,
     RecordTypeError,
+    Transaction,
     UnsupportedOperationError,
     WriterClosedError,
     open_store,
@@ -88,6 +90,17 @@ class TestSharedStore(
         store = open_store(directory)
         yield store
         await store.aclose()
+
+    async def test_work_may_ask_another_client(
+        self, store: CheckpointStore[CheckpointData], other: CheckpointStore[CheckpointData]
+    ) -> None:
+        """Two that share a store are one client: what work asks of either is a call of its own."""
+
+        async def work(_session: Transaction[CheckpointData]) -> None:
+            await other.load("s")
+
+        with pytest.raises(NestedCallError):
+            await store.update("s", work)
 
     @pytest.fixture(name="bounded_store")
     async def _bounded_store(

@@ -49,14 +49,19 @@ def copy(
 
 def _require_apart(source: Place, target: Place) -> None:
     """
-    Refuse a directory within the other, which would be one of its sessions.
+    Refuse one place for both, and a directory within the other, as one of its sessions would be.
 
     Raises:
         CommandError: it is.
     """
-    paths = source.on_disk, target.on_disk
+    if source.is_same(target):
+        other = "" if str(source) == str(target) else f", which {target} is, too"
+        raise CommandError(f"nothing to copy from {source} to itself{other}; give another target")
+    if source.path is None or target.path is None:
+        return
+    paths = source.path.resolve(), target.path.resolve()
     for inner, outer in (paths, paths[::-1]):
-        if inner is not None and outer in inner.parents:
+        if outer in inner.parents:
             reason = f"{inner} is within {outer}, as one of its sessions would be"
             raise CommandError(f"{reason}; give a directory outside of it")
 

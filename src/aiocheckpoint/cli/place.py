@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from aiocheckpoint import AsyncCheckpointWriter, BlobStore, CheckpointRecord, RawRecord
 from aiocheckpoint import open_store as open_location
 from aiocheckpoint.cli.errors import CommandError
+from aiocheckpoint.kit import path_of_url
 
 _MAX_BYTES = 64 * 1024 * 1024
+_SCHEMES = {"postgres": "postgresql"}
+_PORTS = {"postgresql": ":5432"}
 
 
 class Place:
@@ -21,17 +24,19 @@ class Place:
 
     Attributes:
         location: the argument, with credentials.
-        path: of the directory; None for a URL.
+        path: of the directory, also that of a `file://` URL; None of a store on a server.
 
     Raises:
         CommandError: it is empty, as a variable of the shell that is not set.
+        InvalidArgumentError: a `file://` URL of another machine, or with options.
     """
 
     def __init__(self, text: str) -> None:
         if not text:
             raise CommandError("the directory is an empty text; . is the one you are in")
         self.location = text
-        self.path = None if "://" in text else Path(text)
+        path = path_of_url("location", text) or text
+        self.path = None if "://" in path else Path(path)
 
     def __str__(self) -> str:
         """Return it as it may be shown: without a password."""
@@ -47,19 +52,27 @@ class Place:
         Return the path of the directory.
 
         Raises:
-            CommandError: it is a URL, and this verb is about files.
+            CommandError: it is a store on a server, and this verb is about files.
         """
         if self.path is None:
             raise CommandError(f"{self} is no directory; {verb} is for directories alone")
         return self.path
 
+    def is_same(self, other: Place) -> bool:
+        """Tell whether another one names the same directory, or says the same of a server."""
+        if self.path is None or other.path is None:
+            return self.path is other.path and self._on_server == other._on_server
+        if self.path.exists() and other.path.exists():
+            return self.path.samefile(other.path)
+        return self.path.resolve() == other.path.resolve()
+
     @property
-    def on_disk(self) -> Path | None:
-        """Where the directory is, also that of a `file://` URL; None on a server."""
-        if self.path is not None:
-            return self.path.resolve()
+    def _on_server(self) -> tuple[str, str, str, frozenset[tuple[str, str]]]:
         parts = urlsplit(self.location)
-        return Path(unquote(parts.path)).resolve() if parts.scheme == "file" else None
+        scheme = _SCHEMES.get(parts.scheme, parts.scheme)
+        host = parts.netloc.rpartition("@")[2].lower().removesuffix(_PORTS.get(scheme, ":"))
+        options = frozenset(parse_qsl(parts.query, keep_blank_values=True))
+        return scheme, host, parts.path.strip("/"), options
 
     @property
     def is_store(self) -> bool:

@@ -7,10 +7,16 @@ import re
 from os import PathLike
 from pathlib import Path
 from typing import Any, cast, overload
-from urllib.parse import unquote, urlsplit
 
 from aiocheckpoint.errors import InvalidArgumentError, UnsupportedOperationError
-from aiocheckpoint.kit import RecordKit, RecordT, path_text, require_count, require_seconds
+from aiocheckpoint.kit import (
+    RecordKit,
+    RecordT,
+    path_of_url,
+    path_text,
+    require_count,
+    require_seconds,
+)
 from aiocheckpoint.models import CheckpointData, WriterStats
 from aiocheckpoint.store import BlobStore, RecordUnion
 from aiocheckpoint.stores.sharing import Plan, SharedStore
@@ -124,20 +130,12 @@ def open_store(
         raise InvalidArgumentError("location", f"{scheme['broken']}:...", wanted)
     kind = scheme[1].lower() if scheme else "file"
     if kind == "file":
-        path = str(Path(_path_of_url(text) if scheme else text))
+        path = str(Path(path_of_url("location", text) or text))
         return SharedWriter(Plan(AsyncCheckpointWriter, path, options), path)
     if kind not in _SERVERS:
         wanted = "a directory, or a URL that begins with postgresql:// or s3://"
         raise InvalidArgumentError("location", f"{kind}://...", wanted)
     return SharedStore(Plan(_server(kind), text, options), f"{kind}://...")
-
-
-def _path_of_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.netloc not in ("", "localhost") or "?" in url or "#" in url:
-        wanted = "file:// and an absolute path of this machine, ? and # in it as %3F and %23"
-        raise InvalidArgumentError("location", "file://...", wanted)
-    return path_text("location", unquote(parts.path, errors="surrogateescape"))
 
 
 def _server(kind: str) -> Any:

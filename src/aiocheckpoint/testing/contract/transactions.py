@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -419,12 +420,13 @@ class SharedUpdateContract:
 
     async def test_what_another_saved_meanwhile_is_seen(self, store: Store, other: Store) -> None:
         """Nothing is written that was decided on what is not so any more."""
+        outside = contextvars.copy_context()
 
         async def work(session: Session) -> int:
             newest = await session.load()
             if not kept:  # a store may hold it up, so that nobody interferes
                 save = other.save(checkpoint("s", 41, checkpoint_id="x"))
-                kept.append(asyncio.create_task(save))
+                kept.append(asyncio.create_task(save, context=outside))
                 await asyncio.wait(kept, timeout=0.1)
             count = 0 if newest is None else newest.iteration
             session.save(checkpoint("s", count + 1, checkpoint_id="y"))
