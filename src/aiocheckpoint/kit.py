@@ -36,6 +36,7 @@ from aiocheckpoint._arguments import (
     triggers_of,
 )
 from aiocheckpoint._cancellation import ended, outlast
+from aiocheckpoint._closing import AsyncClosing
 from aiocheckpoint._format import documents
 from aiocheckpoint._format.blobs import (
     blob_digest,
@@ -72,6 +73,7 @@ from aiocheckpoint.models import (
 from aiocheckpoint.store import NO_BLOBS, RecordUnion, Transaction
 
 __all__ = (
+    "AsyncClosing",
     "EncodedRecord",
     "OwnedSession",
     "Patience",

@@ -9,8 +9,7 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from functools import partial
 from os import PathLike
-from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, get_args, overload
+from typing import Any, Generic, TypeVar, get_args, overload
 
 from aiocheckpoint._arguments import (
     checkpoint_ids_of,
@@ -30,6 +29,7 @@ from aiocheckpoint._arguments import (
     session_ids_of,
     triggers_of,
 )
+from aiocheckpoint._closing import AsyncClosing
 from aiocheckpoint._disk.files import LocalFiles, process_id
 from aiocheckpoint._engine import check, copy, listing, recover, sessions
 from aiocheckpoint._engine.changes import Change, Delete, Flush, Recover, Save, Wake
@@ -82,7 +82,7 @@ _WAKE: dict[Durability, Wake] = {"journal": "synced", "file": "flushed", "none":
 ResultT = TypeVar("ResultT")
 
 
-class AsyncCheckpointWriter(Generic[RecordT]):
+class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
     """
     Durable checkpoints of agent sessions in a directory, without blocking the event loop.
 
@@ -221,19 +221,6 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         state = "closed" if self._is_closed else "open"
         return f"<AsyncCheckpointWriter {self._store.path!r} {state}>"
 
-    async def __aenter__(self) -> Self:
-        if self._is_closed:
-            raise WriterClosedError("the writer is closed")
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
     def __del__(self) -> None:
         store = getattr(self, "_store", None)
         if store is None or self._is_closed or self._process_id != process_id():
@@ -284,10 +271,13 @@ class AsyncCheckpointWriter(Generic[RecordT]):
         if self._process_id != process_id():
             raise WriterClosedError("this writer belongs to the process that was forked")
 
-    def _require_usable(self) -> None:
-        self._require_own_process()
+    def _require_open(self) -> None:
         if self._is_closed:
             raise WriterClosedError("the writer is closed")
+
+    def _require_usable(self) -> None:
+        self._require_own_process()
+        self._require_open()
 
     async def _read(
         self, work: Callable[[Reader[RecordT]], ResultT], otherwise: ResultT

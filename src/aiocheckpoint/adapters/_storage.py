@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from os import PathLike
-from types import TracebackType
-from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from aiocheckpoint import (
     BlobStore,
@@ -14,6 +13,7 @@ from aiocheckpoint import (
     WriterClosedError,
     open_store,
 )
+from aiocheckpoint.kit import AsyncClosing
 
 RecordT = TypeVar("RecordT", bound=CheckpointRecord)
 
@@ -54,7 +54,7 @@ class Opened(Generic[RecordT]):
             await self.store.aclose()
 
 
-class InStorage(Generic[RecordT]):
+class InStorage(AsyncClosing, Generic[RecordT]):
     """
     An adapter that keeps its records in a storage, and lets go of it at its end.
 
@@ -70,17 +70,6 @@ class InStorage(Generic[RecordT]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} in {self._store!r}>"
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Let go of the storage; a store that was given open stays open."""

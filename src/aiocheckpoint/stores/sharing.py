@@ -7,11 +7,10 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from types import TracebackType
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from aiocheckpoint.errors import NestedCallError, WriterClosedError
-from aiocheckpoint.kit import RecordT
+from aiocheckpoint.kit import AsyncClosing, RecordT
 from aiocheckpoint.models import (
     ANY_NEWEST,
     CheckpointId,
@@ -98,7 +97,7 @@ def _registry() -> _Registry:
     return _registries.get(process_id) or _registries.setdefault(process_id, _Registry())
 
 
-class SharedStore(Generic[RecordT]):
+class SharedStore(AsyncClosing, Generic[RecordT]):
     """
     What `open_store` gives: a hold on a store that others may hold, too.
 
@@ -120,25 +119,15 @@ class SharedStore(Generic[RecordT]):
 
     @property
     def _store(self) -> BlobStore[RecordT]:
-        if self._is_closed:
-            raise WriterClosedError("the store is closed")
+        self._require_open()
         registry = _registry()
         if self._held is None or registry is not self._registry:  # or the first one after a fork
             self._held, self._registry = registry.enter(self._plan, self), registry
         return self._held.store
 
-    async def __aenter__(self) -> Self:
+    def _require_open(self) -> None:
         if self._is_closed:
             raise WriterClosedError("the store is closed")
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """

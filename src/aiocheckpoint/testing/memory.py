@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 import msgspec
 
@@ -18,6 +17,7 @@ from aiocheckpoint.errors import (
     WriterClosedError,
 )
 from aiocheckpoint.kit import (
+    AsyncClosing,
     OwnedSession,
     Patience,
     RecordKit,
@@ -123,7 +123,7 @@ class _Transaction(StagedChanges[RecordT], _Reads[RecordT]):
         _Reads.__init__(self, session_id, reads)
 
 
-class MemoryStore(Generic[RecordT]):
+class MemoryStore(AsyncClosing, Generic[RecordT]):
     """
     A `BlobStore` that forgets everything when the process ends.
 
@@ -189,18 +189,6 @@ class MemoryStore(Generic[RecordT]):
     def record_type(self) -> type[RecordT] | RecordUnion:
         """The type of the records."""
         return self._kit.record_type
-
-    async def __aenter__(self) -> Self:
-        self._require_open()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Refuse every later call but this one, as a closed writer does."""

@@ -35,6 +35,7 @@ from aiocheckpoint.adapters.crewai.records import (
     MethodState,
     PendingFeedback,
 )
+from aiocheckpoint.kit import AsyncClosing
 from aiocheckpoint.portal import Portal
 
 _MOST_PIECES = 16  # only the newest state is kept, so hardly any are shared
@@ -61,7 +62,7 @@ class _Process:
 _process = _Process()
 
 
-class FlowPersistence(BasePersistence):
+class FlowPersistence(AsyncClosing, BasePersistence):
     """
     Keeps the newest state of each flow, and the flows that wait for a person.
 
@@ -134,19 +135,6 @@ class FlowPersistence(BasePersistence):
     ) -> None:
         """Close it."""
         self.close()
-
-    async def __aenter__(self) -> Self:
-        """Return the persistence; it is closed at the end of the block."""
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        await self.aclose()
 
     def close(self) -> None:
         """Let go of the storage; a store that was given open stays open."""

@@ -6,8 +6,7 @@ import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -40,10 +39,11 @@ from aiocheckpoint.adapters.langgraph.storage import opened
 from aiocheckpoint.adapters.langgraph.sync import SynchronousMethods
 from aiocheckpoint.adapters.langgraph.tuples import config_of, thread_id_of, tuple_of
 from aiocheckpoint.adapters.langgraph.turns import Turns
+from aiocheckpoint.kit import AsyncClosing
 from aiocheckpoint.portal import Portal
 
 
-class CheckpointSaver(SynchronousMethods):
+class CheckpointSaver(AsyncClosing, SynchronousMethods):
     """
     Checkpoints of LangGraph threads in any store: durable, checked, and nothing written twice.
 
@@ -106,17 +106,6 @@ class CheckpointSaver(SynchronousMethods):
         self._turns = Turns(self._store, refuse_forks=refuse_forks)
         self._removal = Removal(self._store, self._turns.watches)
         self._keep_last = keep_last
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """

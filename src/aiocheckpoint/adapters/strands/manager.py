@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from strands.session import SnapshotSessionManager
 from strands.types.exceptions import StorageError
@@ -15,6 +14,7 @@ from aiocheckpoint import CheckpointError, Transaction
 from aiocheckpoint.adapters._storage import Storage as Location
 from aiocheckpoint.adapters.strands.records import Place, StoredValue, value_at
 from aiocheckpoint.adapters.strands.storage import Storage
+from aiocheckpoint.kit import AsyncClosing
 
 
 class SessionConflictError(CheckpointError, StorageError):
@@ -36,7 +36,7 @@ class SessionConflictError(CheckpointError, StorageError):
         )
 
 
-class SessionManager(SnapshotSessionManager):
+class SessionManager(AsyncClosing, SnapshotSessionManager):
     """
     Keeps a session of Strands Agents: the framework's `SnapshotSessionManager` on any store.
 
@@ -68,17 +68,6 @@ class SessionManager(SnapshotSessionManager):
     def __init__(self, session_id: str, storage: Location[StoredValue], **options: Any) -> None:
         self._own = _OneAgent(storage)
         super().__init__(session_id, storage=self._own, **options)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Let go of the storage; a store that was given open stays open."""

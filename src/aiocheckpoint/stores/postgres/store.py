@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 import asyncpg
 
 from aiocheckpoint.errors import UnsupportedOperationError, WriterClosedError
 from aiocheckpoint.kit import (
+    AsyncClosing,
     OwnedSession,
     RecordKit,
     RecordT,
@@ -56,7 +56,7 @@ _Metas = tuple[CheckpointMeta, ...]
 _DEFAULT_MAX_BYTES = 64 * 1024 * 1024
 
 
-class PostgresStore(Generic[RecordT]):
+class PostgresStore(AsyncClosing, Generic[RecordT]):
     """
     Durable checkpoints of agent sessions in PostgreSQL; a `BlobStore`.
 
@@ -179,18 +179,6 @@ class PostgresStore(Generic[RecordT]):
         place = self._source if isinstance(self._source, str) else "postgresql:///"
         return f"<PostgresStore {place_of(place, self._options.schema)} {state}>"
 
-    async def __aenter__(self) -> Self:
-        self._require_usable()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
     async def aclose(self) -> None:
         """
         Finish what was called, on all event loops, and close the connections.
@@ -208,7 +196,7 @@ class PostgresStore(Generic[RecordT]):
             return
         await aclose_all(self._clients)
 
-    def _require_usable(self) -> None:
+    def _require_open(self) -> None:
         if self._is_closed:
             raise WriterClosedError("the store is closed")
         if self._process_id is None:
@@ -217,7 +205,7 @@ class PostgresStore(Generic[RecordT]):
             raise WriterClosedError("this store belongs to the process that was forked")
 
     def _client(self) -> Client[RecordT]:
-        self._require_usable()
+        self._require_open()
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:

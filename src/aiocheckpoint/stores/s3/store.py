@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from aiocheckpoint.errors import UnsupportedOperationError
 from aiocheckpoint.kit import (
+    AsyncClosing,
     OwnedSession,
     RecordKit,
     RecordT,
@@ -53,7 +53,7 @@ _Metas = tuple[CheckpointMeta, ...]
 _Withdrawal = list[Callable[[], object]]
 
 
-class S3Store(Generic[RecordT]):
+class S3Store(AsyncClosing, Generic[RecordT]):
     """
     A `BlobStore` in a bucket of Amazon S3, or of a server that keeps its word about creates.
 
@@ -166,17 +166,8 @@ class S3Store(Generic[RecordT]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._layout.url!r})"
 
-    async def __aenter__(self) -> Self:
+    def _require_open(self) -> None:
         self._home.require_open()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Finish what was called, let go of connections and thread; later calls are refused."""
@@ -269,7 +260,7 @@ class S3Store(Generic[RecordT]):
             for function in withdrawal:
                 function()
 
-        self._home.require_open()
+        self._require_open()
         async with self._turns.change(session_id, operation):
             return await self._home.change(run(), withdraw)
 
@@ -382,7 +373,7 @@ class S3Store(Generic[RecordT]):
 
         check_session_id(session_id)
         require_callable("work", work)
-        self._home.require_open()
+        self._require_open()
         async with self._turns.update((session_id,), operation):
             return await run_update(
                 self._home, self._work, self._kit, session_id, work, token_of(owner)
@@ -404,7 +395,7 @@ class S3Store(Generic[RecordT]):
         wanted = session_ids_of(session_ids)
         require_callable("work", work)
         if not wanted:
-            self._home.require_open()
+            self._require_open()
             async with self._turns.update((), "update_many"):
                 return await result_of(work, {})
         if len(wanted) > 1:
@@ -444,7 +435,7 @@ class S3Store(Generic[RecordT]):
 
         require_instance("wait", wait, bool)
         check_session_id(session_id)
-        self._home.require_open()
+        self._require_open()
         timeout_seconds = self._lock_timeout_seconds if wait else 0.0
         async with owned(
             self._home, self._work, self._turns, session_id, timeout_seconds, self._lease_seconds
@@ -588,7 +579,7 @@ class S3Store(Generic[RecordT]):
             is longer than a name may be.
         """
         require_query(prefix)
-        self._home.require_open()
+        self._require_open()
         async for session_id in self._home.iterate(lambda: self._work().session_ids(prefix)):
             yield session_id
 
@@ -621,7 +612,7 @@ class S3Store(Generic[RecordT]):
         """
         require_query(prefix)
         final = frozenset(triggers_of(final_triggers))
-        self._home.require_open()
+        self._require_open()
         async for meta in self._home.iterate(lambda: self._work().newest_of_all(prefix)):
             if meta.problem is not None or meta.trigger not in final:
                 yield meta
