@@ -183,39 +183,132 @@ def fenced(path: Path) -> list[Block]:
     return blocks(path.read_text(encoding="utf-8"))
 
 
-# What becomes of the `bash` blocks of each page, which need a network or do not end.
+_HERE = "tests/test_docs.py::"
+_CLONE = f"{_HERE}test_the_tutorials_first_commands_work_in_a_fresh_clone"
+_POSTGRES = "tests/stores/postgres/test_docs.py::"
+# What runs the `bash` blocks of each page, in their order: they need a network or do not end.
 BASH_BLOCKS = {
-    "README.md": ["in a clone, by a campaign", "by `.ci/run`"],
-    "docs/contributing.md": ["by `.ci/run`"],
-    "docs/how-to/fastapi.md": ["by a campaign"],
-    "docs/how-to/langgraph.md": ["in a clone, by a campaign", "in tests/langgraph"],
-    "docs/tutorial.md": ["in a clone, by a campaign"],
+    "README.md": [
+        f"{_HERE}test_the_readmes_first_command_works_in_a_fresh_clone",
+        ".ci/run",
+    ],
+    "docs/contributing.md": [".ci/run"],
+    "docs/how-to/fastapi.md": [f"{_HERE}test_the_fastapi_service_runs_with_two_workers"],
+    # A campaign runs the second one for its help, this test with a database.
+    "docs/how-to/langgraph.md": [
+        _CLONE,
+        "tests/langgraph/test_saver.py::test_the_command_copies_a_file",
+    ],
+    "docs/how-to/postgres.md": [_CLONE, f"{_POSTGRES}test_it_prints_the_schema"],
+    "docs/tutorial.md": [_CLONE],
 }
-# Pages whose examples need a server or a framework, and are run with it by tests/stores, or by
-# tests/adapters.
+# What runs all blocks of a page that need a framework or a server: `py`, and with a framework
+# `bash`. Each is run in an environment of its own, by what stands behind it.
 RUN_ELSEWHERE = {
-    "docs/how-to/crewai.md",
-    "docs/how-to/strands.md",
-    "docs/how-to/claude-agent.md",
-    "docs/how-to/agent-framework.md",
-    "docs/how-to/google-adk.md",
-    "docs/how-to/openai-agents.md",
-    "docs/how-to/other-frameworks.md",
-    "docs/how-to/postgres.md",
-    "docs/how-to/pydantic-ai.md",
-    "docs/how-to/pydantic-harness.md",
+    "docs/how-to/agent-framework.md": (
+        "tests/adapters/agent_framework/test_docs.py::test_its_examples_run",
+        ".ci/run",
+    ),
+    "docs/how-to/claude-agent.md": (
+        "tests/adapters/claude_agent/test_docs.py::test_its_examples_run",
+        ".ci/run",
+    ),
+    "docs/how-to/crewai.md": (
+        "tests/adapters/crewai/test_docs.py::test_its_examples_run",
+        ".ci/run",
+    ),
+    "docs/how-to/google-adk.md": (
+        "tests/adapters/google_adk/test_docs.py::test_its_examples_run",
+        ".ci/run",
+    ),
+    "docs/how-to/openai-agents.md": (
+        "tests/adapters/openai_agents/test_docs.py::test_its_examples_run",
+        ".ci/run",
+    ),
+    "docs/how-to/other-frameworks.md": (
+        "tests/adapters/other_frameworks/test_recipes.py::test_it_is_killed_and_goes_on",
+        ".ci/recipes",
+    ),
+    "docs/how-to/postgres.md": (f"{_POSTGRES}test_its_examples_run", ".ci/run"),
+    "docs/how-to/pydantic-ai.md": (
+        "tests/adapters/pydantic_ai/test_docs.py::test_its_examples_run",
+        ".ci/run",
+    ),
+    "docs/how-to/pydantic-harness.md": (
+        "tests/adapters/pydantic_harness/test_docs.py::test_its_examples_run",
+        ".ci/run",
+    ),
+    "docs/how-to/strands.md": (
+        "tests/adapters/strands/test_docs.py::test_its_examples_run",
+        ".ci/run",
+    ),
 }
 
 
 def test_every_block_is_tried_somewhere() -> None:
     """No page has a block that is neither run nor output, nor known to be run elsewhere."""
     tried = {"", "text", "json", "python", "console"}
+    elsewhere = {page: {"py", "bash"} for page in RUN_ELSEWHERE}
+    elsewhere["docs/how-to/postgres.md"] = {"py", "sql"}
     others: dict[str, list[str]] = {}
     for path in (path for path in PAGES if path not in GENERATED):
+        page = relative(path)
         for block in fenced(path):
-            if block.language not in tried and relative(path) not in RUN_ELSEWHERE:
-                others.setdefault(relative(path), []).append(block.language)
-    assert others == {page: ["bash"] * len(how) for page, how in BASH_BLOCKS.items()}
+            assert page not in RUN_ELSEWHERE or block.language not in ("python", "console")
+            if block.language not in tried | elsewhere.get(page, set()):
+                others.setdefault(page, []).append(block.language)
+    assert others == {page: ["bash"] * len(runners) for page, runners in BASH_BLOCKS.items()}
+
+
+def test_what_is_run_elsewhere_is_run_there() -> None:
+    """Each test that is said to run a page exists, opens that page, and is run by the CI."""
+    ci = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
+    recipes = (REPOSITORY / ".ci" / "recipes").read_text(encoding="utf-8")
+    assert re.search(r"^\.ci/recipes$", ci, re.MULTILINE)
+    assert "tests/adapters/other_frameworks" in recipes
+    assert re.search(r"^done$", ci, re.MULTILINE)
+    (extras,) = re.findall(
+        r"^for extra in (.*); do\n    \.ci/adapter \"\$extra\"$", ci, re.MULTILINE
+    )
+    for page, (runner, where) in RUN_ELSEWHERE.items():
+        source = source_of(runner)
+        name = Path(page).name
+        opens_it = f'run_page("{name}")' in source.function or f'"{name}"' in source.module
+        assert opens_it, f"{runner} does not run {page}"
+        assert where == ".ci/recipes" or name.removesuffix(".md") in [*extras.split(), "postgres"]
+    for page, runners in BASH_BLOCKS.items():
+        commands = [block.text for block in fenced(REPOSITORY / page) if block.language == "bash"]
+        for command, runner in zip(commands, runners, strict=True):
+            if runner == ".ci/run":
+                assert command.strip() in ci
+            else:
+                assert source_of(runner).function
+
+
+class Source(NamedTuple):
+    """
+    The text of a test.
+
+    Attributes:
+        module: the whole of it.
+        function: its own.
+    """
+
+    module: str
+    function: str
+
+
+def source_of(test: str) -> Source:
+    """Return the text of a test by its id, without the class."""
+    path, _, name = test.partition("::")
+    module = (REPOSITORY / path).read_text(encoding="utf-8")
+    functions = [
+        node
+        for node in ast.walk(ast.parse(module))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name
+    ]
+    assert len(functions) == 1, test
+    return Source(module, ast.get_source_segment(module, functions[0]) or "")
 
 
 def relative(path: Path) -> str:
@@ -277,12 +370,18 @@ def test_the_readmes_first_command_works_in_a_fresh_clone(tmp_path: Path) -> Non
 @pytest.mark.campaign
 @pytest.mark.timeout(600)
 def test_the_tutorials_first_commands_work_in_a_fresh_clone(tmp_path: Path) -> None:
-    """With them the rest of the tutorial, and of the page on LangGraph, has what it needs."""
+    """With them the rest of the tutorial, and of two other pages, has what it needs."""
     clone = fresh_clone(tmp_path)
     tutorial, langgraph = REPOSITORY / "docs/tutorial.md", REPOSITORY / "docs/how-to/langgraph.md"
     [venv] = [block.text for block in fenced(tutorial) if block.language == "bash"]
     [saver, mover] = [block.text for block in fenced(langgraph) if block.language == "bash"]
-    printed = shell(f"{venv}{saver}aiocheckpoint --version", clone)
+    postgres = next(
+        b for b in fenced(REPOSITORY / "docs/how-to/postgres.md") if b.language == "bash"
+    )
+    printed = shell(f"{venv}{saver}{postgres.text}aiocheckpoint --version", clone)
+    assert (
+        shell(". .venv/bin/activate\npython -c 'import aiocheckpoint.stores.postgres'", clone) == ""
+    )
     assert printed.endswith(f"aiocheckpoint {aiocheckpoint.__version__}\n")
     command, _, _ = mover.partition(" checkpoints.db")
     assert shell(f". .venv/bin/activate\n{command} --help", clone)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
+import importlib.metadata
 import io
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,12 +21,19 @@ _ROOT = Path(__file__).parents[2]
 
 
 def run_page(name: str) -> None:
-    """Run every example of a how-to in order; each prints what the page says."""
+    """
+    Run every example of a how-to in order; each prints what the page says.
+
+    Of the command that moves an old store, which is not there, it runs what finds that out.
+    """
     page = _ROOT / "docs" / "how-to" / name
     names: dict[str, Any] = {}
     printed = ""
     with asyncio.Runner() as runner:
         for block in fenced(page):
+            assert block.language in ("py", "text", "bash"), f"line {block.line}: it is not run"
+            if block.language == "bash":
+                _run_command(block.text)
             if block.language == "text":
                 assert printed == block.text
             if block.language == "py":
@@ -35,6 +45,32 @@ def run_page(name: str) -> None:
                     if result is not None:
                         runner.run(result)
                 printed = output.getvalue()
+
+
+def _run_command(command: str) -> None:
+    """Run a command of a page."""
+    if found := re.fullmatch(r"pip install '\.\[([\w-]+)\]'\n", command):
+        _require_installed(found[1])
+        return
+    assert command.startswith("python -m aiocheckpoint.adapters."), command
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    ran = subprocess.run(
+        ["bash", "-c", command],
+        env=os.environ | {"PATH": programs, "HOME": os.getcwd()},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 2, ran.stdout + ran.stderr
+    assert "usage:" not in ran.stderr
+    assert command.split()[3].removeprefix("~/").rstrip("/").split(":")[0] in ran.stderr
+
+
+def _require_installed(extra: str) -> None:
+    """Fail unless this environment has what an extra asks for: `.ci/adapter` made it by that."""
+    needs = importlib.metadata.requires("aiocheckpoint") or []
+    names = [re.split(r"[^\w.-]", need)[0] for need in needs if f"extra == '{extra}'" in need]
+    assert names, f"there is no extra {extra}"
+    for name in names:
+        assert importlib.metadata.version(name)
 
 
 def _command(example: str, *arguments: object) -> list[str]:

@@ -1,0 +1,99 @@
+"""The examples of graphs in the pages store each step before the next one begins.
+
+LangGraph's own default does not: a process that dies in the next step then loses what the one
+before was given, a person's answer among it.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph.graph import StateGraph
+
+from aiocheckpoint.adapters.langgraph import CheckpointSaver
+
+_ROOT = Path(__file__).parents[2]
+_PAGES = ("README.md", "docs/how-to/langgraph.md")
+_SYNC = ', durability="sync"'
+_SECONDS = 0.2
+
+
+def example(page: str) -> str:
+    """Return the first block of a page that makes a graph with our saver."""
+    blocks = (_ROOT / page).read_text(encoding="utf-8").split("```python\n")[1:]
+    texts = [block.partition("```")[0] for block in blocks]
+    return next(text for text in texts if "CheckpointSaver(" in text and "ainvoke" in text)
+
+
+class Order:
+    """
+    Whether nodes ran before what came before them was stored.
+
+    Attributes:
+        runs: how often a node ran.
+        early: how often while a checkpoint was still to be stored.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.runs = self.early = 0
+        self._storing = 0
+        self._ran = threading.Event()
+        add_node, aput = StateGraph.add_node, CheckpointSaver.aput
+
+        def add(graph: Any, name: str, node: Any) -> Any:
+            def run(state: Any) -> Any:
+                self.runs += 1
+                self.early += self._storing > 0
+                self._ran.set()
+                return node(state)
+
+            return add_node(graph, name, run)
+
+        async def put(saver: Any, *args: Any, **options: Any) -> Any:
+            self._storing += 1
+            self._ran.clear()
+            try:
+                # As long as a node needs to begin, where it does not wait for this.
+                await asyncio.to_thread(self._ran.wait, _SECONDS)
+                return await aput(saver, *args, **options)
+            finally:
+                self._storing -= 1
+
+        monkeypatch.setattr(StateGraph, "add_node", add)
+        monkeypatch.setattr(CheckpointSaver, "aput", put)
+
+
+def run(text: str) -> None:
+    """Run a block as `python -m asyncio` does, but at once."""
+    code = compile(text, "a block", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    asyncio.run(eval(code, {}))
+
+
+@pytest.fixture(name="order")
+def _order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Order:
+    monkeypatch.chdir(tmp_path)
+    return Order(monkeypatch)
+
+
+@pytest.mark.blocking
+@pytest.mark.parametrize("page", _PAGES)
+def test_each_step_is_stored_before_the_next(page: str, order: Order) -> None:
+    """No node of the example runs while what it was given is not stored."""
+    run(example(page))
+    assert order.runs > 0
+    assert order.early == 0
+
+
+@pytest.mark.blocking
+@pytest.mark.parametrize("page", _PAGES)
+def test_without_its_durability_it_is_not(page: str, order: Order) -> None:
+    """The same example without `durability="sync"` is told by that."""
+    text = example(page)
+    assert _SYNC in text
+    run(text.replace(_SYNC, ""))
+    assert order.early > 0
