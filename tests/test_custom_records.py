@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import json
 import math
 import sys
 import uuid
@@ -33,6 +34,7 @@ from aiocheckpoint import (
 from tests.conftest import MakeWriter
 from tests.durabilities import DURABILITIES
 from tests.on_disk import on_disk, path_of
+from tests.test_damaged_files import sealed
 
 ItemT = TypeVar("ItemT")
 
@@ -322,6 +324,26 @@ class TestAnotherType:
 
         with pytest.raises(CheckpointDecodeError, match="none of this type"):
             await make_writer(record_type=Score).load("s")
+
+    @pytest.mark.parametrize("name", sorted(CheckpointData.__struct_fields__))
+    async def test_checkpoint_data_lacks_no_field(
+        self, make_writer: MakeWriter, root: Path, name: str
+    ) -> None:
+        """Rust and we write all fields, so a file without one is of another type, or no record."""
+        fields = json.loads(msgspec.json.encode(CheckpointData(session_id="s", checkpoint_id="x")))
+        del fields[name]
+        directory = root / "s" / "checkpoints"
+        await asyncio.to_thread(directory.mkdir, parents=True)
+        path = directory / "cp_20260101_000000_000001_x.json"
+        await asyncio.to_thread(path.write_bytes, sealed(fields))
+
+        writer = make_writer()
+        is_no_record = name in ("session_id", "checkpoint_id", "created_at")
+        with pytest.raises(CheckpointCorruptError if is_no_record else CheckpointDecodeError):
+            await writer.load("s")
+        report = await writer.recover("s")
+        assert len(report.quarantined) == is_no_record
+        assert await asyncio.to_thread(path.exists) is not is_no_record
 
     async def test_base_types_read_any(self, make_writer: MakeWriter) -> None:
         """Who asks for what all records have in common gets it from each."""

@@ -101,6 +101,29 @@ async def test_full_journal_is_shared_fairly(root: Path) -> None:
     assert ended.index(few) < 40
 
 
+async def test_large_documents_hold_nobody_up(default_site: Site) -> None:
+    """One of many megabytes has a commit of its own: nobody waits for more than one of them."""
+    async with held_writer(default_site) as (writer, files):
+        await writer.save(document("late", 0))
+        gate = files.hold(COMMIT)
+        first = asyncio.ensure_future(writer.save(document("first", 0)))
+        await gate.arrival()
+        large = [document("large", number) for number in range(3)]
+        for data in large:
+            data.messages.append("x" * 10_000_000)
+        saves = [asyncio.ensure_future(writer.save(data)) for data in large]
+        saves += [asyncio.ensure_future(writer.save(document(f"s{n}", 0))) for n in range(20)]
+        ended: list[asyncio.Future[str]] = []
+        for save in saves:
+            save.add_done_callback(ended.append)
+        while writer.stats().waiting < len(saves):
+            await asyncio.sleep(0)
+        gate.open()
+        await asyncio.gather(first, *saves)
+    order = [saves.index(save) for save in ended]
+    assert order[-2:] == [1, 2], order
+
+
 async def test_save_that_waits_for_room_is_withdrawn(root: Path) -> None:
     """A save that waits for room has not begun: cancelled, it ends at once and leaves nothing."""
     site = Site(root, max_journal_bytes=_JOURNAL_BYTES)

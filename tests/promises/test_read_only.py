@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -175,3 +177,47 @@ def test_a_backup(bound: Mount, start: Start, tmp_path: Path) -> None:
     second.save(record("s", "b", 1))
     assert second.listed_ids("s") == ("b", "a")
     second.close()
+
+
+def _snapshot(root: Path) -> dict[str, tuple[int, int]]:
+    return {
+        str(path): (status.st_size, status.st_mtime_ns)
+        for path in (root, *root.rglob("*"))
+        for status in [path.lstat()]
+    }
+
+
+@pytest.mark.damages_store
+def test_the_command_line(mount: Mount, start: Start, tmp_path: Path) -> None:
+    """Each verb that looks works, also where a process was killed; one that writes says why not."""
+    owner = start(mount.root)
+    _fill(owner)
+    owner.kill()
+    place = mount.protect()
+    before = _snapshot(place)
+
+    def tool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "aiocheckpoint", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    listed = tool("list", place, "s", "--json")
+    assert listed.returncode == 0, listed.stderr
+    assert [meta["checkpoint_id"] for meta in json.loads(listed.stdout)] == [
+        "a",
+        "b",
+    ]
+    sessions = tool("sessions", place)
+    assert sessions.returncode == 0, sessions.stderr
+    assert "s" in sessions.stdout.split()
+    assert tool("verify", place).returncode == 0
+    copied = tool("copy", place, tmp_path / "copy")
+    assert copied.returncode == 0, copied.stderr
+    for verb in (("flush", place), ("recover", place, "s")):
+        refused = tool(*verb)
+        assert refused.returncode in (1, 2)
+        assert str(place) in refused.stderr
+        assert "Traceback" not in refused.stderr
+    assert _snapshot(place) == before
+    reader = start(tmp_path / "copy")
+    _assert_filled(reader)
+    reader.close()

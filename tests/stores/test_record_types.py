@@ -1,0 +1,125 @@
+"""A record of another type is no damage, in whatever store: nothing is emptied, moved or hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from aiocheckpoint import (
+    BlobStore,
+    CheckpointCorruptError,
+    CheckpointData,
+    CheckpointDecodeError,
+    CheckpointRecord,
+    open_store,
+)
+from aiocheckpoint.testing import MemoryStore
+from tests.langgraph.places import fake_bucket, postgres
+
+pytestmark = pytest.mark.blocking  # the driver of PostgreSQL looks for password files
+
+Open = Callable[[type[CheckpointRecord]], BlobStore[Any]]
+
+
+class Order(CheckpointRecord):
+    """
+    A record of an application.
+
+    Attributes:
+        total: has no default, so a file without it is of another type.
+    """
+
+    total: int
+
+
+class Later(CheckpointRecord):
+    """
+    What it became later.
+
+    Attributes:
+        total: as before.
+        note: is new, and has a default.
+    """
+
+    total: int
+    note: str = ""
+
+
+class Other(CheckpointRecord):
+    """
+    A record that has fields of its own only, all with defaults.
+
+    Attributes:
+        name: nothing that an order has.
+    """
+
+    name: str = ""
+
+
+@pytest.fixture(name="server", scope="module")
+def _server() -> Iterator[Any]:
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture(name="open_", params=["directory", "memory", "bucket", "postgresql"])
+def _open(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Open]:
+    if request.param == "memory":
+        first = MemoryStore(CheckpointRecord)
+        yield lambda record_type: MemoryStore(record_type, beside=first)
+    elif request.param == "bucket":
+        with fake_bucket(monkeypatch) as place:
+            assert place.url is not None
+            url = place.url
+            yield lambda record_type: open_store(url, record_type=record_type)
+    elif request.param == "postgresql":
+        dsn = f"{request.getfixturevalue('server').dsn()}&schema=types_{id(request)}"
+        yield lambda record_type: open_store(dsn, record_type=record_type)
+    else:
+        yield lambda record_type: open_store(tmp_path, record_type=record_type)
+
+
+@pytest.mark.parametrize("record_type", [CheckpointData, Other])
+async def test_it_is_told_and_left_alone(open_: Open, record_type: type[CheckpointRecord]) -> None:
+    """Each load raises that the type is to be mended; all else calls it intact, and it stays."""
+    order = Order(session_id="s", checkpoint_id="first", total=5)
+    async with open_(Order) as owner, open_(record_type) as store:
+        await owner.save(order)
+        for call in (
+            store.load("s"),
+            store.load("s", "first"),
+            store.load_many("s", ["first"]),
+            store.load_newest(["s"]),
+        ):
+            with pytest.raises(CheckpointDecodeError, match="mend the type") as refused:
+                await call
+            assert not isinstance(refused.value, CheckpointCorruptError)
+        assert [meta.checkpoint_id for meta in await store.list("s")] == ["first"]
+        assert await store.ids("s") == ("first",)
+        assert [session async for session in store.sessions()] == ["s"]
+        assert await store.verify("s", "first") is True
+        assert await store.check() == ()
+        report = await store.recover("s")
+        assert (report.newest_valid_id, report.quarantined) == ("first", ())
+        try:
+            assert await store.copy_session("s", "t") == 1
+        except CheckpointDecodeError:  # who copies documents need not know the type
+            assert await owner.list("t") == ()
+        else:
+            assert await owner.load("t") == msgspec.structs.replace(order, session_id="t")
+        assert await owner.load("s") == order
+
+
+async def test_a_field_with_a_default_may_be_missing(open_: Open) -> None:
+    """A later version of the type loads what an earlier one saved; the base type loads any."""
+    async with open_(Order) as earlier, open_(Later) as later, open_(CheckpointRecord) as base:
+        await earlier.save(Order(session_id="s", checkpoint_id="first", total=5))
+        found = await later.load("s")
+        assert (found.total, found.note) == (5, "")
+        assert (await base.load("s")).checkpoint_id == "first"
