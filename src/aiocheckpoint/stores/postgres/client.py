@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Generic, TypeVar
 
@@ -73,6 +74,11 @@ class Client(Generic[RecordT]):
                 await self.commits.drained()
         self.server.terminate()
 
+    def let_go(self) -> None:
+        """Let go of the connections, soon; from any thread, of a loop that may have ended."""
+        with contextlib.suppress(RuntimeError):  # it has ended, and they with it
+            self.loop.call_soon_threadsafe(self._keeper.cancel)
+
     def call(self) -> AbstractContextManager[None]:
         """Note that a call is going on, which `aclose` waits for."""
         return self._calls.noted()
@@ -120,6 +126,13 @@ async def aclose_all(clients: dict[asyncio.AbstractEventLoop, Client[Any]]) -> N
             await outlast(client.aclose())
         elif loop.is_running():
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(client.aclose(), loop))
+
+
+def let_go_all(clients: Mapping[asyncio.AbstractEventLoop, Client[Any]], process_id: int) -> None:
+    """Let go of what a store had that was dropped, but for a child of its process."""
+    if os.getpid() == process_id:
+        for client in clients.values():
+            client.let_go()
 
 
 class _GoingOn:

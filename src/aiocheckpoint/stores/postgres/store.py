@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar, overload
 
@@ -45,7 +46,7 @@ from aiocheckpoint.models import (
 )
 from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, SessionReader, Transaction
 from aiocheckpoint.stores.postgres.changes import Change, Delete, Save
-from aiocheckpoint.stores.postgres.client import Client, aclose_all
+from aiocheckpoint.stores.postgres.client import Client, aclose_all, let_go_all
 from aiocheckpoint.stores.postgres.ownership import Leases
 from aiocheckpoint.stores.postgres.reads import meta_of
 from aiocheckpoint.stores.postgres.server import checked_options, checked_source, place_of
@@ -201,6 +202,8 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
             raise WriterClosedError("the store is closed")
         if self._process_id is None:
             self._process_id = os.getpid()
+            dropped = weakref.finalize(self, let_go_all, self._clients, self._process_id)
+            dropped.atexit = False
         if self._process_id != os.getpid():
             raise WriterClosedError("this store belongs to the process that was forked")
 
