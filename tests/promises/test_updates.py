@@ -462,7 +462,7 @@ async def test_reads_side_by_side_are_of_one_moment(make_writer: MakeWriter) -> 
     await other.save(record("s", "a"))
     await other.flush()
     assert await writer.ids("s") == ("a",)
-    files.at("seek", hold)  # in the file of a checkpoint
+    files.at("close", hold)  # of the file of a checkpoint
     calls: list[tuple[str, ...]] = []
 
     async def work(session: Session) -> None:

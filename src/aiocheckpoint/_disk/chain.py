@@ -196,7 +196,7 @@ class ChainReader:
         segment = self._segment.header.id
         for start in range(offset + log.BLOCK_BYTES, end, _SEARCH_BYTES):
             data = self._slots.read(self._segment.slot, min(_SEARCH_BYTES, end - start), start)
-            for at in range(0, len(data), log.BLOCK_BYTES):
+            for at in log.possible_frames(data):
                 if log.head_end(data[at : at + log.HEAD_BYTES], segment, start + at):
                     frame = self._frame_at(start + at)
                     if frame is not None and frame.number > self.tail.number:

@@ -770,7 +770,8 @@ class LocalFiles:
         return found.st_size
 
     def _read_range(self, descriptor: int, path: str, size: int, offset: int) -> bytes:
-        self.call("seek", path, os.lseek, descriptor, offset, os.SEEK_SET)
+        if offset:  # it was opened just now
+            self.call("seek", path, os.lseek, descriptor, offset, os.SEEK_SET)
         pieces: list[bytes] = []
         while size > 0:
             piece = self.call("read", path, os.read, descriptor, size)

@@ -11,7 +11,14 @@ from aiocheckpoint._disk.known_blobs import KnownBlobs
 from aiocheckpoint._disk.pending import Committed
 from aiocheckpoint._disk.view import View
 from aiocheckpoint._format import documents, names
-from aiocheckpoint._format.blobs import as_blob, blob_digests, blob_links, is_digest, verified_blob
+from aiocheckpoint._format.blobs import (
+    as_blob,
+    blob_digests,
+    blob_links,
+    has_links,
+    is_digest,
+    verified_blob,
+)
 from aiocheckpoint._format.entries import SavedBlob, body_bytes
 from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint._format.names import FileName
@@ -159,11 +166,14 @@ class Bodies:
         found = {digest: self._committed_blob(session, digest) for digest in digests}
         if None not in found.values():
             return cast("dict[str, bytes]", found)
+        whole: dict[str, bytes] = {}
         with self.view.sessions.blobs(session) as directory:
-            return {
-                digest: self._blob_file(session, digest, directory) if data is None else data
-                for digest, data in found.items()
-            }
+            before = b""
+            for digest, data in found.items():
+                if data is None:  # of the same kind as the one before, most likely
+                    before = self._blob_file(session, digest, directory, is_node=has_links(before))
+                whole[digest] = before if data is None else data
+        return whole
 
     def _committed_blob(self, session: str, digest: str) -> bytes | None:
         committed = self.view.saved_blob(session, digest)
@@ -194,10 +204,13 @@ class Bodies:
         place = Directory(self.view.sessions.root.join(session), None)
         return Directory(place.join(names.BLOBS_DIRECTORY), None).join(digest)
 
-    def _blob_file(self, session: str, digest: str, directory: Directory | None) -> bytes:
+    def _blob_file(
+        self, session: str, digest: str, directory: Directory | None, *, is_node: bool
+    ) -> bytes:
+        """Return a blob from its file; `is_node` tells under which name it is looked for first."""
         if directory is not None:
-            for is_node in (False, True):
-                data = self.read_blob(directory, digest, is_node=is_node)
+            for kind in (is_node, not is_node):
+                data = self.read_blob(directory, digest, is_node=kind)
                 if data is not None:
                     return data
         raise MissingBlobError(self.blob_path(session, digest), digest)
@@ -218,7 +231,7 @@ class Bodies:
         if data is None:
             return None
         data = verified_blob(data, digest, path)
-        if bool(blob_links(data)) is not is_node:
+        if has_links(data) is not is_node:
             raise CheckpointCorruptError(path, "the blob is of the kind that has the other suffix")
         return data
 

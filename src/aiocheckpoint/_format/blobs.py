@@ -91,7 +91,7 @@ class BlobNode(bytes):
     @property
     def payload(self) -> bytes:
         """What it holds besides."""
-        return self[_NODE_HEAD.size + _DIGEST_BYTES * len(self.links) :]
+        return self[_end_of_links(self) :]
 
 
 def blob_links(content: bytes) -> tuple[str, ...]:
@@ -100,19 +100,27 @@ def blob_links(content: bytes) -> tuple[str, ...]:
 
     A store that keeps what its records name, what those blobs name, and so on, keeps what it must.
     """
-    if not content.startswith(_NODE_MAGIC) or len(content) < _NODE_HEAD.size:
-        return ()
-    _, count = _NODE_HEAD.unpack_from(content)
-    end = _NODE_HEAD.size + _DIGEST_BYTES * count
-    if end > len(content):
-        return ()
-    starts = range(_NODE_HEAD.size, end, _DIGEST_BYTES)
+    starts = range(_NODE_HEAD.size, _end_of_links(content), _DIGEST_BYTES)
     return tuple(content[start : start + _DIGEST_BYTES].hex() for start in starts)
+
+
+def has_links(content: bytes) -> bool:
+    """Tell whether a blob refers to others."""
+    return _end_of_links(content) > _NODE_HEAD.size
+
+
+def _end_of_links(content: bytes) -> int:
+    """Return where the links of a node end; 0 for a plain blob."""
+    if not content.startswith(_NODE_MAGIC) or len(content) < _NODE_HEAD.size:
+        return 0
+    _, count = _NODE_HEAD.unpack_from(content)
+    end: int = _NODE_HEAD.size + _DIGEST_BYTES * count
+    return end if end <= len(content) else 0
 
 
 def as_blob(content: bytes) -> bytes:
     """Return the content of a blob as what was saved: a `BlobNode` if it is one."""
-    return bytes.__new__(BlobNode, content) if blob_links(content) else content
+    return bytes.__new__(BlobNode, content) if has_links(content) else content
 
 
 def reachable_blobs(digests: Iterable[str], blobs: Mapping[str, bytes]) -> Iterator[str]:

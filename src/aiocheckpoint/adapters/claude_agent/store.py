@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from functools import lru_cache
-from typing import TypeVar
+from collections.abc import Mapping
+from functools import lru_cache, partial
 
 import claude_agent_sdk
 from claude_agent_sdk import (
@@ -20,6 +19,7 @@ from aiocheckpoint import (
     UnsupportedOperationError,
     exact,
 )
+from aiocheckpoint.adapters._steady import read_steadily
 from aiocheckpoint.adapters._storage import InStorage, Storage
 from aiocheckpoint.adapters.claude_agent.records import (
     ClaudeRecord,
@@ -28,11 +28,15 @@ from aiocheckpoint.adapters.claude_agent.records import (
     Transcript,
     prefix,
 )
-from aiocheckpoint.adapters.claude_agent.transcript import Given, Known, OpenTranscript, removed
+from aiocheckpoint.adapters.claude_agent.transcript import (
+    Given,
+    Known,
+    OpenTranscript,
+    entries_of,
+    removed,
+)
 
 _KNOWN_TRANSCRIPTS = 64
-
-ResultT = TypeVar("ResultT")
 
 
 class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
@@ -89,8 +93,12 @@ class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
         """
         place, given = Place.of(key), Given.of(entries)
         self._require_open()
-        if given.entries:
-            await self._update(place, lambda transcript: transcript.append(given))
+        if not given.entries:
+            return
+        known = self._known(place)
+        await self._store.update(
+            place.name, lambda session: OpenTranscript(place, session, known).append(given)
+        )
 
     async def load(self, key: SessionKey) -> list[SessionStoreEntry] | None:
         """
@@ -102,11 +110,14 @@ class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
         Raises:
             InvalidArgumentError: the key is none.
             CheckpointCorruptError: what is stored is damaged, or a part of it is gone.
-            CheckpointError: what `update` of the store raises.
+            CheckpointError: what `read` of the store raises.
+
+        Cost: one read.
         """
         place = Place.of(key)
         self._require_open()
-        return await self._update(place, lambda transcript: transcript.entries())
+        work = partial(entries_of, self._known(place))
+        return await read_steadily(self._store, place.name, work)
 
     async def delete(self, key: SessionKey) -> None:
         """
@@ -210,14 +221,6 @@ class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
     async def _places(self, begin: str) -> list[Place]:
         names = [name async for name in self._store.sessions(prefix=begin)]
         return [place for name in names if (place := Place.named(name)) is not None]
-
-    async def _update(
-        self, place: Place, work: Callable[[OpenTranscript], Awaitable[ResultT]]
-    ) -> ResultT:
-        known = self._known(place)
-        return await self._store.update(
-            place.name, lambda session: work(OpenTranscript(place, session, known))
-        )
 
 
 def _known_of(place: Place) -> Known:  # noqa: ARG001 - what it is remembered by

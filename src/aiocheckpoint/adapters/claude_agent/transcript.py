@@ -14,6 +14,7 @@ from aiocheckpoint import (
     CheckpointCorruptError,
     InvalidArgumentError,
     JsonValue,
+    SessionReader,
     Transaction,
     exact,
 )
@@ -141,7 +142,8 @@ class _Seen:
 
     def add(self, entries: list[JsonValue]) -> None:
         """Know those of the next entries."""
-        self.uuids.update(found for entry in entries if (found := _uuid_of(entry)) is not None)
+        found = (entry.get("uuid") for entry in entries if isinstance(entry, dict))
+        self.uuids.update(uuid for uuid in found if isinstance(uuid, str))
         self.length += len(entries)
 
 
@@ -199,28 +201,8 @@ class OpenTranscript:
         self._session.save(record, blobs=grown.new_blobs)
         self._known.stage(record, grown, new)
 
-    async def entries(self) -> list[SessionStoreEntry] | None:
-        """Return all entries as they were; None when there never were any."""
-        head = await self._head()
-        if head is None:
-            return None
-        history = await load_history(self._session.load_blobs, head)
-        entries = await history.items()
-        self._known.see(head, entries)
-        found: Any = entries if head.is_plain else [exact.from_json(entry) for entry in entries]
-        return [*found]
-
-    async def _head(self) -> Transcript | None:
-        found = await self._session.load_many((START_ID, TRANSCRIPT_ID))
-        if not found:
-            return None
-        match found:
-            case (SessionStart(), Transcript() as head) if head.incarnation == found[0].incarnation:
-                return head
-        raise removed(self._session.session_id)
-
     async def _read(self) -> _Latest:
-        head = await self._head()
+        head = await _head_of(self._session)
         if head is None:
             return _Latest(None, History(self._session.load_blobs), set())
         history = await load_history(self._session.load_blobs, head)
@@ -253,6 +235,36 @@ class OpenTranscript:
         )
         summary: Any = exact.to_json(folded["data"], path="summary")
         return {**summary}
+
+
+async def entries_of(
+    known: Known, session: SessionReader[ClaudeRecord]
+) -> list[SessionStoreEntry] | None:
+    """
+    Return all entries of a transcript as they were; None when there never were any.
+
+    Args:
+        known: of the transcript.
+        session: it.
+    """
+    head = await _head_of(session)
+    if head is None:
+        return None
+    history = await load_history(session.load_blobs, head)
+    entries = await history.items()
+    known.see(head, entries)
+    found: Any = entries if head.is_plain else [*map(exact.from_json, entries)]
+    return [*found]
+
+
+async def _head_of(session: SessionReader[ClaudeRecord]) -> Transcript | None:
+    found = await session.load_many((START_ID, TRANSCRIPT_ID))
+    if not found:
+        return None
+    match found:
+        case (SessionStart(), Transcript() as head) if head.incarnation == found[0].incarnation:
+            return head
+    raise removed(session.session_id)
 
 
 def removed(session_id: str) -> CheckpointCorruptError:
