@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -11,7 +11,9 @@ from aiocheckpoint._arguments import listed, require_count, require_instance
 from aiocheckpoint._format import histories
 from aiocheckpoint._format.blobs import reachable_blobs
 from aiocheckpoint._format.histories import Blobs, Part, Trunk
+from aiocheckpoint._format.unescaping import may_hold_escapes
 from aiocheckpoint.errors import CheckpointDecodeError
+from aiocheckpoint.exact import from_json
 from aiocheckpoint.models import BlobRecord, JsonValue
 
 __all__ = ("History", "HistoryRecord", "LoadBlobs", "load_history")
@@ -133,19 +135,24 @@ class History:
 
     # Reading
 
-    async def items(self, start: int = 0, stop: int | None = None) -> list[JsonValue]:
+    async def items(
+        self, start: int = 0, stop: int | None = None, *, exact: bool = False
+    ) -> list[Any]:
         """
         Return items, all by default.
 
         Args:
             start: the first of them, counted from 0.
             stop: the one behind the last of them; None: up to the end.
+            exact: whether they are to be what `exact.to_json` made them of, and not JSON; where
+                they are plain JSON, that costs next to nothing.
 
         Raises:
             InvalidArgumentError: one is no plain int of at least 0.
             MissingBlobError: no checkpoint leads to them any more.
             CheckpointCorruptError: a blob is damaged.
             CheckpointDecodeError: a blob is no part of a history.
+            ExactValueError: `exact`, and one is nothing that `exact.to_json` has made.
 
         Cost: the newest are there; of the others one or two loads of blobs, of those alone that
             hold what is wanted.
@@ -154,32 +161,36 @@ class History:
         if stop is not None:
             require_count("stop", stop, 0)
         end = len(self) if stop is None else min(stop, len(self))
-        found: list[JsonValue] = []
+        found: list[Any] = []
         position = 0
         parts, pages = await self._pages_between(start, end)
         for part in parts:
             if part.digest in pages:
-                items = histories.page_items(part.digest, pages[part.digest])
-                found += items[max(start - position, 0) : max(end - position, 0)]
+                page = pages[part.digest]
+                items = histories.page_items(part.digest, page)
+                wanted = items[max(start - position, 0) : max(end - position, 0)]
+                found += map(from_json, wanted) if exact and may_hold_escapes(page) else wanted
             position += part.length
         for run in self._trunk.runs:
-            wanted = run.items[max(start - position, 0) : max(end - position, 0)]
-            found += map(msgspec.json.decode, wanted)
+            for text in run.items[max(start - position, 0) : max(end - position, 0)]:
+                item = msgspec.json.decode(text)
+                found.append(from_json(item) if exact and may_hold_escapes(text) else item)
             position += len(run.items)
         return found
 
-    async def last(self, count: int) -> list[JsonValue]:
+    async def last(self, count: int, *, exact: bool = False) -> list[Any]:
         """
         Return the newest items, oldest first; all if there are fewer.
 
         Args:
             count: how many at most.
+            exact: as of `items`.
 
         Raises:
             CheckpointError: as `items`.
         """
         require_count("count", count, 0)
-        return await self.items(max(len(self) - count, 0))
+        return await self.items(max(len(self) - count, 0), exact=exact)
 
     async def truncate(self, length: int) -> History:
         """

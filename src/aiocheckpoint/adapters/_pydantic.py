@@ -62,8 +62,18 @@ def from_json(adapter: TypeAdapter[ValueT], json: JsonValue, location: str) -> V
         CheckpointDecodeError: this version of the framework does not know such a value.
         ExactValueError: it is no JSON of `to_json`.
     """
+    return validated(adapter, exact.from_json(json), location)
+
+
+def validated(adapter: TypeAdapter[ValueT], value: Any, location: str) -> ValueT:
+    """
+    Return the value of which `exact.to_json` made the JSON of `to_json`.
+
+    Raises:
+        CheckpointDecodeError: as `from_json`.
+    """
     try:
-        return adapter.validate_python(exact.from_json(json))
+        return adapter.validate_python(value)
     except ValidationError as error:
         raise CheckpointDecodeError(location, repr(adapter), str(error)) from error
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
-from aiocheckpoint import BlobStore, CheckpointMeta, MissingBlobError, SessionId, SessionReader
+from aiocheckpoint import (
+    BlobStore,
+    CheckpointCorruptError,
+    CheckpointMeta,
+    SessionId,
+    SessionReader,
+)
 
 ResultT = TypeVar("ResultT")
 
@@ -13,7 +19,7 @@ ResultT = TypeVar("ResultT")
 class _Missing(NamedTuple):
     """What a read has missed, and what the session had then."""
 
-    error: MissingBlobError
+    error: CheckpointCorruptError
     metas: tuple[CheckpointMeta, ...]
 
 
@@ -23,7 +29,7 @@ async def read_steadily(
     work: Callable[[SessionReader[Any]], Awaitable[ResultT]],
 ) -> ResultT:
     """
-    Do `read` of a store, again where others have removed a blob of what was read.
+    Do `read` of a store, again where others have removed something between two of its reads.
 
     Args:
         store: which.
@@ -31,7 +37,8 @@ async def read_steadily(
         work: as of `read`: it may run in a thread, and awaits the reads alone.
 
     Raises:
-        MissingBlobError: a blob is gone, though nobody has changed the session.
+        CheckpointCorruptError: what belongs together does not fit, or is damaged, though nobody has
+            changed the session; a `MissingBlobError` is one.
         CheckpointError: what `read` of the store raises.
     """
     seen: tuple[CheckpointMeta, ...] | None = None
@@ -39,7 +46,7 @@ async def read_steadily(
     async def tried(session: SessionReader[Any]) -> tuple[ResultT] | _Missing:
         try:
             return (await work(session),)
-        except MissingBlobError as error:
+        except CheckpointCorruptError as error:
             return _Missing(error, await session.list())
 
     while isinstance(found := await store.read(session_id, tried), _Missing):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from aiocheckpoint import Transaction
+from aiocheckpoint import SessionReader, Transaction
 from aiocheckpoint.adapters._recent import RecentBlobs
 from aiocheckpoint.adapters.pydantic_ai.records import ConversationHead, ConversationStoreRecord
 from aiocheckpoint.adapters.pydantic_ai.values import Draft
@@ -24,23 +24,24 @@ class UnknownEntryError(LookupError):
         self.entry_id = entry_id
 
 
-class Family:
+class FamilyReader:
     """
     A conversation and its forks: one session of the store, in which each entry is stored once.
 
     Args:
-        session: the transaction.
+        session: its reads.
         recent: blobs that need not be loaded.
     """
 
-    def __init__(self, session: Transaction[ConversationStoreRecord], recent: RecentBlobs) -> None:
-        self._session = session
-        self._recent = recent
+    def __init__(
+        self, session: SessionReader[ConversationStoreRecord], recent: RecentBlobs
+    ) -> None:
+        self._reader = session
         self._load_blobs = recent.or_else(session.load_blobs)
 
     async def head(self, checkpoint_id: str) -> ConversationHead | None:
         """Return a conversation; None when there is none."""
-        record = await self._session.load(checkpoint_id)
+        record = await self._reader.load(checkpoint_id)
         return record if isinstance(record, ConversationHead) else None
 
     async def history(self, entry_id: str, head: ConversationHead | None = None) -> History:
@@ -56,12 +57,49 @@ class Family:
         """
         if head is not None and (history := await self._history_in(entry_id, [head])) is not None:
             return history
-        records = await self._session.load_many(await self._session.ids())
+        records = await self._reader.load_many(await self._reader.ids())
         heads = [record for record in records if isinstance(record, ConversationHead)]
         history = await self._history_in(entry_id, heads)
         if history is None:
             raise UnknownEntryError(entry_id)
         return history
+
+    async def _history_in(self, entry_id: str, heads: Iterable[ConversationHead]) -> History | None:
+        """Return the history that ends at an entry: at a tip, or else cut off behind it."""
+        tips = {tip: digest for head in heads for tip, digest in head.tips().items()}
+        if entry_id in tips:
+            return await self._open(tips[entry_id])
+        for digest in tips.values():
+            history = await self._open(digest)
+            ids = [item["id"] for item in await history.items()]
+            if entry_id in ids:
+                return await history.truncate(ids.index(entry_id) + 1)
+        return None
+
+    async def _open(self, digest: str) -> History:
+        return await load_history(self._load_blobs, self._bare(digest))
+
+    def _bare(self, *digests: str) -> HistoryRecord:
+        return HistoryRecord(
+            session_id=self._reader.session_id,
+            history_length=len(digests),
+            blob_digests=digests,
+        )
+
+
+class Family(FamilyReader):
+    """
+    The same, within one transaction.
+
+    Args:
+        session: the transaction.
+        recent: blobs that need not be loaded.
+    """
+
+    def __init__(self, session: Transaction[ConversationStoreRecord], recent: RecentBlobs) -> None:
+        super().__init__(session, recent)
+        self._session = session
+        self._recent = recent
 
     async def save(
         self, checkpoint_id: str, draft: Draft, stored: ConversationHead | None = None
@@ -107,25 +145,3 @@ class Family:
         if before is None:
             return History(self._load_blobs).extend(items)
         return (await self.history(before, stored)).extend(items)
-
-    async def _history_in(self, entry_id: str, heads: Iterable[ConversationHead]) -> History | None:
-        """Return the history that ends at an entry: at a tip, or else cut off behind it."""
-        tips = {tip: digest for head in heads for tip, digest in head.tips().items()}
-        if entry_id in tips:
-            return await self._open(tips[entry_id])
-        for digest in tips.values():
-            history = await self._open(digest)
-            ids = [item["id"] for item in await history.items()]
-            if entry_id in ids:
-                return await history.truncate(ids.index(entry_id) + 1)
-        return None
-
-    async def _open(self, digest: str) -> History:
-        return await load_history(self._load_blobs, self._bare(digest))
-
-    def _bare(self, *digests: str) -> HistoryRecord:
-        return HistoryRecord(
-            session_id=self._session.session_id,
-            history_length=len(digests),
-            blob_digests=digests,
-        )

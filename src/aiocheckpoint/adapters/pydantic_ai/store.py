@@ -20,13 +20,15 @@ from pydantic_ai.conversation_store import (
 from aiocheckpoint import (
     CheckpointId,
     SessionId,
+    SessionReader,
     Transaction,
     UnsupportedOperationError,
     new_checkpoint_id,
 )
 from aiocheckpoint.adapters._recent import RecentBlobs
+from aiocheckpoint.adapters._steady import read_steadily
 from aiocheckpoint.adapters._storage import InStorage, Storage
-from aiocheckpoint.adapters.pydantic_ai.family import Family, UnknownEntryError
+from aiocheckpoint.adapters.pydantic_ai.family import Family, FamilyReader, UnknownEntryError
 from aiocheckpoint.adapters.pydantic_ai.records import (
     CONVERSATION_ID,
     NAMES,
@@ -248,7 +250,7 @@ class ConversationStore(InStorage[ConversationStoreRecord], framework.Conversati
         Raises:
             LookupError: no conversation has it.
             CheckpointCorruptError: what is stored is damaged.
-            CheckpointError: what `update` of the store raises.
+            CheckpointError: what `read` of the store raises.
 
         Cost: as `read_history`.
         """
@@ -268,7 +270,7 @@ class ConversationStore(InStorage[ConversationStoreRecord], framework.Conversati
         Raises:
             LookupError: no conversation has the entry.
             CheckpointCorruptError: what is stored is damaged.
-            CheckpointError: what `update` of the store raises.
+            CheckpointError: what `read` of the store raises.
 
         Cost: one read, in pieces of 64 KiB, of those alone that hold what is wanted. Of an entry
             whose conversation this store has not seen, all conversations are searched.
@@ -411,15 +413,18 @@ class ConversationStore(InStorage[ConversationStoreRecord], framework.Conversati
         return None
 
     async def _line_in(self, home: SessionId, entry_id: str, limit: int | None) -> _Line | None:
-        async def read(session: _Session) -> list[Any]:
-            history = await self._family(session, Place(home, "")).history(entry_id)
-            return await (history.items() if limit is None else history.last(limit + 1))
+        async def read(
+            session: SessionReader[ConversationStoreRecord],
+        ) -> list[ConversationEntry]:
+            family = FamilyReader(session, self._recent(Place(home, "")))
+            history = await family.history(entry_id)
+            count = len(history) if limit is None else limit + 1
+            return entries_of(await history.last(count, exact=True), home)
 
         try:
-            items = await self._store.update(home, read)
+            entries = await read_steadily(self._store, home, read)
         except UnknownEntryError:
             return None
-        entries = entries_of(items, home)
         self._remember(home, [entry.id for entry in entries])
         return _Line(home, entries if limit is None else entries[-limit:])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from pydantic import TypeAdapter
 from pydantic_ai.conversation_store import ConversationEntry, ConversationRecord
@@ -80,13 +80,13 @@ def record_of(head: ConversationHead) -> ConversationRecord:
 
 
 def entries_of(
-    items: Iterable[Item], location: str, before: str | None = None
+    items: Iterable[dict[str, Any]], location: str, before: str | None = None
 ) -> list[ConversationEntry]:
     """
     Return the entries of a history.
 
     Args:
-        items: entries that follow one another.
+        items: entries that follow one another, as `exact` gives them back.
         location: where they are stored, for errors.
         before: the entry before the first of them.
 
@@ -97,4 +97,4 @@ def entries_of(
     for item in items:
         whole.append({**item, _PARENT: before})
         before = item["id"]
-    return _pydantic.from_json(_ENTRIES, whole, location)
+    return _pydantic.validated(_ENTRIES, whole, location)

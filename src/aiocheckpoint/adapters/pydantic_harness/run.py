@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec.structs import replace
 
-from aiocheckpoint import CheckpointCorruptError, CheckpointDecodeError, JsonValue, Transaction
+from aiocheckpoint import (
+    CheckpointCorruptError,
+    CheckpointDecodeError,
+    JsonValue,
+    SessionReader,
+    Transaction,
+)
 from aiocheckpoint.adapters._recent import RecentBlobs
 from aiocheckpoint.adapters.pydantic_harness.records import (
     SNAPSHOT,
@@ -27,33 +35,32 @@ class RecentRun:
         self.marks: tuple[str, list[bytes]] = ("", [])
 
 
-class OpenRun:
+class RunReader:
     """
-    A run within one call of the work of `update`.
+    A run, as it is.
 
     Args:
-        session: the transaction.
+        session: its reads.
         recent: what need not be loaded.
     """
 
-    def __init__(self, session: Transaction[HarnessRecord], recent: RecentRun) -> None:
-        self._session = session
-        self._recent = recent
+    def __init__(self, session: SessionReader[HarnessRecord], recent: RecentRun) -> None:
+        self._reader = session
         self._load_blobs = recent.blobs.or_else(session.load_blobs)
 
     async def totals(self) -> Totals:
         """Return what the run has; the record that was saved last says it."""
-        newest: object = await self._session.load()  # an open store may have other records
+        newest: object = await self._reader.load()  # an open store may have other records
         if newest is None:
             return Totals()
         if not isinstance(newest, StepRecord | SnapshotRecord):
             reason = "another record than of a run was saved in its session"
-            raise CheckpointDecodeError(self._session.session_id, "StepRecord", reason)
+            raise CheckpointDecodeError(self._reader.session_id, "StepRecord", reason)
         return newest.totals
 
     async def get(self, checkpoint_id: str) -> StepRecord | None:
         """Return a record; None when there is none."""
-        record = await self._session.load(checkpoint_id)
+        record = await self._reader.load(checkpoint_id)
         return record if isinstance(record, StepRecord) else None
 
     async def all(self, prefix: str, count: int) -> list[HarnessRecord]:
@@ -67,13 +74,45 @@ class OpenRun:
         Raises:
             CheckpointCorruptError: there are others.
         """
-        records = await self._session.load_many(await self._session.ids(prefix=prefix))
+        records = await self._reader.load_many(await self._reader.ids(prefix=prefix))
         if len(records) != count:
             reason = (
                 f"of {count} records {prefix!r} {len(records)} are left; something removed them"
             )
-            raise CheckpointCorruptError(self._session.session_id, reason)
+            raise CheckpointCorruptError(self._reader.session_id, reason)
         return [*records]
+
+    async def snapshot(self, checkpoint_id: str) -> SnapshotRecord:
+        """
+        Return a snapshot that has to be there.
+
+        Raises:
+            CheckpointCorruptError: it is not.
+        """
+        record = await self._reader.load(checkpoint_id)
+        if not isinstance(record, SnapshotRecord):
+            place = f"{self._reader.session_id}/{checkpoint_id}"
+            raise CheckpointCorruptError(place, "the run's newest snapshot was removed")
+        return record
+
+    async def messages(self, record: SnapshotRecord) -> list[Any]:
+        """Return the messages of a snapshot, as `exact` gives them back."""
+        return await (await load_history(self._load_blobs, record)).items(exact=True)
+
+
+class OpenRun(RunReader):
+    """
+    The same, within one call of the work of `update`.
+
+    Args:
+        session: the transaction.
+        recent: what need not be loaded.
+    """
+
+    def __init__(self, session: Transaction[HarnessRecord], recent: RecentRun) -> None:
+        super().__init__(session, recent)
+        self._session = session
+        self._recent = recent
 
     def put(self, checkpoint_id: str, value: dict[str, JsonValue] | None, totals: Totals) -> None:
         """Stage a record."""
@@ -85,25 +124,6 @@ class OpenRun:
                 totals=totals,
             )
         )
-
-    # Snapshots
-
-    async def snapshot(self, checkpoint_id: str) -> SnapshotRecord:
-        """
-        Return a snapshot that has to be there.
-
-        Raises:
-            CheckpointCorruptError: it is not.
-        """
-        record = await self._session.load(checkpoint_id)
-        if not isinstance(record, SnapshotRecord):
-            place = f"{self._session.session_id}/{checkpoint_id}"
-            raise CheckpointCorruptError(place, "the run's newest snapshot was removed")
-        return record
-
-    async def messages(self, record: SnapshotRecord) -> list[JsonValue]:
-        """Return the messages of a snapshot."""
-        return await (await load_history(self._load_blobs, record)).items()
 
     async def save(self, draft: Draft, keep: int | None) -> None:
         """Stage a snapshot, and the removal of those beyond `keep`; nothing if its key is known."""

@@ -15,6 +15,7 @@ from pydantic_ai_harness.step_persistence import (
 )
 
 from aiocheckpoint import InvalidArgumentError, JsonValue
+from aiocheckpoint.adapters._steady import read_steadily
 from aiocheckpoint.adapters._storage import InStorage, Storage
 from aiocheckpoint.adapters.pydantic_harness.records import (
     EVENT,
@@ -27,7 +28,7 @@ from aiocheckpoint.adapters.pydantic_harness.records import (
     StepRecord,
     id_of,
 )
-from aiocheckpoint.adapters.pydantic_harness.run import OpenRun, RecentRun
+from aiocheckpoint.adapters.pydantic_harness.run import OpenRun, RecentRun, RunReader
 from aiocheckpoint.adapters.pydantic_harness.values import (
     EFFECTS,
     EVENTS,
@@ -91,6 +92,12 @@ class StepStore(InStorage[HarnessRecord]):
     async def _update(self, run_id: str, work: Callable[[OpenRun], Awaitable[ResultT]]) -> ResultT:
         return await self._store.update(
             NAMES.of(run_id), lambda session: work(OpenRun(session, self._recent(run_id)))
+        )
+
+    async def _read(self, run_id: str, work: Callable[[RunReader], Awaitable[ResultT]]) -> ResultT:
+        recent = self._recent(run_id)
+        return await read_steadily(
+            self._store, NAMES.of(run_id), lambda session: work(RunReader(session, recent))
         )
 
     # Runs
@@ -189,13 +196,13 @@ class StepStore(InStorage[HarnessRecord]):
 
         Raises:
             CheckpointCorruptError: one is damaged, or was removed by something else.
-            CheckpointError: what `update` of the store raises.
+            CheckpointError: what `read` of the store raises.
         """
 
-        async def read(run: OpenRun) -> list[HarnessRecord]:
+        async def read(run: RunReader) -> list[HarnessRecord]:
             return await run.all(EVENT, (await run.totals()).events)
 
-        return [value_of(EVENTS, record) for record in await self._update(run_id, read)]
+        return [value_of(EVENTS, record) for record in await self._read(run_id, read)]
 
     # Snapshots
 
@@ -227,10 +234,10 @@ class StepStore(InStorage[HarnessRecord]):
 
         Raises:
             CheckpointCorruptError: it is damaged, or was removed by something else.
-            CheckpointError: what `update` of the store raises.
+            CheckpointError: what `read` of the store raises.
         """
 
-        async def read(run: OpenRun) -> ContinuableSnapshot | None:
+        async def read(run: RunReader) -> ContinuableSnapshot | None:
             totals = await run.totals()
             newest = totals.newest if include_interrupted else totals.settled
             if newest is None:
@@ -238,7 +245,7 @@ class StepStore(InStorage[HarnessRecord]):
             record = await run.snapshot(newest)
             return snapshot_of(record, await run.messages(record))
 
-        return await self._update(run_id, read)
+        return await self._read(run_id, read)
 
     async def list_snapshots(
         self, *, run_id: str, include_interrupted: bool = False
@@ -252,10 +259,10 @@ class StepStore(InStorage[HarnessRecord]):
 
         Raises:
             CheckpointCorruptError: one is damaged, or was removed by something else.
-            CheckpointError: what `update` of the store raises.
+            CheckpointError: what `read` of the store raises.
         """
 
-        async def read(run: OpenRun) -> list[ContinuableSnapshot]:
+        async def read(run: RunReader) -> list[ContinuableSnapshot]:
             records = await run.all(SNAPSHOT, (await run.totals()).snapshots)
             return [
                 snapshot_of(record, await run.messages(record))
@@ -264,7 +271,7 @@ class StepStore(InStorage[HarnessRecord]):
                 and (include_interrupted or record.value["state"] == "complete")
             ]
 
-        return await self._update(run_id, read)
+        return await self._read(run_id, read)
 
     # What tools have done
 
@@ -296,7 +303,7 @@ class StepStore(InStorage[HarnessRecord]):
 
         Raises:
             CheckpointCorruptError: it is damaged, or one of the run was removed by something else.
-            CheckpointError: what `update` of the store raises.
+            CheckpointError: what `read` of the store raises.
         """
         record = await self._store.load(NAMES.of(run_id), TOOL + tool_call_id)
         if isinstance(record, StepRecord):
@@ -310,15 +317,15 @@ class StepStore(InStorage[HarnessRecord]):
 
         Raises:
             CheckpointCorruptError: one is damaged, or was removed by something else.
-            CheckpointError: what `update` of the store raises.
+            CheckpointError: what `read` of the store raises.
         """
         return [effect for effect in await self._effects(run_id) if effect.status == "started"]
 
     async def _effects(self, run_id: str) -> list[ToolEffectRecord]:
-        async def read(run: OpenRun) -> list[HarnessRecord]:
+        async def read(run: RunReader) -> list[HarnessRecord]:
             return await run.all(TOOL, (await run.totals()).effects)
 
-        return [value_of(EFFECTS, record) for record in await self._update(run_id, read)]
+        return [value_of(EFFECTS, record) for record in await self._read(run_id, read)]
 
 
 def _registration_of(record: StepRecord) -> JsonValue:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 from pydantic import TypeAdapter
@@ -16,7 +16,7 @@ from pydantic_ai_harness.step_persistence import (
     ToolEffectRecord,
 )
 
-from aiocheckpoint import CheckpointDecodeError, JsonValue
+from aiocheckpoint import CheckpointDecodeError, JsonValue, exact
 from aiocheckpoint.adapters import _pydantic
 from aiocheckpoint.adapters.pydantic_harness.records import NAMES, HarnessRecord, SnapshotRecord
 
@@ -101,9 +101,9 @@ def value_of(adapter: TypeAdapter[ValueT], record: HarnessRecord) -> ValueT:
     return _pydantic.from_json(adapter, fields, record.checkpoint_id)
 
 
-def snapshot_of(record: SnapshotRecord, items: list[JsonValue]) -> ContinuableSnapshot:
+def snapshot_of(record: SnapshotRecord, items: list[Any]) -> ContinuableSnapshot:
     """
-    Return the snapshot of a record and its messages.
+    Return the snapshot of a record and its messages, as `exact` gives them back.
 
     Raises:
         CheckpointDecodeError: this version of the framework does not know such a snapshot, or it
@@ -112,8 +112,9 @@ def snapshot_of(record: SnapshotRecord, items: list[JsonValue]) -> ContinuableSn
     if len(items) != record.history_length:
         reason = f"it has {len(items)} of its {record.history_length} messages"
         raise CheckpointDecodeError(record.checkpoint_id, "ContinuableSnapshot", reason)
-    whole = {**record.value, _RUN: NAMES.text_in(record.session_id), _MESSAGES: items}
-    return _pydantic.from_json(_SNAPSHOTS, whole, record.checkpoint_id)
+    fields = {**exact.from_json(record.value), _RUN: NAMES.text_in(record.session_id)}
+    whole = {**fields, _MESSAGES: items}
+    return _pydantic.validated(_SNAPSHOTS, whole, record.checkpoint_id)
 
 
 def _mark(message: bytes) -> bytes:
