@@ -22,11 +22,14 @@ from aiocheckpoint import (
     InvalidArgumentError,
     MissingBlobError,
     blob_digest,
+    exact,
 )
 from aiocheckpoint.history import History, HistoryRecord, LoadBlobs, load_history
 from aiocheckpoint.store import BlobStore
 from aiocheckpoint.testing import MemoryStore
+from tests import exact_values
 from tests.conftest import MakeWriter
+from tests.exact_values import described
 from tests.on_disk import on_disk
 
 Store: TypeAlias = BlobStore["Chat"]
@@ -261,6 +264,17 @@ class TestValues:
         assert await history.items() == [{"content": ["a"]}]
         (await history.items())[0]["content"].clear()
         assert await history.items() == [{"content": ["a"]}]
+
+    @given(st.lists(exact_values.values, max_size=6), st.integers(0, 200), st.integers(0, 210))
+    async def test_what_exact_wrote_comes_back(
+        self, values: list[Any], plain: int, start: int
+    ) -> None:
+        """Of values that JSON lacks, in pages or not, beside texts that look like one."""
+        likely = ['{"!int":"1"}', {'{"!': "!int"}, {"!": 1, "b": 2}]
+        whole = [*_messages(plain, 900), *values, *likely]
+        history = History(_no_blobs).extend([exact.to_json(value) for value in whole])
+        assert described(await history.items(start, exact=True)) == described(whole[start:])
+        assert described(await history.last(2, exact=True)) == described(whole[-2:])
 
     async def test_nothing_added_is_the_same(self) -> None:
         """An empty history has no blobs, and adding nothing makes none."""

@@ -20,7 +20,7 @@ with needs(
 ):
     from aiocheckpoint.adapters._moving import Copied, CopyMismatchError
     from aiocheckpoint.adapters.agent_framework.migration import copy_checkpoints
-    from aiocheckpoint.adapters.agent_framework.records import Piece, StoredCheckpoint
+    from aiocheckpoint.adapters.agent_framework.records import StoredCheckpoint
     from aiocheckpoint.adapters.agent_framework.storage import CheckpointStorage, FailedSave
 
 __all__ = (
@@ -28,7 +28,6 @@ __all__ = (
     "Copied",
     "CopyMismatchError",
     "FailedSave",
-    "Piece",
     "StoredCheckpoint",
     "copy_checkpoints",
 )

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from aiocheckpoint import BlobRecord
 from aiocheckpoint.adapters._storage import Names
 
 NAMES: Final = Names("agent_framework")
-
-
-class Piece(NamedTuple):
-    """
-    What stands in a blob and not in the record.
-
-    Attributes:
-        blob: the number of its blob among `blob_digests`; equal pieces share one.
-        length: of a list, how many items its history has; of a text, 0.
-    """
-
-    blob: int
-    length: int
 
 
 class StoredCheckpoint(BlobRecord, tag="agent_framework.StoredCheckpoint", kw_only=True):
@@ -30,13 +17,24 @@ class StoredCheckpoint(BlobRecord, tag="agent_framework.StoredCheckpoint", kw_on
     Attributes:
         text: JSON of all but the ids, which keeps the order of keys. Values that JSON lacks are
             there as `exact` writes them, other objects as the framework does. `{"!list": n}` is
-            the list, `{"!text": n}` the text, `{"!entries": n}` the dict of the n-th piece.
-        pieces: what is long.
+            the list, `{"!text": n}` the text, `{"!entries": n}` the dict of the n-th piece, and
+            `{"!packed": n}` its JSON, compressed. `"!rest"` is the piece with the other fields.
+        lengths: of each piece that is a list how many items its history has; of others 0.
+        order: where equal pieces share a blob, the numbers of their blobs among `blob_digests`.
         is_pickled: whether any of it is as the framework writes objects.
         is_escaped: whether any of it is as `exact` writes values that JSON lacks.
     """
 
     text: str
-    pieces: tuple[Piece, ...] = ()
+    lengths: tuple[int, ...] = ()
+    order: tuple[int, ...] = ()
     is_pickled: bool = True
     is_escaped: bool = True
+
+    @property
+    def pieces(self) -> list[tuple[str, int]]:
+        """The pieces: digest and length."""
+        order = self.order or range(len(self.lengths))
+        return [
+            (self.blob_digests[n], length) for n, length in zip(order, self.lengths, strict=True)
+        ]

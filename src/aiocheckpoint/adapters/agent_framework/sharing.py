@@ -2,13 +2,14 @@
 Checkpoints that share what they have in common: long lists as histories, long texts as blobs.
 
 A checkpoint holds the whole state of a workflow, of which little changes in a step. A list that
-begins as it did in the checkpoint before costs what was added to it.
+begins as it did in the checkpoint before costs what was added to it. Pickled messages, most of
+which stand in such a list as JSON, too, are compressed against its end.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from operator import eq
 from typing import Any, NamedTuple, TypeAlias, cast
@@ -19,19 +20,24 @@ from aiocheckpoint import (
     CheckpointDecodeError,
     CheckpointRecord,
     JsonValue,
-    MissingBlobError,
     SessionReader,
     blob_digest,
 )
-from aiocheckpoint.adapters.agent_framework.records import Piece, StoredCheckpoint
+from aiocheckpoint.adapters.agent_framework.packing import PICKLED, end_of, packed, unpacked
+from aiocheckpoint.adapters.agent_framework.records import StoredCheckpoint
 from aiocheckpoint.history import History, HistoryRecord, LoadBlobs, load_history
 
 _MIN_BYTES = 1024  # what is smaller stands in the record itself
 _MIN_KEYS = 32
 _MAX_STAGES = 8
+_MIN_REST_BYTES = 256
+_MAX_PACKED_BYTES = 16 * 1024  # a longer list may be one that grows
 _LIST = "!list"
 _ENTRIES = "!entries"
 _TEXT = "!text"
+_PACKED = "!packed"
+_REST = "!rest"
+_CHANGING = ("previous_checkpoint_id", "timestamp", "messages", "iteration_count")
 
 _Path: TypeAlias = tuple[str, ...]
 
@@ -65,17 +71,29 @@ class Shared(NamedTuple):
 NOTHING = Shared({}, frozenset())
 
 
+class _Packed(str):
+    """JSON with pickles in it, to be compressed."""
+
+    __slots__ = ()
+
+
 class Prepared:
     """
     A checkpoint in pieces, which later changes by the caller do not reach.
 
     Args:
-        json: all of it.
+        fields: all of it, as JSON.
     """
 
-    def __init__(self, json: JsonValue) -> None:
+    def __init__(self, fields: dict[str, JsonValue]) -> None:
         self._pieces: dict[_Path, str | list[str]] = {}
-        self._text = _text_of(self._shrunk(json, ()))
+        changing = {key: fields[key] for key in _CHANGING if key in fields}
+        rest = self._shrunk({key: fields[key] for key in fields if key not in changing}, ())
+        text = _text_of(rest)  # mostly that of the checkpoint before
+        if len(text) >= _MIN_REST_BYTES:
+            self._pieces[(_REST,)] = text
+            rest = {_REST: len(self._pieces) - 1}
+        self._text = _text_of({**self._shrunk(changing, ()), **rest})
 
     def stored(
         self, record: StoredCheckpoint, before: Shared, load_blobs: LoadBlobs
@@ -89,35 +107,46 @@ class Prepared:
             load_blobs: loads blobs of the session.
         """
         numbers: dict[str, int] = {}
+        order: list[int] = []
         blobs: dict[str, bytes] = {}
-        pieces: list[Piece] = []
         lists: dict[_Path, Grown] = {}
         texts: set[str] = set()
+        lengths = [len(it) if isinstance(it, list) else 0 for it in self._pieces.values()]
+        known = _known([*self._pieces.values()], lengths)
         for path, content in self._pieces.items():
             if isinstance(content, str):
-                blob = content.encode()
-                digest, length = blob_digest(blob), 0
+                blob = packed(content, known) if isinstance(content, _Packed) else content.encode()
+                digest = blob_digest(blob)
                 texts.add(digest)
                 if digest not in before.texts:
                     blobs[digest] = blob
             else:
                 grown = _grown(content, before.lists.get(path), load_blobs)
-                history = grown.stages[-1]
-                digest, length = _root(history), len(history)
-                blobs |= history.new_blobs
+                digest = _root(grown.stages[-1])
+                blobs |= grown.stages[-1].new_blobs
                 lists[path] = grown._replace(stages=tuple(_stored(grown.stages, blobs)))
-            pieces.append(Piece(numbers.setdefault(digest, len(numbers)), length))
-        changes = {"text": self._text, "pieces": (*pieces,), "blob_digests": (*numbers,)}
-        stored = msgspec.structs.replace(record, **changes)
+            order.append(numbers.setdefault(digest, len(numbers)))
+        stored = msgspec.structs.replace(
+            record,
+            text=self._text,
+            lengths=tuple(lengths),
+            order=() if len(numbers) == len(order) else tuple(order),
+            blob_digests=(*numbers,),
+        )
         return stored, blobs, Shared(lists, frozenset(texts))
 
-    def _shrunk(self, value: JsonValue, path: _Path) -> JsonValue:
+    def _shrunk(self, value: Any, path: _Path) -> Any:
         """Return a value with marks in the place of what is long."""
         if isinstance(value, str):
             return value if len(value) < _MIN_BYTES else self._piece(_TEXT, path, value)
         if isinstance(value, list):
             items = [*map(_text_of, value)]
-            return value if _is_short(items) else self._piece(_LIST, path, items)
+            size = sum(map(len, items))
+            if size < _MIN_BYTES:
+                return value
+            if size < _MAX_PACKED_BYTES and any(PICKLED in item for item in items):
+                return self._piece(_PACKED, path, _Packed(f"[{','.join(items)}]"))
+            return self._piece(_LIST, path, items)
         if isinstance(value, dict):
             if len(value) >= _MIN_KEYS:
                 items = [*map(_text_of, value.items())]
@@ -128,6 +157,15 @@ class Prepared:
     def _piece(self, mark: str, path: _Path, content: str | list[str]) -> JsonValue:
         self._pieces[path] = content
         return {mark: len(self._pieces) - 1}
+
+
+def _known(contents: Sequence[object], lengths: Sequence[int]) -> bytes:
+    """Return what pickles are compressed against: the end of the longest list."""
+    longest = max(lengths, default=0)
+    if not longest:
+        return end_of(())
+    content: Any = contents[lengths.index(longest)]
+    return end_of(content.items if isinstance(content, Listed) else content)
 
 
 class Listed(NamedTuple):
@@ -150,12 +188,10 @@ class Read(NamedTuple):
     Attributes:
         record: of the session, which may be of something else.
         contents: of its pieces, by their numbers.
-        missing: why there are no contents.
     """
 
     record: CheckpointRecord
-    contents: tuple[str | Listed, ...] = ()
-    missing: MissingBlobError | None = None
+    contents: tuple[bytes | Listed, ...] = ()
 
     def joined(self) -> JsonValue:
         """
@@ -164,11 +200,13 @@ class Read(NamedTuple):
         Raises:
             CheckpointDecodeError: its pieces do not fit.
         """
+        known = _known(self.contents, self.stored.lengths)
 
         def content_of(mark: str, number: int, _path: _Path) -> JsonValue:
             content = self.contents[number]
-            if isinstance(content, str):
-                return content
+            if isinstance(content, bytes):
+                text = unpacked(content, known) if mark == _PACKED else content.decode()
+                return text if mark == _TEXT else msgspec.json.decode(text)
             items: list[Any] = msgspec.json.decode(f"[{','.join(content.items)}]")
             return items if mark == _LIST else dict(items)
 
@@ -203,7 +241,10 @@ class Read(NamedTuple):
     def _filled(self, content_of: Callable[[str, int, _Path], JsonValue]) -> JsonValue:
         record = self.stored
         try:
-            return _filled(msgspec.json.decode(record.text), (), content_of)
+            fields = msgspec.json.decode(record.text)
+            if _REST in fields:
+                fields |= msgspec.json.decode(self.contents[fields.pop(_REST)])
+            return _filled(fields, (), content_of)
         except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
             kind = type(record).__qualname__
             raise CheckpointDecodeError(record.checkpoint_id, kind, str(error)) from error
@@ -221,7 +262,7 @@ async def read(
         reader: of the session.
 
     Raises:
-        CheckpointError: what the reads raise, but for blobs that are missing.
+        CheckpointError: what the reads raise.
     """
     record: CheckpointRecord | None = await reader.load(checkpoint_id)
     if not isinstance(record, StoredCheckpoint):
@@ -234,30 +275,21 @@ async def read(
             blobs.update(await reader.load_blobs(missing))
         return {digest: blobs[digest] for digest in wanted}
 
-    try:
-        return Read(record, await _contents(record, load_blobs))
-    except MissingBlobError as error:
-        return Read(record, missing=error)
-
-
-async def _contents(record: StoredCheckpoint, load_blobs: LoadBlobs) -> tuple[str | Listed, ...]:
     texts = await load_blobs(_texts_of(record))
-    contents: list[str | Listed] = []
-    for blob, length in record.pieces:
-        digest = record.blob_digests[blob]
+    contents: list[bytes | Listed] = []
+    for digest, length in record.pieces:
         if length:
             head = HistoryRecord(session_id="", history_length=length, blob_digests=(digest,))
             history = await load_history(load_blobs, head)
-            items: list[Any] = await history.items()
-            contents.append(Listed(history, items))
+            contents.append(Listed(history, await history.items()))
         else:
-            contents.append(texts[digest].decode())
-    return (*contents,)
+            contents.append(texts[digest])
+    return Read(record, (*contents,))
 
 
 def _texts_of(record: StoredCheckpoint) -> list[str]:
     """Return the digests of the texts."""
-    return [record.blob_digests[piece.blob] for piece in record.pieces if not piece.length]
+    return [digest for digest, length in record.pieces if not length]
 
 
 def _filled(
@@ -268,7 +300,7 @@ def _filled(
         return value
     if len(value) == 1:
         ((mark, number),) = value.items()
-        if mark in (_TEXT, _LIST, _ENTRIES):
+        if mark in (_TEXT, _LIST, _ENTRIES, _PACKED):
             return content_of(mark, cast("int", number), path)
     return {key: _filled(part, (*path, key), content_of) for key, part in value.items()}
 

@@ -13,6 +13,7 @@ from agent_framework import WorkflowCheckpoint
 from agent_framework.exceptions import WorkflowCheckpointException
 
 from aiocheckpoint import CheckpointError, MissingBlobError
+from aiocheckpoint.adapters._steady import read_steadily
 from aiocheckpoint.adapters._storage import Opened, Storage
 from aiocheckpoint.adapters.agent_framework.records import NAMES, StoredCheckpoint
 from aiocheckpoint.adapters.agent_framework.sharing import NOTHING, Prepared, Read, Shared, read
@@ -284,14 +285,7 @@ class CheckpointStorage:
         self, name: str, checkpoint_id: str | None, blobs: dict[str, bytes]
     ) -> Read | None:
         """Return what is stored of a checkpoint, the newest for None."""
-        before: Read | None = None
-        while True:
-            found = await self._store.read(name, partial(read, checkpoint_id, blobs))
-            if found is None or found.missing is None:
-                return found
-            if before is not None and found.record == before.record:
-                raise found.missing
-            before = found  # it was deleted meanwhile, or replaced
+        return await read_steadily(self._store, name, partial(read, checkpoint_id, blobs))
 
     async def _sessions_of(self, checkpoint_id: str) -> AsyncIterator[str]:
         """Yield the sessions in which a checkpoint may be."""

@@ -1,0 +1,50 @@
+"""Reads of adapters beside others who change the session between two of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from aiocheckpoint import CheckpointCorruptError, MissingBlobError, SessionReader
+from aiocheckpoint.adapters._steady import read_steadily
+from aiocheckpoint.portal import Portal
+from tests.conftest import MakeWriter
+from tests.promises.records import Note, by_digest, note
+
+
+async def test_what_others_replaced_meanwhile_is_read_anew(make_writer: MakeWriter) -> None:
+    """A blob that went with the record that named it is no damage: the new record is read."""
+    writer, other = make_writer(record_type=Note), make_writer(record_type=Note)
+    await other.save(note("s", "a", b"old"), blobs=by_digest(b"old"))
+    await other.flush()
+    seen: list[Note] = []
+
+    async def work(session: SessionReader[Note]) -> dict[str, bytes]:
+        head = await session.load("a")
+        assert head is not None
+        if not seen:
+            with Portal() as portal:
+                portal.run(other.save(note("s", "a", b"new"), blobs=by_digest(b"new")))
+                portal.run(other.flush())
+        seen.append(head)
+        return await session.load_blobs(head.blob_digests)
+
+    assert await read_steadily(writer, "s", work) == by_digest(b"new")
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("error", [MissingBlobError("x", "x"), CheckpointCorruptError("x", "bad")])
+async def test_damage_is_told(make_writer: MakeWriter, error: CheckpointCorruptError) -> None:
+    """Where nobody has changed anything, what is missing stays missing, and is raised."""
+    writer = make_writer(record_type=Note)
+    await writer.save(note("s", "a", b"old"), blobs=by_digest(b"old"))
+    calls: list[None] = []
+
+    async def work(session: SessionReader[Note]) -> None:
+        await session.load("a")
+        calls.append(None)
+        raise error
+
+    with pytest.raises(CheckpointCorruptError) as raised:
+        await read_steadily(writer, "s", work)
+    assert raised.value is error
+    assert len(calls) == 2
