@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import reduce
 from itertools import takewhile
-from operator import eq
+from operator import eq, getitem
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
@@ -193,24 +194,36 @@ class Read(NamedTuple):
     record: CheckpointRecord
     contents: tuple[bytes | Listed, ...] = ()
 
-    def joined(self) -> JsonValue:
+    def joined(self, decode: Callable[[JsonValue], Any]) -> Any:
         """
-        Return the checkpoint as JSON.
+        Return the checkpoint.
+
+        Args:
+            decode: makes values of JSON; lists that have none but JSON are not given to it.
 
         Raises:
             CheckpointDecodeError: its pieces do not fit.
         """
         known = _known(self.contents, self.stored.lengths)
+        plain: dict[_Path, JsonValue] = {}
 
-        def content_of(mark: str, number: int, _path: _Path) -> JsonValue:
+        def content_of(mark: str, number: int, path: _Path) -> JsonValue:
             content = self.contents[number]
             if isinstance(content, bytes):
                 text = unpacked(content, known) if mark == _PACKED else content.decode()
                 return text if mark == _TEXT else msgspec.json.decode(text)
-            items: list[Any] = msgspec.json.decode(f"[{','.join(content.items)}]")
-            return items if mark == _LIST else dict(items)
+            text = f"[{','.join(content.items)}]"
+            items: list[Any] = msgspec.json.decode(text)
+            value = items if mark == _LIST else dict(items)
+            if self.stored.is_escaped or PICKLED in text:
+                return value
+            plain[path] = value
+            return None
 
-        return self._filled(content_of)
+        value = decode(self._filled(content_of))
+        for (*above, last), part in plain.items():
+            reduce(getitem, above, value)[last] = part
+        return value
 
     def shared(self) -> Shared:
         """

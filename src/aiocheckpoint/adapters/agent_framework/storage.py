@@ -273,8 +273,12 @@ class CheckpointStorage:
     def _decoded(self, found: Read) -> WorkflowCheckpoint:
         stored = found.stored
         name, checkpoint_id = stored.session_id, stored.checkpoint_id
-        fields = self._values.from_json(
-            found.joined(), is_pickled=stored.is_pickled, is_escaped=stored.is_escaped
+        fields = found.joined(
+            partial(
+                self._values.from_json,
+                is_pickled=stored.is_pickled,
+                is_escaped=stored.is_escaped,
+            )
         )
         if checkpoint_id not in self._known:
             self._know(checkpoint_id, _Known(name, None))
