@@ -67,7 +67,7 @@ async def test_a_damaged_document_is_raised_and_put_aside(
 async def test_a_commit_that_cannot_be_read_is_a_damaged_checkpoint(
     store: Store, fake: FakeS3, make_store: MakeStore, is_gone: bool
 ) -> None:
-    """It is listed and raised, and saving goes on behind it."""
+    """It is listed and raised, what may not be there any more too; saving goes on behind it."""
     if is_gone:
         del fake.objects["prefix/sessions/s/999999999997"]
     else:
@@ -75,16 +75,56 @@ async def test_a_commit_that_cannot_be_read_is_a_damaged_checkpoint(
     other: Store = make_store()
     listed = await other.list("s")
     assert [meta.checkpoint_id for meta in listed] == ["cp-2", "commit-2", "cp-0"]
-    assert [meta.problem is None for meta in listed] == [True, False, True]
+    assert [meta.problem is None for meta in listed] == [True, False, False]
+    for key in ("commit-2", "cp-0"):
+        with pytest.raises(CheckpointCorruptError):
+            await other.load("s", key)
+        with pytest.raises(CheckpointCorruptError):
+            await other.load_many("s", [key])
+        assert not await other.verify("s", key)
     with pytest.raises(CheckpointCorruptError):
-        await other.load("s", "commit-2")
+        await other.copy_session("s", "copy")
+    assert await other.load_many("s", ["cp-2"]) == (await other.load("s"),)
     (finding,) = await other.check()
     assert finding.kind == "damaged"
     await other.save(CheckpointData(session_id="s", checkpoint_id="cp-3"), expected="cp-2")
     report = await other.recover("s")
     assert len(report.quarantined) == (0 if is_gone else 1)
     assert await other.check() == await make_store().check() == ()
-    assert await make_store().ids("s") == ("cp-3", "cp-2", "cp-0")
+    for reader in (other, make_store()):
+        assert await reader.ids("s") == ("cp-3", "cp-2", "cp-0")
+        assert len(await reader.load_many("s", ["cp-3", "cp-2", "cp-0"])) == 3
+
+
+@pytest.mark.parametrize("way", ["replaced", "deleted"])
+async def test_nothing_that_is_gone_is_handed_out_again(
+    make_store: MakeStore, fake: FakeS3, way: str
+) -> None:
+    """Where the commit that removed or replaced a checkpoint cannot be read, the old one raises."""
+    store: Store = make_store()
+    await store.save(CheckpointData(session_id="s", checkpoint_id="first"))
+    await store.save(CheckpointData(session_id="s", checkpoint_id="a", trigger="old"))
+    if way == "deleted":
+        held = dict(fake.objects)
+        await store.delete("s", "a")
+        fake.objects |= held  # the process was killed before it had overwritten it
+    else:
+        await store.save(CheckpointData(session_id="s", checkpoint_id="a", trigger="new"))
+    await store.save(CheckpointData(session_id="s", checkpoint_id="b"))
+    _damage(fake, 3, b'{"sha256"', b'{"sha257"')
+    other: Store = make_store()
+    with pytest.raises(CheckpointCorruptError) as told:
+        await other.load("s", "a")
+    assert "may have deleted or replaced it" in str(told.value)
+    assert {m.checkpoint_id: m.problem is None for m in await other.list("s")} == {
+        "b": True, "commit-3": False, "a": False, "first": False,
+    }  # fmt: skip
+    assert (await other.load("s")) == (await other.load("s", "b"))
+    assert [finding.kind for finding in await other.check()] == ["damaged"]
+    await other.save(CheckpointData(session_id="s", checkpoint_id="a", trigger="anew"))
+    anew = await other.load("s", "a")
+    assert anew is not None
+    assert anew.trigger == "anew"
 
 
 async def test_a_newest_commit_that_cannot_be_read_is_raised(

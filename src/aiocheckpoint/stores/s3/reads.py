@@ -66,8 +66,9 @@ class Reads(Generic[RecordT]):
 
     async def load(self, checkpoint_id: CheckpointId | None) -> RecordT | None:
         """Return a checkpoint, for None the newest; None when there is none."""
+        read = self.record if checkpoint_id is None else self._certain_record
         try:
-            records = await self._steady(partial(self._find, checkpoint_id), self.record)
+            records = await self._steady(partial(self._find, checkpoint_id), read)
         except CheckpointCorruptError as error:
             if checkpoint_id is None:
                 error.newest_valid_id = await self._newest_intact_id()
@@ -97,7 +98,32 @@ class Reads(Generic[RecordT]):
         async def find() -> list[Entry]:
             return [entry for entry in await self._knowledge.entries() if entry.id in wanted]
 
-        return tuple(await self._steady(find, self.record))
+        return tuple(await self._steady(find, self._certain_record))
+
+    async def _certain_record(self, entry: Entry) -> RecordT:
+        self._require_certain(entry)
+        return await self.record(entry)
+
+    def _require_certain(self, entry: Entry) -> None:
+        """
+        Refuse a checkpoint that may have been deleted or replaced.
+
+        Raises:
+            CheckpointCorruptError: a commit behind it cannot be read, which may have done that.
+        """
+        doubt = self._doubt(entry)
+        if doubt is not None:
+            raise CheckpointCorruptError(self.location(entry), doubt)
+
+    def _doubt(self, entry: Entry) -> str | None:
+        entries = self._knowledge.session.entries
+        unread = None if entries is None else entries.unread_after(entry)
+        if unread is None:
+            return None
+        return (
+            f"{self._knowledge.location(unread)}, a later commit, cannot be read, and may have "
+            "deleted or replaced it"
+        )
 
     async def record(self, entry: Entry) -> RecordT:
         """
@@ -188,7 +214,7 @@ class Reads(Generic[RecordT]):
             iteration=entry.iteration,
             checksum=entry.checksum,
             location=self.location(entry),
-            problem=entry.problem,
+            problem=entry.problem or self._doubt(entry),
         )
 
     async def ids(
@@ -224,6 +250,7 @@ class Reads(Generic[RecordT]):
         """Tell whether a checkpoint is there and intact."""
 
         async def read(entry: Entry) -> bool:
+            self._require_certain(entry)
             return self._kit.is_intact(await self.body(entry))
 
         try:

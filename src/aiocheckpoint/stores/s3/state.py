@@ -42,6 +42,7 @@ class Entries:
         self._blobs: dict[str, Blob] = {}
         self._uses: Counter[str] = Counter()
         self._doubtful: set[str] = set()
+        self._unread: dict[CheckpointId, int] = {}
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -54,6 +55,11 @@ class Entries:
 
     def __contains__(self, checkpoint_id: CheckpointId) -> bool:
         return checkpoint_id in self._by_id
+
+    def unread_after(self, entry: Entry) -> int | None:
+        """Return the number of a later commit that cannot be read; None where there is none."""
+        last = max(self._unread.values(), default=0)
+        return last if entry.number < last else None
 
     @property
     def blobs(self) -> Mapping[str, Blob]:
@@ -90,12 +96,15 @@ class Entries:
         before = [*self._by_id] if piece.clears else piece.deletes
         for checkpoint_id in (*before, *replaced):
             entry = self._by_id.pop(checkpoint_id, None)
+            self._unread.pop(checkpoint_id, None)
             if entry is not None:
                 gone.append(entry)
                 self._in_commit[entry.number] -= 1
                 self._let_go(entry.blobs)
         for entry in piece.puts:
             self._by_id[entry.id] = entry
+            if entry.problem is not None:
+                self._unread[entry.id] = entry.number
             self._in_commit[entry.number] += 1
             self._uses.update(entry.blobs)
         return gone
