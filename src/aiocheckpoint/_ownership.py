@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Generic, TypeVar
 
-from aiocheckpoint._arguments import (
-    checkpoint_ids_of,
-    require_callable,
-    require_expected,
-    result_of,
-)
+from aiocheckpoint._arguments import require_callable, require_expected, result_of
 from aiocheckpoint._engine.changes import Batch, Change, Delete, Disown, Own
 from aiocheckpoint._engine.jobs import Ending, Job
 from aiocheckpoint._engine.local_store import LocalStore
@@ -22,20 +17,19 @@ from aiocheckpoint._patience import Patience
 from aiocheckpoint._turns import SessionTurns
 from aiocheckpoint._updates import Encode, Updates
 from aiocheckpoint.errors import InvalidArgumentError, SessionOwnedError, WriterClosedError
-from aiocheckpoint.models import ANY_NEWEST, CheckpointId, Expected, SessionId
-from aiocheckpoint.store import NO_BLOBS, Transaction
+from aiocheckpoint.kit import OwnedSession
+from aiocheckpoint.models import CheckpointId, Expected, SessionId
+from aiocheckpoint.store import Transaction
 
 _PAUSES_SECONDS = (0.005, 0.1)
 ResultT = TypeVar("ResultT")
 
 
-class LocalOwnership(Generic[RecordT]):
+class OwnersWrites(Generic[RecordT]):
     """
-    The hold on a session; see `Ownership`.
+    What owners write by one writer; each call is bound to the token of its owner.
 
     Args:
-        session_id: the session.
-        token: of this owner.
         encode: makes saves of records.
         change: makes a change, in the order of the calls; it is given the method's name.
         updates: those of the writer.
@@ -44,87 +38,73 @@ class LocalOwnership(Generic[RecordT]):
 
     def __init__(
         self,
-        session_id: SessionId,
-        token: int,
         encode: Encode[RecordT],
         change: Callable[[Change, str], Awaitable[Any]],
         updates: Updates[RecordT],
         require_usable: Callable[[], None],
     ) -> None:
-        self._session_id = session_id
-        self._name = encode_id(session_id, "session id")
-        self._token = token
         self._encode = encode
         self._change = change
         self._updates = updates
         self._require_usable = require_usable
 
-    @property
-    def session_id(self) -> SessionId:
-        """The session."""
-        return self._session_id
+    def by(self, session_id: SessionId, token: int) -> OwnedSession[RecordT]:
+        """Return the hold on a session by whoever was given a token."""
+        return OwnedSession(
+            session_id, token, save=self._save, delete=self._delete, update=self._update
+        )
 
-    @property
-    def token(self) -> int:
-        """Greater than that of every owner of the session before."""
-        return self._token
-
-    async def save(
+    async def _save(
         self,
         data: RecordT,
-        /,
-        *,
-        blobs: Mapping[str, bytes] = NO_BLOBS,
-        expected: Expected = ANY_NEWEST,
+        blobs: Mapping[str, bytes],
+        expected: Expected,
+        owner: OwnedSession[RecordT],
     ) -> CheckpointId:
-        """
-        Save as the store does, if the session is still owned.
-
-        Raises:
-            OwnershipLostError: somebody else owns the session by now; nothing was changed.
-            InvalidArgumentError: a record of another session.
-        """
         require_expected(expected)
         save = self._encode(data, blobs, Job())
-        if save.session_id != self._session_id:
-            wanted = f"a record of session {self._session_id!r}"
+        if save.session_id != owner.session_id:
+            wanted = f"a record of session {owner.session_id!r}"
             raise InvalidArgumentError("data.session_id", save.session_id, wanted)
         save.expected = expected
-        await self._make(save, "save")
+        await self._make(save, "save", owner)
         return save.checkpoint_id
 
-    async def delete_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> int:
-        """Delete as the store does, if the session is still owned."""
-        wanted = checkpoint_ids_of(checkpoint_ids)
-        count: int = await self._make(
-            Delete(Job(), self._session_id, self._name, wanted), "delete_many"
-        )
+    async def _delete(
+        self,
+        session_id: SessionId,
+        checkpoint_ids: tuple[CheckpointId, ...],
+        owner: OwnedSession[RecordT],
+    ) -> int:
+        delete = Delete(Job(), session_id, _name(session_id), checkpoint_ids)
+        count: int = await self._make(delete, "delete_many", owner)
         return count
 
-    async def update(
-        self, work: Callable[[Transaction[RecordT]], Awaitable[ResultT]], /
+    async def _update(
+        self,
+        session_id: SessionId,
+        work: Callable[[Transaction[RecordT]], Awaitable[ResultT]],
+        owner: OwnedSession[RecordT],
     ) -> ResultT:
-        """Update as the store does, if the session is still owned when it commits."""
         require_callable("work", work)
         self._require_usable()
         return await self._updates.run(
             "update",
-            (self._session_id,),
+            (session_id,),
             self._encode,
-            lambda transactions: result_of(work, transactions[self._session_id]),
-            {self._name: self._token},
+            lambda transactions: result_of(work, transactions[session_id]),
+            {_name(session_id): owner.token},
         )
 
-    async def _make(self, part: Change, operation: str) -> Any:
-        batch = Batch(
-            Job(),
-            {self._name: self._session_id},
-            (part,),
-            {self._name: None},
-            {self._name: self._token},
-        )
+    async def _make(self, part: Change, operation: str, owner: OwnedSession[RecordT]) -> Any:
+        name = _name(owner.session_id)
+        batch = Batch(Job(), {name: owner.session_id}, (part,), {name: None}, {name: owner.token})
         results = await self._change(batch, operation)
         return results[0] if results else 0  # there is no root any more
+
+
+def _name(session_id: SessionId) -> str:
+    return encode_id(session_id, "session id")
 
 
 class Ownerships(Generic[RecordT]):
@@ -178,7 +158,7 @@ class Ownerships(Generic[RecordT]):
     ) -> int:
         """Become the owner among processes, looking now and then while another one is."""
         while True:
-            own = Own(Job(), session_id, encode_id(session_id, "session id"))
+            own = Own(Job(), session_id, _name(session_id))
             self._store.watch(own)
             self._store.submit(own)
             try:
@@ -196,7 +176,7 @@ class Ownerships(Generic[RecordT]):
 
     async def _leave(self, session_id: SessionId, token: int) -> None:
         """Let the next one in, however this one is cancelled; one that has lost it leaves it be."""
-        disown = Disown(Ending(), session_id, encode_id(session_id, "session id"), token)
+        disown = Disown(Ending(), session_id, _name(session_id), token)
         try:
             self._store.submit(disown)
         except WriterClosedError:  # it has let go of all it owned

@@ -43,7 +43,7 @@ from aiocheckpoint._format.blobs import require_digests
 from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint._format.unions import Codec, codec_of
-from aiocheckpoint._ownership import LocalOwnership, Ownerships
+from aiocheckpoint._ownership import Ownerships, OwnersWrites
 from aiocheckpoint._reading import LocalReader
 from aiocheckpoint._turns import SessionTurns
 from aiocheckpoint._updates import Updates
@@ -1021,14 +1021,8 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         self._require_usable()
         require_instance("wait", wait, bool)
         async with self._ownerships.own(session_id, self._require_own_process, wait=wait) as token:
-            yield LocalOwnership(
-                session_id,
-                token,
-                self._encode,
-                self._change,
-                self._updates,
-                self._require_usable,
-            )
+            writes = OwnersWrites(self._encode, self._change, self._updates, self._require_usable)
+            yield writes.by(session_id, token)
 
     async def flush(self) -> None:
         """
