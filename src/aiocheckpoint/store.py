@@ -431,7 +431,17 @@ class CheckpointStore(Protocol[RecordT]):
         ...
 
     async def recover(self, session_id: SessionId) -> RecoveryReport:
-        """Put what is damaged of a session aside, so that the newest intact one is the newest."""
+        """
+        Put what is damaged of a session aside, so that the newest intact one is the newest.
+
+        What the session still leads to stays, and nothing is deleted.
+
+        Raises:
+            CheckpointTooLargeError: one is over `max_bytes`, so that nobody can tell whether it is
+                damaged; nothing was changed.
+            FormatVersionError: the newest that would be left is of another format version;
+                nothing was changed.
+        """
         ...
 
     async def check(self) -> tuple[Finding, ...]:

@@ -11,6 +11,7 @@ from hypothesis import settings
 from aiocheckpoint import (
     CheckpointData,
     CheckpointRecord,
+    CheckpointTooLargeError,
     InvalidArgumentError,
     InvalidIdError,
     SessionOwnedError,
@@ -152,3 +153,15 @@ def test_owners_of_all_loops_take_turns() -> None:
         assert newest.iteration == 200
 
     asyncio.run(in_threads())
+
+
+async def test_recover_moves_nothing_where_nobody_can_tell() -> None:
+    """What is over `max_bytes` may be intact: a client that may not read it leaves all as it is."""
+    store = MemoryStore()
+    await store.save(CheckpointData(session_id="s", checkpoint_id="a", resume_hint="x" * 2000))
+    await store.save(CheckpointData(session_id="s", checkpoint_id="b"))
+    store.damage("s", "b")
+    with pytest.raises(CheckpointTooLargeError):
+        await MemoryStore(beside=store, max_bytes=1000).recover("s")
+    assert await store.ids("s") == ("b", "a")
+    assert (await store.recover("s")).newest_valid_id == "a"

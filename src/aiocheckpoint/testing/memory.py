@@ -53,12 +53,11 @@ from aiocheckpoint.models import (
     SessionId,
 )
 from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, SessionReader, Transaction
-from aiocheckpoint.testing.shelf import Changes, Session, Shelf, location_of
+from aiocheckpoint.testing.shelf import Changes, Session, Shelf
 from aiocheckpoint.testing.shelf_reads import ShelfReads
 
 _MAX_BYTES = 64 * 1024 * 1024
 _PAUSES_SECONDS = (0.005, 0.1)
-_ASIDE = frozenset({"damaged", "misplaced", "missing-blob"})
 ResultT = TypeVar("ResultT")
 _Metas = tuple[CheckpointMeta, ...]
 _Errors = list[CheckpointError]  # within the classes below `list` is a method
@@ -489,12 +488,7 @@ class MemoryStore(AsyncClosing, Generic[RecordT]):
         self._require_session(session_id)
         async with self._turns.change(session_id, "recover"):
             session = self._shelf.session(session_id)
-            bad = {
-                finding.location
-                for finding in self._reads.findings(session_id, session)
-                if finding.kind in _ASIDE
-            }
-            doomed = [key for key in session.checkpoints if location_of(session_id, key) in bad]
+            doomed = self._reads.recoverable(session_id, session)
             moved = self._shelf.put_aside(session_id, doomed)
             newest_id = self._shelf.session(session_id).newest_id
         return RecoveryReport(session_id=session_id, newest_valid_id=newest_id, quarantined=moved)

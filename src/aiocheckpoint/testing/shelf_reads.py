@@ -11,6 +11,7 @@ from aiocheckpoint.errors import (
     CheckpointDecodeError,
     CheckpointError,
     CheckpointMismatchError,
+    CheckpointTooLargeError,
     FormatVersionError,
     MissingBlobError,
 )
@@ -123,16 +124,40 @@ class ShelfReads(Generic[RecordT]):
 
     def findings(self, session_id: SessionId, session: Session) -> Iterator[Finding]:
         """Yield what is wrong with the checkpoints of a session, at most one thing of each."""
+        for key, error in self._problems(session_id, session):
+            yield Finding(
+                kind=next(kind for kind, errors in _KINDS.items() if isinstance(error, errors)),
+                location=location_of(session_id, key),
+                detail=str(error),
+                session_id=session_id,
+            )
+
+    def _problems(
+        self, session_id: SessionId, session: Session
+    ) -> Iterator[tuple[CheckpointId, CheckpointError]]:
         for key, stored in session.checkpoints.items():
             try:
                 self._require_intact(session_id, session, key, stored)
             except CheckpointError as error:
-                yield Finding(
-                    kind=next(kind for kind, errors in _KINDS.items() if isinstance(error, errors)),
-                    location=location_of(session_id, key),
-                    detail=str(error),
-                    session_id=session_id,
-                )
+                yield key, error
+
+    def recoverable(self, session_id: SessionId, session: Session) -> tuple[CheckpointId, ...]:
+        """
+        Return which checkpoints a recovery puts aside.
+
+        Raises:
+            CheckpointTooLargeError: nobody can tell whether one over `max_bytes` is damaged.
+            FormatVersionError: the newest that would be left is of another format version.
+        """
+        problems = dict(self._problems(session_id, session))
+        for error in problems.values():
+            if isinstance(error, CheckpointTooLargeError):
+                raise error
+        aside = [key for key, e in problems.items() if isinstance(e, CheckpointCorruptError)]
+        left = [key for key in session.checkpoints if key not in aside]
+        if left and left[-1] in problems:
+            raise problems[left[-1]]
+        return tuple(aside)
 
     def _require_intact(
         self, session_id: SessionId, session: Session, key: CheckpointId, stored: Stored

@@ -9,6 +9,7 @@ import pytest
 from aiocheckpoint import (
     CheckpointCorruptError,
     CheckpointData,
+    CheckpointTooLargeError,
     MissingBlobError,
     blob_digest,
 )
@@ -199,3 +200,18 @@ async def test_blobs_that_are_damaged_missing_or_left_are_found(
     assert (len(report.quarantined), report.newest_valid_id) == (2, "3")
     assert await store.check() == ()
     assert len(fake.keys("blobs/")) == 1
+
+
+async def test_recover_moves_nothing_where_nobody_can_tell(
+    store: Store, fake: FakeS3, make_store: MakeStore
+) -> None:
+    """What is over `max_bytes` may be intact: a client that may not read it leaves all as it is."""
+    large = CheckpointData(session_id="s", checkpoint_id="cp-0", resume_hint="x" * 2000)
+    await store.save(large)
+    _damage(fake, 3, b'"trigger":"step 2"}\n', b'"trigger":"step X"}\n')
+    before = dict(fake.objects)
+    with pytest.raises(CheckpointTooLargeError):
+        await make_store(max_bytes=1000).recover("s")
+    assert fake.objects == before
+    assert (await store.recover("s")).newest_valid_id == "cp-0"
+    assert await make_store().ids("s") == ("cp-1", "cp-0")

@@ -11,6 +11,7 @@ from aiocheckpoint.errors import (
     CheckpointDecodeError,
     CheckpointError,
     CheckpointMismatchError,
+    CheckpointTooLargeError,
     FormatVersionError,
     MissingBlobError,
     StoreUnavailableError,
@@ -120,12 +121,14 @@ class Health:
         return [key for key in keys if key not in named]
 
     async def recover(self) -> RecoveryReport:
-        """Put aside what is damaged, and remove what a crash has left."""
-        damaged = [
-            entry
-            for entry, error in await self.problems()
-            if isinstance(error, CheckpointCorruptError)
-        ]
+        """
+        Put aside what is damaged, and remove what a crash has left.
+
+        Raises:
+            CheckpointTooLargeError: nobody can tell whether one over `max_bytes` is damaged.
+            FormatVersionError: the newest that would be left is of another format version.
+        """
+        damaged = _recoverable(await self.problems(), [*await self._knowledge.entries()])
         moved = [place for entry in damaged if (place := await self._put_aside(entry))]
         if damaged:
             await self._delete(damaged)
@@ -159,6 +162,20 @@ class Health:
             return staged.delete(entry.id for entry in damaged if staged.holds(entry))
 
         await self._changes.put(Change(stage, needs_entries=True, erases=True)).done
+
+
+def _recoverable(
+    problems: list[tuple[Entry, CheckpointError]], entries: list[Entry]
+) -> list[Entry]:
+    errors = dict(problems)
+    for error in errors.values():
+        if isinstance(error, CheckpointTooLargeError):
+            raise error
+    damaged = [entry for entry, e in problems if isinstance(e, CheckpointCorruptError)]
+    left = [entry for entry in entries if entry not in damaged]
+    if left and left[-1] in errors:
+        raise errors[left[-1]]
+    return damaged
 
 
 async def session_ids(sessions: Sessions, prefix: str) -> AsyncIterator[SessionId]:
