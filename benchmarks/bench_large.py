@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from benchmarks.contenders import AIOFILES, MICROSOFT, SAVERS
+from benchmarks.contenders import AIOFILES, SAVERS
 from benchmarks.documents import KB, MB, size_label
 from benchmarks.report import Answer, Row, Spread, Table, ratios
 from benchmarks.rounds import Settings, in_child, interleaved
@@ -54,7 +54,7 @@ def _measured(settings: Settings, size_bytes: int) -> Table:
         job = Job.of(settings, contender, directory, 1)
         return in_child(calls, replace(job, size_bytes=size_bytes))
 
-    results = interleaved(settings, (JOURNAL, SQLITE, MICROSOFT, AIOFILES), measure)
+    results = interleaved(settings, (JOURNAL, SQLITE, AIOFILES), measure)
     rows: list[Row] = []
     for name, rounds in results.items():
         encodes = [one.encode for one in rounds]

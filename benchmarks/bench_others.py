@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.bench_save import NOTES
-from benchmarks.contenders import AIOFILES, MICROSOFT, SAVERS
+from benchmarks.contenders import AIOFILES, SAVERS
 from benchmarks.documents import size_label
 from benchmarks.report import Answer, Row, Table
 from benchmarks.rounds import Settings
@@ -13,7 +13,7 @@ from benchmarks.rust_crate import DURABLE, RUST, rust_saves
 from benchmarks.savers import FILE, FLOOR, JOURNAL, NONE, SQLITE
 from benchmarks.saving import Job, Run, measured, ratio, saves, values
 
-_CONTENDERS = (JOURNAL, FILE, NONE, SQLITE, MICROSOFT, AIOFILES, RUST, FLOOR)
+_CONTENDERS = (JOURNAL, FILE, NONE, SQLITE, AIOFILES, RUST, FLOOR)
 _SESSIONS = (1, 32, 256)
 _NOTES = [
     *NOTES,

@@ -7,13 +7,11 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import aiofiles
 import aiofiles.os
 
 from benchmarks.documents import Document
-from benchmarks.rounds import UnavailableError
 from benchmarks.savers import (
     FILE,
     FLOOR,
@@ -30,46 +28,7 @@ from benchmarks.savers import (
 )
 from benchmarks.savers import Sqlite as _Sqlite
 
-if TYPE_CHECKING:
-    from agent_framework import FileCheckpointStorage
-
-MICROSOFT = "FileCheckpointStorage"
 AIOFILES = "aiofiles + json"
-
-
-class Microsoft(Saver):
-    """Microsoft Agent Framework's file storage: one indented JSON file a checkpoint."""
-
-    durable = "NO: no fsync at all"
-
-    def __init__(self) -> None:
-        self._storage: FileCheckpointStorage
-        self._last: dict[str, str] = {}
-
-    async def open(self, directory: Path) -> None:
-        try:
-            from agent_framework import FileCheckpointStorage
-        except ImportError as error:
-            raise UnavailableError("pip install agent-framework-core") from error
-        self._storage = FileCheckpointStorage(directory)
-
-    async def save(self, session: str, step: int, document: Document) -> None:
-        from agent_framework import WorkflowCheckpoint
-
-        checkpoint = WorkflowCheckpoint(
-            workflow_name=session,
-            graph_signature_hash="benchmark",
-            previous_checkpoint_id=self._last.get(session),
-            state={"messages": document.messages, "tool_results": document.tool_results},
-            iteration_count=step,
-        )
-        self._last[session] = await self._storage.save(checkpoint)
-
-    async def load(self, session: str) -> object:
-        return await self._storage.load(self._last[session])
-
-    async def close(self) -> None:
-        pass
 
 
 class Plain(Saver):
@@ -116,7 +75,6 @@ SAVERS: dict[str, Callable[[], Saver]] = {
     NONE: lambda: Ours("none", "NO: asked not to sync"),
     UPDATE: Updating,
     SQLITE: _Sqlite,
-    MICROSOFT: Microsoft,
     AIOFILES: Plain,
     FLOOR: Floor,
     IDLE: Idle,

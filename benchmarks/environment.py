@@ -21,7 +21,6 @@ _PACKAGES = (
     "anyio",
     "langgraph",
     "langgraph-checkpoint-sqlite",
-    "agent-framework-core",
     "lmdb",
     "rocksdict",
 )

@@ -289,7 +289,7 @@ class TestEachCallOfAChangeFails:
 
         # The calls are nearly the same in both durabilities and all scenarios: each tries others.
         count = await lab.each_call_fails(
-            SCENARIOS[name], ERRORS, Fault(errno.EIO), **slice_of(name, durability, every=13)
+            SCENARIOS[name], ERRORS, Fault(errno.EIO), **slice_of(name, durability, every=16)
         )
 
         assert count > 10

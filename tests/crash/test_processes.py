@@ -20,6 +20,17 @@ PLANS = (
     "a:save-existing b:replace-newest a:flush b:delete-latest b:flush",
     "b:save-existing a:save-existing a:flush b:save-new a:delete-session b:apply",
 )
+each_in_some = pytest.mark.parametrize(
+    ("plan", "durability", "slot_bytes"),
+    [
+        (PLANS[0], "journal", SMALL_SLOT_BYTES),
+        (PLANS[0], "file", TINY_SLOT_BYTES),
+        (PLANS[1], "journal", TINY_SLOT_BYTES),
+        (PLANS[1], "file", SMALL_SLOT_BYTES),
+    ],
+    ids=["first-journal-small", "first-file-tiny", "second-journal-tiny", "second-file-small"],
+)
+"""Each with each other one in two of the four ways; the campaign takes all."""
 _KINDS = ("save-existing", "replace-newest", "delete-latest", "flush")
 
 
@@ -56,9 +67,7 @@ async def _examine_kills(
     raise AssertionError
 
 
-@pytest.mark.parametrize("slot_bytes", SLOTS.values(), ids=SLOTS)
-@pytest.mark.parametrize("durability", ["journal", "file"])
-@pytest.mark.parametrize("plan", PLANS)
+@each_in_some
 async def test_both_are_cut_off(
     plan: str, durability: str, slot_bytes: int, record_property: RecordProperty
 ) -> None:
@@ -69,9 +78,7 @@ async def test_both_are_cut_off(
     record_property("examined", found.tally.states.total())
 
 
-@pytest.mark.parametrize("slot_bytes", SLOTS.values(), ids=SLOTS)
-@pytest.mark.parametrize("durability", ["journal", "file"])
-@pytest.mark.parametrize("plan", PLANS)
+@each_in_some
 async def test_one_is_killed(
     plan: str, durability: str, slot_bytes: int, record_property: RecordProperty
 ) -> None:

@@ -65,7 +65,8 @@ class PostgresServer:
 
     def __init__(self, directory: Path | None = None, **settings: str) -> None:
         self._is_mine = directory is None
-        self.directory = directory or Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+        parent = os.environ.get("PYTEST_DEBUG_TEMPROOT", "/tmp")  # in memory, if there is room
+        self.directory = directory or Path(tempfile.mkdtemp(prefix="pg-", dir=parent))
         self._settings = {
             "listen_addresses": "",
             "unix_socket_directories": str(self.directory),

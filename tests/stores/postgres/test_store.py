@@ -7,6 +7,7 @@ import itertools
 import random
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from urllib.parse import quote
 
 import asyncpg
 import pytest
@@ -178,7 +179,8 @@ class TestIdsAndMetas:
         await store.save(_step("a/b", 1))
         (meta,) = await store.list("a/b")
         assert meta.path is None
-        assert meta.location.startswith("postgresql://%2Ftmp%2Fpg-")
+        directory = quote(str(server.directory), safe="")
+        assert meta.location.startswith(f"postgresql://{directory}/postgres?schema=")
         assert meta.location.endswith("#~a%2fb/0001")
         assert "secret" not in meta.location
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from blockbuster import BlockBuster
+from botocore.httpsession import get_cert_path
 
 from aiocheckpoint.stores.s3 import S3Store
 from tests.conftest import guarded
@@ -28,9 +30,19 @@ def _blockbuster(request: pytest.FixtureRequest) -> Iterator[BlockBuster | None]
         yield blocker
 
 
+@pytest.fixture(scope="session", name="one_certificate")
+def _one_certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a file of one certificate: each client reads all that it trusts, and needs none."""
+    path = tmp_path_factory.mktemp("certificates") / "one.pem"
+    end = "-----END CERTIFICATE-----\n"
+    path.write_text(Path(get_cert_path(verify=True)).read_text().partition(end)[0] + end)
+    return str(path)
+
+
 @pytest.fixture(autouse=True)
-def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+def _credentials(monkeypatch: pytest.MonkeyPatch, one_certificate: str) -> None:
     """Find credentials where AWS's tools do, and nothing of whoever runs the tests."""
+    monkeypatch.setenv("AWS_CA_BUNDLE", one_certificate)
     for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tkey")

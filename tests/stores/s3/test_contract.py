@@ -39,5 +39,11 @@ class S3Machine(StoreMachine):
         await asyncio.to_thread(self._fake.stop)
 
 
+class LongS3Machine(S3Machine):
+    """The same for long."""
+
+
 TestMachine = S3Machine.TestCase
-TestMachine.settings = settings(max_examples=10, stateful_step_count=20)
+TestMachine.settings = settings(max_examples=6, stateful_step_count=15)
+TestLongMachine = pytest.mark.campaign(LongS3Machine.TestCase)
+TestLongMachine.settings = settings(max_examples=100, stateful_step_count=30)
