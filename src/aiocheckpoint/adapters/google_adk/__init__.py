@@ -12,7 +12,18 @@ runner = Runner(app_name="shop", agent=agent, session_service=SessionService("st
 from aiocheckpoint.adapters._needs import needs
 
 with needs("Google ADK", "google", extra="google-adk", requirement="google-adk"):
+    from aiocheckpoint.adapters._moving import Copied, CopyMismatchError
+    from aiocheckpoint.adapters.google_adk.migration import copy_database, copy_sessions
     from aiocheckpoint.adapters.google_adk.records import AdkRecord, SessionHead, SharedState
     from aiocheckpoint.adapters.google_adk.service import SessionService
 
-__all__ = ("AdkRecord", "SessionHead", "SessionService", "SharedState")
+__all__ = (
+    "AdkRecord",
+    "Copied",
+    "CopyMismatchError",
+    "SessionHead",
+    "SessionService",
+    "SharedState",
+    "copy_database",
+    "copy_sessions",
+)

@@ -96,7 +96,31 @@ class SessionService(InStorage[AdkRecord], BaseSessionService):
             CheckpointError: what `update_many` of the store raises.
         """
         place = Place(app_name, user_id, (session_id or "").strip() or str(uuid.uuid4()))
-        delta = delta_of(state or {})
+        head = await self._create(place, delta_of(state or {}), datetime.now(UTC).timestamp(), [])
+        return await self._whole(place, head, [])
+
+    async def import_session(self, session: Session) -> None:
+        """
+        Store a session of another service as it is: its events, its state and its time.
+
+        Keys of `app:` and `user:` in its state are set for the app and the user.
+
+        Args:
+            session: as another service returned it, with all of its events.
+
+        Raises:
+            AlreadyExistsError: there is one of this id; nothing was changed.
+            CheckpointEncodeError: a value that would not come back as it is; names its path.
+            CheckpointError: what `update_many` of the store raises.
+        """
+        place = Place(session.app_name, session.user_id, session.id)
+        items = [*map(event_json, session.events)]
+        await self._create(place, delta_of(session.state), session.last_update_time, items)
+
+    async def _create(
+        self, place: Place, delta: Delta, last_update_time: float, events: list[JsonValue]
+    ) -> SessionHead:
+        """Store a session that is not there yet."""
 
         async def require_none(session: Transaction[AdkRecord]) -> None:
             if await session.load(HEAD_ID) is not None:
@@ -108,14 +132,15 @@ class SessionService(InStorage[AdkRecord], BaseSessionService):
                 session_id=place.session,
                 checkpoint_id=HEAD_ID,
                 state=delta.session,
-                last_update_time=datetime.now(UTC).timestamp(),
+                last_update_time=last_update_time,
                 revision=_new_revision(),
             )
-            session.save(head)
+            history = (await self._history(place, session, head)).extend(events)
+            head = history.into(head)
+            session.save(head, blobs=history.new_blobs)
             return head
 
-        head = await self._commit(place, delta, require_none, create)
-        return await self._whole(place, head, [])
+        return await self._commit(place, delta, require_none, create)
 
     async def get_session(
         self,

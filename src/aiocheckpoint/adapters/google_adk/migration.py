@@ -1,0 +1,123 @@
+"""Moving sessions here from another session service of Google ADK, each compared afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from google.adk.sessions import BaseSessionService, Session
+from google.adk.sessions.sqlite_session_service import SqliteSessionService
+
+from aiocheckpoint.adapters._moving import Copied, CopyMismatchError, Progress
+from aiocheckpoint.adapters._storage import Storage
+from aiocheckpoint.adapters.google_adk.records import AdkRecord
+from aiocheckpoint.adapters.google_adk.service import SessionService
+from aiocheckpoint.adapters.google_adk.values import delta_of, event_json
+
+
+async def copy_sessions(
+    source: BaseSessionService,
+    app_names: Iterable[str],
+    storage: Storage[AdkRecord],
+    *,
+    progress: Progress | None = None,
+) -> Copied:
+    """
+    Copy all sessions of some apps from another session service, each read back and compared.
+
+    It may be run again: a session that is there already, and the same, is left as it is. Nobody may
+    use the source meanwhile; it is not changed. The state of an app and of its users comes with
+    their sessions: that of a user without a session is not copied, for the framework lists none.
+
+    Args:
+        source: a service of the framework, as `DatabaseSessionService(url)`.
+        app_names: the apps; the framework cannot list them.
+        storage: as of `SessionService`.
+        progress: called after each session.
+
+    Returns:
+        how many sessions and events were copied, or were there.
+
+    Raises:
+        CopyMismatchError: there is another session of this name already; it went away meanwhile;
+            or it reads differently afterwards.
+        CheckpointError: what the calls of `SessionService` raise.
+
+    Cost: one read of the source, one update and one full read a session.
+    """
+    copied = Copied()
+    async with SessionService(storage) as target:
+        for app_name in app_names:
+            listed = await source.list_sessions(app_name=app_name)
+            for session in listed.sessions:
+                count = await _copy(source, target, session)
+                copied = Copied(copied.sessions + 1, copied.entries + count)
+                if progress is not None:
+                    progress(copied)
+    return copied
+
+
+async def copy_database(
+    database: str | Path, storage: Storage[AdkRecord], *, progress: Progress | None = None
+) -> Copied:
+    """
+    Copy all sessions of the database of a `SqliteSessionService`, each read back and compared.
+
+    Args:
+        database: the file.
+        storage: as of `SessionService`.
+        progress: called after each session.
+
+    Returns:
+        how many sessions and events were copied, or were there.
+
+    Raises:
+        sqlite3.Error: it is no such database.
+        RuntimeError: it is of an older version; says how the framework converts it.
+        CopyMismatchError: as `copy_sessions`.
+        CheckpointError: what the calls of `SessionService` raise.
+
+    Cost: as `copy_sessions`.
+    """
+    app_names = await asyncio.to_thread(_app_names, Path(database))
+    source = await asyncio.to_thread(SqliteSessionService, str(database))
+    try:
+        return await copy_sessions(source, app_names, storage, progress=progress)
+    finally:
+        await source.close()
+
+
+async def _copy(source: BaseSessionService, target: SessionService, listed: Session) -> int:
+    """Copy one session, and return how many events it has."""
+    names = {"app_name": listed.app_name, "user_id": listed.user_id, "session_id": listed.id}
+    session = await source.get_session(**names)
+    if session is None:
+        raise CopyMismatchError(listed.id, "it went away meanwhile; copy when nobody writes")
+    found = await target.get_session(**names)
+    if found is None:
+        await target.import_session(session)
+        found = await target.get_session(**names)
+    elif _content(found) != _content(session):
+        reason = "there is another one already; copy to an empty storage, or delete it"
+        raise CopyMismatchError(listed.id, reason)
+    if found is None or _content(found) != _content(session):
+        raise CopyMismatchError(listed.id, "it is not the same after the copy")
+    return len(session.events)
+
+
+def _content(session: Session) -> tuple[Any, ...]:
+    """Return all of a session as it is stored, which may be compared whatever its values are."""
+    events = [*map(event_json, session.events)]
+    return delta_of(session.state), events, session.last_update_time
+
+
+def _app_names(database: Path) -> list[str]:
+    uri = f"file:{quote(str(database))}?mode=ro"  # or SQLite would make it
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+        found = connection.execute("SELECT DISTINCT app_name FROM sessions ORDER BY app_name")
+        return [app_name for (app_name,) in found]

@@ -1,0 +1,146 @@
+"""Moving sessions here from the framework's own services."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("google.adk", reason="needs the extra google-adk: .ci/adapter google-adk")
+
+from google.adk import sessions
+from google.adk.events import Event, EventActions
+from google.adk.sessions import BaseSessionService, InMemorySessionService
+from google.adk.sessions.sqlite_session_service import SqliteSessionService
+from google.genai import types
+
+from aiocheckpoint.adapters.google_adk import (
+    AdkRecord,
+    Copied,
+    CopyMismatchError,
+    SessionService,
+    copy_database,
+    copy_sessions,
+)
+from aiocheckpoint.adapters.google_adk.__main__ import main
+from aiocheckpoint.testing import MemoryStore
+
+pytestmark = pytest.mark.blocking
+
+SESSIONS = (("shop", "ann", "1", 3), ("shop", "bob", "1", 40), ("wiki", "ann", "é/../x", 0))
+
+
+async def fill(service: BaseSessionService) -> None:
+    """Make sessions whose events change the state of session, user and app in turn."""
+    for app, user, name, count in SESSIONS:
+        session = await service.create_session(
+            app_name=app, user_id=user, session_id=name, state={"kept": [1, 2], "user:plan": "free"}
+        )
+        for number in range(count):
+            delta = {"step": number, "user:step": number, "app:newest": f"{user} {number}"}
+            event = Event(
+                author="user",
+                invocation_id=f"i{number}",
+                timestamp=1_700_000_000.5 + number,
+                content=types.UserContent(f"question {number}"),
+                actions=EventActions(state_delta=delta),
+            )
+            await service.append_event(session, event)
+
+
+async def all_of(service: BaseSessionService) -> list[Any]:
+    """Return all sessions, with their states and events."""
+    found = [
+        await service.get_session(app_name=app, user_id=user, session_id=name)
+        for app, user, name, _ in SESSIONS
+    ]
+    return [session and session.model_dump() for session in found]
+
+
+@pytest.fixture(name="database")
+async def _database(tmp_path: Path) -> Path:
+    path = tmp_path / "old data.db"
+    service = SqliteSessionService(str(path))
+    await fill(service)
+    await service.close()
+    return path
+
+
+async def test_all_sessions_come_and_may_come_again(database: Path) -> None:
+    """Events, times and each state are as they were; a second copy changes nothing."""
+    store: MemoryStore[Any] = MemoryStore(AdkRecord)
+    told: list[Copied] = []
+
+    assert await copy_database(database, store, progress=told.append) == Copied(3, 43)
+    assert await copy_database(database, store) == Copied(3, 43)
+
+    assert told[-1] == Copied(3, 43)
+    assert len(told) == 3
+    before = await all_of(SqliteSessionService(str(database)))
+    assert await all_of(SessionService(store)) == before
+    assert before[0]["state"]["app:newest"] == "bob 39"
+
+
+async def test_a_copied_session_goes_on() -> None:
+    """Its next event is added to those that came with it."""
+    source = InMemorySessionService()
+    await fill(source)
+    service = SessionService(MemoryStore(AdkRecord))
+
+    assert await copy_sessions(source, ["shop", "wiki"], service._store) == Copied(3, 43)
+
+    names = {"app_name": "shop", "user_id": "ann", "session_id": "1"}
+    session = await service.get_session(**names)
+    assert session is not None
+    await service.append_event(session, Event(author="helper", invocation_id="next"))
+    found = await service.get_session(**names)
+    assert found is not None
+    assert [event.invocation_id for event in found.events] == ["i0", "i1", "i2", "next"]
+
+
+async def test_nothing_there_is_replaced(database: Path) -> None:
+    """A session of the same name is refused, and stays."""
+    store: MemoryStore[Any] = MemoryStore(AdkRecord)
+    service = SessionService(store)
+    names = {"app_name": "shop", "user_id": "ann"}
+    await service.create_session(**names, session_id="1", state={"mine": True})
+
+    with pytest.raises(CopyMismatchError, match="session '1': there is another one"):
+        await copy_database(database, store)
+
+    found = await service.get_session(**names, session_id="1")
+    assert found is not None
+    assert found.state["mine"] is True
+    assert found.events == []
+
+
+def test_command_on_a_url(tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a URL the apps are named."""
+    pytest.importorskip("sqlalchemy", reason="needs google-adk[db]")
+    url = f"sqlite+aiosqlite:///{tmp_path / 'sessions.db'}"
+
+    async def filled() -> None:
+        async with sessions.DatabaseSessionService(url) as service:
+            await fill(service)
+
+    asyncio.run(filled())
+    main([url, str(root), "--app", "shop", "--app", "wiki"])
+    assert capsys.readouterr().out == "3 sessions, 43 events copied and compared\n"
+
+
+def test_command(database: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command says how much it has copied, and refuses what is no database."""
+    main([str(database), str(root)])
+    assert capsys.readouterr().out == "3 sessions, 43 events copied and compared\n"
+
+    for wrong in (
+        [str(root / "missing.db"), str(root)],
+        [__file__, str(root)],
+        ["nonsense://host/db", str(root), "--app", "shop"],
+        ["postgresql://host/db", str(root)],
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(wrong)
+        assert ended.value.code == 2
