@@ -87,11 +87,12 @@ async def test_a_copied_session_goes_on() -> None:
     """Its next event is added to those that came with it."""
     source = InMemorySessionService()
     await fill(source)
-    service = SessionService(MemoryStore(AdkRecord))
+    store: MemoryStore[Any] = MemoryStore(AdkRecord)
+    service = SessionService(store)
 
-    assert await copy_sessions(source, ["shop", "wiki"], service._store) == Copied(3, 43)
+    assert await copy_sessions(source, ["shop", "wiki"], store) == Copied(3, 43)
 
-    names = {"app_name": "shop", "user_id": "ann", "session_id": "1"}
+    names: dict[str, Any] = {"app_name": "shop", "user_id": "ann", "session_id": "1"}
     session = await service.get_session(**names)
     assert session is not None
     await service.append_event(session, Event(author="helper", invocation_id="next"))
@@ -104,7 +105,7 @@ async def test_nothing_there_is_replaced(database: Path) -> None:
     """A session of the same name is refused, and stays."""
     store: MemoryStore[Any] = MemoryStore(AdkRecord)
     service = SessionService(store)
-    names = {"app_name": "shop", "user_id": "ann"}
+    names: dict[str, Any] = {"app_name": "shop", "user_id": "ann"}
     await service.create_session(**names, session_id="1", state={"mine": True})
 
     with pytest.raises(CopyMismatchError, match="session '1': there is another one"):

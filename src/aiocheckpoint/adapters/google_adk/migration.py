@@ -94,7 +94,11 @@ async def copy_database(
 
 async def _copy(source: BaseSessionService, target: SessionService, listed: Session) -> int:
     """Copy one session, and return how many events it has."""
-    names = {"app_name": listed.app_name, "user_id": listed.user_id, "session_id": listed.id}
+    names: dict[str, Any] = {
+        "app_name": listed.app_name,
+        "user_id": listed.user_id,
+        "session_id": listed.id,
+    }
     session = await source.get_session(**names)
     if session is None:
         raise CopyMismatchError(listed.id, "it went away meanwhile; copy when nobody writes")
