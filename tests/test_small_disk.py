@@ -431,7 +431,7 @@ class TestBurst:
     ) -> None:
         """Where the disk has room for all files in the end, no save of a burst is refused."""
         disk = await asyncio.to_thread(small_disk, f"size={megabytes}m")
-        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=5) as writer:
+        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
             await asyncio.gather(
                 *(writer.save(step(n, messages=["x" * size])) for n in range(count))
             )
@@ -443,7 +443,7 @@ class TestBurst:
     ) -> None:
         """Of far more than fits some is saved and some refused, and nothing has got stuck."""
         disk = await asyncio.to_thread(small_disk, "size=8m")
-        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=5) as writer:
+        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
             outcomes = await asyncio.gather(
                 *(writer.save(step(n, messages=["x" * 20_000])) for n in range(1_500)),
                 return_exceptions=True,
@@ -460,7 +460,7 @@ class TestBurst:
 async def refused_deletes(disk: Path, size: int) -> list[StorageFullError]:
     """Save 50 at a time before any file until one is refused, then delete one by one."""
     refused = []
-    writer = AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=5)
+    writer = AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100)
     saved: list[object] = []
     for group in range(1_000):
         records = [step(50 * group + n, messages=["x" * size]) for n in range(50)]

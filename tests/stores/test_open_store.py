@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import threading
+import tomllib
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -215,8 +217,24 @@ class TestLocations:
     ) -> None:
         """The error says what to install."""
         monkeypatch.setitem(sys.modules, f"aiocheckpoint.stores.{extra}", None)
-        with pytest.raises(UnsupportedOperationError, match=rf"pip install .*\[{extra}\]"):
+        with pytest.raises(
+            UnsupportedOperationError, match=rf"the extra `{extra}`: .* -m pip install"
+        ):
             open_store(f"{scheme}://u:secret@h/d")
+
+    @pytest.mark.blocking
+    @pytest.mark.parametrize(("scheme", "extra"), [("postgresql", "postgres"), ("s3", "s3")])
+    def test_what_it_says_to_install_is_the_extra(
+        self, scheme: str, extra: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each package of the extra is named, and no other: this library is on no index yet."""
+        project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+        needs = project["project"]["optional-dependencies"][extra]
+        monkeypatch.setitem(sys.modules, f"aiocheckpoint.stores.{extra}", None)
+        with pytest.raises(UnsupportedOperationError) as refused:
+            open_store(f"{scheme}://h/d")
+        command = str(refused.value).partition(" -m pip install ")[2]
+        assert command.split() == [re.split("[><=;]", need)[0] for need in needs]
 
     @pytest.mark.blocking
     def test_a_driver_that_is_imported_later_is_missed_at_once(self) -> None:
@@ -233,7 +251,7 @@ class TestLocations:
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
         ).stdout
         assert "aiobotocore" in told
-        assert "pip install 'aiocheckpoint[s3]'" in told
+        assert "-m pip install aiobotocore aiohttp" in told
 
     @pytest.mark.parametrize(
         "location", ["postgresql://u:secret@h/d", "s3://b/p", Path("s3://b/p"), "file:///state"]

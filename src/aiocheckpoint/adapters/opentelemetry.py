@@ -1,4 +1,4 @@
-"""Spans and metrics of stores for OpenTelemetry; `pip install 'aiocheckpoint[otel]'`."""
+"""Spans and metrics of stores for OpenTelemetry, the extra `otel`."""
 
 from __future__ import annotations
 

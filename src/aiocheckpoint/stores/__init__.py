@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
+import shlex
+import sys
 from os import PathLike
 from pathlib import Path
 from typing import Any, cast, overload
@@ -36,6 +38,8 @@ _SERVERS = {
     "postgres": ("aiocheckpoint.stores.postgres", "PostgresStore", "postgres"),
     "s3": ("aiocheckpoint.stores.s3", "S3Store", "s3"),
 }
+# What an extra of this library adds, for whoever cannot have it by name from where they are.
+_DRIVERS = {"postgres": "asyncpg backports.zstd", "s3": "aiobotocore aiohttp"}
 
 
 class SharedWriter(SharedStore[RecordT]):
@@ -143,5 +147,6 @@ def _server(kind: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except ImportError as error:
-        reason = f"its driver is not there ({error}); pip install 'aiocheckpoint[{extra}]'"
+        command = f"{shlex.quote(sys.executable)} -m pip install {_DRIVERS[extra]}"
+        reason = f"its driver is not there ({error}), the extra `{extra}`: {command}"
         raise UnsupportedOperationError(f"{kind}:// store", "this installation", reason) from error

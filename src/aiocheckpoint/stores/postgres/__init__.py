@@ -1,4 +1,4 @@
-"""Checkpoints in PostgreSQL: `pip install 'aiocheckpoint[postgres]'`."""
+"""Checkpoints in PostgreSQL: the extra `postgres`."""
 
 from aiocheckpoint.stores.postgres.schema import schema_sql
 from aiocheckpoint.stores.postgres.store import PostgresStore

@@ -1,6 +1,6 @@
 """Checkpoints in a bucket of Amazon S3, or of a server that speaks its protocol.
 
-Needs the extra `aiocheckpoint[s3]`.
+Needs the extra `s3`.
 """
 
 from importlib.util import find_spec
