@@ -111,7 +111,9 @@ async def test_large_documents_hold_nobody_up(default_site: Site) -> None:
         large = [document("large", number) for number in range(3)]
         for data in large:
             data.messages.append("x" * 10_000_000)
-        saves = [asyncio.ensure_future(writer.save(data)) for data in large]
+        saves: list[asyncio.Future[str]] = [
+            asyncio.ensure_future(writer.save(data)) for data in large
+        ]
         saves += [asyncio.ensure_future(writer.save(document(f"s{n}", 0))) for n in range(20)]
         ended: list[asyncio.Future[str]] = []
         for save in saves:
