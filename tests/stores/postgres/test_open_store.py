@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qsl, urlsplit
+
 import pytest
 
 from aiocheckpoint import (
@@ -61,3 +63,21 @@ def test_a_url_that_names_no_schema_is_refused() -> None:
             PostgresStore(f"postgresql://localhost/agents?schema={name}&user=x")
     store = PostgresStore("postgresql://localhost/agents?schema=one&user=x", schema="two")
     assert "schema=two" in repr(store)
+
+
+async def test_what_a_url_leaves_out_is_in_the_environment(
+    server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Server, user and database are those that `psql` would take."""
+    parts = urlsplit(server.dsn())
+    options = dict(parse_qsl(parts.query))
+    monkeypatch.setenv("PGHOST", options.get("host") or parts.hostname or "")
+    monkeypatch.setenv("PGPORT", options.get("port") or str(parts.port or 5432))
+    monkeypatch.setenv("PGUSER", options.get("user") or parts.username or "")
+    monkeypatch.setenv("PGDATABASE", parts.path.strip("/"))
+    data = CheckpointData(session_id="of the environment")
+    async with open_store("postgresql://") as store:
+        await store.save(data)
+    async with PostgresStore(server.dsn()) as named:
+        assert await named.load(data.session_id) == data
+        assert await named.delete_session(data.session_id)

@@ -54,6 +54,7 @@ class Fault:
         times: how often.
         status: of the answer.
         key: what the key contains.
+        code: of the answer.
     """
 
     def __init__(
@@ -64,12 +65,14 @@ class Fault:
         times: int = 1,
         status: int = 500,
         key: str = "",
+        code: str = "Injected",
     ) -> None:
         self.kind = kind
         self.operation = operation
         self.times = times
         self.status = status
         self.key = key
+        self.code = code
         self.reached = threading.Event()
         self.released = threading.Event()
 
@@ -192,7 +195,7 @@ class FakeS3:
         if fault is not None and fault.kind == "cut":
             return self._cut(request)
         if fault is not None and fault.kind == "before":
-            return _error(fault.status, "Injected", self._now())
+            return _error(fault.status, fault.code, self._now())
         if asked.operation == "create" and self.exclusive == "slowly":
             existed = key in self.objects
             await asyncio.sleep(0.05)
@@ -202,7 +205,7 @@ class FakeS3:
         if fault is not None and fault.kind == "lost":
             return self._cut(request)
         if fault is not None and fault.kind == "after":
-            return _error(fault.status, "Injected", self._now())
+            return _error(fault.status, fault.code, self._now())
         return answer
 
     def _cut(self, request: web.Request) -> web.StreamResponse:

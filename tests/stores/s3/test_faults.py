@@ -11,6 +11,7 @@ import pytest
 from aiocheckpoint import (
     CheckpointData,
     DurabilityUnknownError,
+    StorageFullError,
     StoreUnavailableError,
     UnsuitableStoreError,
     blob_digest,
@@ -96,6 +97,41 @@ async def test_a_server_without_the_bucket_says_so(store: Store, fake: FakeS3) -
     fake.fail("before", "create", status=501, times=1)
     with pytest.raises(UnsuitableStoreError):
         await store.save(_data(1))
+
+
+@pytest.mark.parametrize("status", [403, 507])
+async def test_a_server_without_room_says_so(store: Store, fake: FakeS3, status: int) -> None:
+    """A save is refused at once, by name, and nothing was changed; deletes go on."""
+    full = fake.fail("before", "create", status=status, times=1_000, code="QuotaExceeded")
+    for _ in range(2):
+        with pytest.raises(StorageFullError):
+            await store.save(_data(1))
+    full.times = 0
+    assert await store.ids("s") == ("cp-0",)
+    assert await store.delete("s", "cp-0")
+    await store.save(_data(1), expected=None)
+
+
+async def test_a_lost_answer_and_then_no_room_is_unknown(store: Store, fake: FakeS3) -> None:
+    """Where the first try may have been made, nobody is told that nothing was changed."""
+    fake.fail("before", "create", status=500, times=1)
+    fake.fail("before", "create", status=507, times=1_000)
+    with pytest.raises(DurabilityUnknownError):
+        await store.save(_data(1))
+
+
+async def test_a_slow_server_is_asked_again(fake: FakeS3, make_store: MakeStore) -> None:
+    """What it does after the time of a request is no second save, and no conflict."""
+    store: Store = make_store(request_timeout_seconds=0.5)
+    await store.save(_data())
+    slow = fake.fail("slow", "create")
+    saving = asyncio.create_task(store.save(_data(1), expected="cp-0"))
+    await asyncio.to_thread(slow.reached.wait)
+    await saving
+    slow.released.set()
+    await store.save(_data(2), expected="cp-1")
+    assert await make_store().ids("s") == ("cp-2", "cp-1", "cp-0")
+    assert len(fake.keys("sessions/s/")) == 3
 
 
 @pytest.mark.parametrize("exclusive", [False, "slowly"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
@@ -25,7 +26,7 @@ from botocore.exceptions import (
 )
 from botocore.loaders import create_loader
 
-from aiocheckpoint.errors import StoreUnavailableError, UnsuitableStoreError
+from aiocheckpoint.errors import StorageFullError, StoreUnavailableError, UnsuitableStoreError
 from aiocheckpoint.stores.s3.layout import Layout
 
 _ATTEMPTS = 5
@@ -33,6 +34,7 @@ _SETTLING_ATTEMPTS = 9
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 3.0
 _EXISTS = frozenset({409, 412})
+_FULL = frozenset({"InsufficientStorage", "QuotaExceeded", "XMinioStorageFull"})
 _ABSENT = frozenset({"NoSuchKey", "404", "InvalidRange", "416"})
 _FAILURES = (BotoCoreError, ClientError, TransportError, OSError, TimeoutError)
 
@@ -184,6 +186,7 @@ class Bucket:
 
         Raises:
             StoreUnavailableError: it was not put, and will not be.
+            StorageFullError: the same, for there is no room.
             UnsettledError: nobody knows.
         """
         may_be_there = False
@@ -195,7 +198,8 @@ class Bucket:
             except ClientError as error:
                 if _status(error) in _EXISTS:
                     return False
-                may_be_there |= _status(error) >= 500 and _code(error) != "SlowDown"
+                is_done_with = _code(error) == "SlowDown" or _is_full(error)
+                may_be_there |= _status(error) >= 500 and not is_done_with
                 raise
             except _FAILURES as error:
                 may_be_there |= _may_be_sent(error)
@@ -210,6 +214,11 @@ class Bucket:
         except StoreUnavailableError as error:
             if may_be_there:
                 raise UnsettledError(error) from error
+            raise
+        except StorageFullError as error:
+            if may_be_there:
+                lost = StoreUnavailableError(error.path, error.operation, error.reason)
+                raise UnsettledError(lost) from error
             raise
 
     async def put(self, key: str, data: bytes) -> None:
@@ -346,6 +355,7 @@ class Bucket:
             except _FAILURES as error:
                 if isinstance(error, ClientError):
                     self._require_suitable(error)
+                    self._require_room(operation, key, error)
                 if attempt >= attempts() or not _may_pass(error):
                     raise self._unavailable(operation, error, key) from error
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
@@ -358,6 +368,11 @@ class Bucket:
         if _status(error) == 501:
             reason = f"the server does not know a request that is needed: {error}"
             raise UnsuitableStoreError(self._layout.url, reason) from error
+
+    def _require_room(self, operation: str, key: str, error: ClientError) -> None:
+        if _is_full(error):
+            location, reason = self._layout.location(key), str(error)
+            raise StorageFullError(operation, location, errno.ENOSPC, reason) from error
 
     def _unavailable(
         self, operation: str, error: Exception, key: str | None = None
@@ -380,6 +395,11 @@ def _status(error: ClientError) -> int:
 def _code(error: ClientError) -> str:
     code: str = error.response.get("Error", {}).get("Code", "")
     return code
+
+
+def _is_full(error: ClientError) -> bool:
+    """Tell whether a server has no room, or no quota left; Amazon S3 itself never says so."""
+    return _status(error) == 507 or _code(error) in _FULL
 
 
 def _may_pass(error: Exception) -> bool:
