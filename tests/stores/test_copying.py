@@ -26,6 +26,7 @@ from aiocheckpoint import (
     blob_digest,
     copy_store,
 )
+from aiocheckpoint.cli import main
 from aiocheckpoint.testing import MemoryStore
 from tests.conftest import MakeWriter
 
@@ -268,3 +269,16 @@ class TestRawRecord:
         await writer.save(record)
         (after,) = await writer.list("s")
         assert after.checksum == before.checksum
+
+
+async def copied_by_command(url: str, directory: Path) -> None:
+    """Copy a directory to a URL and from there to another one, by the command line; compare."""
+    there, back = directory / "there", directory / "back"
+    source = raw(await filled())
+    async with AsyncCheckpointWriter(there, record_type=RawRecord) as writer:
+        await copy_store(source, writer)
+    for verb in (["copy", there, url], ["verify", url], ["copy", url, back], ["copy", there, url]):
+        assert await asyncio.to_thread(main, [str(word) for word in verb]) == 0
+    async with AsyncCheckpointWriter(back, record_type=RawRecord) as writer:
+        assert await state(writer) == await state(source)
+    assert await asyncio.to_thread(main, ["copy", url, url]) == 2

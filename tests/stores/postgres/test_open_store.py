@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -17,7 +18,7 @@ from aiocheckpoint.stores.postgres import PostgresStore
 from aiocheckpoint.testing import MemoryStore
 from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.server import PostgresServer
-from tests.stores.test_copying import filled, raw, state
+from tests.stores.test_copying import copied_by_command, filled, raw, state
 
 
 async def test_a_url_is_enough(server: PostgresServer) -> None:
@@ -81,3 +82,9 @@ async def test_what_a_url_leaves_out_is_in_the_environment(
     async with PostgresStore(server.dsn()) as named:
         assert await named.load(data.session_id) == data
         assert await named.delete_session(data.session_id)
+
+
+async def test_the_command_copies_there_and_back(server: PostgresServer, tmp_path: Path) -> None:
+    """From a directory to a database and back, verified; the database to itself is refused."""
+    mark = "&" if "?" in server.dsn() else "?"
+    await copied_by_command(f"{server.dsn()}{mark}schema=by_command", tmp_path)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from aiocheckpoint import CheckpointData, RawRecord, copy_store, open_store
 from aiocheckpoint.testing import MemoryStore
 from tests.stores.s3.fake_s3 import FakeS3
-from tests.stores.test_copying import filled, raw, state
+from tests.stores.test_copying import copied_by_command, filled, raw, state
 
 
 async def test_a_url_is_enough(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,3 +36,11 @@ async def test_there_and_back_nothing_has_changed(
         assert (await copy_store(source, bucket)).skipped == 15
         await copy_store(bucket, back)
     assert await state(back) == await state(source)
+
+
+async def test_the_command_copies_there_and_back(
+    fake: FakeS3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """From a directory to a bucket and back, verified; the bucket to itself is refused."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", fake.url)
+    await copied_by_command("s3://bucket/by-command", tmp_path)
