@@ -1,5 +1,7 @@
 """
-Checkpoints of Microsoft Agent Framework, in any store; needs the extra `agent-framework`.
+Checkpoints and conversations of Microsoft Agent Framework, in any store.
+
+Needs the extra `agent-framework`.
 
 ```py
 from agent_framework import WorkflowBuilder
@@ -19,6 +21,7 @@ with needs(
     requirement="agent-framework-core",
 ):
     from aiocheckpoint.adapters._moving import Copied, CopyMismatchError
+    from aiocheckpoint.adapters.agent_framework.history import HistoryProvider, StoredMessages
     from aiocheckpoint.adapters.agent_framework.migration import copy_checkpoints
     from aiocheckpoint.adapters.agent_framework.records import StoredCheckpoint
     from aiocheckpoint.adapters.agent_framework.storage import CheckpointStorage, FailedSave
@@ -28,6 +31,8 @@ __all__ = (
     "Copied",
     "CopyMismatchError",
     "FailedSave",
+    "HistoryProvider",
     "StoredCheckpoint",
+    "StoredMessages",
     "copy_checkpoints",
 )
