@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from msgspec.structs import replace
@@ -53,26 +53,49 @@ class Piece(NamedTuple):
     content: bytes
 
 
+class _Whole:
+    """
+    The pieces of a document in order, and what follows from them, once for many saves.
+
+    Attributes:
+        pieces: the pieces.
+        digests: of them, each once.
+        order: where one is there twice, which of `digests` follow one another; else empty.
+        names: the digests as a set.
+        size_bytes: of them together.
+    """
+
+    def __init__(self, pieces: Iterable[Piece]) -> None:
+        self.pieces = (*pieces,)
+        self.digests = tuple(dict.fromkeys(piece.digest for piece in self.pieces))
+        self.order: tuple[int, ...] = ()
+        if len(self.digests) < len(self.pieces):
+            position = {digest: number for number, digest in enumerate(self.digests)}
+            self.order = tuple(position[piece.digest] for piece in self.pieces)
+        self.names = frozenset(self.digests)
+        self.size_bytes = sum(len(piece.content) for piece in self.pieces)
+
+
+_NOTHING = _Whole(())
+
+
 class Pieces(NamedTuple):
     """
     A document in pieces.
 
     Attributes:
-        whole: those that are stored as blobs, in order.
+        whole: those that are stored as blobs.
         tail: what follows them.
         known: the digests of those that are stored already, as far as is known.
     """
 
-    whole: tuple[Piece, ...]
+    whole: _Whole
     tail: bytes
     known: frozenset[str]
 
     def into(self, record: RecordT) -> RecordT:
         """Return a record with this document in the place of the one it had."""
-        digests = tuple(dict.fromkeys(piece.digest for piece in self.whole))
-        position = {digest: number for number, digest in enumerate(digests)}
-        is_plain = len(digests) == len(self.whole)
-        order = () if is_plain else tuple(position[piece.digest] for piece in self.whole)
+        digests, order = self.whole.digests, self.whole.order
         try:
             tail, is_base64 = self.tail.decode(), False
         except UnicodeDecodeError:
@@ -81,11 +104,12 @@ class Pieces(NamedTuple):
 
     async def saved(self, save: Callable[[Mapping[str, bytes]], Awaitable[ResultT]]) -> ResultT:
         """Save with those blobs that are new, and with all where others removed what was known."""
-        blobs = dict(self.whole)
+        new = self.whole.names - self.known
+        pieces = self.whole.pieces
         try:
-            return await save({name: blobs[name] for name in blobs if name not in self.known})
+            return await save({name: content for name, content in pieces if name in new})
         except MissingBlobError:
-            return await save(blobs)
+            return await save(dict(pieces))
 
 
 class Documents:
@@ -102,20 +126,20 @@ class Documents:
 
     def __init__(self, most_pieces: int = 64) -> None:
         self._most_pieces = most_pieces
-        self._known: dict[str, tuple[Piece, ...]] = {}
+        self._known: dict[str, _Whole] = {}
 
     def cut(self, key: str, document: bytes) -> Pieces:
         """Return a document in pieces, those of the one before where they are the same."""
-        known = self._known.get(key, ())
-        pieces, tail = _cut(document, known, self._most_pieces)
-        return Pieces(tuple(pieces), tail, frozenset(piece.digest for piece in known))
+        known = self._known.get(key, _NOTHING)
+        pieces, tail = _cut(document, known.pieces, self._most_pieces)
+        whole = known if pieces is known.pieces else _Whole(pieces)
+        return Pieces(whole, tail, known.names)
 
     def keep(self, key: str, pieces: Pieces) -> None:
         """Know a document from now on, since it was saved or loaded."""
         if key not in self._known and len(self._known) >= _MOST_DOCUMENTS:
             self._known = {}
-        is_small = sum(len(piece.content) for piece in pieces.whole) <= _MOST_BYTES
-        self._known[key] = pieces.whole if is_small else ()
+        self._known[key] = pieces.whole if pieces.whole.size_bytes <= _MOST_BYTES else _NOTHING
 
     async def load_from(
         self, store: BlobStore[Any], session_id: str, checkpoint_id: str, *, key: str | None = None
@@ -151,16 +175,16 @@ class Documents:
 
     async def _load(self, key: str, record: DocumentRecord, load_blobs: LoadBlobs) -> bytes:
         """Return the document of a record; only what is not known is loaded."""
-        blobs = dict(self._known.get(key, ()))
+        blobs = dict(self._known.get(key, _NOTHING).pieces)
         missing = [digest for digest in record.blob_digests if digest not in blobs]
         if missing:
             blobs |= await load_blobs(missing)
         tail = _tail(record)
         order = record.order or range(len(record.blob_digests))
         named = [record.blob_digests[number] for number in order]
-        whole = tuple(Piece(digest, blobs[digest]) for digest in named)
+        whole = _Whole(Piece(digest, blobs[digest]) for digest in named)
         self.keep(key, Pieces(whole, tail, frozenset()))
-        return b"".join([*(piece.content for piece in whole), tail])
+        return b"".join([*(piece.content for piece in whole.pieces), tail])
 
 
 def _tail(record: DocumentRecord) -> bytes:
@@ -171,12 +195,17 @@ def _tail(record: DocumentRecord) -> bytes:
         raise CheckpointDecodeError(place, type(record).__qualname__, str(error)) from error
 
 
-def _cut(document: bytes, known: Sequence[Piece], most_pieces: int) -> tuple[list[Piece], bytes]:
+def _cut(
+    document: bytes, known: Sequence[Piece], most_pieces: int
+) -> tuple[Sequence[Piece], bytes]:
     least = _LEAST_BYTES
     while least * most_pieces < len(document):
         least *= 2
-    pieces: list[Piece] = []
-    position = following = 0
+    same, position = _same_at_first(document, known, least)
+    if same == len(known) and _end_of_piece(document, position, least) is None:
+        return known, document[position:]  # as mostly
+    pieces = [*known[:same]]
+    following = same
     while True:
         for number, piece in enumerate(known[following : following + _LOOK_AHEAD], following):
             # A short one is from a time when the document was shorter: cut anew.
@@ -191,6 +220,16 @@ def _cut(document: bytes, known: Sequence[Piece], most_pieces: int) -> tuple[lis
             piece = Piece(blob_digest(content), content)
         pieces.append(piece)
         position += len(piece.content)
+
+
+def _same_at_first(document: bytes, known: Sequence[Piece], least: int) -> tuple[int, int]:
+    """Return how many of the known pieces a document begins with, and where they end."""
+    position = 0
+    for number, (_, content) in enumerate(known):
+        if len(content) < least or not document.startswith(content, position):
+            return number, position
+        position += len(content)
+    return len(known), position
 
 
 def _end_of_piece(document: bytes, start: int, least: int) -> int | None:
