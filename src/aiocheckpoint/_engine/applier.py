@@ -47,13 +47,15 @@ class Applier:
 
     Args:
         opened: returns the open root; it may be opened anew meanwhile.
+        rounds: for how many times `ROUND_SECONDS` changes are gathered while nobody waits.
 
     Attributes:
         error: why files could not be written or synced last, None if they could.
     """
 
-    def __init__(self, opened: Callable[[], WritableRoot]) -> None:
+    def __init__(self, opened: Callable[[], WritableRoot], rounds: int = 1) -> None:
         self._opened = opened
+        self._rounds_at_once = rounds
         self.error: Exception | None = None
         self._condition = threading.Condition()
         self._waiters: list[_Waiter] = []
@@ -124,7 +126,7 @@ class Applier:
             if self._is_ending and not self._waiters and not is_abandoned:
                 return False
             if not self._is_wanted and not self._failures:
-                self._condition.wait_for(self._hurries, ROUND_SECONDS)
+                self._condition.wait_for(self._hurries, self._rounds_at_once * ROUND_SECONDS)
             self._is_due = False
             self._tries += 1
             return True
@@ -200,7 +202,7 @@ class Applier:
             if is_done or is_late or self._is_wanted or _is_flush_wanted(root):
                 return place
             with self._condition:
-                self._condition.wait_for(self._hurries, ROUND_SECONDS)
+                self._condition.wait_for(self._hurries, self._rounds_at_once * ROUND_SECONDS)
             root.view.follow()
 
     def _entries(

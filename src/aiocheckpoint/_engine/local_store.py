@@ -43,6 +43,7 @@ from aiocheckpoint.models import WriterStats
 # Each system call lets go of the GIL: with more threads, more of them wait to have it back.
 _MAX_READERS = _MAX_CALLERS = 5
 _MOVED_RETRIES = 3
+_UNSYNCED_ROUNDS = 5  # each syncs the journal under its lock, for which nobody has asked there
 _LOOK_SECONDS = 0.005
 _SHORTEST_WAIT_SECONDS = 0.01
 ResultT = TypeVar("ResultT")
@@ -99,7 +100,7 @@ class LocalStore(Generic[RecordT]):
         self.callers = Pool(self._threads, "call", _MAX_CALLERS)
         self._endings: list[Ending] = []
         self._is_closed = self._is_released = False
-        self._applier = Applier(self._held)
+        self._applier = Applier(self._held, _UNSYNCED_ROUNDS if options.wake == "written" else 1)
         self._committer = Committer(self, self._applier, options.limits, options.wake)
         self._deadlines = Deadlines(options.lock_timeout_seconds, self._too_late)
         self._unstarted = {"apply": self._applier.run, "commit": self._commit}
