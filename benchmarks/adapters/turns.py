@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -39,6 +40,7 @@ class Run(NamedTuple):
     bytes: int
 
 
+@cache  # or making it would be a part of what is measured
 def text(turn: int, size: int) -> str:
     """Return text of words, another one for each turn."""
     words = [f"word{(turn * 7919 + number * 104729) % 10007}" for number in range(size // 9)]

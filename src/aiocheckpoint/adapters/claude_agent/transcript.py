@@ -195,7 +195,7 @@ class OpenTranscript:
                 incarnation=head.incarnation,
                 is_plain=head.is_plain and given.is_plain,
                 mtime=_clock.after(head.mtime),
-                summary=self._summary(head, new),
+                summary=self._summary(head, new, are_plain=given.is_plain),
             )
         )
         self._session.save(record, blobs=grown.new_blobs)
@@ -222,11 +222,13 @@ class OpenTranscript:
             summary={},
         )
 
-    def _summary(self, head: Transcript, new: list[JsonValue]) -> dict[str, JsonValue]:
+    def _summary(
+        self, head: Transcript, new: list[JsonValue], *, are_plain: bool
+    ) -> dict[str, JsonValue]:
         """Return what the framework shows in lists, with the new entries."""
         if self._place.subpath is not None:
             return {}
-        entries: list[SessionStoreEntry] = [exact.from_json(entry) for entry in new]
+        entries: Any = new if are_plain else [exact.from_json(entry) for entry in new]
         data = exact.from_json(head.summary)
         folded = fold_session_summary(
             {"session_id": self._place.session_id, "mtime": head.mtime, "data": data},
