@@ -16,6 +16,7 @@ from typing import Any
 from strands import Agent, tool
 from strands.hooks import BeforeToolCallEvent
 from strands.models import Model
+from strands.session import SessionManager as FrameworkManager
 
 from aiocheckpoint.adapters.strands import SessionManager
 
@@ -65,7 +66,7 @@ class ScriptedModel(Model):
         yield {"messageStop": {"stopReason": "end_turn"}}
 
 
-def quiet_agent(sessions: SessionManager | None, model: Model, **options: Any) -> Agent:
+def quiet_agent(sessions: FrameworkManager[Any] | None, model: Model, **options: Any) -> Agent:
     """Return an agent that prints nothing."""
     return Agent(model=model, session_manager=sessions, callback_handler=None, **options)
 

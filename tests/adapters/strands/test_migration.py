@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("strands", reason="needs the extra strands: .ci/adapter strands")
 
 from strands import Agent
-from strands.session import SnapshotSessionManager
+from strands.session import FileSessionManager, SnapshotSessionManager
 from strands.storage import LocalFileStorage
 
 from aiocheckpoint.adapters.strands import (
@@ -67,6 +67,25 @@ async def test_nothing_there_is_replaced(directory: Path) -> None:
         await copy_storage(LocalFileStorage(str(directory)), store)
 
     assert await Storage(store).read("notes.md") == b"mine"
+
+
+async def test_an_agent_of_the_older_files_is_taken_over(tmp_path: Path, root: Path) -> None:
+    """Its messages and its state are in the snapshot that is saved of it."""
+    directory = str(tmp_path / "older")
+    before = quiet_agent(FileSessionManager("ann", storage_dir=directory), ScriptedModel())
+    before.state.set("language", "French")
+    for turn in range(3):
+        await before.invoke_async(f"question {turn}")
+
+    old = quiet_agent(FileSessionManager("ann", storage_dir=directory), ScriptedModel())
+    async with SessionManager("ann", root) as sessions:
+        await sessions.save_snapshot(old, is_latest=True)
+
+    async with SessionManager("ann", root) as sessions:
+        after = quiet_agent(sessions, ScriptedModel())
+        assert after.messages == before.messages
+        assert len(after.messages) == 6
+        assert after.state.get("language") == "French"
 
 
 def test_command(directory: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
