@@ -17,6 +17,7 @@ from aiocheckpoint.errors import DurabilityUnknownError, StorageError
 
 _RESERVE_BYTES = 256 << 10
 _WHOLE_RESERVE = 4
+_KEPT_BYTES = 1 << 20
 
 
 class _Content(NamedTuple):
@@ -42,6 +43,7 @@ class Appender:
         self._files = files
         self._log = log_
         self._broken = b""
+        self._buffer = bytearray()
         self.free = FreeSlots(log_, file_bytes)
 
     @property
@@ -166,7 +168,7 @@ class Appender:
             return read
         frame = log.build_frame(tail, log.offset_of(control.synced), flags, table, bodies)
         try:
-            self._log.slots.write(segment.slot, frame.data, tail.offset)
+            self._log.slots.write(segment.slot, self._packed(frame), tail.offset)
             if sync:
                 self._files.reached("before_sync_log")
                 self._sync_slot()
@@ -187,6 +189,21 @@ class Appender:
             self._share(control)
             note(read)
         return read
+
+    def _packed(self, built: NewFrame) -> bytes | memoryview:
+        """Return all of a frame, put where the last one was: new memory costs more than a copy."""
+        size = built.frame.end - built.frame.offset
+        if size > _KEPT_BYTES:
+            return built.data
+        if len(self._buffer) < size:
+            self._buffer = bytearray(2 * size)
+        packed = memoryview(self._buffer)[:size]
+        start = 0
+        for piece in built.pieces:
+            end = start + len(piece)
+            packed[start:end] = piece
+            start = end
+        return packed
 
     def _share(self, control: Control) -> None:
         """Publish what is in the log: a failure does not take it out again."""

@@ -42,6 +42,7 @@ _OPEN_TO_READ = os.O_RDONLY | system.O_NONBLOCK | _SAFELY
 _LINK_ITSELF: dict[str, bool] = (
     {"follow_symlinks": False} if os.link in os.supports_follow_symlinks else {}
 )
+_SETS_TIMES = os.utime in os.supports_fd
 _TICK_NS = 12_000_000
 _COARSE_NS = 2_100_000_000
 _NOT_KNOWN_THERE = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
@@ -421,14 +422,15 @@ class LocalFiles:
             raise
         self.close(descriptor, path)
 
-    def write(self, descriptor: int, data: bytes, path: str) -> None:
+    def write(self, descriptor: int, data: bytes | memoryview, path: str) -> None:
         """Write all of `data`; the kernel may take it in pieces."""
-        rest = memoryview(data)
-        while rest:
-            written = self.call("write", path, os.write, descriptor, rest)
+        while data:
+            written = self.call("write", path, os.write, descriptor, data)
+            if written == len(data):
+                return
             if written == 0:
                 raise StorageError("write", path, None, "the system wrote 0 bytes")
-            rest = rest[written:]
+            data = memoryview(data)[written:]
 
     def write_new(self, directory: Directory, name: str, data: bytes, modified_ns: int) -> int:
         """
@@ -460,7 +462,7 @@ class LocalFiles:
 
     def set_modified(self, descriptor: int, modified_ns: int, path: str) -> None:
         """Set the time of an open file's last change, ns since 1970."""
-        if os.utime in os.supports_fd:
+        if _SETS_TIMES:
             self.call("set time", path, os.utime, descriptor, ns=(modified_ns, modified_ns))
 
     def sync_file(self, descriptor: int, path: str) -> None:
@@ -707,14 +709,15 @@ class LocalFiles:
             pieces.append(data)
         return b"".join(pieces)
 
-    def write_at(self, descriptor: int, data: bytes, offset: int, path: str) -> None:
+    def write_at(self, descriptor: int, data: bytes | memoryview, offset: int, path: str) -> None:
         """Write all of `data` at an offset; the kernel may take it in pieces."""
-        rest = memoryview(data)
-        while rest:
-            written = self.call("write", path, system.write_at, descriptor, rest, offset)
+        while data:
+            written = self.call("write", path, system.write_at, descriptor, data, offset)
+            if written == len(data):
+                return
             if written == 0:
                 raise StorageError("write", path, None, "the system wrote 0 bytes")
-            rest = rest[written:]
+            data = memoryview(data)[written:]
             offset += written
 
     def sync_data(self, descriptor: int, path: str) -> None:

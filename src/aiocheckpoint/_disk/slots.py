@@ -204,7 +204,7 @@ class Slots:
             self.remove(number)  # half of it would take up the room that there is
             raise
 
-    def write(self, number: int, data: bytes, offset: int) -> None:
+    def write(self, number: int, data: bytes | memoryview, offset: int) -> None:
         """Write into a slot."""
         self._files.write_at(self._descriptor(number), data, offset, self.path(number))
 

@@ -11,6 +11,8 @@ from aiocheckpoint._engine.bodies import Session
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.models import CheckpointId
 
+_NO_BLOBS = KnownBlobs()  # never changed
+
 
 class Limits(NamedTuple):
     """
@@ -55,8 +57,8 @@ class SessionPlan:
         self.gone_blobs: set[str] = set()
         self.is_changed = False
         self._digests: dict[str, tuple[str, ...]] = {}
-        self._known = session.known.blobs or KnownBlobs()
-        self._uses = BlobUses(self._known)
+        self._known = session.known.blobs or _NO_BLOBS
+        self._counted: BlobUses | None = None
         self._last = session.known.last_stamped
 
     def copy(self) -> SessionPlan:
@@ -66,8 +68,15 @@ class SessionPlan:
         copied.new_blobs, copied.gone_blobs = self.new_blobs.copy(), self.gone_blobs.copy()
         copied.is_changed = self.is_changed
         copied._digests, copied._last = self._digests.copy(), self._last
-        copied._uses = self._uses.copy()
+        copied._counted = self._counted and self._counted.copy()
         return copied
+
+    @property
+    def _uses(self) -> BlobUses:
+        """Which blobs will be in use; most changes touch none."""
+        if self._counted is None:
+            self._counted = BlobUses(self._known)
+        return self._counted
 
     @property
     def last_stamped(self) -> FileName | None:

@@ -54,12 +54,15 @@ class RecordCodec(Generic[RecordT]):
             raise RecordTypeError(name_of(record_type), objection)
         self.record_type = record_type
         fields = msgspec.structs.fields(record_type)
-        self._json_keys = {f.name: f.encode_name for f in fields if is_json_type(f.type)}
-        self._typed_keys = {f.name: f.encode_name for f in fields if not is_json_type(f.type)}
-        self._told_by_equality = {f.name for f in fields if equality_tells(f.type)}
-        self._with_tuples = {f.name for f in fields if may_hold_tuples(f.type)}
-        self._may_be_unset = {f.encode_name for f in fields if f.default is msgspec.UNSET}
+        self._keys = tuple(field.encode_name for field in fields)
         self._has_hook = hasattr(record_type, "__post_init__")
+        typed = [(i, f) for i, f in enumerate(fields) if not is_json_type(f.type)]
+        self._typed_keys = tuple(field.encode_name for _, field in typed)
+        # A hook may change anything.
+        checked = enumerate(fields) if self._has_hook else typed
+        self._checked = tuple((i, f.encode_name, equality_tells(f.type)) for i, f in checked)
+        self._with_tuples = {f.encode_name for f in fields if may_hold_tuples(f.type)}
+        self._may_be_unset = {f.encode_name for f in fields if f.default is msgspec.UNSET}
         config = record_type.__struct_config__
         self._tag = {} if config.tag_field is None else {config.tag_field: config.tag}
         self._read_type: type[Any] = _WHOLE if record_type is CheckpointData else record_type
@@ -86,44 +89,50 @@ class RecordCodec(Generic[RecordT]):
         if type(record) is not self.record_type:
             reason = f"this writer stores {self.record_type.__qualname__}, and no subclass of it"
             raise RecordTypeError(type(record).__qualname__, reason)
-        try:
-            document = self._document(record)
-        except AttributeError as error:
-            raise CheckpointEncodeError(error.name or "", "was deleted; give it a value") from error
+        values = self._values(record)
+        document = self._document(values)
         text, floats = encode_exactly(document)
-        self._require_same(record, document, text)
+        self._require_same(values, document, text)
         return Draft(document["session_id"], document["checkpoint_id"], text, tuple(floats))
 
-    def _document(self, record: RecordT) -> dict[str, Any]:
-        """Return the record as a dict: JSON fields as they are, typed ones as JSON writes them."""
-        document: dict[str, Any] = dict(self._tag)
-        for name, key in self._typed_keys.items():
-            value = getattr(record, name)
-            is_plain = type(value) in _BUILTINS or value is msgspec.UNSET
-            if not is_plain:
-                value = to_json(key, value, as_text=name in self._with_tuples)
-            document[key] = value
-        for name, key in self._json_keys.items():
-            document[key] = getattr(record, name)
-        present = {key: value for key, value in document.items() if value is not msgspec.UNSET}
-        for key in document.keys() - present.keys() - self._may_be_unset:
-            raise CheckpointEncodeError(key, "is UNSET, and would come back as its default")
-        return present
-
-    def _require_same(self, record: RecordT, document: dict[str, Any], text: bytes) -> None:
-        """Refuse what would not come back as it is."""
-        keys = self._typed_keys
+    def _values(self, record: RecordT) -> tuple[Any, ...]:
+        """Return what the fields of a record hold, in their order."""
         try:
-            if self._has_hook:  # which may change anything, and must not change the caller's
-                keys = keys | self._json_keys
+            return msgspec.structs.astuple(record)
+        except AttributeError as error:
+            fields = zip(record.__struct_fields__, self._keys, strict=True)
+            key = next((key for name, key in fields if not hasattr(record, name)), "")
+            raise CheckpointEncodeError(key, "was deleted; give it a value") from error
+
+    def _document(self, values: tuple[Any, ...]) -> dict[str, Any]:
+        """Return a record as a dict: JSON fields as they are, typed ones as JSON writes them."""
+        document: dict[str, Any] = dict(zip(self._keys, values, strict=True))
+        for key in self._typed_keys:
+            value = document[key]
+            if type(value) not in _BUILTINS and value is not msgspec.UNSET:
+                document[key] = to_json(key, value, as_text=key in self._with_tuples)
+        if self._tag:
+            document |= self._tag
+        if msgspec.UnsetType in map(type, values):
+            for key in [key for key, value in document.items() if value is msgspec.UNSET]:
+                if key not in self._may_be_unset:
+                    raise CheckpointEncodeError(key, "is UNSET, and would come back as its default")
+                del document[key]
+        return document
+
+    def _require_same(self, values: tuple[Any, ...], document: dict[str, Any], text: bytes) -> None:
+        """Refuse what would not come back as it is."""
+        try:
+            if self._has_hook:  # it must not change the caller's
                 restored = self._decode(text)
             else:
                 restored = msgspec.convert(document, self.record_type, str_keys=True)
         except Exception as error:
             raise _invalid_field(error) from error
-        for name, key in keys.items():
-            was, now = getattr(record, name), getattr(restored, name)
-            if was is now or (name in self._told_by_equality and was == now):
+        found = msgspec.structs.astuple(restored)
+        for index, key, is_told_by_equality in self._checked:
+            was, now = values[index], found[index]
+            if was is now or (is_told_by_equality and was == now):
                 continue
             change = first_change(key, was, now)
             if change is not None:

@@ -31,6 +31,8 @@ PIECEWISE_BYTES = 256 * 1024
 
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _decode_any = msgspec.json.Decoder().decode
+_SEAL_START = f'{{"{CHECKSUM_KEY}":"'.encode()
+_SEAL_END = f'","{VERSION_KEY}":"{FORMAT_VERSION}",'.encode()
 _SEAL = re.compile(rb'\{"_checksum":"([0-9a-f]{64})","_version":"1\.0"(?:,|(?=\}))')
 _TEXT_THEN_NUMBER = re.compile(
     rb'((?:[^"0-9]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+)'
@@ -135,9 +137,8 @@ def sealed(text: bytes, checksum: bytes) -> bytes:
         text: of its body.
         checksum: of its canonical form.
     """
-    head = f'{{"{CHECKSUM_KEY}":"{checksum.hex()}","{VERSION_KEY}":"{FORMAT_VERSION}",'
     # Joined, for a sum would copy all of it twice, and new pages cost more than the hash.
-    return b"".join((head.encode(), memoryview(text)[1:]))
+    return b"".join((_SEAL_START, checksum.hex().encode(), _SEAL_END, memoryview(text)[1:]))
 
 
 def file_of(text: bytes, checksum: bytes) -> bytes:

@@ -117,11 +117,16 @@ class NewFrame(NamedTuple):
 
     Attributes:
         frame: without bodies.
-        data: all of it.
+        pieces: all of it, one after the other.
     """
 
     frame: Frame
-    data: bytes
+    pieces: tuple[bytes, ...]
+
+    @property
+    def data(self) -> bytes:
+        """All of it."""
+        return b"".join(self.pieces)
 
 
 class Tail(NamedTuple):
@@ -165,7 +170,7 @@ def build_frame(
     )  # fmt: skip
     head = _encode_head(frame, bodies_bytes)
     padding = bytes(end - tail.offset - 2 * (HEAD_BYTES + len(table)) - bodies_bytes)
-    return NewFrame(frame, b"".join((head, table, *bodies, padding, table, head)))
+    return NewFrame(frame, (head, table, *bodies, padding, table, head))
 
 
 def _encode_head(frame: Frame, bodies_bytes: int) -> bytes:
