@@ -115,7 +115,7 @@ class TestSpans:
         disk = FaultyFiles()
         store = seen.telemetry.instrument(make_writer(files=disk))
         await store.save(_step(1))
-        disk.arm(Fault(errno.ENOSPC, "write"))
+        disk.arm(Fault(errno.ENOSPC, "write", for_ever=True))
         with pytest.raises(StorageFullError):
             await store.save(_step(2))
         disk.arm(None)
