@@ -21,7 +21,7 @@ from aiocheckpoint import (
     BlobStore,
     CheckpointData,
     CheckpointStore,
-    StorageFullError,
+    StorageError,
 )
 from aiocheckpoint.adapters.langgraph import CheckpointSaver
 from aiocheckpoint.adapters.opentelemetry import Telemetry
@@ -115,19 +115,19 @@ class TestSpans:
         disk = FaultyFiles()
         store = seen.telemetry.instrument(make_writer(files=disk))
         await store.save(_step(1))
-        disk.arm(Fault(errno.ENOSPC, "write", for_ever=True))
-        with pytest.raises(StorageFullError):
+        disk.arm(Fault(errno.EIO, "write"))
+        with pytest.raises(StorageError):
             await store.save(_step(2))
         disk.arm(None)
 
         failed = seen.spans()[-1]
         assert failed.status.status_code is StatusCode.ERROR
         assert failed.attributes is not None
-        assert failed.attributes["error.type"] == "StorageFullError"
+        assert failed.attributes["error.type"] == "StorageError"
         assert [event.name for event in failed.events] == ["exception"]
         durations = seen.points("operation.duration")
         assert {point.attributes.get("error.type"): point.count for point in durations} == {
-            None: 1, "StorageFullError": 1,
+            None: 1, "StorageError": 1,
         }  # fmt: skip
 
     async def test_a_cancelled_call(self, make_writer: MakeWriter, seen: Seen) -> None:
