@@ -109,12 +109,32 @@ def test_closing_waits_for_calls_in_other_threads() -> None:
     portal.close()
 
 
+@pytest.mark.parametrize("leaves_a_task", [False, True])
 @pytest.mark.parametrize("way", ["close", "drop"])
-def test_its_thread_ends(way: str) -> None:
-    """The thread ends when the portal is closed, and when nothing refers to it any more."""
+def test_its_thread_ends(way: str, leaves_a_task: bool) -> None:
+    """
+    The thread ends when the portal is closed, and when nothing refers to it any more.
+
+    What its work has left running is cancelled then, as that of a store that nobody has closed.
+    """
     others = _portal_threads()
     portal = Portal()
     portal.run(_doubled(1))
+    ended = threading.Event()
+    left: list[asyncio.Task[None]] = []
+
+    async def work() -> None:
+        async def endless() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+        left.append(asyncio.ensure_future(endless()))
+        await asyncio.sleep(0)
+
+    if leaves_a_task:
+        portal.run(work())
     (thread,) = _portal_threads() - others
 
     if way == "close":
@@ -124,6 +144,7 @@ def test_its_thread_ends(way: str) -> None:
     thread.join(30)
 
     assert not thread.is_alive()
+    assert ended.is_set() == leaves_a_task
 
 
 def test_a_forked_process_has_its_own() -> None:

@@ -46,6 +46,7 @@ class Portal:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._mutex = threading.Lock()  # that of a parent may be held for ever
+        self._asked: set[asyncio.Task[Any]] = set()
         self._inherited = inherited  # to close it would reach into the parent's
         self._process_id = process_id()
 
@@ -86,7 +87,8 @@ class Portal:
             self._begin(self._loop)
         try:
             with self._mutex:  # so that no work comes to a loop after its end
-                running = asyncio.run_coroutine_threadsafe(work, self._started())
+                loop = self._started()
+                running = asyncio.run_coroutine_threadsafe(_noted(work, self._asked), loop)
         except RuntimeError:
             work.close()
             raise
@@ -98,7 +100,7 @@ class Portal:
         if self._loop is None:
             loop = asyncio.new_event_loop()
             self._thread = threading.Thread(
-                target=_run, args=(loop,), name="aiocheckpoint-portal", daemon=True
+                target=_run, args=(loop, self._asked), name="aiocheckpoint-portal", daemon=True
             )
             try:
                 self._thread.start()
@@ -109,10 +111,15 @@ class Portal:
         return self._loop
 
     def close(self) -> None:
-        """Let the thread end when its work is done; the next `run` starts another."""
+        """
+        Let the thread end when its work is done; the next `run` starts another.
+
+        Tasks that the work has left behind are cancelled, as at the end of `asyncio.run`.
+        """
         if self._process_id == process_id():
             with self._mutex:
                 loop, self._loop, self._thread = self._loop, None, None
+                self._asked = set()
                 self._end(loop)
 
     def _end(self, loop: asyncio.AbstractEventLoop | None) -> None:
@@ -121,11 +128,29 @@ class Portal:
                 loop.call_soon_threadsafe(loop.stop)
 
 
-def _run(loop: asyncio.AbstractEventLoop) -> None:
+async def _noted(work: Coroutine[Any, Any, ResultT], asked: set[asyncio.Task[Any]]) -> ResultT:
+    """Do work, and note that somebody waits for it."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - it runs as one
+    asked.add(task)
+    try:
+        return await work
+    finally:
+        asked.discard(task)
+
+
+def _run(loop: asyncio.AbstractEventLoop, asked: set[asyncio.Task[Any]]) -> None:
     try:
         loop.run_forever()
-        while tasks := asyncio.all_tasks(loop):  # somebody waits for them
-            loop.run_until_complete(asyncio.wait(tasks))
+        loop.run_until_complete(asyncio.sleep(0))  # what was asked for last has begun
+        while asked:
+            loop.run_until_complete(asyncio.wait({*asked}))
+        left = asyncio.all_tasks(loop)  # as what a store has for as long as there is its loop
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left))
+        loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(asyncio.sleep(0))  # they are told an iteration later
     finally:
         loop.close()
