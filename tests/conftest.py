@@ -23,6 +23,17 @@ settings.register_profile("thorough", deadline=None, max_examples=5_000, print_b
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+# By the file, and its functions. The driver of PostgreSQL looks for ~/.pgpass and the like whenever
+# it connects, and has no other way; a bucket, and the tests' own server of one, have loops of
+# their own.
+_MAY_BLOCK = {
+    "asyncpg/connect_utils.py": {
+        "_parse_connect_dsn_and_args", "_read_password_file", "_read_password_from_pgpass",
+        "_parse_tls_version", "_dot_postgresql_path", "_create_ssl_connection",
+    },
+    "stores/s3/home.py": {"_run"},
+    "stores/s3/fake_s3.py": {"_run"},
+}  # fmt: skip
 _MEMORY = "/dev/shm"
 _MEMORY_BYTES = 2 << 30
 
@@ -71,6 +82,9 @@ def guarded() -> Iterator[BlockBuster]:
             # Under a key of its own, or the guard's function of that name is never taken off again.
             key = f"os.{name} itself"
             blocker.functions[key] = BlockBusterFunction(os, name).activate()
+        for function in blocker.functions.values():
+            for file, functions in _MAY_BLOCK.items():
+                function.can_block_in(file, functions)
         yield blocker
 
 

@@ -12,6 +12,7 @@ from aiocheckpoint import AsyncCheckpointWriter
 from aiocheckpoint.adapters.langgraph import CheckpointSaver
 from tests.langgraph import places
 from tests.langgraph.places import Place
+from tests.stores import locations
 from tests.stores.postgres.server import PostgresServer
 
 
@@ -50,7 +51,7 @@ async def _make(root: Path, request: pytest.FixtureRequest) -> AsyncIterator[Mak
 
 @pytest.fixture(name="postgres_server", scope="session")
 def _postgres_server() -> Iterator[PostgresServer]:
-    with places.postgres() as server:
+    with locations.postgres() as server:
         yield server
 
 
@@ -62,7 +63,7 @@ def _postgres_url(postgres_server: PostgresServer) -> str:
 
 @pytest.fixture(name="ceph_url", scope="session")
 def _ceph_url() -> Iterator[str]:
-    with places.ceph() as url:
+    with locations.ceph() as url:
         yield url
 
 

@@ -8,24 +8,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from blockbuster import BlockBuster
 
 from tests.stores.postgres.server import PostgresServer, reason_to_skip
 
-_DRIVER = {
-    "_parse_connect_dsn_and_args", "_read_password_file", "_read_password_from_pgpass",
-    "_parse_tls_version", "_dot_postgresql_path", "_create_ssl_connection",
-}  # fmt: skip
 MakeStore = Callable[..., Any]
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(autouse=True)
-def _driver_may_look_for_passwords(blockbuster: BlockBuster | None) -> None:
-    """The driver looks for ~/.pgpass and the like whenever it connects; it has no other way."""
-    if blockbuster is not None:
-        for function in blockbuster.functions.values():
-            function.can_block_in("asyncpg/connect_utils.py", _DRIVER)
 
 
 @pytest.fixture(scope="session", name="server")

@@ -7,27 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from blockbuster import BlockBuster
 from botocore.httpsession import get_cert_path
 
 from aiocheckpoint.stores.s3 import S3Store
-from tests.conftest import guarded
 from tests.stores.s3.fake_s3 import FakeS3
 
 MakeStore = Callable[..., S3Store[Any]]
-
-
-@pytest.fixture(autouse=True, name="blockbuster")
-def _blockbuster(request: pytest.FixtureRequest) -> Iterator[BlockBuster | None]:
-    """Let the threads of the store and of the server block, and no loop of a caller."""
-    if request.node.get_closest_marker("blocking"):
-        yield None
-        return
-    for blocker in guarded():
-        for function in blocker.functions.values():
-            function.can_block_in("stores/s3/home.py", {"_run"})
-            function.can_block_in("stores/s3/fake_s3.py", {"_run"})
-        yield blocker
 
 
 @pytest.fixture(scope="session", name="one_certificate")

@@ -1,0 +1,75 @@
+"""Servers of stores that tests start, and the URLs under which programs find them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import aiocheckpoint.stores.postgres
+import aiocheckpoint.stores.s3  # noqa: F401 - so that no test imports them on its loop
+from tests.stores.postgres.server import PostgresServer, reason_to_skip
+
+_numbers = itertools.count()
+
+
+def bucket(endpoint_url: str, patch: pytest.MonkeyPatch) -> str:
+    """Return the URL of a place in a bucket, whose server is named by the environment alone."""
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_SESSION_TOKEN"):
+        patch.delenv(name, raising=False)
+    patch.setenv("AWS_ENDPOINT_URL_S3", endpoint_url)
+    patch.setenv("AWS_ACCESS_KEY_ID", "tkey")
+    patch.setenv("AWS_SECRET_ACCESS_KEY", "tsecret")
+    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    patch.setenv("AWS_CONFIG_FILE", os.devnull)
+    patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    return f"s3://bucket/{os.getpid()}-{next(_numbers)}"
+
+
+@contextmanager
+def fake_bucket(patch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Start the tests' own server of a bucket, and yield the URL of a place in it."""
+    from tests.stores.s3.fake_s3 import FakeS3
+
+    patch.setattr("aiocheckpoint.stores.s3.bucket._LONGEST_PAUSE_SECONDS", 0.02)
+    server = FakeS3().start()
+    yield bucket(server.url, patch)
+    server.stop()
+
+
+@contextmanager
+def ceph() -> Iterator[str]:
+    """Start Ceph's gateway, and yield its URL."""
+    from tests.stores.s3.ceph import Ceph, missing_programs
+
+    if os.environ.get("AIOCHECKPOINT_CEPH") != "yes":
+        pytest.skip("set AIOCHECKPOINT_CEPH=yes, as .ci/run does")
+    if missing := missing_programs():
+        pytest.skip(f"not installed: {' '.join(missing)}")
+    server = Ceph().start()
+    yield server.url
+    server.stop()
+
+
+@contextmanager
+def postgres() -> Iterator[PostgresServer]:
+    """Start a PostgreSQL."""
+    reason = reason_to_skip()
+    if reason is not None:
+        pytest.skip(reason)
+    parent = os.environ.get("PYTEST_DEBUG_TEMPROOT", "/tmp")  # in memory, if there is room
+    directory = Path(tempfile.mkdtemp(prefix="pg-", dir=parent))
+    server = PostgresServer(directory, fsync="on")  # or the store warns of it
+    try:
+        server.make()
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(directory, ignore_errors=True)
