@@ -33,7 +33,8 @@ class InvalidIdError(CheckpointError, ValueError):
     An id that no file name and no JSON body can carry.
 
     Attributes:
-        kind: `"session id"`, `"checkpoint id"` or `"blob digest"`.
+        kind: `"session id"`, `"checkpoint id"` or `"blob digest"`; in an adapter also the name that
+            its framework has for it.
         value: the id as given.
         reason: what is wrong with it.
     """

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -17,60 +15,21 @@ from aiocheckpoint import (
     BlobStore,
     CheckpointError,
     CheckpointRecord,
-    WriterClosedError,
     open_store,
 )
 from aiocheckpoint.testing import MemoryStore
+from tests.adapters.odd import OddArguments
+from tests.adapters.rough import RoughHandling
 
-IDS = ("plain", "a/b", "..", ".", "Ünï ☃", "a\nb", "%2e", "x" * 300)
+IDS = ("plain", "a/b", "..", ".", "Ünï ☃", "a\nb", "%2e", "x" * 300, "a\0b", "ä" * 5000)
 
 
 class Neighbour(CheckpointRecord, tag="neighbour.Neighbour"):
     """What another adapter stores, or the application."""
 
 
-class AdapterContract:
-    """
-    The tests of an adapter that hold for all of them.
-
-    A subclass says how its adapter is opened, how something is stored in one of its sessions, and
-    what is there.
-    """
-
-    record_type: ClassVar[Any]
-    """What the adapter stores; a union may stand here."""
-
-    @abstractmethod
-    def opened(self, storage: Any) -> AbstractAsyncContextManager[Any]:
-        """Return the adapter, or what the framework has in its place, on a storage."""
-
-    @abstractmethod
-    async def add(self, adapter: Any, session: str, text: str) -> None:
-        """Store one more text in a session, by the framework's own call; make the session first."""
-
-    @abstractmethod
-    async def texts(self, adapter: Any, session: str) -> list[str]:
-        """Return the texts of a session, oldest first, by the framework's own call; [] for none."""
-
-    async def listed(self, adapter: Any) -> list[str]:
-        """Return the sessions, by the framework's own call; [] where it has none."""
-        return []
-
-    @pytest.fixture(name="storage", params=["directory", "text", "url", "open store", "memory"])
-    async def _storage(self, root: Path, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
-        match request.param:
-            case "directory":
-                yield root
-            case "text":
-                yield str(root)
-            case "url":
-                yield root.as_uri()
-            case "open store":
-                store: BlobStore[Any] = open_store(root, record_type=self.record_type)
-                async with store:
-                    yield store
-            case _:
-                yield MemoryStore(self.record_type)
+class AdapterContract(OddArguments, RoughHandling):
+    """The tests of an adapter that hold for all of them; `AdapterCase` says what to give."""
 
     async def test_what_is_stored_is_there_for_the_next(self, storage: Any) -> None:
         """Another object on the storage has what one stored, beside it and after it was closed."""
@@ -136,16 +95,6 @@ class AdapterContract:
             await self.add(adapter, "s", large)
             await self.add(adapter, "s", "small")
             assert await self.texts(adapter, "s") == [large, "small"]
-
-    async def test_closes_what_it_opened_alone(self, storage: Any) -> None:
-        """After its end its calls are refused by name; a store that was given stays open."""
-        async with self.opened(storage) as adapter:
-            await self.add(adapter, "s", "text")
-        if isinstance(storage, str | Path):
-            with pytest.raises(WriterClosedError):
-                await self.add(adapter, "s", "more")
-        else:
-            assert [session async for session in storage.sessions()]
 
     @pytest.mark.parametrize("suspensions", [0, 1, 2, 3, 5, 8, 13])
     async def test_cancelled_call_has_an_outcome(self, storage: Any, suspensions: int) -> None:

@@ -18,7 +18,7 @@ from aiocheckpoint import (
     open_store,
 )
 from aiocheckpoint.testing import MemoryStore
-from tests.langgraph.places import fake_bucket, postgres
+from tests.stores.locations import fake_bucket, postgres
 
 pytestmark = pytest.mark.blocking  # the driver of PostgreSQL looks for password files
 
@@ -74,9 +74,7 @@ def _open(
         first = MemoryStore(CheckpointRecord)
         yield lambda record_type: MemoryStore(record_type, beside=first)
     elif request.param == "bucket":
-        with fake_bucket(monkeypatch) as place:
-            assert place.url is not None
-            url = place.url
+        with fake_bucket(monkeypatch) as url:
             yield lambda record_type: open_store(url, record_type=record_type)
     elif request.param == "postgresql":
         dsn = f"{request.getfixturevalue('server').dsn()}&schema=types_{id(request)}"

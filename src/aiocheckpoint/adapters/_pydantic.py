@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime
 from enum import Enum
 from typing import Any, TypeVar
 
 import msgspec
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from aiocheckpoint import CheckpointDecodeError, CheckpointEncodeError, JsonValue, exact
 
@@ -27,12 +29,28 @@ def to_json(adapter: TypeAdapter[ValueT], value: ValueT, path: str) -> JsonValue
         CheckpointEncodeError: a part that would not come back as it is; names its path.
     """
     found: JsonValue = msgspec.json.decode(to_bytes(adapter, value, path))
+    require_readable(adapter, found, path)
     return found
+
+
+def require_readable(adapter: TypeAdapter[Any], json: JsonValue, path: str) -> None:
+    """
+    Refuse JSON of `to_bytes` that could not be read: pydantic makes it of more than its types.
+
+    Raises:
+        CheckpointEncodeError: it could not.
+    """
+    try:
+        adapter.validate_python(exact.from_json(json))
+    except ValidationError as error:
+        raise CheckpointEncodeError(path, f"could not be read again: {error}") from error
 
 
 def to_bytes(adapter: TypeAdapter[ValueT], value: ValueT, path: str) -> bytes:
     """
     Return what `to_json` returns, encoded; equal for values that are equal, types included.
+
+    Whether it could be read again is for `require_readable` to tell.
 
     pydantic's own JSON would make null of NaN, lists of tuples, and text of bytes; of a model in a
     field of any type it makes a dict, and of an enum its value, and so does this.
@@ -40,8 +58,9 @@ def to_bytes(adapter: TypeAdapter[ValueT], value: ValueT, path: str) -> bytes:
     Raises:
         CheckpointEncodeError: as `to_json`.
     """
-    dumped = adapter.dump_python(value)
-    _write_times(dumped)
+    dumped = _dumped(adapter, value, path)
+    with contextlib.suppress(AttributeError, TypeError):  # no message: not to be read, either
+        _write_times(dumped)
     try:
         json = exact.to_json(dumped, path=path)
     except CheckpointEncodeError:
@@ -76,6 +95,13 @@ def validated(adapter: TypeAdapter[ValueT], value: Any, location: str) -> ValueT
         return adapter.validate_python(value)
     except ValidationError as error:
         raise CheckpointDecodeError(location, repr(adapter), str(error)) from error
+
+
+def _dumped(adapter: TypeAdapter[Any], value: object, path: str) -> Any:
+    try:
+        return adapter.dump_python(value, warnings=False)
+    except PydanticSerializationError as error:
+        raise CheckpointEncodeError(path, str(error)) from error
 
 
 def _write_times(dumped: Any) -> None:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from os import PathLike
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from aiocheckpoint import (
     BlobStore,
     CheckpointRecord,
+    InvalidArgumentError,
     InvalidIdError,
     SessionId,
     WriterClosedError,
     open_store,
 )
-from aiocheckpoint.kit import AsyncClosing
+from aiocheckpoint.kit import AsyncClosing, check_session_id
 
 RecordT = TypeVar("RecordT", bound=CheckpointRecord)
 
 Storage: TypeAlias = str | PathLike[str] | BlobStore[RecordT]
 """A directory, a URL, or an open store of the adapter's records, or of more than those."""
+
+
+def is_store(value: object) -> bool:
+    """Tell whether something is an open store, as far as an adapter can see."""
+    methods = ("update", "load_blobs")
+    is_class = isinstance(value, type)
+    return not is_class and all(callable(getattr(value, name, None)) for name in methods)
 
 
 class Opened(Generic[RecordT]):
@@ -32,26 +41,51 @@ class Opened(Generic[RecordT]):
         storage: what the user gave.
         record_type: what the adapter stores; a union may stand here.
 
-    Attributes:
-        store: the store.
-
     Raises:
+        InvalidArgumentError: it is no storage.
         CheckpointError: what `open_store` raises.
     """
 
     def __init__(self, storage: Storage[RecordT], record_type: Any) -> None:
-        self.is_own = isinstance(storage, str | PathLike)
-        self.store: BlobStore[RecordT] = cast(
-            "BlobStore[RecordT]",
-            open_store(storage, record_type=record_type)
-            if isinstance(storage, str | PathLike)
-            else storage,
-        )
+        given: object = storage
+        self._is_own = isinstance(storage, str | PathLike)
+        self._is_closed = False
+        if isinstance(storage, str | PathLike):
+            self._store = cast("BlobStore[RecordT]", open_store(storage, record_type=record_type))
+        elif is_store(given):
+            self._store = storage
+        else:
+            raise InvalidArgumentError("storage", given, "a directory, a URL or an open store")
+
+    def __repr__(self) -> str:
+        return repr(self._store)
+
+    @property
+    def store(self) -> BlobStore[RecordT]:
+        """
+        The store.
+
+        Raises:
+            WriterClosedError: it was let go of.
+        """
+        if self._is_closed:
+            raise WriterClosedError(f"what was opened on {self._store!r} is closed")
+        return self._store
+
+    def require_open(self) -> None:
+        """
+        Refuse a call that would not come to the store.
+
+        Raises:
+            WriterClosedError: it was let go of.
+        """
+        _ = self.store
 
     async def aclose(self) -> None:
-        """Close the store if it was opened here."""
-        if self.is_own:
-            await self.store.aclose()
+        """Let go of the store, and close it if it was opened here."""
+        if self._is_own:
+            await self._store.aclose()
+        self._is_closed = True
 
 
 class InStorage(AsyncClosing, Generic[RecordT]):
@@ -65,20 +99,20 @@ class InStorage(AsyncClosing, Generic[RecordT]):
 
     def __init__(self, storage: Storage[RecordT], record_type: Any) -> None:
         self._opened = Opened(storage, record_type)
-        self._store = self._opened.store
-        self._is_closed = False
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} in {self._store!r}>"
+        return f"<{type(self).__name__} in {self._opened!r}>"
 
     async def aclose(self) -> None:
-        """Let go of the storage; a store that was given open stays open."""
-        self._is_closed = True
+        """Let go of the storage, after which calls are refused; a store given open stays open."""
         await self._opened.aclose()
 
+    @property
+    def _store(self) -> BlobStore[RecordT]:
+        return self._opened.store
+
     def _require_open(self) -> None:
-        if self._is_closed:
-            raise WriterClosedError(f"{self!r} is closed")
+        self._opened.require_open()
 
 
 class Names:
@@ -100,13 +134,39 @@ class Names:
         Return the name of a session; also how those of an adapter begin that begin with a text.
 
         Raises:
-            InvalidIdError: it is no text.
+            InvalidIdError: no session can have it: it is no text, or has a lone surrogate.
         """
-        given: object = text
-        if not isinstance(given, str):
-            raise InvalidIdError("session id", text, f"of type {type(given).__name__}; give a str")
+        check_session_id(text)
         return self._prefix + str.__str__(text)  # an enum that extends `str` prints otherwise
 
     def text_in(self, name: SessionId) -> str:
         """Return what a session of the adapter is of."""
         return name.removeprefix(self._prefix)
+
+    def of_parts(self, *parts: str) -> SessionId:
+        """
+        Return the name of a session that is of several texts: a JSON array of them.
+
+        Raises:
+            InvalidIdError: one is no text.
+        """
+        for part in parts:
+            check_session_id(part)
+        return self.of(json.dumps(parts, ensure_ascii=False, separators=(",", ":")))
+
+    def prefix_of_parts(self, *parts: str) -> str:
+        """
+        Return how the names begin that have more parts than these.
+
+        Raises:
+            InvalidIdError: one is no text.
+        """
+        return self.of_parts(*parts).removesuffix("]") + ","
+
+    def parts_in(self, name: SessionId) -> tuple[str, ...]:
+        """Return the parts that `of_parts` made a name of; none when it did not make it."""
+        try:
+            parts = tuple(json.loads(self.text_in(name)))
+            return parts if self.of_parts(*parts) == name else ()
+        except (TypeError, ValueError, RecursionError, InvalidIdError):  # somebody else's
+            return ()

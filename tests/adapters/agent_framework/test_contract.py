@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +15,9 @@ pytest.importorskip(
 
 from agent_framework import WorkflowCheckpoint
 
+from aiocheckpoint import CheckpointError
 from aiocheckpoint.adapters.agent_framework import CheckpointStorage, StoredCheckpoint
+from tests.adapters.case import OddCall
 from tests.adapters.contract import AdapterContract
 
 
@@ -24,6 +29,20 @@ class TestContract(AdapterContract):
     def opened(self, storage: Any) -> CheckpointStorage:
         return CheckpointStorage(storage)
 
+    def odd_calls(self, adapter: Any, session: str) -> Iterator[OddCall]:
+        for odd in (None, 5, ["s"], "\ud800"):
+            yield partial(adapter.load, odd)
+            yield partial(adapter.delete, odd)
+            yield partial(adapter.get_latest, workflow_name=odd)
+            yield partial(adapter.list_checkpoints, workflow_name=odd)
+            yield partial(adapter.list_checkpoint_ids, workflow_name=odd)
+            for name in ("workflow_name", "checkpoint_id", "previous_checkpoint_id"):
+                fields: Any = {"workflow_name": session, "graph_signature_hash": "g"}
+                if odd is not None or name != "previous_checkpoint_id":
+                    yield partial(_saved, adapter, WorkflowCheckpoint(**{**fields, name: odd}))
+        no_checkpoints: tuple[Any, ...] = (None, 5, {"a": 1})
+        yield from (partial(_saved, adapter, odd) for odd in no_checkpoints)
+
     async def add(self, adapter: CheckpointStorage, session: str, text: str) -> None:
         before = await adapter.get_latest(workflow_name=session)
         texts = before.state["texts"] if before else []
@@ -33,8 +52,18 @@ class TestContract(AdapterContract):
             previous_checkpoint_id=before.checkpoint_id if before else None,
             state={"texts": [*texts, text]},
         )
-        assert await adapter.save(checkpoint) == checkpoint.checkpoint_id
+        assert await _saved(adapter, checkpoint) == checkpoint.checkpoint_id
 
     async def texts(self, adapter: CheckpointStorage, session: str) -> list[str]:
         latest = await adapter.get_latest(workflow_name=session)
         return [*latest.state["texts"]] if latest else []
+
+
+async def _saved(adapter: CheckpointStorage, checkpoint: WorkflowCheckpoint) -> str:
+    """Save a checkpoint; of one that fails the end of the storage need not tell again."""
+    try:
+        return await adapter.save(checkpoint)
+    except CheckpointError:
+        with contextlib.suppress(ExceptionGroup):
+            adapter.require_saved()
+        raise

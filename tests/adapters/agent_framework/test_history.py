@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,18 @@ from aiocheckpoint.adapters.agent_framework import (
     StoredMessages,
 )
 from aiocheckpoint.testing import MemoryStore
+from tests.adapters.case import OddCall
 from tests.adapters.contract import AdapterContract
 
 
 def texts(messages: Sequence[Message]) -> list[str]:
     return [message.text for message in messages]
+
+
+def _saying(text: Any) -> Message:
+    message = Message("user", [""])
+    message.contents[0].text = text
+    return message
 
 
 class TestContract(AdapterContract):
@@ -36,11 +44,22 @@ class TestContract(AdapterContract):
     def opened(self, storage: Any) -> HistoryProvider:
         return HistoryProvider(storage)
 
+    def stored_as(self, odd: Any) -> list[Any]:
+        """Return what the framework itself gives back: it leaves out what is no JSON."""
+        found: Any = Message.from_dict(_saying(odd).to_dict())
+        return [found.contents[0].text]
+
+    def odd_calls(self, adapter: Any, session: str) -> Iterator[OddCall]:
+        odd: Any
+        for odd in (None, 5, "text", [5], {"a": 1}, Message("user", ["text"])):
+            yield partial(adapter.save_messages, session, odd)
+
     async def add(self, adapter: HistoryProvider, session: str, text: str) -> None:
-        await adapter.save_messages(session, [Message("user", [text])])
+        await adapter.save_messages(session, [_saying(text)])
 
     async def texts(self, adapter: HistoryProvider, session: str) -> list[str]:
-        return texts(await adapter.get_messages(session))
+        found: Any = await adapter.get_messages(session)
+        return [message.contents[0].text for message in found]
 
 
 class Client(BaseChatClient[Any]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ pytest.importorskip(
 )
 
 from aiocheckpoint.adapters.claude_agent import ClaudeRecord, SessionStore
+from tests.adapters.case import OddCall
 from tests.adapters.contract import AdapterContract
 
 
@@ -19,6 +22,20 @@ class TestContract(AdapterContract):
 
     def opened(self, storage: Any) -> SessionStore:
         return SessionStore(storage)
+
+    def odd_calls(self, adapter: Any, session: str) -> Iterator[OddCall]:
+        key: Any = {"project_key": "shop", "session_id": session}
+        odd: Any
+        for odd in (None, 5, "key", ["key"], {"a": 1}, {**key, "subpath": None}):
+            yield partial(adapter.append, odd, [])
+            yield partial(adapter.load, odd)
+            yield partial(adapter.delete, odd)
+            yield partial(adapter.list_subkeys, odd)
+        for odd in (None, 5, "text", [5], {"type": "user"}, [{"type": object()}], [{5: object()}]):
+            yield partial(adapter.append, key, odd)
+        for odd in (None, 5, ["shop"], "\ud800"):
+            yield partial(adapter.list_sessions, odd)
+            yield partial(adapter.list_session_summaries, odd)
 
     async def add(self, adapter: SessionStore, session: str, text: str) -> None:
         key: Any = {"project_key": "shop", "session_id": session}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 pytest.importorskip("crewai", reason="needs the extra crewai: .ci/adapter crewai")
 
 from aiocheckpoint.adapters.crewai import FlowPersistence, FlowRecord
+from tests.adapters.case import OddCall
 from tests.adapters.contract import AdapterContract
 
 
@@ -18,8 +21,25 @@ class TestContract(AdapterContract):
 
     record_type = FlowRecord
 
+    def stored_as(self, odd: Any) -> list[Any]:
+        return self.through_json(odd)  # as its own store
+
     def opened(self, storage: Any) -> FlowPersistence:
         return FlowPersistence(storage)
+
+    def odd_calls(self, adapter: Any, session: str) -> Iterator[OddCall]:
+        def call(name: str, *arguments: Any) -> OddCall:
+            return partial(asyncio.to_thread, getattr(adapter, name), *arguments)
+
+        for odd in (None, 5, ["s"], "\ud800"):
+            yield call("save_state", odd, "add", {})
+            yield call("load_state", odd)
+            yield call("save_pending_feedback", odd, None, {})
+            yield call("load_pending_feedback", odd)
+            yield call("clear_pending_feedback", odd)
+        yield from (call("save_state", session, odd, {}) for odd in (None, 5, ["a"], "\ud800"))
+        yield from (call("save_state", session, "add", odd) for odd in (None, 5, "text", ["a"]))
+        yield from (call("save_pending_feedback", session, odd, {}) for odd in (None, 5, {"a": 1}))
 
     async def add(self, adapter: FlowPersistence, session: str, text: str) -> None:
         def save() -> None:

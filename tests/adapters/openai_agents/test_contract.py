@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 pytest.importorskip("agents", reason="needs the extra openai-agents: .ci/adapter openai-agents")
 
 from aiocheckpoint.adapters.openai_agents import Session, SessionRecord
+from tests.adapters.case import OddCall
 from tests.adapters.contract import AdapterContract
 
 
@@ -22,9 +25,10 @@ class Sessions(AsyncExitStack):
         self._opened: dict[str, Session] = {}
 
     async def of(self, session: str) -> Session:
-        if session not in self._opened:
-            self._opened[session] = await self.enter_async_context(Session(session, self._storage))
-        return self._opened[session]
+        key = repr(session)
+        if key not in self._opened:
+            self._opened[key] = await self.enter_async_context(Session(session, self._storage))
+        return self._opened[key]
 
 
 class TestContract(AdapterContract):
@@ -32,6 +36,14 @@ class TestContract(AdapterContract):
 
     def opened(self, storage: Any) -> Sessions:
         return Sessions(storage)
+
+    def odd_calls(self, adapter: Any, session: str) -> Iterator[OddCall]:
+        async def call(name: str, odd: Any) -> Any:
+            return await getattr(await adapter.of(session), name)(odd)
+
+        yield from (partial(call, "get_items", odd) for odd in ("2", 2.5, True, [2]))
+        yield from (partial(call, "add_items", odd) for odd in (None, 5, "text", b"text", {"a": 1}))
+        yield from (partial(call, "save_run", odd) for odd in (None, "state", {"a": 1}))
 
     async def add(self, adapter: Sessions, session: str, text: str) -> None:
         await (await adapter.of(session)).add_items([{"role": "user", "content": text}])

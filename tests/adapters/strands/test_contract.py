@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,17 +12,33 @@ import pytest
 pytest.importorskip("strands", reason="needs the extra strands: .ci/adapter strands")
 
 from aiocheckpoint.adapters.strands import Storage, StoredValue
+from tests.adapters.case import OddCall
 from tests.adapters.contract import AdapterContract
 
 
 class TestContract(AdapterContract):
     record_type = StoredValue
 
+    def stored_as(self, odd: Any) -> list[Any]:
+        return self.through_json(odd)
+
     def opened(self, storage: Any) -> Storage:
         return Storage(storage)
 
+    def odd_calls(self, adapter: Any, session: str) -> Iterator[OddCall]:
+        async def scoped(odd: Any) -> Any:
+            return adapter.namespace(odd)
+
+        for odd in (None, 5, ["s"], b"s", "\ud800"):
+            yield partial(adapter.write, odd, b"data")
+            yield partial(adapter.read, odd)
+            yield partial(adapter.delete, odd)
+            yield partial(adapter.list, odd)
+            yield partial(scoped, odd)
+        yield from (partial(adapter.write, session, odd) for odd in (None, 5, "text", [5]))
+
     async def add(self, adapter: Storage, session: str, text: str) -> None:
-        texts = [*await self.texts(adapter, session), text]
+        texts = [*await self.texts(adapter, session), *self.through_json(text)]
         await adapter.write(session, json.dumps(texts).encode())
 
     async def listed(self, adapter: Storage) -> list[str]:

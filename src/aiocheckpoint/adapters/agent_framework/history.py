@@ -13,10 +13,12 @@ from agent_framework import Message
 # given to them again.
 from agent_framework._sessions import filter_new_messages
 
-from aiocheckpoint import JsonValue, SessionId, Transaction, exact
+from aiocheckpoint import CheckpointEncodeError, JsonValue, SessionId, Transaction, exact
+from aiocheckpoint.adapters._given import listed
 from aiocheckpoint.adapters._recent import RecentBlobs
 from aiocheckpoint.adapters._storage import InStorage, Names, Storage
 from aiocheckpoint.history import History, HistoryRecord, load_history
+from aiocheckpoint.kit import require_instance
 
 _NAMES: Final = Names("agent_framework_history")  # workflows have names of any text behind a dot
 _ID: Final = "messages"
@@ -127,11 +129,14 @@ class HistoryProvider(InStorage[StoredMessages], FrameworkProvider):
 
         Raises:
             InvalidIdError: no session is named.
+            InvalidArgumentError: it is no list of messages.
+            CheckpointEncodeError: one could not be read again.
             CheckpointError: what `update` of the store raises.
 
         Cost: one update, of what is added.
         """
-        name, items = _name_of(session_id), [*map(_json_of, messages)]
+        name = _name_of(session_id)
+        items = [*map(_json_of, listed("messages", messages))]
 
         async def add(session: Transaction[StoredMessages]) -> None:
             history = await self._history(session)
@@ -160,7 +165,15 @@ def _name_of(session_id: str | None) -> SessionId:
 
 def _json_of(message: Message) -> JsonValue:
     """Return a message as JSON of its own, which later changes by the caller do not reach."""
-    return exact.to_json(message.to_dict(), path="message")
+    require_instance("a message", message, Message)
+    try:
+        json = exact.to_json(message.to_dict(), path="message")
+        _message_of(json)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, CheckpointEncodeError):
+            raise
+        raise CheckpointEncodeError("message", f"could not be read again: {error!r}") from error
+    return json
 
 
 def _message_of(json: JsonValue) -> Message:

@@ -7,17 +7,19 @@ from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from threading import Lock
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from agent_framework import WorkflowCheckpoint
 from agent_framework.exceptions import WorkflowCheckpointException
 
 from aiocheckpoint import CheckpointError, MissingBlobError
+from aiocheckpoint.adapters._given import require_text
 from aiocheckpoint.adapters._steady import read_steadily
-from aiocheckpoint.adapters._storage import Opened, Storage
+from aiocheckpoint.adapters._storage import InStorage, Storage
 from aiocheckpoint.adapters.agent_framework.records import NAMES, StoredCheckpoint
 from aiocheckpoint.adapters.agent_framework.sharing import NOTHING, Prepared, Read, Shared, read
 from aiocheckpoint.adapters.agent_framework.values import Values
+from aiocheckpoint.kit import require_instance
 
 _MAX_KNOWN = 512
 _MAX_FAILED = 100
@@ -48,7 +50,7 @@ class _Known(NamedTuple):
     shared: Shared | None
 
 
-class CheckpointStorage:
+class CheckpointStorage(InStorage[StoredCheckpoint]):
     """
     Checkpoints of workflows that survive the process, the machine, a power cut.
 
@@ -84,18 +86,11 @@ class CheckpointStorage:
         *,
         allowed_checkpoint_types: Iterable[str] | None = None,
     ) -> None:
-        self._opened = Opened(storage, StoredCheckpoint)
-        self._store = self._opened.store
+        super().__init__(storage, StoredCheckpoint)
         self._values = Values(allowed_checkpoint_types or ())
         self._lock = Lock()
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._failed: deque[FailedSave] = deque(maxlen=_MAX_FAILED)
-
-    def __repr__(self) -> str:
-        return f"<CheckpointStorage in {self._store!r}>"
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(
         self,
@@ -147,6 +142,7 @@ class CheckpointStorage:
         Store a checkpoint as it is now, and return its id; one of its id is replaced.
 
         Raises:
+            InvalidArgumentError: it is no checkpoint.
             CheckpointEncodeError: a value that would not come back as it is; names its path.
             CheckpointError: what `save` of the store raises. The framework only logs either;
                 `failed_saves` has it.
@@ -154,6 +150,7 @@ class CheckpointStorage:
         Cost: one save of the store, of what is not as it was in the checkpoint before; all of it is
             encoded on the event loop.
         """
+        require_instance("checkpoint", checkpoint, WorkflowCheckpoint)
         try:
             return await self._save(checkpoint)
         except Exception as error:
@@ -163,6 +160,8 @@ class CheckpointStorage:
 
     async def _save(self, checkpoint: WorkflowCheckpoint) -> str:
         name, checkpoint_id = NAMES.of(checkpoint.workflow_name), checkpoint.checkpoint_id
+        if checkpoint.previous_checkpoint_id is not None:
+            require_text("previous_checkpoint_id", checkpoint.previous_checkpoint_id)
         fields = {key: part for key, part in checkpoint.to_dict().items() if key not in _IDS}
         json, is_pickled, is_escaped = self._values.to_json(fields)
         prepared = Prepared(json)
@@ -293,6 +292,7 @@ class CheckpointStorage:
 
     async def _sessions_of(self, checkpoint_id: str) -> AsyncIterator[str]:
         """Yield the sessions in which a checkpoint may be."""
+        require_text("checkpoint_id", checkpoint_id)  # of None the newest would be loaded
         known = self._known.get(checkpoint_id)
         if known is not None:
             yield known.session_id

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 from aiocheckpoint import CheckpointRecord, InvalidArgumentError, JsonValue
 from aiocheckpoint.adapters._storage import Names
 from aiocheckpoint.history import HistoryRecord
+from aiocheckpoint.kit import require_instance
 
 _NAMES: Final = Names("claude_agent")
 START_ID: Final = "start"
@@ -69,21 +69,20 @@ class Place(NamedTuple):
         Raises:
             InvalidArgumentError: a part is missing, or is no text, or is empty.
         """
+        require_instance("key", key, Mapping)
         subpath = _text(key, "subpath") if "subpath" in key else None
         return cls(_text(key, "project_key"), _text(key, "session_id"), subpath)
 
     @classmethod
     def named(cls, name: str) -> Self | None:
         """Return what a session of the store is of; None when it is of something else."""
-        try:
-            return cls(*json.loads(_NAMES.text_in(name)))
-        except (TypeError, ValueError):
-            return None
+        parts = _NAMES.parts_in(name)
+        return cls(*parts) if len(parts) in (2, 3) else None
 
     @property
     def name(self) -> str:
         """The session of the store."""
-        return _name(*(part for part in self if part is not None))
+        return _NAMES.of_parts(*(part for part in self if part is not None))
 
 
 def _text(key: Mapping[str, Any], name: str) -> str:
@@ -95,8 +94,4 @@ def _text(key: Mapping[str, Any], name: str) -> str:
 
 def prefix(*parts: str) -> str:
     """Return how the names begin that have more parts than these."""
-    return _name(*parts).removesuffix("]") + ","
-
-
-def _name(*parts: str) -> str:
-    return _NAMES.of(json.dumps(parts, ensure_ascii=False, separators=(",", ":")))
+    return _NAMES.prefix_of_parts(*parts)

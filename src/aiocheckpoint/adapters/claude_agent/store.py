@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache, partial
+from typing import Any, cast
 
 import claude_agent_sdk
 from claude_agent_sdk import (
@@ -194,7 +195,7 @@ class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
             InvalidArgumentError: the key is none.
             CheckpointError: what `sessions` of the store raises.
         """
-        place = Place.of({**key})
+        place = Place.of(cast("Mapping[str, Any]", key))
         self._require_open()
         subagents = await self._subagents(place)
         return [found.subpath for found in subagents if found.subpath is not None]

@@ -18,6 +18,7 @@ from aiocheckpoint import (
     Transaction,
     exact,
 )
+from aiocheckpoint.adapters._given import listed
 from aiocheckpoint.adapters.claude_agent.records import (
     START_ID,
     TRANSCRIPT_ID,
@@ -47,13 +48,13 @@ class Given(NamedTuple):
         Return entries as they are now.
 
         Raises:
-            InvalidArgumentError: one is no dict.
+            InvalidArgumentError: it is no list of dicts.
             CheckpointEncodeError: a value would not come back as it is; names its path.
         """
-        for number, entry in enumerate(entries):
+        given: Any = [*listed("entries", entries)]
+        for number, entry in enumerate(given):
             if not isinstance(entry, dict):
                 raise InvalidArgumentError(f"entries[{number}]", entry, "a dict")
-        given: Any = [*entries]
         json = exact.to_json(given, path="entries")
         return cls(msgspec.json.decode(msgspec.json.encode(json)), json is given)
 

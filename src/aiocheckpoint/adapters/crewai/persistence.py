@@ -35,7 +35,7 @@ from aiocheckpoint.adapters.crewai.records import (
     MethodState,
     PendingFeedback,
 )
-from aiocheckpoint.kit import AsyncClosing
+from aiocheckpoint.kit import AsyncClosing, require_instance
 from aiocheckpoint.portal import Portal
 
 _MOST_PIECES = 16  # only the newest state is kept, so hardly any are shared
@@ -101,10 +101,7 @@ class FlowPersistence(AsyncClosing, BasePersistence):
     _documents: Documents = PrivateAttr()
 
     def __init__(self, storage: Storage[FlowRecord] | None = None, /, **fields: Any) -> None:
-        super().__init__(**(fields if storage is None else {"storage": storage, **fields}))
-
-    def model_post_init(self, _context: Any, /) -> None:
-        """Open the storage; no I/O until the first call."""
+        super().__init__(**{"storage": storage, **fields})
         self._opened = Opened(self.storage, FlowRecord)
         self._portal = _process.portal()
         self._documents = Documents(_MOST_PIECES)
@@ -125,6 +122,7 @@ class FlowPersistence(AsyncClosing, BasePersistence):
 
     def __enter__(self) -> Self:
         """Return the persistence; it is closed at the end of the block."""
+        self._require_open()
         return self
 
     def __exit__(
@@ -135,6 +133,9 @@ class FlowPersistence(AsyncClosing, BasePersistence):
     ) -> None:
         """Close it."""
         self.close()
+
+    def _require_open(self) -> None:
+        self._opened.require_open()
 
     def close(self) -> None:
         """Let go of the storage; a store that was given open stays open."""
@@ -206,10 +207,12 @@ class FlowPersistence(AsyncClosing, BasePersistence):
             state_data: as it is now.
 
         Raises:
+            InvalidArgumentError: the context is none.
             CheckpointEncodeError: it cannot be made JSON.
             CheckpointError: what `update` of the store raises.
         """
         name = NAMES.of(flow_uuid)
+        require_instance("context", context, PendingFeedbackContext)
         with _process.turn(name):
             pieces = self._documents.cut(name, _encoded(state_data, "state"))
             waiting: JsonValue = exact.to_json(json.loads(_encoded(context.to_dict(), "context")))

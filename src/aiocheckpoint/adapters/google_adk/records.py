@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, Self, TypeAlias
 
 from aiocheckpoint import CheckpointRecord, JsonValue
+from aiocheckpoint.adapters._given import require_text
 from aiocheckpoint.adapters._storage import Names
 from aiocheckpoint.history import HistoryRecord
 
@@ -59,9 +59,22 @@ class Place(NamedTuple):
     id: str
 
     @classmethod
-    def of(cls, session_id: str) -> Place | None:
-        """Return what a session of the store is of; None when it is shared state."""
-        parts = json.loads(_NAMES.text_in(session_id))
+    def of(cls, app_name: str, user_id: str, session_id: str) -> Self:
+        """
+        Return the place of a session, whose id has no space around it.
+
+        Raises:
+            InvalidIdError: one of them is no text.
+        """
+        given = {"app_name": app_name, "user_id": user_id, "session_id": session_id}
+        for name, text in given.items():
+            require_text(name, text)
+        return cls(app_name, user_id, session_id.strip())
+
+    @classmethod
+    def named(cls, name: str) -> Self | None:
+        """Return what a session of the store is of; None when it is of something else."""
+        parts = _NAMES.parts_in(name)
         return cls(*parts) if len(parts) == len(cls._fields) else None
 
     @property
@@ -82,9 +95,9 @@ class Place(NamedTuple):
 
 def key(*parts: str) -> str:
     """Return the name of a session of the store."""
-    return _NAMES.of(json.dumps(parts, ensure_ascii=False, separators=(",", ":")))
+    return _NAMES.of_parts(*parts)
 
 
 def prefix(*parts: str) -> str:
     """Return how the names begin that have more parts than these."""
-    return key(*parts).removesuffix("]") + ","
+    return _NAMES.prefix_of_parts(*parts)

@@ -32,6 +32,7 @@ from aiocheckpoint.adapters.google_adk.records import (
 )
 from aiocheckpoint.adapters.google_adk.values import Delta, delta_of, event_json, event_of, state_of
 from aiocheckpoint.history import History, load_history
+from aiocheckpoint.kit import require_instance
 
 _RECENT_SESSIONS = 64
 
@@ -92,11 +93,15 @@ class SessionService(InStorage[AdkRecord], BaseSessionService):
 
         Raises:
             AlreadyExistsError: there is one of this id; nothing was changed.
+            InvalidArgumentError: the state is no dict with texts as its keys.
             CheckpointEncodeError: a value that would not come back as it is; names its path.
             CheckpointError: what `update_many` of the store raises.
         """
-        place = Place(app_name, user_id, (session_id or "").strip() or str(uuid.uuid4()))
-        head = await self._create(place, delta_of(state or {}), datetime.now(UTC).timestamp(), [])
+        place = Place.of(app_name, user_id, "" if session_id is None else session_id)
+        if not place.id:
+            place = place._replace(id=str(uuid.uuid4()))
+        delta = delta_of({} if state is None else state)
+        head = await self._create(place, delta, datetime.now(UTC).timestamp(), [])
         return await self._whole(place, head, [])
 
     async def import_session(self, session: Session) -> None:
@@ -109,11 +114,13 @@ class SessionService(InStorage[AdkRecord], BaseSessionService):
             session: as another service returned it, with all of its events.
 
         Raises:
+            InvalidArgumentError: it is no session.
             AlreadyExistsError: there is one of this id; nothing was changed.
             CheckpointEncodeError: a value that would not come back as it is; names its path.
             CheckpointError: what `update_many` of the store raises.
         """
-        place = Place(session.app_name, session.user_id, session.id)
+        require_instance("session", session, Session)
+        place = Place.of(session.app_name, session.user_id, session.id)
         items = [*map(event_json, session.events)]
         await self._create(place, delta_of(session.state), session.last_update_time, items)
 
@@ -160,10 +167,13 @@ class SessionService(InStorage[AdkRecord], BaseSessionService):
             config: which of its events; of the newest alone the others are not read.
 
         Raises:
+            InvalidArgumentError: the config is none, or has a number below 0.
             CheckpointCorruptError: what is stored is damaged.
             CheckpointError: what `update` of the store raises.
         """
-        place = Place(app_name, user_id, session_id.strip())
+        place = Place.of(app_name, user_id, session_id)
+        if config is not None:
+            require_instance("config", config, GetSessionConfig)
 
         async def read(session: Transaction[AdkRecord]) -> _Events | None:
             head = await session.load(HEAD_ID)
@@ -193,7 +203,7 @@ class SessionService(InStorage[AdkRecord], BaseSessionService):
         """
         begin = prefix(app_name) if user_id is None else prefix(app_name, user_id)
         found = [name async for name in self._store.sessions(prefix=begin)]
-        places = {name: place for name in found if (place := Place.of(name)) is not None}
+        places = {name: place for name in found if (place := Place.named(name)) is not None}
         users = {place.user_id: place.user for place in places.values()}
         app = key(app_name)
         records = await self._store.load_newest([*places, app, *users.values()])
@@ -212,7 +222,7 @@ class SessionService(InStorage[AdkRecord], BaseSessionService):
         Raises:
             CheckpointError: what `delete_session` of the store raises.
         """
-        await self._store.delete_session(Place(app_name, user_id, session_id.strip()).session)
+        await self._store.delete_session(Place.of(app_name, user_id, session_id).session)
 
     async def get_user_state(self, *, app_name: str, user_id: str) -> dict[str, Any]:
         """
@@ -221,7 +231,7 @@ class SessionService(InStorage[AdkRecord], BaseSessionService):
         Raises:
             CheckpointError: what `load` of the store raises.
         """
-        record = await self._store.load(Place(app_name, user_id, "").user)
+        record = await self._store.load(Place.of(app_name, user_id, "").user)
         return state_of(_state(record), {}, {})
 
     async def append_event(self, session: Session, event: Event) -> Event:
@@ -233,6 +243,7 @@ class SessionService(InStorage[AdkRecord], BaseSessionService):
             event: as it is now; one that is partial is not stored.
 
         Raises:
+            InvalidArgumentError: it is no session, or no event.
             StaleSessionError: somebody else has added an event since the session was read, or it
                 was deleted and created anew; nothing was changed.
             SessionNotFoundError: it was deleted; nothing was changed.
@@ -241,9 +252,11 @@ class SessionService(InStorage[AdkRecord], BaseSessionService):
 
         Cost: one update, of what is added and the state of the session.
         """
+        require_instance("session", session, Session)
+        require_instance("event", event, Event)
         if event.partial:
             return await super().append_event(session, event)
-        place = Place(session.app_name, session.user_id, session.id)
+        place = Place.of(session.app_name, session.user_id, session.id)
         delta, item = delta_of(event.actions.state_delta), event_json(event)
         timestamp = event.timestamp
         async with self._turn(place):

@@ -13,6 +13,7 @@ from google.adk.sessions import State
 from pydantic import BaseModel, ValidationError
 
 from aiocheckpoint import CheckpointDecodeError, JsonValue, exact
+from aiocheckpoint.kit import require_instance
 
 
 class Delta(NamedTuple):
@@ -35,10 +36,13 @@ def delta_of(state: Mapping[str, Any]) -> Delta:
     Return a change of the state without what is temporary; the state may change afterwards.
 
     Raises:
+        InvalidArgumentError: it is no dict with texts as its keys.
         CheckpointEncodeError: a value that would not come back; names its path.
     """
+    require_instance("state", state, Mapping)
     delta = Delta({}, {}, {})
     for name, value in state.items():
+        require_instance("a key of state", name, str)
         if name.startswith(State.TEMP_PREFIX):
             continue
         stored = _frozen(value, f"state.{name}")

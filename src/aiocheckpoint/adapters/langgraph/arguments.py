@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 
 from aiocheckpoint import InvalidArgumentError, SessionId
+from aiocheckpoint.adapters._given import listed
 from aiocheckpoint.adapters.langgraph.records import configurable_of, session_of
-from aiocheckpoint.kit import listed as given_several
 
 
 class Place(NamedTuple):
@@ -75,16 +75,6 @@ def text(name: str, value: object) -> str:
 def optional_text(name: str, value: object) -> str | None:
     """Return a text, or None; see `text`."""
     return None if value is None else text(name, value)
-
-
-def listed(name: str, values: Iterable[Any]) -> tuple[Any, ...]:
-    """
-    Return several things.
-
-    Raises:
-        InvalidArgumentError: one text, which is iterable too, or nothing iterable.
-    """
-    return given_several(name, values, single=(str, bytes, Mapping))
 
 
 def texts(name: str, values: Iterable[str]) -> tuple[str, ...]:

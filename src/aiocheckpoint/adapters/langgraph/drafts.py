@@ -10,6 +10,7 @@ from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata, get_checkp
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from aiocheckpoint import SessionId
+from aiocheckpoint.adapters._given import listed
 from aiocheckpoint.adapters.langgraph import arguments, records
 from aiocheckpoint.adapters.langgraph.arguments import place_of
 from aiocheckpoint.adapters.langgraph.pruning import with_plain_counters
@@ -82,7 +83,7 @@ def writes_draft(
     place = place_of(config)
     checkpoint = arguments.text("checkpoint_id", place.checkpoint)
     encoder = Encoder(serde)
-    encoded = records.encode_writes(arguments.listed("writes", writes), encoder.encode)
+    encoded = records.encode_writes(listed("writes", writes), encoder.encode)
     record = ThreadRecord(
         session_id=place.session_id,
         checkpoint_id=records.new_pending_id(records.key_of(checkpoint)),

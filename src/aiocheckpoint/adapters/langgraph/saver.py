@@ -19,6 +19,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from aiocheckpoint import SessionId, UnsupportedOperationError, WriterStats
+from aiocheckpoint.adapters._given import listed
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.langgraph import arguments, copying, records
 from aiocheckpoint.adapters.langgraph.arguments import place_of
@@ -397,9 +398,7 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
             each checkpoint that stays.
         """
         arguments.require_retention(strategy, keep_last, older_than)
-        threads = [
-            arguments.named("thread_ids", t) for t in arguments.listed("thread_ids", thread_ids)
-        ]
+        threads = [arguments.named("thread_ids", t) for t in listed("thread_ids", thread_ids)]
         for thread_id in map(str, threads):
             if strategy == "delete":
                 await self.adelete_thread(thread_id)

@@ -7,7 +7,7 @@ from os import PathLike
 from typing import Any
 
 from aiocheckpoint import AsyncCheckpointWriter, BlobStore, InvalidArgumentError, open_store
-from aiocheckpoint.adapters._storage import Storage
+from aiocheckpoint.adapters._storage import Storage, is_store
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord
 
 _OF_ANY_PLACE = frozenset({"max_bytes", "lock_timeout_seconds"})
@@ -37,7 +37,7 @@ def opened(
             return writer, True
         _require_none(options.keys() - _OF_ANY_PLACE, options, "a directory, by its path")
         return open_store(storage, record_type=ThreadRecord, **options), True
-    if not callable(getattr(storage, "load_blobs", None)):
+    if not is_store(storage):
         raise InvalidArgumentError("storage", storage, "a path, a URL or an open `BlobStore`")
     _require_none(options.keys(), options, "what the saver opens itself")
     return storage, False

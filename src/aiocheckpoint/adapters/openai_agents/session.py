@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 import msgspec
 from agents import Agent, RunState, SessionSettings, TResponseInputItem
 
-from aiocheckpoint import JsonValue, SessionId, exact
+from aiocheckpoint import InvalidArgumentError, JsonValue, SessionId, exact
+from aiocheckpoint.adapters._given import listed
 from aiocheckpoint.adapters._recent import RecentBlobs
 from aiocheckpoint.adapters._storage import InStorage, Storage
 from aiocheckpoint.adapters.openai_agents.conversation import OpenConversation
 from aiocheckpoint.adapters.openai_agents.records import NAMES, RUN_ID, PausedRun, SessionRecord
+from aiocheckpoint.kit import require_instance
 
 ResultT = TypeVar("ResultT")
 
@@ -74,6 +76,7 @@ class Session(InStorage[SessionRecord]):
             limit: how many of the newest; None: `session_settings.limit`; below 0: all.
 
         Raises:
+            InvalidArgumentError: the limit is no number.
             CheckpointCorruptError: what is stored is damaged, or a part of it is gone.
             CheckpointError: what `update` of the store raises.
 
@@ -83,6 +86,8 @@ class Session(InStorage[SessionRecord]):
         """
         if limit is None and self.session_settings is not None:
             limit = self.session_settings.limit
+        if limit is not None and type(limit) is not int:
+            raise InvalidArgumentError("limit", limit, "a plain int, or None")
         wanted = None if limit is None or limit < 0 else limit
         items = await self._update(lambda conversation: conversation.newest(wanted))
         return [exact.from_json(item) for item in items]
@@ -95,6 +100,7 @@ class Session(InStorage[SessionRecord]):
             items: JSON values, and what else `exact` keeps.
 
         Raises:
+            InvalidArgumentError: one item instead of a list of them.
             CheckpointEncodeError: a value that would not come back as it is; names its path.
             CheckpointError: what `update` of the store raises.
 
@@ -152,8 +158,10 @@ class Session(InStorage[SessionRecord]):
             **options: of `RunState.to_json`, as `context_serializer`.
 
         Raises:
+            InvalidArgumentError: it is no `RunState`.
             CheckpointError: what `save` of the store raises.
         """
+        require_instance("state", state, RunState)
         json = exact.to_json(state.to_json(**options), path="state")
         await self._store.save(PausedRun(session_id=self._name, checkpoint_id=RUN_ID, state=json))
 
@@ -190,6 +198,6 @@ class Session(InStorage[SessionRecord]):
 def _frozen(items: list[TResponseInputItem]) -> list[JsonValue]:
     """Return items as JSON values of their own, which later changes by the caller do not reach."""
     found: list[JsonValue] = msgspec.json.decode(
-        msgspec.json.encode(exact.to_json([*items], path="items"))
+        msgspec.json.encode(exact.to_json([*listed("items", items)], path="items"))
     )
     return found

@@ -25,6 +25,7 @@ from aiocheckpoint import (
     UnsupportedOperationError,
     new_checkpoint_id,
 )
+from aiocheckpoint.adapters._given import require_count, require_text
 from aiocheckpoint.adapters._recent import RecentBlobs
 from aiocheckpoint.adapters._steady import read_steadily
 from aiocheckpoint.adapters._storage import InStorage, Storage
@@ -159,10 +160,15 @@ class ConversationStore(InStorage[ConversationStoreRecord], framework.Conversati
             limit: at most so many.
 
         Raises:
+            InvalidArgumentError: the limit is no number, or below 0.
+            InvalidIdError: the scope is no text.
             CheckpointError: what `load_newest` of the store raises.
 
         Cost: one load of all; one more of each conversation that has forks.
         """
+        require_count("limit", limit)
+        if scope is not None:
+            require_text("scope", scope)
         heads = [head async for head in self._heads()]
         records = [
             record_of(head) for head in heads if scope is None or head.record["scope"] == scope
@@ -249,11 +255,13 @@ class ConversationStore(InStorage[ConversationStoreRecord], framework.Conversati
 
         Raises:
             LookupError: no conversation has it.
+            InvalidIdError: it is no text.
             CheckpointCorruptError: what is stored is damaged.
             CheckpointError: what `read` of the store raises.
 
         Cost: as `read_history`.
         """
+        require_text("entry_id", entry_id)
         (entry,) = await self.read_history(entry_id, limit=1)
         return entry
 
@@ -268,6 +276,8 @@ class ConversationStore(InStorage[ConversationStoreRecord], framework.Conversati
             limit: only so many of the last.
 
         Raises:
+            InvalidArgumentError: the limit is no number, or below 0.
+            InvalidIdError: the entry's id is no text.
             LookupError: no conversation has the entry.
             CheckpointCorruptError: what is stored is damaged.
             CheckpointError: what `read` of the store raises.
@@ -275,6 +285,9 @@ class ConversationStore(InStorage[ConversationStoreRecord], framework.Conversati
         Cost: one read, in pieces of 64 KiB, of those alone that hold what is wanted. Of an entry
             whose conversation this store has not seen, all conversations are searched.
         """
+        require_count("limit", limit)
+        if head_id is not None:
+            require_text("head_id", head_id)
         if head_id is None or limit == 0:
             return []
         line = await self._located(head_id, limit)

@@ -10,6 +10,7 @@ from pydantic_ai.conversation_store import ConversationEntry, ConversationRecord
 
 from aiocheckpoint import JsonValue
 from aiocheckpoint.adapters import _pydantic
+from aiocheckpoint.adapters._given import listed
 from aiocheckpoint.adapters.pydantic_ai.records import ConversationHead, tips_of
 
 _RECORD = TypeAdapter(ConversationRecord)
@@ -44,7 +45,7 @@ class Draft(NamedTuple):
 
     def beside(self, entries: Sequence[ConversationEntry]) -> Self:
         """Return the same with more entries."""
-        found = _pydantic.to_json(_ENTRIES, [*entries], "entries")
+        found = _pydantic.to_json(_ENTRIES, [*listed("new_entries", entries)], "entries")
         items = {item["id"]: (item.pop(_PARENT), item) for item in found}
         return self._replace(items=self.items | items)
 

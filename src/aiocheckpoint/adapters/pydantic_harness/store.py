@@ -15,6 +15,7 @@ from pydantic_ai_harness.step_persistence import (
 )
 
 from aiocheckpoint import InvalidArgumentError, JsonValue
+from aiocheckpoint.adapters._given import require_text
 from aiocheckpoint.adapters._steady import read_steadily
 from aiocheckpoint.adapters._storage import InStorage, Storage
 from aiocheckpoint.adapters.pydantic_harness.records import (
@@ -95,9 +96,10 @@ class StepStore(InStorage[HarnessRecord]):
         )
 
     async def _read(self, run_id: str, work: Callable[[RunReader], Awaitable[ResultT]]) -> ResultT:
+        name = NAMES.of(run_id)  # which refuses what is no text
         recent = self._recent(run_id)
         return await read_steadily(
-            self._store, NAMES.of(run_id), lambda session: work(RunReader(session, recent))
+            self._store, name, lambda session: work(RunReader(session, recent))
         )
 
     # Runs
@@ -305,6 +307,7 @@ class StepStore(InStorage[HarnessRecord]):
             CheckpointCorruptError: it is damaged, or one of the run was removed by something else.
             CheckpointError: what `read` of the store raises.
         """
+        require_text("tool_call_id", tool_call_id)
         record = await self._store.load(NAMES.of(run_id), TOOL + tool_call_id)
         if isinstance(record, StepRecord):
             return value_of(EFFECTS, record)

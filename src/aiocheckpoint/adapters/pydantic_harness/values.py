@@ -19,6 +19,7 @@ from pydantic_ai_harness.step_persistence import (
 from aiocheckpoint import CheckpointDecodeError, JsonValue, exact
 from aiocheckpoint.adapters import _pydantic
 from aiocheckpoint.adapters.pydantic_harness.records import NAMES, HarnessRecord, SnapshotRecord
+from aiocheckpoint.kit import require_instance
 
 RUNS = TypeAdapter(RunRecord)
 EVENTS = TypeAdapter(StepEvent)
@@ -52,8 +53,10 @@ class Draft(NamedTuple):
         Return what is to be stored.
 
         Raises:
+            InvalidArgumentError: it is no snapshot.
             CheckpointEncodeError: a value that would not come back as it is; names its path.
         """
+        require_instance("snapshot", snapshot, ContinuableSnapshot)
         fields = {name: value for name, value in vars(snapshot).items() if name != _MESSAGES}
         bare = ContinuableSnapshot(**fields, messages=[])
         messages = [
@@ -70,8 +73,16 @@ class Draft(NamedTuple):
         return bool(self.value["state"] == "complete")
 
     def items(self, start: int) -> list[JsonValue]:
-        """Return the messages from one of them on."""
-        return [*map(msgspec.json.decode, self.messages[start:])]
+        """
+        Return the messages from one of them on.
+
+        Raises:
+            CheckpointEncodeError: one could not be read again.
+        """
+        items = [*map(msgspec.json.decode, self.messages[start:])]
+        for number, item in enumerate(items, start):
+            _pydantic.require_readable(_MESSAGE, item, f"{_MESSAGES}[{number}]")
+        return items
 
 
 def fields_of(adapter: TypeAdapter[ValueT], record: ValueT, path: str) -> Fields:

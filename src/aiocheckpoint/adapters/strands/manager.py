@@ -69,6 +69,9 @@ class SessionManager(AsyncClosing, SnapshotSessionManager):
         self._own = _OneAgent(storage)
         super().__init__(session_id, storage=self._own, **options)
 
+    def _require_open(self) -> None:
+        self._own._require_open()  # noqa: SLF001 - of this module
+
     async def aclose(self) -> None:
         """Let go of the storage; a store that was given open stays open."""
         await self._own.aclose()

@@ -11,6 +11,7 @@ from strands.storage import Storage as FrameworkStorage
 
 from aiocheckpoint import InvalidArgumentError
 from aiocheckpoint.adapters._documents import Documents, Pieces
+from aiocheckpoint.adapters._given import require_text
 from aiocheckpoint.adapters._storage import InStorage
 from aiocheckpoint.adapters._storage import Storage as Location
 from aiocheckpoint.adapters.strands.records import (
@@ -61,7 +62,11 @@ class Storage(InStorage[StoredValue], FrameworkStorage[str, str]):
 
         Args:
             prefix: as `team/blue`; closing what is returned closes this one.
+
+        Raises:
+            InvalidIdError: it is no text.
         """
+        require_text("prefix", prefix)
         scoped = copy.copy(self)
         beneath = prefix.strip("/")
         scoped._prefix = f"{self._prefix}{beneath}/" if beneath else self._prefix  # noqa: SLF001 - of this class
