@@ -56,6 +56,7 @@ class WaitingContract:
             await asyncio.sleep(0.1)
             return await count_one(session)
 
+        answers: list[int | BaseException] = []
         async with asyncio.timeout(60):
             for attempt in itertools.count():
                 moments.clear()
