@@ -568,13 +568,13 @@ class TestErrorsByKind:
         files = FaultyFiles()
         writer = make_writer(files=files)
         await writer.save(step(0))
-        files.arm(Fault(errno.ENOSPC, "write"))
+        files.arm(Fault(errno.EIO, "write"))
 
-        with pytest.raises(StorageFullError) as refused:
+        with pytest.raises(StorageError) as refused:
             await writer.save(step(1))
 
         assert isinstance(refused.value.__cause__, OSError)
-        assert refused.value.__cause__.errno == errno.ENOSPC
+        assert refused.value.__cause__.errno == errno.EIO
         assert refused.value.path in str(refused.value)
 
     @pytest.mark.parametrize("operation", ["create", "symlink"])
@@ -816,8 +816,8 @@ class TestFailedSaveThenAPowerCut:
         writer = make_writer(files=files)
         await writer.save(step(0))
         await writer.save(step(1, resume_hint="acknowledged"))
-        files.arm(Fault(errno.ENOSPC, operation))
-        with pytest.raises(StorageFullError):
+        files.arm(Fault(errno.EIO, operation))
+        with pytest.raises(StorageError):
             await writer.save(step(1, resume_hint="refused"))
         files.arm(None)
         await writer.save(step(2))
@@ -839,8 +839,8 @@ class TestFailedSaveThenAPowerCut:
         files = FaultyFiles()
         writer = make_writer(files=files)
         await writer.save(step(1, session_id="other"))
-        files.arm(Fault(errno.ENOSPC, operation))
-        with pytest.raises(StorageFullError):
+        files.arm(Fault(errno.EIO, operation))
+        with pytest.raises(StorageError):
             await writer.save(step(1))
         files.arm(None)
         assert await writer.delete_session("s") is False
