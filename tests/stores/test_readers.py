@@ -1,4 +1,7 @@
-"""A record of another type is no damage, in whatever store: nothing is emptied, moved or hidden."""
+"""What one reader cannot take is no damage, in whatever store: nothing is emptied, moved or hidden.
+
+It may be of another type, or too large for the limit of this reader.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from aiocheckpoint import (
     CheckpointData,
     CheckpointDecodeError,
     CheckpointRecord,
+    CheckpointTooLargeError,
     open_store,
 )
 from aiocheckpoint.testing import MemoryStore
@@ -22,7 +26,7 @@ from tests.stores.locations import fake_bucket, postgres
 
 pytestmark = pytest.mark.blocking  # the driver of PostgreSQL looks for password files
 
-Open = Callable[[Any], BlobStore[Any]]
+Open = Callable[..., BlobStore[Any]]
 
 
 class Order(CheckpointRecord):
@@ -72,15 +76,17 @@ def _open(
 ) -> Iterator[Open]:
     if request.param == "memory":
         first = MemoryStore(CheckpointRecord)
-        yield lambda record_type: MemoryStore(record_type, beside=first)
+        yield lambda record_type, **options: MemoryStore(record_type, beside=first, **options)
     elif request.param == "bucket":
         with fake_bucket(monkeypatch) as url:
-            yield lambda record_type: open_store(url, record_type=record_type)
+            yield lambda record_type, **options: open_store(url, record_type=record_type, **options)
     elif request.param == "postgresql":
         dsn = f"{request.getfixturevalue('server').dsn()}&schema=types_{id(request)}"
-        yield lambda record_type: open_store(dsn, record_type=record_type)
+        yield lambda record_type, **options: open_store(dsn, record_type=record_type, **options)
     else:
-        yield lambda record_type: open_store(tmp_path, record_type=record_type)
+        yield lambda record_type, **options: open_store(
+            tmp_path, record_type=record_type, **options
+        )
 
 
 @pytest.mark.parametrize("record_type", [CheckpointData, Other])
@@ -123,3 +129,25 @@ async def test_a_field_with_a_default_may_be_missing(open_: Open) -> None:
         assert (found.total, found.note) == (5, "")
         assert plain is not None
         assert plain.checkpoint_id == "first"
+
+
+async def test_what_is_too_large_for_a_reader_is_not_hidden(open_: Open) -> None:
+    """It is the newest still: listed, raised, named by `check`, not moved and not passed over."""
+    small, large = (
+        CheckpointData(session_id="s", checkpoint_id=key, messages=["x" * size])
+        for key, size in (("small", 1), ("large", 300_000))
+    )
+    async with open_(CheckpointData) as owner, open_(CheckpointData, max_bytes=100_000) as store:
+        await owner.save(small)
+        await owner.save(large)
+        for call in (store.load("s"), store.load("s", "large"), store.load_newest(["s"])):
+            with pytest.raises(CheckpointTooLargeError, match="max_bytes"):
+                await call
+        assert [meta.checkpoint_id for meta in await store.list("s")] == ["large", "small"]
+        assert sorted(await store.ids("s")) == ["large", "small"]
+        assert [session async for session in store.sessions()] == ["s"]
+        assert [finding.is_damage for finding in await store.check()] == [True]
+        with pytest.raises(CheckpointTooLargeError):
+            await store.recover("s")
+        assert await store.load("s", "small") == small
+        assert await owner.load("s") == large
