@@ -131,7 +131,7 @@ class Appender:
     def append(
         self, entries: Sequence[Entry], bodies: Sequence[bytes], flags: int,
         note: Callable[[ReadFrame], None], *, sync: bool, leaves: int = _WHOLE_RESERVE,
-        spared_bytes: int = 0, erases: bool = False, in_new_segment: bool = False,
+        spared_bytes: Callable[[], int] = int, erases: bool = False, in_new_segment: bool = False,
     ) -> ReadFrame:  # fmt: skip
         """
         Append a frame and share it.
@@ -145,7 +145,8 @@ class Appender:
             sync: whether it, and all before it, is durable on return.
             leaves: how many quarters of the reserve, at the end of the last slot there is room
                 for, it leaves to what makes more room.
-            spared_bytes: how much room a slot that has to be made leaves on the disk; see `take`.
+            spared_bytes: tells how much room a slot that has to be made leaves on the disk; see
+                `take`.
             erases: whether it removes what somebody asked to remove.
             in_new_segment: whether to begin one for it.
 
@@ -162,7 +163,7 @@ class Appender:
         fits = tail.offset + size + reserve <= capacity
         if self._is_sealed or not fits or in_new_segment:
             content = _Content(table, bodies, flags)
-            read = self._begin_segment([content], note=note, spared_bytes=spared_bytes)
+            read = self._begin_segment([content], note=note, spared_bytes=spared_bytes())
             if erases:
                 self._share(self._control.changed(erasure=read.place))
             return read

@@ -19,10 +19,12 @@ from aiocheckpoint._format.entries import (
     Stuck,
     body_bytes,
 )
-from aiocheckpoint._format.log import BLOCK_BYTES, align
+from aiocheckpoint._format.log import BLOCK_BYTES
 from aiocheckpoint._format.names import parse_name
 
 KeyT = TypeVar("KeyT")
+FILE_BYTES = 2 * BLOCK_BYTES
+"""What a file takes of a disk besides its content, for what is rounded up and its directory."""
 
 
 class Committed(msgspec.Struct, frozen=True, gc=False):
@@ -42,11 +44,6 @@ class Committed(msgspec.Struct, frozen=True, gc=False):
     body: bytes | None
     slot: int
     offset: int
-
-
-def file_bytes(size_bytes: int, files: int = 1) -> int:
-    """Return about how much room files take on a disk, with their directories."""
-    return align(size_bytes) + files * BLOCK_BYTES
 
 
 class SessionLog:
@@ -76,13 +73,14 @@ class SessionLog:
         entry = committed.entry
         match entry:
             case Saved():
-                self._let_go(self.saved, entry.name)
+                if entry.name in self.saved:
+                    self._let_go(self.saved, entry.name)
                 self.saved[entry.name] = committed
-                self.file_bytes += file_bytes(entry.size_bytes)
+                self.file_bytes += entry.size_bytes + FILE_BYTES
             case SavedBlob():
                 self._let_go(self.blobs, entry.digest)
                 self.blobs[entry.digest] = committed
-                self.file_bytes += file_bytes(entry.size_bytes)
+                self.file_bytes += entry.size_bytes + FILE_BYTES
             case Removed():
                 for name in entry.names:
                     self._let_go(self.saved, name)
@@ -103,7 +101,7 @@ class SessionLog:
         """Take out what is removed, or in its file."""
         committed = found.pop(key, None)
         if committed is not None:
-            self.file_bytes -= file_bytes(body_bytes(committed.entry))
+            self.file_bytes -= body_bytes(committed.entry) + FILE_BYTES
 
     @property
     def oldest_microseconds(self) -> int | None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Protocol
 
 from aiocheckpoint._disk.locks import MovedError
+from aiocheckpoint._disk.pending import FILE_BYTES
 from aiocheckpoint._disk.view import View
 from aiocheckpoint._engine import prepare
 from aiocheckpoint._engine.bodies import Bodies, Session, VanishedError
@@ -25,12 +25,10 @@ from aiocheckpoint._engine.plan import Planner
 from aiocheckpoint._engine.root import WritableRoot
 from aiocheckpoint._engine.session_plan import Limits
 from aiocheckpoint._format import log
-from aiocheckpoint._format.log import BLOCK_BYTES
 from aiocheckpoint.errors import CheckpointError, StorageError, StorageFullError
 
 _MAX_CHANGES = 512
 _MAX_BYTES = 8 << 20
-_FILE_BYTES = 2 * BLOCK_BYTES  # beside its text, for what is rounded up and its directory
 _ROOM_SECONDS = 0.005
 _FLUSH_SECONDS = 1.0
 _TRIES = 3
@@ -278,8 +276,10 @@ class Committer:
         limit = root.log.control.max_bytes if root.log.control else root.max_bytes
         room = limit - root.view.pressing_bytes()
         together = min(room, root.log.slots.max_bytes // 2)  # or no slot could hold them
-        disk = root.appender.free.room_bytes(_room_bytes(waiting))
-        return take_fairly(waiting, together, disk, fits_alone=room >= limit)
+        wanted = _room_bytes(waiting)
+        disk = root.appender.free.room_bytes(wanted)
+        max_disk_bytes = None if wanted <= disk else disk
+        return take_fairly(waiting, together, max_disk_bytes, fits_alone=room >= limit)
 
     def _refused(self, root: WritableRoot, left: deque[Change]) -> deque[Change]:
         """Refuse saves that the disk has no room for, as files find none; return what is left."""
@@ -322,12 +322,12 @@ class Committer:
             root.view.note, entries=planner.entries, bodies=planner.bodies, names=planner.names
         )
         # Deletes take room from files only when no file that was written has made any.
-        spared_bytes = 0 if is_last and all(c.is_removal for c in begun) else 1
+        least_bytes = 0 if is_last and all(c.is_removal for c in begun) else 1
         read = appender.append(
             planner.entries, planner.bodies, log.FLUSH_WANTED if late else 0, note, sync=sync,
             erases=planner.erases, in_new_segment=is_flush and appender.must_erase,
             leaves=max((change.leaves for change in begun), default=0),
-            spared_bytes=max(spared_bytes, _room_bytes(begun, copies=1)),
+            spared_bytes=lambda: max(least_bytes, _room_bytes(begun, copies=1)),
         )  # fmt: skip
         return read.place, late
 
@@ -362,13 +362,13 @@ def _moved() -> StorageError:
 
 def _room_bytes(changes: Iterable[Change], copies: int = 2) -> int:
     """Return about how much of a disk changes take, in their files, and in a slot that is made."""
-    return sum([copies * change.size_bytes + _FILE_BYTES * change.files for change in changes])
+    return sum([copies * change.size_bytes + FILE_BYTES * change.files for change in changes])
 
 
 def take_fairly(
     waiting: deque[Change],
     max_bytes: int = _MAX_BYTES,
-    max_disk_bytes: int = sys.maxsize,
+    max_disk_bytes: int | None = None,
     *,
     removals_only: bool = False,
     fits_alone: bool = True,
@@ -380,13 +380,13 @@ def take_fairly(
         waiting: in the order of the calls; what is taken is taken out, and of the others those
             whose turn it is come first then.
         max_bytes: of all but removals, which always fit.
-        max_disk_bytes: how much of the disk they may take.
+        max_disk_bytes: how much of the disk they may take; None where all have room.
         removals_only: whether to take only what makes room, and waits for nothing before it.
         fits_alone: whether the first change may be larger.
     """
     if not removals_only and len(waiting) <= _MAX_CHANGES:
         size = sum([change.size_bytes for change in waiting])
-        fits = size <= max_bytes and _room_bytes(waiting) <= max_disk_bytes
+        fits = size <= max_bytes and max_disk_bytes is None
         if fits or (len(waiting) == 1 and fits_alone):
             batch = list(waiting)
             waiting.clear()
@@ -406,7 +406,8 @@ def take_fairly(
         if not change.is_removal:
             size += change.size_bytes
             disk_bytes += _room_bytes([change])
-            is_over = size > max_bytes or disk_bytes > max_disk_bytes
+            lacks_disk = max_disk_bytes is not None and disk_bytes > max_disk_bytes
+            is_over = size > max_bytes or lacks_disk
             is_full = is_full or (is_over and (has_saves or not fits_alone))
             if is_full:
                 held_up.append(changes)
