@@ -70,11 +70,13 @@ from aiocheckpoint.models import (
     Expected,
     SessionId,
 )
-from aiocheckpoint.store import NO_BLOBS, RecordUnion, Transaction
+from aiocheckpoint.store import NO_BLOBS, LookAhead, LooksAhead, RecordUnion, Transaction
 
 __all__ = (
     "AsyncClosing",
     "EncodedRecord",
+    "LookAhead",
+    "LooksAhead",
     "OwnedSession",
     "Patience",
     "RecordKit",

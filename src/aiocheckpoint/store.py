@@ -33,7 +33,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType, UnionType
-from typing import Protocol, Self, TypeAlias, TypeVar
+from typing import NamedTuple, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
 from aiocheckpoint._format.codec import RecordT, RecordT_co
 from aiocheckpoint.models import (
@@ -101,6 +101,47 @@ class SessionReader(Protocol[RecordT_co]):
 
     async def load_blobs(self, digests: Iterable[str], /) -> dict[str, bytes]:
         """Return blobs by their digests."""
+        ...
+
+
+class LookAhead(NamedTuple):
+    """
+    What the work of a `read` is about to ask, for a reader that can `look_ahead`.
+
+    It asks for the ids that were saved last; for one id, the head; for all ids of its family, which
+    begin with something and go on as the head does; and for what all these are and lead to.
+
+    Attributes:
+        head: its id; of an id that is not there what the ids begin with among which the one that
+            was saved last is meant.
+        family: what the ids of the others begin with.
+        shared_bytes: how many bytes follow there that follow `head` in the id of the head.
+        newest: how many of the ids that were saved last.
+    """
+
+    head: str
+    family: str
+    shared_bytes: int
+    newest: int
+
+
+@runtime_checkable
+class LooksAhead(Protocol):
+    """
+    A `SessionReader` that spares its work the way to a server for each question.
+
+    Few stores have one. To look ahead changes no answer: what was not looked for is read as ever.
+    """
+
+    async def look_ahead(self, what: LookAhead, /) -> None:
+        """
+        Ask the server for all of this at once; the reads that follow are answered by that.
+
+        They see the session as it was at that moment. A later call takes the place of this one.
+
+        Raises:
+            CheckpointError: what the reads raise where the server is away.
+        """
         ...
 
 

@@ -13,9 +13,11 @@ from aiocheckpoint.adapters.langgraph.pruning import DeltaNeeds
 from aiocheckpoint.adapters.langgraph.records import (
     PENDING_PREFIX,
     STATE_PREFIX,
+    TAG_LENGTH,
     ThreadRecord,
     state_id,
 )
+from aiocheckpoint.kit import LookAhead, LooksAhead
 
 PAGE = 32
 _VANISHED_RETRIES = 3
@@ -76,6 +78,8 @@ async def find(
 ) -> Found:
     """Return a checkpoint, without a key the one that was stored last."""
     for _ in range(_VANISHED_RETRIES):
+        if isinstance(reader, LooksAhead):
+            await reader.look_ahead(_questions(key))
         wanted, last_id = Newest(key, None) if key else await newest_records(reader)
         if wanted is None:
             return Found(None, Group(None, []), {}, last_id)
@@ -84,6 +88,13 @@ async def find(
             return Found(wanted, groups[wanted], blobs, last_id)
         # It was removed meanwhile, as another is the newest now.
     raise StorageError("read", session_id, None, "its newest keeps vanishing; try again")
+
+
+def _questions(key: str | None) -> LookAhead:
+    """Return what is asked of a session for a checkpoint, without a key the newest."""
+    if key is None:
+        return LookAhead(STATE_PREFIX, PENDING_PREFIX, TAG_LENGTH, _LAST)
+    return LookAhead(state_id(key), records.pending_prefix(key), 0, 0)
 
 
 async def newest_records(reader: SessionReader[ThreadRecord]) -> Newest:

@@ -55,7 +55,7 @@ _BASE32 = "0123456789abcdefghijklmnopqrstuv"
 _PAIRS = [first + second for first in _BASE32 for second in _BASE32]
 _KEY_LENGTH = 26
 _DIGEST_MARK = "w"
-_TAG_LENGTH = 11
+TAG_LENGTH = 11
 _RANDOM_LENGTH = 16
 _SESSION = re.compile(r"[a-z2-7]{52}(\.[a-z2-7]{52})?")
 
@@ -182,7 +182,7 @@ def state_id(key: str) -> CheckpointId:
 
 def pending_prefix(key: str) -> str:
     """Return what the ids of all records of writes after a checkpoint begin with."""
-    return PENDING_PREFIX + key[:_TAG_LENGTH]
+    return PENDING_PREFIX + key[:TAG_LENGTH]
 
 
 def new_pending_id(key: str) -> CheckpointId:
@@ -204,7 +204,7 @@ def key_in(state: CheckpointId) -> str:
 
 def tag_in(record_id: CheckpointId) -> str:
     """Return the beginning of the checkpoint's key in the id of a record of either kind."""
-    return record_id[1 : 1 + _TAG_LENGTH]
+    return record_id[1 : 1 + TAG_LENGTH]
 
 
 # Values

@@ -72,8 +72,15 @@ class Bodies:
 
     def loaded(self, session_id: SessionId, seq: int, parts: Sequence[bytes], body: bytes) -> None:
         """Remember the newest of a session, which was read."""
-        version = Version(seq, hashlib.sha256(parts[-1]).digest(), body, len(parts))
-        self._put(session_id, version)
+        digests = tuple([hashlib.sha256(part).digest() for part in parts])
+        self._put(session_id, Version(seq, body, digests))
+
+    def known(self, session_id: SessionId, parts: Sequence[bytes]) -> bytes | None:
+        """Return the body that contents come to, if it is the one that is remembered."""
+        version = self._known.get(session_id)
+        if version is None or sum(map(len, parts)) > _INLINE_BYTES:
+            return None
+        return version.body if version.is_made_of(parts) else None
 
     def _put(self, session_id: SessionId, version: Version) -> None:
         self.forget(session_id)

@@ -83,6 +83,100 @@ begin
     return v_parts;
 end $$;
 
+-- Bodies, and all that they need, each once.
+create or replace function aiocheckpoint.bodies(p_key bigint, p_seqs bigint[])
+returns table (seq bigint, base_seq bigint, content bytea)
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+begin
+    return query with recursive needed (place, base) as (
+        select b.seq, b.base_seq from aiocheckpoint.body b
+            where b.session_key = p_key and b.seq = any (p_seqs)
+        union
+        select b.seq, b.base_seq from needed join aiocheckpoint.body b
+            on b.session_key = p_key and b.seq = needed.base
+    )
+    select b.seq, b.base_seq, b.content from needed join aiocheckpoint.body b
+        on b.session_key = p_key and b.seq = needed.place;
+end $$;
+
+-- What a client is about to ask of a session, at one moment: as many ids as p_newest, saved last
+-- first; the head, which is p_head or the newest id that begins so; the family, all ids that
+-- begin with p_family and the p_shared bytes that follow p_head in the head; what they are and lead to.
+create or replace function aiocheckpoint.look_ahead(
+    p_id bytea, p_newest integer, p_head bytea, p_family bytea, p_shared integer,
+    out newest bytea[], out head bytea, out head_seq bigint,
+    out family bytea[], out family_seqs bigint[],
+    out seqs bigint[], out base_seqs bigint[], out contents bytea[],
+    out digests bytea[], out blobs bytea[]
+)
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+declare
+    v_key bigint;
+    v_begin bytea;
+    v_digests bytea[];
+begin
+    select session_key into v_key from aiocheckpoint.session
+        where substring(session_id from 1 for 1000) = substring(p_id from 1 for 1000)
+        and session_id = p_id;
+    if not found then
+        return;
+    end if;
+    newest := array(
+        select checkpoint_id from aiocheckpoint.checkpoint
+        where session_key = v_key order by seq desc limit p_newest
+    );
+    -- Whether one begins so is told by the index, which of those is the newest by their order.
+    select checkpoint_id, seq into head, head_seq from (
+        (select checkpoint_id, seq from aiocheckpoint.checkpoint
+            where session_key = v_key and checkpoint_id = p_head
+            and substring(checkpoint_id from 1 for 1000) = substring(p_head from 1 for 1000)
+        ) union all (select checkpoint_id, seq from aiocheckpoint.checkpoint
+            where session_key = v_key and checkpoint_id >= p_head
+            and checkpoint_id < p_head || '\xff' and exists (
+                select from aiocheckpoint.checkpoint
+                where session_key = v_key
+                and substring(checkpoint_id from 1 for 1000) >= substring(p_head from 1 for 1000)
+                and substring(checkpoint_id from 1 for 1000)
+                    <= substring(p_head from 1 for 1000) || '\xff'
+                and checkpoint_id >= p_head and checkpoint_id < p_head || '\xff'
+            )
+            order by seq desc limit 1
+        )
+    ) found limit 1;
+    if found or p_shared = 0 then
+        v_begin := p_family || substring(
+            coalesce(head, '') from octet_length(p_head) + 1 for p_shared
+        );
+        select array_agg(checkpoint_id order by checkpoint_id desc),
+            array_agg(seq order by checkpoint_id desc)
+            into family, family_seqs from aiocheckpoint.checkpoint
+            where session_key = v_key
+            and substring(checkpoint_id from 1 for 1000) >= substring(v_begin from 1 for 1000)
+            and substring(checkpoint_id from 1 for 1000)
+                <= substring(v_begin from 1 for 1000) || '\xff'
+            and checkpoint_id >= v_begin and checkpoint_id < v_begin || '\xff';
+    end if;
+    select array_agg(b.seq), array_agg(b.base_seq), array_agg(b.content)
+        into seqs, base_seqs, contents
+        from aiocheckpoint.bodies(v_key, head_seq || family_seqs) b;
+    v_digests := array(
+        select d from aiocheckpoint.checkpoint, unnest(blob_digests) d
+        where session_key = v_key and seq = any (head_seq || family_seqs)
+    );
+    if cardinality(v_digests) > 0 then
+        with recursive led_to (digest, links) as (
+            select b.digest, b.links from aiocheckpoint.blob b
+                where b.session_key = v_key and b.digest = any (v_digests)
+            union
+            select b.digest, b.links from led_to, unnest(led_to.links) link
+                join aiocheckpoint.blob b on b.session_key = v_key and b.digest = link
+        )
+        select array_agg(b.digest), array_agg(b.content) into digests, blobs
+            from led_to join aiocheckpoint.blob b
+            on b.session_key = v_key and b.digest = led_to.digest;
+    end if;
+end $$;
+
 -- Tell whether a body, and all that it needs, is there as it was sent, and can be read.
 create or replace function aiocheckpoint.is_whole(p_key bigint, p_seq bigint)
 returns boolean language plpgsql stable set search_path = pg_catalog, pg_temp as $$

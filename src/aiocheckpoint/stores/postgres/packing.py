@@ -31,15 +31,26 @@ class Version(NamedTuple):
 
     Attributes:
         seq: its place in the order of its session.
-        sha256: of its content, by which the server knows that it is this one.
         body: what was saved.
-        parts: how many contents have to be read for it.
+        digests: SHA-256 of its content, by which the server knows that it is this one, and before
+            it of those that it needs, the first one first.
     """
 
     seq: int
-    sha256: bytes
     body: bytes
-    parts: int
+    digests: tuple[bytes, ...]
+
+    @property
+    def sha256(self) -> bytes:
+        """Of its content."""
+        return self.digests[-1]
+
+    def is_made_of(self, parts: Sequence[bytes]) -> bool:
+        """Tell whether these contents come to this very body."""
+        return len(parts) == len(self.digests) and all(
+            hashlib.sha256(part).digest() == digest
+            for part, digest in zip(parts, self.digests, strict=True)
+        )
 
 
 class Packed(NamedTuple):
@@ -58,7 +69,8 @@ class Packed(NamedTuple):
 
     def version(self, seq: int, body: bytes) -> Version:
         """Return it as others may be packed against it, now that it has a place."""
-        return Version(seq, self.sha256, body, 1 if self.base is None else self.base.parts + 1)
+        before = () if self.base is None else self.base.digests
+        return Version(seq, body, (*before, self.sha256))
 
 
 def plain(body: bytes) -> Packed:
@@ -84,7 +96,7 @@ def _may_follow(base: Version, body: bytes) -> bool:
     """Tell whether a load stays quick, and damage small, with one body more behind a base."""
     if len(base.body) < _LEAST_BYTES:
         return False
-    parts = base.parts + 1
+    parts = len(base.digests) + 1
     return parts <= _MOST_PARTS and parts * max(len(body), len(base.body)) <= _MOST_READ_BYTES
 
 
@@ -132,9 +144,12 @@ def unpacked(parts: Sequence[bytes], location: str) -> bytes:
     return body
 
 
-def size_of(parts: Sequence[bytes]) -> int:
-    """Return about how many bytes a body has."""
-    content = parts[-1] if parts else b""
+def unpacked_bytes(parts: Sequence[bytes]) -> int:
+    """Return about how many bytes are unpacked for a body, those of what it needs included."""
+    return sum(map(_size_of, parts))
+
+
+def _size_of(content: bytes) -> int:
     if content.startswith(_MAGIC):
         try:
             return zstd.get_frame_info(content).decompressed_size or 0

@@ -68,6 +68,7 @@ BLOBS = f"""
 select digest, content from aiocheckpoint.blob
     where session_key = {_KEY} and digest = any ($2)
 """
+LOOK_AHEAD = "select * from aiocheckpoint.look_ahead($1, $2, $3, $4, $5)"
 _SESSION_PAGE = """
     substring(s.session_id from 1 for 1000) >= substring($1::bytea from 1 for 1000)
     and ($2::bytea is null or (

@@ -17,12 +17,13 @@ from aiocheckpoint.errors import (
     MissingBlobError,
     StoreUnavailableError,
 )
-from aiocheckpoint.kit import EncodedRecord, RecordKit, RecordT, blob_links
+from aiocheckpoint.kit import EncodedRecord, LookAhead, RecordKit, RecordT, blob_links
 from aiocheckpoint.models import BlobRecord, CheckpointId, CheckpointMeta, SessionId
 from aiocheckpoint.stores.postgres import queries
+from aiocheckpoint.stores.postgres.ahead import Ahead, Content
 from aiocheckpoint.stores.postgres.bodies import Bodies
 from aiocheckpoint.stores.postgres.errors import is_damage, is_lost, reason_of
-from aiocheckpoint.stores.postgres.packing import size_of, unpacked
+from aiocheckpoint.stores.postgres.packing import unpacked, unpacked_bytes
 from aiocheckpoint.stores.postgres.pools import Connection
 from aiocheckpoint.stores.postgres.server import Server, cut
 
@@ -164,12 +165,14 @@ class Reads(Generic[RecordT]):
         self, session_id: SessionId, checkpoint_id: CheckpointId, parts: Sequence[bytes]
     ) -> tuple[RecordT, bytes]:
         location = self._server.location_of(session_id, checkpoint_id)
+        known = self._bodies.known(session_id, parts)
 
         def work() -> tuple[RecordT, bytes]:
-            body = unpacked(parts, location)
+            body = unpacked(parts, location) if known is None else known
             return self._kit.decode(body, location, session_id, checkpoint_id), body
 
-        return await in_thread_if_large(size_of(parts), work)
+        size_bytes = unpacked_bytes(parts) if known is None else len(known)
+        return await in_thread_if_large(size_bytes, work)
 
     async def decoded(self, session_id: SessionId, row: Row) -> RecordT:
         """Return the record of a row."""
@@ -198,7 +201,7 @@ class Reads(Generic[RecordT]):
             except CheckpointCorruptError:
                 return False
 
-        return await in_thread_if_large(size_of(parts), work)
+        return await in_thread_if_large(unpacked_bytes(parts), work)
 
     async def newest_valid_id(self, session_id: SessionId) -> CheckpointId | None:
         """Return the id of the newest checkpoint that is intact."""
@@ -224,6 +227,29 @@ class Reads(Generic[RecordT]):
         wanted = [checkpoint_id.encode() for checkpoint_id in dict.fromkeys(checkpoint_ids)]
         rows = await self._read(session_id, queries.LOAD_MANY, wanted) if wanted else []
         return tuple([await self._decoded(session_id, row) for row in rows])
+
+    async def look_ahead(self, session_id: SessionId, what: LookAhead) -> Ahead | None:
+        """Return the answers to what is about to be asked; None where the server finds damage."""
+        arguments = (what.newest, what.head.encode(), what.family.encode(), what.shared_bytes)
+        try:
+            rows = await self.fetch(queries.LOOK_AHEAD, session_id.encode(), *arguments)
+        except StoreUnavailableError as error:
+            if unreadable(error) is None:
+                raise
+            return None
+        return Ahead(what, rows[0])
+
+    async def records(
+        self, session_id: SessionId, contents: Iterable[Content], newest_id: CheckpointId | None
+    ) -> tuple[RecordT, ...]:
+        """Return the records of contents; that of the newest is remembered."""
+        found: list[RecordT] = []
+        for content in contents:
+            record, body = await self._unpacked(session_id, content.checkpoint_id, content.parts)
+            if content.checkpoint_id == newest_id:
+                self._bodies.loaded(session_id, content.seq, content.parts, body)
+            found.append(record)
+        return tuple(found)
 
     async def load_newest(self, session_ids: Sequence[SessionId]) -> dict[SessionId, RecordT]:
         """Return the newest checkpoint of each session that has one."""
@@ -305,8 +331,14 @@ class Reads(Generic[RecordT]):
         asked = [bytes.fromhex(digest) for digest in wanted]
         rows = await self._read(session_id, queries.BLOBS, asked) if wanted else []
         contents = {row["digest"].hex(): row["content"] for row in rows}
+        return await self.verified_blobs(session_id, wanted, contents)
+
+    async def verified_blobs(
+        self, session_id: SessionId, digests: Iterable[str], contents: Mapping[str, bytes]
+    ) -> dict[str, bytes]:
+        """Return blobs, once their contents are what their digests say."""
         found: dict[str, bytes] = {}
-        for digest in wanted:
+        for digest in digests:
             location = self._server.location_of_blob(session_id, digest)
             if digest not in contents:
                 raise MissingBlobError(location, digest)

@@ -9,8 +9,8 @@ from typing import Any
 
 from aiocheckpoint.errors import UnsuitableStoreError
 
-VERSION = 2
-_MIGRATIONS = {1: "schema_1.sql", 2: "schema_2.sql"}
+VERSION = 3
+_MIGRATIONS = {number: f"schema_{number}.sql" for number in range(1, VERSION + 1)}
 _FUNCTIONS = "functions.sql"
 # Not `to_regclass`, whose cache may not know yet what others have just committed.
 _HAS_VERSION = """
