@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -87,13 +88,18 @@ def created_at_of(meta: CheckpointMeta) -> datetime | None:
     return created_at if 1 < created_at.year < 9999 else None
 
 
-def arguments(changes: Sequence[Change], bodies: Sequence[Packed | None]) -> list[Any]:
+def arguments(
+    changes: Sequence[Change],
+    bodies: Sequence[Packed | None],
+    known: Callable[[SessionId], AbstractSet[str]] = lambda _: frozenset(),
+) -> list[Any]:
     """
     Return what `apply` is told of changes, from its fifth argument on.
 
     Args:
         changes: those of each session behind one another; at least one.
         bodies: what to store of each save; None for the others.
+        known: tells the digests of the blobs of a session that are not sent.
     """
     encoded = {change.session_id: change.session_id.encode() for change in changes}
     sessions = sorted(encoded.values())
@@ -101,7 +107,7 @@ def arguments(changes: Sequence[Change], bodies: Sequence[Packed | None]) -> lis
     rows: list[tuple[Any, ...]] = []
     lists = _Lists()
     for change, body in zip(changes, bodies, strict=True):
-        lists.add(change.step)
+        lists.add(change.step, known(change.session_id))
         position = positions[encoded[change.session_id]]
         rows.append((position, *_row(change.step, change.fence, body), *lists.ends))
     columns = [list(column) for column in zip(*rows, strict=True)]
@@ -129,13 +135,15 @@ class _Lists:
         """Where those of the last change end."""
         return len(self.names), len(self.digests), len(self.parents)
 
-    def add(self, step: Save | Delete) -> None:
-        """Add those of a change."""
+    def add(self, step: Save | Delete, known: AbstractSet[str]) -> None:
+        """Add those of a change, but for the blobs that are known."""
         if isinstance(step, Delete):
             self.names += [name.encode() for name in step.checkpoint_ids or ()]
             return
         self.names += map(bytes.fromhex, step.record.blob_digests)
         for digest, content in step.record.blobs.items():
+            if digest in known:
+                continue
             self.digests.append(bytes.fromhex(digest))
             self.contents.append(content)
             for link in dict.fromkeys(blob_links(content)):
@@ -173,6 +181,15 @@ def _row(step: Save | Delete, fence: int | None, body: Packed | None) -> tuple[A
 def is_baseless(outcome: bytes) -> bool:
     """Tell whether what a body was packed against is not there, and nothing was done."""
     return outcome[0] == _BASELESS
+
+
+def is_repeatable(change: Change, outcome: bytes) -> bool:
+    """Tell whether nothing was done as something was not sent that it needs, and can be sent."""
+    if is_baseless(outcome):
+        return True
+    if outcome[0] != _MISSING or not isinstance(change.step, Save):
+        return False
+    return outcome[1:].hex() in change.step.record.blobs
 
 
 def seq_of(outcome: bytes) -> int | None:

@@ -19,13 +19,14 @@ from aiocheckpoint.errors import (
 )
 from aiocheckpoint.kit import ended
 from aiocheckpoint.models import SessionId
+from aiocheckpoint.stores.postgres.blobs import KnownBlobs
 from aiocheckpoint.stores.postgres.bodies import Bodies
 from aiocheckpoint.stores.postgres.changes import (
     APPLY,
     Change,
     arguments,
-    is_baseless,
     is_busy,
+    is_repeatable,
     result_of,
 )
 from aiocheckpoint.stores.postgres.pools import Connection
@@ -33,6 +34,7 @@ from aiocheckpoint.stores.postgres.server import Server
 
 _MOST_CHANGES = 256
 _MOST_BYTES = 8 << 20
+_TURNS_OF_OTHERS = 4  # in which those who were told call again, and share the next one
 _LANES = 2  # while one waits for the disk of the server, the next is on its way
 
 
@@ -100,6 +102,7 @@ class Commits:
         self.slots = Slots()
         self.bodies = bodies
         self.max_checkpoints = max_checkpoints
+        self._blobs = KnownBlobs()
         self._server = server
         self._queues: dict[SessionId, deque[_Waiting]] = {}
         self._ready: deque[SessionId] = deque()
@@ -128,7 +131,7 @@ class Commits:
             self._ready.append(change.session_id)
         queue.append(waiting)
         if len(self._lanes) < _LANES and self._ready:
-            self._start(self._lanes, self._lane())
+            self._start(self._lanes, self._lane(is_first=True))
         try:
             return await asyncio.shield(waiting.future)
         except asyncio.CancelledError as cancelled:
@@ -152,10 +155,15 @@ class Commits:
         while tasks := self._lanes | self._alone:
             await asyncio.wait(tasks)
 
-    async def _lane(self) -> None:
-        while batch := self._take():
+    async def _lane(self, *, is_first: bool) -> None:
+        """Commit what waits until nothing does; after a commit, let those who were told call."""
+        while True:
+            for _ in range(0 if is_first else _TURNS_OF_OTHERS):
+                await asyncio.sleep(0)
+            if not (batch := self._take()):
+                return
             await self._commit(batch)
-            await asyncio.sleep(0)  # those who were told call again, and share the next one
+            is_first = False
 
     def _take(self) -> list[_Waiting]:
         """Return changes to make together, those of a session behind one another."""
@@ -195,7 +203,7 @@ class Commits:
         held: dict[SessionId, list[_Waiting]] = {}
         done: list[_Waiting] = []
         for waiting, outcome in zip(batch, outcomes, strict=True):
-            if is_busy(outcome) or is_baseless(outcome):
+            if is_busy(outcome) or is_repeatable(waiting.change, outcome):
                 held.setdefault(waiting.change.session_id, []).append(waiting)
             else:
                 self._settle(waiting, outcome)
@@ -224,12 +232,12 @@ class Commits:
             self._fail(held, StoreBusyError(location, options.lock_timeout_seconds))
             return
         try:
-            is_alone = False  # what was packed against something that is gone would be so again
+            is_alone = False  # what needs something that is gone would need it again
             while held:
                 outcomes = await self._apply(held, options.lock_timeout_ms, is_alone=is_alone)
                 left = []
                 for waiting, outcome in zip(held, outcomes, strict=True):
-                    if is_baseless(outcome):
+                    if is_repeatable(waiting.change, outcome):
                         left.append(waiting)
                     else:
                         self._settle(waiting, outcome)
@@ -244,7 +252,8 @@ class Commits:
     ) -> list[bytes]:
         changes = [waiting.change for waiting in batch]
         bodies = await self.bodies.packed(changes, is_alone=is_alone)
-        changes_arguments = arguments(changes, bodies)
+        known = (self._blobs.of,) if not is_alone else ()
+        changes_arguments = arguments(changes, bodies, *known)
         slot = self.slots.take()
 
         async def apply(connection: Connection) -> list[bytes]:
@@ -267,6 +276,8 @@ class Commits:
                 )
                 self.slots.give(slot)
                 self.bodies.made(changes, bodies, outcomes)
+                for change, outcome in zip(changes, outcomes, strict=True):
+                    self._blobs.made(change, outcome)
                 return outcomes
         reason = "the event loop was ended"
         raise DurabilityUnknownError(operation, self._server.location, None, reason)
@@ -289,4 +300,4 @@ class Commits:
             else:
                 del self._queues[session_id]
         for _ in itertools.repeat(None, min(len(self._ready), _LANES - len(self._lanes))):
-            self._start(self._lanes, self._lane())
+            self._start(self._lanes, self._lane(is_first=False))

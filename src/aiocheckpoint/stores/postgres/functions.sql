@@ -1,5 +1,5 @@
 -- The functions of the schema, as the newest version has them; they follow its tables. Names are
--- written as of schema "aiocheckpoint".
+-- written as of schema "aiocheckpoint". Those that others call alone take their search path.
 
 -- Lock a session's row. Return its key, 0 where there is none and none is to be made, or null where
 -- somebody else has it and it is not to be waited for.
@@ -45,7 +45,7 @@ end $$;
 
 -- Remove the blobs among these that nothing names, and then those that they alone named.
 create or replace function aiocheckpoint.collect(p_key bigint, p_digests bytea[])
-returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+returns void language plpgsql as $$
 begin
     while p_digests is not null loop
         with gone as (
@@ -86,7 +86,7 @@ end $$;
 -- Bodies, and all that they need, each once.
 create or replace function aiocheckpoint.bodies(p_key bigint, p_seqs bigint[])
 returns table (seq bigint, base_seq bigint, content bytea)
-language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+language plpgsql stable as $$
 begin
     return query with recursive needed (place, base) as (
         select b.seq, b.base_seq from aiocheckpoint.body b
@@ -177,18 +177,23 @@ begin
     end if;
 end $$;
 
--- Tell whether a body, and all that it needs, is there as it was sent, and can be read.
-create or replace function aiocheckpoint.is_whole(p_key bigint, p_seq bigint)
+-- Tell whether a body, and all that it needs, is there as it was sent, and can be read; with
+-- p_sha256, whether it is that one.
+create or replace function aiocheckpoint.is_whole(
+    p_key bigint, p_seq bigint, p_sha256 bytea default null
+)
 returns boolean language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 declare
     v_is_intact boolean;
 begin
     while p_seq is not null loop
-        select base_seq, sha256(content) = sha256 into p_seq, v_is_intact from aiocheckpoint.body
+        select base_seq, sha256(content) = sha256 and sha256 = coalesce(p_sha256, sha256)
+            into p_seq, v_is_intact from aiocheckpoint.body
             where session_key = p_key and seq = p_seq;
         if v_is_intact is not true then
             return false;
         end if;
+        p_sha256 := null;
     end loop;
     return true;
 exception when internal_error or data_corrupted or index_corrupted then
@@ -198,7 +203,7 @@ end $$;
 -- Remove bodies that no checkpoint has and no other body needs, and then those that they alone
 -- needed. A base is at most 64 places before what needs it; `apply` sees to that.
 create or replace function aiocheckpoint.drop_bodies(p_key bigint, p_seqs bigint[])
-returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+returns void language plpgsql as $$
 begin
     while p_seqs is not null loop
         with gone as (
@@ -220,7 +225,7 @@ end $$;
 -- Remove checkpoints, and what they alone name; return how many there were. The row of the session
 -- is locked, and its count is the caller's affair.
 create or replace function aiocheckpoint.remove(p_key bigint, p_seqs bigint[])
-returns bigint language plpgsql set search_path = pg_catalog, pg_temp as $$
+returns bigint language plpgsql as $$
 declare
     v_count bigint;
     v_digests bytea[];
@@ -245,7 +250,7 @@ end $$;
 create or replace function aiocheckpoint.close_session(
     p_key bigint, p_last_seq bigint, p_last_saved_at timestamptz, p_checkpoints bigint
 )
-returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+returns void language plpgsql as $$
 begin
     if p_checkpoints = 0 then
         delete from aiocheckpoint.session where session_key = p_key and owner_token is null;
@@ -277,8 +282,8 @@ end $$;
 --
 -- Returns for each change a byte and more: 0 done, and its seq, or how many were removed; 1 another
 -- one is the newest, and 1 and which, or 0; 2 a blob is missing, and its digest; 3 not the owner
--- any more; 4 the session is busy; 5 what its content needs, or that of a change of the session
--- before it, is not there. One that is refused has changed nothing.
+-- any more; 4 the session is busy; 5 what its content needs is not there, or anything that a change
+-- of the session before it needs, which may come again. One that is refused has changed nothing.
 create or replace function aiocheckpoint.apply(
     p_writer bigint, p_batch bigint, p_wait_ms integer, p_keep bigint,
     p_sessions bytea[], p_session integer[], p_kind smallint[], p_fence bigint[],
@@ -314,7 +319,8 @@ declare
     v_children bytea[];
     v_blobs_begin integer := 1;
     v_links_begin integer := 1;
-    v_has_bases boolean := true;
+    v_is_complete boolean := true;
+    v_whole_sha256 bytea;  -- of what can be read, as this commit has seen already
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception 'the transaction isolation must be read committed';
@@ -348,12 +354,15 @@ begin
     for i in 1 .. cardinality(p_session) loop
         if p_session[i] <> v_current then
             if v_key > 0 then
-                perform aiocheckpoint.drop_bodies(v_key, v_replaced);
+                if v_replaced is not null then
+                    perform aiocheckpoint.drop_bodies(v_key, v_replaced);
+                end if;
                 perform aiocheckpoint.close_session(v_key, v_seq, v_saved_at, v_count);
             end if;
             v_replaced := null;
+            v_whole_sha256 := null;
             v_current := p_session[i];
-            v_has_bases := true;
+            v_is_complete := true;
             v_key := v_keys[v_current];
             if v_key > 0 then
                 select last_seq, last_saved_at, checkpoints, owner_token
@@ -369,18 +378,21 @@ begin
 
         if v_key is null then
             v_outcomes[i] := '\x04';
-        elsif not v_has_bases then
+        elsif not v_is_complete then
             v_outcomes[i] := '\x05';
         elsif p_fence[i] is not null and v_owner is distinct from p_fence[i] then
             v_outcomes[i] := '\x03';
         elsif p_kind[i] = 1 then
             <<saving>>
             begin
-                if p_base_seq[i] is not null and (p_base_seq[i] < v_seq - 63 or not exists (
-                    select from aiocheckpoint.body
-                    where session_key = v_key and seq = p_base_seq[i] and sha256 = p_base_sha256[i]
-                ) or not aiocheckpoint.is_whole(v_key, p_base_seq[i])) then
-                    v_has_bases := false;
+                if p_base_seq[i] is null or p_base_sha256[i] = v_whole_sha256 then
+                    null;
+                elsif p_base_seq[i] >= v_seq - 63
+                    and aiocheckpoint.is_whole(v_key, p_base_seq[i], p_base_sha256[i])
+                then
+                    v_whole_sha256 := p_base_sha256[i];
+                else
+                    v_is_complete := false;
                     v_outcomes[i] := '\x05';
                     exit saving;
                 end if;
@@ -404,6 +416,7 @@ begin
                             where session_key = v_key and digest = d
                         ) limit 1;
                     if found then
+                        v_is_complete := false;
                         v_outcomes[i] := '\x02'::bytea || v_found;
                         exit saving;
                     end if;
@@ -467,6 +480,7 @@ begin
         elsif v_count = 0 then
             v_outcomes[i] := '\x0030';
         else
+            v_whole_sha256 := null;
             if p_kind[i] = 3 then
                 delete from aiocheckpoint.blob_use where session_key = v_key;
                 delete from aiocheckpoint.blob_link where session_key = v_key;
@@ -490,7 +504,9 @@ begin
         v_links_begin := p_links_end[i] + 1;
     end loop;
     if v_key > 0 then
-        perform aiocheckpoint.drop_bodies(v_key, v_replaced);
+        if v_replaced is not null then
+            perform aiocheckpoint.drop_bodies(v_key, v_replaced);
+        end if;
         perform aiocheckpoint.close_session(v_key, v_seq, v_saved_at, v_count);
     end if;
 

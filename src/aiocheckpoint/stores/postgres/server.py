@@ -183,6 +183,7 @@ class Server:
         self._source = source
         self._pool: Any = None
         self._held: set[Connection] = set()
+        self._releasing: set[asyncio.Task[None]] = set()
         self._opening: asyncio.Task[None] | None = None
         self._is_open = False
         self._is_closed = False
@@ -313,8 +314,9 @@ class Server:
             raise
         finally:
             self._held.discard(connection)
-            with contextlib.suppress(Exception):
-                await pool.release(connection, timeout=_RELEASE_SECONDS)
+            releasing = asyncio.ensure_future(_released(pool, connection))
+            self._releasing.add(releasing)  # nobody waits for it, but for `aclose`
+            releasing.add_done_callback(self._releasing.discard)
 
     async def _opened(self) -> None:
         if self._is_open:
@@ -378,6 +380,8 @@ class Server:
         pool, self._pool, self._is_open = self._pool, None, False
         for connection in self._held:
             cut(connection)  # the pool would wait for it
+        if self._releasing:
+            await asyncio.wait(self._releasing)
         if pool is None or pool is self._source:
             return
         try:
@@ -390,3 +394,9 @@ class Server:
         """Cut all connections off."""
         if self._pool is not None and self._pool is not self._source:
             self._pool.terminate()
+
+
+async def _released(pool: Any, connection: Connection) -> None:
+    """Give a connection back; one that does not come to rest is cut off by the pool."""
+    with contextlib.suppress(Exception):
+        await pool.release(connection, timeout=_RELEASE_SECONDS)
