@@ -101,3 +101,23 @@ async def test_an_asynchronous_replica_lacks_what_it_was_not_told(pair: Pair) ->
 
 async def _append(session: Any) -> None:
     session.save(_step(9))
+
+
+async def test_no_token_is_given_twice(pair: Pair) -> None:
+    """An owner whose hold is lost with the server has a smaller token than those who follow."""
+    async with PostgresStore(pair.dsn("primary"), server_timeout_seconds=120) as store:
+        await store.save(_step(0))
+        position = await pair.ask_primary("select pg_current_wal_lsn()::text")
+        await _until(pair.ask_replica, f"select pg_last_wal_replay_lsn() >= '{position}'::pg_lsn")
+        await pair.ask_replica("alter system set primary_conninfo = ''")
+        await pair.ask_replica("select pg_reload_conf()")
+        await _until(pair.ask_primary, "select count(*) = 0 from pg_stat_replication")
+        before = []
+        for _ in range(40):  # a sequence is logged for 32 at a time
+            async with store.own("s") as owner:
+                before.append(owner.token)
+
+        await pair.fail_over()
+
+        async with store.own("s") as owner:
+            assert owner.token > max(before)

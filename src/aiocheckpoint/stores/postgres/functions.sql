@@ -608,6 +608,15 @@ begin
     return v_numbers;
 end $$;
 
+-- Return a token that no owner had before. A replica that takes over begins a timeline of its own: the
+-- number counts on from what it was told, which may be less than the former server has given.
+create or replace function aiocheckpoint.new_token() returns bigint language plpgsql as $$
+declare
+    v_timeline text := substring(pg_walfile_name(pg_current_wal_lsn()) from 1 for 8);
+begin
+    return (('x' || v_timeline)::bit(32)::bigint << 40) + nextval('aiocheckpoint.owner_token');
+end $$;
+
 -- Own a session until some time from now. Return the token, greater than those of all owners
 -- before; null where somebody else owns it. The same holder gets its token again.
 create or replace function aiocheckpoint.own(p_id bytea, p_holder bigint, p_lease interval, p_wait_ms integer)
@@ -626,7 +635,7 @@ begin
         return null;
     end if;
     if v_holder is distinct from p_holder then
-        v_token := nextval('aiocheckpoint.owner_token');
+        v_token := aiocheckpoint.new_token();
     end if;
     update aiocheckpoint.session
         set owner_token = v_token, owner_holder = p_holder,
