@@ -12,6 +12,7 @@ import pytest
 from aiocheckpoint import BlobNode, BlobRecord, CheckpointCorruptError, blob_digest
 from aiocheckpoint.adapters.langgraph import CheckpointSaver
 from aiocheckpoint.kit import LookAhead, LooksAhead
+from aiocheckpoint.stores.postgres import changes
 from tests.langgraph.promises import checkpoint, metadata
 from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.server import PostgresServer
@@ -200,18 +201,15 @@ class TestBlobsThatAreThere:
 
 
 async def _sent_bytes(store: Any, call: Callable[[], Awaitable[Any]]) -> int:
-    from aiocheckpoint.stores.postgres import commits
-
     sent = 0
-    arguments = commits.arguments
 
     def counted(*given: Any) -> list[Any]:
         nonlocal sent
-        told = arguments(*given)
+        told = changes.arguments(*given)
         sent += sum(len(it) for column in told for it in column if isinstance(it, bytes))
         return told
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commits, "arguments", counted)
+        patch.setattr("aiocheckpoint.stores.postgres.commits.arguments", counted)
         await call()
     return sent

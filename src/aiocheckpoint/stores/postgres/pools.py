@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import asyncpg
@@ -10,7 +11,11 @@ import asyncpg
 Connection = Any
 """A connection of asyncpg, of its pool or not; their types forward everything, and tell little."""
 
+RELEASE_SECONDS = 5.0
+"""How long a connection may take to come to rest, until the pool cuts it off."""
+
 _IDLE_SECONDS = 300.0
+_KEPT_SECONDS = 5.0
 _STATEMENTS = 100
 
 
@@ -88,3 +93,80 @@ async def _is_direct(connection: Connection) -> bool:
     told = int(connection.get_server_pid())
     status = await connection.execute(f"select where pg_catalog.pg_backend_pid() = {told}")
     return bool(status == "SELECT 1")
+
+
+class Hand:
+    """
+    Connections of a pool at hand: what was used a moment ago is used again without asking it.
+
+    The pool takes longer to give one out and take it back than a server to answer.
+
+    Args:
+        pool: where connections come from.
+        keeps: whether any are kept at hand; none of a pool that others use, too.
+    """
+
+    def __init__(self, pool: Any, *, keeps: bool) -> None:
+        self._pool = pool
+        self._keeps = keeps
+        self._kept: list[tuple[Connection, float]] = []  # the one used last at the end
+        self._waiting = 0
+        self._releasing: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def take(self) -> Connection | None:
+        """Return one that is at hand, if any is."""
+        while self._kept:
+            connection, _ = self._kept.pop()
+            if not connection.is_closed():
+                return connection
+            self._release(connection)
+        return None
+
+    async def acquired(self) -> Connection:
+        """Return one of the pool."""
+        self._waiting += 1
+        try:
+            return await self._pool.acquire()
+        finally:
+            self._waiting -= 1
+
+    def give(self, connection: Connection, *, is_fine: bool) -> None:
+        """Take one back; where somebody waits for the pool, or it is not at rest, it gets it."""
+        if is_fine and self._keeps and not self._waiting and not connection.is_in_transaction():
+            loop = asyncio.get_running_loop()
+            self._kept.append((connection, loop.time()))
+            if self._timer is None:
+                self._timer = loop.call_later(_KEPT_SECONDS, self._let_go_of_old)
+        else:
+            self._release(connection)
+
+    def _release(self, connection: Connection) -> None:
+        releasing = asyncio.ensure_future(self._released(connection))
+        self._releasing.add(releasing)
+        releasing.add_done_callback(self._releasing.discard)
+
+    async def _released(self, connection: Connection) -> None:
+        with contextlib.suppress(Exception):
+            await self._pool.release(connection, timeout=RELEASE_SECONDS)
+
+    def _let_go_of_old(self) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() - _KEPT_SECONDS / 2
+        while self._kept and self._kept[0][1] < until:
+            self._release(self._kept.pop(0)[0])
+        self._timer = loop.call_later(_KEPT_SECONDS, self._let_go_of_old) if self._kept else None
+
+    def let_go(self) -> None:
+        """Give all that are at hand back."""
+        while self._kept:
+            self._release(self._kept.pop()[0])
+
+    async def aclose(self) -> None:
+        """Give all back, and wait until the pool has them."""
+        self._keeps = False
+        if self._timer is not None:
+            self._timer.cancel()
+        self.let_go()
+        if self._releasing:
+            await asyncio.wait(self._releasing)

@@ -23,7 +23,7 @@ from aiocheckpoint.errors import (
 from aiocheckpoint.kit import encode_id, require_count, require_instance, require_seconds
 from aiocheckpoint.models import CheckpointId, SessionId
 from aiocheckpoint.stores.postgres.errors import LostError, is_lost, is_read_only, translated
-from aiocheckpoint.stores.postgres.pools import Connection, made_pool
+from aiocheckpoint.stores.postgres.pools import RELEASE_SECONDS, Connection, Hand, made_pool
 from aiocheckpoint.stores.postgres.schema import in_schema, require_schema
 
 ResultT = TypeVar("ResultT")
@@ -34,7 +34,6 @@ _SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _FEWEST_CONNECTIONS = 4
 _OLDEST_VERSION = 130000
 _PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.25, 0.5)
-_RELEASE_SECONDS = 5.0
 _GOODBYE_SECONDS = 1.0
 _logger = logging.getLogger("aiocheckpoint")
 
@@ -183,7 +182,7 @@ class Server:
         self._source = source
         self._pool: Any = None
         self._held: set[Connection] = set()
-        self._releasing: set[asyncio.Task[None]] = set()
+        self._hand: Any = None
         self._opening: asyncio.Task[None] | None = None
         self._is_open = False
         self._is_closed = False
@@ -254,6 +253,7 @@ class Server:
             if not may_pass or not was_open or self._is_closed or loop.time() >= give_up_at:
                 raise self.error(failure, operation, is_unknown=was_lost) from failure
             if is_read_only(failure):
+                self._hand.let_go()
                 await self._pool.expire_connections()
             await asyncio.sleep(_PAUSES_SECONDS[min(attempt, len(_PAUSES_SECONDS) - 1)])
             attempt += 1
@@ -291,32 +291,33 @@ class Server:
             StoreBusyError: all connections are in use, for `lock_timeout_seconds`.
         """
         await self._opened()
-        pool = self._pool
-        try:
-            async with asyncio.timeout(None) as limit:
-                limit.reschedule(
-                    asyncio.get_running_loop().time() + self.options.lock_timeout_seconds
-                )
-                connection = await pool.acquire()
-        except TimeoutError:
-            if pool.get_idle_size() or pool.get_size() < self.max_connections:
-                raise  # of the connecting
-            raise StoreBusyError(
-                f"all {self.max_connections} connections to {self.location}",
-                self.options.lock_timeout_seconds,
-            ) from None
+        hand = self._hand
+        connection = hand.take() or await self._acquired(hand)
         self._held.add(connection)
+        is_fine = False
         try:
             yield connection
+            is_fine = True
         except BaseException as error:
             if is_lost(error) and not isinstance(error, asyncpg.PostgresError):
                 cut(connection)
             raise
         finally:
             self._held.discard(connection)
-            releasing = asyncio.ensure_future(_released(pool, connection))
-            self._releasing.add(releasing)  # nobody waits for it, but for `aclose`
-            releasing.add_done_callback(self._releasing.discard)
+            hand.give(connection, is_fine=is_fine)
+
+    async def _acquired(self, hand: Hand) -> Connection:
+        try:
+            async with asyncio.timeout(self.options.lock_timeout_seconds):
+                return await hand.acquired()
+        except TimeoutError:
+            pool = self._pool
+            if pool.get_idle_size() or pool.get_size() < self.max_connections:
+                raise  # of the connecting
+            raise StoreBusyError(
+                f"all {self.max_connections} connections to {self.location}",
+                self.options.lock_timeout_seconds,
+            ) from None
 
     async def _opened(self) -> None:
         if self._is_open:
@@ -330,12 +331,13 @@ class Server:
     async def _open(self) -> None:
         if self._pool is None:
             self._pool = await self._made_pool()
+            self._hand = Hand(self._pool, keeps=self._pool is not self._source)
         async with asyncio.timeout(self.options.server_timeout_seconds):
             connection = await self._pool.acquire()
             try:
                 await self._look(connection)
             finally:
-                await self._pool.release(connection, timeout=_RELEASE_SECONDS)
+                await self._pool.release(connection, timeout=RELEASE_SECONDS)
         self._is_open = True
 
     async def _made_pool(self) -> Any:
@@ -380,8 +382,8 @@ class Server:
         pool, self._pool, self._is_open = self._pool, None, False
         for connection in self._held:
             cut(connection)  # the pool would wait for it
-        if self._releasing:
-            await asyncio.wait(self._releasing)
+        if self._hand is not None:
+            await self._hand.aclose()
         if pool is None or pool is self._source:
             return
         try:
@@ -394,9 +396,3 @@ class Server:
         """Cut all connections off."""
         if self._pool is not None and self._pool is not self._source:
             self._pool.terminate()
-
-
-async def _released(pool: Any, connection: Connection) -> None:
-    """Give a connection back; one that does not come to rest is cut off by the pool."""
-    with contextlib.suppress(Exception):
-        await pool.release(connection, timeout=_RELEASE_SECONDS)
