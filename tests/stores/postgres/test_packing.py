@@ -17,7 +17,8 @@ from aiocheckpoint import CheckpointCorruptError, CheckpointData, CheckpointStor
 from aiocheckpoint.kit import RecordKit
 from aiocheckpoint.store import Transaction
 from aiocheckpoint.stores.postgres import packing
-from aiocheckpoint.stores.postgres.packing import Packed, Version, packed, unpacked
+from aiocheckpoint.stores.postgres.packing import Packed, Version, packed, unpacked, unpacked_bytes
+from aiocheckpoint.stores.postgres.reads import Reads
 from aiocheckpoint.testing import (
     OwnershipContract,
     RetentionContract,
@@ -69,7 +70,7 @@ class TestPacking:
 
     def test_what_was_added_is_what_it_takes(self) -> None:
         """A body that grows takes little each time, however large, and never many for a load."""
-        for size_bytes in (4_000, 100_000, 3_000_000):
+        for size_bytes in (4_000, 100_000, 300_000, 3_000_000):
             text = _text(size_bytes)
             bodies = [f'{{"a":{n},"m":"{text}","z":{"x" * n}}}'.encode() for n in range(40)]
             chain = _chain(bodies)
@@ -77,6 +78,16 @@ class TestPacking:
             for (one, parts), body in zip(chain, bodies, strict=True):
                 assert unpacked(parts, "") == body
                 assert one.base is None or len(one.content) < 100 + size_bytes / 1000
+
+    def test_what_is_unpacked_counts(self) -> None:
+        """A small body behind a large one takes as long to read as that one: not on the loop."""
+        text = _text(600_000)
+        first, (_, parts) = _chain(
+            [f'{{"a":"{text}"}}'.encode(), f'{{"b":"{text[:2000]}"}}'.encode()]
+        )
+        assert first[0].base is None
+        assert len(parts) == 2
+        assert unpacked_bytes(parts) > 600_000
 
     def test_what_shares_nothing_depends_on_nothing(self) -> None:
         """A body that is no smaller against another one is stored alone; a small one as it is."""
@@ -408,6 +419,33 @@ class TestDamage:
         await query(turned.format("t"))
         await asyncio.gather(store.save(_step(2, [text, 2])), store.save(_step(1, ["a"], "other")))
         assert (await make_store().load("s")).messages == [text, 2]
+
+
+async def test_a_page_has_each_body_once(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`check` of a session with large bodies brings one that many need one time, not with each."""
+    store = make_store()
+    text = _text(400_000)
+    for number in range(12):
+        await store.save(_step(number, [text, number]))
+    answers: list[int] = []
+    fetch = Reads.fetch
+
+    async def counted(self: Any, query: str, *arguments: Any) -> Any:
+        rows = await fetch(self, query, *arguments)
+        answers.append(sum(_bytes_in(value) for row in rows for value in row.values()))
+        return rows
+
+    monkeypatch.setattr(Reads, "fetch", counted)
+    assert await make_store().check() == ()
+    assert 100_000 < max(answers) < 500_000
+
+
+def _bytes_in(value: Any) -> int:
+    if isinstance(value, list):
+        return sum(map(_bytes_in, value))
+    return len(value) if isinstance(value, bytes) else 0
 
 
 async def _version_1(server: PostgresServer, schema: str) -> Any:

@@ -16,7 +16,7 @@ else:
 
 _MAGIC = b"\x28\xb5\x2f\xfd"  # a document begins with a brace
 _LEVEL = 1  # more saves little of what was added, and takes three times as long
-_LARGE_BYTES = 1 << 20
+_LARGE_BYTES = 1 << 17
 _MOST_WINDOW = 27
 _LEAST_BYTES = 1024  # what is smaller is stored as it is, and depends on nothing
 _MOST_PARTS = 16
@@ -105,7 +105,7 @@ def _compressed(body: bytes, base: Version | None) -> bytes:
         return zstd.compress(body, _LEVEL)
     options: dict[int, int] = {zstd.CompressionParameter.compression_level: _LEVEL}
     size_bytes = len(body) + len(base.body)
-    if size_bytes > _LARGE_BYTES:  # else it would look no further back than 2 MB
+    if size_bytes > _LARGE_BYTES:  # else it would look no further back than its own size
         window = min(size_bytes.bit_length(), _MOST_WINDOW)
         options[zstd.CompressionParameter.window_log] = window
         options[zstd.CompressionParameter.enable_long_distance_matching] = 1

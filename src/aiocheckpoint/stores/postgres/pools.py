@@ -95,6 +95,13 @@ async def _is_direct(connection: Connection) -> bool:
     return bool(status == "SELECT 1")
 
 
+def _is_at_rest(connection: Connection) -> bool:
+    try:
+        return not (connection.is_closed() or connection.is_in_transaction())
+    except asyncpg.InterfaceError:  # the pool has taken it back, as it was cut off
+        return False
+
+
 class Hand:
     """
     Connections of a pool at hand: what was used a moment ago is used again without asking it.
@@ -118,7 +125,7 @@ class Hand:
         """Return one that is at hand, if any is."""
         while self._kept:
             connection, _ = self._kept.pop()
-            if not connection.is_closed():
+            if _is_at_rest(connection):
                 return connection
             self._release(connection)
         return None
@@ -133,7 +140,7 @@ class Hand:
 
     def give(self, connection: Connection, *, is_fine: bool) -> None:
         """Take one back; where somebody waits for the pool, or it is not at rest, it gets it."""
-        if is_fine and self._keeps and not self._waiting and not connection.is_in_transaction():
+        if is_fine and self._keeps and not self._waiting and _is_at_rest(connection):
             loop = asyncio.get_running_loop()
             self._kept.append((connection, loop.time()))
             if self._timer is None:

@@ -118,8 +118,12 @@ select seq, checkpoint_id, saved_at from (
 """
 ROWS = _PAGE_OF_ROWS.format(sign=1, bound="seq > $2", order="asc")
 ROWS_BACK = _PAGE_OF_ROWS.format(sign=-1, bound="seq < $2", order="desc")
+# Each once, however many of them need it; and which of the checkpoints are there still.
 BODIES = f"""
-select seq, {_PARTS} from aiocheckpoint.checkpoint where session_key = {_KEY} and seq = any ($2)
+select seq, null as base_seq, null::bytea as content, true as is_checkpoint
+    from aiocheckpoint.checkpoint where session_key = {_KEY} and seq = any ($2)
+union all
+select seq, base_seq, content, false from aiocheckpoint.bodies({_KEY}, $2)
 """
 BLOB_DIGESTS = f"""
 select digest, octet_length(content) as size from aiocheckpoint.blob

@@ -20,7 +20,7 @@ from aiocheckpoint.errors import (
 from aiocheckpoint.kit import EncodedRecord, LookAhead, RecordKit, RecordT, blob_links
 from aiocheckpoint.models import BlobRecord, CheckpointId, CheckpointMeta, SessionId
 from aiocheckpoint.stores.postgres import queries
-from aiocheckpoint.stores.postgres.ahead import Ahead, Content
+from aiocheckpoint.stores.postgres.ahead import Ahead, Content, Contents
 from aiocheckpoint.stores.postgres.bodies import Bodies
 from aiocheckpoint.stores.postgres.errors import is_damage, is_lost, reason_of
 from aiocheckpoint.stores.postgres.packing import unpacked, unpacked_bytes
@@ -434,7 +434,10 @@ class Reads(Generic[RecordT]):
                 return {seqs[0]: reason}
             parts = [await self._parts(session_id, [seq]) for seq in seqs]
             return {seq: found for part in parts for seq, found in part.items()}
-        return {row["seq"]: row["parts"] for row in rows}
+        bodies = [row for row in rows if not row["is_checkpoint"]]
+        columns = ([row[name] for row in bodies] for name in ("seq", "base_seq", "content"))
+        contents = Contents(*columns)
+        return {row["seq"]: contents.parts(row["seq"]) for row in rows if row["is_checkpoint"]}
 
     async def blobs(self, session_id: SessionId) -> AsyncIterator[tuple[str, str | None]]:
         """Yield the digest of each blob of a session, and what is wrong with it."""
