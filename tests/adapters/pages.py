@@ -91,3 +91,20 @@ def lines_of_example(example: str, *arguments: object) -> list[str]:
     """Run an example to its end and return what it printed."""
     done = subprocess.run(_command(example, *arguments), capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
+
+
+def goes_on(
+    example: str, storage: object, killed_at: str, *, approval: str = "approved by Ann"
+) -> list[list[str]]:
+    """
+    Kill an example at a line, run it twice, and return what both runs printed.
+
+    The first one goes on and waits for Ann; the second has her approval, and refunds once.
+    """
+    kill_example_at(killed_at, example, storage)
+    runs = [lines_of_example(example, storage) for _ in range(2)]
+    assert runs[0][-1].startswith("waiting: refund"), runs
+    assert runs[1][0] == approval, runs
+    assert runs[1][-1] == "Your 40 euros are on their way.", runs
+    assert [line for run in runs for line in run].count("refund: 40 euros") == 1, runs
+    return runs

