@@ -161,6 +161,8 @@ class Commits:
             for _ in range(0 if is_first else _TURNS_OF_OTHERS):
                 await asyncio.sleep(0)
             if not (batch := self._take()):
+                # At once: for what is called before this task counts as done, another one starts.
+                self._lanes -= {asyncio.current_task()}
                 return
             await self._commit(batch)
             is_first = False
