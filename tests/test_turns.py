@@ -79,3 +79,15 @@ async def test_who_waits_behind_one_that_waits_is_told_of_whom_it_waits_for(
         assert held is not None
         turns.give(held)
     assert turns.busy(place) is None
+
+
+async def test_a_call_that_has_had_its_turn_waits_for_nobody() -> None:
+    """Not even where no call may wait at all."""
+    turns = Turns(0)
+    first = await turns.take("s")
+    place = turns.call("s", nothing)
+    assert first is not None
+    assert place is not None
+    assert isinstance(turns.busy(place), StoreBusyError)
+    turns.give(first)
+    assert turns.busy(place) is None

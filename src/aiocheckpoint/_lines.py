@@ -161,8 +161,10 @@ class Turns:
     def busy(self, place: Place) -> StoreBusyError | None:
         """Return what a call is told when one that came before holds on for too long."""
         with self._mutex:
+            if self._hold_timeout_seconds is None or not place.missing:
+                return None
             seconds, key = self._held_up(place)
-            if self._hold_timeout_seconds is None or seconds < self._hold_timeout_seconds:
+            if seconds < self._hold_timeout_seconds:
                 return None
             waiting = len(self._lines[key].waiting)
         return StoreBusyError(f"session {key!r}", self._hold_timeout_seconds, waiting)
