@@ -229,9 +229,8 @@ def directory_text(name: str, value: str | PathLike[str]) -> str:
     text = path_text(name, value)
     url = _URL.match(text)
     if url is not None:  # of which the rest may be a password
-        raise InvalidArgumentError(
-            name, f"{url[1] or url[2]}://...", "a directory, or the URL to open_store"
-        )
+        begin = f"{url[1]}://" if url[1] else f"{url[2]}:"
+        raise InvalidArgumentError(name, f"{begin}...", "a directory, or the URL to open_store")
     return text
 
 

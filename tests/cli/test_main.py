@@ -58,13 +58,28 @@ class TestAdvice:
             command = shlex.join(["aiocheckpoint", "recover", str(root), "it's a/b"])
             assert f"`{command}`" in outcome.errors
 
+    @pytest.mark.parametrize(
+        "arguments",
+        [("sessions", "file://server/state"), ("demo", "--durability", "bad")],
+        ids=["location", "choice"],
+    )
+    def test_of_a_wrong_value_is_our_text_alone(
+        self, tool: Tool, arguments: tuple[str, ...]
+    ) -> None:
+        """What is wrong with a value is not preceded by the name of an exception."""
+        outcome = tool(*arguments)
+
+        assert outcome.status == 2
+        assert "Invalid value for" in outcome.errors
+        assert "Value error" not in outcome.errors
+
     def test_of_verify_stands_beside_each_finding(self, tool: Tool, store: Path) -> None:
-        """`verify` says how each damaged session is mended."""
+        """`verify` says what can be done about each, and does not promise that it comes back."""
         damaged(store.joinpath("support-42/checkpoints/latest.json").resolve())
 
         output = tool("verify", store).output
 
-        assert f"`aiocheckpoint recover {store} support-42` mends it" in output
+        assert f"`aiocheckpoint recover {store} support-42` moves it aside" in output
         assert "2 sessions, 4 checkpoints, 1 not intact" in output
 
     @pytest.mark.parametrize(
@@ -203,6 +218,13 @@ class TestWrongInput:
 
 
 class TestFrame:
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a full device")
+    def test_errors_that_cannot_be_written_are_no_damage(self, root: Path) -> None:
+        """Where the log of a cron job is full, the status still says that nothing was done."""
+        with Path("/dev/full").open("w", encoding="utf-8") as full:
+            command = [sys.executable, "-m", "aiocheckpoint", "sessions", str(root)]
+            assert subprocess.run(command, stderr=full, check=False).returncode == 2
+
     @pytest.mark.parametrize(("closed", "verb", "status"), [(1, "list", 0), (2, "show", 2)])
     def test_closed_streams_are_no_error(
         self, root: Path, closed: int, verb: str, status: int

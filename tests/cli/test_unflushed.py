@@ -106,8 +106,9 @@ def test_what_the_journal_has_lost_is_named_beside_the_rest(tool: Tool, unflushe
     assert "keep vanishing" not in listed.errors
     refused = tool("flush", unflushed)
     assert refused.status == 1
-    assert f"`aiocheckpoint verify {unflushed}` says what mends it" in refused.errors
-    assert f"`aiocheckpoint recover {unflushed} s` mends it" in tool("verify", unflushed).output
+    assert f"`aiocheckpoint verify {unflushed}` says what to do" in refused.errors
+    output = tool("verify", unflushed).output
+    assert f"`aiocheckpoint recover {unflushed} s` moves it aside" in output
     assert tool("recover", unflushed, "s").status == 0
     assert tool("flush", unflushed).status == 0
     assert len(checkpoint_files(unflushed, "s")) == 2

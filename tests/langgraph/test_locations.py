@@ -90,15 +90,19 @@ async def test_a_graph_goes_on_anywhere(location: str) -> None:
         )
 
 
+def _service(directory: Path) -> ModuleType:
+    page = [block.text for block in fenced(_SERVICE) if block.language == "python"]
+    path = directory / "service.py"
+    path.write_text(page[0], encoding="utf-8")
+    return _module("service", path)
+
+
 def test_the_service_answers_anywhere(
     location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two workers of the service on FastAPI's page share one session, also after a restart."""
     monkeypatch.setenv("STATE", location)
-    page = [block.text for block in fenced(_SERVICE) if block.language == "python"]
-    path = tmp_path / "service.py"
-    path.write_text(page[0], encoding="utf-8")
-    make_app = _module("service", path).make_app
+    make_app = _service(tmp_path).make_app
 
     def answered(client: TestClient, text: str) -> Any:
         answer = client.post("/sessions/ann/messages", json={"text": text})
@@ -110,3 +114,23 @@ def test_the_service_answers_anywhere(
         assert one.get("/health").json() == {"saves": "are durable"}
     with TestClient(make_app()) as later:
         assert answered(later, "and now?") == 4
+
+
+def test_the_service_logs_damage_and_tells_clients_no_path(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which file is damaged is for who runs the service; another session is answered as before."""
+    monkeypatch.setenv("STATE", str(root))
+    make_app = _service(tmp_path).make_app
+    with TestClient(make_app()) as client:
+        assert client.post("/sessions/ann/messages", json={"text": "hello"}).is_success
+    [damaged] = root.glob("chat-ann/checkpoints/cp_*.json")
+    damaged.write_bytes(b"{}")
+
+    with TestClient(make_app()) as client:
+        answer = client.post("/sessions/ann/messages", json={"text": "hello"})
+        assert client.post("/sessions/bob/messages", json={"text": "hello"}).is_success
+
+    assert answer.status_code == 500
+    assert str(root) not in answer.text
+    assert f"{damaged} is damaged" in caplog.text

@@ -262,6 +262,12 @@ class TestLocations:
             AsyncCheckpointWriter(location)
         assert "secret" not in str(refused.value)
 
+    @pytest.mark.parametrize("scheme", ["file", "s3", "postgresql"])
+    def test_the_writer_names_what_it_was_given(self, scheme: str) -> None:
+        """Where the slashes are missing, the error does not show any."""
+        with pytest.raises(InvalidArgumentError, match=f"'{scheme}:...'"):
+            AsyncCheckpointWriter(f"{scheme}:state")
+
 
 def threads_since(before: list[threading.Thread]) -> list[threading.Thread]:
     """Return the threads that were started since, and do not end."""

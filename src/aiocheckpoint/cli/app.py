@@ -31,6 +31,7 @@ from aiocheckpoint.cli.verify import verify
 
 EXIT_INTERRUPTED = 130
 _SILENT = logging.NullHandler()
+_OF_THE_PARSER = ": Value error, "  # what newer versions of typer put before a text of ours
 _UNKNOWN = re.compile(r"No such command '(\w+)'")
 _VERBS = {"check": "verify", "load": "show"}
 """What does on the command line what a method of the writer does that has another name."""
@@ -130,7 +131,7 @@ def _misused(error: _UsageError) -> int:
     context = getattr(error, "ctx", None)
     verbs = context.command_path.split()[1:] if context is not None else []
     help_command = " ".join([command_line(*verbs), "--help"])
-    message = error.format_message().strip().removesuffix(".")
+    message = error.format_message().strip().removesuffix(".").replace(_OF_THE_PARSER, ": ")
     unknown = _UNKNOWN.match(message)
     if unknown is not None and unknown[1] in _VERBS:
         return _failed(
@@ -140,5 +141,9 @@ def _misused(error: _UsageError) -> int:
 
 
 def _failed(message: str, status: int) -> int:
-    sys.stderr.write(f"aiocheckpoint: {one_line(message.strip())}\n")
+    try:
+        sys.stderr.write(f"aiocheckpoint: {one_line(message.strip())}\n")
+        sys.stderr.flush()
+    except OSError:  # the exit status still says it; 1 would say that something is damaged
+        discard_errors()
     return status

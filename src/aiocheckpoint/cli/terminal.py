@@ -65,7 +65,7 @@ def discard_output() -> None:
 
 
 def discard_errors() -> None:
-    """Say what is wrong to nowhere: standard error was closed before the start."""
+    """Say what is wrong to nowhere: standard error is closed or full."""
     sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the end
 
 
@@ -133,7 +133,7 @@ def in_shell_words(text: str, directory: Place, session: str | None) -> str:
     """Return what the library says with commands in the place of its methods."""
     text = with_options(text).replace("flush()", f"`{command_line('flush', directory)}`")
     if session is None:
-        verify = f"`{command_line('verify', directory)}` says what mends it"
+        verify = f"`{command_line('verify', directory)}` says what to do"
         return text.replace("recover(session_id) moves damaged files to the quarantine", verify)
     return text.replace("recover(session_id)", f"`{command_line('recover', directory, session)}`")
 

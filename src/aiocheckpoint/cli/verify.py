@@ -124,5 +124,5 @@ def _print(found: Verification, place: Place) -> None:
 def _advice(finding: Finding, place: Place) -> str:
     """Return what to type about a finding, if there is anything."""
     if finding.kind in _RECOVERABLE and finding.session_id is not None:
-        return f"; `{command_line('recover', place, finding.session_id)}` mends it"
+        return f"; `{command_line('recover', place, finding.session_id)}` moves it aside"
     return ""
