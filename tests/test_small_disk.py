@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from aiocheckpoint import (
     StorageFullError,
 )
 from aiocheckpoint._disk.free_slots import FreeSlots
+from aiocheckpoint._disk.locks import LockFiles
 from tests.conftest import MakeWriter
 from tests.durabilities import each_durability, writers_of_each_durability
 from tests.on_disk import on_disk
@@ -403,6 +405,40 @@ class TestSmallDisk:
             assert outcomes[-1] is True
             assert await writer.load("s", "step-0") is None
             await asyncio.to_thread(filling.unlink)
+
+    async def test_room_is_asked_for_under_the_lock(
+        self, small_disk: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Commits ask what is to be written while nobody changes it, also to refuse the rest."""
+        holders: list[str] = []
+        asked: list[bool] = []
+        acquire, release, room_bytes = LockFiles.acquire, LockFiles.release, FreeSlots.room_bytes
+
+        def acquired(locks: LockFiles) -> None:
+            acquire(locks)
+            holders.append(threading.current_thread().name)
+
+        def released(locks: LockFiles) -> None:
+            holders.clear()
+            release(locks)
+
+        def asking(slots: FreeSlots, wanted: int) -> int:
+            name = threading.current_thread().name
+            if name.endswith("commit"):
+                asked.append(name in holders)
+            return room_bytes(slots, wanted)
+
+        monkeypatch.setattr(LockFiles, "acquire", acquired)
+        monkeypatch.setattr(LockFiles, "release", released)
+        monkeypatch.setattr(FreeSlots, "room_bytes", asking)
+        disk = await asyncio.to_thread(small_disk, "size=8m")
+        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
+            records = [step(n, messages=["x" * 20_000]) for n in range(1_500)]
+            outcomes = await asyncio.gather(*map(writer.save, records), return_exceptions=True)
+            await writer.delete_session("s")
+        assert StorageFullError in map(type, outcomes)
+        assert asked
+        assert all(asked)
 
     @pytest.mark.parametrize("left_bytes", [100_000, 3_000_000])
     async def test_saving_goes_on_where_all_has_its_files(

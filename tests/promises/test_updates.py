@@ -6,7 +6,7 @@ import asyncio
 import errno
 import gc
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,13 @@ from aiocheckpoint import (
     NestedCallError,
     SessionChangedError,
     StorageError,
+    StorageFullError,
     StoreBusyError,
     Transaction,
     WriterClosedError,
 )
+from aiocheckpoint._disk.append import Appender
+from aiocheckpoint._format.entries import Entry
 from aiocheckpoint.testing import Fault, FaultyFiles
 from tests.conftest import MakeWriter
 from tests.faults import Hold
@@ -635,6 +638,42 @@ async def test_many_that_wait_keep_their_order(make_writer: MakeWriter) -> None:
 
     assert await writer.load("b", "last") is None
     assert len(await writer.ids("b")) == 1500
+
+
+async def test_deletes_beside_a_save_that_finds_no_room_are_made_once(
+    make_writer: MakeWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An update is not told that the session has changed by a save that was then refused."""
+    files, hold = FaultyFiles(), Hold()
+    writer = make_writer(files=files)
+    for session, name in (("s", "a"), ("s", "b"), ("t", "c")):
+        await writer.save(record(session, name))
+    append = Appender.append
+
+    def full(self: Appender, entries: Sequence[Entry], bodies: Sequence[bytes], *args: Any,
+             **options: Any) -> Any:  # fmt: skip
+        if bodies:
+            raise StorageFullError("write", "slot", errno.ENOSPC, "full")
+        return append(self, entries, bodies, *args, **options)
+
+    files.at("before_sync_log", hold)
+    waiting: list[asyncio.Task[Any]] = [asyncio.create_task(writer.delete("t", "c"))]
+    await asyncio.to_thread(hold.wait_arrived)
+    monkeypatch.setattr(Appender, "append", full)
+    monkeypatch.setattr("aiocheckpoint._engine.commit._FLUSH_SECONDS", 0)
+
+    async def delete_the_oldest(session: Session) -> None:
+        session.delete((await session.saved_ids())[-1])
+
+    waiting.append(asyncio.create_task(writer.save(record("s", "d"))))
+    waiting.append(asyncio.create_task(writer.update("s", delete_the_oldest)))
+    while writer.stats().waiting < 2:  # until both share a commit
+        await asyncio.sleep(0)
+    hold.release()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert [type(outcome) for outcome in outcomes] == [bool, StorageFullError, type(None)]
+    assert await writer.ids("s") == ("b",)
 
 
 # Others

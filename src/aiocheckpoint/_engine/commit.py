@@ -145,11 +145,10 @@ class Committer:
         except StorageFullError as error:
             self._forget(batch)
             removals = [change for change in batch if change.is_removal]
-            if len(removals) < len(batch):
-                self._fail([change for change in batch if not change.is_removal], error)
+            saves = [change for change in batch if not change.is_removal]
+            self._fail(saves or removals, error)
+            if saves and removals:
                 self._commit(removals)
-            else:
-                self._fail(batch, error)
         except BaseException as error:  # noqa: BLE001 - kept as the outcomes
             self._forget(batch)
             self._fail(batch, error)
@@ -170,8 +169,6 @@ class Committer:
             if is_last:
                 raise
         self._forget(batch)
-        for change in batch:
-            change.job.error = None
         self._outlet.wait_for_room(_FLUSH_SECONDS)  # files that are written make some
         return False
 
@@ -206,14 +203,14 @@ class Committer:
             fitting = self._with_room(root, left)
             begun = [change for change in fitting if change.job.begin()]
             place, late = self._append(root, begun, sessions, refused, is_last=is_last)
+            if left and isinstance(self._outlet.error, StorageFullError):
+                left = self._refused(root, left)
         for change in late:
             change.job.wait_for_files()
         self.commits += 1
         self.changes += len([change for change in begun if change.session])
         Job.deliver([change.job for change in begun if change not in late])
         self._outlet.committed(place, late)
-        if left and isinstance(self._outlet.error, StorageFullError):
-            left = self._refused(root, left)
         self.lacks_room = self._must_wait = bool(left)
         self._waiting.extendleft(reversed(left))
         return True
@@ -282,7 +279,11 @@ class Committer:
         return take_fairly(waiting, together, max_disk_bytes, fits_alone=room >= limit)
 
     def _refused(self, root: WritableRoot, left: deque[Change]) -> deque[Change]:
-        """Refuse saves that the disk has no room for, as files find none; return what is left."""
+        """
+        Refuse saves that the disk has no room for, as files find none; return what is left.
+
+        It needs the log's lock, without which others change what is to be written.
+        """
         if root.appender.free.room_bytes(0) >= _room_bytes([left[0]]):
             return left
         saves = [change for change in left if not change.is_removal]
@@ -302,6 +303,7 @@ class Committer:
         appender = root.appender
         planner = Planner(root.bodies, self._limits)
         for change in begun:
+            change.job.error = None  # of a try before
             try:
                 if change.session:
                     if refused:
