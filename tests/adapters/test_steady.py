@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aiocheckpoint import CheckpointCorruptError, MissingBlobError, SessionReader
+from aiocheckpoint.adapters import _steady
 from aiocheckpoint.adapters._steady import read_steadily
 from aiocheckpoint.portal import Portal
 from tests.conftest import MakeWriter
@@ -48,3 +49,23 @@ async def test_damage_is_told(make_writer: MakeWriter, error: CheckpointCorruptE
         await read_steadily(writer, "s", work)
     assert raised.value is error
     assert len(calls) == 2
+
+
+async def test_damage_is_told_beside_others_who_never_pause(
+    make_writer: MakeWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session that changes at each look is not read for ever: what is missing is raised."""
+    monkeypatch.setattr(_steady, "_MOST_TRIES", 4)
+    writer, other = make_writer(record_type=Note), make_writer(record_type=Note)
+    await writer.save(note("s", "a", b"old"), blobs=by_digest(b"old"))
+    calls: list[None] = []
+
+    async def work(session: SessionReader[Note]) -> None:
+        calls.append(None)
+        with Portal() as portal:
+            portal.run(other.save(note("s", f"b{len(calls)}")))
+        await session.load_blobs(by_digest(b"never given"))
+
+    with pytest.raises(MissingBlobError):
+        await read_steadily(writer, "s", work)
+    assert len(calls) == 4

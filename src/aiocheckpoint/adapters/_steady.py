@@ -13,6 +13,7 @@ from aiocheckpoint import (
     SessionReader,
 )
 
+_MOST_TRIES = 20  # beside others who change the session without a pause
 ResultT = TypeVar("ResultT")
 
 
@@ -38,7 +39,7 @@ async def read_steadily(
 
     Raises:
         CheckpointCorruptError: what belongs together does not fit, or is damaged, though nobody has
-            changed the session; a `MissingBlobError` is one.
+            changed the session, or again and again; a `MissingBlobError` is one.
         CheckpointError: what `read` of the store raises.
     """
     seen: tuple[CheckpointMeta, ...] | None = None
@@ -49,8 +50,11 @@ async def read_steadily(
         except CheckpointCorruptError as error:
             return _Missing(error, await session.list())
 
-    while isinstance(found := await store.read(session_id, tried), _Missing):
-        if found.metas == seen:
+    for left in reversed(range(_MOST_TRIES)):
+        found = await store.read(session_id, tried)
+        if not isinstance(found, _Missing):
+            return found[0]
+        if found.metas == seen or not left:
             raise found.error
         seen = found.metas
-    return found[0]
+    raise AssertionError("unreachable")
