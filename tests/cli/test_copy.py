@@ -157,7 +157,12 @@ class TestUrls:
         assert "secret" not in done.errors
 
     def test_a_password_is_not_shown(self) -> None:
-        """Of a URL everything is shown but the password and the options."""
+        """Of a URL everything is shown but the password, and the options that may be one."""
         place = Place("postgresql://user:secret@host:5432/db?password=secret")
         assert str(place) == "postgresql://user@host:5432/db"
+
+    def test_a_command_that_is_named_is_about_the_same_schema(self) -> None:
+        """What is told to be typed looks where the command looked that tells it."""
+        place = Place("postgresql://host/db?password=secret&schema=agents_eu")
+        assert str(place) == "postgresql://host/db?schema=agents_eu"
         assert str(Place("state/")) == "state"

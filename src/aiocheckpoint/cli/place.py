@@ -39,13 +39,20 @@ class Place:
         self.path = None if "://" in path else Path(path)
 
     def __str__(self) -> str:
-        """Return it as it may be shown: without a password."""
+        """
+        Return it as it may be shown: without a password.
+
+        Of the options only the schema is shown: without it a command that is pasted would work
+        on other checkpoints, and any other may be a secret.
+        """
         if self.path is not None:
             return str(self.path)
         parts = urlsplit(self.location)
         host = parts.netloc.rpartition("@")[2]
         user = parts.username or ""
-        return f"{parts.scheme}://{user and user + '@'}{host}{parts.path}"
+        schemas = "&".join(it for it in parts.query.split("&") if it.startswith("schema="))
+        query = schemas and f"?{schemas}"
+        return f"{parts.scheme}://{user and user + '@'}{host}{parts.path}{query}"
 
     def directory(self, verb: str) -> Path:
         """
