@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiocheckpoint import CheckpointCorruptError, CheckpointData, CheckpointStore
-from aiocheckpoint.kit import RecordKit
+from aiocheckpoint.kit import LookAhead, RecordKit
 from aiocheckpoint.store import Transaction
 from aiocheckpoint.stores.postgres import packing
 from aiocheckpoint.stores.postgres.packing import Packed, Version, packed, unpacked, unpacked_bytes
@@ -379,6 +379,29 @@ class TestDamage:
         assert await query(f"select count(*) from {schema}.body") == 2
         bases = f"select array_agg(coalesce(cardinality(bases), 0) order by seq) from {schema}."
         assert await query(bases + "quarantine") == [0, 1, 2, 3]
+
+    async def test_of_what_needs_itself(
+        self, make_store: MakeStore, query: Callable[..., Any], schema: str
+    ) -> None:
+        """No read of it goes on for ever, and nothing is packed against it."""
+        store = make_store(server_timeout_seconds=20)
+        for number in range(1, 3):
+            await store.save(_step(number, [_TEXT, number]))
+        await query(f"update {schema}.body set base_seq = seq where seq = 2")
+        other = make_store(server_timeout_seconds=20)
+
+        async def load_ahead(session: Any) -> tuple[CheckpointData, ...]:
+            await session.look_ahead(LookAhead("0002", "0002", 0, 1))
+            found: tuple[CheckpointData, ...] = await session.load_many(["0002"])
+            return found
+
+        with pytest.raises(CheckpointCorruptError):
+            await other.load("s")
+        with pytest.raises(CheckpointCorruptError):
+            await other.read("s", load_ahead)
+        assert "damaged" in [finding.kind for finding in await other.check()]
+        await store.save(_step(3, [_TEXT, 3]))
+        assert (await other.load("s")).messages == [_TEXT, 3]
 
     async def test_nothing_is_packed_against_it(
         self, make_store: MakeStore, query: Callable[..., Any], schema: str

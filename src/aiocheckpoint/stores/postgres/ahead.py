@@ -29,8 +29,9 @@ class Contents:
         found: list[bytes] = []
         place: int | None = seq
         while place is not None and place in self._by_seq:
-            place, content = self._by_seq[place]
+            base, content = self._by_seq[place]
             found.append(content)
+            place = base if base is not None and base < place else None  # or it is damaged
         return found[::-1]
 
 

@@ -75,8 +75,8 @@ declare
     v_content bytea;
 begin
     while p_seq is not null loop
-        select base_seq, content into p_seq, v_content from aiocheckpoint.body
-            where session_key = p_key and seq = p_seq;
+        select case when base_seq < seq then base_seq end, content into p_seq, v_content
+            from aiocheckpoint.body where session_key = p_key and seq = p_seq;
         exit when not found;
         v_parts := v_content || v_parts;
     end loop;
@@ -187,7 +187,8 @@ declare
     v_is_intact boolean;
 begin
     while p_seq is not null loop
-        select base_seq, sha256(content) = sha256 and sha256 = coalesce(p_sha256, sha256)
+        select base_seq, coalesce(base_seq < seq, true)
+            and sha256(content) = sha256 and sha256 = coalesce(p_sha256, sha256)
             into p_seq, v_is_intact from aiocheckpoint.body
             where session_key = p_key and seq = p_seq;
         if v_is_intact is not true then
