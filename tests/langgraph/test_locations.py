@@ -13,7 +13,9 @@ import pytest
 from fastapi.testclient import TestClient
 from langchain_core.messages import HumanMessage
 
+from aiocheckpoint import CheckpointData, DurabilityUnknownError, StorageError
 from aiocheckpoint.adapters.langgraph import CheckpointSaver
+from aiocheckpoint.testing import MemoryStore
 from tests.langgraph import places
 from tests.test_docs import REPOSITORY, fenced
 from tests.test_examples import killed_at, output_of
@@ -134,3 +136,24 @@ def test_the_service_logs_damage_and_tells_clients_no_path(
     assert answer.status_code == 500
     assert str(root) not in answer.text
     assert f"{damaged} is damaged" in caplog.text
+
+
+def test_the_service_says_that_a_message_may_be_saved(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where the outcome is not known a client hears that its message may be saved."""
+
+    class Unsure(MemoryStore[CheckpointData]):
+        kind = StorageError
+
+        async def save(self, *_: Any, **__: Any) -> str:
+            raise self.kind("write", str(root), None, "the disk is broken")
+
+    answers = []
+    with TestClient(_service(tmp_path).make_app(Unsure)) as client:
+        for kind in (DurabilityUnknownError, StorageError):
+            monkeypatch.setattr(Unsure, "kind", kind)
+            answers.append(client.post("/sessions/ann/messages", json={"text": "hello"}))
+
+    assert [answer.status_code for answer in answers] == [503, 503]
+    assert ["may be saved" in answer.text for answer in answers] == [True, False]
