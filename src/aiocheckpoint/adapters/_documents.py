@@ -17,6 +17,7 @@ from aiocheckpoint import (
     SessionReader,
     blob_digest,
 )
+from aiocheckpoint.adapters._steady import read_steadily
 from aiocheckpoint.history import LoadBlobs
 
 RecordT = TypeVar("RecordT", bound="DocumentRecord")
@@ -152,26 +153,13 @@ class Documents:
             CheckpointError: what `read` of the store raises.
         """
 
-        async def load(
-            session: SessionReader[Any],
-        ) -> tuple[DocumentRecord, bytes | MissingBlobError] | None:
+        async def load(session: SessionReader[Any]) -> tuple[DocumentRecord, bytes] | None:
             record = await session.load(checkpoint_id)
             if not isinstance(record, DocumentRecord):
                 return None
-            try:
-                return record, await self._load(key or session_id, record, session.load_blobs)
-            except MissingBlobError as error:
-                return record, error
+            return record, await self._load(key or session_id, record, session.load_blobs)
 
-        replaced: DocumentRecord | None = None
-        while (found := await store.read(session_id, load)) is not None:
-            record, document = found
-            if not isinstance(document, MissingBlobError):
-                return record, document
-            if record == replaced:
-                raise document
-            replaced = record
-        return None
+        return await read_steadily(store, session_id, load)
 
     async def _load(self, key: str, record: DocumentRecord, load_blobs: LoadBlobs) -> bytes:
         """Return the document of a record; only what is not known is loaded."""
