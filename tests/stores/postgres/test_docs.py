@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from aiocheckpoint.stores.postgres import schema_sql
+from aiocheckpoint.stores.postgres import PostgresStore, schema_sql
 from tests.stores.postgres.server import PostgresServer
 from tests.test_docs import fenced
 
@@ -31,27 +31,29 @@ async def test_its_examples_run(server: PostgresServer) -> None:
     blocks = await asyncio.to_thread(fenced, _PAGE)
     owner = await asyncpg.connect(server.dsn())
     await owner.execute("create database agents")
-    await owner.execute("create role app login")
+    await owner.execute("create role app login; create role auditor login")
     await owner.execute("create schema agents_eu authorization app")
     await owner.close()
     owner = await asyncpg.connect(server.dsn("agents"))
     await owner.execute("grant create on database agents to app")
     await owner.execute(await asyncio.to_thread(schema_sql))
     statements = [block.text for block in blocks if block.language == "sql"]
-    assert len(statements) == 4
-    await owner.execute(statements[0])
+    assert len(statements) == 5
+    await owner.execute(statements[0] + statements[1])
     names: dict[str, Any] = {}
     for block in blocks:
         if block.language == "py":
             await _run(block.text.replace(_URL, server.dsn("agents", "app")), names)
     app = await asyncpg.connect(server.dsn("agents", "app"))
-    assert await app.fetchval(statements[1]) == 0
-    (row,) = await app.fetch(statements[2])
-    assert (row["session"], row["iteration"], row["trigger"]) == ("support-42", 1, "manual")
+    assert await app.fetchval(statements[2]) == 0
     (row,) = await app.fetch(statements[3])
+    assert (row["session"], row["iteration"], row["trigger"]) == ("support-42", 1, "manual")
+    (row,) = await app.fetch(statements[4])
     assert (row["iteration"], row["last_message"]) == (1, None)
     await app.close()
     await owner.close()
+    async with PostgresStore(server.dsn("agents", "auditor")) as store:
+        assert await store.load("support-42") is not None
 
 
 def test_it_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> None:

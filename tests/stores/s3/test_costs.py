@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from benchmarks.scaling import Measured, Use
 
-from aiocheckpoint import CheckpointData, Transaction, blob_digest
+from aiocheckpoint import CheckpointData, CheckpointError, Transaction, blob_digest
 from aiocheckpoint.stores.s3 import S3Store
 from aiocheckpoint.testing import LargeValue
 from tests.stores.s3.conftest import MakeStore
@@ -166,3 +166,36 @@ async def test_two_months_of_a_session_whose_processes_live_for_25_saves_each(
     assert asked["list"] == measured.bucket_dear_a_visit * use.visits
     assert asked["get"] == measured.bucket_gets_a_visit * use.visits
     assert len(fake.keys("/sessions/s/")) <= use.kept + 89  # no gap between two sweeps is longer
+
+
+async def test_reads_change_nothing_in_the_bucket(
+    make_store: MakeStore, fake: FakeS3, store: S3Store[CheckpointData]
+) -> None:
+    """A client that may only read is told everything; only its change is refused, by name."""
+    for iteration in range(3, 70):
+        await store.save(_data(iteration, checkpoint_id=f"cp-{iteration}"))
+    await store.aclose()
+    assert fake.keys("index")
+    for key in fake.keys("index"):
+        del fake.objects[key]  # a reader finds out itself, and leaves it to whoever may write
+    before, _ = dict(fake.objects), fake.count()
+    for operation in ("put", "create", "delete"):
+        fake.fail("before", operation, times=1000, status=403, code="AccessDenied")
+    reader: S3Store[CheckpointData] = make_store()
+    assert await reader.load("nobody") is None
+    newest = await reader.load("s")
+    assert newest is not None
+    assert newest == await reader.load("s", newest.checkpoint_id)
+    assert len(await reader.list("s")) == len(await reader.ids("s")) == 70
+    assert await reader.load_many("s", ["cp-0"])
+    assert await reader.read("s", lambda it: it.load("cp-1"))
+    assert [name async for name in reader.sessions()] == ["s"]
+    assert await reader.load_newest(["s"])
+    assert len([meta async for meta in reader.unfinished(final_triggers=["done"])]) == 1
+    assert await reader.verify("s", "cp-1")
+    assert await reader.check() == ()
+    assert set(fake.count()) <= {"get", "list", "head"}
+    with pytest.raises(CheckpointError, match="AccessDenied"):
+        await reader.save(_data(70))
+    await reader.aclose()
+    assert fake.objects == before

@@ -109,15 +109,12 @@ class Reads(Generic[RecordT]):
 
     async def fetch(self, query: str, *arguments: Any) -> _Rows:
         """Return what a query, written for schema "aiocheckpoint", finds."""
-        sql = self._server.sql(query)
+        found = partial(self._server.found, query, arguments)
         if self._connection is None:
-            return await self._server.run(
-                "read", lambda connection: connection.fetch(sql, *arguments)
-            )
+            return await self._server.run("read", found)
         try:
             async with asyncio.timeout(self._server.options.server_timeout_seconds):
-                rows: _Rows = await self._connection.fetch(sql, *arguments)
-                return rows
+                return await found(self._connection)
         except Exception as error:
             if is_lost(error):
                 self.lost = error
@@ -229,7 +226,7 @@ class Reads(Generic[RecordT]):
         return tuple([await self._decoded(session_id, row) for row in rows])
 
     async def look_ahead(self, session_id: SessionId, what: LookAhead) -> Ahead | None:
-        """Return the answers to what is about to be asked; None where the server finds damage."""
+        """Return the answers to what is about to be asked; None for no answer."""
         arguments = (what.newest, what.head.encode(), what.family.encode(), what.shared_bytes)
         try:
             rows = await self.fetch(queries.LOOK_AHEAD, session_id.encode(), *arguments)
@@ -237,7 +234,7 @@ class Reads(Generic[RecordT]):
             if unreadable(error) is None:
                 raise
             return None
-        return Ahead(what, rows[0])
+        return Ahead(what, rows[0]) if rows else None
 
     async def records(
         self, session_id: SessionId, contents: Iterable[Content], newest_id: CheckpointId | None

@@ -1,4 +1,4 @@
-"""The schema in the database: its SQL, its version, and making it at the first use."""
+"""The schema in the database: its SQL, its version, and making it at the first change."""
 
 from __future__ import annotations
 

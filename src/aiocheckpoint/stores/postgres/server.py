@@ -24,7 +24,7 @@ from aiocheckpoint.kit import encode_id, require_count, require_instance, requir
 from aiocheckpoint.models import CheckpointId, SessionId
 from aiocheckpoint.stores.postgres.errors import LostError, is_lost, is_read_only, translated
 from aiocheckpoint.stores.postgres.pools import RELEASE_SECONDS, Connection, Hand, made_pool
-from aiocheckpoint.stores.postgres.schema import in_schema, require_schema
+from aiocheckpoint.stores.postgres.schema import in_schema, require_schema, version_of
 
 ResultT = TypeVar("ResultT")
 _SCHEMES = ("postgresql", "postgres")
@@ -40,7 +40,8 @@ _logger = logging.getLogger("aiocheckpoint")
 _LOOK = """
 select current_setting('server_version_num')::int as version, current_setting('fsync') as fsync,
     pg_is_in_recovery() as is_replica, current_database() as database,
-    current_setting('default_transaction_isolation') as isolation
+    current_setting('default_transaction_isolation') as isolation,
+    current_setting('transaction_read_only') = 'on' as is_read_only
 """
 _FORGET = (
     "delete from aiocheckpoint.writer where updated_at < clock_timestamp() - interval '7 days'"
@@ -185,6 +186,9 @@ class Server:
         self._hand: Any = None
         self._opening: asyncio.Task[None] | None = None
         self._is_open = False
+        self._is_read_only = False  # when it was opened
+        self._has_schema = False
+        self._has_forgotten = False
         self._is_closed = False
 
     def sql(self, text: str) -> str:
@@ -224,7 +228,7 @@ class Server:
             operation: what, for errors.
             work: may be called several times, and then has to have the effect of once.
             wait_seconds: how long the server may wait for others in it.
-            is_change: whether it changes anything.
+            is_change: whether it changes anything; the schema is there then.
 
         Raises:
             DurabilityUnknownError: the connection was lost during a change, and no other was to
@@ -240,14 +244,14 @@ class Server:
             was_open = self._is_open
             begun = [False]
             try:
-                return await self._once(work, wait_seconds, begun)
+                return await self._once(work, wait_seconds, begun, is_change=is_change)
             except CheckpointError:
                 if not was_lost:
                     raise
                 failure: BaseException = LostError("the connection was lost, and no other helped")
             except Exception as error:  # noqa: BLE001 - translated, all of them
                 failure = error
-            may_pass = is_lost(failure) or (is_read_only(failure) and was_open)
+            may_pass = is_lost(failure) or (is_read_only(failure) and not self._is_read_only)
             was_lost = was_lost or (begun[0] and is_change and is_lost(failure))
             give_up_at = give_up_at or loop.time() + self.options.server_timeout_seconds
             if not may_pass or not was_open or self._is_closed or loop.time() >= give_up_at:
@@ -272,8 +276,10 @@ class Server:
         work: Callable[[Connection], Awaitable[ResultT]],
         wait_seconds: float,
         begun: list[bool],
+        *,
+        is_change: bool,
     ) -> ResultT:
-        async with self.connection() as connection:
+        async with self.connection(is_change=is_change) as connection:
             begun[0] = True
             try:
                 async with asyncio.timeout(self.options.server_timeout_seconds + wait_seconds):
@@ -283,9 +289,12 @@ class Server:
                 raise
 
     @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    async def connection(self, *, is_change: bool) -> AsyncIterator[Connection]:
         """
         Hold a connection; what goes wrong is the driver's error.
+
+        Args:
+            is_change: whether it is for a change, before the first of which the schema is made.
 
         Raises:
             StoreBusyError: all connections are in use, for `lock_timeout_seconds`.
@@ -296,6 +305,8 @@ class Server:
         self._held.add(connection)
         is_fine = False
         try:
+            if is_change and not self._has_forgotten:
+                await self._prepare(connection)
             yield connection
             is_fine = True
         except BaseException as error:
@@ -352,7 +363,7 @@ class Server:
         )
 
     async def _look(self, connection: Connection) -> None:
-        """Refuse a server that cannot hold checkpoints, and make the schema."""
+        """Refuse a server that cannot hold checkpoints."""
         server = await connection.fetchrow(_LOOK)
         if not isinstance(self._source, str):
             schema = quote(self.options.schema, safe="")
@@ -371,8 +382,33 @@ class Server:
             raise UnsuitableStoreError(self.location, reason)
         if server["fsync"] != "on":
             _logger.warning("fsync is off at %s: a power cut loses what was saved", self.location)
+        self._is_read_only = server["is_read_only"]
+
+    async def found(
+        self, query: str, arguments: tuple[Any, ...], connection: Connection
+    ) -> list[Any]:
+        """
+        Return what a query finds: nothing where there is no schema, which reading does not make.
+
+        One of an older version, which lacks what reads ask for, is brought up to date.
+        """
+        if not self._has_schema:
+            if not await version_of(connection, self.options.schema):
+                return []
+            await self._require_schema(connection)
+        rows: list[Any] = await connection.fetch(self.sql(query), *arguments)
+        return rows
+
+    async def _prepare(self, connection: Connection) -> None:
+        """Make the schema for a change, and forget those who commit no more."""
+        async with asyncio.timeout(self.options.server_timeout_seconds):
+            await self._require_schema(connection)
+            await connection.execute(self.sql(_FORGET))
+        self._has_forgotten = True
+
+    async def _require_schema(self, connection: Connection) -> None:
         await require_schema(connection, self.options.schema, self.location)
-        await connection.execute(self.sql(_FORGET))
+        self._has_schema = True
 
     async def aclose(self) -> None:
         """Say goodbye on the connections that are idle, and cut those that are not."""

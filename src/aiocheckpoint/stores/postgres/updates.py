@@ -113,7 +113,9 @@ class _Attempt(Generic[RecordT]):
         """
         async with contextlib.AsyncExitStack() as stack:
             with self._driver_errors():
-                connection = await stack.enter_async_context(self._server.connection())
+                connection = await stack.enter_async_context(
+                    self._server.connection(is_change=True)
+                )
                 transaction = connection.transaction(isolation="read_committed")
                 await transaction.start()
             try:

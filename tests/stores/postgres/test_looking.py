@@ -1,0 +1,177 @@
+"""Whoever only reads makes nothing, registers nothing, and needs no more than to read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import pytest
+
+from aiocheckpoint import (
+    BlobNode,
+    BlobRecord,
+    MissingBlobError,
+    UnsuitableStoreError,
+    blob_digest,
+)
+from aiocheckpoint.cli import main
+from aiocheckpoint.kit import LookAhead
+from tests.stores.postgres.conftest import MakeStore
+from tests.stores.postgres.server import PostgresServer
+
+_LEAF = b"leaf" * 1000
+_NODE = BlobNode([blob_digest(_LEAF)])
+_BLOBS = {blob_digest(_LEAF): _LEAF, blob_digest(_NODE): _NODE}
+_STATE = BlobRecord(session_id="s", checkpoint_id="1", blob_digests=(blob_digest(_NODE),))
+
+
+async def _all(values: AsyncIterator[Any]) -> list[Any]:
+    return [value async for value in values]
+
+
+async def _ahead(reader: Any) -> Any:
+    await reader.look_ahead(LookAhead("1", "1", 1, 1))
+    return await reader.load_many(["1"])
+
+
+async def _each(reader: Any) -> Any:
+    return await reader.load(), await reader.saved_ids(limit=1), await reader.list(limit=1)
+
+
+_READS: dict[str, Callable[[Any], Awaitable[Any]]] = {
+    "load": lambda store: store.load("s"),
+    "load by id": lambda store: store.load("s", "1"),
+    "load_many": lambda store: store.load_many("s", ["1"]),
+    "list": lambda store: store.list("s"),
+    "list before": lambda store: store.list("s", before="2", limit=1),
+    "ids": lambda store: store.ids("s"),
+    "read": lambda store: store.read("s", _each),
+    "look_ahead": lambda store: store.read("s", _ahead),
+    "sessions": lambda store: _all(store.sessions()),
+    "load_newest": lambda store: store.load_newest(["s"]),
+    "unfinished": lambda store: _all(store.unfinished(final_triggers=["done"])),
+    "verify": lambda store: store.verify("s", "1"),
+    "check": lambda store: store.check(),
+}
+_CHANGES: list[Callable[[Any], Awaitable[Any]]] = [
+    lambda store: store.save(_STATE),
+    lambda store: store.delete("s", "1"),
+    lambda store: store.update("s", _each),
+    lambda store: store.recover("s"),
+]
+_FOUND_NOTHING: list[Any] = [None, (), [], {}, False, (None, (), ())]
+
+
+@pytest.fixture(name="admin")
+async def _admin(server: PostgresServer) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(server.dsn())
+    yield connection
+    await connection.close()
+
+
+async def _reader(admin: Any, schema: str) -> str:
+    """Make a role that may look, and nothing else."""
+    role = f"reader_of_{schema}"
+    await admin.execute(
+        f"create role {role} login;"
+        f"grant usage on schema {schema} to {role};"
+        f"grant select on all tables in schema {schema} to {role}"
+    )
+    return role
+
+
+async def _has_schema(admin: Any, schema: str) -> bool:
+    return bool(await admin.fetchval("select to_regnamespace($1) is not null", schema))
+
+
+class TestWithoutASchema:
+    @pytest.mark.parametrize("name", _READS)
+    async def test_a_read_finds_nothing_and_makes_nothing(
+        self, make_store: MakeStore, admin: Any, schema: str, name: str
+    ) -> None:
+        """A schema that is not there, as one that is mistyped, is an empty store."""
+        assert await _READS[name](make_store()) in _FOUND_NOTHING
+        assert not await _has_schema(admin, schema)
+
+    async def test_what_was_never_saved_is_missing(
+        self, make_store: MakeStore, admin: Any, schema: str
+    ) -> None:
+        """A blob that is asked for by its digest is missing, as in an empty store."""
+        with pytest.raises(MissingBlobError):
+            await make_store().load_blobs("s", [blob_digest(_LEAF)])
+        assert not await _has_schema(admin, schema)
+
+    @pytest.mark.parametrize("verb", [("sessions",), ("list", "s"), ("show", "s"), ("verify",)])
+    def test_a_verb_that_reads_makes_none(
+        self, server: PostgresServer, schema: str, verb: tuple[str, ...]
+    ) -> None:
+        """Nor does the command line."""
+        main([verb[0], server.dsn(schema=schema), *verb[1:]])
+
+        async def is_there() -> bool:
+            admin = await asyncpg.connect(server.dsn())
+            try:
+                return await _has_schema(admin, schema)
+            finally:
+                await admin.close()
+
+        assert not asyncio.run(is_there())
+
+    async def test_the_first_change_makes_it(self, make_store: MakeStore) -> None:
+        """Stores that have read before make it, or find that another one has."""
+        stores = [make_store(record_type=BlobRecord) for _ in range(3)]
+        assert await asyncio.gather(*[store.load("s") for store in stores]) == [None] * 3
+        await asyncio.gather(*[store.save(_STATE, blobs=_BLOBS) for store in stores[:2]])
+        assert await stores[2].load("s") == _STATE
+
+
+class TestOfARoleThatMayOnlyRead:
+    async def test_everything_is_read_and_nothing_changed(
+        self, make_store: MakeStore, server: PostgresServer, admin: Any, schema: str
+    ) -> None:
+        """Each read answers as for a role that may write; a change is refused by name."""
+        writer = make_store(record_type=BlobRecord)
+        await writer.save(_STATE, blobs=_BLOBS)
+        await writer.save(BlobRecord(session_id="s", checkpoint_id="2"))
+        reader = make_store(server.dsn(user=await _reader(admin, schema)), record_type=BlobRecord)
+        before = await admin.fetch(f"select * from {schema}.writer")
+        for name, read in _READS.items():
+            found = await read(reader)
+            assert found == await read(writer), name
+            assert found not in _FOUND_NOTHING or name == "check"
+        assert await reader.load_blobs("s", _BLOBS) == _BLOBS
+        assert await admin.fetch(f"select * from {schema}.writer") == before
+        for change in _CHANGES:
+            with pytest.raises(UnsuitableStoreError, match="permission denied"):
+                await change(reader)
+        assert await reader.load("s", "1") == _STATE
+
+    async def test_an_older_schema_is_a_named_error(
+        self, make_store: MakeStore, server: PostgresServer, admin: Any, schema: str
+    ) -> None:
+        """It lacks what reads ask for; they go on once a role that may has migrated it."""
+        writer = make_store(record_type=BlobRecord)
+        await writer.save(_STATE, blobs=_BLOBS)
+        await admin.execute(f"delete from {schema}.schema_version where version = 3")
+        reader = make_store(server.dsn(user=await _reader(admin, schema)), record_type=BlobRecord)
+        with pytest.raises(UnsuitableStoreError, match="permission denied"):
+            await reader.load("s")
+        assert await make_store(record_type=BlobRecord).load("s") == _STATE
+        assert await reader.load("s") == _STATE
+
+    async def test_a_connection_that_takes_no_changes_reads(
+        self, make_store: MakeStore, server: PostgresServer, admin: Any, schema: str
+    ) -> None:
+        """A role whose transactions are read-only reads; its save is refused, and does not wait."""
+        await make_store(record_type=BlobRecord).save(_STATE, blobs=_BLOBS)
+        role = await _reader(admin, schema)
+        await admin.execute(f"alter role {role} set default_transaction_read_only = on")
+        reader = make_store(
+            server.dsn(user=role), record_type=BlobRecord, server_timeout_seconds=3600
+        )
+        assert await reader.load("s") == _STATE
+        with pytest.raises(UnsuitableStoreError):
+            async with asyncio.timeout(60):
+                await reader.save(_STATE)
