@@ -138,6 +138,14 @@ class FileMachine(WriterMachine):
     durability = "file"
 
 
+class NoneMachine(WriterMachine):
+    """The same, without a sync."""
+
+    durability = "none"
+
+
+_settings = settings(max_examples=8, stateful_step_count=20)
 TestMachine = WriterMachine.TestCase
 TestFileMachine = FileMachine.TestCase
-TestMachine.settings = TestFileMachine.settings = settings(max_examples=10, stateful_step_count=20)
+TestNoneMachine = NoneMachine.TestCase
+TestMachine.settings = TestFileMachine.settings = TestNoneMachine.settings = _settings

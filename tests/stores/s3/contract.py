@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import pytest
 
-from aiocheckpoint import CheckpointData
+from aiocheckpoint import CheckpointData, CheckpointStore
 from aiocheckpoint.stores.s3 import S3Store
 from aiocheckpoint.testing import (
     LargeValue,
 )
+from aiocheckpoint.testing.machine import StoreMachine
 from tests.contract.whole import Blobs, Damage, Reopen, Store, WholeContract
 
 Open = Callable[..., S3Store[Any]]
@@ -34,6 +35,21 @@ class Server(Protocol):
     def write(self, key: str, data: bytes) -> None:
         """Put an object."""
         ...
+
+
+class ServerMachine(StoreMachine):
+    """Any calls in any order, against the model, on a server that a test gives."""
+
+    server: ClassVar[Server]
+
+    def __init__(self) -> None:
+        self._place = f"s3://bucket/{secrets.token_hex(4)}"
+        super().__init__()
+
+    async def connect(self) -> CheckpointStore[CheckpointData]:
+        """Return a store of this run's prefix."""
+        store: CheckpointStore[CheckpointData] = S3Store(self._place, endpoint_url=self.server.url)
+        return store
 
 
 class ServerContract(WholeContract):

@@ -6,13 +6,15 @@ import asyncio
 import os
 import secrets
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from aiocheckpoint import CheckpointData, CheckpointError
 from aiocheckpoint.stores.s3 import S3Store
 from tests.stores.s3.ceph import Ceph, missing_programs
-from tests.stores.s3.contract import Server, ServerContract
+from tests.stores.s3.contract import Server, ServerContract, ServerMachine
 
 if os.environ.get("AIOCHECKPOINT_CEPH") != "yes":
     pytest.skip("set AIOCHECKPOINT_CEPH=yes, as .ci/run does", allow_module_level=True)
@@ -35,6 +37,21 @@ class TestCeph(ServerContract):
     @pytest.fixture(name="server")
     def _server(self, ceph: Ceph) -> Server:
         return ceph
+
+
+class TestAnyOrder(ServerMachine.TestCase):  # type: ignore[misc, valid-type]
+    """Any calls in any order are answered as the model does."""
+
+    settings: Any = settings(
+        max_examples=5,
+        stateful_step_count=15,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+
+    @pytest.fixture(autouse=True)
+    def _server(self, ceph: Ceph) -> None:
+        ServerMachine.server = ceph
 
 
 @pytest.mark.timeout(240)
