@@ -140,8 +140,8 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
         ["session 's'", "token 7", "own it again"],
     ),
     (
-        CopyError("s", "b", "the target has it, the source has not"),
-        ["session 's' cannot be copied", "'b'", "the source has not", "give an empty one"],
+        CopyError("s", "b", "differs in the two; compare them"),
+        ["session 's' cannot be copied", "checkpoint 'b' differs", "compare them"],
     ),
     (
         UnsupportedOperationError("update_many", "S3Store", "use a store with transactions"),

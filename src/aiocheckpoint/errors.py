@@ -486,7 +486,7 @@ class CopyError(CheckpointError):
     Attributes:
         session_id: the session.
         checkpoint_id: the checkpoint in the target.
-        reason: what is wrong with it.
+        reason: what is wrong with it, and what to do.
     """
 
     def __init__(self, session_id: str, checkpoint_id: str, reason: str) -> None:
@@ -497,8 +497,8 @@ class CopyError(CheckpointError):
 
     def __str__(self) -> str:
         return (
-            f"session {self.session_id!r} cannot be copied: of checkpoint {self.checkpoint_id!r}, "
-            f"{self.reason}; delete the session in the target, or give an empty one"
+            f"session {self.session_id!r} cannot be copied: "
+            f"checkpoint {self.checkpoint_id!r} {self.reason}"
         )
 
 

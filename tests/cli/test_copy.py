@@ -56,6 +56,38 @@ class TestCopy:
         assert len(checkpoint_files(target, "support-42")) == 1
         assert "only" in tool("list", target, "a/b 客服").output
 
+    @pytest.mark.parametrize("options", [(), ("--json",)])
+    def test_every_session_that_is_refused_is_told(
+        self, options: tuple[str, ...], tmp_path: Path, tool: Tool
+    ) -> None:
+        """However many: a line for each, and how many; nothing says that all is well."""
+        source, target = tmp_path / "source", tmp_path / "target"
+        for root, key in ((source, "ours"), (target, "theirs")):
+            of = [CheckpointData(session_id=f"s{n}", checkpoint_id=key) for n in range(12)]
+            saved(root, *of)
+        saved(source, CheckpointData(session_id="whole", checkpoint_id="ours"))
+        damaged(checkpoint_files(source, "s3")[0])
+        done = tool("copy", source, target, *options)
+        assert (done.status, done.output) == (2, "")
+        assert "12 sessions are refused" in done.errors
+        for number in range(12):
+            named = [line for line in done.errors.splitlines() if f"'s{number}'" in line]
+            assert len(named) == 1
+            assert "cannot be copied" in named[0]
+        assert "ours" in tool("list", target, "whole").output
+
+    def test_of_damage_in_several_sessions_each_is_told(
+        self, store: Path, tmp_path: Path, tool: Tool
+    ) -> None:
+        """All are named, with the command that mends it, in the words of the command line."""
+        (more,) = saved(store, CheckpointData(session_id="more", checkpoint_id="only"))
+        files = [damaged(file) for file in (checkpoint_files(store, "support-42")[-1], more)]
+        done = tool("copy", store, tmp_path / "target")
+        assert done.status == 1
+        assert "2 sessions are refused" in done.errors
+        assert all(str(file) in done.errors for file in files)
+        assert done.errors.count("verify") == 2
+
     def test_a_directory_within_the_other_is_refused(
         self, store: Path, tmp_path: Path, tool: Tool
     ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,38 @@ class TestCopy:
         assert (refused.value.session_id, refused.value.checkpoint_id) == ("s 1", "theirs")
         assert await target.ids("s 1") == ("theirs",)
         assert len(await target.list("s 0")) == len(await target.list("s 2")) == 5
+
+    @pytest.mark.parametrize(
+        ("source_ids", "target_ids", "named", "reason"),
+        [
+            ("ab", "abcd", "c", "ahead"),  # the direction is wrong, or the target has gone on
+            ("abd", "abc", "c", "not in the source"),
+            ("bc", "ab", "a", "not in the source"),  # pruned between two copies
+            ("aBc", "abc", "b", "differs in the two"),  # B: the id b with other content
+            ("ba", "ab", "a", "another place"),  # saved again between two copies
+        ],
+    )
+    async def test_what_is_refused_is_told_as_it_is(
+        self, source_ids: str, target_ids: str, named: str, reason: str
+    ) -> None:
+        """The error says in what the two differ; it never tells to delete what may be newer."""
+        stores = MemoryStore(), MemoryStore()
+        for store, ids in zip(stores, (source_ids, target_ids), strict=True):
+            for key in ids:
+                data = CheckpointData(
+                    session_id="s", checkpoint_id=key.lower(), iteration=int(key.isupper()),
+                    created_at=datetime(2026, 1, 1, tzinfo=UTC),
+                )  # fmt: skip
+                await store.save(data)
+        source, target = map(raw, stores)
+        before = await state(target)
+        with pytest.raises(CopyError, match=reason) as refused:
+            await copy_store(source, target)
+        assert refused.value.checkpoint_id == named
+        assert await state(target) == before
+        assert "delete the" not in str(refused.value)
+        assert ("nothing is to be copied" in str(refused.value)) == (reason == "ahead")
+        assert ("compare the two" in str(refused.value)) == (reason != "ahead")
 
     async def test_damage_is_not_copied(self) -> None:
         """A session with damage is copied up to it, and all others; the error says which."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from aiocheckpoint import BlobStore, CopyTotals, RawRecord, copy_store
+from aiocheckpoint import BlobStore, CheckpointError, CopyTotals, RawRecord, copy_store
 from aiocheckpoint.cli.errors import CommandError
 from aiocheckpoint.cli.place import Place, open_raw
 from aiocheckpoint.cli.terminal import (
@@ -17,7 +17,9 @@ from aiocheckpoint.cli.terminal import (
     advised,
     console,
     counted,
+    in_shell_words,
     no_checkpoints,
+    one_line,
     print_json,
     print_line,
 )
@@ -37,7 +39,11 @@ def copy(
     _require_apart(source, target)
     with advised(source):
         stores = open_raw(source, max_bytes), open_raw(target, max_bytes, may_make=True)
-        totals = asyncio.run(_copied(*stores))
+        try:
+            totals = asyncio.run(_copied(*stores))
+        except CheckpointError as error:
+            _print_notes(error, source)
+            raise
     if not totals.sessions and not source.is_store:
         raise no_checkpoints(source, "nothing was copied")
     if as_json:
@@ -74,6 +80,15 @@ async def _copied(source: BlobStore[RawRecord], target: BlobStore[RawRecord]) ->
         finally:
             if tell is not None:
                 sys.stderr.write("\n")
+
+
+def _print_notes(error: CheckpointError, source: Place) -> None:
+    """Say how many sessions are refused, and of all but the first, which is raised, why."""
+    notes = getattr(error, "__notes__", ())
+    if notes:
+        sys.stderr.write(f"aiocheckpoint: {len(notes) + 1} sessions are refused, each told below\n")
+    for note in notes:
+        sys.stderr.write(f"aiocheckpoint: {one_line(in_shell_words(note, source, None))}\n")
 
 
 def _tell(totals: CopyTotals) -> None:

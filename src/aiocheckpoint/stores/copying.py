@@ -29,6 +29,12 @@ _OF_ONE_SESSION = (
     CopyError,
     FormatVersionError,
 )
+_COMPARE = (
+    "compare the two, as `list` shows them, before you change either; "
+    "an empty target takes the source's as it is"
+)
+
+_Listed = list[tuple[CheckpointId, str]]
 
 
 class CopyTotals(NamedTuple):
@@ -87,9 +93,11 @@ async def copy_store(
         the totals.
 
     Raises:
-        CopyError: a session of the target holds something else, or did not read back the same.
+        CopyError: a session of the target holds something else, or more than that of the source, or
+            did not read back the same.
         CheckpointCorruptError: a checkpoint of the source is damaged, and likewise what else `load`
-            raises. All other sessions were copied by then; of several the rest are in the notes.
+            raises. All other sessions were copied by then; of several that were refused, for this
+            or that, the rest are in the error's `__notes__`, one each.
         CheckpointError: a store refuses; what was copied by then stays.
 
     Durability: each part is durable before the next one is read. On an error or a cancellation the
@@ -111,7 +119,8 @@ async def copy_store(
         refused.append(error)
     refused += await copying.copy_sessions(batch)
     for other in refused[1:]:
-        refused[0].add_note(str(other))
+        for text in (str(other), *getattr(other, "__notes__", ())):
+            refused[0].add_note(text)
     if refused:
         raise refused[0]
     return copying.totals
@@ -157,9 +166,7 @@ class _Copying:
     async def _copy_session(self, session_id: SessionId) -> None:
         wanted = [(m.checkpoint_id, m.checksum) for m in await self._source.list(session_id)][::-1]
         there = [(m.checkpoint_id, m.checksum) for m in await self._target.list(session_id)][::-1]
-        for position, (checkpoint_id, checksum) in enumerate(there):
-            if wanted[position : position + 1] != [(checkpoint_id, checksum)]:
-                raise CopyError(session_id, checkpoint_id, "the target has it, the source has not")
+        _require_beginning(session_id, wanted, there)
         self._add(skipped=len(there))
         ids = [checkpoint_id for checkpoint_id, _ in wanted]
         newest_id = ids[len(there) - 1] if there else None
@@ -201,7 +208,9 @@ class _Copying:
         async def work(session: Transaction[RawRecord]) -> None:
             newest = [meta.checkpoint_id for meta in await session.list(limit=1)]
             if newest != ([] if expected is None else [expected]):
-                raise CopyError(session_id, newest[0] if newest else "", "somebody else saved it")
+                what = "was saved" if newest else "was deleted"
+                reason = f"{what} in the target meanwhile; copy when nobody else writes there"
+                raise CopyError(session_id, newest[0] if newest else str(expected), reason)
             for record, given in zip(records, blobs, strict=True):
                 session.save(record, blobs=given)
 
@@ -213,8 +222,39 @@ class _Copying:
         for record in records:
             copied = found.get(record.checkpoint_id)
             if copied is None or copied.document != record.document:
-                raise CopyError(session_id, record.checkpoint_id, "it does not read back the same")
+                reason = "does not read back the same from the target; `check` that store"
+                raise CopyError(session_id, record.checkpoint_id, reason)
         sizes = [len(data) for given in blobs for data in given.values()]
         total = sum(sizes) + sum(len(record.document) for record in records)
         self._add(checkpoints=len(records), blobs=len(sizes), bytes=total)
         return ids[-1]
+
+
+def _require_beginning(session_id: SessionId, wanted: _Listed, there: _Listed) -> None:
+    """
+    Refuse a session of the target that is not the beginning of that of the source.
+
+    Raises:
+        CopyError: it is not.
+    """
+    same = 0
+    while same < min(len(wanted), len(there)) and wanted[same] == there[same]:
+        same += 1
+    if same == len(there):
+        return
+    checkpoint_id = there[same][0]
+    if wanted and same == len(wanted):
+        reason = (
+            "is in the target, which has all of the source and goes on from there: it is ahead, "
+            "and nothing is to be copied; see which of the two is in use"
+        )
+    elif checkpoint_id not in dict(wanted):
+        reason = (
+            "is in the target and not in the source, perhaps as newer work, "
+            f"or as it was deleted in the source; {_COMPARE}"
+        )
+    elif there[same] in wanted:
+        reason = f"has another place in the order of the two; {_COMPARE}"
+    else:
+        reason = f"differs in the two; {_COMPARE}"
+    raise CopyError(session_id, checkpoint_id, reason)
