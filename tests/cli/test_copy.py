@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ class TestCopy:
         assert again.status == 0
         assert again.json == {
             "sessions": 2, "checkpoints": 0, "skipped": 4, "blobs": 0, "bytes": 0,
+            "only_in_target": 0,
         }  # fmt: skip
 
     def test_damage_is_told(self, store: Path, tmp_path: Path, tool: Tool) -> None:
@@ -136,12 +138,34 @@ class TestCopy:
         assert not a.is_same(b)
         assert not a.is_same(Place("db"))
 
-    @pytest.mark.parametrize("name", ["nothing", "empty"])
-    def test_no_store_is_no_source(self, name: str, tmp_path: Path, tool: Tool) -> None:
-        """A directory that is not there, or holds no sessions, is an error."""
+    @pytest.mark.parametrize("name", ["nothing", "empty", "emptied"])
+    @pytest.mark.parametrize("options", [(), ("--json",)])
+    def test_no_store_is_no_source(
+        self, name: str, options: tuple[str, ...], tmp_path: Path, tool: Tool
+    ) -> None:
+        """A directory that is not there, or holds no sessions, is an error, not "verified"."""
         (tmp_path / "empty").mkdir()
-        done = tool("copy", tmp_path / name, tmp_path / "target")
-        assert (done.status, done.output) == (2, "")
+        saved(tmp_path / "emptied", CheckpointData(session_id="s"))
+        shutil.rmtree(tmp_path / "emptied" / "s")
+        for target in ("target", "filled"):
+            saved(tmp_path / "filled", CheckpointData(session_id="s", checkpoint_id="a"))
+            done = tool("copy", tmp_path / name, tmp_path / target, *options)
+            assert (done.status, done.output) == (2, "")
+            assert "nothing was copied" in done.errors or "does not exist" in done.errors
+
+    def test_what_only_the_target_has_is_counted(
+        self, store: Path, tmp_path: Path, tool: Tool
+    ) -> None:
+        """What was deleted in the source, or never there, does not hide behind "verified"."""
+        target = tmp_path / "target"
+        assert "only in" not in tool("copy", store, target).output
+        saved(target, CheckpointData(session_id="theirs"))
+        done = tool("copy", store, target)
+        assert done.status == 0
+        assert "verified; 1 session only in the target" in done.output
+        (file,) = saved(target, CheckpointData(session_id="long" * 99))
+        file.write_bytes(b"")  # so that not even its id is known
+        assert tool("copy", store, target, "--json").json["only_in_target"] == 2
 
 
 class TestUrls:

@@ -194,6 +194,18 @@ class TestCopy:
         assert ("nothing is to be copied" in str(refused.value)) == (reason == "ahead")
         assert ("compare the two" in str(refused.value)) == (reason != "ahead")
 
+    async def test_what_only_the_target_has_is_counted(self) -> None:
+        """A session that the source has deleted since is left, and counted, in the totals too."""
+        store, told = await filled(), list[CopyTotals]()
+        source, target = raw(store), MemoryStore(RawRecord)
+        assert (await copy_store(source, target)).only_in_target == 0
+        for session_id in ("s 0", "s 2"):
+            await store.delete_session(session_id)
+        totals = await copy_store(source, target, on_progress=told.append)
+        assert (totals.sessions, totals.skipped, totals.only_in_target) == (1, 5, 2)
+        assert told[-1] == totals
+        assert {key async for key in target.sessions()} == {"s 0", "s 1", "s 2"}
+
     async def test_damage_is_not_copied(self) -> None:
         """A session with damage is copied up to it, and all others; the error says which."""
         store = await filled()
@@ -310,6 +322,7 @@ async def copied_by_command(url: str, directory: Path) -> None:
     source = raw(await filled())
     async with AsyncCheckpointWriter(there, record_type=RawRecord) as writer:
         await copy_store(source, writer)
+    assert await asyncio.to_thread(main, ["copy", url, str(back)]) == 2  # nothing is there yet
     for verb in (["copy", there, url], ["verify", url], ["copy", url, back], ["copy", there, url]):
         assert await asyncio.to_thread(main, [str(word) for word in verb]) == 0
     async with AsyncCheckpointWriter(back, record_type=RawRecord) as writer:

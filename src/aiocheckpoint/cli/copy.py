@@ -44,12 +44,14 @@ def copy(
         except CheckpointError as error:
             _print_notes(error, source)
             raise
-    if not totals.sessions and not source.is_store:
+    if not totals.sessions:
         raise no_checkpoints(source, "nothing was copied")
     if as_json:
         print_json(totals._asdict())
     else:
-        print_line(console(), f"{target}: {_summary(totals)}, verified", "green")
+        others = counted(totals.only_in_target, "session")
+        rest = f"; {others} only in the target" if totals.only_in_target else ""
+        print_line(console(), f"{target}: {_summary(totals)}, verified{rest}", "green")
     return 0
 
 

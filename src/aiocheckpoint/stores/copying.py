@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from aiocheckpoint.errors import (
@@ -47,6 +48,8 @@ class CopyTotals(NamedTuple):
         skipped: so many checkpoints were there already.
         blobs: so many were copied with them.
         bytes: of the documents and blobs that were copied.
+        only_in_target: so many sessions are in the target and not in the source, as what was
+            deleted in the source after an earlier copy; they are left as they are.
     """
 
     sessions: int = 0
@@ -54,6 +57,7 @@ class CopyTotals(NamedTuple):
     skipped: int = 0
     blobs: int = 0
     bytes: int = 0
+    only_in_target: int = 0
 
     def plus(self, other: CopyTotals) -> CopyTotals:
         """Return the sum."""
@@ -83,6 +87,8 @@ async def copy_store(
     Documents stay as they are, of whatever record type, and so do their checksums; `saved_at` is
     the time of the copy. Run it again after an interruption, or for what was saved meanwhile: what
     is there already is not copied again. Each checkpoint is read back from the target and compared.
+    What the source has deleted, pruned or replaced since an earlier copy is not deleted in the
+    target: such a session is refused, and one that is gone as a whole is counted.
 
     Args:
         source: opened with `record_type=RawRecord`; nothing is changed.
@@ -104,13 +110,15 @@ async def copy_store(
         sessions of the target hold the first checkpoints of those of the source.
 
     Cost: one read and one `update` for some megabytes, one read of the target for each, and one
-        list of each session; some sessions at a time.
+        list of each session in both; some sessions at a time, and the ids of all in memory.
     """
     copying = _Copying(source, target, on_progress)
     refused: list[CheckpointError] = []
     batch: list[SessionId] = []
+    seen: set[SessionId] = set()
     try:
         async for session_id in source.sessions():
+            seen.add(session_id)
             batch.append(session_id)
             if len(batch) == _AT_ONCE:
                 refused += await copying.copy_sessions(batch)
@@ -118,6 +126,8 @@ async def copy_store(
     except _OF_ONE_SESSION as error:  # some directory that may be a session's, told last
         refused.append(error)
     refused += await copying.copy_sessions(batch)
+    if not refused:
+        await copying.count_others(seen)
     for other in refused[1:]:
         for text in (str(other), *getattr(other, "__notes__", ())):
             refused[0].add_note(text)
@@ -154,6 +164,17 @@ class _Copying:
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
         return [error for error in (task.result() for task in tasks) if error is not None]
+
+    async def count_others(self, seen: AbstractSet[SessionId]) -> None:
+        """Count the sessions that only the target has."""
+        others = 0
+        try:
+            async for session_id in self._target.sessions():
+                others += session_id not in seen
+        except _OF_ONE_SESSION as error:  # whose id is lost; those of the source were read above
+            others += 1 + len(getattr(error, "__notes__", ()))
+        if others:
+            self._add(only_in_target=others)
 
     async def _tried(self, session_id: SessionId) -> CheckpointError | None:
         try:
