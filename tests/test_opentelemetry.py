@@ -246,9 +246,10 @@ class TestMetrics:
 class TestDelegation:
     async def test_anything_else_is_as_it_was(self, make_writer: MakeWriter, seen: Seen) -> None:
         """What is not awaited is passed through; what is not there is not there."""
-        writer = make_writer()
+        writer = make_writer(max_checkpoints=3)
         store = seen.telemetry.instrument(writer)
         assert store.stats() == writer.stats()
+        assert store.max_checkpoints == 3
         assert repr(writer) in repr(store)
         with pytest.raises(AttributeError, match="no_such_thing"):
             store.no_such_thing  # type: ignore[attr-defined]  # noqa: B018

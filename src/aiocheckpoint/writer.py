@@ -198,6 +198,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             require_instance("files", files, LocalFiles)
         self._codec: Codec[RecordT] = codec_of(record_type)
         self._max_bytes = max_bytes
+        self._max_checkpoints = max_checkpoints
         self._refuse_inexact_floats = refuse_inexact_floats
         self._store = LocalStore(
             directory_text("storage_path", storage_path),
@@ -228,6 +229,11 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         if store.is_started and not sys.is_finalizing():
             store.abandon()
             warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=2, source=self)
+
+    @property
+    def max_checkpoints(self) -> int | None:
+        """How many checkpoints of a session are kept, the newest; None keeps all."""
+        return self._max_checkpoints
 
     async def aclose(self) -> None:
         """

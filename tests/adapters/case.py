@@ -31,6 +31,9 @@ class AdapterCase:
     record_type: ClassVar[Any]
     """What the adapter stores; a union may stand here."""
 
+    allows_retention: ClassVar[bool] = False
+    """Whether a store with `max_checkpoints` may be given, since each record is a whole state."""
+
     @abstractmethod
     def opened(self, storage: Any) -> AbstractAsyncContextManager[Any]:
         """Return the adapter, or what the framework has in its place, on a storage."""

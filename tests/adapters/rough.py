@@ -9,6 +9,7 @@ import os
 import shutil
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,16 +160,28 @@ class RoughHandling(AdapterCase):
             await self.add(adapter, "s", "two")
             assert await self.texts(adapter, "s") == ["one", "two"]
 
-    @pytest.mark.parametrize("keep", [1, 2, 3])
-    async def test_store_that_keeps_few(self, root: Path, keep: int) -> None:
-        """On a store with `max_checkpoints` a session is whole or refused, and never shorter."""
+    @pytest.mark.parametrize("kind", ["directory", "shared", "memory"])
+    @pytest.mark.parametrize("keep", [1, 3])
+    async def test_store_that_keeps_few(self, root: Path, kind: str, keep: int) -> None:
+        """A store with `max_checkpoints` is refused by name, or has each session whole."""
+        makers: dict[str, Any] = {
+            "directory": partial(AsyncCheckpointWriter, root),
+            "shared": partial(open_store, root),
+            "memory": MemoryStore,
+        }
+        store = makers[kind](record_type=self.record_type, max_checkpoints=keep)
         texts = [f"text {number}" for number in range(40)]
-        async with open_store(root, record_type=self.record_type, max_checkpoints=keep) as store:
-            with contextlib.suppress(CheckpointError):
-                async with self.opened(store) as adapter:
-                    for number, text in enumerate(texts, 1):
-                        await self.add(adapter, "s", text)
-                        assert await self.texts(adapter, "s") == texts[:number]
+        async with store:
+            if not self.allows_retention:
+                with pytest.raises(self.refusals, match="opened without `max_checkpoints`"):
+                    async with self.opened(store) as adapter:
+                        await self.add(adapter, "s", "text")
+                assert [session async for session in store.sessions()] == []
+                return
+            async with self.opened(store) as adapter:
+                for number, text in enumerate(texts, 1):
+                    await self.add(adapter, "s", text)
+                    assert await self.texts(adapter, "s") == texts[:number]
 
     @pytest.mark.damages_store
     @pytest.mark.blocking

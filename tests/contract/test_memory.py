@@ -113,6 +113,7 @@ async def test_keeps_as_many_as_it_is_told() -> None:
     for key in "abc":
         await store.save(CheckpointData(session_id="s", checkpoint_id=key))
     assert await store.ids("s") == ("c", "b")
+    assert (store.max_checkpoints, MemoryStore().max_checkpoints) == (2, None)
     with pytest.raises(InvalidArgumentError):
         MemoryStore(max_checkpoints=0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from aiocheckpoint import (
     open_store,
 )
 from aiocheckpoint.adapters.langgraph import CheckpointSaver, ThreadRecord
+from aiocheckpoint.stores.postgres import PostgresStore
+from aiocheckpoint.stores.s3 import S3Store
 from aiocheckpoint.testing import MemoryStore
 from tests.langgraph import test_forks
 from tests.langgraph.conftest import MakeSaver
@@ -94,6 +97,24 @@ def test_synchronous_methods(place: Place) -> None:
 
 
 class TestStorage:
+    @pytest.mark.parametrize("kind", ["directory", "shared", "memory", "postgresql", "bucket"])
+    async def test_an_open_store_with_retention_is_refused(self, root: Path, kind: str) -> None:
+        """It would remove pending writes, so it is refused before anything is stored."""
+        makers: dict[str, Any] = {
+            "directory": partial(AsyncCheckpointWriter, root),
+            "shared": partial(open_store, root),
+            "memory": MemoryStore,
+            "postgresql": partial(PostgresStore, "postgresql://nowhere.invalid/agents"),
+            "bucket": partial(S3Store, "s3://nowhere/agents"),
+        }
+        async with makers[kind](record_type=ThreadRecord, max_checkpoints=3) as store:
+            refused = "storage .*opened without `max_checkpoints`, here 3.*give .*`keep_last`"
+            with pytest.raises(InvalidArgumentError, match=refused):
+                CheckpointSaver(store)
+        async with makers[kind](record_type=ThreadRecord) as store, CheckpointSaver(store):
+            pass
+        assert not [*root.glob("*")]
+
     async def test_an_open_store_stays_open(self, root: Path) -> None:
         """Whoever has opened a store closes it; a saver that is closed does not."""
         stores: tuple[BlobStore[ThreadRecord], ...] = (

@@ -343,6 +343,19 @@ class TestSharing:
         for name in ("flush", "stats"):
             assert not hasattr(open_store("postgresql:///agents"), name)
 
+    @pytest.mark.parametrize("location", ["state", "postgresql://h.invalid/a", "s3://bucket/a"])
+    async def test_tells_what_it_keeps(self, location: str) -> None:
+        """`max_checkpoints` is read without a call to the store, and after it was closed, too."""
+        for kept in (None, 3):
+            store: Any = open_store(location, max_checkpoints=kept)
+            assert (store.max_checkpoints, store._held) == (kept, None)
+            of_itself: Any = store._store  # the writer, or the store of the server
+            assert of_itself.max_checkpoints == kept
+            await store.aclose()
+            assert (store.max_checkpoints, of_itself.max_checkpoints) == (kept, kept)
+            with pytest.raises(AttributeError):
+                store.max_checkpoints = 5
+
     async def test_other_options_are_another_store(self, directory: Path) -> None:
         """Handles with other options or record types do not share, and see the same."""
 

@@ -30,6 +30,29 @@ def is_store(value: object) -> bool:
     return not is_class and all(callable(getattr(value, name, None)) for name in methods)
 
 
+def require_all_kept(
+    store: object, instead: str = "let the framework delete what it no longer needs"
+) -> None:
+    """
+    Refuse an open store with retention: what it removes may be part of a state that is needed.
+
+    Args:
+        store: one that the user gave open.
+        instead: what keeps the storage small.
+
+    Raises:
+        InvalidArgumentError: it has `max_checkpoints`.
+    """
+    kept = getattr(store, "max_checkpoints", None)
+    if kept is not None:
+        raise InvalidArgumentError(
+            "storage",
+            store,
+            f"one that was opened without `max_checkpoints`, here {kept}: a state is several "
+            f"records, and the store would remove some that are still needed; {instead}",
+        )
+
+
 class Opened(Generic[RecordT]):
     """
     A store, and who closes it: whoever opened it.
@@ -40,19 +63,25 @@ class Opened(Generic[RecordT]):
     Args:
         storage: what the user gave.
         record_type: what the adapter stores; a union may stand here.
+        allows_retention: whether each record is a whole state, of which a store may keep the newest
+            few alone.
 
     Raises:
-        InvalidArgumentError: it is no storage.
+        InvalidArgumentError: it is no storage, or a store with `max_checkpoints`.
         CheckpointError: what `open_store` raises.
     """
 
-    def __init__(self, storage: Storage[RecordT], record_type: Any) -> None:
+    def __init__(
+        self, storage: Storage[RecordT], record_type: Any, *, allows_retention: bool = False
+    ) -> None:
         given: object = storage
         self._is_own = isinstance(storage, str | PathLike)
         self._is_closed = False
         if isinstance(storage, str | PathLike):
             self._store = cast("BlobStore[RecordT]", open_store(storage, record_type=record_type))
         elif is_store(given):
+            if not allows_retention:
+                require_all_kept(given)
             self._store = storage
         else:
             raise InvalidArgumentError("storage", given, "a directory, a URL or an open store")
@@ -95,10 +124,13 @@ class InStorage(AsyncClosing, Generic[RecordT]):
     Args:
         storage: what the user gave.
         record_type: what the adapter stores; a union may stand here.
+        allows_retention: as `Opened` has it.
     """
 
-    def __init__(self, storage: Storage[RecordT], record_type: Any) -> None:
-        self._opened = Opened(storage, record_type)
+    def __init__(
+        self, storage: Storage[RecordT], record_type: Any, *, allows_retention: bool = False
+    ) -> None:
+        self._opened = Opened(storage, record_type, allows_retention=allows_retention)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} in {self._opened!r}>"

@@ -7,7 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from aiocheckpoint.errors import NestedCallError, WriterClosedError
 from aiocheckpoint.kit import AsyncClosing, RecordT
@@ -128,6 +128,11 @@ class SharedStore(AsyncClosing, Generic[RecordT]):
     def _require_open(self) -> None:
         if self._is_closed:
             raise WriterClosedError("the store is closed")
+
+    @property
+    def max_checkpoints(self) -> int | None:
+        """How many checkpoints of a session are kept, the newest; None keeps all."""
+        return cast("int | None", self._plan.options["max_checkpoints"])
 
     async def aclose(self) -> None:
         """

@@ -189,6 +189,11 @@ class MemoryStore(AsyncClosing, Generic[RecordT]):
         """The type of the records."""
         return self._kit.record_type
 
+    @property
+    def max_checkpoints(self) -> int | None:
+        """How many checkpoints of a session are kept, the newest; None keeps all."""
+        return self._max_checkpoints
+
     async def aclose(self) -> None:
         """Refuse every later call but this one, as a closed writer does."""
         self._turns.require_no_update(None, "aclose")

@@ -25,6 +25,7 @@ class TestContract(AdapterContract):
     """Each text is in the state of a checkpoint that follows the one before."""
 
     record_type = StoredCheckpoint
+    allows_retention = True
 
     def opened(self, storage: Any) -> CheckpointStorage:
         return CheckpointStorage(storage)

@@ -40,6 +40,7 @@ def _saying(text: Any) -> Message:
 
 class TestContract(AdapterContract):
     record_type = StoredMessages
+    allows_retention = True
 
     def opened(self, storage: Any) -> HistoryProvider:
         return HistoryProvider(storage)

@@ -608,13 +608,15 @@ class TestDamage:
                 with pytest.raises(CheckpointCorruptError, match="removed by something else"):
                     await store.list_sessions("shop")
 
-    async def test_retention_of_the_store_is_noticed(self, root: Path) -> None:
-        """A store that keeps too few checkpoints is told, rather than taken for an empty one."""
-        async with AsyncCheckpointWriter[Any](
-            root, record_type=ClaudeRecord, max_checkpoints=1
-        ) as writer:
-            store = SessionStore(writer)
+    async def test_retention_of_another_store_is_noticed(self, root: Path) -> None:
+        """What a program beside removes, that keeps too few, is told: it is no empty session."""
+        async with (
+            SessionStore(root) as store,
+            AsyncCheckpointWriter[Any](root, record_type=ClaudeRecord, max_checkpoints=1) as beside,
+        ):
             await store.append(KEY, entries([1]))
+            (name,) = [name async for name in beside.sessions()]
+            await beside.save(await beside.load(name, "transcript"))
             with pytest.raises(CheckpointCorruptError, match="max_checkpoints"):
                 await store.load(KEY)
 

@@ -372,14 +372,17 @@ class TestDamage:
                 with pytest.raises(CheckpointCorruptError, match="removed by something else"):
                     await getattr(session, call)()
 
-    async def test_retention_of_the_store_is_noticed(self, root: Path) -> None:
-        """A store that keeps too few checkpoints is told, rather than items lost in silence."""
-        async with AsyncCheckpointWriter[Any](
-            root, record_type=SessionRecord, max_checkpoints=3
-        ) as writer:
-            session = opened("s", writer)
+    async def test_retention_of_another_store_is_noticed(self, root: Path) -> None:
+        """What a program beside removes, that keeps too few, is told and not lost in silence."""
+        async with opened("s", root) as session:
             for number in range(5):
                 await session.add_items(messages([number]))
+            async with AsyncCheckpointWriter[Any](
+                root, record_type=SessionRecord, max_checkpoints=3
+            ) as beside:
+                (newest,) = await beside.ids("openai_agents.s", limit=1)
+                record = await beside.load("openai_agents.s", newest)
+                await beside.save(record)
 
             with pytest.raises(CheckpointCorruptError, match="max_checkpoints"):
                 await session.get_items()

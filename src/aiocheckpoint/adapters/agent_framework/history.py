@@ -72,7 +72,7 @@ class HistoryProvider(InStorage[StoredMessages], FrameworkProvider):
         skip_excluded: bool = False,
         **options: Any,
     ) -> None:
-        InStorage.__init__(self, storage, StoredMessages)
+        InStorage.__init__(self, storage, StoredMessages, allows_retention=True)
         FrameworkProvider.__init__(self, source_id, **options)
         self.skip_excluded = skip_excluded
         self._recent = lru_cache(_RECENT_SESSIONS)(_recent_of)

@@ -86,7 +86,7 @@ class CheckpointStorage(InStorage[StoredCheckpoint]):
         *,
         allowed_checkpoint_types: Iterable[str] | None = None,
     ) -> None:
-        super().__init__(storage, StoredCheckpoint)
+        super().__init__(storage, StoredCheckpoint, allows_retention=True)
         self._values = Values(allowed_checkpoint_types or ())
         self._lock = Lock()
         self._known: OrderedDict[str, _Known] = OrderedDict()

@@ -82,8 +82,9 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
 
     Raises:
         TypeError: `max_checkpoints` is given.
-        InvalidArgumentError: for another argument of the wrong type or out of range, or an option
-            that the storage does not have; also by every method, before anything is touched.
+        InvalidArgumentError: for another argument of the wrong type or out of range, an option that
+            the storage does not have, or an open store with `max_checkpoints`; also by every
+            method, before anything is touched.
         UnsupportedOperationError: the extra for this kind of store is not installed.
     """
 

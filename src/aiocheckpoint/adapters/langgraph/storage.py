@@ -7,7 +7,7 @@ from os import PathLike
 from typing import Any
 
 from aiocheckpoint import AsyncCheckpointWriter, BlobStore, InvalidArgumentError, open_store
-from aiocheckpoint.adapters._storage import Storage, is_store
+from aiocheckpoint.adapters._storage import Storage, is_store, require_all_kept
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord
 
 _OF_ANY_PLACE = frozenset({"max_bytes", "lock_timeout_seconds"})
@@ -24,7 +24,8 @@ def opened(
         options: likewise; of the writer for a directory, of `open_store` for a URL.
 
     Raises:
-        InvalidArgumentError: options that this kind of storage does not take, or no storage.
+        InvalidArgumentError: options that this kind of storage does not take, no storage, or an
+            open store with `max_checkpoints`.
         CheckpointError: what else the writer and `open_store` raise.
     """
     if isinstance(storage, str | PathLike):
@@ -39,6 +40,7 @@ def opened(
         return open_store(storage, record_type=ThreadRecord, **options), True
     if not is_store(storage):
         raise InvalidArgumentError("storage", storage, "a path, a URL or an open `BlobStore`")
+    require_all_kept(storage, "give the saver `keep_last`")
     _require_none(options.keys(), options, "what the saver opens itself")
     return storage, False
 

@@ -180,6 +180,11 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
         place = self._source if isinstance(self._source, str) else "postgresql:///"
         return f"<PostgresStore {place_of(place, self._options.schema)} {state}>"
 
+    @property
+    def max_checkpoints(self) -> int | None:
+        """How many checkpoints of a session are kept, the newest; None keeps all."""
+        return self._max_checkpoints
+
     async def aclose(self) -> None:
         """
         Finish what was called, on all event loops, and close the connections.

@@ -169,6 +169,11 @@ class S3Store(AsyncClosing, Generic[RecordT]):
     def _require_open(self) -> None:
         self._home.require_open()
 
+    @property
+    def max_checkpoints(self) -> int | None:
+        """How many checkpoints of a session are kept, the newest; None keeps all."""
+        return self._max_checkpoints
+
     async def aclose(self) -> None:
         """Finish what was called, let go of connections and thread; later calls are refused."""
         self._turns.require_no_update(None, "aclose")
