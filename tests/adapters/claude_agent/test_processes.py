@@ -39,14 +39,18 @@ def test_appends_of_racing_and_killed_processes(root: Path, acknowledged: int) -
     with started(ADDING, root, "beside") as beside:
         assert beside.stdout is not None
         first = beside.stdout.readline()
-        lines = killed_at(str(acknowledged), ADDING, root, "killed")
+        with started(ADDING, root, "killed") as killed:
+            assert killed.stdout is not None
+            next(line for line in killed.stdout if int(line) >= acknowledged)
+            killed.kill()
+            last_killed = [str(acknowledged), *killed.stdout][-1]  # it went on until it was hit
         beside.kill()
         last_beside = [first, *beside.stdout][-1]
 
     entries = loaded(KEY, root)
 
     batches = [entries[start : start + 5] for start in range(0, len(entries), 5)]
-    for name, least in (("killed", int(lines[-1])), ("beside", int(last_beside))):
+    for name, least in (("killed", int(last_killed)), ("beside", int(last_beside))):
         own = [found for found in batches if found[0]["text"].startswith(name)]
         assert own == [batch(name, number) for number in range(len(own))]
         assert least + 1 <= len(own) <= least + 2
