@@ -24,7 +24,6 @@ RecordT = TypeVar("RecordT", bound="DocumentRecord")
 ResultT = TypeVar("ResultT")
 
 _LEAST_BYTES = 8 << 10  # of a piece
-_MOST_PIECES = 8
 _MOST_DOCUMENTS = 16  # that are remembered
 _MOST_BYTES = 1 << 20  # of each
 # An insertion makes a few pieces new; those behind it are the same again.
