@@ -19,16 +19,21 @@ from tests.stores.postgres.server import PostgresServer, reason_to_skip
 _numbers = itertools.count()
 
 
-def bucket(endpoint_url: str, patch: pytest.MonkeyPatch) -> str:
-    """Return the URL of a place in a bucket, whose server is named by the environment alone."""
-    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_SESSION_TOKEN"):
+def give_credentials(patch: pytest.MonkeyPatch) -> None:
+    """Let credentials be where AWS's tools look, and nothing of whoever runs the tests."""
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN"):
         patch.delenv(name, raising=False)
-    patch.setenv("AWS_ENDPOINT_URL_S3", endpoint_url)
     patch.setenv("AWS_ACCESS_KEY_ID", "tkey")
     patch.setenv("AWS_SECRET_ACCESS_KEY", "tsecret")
     patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     patch.setenv("AWS_CONFIG_FILE", os.devnull)
     patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+
+
+def bucket(endpoint_url: str, patch: pytest.MonkeyPatch) -> str:
+    """Return the URL of a place in a bucket, whose server is named by the environment alone."""
+    give_credentials(patch)
+    patch.setenv("AWS_ENDPOINT_URL_S3", endpoint_url)
     return f"s3://bucket/{os.getpid()}-{next(_numbers)}"
 
 

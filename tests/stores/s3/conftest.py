@@ -10,6 +10,7 @@ import pytest
 from botocore.httpsession import get_cert_path
 
 from aiocheckpoint.stores.s3 import S3Store
+from tests.stores import locations
 from tests.stores.s3.fake_s3 import FakeS3
 
 MakeStore = Callable[..., S3Store[Any]]
@@ -28,13 +29,7 @@ def _one_certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
 def _credentials(monkeypatch: pytest.MonkeyPatch, one_certificate: str) -> None:
     """Find credentials where AWS's tools do, and nothing of whoever runs the tests."""
     monkeypatch.setenv("AWS_CA_BUNDLE", one_certificate)
-    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tkey")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "tsecret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    locations.give_credentials(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
