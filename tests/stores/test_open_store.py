@@ -293,11 +293,14 @@ class TestSharing:
     async def test_many_handles_cost_what_one_costs(self, directory: Path) -> None:
         """150 of one location share threads and descriptors, and all of them work."""
         first = open_store(directory)
+        assert isinstance(first, SharedWriter)
         await first.save(record())
         await first.load("s")
+        await first.flush()
         threads, descriptors = threading.active_count(), _descriptors()
         others = [open_store(directory) for _ in range(150)]
-        await asyncio.gather(*(store.save(record()) for store in others))  # each session has one
+        await asyncio.gather(*(store.save(record()) for store in others))
+        await first.flush()  # while files are written, each has a descriptor
         assert threading.active_count() <= threads + 6  # of the pools, which had not grown yet
         assert _descriptors() <= descriptors + 6
         for store in others:
@@ -386,8 +389,10 @@ class TestSharing:
         await kept.aclose()
         assert threads_since(threads) == []
 
+    @pytest.mark.blocking
     async def test_the_last_one_that_is_dropped_warns(self, directory: Path) -> None:
         """It is as with a writer: nothing is lost, and a warning tells."""
+        threads = threading.enumerate()
         store = open_store(directory)
         await store.save(record())
         held = [store]
@@ -396,6 +401,7 @@ class TestSharing:
             dropped(held)
         async with open_store(directory) as again:
             assert await again.load("s") is not None
+        assert threads_since(threads) == []  # nobody writes there while the directory is removed
 
     def test_every_loop_may_use_a_directory(self, directory: Path) -> None:
         """One handle works on loops one after the other, and in threads at once."""
