@@ -8,6 +8,10 @@ call but `aclose` is, once the store is closed.
 newest is the one stored last: never the greatest id, never the latest clock of somebody else.
 Changes of one session that one client calls take effect in the order of the calls.
 
+**Places.** The first change makes the store at a location where none is. Looking makes none, and
+nor does `recover`: where there is none, all is as in an empty one, so that an application begins by
+a `load` that gives None. A location that is mistyped looks the same; `exists` tells the two apart.
+
 **Atomicity.** A change is stored as a whole or not at all: a record with its blobs, the deletes of
 one call, all that one `update` stages. Nobody ever sees a part of it.
 
@@ -466,6 +470,15 @@ class CheckpointStore(Protocol[RecordT]):
         ...
 
     # Health
+
+    async def exists(self) -> bool:
+        """
+        Tell whether there is a store at the location, also one whose sessions are all deleted.
+
+        False where nobody has ever stored anything: before the first save of an application, and at
+        a location that is mistyped. It makes none.
+        """
+        ...
 
     async def verify(self, session_id: SessionId, checkpoint_id: CheckpointId, /) -> bool:
         """Tell whether a checkpoint is there and intact, whatever its type; but for its blobs."""

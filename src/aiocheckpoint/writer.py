@@ -1094,6 +1094,19 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             await self._change(Flush(Job()), "flush")
         return found.report(session_id, made)
 
+    async def exists(self) -> bool:
+        """
+        Tell whether the directory is a store: one that this library or Rust has ever saved to.
+
+        False for one that is not there, and for any other directory, which stays as it is.
+
+        Raises:
+            StorageError: it could not be listed.
+
+        Cost: one hop; where this library has never saved, a look into each directory in it.
+        """
+        return await self._read(lambda reader: sessions.is_store(reader.bodies), otherwise=False)
+
     async def check(self) -> tuple[Finding, ...]:
         """
         Read everything under the root and report what is wrong, changing nothing.

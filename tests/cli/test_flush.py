@@ -44,7 +44,7 @@ def test_a_directory_without_a_journal(tmp_path: Path, tool: Tool) -> None:
     before = tree(tmp_path)
     found = tool("flush", tmp_path)
     assert (found.status, found.output) == (2, "")
-    assert "nothing to flush" in found.errors
+    assert f"no store at {tmp_path}" in found.errors
     assert tree(tmp_path) == before
 
 

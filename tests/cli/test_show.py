@@ -76,7 +76,7 @@ def test_what_turns_text_around_is_spelled_out(tool: Tool, root: Path) -> None:
     saved(root, CheckpointData(session_id="a\u202egnp", checkpoint_id="b\u2066"))
     for arguments in (("show", root, "a\u202egnp"), ("sessions", root)):
         output = tool(*arguments).output
-        assert r"a\u202egnp" in output
+        assert r"$'a\xe2\x80\xaegnp'" in output
         assert "\u202e" not in output
 
 

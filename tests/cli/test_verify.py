@@ -84,7 +84,7 @@ def test_a_directory_without_sessions_is_not_called_intact(
     outcome = tool("verify", directory)
 
     assert (outcome.status, outcome.output) == (2, "")
-    assert "nothing was verified" in outcome.errors
+    assert f"no store at {directory}" in outcome.errors
 
 
 def test_a_leftover_is_gone_after_the_next_save(tool: Tool, store: Path) -> None:

@@ -967,6 +967,24 @@ class OwnsPastErrors(MemoryStore[CheckpointData]):
         return self._taken(session_id, wait)
 
 
+# Places
+
+
+class MakesAStoreToRecover(MemoryStore[CheckpointData]):
+    """Begins a session that is not there by looking for damage in it."""
+
+    async def recover(self, session_id: SessionId) -> RecoveryReport:
+        self._shelf.commit({session_id: []})
+        return await super().recover(session_id)
+
+
+class IsGoneWhenEmpty(MemoryStore[CheckpointData]):
+    """Takes a store without sessions for none."""
+
+    async def exists(self) -> bool:
+        return [session async for session in self.sessions()] != []
+
+
 # Across sessions
 
 
@@ -1094,6 +1112,8 @@ class BoundsEachSave(MemoryStore[CheckpointData]):
 
 
 BROKEN: dict[type[MemoryStore[Any]], str] = {
+    MakesAStoreToRecover: "test_looking_makes_no_store",
+    IsGoneWhenEmpty: "test_a_store_is_there_from_its_first_save",
     Aliasing: "test_the_caller_owns_what_it_got",
     EncodesLate: "test_the_caller_owns_what_it_gave",
     OrdersByTime: "test_the_newest_is_the_one_saved_last",

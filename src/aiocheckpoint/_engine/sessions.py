@@ -32,6 +32,13 @@ def directory_names(bodies: Bodies) -> list[str]:
     )
 
 
+def is_store(bodies: Bodies) -> bool:
+    """Tell whether anybody has ever saved under a root."""
+    if bodies.view.log is not None:
+        return True
+    return any(_holds_checkpoints(bodies, name) for name in session_names(bodies))
+
+
 def _all_names(bodies: Bodies) -> set[str]:
     view = bodies.view
     view.follow()
@@ -43,6 +50,15 @@ def _has_checkpoints(bodies: Bodies, name: str) -> bool:
         status = above and bodies.view.files.status(above, names.CHECKPOINTS_DIRECTORY)
         return status is not None and status.is_directory
     return False
+
+
+def _holds_checkpoints(bodies: Bodies, name: str) -> bool:
+    try:
+        return session_id_of(bodies, name) is not None
+    except StorageError:  # it cannot be looked into, and may be anybody's
+        return False
+    except CheckpointError:
+        return True
 
 
 def session_ids(bodies: Bodies, found: list[str]) -> tuple[list[SessionId], list[CheckpointError]]:

@@ -18,10 +18,11 @@ from aiocheckpoint.cli.terminal import (
     console,
     counted,
     in_shell_words,
-    no_checkpoints,
     one_line,
     print_json,
     print_line,
+    require_store,
+    word,
 )
 
 Source = Annotated[
@@ -40,18 +41,16 @@ def copy(
     with advised(source):
         stores = open_raw(source, max_bytes), open_raw(target, max_bytes, may_make=True)
         try:
-            totals = asyncio.run(_copied(*stores))
+            totals = asyncio.run(_copied(*stores, source))
         except CheckpointError as error:
             _print_notes(error, source)
             raise
-    if not totals.sessions:
-        raise no_checkpoints(source, "nothing was copied")
     if as_json:
         print_json(totals._asdict())
     else:
         others = counted(totals.only_in_target, "session")
         rest = f"; {others} only in the target" if totals.only_in_target else ""
-        print_line(console(), f"{target}: {_summary(totals)}, verified{rest}", "green")
+        print_line(console(), f"{word(target)}: {_summary(totals)}, verified{rest}", "green")
     return 0
 
 
@@ -74,14 +73,20 @@ def _require_apart(source: Place, target: Place) -> None:
             raise CommandError(f"{reason}; give a directory outside of it")
 
 
-async def _copied(source: BlobStore[RawRecord], target: BlobStore[RawRecord]) -> CopyTotals:
+async def _copied(
+    source: BlobStore[RawRecord], target: BlobStore[RawRecord], place: Place
+) -> CopyTotals:
     tell = _tell if sys.stderr.isatty() else None
     async with source, target:
+        await require_store(source, place)
         try:
-            return await copy_store(source, target, on_progress=tell)
+            totals = await copy_store(source, target, on_progress=tell)
         finally:
             if tell is not None:
                 sys.stderr.write("\n")
+        if not totals.sessions:
+            raise CommandError(f"no sessions in {place}; nothing was copied")
+        return totals
 
 
 def _print_notes(error: CheckpointError, source: Place) -> None:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointRecord
-from aiocheckpoint.cli.place import open_writer
+from aiocheckpoint.cli.place import Place, open_writer
 from aiocheckpoint.cli.terminal import (
     Store,
     advised,
     console,
-    no_checkpoints,
     one_line,
     print_line,
+    require_store,
+    word,
 )
 
 _SILENT_SECONDS = 3.0
@@ -36,24 +36,23 @@ def flush(store: Store, *, timeout: TimeoutSeconds = 60) -> int:
     directory = store.directory("flush")
     writer = open_writer(directory, timeout_seconds=timeout / _WAITS)
     with advised(store):
-        has_sessions = asyncio.run(_flushed(writer, directory, timeout))
+        has_sessions = asyncio.run(_flushed(writer, store, timeout))
     if has_sessions:
-        print_line(console(), f"{directory}: all that was saved is in files", "green")
-    elif store.is_store:
-        print_line(console(), f"{directory}: no checkpoints, nothing to flush")
+        print_line(console(), f"{word(store)}: all that was saved is in files", "green")
     else:
-        raise no_checkpoints(store, "nothing to flush")
+        print_line(console(), f"{word(store)}: no checkpoints, nothing to flush")
     return 0
 
 
 async def _flushed(
-    writer: AsyncCheckpointWriter[CheckpointRecord], directory: Path, timeout_seconds: float
+    writer: AsyncCheckpointWriter[CheckpointRecord], place: Place, timeout_seconds: float
 ) -> bool:
     """Flush, and tell whether there is any session."""
     loop = asyncio.get_running_loop()
-    telling = loop.call_later(_SILENT_SECONDS, _tell_of_waiting, directory, timeout_seconds)
+    telling = loop.call_later(_SILENT_SECONDS, _tell_of_waiting, place, timeout_seconds)
     try:
         async with writer:
+            await require_store(writer, place)
             await writer.flush()
             async for _ in writer.sessions():
                 return True
@@ -62,6 +61,6 @@ async def _flushed(
         telling.cancel()
 
 
-def _tell_of_waiting(directory: Path, timeout_seconds: float) -> None:
-    text = f"waiting up to {timeout_seconds:g} s for the disk, or another process on {directory}"
+def _tell_of_waiting(place: Place, timeout_seconds: float) -> None:
+    text = f"waiting up to {timeout_seconds:g} s for the disk, or another process on {place}"
     sys.stderr.write(f"aiocheckpoint: {one_line(text)}\n")

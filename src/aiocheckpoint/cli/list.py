@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from aiocheckpoint import BlobStore, CheckpointMeta, CheckpointRecord
-from aiocheckpoint.cli.place import open_store
+from aiocheckpoint.cli.place import Place, open_store
 from aiocheckpoint.cli.terminal import (
     AsJson,
     MaxBytes,
@@ -19,7 +19,9 @@ from aiocheckpoint.cli.terminal import (
     print_json,
     print_line,
     print_problems,
-    time_text,
+    require_store,
+    saved_cells,
+    word,
 )
 
 
@@ -32,7 +34,7 @@ def list_checkpoints(
 ) -> int:
     """List the checkpoints of a session, saved last first."""
     with advised(directory, session):
-        metas = asyncio.run(_metas(open_store(directory, max_bytes), session))
+        metas = asyncio.run(_metas(open_store(directory, max_bytes), directory, session))
     if not metas:
         raise no_such_session(directory, session)
     if as_json:
@@ -44,21 +46,21 @@ def list_checkpoints(
     )
 
 
-async def _metas(writer: BlobStore[CheckpointRecord], session: str) -> tuple[CheckpointMeta, ...]:
-    async with writer:
-        return await writer.list(session)
+async def _metas(
+    store: BlobStore[CheckpointRecord], place: Place, session: str
+) -> tuple[CheckpointMeta, ...]:
+    async with store:
+        metas = await store.list(session)
+        if not metas:
+            await require_store(store, place)
+        return metas
 
 
 def _print_table(metas: tuple[CheckpointMeta, ...]) -> None:
     table = plain_table("Checkpoint", "Saved (UTC)", "Trigger", ">Iteration")
     for meta in metas:
-        table.add_row(
-            cell(meta.checkpoint_id, "cyan"),
-            time_text(meta.saved_at),
-            cell(meta.trigger),
-            str(meta.iteration),
-        )
+        table.add_row(cell(word(meta.checkpoint_id), "cyan"), *saved_cells(meta))
     screen = console()
     screen.print(table)
     if metas[0].path is not None:
-        print_line(screen, f"files: {metas[0].path.parent}", "dim")
+        print_line(screen, f"files: {word(metas[0].path.parent)}", "dim")

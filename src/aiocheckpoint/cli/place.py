@@ -13,6 +13,10 @@ from aiocheckpoint.kit import path_of_url
 _MAX_BYTES = 64 * 1024 * 1024
 _SCHEMES = {"postgres": "postgresql"}
 _PORTS = {"postgresql": ":5432"}
+_ADVICE = {
+    "postgresql": "check the database, and the schema in ?schema=, by default aiocheckpoint",
+    "s3": "check the bucket and the prefix",
+}
 
 
 class Place:
@@ -82,9 +86,11 @@ class Place:
         return scheme, host, parts.path.strip("/"), options
 
     @property
-    def is_store(self) -> bool:
-        """Whether this library has ever written there; of a server it is not asked."""
-        return self.path is None or (self.path / ".aiocheckpoint").exists()
+    def advice(self) -> str:
+        """What to look at where no store is there."""
+        if self.path is not None:
+            return "give the directory that holds the sessions"
+        return _ADVICE[self._on_server[0]]
 
 
 def open_writer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from aiocheckpoint import BlobStore, CheckpointRecord, RecoveryReport
-from aiocheckpoint.cli.place import open_store
+from aiocheckpoint.cli.place import Place, open_store
 from aiocheckpoint.cli.terminal import (
     AsJson,
     MaxBytes,
@@ -16,6 +16,8 @@ from aiocheckpoint.cli.terminal import (
     no_such_session,
     print_json,
     print_line,
+    require_store,
+    word,
 )
 
 
@@ -28,7 +30,7 @@ def recover(
 ) -> int:
     """Move a session's damaged files aside and go on from its newest intact checkpoint."""
     with advised(directory, session):
-        report = asyncio.run(_recovered(open_store(directory, max_bytes), session))
+        report = asyncio.run(_recovered(open_store(directory, max_bytes), directory, session))
     if report.newest_valid_id is None and not report.quarantined:
         raise no_such_session(directory, session)
     if as_json:
@@ -38,18 +40,23 @@ def recover(
     return 0 if report.newest_valid_id is not None else 1
 
 
-async def _recovered(writer: BlobStore[CheckpointRecord], session: str) -> RecoveryReport:
-    async with writer:
-        return await writer.recover(session)
+async def _recovered(
+    store: BlobStore[CheckpointRecord], place: Place, session: str
+) -> RecoveryReport:
+    async with store:
+        report = await store.recover(session)
+        if report.newest_valid_id is None and not report.quarantined:
+            await require_store(store, place)
+        return report
 
 
 def _print(report: RecoveryReport) -> None:
     screen = console()
     for path in report.quarantined:
-        print_line(screen, f"moved aside to {path}")
+        print_line(screen, f"moved aside to {word(path)}")
     if report.newest_valid_id is None:
         print_line(screen, "no intact checkpoint is left; nothing was deleted", "red")
         return
     if not report.quarantined:
         print_line(screen, "nothing was damaged")
-    print_line(screen, f"the session goes on from {report.newest_valid_id}", "green")
+    print_line(screen, f"the session goes on from {word(report.newest_valid_id)}", "green")

@@ -12,19 +12,20 @@ from aiocheckpoint import (
     CheckpointMeta,
     CheckpointRecord,
 )
-from aiocheckpoint.cli.place import open_store
+from aiocheckpoint.cli.place import Place, open_store
 from aiocheckpoint.cli.terminal import (
     AsJson,
     MaxBytes,
     Store,
     cell,
     console,
-    no_checkpoints,
     plain_table,
     print_json,
     print_line,
     print_problems,
-    time_text,
+    require_store,
+    saved_cells,
+    word,
 )
 
 
@@ -48,9 +49,7 @@ class SessionSummary(Struct, kw_only=True):
 
 def sessions(directory: Store, *, max_bytes: MaxBytes = None, as_json: AsJson = False) -> int:
     """Name the sessions of a directory, with how many checkpoints each has."""
-    found, refused = asyncio.run(_found(open_store(directory, max_bytes)))
-    if not found and not refused and not directory.is_store:
-        raise no_checkpoints(directory, "nothing to name")
+    found, refused = asyncio.run(_found(open_store(directory, max_bytes), directory))
     if as_json:
         print_json(found)
         status = 1 if any(summary.problem for summary in found) else 0
@@ -68,10 +67,13 @@ def sessions(directory: Store, *, max_bytes: MaxBytes = None, as_json: AsJson = 
 
 
 async def _found(
-    writer: BlobStore[CheckpointRecord],
+    store: BlobStore[CheckpointRecord], place: Place
 ) -> tuple[list[SessionSummary], CheckpointError | None]:
-    async with writer:
-        return await summaries(writer)
+    async with store:
+        found, refused = await summaries(store)
+        if not found and refused is None:
+            await require_store(store, place)
+        return found, refused
 
 
 async def summaries(
@@ -106,13 +108,12 @@ async def _summary(writer: BlobStore[CheckpointRecord], session_id: str) -> Sess
 
 
 def _print_table(found: list[SessionSummary]) -> None:
-    table = plain_table("Session", ">Checkpoints", "Saved (UTC)", ">Iteration")
+    table = plain_table("Session", ">Checkpoints", "Saved (UTC)", "Trigger", ">Iteration")
     for summary in found:
         newest = summary.newest
         table.add_row(
-            cell(summary.session_id, "cyan"),
+            cell(word(summary.session_id), "cyan"),
             str(summary.checkpoints),
-            time_text(newest.saved_at) if newest else "-",
-            str(newest.iteration) if newest else "-",
+            *(saved_cells(newest) if newest else ("-", "-", "-")),
         )
     console().print(table)

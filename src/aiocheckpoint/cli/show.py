@@ -26,7 +26,9 @@ from aiocheckpoint.cli.terminal import (
     print_bytes,
     print_line,
     print_pairs,
+    require_store,
     safe,
+    word,
 )
 
 CheckpointIdArgument = Annotated[
@@ -34,6 +36,7 @@ CheckpointIdArgument = Annotated[
     typer.Argument(metavar="ID", help="The checkpoint's id; the one saved last by default."),
 ]
 
+_NAMES = frozenset({"session_id", "checkpoint_id", "trigger"})
 _ROLE_STYLES = {"system": "dim", "user": "green", "assistant": "cyan", "tool": "yellow"}
 
 
@@ -48,7 +51,7 @@ def show(
     """Show a checkpoint, verified; with --json its file, byte for byte."""
     with advised(directory, session):
         store = open_raw(directory, max_bytes)
-        record, metas = asyncio.run(_loaded(store, session, checkpoint_id))
+        record, metas = asyncio.run(_loaded(store, directory, session, checkpoint_id))
     record, meta = _found(record, metas, directory, session, checkpoint_id)
     if directory.path is None or meta.path is None:
         body = msgspec.json.format(record.document, indent=2)
@@ -65,10 +68,13 @@ def show(
 
 
 async def _loaded(
-    store: BlobStore[RawRecord], session: str, checkpoint_id: str | None
+    store: BlobStore[RawRecord], place: Place, session: str, checkpoint_id: str | None
 ) -> tuple[RawRecord | None, tuple[CheckpointMeta, ...]]:
     async with store:
-        return await store.load(session, checkpoint_id), await store.list(session)
+        record, metas = await store.load(session, checkpoint_id), await store.list(session)
+        if not metas:
+            await require_store(store, place)
+        return record, metas
 
 
 def _found(
@@ -94,17 +100,26 @@ def _print_document(document: dict[str, Any], meta: CheckpointMeta) -> None:
     messages = document.pop("messages", None)
     checksum, version = document.pop("_checksum", meta.checksum), document.pop("_version", "1.0")
     screen = console()
-    print_pairs(screen, [(cell(key, "bold"), _value(value)) for key, value in document.items()])
+    print_pairs(
+        screen, [(cell(word(key), "bold"), _field(key, value)) for key, value in document.items()]
+    )
     screen.print()
-    print_line(screen, f"file {meta.path or meta.location}", "dim")
+    print_line(screen, f"file {word(meta.path or meta.location)}", "dim")
     print_line(screen, f"format {version}, verified, sha256 {checksum}", "dim")
     if isinstance(messages, list) and messages:
         screen.print()
         print_pairs(screen, map(_message, messages), gap=True)
 
 
+def _field(key: str, value: object) -> Text:
+    """Return one field for the eye: what names something so that nothing else looks like it."""
+    if key in _NAMES and isinstance(value, str):
+        return Text(word(value), overflow="fold")
+    return _value(value)
+
+
 def _value(value: object) -> Text:
-    """Return one field for the eye: text as it is, anything else as JSON."""
+    """Return a value for the eye: text as it is, anything else as JSON."""
     if isinstance(value, str):
         return Text(safe(value), overflow="fold")
     if isinstance(value, list | dict) and value:

@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aiocheckpoint import CheckpointCorruptError
+from aiocheckpoint import BlobStore, CheckpointCorruptError, CheckpointMeta
 from aiocheckpoint.cli.errors import EXIT_DAMAGED, CommandError
 from aiocheckpoint.cli.place import Place
 
@@ -37,7 +38,7 @@ MaxBytes = Annotated[
 ]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_ONLY_ESCAPED = re.compile(rf"[\t\n]|{_CONTROL.pattern}")
+_ESCAPES = {"\n": r"\n", "\t": r"\t", "\\": r"\\", "'": r"\'"}
 _LINE_END = re.compile(r"\s*[\n\t]\s*")
 _PADDING = re.compile(r" +$", re.MULTILINE)
 _PIPE_COLUMNS = 10_000
@@ -69,30 +70,61 @@ def discard_errors() -> None:
     sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the end
 
 
-def no_checkpoints(directory: Place, consequence: str) -> CommandError:
-    """Return the error for a directory that holds no sessions."""
-    kept_in = "URL of the store" if directory.path is None else "directory"
-    hint = f"give the {kept_in} that holds the sessions"
-    return CommandError(f"no checkpoints under {directory}, {consequence}; {hint}")
+async def require_store(store: BlobStore[Any], place: Place) -> None:
+    """
+    Refuse a place where nobody has ever saved: it is mistyped, or another one is meant.
+
+    Raises:
+        CommandError: it is one.
+    """
+    if not await store.exists():
+        raise CommandError(f"no store at {place}: nothing was ever saved there; {place.advice}")
 
 
-def no_such_session(directory: Place, session_id: str) -> CommandError:
+def no_such_session(place: Place, session_id: str) -> CommandError:
     """Return the error for a session without checkpoints."""
-    hint = f"`{command_line('sessions', directory)}` names those there are"
-    return CommandError(f"no checkpoints of session {session_id!r} in {directory}; {hint}")
+    hint = f"`{command_line('sessions', place)}` names those there are"
+    return CommandError(f"no checkpoints of session {session_id!r} in {place}; {hint}")
 
 
 def quoted(argument: str | Path | Place) -> str:
     """Return an argument as a shell takes it, and a terminal shows it in one line."""
     text = str(argument)
-    if _ONLY_ESCAPED.search(text) is None:
+    if _is_what_it_looks_like(text):
         return shlex.quote(text)
-    escaped = text.replace("\\", r"\\").replace("'", r"\'")
-    return f"$'{_ONLY_ESCAPED.sub(_bytes_of, escaped)}'"
+    escape = _escaped if unicodedata.is_normalized("NFC", text) else _escaped_in_ascii
+    return f"$'{''.join(map(escape, text))}'"
 
 
-def _bytes_of(found: re.Match[str]) -> str:
-    return "".join(f"\\x{byte:02x}" for byte in found[0].encode(errors="surrogateescape"))
+def _is_what_it_looks_like(text: str) -> bool:
+    """Tell whether no other text looks the same: it is printable, and its accents are in place."""
+    has_head = not unicodedata.combining(text[:1] or "-")
+    return text.isprintable() and has_head and unicodedata.is_normalized("NFC", text)
+
+
+def _escaped(character: str) -> str:
+    shows = character.isprintable() and not unicodedata.combining(character)
+    return character if shows and character not in _ESCAPES else _escaped_in_ascii(character)
+
+
+def _escaped_in_ascii(character: str) -> str:
+    if character in _ESCAPES:
+        return _ESCAPES[character]
+    if character.isascii() and character.isprintable():
+        return character
+    errors = "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass"
+    return "".join(f"\\x{byte:02x}" for byte in character.encode(errors=errors))
+
+
+def word(text: str | Path | Place) -> str:
+    """
+    Return an id, or another short text, so that no two look alike.
+
+    What does not show, as a line's end or a space at an end, is there in the words of a shell.
+    """
+    plain = str(text)
+    shows = _is_what_it_looks_like(plain) and plain == plain.strip() and "  " not in plain
+    return plain if plain and shows and not plain.startswith(("'", "$'")) else quoted(plain)
 
 
 def command_line(*arguments: str | Path | Place) -> str:
@@ -151,7 +183,9 @@ def print_json(value: object) -> None:
     """Print a value as indented JSON, in UTF-8 whatever the terminal's encoding."""
     plain = msgspec.to_builtins(value, enc_hook=_as_text)
     text = json.dumps(plain, indent=2, ensure_ascii=False)
-    print_bytes(text.encode(errors="backslashreplace"))  # of a path that is no UTF-8
+    # Within texts alone, and the same to whoever reads it: what could drive a terminal, or is no
+    # UTF-8, as half a surrogate.
+    print_bytes(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode())
 
 
 def print_bytes(text: bytes) -> None:
@@ -223,9 +257,25 @@ def print_problems(directory: Place, problems: Iterable[tuple[str, str, str | No
     for session, name, problem in problems:
         if problem is not None:
             status = EXIT_DAMAGED
-            text = f"{name}: {in_shell_words(problem, directory, session)}"
+            text = f"{word(name)}: {in_shell_words(problem, directory, session)}"
             sys.stderr.write(f"aiocheckpoint: {one_line(text)}\n")
     return status
+
+
+def saved_cells(meta: CheckpointMeta) -> tuple[Text, Text, Text]:
+    """
+    Return the cells of when a checkpoint was saved, its trigger and its iteration.
+
+    `-` is for what is not known, of a damaged one, and for a number below 0, which counts nothing:
+    what LangGraph stores before and between its steps has one.
+    """
+    is_known = meta.problem is None or bool(meta.checksum)
+    has_iteration = is_known and meta.iteration >= 0
+    return (
+        cell(time_text(meta.saved_at)),
+        cell(word(meta.trigger) if is_known and meta.trigger else "-"),
+        cell(str(meta.iteration) if has_iteration else "-"),
+    )
 
 
 def plain_table(*headings: str) -> Table:

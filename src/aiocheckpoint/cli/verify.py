@@ -20,9 +20,10 @@ from aiocheckpoint.cli.terminal import (
     console,
     counted,
     in_shell_words,
-    no_checkpoints,
     print_json,
     print_line,
+    require_store,
+    word,
 )
 
 Target = Annotated[
@@ -74,8 +75,9 @@ async def _store_verified(store: BlobStore[CheckpointRecord], place: Place) -> V
     async with store:
         findings = await store.check()
         counts = [summary.checkpoints for summary in (await summaries(store))[0]]
-    if not counts and not findings:
-        raise no_checkpoints(place, "nothing was verified")
+        if not counts and not findings:
+            await require_store(store, place)
+            raise CommandError(f"no sessions in {place}; nothing was verified")
     return Verification(
         path=str(place),
         ok=not any(finding.is_damage for finding in findings),
@@ -104,10 +106,10 @@ def _print(found: Verification, place: Place) -> None:
     screen = console()
     for finding in found.findings:
         style = "red" if finding.is_damage else "yellow"
-        print_line(screen, f"{finding.kind}: {finding.path or finding.location}", style)
+        print_line(screen, f"{finding.kind}: {word(finding.path or finding.location)}", style)
         detail = in_shell_words(finding.detail, place, finding.session_id)
         print_line(screen, f"    {detail}{_advice(finding, place)}")
-    what = found.path
+    what = word(place)
     if found.sessions:
         what += f": {counted(found.sessions, 'session')}, "
         what += counted(found.checkpoints, "checkpoint")

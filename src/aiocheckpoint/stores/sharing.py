@@ -283,6 +283,10 @@ class SharedStore(AsyncClosing, Generic[RecordT]):
         """Do what `BlobStore.recover` says."""
         return await self._store.recover(session_id)
 
+    async def exists(self) -> bool:
+        """Do what `BlobStore.exists` says."""
+        return await self._store.exists()
+
     async def check(self) -> tuple[Finding, ...]:
         """Do what `BlobStore.check` says."""
         return await self._store.check()

@@ -494,7 +494,7 @@ class MemoryStore(AsyncClosing, Generic[RecordT]):
         async with self._turns.change(session_id, "recover"):
             session = self._shelf.session(session_id)
             doomed = self._reads.recoverable(session_id, session)
-            moved = self._shelf.put_aside(session_id, doomed)
+            moved = self._shelf.put_aside(session_id, doomed) if doomed else ()
             newest_id = self._shelf.session(session_id).newest_id
         return RecoveryReport(session_id=session_id, newest_valid_id=newest_id, quarantined=moved)
 
@@ -510,6 +510,11 @@ class MemoryStore(AsyncClosing, Generic[RecordT]):
             KeyError: there is none of that name.
         """
         self._shelf.damage(session_id, name)
+
+    async def exists(self) -> bool:
+        """Tell whether anything was ever stored, by this store or one beside it."""
+        self._require_open()
+        return self._shelf.was_changed
 
     async def check(self) -> tuple[Finding, ...]:
         """Read everything and report what is wrong, changing nothing."""

@@ -82,6 +82,11 @@ class Shelf:
         """Return what there is of a session."""
         return self.sessions.get(session_id, Session())
 
+    @property
+    def was_changed(self) -> bool:
+        """Whether anything was ever stored, or owned."""
+        return bool(self.sessions or self.tokens)
+
     def snapshot(self, session_ids: Iterable[SessionId]) -> Shelf:
         """Return what there is of sessions at this moment, which does not change any more."""
         seen = Shelf()

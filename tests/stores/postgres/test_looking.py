@@ -54,6 +54,7 @@ _READS: dict[str, Callable[[Any], Awaitable[Any]]] = {
     "unfinished": lambda store: _all(store.unfinished(final_triggers=["done"])),
     "verify": lambda store: store.verify("s", "1"),
     "check": lambda store: store.check(),
+    "exists": lambda store: store.exists(),
 }
 _CHANGES: list[Callable[[Any], Awaitable[Any]]] = [
     lambda store: store.save(_STATE),
@@ -95,6 +96,14 @@ class TestWithoutASchema:
         assert await _READS[name](make_store()) in _FOUND_NOTHING
         assert not await _has_schema(admin, schema)
 
+    async def test_nothing_is_recovered_and_nothing_made(
+        self, make_store: MakeStore, admin: Any, schema: str
+    ) -> None:
+        """Nor does `recover` make what is not there."""
+        report = await make_store().recover("s")
+        assert (report.newest_valid_id, report.quarantined) == (None, ())
+        assert not await _has_schema(admin, schema)
+
     async def test_what_was_never_saved_is_missing(
         self, make_store: MakeStore, admin: Any, schema: str
     ) -> None:
@@ -103,8 +112,10 @@ class TestWithoutASchema:
             await make_store().load_blobs("s", [blob_digest(_LEAF)])
         assert not await _has_schema(admin, schema)
 
-    @pytest.mark.parametrize("verb", [("sessions",), ("list", "s"), ("show", "s"), ("verify",)])
-    def test_a_verb_that_reads_makes_none(
+    @pytest.mark.parametrize(
+        "verb", [("sessions",), ("list", "s"), ("show", "s"), ("verify",), ("recover", "s")]
+    )
+    def test_a_verb_makes_none(
         self, server: PostgresServer, schema: str, verb: tuple[str, ...]
     ) -> None:
         """Nor does the command line."""

@@ -18,6 +18,7 @@ from aiocheckpoint.models import Finding, FindingKind, RecoveryReport, SessionId
 from aiocheckpoint.stores.postgres import queries
 from aiocheckpoint.stores.postgres.pools import Connection
 from aiocheckpoint.stores.postgres.reads import Reads, Row
+from aiocheckpoint.stores.postgres.schema import version_of
 from aiocheckpoint.stores.postgres.server import Server
 
 
@@ -42,6 +43,14 @@ class Health:
         self._server = server
         self._kit = kit
         self._reads = reads
+
+    async def exists(self) -> bool:
+        """Tell whether there is a schema."""
+
+        async def look(connection: Connection) -> bool:
+            return bool(await version_of(connection, self._server.options.schema))
+
+        return await self._server.run("read", look)
 
     async def findings(self) -> AsyncIterator[Finding]:
         """Yield what is wrong, session after session."""
@@ -88,12 +97,14 @@ class Health:
 
     async def recover(self, session_id: SessionId) -> RecoveryReport:
         """
-        Put aside what is damaged, and tell what is the newest then.
+        Put aside what is damaged, and tell what is the newest then; no schema is made for that.
 
         Raises:
             CheckpointTooLargeError: nobody can tell whether one over `max_bytes` is damaged.
             FormatVersionError: the newest that is left is of another format version.
         """
+        if not await self.exists():
+            return RecoveryReport(session_id=session_id, newest_valid_id=None, quarantined=())
         blobs = {
             digest: problem
             async for digest, problem in self._reads.blobs(session_id)

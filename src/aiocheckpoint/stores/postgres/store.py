@@ -697,6 +697,18 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
             async with self._turns.change(session_id, "recover"):
                 return await outlast(client.health.recover(session_id))
 
+    async def exists(self) -> bool:
+        """
+        Tell whether the database has the schema with the tables; it makes none.
+
+        Raises:
+            StoreUnavailableError: the server is away, or refuses.
+
+        Cost: two small queries.
+        """
+        with self._call() as client:
+            return await client.health.exists()
+
     async def check(self) -> tuple[Finding, ...]:
         """
         Read everything and report what is wrong, changing nothing.

@@ -647,6 +647,17 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         check_session_id(session_id)
         return await self._changed(session_id, "recover", lambda w, _: w.recover(session_id))
 
+    async def exists(self) -> bool:
+        """
+        Tell whether anything was ever stored under the prefix, also if all of it was deleted.
+
+        Raises:
+            CheckpointError: the server cannot be reached, or there is no such bucket.
+
+        Cost: one LIST, of one key; another one where there is none.
+        """
+        return await self._in_thread(lambda w: w.exists())
+
     async def check(self) -> tuple[Finding, ...]:
         """
         Read everything and report what is wrong, changing nothing.

@@ -156,7 +156,9 @@ class Work(Generic[RecordT]):
         return self.saving(self._kit.encode(replace(record, session_id=target_id), blobs))
 
     async def recover(self, session_id: SessionId) -> RecoveryReport:
-        """Put aside what is damaged of a session."""
+        """Put aside what is damaged of a session; where there is no store, nothing is tried."""
+        if not await self.exists():
+            return RecoveryReport(session_id=session_id, newest_valid_id=None, quarantined=())
         await self.sessions.prove()
         with self.sessions.using(session_id) as place:
             return await Health(self.sessions, place, self._kit).recover()
@@ -257,6 +259,13 @@ class Work(Generic[RecordT]):
     async def _newest_meta(self, session_id: SessionId) -> CheckpointMeta | None:
         async with self._reading(session_id) as reads:
             return await reads.newest()
+
+    async def exists(self) -> bool:
+        """Tell whether anything was ever stored: the last commit of a session stays, also empty."""
+        await self.sessions.open()
+        layout, bucket = self.sessions.layout, self.sessions.bucket
+        prefixes = (layout.sessions, layout.blobs)  # a crash may have left a blob alone
+        return any([await bucket.first(prefix, limit=1) for prefix in prefixes])
 
     async def check(self) -> tuple[Finding, ...]:
         """Return what is wrong anywhere."""

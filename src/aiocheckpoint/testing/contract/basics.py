@@ -390,10 +390,30 @@ class CheckpointStoreContract:
             lambda: store.verify("s", "a"),
             lambda: store.recover("s"),
             store.check,
+            store.exists,
             store.__aenter__,
         ]
         for call in calls:
             assert await refusal(call()) is WriterClosedError
+
+    async def test_looking_makes_no_store(self, store: Store) -> None:
+        """Where none is, reads and `recover` find what an empty one has, and there is none then."""
+        before = await store.exists()
+        assert await store.load("s") is None
+        assert await store.read("s", lambda session: session.load()) is None
+        assert (await store.list("s"), await store.ids("s"), await store.check()) == ((), (), ())
+        assert await sessions_of(store) == []
+        report = await store.recover("s")
+        assert (report.newest_valid_id, report.quarantined) == (None, ())
+        assert await store.exists() is before
+
+    async def test_a_store_is_there_from_its_first_save(self, store: Store) -> None:
+        """It is told by `exists`, and so is one whose sessions are all deleted."""
+        await store.save(checkpoint("s"))
+        assert await store.exists() is True
+        await store.delete_session("s")
+        assert await sessions_of(store) == []
+        assert await store.exists() is True
 
     async def test_a_healthy_store_has_nothing_to_mend(self, store: Store) -> None:
         """Check finds nothing, and recover names the newest checkpoint and moves nothing."""
