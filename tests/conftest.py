@@ -8,18 +8,23 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from blockbuster import BlockBuster, BlockBusterFunction, blockbuster_ctx
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
 from aiocheckpoint._engine import applier
 
-# The same examples in every run; HYPOTHESIS_PROFILE=thorough searches for new ones.
-settings.register_profile("default", deadline=None, derandomize=True, database=None)
-settings.register_profile("thorough", deadline=None, max_examples=5_000, print_blob=True)
+if TYPE_CHECKING:
+    from tests.stores.postgres.server import PostgresServer
+
+# The same examples in every run; HYPOTHESIS_PROFILE=thorough searches for new ones. How long one
+# takes says nothing of the test: the machine may be busy.
+_PATIENT: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("default", derandomize=True, database=None, **_PATIENT)
+settings.register_profile("thorough", max_examples=5_000, print_blob=True, **_PATIENT)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
@@ -70,6 +75,21 @@ def _without_leftovers() -> None:
     It was the better part of the time of tests that end with a collection.
     """
     pytest_collection_finish()
+
+
+@pytest.fixture(name="postgres_server", scope="session")
+def _postgres_server() -> Iterator[PostgresServer]:
+    """Give the one PostgreSQL of this process."""
+    from tests.stores import locations  # what it imports few tests need
+
+    with locations.postgres() as server:
+        yield server
+
+
+@pytest.fixture(name="postgres_url")
+def _postgres_url(postgres_server: PostgresServer) -> str:
+    """Return the URL of a schema that nobody else has used."""
+    return postgres_server.dsn(schema=postgres_server.new_schema())
 
 
 MakeWriter = Callable[..., AsyncCheckpointWriter[Any]]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from benchmarks.savers import JOURNAL
 from benchmarks.ticker import Ticker
 
 from aiocheckpoint import AsyncCheckpointWriter
+from tests.directories import open_directory
 
 PROJECT = Path(__file__).parent.parent
 
@@ -43,17 +45,17 @@ class Outcome:
 
 
 @pytest.fixture(scope="module", name="outcome")
-def _outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    directory = tmp_path_factory.mktemp("benchmarks")
-    directory, report = directory / "disk", directory / "report.jsonl"
-    command = [
-        sys.executable, "-m", "benchmarks", "--quick", "--allow-memory",
-        "--disk", str(directory), "--json", str(report),
-    ]  # fmt: skip
-    finished = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
-    lines = [json.loads(line) for line in report.read_bytes().splitlines()]
-    return Outcome(finished.stdout, lines, directory)
+def _outcome() -> Iterator[Outcome]:
+    with open_directory("benchmarks-") as parent:  # its PostgreSQL has a user of its own
+        directory, report = parent / "disk", parent / "report.jsonl"
+        command = [
+            sys.executable, "-m", "benchmarks", "--quick", "--allow-memory",
+            "--disk", str(directory), "--json", str(report),
+        ]  # fmt: skip
+        finished = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+        assert finished.returncode == 0, finished.stderr
+        lines = [json.loads(line) for line in report.read_bytes().splitlines()]
+        yield Outcome(finished.stdout, lines, directory)
 
 
 @pytest.mark.parametrize("question", [*QUESTIONS, "bounds"])

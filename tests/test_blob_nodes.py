@@ -301,7 +301,7 @@ _steps = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(steps=_steps)
 def test_records_lead_to_what_a_model_says(
     steps: list[tuple[str, int, list[int]]], tmp_path_factory: pytest.TempPathFactory

@@ -41,7 +41,7 @@ def output_of(example: str, directory: Path | str, status: int = 0) -> list[str]
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=110,
     )
     assert (done.returncode, done.stderr) == (status, "")
     return done.stdout.splitlines()

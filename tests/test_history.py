@@ -160,7 +160,7 @@ class TestModel:
             ]  # fmt: skip
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(steps=_steps)
 def test_versions_read_as_lists_on_disk(
     steps: list[tuple[str, Any]], tmp_path_factory: pytest.TempPathFactory

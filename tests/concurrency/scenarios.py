@@ -680,7 +680,7 @@ async def close_gives_everything_back(site: Site) -> None:
     descriptors = await asyncio.to_thread(open_descriptors)
     await use()
     await asyncio.to_thread(join_threads, pool_threads(threads))
-    assert await asyncio.to_thread(open_descriptors) == descriptors
+    assert await asyncio.to_thread(open_descriptors) <= descriptors
 
 
 async def cancelled_close_can_be_repeated(site: Site, kind: Kind) -> None:

@@ -63,7 +63,7 @@ def test_reads_in_flight(site: Site) -> None:
     asyncio.run(main())
     join_threads(pool_threads(threads))
     gc.collect()
-    assert open_descriptors() == descriptors
+    assert open_descriptors() <= descriptors
 
 
 def test_close_from_another_loop(site: Site) -> None:
@@ -118,7 +118,7 @@ def test_dropped_writer_gives_everything_back(site: Site) -> None:
     descriptors = open_descriptors()
     asyncio.run(use_and_drop())
     assert _all_ended() == threads
-    assert open_descriptors() == descriptors
+    assert open_descriptors() <= descriptors
     for number in range(10):
         assert asyncio.run(site.saved_ids(f"s{number}")) == [f"c{number}"]
     asyncio.run(site.assert_intact())

@@ -89,7 +89,7 @@ async def test_lock_that_is_never_free(site: Site) -> None:
 
 async def test_each_save_waits_its_own_time(default_site: Site) -> None:
     """A save that has waited long enough for the lock fails alone; a later one goes on waiting."""
-    patience = 6 * _PATIENCE_SECONDS
+    patience = 20 * _PATIENCE_SECONDS  # half of it is more than a busy machine pauses for
     async with default_site.writer(lock_timeout_seconds=patience) as writer:
         await writer.save(document("s", 0))
         async with _locked_from_outside(default_site.root):
@@ -294,7 +294,7 @@ def test_close_while_another_process_holds_a_lock(name: str, default_site: Site)
     asyncio.run(use(name))
     join_threads(pool_threads(threads))
     gc.collect()
-    assert open_descriptors() == descriptors
+    assert open_descriptors() <= descriptors
     assert asyncio.run(site.saved_ids("s")) == (["c0", "c1"] if name == "applier" else ["c0"])
     asyncio.run(site.assert_intact())
 

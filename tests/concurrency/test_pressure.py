@@ -17,6 +17,7 @@ from aiocheckpoint import CheckpointData, StorageFullError, ThreadStartError
 from aiocheckpoint._disk.index import SessionIndex, Signature
 from aiocheckpoint._engine.apply import Files
 from aiocheckpoint._format.names import make_name
+from tests.concurrency.coroutines import yield_to_loop
 from tests.concurrency.gates import COMMIT, GUARD_SECONDS, ControlledFiles, Gate
 from tests.concurrency.scenarios import held_writer
 from tests.concurrency.site import Site, Writer, document
@@ -58,6 +59,7 @@ async def _fill(writer: Writer, files: ControlledFiles) -> tuple[list[asyncio.Ta
     await gate.arrival()
     while sum(save.done() for save in saves) < 5 or not writer._store._committer.lacks_room:
         await asyncio.sleep(0.001)
+    await yield_to_loop(10)  # what was saved before there was no room has been told by now
     return saves, gate
 
 
@@ -93,6 +95,9 @@ async def test_full_journal_is_shared_fairly(root: Path) -> None:
     async with held_writer(site) as (writer, files):
         saves, gate = await _fill(writer, files)
         few = asyncio.ensure_future(writer.save(_large("few", 1)))
+        waiting = 1 + sum(not save.done() for save in saves)
+        while writer._store._committer.waiting < waiting:
+            await asyncio.sleep(0.001)
         ended: list[asyncio.Future[str]] = []
         for save in (*saves, few):
             save.add_done_callback(ended.append)
@@ -200,9 +205,9 @@ async def test_thread_that_cannot_be_started(
     monkeypatch.setattr(threading.Thread, "start", refuse_one)
     async with site.writer() as writer:
         with contextlib.suppress(ThreadStartError):
-            await asyncio.wait_for(writer.save(document("s", 0)), 1)
+            await asyncio.wait_for(writer.save(document("s", 0)), GUARD_SECONDS)
             assert refused > 1
-        await asyncio.wait_for(writer.save(document("s", 1)), 1)
+        await asyncio.wait_for(writer.save(document("s", 1)), GUARD_SECONDS)
         assert await writer.load("s") == document("s", 1)
 
 
@@ -221,8 +226,8 @@ async def test_no_more_threads(site: Site, monkeypatch: pytest.MonkeyPatch) -> N
         loads = [writer.load("s") for _ in range(20)]
         assert await asyncio.gather(*loads) == [document("s", 1)] * 20
         await writer.flush()
-        await asyncio.wait_for(writer.aclose(), 10)
-        await asyncio.wait_for(site.writer().aclose(), 10)  # of one without threads
+        await asyncio.wait_for(writer.aclose(), GUARD_SECONDS)
+        await asyncio.wait_for(site.writer().aclose(), GUARD_SECONDS)  # of one without threads
     assert await site.saved_ids("s") == ["c0", "c1"]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from aiocheckpoint.testing import MemoryStore
 from aiocheckpoint.testing.scripts import Script, Scripted, outcomes
 
-SETTINGS = settings(deadline=None, suppress_health_check=[*HealthCheck])
+SETTINGS = settings(suppress_health_check=[*HealthCheck])
 BOUNDS = st.sampled_from((None, None, 2))
 """How many checkpoints a session may have."""
 

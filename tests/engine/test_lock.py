@@ -53,7 +53,7 @@ async def test_stopped_with_the_lock(make_writer: MakeWriter, root: Path, name: 
         began = time.monotonic()
         with pytest.raises(StoreBusyError) as refused:
             await writer.save(make_record("s", "refused", 2))
-        assert _PATIENCE_SECONDS * 0.9 < time.monotonic() - began < 10
+        assert _PATIENCE_SECONDS * 0.9 < time.monotonic() - began < 30
         assert refused.value.path.startswith(str(root))
         assert await writer.load("s") == make_record("s", "a", 1)
     await writer.save(make_record("s", "b", 3))
@@ -149,8 +149,8 @@ async def test_a_disk_full_of_others_writes(make_writer: MakeWriter) -> None:
     await asyncio.to_thread(files.hold.wait_arrived)
     flush: asyncio.Task[Any] = asyncio.create_task(writer.flush())
     for serial in range(20):
-        await asyncio.wait_for(writer.save(make_record("s", f"c{serial}", serial)), 10)
-        await asyncio.wait_for(other.save(make_record("t", f"c{serial}", serial)), 10)
+        await asyncio.wait_for(writer.save(make_record("s", f"c{serial}", serial)), 30)
+        await asyncio.wait_for(other.save(make_record("t", f"c{serial}", serial)), 30)
     assert len(await other.list("s")) == 21
     assert not flush.done()
     files.hold.release()

@@ -13,7 +13,6 @@ from aiocheckpoint.adapters.langgraph import CheckpointSaver
 from tests.langgraph import places
 from tests.langgraph.places import Place
 from tests.stores import locations
-from tests.stores.postgres.server import PostgresServer
 
 
 class MakeSaver:
@@ -47,18 +46,6 @@ async def _make(root: Path, request: pytest.FixtureRequest) -> AsyncIterator[Mak
     if not request.node.get_closest_marker("damages_store"):
         async with AsyncCheckpointWriter(root) as checker:
             assert await checker.check() == ()
-
-
-@pytest.fixture(name="postgres_server", scope="session")
-def _postgres_server() -> Iterator[PostgresServer]:
-    with locations.postgres() as server:
-        yield server
-
-
-@pytest.fixture(name="postgres_url")
-def _postgres_url(postgres_server: PostgresServer) -> str:
-    """Return the URL of a database that nobody else has used."""
-    return postgres_server.make_database()
 
 
 @pytest.fixture(name="ceph_url", scope="session")

@@ -85,6 +85,6 @@ def test_dropped_saver_gives_everything_back(root: Path) -> None:
     use_and_drop()
     gc.collect()
     join_threads(pool_threads())
-    assert open_descriptors() == descriptors
+    assert open_descriptors() <= descriptors
     with CheckpointSaver(root) as saver:
         assert len(asyncio.run(listed(saver, thread("t")))) == 2

@@ -37,7 +37,7 @@ def _refused(worker: Worker, target: Any, *args: Any) -> StoreBusyError:
     began = time.monotonic()
     with pytest.raises(StoreBusyError) as refused:
         worker.call(target, *args)
-    assert _PATIENCE_SECONDS * 0.9 <= time.monotonic() - began < GUARD_SECONDS / 4
+    assert _PATIENCE_SECONDS * 0.9 <= time.monotonic() - began < GUARD_SECONDS
     assert refused.value.timeout_seconds == _PATIENCE_SECONDS
     assert refused.value.path.startswith(str(worker.root))
     return refused.value
@@ -213,7 +213,7 @@ async def test_stuck_calls_starve_no_other(make_writer: MakeWriter, root: Path) 
         assert not any(call.done() for call in stuck)
         refused = await asyncio.gather(*stuck, return_exceptions=True)
         assert {type(error) for error in refused} == {StoreBusyError}
-        assert time.monotonic() - began < GUARD_SECONDS / 4
+        assert time.monotonic() - began < GUARD_SECONDS
     for name in sessions:
         assert (await writer.recover(name)).newest_valid_id is None
     await writer.save(record("s0", "y"))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from aiocheckpoint import BlobRecord, blob_digest
 from tests.conftest import MakeWriter
+from tests.directories import open_directory
 from tests.promises import tasks
 from tests.promises.conftest import Start
 from tests.promises.places import on_disk, session_files
@@ -22,13 +24,13 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(name="home")
-def _home(root: Path) -> Path:
+@pytest.fixture(name="home", autouse=True)  # first of all, and so removed last
+def _home() -> Iterator[Path]:
     """Return a directory of another user, for a store in it."""
-    home = root.with_name("home")
-    home.mkdir(0o700)
-    os.chown(home, _USER, _GROUP)
-    return home
+    with open_directory("home-") as home:
+        os.chown(home, _USER, _GROUP)
+        home.chmod(0o700)
+        yield home
 
 
 def _owners(directory: Path) -> set[tuple[int, int]]:
@@ -61,9 +63,6 @@ def test_the_owner_goes_on_after_root(start: Start, home: Path) -> None:
     """After root has saved, flushed and looked, the owner may do all that he may."""
     if shutil.which("setpriv") is None:
         pytest.skip("there is no setpriv to be another user")
-    for parent in home.parents:
-        if parent.stat().st_mode & 0o005 != 0o005:
-            parent.chmod(parent.stat().st_mode | 0o005)
     by_owner = ["setpriv", f"--reuid={_USER}", f"--regid={_GROUP}", "--clear-groups"]
     root = home / "state"
     admin = start(root)

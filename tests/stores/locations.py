@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -68,13 +65,10 @@ def postgres() -> Iterator[PostgresServer]:
     reason = reason_to_skip()
     if reason is not None:
         pytest.skip(reason)
-    parent = os.environ.get("PYTEST_DEBUG_TEMPROOT", "/tmp")  # in memory, if there is room
-    directory = Path(tempfile.mkdtemp(prefix="pg-", dir=parent))
-    server = PostgresServer(directory, fsync="on")  # or the store warns of it
+    server = PostgresServer()
     try:
         server.make()
         server.start()
         yield server
     finally:
         server.stop()
-        shutil.rmtree(directory, ignore_errors=True)

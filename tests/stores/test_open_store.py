@@ -273,7 +273,7 @@ def threads_since(before: list[threading.Thread]) -> list[threading.Thread]:
     """Return the threads that were started since, and do not end."""
     later = [thread for thread in threading.enumerate() if thread not in before]
     for thread in later:
-        thread.join(10)
+        thread.join(60)
     return [thread for thread in later if thread.is_alive()]
 
 

@@ -130,7 +130,7 @@ _CALLS = st.tuples(
 
 
 class TestModel:
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=80)
     @given(calls=st.lists(_CALLS, max_size=25), apart=st.booleans())
     def test_does_what_the_store_in_memory_does(self, calls: list[Any], apart: bool) -> None:
         """Whatever is written and deleted, it holds and refuses what the framework's own does."""

@@ -243,7 +243,7 @@ _CALLS = st.tuples(
 
 
 class TestModel:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(calls=st.lists(_CALLS, max_size=30), keep=st.sampled_from([None, 1, 2, 4]))
     def test_does_what_the_store_in_memory_does(self, calls: list[Any], keep: int | None) -> None:
         """Whatever is stored, with and without keys, it holds what the framework's own does."""

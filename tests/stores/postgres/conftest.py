@@ -1,9 +1,8 @@
-"""A server for all tests of a process, and a schema for each of them."""
+"""A schema for each test, and servers that it may kill."""
 
 from __future__ import annotations
 
 import gc
-import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -12,21 +11,11 @@ import pytest
 from tests.stores.postgres.server import PostgresServer, reason_to_skip
 
 MakeStore = Callable[..., Any]
-_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session", name="server")
-def _server() -> Iterator[PostgresServer]:
-    reason = reason_to_skip()
-    if reason is not None:
-        pytest.skip(reason)
-    server = PostgresServer()
-    try:
-        server.make()
-        server.start()
-        yield server
-    finally:
-        server.stop()
+def _server(postgres_server: PostgresServer) -> PostgresServer:
+    return postgres_server
 
 
 @pytest.fixture(name="own_server")
@@ -43,14 +32,16 @@ def _own_server() -> Iterator[Callable[..., PostgresServer]]:
         made[-1].start()
         return made[-1]
 
-    yield make
-    for server in made:
-        server.stop()
+    try:
+        yield make
+    finally:
+        for server in made:
+            server.stop()
 
 
 @pytest.fixture(name="schema")
-def _schema() -> str:
-    return f"test_{next(_numbers)}"
+def _schema(server: PostgresServer) -> str:
+    return server.new_schema()
 
 
 @pytest.fixture(name="make_store")

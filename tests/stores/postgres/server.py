@@ -8,11 +8,11 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from urllib.parse import quote
 
+from tests.directories import make_open_directory
 from tests.servers import NOBODY, server_command
 
 _PATIENCE_SECONDS = 60.0
@@ -65,12 +65,11 @@ class PostgresServer:
 
     def __init__(self, directory: Path | None = None, **settings: str) -> None:
         self._is_mine = directory is None
-        parent = os.environ.get("PYTEST_DEBUG_TEMPROOT", "/tmp")  # in memory, if there is room
-        self.directory = directory or Path(tempfile.mkdtemp(prefix="pg-", dir=parent))
+        self.directory = directory or make_open_directory("pg-")
         self._settings = {
             "listen_addresses": "",
             "unix_socket_directories": str(self.directory),
-            "fsync": "off",
+            "dynamic_shared_memory_type": "mmap",  # or it stays when the server is killed
             "max_connections": "60",
             "shared_buffers": "32MB",
             **settings,
@@ -106,11 +105,9 @@ class PostgresServer:
         else:
             self._run("pg_basebackup", *options, "-h", str(primary.directory), "-R", "-c", "fast")
 
-    def make_database(self) -> str:
-        """Make another empty database, and return its URL."""
-        name = f"database_{next(self._numbers)}"
-        self._run("createdb", "-U", "postgres", "-h", str(self.directory), name)
-        return self.dsn(name)
+    def new_schema(self) -> str:
+        """Return the name of a schema that nobody else has used."""
+        return f"test_{next(self._numbers)}"
 
     def promote(self) -> None:
         """Make a replica a server that takes changes."""

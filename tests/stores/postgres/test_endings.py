@@ -52,11 +52,9 @@ async def test_a_store_that_is_dropped_leaves_nothing(own_server: Any) -> None:
 def test_an_interpreter_ends_in_peace(server: PostgresServer, end: str) -> None:
     """With a store that was closed, dropped at the last moment, or kept."""
     program = f"""
-        import asyncio, logging
+        import asyncio
         from aiocheckpoint import CheckpointData
         from aiocheckpoint.stores.postgres import PostgresStore
-
-        logging.getLogger("aiocheckpoint").disabled = True  # this server's fsync is off
 
         async def main():
             store = PostgresStore({server.dsn()!r}, schema="ending")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 from aiocheckpoint import CheckpointData, CheckpointStore
 from aiocheckpoint.stores.postgres import PostgresStore, packing
@@ -33,12 +33,7 @@ class PostgresMachine(StoreMachine):
 class TestAnyOrder(PostgresMachine.TestCase):  # type: ignore[misc, valid-type]
     """It answers as the model does."""
 
-    settings: Any = settings(
-        max_examples=6,
-        stateful_step_count=20,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow],
-    )
+    settings: Any = settings(max_examples=6, stateful_step_count=20)
 
     @pytest.fixture(autouse=True)
     def _server(self, server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from aiocheckpoint import (
     WriterClosedError,
 )
 from aiocheckpoint.store import Transaction
+from aiocheckpoint.stores.postgres import ownership
 from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.server import PostgresServer
 
@@ -28,6 +29,14 @@ async def _expire(server: PostgresServer, schema: str) -> None:
     """Let the lease end, as it would for an owner whose process is stopped."""
     connection = await asyncpg.connect(server.dsn())
     await connection.execute(f"update {schema}.session set owned_until = '-infinity'")
+    await connection.close()
+
+
+async def _wait_for_renewal(server: PostgresServer, schema: str) -> None:
+    connection = await asyncpg.connect(server.dsn())
+    async with asyncio.timeout(60):
+        while not await connection.fetchval(f"select owned_until > now() from {schema}.session"):
+            await asyncio.sleep(0.01)
     await connection.close()
 
 
@@ -103,13 +112,19 @@ async def test_a_former_owner_writes_no_more(
     assert await one.ids("s") == ("8", "3", "2", "1", "0")
 
 
-async def test_a_living_owner_keeps_its_session(make_store: MakeStore) -> None:
+async def test_a_living_owner_keeps_its_session(
+    make_store: MakeStore, server: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The lease is renewed as long as the block runs."""
-    one, two = make_store(lease_seconds=0.3), make_store(lock_timeout_seconds=1.0)
+    monkeypatch.setattr(ownership, "_RENEWALS", 30_000)  # of a lease that outlasts any pause
+    one, two = make_store(lease_seconds=300), make_store(lock_timeout_seconds=0.1)
     async with one.own("s") as owner:
-        with pytest.raises(SessionOwnedError):
-            async with two.own("s"):
-                pass
+        for _ in range(3):
+            await _expire(server, schema)
+            await _wait_for_renewal(server, schema)
+            with pytest.raises(SessionOwnedError):
+                async with two.own("s"):
+                    pass
         await owner.save(_step(1))
 
 
@@ -120,16 +135,21 @@ async def test_a_dead_owner_is_followed(
     store = make_store()
     await store.save(_step(1))
     connection = await asyncpg.connect(server.dsn())
-    dead = await connection.fetchval(
-        f"select {schema}.own('s', 1, interval '300 milliseconds', 1000)"
-    )
+    dead = await connection.fetchval(f"select {schema}.own('s', 1, interval '1 hour', 1000)")
     await connection.close()
     with pytest.raises(SessionOwnedError):
         async with store.own("s", wait=False):
             pass
-    async with store.own("s") as owner:
-        assert owner.token > dead
-        await owner.save(_step(2))
+
+    async def follow() -> None:
+        async with store.own("s") as owner:
+            assert owner.token > dead
+            await owner.save(_step(2))
+
+    following = asyncio.create_task(follow())
+    await asyncio.sleep(0)
+    await _expire(server, schema)
+    await following
 
 
 async def test_nothing_is_left_of_an_owner_that_saved_nothing(
@@ -168,7 +188,7 @@ async def test_a_close_waits_for_work_no_longer_than_for_a_lock(make_store: Make
 
     update = asyncio.create_task(store.update("s", work))
     await begun.wait()
-    async with asyncio.timeout(4):  # the lock's time, and none for the connection of the work
+    async with asyncio.timeout(20):  # the lock's time, and none for the connection of the work
         await store.aclose()
     end.set()
     with pytest.raises(CheckpointError):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 from aiocheckpoint import CheckpointData, CheckpointError
 from aiocheckpoint.stores.s3 import S3Store
@@ -42,12 +42,7 @@ class TestCeph(ServerContract):
 class TestAnyOrder(ServerMachine.TestCase):  # type: ignore[misc, valid-type]
     """Any calls in any order are answered as the model does."""
 
-    settings: Any = settings(
-        max_examples=5,
-        stateful_step_count=15,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow],
-    )
+    settings: Any = settings(max_examples=5, stateful_step_count=15)
 
     @pytest.fixture(autouse=True)
     def _server(self, ceph: Ceph) -> None:

@@ -21,6 +21,7 @@ _OWN = "select aiocheckpoint.own($1, $2, $3, $4)"
 _RENEW = "select aiocheckpoint.renew($1, $2, $3)"
 _DISOWN = "select aiocheckpoint.disown($1, $2)"
 _PAUSES_SECONDS = (0.02, 0.5)
+_RENEWALS = 3  # within the time of a lease
 _logger = logging.getLogger("aiocheckpoint")
 
 
@@ -78,7 +79,7 @@ class Leases:
 
     async def _renew(self, server: Server, session_id: SessionId, token: int) -> None:
         while True:
-            await asyncio.sleep(self._lease.total_seconds() / 3)
+            await asyncio.sleep(self._lease.total_seconds() / _RENEWALS)
             try:
                 is_owned = await server.run(
                     "renew a lease",
