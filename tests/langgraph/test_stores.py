@@ -132,11 +132,18 @@ class TestStorage:
                 assert [found async for found in store.sessions()] != []
 
     async def test_a_file_url_is_a_directory(self, root: Path) -> None:
-        """`file://` and a path name one place, for the next process too."""
-        async with CheckpointSaver(f"file://{root}") as saver:
-            await put(saver, thread("t"), {"x": 1})
-        async with CheckpointSaver(root) as saver:
-            assert len(await listed(saver, thread("t"))) == 1
+        """`file://` and a path are the same: one place, the same files, and the same options."""
+        for name, location in (("url", f"file://{root}"), ("path", root), ("text", str(root))):
+            async with CheckpointSaver(location, durability="file") as saver:
+                after = await put(saver, thread(name), {"x": 1})
+                await put(saver, after, {"x": 2})
+            async with CheckpointSaver(root) as saver:
+                assert len(await listed(saver, thread(name))) == 2
+            with pytest.raises(InvalidArgumentError, match="durability"):
+                CheckpointSaver(location, durability="perhaps")
+        files = [path.name for path in root.glob("*/checkpoints/*")]
+        assert len([name for name in files if name.endswith(".json")]) == 9  # a latest.json each
+        assert not [name for name in files if name.endswith(".backup")]
 
     def test_options_that_the_storage_lacks(self, root: Path) -> None:
         """An option is refused by its name where it would be left out in silence."""

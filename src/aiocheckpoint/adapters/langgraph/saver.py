@@ -77,8 +77,9 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
             channels need besides; up to a quarter more until they are removed together, and with
             them what graphs within their tasks have stored. None keeps all.
         refuse_forks: whether `put` raises `SessionChangedError`.
-        options: for a directory those of `AsyncCheckpointWriter`, as `durability`; for a URL
-            `max_bytes` and `lock_timeout_seconds`; for an open store none.
+        options: for a directory, also by its `file://` URL, those of `AsyncCheckpointWriter`, as
+            `durability`; for another URL `max_bytes` and `lock_timeout_seconds`; for an open store
+            none.
 
     Raises:
         TypeError: `max_checkpoints` is given.

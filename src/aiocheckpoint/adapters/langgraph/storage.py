@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from os import PathLike
 from typing import Any
 
 from aiocheckpoint import AsyncCheckpointWriter, BlobStore, InvalidArgumentError, open_store
 from aiocheckpoint.adapters._storage import Storage, is_store, require_all_kept
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord
+from aiocheckpoint.kit import path_of_url, path_text
 
 _OF_ANY_PLACE = frozenset({"max_bytes", "lock_timeout_seconds"})
 
@@ -29,14 +29,16 @@ def opened(
         CheckpointError: what else the writer and `open_store` raise.
     """
     if isinstance(storage, str | PathLike):
-        if "://" not in os.fspath(storage):
+        text = path_text("storage", storage)
+        path = path_of_url("storage", text) or (None if "://" in text else text)
+        if path is not None:
             # Nobody needs a second name of a checkpoint of which there are five a turn.
             given: dict[str, Any] = {"max_backups": 0, **options}
             writer: AsyncCheckpointWriter[ThreadRecord] = AsyncCheckpointWriter(
-                storage, record_type=ThreadRecord, **given
+                path, record_type=ThreadRecord, **given
             )
             return writer, True
-        _require_none(options.keys() - _OF_ANY_PLACE, options, "a directory, by its path")
+        _require_none(options.keys() - _OF_ANY_PLACE, options, "a directory")
         return open_store(storage, record_type=ThreadRecord, **options), True
     if not is_store(storage):
         raise InvalidArgumentError("storage", storage, "a path, a URL or an open `BlobStore`")
