@@ -40,6 +40,7 @@ from aiocheckpoint._closing import AsyncClosing
 from aiocheckpoint._format import documents
 from aiocheckpoint._format.blobs import (
     blob_digest,
+    blob_digests,
     blob_links,
     reachable_blobs,
     require_digest,
@@ -202,12 +203,50 @@ class RecordKit(Generic[RecordT]):
         for digest, content in given.items():
             require_digest(digest, content)
             self._require_size(f"blob {digest}", content)
+        return self._encoded(draft, digests, given)
+
+    def _encoded(
+        self, draft: documents.Draft, digests: tuple[str, ...], blobs: Mapping[str, bytes]
+    ) -> EncodedRecord:
         text, _, checksum = documents.body_of(draft)
         body = documents.sealed(text, checksum)
         self._require_size(f"checkpoint {draft.checkpoint_id!r}", body)
         return EncodedRecord(
-            draft.session_id, draft.checkpoint_id, body, checksum.hex(), digests, given
+            draft.session_id, draft.checkpoint_id, body, checksum.hex(), digests, blobs
         )
+
+    def copied(
+        self,
+        body: bytes,
+        location: str,
+        session_id: SessionId,
+        checkpoint_id: CheckpointId,
+        target_id: SessionId,
+    ) -> EncodedRecord:
+        """
+        Return what is to be stored as the copy of a body in another session, of whatever type.
+
+        Of a record of another type, or of an earlier one, nothing is lost that this type lacks.
+
+        Args:
+            body: what was stored.
+            location: where, for errors; without credentials.
+            session_id: the session it was stored under.
+            checkpoint_id: the id it was stored under.
+            target_id: the other session.
+
+        Returns:
+            the copy, without the blobs that it leads to: give them by `_replace(blobs=...)`.
+
+        Raises:
+            CheckpointCorruptError: it is damaged.
+            CheckpointMismatchError: it is intact, and of another session or id.
+            FormatVersionError: it has another format version.
+            CheckpointTooLargeError: it is over `max_bytes`.
+        """
+        text = self._verified(body, location, session_id, checkpoint_id)
+        draft = documents.with_session_id(text, target_id)
+        return self._encoded(draft, blob_digests(draft.text), NO_BLOBS)
 
     def _require_size(self, subject: str, content: bytes) -> None:
         if len(content) > self._max_bytes:
@@ -232,6 +271,12 @@ class RecordKit(Generic[RecordT]):
             FormatVersionError: it has another format version.
             CheckpointTooLargeError: it is over `max_bytes`.
         """
+        text = self._verified(body, location, session_id, checkpoint_id)
+        return self._codec.decode(text, location)
+
+    def _verified(
+        self, body: bytes, location: str, session_id: SessionId, checkpoint_id: CheckpointId
+    ) -> bytes:
         self._require_size(location, body)
         text = documents.verified(body, location)
         found = documents.identity(text, location)
@@ -239,7 +284,7 @@ class RecordKit(Generic[RecordT]):
             raise CheckpointMismatchError(
                 location, (found.session_id, found.checkpoint_id), (session_id, checkpoint_id)
             )
-        return self._codec.decode(text, location)
+        return text
 
     def is_intact(self, body: bytes) -> bool:
         """

@@ -335,7 +335,8 @@ class CheckpointStore(Protocol[RecordT]):
         """
         Copy the checkpoints of a session to another, in their order, and return how many.
 
-        A series of saves: others may see a part.
+        Their documents are copied, of whatever record type, with all that they hold. A series of
+        saves: others may see a part.
         """
         ...
 

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, TypeVar, overload
 
-import msgspec
-
 from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint.errors import (
     CheckpointError,
@@ -18,6 +16,7 @@ from aiocheckpoint.errors import (
 )
 from aiocheckpoint.kit import (
     AsyncClosing,
+    EncodedRecord,
     OwnedSession,
     Patience,
     RecordKit,
@@ -43,7 +42,6 @@ from aiocheckpoint.kit import (
 )
 from aiocheckpoint.models import (
     ANY_NEWEST,
-    BlobRecord,
     CheckpointData,
     CheckpointId,
     CheckpointMeta,
@@ -53,7 +51,7 @@ from aiocheckpoint.models import (
     SessionId,
 )
 from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, SessionReader, Transaction
-from aiocheckpoint.testing.shelf import Changes, Session, Shelf
+from aiocheckpoint.testing.shelf import Changes, Session, Shelf, location_of
 from aiocheckpoint.testing.shelf_reads import ShelfReads
 
 _MAX_BYTES = 64 * 1024 * 1024
@@ -234,6 +232,14 @@ class MemoryStore(AsyncClosing, Generic[RecordT]):
         record = self._kit.encode(data, blobs)
         if owner is not None:
             record.require_session(owner.session_id)
+        return await self._stored(record, expected, owner)
+
+    async def _stored(
+        self,
+        record: EncodedRecord,
+        expected: Expected = ANY_NEWEST,
+        owner: OwnedSession[RecordT] | None = None,
+    ) -> CheckpointId:
         self._require_open()
         async with self._turns.change(record.session_id, "save"):
             self._commit({record.session_id: (StagedSave(record),)}, owner, expected)
@@ -273,11 +279,14 @@ class MemoryStore(AsyncClosing, Generic[RecordT]):
             self._require_session(session_id)
         self._turns.require_no_update(target_id, "copy_session")
         source = self._shelf.session(source_id)
-        records = self._reads.load_many(source_id, source.checkpoints)
+        records = [
+            self._kit.copied(stored.body, location_of(source_id, key), source_id, key, target_id)
+            for key, stored in source.checkpoints.items()
+        ]
         for record in records if source_id != target_id else ():
-            digests = record.blob_digests if isinstance(record, BlobRecord) else ()
-            blobs = self._reads.load_blobs(source_id, reachable_blobs(digests, source.blobs))
-            await self.save(msgspec.structs.replace(record, session_id=target_id), blobs=blobs)
+            reached = reachable_blobs(record.blob_digests, source.blobs)
+            blobs = self._reads.load_blobs(source_id, reached)
+            await self._stored(record._replace(blobs=blobs))
         return len(records)
 
     async def update(

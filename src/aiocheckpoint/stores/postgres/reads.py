@@ -18,7 +18,7 @@ from aiocheckpoint.errors import (
     StoreUnavailableError,
 )
 from aiocheckpoint.kit import EncodedRecord, LookAhead, RecordKit, RecordT, blob_links
-from aiocheckpoint.models import BlobRecord, CheckpointId, CheckpointMeta, SessionId
+from aiocheckpoint.models import CheckpointId, CheckpointMeta, SessionId
 from aiocheckpoint.stores.postgres import queries
 from aiocheckpoint.stores.postgres.ahead import Ahead, Content, Contents
 from aiocheckpoint.stores.postgres.bodies import Bodies
@@ -359,15 +359,26 @@ class Reads(Generic[RecordT]):
 
     async def copies(
         self, source_id: SessionId, target_id: SessionId
-    ) -> AsyncIterator[tuple[RecordT, dict[str, bytes]]]:
-        """Yield the records of a session as those of another, with the blobs that are new to it."""
+    ) -> AsyncIterator[EncodedRecord]:
+        """Yield what a session has as that of another, with the blobs that are new to it."""
         copied: set[str] = set()
         async for row in self.rows(source_id):
-            record = await self.decoded(source_id, row)
-            digests = record.blob_digests if isinstance(record, BlobRecord) else ()
-            blobs = await self.load_reached(source_id, digests, copied)
+            record = await self._copied(source_id, row, target_id)
+            blobs = await self.load_reached(source_id, record.blob_digests, copied)
             copied |= blobs.keys()
-            yield structs.replace(record, session_id=target_id), blobs
+            yield record._replace(blobs=blobs)
+
+    async def _copied(self, source_id: SessionId, row: Row, target_id: SessionId) -> EncodedRecord:
+        location = self._server.location_of(source_id, row.checkpoint_id)
+        parts = row.parts
+        if parts is None:
+            raise CheckpointCorruptError(location, row.problem)
+
+        def work() -> EncodedRecord:
+            body = unpacked(parts, location)
+            return self._kit.copied(body, location, source_id, row.checkpoint_id, target_id)
+
+        return await in_thread_if_large(unpacked_bytes(parts), work)
 
     async def sessions(self, prefix: str) -> AsyncIterator[SessionId]:
         """Yield the ids of sessions that have checkpoints, in the order of their bytes."""

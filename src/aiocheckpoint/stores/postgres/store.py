@@ -14,6 +14,7 @@ import asyncpg
 from aiocheckpoint.errors import UnsupportedOperationError, WriterClosedError
 from aiocheckpoint.kit import (
     AsyncClosing,
+    EncodedRecord,
     OwnedSession,
     RecordKit,
     RecordT,
@@ -292,6 +293,14 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
         record = self._kit.encode(data, blobs)
         if owner is not None:
             record.require_session(owner.session_id)
+        return await self._stored(record, expected, owner)
+
+    async def _stored(
+        self,
+        record: EncodedRecord,
+        expected: Expected = ANY_NEWEST,
+        owner: OwnedSession[RecordT] | None = None,
+    ) -> CheckpointId:
         step = Save(record, meta_of(self._kit, record, ""), expected)
         await self._change(Change(record.session_id, step, token_of(owner)), "save")
         return record.checkpoint_id
@@ -363,7 +372,7 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
 
         Raises:
             CheckpointCorruptError: one of the source is damaged.
-            CheckpointError: what else `load`, `load_blobs` and `save` raise.
+            CheckpointError: what else `load_blobs` and `save` raise.
 
         Cost: everything is read, and saved again.
         """
@@ -372,10 +381,10 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
         self._turns.require_no_update(target_id, "copy_session")
         count = 0
         with self._call() as client:
-            async for record, blobs in client.reads.copies(source_id, target_id):
+            async for record in client.reads.copies(source_id, target_id):
                 count += 1
                 if source_id != target_id:
-                    await self.save(record, blobs=blobs)
+                    await self._stored(record)
         return count
 
     async def update(

@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 from msgspec.structs import replace
 
 from aiocheckpoint.errors import CheckpointCorruptError, CheckpointError, MissingBlobError
-from aiocheckpoint.kit import RecordKit, sorted_ids
-from aiocheckpoint.models import CheckpointId, CheckpointMeta, CheckpointRecord
+from aiocheckpoint.kit import EncodedRecord, RecordKit, sorted_ids
+from aiocheckpoint.models import CheckpointId, CheckpointMeta, CheckpointRecord, SessionId
 from aiocheckpoint.stores.s3.commits import Blob, Entry
 from aiocheckpoint.stores.s3.knowledge import Knowledge
 
@@ -93,12 +93,30 @@ class Reads(Generic[RecordT]):
 
     async def load_many(self, checkpoint_ids: Iterable[CheckpointId]) -> tuple[RecordT, ...]:
         """Return those of the checkpoints that are there, the one saved first first."""
+        return tuple(await self._steady(self._finder(checkpoint_ids), self._certain_record))
+
+    def _finder(
+        self, checkpoint_ids: Iterable[CheckpointId]
+    ) -> Callable[[], Awaitable[list[Entry]]]:
         wanted = {*checkpoint_ids}
 
         async def find() -> list[Entry]:
             return [entry for entry in await self._knowledge.entries() if entry.id in wanted]
 
-        return tuple(await self._steady(find, self._certain_record))
+        return find
+
+    async def copied(
+        self, checkpoint_ids: Iterable[CheckpointId], target_id: SessionId
+    ) -> list[EncodedRecord]:
+        """Return those that are there, the one saved first first, as those of another session."""
+        source_id = self._knowledge.session_id
+
+        async def copy(entry: Entry) -> EncodedRecord:
+            self._require_certain(entry)
+            body = await self.body(entry)
+            return self._kit.copied(body, self.location(entry), source_id, entry.id, target_id)
+
+        return await self._steady(self._finder(checkpoint_ids), copy)
 
     async def _certain_record(self, entry: Entry) -> RecordT:
         self._require_certain(entry)

@@ -6,13 +6,10 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
-from msgspec.structs import replace
-
 from aiocheckpoint.errors import CheckpointError
 from aiocheckpoint.kit import EncodedRecord, RecordKit
 from aiocheckpoint.models import (
     ANY_NEWEST,
-    BlobRecord,
     CheckpointId,
     CheckpointMeta,
     CheckpointRecord,
@@ -142,18 +139,16 @@ class Work(Generic[RecordT]):
             count = 0
             with self.sessions.using(target_id) as target:
                 for start in range(0, len(ids), _COPIED_AT_ONCE):
-                    records = await reads.load_many(ids[start : start + _COPIED_AT_ONCE])
-                    changes = [await self._copying(reads, record, target_id) for record in records]
+                    records = await reads.copied(ids[start : start + _COPIED_AT_ONCE], target_id)
+                    changes = [await self._copying(reads, record) for record in records]
                     await target.changes.done(changes)
                     count += len(records)
             return count
 
-    async def _copying(
-        self, reads: Reads[RecordT], record: RecordT, target_id: SessionId
-    ) -> Change:
-        digests = record.blob_digests if isinstance(record, BlobRecord) else ()
+    async def _copying(self, reads: Reads[RecordT], record: EncodedRecord) -> Change:
+        digests = record.blob_digests
         blobs = await reads.load_blobs(await reads.reached(digests)) if digests else {}
-        return self.saving(self._kit.encode(replace(record, session_id=target_id), blobs))
+        return self.saving(record._replace(blobs=blobs))
 
     async def recover(self, session_id: SessionId) -> RecoveryReport:
         """Put aside what is damaged of a session; where there is no store, nothing is tried."""
