@@ -112,3 +112,29 @@ def test_what_the_journal_has_lost_is_named_beside_the_rest(tool: Tool, unflushe
     assert tool("recover", unflushed, "s").status == 0
     assert tool("flush", unflushed).status == 0
     assert len(checkpoint_files(unflushed, "s")) == 2
+
+
+def test_what_to_do_about_a_lost_part_of_the_journal_can_be_typed(
+    tool: Tool, unflushed: Path
+) -> None:
+    """Where nobody can tell what the journal held, a command goes on, keeps that part, and says."""
+    log = unflushed / ".aiocheckpoint" / "log.0"
+    body = bytearray(log.read_bytes())
+    begin = body.index(b'"checkpoint_id":"step0"') // 4096 * 4096
+    body[begin : begin + 4096] = b"\xa5" * 4096
+    log.write_bytes(body)
+
+    assert tool("list", unflushed, "s").status == 1
+    assert tool("flush", unflushed).status == 1
+    outcome = tool("verify", unflushed)
+    assert outcome.status == 1
+    assert f"damaged: {log}\n" in outcome.output
+    assert "look for them in a backup" in outcome.output
+    command = outcome.output.partition("and then `aiocheckpoint ")[2].partition("`")[0]
+    assert command == f"recover {unflushed} s"
+    assert tool(*command.split()).status == 0
+    assert list(unflushed.glob(".aiocheckpoint/quarantine/journal-*"))
+    assert tool("flush", unflushed).status == 0
+    outcome = tool("list", unflushed, "s", "--json")
+    assert [meta["checkpoint_id"] for meta in outcome.json] == ["step2", "step1"]
+    assert tool("verify", unflushed).status == 0

@@ -125,7 +125,7 @@ class Process:
         self._reading: OpenRoot | None = None
         limits = Limits(max_backups, max_checkpoints, _MAX_FILE_BYTES)
         self.applier = _Applier(self.to_write)
-        self._committer = Committer(self, self.applier, limits, wake)
+        self._committer = Committer(self, self.applier, limits, wake, 60)
 
     # What the committer needs
 

@@ -28,6 +28,12 @@ from aiocheckpoint.models import Finding, FindingKind, SessionId
 
 _MOMENTS_SECONDS = 1.0
 _PAUSE_SECONDS = 0.02
+_PARTIAL = "a part of the journal is damaged; what that harms is told of its session"
+_TOTAL = (
+    "a part of the journal is damaged, and nobody can tell which changes it held, of whatever "
+    "sessions; look for them in a backup, and then recover(session_id), of any session, lets all "
+    "go on without it and keeps a copy of it in the quarantine"
+)
 _Found = tuple[FindingKind, Path, str]
 
 
@@ -51,7 +57,7 @@ def check_journal(root: OpenRoot, *, is_applied: bool) -> list[Finding]:
     except StorageError as error:
         return [_finding("unreadable", path, str(error))]
     findings = [
-        _finding("damaged", Path(damage.path), "a part of the journal is damaged")
+        _finding("damaged", Path(damage.path), _TOTAL if damage.is_total else _PARTIAL)
         for damage in root.log.damages
         if not root.log.is_kept(damage)
     ]

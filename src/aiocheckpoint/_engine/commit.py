@@ -78,6 +78,7 @@ class Committer:
         outlet: who hears of commits.
         limits: the bounds to keep.
         wake: when callers wake.
+        timeout_seconds: how long callers wait for others, and so for room.
 
     Attributes:
         lacks_room: whether changes wait because the log is full.
@@ -85,11 +86,14 @@ class Committer:
         changes: how many changes were in them.
     """
 
-    def __init__(self, root: Root, outlet: Outlet, limits: Limits, wake: Wake) -> None:
+    def __init__(
+        self, root: Root, outlet: Outlet, limits: Limits, wake: Wake, timeout_seconds: float
+    ) -> None:
         self._root = root
         self._outlet = outlet
         self._limits = limits
         self._wake = wake
+        self._patience_seconds = min(_FLUSH_SECONDS, timeout_seconds)
         self._arriving: queue.SimpleQueue[Change | None] = queue.SimpleQueue()
         self._waiting: deque[Change] = deque()
         self._is_ending = False
@@ -168,9 +172,23 @@ class Committer:
         except StorageFullError:
             if is_last:
                 raise
+        return self._wait_for_room(batch)
+
+    def _wait_for_room(self, batch: list[Change]) -> bool:
+        """
+        Wait for files that are written, which make some room; True when nobody waits any more.
+
+        Meanwhile callers may leave, or be told that it was too long.
+        """
         self._forget(batch)
-        self._outlet.wait_for_room(_FLUSH_SECONDS)  # files that are written make some
-        return False
+        self.lacks_room = True
+        left = [change for change in batch if change.job.put_back()]
+        Job.deliver([change.job for change in batch if change not in left])
+        if left:
+            self._outlet.wait_for_room(self._patience_seconds)
+        self.lacks_room = False
+        batch[:] = left
+        return not left
 
     def _forget(self, batch: Iterable[Change]) -> None:
         """Forget what is known of sessions: it may have been planned upon."""

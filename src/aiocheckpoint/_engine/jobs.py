@@ -60,6 +60,14 @@ class Job(Generic[ResultT]):
                 self._state = "begun"
             return self._state == "begun"
 
+    def put_back(self) -> bool:
+        """Let a job that has begun wait again, with nothing done; False when it is withdrawn."""
+        with self._mutex:
+            if self._state == "begun":
+                self._state = "withdrawn" if self._is_unwanted else "waiting"
+                self.is_over = self._is_unwanted
+            return self._state == "waiting"
+
     def wait_for_files(self) -> None:
         """Note that the work is done, but for what its caller may leave to others."""
         with self._mutex:
@@ -74,10 +82,13 @@ class Job(Generic[ResultT]):
         """Take the job back unless it is under way; tell whether that is so."""
         with self._mutex:
             self._is_unwanted = True
-            if self._state in ("waiting", "late"):
-                self._state = "withdrawn"
-                self.is_over = True
-            return self._state == "withdrawn"
+            return self._take_back()
+
+    def _take_back(self) -> bool:
+        if self._state in ("waiting", "late"):
+            self._state = "withdrawn"
+            self.is_over = True
+        return self._state == "withdrawn"
 
     def run(self, work: Callable[[], ResultT]) -> None:
         """Do the work and keep its outcome."""
@@ -154,8 +165,9 @@ class Job(Generic[ResultT]):
 
     def give_up(self, error: CheckpointError) -> bool:
         """Let the caller have an error unless the work is under way; on its own loop."""
-        if not self.withdraw():
-            return False
+        with self._mutex:
+            if not self._take_back():
+                return False
         self.error = error
         _wake([self])
         return True

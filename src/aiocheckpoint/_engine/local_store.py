@@ -101,7 +101,9 @@ class LocalStore(Generic[RecordT]):
         self._endings: list[Ending] = []
         self._is_closed = self._is_released = False
         self._applier = Applier(self._held, _UNSYNCED_ROUNDS if options.wake == "written" else 1)
-        self._committer = Committer(self, self._applier, options.limits, options.wake)
+        self._committer = Committer(
+            self, self._applier, options.limits, options.wake, options.lock_timeout_seconds
+        )
         self._deadlines = Deadlines(options.lock_timeout_seconds, self._too_late)
         self._unstarted = {"apply": self._applier.run, "commit": self._commit}
 

@@ -9,7 +9,13 @@ from typing import Annotated
 import typer
 from msgspec import Struct
 
-from aiocheckpoint import AsyncCheckpointWriter, BlobStore, CheckpointRecord, Finding
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    BlobStore,
+    CheckpointRecord,
+    Finding,
+    SessionId,
+)
 from aiocheckpoint.cli.errors import CommandError
 from aiocheckpoint.cli.place import Place, open_store, open_writer
 from aiocheckpoint.cli.sessions import summaries
@@ -59,32 +65,36 @@ def verify(target: Target, *, max_bytes: MaxBytes = None, as_json: AsJson = Fals
     """Verify the checksum of one checkpoint, or everything in a store."""
     path = target.path
     if path is None or path.is_dir():
-        found = asyncio.run(_store_verified(open_store(target, max_bytes), target))
+        found, some = asyncio.run(_store_verified(open_store(target, max_bytes), target))
     elif path.exists():
-        found = asyncio.run(_file_verified(open_writer(path.parent, max_bytes), path))
+        found, some = asyncio.run(_file_verified(open_writer(path.parent, max_bytes), path)), ""
     else:
         raise CommandError(f"{target} does not exist")
     if as_json:
         print_json(found)
     else:
-        _print(found, target)
+        _print(found, target, some)
     return 0 if found.ok else 1
 
 
-async def _store_verified(store: BlobStore[CheckpointRecord], place: Place) -> Verification:
+async def _store_verified(
+    store: BlobStore[CheckpointRecord], place: Place
+) -> tuple[Verification, SessionId]:
+    """Verify a store, and name one of its sessions, for a command that is about any."""
     async with store:
         findings = await store.check()
-        counts = [summary.checkpoints for summary in (await summaries(store))[0]]
-        if not counts and not findings:
+        sessions = (await summaries(store))[0]
+        if not sessions and not findings:
             await require_store(store, place)
             raise CommandError(f"no sessions in {place}; nothing was verified")
-    return Verification(
+    verification = Verification(
         path=str(place),
         ok=not any(finding.is_damage for finding in findings),
-        sessions=len(counts),
-        checkpoints=sum(counts),
+        sessions=len(sessions),
+        checkpoints=sum(summary.checkpoints for summary in sessions),
         findings=findings,
     )
+    return verification, sessions[0].session_id if sessions else "SESSION"
 
 
 async def _file_verified(
@@ -102,12 +112,13 @@ def _damaged(path: Path) -> Finding:
     return Finding(kind="damaged", location=location, path=path, detail=detail)
 
 
-def _print(found: Verification, place: Place) -> None:
+def _print(found: Verification, place: Place, some_session: SessionId) -> None:
     screen = console()
     for finding in found.findings:
         style = "red" if finding.is_damage else "yellow"
         print_line(screen, f"{finding.kind}: {word(finding.path or finding.location)}", style)
-        detail = in_shell_words(finding.detail, place, finding.session_id)
+        session = some_session if finding.session_id is None else finding.session_id
+        detail = in_shell_words(finding.detail, place, session)
         print_line(screen, f"    {detail}{_advice(finding, place)}")
     what = word(place)
     if found.sessions:
