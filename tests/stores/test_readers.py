@@ -24,7 +24,7 @@ from aiocheckpoint import (
     open_store,
 )
 from aiocheckpoint.testing import MemoryStore
-from tests.stores.locations import fake_bucket, postgres
+from tests.stores.locations import fake_bucket
 
 pytestmark = pytest.mark.blocking  # the driver of PostgreSQL looks for password files
 
@@ -77,12 +77,6 @@ class Other(CheckpointRecord):
     name: str = ""
 
 
-@pytest.fixture(name="server", scope="module")
-def _server() -> Iterator[Any]:
-    with postgres() as server:
-        yield server
-
-
 @pytest.fixture(name="open_", params=["directory", "memory", "bucket", "postgresql"])
 def _open(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -94,7 +88,7 @@ def _open(
         with fake_bucket(monkeypatch) as url:
             yield lambda record_type, **options: open_store(url, record_type=record_type, **options)
     elif request.param == "postgresql":
-        dsn = f"{request.getfixturevalue('server').dsn()}&schema=types_{id(request)}"
+        dsn = request.getfixturevalue("postgres_url")
         yield lambda record_type, **options: open_store(dsn, record_type=record_type, **options)
     else:
         yield lambda record_type, **options: open_store(
