@@ -13,11 +13,12 @@ from aiocheckpoint.errors import (
     CheckpointTooLargeError,
     FormatVersionError,
 )
-from aiocheckpoint.kit import RecordKit
+from aiocheckpoint.kit import EncodedRecord, RecordKit
 from aiocheckpoint.models import Finding, FindingKind, RecoveryReport, SessionId
 from aiocheckpoint.stores.postgres import queries
+from aiocheckpoint.stores.postgres.packing import unpacked, unpacked_bytes
 from aiocheckpoint.stores.postgres.pools import Connection
-from aiocheckpoint.stores.postgres.reads import Reads, Row
+from aiocheckpoint.stores.postgres.reads import Reads, Row, in_thread_if_large
 from aiocheckpoint.stores.postgres.schema import version_of
 from aiocheckpoint.stores.postgres.server import Server
 
@@ -94,6 +95,29 @@ class Health:
                 is_intact = False
             return "other-version" if is_intact else "unreadable"
         return "damaged"
+
+    async def copies(
+        self, source_id: SessionId, target_id: SessionId
+    ) -> AsyncIterator[EncodedRecord]:
+        """Yield what a session has as that of another, with the blobs that are new to it."""
+        copied: set[str] = set()
+        async for row in self._reads.rows(source_id):
+            record = await self._copied(source_id, row, target_id)
+            blobs = await self._reads.load_reached(source_id, record.blob_digests, copied)
+            copied |= blobs.keys()
+            yield record._replace(blobs=blobs)
+
+    async def _copied(self, source_id: SessionId, row: Row, target_id: SessionId) -> EncodedRecord:
+        location = self._server.location_of(source_id, row.checkpoint_id)
+        parts = row.parts
+        if parts is None:
+            raise CheckpointCorruptError(location, row.problem)
+
+        def work() -> EncodedRecord:
+            body = unpacked(parts, location)
+            return self._kit.copied(body, location, source_id, row.checkpoint_id, target_id)
+
+        return await in_thread_if_large(unpacked_bytes(parts), work)
 
     async def recover(self, session_id: SessionId) -> RecoveryReport:
         """

@@ -357,29 +357,6 @@ class Reads(Generic[RecordT]):
             wanted = links - known - found.keys()
         return found
 
-    async def copies(
-        self, source_id: SessionId, target_id: SessionId
-    ) -> AsyncIterator[EncodedRecord]:
-        """Yield what a session has as that of another, with the blobs that are new to it."""
-        copied: set[str] = set()
-        async for row in self.rows(source_id):
-            record = await self._copied(source_id, row, target_id)
-            blobs = await self.load_reached(source_id, record.blob_digests, copied)
-            copied |= blobs.keys()
-            yield record._replace(blobs=blobs)
-
-    async def _copied(self, source_id: SessionId, row: Row, target_id: SessionId) -> EncodedRecord:
-        location = self._server.location_of(source_id, row.checkpoint_id)
-        parts = row.parts
-        if parts is None:
-            raise CheckpointCorruptError(location, row.problem)
-
-        def work() -> EncodedRecord:
-            body = unpacked(parts, location)
-            return self._kit.copied(body, location, source_id, row.checkpoint_id, target_id)
-
-        return await in_thread_if_large(unpacked_bytes(parts), work)
-
     async def sessions(self, prefix: str) -> AsyncIterator[SessionId]:
         """Yield the ids of sessions that have checkpoints, in the order of their bytes."""
         async for row in self._over_sessions(queries.SESSIONS, prefix):

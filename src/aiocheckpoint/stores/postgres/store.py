@@ -14,7 +14,6 @@ import asyncpg
 from aiocheckpoint.errors import UnsupportedOperationError, WriterClosedError
 from aiocheckpoint.kit import (
     AsyncClosing,
-    EncodedRecord,
     OwnedSession,
     RecordKit,
     RecordT,
@@ -293,14 +292,6 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
         record = self._kit.encode(data, blobs)
         if owner is not None:
             record.require_session(owner.session_id)
-        return await self._stored(record, expected, owner)
-
-    async def _stored(
-        self,
-        record: EncodedRecord,
-        expected: Expected = ANY_NEWEST,
-        owner: OwnedSession[RecordT] | None = None,
-    ) -> CheckpointId:
         step = Save(record, meta_of(self._kit, record, ""), expected)
         await self._change(Change(record.session_id, step, token_of(owner)), "save")
         return record.checkpoint_id
@@ -381,10 +372,11 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
         self._turns.require_no_update(target_id, "copy_session")
         count = 0
         with self._call() as client:
-            async for record in client.reads.copies(source_id, target_id):
+            async for record in client.health.copies(source_id, target_id):
                 count += 1
                 if source_id != target_id:
-                    await self._stored(record)
+                    step = Save(record, meta_of(self._kit, record, ""))
+                    await self._change(Change(target_id, step, None), "save")
         return count
 
     async def update(
