@@ -119,6 +119,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             `AsyncCheckpointWriter[Event | Head]("state/", record_type=Event | Head)`.
         max_bytes: largest file to write or read, in bytes.
         max_checkpoints: how many checkpoints to keep in a session, the newest; None keeps all.
+            Sessions that only others save to are left alone.
         lock_timeout_seconds: how long a call may wait for another process, or for one update of
             the session that was called before, until it raises `StoreBusyError`: a process that is
             stopped while it commits holds up all changes, and the first read of a process. A line

@@ -173,3 +173,23 @@ async def test_what_is_too_large_for_a_reader_is_not_hidden(open_: Open) -> None
             await store.recover("s")
         assert await store.load("s", "small") == small
         assert await owner.load("s") == large
+
+
+async def test_a_bound_is_kept_where_its_store_saves(open_: Open) -> None:
+    """A store with `max_checkpoints` takes nothing from sessions that it does not save to."""
+    theirs = [CheckpointData(session_id="theirs", iteration=number) for number in range(4)]
+    async with open_(CheckpointData) as owner:
+        for data in theirs:
+            await owner.save(data)
+        async with open_(CheckpointData, max_checkpoints=2) as bounded:
+            for number in range(3):
+                await bounded.save(CheckpointData(session_id="mine", iteration=number))
+            assert len(await bounded.list("mine")) == 2
+            assert (await bounded.recover("theirs")).quarantined == ()
+            assert not await bounded.delete("theirs", "nothing")
+            await bounded.copy_session("theirs", "theirs")
+            await bounded.read("theirs", lambda session: session.load())
+            async with bounded.own("theirs"):
+                assert await bounded.load("theirs") == theirs[-1]
+            assert await bounded.check() == ()
+        assert len(await owner.list("theirs")) == len(theirs)

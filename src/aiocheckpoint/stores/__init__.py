@@ -110,6 +110,7 @@ def open_store(
         record_type: the Struct to store, extending `CheckpointRecord`, or a union of several.
         max_bytes: of one document, and of one blob.
         max_checkpoints: how many checkpoints to keep in a session, the newest; None keeps all.
+            Sessions that only others save to are left alone.
         lock_timeout_seconds: how long a call may wait for others.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from aiocheckpoint.kit import (
 )
 from aiocheckpoint.models import ANY_NEWEST, CheckpointId, Expected, SessionId, utc_now
 
-Changes = Iterable[StagedSave | StagedDelete]
+Changes = Sequence[StagedSave | StagedDelete]
 
 
 def location_of(session_id: SessionId, name: str) -> str:
@@ -143,7 +143,8 @@ class Shelf:
             else:
                 for checkpoint_id in change.checkpoint_ids:
                     checkpoints.pop(checkpoint_id, None)
-        if max_checkpoints is not None:
+        is_saved_to = any(isinstance(change, StagedSave) for change in changes)
+        if max_checkpoints is not None and is_saved_to:
             for oldest in [*checkpoints][:-max_checkpoints]:
                 del checkpoints[oldest]
         named = {digest for stored in checkpoints.values() for digest in stored.digests}

@@ -151,9 +151,9 @@ async def test_excluded_messages_may_be_left_out() -> None:
 
 async def test_a_session_without_a_name_is_refused(history: HistoryProvider) -> None:
     """Callers that name none do not share one conversation, as in `FileHistoryProvider`."""
-    with pytest.raises(InvalidIdError):
+    with pytest.raises(InvalidIdError, match="create_session"):
         await history.get_messages(None)
-    with pytest.raises(InvalidIdError):
+    with pytest.raises(InvalidIdError, match="create_session"):
         await history.save_messages(None, [Message("user", ["hi"])])
 
 

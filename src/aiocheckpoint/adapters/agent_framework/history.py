@@ -13,7 +13,14 @@ from agent_framework import Message
 # given to them again.
 from agent_framework._sessions import filter_new_messages
 
-from aiocheckpoint import CheckpointEncodeError, JsonValue, SessionId, Transaction, exact
+from aiocheckpoint import (
+    CheckpointEncodeError,
+    InvalidIdError,
+    JsonValue,
+    SessionId,
+    Transaction,
+    exact,
+)
 from aiocheckpoint.adapters._given import listed
 from aiocheckpoint.adapters._recent import RecentBlobs
 from aiocheckpoint.adapters._storage import InStorage, Names, Storage
@@ -160,7 +167,11 @@ class HistoryProvider(InStorage[StoredMessages], FrameworkProvider):
 
 
 def _name_of(session_id: str | None) -> SessionId:
-    return _NAMES.of(cast("str", session_id))  # which refuses None by name
+    if session_id is None:
+        reason = "conversations without a name would be one; run the agent with a session of an id"
+        advice = "`session=agent.create_session(session_id=...)`"
+        raise InvalidIdError("session id", session_id, f"{reason}, {advice}")
+    return _NAMES.of(session_id)
 
 
 def _json_of(message: Message) -> JsonValue:

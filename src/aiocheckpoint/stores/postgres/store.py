@@ -91,6 +91,7 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
         record_type: the Struct to store, extending `CheckpointRecord`, or a union of several.
         max_bytes: largest document, and largest blob, to write or read.
         max_checkpoints: how many checkpoints to keep in a session, the newest; None keeps all.
+            Sessions that only others save to are left alone.
         lock_timeout_seconds: how long a call waits for what others hold: a session that they
             change, a connection of the pool, or, in `own`, the session.
         server_timeout_seconds: how long to wait for an answer of the server until the connection
