@@ -21,6 +21,7 @@ from aiocheckpoint import (
     CheckpointRecord,
     CopyError,
     CopyTotals,
+    InvalidArgumentError,
     RawRecord,
     RecordTypeError,
     StoreUnavailableError,
@@ -111,6 +112,13 @@ class TestCopy:
         assert (totals.checkpoints, totals.skipped) == (2, 15)
         assert await state(target) == await state(source)
         assert (await copy_store(source, target)).checkpoints == 0
+
+    async def test_a_target_with_a_bound_is_refused(self) -> None:
+        """It would drop what was just copied, and be called damaged for that; nothing is copied."""
+        target = MemoryStore(RawRecord, max_checkpoints=2)
+        with pytest.raises(InvalidArgumentError, match="target"):
+            await copy_store(raw(await filled()), target)
+        assert not await target.exists()
 
     async def test_an_interrupted_copy_is_completed(self) -> None:
         """Wherever it is stopped, what is there is a beginning, and a copy made again ends it."""

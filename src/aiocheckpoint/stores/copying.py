@@ -14,6 +14,7 @@ from aiocheckpoint.errors import (
     CheckpointTooLargeError,
     CopyError,
     FormatVersionError,
+    InvalidArgumentError,
 )
 from aiocheckpoint.kit import blob_links
 from aiocheckpoint.models import CheckpointId, RawRecord, SessionId
@@ -92,13 +93,15 @@ async def copy_store(
 
     Args:
         source: opened with `record_type=RawRecord`; nothing is changed.
-        target: opened so, too. A session that it has must begin as that of the source does.
+        target: opened so, too, without `max_checkpoints`, which would drop what was just copied. A
+            session that it has must begin as that of the source does.
         on_progress: called on the loop after each part with the totals so far.
 
     Returns:
         the totals.
 
     Raises:
+        InvalidArgumentError: the target has `max_checkpoints`; nothing was copied.
         CopyError: a session of the target holds something else, or more than that of the source, or
             did not read back the same.
         CheckpointCorruptError: a checkpoint of the source is damaged, and likewise what else `load`
@@ -112,6 +115,8 @@ async def copy_store(
     Cost: one read and one `update` for some megabytes, one read of the target for each, and one
         list of each session in both; some sessions at a time, and the ids of all in memory.
     """
+    if getattr(target, "max_checkpoints", None) is not None:
+        raise InvalidArgumentError("target", target, "a store that keeps all, without a bound")
     copying = _Copying(source, target, on_progress)
     refused: list[CheckpointError] = []
     batch: list[SessionId] = []

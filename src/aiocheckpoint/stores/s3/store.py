@@ -65,7 +65,8 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         url: `s3://bucket/prefix`; the bucket has to be there.
         record_type: the Struct to store, extending `CheckpointRecord`, or a union of several.
         max_bytes: of one document, and of one blob.
-        max_checkpoints: how many to keep in a session, the newest; None keeps all.
+        max_checkpoints: how many to keep in a session, the newest; None keeps all. Sessions that
+            only others save to are left alone.
         lock_timeout_seconds: how long a change is tried while others are faster, and how long
             `own` waits.
         lease_seconds: after how long without a sign of life an owner is held for dead; a sign is
