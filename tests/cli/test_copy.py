@@ -204,6 +204,19 @@ class TestUrls:
             assert "does not exist" in done.errors or "of this machine" in done.errors
         assert not (store / "no").exists()
 
+    @pytest.mark.parametrize("text", ["s3:/bucket/x", "postgresql:/host/db", "file:state"])
+    def test_a_url_without_its_slashes_is_told(
+        self, text: str, tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is not taken for a directory of that name, also where there is one."""
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / text).mkdir(parents=True)
+        for verb, *rest in (("sessions",), ("recover", "s"), ("copy", "target"), ("verify",)):
+            done = tool(verb, text, *rest)
+            assert (done.status, done.output) == (2, "")
+            assert f"a str that begins with {text.partition(':')[0]}://" in done.errors
+        assert list((tmp_path / text).iterdir()) == []
+
     def test_what_is_about_files_is_for_directories(self, tool: Tool) -> None:
         """A store on a server has nothing to flush."""
         done = tool("flush", "s3://bucket/state")
@@ -226,4 +239,6 @@ class TestUrls:
         """What is told to be typed looks where the command looked that tells it."""
         place = Place("postgresql://host/db?password=secret&schema=agents_eu")
         assert str(place) == "postgresql://host/db?schema=agents_eu"
+        where = "postgresql:///db?host=%2Frun%2Fpostgresql&port=5433&user=app&schema=eu"
+        assert str(Place(f"{where}&password=secret&sslpassword=secret")) == where
         assert str(Place("state/")) == "state"

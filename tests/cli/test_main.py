@@ -225,6 +225,17 @@ class TestFrame:
             command = [sys.executable, "-m", "aiocheckpoint", "sessions", str(root)]
             assert subprocess.run(command, stderr=full, check=False).returncode == 2
 
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a full device")
+    def test_output_that_cannot_be_written_is_not_the_stores(self, store: Path) -> None:
+        """Where the output has no room the error says so, and not that the store has none."""
+        with Path("/dev/full").open("w", encoding="utf-8") as full:
+            command = [sys.executable, "-m", "aiocheckpoint", "recover", str(store), "support-42"]
+            done = subprocess.run(
+                command, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        assert done.returncode == 2
+        assert "cannot print: No space left on device; what else was to be done" in done.stderr
+
     @pytest.mark.parametrize(("closed", "verb", "status"), [(1, "list", 0), (2, "show", 2)])
     def test_closed_streams_are_no_error(
         self, root: Path, closed: int, verb: str, status: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 import sys
@@ -32,6 +33,7 @@ from aiocheckpoint.cli.verify import verify
 EXIT_INTERRUPTED = 130
 _SILENT = logging.NullHandler()
 _OF_THE_PARSER = ": Value error, "  # what newer versions of typer put before a text of ours
+_OF_THE_OUTPUT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 _UNKNOWN = re.compile(r"No such command '(\w+)'")
 _VERBS = {"check": "verify", "load": "show"}
 """What does on the command line what a method of the writer does that has another name."""
@@ -100,8 +102,10 @@ def run(arguments: Sequence[str] | None) -> int:
         return _failed(str(error), error.exit_status)
     except CheckpointCorruptError as error:
         return _failed(str(error), EXIT_DAMAGED)
-    except (CheckpointError, OSError) as error:
+    except CheckpointError as error:
         return _failed(with_options(str(error)), EXIT_NOT_DONE)
+    except OSError as error:
+        return _failed(_system_error(error), EXIT_NOT_DONE)
     except (typer.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     except Exception as error:
@@ -109,6 +113,16 @@ def run(arguments: Sequence[str] | None) -> int:
             raise
         return _misused(error) if str(error) else EXIT_NOT_DONE
     return status
+
+
+def _system_error(error: OSError) -> str:
+    """Return what the system says of a path that was given, or of the output, which has none."""
+    reason = error.strerror or str(error)
+    if error.filename is not None:
+        return f"{error.filename}: {reason}"
+    if error.errno in _OF_THE_OUTPUT:
+        return f"cannot print: {reason}; what else was to be done may be done"
+    return reason
 
 
 def _run(arguments: Sequence[str] | None) -> int:

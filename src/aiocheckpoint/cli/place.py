@@ -13,6 +13,7 @@ from aiocheckpoint.kit import path_of_url
 _MAX_BYTES = 64 * 1024 * 1024
 _SCHEMES = {"postgres": "postgresql"}
 _PORTS = {"postgresql": ":5432"}
+_WHERE = frozenset({"host", "port", "user", "dbname", "schema"})
 _ADVICE = {
     "postgresql": "check the database, and the schema in ?schema=, by default aiocheckpoint",
     "s3": "check the bucket and the prefix",
@@ -32,7 +33,8 @@ class Place:
 
     Raises:
         CommandError: it is empty, as a variable of the shell that is not set.
-        InvalidArgumentError: a `file://` URL of another machine, or with options.
+        InvalidArgumentError: a `file://` URL of another machine, or with options; or a URL that
+            lost a slash, as `s3:/bucket`.
     """
 
     def __init__(self, text: str) -> None:
@@ -41,21 +43,23 @@ class Place:
         self.location = text
         path = path_of_url("location", text) or text
         self.path = None if "://" in path else Path(path)
+        if self.path is not None:
+            open_location(self.path)  # which touches nothing, and refuses a URL that lost slashes
 
     def __str__(self) -> str:
         """
         Return it as it may be shown: without a password.
 
-        Of the options only the schema is shown: without it a command that is pasted would work
-        on other checkpoints, and any other may be a secret.
+        Of the options those are shown that say where it is: without them a command that is pasted
+        would work on other checkpoints. Any other may be a secret.
         """
         if self.path is not None:
             return str(self.path)
         parts = urlsplit(self.location)
         host = parts.netloc.rpartition("@")[2]
         user = parts.username or ""
-        schemas = "&".join(it for it in parts.query.split("&") if it.startswith("schema="))
-        query = schemas and f"?{schemas}"
+        where = [it for it in parts.query.split("&") if it.partition("=")[0] in _WHERE]
+        query = f"?{'&'.join(where)}" if where else ""
         return f"{parts.scheme}://{user and user + '@'}{host}{parts.path}{query}"
 
     def directory(self, verb: str) -> Path:
