@@ -17,6 +17,7 @@ from aiocheckpoint import CheckpointError
 from tests.crash.disks import ext4
 from tests.promises import tasks
 from tests.promises.conftest import Start
+from tests.promises.places import holding
 from tests.promises.records import record
 from tests.promises.workers import Worker
 
@@ -191,8 +192,10 @@ def _snapshot(root: Path) -> dict[str, tuple[int, int]]:
 def test_the_command_line(mount: Mount, start: Start, tmp_path: Path) -> None:
     """Each verb that looks works, also where a process was killed; one that writes says why not."""
     owner = start(mount.root)
-    _fill(owner)
-    owner.kill()
+    owner.save(record("dropped", "x"))
+    with holding(mount.root, "applier"):  # or there is nothing to write
+        _fill(owner)
+        owner.kill()
     place = mount.protect()
     before = _snapshot(place)
 

@@ -50,11 +50,12 @@ async def read_steadily(
         except CheckpointCorruptError as error:
             return _Missing(error, await session.list())
 
-    for left in reversed(range(_MOST_TRIES)):
+    tries = 0
+    while True:
         found = await store.read(session_id, tried)
         if not isinstance(found, _Missing):
             return found[0]
-        if found.metas == seen or not left:
+        tries += 1
+        if found.metas == seen or tries == _MOST_TRIES:
             raise found.error
         seen = found.metas
-    raise AssertionError("unreachable")

@@ -2,21 +2,21 @@
 
 from aiocheckpoint.testing.contract.across import AcrossDamageContract, AcrossSessionsContract
 from aiocheckpoint.testing.contract.basics import CheckpointStoreContract
-from aiocheckpoint.testing.contract.blobs import BlobStoreContract
+from aiocheckpoint.testing.contract.blobs import BlobStoreContract, BlobUpdateContract
 from aiocheckpoint.testing.contract.cancellation import CancellationContract
 from aiocheckpoint.testing.contract.damage import BlobDamageContract, DamageContract
 from aiocheckpoint.testing.contract.durability import BlobDurabilityContract, DurabilityContract
+from aiocheckpoint.testing.contract.ownership import OwnershipContract
 from aiocheckpoint.testing.contract.reading import ReadContract
 from aiocheckpoint.testing.contract.records import LargeValue
 from aiocheckpoint.testing.contract.retention import RetentionContract
-from aiocheckpoint.testing.contract.sharing import BlobSharingContract, SharingContract
-from aiocheckpoint.testing.contract.transactions import (
-    BlobUpdateContract,
-    OwnershipContract,
+from aiocheckpoint.testing.contract.sharing import (
+    BlobSharingContract,
     SharedOwnershipContract,
     SharedUpdateContract,
-    UpdateContract,
+    SharingContract,
 )
+from aiocheckpoint.testing.contract.updates import UpdateContract
 from aiocheckpoint.testing.contract.waiting import WaitingContract
 
 __all__ = (

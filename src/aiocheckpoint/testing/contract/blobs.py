@@ -11,12 +11,13 @@ from aiocheckpoint.errors import (
     MissingBlobError,
 )
 from aiocheckpoint.kit import blob_digest, blob_links
-from aiocheckpoint.store import SessionReader
+from aiocheckpoint.store import SessionReader, Transaction
 from aiocheckpoint.testing.contract.records import (
     Blobs,
     LargeValue,
     by_digest,
     large,
+    listed_ids,
     refusal,
 )
 
@@ -170,3 +171,82 @@ def _large_like(record: LargeValue | None, *blobs: bytes) -> LargeValue:
     data = large(record.checkpoint_id, *blobs)
     data.created_at = record.created_at
     return data
+
+
+class BlobUpdateContract:
+    """
+    What `update` does with blobs; for a `BlobStore` of `LargeValue`.
+
+    The subclass gives a fixture `blob_store`: an empty store.
+    """
+
+    async def test_blobs_are_staged_with_their_records(self, blob_store: Blobs) -> None:
+        """They are stored with them, read as they were, and go with the last that names them."""
+        await blob_store.save(large("a", b"1", b"2"), blobs=by_digest(b"1", b"2"))
+
+        async def work(session: Transaction[LargeValue]) -> dict[str, bytes]:
+            session.save(large("b", b"2", b"3"), blobs=by_digest(b"3"))
+            session.save(large("c", b"3"))
+            session.delete("a")
+            return await session.load_blobs(by_digest(b"1"))
+
+        assert await blob_store.update("s", work) == by_digest(b"1")
+        assert await listed_ids(blob_store, "s") == ["c", "b"]
+        found = await blob_store.load_blobs("s", by_digest(b"2", b"3"))
+        assert found == by_digest(b"2", b"3")
+        assert await refusal(blob_store.load_blobs("s", by_digest(b"1"))) is not None
+
+    async def test_a_record_without_its_blobs_spoils_all(self, blob_store: Blobs) -> None:
+        """One that names a blob nobody has is refused, and nothing of the update is stored."""
+
+        async def work(session: Transaction[LargeValue]) -> None:
+            session.save(large("a", b"1"), blobs=by_digest(b"1"))
+            session.save(large("b", b"2"))
+
+        assert await refusal(blob_store.update("s", work)) is not None
+        assert await blob_store.list("s") == ()
+
+    async def test_a_blob_of_what_goes_may_be_named_again(self, blob_store: Blobs) -> None:
+        """What the session had before counts, in whatever order things are staged."""
+        await blob_store.save(large("a", b"1", b"2"), blobs=by_digest(b"1", b"2"))
+
+        async def delete(session: Transaction[LargeValue]) -> None:
+            session.delete("a")
+            session.save(large("b", b"1", b"3"), blobs=by_digest(b"3"))
+
+        async def replace(session: Transaction[LargeValue]) -> None:
+            session.save(large("b"))
+            session.save(large("c", b"3"))
+
+        async def begin_anew(session: Transaction[LargeValue]) -> None:
+            session.delete_session()
+            session.save(large("d", b"3"))
+
+        for work, checkpoint_ids, there, gone in (
+            (delete, ["b"], (b"1", b"3"), b"2"),
+            (replace, ["c", "b"], (b"3",), b"1"),
+            (begin_anew, ["d"], (b"3",), b"4"),
+        ):
+            await blob_store.update("s", work)
+            assert await listed_ids(blob_store, "s") == checkpoint_ids
+            assert await blob_store.load_blobs("s", by_digest(*there)) == by_digest(*there)
+            assert await refusal(blob_store.load_blobs("s", by_digest(gone))) is MissingBlobError
+        await blob_store.delete("s", "d")
+        assert await refusal(blob_store.load_blobs("s", by_digest(b"3"))) is MissingBlobError
+        assert await blob_store.check() == ()
+
+    async def test_a_blob_is_given_once_for_all_of_an_update(self, blob_store: Blobs) -> None:
+        """With whichever save, even one that is not the last word on its id."""
+
+        async def work(session: Transaction[LargeValue]) -> None:
+            session.save(large("early", b"1", b"2"))
+            session.save(large("a", b"1", b"gone"), blobs=by_digest(b"1", b"gone"))
+            session.save(large("b", b"2"), blobs=by_digest(b"2"))
+            session.save(large("a"))
+            session.delete("b")
+
+        await blob_store.update("s", work)
+        assert await listed_ids(blob_store, "s") == ["a", "early"]
+        assert await blob_store.load_blobs("s", by_digest(b"1", b"2")) == by_digest(b"1", b"2")
+        assert await refusal(blob_store.load_blobs("s", by_digest(b"gone"))) is MissingBlobError
+        assert await blob_store.check() == ()

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from aiocheckpoint.errors import CheckpointError, SessionOwnedError, StoreBusyError
 from aiocheckpoint.testing.contract.records import Store, checkpoint, error_of, listed_ids, refusal
-from aiocheckpoint.testing.contract.transactions import Session, count_one, owned
+from aiocheckpoint.testing.contract.work import Session, count_one, owned
 
 
 class WaitingContract:

@@ -1,0 +1,45 @@
+"""What callers do, in the tests of transactions."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from aiocheckpoint.models import CheckpointData
+from aiocheckpoint.store import Transaction
+from aiocheckpoint.testing.contract.records import Store, checkpoint
+
+Session: TypeAlias = Transaction[CheckpointData]
+
+
+async def count_one(session: Session) -> int:
+    """Count one up, in a new checkpoint: an update as callers have it."""
+    newest = await session.load()
+    count = 0 if newest is None else newest.iteration
+    session.save(checkpoint(session.session_id, count + 1, checkpoint_id=f"{count + 1:04}"))
+    return count + 1
+
+
+async def taken_item(session: Session) -> object:
+    """Take the first message of the one checkpoint; None when there is none."""
+    newest = await session.load()
+    if newest is None or not newest.messages:
+        return None
+    item = newest.messages.pop(0)
+    session.save(newest)
+    return item
+
+
+async def owned(store: Store, session_id: str) -> None:
+    """Own a session for a moment."""
+    async with store.own(session_id):
+        pass
+
+
+async def owned_at_once(store: Store, session_id: str) -> None:
+    """Own a session for a moment, or be refused at once."""
+    async with store.own(session_id, wait=False):
+        pass
+
+
+class StopError(Exception):
+    """What `work` raises of its own."""
