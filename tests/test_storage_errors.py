@@ -32,7 +32,7 @@ from tests.durabilities import SYNCED_FILES, each_durability, writers_of_each_du
 from tests.faults import Fault, FaultyFiles, RefusingFiles
 from tests.on_disk import on_disk
 from tests.test_damaged_files import unprivileged
-from tests.trees import checkpoint_files, file_contents, snapshot
+from tests.trees import checkpoint_files, file_contents, remove, snapshot
 
 Writer = AsyncCheckpointWriter[CheckpointData]
 Method = Callable[[Writer], Awaitable[object]]
@@ -933,7 +933,7 @@ class TestRootThatCannotBe:
         """Where the root is removed under a writer, a save works or is a named error."""
         writer = AsyncCheckpointWriter(root, **durability)
         await writer.save(step(0))
-        await asyncio.to_thread(shutil.rmtree, root)
+        await asyncio.to_thread(remove, root)
 
         data = step(1)
         with contextlib.suppress(StorageError):

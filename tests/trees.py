@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
+import tempfile
 from pathlib import Path
 
 Tree = dict[str, tuple[str, bytes]]
@@ -26,6 +28,13 @@ def _entry(path: Path) -> tuple[str, bytes]:
 def file_contents(directory: Path) -> list[bytes]:
     """Return the distinct contents of all plain files below a directory, sorted."""
     return sorted({content for kind, content in snapshot(directory).values() if kind == "file"})
+
+
+def remove(directory: Path) -> None:
+    """Remove a directory that somebody may be writing to, which `rmtree` would fail over."""
+    gone = tempfile.mkdtemp(prefix="gone-", dir=directory.parents[1])
+    directory.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def session_directory(root: Path, name: str) -> Path:

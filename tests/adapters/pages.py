@@ -9,15 +9,16 @@ import importlib.metadata
 import io
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from tests.killing import killed_at
 from tests.test_docs import fenced
 
 _ROOT = Path(__file__).parents[2]
+_EXAMPLES = _ROOT / "examples"
 
 
 def run_page(name: str) -> None:
@@ -73,35 +74,22 @@ def _require_installed(extra: str) -> None:
         assert importlib.metadata.version(name)
 
 
-def _command(example: str, *arguments: object) -> list[str]:
-    return [sys.executable, str(_ROOT / "examples" / example), *map(str, arguments)]
-
-
-def kill_example_at(line_start: str, example: str, *arguments: object) -> None:
-    """Kill an example by SIGKILL as soon as it prints a line that begins so."""
-    command = _command(example, *arguments)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        next(found for found in process.stdout if found.startswith(line_start))
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
-
-
 def lines_of_example(example: str, *arguments: object) -> list[str]:
     """Run an example to its end and return what it printed."""
-    done = subprocess.run(_command(example, *arguments), capture_output=True, text=True, check=True)
+    command = [sys.executable, _EXAMPLES / example, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 
 
 def goes_on(
-    example: str, storage: object, killed_at: str, *, approval: str = "approved by Ann"
+    example: str, storage: object, line_start: str, *, approval: str = "approved by Ann"
 ) -> list[list[str]]:
     """
     Kill an example at a line, run it twice, and return what both runs printed.
 
     The first one goes on and waits for Ann; the second has her approval, and refunds once.
     """
-    kill_example_at(killed_at, example, storage)
+    killed_at(line_start, _EXAMPLES / example, storage)
     runs = [lines_of_example(example, storage) for _ in range(2)]
     assert runs[0][-1].startswith("waiting: refund"), runs
     assert runs[1][0] == approval, runs

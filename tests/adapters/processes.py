@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests import killing
+
 _PROJECT = Path(__file__).parents[2]
 _SECONDS = 240
 
@@ -27,15 +29,19 @@ def started(module: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
 
 
 def killed_at(line_start: str, module: str, *arguments: object) -> list[str]:
-    """Kill a process by SIGKILL as soon as it prints a line that begins so; return its lines."""
+    """Let a module be killed as soon as it prints a line that begins so; return its lines."""
+    return killing.killed_at(line_start, "-m", module, *arguments, cwd=_PROJECT)
+
+
+def killed_after(line_start: str, module: str, *arguments: object) -> list[str]:
+    """Kill an endless module amid what it does after such a line; return all it has printed."""
     lines: list[str] = []
     with started(module, *arguments) as process:
         assert process.stdout is not None
-        for line in process.stdout:
+        for line in process.stdout:  # it goes on until it is hit
             lines.append(line.rstrip("\n"))
-            if line.startswith(line_start):
+            if lines[-1] == line_start:
                 process.kill()
-                break
     assert process.returncode == -signal.SIGKILL, lines
     return lines
 

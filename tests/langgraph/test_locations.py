@@ -16,9 +16,10 @@ from langchain_core.messages import HumanMessage
 from aiocheckpoint import CheckpointData, DurabilityUnknownError, StorageError
 from aiocheckpoint.adapters.langgraph import CheckpointSaver
 from aiocheckpoint.testing import MemoryStore
+from tests.killing import killed_at
 from tests.langgraph import places
 from tests.test_docs import REPOSITORY, fenced
-from tests.test_examples import killed_at, output_of
+from tests.test_examples import EXAMPLES, output_of
 
 pytestmark = pytest.mark.blocking
 
@@ -58,13 +59,13 @@ def _module(name: str, path: Path) -> ModuleType:
 @pytest.mark.timeout(240)  # four processes, each of which imports LangGraph
 async def test_a_graph_goes_on_anywhere(location: str) -> None:
     """Killed in two steps and approved in another process, then forked: no step is repeated."""
-    killed_at(_EXAMPLE, location, "look_up: order 7")
+    killed_at("look_up: order 7", EXAMPLES / _EXAMPLE, location)
     resumed = output_of(_EXAMPLE, location)
     assert resumed in (
         ["look_up: order 7: a broken lamp", "the model thinks, step 2", _WAITING],
         ["the model thinks, step 2", _WAITING],
     )
-    killed_at(_EXAMPLE, location, "refund: refunded")
+    killed_at("refund: refunded", EXAMPLES / _EXAMPLE, location)
     ended = output_of(_EXAMPLE, location)
     # What the kill came before is done again; the model's first step never is.
     assert ended in (

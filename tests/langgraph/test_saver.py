@@ -34,6 +34,7 @@ from tests.langgraph.conftest import MakeSaver
 from tests.langgraph.graphs import chat, thread
 from tests.langgraph.promises import checkpoint, got, listed, metadata, put
 from tests.promises.places import files_with
+from tests.trees import remove
 
 PACKAGE = "aiocheckpoint.adapters.langgraph"
 
@@ -440,15 +441,15 @@ class TestStorage:
         """A copy in the place of the directory is read, by a saver that had the old one open."""
         saver = make()
         stored = await put(saver, thread("t"), {"x": 1})
-        await saver.aflush()
 
         def bring_back() -> None:
             copy = root.with_name("copy")
             shutil.copytree(root, copy, symlinks=True)
-            shutil.rmtree(root)
+            remove(root)
             copy.rename(root)
 
         for look in (got, listed):
+            await saver.aflush()
             await asyncio.to_thread(bring_back)
             found: Any = await look(saver, stored)
             assert found

@@ -20,6 +20,7 @@ from tests.crash.disks import ext4, tmpfs
 from tests.promises.places import on_disk, plain_ids, session_files
 from tests.promises.records import record
 from tests.promises.tasks import Writer, list_sessions, save_many
+from tests.trees import remove
 
 P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
@@ -52,7 +53,7 @@ async def test_relative_path_and_chdir(
     assert (tmp_path / "first" / "state").is_dir()
     assert await ids(writer) == ["x"]
     os.chdir(tmp_path)
-    shutil.rmtree(tmp_path / "first" / "state")
+    remove(tmp_path / "first" / "state")
     await writer.save(record("s", "y"))
     assert await ids(make_writer(tmp_path / "first" / "state")) == ["y"]
 
@@ -98,7 +99,7 @@ async def test_removed_root(make_writer: MakeWriter, root: Path, is_remade: bool
     writer, reader = make_writer(), make_writer()
     await writer.save(record("s", "before"))
     assert await ids(reader) == ["before"]
-    shutil.rmtree(root)
+    remove(root)
     if is_remade:
         root.mkdir()
     assert await ids(reader) == []
@@ -153,7 +154,7 @@ async def test_removed_private_directory(make_writer: MakeWriter, root: Path) ->
     writer = make_writer()
     await writer.save(record("s", "n1"))
     await on_disk(writer)
-    shutil.rmtree(root / ".aiocheckpoint")
+    remove(root / ".aiocheckpoint")
     await writer.save(record("s", "n2"))
     assert await ids(make_writer()) == ["n2", "n1"]
     await writer.save(record("s", "n3"))

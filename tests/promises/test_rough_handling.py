@@ -13,6 +13,7 @@ from tests.promises.conftest import Start
 from tests.promises.places import plain_ids, wait_until
 from tests.promises.records import record
 from tests.promises.workers import Worker
+from tests.trees import remove
 
 
 def _saved(worker: Worker, name: str) -> bool:
@@ -30,7 +31,7 @@ def test_removed_while_in_use(start: Start, root: Path, part: str) -> None:
     one.save(record("s", "before"))
     assert two.listed_ids("s") == ("before",)
     one.call("flush")
-    shutil.rmtree(root / part)
+    remove(root / part)
 
     saved: list[str] = []
     for worker in (one, two):

@@ -1,15 +1,14 @@
 """
 A shop's workflow with a scripted model: it looks an order up, asks for an approval, and refunds.
 
-`python -m tests.adapters.agent_framework.shop STORAGE LOG [approve | stop LINE]` runs it, or goes
-on with it, and stops for good at a line that begins so.
+`python -m tests.adapters.agent_framework.shop STORAGE LOG [approve]` runs it, or goes
+on with it.
 Each step is a line of the log, which stands for what it does to the world.
 """
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
@@ -37,11 +36,9 @@ NAME = "order-7"
 
 
 def said(line: str) -> None:
-    """Print a line at once, and wait there to be killed if it is the one to stop at."""
+    """Print a line at once."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
-    if "stop" in sys.argv and line.startswith(sys.argv[-1]):
-        signal.pause()
 
 
 class ScriptedClient(FunctionInvocationLayer[Any], BaseChatClient[Any]):

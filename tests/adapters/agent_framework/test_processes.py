@@ -16,7 +16,7 @@ from aiocheckpoint.adapters.agent_framework import CheckpointStorage, StoredChec
 from aiocheckpoint.testing import MemoryStore
 from tests.adapters.agent_framework.adding import SHARED, texts
 from tests.adapters.agent_framework.shop import NAME, shop
-from tests.adapters.processes import killed_at, lines_of, started
+from tests.adapters.processes import killed_after, killed_at, lines_of, started
 
 SHOP = "tests.adapters.agent_framework.shop"
 ADDING = "tests.adapters.agent_framework.adding"
@@ -41,7 +41,7 @@ def test_checkpoints_of_racing_and_killed_processes(root: Path, acknowledged: in
     with started(ADDING, root, "beside") as beside:
         assert beside.stdout is not None
         first = beside.stdout.readline()
-        lines = {"killed": killed_at(f"killed-{acknowledged}", ADDING, root, "killed")}
+        lines = {"killed": killed_after(f"killed-{acknowledged}", ADDING, root, "killed")}
         beside.kill()
         lines["beside"] = [line.rstrip("\n") for line in (first, *beside.stdout)]
 
@@ -59,7 +59,7 @@ def test_checkpoints_of_racing_and_killed_processes(root: Path, acknowledged: in
 def test_run_goes_on_in_a_new_process(root: Path, tmp_path: Path, line: str) -> None:
     """A run that was killed amid a step goes on; no step that was acknowledged runs twice."""
     log = tmp_path / "log"
-    killed_at(line, SHOP, root, log, "stop", line)
+    killed_at(line, SHOP, root, log)
 
     assert lines_of(SHOP, root, log)[-1] == "waiting"
     approved = lines_of(SHOP, root, log, "approve")
@@ -77,7 +77,7 @@ def test_approval_survives_a_kill(root: Path, tmp_path: Path, line: str) -> None
     log = tmp_path / "log"
     assert lines_of(SHOP, root, log)[-1] == "waiting"
     assert lines_of(SHOP, root, log) == ["waiting"]
-    killed_at(line, SHOP, root, log, "approve", "stop", line)
+    killed_at(line, SHOP, root, log, "approve")
 
     assert lines_of(SHOP, root, log)[-1] == DONE
 

@@ -17,7 +17,7 @@ from aiocheckpoint.adapters.claude_agent import SessionStore
 from tests.adapters.claude_agent.adding import KEY, batch
 from tests.adapters.claude_agent.scripted import needs_program, parts_of
 from tests.adapters.claude_agent.shop import key_in
-from tests.adapters.processes import killed_at, lines_of, started
+from tests.adapters.processes import killed_after, killed_at, lines_of, started
 
 SHOP = "tests.adapters.claude_agent.shop"
 ADDING = "tests.adapters.claude_agent.adding"
@@ -39,18 +39,14 @@ def test_appends_of_racing_and_killed_processes(root: Path, acknowledged: int) -
     with started(ADDING, root, "beside") as beside:
         assert beside.stdout is not None
         first = beside.stdout.readline()
-        with started(ADDING, root, "killed") as killed:
-            assert killed.stdout is not None
-            next(line for line in killed.stdout if int(line) >= acknowledged)
-            killed.kill()
-            last_killed = [str(acknowledged), *killed.stdout][-1]  # it went on until it was hit
+        lines = killed_after(str(acknowledged), ADDING, root, "killed")
         beside.kill()
         last_beside = [first, *beside.stdout][-1]
 
     entries = loaded(KEY, root)
 
     batches = [entries[start : start + 5] for start in range(0, len(entries), 5)]
-    for name, least in (("killed", int(last_killed)), ("beside", int(last_beside))):
+    for name, least in (("killed", int(lines[-1])), ("beside", int(last_beside))):
         own = [found for found in batches if found[0]["text"].startswith(name)]
         assert own == [batch(name, number) for number in range(len(own))]
         assert least + 1 <= len(own) <= least + 2
@@ -61,7 +57,7 @@ def test_appends_of_racing_and_killed_processes(root: Path, acknowledged: int) -
 def test_run_goes_on_in_a_new_process(root: Path, tmp_path: Path, line: str) -> None:
     """A run that was killed amid a turn goes on; no tool runs twice, an unknown outcome is told."""
     log = tmp_path / "log"
-    killed_at(line, SHOP, root, log, "stop", line)
+    killed_at(line, SHOP, root, log)
     stored = {entry["uuid"] for entry in loaded(key_in(tmp_path), root) if "uuid" in entry}
 
     assert lines_of(SHOP, root, log)[-1] == "waiting"

@@ -10,7 +10,7 @@ pytest.importorskip("crewai", reason="needs the extra crewai: .ci/adapter crewai
 
 from aiocheckpoint.adapters.crewai import FlowPersistence
 from tests.adapters.crewai.saving import state
-from tests.adapters.processes import killed_at, lines_of
+from tests.adapters.processes import killed_after, killed_at, lines_of
 
 SHOP = "tests.adapters.crewai.shop"
 SAVING = "tests.adapters.crewai.saving"
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.blocking, pytest.mark.timeout(600)]
 
 def test_nothing_acknowledged_is_lost(root: Path) -> None:
     """After a kill the newest state that was acknowledged is there, or the one after it."""
-    lines = killed_at("20", SAVING, root)
+    lines = killed_after("20", SAVING, root)
 
     with FlowPersistence(root) as persistence:
         found = persistence.load_state("f")

@@ -1,15 +1,14 @@
 """
 A shop's agent with a scripted model: it looks an order up, asks for a confirmation, and refunds.
 
-`python -m tests.adapters.google_adk.shop STORAGE LOG [confirm | stop LINE]` runs it, or goes on
-with it, and stops for good at a line that begins so.
+`python -m tests.adapters.google_adk.shop STORAGE LOG [confirm]` runs it, or goes on
+with it.
 Each call of a tool is a line of the log, which stands for what it does to the world.
 """
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -34,11 +33,9 @@ ORDER: Any = {"app_name": "shop", "user_id": "ann", "session_id": "order-7"}
 
 
 def said(line: str) -> None:
-    """Print a line at once, and wait there to be killed if it is the one to stop at."""
+    """Print a line at once."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
-    if "stop" in sys.argv and line.startswith(sys.argv[-1]):
-        signal.pause()
 
 
 class ScriptedModel(BaseLlm):

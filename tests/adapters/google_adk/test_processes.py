@@ -15,7 +15,7 @@ from google.adk.sessions import Session
 from aiocheckpoint.adapters.google_adk import SessionService
 from tests.adapters.google_adk.adding import SHARED
 from tests.adapters.google_adk.shop import ORDER, asked
-from tests.adapters.processes import killed_at, lines_of, started
+from tests.adapters.processes import killed_after, killed_at, lines_of, started
 
 SHOP = "tests.adapters.google_adk.shop"
 ADDING = "tests.adapters.google_adk.adding"
@@ -49,7 +49,7 @@ def test_events_of_racing_and_killed_processes(root: Path, acknowledged: int) ->
     with started(ADDING, root, "beside") as beside:
         assert beside.stdout is not None
         first = beside.stdout.readline()
-        lines = killed_at(str(acknowledged), ADDING, root, "killed")
+        lines = killed_after(str(acknowledged), ADDING, root, "killed")
         beside.kill()
         last_beside = [first, *beside.stdout][-1]
 
@@ -67,7 +67,7 @@ def test_events_of_racing_and_killed_processes(root: Path, acknowledged: int) ->
 def test_run_goes_on_in_a_new_process(root: Path, tmp_path: Path, line: str) -> None:
     """A run that was killed amid a turn goes on; no tool that was answered runs twice."""
     log = tmp_path / "log"
-    killed_at(line, SHOP, root, log, "stop", line)
+    killed_at(line, SHOP, root, log)
 
     assert lines_of(SHOP, root, log)[-1] == "waiting"
     confirmed = lines_of(SHOP, root, log, "confirm")

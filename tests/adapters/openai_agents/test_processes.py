@@ -13,7 +13,7 @@ pytest.importorskip("agents", reason="needs the extra openai-agents: .ci/adapter
 
 from aiocheckpoint.adapters.openai_agents import Session
 from tests.adapters.openai_agents.adding import batch
-from tests.adapters.processes import killed_at, lines_of, started
+from tests.adapters.processes import killed_after, killed_at, lines_of, started
 
 SHOP = "tests.adapters.openai_agents.shop"
 ADDING = "tests.adapters.openai_agents.adding"
@@ -36,7 +36,7 @@ class TestKill:
         with started(ADDING, root, "beside") as beside:
             assert beside.stdout is not None
             beside.stdout.readline()
-            lines = killed_at(str(acknowledged), ADDING, root, "killed")
+            lines = killed_after(str(acknowledged), ADDING, root, "killed")
             beside.kill()
             last_beside = [*beside.stdout][-1:]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -12,20 +11,10 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.killing import killed_at
+
 _PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "other-frameworks.md"
 _SECONDS = 60
-# Runs a program that waits after a line to be killed there.
-_WAITING = """
-import builtins, runpy, signal, sys
-
-def waiting_print(*values, **options):
-    plain_print(*values, **options)
-    if str(values[0]).startswith(sys.argv[2]):
-        signal.pause()
-
-plain_print, builtins.print = print, waiting_print
-runpy.run_path(sys.argv[1], run_name="__main__")
-"""
 
 pytestmark = pytest.mark.blocking
 
@@ -73,16 +62,7 @@ def test_it_is_killed_and_goes_on(recipe: Recipe, tmp_path: Path) -> None:
     path = tmp_path / "program.py"
     path.write_text(program(recipe.heading), encoding="utf-8")
 
-    with subprocess.Popen(
-        [sys.executable, "-c", _WAITING, path, recipe.kill_at],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-    ) as process:
-        assert process.stdout is not None
-        next(line for line in process.stdout if line.startswith(recipe.kill_at))
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
+    killed_at(recipe.kill_at, path, cwd=tmp_path)
     done = subprocess.run(
         [sys.executable, path],
         capture_output=True,

@@ -13,7 +13,7 @@ pytest.importorskip("pydantic_ai", reason="needs the extra pydantic-ai: .ci/adap
 from pydantic_ai import Conversation
 
 from aiocheckpoint.adapters.pydantic_ai import ConversationStore
-from tests.adapters.processes import killed_at, lines_of, started
+from tests.adapters.processes import killed_after, killed_at, lines_of, started
 
 SHOP = "tests.adapters.pydantic_ai.shop"
 TALKING = "tests.adapters.pydantic_ai.talking"
@@ -42,7 +42,7 @@ class TestKill:
         with started(TALKING, root, "beside") as beside:
             assert beside.stdout is not None
             beside.stdout.readline()
-            lines = killed_at(str(acknowledged), TALKING, root, "killed")
+            lines = killed_after(str(acknowledged), TALKING, root, "killed")
             beside.kill()
             last_beside = [*beside.stdout][-1:]
 
@@ -58,7 +58,7 @@ class TestKill:
     def test_run_goes_on_in_a_new_process(self, root: Path, tmp_path: Path, line: str) -> None:
         """A run that was killed amid a turn goes on; no tool that was answered runs twice."""
         log = tmp_path / "log"
-        killed_at(line, SHOP, root, log, "stop", line)
+        killed_at(line, SHOP, root, log)
 
         assert lines_of(SHOP, root, log)[-1] == "waiting"
         approved = lines_of(SHOP, root, log, "approve")

@@ -1,15 +1,14 @@
 """
 A shop's agent with a scripted model: it looks an order up, asks for an approval, and refunds.
 
-`python -m tests.adapters.pydantic_harness.shop STORAGE LOG [approve | stop LINE]` runs it, or goes
-on with it, and stops for good at a line that begins so.
+`python -m tests.adapters.pydantic_harness.shop STORAGE LOG [approve]` runs it, or goes
+on with it.
 Each call of a tool is a line of the log, which stands for what it does to the world.
 """
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,11 +29,9 @@ from aiocheckpoint.adapters.pydantic_harness import StepStore
 
 
 def said(line: str) -> None:
-    """Print a line at once, and wait there to be killed if it is the one to stop at."""
+    """Print a line at once."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
-    if "stop" in sys.argv and line.startswith(sys.argv[-1]):
-        signal.pause()
 
 
 def answered(messages: list[ModelMessage]) -> set[str]:

@@ -13,7 +13,7 @@ pytest.importorskip(
 )
 
 from aiocheckpoint.adapters.pydantic_harness import StepStore
-from tests.adapters.processes import killed_at, lines_of, started
+from tests.adapters.processes import killed_after, killed_at, lines_of, started
 from tests.adapters.pydantic_harness.steps import snapshot
 
 SHOP = "tests.adapters.pydantic_harness.shop"
@@ -44,7 +44,7 @@ class TestKill:
         with started(STEPPING, root, "beside") as beside:
             assert beside.stdout is not None
             beside.stdout.readline()
-            lines = killed_at(str(acknowledged), STEPPING, root, "killed")
+            lines = killed_after(str(acknowledged), STEPPING, root, "killed")
             beside.kill()
             last_beside = [*beside.stdout][-1:]
 
@@ -64,7 +64,7 @@ class TestKill:
     def test_run_goes_on_in_a_new_process(self, root: Path, tmp_path: Path, line: str) -> None:
         """A run that was killed amid a turn goes on; no tool that was answered runs twice."""
         log = tmp_path / "log"
-        killed_at(line, SHOP, root, log, "stop", line)
+        killed_at(line, SHOP, root, log)
 
         goes_on = lines_of(SHOP, root, log)
         approved = lines_of(SHOP, root, log, "approve")
@@ -78,7 +78,7 @@ class TestKill:
         """A tool that was going on when its process died is told, and only that one."""
         log = tmp_path / "log"
         line = "look_up is going on"
-        killed_at(line, SHOP, root, log, "stop", line)
+        killed_at(line, SHOP, root, log)
 
         goes_on = lines_of(SHOP, root, log)
 

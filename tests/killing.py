@@ -1,0 +1,74 @@
+"""Programs that are killed the moment they have printed a certain line."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+_SECONDS = 240.0
+
+
+def killed_at(line_start: str, *command: object, cwd: Path | None = None) -> list[str]:
+    """
+    Let a program be killed as soon as it has printed a line that begins so; return its lines.
+
+    It is this process that would be late: whoever reads the line and then kills meets a program
+    that has gone on, or ended, the more so on a busy machine. So it sends SIGKILL to itself.
+
+    Args:
+        line_start: of the line.
+        command: what follows `python`: a path, or `-m` and a module, and arguments.
+        cwd: where it runs.
+    """
+    done = subprocess.run(
+        [sys.executable, __file__, line_start, *map(str, command)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=_SECONDS,
+        cwd=cwd,
+    )
+    lines = done.stdout.splitlines()
+    assert done.returncode == -signal.SIGKILL, lines
+    return lines
+
+
+class _Output:
+    """Standard output, until the line."""
+
+    def __init__(self, stream: TextIO, line_start: str) -> None:
+        self._stream = stream
+        self._line_start = line_start
+        self._last = ""
+
+    def write(self, text: str) -> int:
+        count = self._stream.write(text)
+        *lines, self._last = (self._last + text).split("\n")
+        if any(line.startswith(self._line_start) for line in lines):
+            self._stream.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return count
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _main(line_start: str, *command: str) -> None:
+    output: Any = _Output(sys.stdout, line_start)
+    sys.stdout = output
+    is_module = command[0] == "-m"
+    sys.argv = [*command[is_module:]]
+    sys.path[0] = os.getcwd() if is_module else os.path.dirname(command[0])
+    if is_module:
+        runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(command[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
