@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import combinations
 from types import UnionType
 from typing import Any, Generic, Protocol, Union, get_args, get_origin
@@ -46,8 +47,14 @@ def codec_of(record_type: Any) -> Codec[Any]:
         raise RecordTypeError(name_of(record_type), f"it cannot be read: {error}") from error
     if members == (RawRecord,):
         return RawCodec()
-    codecs: list[RecordCodec[Any]] = [RecordCodec(member) for member in members]
+    codecs = [_codec_of_one(member) for member in members]
     return codecs[0] if len(codecs) == 1 else UnionCodec(record_type, codecs)
+
+
+@lru_cache(maxsize=64)
+def _codec_of_one(record_type: type[Any]) -> RecordCodec[Any]:
+    """Return the codec of a type, which takes a millisecond to make and has no state."""
+    return RecordCodec(record_type)
 
 
 def _members(record_type: Any) -> Iterator[Any]:
