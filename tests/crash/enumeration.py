@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import pytest
 
-from aiocheckpoint._format.unions import codec_of
 from tests.crash import oracle
 from tests.crash.checker import (
     Allowed,
@@ -97,9 +96,6 @@ def tree_after(start: Tree, operations: Sequence[Operation]) -> Tree:
     return tree
 
 
-_codec_of: Any = cache(codec_of)
-
-
 class _Seeded:
     """In the place of `secrets`: the same bytes in each run, and never twice in one."""
 
@@ -108,6 +104,17 @@ class _Seeded:
 
     def token_bytes(self, count: int) -> bytes:
         return self._dice.randbytes(count)
+
+
+@contextmanager
+def _no_forced_switches() -> Iterator[None]:
+    """Let each thread go on until it waits: what is submitted in a row is committed together."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(_NEVER_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
 
 
 @contextmanager
@@ -122,7 +129,7 @@ def same_each_time(life: int = 1, slot_bytes: int = SMALL_SLOT_BYTES) -> Iterato
         slot_bytes: how large the first slot of the journal is.
     """
     stamps = itertools.count(_STAMPS + life * _STAMPS_OF_A_LIFE)
-    with pytest.MonkeyPatch.context() as patch:
+    with _no_forced_switches(), pytest.MonkeyPatch.context() as patch:
         patch.setattr("aiocheckpoint._disk.files.secrets", _Seeded(life))
         patch.setattr("aiocheckpoint._disk.files._unguessable", itertools.count(life << 32))
         patch.setattr("aiocheckpoint._engine.plan.now_microseconds", stamps.__next__)
@@ -131,7 +138,6 @@ def same_each_time(life: int = 1, slot_bytes: int = SMALL_SLOT_BYTES) -> Iterato
         patch.setattr("aiocheckpoint._engine.applier.ROUND_SECONDS", _NEVER_SECONDS)
         patch.setattr("aiocheckpoint._engine.applier._RETRY_SECONDS", (_NEVER_SECONDS,))
         patch.setattr("aiocheckpoint._engine.check._MOMENTS_SECONDS", 0.0)
-        patch.setattr("aiocheckpoint.writer.codec_of", _codec_of)  # saves a tenth
         yield
 
 
