@@ -35,7 +35,7 @@ Workload = Literal["documents", "conversation"]
 _CASES: tuple[tuple[Workload, int], ...] = (
     ("documents", 1), ("documents", 32), ("conversation", 32),
 )  # fmt: skip
-_QUICK_CASES: tuple[tuple[Workload, int], ...] = (("documents", 1), ("conversation", 4))
+_QUICK_CASES: tuple[tuple[Workload, int], ...] = (("conversation", 4),)
 
 
 class PostgresJob(Struct, frozen=True, kw_only=True):

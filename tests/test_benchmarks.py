@@ -32,6 +32,7 @@ from aiocheckpoint import AsyncCheckpointWriter
 from tests.directories import open_directory
 
 PROJECT = Path(__file__).parent.parent
+pytestmark = pytest.mark.timeout(600)  # all of it runs in the first test that asks for it
 
 
 class Outcome:

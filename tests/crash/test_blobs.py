@@ -358,4 +358,4 @@ async def test_a_broken_rule_is_noticed(
     first_call = len(SEQUENCES[name]) - 1
 
     with pytest.raises((CheckpointError, BrokenPromiseError)):
-        await examine_all(name, {"durability": durability}, [model], first_call)
+        await examine_all(name, {"durability": durability}, [model], first_call, goes_on_every=8)
