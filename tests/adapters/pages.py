@@ -76,7 +76,7 @@ def _require_installed(extra: str) -> None:
 
 def lines_of_example(example: str, *arguments: object) -> list[str]:
     """Run an example to its end and return what it printed."""
-    command = [sys.executable, _EXAMPLES / example, *map(str, arguments)]
+    command = [sys.executable, str(_EXAMPLES / example), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 

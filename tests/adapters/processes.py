@@ -9,7 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests import killing
+
+TAKES_LONG = pytest.mark.timeout(600)
+"""Each process imports the framework, which takes it seconds, and many on a busy machine."""
 
 _PROJECT = Path(__file__).parents[2]
 _SECONDS = 240

@@ -11,10 +11,11 @@ pytest.importorskip(
 )
 
 from tests.adapters.pages import goes_on, run_page
+from tests.adapters.processes import TAKES_LONG
 
 EXAMPLE = "agent_framework_resume.py"
 
-pytestmark = pytest.mark.blocking
+pytestmark = [pytest.mark.blocking, TAKES_LONG]
 
 
 def test_its_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,13 +16,13 @@ from aiocheckpoint.adapters.agent_framework import CheckpointStorage, StoredChec
 from aiocheckpoint.testing import MemoryStore
 from tests.adapters.agent_framework.adding import SHARED, texts
 from tests.adapters.agent_framework.shop import NAME, shop
-from tests.adapters.processes import killed_after, killed_at, lines_of, started
+from tests.adapters.processes import TAKES_LONG, killed_after, killed_at, lines_of, started
 
 SHOP = "tests.adapters.agent_framework.shop"
 ADDING = "tests.adapters.agent_framework.adding"
 DONE = "Your 40 euros are on their way."
 
-pytestmark = pytest.mark.blocking
+pytestmark = [pytest.mark.blocking, TAKES_LONG]
 
 
 def stored(root: Path, name: str) -> list[Any]:

@@ -15,11 +15,12 @@ pytest.importorskip(
 
 from tests.adapters.claude_agent.scripted import environment, needs_program
 from tests.adapters.pages import goes_on, run_page
+from tests.adapters.processes import TAKES_LONG
 
 EXAMPLE = "claude_agent_resume.py"
 _MODEL = Path(__file__).parents[3] / "examples" / "claude_agent_model.py"
 
-pytestmark = [needs_program, pytest.mark.blocking]
+pytestmark = [needs_program, pytest.mark.blocking, TAKES_LONG]
 
 
 @pytest.fixture(name="model")

@@ -17,12 +17,12 @@ from aiocheckpoint.adapters.claude_agent import SessionStore
 from tests.adapters.claude_agent.adding import KEY, batch
 from tests.adapters.claude_agent.scripted import needs_program, parts_of
 from tests.adapters.claude_agent.shop import key_in
-from tests.adapters.processes import killed_after, killed_at, lines_of, started
+from tests.adapters.processes import TAKES_LONG, killed_after, killed_at, lines_of, started
 
 SHOP = "tests.adapters.claude_agent.shop"
 ADDING = "tests.adapters.claude_agent.adding"
 
-pytestmark = pytest.mark.blocking
+pytestmark = [pytest.mark.blocking, TAKES_LONG]
 
 
 def loaded(key: Any, root: Path) -> list[Any]:

@@ -10,13 +10,12 @@ pytest.importorskip("crewai", reason="needs the extra crewai: .ci/adapter crewai
 
 from aiocheckpoint.adapters.crewai import FlowPersistence
 from tests.adapters.crewai.saving import state
-from tests.adapters.processes import killed_after, killed_at, lines_of
+from tests.adapters.processes import TAKES_LONG, killed_after, killed_at, lines_of
 
 SHOP = "tests.adapters.crewai.shop"
 SAVING = "tests.adapters.crewai.saving"
 
-# To import the framework takes each process seconds on a busy machine.
-pytestmark = [pytest.mark.blocking, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.blocking, TAKES_LONG]
 
 
 def test_nothing_acknowledged_is_lost(root: Path) -> None:

@@ -15,12 +15,12 @@ from google.adk.sessions import Session
 from aiocheckpoint.adapters.google_adk import SessionService
 from tests.adapters.google_adk.adding import SHARED
 from tests.adapters.google_adk.shop import ORDER, asked
-from tests.adapters.processes import killed_after, killed_at, lines_of, started
+from tests.adapters.processes import TAKES_LONG, killed_after, killed_at, lines_of, started
 
 SHOP = "tests.adapters.google_adk.shop"
 ADDING = "tests.adapters.google_adk.adding"
 
-pytestmark = pytest.mark.blocking
+pytestmark = [pytest.mark.blocking, TAKES_LONG]
 
 
 def stored(root: Path, **place: str) -> Session:

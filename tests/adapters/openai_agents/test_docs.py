@@ -9,10 +9,11 @@ import pytest
 pytest.importorskip("agents", reason="needs the extra openai-agents: .ci/adapter openai-agents")
 
 from tests.adapters.pages import goes_on, run_page
+from tests.adapters.processes import TAKES_LONG
 
 EXAMPLE = "openai_agents_resume.py"
 
-pytestmark = pytest.mark.blocking
+pytestmark = [pytest.mark.blocking, TAKES_LONG]
 
 
 def test_its_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

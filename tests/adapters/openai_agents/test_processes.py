@@ -13,12 +13,12 @@ pytest.importorskip("agents", reason="needs the extra openai-agents: .ci/adapter
 
 from aiocheckpoint.adapters.openai_agents import Session
 from tests.adapters.openai_agents.adding import batch
-from tests.adapters.processes import killed_after, killed_at, lines_of, started
+from tests.adapters.processes import TAKES_LONG, killed_after, killed_at, lines_of, started
 
 SHOP = "tests.adapters.openai_agents.shop"
 ADDING = "tests.adapters.openai_agents.adding"
 
-pytestmark = pytest.mark.blocking
+pytestmark = [pytest.mark.blocking, TAKES_LONG]
 
 
 def items_of(session_id: str, root: Path) -> list[Any]:

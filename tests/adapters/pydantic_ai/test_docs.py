@@ -9,10 +9,11 @@ import pytest
 pytest.importorskip("pydantic_ai", reason="needs the extra pydantic-ai: .ci/adapter pydantic-ai")
 
 from tests.adapters.pages import goes_on, run_page
+from tests.adapters.processes import TAKES_LONG
 
 EXAMPLE = "pydantic_ai_resume.py"
 
-pytestmark = pytest.mark.blocking
+pytestmark = [pytest.mark.blocking, TAKES_LONG]
 
 
 def test_its_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,12 +13,12 @@ pytest.importorskip("pydantic_ai", reason="needs the extra pydantic-ai: .ci/adap
 from pydantic_ai import Conversation
 
 from aiocheckpoint.adapters.pydantic_ai import ConversationStore
-from tests.adapters.processes import killed_after, killed_at, lines_of, started
+from tests.adapters.processes import TAKES_LONG, killed_after, killed_at, lines_of, started
 
 SHOP = "tests.adapters.pydantic_ai.shop"
 TALKING = "tests.adapters.pydantic_ai.talking"
 
-pytestmark = pytest.mark.blocking
+pytestmark = [pytest.mark.blocking, TAKES_LONG]
 
 
 def loaded(name: str, root: Path) -> Conversation:

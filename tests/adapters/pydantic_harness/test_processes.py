@@ -13,13 +13,13 @@ pytest.importorskip(
 )
 
 from aiocheckpoint.adapters.pydantic_harness import StepStore
-from tests.adapters.processes import killed_after, killed_at, lines_of, started
+from tests.adapters.processes import TAKES_LONG, killed_after, killed_at, lines_of, started
 from tests.adapters.pydantic_harness.steps import snapshot
 
 SHOP = "tests.adapters.pydantic_harness.shop"
 STEPPING = "tests.adapters.pydantic_harness.stepping"
 
-pytestmark = pytest.mark.blocking
+pytestmark = [pytest.mark.blocking, TAKES_LONG]
 
 
 async def _read(root: Path) -> tuple[list[Any], ...]:

@@ -9,10 +9,11 @@ import pytest
 pytest.importorskip("strands", reason="needs the extra strands: .ci/adapter strands")
 
 from tests.adapters.pages import goes_on, run_page
+from tests.adapters.processes import TAKES_LONG
 
 EXAMPLE = "strands_resume.py"
 
-pytestmark = [pytest.mark.blocking, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.blocking, TAKES_LONG]
 
 
 def test_its_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

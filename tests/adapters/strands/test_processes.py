@@ -10,13 +10,12 @@ import pytest
 pytest.importorskip("strands", reason="needs the extra strands: .ci/adapter strands")
 
 from aiocheckpoint.adapters.strands import SessionManager
-from tests.adapters.processes import killed_at, lines_of
+from tests.adapters.processes import TAKES_LONG, killed_at, lines_of
 from tests.adapters.strands.shop import ScriptedModel, quiet_agent
 
 SHOP = "tests.adapters.strands.shop"
 
-# To import the framework takes each process many seconds on a busy machine.
-pytestmark = [pytest.mark.blocking, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.blocking, TAKES_LONG]
 
 
 @pytest.mark.parametrize("line", ["model reads 1", "looks up", "model reads 3"])
