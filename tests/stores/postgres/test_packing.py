@@ -537,3 +537,34 @@ class TestMigration:
         loaded = await loading
         assert loaded.iteration == 1
         await connection.close()
+
+
+async def test_what_lost_its_base_is_saved_in_the_order_of_the_calls(
+    make_store: MakeStore,
+) -> None:
+    """A client packs against what another one has deleted; no later save of it comes before."""
+    told: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    one, other = make_store(), make_store()
+    sessions = [f"s{number}" for number in range(8)]
+
+    async def saved(session_id: str, number: int) -> None:
+        await one.save(_step(number, [_TEXT], session_id))
+
+    async def in_order(session_id: str) -> None:
+        for number in range(2):
+            await saved(session_id, number)
+        await other.delete(session_id, "0001")
+        first = asyncio.create_task(one.delete(session_id, "0000"))
+        saves = [asyncio.create_task(saved(session_id, 2))]
+        await first
+        for number in range(3, 8):
+            saves.append(asyncio.create_task(saved(session_id, number)))
+            await asyncio.sleep(0)
+        await asyncio.gather(*saves)
+
+    await asyncio.gather(*map(in_order, sessions))
+    for session_id in sessions:
+        found = [meta.checkpoint_id for meta in await other.list(session_id)]
+        assert found == [f"{number:04}" for number in range(7, 1, -1)]
+    assert told == []

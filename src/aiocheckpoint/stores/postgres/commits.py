@@ -8,7 +8,7 @@ import copy
 import itertools
 import secrets
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from aiocheckpoint.errors import (
@@ -77,9 +77,9 @@ class _Waiting:
         self.future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.has_begun = False
 
-    def settle(self, result: int | CheckpointError) -> None:
+    def settle(self, result: int | Exception) -> None:
         """Tell the outcome."""
-        if isinstance(result, CheckpointError):
+        if isinstance(result, Exception):
             self.future.set_exception(result)
         else:
             self.future.set_result(result)
@@ -191,38 +191,58 @@ class Commits:
         return batch
 
     async def _commit(self, batch: list[_Waiting]) -> None:
-        try:
-            outcomes = await self._apply(batch, None)
-        except CheckpointError as error:
-            if len(batch) == 1 or isinstance(
-                error, (StoreUnavailableError, DurabilityUnknownError)
-            ):
-                self._fail(batch, error)
-                self._release(batch)
-            else:  # of one of them, which is to be refused alone
+        with self._seeing_to(batch) as mine:
+            try:
+                outcomes = await self._apply(batch, None)
+            except (StoreUnavailableError, DurabilityUnknownError):
+                raise
+            except CheckpointError:
+                if len(batch) == 1:
+                    raise
+                mine.clear()  # it is of one of them, which is to be refused alone
                 self._start(self._alone, self._each_alone(batch))
-            return
-        held: dict[SessionId, list[_Waiting]] = {}
-        done: list[_Waiting] = []
-        for waiting, outcome in zip(batch, outcomes, strict=True):
-            if is_busy(outcome) or is_repeatable(waiting.change, outcome):
-                held.setdefault(waiting.change.session_id, []).append(waiting)
-            else:
-                self._settle(waiting, outcome)
-                done.append(waiting)
-        self._release(done)
-        for left in held.values():
-            self._start(self._alone, self._wait_for(left))
+                return
+            held: dict[SessionId, list[_Waiting]] = {}
+            for waiting, outcome in zip(batch, outcomes, strict=True):
+                if is_busy(outcome) or is_repeatable(waiting.change, outcome):
+                    held.setdefault(waiting.change.session_id, []).append(waiting)
+                else:
+                    self._settle(waiting, outcome)
+            # The next changes of a session come when all of these are made.
+            mine[:] = [waiting for waiting in batch if waiting.change.session_id not in held]
+            for left in held.values():
+                self._start(self._alone, self._wait_for(left))
+
+    @contextlib.contextmanager
+    def _seeing_to(self, batch: Sequence[_Waiting]) -> Iterator[list[_Waiting]]:
+        """
+        Tell those who wait whatever ends the work, then let the next of their sessions come.
+
+        Yields:
+            Whose work it is: a list to take out of what somebody else goes on with.
+        """
+        mine = [*batch]
+        try:
+            yield mine
+        except asyncio.CancelledError:
+            reason = "the event loop was ended"
+            location = self._server.location
+            self._fail(mine, DurabilityUnknownError("commit", location, None, reason))
+            raise
+        except Exception as error:  # noqa: BLE001 - a fault of ours is raised from their calls, too
+            self._fail(mine, error)
+        finally:
+            self._release(mine)
 
     async def _each_alone(self, batch: list[_Waiting]) -> None:
-        for waiting in batch:
-            await self._make_alone([waiting])
-        self._release(batch)
+        with self._seeing_to(batch):
+            for waiting in batch:
+                await self._make_alone([waiting])
 
     async def _wait_for(self, held: list[_Waiting]) -> None:
         """Make the changes of a session that were not, once it is free."""
-        await self._make_alone(held)
-        self._release(held)
+        with self._seeing_to(held):
+            await self._make_alone(held)
 
     async def _make_alone(self, held: list[_Waiting]) -> None:
         options = self._server.options
@@ -288,11 +308,17 @@ class Commits:
         location = self._server.location_of(waiting.change.session_id)
         waiting.settle(result_of(waiting.change, outcome, location))
 
-    def _fail(self, batch: Sequence[_Waiting], error: CheckpointError) -> None:
+    @staticmethod
+    def _fail(batch: Sequence[_Waiting], error: Exception) -> None:
         for waiting in batch:
-            own = copy.copy(error)
-            own.__cause__ = error.__cause__
-            waiting.settle(own)
+            if waiting.future.done():
+                continue
+            if isinstance(error, CheckpointError):
+                own = copy.copy(error)
+                own.__cause__ = error.__cause__
+                waiting.settle(own)
+            else:
+                waiting.settle(error)
 
     def _release(self, batch: Sequence[_Waiting]) -> None:
         """Let the next changes of these sessions come."""

@@ -64,10 +64,11 @@ class WaitingContract:
                 answers = await asyncio.gather(*updates, return_exceptions=True)
                 moments.append(loop.time())
                 longest_seconds = max(b - a for a, b in itertools.pairwise(moments))
-                # Else the machine, or the store, was too busy to tell whose fault it is.
-                if answers == [*range(1, 9)] or longest_seconds < 0.3:
+                # Else the machine, or the store, was too busy to tell whose fault it is: from one
+                # end to the next may be all but two of these, and that is less than half a second.
+                if answers == [*range(1, 9)] or longest_seconds < 0.2:
                     break
-        assert answers == [*range(1, 9)]
+        assert answers == [*range(1, 9)], f"refused although the line moved on: {answers}"
 
     async def test_work_that_waits_for_a_plain_thread_goes_on(self, hasty_store: Store) -> None:
         """Nobody can know who waits for that thread, so its call waits, and then is refused."""
