@@ -115,3 +115,40 @@ def asking_graph() -> StateGraph[Any, Any, Any, Any]:
     builder.add_edge("count", "ask")
     builder.add_edge("ask", END)
     return builder
+
+
+def side_by_side_graph(steps: int, ran: list[str], *, inside: bool) -> Any:
+    """
+    Return a graph that counts, then asks and charges at the same time.
+
+    Args:
+        steps: of counting.
+        ran: is told of each charge.
+        inside: whether a graph of its own asks.
+    """
+
+    def ask(state: Numbers) -> dict[str, list[int]]:
+        return {"numbers": [interrupt("go on?")]}
+
+    def charge(state: Numbers) -> dict[str, list[int]]:
+        ran.append("charged")
+        return {"numbers": [2]}
+
+    def following(state: Numbers) -> list[str]:
+        return ["count"] if len(state["numbers"]) < steps else ["ask", "charge"]
+
+    async def ask_inside(state: Numbers) -> dict[str, list[int]]:
+        asked = await asking.ainvoke({"numbers": []})
+        return {"numbers": asked["numbers"]}
+
+    inner = StateGraph(Numbers)
+    inner.add_node("ask", ask)
+    inner.add_edge(START, "ask")
+    asking: Any = inner.compile()
+    builder: Any = StateGraph(Numbers)
+    builder.add_node("count", _adder(1))
+    builder.add_node("ask", ask_inside if inside else ask)
+    builder.add_node("charge", charge)
+    builder.add_edge(START, "count")
+    builder.add_conditional_edges("count", following, ["count", "ask", "charge"])
+    return builder

@@ -372,6 +372,41 @@ class Promises:
             after = (await graph.aget_state(thread(thread_id))).values["numbers"]
             assert after[: len(before["numbers"])] == before["numbers"]
 
+    async def test_pruning_keeps_writes_whose_checkpoint_is_to_come(self, make: Make) -> None:
+        """In "async" the writes of a step come before its checkpoint, and the one before it."""
+        saver = make(keep_last=1)
+        # Made half a minute apart: what a saver tells of ids is coarse.
+        first, *coming = [
+            checkpoint(id=f"1f00000{number}-0000-6000-8000-000000000000") for number in range(4)
+        ]
+        over = metadata(run_id="over")
+        config = await saver.aput(thread("t", checkpoint_ns=""), first, over, {})
+        for number, each in enumerate(coming):
+            place = thread("t", checkpoint_ns="", checkpoint_id=each["id"])
+            await saver.aput_writes(place, [("x", number)], "task")
+        for number, each in enumerate(coming):
+            config = await saver.aput(config, each, metadata(number), {})
+            await saver.aprune(["t"])
+            await saver.adelete_for_runs(["over"])
+            (found,) = await listed(saver, thread("t"))
+            assert found.config == config
+            assert found.pending_writes == [("task", "x", number)]
+
+    async def test_pruning_loses_no_answer_of_a_run(self, make: Make) -> None:
+        """With keep_last, in each durability, a question is there and its neighbour ran once."""
+        for durability, inside in itertools.product(("sync", "async", "exit"), (False, True)):
+            ran: list[str] = []
+            saver = make(keep_last=1)
+            graph: Any = graphs.side_by_side_graph(4, ran, inside=inside)
+            graph = graph.compile(checkpointer=saver)
+            config: Any = {**thread(f"{durability} {inside}"), "recursion_limit": 50}
+            await graph.ainvoke({"numbers": []}, config, durability=durability)
+            state = await graph.aget_state(config)
+            assert [interrupt.value for interrupt in state.interrupts] == ["go on?"]
+            ended = await graph.ainvoke(Command(resume=9), config, durability=durability)
+            assert ended["numbers"] == [1, 1, 1, 1, 9, 2]
+            assert ran == ["charged"]
+
     # Damage and faults
 
     async def test_damage_is_never_taken_for_nothing(self, make: Make, root: Path) -> None:

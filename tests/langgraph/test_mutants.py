@@ -187,6 +187,15 @@ def _naive_keep_latest(patch: Patch) -> None:
     patch.setattr(DeltaNeeds, "next_ancestor", None)
 
 
+def _older_writes_are_left_over(patch: Patch) -> None:
+    def left_over(ids: Sequence[str], _keep: Sequence[str]) -> set[str]:
+        newest = next(found for found in ids if found.startswith(records.STATE_PREFIX))
+        earlier = ids[ids.index(newest) :]
+        return {found for found in earlier if found.startswith(records.PENDING_PREFIX)}
+
+    patch.setattr(removal, "_left_over", left_over)
+
+
 def _put_anyway(patch: Patch) -> None:
     async def store(self: Any, draft: Any, watch: Any, _parent: str) -> None:
         await self._store_anyway(draft, watch)
@@ -260,6 +269,10 @@ MUTANTS: Sequence[tuple[str, Mutation, str]] = (
     ("drops keys", _drop_what_is_not_needed, "the_whole_checkpoint_comes_back"),
     ("metadata as given", _metadata_as_given, "metadata_have_what_the_config_adds"),
     ("naive pruning", _naive_keep_latest, "pruning_keeps_the_state_of_delta_channels"),
+    ("older writes go", _older_writes_are_left_over,
+     "pruning_keeps_writes_whose_checkpoint_is_to_come"),
+    ("older writes go in a run", _older_writes_are_left_over,
+     "pruning_loses_no_answer_of_a_run"),
     ("no condition", _put_anyway, "the_second_of_two_is_told"),
     ("no condition at first", _put_anyway, "two_that_begin_a_thread"),
     ("writes hide", _go_on_behind_anything, "writes_hide_nobody"),

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
+from uuid import UUID
 
 import pytest
 from langchain_core.messages import HumanMessage
@@ -22,7 +23,13 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from aiocheckpoint.adapters.langgraph import CheckpointSaver, copy_threads, drafts, session_of
+from aiocheckpoint.adapters.langgraph import (
+    CheckpointSaver,
+    copy_threads,
+    drafts,
+    records,
+    session_of,
+)
 from aiocheckpoint.adapters.langgraph import saver as saver_module
 from aiocheckpoint.adapters.langgraph.__main__ import main as migrate
 from aiocheckpoint.adapters.langgraph.migration import Copied, CopyMismatchError
@@ -211,6 +218,26 @@ class TestSerializers:
         assert len(await listed(saver, thread("t"))) == 2
 
 
+def _earlier(each: Any, *, hours: int) -> Any:
+    """Return a checkpoint whose id was made so many hours ago."""
+    ticks = hours * 3600 * 10**7 >> 12 << 80  # of 100 ns, of which the id begins with 48 bits
+    return {**each, "id": str(UUID(int=UUID(each["id"]).int - ticks))}
+
+
+async def _put_writes(saver: CheckpointSaver, before: Any) -> None:
+    """Store what a task wrote after a checkpoint that is not there."""
+    place = thread("t", checkpoint_ns="", checkpoint_id=before["id"])
+    await saver.aput_writes(place, [("x", 1)], "task")
+
+
+async def _hours_ago(saver: CheckpointSaver) -> list[int]:
+    """Return when the checkpoints were made of which there are writes, the last stored first."""
+    now = datetime.now(UTC)
+    ids = await saver._store.read(session_of("t"), lambda reader: reader.saved_ids(prefix="p"))
+    times = [records.made_at(found) for found in ids]
+    return [round((now - time) / timedelta(hours=1)) for time in times if time]
+
+
 class TestRetention:
     async def test_a_deleted_thread_leaves_no_byte(self, make: MakeSaver, root: Path) -> None:
         """After a thread was deleted, and a flush, none of its text is anywhere on the disk."""
@@ -276,21 +303,36 @@ class TestRetention:
         assert len(await listed(saver, thread("t"))) == 3
 
     async def test_writes_without_a_checkpoint_are_collected(self, make: MakeSaver) -> None:
-        """Writes whose checkpoint never came go with a later pruning; those to come stay."""
+        """Writes whose checkpoint never came go when all that stay were made a day later."""
         saver = make()
-        first = await put(saver, thread("t"))
-        never_came = checkpoint()
-        place = thread("t", checkpoint_ns="", checkpoint_id=never_came["id"])
-        await saver.aput_writes(place, [("x", 1)], "task")
-        await put(saver, first)
-        coming = checkpoint()
-        place = thread("t", checkpoint_ns="", checkpoint_id=coming["id"])
-        await saver.aput_writes(place, [("x", 1)], "task")
+        await _put_writes(saver, _earlier(checkpoint(), hours=30))
+        await _put_writes(saver, _earlier(checkpoint(), hours=20))
+        config = await put(saver, thread("t"))
+        await _put_writes(saver, _earlier(checkpoint(), hours=40))  # its saver's clock is behind
+        assert await _hours_ago(saver) == [40, 20, 30]
         await saver.aprune(["t"])
-        (left,) = await saver._store.ids(session_of("t"), prefix="p")
-        record = await saver._store.load(session_of("t"), left)
-        assert record is not None
-        assert record.checkpoint == coming["id"]
+        assert await _hours_ago(saver) == [40, 20]
+        await put(saver, config)
+        await saver.aprune(["t"])
+        assert await _hours_ago(saver) == [20]
+
+    async def test_writes_of_odd_ids_without_a_checkpoint_stay(self, make: MakeSaver) -> None:
+        """Where ids do not tell when they were made, nothing says that a checkpoint is lost."""
+        saver = make()
+        for odd in ("odd", "00000000-0000-4000-8000-000000000000"):
+            await _put_writes(saver, checkpoint(id=odd))
+        await put(saver, thread("t"))
+        await saver.aprune(["t"])
+        assert len(await saver._store.ids(session_of("t"), prefix="p")) == 2
+
+    async def test_writes_go_with_the_last_checkpoint(self, make: MakeSaver) -> None:
+        """With all checkpoints of a thread go what writes were stored before, and none since."""
+        saver = make()
+        await _put_writes(saver, checkpoint())
+        await put(saver, thread("t"), run_id="over")
+        await _put_writes(saver, _earlier(checkpoint(), hours=5))
+        await saver.adelete_for_runs(["over"])
+        assert await _hours_ago(saver) == [5]
 
     async def test_writes_go_with_their_checkpoint_alone(self, make: MakeSaver) -> None:
         """Of checkpoints with ids that begin alike each one's writes go with it, and only they."""

@@ -15,6 +15,7 @@ import hashlib
 import math
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -57,6 +58,8 @@ _KEY_LENGTH = 26
 _DIGEST_MARK = "w"
 TAG_LENGTH = 11
 _RANDOM_LENGTH = 16
+_TIME_ORDERED = 6
+_EPOCH = datetime(1582, 10, 15, tzinfo=UTC)  # of the times in UUIDs
 _SESSION = re.compile(r"[a-z2-7]{52}(\.[a-z2-7]{52})?")
 
 Serialized = dict[str, JsonValue]
@@ -205,6 +208,22 @@ def key_in(state: CheckpointId) -> str:
 def tag_in(record_id: CheckpointId) -> str:
     """Return the beginning of the checkpoint's key in the id of a record of either kind."""
     return record_id[1 : 1 + TAG_LENGTH]
+
+
+def made_at(record_id: CheckpointId) -> datetime | None:
+    """
+    Return when a checkpoint's id was made, to a millisecond, from one of a record of either kind.
+
+    Returns:
+        None where the id does not tell: it is no UUID of version 6, as LangGraph makes them.
+    """
+    tag = tag_in(record_id)
+    if not tells_checkpoint(tag):
+        return None
+    number = int(tag, 32)  # 48 bits of the time, 4 of the version, and one more
+    if number >> 1 & 15 != _TIME_ORDERED:
+        return None
+    return _EPOCH + timedelta(microseconds=(number >> 5 << 12) / 10)
 
 
 # Values

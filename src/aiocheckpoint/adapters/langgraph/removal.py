@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -26,6 +26,7 @@ from aiocheckpoint.adapters.langgraph.retention import expired, surplus
 from aiocheckpoint.adapters.langgraph.watches import Watches
 
 _OF_A_TASK = re.compile(r":[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+_CLOCKS_DIFFER = timedelta(days=1)
 
 
 class Removal:
@@ -96,24 +97,23 @@ class Removal:
         """
         Remove checkpoints, and the writes after them, in one commit.
 
-        Writes whose checkpoint is not there go with what was stored before the newest one; those
-        stored since may belong to one that is on its way.
+        Writes whose checkpoint is not there stay, as it may be on its way, but for what is left
+        over.
         """
         ids = await self._store.read(session_id, lambda reader: reader.saved_ids())
-        states = [found for found in ids if found.startswith(STATE_PREFIX)]
-        keep = {records.key_in(found) for found in states} - gone
-        newest_at = ids.index(states[0]) if states else len(ids)
+        keep = [found for found in ids if _is_state(found) and records.key_in(found) not in gone]
         doomed = [*map(state_id, gone)]
         kept_tags, gone_tags = (
-            {records.tag_in(state_id(k)) for k in keys} for keys in (keep, gone)
+            {records.tag_in(state) for state in part} for part in (keep, doomed)
         )
+        left_over = _left_over(ids, keep)
         untold: list[CheckpointId] = []
-        for position, found in enumerate(ids):
+        for found in ids:
             if found.startswith(PENDING_PREFIX):
                 tag = records.tag_in(found)
                 if tag in kept_tags & gone_tags:
                     untold.append(found)
-                elif tag not in kept_tags and (tag in gone_tags or position > newest_at):
+                elif tag not in kept_tags and (tag in gone_tags or found in left_over):
                     doomed.append(found)
         found_untold = await self._store.load_many(session_id, untold) if untold else ()
         doomed += [r.checkpoint_id for r in found_untold if records.key_of(r.checkpoint) in gone]
@@ -147,6 +147,34 @@ class Removal:
                 if gone and not is_coming:
                     await self._store.delete_session(session_id)
                     return
+
+
+def _is_state(record_id: CheckpointId) -> bool:
+    return record_id.startswith(STATE_PREFIX)
+
+
+def _left_over(ids: Sequence[CheckpointId], keep: Sequence[CheckpointId]) -> set[CheckpointId]:
+    """
+    Return writes whose checkpoint can be taken for lost, in a crash, if it is not there.
+
+    In durability "async" the writes of a step come before its checkpoint, and that may wait for
+    others, as long as the store is slow. So there has to be more than newer checkpoints: all that
+    stay were stored later, and have ids that were made a day later, as clocks differ.
+
+    Args:
+        ids: of all records, stored last first.
+        keep: those of the checkpoints that stay; if none does, those that go tell.
+    """
+    states = keep or [found for found in ids if _is_state(found)][:1]
+    earlier = ids[ids.index(states[-1]) :] if states else ()
+    pending = {found for found in earlier if found.startswith(PENDING_PREFIX)}
+    if not keep:
+        return pending
+    times = [time for time in map(records.made_at, keep) if time is not None]
+    if not times:
+        return set()
+    oldest = min(times) - _CLOCKS_DIFFER
+    return {found for found in pending if (records.made_at(found) or oldest) < oldest}
 
 
 def _parents(record: ThreadRecord) -> dict[SessionId, str]:
