@@ -26,6 +26,7 @@ from aiocheckpoint._format.names import (
     next_name,
     next_stamp,
     parse_name,
+    parse_names,
 )
 from aiocheckpoint.errors import StorageError
 from tests.any_ids import any_ids
@@ -48,6 +49,17 @@ def _file_names(draw: st.DrawFn) -> FileName:
     name = parse_name(f"cp_{day}_{second}_{middle}{draw(st.sampled_from(['x', '1_y', 'é']))}.json")
     assert name is not None
     return name
+
+
+_pieces = st.text(st.characters(exclude_characters="/\0"), max_size=4)
+_odd_names = st.builds(
+    "{}cp_2026{}_041200_{}{}.json{}".format,
+    st.sampled_from(["", "", "", "x", "\n"]),
+    st.sampled_from(["0511", "0512", "1311"]),
+    st.sampled_from(["", "123456_", "000000_", "12345_"]),
+    _pieces | st.sampled_from(["x", "1_y", "a\nb", "\udcff", ".json"]),
+    st.sampled_from(["", "", "", ".backup", "\n"]),
+)
 
 
 class _Saved(NamedTuple):
@@ -128,6 +140,11 @@ class TestOrderBesideRust:
 
 
 class TestParseName:
+    @given(st.lists(_odd_names, unique=True))
+    def test_several_are_taken_apart_as_each_by_itself(self, texts: list[str]) -> None:
+        """Those of a directory are what each of them is, in the order of their stamps."""
+        assert parse_names(texts) == sorted(filter(None, map(parse_name, texts)))
+
     @given(any_ids, _stamps)
     def test_takes_a_made_name_apart(self, checkpoint_id: str, microseconds: int) -> None:
         """A name that was made for a checkpoint is taken apart into the same parts."""

@@ -12,7 +12,7 @@ from aiocheckpoint._format.entries import Saved, SavedBlob, body_bytes
 from aiocheckpoint._format.log import Frame, Header, Tail
 
 _READ_BYTES = log.BLOCK_BYTES
-_SEARCH_BYTES = 1 << 20
+_SEARCH_BYTES = 112 * 1024  # of more each piece would have new pages from the system
 
 
 class Segment(NamedTuple):
@@ -196,7 +196,7 @@ class ChainReader:
         segment = self._segment.header.id
         for start in range(offset + log.BLOCK_BYTES, end, _SEARCH_BYTES):
             data = self._slots.read(self._segment.slot, min(_SEARCH_BYTES, end - start), start)
-            for at in log.possible_frames(data):
+            for at in log.possible_frames(data, segment):
                 if log.head_end(data[at : at + log.HEAD_BYTES], segment, start + at):
                     frame = self._frame_at(start + at)
                     if frame is not None and frame.number > self.tail.number:

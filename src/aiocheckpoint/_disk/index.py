@@ -69,19 +69,19 @@ class SessionIndex:
         self.identities: dict[str, CheckpointId] = {}
         self.is_assumed = False
         self.is_being_applied = False
-        self.by_text: dict[str, FileName] = {}
+        self.by_text = {name.text: name for name in self.names}
         self.error: StorageError | None = None
         self.has_leftovers = False
         self.pointed: str | None = None
         self.has_blobs = False
         self.blobs: KnownBlobs | None = None
         self.unread: set[FileName] = set()
-        self.state = 0
+        self.state = sum(map(hash, self.by_text))
         self._ids: list[CheckpointId] | None = None
         self.mutex = threading.Lock()
         self._by_id_name: dict[str, list[FileName]] = {}
         for name in self.names:
-            self._enter(name)
+            self._enter_id_names(name)
 
     def inherit(self, earlier: SessionIndex) -> None:
         """Take over what an earlier index of the session knew and is still right."""
@@ -142,13 +142,16 @@ class SessionIndex:
 
     def _enter(self, name: FileName) -> None:
         self.by_text[name.text] = name
+        self._enter_id_names(name)
+        self.state += hash(name.text)
+
+    def _enter_id_names(self, name: FileName) -> None:
         known = self._by_id_name
         for id_name in name.id_names:
             if id_name in known:
                 known[id_name].append(name)
             else:
                 known[id_name] = [name]
-        self.state += hash(name.text)
 
     @property
     def newest(self) -> FileName | None:

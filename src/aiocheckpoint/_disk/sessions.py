@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import NamedTuple
 
 from aiocheckpoint._disk.files import (
@@ -42,6 +42,12 @@ def trusted(signature: Signature) -> Signature:
     if signature.inode and not is_settled(signature.modified_ns):
         return signature._replace(modified_ns=-1)
     return signature
+
+
+def _taken_apart(entries: Iterable[str], known: Mapping[str, FileName]) -> list[FileName]:
+    if not known:
+        return names.parse_names(entries)
+    return [found for it in entries if (found := known.get(it) or names.parse_name(it))]
 
 
 class SessionDirectories:
@@ -199,12 +205,8 @@ class SessionDirectories:
                 # First, so that what changes meanwhile shows by a later time.
                 signature = trusted(signature_of(self._files.directory_status(directory)))
                 entries = self._files.scan(directory)
-                parsed = {} if earlier is None else earlier.by_text
-                found = [
-                    known
-                    for entry in ({*entries, *waiting} if waiting else entries)
-                    if (known := parsed.get(entry) or names.parse_name(entry))
-                ]
+                there = {*entries, *waiting} if waiting else entries
+                found = _taken_apart(there, {} if earlier is None else earlier.by_text)
                 backups = sorted(entry for entry in entries if names.is_backup(entry))
                 index = SessionIndex(self.in_order(found, directory, waiting), backups, signature)
                 index.has_leftovers = any(map(names.is_leftover, entries))

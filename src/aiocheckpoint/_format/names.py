@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import re
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
@@ -28,11 +28,14 @@ PRIVATE_DIRECTORY = ".aiocheckpoint"
 QUARANTINE_DIRECTORY = "quarantine"
 TEMP_PREFIX = ".tmp_cp_"
 RUST_TEMP_PREFIXES = (".tmp_checkpoint_", ".tmp_latest_")
+_LEFTOVER_PREFIXES = (TEMP_PREFIX, *RUST_TEMP_PREFIXES)
 BACKUP_SUFFIX = ".backup"
 
 _DAY = r"[1-9]\d{3}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
 _TIME = r"(?:[01]\d|2[0-3])[0-5]\d[0-5]\d"
-_NAME = re.compile(rf"cp_({_DAY}_{_TIME})_(?:(\d{{6}})_)?(.+)\.json", re.ASCII | re.DOTALL)
+_STAMPED = rf"cp_{_DAY}_{_TIME}_(?:(\d{{6}})_)?"
+_NAME = re.compile(rf"{_STAMPED}(.+)\.json", re.ASCII | re.DOTALL)
+_NAMES = re.compile(rf"(?<=/)({_STAMPED}([^/]+)\.json)/", re.ASCII)  # no name has a slash
 _RUST_FRACTION = "999999"
 _TRUSTED_NS = 2_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -77,10 +80,25 @@ def parse_name(text: str) -> FileName | None:
     match = _NAME.fullmatch(text)
     if match is None or not _is_text(text):
         return None
-    seconds, fraction, rest = match.groups()
-    if fraction is None:
-        return FileName(f"{seconds}_{_RUST_FRACTION}", text, (rest,))
-    return FileName(f"{seconds}_{fraction}", text, (rest, f"{fraction}_{rest}"))
+    return _taken_apart(text, *match.groups(""))
+
+
+def _taken_apart(text: str, fraction: str, rest: str) -> FileName:
+    if not fraction:
+        return FileName(f"{text[3:19]}{_RUST_FRACTION}", text, (rest,))
+    return FileName(text[3:25], text, (rest, text[19:-5]))
+
+
+def parse_names(texts: Iterable[str]) -> list[FileName]:
+    """Return those of the names in a directory that `parse_name` takes apart, sorted."""
+    texts = sorted(texts)  # so are stamps then, mostly
+    joined = f"/{'/'.join(texts)}/"
+    if _is_text(joined):
+        found = [_taken_apart(*parts) for parts in _NAMES.findall(joined)]
+    else:
+        found = [*filter(None, map(parse_name, texts))]
+    found.sort()
+    return found
 
 
 def _is_text(name: str) -> bool:
@@ -181,7 +199,7 @@ def _doubt_about(rust: FileName) -> _Doubt:
 def doubtful(names: list[FileName]) -> set[FileName]:
     """Return those of sorted names whose order only the times of their files tell."""
     found: set[FileName] = set()
-    for rust in (name for name in names if name.is_rust):
+    for rust in [name for name in names if name.stamp.endswith(_RUST_FRACTION)]:
         doubt = _doubt_about(rust)
         start = bisect.bisect_left(names, (doubt.first,))
         near = names[start : bisect.bisect_left(names, (doubt.end,))]
@@ -233,7 +251,7 @@ def blob_file(digest: str, *, is_node: bool) -> str:
 
 def is_leftover(name: str) -> bool:
     """Tell whether a name is that of a temporary file, ours or the Rust crate's."""
-    return name.startswith((TEMP_PREFIX, *RUST_TEMP_PREFIXES))
+    return name.startswith(_LEFTOVER_PREFIXES)
 
 
 def is_backup(name: str) -> bool:
