@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, Transaction
+from aiocheckpoint._disk.files import LocalFiles
 from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._format.names import FileName
 
@@ -76,3 +80,41 @@ async def test_a_list_does_walk_it(
     await _three_saved(writer)
     await writer.list("s")
     assert walks == [3]
+
+
+async def _slot_bytes(root: Path) -> list[int]:
+    def sizes() -> list[int]:
+        return sorted(it.stat().st_size for it in (root / ".aiocheckpoint").glob("log.*"))
+
+    return await asyncio.to_thread(sizes)
+
+
+async def test_who_comes_after_a_close_looks_through_no_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the first look of a process reads of a journal does not depend on how large it is."""
+    async with AsyncCheckpointWriter[CheckpointData](tmp_path) as writer:
+        await writer.save(CheckpointData(session_id="s", tool_results={"a": "x" * 3_000_000}))
+    read: list[int] = []
+    read_at = LocalFiles.read_at
+
+    def recorded(files: LocalFiles, descriptor: int, size: int, offset: int, path: str) -> bytes:
+        data = read_at(files, descriptor, size, offset, path)
+        read.append(len(data))
+        return data
+
+    monkeypatch.setattr(LocalFiles, "read_at", recorded)
+    async with AsyncCheckpointWriter[CheckpointData](tmp_path) as writer:
+        assert await writer.load("s") is not None
+    assert sum(await _slot_bytes(tmp_path)) > 1_000_000
+    assert 0 < sum(read) < 64_000
+
+
+async def test_what_is_opened_and_closed_again_and_again_takes_no_more_room(tmp_path: Path) -> None:
+    """The journal of a store that is opened for one save at a time does not grow."""
+    for number in range(6):
+        async with AsyncCheckpointWriter[CheckpointData](tmp_path) as writer:
+            await writer.save(CheckpointData(session_id="s", checkpoint_id=f"id-{number}"))
+        sizes = await _slot_bytes(tmp_path)
+        assert len(sizes) <= 3
+        assert sum(sizes) < 4_000_000

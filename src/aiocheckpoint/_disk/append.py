@@ -255,7 +255,7 @@ class Appender:
         frames: Sequence[_Content] = (),
         *,
         note: Callable[[ReadFrame], None] | None = None,
-        in_smallest: bool = False,
+        is_for_rest: bool = False,
         spared_bytes: int = 0,
     ) -> ReadFrame:
         """
@@ -266,7 +266,8 @@ class Appender:
         """
         log_ = self._log
         size = log.HEADER_BYTES + sum(map(_size_of, [*self._copies(), *frames]))
-        slot = self.free.take(size, smallest=in_smallest, spared_bytes=spared_bytes)
+        free = self.free
+        slot = free.take_for_rest() if is_for_rest else free.take(size, spared_bytes=spared_bytes)
         if log_.segments and self.must_erase:
             log_.slots.erase([slot])  # or what it held would outlast the next erasure
         previous = self._seal() if log_.segments else (log.NO_ID, 0, log.NO_CHAIN)
@@ -440,13 +441,13 @@ class Appender:
             self._log.publish(control.changed(erasure=0))
 
     def leave_empty(self) -> None:
-        """Leave an empty segment and one free slot, if all is flushed; for who closes."""
+        """Leave an empty segment and two free slots, if all is flushed; for who closes."""
         if self._log.end > self._control.flushed:
             return
         if self._tail.number > 0:  # in a copy of the root its frames would count again
-            self._begin_segment(in_smallest=True)
+            self._begin_segment(is_for_rest=True)
             self.publish_flushed(self._log.end)
-        for number in self.free.numbers()[1:]:
+        for number in self.free.numbers()[2:]:
             self._log.slots.remove(number)
 
 

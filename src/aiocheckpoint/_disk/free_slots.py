@@ -9,7 +9,7 @@ from aiocheckpoint._disk.files import monotonic_seconds
 from aiocheckpoint._disk.log import Log
 from aiocheckpoint._disk.slots import FIRST_SLOT_BYTES, LARGEST_SPARE_BYTES
 from aiocheckpoint._format import log
-from aiocheckpoint.errors import StorageFullError
+from aiocheckpoint.errors import StorageError, StorageFullError
 
 _REMOVALS_BYTES = 64 << 10
 _AMPLE_BYTES = 64 << 20
@@ -45,18 +45,39 @@ class FreeSlots:
         return max(self._free_bytes - used, 0)
 
     def numbers(self) -> list[int]:
-        """Return their numbers, that of the largest last."""
-        used = {segment.slot for segment in self._log.segments}
-        numbers = self._log.slots.numbers()
-        return sorted((n for n in numbers if n not in used), key=self._log.slots.size)
+        """Return the numbers of those with room for frames, that of the largest last."""
+        slots = self._log.slots
+        numbers = [number for number in self._unused() if slots.size(number) > log.HEADER_BYTES]
+        return sorted(numbers, key=slots.size)
 
-    def take(self, size: int, *, smallest: bool = False, spared_bytes: int = 0) -> int:
+    def _unused(self) -> list[int]:
+        used = {segment.slot for segment in self._log.segments}
+        return [number for number in self._log.slots.numbers() if number not in used]
+
+    def take_for_rest(self) -> int:
+        """
+        Return the number of a slot for a segment without frames, made once.
+
+        It has no room for any, so that whoever reads the log has none to look for behind its end.
+
+        Raises:
+            StorageError: there is no slot at all, and none can be made.
+        """
+        slots = self._log.slots
+        for number in self._unused():
+            if slots.size(number) == log.HEADER_BYTES:
+                return number
+        try:
+            return slots.create(log.HEADER_BYTES)
+        except StorageError:
+            return self.take(log.HEADER_BYTES)
+
+    def take(self, size: int, *, spared_bytes: int = 0) -> int:
         """
         Return the number of a slot, made if need be.
 
         Args:
             size: how large it must be at least.
-            smallest: whether to take the smallest that is free.
             spared_bytes: how much room to leave on the disk, beside that for the files to be
                 written: they set slots free, and without them deletes could find none. None at
                 all is left if it is 0.
@@ -66,7 +87,7 @@ class FreeSlots:
         """
         slots = self._log.slots
         slots.require_allowed(log.align(size))
-        free = self.numbers()[: 1 if smallest else None]
+        free = self.numbers()
         self._is_last_taken = len(free) <= 1
         size = log.align(size)
         if not free:
