@@ -710,14 +710,17 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             CheckpointCorruptError: likewise, one that holds no intact checkpoint to tell the id
                 where the name alone does not.
 
-        Cost: one hop, and one more for each 64 sessions.
+        Cost: one hop for each 64 sessions.
         """
         require_query(prefix)
-        names = await self._read(partial(_session_names, prefix), _Names())
+        nothing = (_Names(), _Errors())
+        first = partial(_first_of, prefix, _session_ids)
+        names, (found, errors) = await self._read(first, (_Names(), nothing))
         refused: _Errors = []
         for start in range(0, len(names), _SESSIONS_PER_HOP):
-            part = names[start : start + _SESSIONS_PER_HOP]
-            found, errors = await self._read(partial(_session_ids, part), (_Names(), _Errors()))
+            if start:
+                part = names[start : start + _SESSIONS_PER_HOP]
+                found, errors = await self._read(partial(_session_ids, part), nothing)
             refused += errors
             for session_id in found:
                 if session_id.startswith(prefix):
@@ -777,16 +780,19 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             CheckpointError: what `sessions` raises, after all others have been yielded.
             InvalidArgumentError: a str instead of a list of triggers; a prefix that is none.
 
-        Cost: one hop, and one more for each 64 sessions; of a newest file not seen before the first
+        Cost: one hop for each 64 sessions; of a newest file not seen before the first
             and last 4 KiB are read, of others none.
         """
         final = frozenset(triggers_of(final_triggers))
         require_query(prefix)
-        names = await self._read(partial(_session_names, prefix), _Names())
+        nothing = (_Metas(), _Errors())
+        first = partial(_first_of, prefix, _newest_metas)
+        names, (found, errors) = await self._read(first, (_Names(), nothing))
         refused: _Errors = []
         for start in range(0, len(names), _SESSIONS_PER_HOP):
-            part = names[start : start + _SESSIONS_PER_HOP]
-            found, errors = await self._read(partial(_newest_metas, part), (_Metas(), _Errors()))
+            if start:
+                part = names[start : start + _SESSIONS_PER_HOP]
+                found, errors = await self._read(partial(_newest_metas, part), nothing)
             refused += errors
             for meta in found:
                 is_over = meta.problem is None and meta.trigger in final
@@ -1173,6 +1179,10 @@ def _raise_all(errors: list[CheckpointError]) -> None:
         raise first
 
 
-def _session_names(prefix: str, reader: Reader[Any]) -> list[str]:
+def _first_of(
+    prefix: str, work: Callable[[list[str], Reader[Any]], ResultT], reader: Reader[Any]
+) -> tuple[list[str], ResultT]:
+    """Return the names of sessions, and what comes of work on the first of them."""
     reader.look()
-    return sessions.session_names(reader.bodies, prefix)
+    names = sessions.session_names(reader.bodies, prefix)
+    return names, work(names[:_SESSIONS_PER_HOP], reader)

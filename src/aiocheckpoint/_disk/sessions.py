@@ -207,12 +207,17 @@ class SessionDirectories:
                 entries = self._files.scan(directory)
                 there = {*entries, *waiting} if waiting else entries
                 found = _taken_apart(there, {} if earlier is None else earlier.by_text)
-                backups = sorted(entry for entry in entries if names.is_backup(entry))
+                backups = sorted(
+                    entry
+                    for entry in entries
+                    if entry.endswith(names.BACKUP_SUFFIX) and names.is_backup(entry)
+                )
                 index = SessionIndex(self.in_order(found, directory, waiting), backups, signature)
-                index.has_leftovers = any(map(names.is_leftover, entries))
-                with self.above(name) as above:
-                    blobs = above and self._files.status(above, names.BLOBS_DIRECTORY)
-                    index.has_blobs = blobs is not None
+                index.has_leftovers = any(
+                    names.is_leftover(entry) for entry in entries if entry.startswith(".")
+                )
+                blobs = Directory(self.root.join(name), None).join(names.BLOBS_DIRECTORY)
+                index.has_blobs = self._files.status_of_path(blobs) is not None
         if earlier is not None:
             index.inherit(earlier)
         return index

@@ -202,10 +202,11 @@ class View:
 
     def lookup(self, name: str) -> SessionIndex:
         """Return the index of a session, right now."""
-        self.follow()
-        index = self.indexes.get(name)
-        if index is not None and self._is_current(name, index):
-            return index
+        if self.indexes.get(name) is not None:
+            self.follow()  # which may forget it
+            index = self.indexes.get(name)
+            if index is not None and self._is_current(name, index):
+                return index
         return self.listed(name)
 
     def _is_current(self, name: str, index: SessionIndex) -> bool:

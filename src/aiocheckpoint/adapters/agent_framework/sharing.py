@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import reduce
+from functools import cache, partial, reduce
 from itertools import takewhile
 from operator import eq, getitem
 from typing import Any, NamedTuple, TypeAlias, cast
@@ -204,18 +204,18 @@ class Read(NamedTuple):
         Raises:
             CheckpointDecodeError: its pieces do not fit.
         """
-        known = _known(self.contents, self.stored.lengths)
+        known = cache(partial(_known, self.contents, self.stored.lengths))
         plain: dict[_Path, JsonValue] = {}
 
         def content_of(mark: str, number: int, path: _Path) -> JsonValue:
             content = self.contents[number]
             if isinstance(content, bytes):
-                text = unpacked(content, known) if mark == _PACKED else content.decode()
+                text = unpacked(content, known()) if mark == _PACKED else content.decode()
                 return text if mark == _TEXT else msgspec.json.decode(text)
             text = f"[{','.join(content.items)}]"
             items: list[Any] = msgspec.json.decode(text)
             value = items if mark == _LIST else dict(items)
-            if self.stored.is_escaped or PICKLED in text:
+            if self.stored.is_escaped or not self.stored.is_pickled or PICKLED in text:
                 return value
             plain[path] = value
             return None
