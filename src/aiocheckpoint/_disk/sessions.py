@@ -30,6 +30,13 @@ class _Open(NamedTuple):
     identity: tuple[int, int]
 
 
+class _Key(NamedTuple):
+    """A directory of a session: that of its checkpoints, or that of its blobs."""
+
+    session: str
+    name: str = names.CHECKPOINTS_DIRECTORY
+
+
 def signature_of(status: FileStatus | None) -> Signature:
     """Return what tells the state of a directory from another; that of none for None."""
     if status is None:
@@ -65,7 +72,7 @@ class SessionDirectories:
     def __init__(self, root: Directory, files: LocalFiles) -> None:
         self.root = root
         self._files = files
-        self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._open: OrderedDict[_Key, _Open] = OrderedDict()
         self._max_open = max_open_directories()
         self._mutex = threading.Lock()
 
@@ -97,28 +104,34 @@ class SessionDirectories:
     @contextlib.contextmanager
     def opened(self, name: str) -> Generator[Directory | None]:
         """Open the directory of a session's checkpoints, None when there is none."""
-        found = self._take(name)
+        key = _Key(name)
+        with self._lent(key, self._take(key)) as directory:
+            yield directory
+
+    @contextlib.contextmanager
+    def _lent(self, key: _Key, found: _Open | None) -> Generator[Directory | None]:
         try:
             yield None if found is None else found.directory
         finally:
             if found is not None:
-                self._give_back(name, found)
+                self._give_back(key, found)
 
     @contextlib.contextmanager
     def made(self, name: str) -> Generator[Directory]:
         """Open the directory of a session's checkpoints, made if need be."""
-        found = self._take(name)
+        key = _Key(name)
+        found = self._take(key)
         for _ in range(_RETRIES):
             if found is not None:
                 break
             self._make(name)
-            found = self._take(name)
+            found = self._take(key)
         if found is None:
             raise StorageError("open directory", name, None, "it keeps vanishing; try again")
         try:
             yield found.directory
         finally:
-            self._give_back(name, found)
+            self._give_back(key, found)
 
     def _make(self, name: str) -> None:
         self._files.make_subdirectory(self.root, name)
@@ -129,24 +142,24 @@ class SessionDirectories:
             finally:
                 self._files.close_directory(above)
 
-    def _take(self, name: str) -> _Open | None:
+    def _take(self, key: _Key) -> _Open | None:
         with self._mutex:
-            found = self._open.pop(name, None)
+            found = self._open.pop(key, None)
         if found is not None:
             status = self._files.status_of_path(found.directory.path)
             if status is not None and status.identity == found.identity:
                 return found
             self._files.close_directory(found.directory)
-        with self.above(name) as above:
-            directory = above and self._files.open_subdirectory(above, names.CHECKPOINTS_DIRECTORY)
+        with self.above(key.session) as above:
+            directory = above and self._files.open_subdirectory(above, key.name)
         if directory is None:
             return None
         return _Open(directory, self._files.directory_status(directory).identity)
 
-    def _give_back(self, name: str, found: _Open) -> None:
+    def _give_back(self, key: _Key, found: _Open) -> None:
         with self._mutex:
-            surplus = [found] if name in self._open else []
-            self._open.setdefault(name, found)
+            surplus = [found] if key in self._open else []
+            self._open.setdefault(key, found)
             while len(self._open) > self._max_open:
                 surplus.append(self._open.popitem(last=False)[1])
         for unused in surplus:
@@ -165,16 +178,15 @@ class SessionDirectories:
     @contextlib.contextmanager
     def blobs(self, name: str, *, create: bool = False) -> Generator[Directory | None]:
         """Open the directory of a session's blobs, None when there is none."""
-        with self.above(name) as above:
-            directory = above and self._files.open_subdirectory(above, names.BLOBS_DIRECTORY)
-            if directory is None and above is not None and create:
-                self._files.make_subdirectory(above, names.BLOBS_DIRECTORY)
-                directory = self._files.open_subdirectory(above, names.BLOBS_DIRECTORY)
-        try:
+        key = _Key(name, names.BLOBS_DIRECTORY)
+        found = self._take(key)
+        if found is None and create:
+            with self.above(name) as above:
+                if above is not None:
+                    self._files.make_subdirectory(above, names.BLOBS_DIRECTORY)
+            found = self._take(key)
+        with self._lent(key, found) as directory:
             yield directory
-        finally:
-            if directory is not None:
-                self._files.close_directory(directory)
 
     def remove(self, name: str) -> None:
         """Remove the directories of a session, if nothing is in them."""
