@@ -26,7 +26,7 @@ from aiocheckpoint._engine.jobs import Deadlines, Ending, Job, hop
 from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._engine.root import OpenRoot, WritableRoot
 from aiocheckpoint._engine.session_plan import Limits
-from aiocheckpoint._engine.threads import Pool, Threads
+from aiocheckpoint._engine.threads import Pool, Threads, Workers
 from aiocheckpoint._format import names
 from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint._format.unions import Codec
@@ -77,8 +77,8 @@ class LocalStore(Generic[RecordT]):
         files: the file operations.
 
     Attributes:
-        readers: threads for reads of ours.
-        callers: threads for what callers bring along, which may take any time.
+        readers: for reads of ours.
+        callers: for what callers bring along, which may take any time.
     """
 
     def __init__(
@@ -96,8 +96,9 @@ class LocalStore(Generic[RecordT]):
         self._opening = threading.RLock()  # held over file operations, so never on a loop
         self._mutex = threading.Lock()
         self._threads = Threads(self._release)
-        self.readers = Pool(self._threads, "read", _MAX_READERS)
-        self.callers = Pool(self._threads, "call", _MAX_CALLERS)
+        self._workers = Workers(self._threads)
+        self.readers = Pool(self._workers, _MAX_READERS)
+        self.callers = Pool(self._workers, _MAX_CALLERS)
         self._endings: list[Ending] = []
         self._is_closed = self._is_released = False
         self._applier = Applier(self._held, _UNSYNCED_ROUNDS if options.wake == "written" else 1)
@@ -383,7 +384,7 @@ class LocalStore(Generic[RecordT]):
             is_first, self._is_closed = not self._is_closed, True
         if is_first:
             self._committer.end()
-            for part in (self.readers, self.callers, self._threads):
+            for part in (self.readers, self.callers, self._workers, self._threads):
                 part.end()
 
     def _release(self) -> None:

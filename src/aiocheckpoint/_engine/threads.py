@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from aiocheckpoint.errors import ThreadStartError, WriterClosedError
 
 ResultT = TypeVar("ResultT")
 P = ParamSpec("P")
+Work: TypeAlias = Callable[[], Callable[[], object]]
 
 
 class Threads:
@@ -74,28 +76,87 @@ class Threads:
             self._last_words()
 
 
+class Workers:
+    """
+    Those of the threads that do what pools are given, started as they are needed.
+
+    What they do returns what is left to tell when they are idle again: who is told, and has more
+    to do at once, needs no other thread then.
+
+    Args:
+        threads: where they are started.
+    """
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+        self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._mutex = threading.Lock()
+        self._started = self._busy = 0
+
+    def do(self, work: Work) -> None:
+        """
+        Have something done at once, by a thread that is idle or new.
+
+        Raises:
+            ThreadStartError: none is idle, and the system grants no other.
+        """
+        with self._mutex:
+            if self._started <= self._busy:
+                self._threads.start("work", self._run)
+                self._started += 1
+            self._put(work)
+
+    def do_next(self, work: Work) -> None:
+        """Have something done by those that there are."""
+        with self._mutex:
+            self._put(work)
+
+    def _put(self, work: Work) -> None:
+        self._busy += 1
+        self._queue.put(work)
+
+    def _run(self) -> None:
+        while self._has_worked():
+            pass
+
+    def _has_worked(self) -> bool:
+        """Do the next work, and keep no reference to it; False at the end."""
+        work = self._queue.get()
+        if work is None:
+            return False
+        tell = work()
+        with self._mutex:
+            self._busy -= 1
+        tell()
+        return True
+
+    def end(self) -> None:
+        """Let the threads end when they have done what they were given; called once."""
+        with self._mutex:
+            for _ in range(self._started):
+                self._queue.put(None)
+
+
 class Pool(Executor):
     """
-    Some of the threads, which do what is submitted.
+    Does what is submitted, some of it at a time.
 
     Not a `ThreadPoolExecutor`: that ends with the main thread, though loops in others go on.
 
     Args:
-        threads: where they are started, as they are needed.
-        name: of them.
-        max_threads: how many there may be.
+        workers: who do it, and what other pools are given.
+        max_at_once: how much of it.
 
     Attributes:
         submitted: how much work was.
     """
 
-    def __init__(self, threads: Threads, name: str, max_threads: int) -> None:
-        self._threads = threads
-        self._name = name
-        self._max_threads = max_threads
-        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+    def __init__(self, workers: Workers, max_at_once: int) -> None:
+        self._workers = workers
+        self._max_at_once = max_at_once
         self._mutex = threading.Lock()
-        self._started = self._open_tasks = 0
+        self._waiting: deque[Work] = deque()
+        self._at_once = 0  # at least one while something waits
         self._is_ending = False
         self.submitted = 0
 
@@ -103,55 +164,59 @@ class Pool(Executor):
         self, work: Callable[P, ResultT], /, *args: P.args, **kwargs: P.kwargs
     ) -> Future[ResultT]:
         """
-        Have work done by one of the threads; it may be cancelled until it begins.
+        Have work done by one of the workers; it may be cancelled until it begins.
 
         Raises:
             ThreadStartError: the system grants not even one.
             WriterClosedError: they were told to end.
         """
         future: Future[ResultT] = Future()
+        task = partial(self._done, future, partial(work, *args, **kwargs))
         with self._mutex:
             if self._is_ending:
                 raise WriterClosedError("the writer is closed")
-            if self._started < min(self._open_tasks + 1, self._max_threads):
-                self._add_thread()
-            self._open_tasks += 1
+            if self._at_once >= self._max_at_once or not self._has_begun(task):
+                self._waiting.append(task)
             self.submitted += 1
-            self._queue.put(partial(_complete, future, partial(work, *args, **kwargs)))
         return future
 
-    def _add_thread(self) -> None:
+    def _has_begun(self, task: Work) -> bool:
         try:
-            self._threads.start(self._name, self._work)
+            self._workers.do(task)
         except ThreadStartError:
-            if not self._started:
+            if not self._at_once:
                 raise
-        else:
-            self._started += 1
+            return False
+        self._at_once += 1
+        return True
 
-    def _work(self) -> None:
-        while self._has_worked():
-            with self._mutex:
-                self._open_tasks -= 1
-
-    def _has_worked(self) -> bool:
-        """Do the next task, and keep no reference to it; False at the end."""
-        task = self._queue.get()
-        if task is not None:
-            task()
-        return task is not None
+    def _done(self, future: Future[Any], work: Callable[[], Any]) -> Callable[[], object]:
+        tell = _outcome(future, work)
+        with self._mutex:
+            if self._waiting:
+                self._workers.do_next(self._waiting.popleft())
+            else:
+                self._at_once -= 1
+        return tell
 
     def end(self) -> None:
-        """Let the threads end when they have done what was submitted; called once."""
+        """Take no more work, and leave all that was submitted to the workers; called once."""
         with self._mutex:
             self._is_ending = True
-            for _ in range(self._started):
-                self._queue.put(None)
+            while self._waiting:
+                self._at_once += 1
+                self._workers.do_next(self._waiting.popleft())
 
 
-def _complete(future: Future[Any], work: Callable[[], Any]) -> None:
-    if future.set_running_or_notify_cancel():
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - raised by whoever waits for it
-            future.set_exception(error)
+def _outcome(future: Future[Any], work: Callable[[], Any]) -> Callable[[], object]:
+    """Do work, unless it was cancelled, and return what tells of its end."""
+    if not future.set_running_or_notify_cancel():
+        return _nothing
+    try:
+        return partial(future.set_result, work())
+    except BaseException as error:  # noqa: BLE001 - raised by whoever waits for it
+        return partial(future.set_exception, error)
+
+
+def _nothing() -> None:
+    pass
