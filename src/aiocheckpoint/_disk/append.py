@@ -155,6 +155,8 @@ class Appender:
             DurabilityUnknownError: it may be in the log.
             MovedError: the log's place was moved or removed; the frame may be anywhere.
         """
+        if self._is_at_rest:  # a sync that fails with frames in it may leave them there
+            self._begin_segment(spared_bytes=spared_bytes())
         table = encode_entries(entries)
         size = log.frame_bytes(table, sum(map(len, bodies)))
         segment, tail, control = self._segment, self._tail, self._control
@@ -440,11 +442,15 @@ class Appender:
         if log.sequence_of(control.erasure) < control.first_sequence:
             self._log.publish(control.changed(erasure=0))
 
+    @property
+    def _is_at_rest(self) -> bool:
+        return self._log.slots.size(self._segment.slot) == log.HEADER_BYTES
+
     def leave_empty(self) -> None:
         """Leave an empty segment and two free slots, if all is flushed; for who closes."""
         if self._log.end > self._control.flushed:
             return
-        if self._tail.number > 0:  # in a copy of the root its frames would count again
+        if not self._is_at_rest:  # in a copy of the root its frames would count again
             self._begin_segment(is_for_rest=True)
             self.publish_flushed(self._log.end)
         for number in self.free.numbers()[2:]:
