@@ -246,10 +246,15 @@ _SAVE = partial(calls, ("save-existing",), base=POPULATED[:1])
 _FLUSH = partial(calls, ("save-existing", "flush"))
 _KILLED_FLUSH = partial(calls, ("save-existing", "flush"), models=("killed",))
 _ROTATE = partial(calls, ("save-existing",) * 2, slot_bytes=TINY_SLOT_BYTES)
+_NO_ROOM_FOR_A_SLOT = (
+    "aiocheckpoint._disk.free_slots.FreeSlots.take_for_rest",
+    lambda free: free.take(log.HEADER_BYTES),
+)
 _OLD_FRAMES = partial(
     calls,
     ("save-existing", "replace-newest", "flush", "save-new", "flush", "save-existing"),
     models=("killed",),
+    patches=(_NO_ROOM_FOR_A_SLOT,),
 )
 
 MUTANTS = (

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import pytest
 
-from aiocheckpoint import AsyncCheckpointWriter, StorageError
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, StorageError, Transaction
 from aiocheckpoint.testing.faults import FaultyFiles
 from tests.conftest import MakeWriter
 from tests.crash.disks import ext4, tmpfs
@@ -240,6 +240,11 @@ async def test_nothing_is_saved_beneath_a_mount(
         await reader.aclose()
 
 
+async def _fifty(session: Transaction[CheckpointData]) -> None:
+    for number in range(50):
+        session.save(record("s", f"n{number}"))
+
+
 async def test_a_session_on_a_disk_of_its_own(
     make_writer: MakeWriter, root: Path, disk_directory: Path
 ) -> None:
@@ -251,7 +256,7 @@ async def test_a_session_on_a_disk_of_its_own(
         try:
             files = FaultyFiles()
             writer = make_writer(files=files)
-            await save_many(writer, "s", "n", 50)
+            await writer.update("s", _fifty)  # in one commit, so that they are synced together
             await on_disk(writer)
             assert files.count("sync disk") == 2
             damaged = session_files(root, "s")[-1]
