@@ -20,7 +20,7 @@ from aiocheckpoint.testing import (
     LargeValue,
 )
 from aiocheckpoint.testing.machine import StoreMachine
-from tests.contract.whole import Blobs, Damage, Reopen, Store, WholeContract
+from tests.contract.whole import Damage, Reopen, Store, WholeContract
 from tests.on_disk import path_of
 
 Open = Callable[..., AsyncCheckpointWriter[Any]]
@@ -60,30 +60,6 @@ class TestWriter(WholeContract):
         yield opened
         for writer in made:
             await writer.aclose()
-
-    @pytest.fixture(name="store")
-    def _store(self, opened: Open) -> Store:
-        return opened()
-
-    @pytest.fixture(name="other")
-    def _other(self, opened: Open) -> Store:
-        return opened()
-
-    @pytest.fixture(name="bounded_store")
-    def _bounded_store(self, opened: Open) -> Store:
-        return opened(max_checkpoints=3)
-
-    @pytest.fixture(name="hasty_store")
-    def _hasty_store(self, opened: Open) -> Store:
-        return opened(lock_timeout_seconds=0.5)
-
-    @pytest.fixture(name="blob_store")
-    def _blob_store(self, opened: Open) -> Blobs:
-        return opened(LargeValue)
-
-    @pytest.fixture(name="other_blob_store")
-    def _other_blob_store(self, opened: Open) -> Blobs:
-        return opened(LargeValue)
 
     @pytest.fixture(name="reopen")
     def _reopen(self, opened: Open, request: pytest.FixtureRequest) -> Reopen:

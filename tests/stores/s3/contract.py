@@ -14,7 +14,7 @@ from aiocheckpoint.testing import (
     LargeValue,
 )
 from aiocheckpoint.testing.machine import StoreMachine
-from tests.contract.whole import Blobs, Damage, Reopen, Store, WholeContract
+from tests.contract.whole import Blobs, Damage, Reopen, WholeContract
 
 Open = Callable[..., S3Store[Any]]
 
@@ -68,30 +68,6 @@ class ServerContract(WholeContract):
         yield opened
         for store in made:
             await store.aclose()
-
-    @pytest.fixture(name="store")
-    def _store(self, opened: Open) -> Store:
-        return opened()
-
-    @pytest.fixture(name="other")
-    def _other(self, opened: Open) -> Store:
-        return opened()
-
-    @pytest.fixture(name="bounded_store")
-    def _bounded_store(self, opened: Open) -> Store:
-        return opened(max_checkpoints=3)
-
-    @pytest.fixture(name="hasty_store")
-    def _hasty_store(self, opened: Open) -> Store:
-        return opened(lock_timeout_seconds=0.5)
-
-    @pytest.fixture(name="blob_store")
-    def _blob_store(self, opened: Open) -> Blobs:
-        return opened(LargeValue)
-
-    @pytest.fixture(name="other_blob_store")
-    def _other_blob_store(self, opened: Open) -> Blobs:
-        return opened(LargeValue)
 
     @pytest.fixture(name="reopen")
     def _reopen(self, opened: Open, request: pytest.FixtureRequest) -> Reopen:
