@@ -328,7 +328,7 @@ class TestServer:
         store = make_store(proxy.dsn())
         await store.save(_step(1))
         proxy.may_pass.clear()
-        async with asyncio.timeout(20):  # it would answer by no more than the test's end
+        async with asyncio.timeout(20):  # any other call waits for 30
             await store.aclose()
         proxy.may_pass.set()
 
