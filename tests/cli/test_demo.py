@@ -35,6 +35,17 @@ QUICK = ["--sessions", "8", "--kills", "1", "--pace", "0", "--seed", "7"]
 pytestmark = pytest.mark.blocking
 
 
+@pytest.mark.parametrize("url", ["s3://bucket/x", "postgresql://host/db", "s3:/bucket", ""])
+def test_it_makes_no_directory_of_a_url(
+    tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """What is no directory is refused, not made under the name of a URL's beginning."""
+    monkeypatch.chdir(tmp_path)
+    outcome = tool("demo", *QUICK, "--directory", url)
+    assert (outcome.status, outcome.output, outcome.errors.count("\n")) == (2, "", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
 async def _nothing(*_: object) -> None:
     """Compare with nothing."""
 

@@ -22,6 +22,7 @@ from aiocheckpoint.cli.demo_report import DemoReport, JsonFilesReport, demo_repo
 from aiocheckpoint.cli.demo_screen import DemoScreen
 from aiocheckpoint.cli.errors import CommandError
 from aiocheckpoint.cli.oracle import JsonOracle, Oracle
+from aiocheckpoint.cli.place import Place
 from aiocheckpoint.cli.rehearsal import rehearse
 from aiocheckpoint.cli.terminal import AsJson, console, print_json
 
@@ -38,9 +39,10 @@ Seed = Annotated[
     typer.Option(metavar="N", help="Of the moments of the kills and of the pace. [random]"),
 ]
 Where = Annotated[
-    Path | None,
+    Place | None,
     typer.Option(
         metavar="DIR",
+        parser=Place,
         help=f"Where to save: a new or an empty directory. [a fresh ./{_DIRECTORY_NAME}, or one "
         "in the system's temporary directory where . is not writable]",
     ),
@@ -74,9 +76,10 @@ def demo(
     must be on disk, intact; then the child starts again and goes on from what is there.
     """
     seed = random.randrange(10_000) if seed is None else seed  # noqa: S311 - not a secret
-    is_new = directory is None or not directory.exists()
+    given = None if directory is None else directory.directory("demo")
+    is_new = given is None or not given.exists()
     task = Task(
-        directory=str(_own_directory(directory)),
+        directory=str(_own_directory(given)),
         sessions=sessions,
         durability=durability,
         pace_seconds=pace / 1000,
