@@ -158,6 +158,14 @@ class TestCopy:
             }
             assert told[name] in done.errors
 
+    def test_a_file_is_no_target(self, store: Path, tmp_path: Path, tool: Tool) -> None:
+        """It is told what it is, and stays."""
+        (tmp_path / "file").write_text("mine")
+        done = tool("copy", store, tmp_path / "file")
+        assert (done.status, done.output) == (2, "")
+        assert "is a file; give the directory" in done.errors
+        assert (tmp_path / "file").read_text() == "mine"
+
     def test_what_only_the_target_has_is_counted(
         self, store: Path, tmp_path: Path, tool: Tool
     ) -> None:

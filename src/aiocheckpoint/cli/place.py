@@ -141,9 +141,9 @@ def open_raw(
         may_make: whether a directory that is not there will be made.
 
     Raises:
-        CommandError: when there is no such directory, and none may be made.
+        CommandError: when there is no such directory, and none may be made; or a file.
     """
-    if place.path is not None and not may_make:
+    if place.path is not None and not (may_make and not place.path.exists()):
         _require_directory(place.path)
     return open_location(place.location, record_type=RawRecord, max_bytes=max_bytes or _MAX_BYTES)
 

@@ -78,7 +78,7 @@ async def require_store(store: BlobStore[Any], place: Place) -> None:
         CommandError: it is one.
     """
     if not await store.exists():
-        raise CommandError(f"no store at {place}: nothing was ever saved there; {place.advice}")
+        raise CommandError(f"no store at {place}: no session was ever saved there; {place.advice}")
 
 
 def no_such_session(place: Place, session_id: str) -> CommandError:
