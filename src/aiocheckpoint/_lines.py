@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractAsyncContextManager
 
 from aiocheckpoint._disk.files import monotonic_seconds
 from aiocheckpoint.errors import StoreBusyError
@@ -187,22 +188,16 @@ class Turns:
                 found += [other for other in inside if other.missing]
                 yield from ((other.since, key) for other in inside if not other.missing)
 
-    @contextlib.asynccontextmanager
-    async def held(
+    def held(
         self, keys: str | Collection[str], *, is_exclusive: bool = True
-    ) -> AsyncIterator[None]:
+    ) -> AbstractAsyncContextManager[None]:
         """
         Hold locks while the block runs.
 
         Raises:
-            StoreBusyError: as `take`.
+            StoreBusyError: on entry: as `take`.
         """
-        place = await self.take(keys, is_exclusive=is_exclusive)
-        try:
-            yield
-        finally:
-            if place is not None:
-                self.give(place)
+        return _Held(self, keys, is_exclusive=is_exclusive)
 
     def call(self, key: str, function: Callable[[], None]) -> Place | None:
         """
@@ -270,6 +265,23 @@ class Turns:
                     line.inside.remove(place)
         if line and not (line.waiting or line.inside):
             self._lines.pop(key, None)
+
+
+class _Held:
+    """A block that holds locks; there is one for each save, and a generator would cost as much."""
+
+    def __init__(self, turns: Turns, keys: str | Collection[str], *, is_exclusive: bool) -> None:
+        self._turns = turns
+        self._keys = keys
+        self._is_exclusive = is_exclusive
+        self._place: Place | None = None
+
+    async def __aenter__(self) -> None:
+        self._place = await self._turns.take(self._keys, is_exclusive=self._is_exclusive)
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._place is not None:
+            self._turns.give(self._place)
 
 
 def _as_keys(keys: str | Collection[str]) -> Collection[str]:

@@ -97,10 +97,11 @@ class SessionTurns:
         place = self._turns.call(session_id, function)
         return None if place is None else partial(self._turns.busy, place)
 
-    @contextlib.asynccontextmanager
-    async def change(self, session_id: SessionId, operation: str) -> AsyncIterator[None]:
+    def change(
+        self, session_id: SessionId, operation: str
+    ) -> contextlib.AbstractAsyncContextManager[None]:
         """
-        Hold a session's updates up while a change is made.
+        Hold a session's updates up while a change is made: `async with turns.change(...):`.
 
         Args:
             session_id: the session.
@@ -108,11 +109,10 @@ class SessionTurns:
 
         Raises:
             NestedCallError: the work of an update calls it.
-            StoreBusyError: one that was called before goes on for `timeout_seconds`.
+            StoreBusyError: on entry: one that was called before goes on for `timeout_seconds`.
         """
         self.require_no_update(session_id, operation)
-        async with self._turns.held(session_id, is_exclusive=False):
-            yield
+        return self._turns.held(session_id, is_exclusive=False)
 
     @contextlib.asynccontextmanager
     async def update(

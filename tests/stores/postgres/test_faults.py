@@ -132,6 +132,14 @@ class TestCutConnections:
         assert await store.ids("s") == ("0002", "0001")
         assert await query(f"select last_seq from {schema}.session") == 2
 
+    async def test_what_was_given_up_is_so_however_often_it_is_asked_for(
+        self, make_store: MakeStore, query: Callable[..., Any], schema: str
+    ) -> None:
+        """The answer that a commit was never made may be lost, too, and is the same again."""
+        await make_store().save(_step(1))
+        for _ in range(3):
+            assert await query(f"select {schema}.outcomes(7, 1, 1000)") is None
+
     async def test_an_update_whose_reads_are_cut_is_begun_again(
         self, make_store: MakeStore, proxy: Proxy
     ) -> None:

@@ -514,7 +514,7 @@ class TestMigration:
         assert [meta.iteration for meta in await stores[1].list("s")] == [4, 3, 2, 1]
         assert await stores[2].check() == ()
         version = f"select array_agg(version order by version) from {schema}.schema_version"
-        assert await connection.fetchval(version) == [1, 2, 3]
+        assert await connection.fetchval(version) == [1, 2, 3, 4]
         await connection.close()
 
     async def test_what_version_1_still_saves_is_kept(

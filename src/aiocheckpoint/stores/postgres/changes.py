@@ -20,9 +20,13 @@ from aiocheckpoint.stores.postgres.packing import Packed
 APPLY = """
 select aiocheckpoint.apply(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-    $22, $23, $24, $25, $26, $27
+    $22, $23, $24, $25
 )
 """
+
+OUTCOMES = "select aiocheckpoint.outcomes($1, $2, $3)"
+WAS_MADE = "AC001"
+"""The error of `apply` for a commit that was made before, or given up."""
 
 _SAVE, _DELETE, _DELETE_ALL = 1, 2, 3
 _DONE, _CHANGED, _MISSING, _LOST, _BUSY, _BASELESS = range(6)
@@ -97,26 +101,23 @@ def arguments(
     Return what `apply` is told of changes, from its fifth argument on.
 
     Args:
-        changes: those of each session behind one another; at least one.
+        changes: at least one; those of each session behind one another, and the sessions in the
+            order of their ids, in which all who change several lock them.
         bodies: what to store of each save; None for the others.
         known: tells the digests of the blobs of a session that are not sent.
     """
-    encoded = {change.session_id: change.session_id.encode() for change in changes}
-    sessions = sorted(encoded.values())
-    positions = {session: number for number, session in enumerate(sessions, 1)}
     rows: list[tuple[Any, ...]] = []
     lists = _Lists()
     for change, body in zip(changes, bodies, strict=True):
         lists.add(change.step, known(change.session_id))
-        position = positions[encoded[change.session_id]]
-        rows.append((position, *_row(change.step, change.fence, body), *lists.ends))
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    *columns, names_end, blobs_end, links_end = columns
+        session = change.session_id.encode()
+        rows.append((session, *_row(change.step, change.fence, body), *lists.ends))
+    *columns, names_end, blobs_end = zip(*rows, strict=True)
     return [
-        sessions, *columns,
+        *columns,
         lists.names, names_end,
         lists.digests, lists.contents, blobs_end,
-        lists.parents, lists.children, links_end,
+        lists.links, lists.links_end,
     ]  # fmt: skip
 
 
@@ -127,13 +128,13 @@ class _Lists:
         self.names: list[bytes] = []
         self.digests: list[bytes] = []
         self.contents: list[bytes] = []
-        self.parents: list[bytes] = []
-        self.children: list[bytes] = []
+        self.links: list[bytes] = []
+        self.links_end: list[int] = []  # of each blob
 
     @property
-    def ends(self) -> tuple[int, int, int]:
+    def ends(self) -> tuple[int, int]:
         """Where those of the last change end."""
-        return len(self.names), len(self.digests), len(self.parents)
+        return len(self.names), len(self.digests)
 
     def add(self, step: Save | Delete, known: AbstractSet[str]) -> None:
         """Add those of a change, but for the blobs that are known."""
@@ -146,9 +147,8 @@ class _Lists:
                 continue
             self.digests.append(bytes.fromhex(digest))
             self.contents.append(content)
-            for link in dict.fromkeys(blob_links(content)):
-                self.parents.append(self.digests[-1])
-                self.children.append(bytes.fromhex(link))
+            self.links += map(bytes.fromhex, dict.fromkeys(blob_links(content)))
+            self.links_end.append(len(self.links))
 
 
 def _row(step: Save | Delete, fence: int | None, body: Packed | None) -> tuple[Any, ...]:
@@ -202,21 +202,24 @@ def is_busy(outcome: bytes) -> bool:
     return outcome[0] == _BUSY
 
 
-def result_of(change: Change, outcome: bytes, location: str) -> int | CheckpointError:
+def result_of(
+    change: Change, outcome: bytes, location_of: Callable[[SessionId], str]
+) -> int | CheckpointError:
     """
     Return the place of a save, how many checkpoints were removed, or why it was refused.
 
     Args:
         change: what was to be done.
         outcome: what the server answers.
-        location: of the session.
+        location_of: tells that of a session.
     """
     code, rest = outcome[0], outcome[1:]
     if code == _CHANGED:
         newest_id = rest[1:].decode() if rest[0] else None
         return SessionChangedError(change.session_id, newest_id)
     if code == _MISSING:
-        return MissingBlobError(f"{location}/blobs/{rest.hex()}", rest.hex(), "save")
+        location = f"{location_of(change.session_id)}/blobs/{rest.hex()}"
+        return MissingBlobError(location, rest.hex(), "save")
     if code == _LOST:
         return OwnershipLostError(change.session_id, change.fence or 0)
     return int(rest or b"0")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +20,7 @@ from aiocheckpoint.stores.postgres.sessions import Reading
 from aiocheckpoint.stores.postgres.updates import Updates
 
 ResultT = TypeVar("ResultT")
+ValueT = TypeVar("ValueT")
 
 _ENDING_SECONDS = 5.0
 
@@ -53,8 +54,8 @@ class Client(Generic[RecordT]):
         self.reads: Reads[RecordT] = Reads(self.server, kit, bodies)
         self.updates: Updates[RecordT] = Updates(self.server, kit, self.commits)
         self.health = Health(self.server, kit, self.reads)
-        self._calls = _GoingOn()
-        self._updates = _GoingOn()
+        self._calls = _GoingOn(self)
+        self._updates = _GoingOn(self)
         self._is_closed = False
         self._keeper = asyncio.ensure_future(self._close_with_the_loop())
 
@@ -79,13 +80,13 @@ class Client(Generic[RecordT]):
         with contextlib.suppress(RuntimeError):  # it has ended, and they with it
             self.loop.call_soon_threadsafe(self._keeper.cancel)
 
-    def call(self) -> AbstractContextManager[None]:
-        """Note that a call is going on, which `aclose` waits for."""
-        return self._calls.noted()
+    def call(self) -> AbstractContextManager[Client[RecordT]]:
+        """Note that a call is going on in the block, which `aclose` waits for."""
+        return self._calls
 
-    def update(self) -> AbstractContextManager[None]:
+    def update(self) -> AbstractContextManager[Client[RecordT]]:
         """Note an update, whose `work` is the caller's and may never end."""
-        return self._updates.noted()
+        return self._updates
 
     async def read(
         self, session_id: SessionId, work: Callable[[Reading[RecordT]], Awaitable[ResultT]]
@@ -135,25 +136,29 @@ def let_go_all(clients: Mapping[asyncio.AbstractEventLoop, Client[Any]], process
             client.let_go()
 
 
-class _GoingOn:
-    """Counts what is going on, for whoever waits for its end."""
+class _GoingOn(Generic[ValueT]):
+    """
+    Counts the blocks that are going on, for whoever waits for their end.
 
-    def __init__(self) -> None:
+    Args:
+        value: what they are given.
+    """
+
+    def __init__(self, value: ValueT) -> None:
+        self._value = value
         self._count = 0
         self._none = asyncio.Event()
         self._none.set()
 
-    @contextlib.contextmanager
-    def noted(self) -> Iterator[None]:
-        """Count one more while the block runs."""
+    def __enter__(self) -> ValueT:
         self._count += 1
         self._none.clear()
-        try:
-            yield
-        finally:
-            self._count -= 1
-            if not self._count:
-                self._none.set()
+        return self._value
+
+    def __exit__(self, *_: object) -> None:
+        self._count -= 1
+        if not self._count:
+            self._none.set()
 
     async def ended(self) -> None:
         """Wait until there is none."""

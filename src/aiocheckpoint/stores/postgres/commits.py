@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import asyncpg
+
 from aiocheckpoint.errors import (
     CheckpointError,
     DurabilityUnknownError,
@@ -23,6 +25,8 @@ from aiocheckpoint.stores.postgres.blobs import KnownBlobs
 from aiocheckpoint.stores.postgres.bodies import Bodies
 from aiocheckpoint.stores.postgres.changes import (
     APPLY,
+    OUTCOMES,
+    WAS_MADE,
     Change,
     arguments,
     is_busy,
@@ -70,19 +74,42 @@ class Slots:
 
 
 class _Waiting:
-    """A change, and who waits for its outcome."""
+    """
+    A change, and who waits for its outcome.
+
+    Attributes:
+        change: what is to be done.
+        has_begun: whether it cannot be withdrawn any more.
+        is_settled: whether the outcome is known.
+        result: the outcome then.
+    """
 
     def __init__(self, change: Change) -> None:
         self.change = change
-        self.future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.has_begun = False
+        self.is_settled = False
+        self.result: int | Exception = 0
+        self._settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def settled(self) -> None:
+        """Wait until the outcome is known, or the caller is cancelled."""
+        await self._settled
+
+    async def ended(self) -> None:
+        """Wait until the outcome is known, however often the caller is cancelled."""
+        if not self.is_settled:
+            self._settled = asyncio.get_running_loop().create_future()
+            await ended(self._settled)
 
     def settle(self, result: int | Exception) -> None:
         """Tell the outcome."""
-        if isinstance(result, Exception):
-            self.future.set_exception(result)
-        else:
-            self.future.set_result(result)
+        self.is_settled, self.result = True, result
+        if not self._settled.done():  # or it was cancelled just now
+            self._settled.set_result(None)
+
+
+def _session_of(waiting: _Waiting) -> SessionId:
+    return waiting.change.session_id
 
 
 class Commits:
@@ -129,20 +156,25 @@ class Commits:
         if queue is None:
             queue = self._queues[change.session_id] = deque()
             self._ready.append(change.session_id)
+            if len(self._lanes) < _LANES:
+                self._start_lane(is_first=True)
         queue.append(waiting)
-        if len(self._lanes) < _LANES and self._ready:
-            self._start(self._lanes, self._lane(is_first=True))
         try:
-            return await asyncio.shield(waiting.future)
+            await waiting.settled()
         except asyncio.CancelledError as cancelled:
             if not waiting.has_begun:
                 queue.remove(waiting)
-                waiting.future.cancel()
                 raise
-            await ended(waiting.future)
-            if waiting.future.exception() is not None:
-                raise cancelled from waiting.future.exception()
+            await waiting.ended()
+            if isinstance(waiting.result, Exception):
+                raise cancelled from waiting.result
             raise
+        if isinstance(waiting.result, Exception):
+            raise waiting.result
+        return waiting.result
+
+    def _start_lane(self, *, is_first: bool) -> None:
+        self._lanes.add(asyncio.ensure_future(self._lane(is_first=is_first)))
 
     @staticmethod
     def _start(tasks: set[asyncio.Task[None]], work: Any) -> None:
@@ -157,15 +189,24 @@ class Commits:
 
     async def _lane(self, *, is_first: bool) -> None:
         """Commit what waits until nothing does; after a commit, let those who were told call."""
-        while True:
-            for _ in range(0 if is_first else _TURNS_OF_OTHERS):
-                await asyncio.sleep(0)
-            if not (batch := self._take()):
-                # At once: for what is called before this task counts as done, another one starts.
-                self._lanes -= {asyncio.current_task()}
-                return
-            await self._commit(batch)
-            is_first = False
+        try:
+            while True:
+                for _ in range(0 if is_first else _TURNS_OF_OTHERS):
+                    await asyncio.sleep(0)
+                if not (batch := self._take()):
+                    return
+                await self._commit(batch)
+                if self._is_alone(batch):
+                    return
+                is_first = False
+        finally:
+            # At once: for what is called before this task counts as done, another one starts.
+            self._lanes -= {asyncio.current_task()}
+
+    def _is_alone(self, batch: Sequence[_Waiting]) -> bool:
+        """Tell whether there is but one session, for whose next change nobody else is to come."""
+        sessions = {waiting.change.session_id for waiting in batch}
+        return len(sessions) == 1 and len(self._lanes) == 1 and not self._ready
 
     def _take(self) -> list[_Waiting]:
         """Return changes to make together, those of a session behind one another."""
@@ -188,6 +229,7 @@ class Commits:
                 break
             else:
                 del self._queues[session_id]  # all were withdrawn
+        batch.sort(key=_session_of)
         return batch
 
     async def _commit(self, batch: list[_Waiting]) -> None:
@@ -279,14 +321,24 @@ class Commits:
         slot = self.slots.take()
 
         async def apply(connection: Connection) -> list[bytes]:
-            outcomes: list[bytes] = await connection.fetchval(
-                self._server.sql(APPLY),
-                slot.writer_id,
-                slot.batch,
-                wait_ms,
-                self.max_checkpoints,
-                *changes_arguments,
-            )
+            try:
+                outcomes: list[bytes] = await connection.fetchval(
+                    self._server.sql(APPLY),
+                    slot.writer_id,
+                    slot.batch,
+                    wait_ms,
+                    self.max_checkpoints,
+                    *changes_arguments,
+                )
+            except asyncpg.PostgresError as error:
+                if error.sqlstate != WAS_MADE:
+                    raise
+                outcomes = await connection.fetchval(
+                    self._server.sql(OUTCOMES),
+                    slot.writer_id,
+                    slot.batch,
+                    self._server.options.lock_timeout_ms,
+                )
             return outcomes
 
         operation = "commit"
@@ -305,13 +357,12 @@ class Commits:
         raise DurabilityUnknownError(operation, self._server.location, None, reason)
 
     def _settle(self, waiting: _Waiting, outcome: bytes) -> None:
-        location = self._server.location_of(waiting.change.session_id)
-        waiting.settle(result_of(waiting.change, outcome, location))
+        waiting.settle(result_of(waiting.change, outcome, self._server.location_of))
 
     @staticmethod
     def _fail(batch: Sequence[_Waiting], error: Exception) -> None:
         for waiting in batch:
-            if waiting.future.done():
+            if waiting.is_settled:
                 continue
             if isinstance(error, CheckpointError):
                 own = copy.copy(error)
@@ -327,5 +378,6 @@ class Commits:
                 self._ready.append(session_id)
             else:
                 del self._queues[session_id]
-        for _ in itertools.repeat(None, min(len(self._ready), _LANES - len(self._lanes))):
-            self._start(self._lanes, self._lane(is_first=False))
+        if asyncio.current_task() not in self._lanes:  # or it is one that goes on with them
+            for _ in itertools.repeat(None, min(len(self._ready), _LANES - len(self._lanes))):
+                self._start_lane(is_first=False)

@@ -109,28 +109,46 @@ create or replace function aiocheckpoint.look_ahead(
     out seqs bigint[], out base_seqs bigint[], out contents bytea[],
     out digests bytea[], out blobs bytea[]
 )
-language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+language plpgsql stable set search_path = pg_catalog, pg_temp
+    set plan_cache_mode = force_generic_plan set enable_bitmapscan = off as $$
 declare
     v_key bigint;
     v_begin bytea;
+    v_newest_seqs bigint[];
+    v_wanted bigint;
+    v_base_seq bigint;
+    v_digest bytea;
+    v_content bytea;
+    v_names bytea[];
     v_digests bytea[];
+    v_links bytea[];
 begin
+    seqs := '{}';
     select session_key into v_key from aiocheckpoint.session
         where substring(session_id from 1 for 1000) = substring(p_id from 1 for 1000)
         and session_id = p_id;
     if not found then
         return;
     end if;
-    newest := array(
-        select checkpoint_id from aiocheckpoint.checkpoint
-        where session_key = v_key order by seq desc limit p_newest
-    );
-    -- Whether one begins so is told by the index, which of those is the newest by their order.
-    select checkpoint_id, seq into head, head_seq from (
-        (select checkpoint_id, seq from aiocheckpoint.checkpoint
-            where session_key = v_key and checkpoint_id = p_head
-            and substring(checkpoint_id from 1 for 1000) = substring(p_head from 1 for 1000)
-        ) union all (select checkpoint_id, seq from aiocheckpoint.checkpoint
+    select checkpoint_id, seq into head, head_seq from aiocheckpoint.checkpoint
+        where session_key = v_key and checkpoint_id = p_head
+        and substring(checkpoint_id from 1 for 1000) = substring(p_head from 1 for 1000);
+    if p_newest > 0 then
+        select array_agg(checkpoint_id), array_agg(seq) into newest, v_newest_seqs from (
+            select checkpoint_id, seq from aiocheckpoint.checkpoint
+            where session_key = v_key order by seq desc limit p_newest
+        ) last;
+        for i in 1 .. coalesce(cardinality(newest), 0) loop
+            exit when head is not null;
+            if substring(newest[i] from 1 for octet_length(p_head)) = p_head then
+                head := newest[i];
+                head_seq := v_newest_seqs[i];
+            end if;
+        end loop;
+    end if;
+    if head is null and (p_newest = 0 or cardinality(newest) = p_newest) then
+        -- Whether one begins so is told by the index, which of those is the newest by their order.
+        select checkpoint_id, seq into head, head_seq from aiocheckpoint.checkpoint
             where session_key = v_key and checkpoint_id >= p_head
             and checkpoint_id < p_head || '\xff' and exists (
                 select from aiocheckpoint.checkpoint
@@ -140,10 +158,9 @@ begin
                     <= substring(p_head from 1 for 1000) || '\xff'
                 and checkpoint_id >= p_head and checkpoint_id < p_head || '\xff'
             )
-            order by seq desc limit 1
-        )
-    ) found limit 1;
-    if found or p_shared = 0 then
+            order by seq desc limit 1;
+    end if;
+    if head is not null or p_shared = 0 then
         v_begin := p_family || substring(
             coalesce(head, '') from octet_length(p_head) + 1 for p_shared
         );
@@ -156,25 +173,36 @@ begin
                 <= substring(v_begin from 1 for 1000) || '\xff'
             and checkpoint_id >= v_begin and checkpoint_id < v_begin || '\xff';
     end if;
-    select array_agg(b.seq), array_agg(b.base_seq), array_agg(b.content)
-        into seqs, base_seqs, contents
-        from aiocheckpoint.bodies(v_key, head_seq || family_seqs) b;
-    v_digests := array(
-        select d from aiocheckpoint.checkpoint, unnest(blob_digests) d
-        where session_key = v_key and seq = any (head_seq || family_seqs)
-    );
-    if cardinality(v_digests) > 0 then
-        with recursive led_to (digest, links) as (
-            select b.digest, b.links from aiocheckpoint.blob b
-                where b.session_key = v_key and b.digest = any (v_digests)
-            union
-            select b.digest, b.links from led_to, unnest(led_to.links) link
-                join aiocheckpoint.blob b on b.session_key = v_key and b.digest = link
-        )
-        select array_agg(b.digest), array_agg(b.content) into digests, blobs
-            from led_to join aiocheckpoint.blob b
-            on b.session_key = v_key and b.digest = led_to.digest;
-    end if;
+    -- Each body with all that it needs, each once; and what is named.
+    foreach v_wanted in array head_seq || coalesce(family_seqs, '{}') loop
+        select blob_digests into v_names from aiocheckpoint.checkpoint
+            where session_key = v_key and seq = v_wanted;
+        v_digests := v_digests || v_names;
+        while v_wanted is not null and v_wanted <> all (seqs) loop
+            select base_seq, content into v_base_seq, v_content
+                from aiocheckpoint.body where session_key = v_key and seq = v_wanted;
+            exit when not found;
+            seqs := seqs || v_wanted;
+            base_seqs := base_seqs || v_base_seq;
+            contents := contents || v_content;
+            v_wanted := v_base_seq;
+        end loop;
+    end loop;
+    while cardinality(v_digests) > 0 loop
+        v_links := null;
+        for v_digest, v_names, v_content in
+            select digest, links, content from unnest(v_digests) wanted cross join lateral (
+                select * from aiocheckpoint.blob
+                where session_key = v_key and digest = wanted offset 0
+            ) found
+        loop
+            digests := digests || v_digest;
+            blobs := blobs || v_content;
+            v_links := v_links || v_names;
+        end loop;
+        exit when v_links is null;
+        v_digests := array(select unnest(v_links) except select unnest(digests));
+    end loop;
 end $$;
 
 -- Tell whether a body, and all that it needs, is there as it was sent, and can be read; with
@@ -264,17 +292,18 @@ begin
         where session_key = p_key;
 end $$;
 
--- Commit changes: of several sessions, those of each behind one another, in the order of the calls.
+-- Commit changes: of several sessions, those of each behind one another, in the order of the calls,
+-- and the sessions in the order of their ids.
 --
--- p_writer, p_batch: who, and its how many-eth commit. The same again changes nothing, and gets the
---     same answer; also when the first one is still on its way.
+-- p_writer, p_batch: who, and its how many-eth commit. The same again is an error, AC001, and changes
+--     nothing: `outcomes` tells what came of it, also when the first one is still on its way.
 -- p_wait_ms: how long to wait for the row of a session; null: answer that it is busy.
 -- p_keep: how many checkpoints to keep in a session; null: all.
--- p_sessions: ids, in their order. All else is an array with an element for each change, but:
+-- All else is an array with an element for each change, but:
 -- p_names: for saves the digests that the record names, for deletes the ids; p_names_end says where
 --     those of a change end.
 -- p_digests, p_contents: the blobs that come with a save; likewise.
--- p_parents, p_children: which of those name which others; likewise.
+-- p_links: which blobs a blob names; p_links_end says where those of a blob end.
 --
 -- kind: 1 a save, 2 a delete of some, 3 of all.
 -- expects: 0 nothing, 1 that `expected` is the newest, 2 that there is none.
@@ -285,93 +314,94 @@ end $$;
 -- one is the newest, and 1 and which, or 0; 2 a blob is missing, and its digest; 3 not the owner
 -- any more; 4 the session is busy; 5 what its content needs is not there, or anything that a change
 -- of the session before it needs, which may come again. One that is refused has changed nothing.
+--
+-- A statement takes longer to begin than to find a row, so there are few. Each has one plan, which
+-- finds rows by whole keys: planned anew, or with a session's rows looked through, it takes longer.
 create or replace function aiocheckpoint.apply(
     p_writer bigint, p_batch bigint, p_wait_ms integer, p_keep bigint,
-    p_sessions bytea[], p_session integer[], p_kind smallint[], p_fence bigint[],
+    p_session bytea[], p_kind smallint[], p_fence bigint[],
     p_expects smallint[], p_expected bytea[],
     p_id bytea[], p_created_at timestamptz[], p_iteration bigint[], p_trigger bytea[],
     p_checksum bytea[], p_content bytea[], p_sha256 bytea[],
     p_base_seq bigint[], p_base_sha256 bytea[],
     p_names bytea[], p_names_end integer[],
     p_digests bytea[], p_contents bytea[], p_blobs_end integer[],
-    p_parents bytea[], p_children bytea[], p_links_end integer[]
+    p_links bytea[], p_links_end integer[]
 )
-returns bytea[] language plpgsql set search_path = pg_catalog, pg_temp as $$
+returns bytea[] language plpgsql set search_path = pg_catalog, pg_temp
+    set plan_cache_mode = force_generic_plan set enable_bitmapscan = off as $$
 declare
     v_outcomes bytea[];
-    v_batch bigint;
-    v_keys bigint[];
-    v_is_saved boolean[];
-    v_current integer := 0;
+    v_setting text;
+    v_session bytea;
     v_key bigint;
     v_seq bigint;
     v_saved_at timestamptz;
     v_count bigint;
     v_owner bigint;
+    v_newest bytea;  -- as far as it was looked for
+    v_knows_newest boolean;
     v_names bytea[];
-    v_found bytea;
+    v_missing bytea;
+    v_links bytea[];
     v_old bigint;
+    v_old_digests bytea[];
     v_replaced bigint[];  -- what is packed against them may come in the same commit
     v_removed bigint;
-    v_old_digests bytea[];
     v_names_begin integer := 1;
-    v_given bytea[];
-    v_parents bytea[];
-    v_children bytea[];
     v_blobs_begin integer := 1;
-    v_links_begin integer := 1;
-    v_is_complete boolean := true;
+    v_is_complete boolean;
     v_whole_sha256 bytea;  -- of what can be read, as this commit has seen already
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception 'the transaction isolation must be read committed';
     end if;
     if current_setting('synchronous_commit') = 'off' then
-        perform set_config('synchronous_commit', 'on', true);
+        v_setting := set_config('synchronous_commit', 'on', true);
     end if;
-    perform set_config('lock_timeout', coalesce(p_wait_ms, 10000)::text, true);
+    v_setting := set_config('lock_timeout', coalesce(p_wait_ms, 10000)::text, true);
 
-    -- A lock of this transaction: behind it nothing of an earlier try goes on.
-    perform pg_advisory_xact_lock(p_writer);
-    select batch, outcomes into v_batch, v_outcomes
-        from aiocheckpoint.writer where writer_id = p_writer;
-    if v_batch >= p_batch then
-        return v_outcomes;
-    end if;
-    v_outcomes := array_fill(null::bytea, array[cardinality(p_session)]);
-
-    v_is_saved := array_fill(false, array[cardinality(p_sessions)]);
-    for i in 1 .. cardinality(p_session) loop
-        if p_kind[i] = 1 then
-            v_is_saved[p_session[i]] := true;
-        end if;
-    end loop;
-    for s in 1 .. cardinality(p_sessions) loop
-        v_keys[s] := aiocheckpoint.lock_session(
-            p_sessions[s], p_wait_ms is not null, v_is_saved[s]
-        );
-    end loop;
-
-    for i in 1 .. cardinality(p_session) loop
-        if p_session[i] <> v_current then
+    for i in 1 .. cardinality(p_session) + 1 loop
+        if v_session is distinct from p_session[i] then
             if v_key > 0 then
                 if v_replaced is not null then
                     perform aiocheckpoint.drop_bodies(v_key, v_replaced);
                 end if;
-                perform aiocheckpoint.close_session(v_key, v_seq, v_saved_at, v_count);
+                if v_count > 0 then
+                    update aiocheckpoint.session
+                        set last_seq = v_seq, last_saved_at = v_saved_at, checkpoints = v_count
+                        where session_key = v_key;
+                else
+                    perform aiocheckpoint.close_session(v_key, v_seq, v_saved_at, v_count);
+                end if;
             end if;
+            v_session := p_session[i];
+            exit when v_session is null;
             v_replaced := null;
             v_whole_sha256 := null;
-            v_current := p_session[i];
+            v_knows_newest := false;
             v_is_complete := true;
-            v_key := v_keys[v_current];
-            if v_key > 0 then
-                select last_seq, last_saved_at, checkpoints, owner_token
-                    into v_seq, v_saved_at, v_count, v_owner
-                    from aiocheckpoint.session where session_key = v_key;
-            else
-                v_owner := null;
-                v_count := 0;
+            select session_key, last_seq, last_saved_at, checkpoints, owner_token
+                into v_key, v_seq, v_saved_at, v_count, v_owner
+                from aiocheckpoint.session
+                where substring(session_id from 1 for 1000) = substring(v_session from 1 for 1000)
+                and session_id = v_session
+                for update skip locked;
+            if not found then
+                v_key := aiocheckpoint.lock_session(
+                    v_session, p_wait_ms is not null, 1 = any (array(
+                        select p_kind[j] from generate_subscripts(p_session, 1) j
+                        where p_session[j] = v_session
+                    ))
+                );
+                if v_key > 0 then
+                    select last_seq, last_saved_at, checkpoints, owner_token
+                        into v_seq, v_saved_at, v_count, v_owner
+                        from aiocheckpoint.session where session_key = v_key;
+                else
+                    v_owner := null;
+                    v_count := 0;
+                end if;
             end if;
         end if;
         v_names := p_names[v_names_begin : p_names_end[i]];
@@ -397,56 +427,61 @@ begin
                     v_outcomes[i] := '\x05';
                     exit saving;
                 end if;
-                if p_expects[i] > 0 then
-                    select checkpoint_id into v_found from aiocheckpoint.checkpoint
+                if p_expects[i] > 0 and not v_knows_newest then
+                    select checkpoint_id into v_newest from aiocheckpoint.checkpoint
                         where session_key = v_key order by seq desc limit 1;
-                    if p_expects[i] = 2 and v_count > 0
-                        or p_expects[i] = 1 and v_found is distinct from p_expected[i]
-                    then
-                        v_outcomes[i] := coalesce('\x0101'::bytea || v_found, '\x0100');
-                        exit saving;
-                    end if;
+                end if;
+                if p_expects[i] = 2 and v_count > 0
+                    or p_expects[i] = 1 and v_newest is distinct from p_expected[i]
+                then
+                    v_knows_newest := true;
+                    v_outcomes[i] := coalesce('\x0101'::bytea || v_newest, '\x0100');
+                    exit saving;
                 end if;
                 if cardinality(v_names) > 0 then
-                    v_given := p_digests[v_blobs_begin : p_blobs_end[i]];
-                    v_parents := p_parents[v_links_begin : p_links_end[i]];
-                    v_children := p_children[v_links_begin : p_links_end[i]];
-                    select d into v_found from unnest(v_names || v_children) d
-                        where not d = any (v_given) and not exists (
-                            select from aiocheckpoint.blob
+                    v_links := p_links[
+                        coalesce(p_links_end[v_blobs_begin - 1], 0) + 1
+                        : p_links_end[p_blobs_end[i]]
+                    ];
+                    select d into v_missing from unnest(v_names || v_links) d
+                        where not d = any (p_digests[v_blobs_begin : p_blobs_end[i]])
+                        and (
+                            select digest from aiocheckpoint.blob
                             where session_key = v_key and digest = d
-                        ) limit 1;
+                        ) is null limit 1;
                     if found then
                         v_is_complete := false;
-                        v_outcomes[i] := '\x02'::bytea || v_found;
+                        v_outcomes[i] := '\x02'::bytea || v_missing;
                         exit saving;
                     end if;
-                    if cardinality(v_given) > 0 then
-                        insert into aiocheckpoint.blob (session_key, digest, links, content)
-                            select v_key, d, (
-                                select array_agg(child)
-                                from unnest(v_parents, v_children) as link (parent, child)
-                                where parent = d
-                            ), c
-                            from unnest(v_given, p_contents[v_blobs_begin : p_blobs_end[i]])
-                                as given (d, c)
-                            on conflict do nothing;
+                end if;
+                for b in v_blobs_begin .. p_blobs_end[i] loop
+                    v_links := p_links[coalesce(p_links_end[b - 1], 0) + 1 : p_links_end[b]];
+                    insert into aiocheckpoint.blob (session_key, digest, links, content)
+                        values (v_key, p_digests[b], nullif(v_links, '{}'), p_contents[b])
+                        on conflict do nothing;
+                    if cardinality(v_links) > 0 then
                         insert into aiocheckpoint.blob_link (session_key, digest, named_by)
-                            select v_key, child, parent
-                            from unnest(v_parents, v_children) as link (parent, child)
+                            select v_key, l, p_digests[b] from unnest(v_links) l
                             on conflict do nothing;
                     end if;
-                end if;
-                v_seq := v_seq + 1;
-                v_saved_at := greatest(clock_timestamp(), v_saved_at + interval '1 microsecond');
-                delete from aiocheckpoint.checkpoint
+                end loop;
+                select seq into v_old from aiocheckpoint.checkpoint
                     where session_key = v_key
                     and substring(checkpoint_id from 1 for 1000)
                         = substring(p_id[i] from 1 for 1000)
-                    and checkpoint_id = p_id[i]
-                    returning seq, blob_digests into v_old, v_old_digests;
-                if not found then
+                    and checkpoint_id = p_id[i];
+                v_seq := v_seq + 1;
+                v_saved_at := greatest(clock_timestamp(), v_saved_at + interval '1 microsecond');
+                v_newest := p_id[i];
+                v_knows_newest := true;
+                if v_old is null then
                     v_count := v_count + 1;
+                else
+                    delete from aiocheckpoint.checkpoint
+                        where session_key = v_key and seq = v_old
+                        returning blob_digests into v_old_digests;
+                    v_replaced := v_replaced || v_old;
                 end if;
                 insert into aiocheckpoint.checkpoint (
                     session_key, seq, checkpoint_id, saved_at, created_at, iteration, trigger,
@@ -461,14 +496,11 @@ begin
                     insert into aiocheckpoint.blob_use (session_key, digest, seq)
                         select v_key, d, v_seq from unnest(v_names) d;
                 end if;
-                if v_old_digests is not null then
+                if v_old is not null and v_old_digests is not null then
                     delete from aiocheckpoint.blob_use
                         where session_key = v_key and digest = any (v_old_digests)
                         and seq = v_old;
                     perform aiocheckpoint.collect(v_key, v_old_digests);
-                end if;
-                if v_old is not null then
-                    v_replaced := v_replaced || v_old;
                 end if;
                 if v_count > p_keep then
                     v_count := v_count - aiocheckpoint.remove(v_key, array(
@@ -482,6 +514,7 @@ begin
             v_outcomes[i] := '\x0030';
         else
             v_whole_sha256 := null;
+            v_knows_newest := false;
             if p_kind[i] = 3 then
                 delete from aiocheckpoint.blob_use where session_key = v_key;
                 delete from aiocheckpoint.blob_link where session_key = v_key;
@@ -502,20 +535,20 @@ begin
             v_outcomes[i] := '\x00'::bytea || v_removed::text::bytea;
         end if;
         v_blobs_begin := p_blobs_end[i] + 1;
-        v_links_begin := p_links_end[i] + 1;
     end loop;
-    if v_key > 0 then
-        if v_replaced is not null then
-            perform aiocheckpoint.drop_bodies(v_key, v_replaced);
-        end if;
-        perform aiocheckpoint.close_session(v_key, v_seq, v_saved_at, v_count);
-    end if;
 
-    insert into aiocheckpoint.writer (writer_id, batch, outcomes, updated_at)
-        values (p_writer, p_batch, v_outcomes, clock_timestamp())
-        on conflict (writer_id) do update
-        set batch = excluded.batch, outcomes = excluded.outcomes,
-            updated_at = excluded.updated_at;
+    -- Whoever makes the same commit again waits here for the other one, and finds it made.
+    update aiocheckpoint.writer
+        set batch = p_batch, outcomes = v_outcomes, updated_at = clock_timestamp()
+        where writer_id = p_writer and batch < p_batch;
+    if not found then
+        insert into aiocheckpoint.writer (writer_id, batch, outcomes, updated_at)
+            values (p_writer, p_batch, v_outcomes, clock_timestamp())
+            on conflict do nothing;
+        if not found then
+            raise exception 'the commit was made before' using errcode = 'AC001';
+        end if;
+    end if;
     return v_outcomes;
 end $$;
 
@@ -523,22 +556,20 @@ end $$;
 create or replace function aiocheckpoint.outcomes(p_writer bigint, p_batch bigint, p_wait_ms integer)
 returns bytea[] language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-    v_batch bigint;
     v_outcomes bytea[];
 begin
     perform set_config('lock_timeout', p_wait_ms::text, true);
-    perform pg_advisory_xact_lock(p_writer);
-    select batch, outcomes into v_batch, v_outcomes
-        from aiocheckpoint.writer where writer_id = p_writer;
-    if v_batch >= p_batch then
-        return v_outcomes;
-    end if;
     insert into aiocheckpoint.writer (writer_id, batch, outcomes, updated_at)
         values (p_writer, p_batch, '{}', clock_timestamp())
         on conflict (writer_id) do update
         set batch = excluded.batch, outcomes = excluded.outcomes,
-            updated_at = excluded.updated_at;
-    return null;
+            updated_at = excluded.updated_at
+        where aiocheckpoint.writer.batch < excluded.batch;
+    if not found then
+        select outcomes into v_outcomes from aiocheckpoint.writer
+            where writer_id = p_writer and outcomes <> '{}';
+    end if;
+    return v_outcomes;
 end $$;
 
 -- Move checkpoints and blobs of a session to the quarantine; return their numbers there. Blobs that

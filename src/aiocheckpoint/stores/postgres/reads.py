@@ -334,15 +334,18 @@ class Reads(Generic[RecordT]):
         self, session_id: SessionId, digests: Iterable[str], contents: Mapping[str, bytes]
     ) -> dict[str, bytes]:
         """Return blobs, once their contents are what their digests say."""
-        found: dict[str, bytes] = {}
-        for digest in digests:
-            location = self._server.location_of_blob(session_id, digest)
-            if digest not in contents:
-                raise MissingBlobError(location, digest)
-            content = contents[digest]
-            work = partial(self._kit.blob, content, digest, location)
-            found[digest] = await in_thread_if_large(len(content), work)
-        return found
+        location = self._server.location_of(session_id)
+
+        def work() -> dict[str, bytes]:
+            found: dict[str, bytes] = {}
+            for digest in digests:
+                place = f"{location}/blobs/{digest}"
+                if digest not in contents:
+                    raise MissingBlobError(place, digest)
+                found[digest] = self._kit.blob(contents[digest], digest, place)
+            return found
+
+        return await in_thread_if_large(sum(map(len, contents.values())), work)
 
     async def load_reached(
         self, session_id: SessionId, digests: Iterable[str], known: set[str]

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -160,6 +161,22 @@ def cut(connection: Connection) -> None:
         connection.terminate()
 
 
+class _Holding:
+    """A block that holds a connection; there is one for each statement."""
+
+    def __init__(self, server: Server, *, is_change: bool) -> None:
+        self._server = server
+        self._is_change = is_change
+        self._connection: Connection = None
+
+    async def __aenter__(self) -> Connection:
+        self._connection = await self._server.take(is_change=self._is_change)
+        return self._connection
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._server.give(self._connection, error)
+
+
 class Server:
     """
     The database, as one event loop sees it.
@@ -288,34 +305,38 @@ class Server:
                 cut(connection)  # or the pool would wait for its answer, too
                 raise
 
-    @contextlib.asynccontextmanager
-    async def connection(self, *, is_change: bool) -> AsyncIterator[Connection]:
+    def connection(self, *, is_change: bool) -> AbstractAsyncContextManager[Connection]:
         """
-        Hold a connection; what goes wrong is the driver's error.
+        Hold a connection while the block runs; what goes wrong is the driver's error.
 
         Args:
             is_change: whether it is for a change, before the first of which the schema is made.
 
         Raises:
-            StoreBusyError: all connections are in use, for `lock_timeout_seconds`.
+            StoreBusyError: on entry: all connections are in use, for `lock_timeout_seconds`.
         """
-        await self._opened()
-        hand = self._hand
-        connection = hand.take() or await self._acquired(hand)
+        return _Holding(self, is_change=is_change)
+
+    async def take(self, *, is_change: bool) -> Connection:
+        """Return a connection, to be given back; see `connection`."""
+        if not self._is_open:
+            await self._opened()
+        connection = self._hand.take() or await self._acquired(self._hand)
         self._held.add(connection)
-        is_fine = False
-        try:
-            if is_change and not self._has_forgotten:
+        if is_change and not self._has_forgotten:
+            try:
                 await self._prepare(connection)
-            yield connection
-            is_fine = True
-        except BaseException as error:
-            if is_lost(error) and not isinstance(error, asyncpg.PostgresError):
-                cut(connection)
-            raise
-        finally:
-            self._held.discard(connection)
-            hand.give(connection, is_fine=is_fine)
+            except BaseException as error:
+                self.give(connection, error)
+                raise
+        return connection
+
+    def give(self, connection: Connection, error: BaseException | None) -> None:
+        """Give a connection back, after what went wrong on it."""
+        if error is not None and is_lost(error) and not isinstance(error, asyncpg.PostgresError):
+            cut(connection)
+        self._held.discard(connection)
+        self._hand.give(connection, is_fine=error is None)
 
     async def _acquired(self, hand: Hand) -> Connection:
         try:
@@ -331,8 +352,6 @@ class Server:
             ) from None
 
     async def _opened(self) -> None:
-        if self._is_open:
-            return
         if self._is_closed:
             raise WriterClosedError("the store is closed")
         if self._opening is None or (self._opening.done() and not self._is_open):

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar, overload
 
 import asyncpg
@@ -227,19 +227,16 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
             self._clients[loop] = client
         return client
 
-    @contextlib.contextmanager
-    def _call(self) -> Iterator[Client[RecordT]]:
-        client = self._client()
-        with client.call():
-            yield client
+    def _call(self) -> contextlib.AbstractContextManager[Client[RecordT]]:
+        return self._client().call()
 
-    @contextlib.contextmanager
-    def _reading(self, session_id: SessionId, operation: str) -> Iterator[Client[RecordT]]:
+    def _reading(
+        self, session_id: SessionId, operation: str
+    ) -> contextlib.AbstractContextManager[Client[RecordT]]:
         """Note a read of a session, which an update makes by its transaction alone."""
         check_session_id(session_id)
         self._turns.require_outside(session_id, operation)
-        with self._call() as client:
-            yield client
+        return self._call()
 
     # Changes
 

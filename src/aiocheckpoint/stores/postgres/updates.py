@@ -11,7 +11,13 @@ from aiocheckpoint.errors import CheckpointError, StoreBusyError
 from aiocheckpoint.kit import Patience, RecordKit, RecordT, outlast, result_of
 from aiocheckpoint.models import SessionId
 from aiocheckpoint.stores.postgres import changes as answers
-from aiocheckpoint.stores.postgres.changes import APPLY, Change, arguments, is_baseless
+from aiocheckpoint.stores.postgres.changes import (
+    APPLY,
+    OUTCOMES,
+    Change,
+    arguments,
+    is_baseless,
+)
 from aiocheckpoint.stores.postgres.commits import Commits, Slot
 from aiocheckpoint.stores.postgres.errors import LostError, is_lost
 from aiocheckpoint.stores.postgres.packing import Packed
@@ -25,7 +31,6 @@ ResultT = TypeVar("ResultT")
 
 _LOCK_TIMEOUT = "select set_config('lock_timeout', $1, true)"
 _LOCK = "select aiocheckpoint.lock_session($1, true, true)"
-_OUTCOMES = "select aiocheckpoint.outcomes($1, $2, $3)"
 _OPERATION = "update"
 _PAUSE_SECONDS = 0.1
 _ROLLBACK_SECONDS = 5.0
@@ -124,7 +129,7 @@ class _Attempt(Generic[RecordT]):
                 reads = Reads(self._server, self._kit, self._commits.bodies, connection)
                 readings = {name: Updating(self._kit, name, reads) for name in session_ids}
                 result = await self._result(work, readings, reads)
-                staged = [Staged.of(name, keys[name], readings[name].end()) for name in readings]
+                staged = [Staged.of(name, key, readings[name].end()) for name, key in keys.items()]
             except BaseException:
                 await _rolled_back(transaction)
                 raise
@@ -233,8 +238,7 @@ class _Attempt(Generic[RecordT]):
         for change, outcome in zip(changes, outcomes, strict=True):
             if is_baseless(outcome):
                 return _BaselessError()
-            location = self._server.location_of(change.session_id)
-            result = answers.result_of(change, outcome, location)
+            result = answers.result_of(change, outcome, self._server.location_of)
             if isinstance(result, CheckpointError):
                 return result
         return None
@@ -245,7 +249,7 @@ class _Attempt(Generic[RecordT]):
         return await self._server.run(
             "commit an update",
             lambda connection: connection.fetchval(
-                self._server.sql(_OUTCOMES), slot.writer_id, slot.batch, options.lock_timeout_ms
+                self._server.sql(OUTCOMES), slot.writer_id, slot.batch, options.lock_timeout_ms
             ),
             wait_seconds=options.lock_timeout_seconds,
             is_change=True,
