@@ -79,6 +79,14 @@ class TestPacking:
                 assert unpacked(parts, "") == body
                 assert one.base is None or len(one.content) < 100 + size_bytes / 1000
 
+    def test_of_small_bodies_fewer_are_behind_one(self) -> None:
+        """A small body is found in fewer parts, and still takes little."""
+        text = _text(3_000)
+        bodies = [f'{{"a":{n},"m":"{text}"}}'.encode() for n in range(40)]
+        chain = _chain(bodies)
+        assert max(len(parts) for _, parts in chain) == 6
+        assert sum(len(one.content) for one, _ in chain) < 40 * 3_000 / 4
+
     def test_what_is_unpacked_counts(self) -> None:
         """A small body behind a large one takes as long to read as that one: not on the loop."""
         text = _text(600_000)

@@ -18,10 +18,7 @@ from aiocheckpoint.models import ANY_NEWEST, CheckpointId, CheckpointMeta, Expec
 from aiocheckpoint.stores.postgres.packing import Packed
 
 APPLY = """
-select aiocheckpoint.apply(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-    $22, $23, $24, $25
-)
+select aiocheckpoint.apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 """
 
 OUTCOMES = "select aiocheckpoint.outcomes($1, $2, $3)"
@@ -106,18 +103,19 @@ def arguments(
         bodies: what to store of each save; None for the others.
         known: tells the digests of the blobs of a session that are not sent.
     """
-    rows: list[tuple[Any, ...]] = []
+    numbers: list[int | None] = []
+    texts: list[bytes | None] = []
+    times: list[datetime | None] = []
     lists = _Lists()
     for change, body in zip(changes, bodies, strict=True):
         lists.add(change.step, known(change.session_id))
-        session = change.session_id.encode()
-        rows.append((session, *_row(change.step, change.fence, body), *lists.ends))
-    *columns, names_end, blobs_end = zip(*rows, strict=True)
+        row = _row(change.step, body)
+        numbers += (row.kind, change.fence, *row.numbers, *lists.ends)
+        texts += (change.session_id.encode(), *row.texts)
+        times.append(row.created_at)
     return [
-        *columns,
-        lists.names, names_end,
-        lists.digests, lists.contents, blobs_end,
-        lists.links, lists.links_end,
+        numbers, texts, times,
+        lists.names, lists.digests, lists.contents, lists.links, lists.links_end,
     ]  # fmt: skip
 
 
@@ -151,30 +149,48 @@ class _Lists:
             self.links_end.append(len(self.links))
 
 
-def _row(step: Save | Delete, fence: int | None, body: Packed | None) -> tuple[Any, ...]:
+class _Row(NamedTuple):
+    """
+    A change, but for what it has several of.
+
+    Attributes:
+        kind: of change.
+        numbers: what is expected, the iteration, the place of the base.
+        texts: what is expected, the id, the trigger, the checksum, the content and its SHA-256,
+            and that of the base.
+        created_at: of the record.
+    """
+
+    kind: int
+    numbers: tuple[int | None, ...]
+    texts: tuple[bytes | None, ...]
+    created_at: datetime | None
+
+
+def _row(step: Save | Delete, body: Packed | None) -> _Row:
     if isinstance(step, Delete) or body is None:
         kind = _DELETE_ALL if step == Delete(None) else _DELETE
-        return (kind, fence, 0, *(None,) * 10)
+        return _Row(kind, (0, None, None), (None,) * 7, None)
     record, meta, base = step.record, step.meta, body.base
     expects, expected = 0, None
     if isinstance(step.expected, str):
         expects, expected = 1, step.expected.encode()
     elif step.expected is None:
         expects = 2
-    return (
+    iteration = meta.iteration if meta.iteration in _INT64 else None
+    return _Row(
         _SAVE,
-        fence,
-        expects,
-        expected,
-        record.checkpoint_id.encode(),
+        (expects, iteration, None if base is None else base.seq),
+        (
+            expected,
+            record.checkpoint_id.encode(),
+            meta.trigger.encode(),
+            bytes.fromhex(record.checksum),
+            body.content,
+            body.sha256,
+            None if base is None else base.sha256,
+        ),
         created_at_of(meta),
-        meta.iteration if meta.iteration in _INT64 else None,
-        meta.trigger.encode(),
-        bytes.fromhex(record.checksum),
-        body.content,
-        body.sha256,
-        base and base.seq,
-        base and base.sha256,
     )
 
 

@@ -299,16 +299,19 @@ end $$;
 --     nothing: `outcomes` tells what came of it, also when the first one is still on its way.
 -- p_wait_ms: how long to wait for the row of a session; null: answer that it is busy.
 -- p_keep: how many checkpoints to keep in a session; null: all.
--- All else is an array with an element for each change, but:
--- p_names: for saves the digests that the record names, for deletes the ids; p_names_end says where
---     those of a change end.
--- p_digests, p_contents: the blobs that come with a save; likewise.
+-- p_numbers: of each change its kind, fence, expects, iteration, base_seq, names_end, blobs_end.
+-- p_bytes: of each change its session, expected, id, trigger, checksum, content, sha256, base_sha256.
+-- p_created_at: of each change; together they are few arrays, each of which takes as long as a row.
+-- p_names: for saves the digests that the record names, for deletes the ids.
+-- p_digests, p_contents: the blobs that come with a save.
 -- p_links: which blobs a blob names; p_links_end says where those of a blob end.
 --
 -- kind: 1 a save, 2 a delete of some, 3 of all.
--- expects: 0 nothing, 1 that `expected` is the newest, 2 that there is none.
 -- fence: the token of the owner who makes the change.
--- content, sha256: what to store of the body; base_seq, base_sha256: which one it needs.
+-- expects: 0 nothing, 1 that `expected` is the newest, 2 that there is none.
+-- base_seq, base_sha256: which body the content needs.
+-- names_end, blobs_end: where those of the change end.
+-- content, sha256: what to store of the body.
 --
 -- Returns for each change a byte and more: 0 done, and its seq, or how many were removed; 1 another
 -- one is the newest, and 1 and which, or 0; 2 a blob is missing, and its digest; 3 not the owner
@@ -319,21 +322,25 @@ end $$;
 -- finds rows by whole keys: planned anew, or with a session's rows looked through, it takes longer.
 create or replace function aiocheckpoint.apply(
     p_writer bigint, p_batch bigint, p_wait_ms integer, p_keep bigint,
-    p_session bytea[], p_kind smallint[], p_fence bigint[],
-    p_expects smallint[], p_expected bytea[],
-    p_id bytea[], p_created_at timestamptz[], p_iteration bigint[], p_trigger bytea[],
-    p_checksum bytea[], p_content bytea[], p_sha256 bytea[],
-    p_base_seq bigint[], p_base_sha256 bytea[],
-    p_names bytea[], p_names_end integer[],
-    p_digests bytea[], p_contents bytea[], p_blobs_end integer[],
-    p_links bytea[], p_links_end integer[]
+    p_numbers bigint[], p_bytes bytea[], p_created_at timestamptz[],
+    p_names bytea[], p_digests bytea[], p_contents bytea[], p_links bytea[], p_links_end integer[]
 )
 returns bytea[] language plpgsql set search_path = pg_catalog, pg_temp
     set plan_cache_mode = force_generic_plan set enable_bitmapscan = off as $$
 declare
+    v_changes integer := cardinality(p_numbers) / 7;
     v_outcomes bytea[];
     v_setting text;
     v_session bytea;
+    v_kind bigint;
+    v_fence bigint;
+    v_expects bigint;
+    v_base_seq bigint;
+    v_names_end integer := 0;
+    v_blobs_end integer := 0;
+    v_expected bytea;
+    v_id bytea;
+    v_base_sha256 bytea;
     v_key bigint;
     v_seq bigint;
     v_saved_at timestamptz;
@@ -348,8 +355,8 @@ declare
     v_old_digests bytea[];
     v_replaced bigint[];  -- what is packed against them may come in the same commit
     v_removed bigint;
-    v_names_begin integer := 1;
-    v_blobs_begin integer := 1;
+    v_names_begin integer;
+    v_blobs_begin integer;
     v_is_complete boolean;
     v_whole_sha256 bytea;  -- of what can be read, as this commit has seen already
 begin
@@ -361,8 +368,8 @@ begin
     end if;
     v_setting := set_config('lock_timeout', coalesce(p_wait_ms, 10000)::text, true);
 
-    for i in 1 .. cardinality(p_session) + 1 loop
-        if v_session is distinct from p_session[i] then
+    for i in 0 .. v_changes loop
+        if v_session is distinct from p_bytes[i * 8 + 1] then
             if v_key > 0 then
                 if v_replaced is not null then
                     perform aiocheckpoint.drop_bodies(v_key, v_replaced);
@@ -375,7 +382,7 @@ begin
                     perform aiocheckpoint.close_session(v_key, v_seq, v_saved_at, v_count);
                 end if;
             end if;
-            v_session := p_session[i];
+            v_session := p_bytes[i * 8 + 1];
             exit when v_session is null;
             v_replaced := null;
             v_whole_sha256 := null;
@@ -390,8 +397,8 @@ begin
             if not found then
                 v_key := aiocheckpoint.lock_session(
                     v_session, p_wait_ms is not null, 1 = any (array(
-                        select p_kind[j] from generate_subscripts(p_session, 1) j
-                        where p_session[j] = v_session
+                        select p_numbers[j * 7 + 1] from generate_series(i, v_changes - 1) j
+                        where p_bytes[j * 8 + 1] = v_session
                     ))
                 );
                 if v_key > 0 then
@@ -404,58 +411,68 @@ begin
                 end if;
             end if;
         end if;
-        v_names := p_names[v_names_begin : p_names_end[i]];
-        v_names_begin := p_names_end[i] + 1;
+        v_kind := p_numbers[i * 7 + 1];
+        v_fence := p_numbers[i * 7 + 2];
+        v_names_begin := v_names_end + 1;
+        v_names_end := p_numbers[i * 7 + 6];
+        v_blobs_begin := v_blobs_end + 1;
+        v_blobs_end := p_numbers[i * 7 + 7];
+        v_names := p_names[v_names_begin : v_names_end];
 
         if v_key is null then
-            v_outcomes[i] := '\x04';
+            v_outcomes[i + 1] := '\x04';
         elsif not v_is_complete then
-            v_outcomes[i] := '\x05';
-        elsif p_fence[i] is not null and v_owner is distinct from p_fence[i] then
-            v_outcomes[i] := '\x03';
-        elsif p_kind[i] = 1 then
+            v_outcomes[i + 1] := '\x05';
+        elsif v_fence is not null and v_owner is distinct from v_fence then
+            v_outcomes[i + 1] := '\x03';
+        elsif v_kind = 1 then
             <<saving>>
             begin
-                if p_base_seq[i] is null or p_base_sha256[i] = v_whole_sha256 then
+                v_expects := p_numbers[i * 7 + 3];
+                v_base_seq := p_numbers[i * 7 + 5];
+                v_expected := p_bytes[i * 8 + 2];
+                v_id := p_bytes[i * 8 + 3];
+                v_base_sha256 := p_bytes[i * 8 + 8];
+                if v_base_seq is null or v_base_sha256 = v_whole_sha256 then
                     null;
-                elsif p_base_seq[i] >= v_seq - 63
-                    and aiocheckpoint.is_whole(v_key, p_base_seq[i], p_base_sha256[i])
+                elsif v_base_seq >= v_seq - 63
+                    and aiocheckpoint.is_whole(v_key, v_base_seq, v_base_sha256)
                 then
-                    v_whole_sha256 := p_base_sha256[i];
+                    v_whole_sha256 := v_base_sha256;
                 else
                     v_is_complete := false;
-                    v_outcomes[i] := '\x05';
+                    v_outcomes[i + 1] := '\x05';
                     exit saving;
                 end if;
-                if p_expects[i] > 0 and not v_knows_newest then
+                if v_expects > 0 and not v_knows_newest then
                     select checkpoint_id into v_newest from aiocheckpoint.checkpoint
                         where session_key = v_key order by seq desc limit 1;
                 end if;
-                if p_expects[i] = 2 and v_count > 0
-                    or p_expects[i] = 1 and v_newest is distinct from p_expected[i]
+                if v_expects = 2 and v_count > 0
+                    or v_expects = 1 and v_newest is distinct from v_expected
                 then
                     v_knows_newest := true;
-                    v_outcomes[i] := coalesce('\x0101'::bytea || v_newest, '\x0100');
+                    v_outcomes[i + 1] := coalesce('\x0101'::bytea || v_newest, '\x0100');
                     exit saving;
                 end if;
                 if cardinality(v_names) > 0 then
                     v_links := p_links[
                         coalesce(p_links_end[v_blobs_begin - 1], 0) + 1
-                        : p_links_end[p_blobs_end[i]]
+                        : p_links_end[v_blobs_end]
                     ];
                     select d into v_missing from unnest(v_names || v_links) d
-                        where not d = any (p_digests[v_blobs_begin : p_blobs_end[i]])
+                        where not d = any (p_digests[v_blobs_begin : v_blobs_end])
                         and (
                             select digest from aiocheckpoint.blob
                             where session_key = v_key and digest = d
                         ) is null limit 1;
                     if found then
                         v_is_complete := false;
-                        v_outcomes[i] := '\x02'::bytea || v_missing;
+                        v_outcomes[i + 1] := '\x02'::bytea || v_missing;
                         exit saving;
                     end if;
                 end if;
-                for b in v_blobs_begin .. p_blobs_end[i] loop
+                for b in v_blobs_begin .. v_blobs_end loop
                     v_links := p_links[coalesce(p_links_end[b - 1], 0) + 1 : p_links_end[b]];
                     insert into aiocheckpoint.blob (session_key, digest, links, content)
                         values (v_key, p_digests[b], nullif(v_links, '{}'), p_contents[b])
@@ -469,11 +486,11 @@ begin
                 select seq into v_old from aiocheckpoint.checkpoint
                     where session_key = v_key
                     and substring(checkpoint_id from 1 for 1000)
-                        = substring(p_id[i] from 1 for 1000)
-                    and checkpoint_id = p_id[i];
+                        = substring(v_id from 1 for 1000)
+                    and checkpoint_id = v_id;
                 v_seq := v_seq + 1;
                 v_saved_at := greatest(clock_timestamp(), v_saved_at + interval '1 microsecond');
-                v_newest := p_id[i];
+                v_newest := v_id;
                 v_knows_newest := true;
                 if v_old is null then
                     v_count := v_count + 1;
@@ -487,11 +504,13 @@ begin
                     session_key, seq, checkpoint_id, saved_at, created_at, iteration, trigger,
                     checksum, blob_digests
                 ) values (
-                    v_key, v_seq, p_id[i], v_saved_at, p_created_at[i], p_iteration[i],
-                    p_trigger[i], p_checksum[i], nullif(v_names, '{}')
+                    v_key, v_seq, v_id, v_saved_at,
+                    p_created_at[i + 1],
+                    p_numbers[i * 7 + 4], p_bytes[i * 8 + 4], p_bytes[i * 8 + 5],
+                    nullif(v_names, '{}')
                 );
                 insert into aiocheckpoint.body (session_key, seq, base_seq, sha256, content)
-                    values (v_key, v_seq, p_base_seq[i], p_sha256[i], p_content[i]);
+                    values (v_key, v_seq, v_base_seq, p_bytes[i * 8 + 7], p_bytes[i * 8 + 6]);
                 if cardinality(v_names) > 0 then
                     insert into aiocheckpoint.blob_use (session_key, digest, seq)
                         select v_key, d, v_seq from unnest(v_names) d;
@@ -508,14 +527,14 @@ begin
                         where session_key = v_key order by seq limit v_count - p_keep
                     ));
                 end if;
-                v_outcomes[i] := '\x00'::bytea || v_seq::text::bytea;
+                v_outcomes[i + 1] := '\x00'::bytea || v_seq::text::bytea;
             end;
         elsif v_count = 0 then
-            v_outcomes[i] := '\x0030';
+            v_outcomes[i + 1] := '\x0030';
         else
             v_whole_sha256 := null;
             v_knows_newest := false;
-            if p_kind[i] = 3 then
+            if v_kind = 3 then
                 delete from aiocheckpoint.blob_use where session_key = v_key;
                 delete from aiocheckpoint.blob_link where session_key = v_key;
                 delete from aiocheckpoint.blob where session_key = v_key;
@@ -532,9 +551,8 @@ begin
                 ));
             end if;
             v_count := v_count - v_removed;
-            v_outcomes[i] := '\x00'::bytea || v_removed::text::bytea;
+            v_outcomes[i + 1] := '\x00'::bytea || v_removed::text::bytea;
         end if;
-        v_blobs_begin := p_blobs_end[i] + 1;
     end loop;
 
     -- Whoever makes the same commit again waits here for the other one, and finds it made.

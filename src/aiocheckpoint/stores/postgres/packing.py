@@ -20,6 +20,8 @@ _LARGE_BYTES = 1 << 17
 _MOST_WINDOW = 27
 _LEAST_BYTES = 1024  # what is smaller is stored as it is, and depends on nothing
 _MOST_PARTS = 16
+_SMALL_BYTES = 4000
+_MOST_PARTS_OF_SMALL = 6  # for the server finds parts more slowly than it reads them
 _MOST_READ_BYTES = 64 << 20
 _DOUBTFUL = 0.25  # of a body: what is larger might be as small alone
 _WORTH = 1.25  # less is better stored so that it depends on nothing
@@ -97,7 +99,9 @@ def _may_follow(base: Version, body: bytes) -> bool:
     if len(base.body) < _LEAST_BYTES:
         return False
     parts = len(base.digests) + 1
-    return parts <= _MOST_PARTS and parts * max(len(body), len(base.body)) <= _MOST_READ_BYTES
+    size_bytes = max(len(body), len(base.body))
+    most_parts = _MOST_PARTS_OF_SMALL if size_bytes < _SMALL_BYTES else _MOST_PARTS
+    return parts <= most_parts and parts * size_bytes <= _MOST_READ_BYTES
 
 
 def _compressed(body: bytes, base: Version | None) -> bytes:
