@@ -40,14 +40,13 @@ class Sessions:
 
     def __init__(self, manager: SnapshotSessionManager) -> None:
         self._manager = manager
-        self._agent = Agent(agent_id="a", callback_handler=None)
-        self._is_new = True
+        self._agent: Agent | None = None
 
     async def write(self, turn: int) -> None:
         """Save the session with one more turn."""
-        if self._is_new:
+        if self._agent is None:
+            self._agent = Agent(agent_id="a", callback_handler=None)
             await self._manager.restore_snapshot(self._agent)
-            self._is_new = False
         self._agent.messages += messages(turn)
         await self._manager.save_snapshot(self._agent, is_latest=True)
 
