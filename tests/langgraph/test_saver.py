@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import enum
 import importlib
+import math
 import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 from uuid import UUID
 
+import pydantic
 import pytest
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
@@ -22,6 +25,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.graph import START, StateGraph
 
 from aiocheckpoint.adapters.langgraph import (
     CheckpointSaver,
@@ -498,6 +502,18 @@ class TestStorage:
         await put(saver, stored, {"x": 2})
 
 
+class _Kind(enum.Enum):
+    LARGE = "large"
+
+
+class _Form(pydantic.BaseModel):
+    number: int
+
+
+class _Scores(TypedDict):
+    scores: dict[str, list[float]]
+
+
 class TestMigration:
     async def test_a_database_comes_over_whole(self, make: MakeSaver, tmp_path: Path) -> None:
         """Threads, namespaces, checkpoints, writes and delta states are the same afterwards."""
@@ -581,6 +597,120 @@ class TestMigration:
         with pytest.raises(ModuleNotFoundError, match="-m pip install langgraph") as refused:
             importlib.import_module(PACKAGE)
         assert refused.value.name == "langgraph.checkpoint.base"
+
+    @pytest.mark.blocking  # a cipher's module looks for itself
+    @pytest.mark.parametrize("kind", ["sqlite", "memory", "encrypted"])
+    async def test_classes_are_not_needed(self, make: MakeSaver, tmp_path: Path, kind: str) -> None:
+        """Who must not import the application's classes copies their values, none as dicts."""
+        strict = JsonPlusSerializer(allowed_msgpack_modules=None)
+        knowing = JsonPlusSerializer(allowed_msgpack_modules=[Place, _Kind, _Form])
+        values = {"places": [Place(1)], "kind": _Kind.LARGE, "form": _Form(number=7)}
+        serdes: list[Any] = [strict, knowing]
+        if kind == "encrypted":
+            key = {"key": b"0" * 16}
+            serdes = [EncryptedSerializer.from_pycryptodome_aes(each, **key) for each in serdes]
+        async with AsyncSqliteSaver.from_conn_string(str(tmp_path / "old.db")) as sqlite:
+            old: Any = InMemorySaver() if kind == "memory" else sqlite
+            old.serde = serdes[1]
+            config: Any = thread("t", checkpoint_ns="")
+            saved = checkpoint(values)
+            stored = await old.aput(config, saved, metadata(), saved["channel_versions"])
+            await old.aput_writes(stored, [("form", _Form(number=8))], "task")
+            old.serde = serdes[0]
+            assert (await old.aget_tuple(config)).checkpoint["channel_values"] != values
+            await copy_threads(old, make(serde=serdes[0]))
+            assert old.serde is serdes[0]
+        found = await got(make(serde=serdes[1]), thread("t"))
+        assert found.checkpoint["channel_values"] == values
+        assert found.pending_writes == [("task", "form", _Form(number=8))]
+
+    async def test_metadata_are_as_readable_as_before(self, make: MakeSaver) -> None:
+        """Metadata that are read here, as those that pruning needs, are not copied undecoded."""
+        memory = InMemorySaver()
+        saved, counters = checkpoint({"x": 1}), {"numbers": (1, 2)}
+        odd: Any = metadata(counters_since_delta_snapshot=counters, tags={"a"}, score=math.nan)
+        await memory.aput(thread("t", checkpoint_ns=""), saved, odd, saved["channel_versions"])
+        saver = make()
+        await copy_threads(memory, saver)
+        found: Any = (await got(saver, thread("t"))).metadata
+        assert found["counters_since_delta_snapshot"] == {"numbers": [1, 2]}
+        assert found["tags"] == {"a"}
+        assert math.isnan(found["score"])
+
+    async def test_nan_is_the_same(self, make: MakeSaver) -> None:
+        """A value that is not equal to itself is no difference, wherever it is."""
+        memory = InMemorySaver()
+        builder = StateGraph(_Scores)
+        builder.add_node("score", lambda _: {"scores": {"one": [0.5, math.nan]}})
+        builder.add_edge(START, "score")
+        await builder.compile(checkpointer=memory).ainvoke({"scores": {}}, thread("t"))
+        copied = await copy_threads(memory, make())
+        assert copied.checkpoints == 3
+
+    @pytest.mark.blocking
+    async def test_values_of_another_serializer_are_named(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """What the command cannot read it names, says what to do, and makes no store."""
+        database = tmp_path / "old.db"
+        async with AsyncSqliteSaver.from_conn_string(str(database)) as old:
+            old.serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0" * 16)
+            await chat(old, thread("secret"), 1)
+        with pytest.raises(SystemExit, match="2"):
+            await asyncio.to_thread(migrate, [str(database), str(tmp_path / "threads")])
+        told = capsys.readouterr().err
+        assert "'msgpack+aes'" in told
+        assert "`copy_threads`" in told
+        assert not (tmp_path / "threads").exists()
+
+    @pytest.mark.blocking
+    @pytest.mark.parametrize(
+        ("kind", "written", "told"),
+        [
+            ("msgpack", b"\xc1", "cannot be read"),
+            ("json", b'{"lc": 2, "type": "constructor", "id": ["nowhere", "Order"]}', "JSON"),
+        ],
+    )
+    async def test_what_cannot_be_read_is_named(
+        self,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        kind: str,
+        written: bytes,
+        told: str,
+    ) -> None:
+        """A damaged value, or one of a class that an old LangGraph names, ends the command."""
+        database = tmp_path / "old.db"
+        async with AsyncSqliteSaver.from_conn_string(str(database)) as old:
+            await chat(old, thread("t"), 1)
+        with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute("UPDATE writes SET type = ?, value = ?", (kind, written))
+        with pytest.raises(SystemExit, match="1"):
+            await asyncio.to_thread(migrate, [str(database), str(tmp_path / "threads")])
+        assert told in capsys.readouterr().err
+
+    async def test_all_others_are_copied(self, root: Path) -> None:
+        """One that differs holds up nobody; each is named at the end."""
+
+        class Forgetful(CheckpointSaver):
+            async def aput(self, config: Any, saved: Any, *args: Any) -> Any:
+                """Store other values of some threads."""
+                if config["configurable"]["thread_id"] in ("a", "c"):
+                    saved = {**saved, "channel_values": {"x": 2}}
+                return await super().aput(config, saved, *args)
+
+        memory = InMemorySaver()
+        for name in "abcd":
+            saved = checkpoint({"x": 1})
+            config = thread(name, checkpoint_ns="")
+            await memory.aput(config, saved, metadata(), saved["channel_versions"])
+        async with Forgetful(root) as target:
+            with pytest.raises(CopyMismatchError, match=r"checkpoint of .*not the same") as refused:
+                await copy_threads(memory, target)
+            names = [c["configurable"]["thread_id"] for c, _ in refused.value.failures]
+            assert sorted(names) == ["a", "c"]
+            assert len(str(refused.value).splitlines()) == 2
+            assert len(await listed(target, None)) == 4
 
     async def test_a_difference_is_an_error(self, root: Path) -> None:
         """A checkpoint that the target gives back changed is reported by its part."""

@@ -19,6 +19,8 @@ from aiocheckpoint.adapters.langgraph.migration import Copied, CopyMismatchError
 from aiocheckpoint.adapters.langgraph.saver import CheckpointSaver
 
 _REPORT_EVERY = 100
+_OWN_TYPES = {None, "null", "bytes", "bytearray", "json", "msgpack"}
+_TYPES_SQL = "SELECT type FROM checkpoints UNION SELECT type FROM writes"
 _TABLES_SQL = "SELECT name FROM sqlite_master WHERE name IN ('checkpoints', 'writes')"
 
 
@@ -55,6 +57,13 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if not _has_tables(options.database):  # or the saver would make them
         parser.error(f"{options.database} is no database of a SqliteSaver")
+    foreign = _types(options.database) - _OWN_TYPES
+    if foreign:
+        parser.exit(
+            2,
+            f"{options.database} has values of type {min(foreign)!r}, which a serializer of the "
+            "application has written: call `copy_threads` with two savers that have it\n",
+        )
     try:
         copied = asyncio.run(_copy(str(options.database), options.location))
     except ModuleNotFoundError as error:
@@ -62,6 +71,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.exit(2, f"{error.name} is missing, which reads the database: {command}\n")
     except (CheckpointError, CopyMismatchError) as error:
         parser.exit(1, f"{error}\n")
+    except (sqlite3.DatabaseError, ValueError) as error:
+        parser.exit(1, f"{options.database} cannot be read: {error}\n")
     _say(copied, "copied and compared")
 
 
@@ -73,6 +84,15 @@ def _has_tables(database: Path) -> bool:
             return len(connection.execute(_TABLES_SQL).fetchall()) == 2
     except sqlite3.DatabaseError:
         return False
+
+
+def _types(database: Path) -> set[str]:
+    """Return as what values are serialized, as far as that can be read."""
+    try:
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            return {kind for (kind,) in connection.execute(_TYPES_SQL)}
+    except sqlite3.DatabaseError:
+        return set()
 
 
 if __name__ == "__main__":
