@@ -71,7 +71,9 @@ class _Undecoded(SerializerProtocol):
 
     def __init__(self, serde: JsonPlusSerializer) -> None:
         self._serde = serde
-        self.dumps_typed = serde.dumps_typed
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        return self._serde.dumps_typed(obj)
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
         kind, packed = data
