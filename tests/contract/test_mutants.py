@@ -1017,7 +1017,7 @@ class SkipsDamage(MemoryStore[CheckpointData]):
         return await super().load_newest(whole)
 
 
-class CommitsSessionsOneByOne(MemoryStore[CheckpointData]):
+class _OneByOne(MemoryStore[Any]):
     """Makes a commit for each session of one update."""
 
     async def update_many(
@@ -1031,6 +1031,30 @@ class CommitsSessionsOneByOne(MemoryStore[CheckpointData]):
                     self._shelf.commit({session_id: session.end()})
 
         return await super().update_many(session_ids, stage)
+
+
+class CommitsSessionsOneByOne(_OneByOne):
+    """What it has committed stays when the work raises."""
+
+
+class CommitsBlobsOneByOne(_OneByOne):
+    """What it has committed stays when a blob of the next session is missing."""
+
+
+class CountsInSmallNumbers(MemoryStore[CheckpointData]):
+    """Hands limits to something that has 64 bits for them."""
+
+    async def list(self, session_id: SessionId, **which: Any) -> tuple[CheckpointMeta, ...]:
+        assert (which.get("limit") or 0) < 2**63
+        return await super().list(session_id, **which)
+
+
+class ClosesAtOnce(MemoryStore[CheckpointData]):
+    """Refuses to commit what had begun before it was closed."""
+
+    def _commit(self, *changes: Any, **terms: Any) -> Any:
+        self._require_open()
+        return super()._commit(*changes, **terms)
 
 
 class NeedsSessions(MemoryStore[CheckpointData]):
@@ -1201,6 +1225,9 @@ BROKEN: dict[type[MemoryStore[Any]], str] = {
     SortsSessions: "test_the_newest_of_many_come_in_one_call",
     LooksAtAny: "test_sessions_that_are_not_final_are_told",
     SkipsDamage: "test_damage_is_not_left_out",
+    CommitsBlobsOneByOne: "test_a_missing_blob_spoils_all_sessions",
+    CountsInSmallNumbers: "test_a_limit_may_be_any_whole_number",
+    ClosesAtOnce: "test_closing_waits_for_what_goes_on",
     CommitsSessionsOneByOne: "test_several_sessions_change_in_one_commit_or_it_is_refused",
     LocksAsAsked: "test_commits_over_sessions_do_not_wait_for_each_other_for_ever",
 }

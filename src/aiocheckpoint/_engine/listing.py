@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -80,6 +81,7 @@ def listed(
     limit: int | None,
 ) -> tuple[CheckpointMeta, ...]:
     """Return the listing entries of a session that were saved before one, newest first."""
+    most = None if limit is None else min(limit, sys.maxsize)  # `islice` takes no more
 
     def read(session: Session) -> tuple[CheckpointMeta, ...]:
         session = session._replace(known=reader.view.confirmed(session.name, session.known))
@@ -89,8 +91,8 @@ def listed(
             found = _never_back([*_entries(reader.bodies, session, files, None)])
             ids = [meta.checkpoint_id for meta in found]
             first = 0 if before is None else ids.index(before) + 1 if before in ids else len(ids)
-            return tuple(islice(found, first, None if limit is None else first + limit))
-        return tuple(islice(_entries(reader.bodies, session, files, before), limit))
+            return tuple(found[first:][:most])
+        return tuple(islice(_entries(reader.bodies, session, files, before), most))
 
     return reader.steadily(session_id, read)
 

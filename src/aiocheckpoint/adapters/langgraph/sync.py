@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -118,7 +119,7 @@ class SynchronousMethods(BaseCheckpointSaver[str]):
         entries = self._portal.run(matching(self._store, config, before, refused))
         page = Page(self._store, self.serde, filter, thread_id_of(config), refused)
         found = (item for part in pages(entries) for item in self._portal.run(page.read(part)))
-        yield from islice(found, limit)
+        yield from islice(found, None if limit is None else min(limit, sys.maxsize))
         raise_first(refused)
 
     def get_delta_channel_history(

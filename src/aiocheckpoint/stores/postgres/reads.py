@@ -34,6 +34,11 @@ _Rows = list[Any]
 _INLINE_BYTES = 256 * 1024  # what is larger is decoded in a thread
 
 
+def _bounded(limit: int | None) -> int | None:
+    """Return a limit that the server has a number for."""
+    return None if limit is None else min(limit, 2**63 - 1)
+
+
 class Row(NamedTuple):
     """
     A checkpoint, as it stands in its table.
@@ -270,10 +275,10 @@ class Reads(Generic[RecordT]):
     ) -> tuple[CheckpointMeta, ...]:
         """Return listing entries, saved last first."""
         if before is None:
-            rows = await self.fetch(queries.LIST, session_id.encode(), limit)
+            rows = await self.fetch(queries.LIST, session_id.encode(), _bounded(limit))
         else:
             rows = await self.fetch(
-                queries.LIST_BEFORE, session_id.encode(), before.encode(), limit
+                queries.LIST_BEFORE, session_id.encode(), before.encode(), _bounded(limit)
             )
         return tuple([self._entry(session_id, row) for row in rows])
 
@@ -310,7 +315,7 @@ class Reads(Generic[RecordT]):
         if before == "":
             return ()
         end = min(ends, default=None)
-        rows = await self.fetch(queries.IDS, session_id.encode(), begin, end, limit)
+        rows = await self.fetch(queries.IDS, session_id.encode(), begin, end, _bounded(limit))
         return tuple([row["checkpoint_id"].decode() for row in rows])
 
     async def saved_ids(
@@ -319,7 +324,7 @@ class Reads(Generic[RecordT]):
         """Return ids, the one saved last first."""
         begin = prefix.encode(errors="surrogatepass")
         session = session_id.encode()
-        rows = await self.fetch(queries.SAVED_IDS, session, begin, end_of(begin), limit)
+        rows = await self.fetch(queries.SAVED_IDS, session, begin, end_of(begin), _bounded(limit))
         return tuple([row["checkpoint_id"].decode() for row in rows])
 
     async def load_blobs(self, session_id: SessionId, digests: Iterable[str]) -> dict[str, bytes]:

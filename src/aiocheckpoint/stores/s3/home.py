@@ -24,7 +24,7 @@ ResultT = TypeVar("ResultT")
 _ITERATED_AT_ONCE = 100
 _LAST_SECONDS = 2.0
 
-_CLOSED = "the store is closed"
+CLOSED = "the store is closed"
 _FORKED = "the store belongs to the parent of this forked process"
 
 
@@ -43,6 +43,11 @@ class Home:
         self._is_closed = False
         self._thread = _Thread(name)
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it was not begun by the parent of this process."""
+        return self._loop is None or self._process == os.getpid()
+
     def require_open(self) -> None:
         """
         Refuse calls after the end.
@@ -51,8 +56,8 @@ class Home:
             WriterClosedError: it was closed, or belongs to the parent of this process.
         """
         if self._is_closed:
-            raise WriterClosedError(_CLOSED)
-        if self._loop is not None and self._process != os.getpid():
+            raise WriterClosedError(CLOSED)
+        if not self.is_own:
             raise WriterClosedError(_FORKED)
 
     def _running(self) -> asyncio.AbstractEventLoop:
@@ -140,7 +145,7 @@ class Home:
         with self._mutex:
             was_closed, self._is_closed = self._is_closed, True
             loop = self._loop
-        if was_closed or loop is None or self._process != os.getpid():
+        if was_closed or loop is None or not self.is_own:
             return
         future = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(last(), loop))
         try:

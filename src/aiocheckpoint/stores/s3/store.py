@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from aiocheckpoint.errors import UnsupportedOperationError
+from aiocheckpoint.errors import UnsupportedOperationError, WriterClosedError
 from aiocheckpoint.kit import (
     AsyncClosing,
     OwnedSession,
@@ -40,7 +40,7 @@ from aiocheckpoint.models import (
 )
 from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, SessionReader, Transaction
 from aiocheckpoint.stores.s3.arguments import require_texts, require_time
-from aiocheckpoint.stores.s3.home import Home
+from aiocheckpoint.stores.s3.home import CLOSED, Home
 from aiocheckpoint.stores.s3.layout import Layout
 
 if TYPE_CHECKING:
@@ -163,11 +163,14 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         self._home = Home("aiocheckpoint-s3")
         self._turns = SessionTurns(self._lock_timeout_seconds)
         self._work_or_none: Work[RecordT] | None = None
+        self._is_closed = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._layout.url!r})"
 
     def _require_open(self) -> None:
+        if self._is_closed:
+            raise WriterClosedError(CLOSED)
         self._home.require_open()
 
     @property
@@ -176,8 +179,18 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         return self._max_checkpoints
 
     async def aclose(self) -> None:
-        """Finish what was called, let go of connections and thread; later calls are refused."""
+        """
+        Finish what was called, let go of connections and thread; later calls are refused.
+
+        The `work` of an update is waited for, at most `lock_timeout_seconds`.
+
+        Raises:
+            NestedCallError: the work of an update calls it.
+        """
         self._turns.require_no_update(None, "aclose")
+        self._is_closed = True
+        if self._home.is_own:
+            await self._turns.settle(self._lock_timeout_seconds)
         await self._home.aclose(self._finish)
 
     async def _finish(self) -> None:
@@ -467,6 +480,7 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         async def run() -> ResultT:
             return await work(self._work())
 
+        self._require_open()
         return await self._home.read(run())
 
     async def load(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from aiocheckpoint._format.blobs import BlobNode
 from aiocheckpoint.errors import (
     CheckpointEncodeError,
     InvalidArgumentError,
     MissingBlobError,
+    UnsupportedOperationError,
 )
 from aiocheckpoint.kit import blob_digest, blob_links
 from aiocheckpoint.store import SessionReader, Transaction
@@ -205,6 +207,19 @@ class BlobUpdateContract:
 
         assert await refusal(blob_store.update("s", work)) is not None
         assert await blob_store.list("s") == ()
+
+    async def test_a_missing_blob_spoils_all_sessions(self, blob_store: Blobs) -> None:
+        """Of an update of several, one of which names a blob nobody has, nothing is stored."""
+
+        async def work(sessions: Mapping[str, Transaction[LargeValue]]) -> None:
+            for session_id, session in sessions.items():
+                given = by_digest(*[b"1"][: session_id != "t"])
+                session.save(large("a", b"1", session_id=session_id), blobs=given)
+
+        told = await refusal(blob_store.update_many(["s", "t", "u"], work))
+        assert told in {MissingBlobError, UnsupportedOperationError}
+        for session_id in "stu":
+            assert await blob_store.list(session_id) == (), f"{session_id!r} was changed"
 
     async def test_a_blob_of_what_goes_may_be_named_again(self, blob_store: Blobs) -> None:
         """What the session had before counts, in whatever order things are staged."""

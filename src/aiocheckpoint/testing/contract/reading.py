@@ -50,6 +50,27 @@ class ReadContract:
             ("b2", 2),
         ]
 
+    async def test_a_limit_may_be_any_whole_number(self, store: Store) -> None:
+        """Also one that no storage could hold: it is more than there are."""
+        for key in "ab":
+            await store.save(checkpoint("s", checkpoint_id=key))
+
+        async def work(session: Reader) -> list[int]:
+            found = [
+                await session.ids(limit=limit),
+                await session.saved_ids(limit=limit),
+                await session.list(limit=limit),
+                await session.list(before="b", limit=limit),
+            ]
+            return [len(each) for each in found]
+
+        for limit in (2**31, 2**63 - 1, 2**63, 10**30):
+            assert len(await store.ids("s", limit=limit)) == 2
+            assert len(await store.list("s", limit=limit)) == 2
+            assert len(await store.list("s", before="b", limit=limit)) == 1
+            assert await store.read("s", work) == [2, 2, 2, 1]
+            assert await store.update("s", work) == [2, 2, 2, 1]
+
     async def test_saved_ids_are_in_the_order_of_saving(self, store: Store) -> None:
         """The one saved last comes first, whatever the ids; one that is saved again moves."""
         for key in "cabda":

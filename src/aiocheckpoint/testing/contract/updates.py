@@ -248,6 +248,26 @@ class UpdateContract:
         assert {*refused} == {NestedCallError}
         assert await listed_ids(store, "s") == ["b"]
 
+    async def test_closing_waits_for_what_goes_on(self, store: Store) -> None:
+        """An update that has begun is committed by `aclose`; what is called later is refused."""
+        entered, going_on = asyncio.Event(), asyncio.Event()
+
+        async def work(session: Session) -> str:
+            entered.set()
+            await going_on.wait()
+            session.save(checkpoint("s", checkpoint_id="a"))
+            return "done"
+
+        async with asyncio.timeout(30):
+            update = asyncio.create_task(store.update("s", work))
+            await entered.wait()
+            closing = asyncio.create_task(store.aclose())
+            await asyncio.sleep(0)
+            going_on.set()
+            assert await update == "done"
+            await closing
+        assert await refusal(store.save(checkpoint("s"))) is WriterClosedError
+
     async def test_work_that_is_not_async_is_refused(self, store: Store) -> None:
         """By name; what it has staged is not stored."""
 
