@@ -21,7 +21,10 @@ from aiocheckpoint import (
     BlobStore,
     CheckpointData,
     CheckpointStore,
+    InvalidArgumentError,
+    RawRecord,
     StorageError,
+    copy_store,
 )
 from aiocheckpoint.adapters.langgraph import CheckpointSaver
 from aiocheckpoint.adapters.opentelemetry import Telemetry
@@ -272,3 +275,13 @@ class TestInstrumentedBlobStore(BlobStoreContract):
     @pytest.fixture(name="blob_store")
     def _blob_store(self, seen: Seen) -> BlobStore[LargeValue]:
         return seen.telemetry.instrument(MemoryStore(LargeValue))
+
+
+async def test_a_traced_store_is_not_copied_to_itself(make_writer: MakeWriter, seen: Seen) -> None:
+    """That it is traced hides from nobody which place it is."""
+    await make_writer().save(CheckpointData(session_id="s"))
+    plain = make_writer(record_type=RawRecord)
+    traced = seen.telemetry.instrument(plain)
+    for source, target in ((plain, traced), (traced, plain), (traced, traced)):
+        with pytest.raises(InvalidArgumentError, match="target"):
+            await copy_store(source, target)

@@ -71,13 +71,14 @@ from aiocheckpoint.models import (
     Expected,
     SessionId,
 )
-from aiocheckpoint.store import NO_BLOBS, LookAhead, LooksAhead, RecordUnion, Transaction
+from aiocheckpoint.store import NO_BLOBS, LookAhead, LooksAhead, Marks, RecordUnion, Transaction
 
 __all__ = (
     "AsyncClosing",
     "EncodedRecord",
     "LookAhead",
     "LooksAhead",
+    "Marks",
     "OwnedSession",
     "Patience",
     "RecordKit",

@@ -149,6 +149,28 @@ class LooksAhead(Protocol):
         ...
 
 
+class Marks(Protocol):
+    """
+    A store that can tell whether another one, however it was opened, is a client of the same place.
+
+    It leaves a mark there, which is no checkpoint and which whoever lists or checks does not see;
+    the other one looks for it. `copy_store` asks so whether it was given one place twice.
+    """
+
+    def mark(self) -> AbstractAsyncContextManager[str]:
+        """
+        Leave a mark at the place while the block runs, and yield what it is called.
+
+        Raises:
+            CheckpointError: it cannot be left.
+        """
+        ...
+
+    async def has_mark(self, mark: str, /) -> bool:
+        """Tell whether a mark is at this place; False for one of another kind of store."""
+        ...
+
+
 class Transaction(SessionReader[RecordT], Protocol[RecordT]):
     """
     One session within `update`: reads see it as it is, changes are staged.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import sys
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
@@ -1113,6 +1114,33 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         Cost: one hop; where this library has never saved, a look into each directory in it.
         """
         return await self._read(lambda reader: sessions.is_store(reader.bodies), otherwise=False)
+
+    @contextlib.asynccontextmanager
+    async def mark(self) -> AsyncIterator[str]:
+        """
+        Yield what tells the directory from all others, however it is named; nothing is written.
+
+        Raises:
+            StorageError: it could not be looked at.
+
+        Cost: one hop.
+        """
+        yield await self._read(
+            lambda reader: sessions.mark_of(reader.bodies), otherwise=secrets.token_hex(16)
+        )
+
+    async def has_mark(self, mark: str, /) -> bool:
+        """
+        Tell whether a mark is that of this directory; a directory that is not there has none.
+
+        Raises:
+            StorageError: it could not be looked at.
+
+        Cost: one hop.
+        """
+        return await self._read(
+            lambda reader: sessions.mark_of(reader.bodies) == mark, otherwise=False
+        )
 
     async def check(self) -> tuple[Finding, ...]:
         """

@@ -39,6 +39,13 @@ def is_store(bodies: Bodies) -> bool:
     return any(_holds_checkpoints(bodies, name) for name in session_names(bodies))
 
 
+def mark_of(bodies: Bodies) -> str:
+    """Return what tells a root from all others, by whatever path it was opened."""
+    view = bodies.view
+    device, inode = view.files.directory_status(view.sessions.root).identity
+    return f"{device}-{inode}"
+
+
 def _all_names(bodies: Bodies) -> set[str]:
     view = bodies.view
     view.follow()

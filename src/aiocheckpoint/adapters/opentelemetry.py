@@ -190,7 +190,8 @@ class _Traced:
     ) -> AsyncIterator[Any]:
         with self._operation(name, subject):
             async with block as held:
-                yield _Traced(held, self._operation)
+                # A text, as of a mark, has no calls.
+                yield held if isinstance(held, str) else _Traced(held, self._operation)
 
     async def _iterated(self, name: str, result: AsyncIterator[ResultT]) -> AsyncIterator[ResultT]:
         # It is no parent: between two steps the caller does other things.

@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from aiocheckpoint import BlobStore, CheckpointError, CopyTotals, RawRecord, copy_store
+from aiocheckpoint import (
+    BlobStore,
+    CheckpointError,
+    CopyTotals,
+    InvalidArgumentError,
+    RawRecord,
+    copy_store,
+)
 from aiocheckpoint.cli.errors import CommandError
 from aiocheckpoint.cli.place import Place, open_raw
 from aiocheckpoint.cli.terminal import (
@@ -37,33 +44,28 @@ def copy(
     source: Source, target: Target, *, max_bytes: MaxBytes = None, as_json: AsJson = False
 ) -> int:
     """Copy all sessions from one store to another; called again, it goes on where it was."""
-    _require_apart(source, target)
+    _require_not_within(source, target)
+    copying = _Copying(source, target)
     with advised(source):
         stores = open_raw(source, max_bytes), open_raw(target, max_bytes, may_make=True)
         try:
-            totals = asyncio.run(_copied(*stores, source))
+            asyncio.run(copying.run(*stores))
         except CheckpointError as error:
+            if copying.totals != CopyTotals():  # the others were copied
+                copying.print(as_json=as_json, is_complete=False)
             _print_notes(error, source)
             raise
-    if as_json:
-        print_json(totals._asdict())
-    else:
-        others = counted(totals.only_in_target, "session")
-        rest = f"; {others} only in the target" if totals.only_in_target else ""
-        print_line(console(), f"{word(target)}: {_summary(totals)}, verified{rest}", "green")
+    copying.print(as_json=as_json, is_complete=True)
     return 0
 
 
-def _require_apart(source: Place, target: Place) -> None:
+def _require_not_within(source: Place, target: Place) -> None:
     """
-    Refuse one place for both, and a directory within the other, as one of its sessions would be.
+    Refuse a directory within the other, as one of its sessions would be.
 
     Raises:
         CommandError: it is.
     """
-    if source.is_same(target):
-        other = "" if str(source) == str(target) else f", which {target} is, too"
-        raise CommandError(f"nothing to copy from {source} to itself{other}; give another target")
     if source.path is None or target.path is None:
         return
     paths = source.path.resolve(), target.path.resolve()
@@ -73,20 +75,61 @@ def _require_apart(source: Place, target: Place) -> None:
             raise CommandError(f"{reason}; give a directory outside of it")
 
 
-async def _copied(
-    source: BlobStore[RawRecord], target: BlobStore[RawRecord], place: Place
-) -> CopyTotals:
-    tell = _tell if sys.stderr.isatty() else None
-    async with source, target:
-        await require_store(source, place)
-        try:
-            totals = await copy_store(source, target, on_progress=tell)
-        finally:
-            if tell is not None:
-                sys.stderr.write("\n")
-        if not totals.sessions:
-            raise CommandError(f"no sessions in {place}; nothing was copied")
-        return totals
+class _Copying:
+    """A copy of one place to another, and how much it has done."""
+
+    def __init__(self, source: Place, target: Place) -> None:
+        self.totals = CopyTotals()
+        self._source = source
+        self._target = target
+        self._tells = sys.stderr.isatty()
+
+    async def run(self, source: BlobStore[RawRecord], target: BlobStore[RawRecord]) -> None:
+        """
+        Copy.
+
+        Raises:
+            CommandError: there is nothing to copy, or it is one place.
+            CheckpointError: what `copy_store` raises.
+        """
+        async with source, target:
+            await require_store(source, self._source)
+            try:
+                totals = await copy_store(source, target, on_progress=self._progressed)
+            except InvalidArgumentError as error:
+                raise self._is_one_place() from error
+            finally:
+                if self._tells:
+                    sys.stderr.write("\n")
+            if not totals.sessions:
+                raise CommandError(f"no sessions in {self._source}; nothing was copied")
+
+    def _is_one_place(self) -> CommandError:
+        other = "" if str(self._source) == str(self._target) else f", which {self._target} is, too"
+        text = f"nothing to copy from {self._source} to itself{other}; give another target"
+        return CommandError(text)
+
+    def _progressed(self, totals: CopyTotals) -> None:
+        self.totals = totals
+        if self._tells:
+            sys.stderr.write(f"\r\x1b[K{self._summary}")
+            sys.stderr.flush()
+
+    @property
+    def _summary(self) -> str:
+        totals = self.totals
+        copied = f"{counted(totals.checkpoints, 'checkpoint')} copied ({totals.bytes / 1e6:.1f} MB)"
+        return f"{counted(totals.sessions, 'session')}, {copied}, {totals.skipped} there before"
+
+    def print(self, *, as_json: bool, is_complete: bool) -> None:
+        """Say how much was copied."""
+        if as_json:
+            print_json(self.totals._asdict())
+            return
+        end, style = (", verified", "green") if is_complete else (", incomplete", "yellow")
+        if self.totals.only_in_target:
+            end += f"; {counted(self.totals.only_in_target, 'session')} only in the target"
+        print_line(console(), f"{word(self._target)}: {self._summary}{end}", style)
 
 
 def _print_notes(error: CheckpointError, source: Place) -> None:
@@ -96,13 +139,3 @@ def _print_notes(error: CheckpointError, source: Place) -> None:
         sys.stderr.write(f"aiocheckpoint: {len(notes) + 1} sessions are refused, each told below\n")
     for note in notes:
         sys.stderr.write(f"aiocheckpoint: {one_line(in_shell_words(note, source, None))}\n")
-
-
-def _tell(totals: CopyTotals) -> None:
-    sys.stderr.write(f"\r\x1b[K{_summary(totals)}")
-    sys.stderr.flush()
-
-
-def _summary(totals: CopyTotals) -> str:
-    copied = f"{counted(totals.checkpoints, 'checkpoint')} copied ({totals.bytes / 1e6:.1f} MB)"
-    return f"{counted(totals.sessions, 'session')}, {copied}, {totals.skipped} there before"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from aiocheckpoint import AsyncCheckpointWriter, BlobStore, CheckpointRecord, RawRecord
 from aiocheckpoint import open_store as open_location
@@ -11,13 +11,9 @@ from aiocheckpoint.cli.errors import CommandError
 from aiocheckpoint.kit import path_of_url
 
 _MAX_BYTES = 64 * 1024 * 1024
-_SCHEMES = {"postgres": "postgresql"}
-_PORTS = {"postgresql": ":5432"}
 _WHERE = frozenset({"host", "port", "user", "dbname", "schema"})
-_ADVICE = {
-    "postgresql": "check the database, and the schema in ?schema=, by default aiocheckpoint",
-    "s3": "check the bucket and the prefix",
-}
+_ADVICE_BY_SCHEME = {"s3": "check the bucket and the prefix"}
+_ADVICE = "check the database, and the schema in ?schema=, by default aiocheckpoint"
 
 
 class Place:
@@ -73,28 +69,12 @@ class Place:
             raise CommandError(f"{self} is no directory; {verb} is for directories alone")
         return self.path
 
-    def is_same(self, other: Place) -> bool:
-        """Tell whether another one names the same directory, or says the same of a server."""
-        if self.path is None or other.path is None:
-            return self.path is other.path and self._on_server == other._on_server
-        if self.path.exists() and other.path.exists():
-            return self.path.samefile(other.path)
-        return self.path.resolve() == other.path.resolve()
-
-    @property
-    def _on_server(self) -> tuple[str, str, str, frozenset[tuple[str, str]]]:
-        parts = urlsplit(self.location)
-        scheme = _SCHEMES.get(parts.scheme, parts.scheme)
-        host = parts.netloc.rpartition("@")[2].lower().removesuffix(_PORTS.get(scheme, ":"))
-        options = frozenset(parse_qsl(parts.query, keep_blank_values=True))
-        return scheme, host, parts.path.strip("/"), options
-
     @property
     def advice(self) -> str:
         """What to look at where no store is there."""
         if self.path is not None:
             return "give the directory that holds the sessions"
-        return _ADVICE[self._on_server[0]]
+        return _ADVICE_BY_SCHEME.get(urlsplit(self.location).scheme, _ADVICE)
 
 
 def open_writer(

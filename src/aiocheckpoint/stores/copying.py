@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
@@ -18,7 +18,7 @@ from aiocheckpoint.errors import (
 )
 from aiocheckpoint.kit import blob_links
 from aiocheckpoint.models import CheckpointId, RawRecord, SessionId
-from aiocheckpoint.store import BlobStore, Transaction
+from aiocheckpoint.store import BlobStore, Marks, Transaction
 
 _AT_ONCE = 8  # sessions
 _BATCH_BYTES = 4 * 1024 * 1024
@@ -101,7 +101,9 @@ async def copy_store(
         the totals.
 
     Raises:
-        InvalidArgumentError: the target has `max_checkpoints`; nothing was copied.
+        InvalidArgumentError: the target has `max_checkpoints`, or is a client of the same place as
+            the source, by whatever name that was opened; nothing was copied. Of a store of somebody
+            else's without `kit.Marks` nobody can tell, but for the same object.
         CopyError: a session of the target holds something else, or more than that of the source, or
             did not read back the same.
         CheckpointCorruptError: a checkpoint of the source is damaged, and likewise what else `load`
@@ -123,6 +125,8 @@ async def copy_store(
     seen: set[SessionId] = set()
     try:
         async for session_id in source.sessions():
+            if not seen:
+                await _require_apart(source, target)
             seen.add(session_id)
             batch.append(session_id)
             if len(batch) == _AT_ONCE:
@@ -139,6 +143,23 @@ async def copy_store(
     if refused:
         raise refused[0]
     return copying.totals
+
+
+async def _require_apart(source: BlobStore[RawRecord], target: BlobStore[RawRecord]) -> None:
+    """
+    Refuse one place for both: all of it is "there before", and who drops the source then, has none.
+
+    Raises:
+        InvalidArgumentError: it is.
+    """
+    is_same = source is target
+    # Not by `isinstance`, which does not look into a store that hands on what another one does.
+    if hasattr(source, "has_mark") and hasattr(target, "mark"):
+        async with cast("Marks", target).mark() as mark:
+            is_same = await cast("Marks", source).has_mark(mark)
+    if is_same:
+        wanted = "a store of another place; nothing was copied"
+        raise InvalidArgumentError("target", "the source itself", wanted)
 
 
 class _Copying:

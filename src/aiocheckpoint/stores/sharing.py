@@ -20,7 +20,14 @@ from aiocheckpoint.models import (
     RecoveryReport,
     SessionId,
 )
-from aiocheckpoint.store import NO_BLOBS, BlobStore, Ownership, SessionReader, Transaction
+from aiocheckpoint.store import (
+    NO_BLOBS,
+    BlobStore,
+    Marks,
+    Ownership,
+    SessionReader,
+    Transaction,
+)
 
 ResultT = TypeVar("ResultT")
 _Metas = tuple[CheckpointMeta, ...]  # within the class below `list` is a method
@@ -286,6 +293,16 @@ class SharedStore(AsyncClosing, Generic[RecordT]):
     async def exists(self) -> bool:
         """Do what `BlobStore.exists` says."""
         return await self._store.exists()
+
+    @contextlib.asynccontextmanager
+    async def mark(self) -> AsyncIterator[str]:
+        """Do what `Marks.mark` says."""
+        async with cast("Marks", self._store).mark() as mark:
+            yield mark
+
+    async def has_mark(self, mark: str, /) -> bool:
+        """Do what `Marks.has_mark` says."""
+        return await cast("Marks", self._store).has_mark(mark)
 
     async def check(self) -> tuple[Finding, ...]:
         """Do what `BlobStore.check` says."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Generic, TypeVar, overload
 
 from aiocheckpoint._format.codec import RecordT
@@ -524,6 +525,22 @@ class MemoryStore(AsyncClosing, Generic[RecordT]):
         """Tell whether anything was ever stored, by this store or one beside it."""
         self._require_open()
         return self._shelf.was_changed
+
+    @asynccontextmanager
+    async def mark(self) -> AsyncIterator[str]:
+        """Leave a mark while the block runs, which this store has, and each beside it."""
+        self._require_open()
+        mark = secrets.token_hex(16)
+        self._shelf.marks.add(mark)
+        try:
+            yield mark
+        finally:
+            self._shelf.marks.discard(mark)
+
+    async def has_mark(self, mark: str, /) -> bool:
+        """Tell whether a mark was left by this store or one beside it."""
+        self._require_open()
+        return mark in self._shelf.marks
 
     async def check(self) -> tuple[Finding, ...]:
         """Read everything and report what is wrong, changing nothing."""

@@ -67,6 +67,7 @@ class Shelf:
         quarantine: what recoveries have put aside, by where it is now.
         tokens: of the last owner of each session.
         owned: of the present owner of each session.
+        marks: that are left at the moment.
         mutex: held while something changes.
     """
 
@@ -75,6 +76,7 @@ class Shelf:
         self.quarantine: dict[str, bytes] = {}
         self.tokens: dict[SessionId, int] = {}
         self.owned: dict[SessionId, int] = {}
+        self.marks: set[str] = set()
         self.mutex = threading.Lock()
         self._last_saved_at = datetime.min.replace(tzinfo=UTC)
 

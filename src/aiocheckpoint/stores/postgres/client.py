@@ -102,6 +102,20 @@ class Client(Generic[RecordT]):
                 value = await stack.enter_async_context(block)
             yield value
 
+    async def exists(self) -> bool:
+        """Tell whether there is a schema."""
+        with self.call():
+            return await self.health.exists()
+
+    def marked(self) -> AbstractAsyncContextManager[str]:
+        """Leave a mark while the block runs."""
+        return self.entered(self.health.marked())
+
+    async def has_mark(self, mark: str) -> bool:
+        """Tell whether a mark is there."""
+        with self.call():
+            return await self.health.has_mark(mark)
+
     async def aclose(self) -> None:
         """
         Wait for the calls that go on, and let go of the connections.

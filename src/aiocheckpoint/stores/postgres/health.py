@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -52,6 +55,46 @@ class Health:
             return bool(await version_of(connection, self._server.options.schema))
 
         return await self._server.run("read", look)
+
+    @asynccontextmanager
+    async def marked(self) -> AsyncIterator[str]:
+        """Hold a lock that stands for a new mark, in a transaction: a pooler may be between."""
+        mark = secrets.token_hex(16)
+        held = AsyncExitStack()
+        try:
+            with self._told("mark"):
+                connection = await held.enter_async_context(
+                    self._server.connection(is_change=False)
+                )
+                await held.enter_async_context(connection.transaction())
+                await connection.execute("select pg_advisory_xact_lock($1)", self._key_of(mark))
+            yield mark
+        finally:
+            with self._told("mark"):
+                await held.aclose()
+
+    async def has_mark(self, mark: str) -> bool:
+        """Tell whether anybody holds the lock of a mark."""
+
+        async def look(connection: Connection) -> bool:
+            query = "select pg_try_advisory_xact_lock($1)"
+            return not await connection.fetchval(query, self._key_of(mark))
+
+        return await self._server.run("read", look)
+
+    def _key_of(self, mark: str) -> int:
+        """Return the lock of a mark in this schema; locks are those of a database."""
+        text = f"{self._server.options.schema}/{mark}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], signed=True)
+
+    @contextmanager
+    def _told(self, operation: str) -> Iterator[None]:
+        try:
+            yield
+        except CheckpointError:
+            raise
+        except Exception as error:
+            raise self._server.error(error, operation) from error
 
     async def findings(self) -> AsyncIterator[Finding]:
         """Yield what is wrong, session after session."""

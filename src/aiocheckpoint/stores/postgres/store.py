@@ -163,10 +163,9 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
             require_count("max_checkpoints", max_checkpoints, 1)
         require_seconds("lease_seconds", lease_seconds)
         self._source, named = checked_source(dsn_or_pool)
-        schema = named if schema is None else schema
         self._options = checked_options(
-            schema, max_connections, statement_cache_size, lock_timeout_seconds,
-            server_timeout_seconds, compressed=compressed,
+            named if schema is None else schema, max_connections, statement_cache_size,
+            lock_timeout_seconds, server_timeout_seconds, compressed=compressed,
         )  # fmt: skip
         self._kit: RecordKit[RecordT] = RecordKit(record_type, max_bytes)
         self._max_checkpoints = max_checkpoints
@@ -199,9 +198,8 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
         """
         self._turns.require_no_update(None, "aclose")
         self._is_closed = True
-        if self._process_id not in (None, os.getpid()):
-            return
-        await aclose_all(self._clients)
+        if self._process_id in (None, os.getpid()):
+            await aclose_all(self._clients)
 
     def _require_open(self) -> None:
         if self._is_closed:
@@ -705,8 +703,30 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
 
         Cost: two small queries.
         """
-        with self._call() as client:
-            return await client.health.exists()
+        return await self._client().exists()
+
+    def mark(self) -> contextlib.AbstractAsyncContextManager[str]:
+        """
+        Leave a mark while the block runs: an advisory lock of a transaction; nothing is stored.
+
+        Raises:
+            StoreBusyError: all connections are in use.
+            StoreUnavailableError: the server is away, or was lost before the block had ended.
+
+        Cost: a connection, held while the block runs.
+        """
+        return self._client().marked()
+
+    async def has_mark(self, mark: str, /) -> bool:
+        """
+        Tell whether somebody leaves a mark at this moment in the same schema of the same database.
+
+        Raises:
+            StoreUnavailableError: the server is away, or refuses.
+
+        Cost: one small query.
+        """
+        return await self._client().has_mark(mark)
 
     async def check(self) -> tuple[Finding, ...]:
         """

@@ -42,15 +42,15 @@ from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, SessionReader,
 from aiocheckpoint.stores.s3.arguments import require_texts, require_time
 from aiocheckpoint.stores.s3.home import CLOSED, Home
 from aiocheckpoint.stores.s3.layout import Layout
+from aiocheckpoint.stores.s3.marks import marked
 
 if TYPE_CHECKING:
-    from aiocheckpoint.stores.s3.work import Work
+    from aiocheckpoint.stores.s3.work import Withdrawal, Work
 
 ResultT = TypeVar("ResultT")
 
 _MAX_BYTES = 64 * 1024 * 1024
 _Metas = tuple[CheckpointMeta, ...]
-_Withdrawal = list[Callable[[], object]]
 
 
 class S3Store(AsyncClosing, Generic[RecordT]):
@@ -267,10 +267,10 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         self,
         session_id: SessionId,
         operation: str,
-        change: Callable[[Work[RecordT], _Withdrawal], Awaitable[ResultT]],
+        change: Callable[[Work[RecordT], Withdrawal], Awaitable[ResultT]],
     ) -> ResultT:
         """Change a session in the thread, when the updates have ended that were called before."""
-        withdrawal: _Withdrawal = []
+        withdrawal: Withdrawal = []
 
         async def run() -> ResultT:
             return await change(self._work(), withdrawal)
@@ -672,6 +672,30 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         Cost: one LIST, of one key; another one where there is none.
         """
         return await self._in_thread(lambda w: w.exists())
+
+    def mark(self) -> AbstractAsyncContextManager[str]:
+        """
+        Leave a mark while the block runs: an empty object under `probe/`.
+
+        Where it cannot be deleted then, it stays, and means nothing.
+
+        Raises:
+            CheckpointError: the server cannot be reached, or refuses.
+
+        Cost: two requests.
+        """
+        return marked(self._home, self._work)
+
+    async def has_mark(self, mark: str, /) -> bool:
+        """
+        Tell whether somebody leaves a mark at this moment under the same prefix of the same bucket.
+
+        Raises:
+            CheckpointError: the server cannot be reached.
+
+        Cost: one LIST, of one key.
+        """
+        return await self._in_thread(lambda w: w.has_mark(mark))
 
     async def check(self) -> tuple[Finding, ...]:
         """

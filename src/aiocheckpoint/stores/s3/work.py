@@ -262,6 +262,21 @@ class Work(Generic[RecordT]):
         prefixes = (layout.sessions, layout.blobs)  # a crash may have left a blob alone
         return any([await bucket.first(prefix, limit=1) for prefix in prefixes])
 
+    async def put_mark(self, mark: str) -> None:
+        """Put an object that stands for a mark."""
+        await self.sessions.open()
+        await self.sessions.bucket.put(self.sessions.layout.probe + mark, b"")
+
+    async def delete_mark(self, mark: str) -> None:
+        """Delete it."""
+        await self.sessions.bucket.delete([self.sessions.layout.probe + mark])
+
+    async def has_mark(self, mark: str) -> bool:
+        """Tell whether it is there."""
+        await self.sessions.open()
+        prefix = self.sessions.layout.probe + mark
+        return bool(await self.sessions.bucket.first(prefix, limit=1))
+
     async def check(self) -> tuple[Finding, ...]:
         """Return what is wrong anywhere."""
         found: list[Finding] = []
