@@ -25,6 +25,7 @@ from aiocheckpoint._disk.sessions import SessionDirectories
 from aiocheckpoint._disk.view import View
 from aiocheckpoint._engine import commit
 from aiocheckpoint._engine.commit import Committer
+from aiocheckpoint._engine.fairness import AMPLE_ROOM, Room, take_fairly
 from aiocheckpoint._engine.jobs import Job
 from aiocheckpoint._engine.local_store import LocalStore
 from aiocheckpoint._engine.plan import Planner
@@ -130,18 +131,11 @@ def _takes_the_last_first(waiting: deque[Any], *_: Any, **__: Any) -> list[Any]:
     return [waiting.pop()] if waiting else []
 
 
-_take_fairly = commit.take_fairly
-
-
 def _takes_the_first_first(
-    waiting: deque[Any],
-    max_bytes: int = 8 << 20,
-    _max_disk_bytes: int = 0,
-    *,
-    removals_only: bool = False,
-    **_: Any,
+    waiting: deque[Any], room: Room = AMPLE_ROOM, *, removals_only: bool = False
 ) -> list[Any]:
     batch: list[Any] = []
+    max_bytes = room.max_bytes
     while waiting and not removals_only and waiting[0].size_bytes <= max_bytes and len(batch) < 512:
         batch.append(waiting.popleft())
         max_bytes -= batch[-1].size_bytes
@@ -149,7 +143,7 @@ def _takes_the_first_first(
 
 
 def _finds_room_for_all(self: Committer, root: Any, waiting: deque[Any]) -> list[Any]:
-    return _take_fairly(waiting)
+    return take_fairly(waiting)
 
 
 def _does_not_lock(self: LockFiles) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from aiocheckpoint import CheckpointError
-from aiocheckpoint._engine import commit
+from aiocheckpoint._engine import fairness
 from aiocheckpoint._engine.plan import Planner
 from aiocheckpoint._lines import Turns
 from aiocheckpoint._ownership import Ownerships
@@ -81,7 +81,7 @@ MUTANTS = (
         test_updates.test_closing_waits_for_updates,
     ),
     Mutant(
-        "sessions of one update take turns by themselves", commit, "_turns", _each_by_itself,
+        "sessions of one update take turns by themselves", fairness, "_turns", _each_by_itself,
         test_updates.test_many_that_wait_keep_their_order,
     ),
     Mutant(

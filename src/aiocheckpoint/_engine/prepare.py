@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
+from collections.abc import Iterable
 
 from aiocheckpoint._disk.known_blobs import KnownBlobs
 from aiocheckpoint._engine.bodies import Bodies, Session, VanishedError
@@ -18,7 +20,7 @@ from aiocheckpoint.errors import (
     FileSizeLimitError,
     MissingBlobError,
 )
-from aiocheckpoint.models import ANY_NEWEST
+from aiocheckpoint.models import ANY_NEWEST, CheckpointId
 
 
 def needs_preparing(limits: Limits, change: Change, session: Session) -> bool:
@@ -41,26 +43,34 @@ def prepare(bodies: Bodies, limits: Limits, change: Change, session: Session) ->
         CheckpointError: what planning would raise as well.
     """
     if isinstance(change, Save):
-        if documents.may_exceed(change.body.text, limits.least_bytes):
-            _require_size(change, limits)
-        if change.digests:
-            _find_blobs(bodies, change, session)
-    wanted = change.checkpoint_ids if isinstance(change, Delete) else None
-    if isinstance(change, Save):
-        wanted = (change.checkpoint_id,)
-        newest = session.known.newest
-        if change.expected is not ANY_NEWEST and newest is not None:
-            bodies.identify(session, newest)
-    candidates = [name for key in wanted or () for name in session.known.candidates(key)]
-    for name in candidates:
-        try:
-            bodies.identify(session, name)
-        except (CheckpointError, VanishedError):
-            continue
-    removes = isinstance(change, Delete) or bool(candidates) or limits.max_checkpoints is not None
-    names_blobs = isinstance(change, Save) and bool(change.digests)
-    if removes and (session.known.has_blobs or names_blobs):
+        _prepare_save(bodies, limits, change, session)
+    elif isinstance(change, Delete):
+        _identify(bodies, session, change.checkpoint_ids or ())
+        if session.known.has_blobs:
+            bodies.know_users(session)
+
+
+def _prepare_save(bodies: Bodies, limits: Limits, save: Save, session: Session) -> None:
+    if documents.may_exceed(save.body.text, limits.least_bytes):
+        _require_size(save, limits)
+    if save.digests:
+        _find_blobs(bodies, save, session)
+    newest = session.known.newest
+    if save.expected is not ANY_NEWEST and newest is not None:
+        bodies.identify(session, newest)
+    replaces = _identify(bodies, session, (save.checkpoint_id,))
+    removes = replaces or limits.max_checkpoints is not None
+    if removes and (session.known.has_blobs or save.digests):
         bodies.know_users(session)
+
+
+def _identify(bodies: Bodies, session: Session, wanted: Iterable[CheckpointId]) -> bool:
+    """Find out which files hold some ids; tell whether any may."""
+    candidates = [name for key in wanted for name in session.known.candidates(key)]
+    for name in candidates:
+        with contextlib.suppress(CheckpointError, VanishedError):
+            bodies.identify(session, name)
+    return bool(candidates)
 
 
 def _require_size(save: Save, limits: Limits) -> None:
