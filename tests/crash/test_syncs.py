@@ -12,7 +12,7 @@ from tests.crash.syncs import Site, forgotten, sites
 pytestmark = pytest.mark.blocking
 
 FIRST_TRIED = {
-    "append._seal: sync()": "in haste, in many segments",
+    "segment_writer._seal: sync()": "in haste, in many segments",
     "free_slots.take: keep(free[-1])": "killed in a save",
     "applier._rescue: sync()": "journal removed by hand",
     "applier._synced: sync()": "replaced in haste",

@@ -10,7 +10,7 @@ import pytest
 
 from aiocheckpoint import CheckpointError
 from aiocheckpoint._engine import fairness
-from aiocheckpoint._engine.plan import Planner
+from aiocheckpoint._engine.owner_plan import OwnerPlan
 from aiocheckpoint._lines import Turns
 from aiocheckpoint._ownership import Ownerships
 from aiocheckpoint._staging import Staging
@@ -89,7 +89,7 @@ MUTANTS = (
         test_updates.test_retention_counts_the_last_word,
     ),
     Mutant(
-        "writes of owners are not checked", Planner, "_is_owned", lambda *_: True,
+        "writes of owners are not checked", OwnerPlan, "is_owned", lambda *_: True,
         test_ownership.test_an_owner_writes,
     ),
     Mutant(

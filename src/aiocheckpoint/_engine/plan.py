@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from aiocheckpoint._disk.files import now_microseconds, random_number
 from aiocheckpoint._engine.bodies import Bodies, Session, VanishedError
 from aiocheckpoint._engine.changes import Batch, Change, Delete, Disown, Own, Recover, Save
+from aiocheckpoint._engine.owner_plan import OwnerPlan
+from aiocheckpoint._engine.recovery_plan import still_holding
 from aiocheckpoint._engine.session_plan import Limits, SessionPlan
 from aiocheckpoint._format import names
 from aiocheckpoint._format.blobs import blob_links, require_digest
-from aiocheckpoint._format.entries import Entry, Owned, Quarantined, Removed, Saved, SavedBlob
+from aiocheckpoint._format.entries import Entry, Removed, Saved, SavedBlob
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
@@ -20,7 +22,6 @@ from aiocheckpoint.errors import (
     NotACheckpointError,
     OwnershipLostError,
     SessionChangedError,
-    SessionOwnedError,
     StorageError,
     storage_error,
 )
@@ -48,7 +49,7 @@ class Planner:
         self._contents = bodies
         self._limits = limits
         self._plans: dict[str, SessionPlan] = {}
-        self._owned: dict[str, Owned] = {}
+        self._owners = OwnerPlan(bodies.view)
         self.entries: list[Entry] = []
         self.bodies: list[bytes] = []
         self.names: dict[str, FileName] = {}
@@ -80,13 +81,16 @@ class Planner:
         """Plan a change that is made alone."""
         match change:
             case Own():
-                return self._own(change)
+                owned = self._owners.own(change, len(self.entries))
+                self.entries.append(owned)
+                return owned.token
             case Disown():
-                return self._disown(change)
+                left = self._owners.disown(change)
+                if left is not None:
+                    self.entries.append(left)
+                return left is not None
             case Recover():
-                result: object = self._recover(plan, change)
-                plan.is_changed = True
-                return result
+                return self._recover(plan, change)
         doomed = _Doomed()
         result = self._part(plan, change, doomed)
         self._remove(plan, doomed)
@@ -106,7 +110,7 @@ class Planner:
         """Plan all parts, or none; the sessions have to be as they were read, and owned."""
         for plan in plans:
             token = batch.tokens.get(plan.session.name)
-            if token is not None and not self._is_owned(plan.session.name, token):
+            if token is not None and not self._owners.is_owned(plan.session.name, token):
                 raise OwnershipLostError(plan.session.id, token)
         for plan in plans:
             state = batch.states[plan.session.name]
@@ -137,42 +141,6 @@ class Planner:
             return self._newest_id(plan)
         except CheckpointError:
             return None
-
-    # Owners
-
-    def _owner(self, session: str) -> Owned | None:
-        owned = self._owned.get(session)
-        if owned is None:
-            return self._contents.view.owner(session)
-        return owned if owned.process else None
-
-    def _is_owned(self, session: str, token: int) -> bool:
-        owned = self._owner(session)
-        return owned is not None and owned.token == token
-
-    def _own(self, own: Own) -> int:
-        """
-        Plan that a session has an owner, and return its token: where in the journal this is said.
-
-        So it grows for ever, without being kept anywhere.
-        """
-        owned = self._owner(own.session)
-        if owned is not None and owned.process != own.process and owned.process not in own.dead:
-            raise SessionOwnedError(own.session_id, 0.0)
-        log_ = self._contents.view.log
-        token = (log_.end if log_ else 0) + len(self.entries)  # a frame is longer than that
-        self._enter_owner(Owned(own.session, token, own.process))
-        return token
-
-    def _disown(self, disown: Disown) -> bool:
-        is_owned = self._is_owned(disown.session, disown.token)
-        if is_owned:
-            self._enter_owner(Owned(disown.session, disown.token))
-        return is_owned
-
-    def _enter_owner(self, owned: Owned) -> None:
-        self._owned[owned.session] = owned
-        self.entries.append(owned)
 
     # Saves
 
@@ -293,44 +261,12 @@ class Planner:
 
     def _recover(self, plan: SessionPlan, recover: Recover) -> set[Entry]:
         """Plan what still holds of a recovery that was decided without the lock; return it."""
-        known = plan.session.known
-        is_changed = bool(plan.added or plan.removed or plan.new_blobs)
-        is_as_seen = not is_changed and recover.seen == known.by_text.keys()
-        kept: set[Entry] = set()
-        bodies = iter(recover.bodies)
-        for entry in recover.entries:
-            body = next(bodies) if isinstance(entry, Saved) else None
-            if is_as_seen or self._still_holds(plan, entry):
-                kept.add(entry)
-                self.entries.append(entry)
-                if body is not None:
-                    self.bodies.append(body)
-        if not kept:  # of nothing: to wait for it is to wait for what was done meanwhile
-            self.entries.append(Removed(plan.session.name, ()))
-        return kept
-
-    def _still_holds(self, plan: SessionPlan, entry: Entry) -> bool:
-        """
-        Tell whether what `recover` wanted may be done in a session that has changed since.
-
-        A file that was removed stays removed, and is not kept either. What was saved since may
-        need a blob that nothing needed: the next `recover` will tell.
-        """
-        if isinstance(entry, Quarantined) and entry.is_blob:
-            return self._is_damaged(plan, entry.name)
-        if isinstance(entry, (Saved, Quarantined)):
-            text = entry.name.removesuffix(names.BACKUP_SUFFIX)
-            return text in plan.session.known.by_text and text not in plan.removed
-        return True
-
-    def _is_damaged(self, plan: SessionPlan, digest: str) -> bool:
-        try:
-            self._contents.blob(plan.session.name, digest)
-        except MissingBlobError:
-            return False
-        except CheckpointCorruptError:
-            return digest not in plan.new_blobs
-        return False
+        entries, bodies = still_holding(self._contents, plan, recover)
+        # Of nothing: to wait for it is to wait for what was done meanwhile.
+        self.entries += entries or [Removed(plan.session.name, ())]
+        self.bodies += bodies
+        plan.is_changed = True
+        return set(entries)
 
     # Removals
 
