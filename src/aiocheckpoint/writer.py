@@ -222,7 +222,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
 
     def __repr__(self) -> str:
         state = "closed" if self._is_closed else "open"
-        return f"<AsyncCheckpointWriter {self._store.path!r} {state}>"
+        return f"<AsyncCheckpointWriter {self._store.place.path!r} {state}>"
 
     def __del__(self) -> None:
         store = getattr(self, "_store", None)
@@ -1160,7 +1160,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         threads = self._store.readers
 
         def opened() -> OpenRoot | None:
-            return self._store.to_read()
+            return self._store.place.to_read()
 
         with contextlib.suppress(CheckpointError):  # which is a finding
             await self._read(lambda reader: reader.look(), None)

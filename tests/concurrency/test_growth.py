@@ -50,7 +50,7 @@ async def _use_of(writer: Writer) -> Use:
 
 
 def _view(writer: Writer) -> View:
-    return writer._store.to_write().view
+    return writer._store.place.to_write().view
 
 
 async def _visit(writer: Writer, first: int, last: int) -> None:

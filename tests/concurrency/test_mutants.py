@@ -175,7 +175,7 @@ def _blames_nobody(self: LocalStore[Any], *, waits_for_files: bool = True) -> No
 
 
 def _blames_others(self: LocalStore[Any], change: object) -> StoreBusyError:
-    return StoreBusyError(self.path, 0.0)
+    return StoreBusyError(self.place.path, 0.0)
 
 
 def _waits_for_files(self: Job[Any]) -> None:

@@ -11,18 +11,17 @@ from typing import Generic, NamedTuple, TypeVar
 from aiocheckpoint._disk.files import (
     Directory,
     LocalFiles,
-    absolute,
     monotonic_seconds,
     now_microseconds,
 )
 from aiocheckpoint._disk.locks import APPLIER_NAME, LOCK_NAME, MovedError
 from aiocheckpoint._disk.pending import Backlog
-from aiocheckpoint._engine import root as roots
 from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.changes import Change, Flush, Wake
 from aiocheckpoint._engine.commit import Committer
 from aiocheckpoint._engine.glance import Glance, NotInMemoryError
 from aiocheckpoint._engine.jobs import Deadlines, Ending, Job, hop
+from aiocheckpoint._engine.place import Place
 from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._engine.root import OpenRoot, WritableRoot
 from aiocheckpoint._engine.session_plan import Limits
@@ -77,6 +76,8 @@ class LocalStore(Generic[RecordT]):
         files: the file operations.
 
     Attributes:
+        files: the file operations.
+        place: where the path leads.
         readers: for reads of ours.
         callers: for what callers bring along, which may take any time.
     """
@@ -84,16 +85,12 @@ class LocalStore(Generic[RecordT]):
     def __init__(
         self, path: str, record_codec: Codec[RecordT], options: Options, files: LocalFiles
     ) -> None:
-        self.path = path
         self.files = files
         self._codec = record_codec
         self._options = options
-        self._reading: OpenRoot | None = None
-        self._writing: WritableRoot | None = None
-        self._was_writable = False
-        self._device: int | None = None
-        self._retired: list[OpenRoot] = []
-        self._opening = threading.RLock()  # held over file operations, so never on a loop
+        self.place = Place(
+            path, files, options.limits.max_bytes, options.max_journal_bytes, self._leave
+        )
         self._mutex = threading.Lock()
         self._threads = Threads(self._release)
         self._workers = Workers(self._threads)
@@ -101,63 +98,16 @@ class LocalStore(Generic[RecordT]):
         self.callers = Pool(self._workers, _MAX_CALLERS)
         self._endings: list[Ending] = []
         self._is_closed = self._is_released = False
-        self._applier = Applier(self._held, _UNSYNCED_ROUNDS if options.wake == "written" else 1)
+        rounds = _UNSYNCED_ROUNDS if options.wake == "written" else 1
+        self._applier = Applier(self.place.to_write, rounds)
         self._committer = Committer(
-            self, self._applier, options.limits, options.wake, options.lock_timeout_seconds
+            self.place, self._applier, options.limits, options.wake, options.lock_timeout_seconds
         )
         self._deadlines = Deadlines(options.lock_timeout_seconds, self._too_late)
         self._unstarted = {"apply": self._applier.run, "commit": self._commit}
 
-    # Opening
-
-    def to_read(self) -> OpenRoot | None:
-        """Return the root, as it is; None when there is none."""
-        with self._opening:
-            if self._writing is not None:
-                return self._writing.opened
-            found = self._reading
-            if found is None or found.has_got_log():
-                self._retire(found)
-                self._find_place()
-                found = roots.open_to_read(self.path, self.files, self._options.limits.max_bytes)
-                self._reading = found
-                self._note_disk(found)
-            return found
-
-    def to_write(self) -> WritableRoot:
-        """Return the root, made if need be."""
-        with self._opening:
-            if self._writing is None:
-                self._find_place()
-                limits = self._options.limits
-                self._writing = roots.open_to_write(
-                    self.path, self.files, limits.max_bytes, self._options.max_journal_bytes
-                )
-                self._was_writable = True
-                self._note_disk(self._writing.opened)
-                self._retire(self._reading)
-                self._reading = None
-            return self._writing
-
-    def _find_place(self) -> None:
-        """
-        Keep to where the path leads now, whatever directory the process goes to.
-
-        Raises:
-            StorageError: it leads to another disk by now. One was mounted there, or is not any
-                more: nothing is to be saved beneath it, or loaded in the place of what it holds.
-        """
-        self.path = absolute(self.path)
-        if self._device not in (None, roots.device_of(self.path, self.files)):
-            reason = (
-                "another disk is mounted there than when this writer first used it; mount that "
-                "one again, or make a new writer"
-            )
-            raise StorageError("open directory", self.path, None, reason)
-
-    def _note_disk(self, opened: OpenRoot | None) -> None:
-        if opened is not None and self._device is None:
-            self._device = self.files.directory_status(opened.view.sessions.root).device
+    def _leave(self, left: WritableRoot) -> None:
+        self._applier.leave(left)
 
     @property
     def is_started(self) -> bool:
@@ -167,41 +117,18 @@ class LocalStore(Generic[RecordT]):
     @property
     def has_changed(self) -> bool:
         """Whether this writer has changed, or tried to change, the root."""
-        return self._writing is not None or "commit" not in self._unstarted
+        return self.place.writing is not None or "commit" not in self._unstarted
 
     @property
     def may_have_committed(self) -> bool:
         """Whether the root could ever be opened to change it."""
-        return self._was_writable
+        return self.place.was_writable
 
     @property
     def has_damage(self) -> bool:
         """Whether a part of the log is damaged."""
-        opened = self._reading or (self._writing and self._writing.opened)
+        opened = self.place.opened
         return opened is not None and opened.log is not None and bool(opened.log.damages)
-
-    def is_there(self, *, with_log: bool) -> bool:
-        """Tell whether there is anything that could be removed, or flushed."""
-        found = self.to_read()
-        return found is not None and (found.log is not None or not with_log)
-
-    def reopen(self) -> None:
-        """Let the next use open everything anew, where the path leads to by then."""
-        with self._opening:
-            self._retire(self._reading)
-            if self._writing is not None:
-                self._retire(self._writing.opened)
-                self._applier.leave(self._writing)
-            self._reading = self._writing = None
-
-    def _retire(self, opened: OpenRoot | None) -> None:
-        """Keep what others may be using until the end, but for directories that nobody uses."""
-        if opened is not None:
-            opened.view.sessions.close()
-            self._retired.append(opened)
-
-    def _held(self) -> WritableRoot:
-        return self.to_write()
 
     # Reading
 
@@ -233,7 +160,7 @@ class LocalStore(Generic[RecordT]):
             otherwise: what it would return where there is no root.
         """
         for _ in range(_MOVED_RETRIES):
-            opened = self.to_read()
+            opened = self.place.to_read()
             if opened is None:
                 return otherwise
             with contextlib.suppress(MovedError):
@@ -241,8 +168,8 @@ class LocalStore(Generic[RecordT]):
                 if opened.log is not None and not opened.log.is_scanned:
                     reader.look()  # which may have to be tried again
                 return work(reader)
-            self.reopen()
-        raise StorageError("read", self.path, None, "the directory keeps moving; try again")
+            self.place.reopen()
+        raise StorageError("read", self.place.path, None, "the directory keeps moving; try again")
 
     def glance(self, work: Callable[[Glance[RecordT]], ResultT]) -> ResultT:
         """
@@ -251,7 +178,7 @@ class LocalStore(Generic[RecordT]):
         Raises:
             NotInMemoryError: it is not, or is not to be relied upon.
         """
-        root = self._writing
+        root = self.place.writing
         if root is None or not root.log.is_scanned or root.log.damages:
             raise NotInMemoryError
         return work(Glance(root.bodies, self._codec))
@@ -313,7 +240,7 @@ class LocalStore(Generic[RecordT]):
             reason = f"the journal has no room for {seconds:g} s"
             if cause is not None:
                 reason += f", since its files cannot be written: {cause}"
-            private = Directory(self.path, None).join(names.PRIVATE_DIRECTORY)
+            private = Directory(self.place.path, None).join(names.PRIVATE_DIRECTORY)
             number = cause.errno if isinstance(cause, StorageError) else None
             return StorageFullError("save", private, number, reason)
         error = self._held_up(waits_for_files=is_late)
@@ -324,7 +251,8 @@ class LocalStore(Generic[RecordT]):
 
     def _held_up(self, *, waits_for_files: bool = True) -> StoreBusyError | None:
         """Return what another process has held for too long, as an error."""
-        log = self._writing and self._writing.log
+        root = self.place.writing
+        log = root and root.log
         if not log:
             return None
         seconds = self._options.lock_timeout_seconds
@@ -339,7 +267,7 @@ class LocalStore(Generic[RecordT]):
 
     def stats(self) -> WriterStats:
         """Return how it is doing, from memory, without waiting for anybody."""
-        opened = self._writing.opened if self._writing else self._reading
+        opened = self.place.opened
         backlog = opened.view.pending.backlog() if opened else Backlog(0, None)
         oldest, error = backlog.oldest_microseconds, self._applier.error
         lag_microseconds = 0 if oldest is None else now_microseconds() - oldest
@@ -391,9 +319,7 @@ class LocalStore(Generic[RecordT]):
         """Let go of everything, in the last thread that ends."""
         error: BaseException | None = None
         try:
-            self.reopen()
-            for opened in self._retired:
-                opened.close()
+            self.place.close()
         except BaseException as raised:  # noqa: BLE001 - raised by whoever awaits the close
             error = raised
         with self._mutex:

@@ -1,0 +1,129 @@
+"""Where a writer's path leads: the root that is open there, to be read or changed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from aiocheckpoint._disk.files import LocalFiles, absolute
+from aiocheckpoint._engine import root as roots
+from aiocheckpoint._engine.root import OpenRoot, WritableRoot
+from aiocheckpoint.errors import StorageError
+
+
+class Place:
+    """
+    The place of a root. Making one does no I/O.
+
+    Args:
+        path: of the root.
+        files: the file operations.
+        max_bytes: of one file.
+        max_journal_bytes: how much of the log may be unflushed.
+        leave: called with a root that is not what the path leads to any more.
+
+    Attributes:
+        path: of the root; absolute once it was opened.
+        writing: the root, if it is open to be changed.
+        was_writable: whether it ever was.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        files: LocalFiles,
+        max_bytes: int,
+        max_journal_bytes: int,
+        leave: Callable[[WritableRoot], None],
+    ) -> None:
+        self.path = path
+        self._files = files
+        self._max_bytes = max_bytes
+        self._max_journal_bytes = max_journal_bytes
+        self._leave = leave
+        self._reading: OpenRoot | None = None
+        self.writing: WritableRoot | None = None
+        self.was_writable = False
+        self._device: int | None = None
+        self._retired: list[OpenRoot] = []
+        self._opening = threading.RLock()  # held over file operations, so never on a loop
+
+    @property
+    def opened(self) -> OpenRoot | None:
+        """The root, if it is open."""
+        found, writing = self._reading, self.writing  # in this order: one of them is there
+        return writing.opened if writing else found
+
+    def to_read(self) -> OpenRoot | None:
+        """Return the root, as it is; None when there is none."""
+        with self._opening:
+            if self.writing is not None:
+                return self.writing.opened
+            found = self._reading
+            if found is None or found.has_got_log():
+                self._retire(found)
+                self._find()
+                found = roots.open_to_read(self.path, self._files, self._max_bytes)
+                self._reading = found
+                self._note_disk(found)
+            return found
+
+    def to_write(self) -> WritableRoot:
+        """Return the root, made if need be."""
+        with self._opening:
+            if self.writing is None:
+                self._find()
+                self.writing = roots.open_to_write(
+                    self.path, self._files, self._max_bytes, self._max_journal_bytes
+                )
+                self.was_writable = True
+                self._note_disk(self.writing.opened)
+                self._retire(self._reading)
+                self._reading = None
+            return self.writing
+
+    def _find(self) -> None:
+        """
+        Keep to where the path leads now, whatever directory the process goes to.
+
+        Raises:
+            StorageError: it leads to another disk by now. One was mounted there, or is not any
+                more: nothing is to be saved beneath it, or loaded in the place of what it holds.
+        """
+        self.path = absolute(self.path)
+        if self._device not in (None, roots.device_of(self.path, self._files)):
+            reason = (
+                "another disk is mounted there than when this writer first used it; mount that "
+                "one again, or make a new writer"
+            )
+            raise StorageError("open directory", self.path, None, reason)
+
+    def _note_disk(self, opened: OpenRoot | None) -> None:
+        if opened is not None and self._device is None:
+            self._device = self._files.directory_status(opened.view.sessions.root).device
+
+    def is_there(self, *, with_log: bool) -> bool:
+        """Tell whether there is anything that could be removed, or flushed."""
+        found = self.to_read()
+        return found is not None and (found.log is not None or not with_log)
+
+    def reopen(self) -> None:
+        """Let the next use open everything anew, where the path leads to by then."""
+        with self._opening:
+            self._retire(self._reading)
+            if self.writing is not None:
+                self._retire(self.writing.opened)
+                self._leave(self.writing)
+            self._reading = self.writing = None
+
+    def _retire(self, opened: OpenRoot | None) -> None:
+        """Keep what others may be using until the end, but for directories that nobody uses."""
+        if opened is not None:
+            opened.view.sessions.close()
+            self._retired.append(opened)
+
+    def close(self) -> None:
+        """Close everything; for the last who uses it."""
+        self.reopen()
+        for opened in self._retired:
+            opened.close()
