@@ -110,15 +110,16 @@ class Appender(SegmentWriter):
         if self._is_at_rest:  # a sync that fails with frames in it may leave them there
             self._begin_segment(spared_bytes=spared_bytes())
         content = Content(encode_entries(entries), bodies, flags)
-        if in_new_segment or self._is_sealed or not self._fits(content, leaves):
+        segment, tail, control = self._segment, self._tail, self._control
+        fits = self._fits(segment.slot, tail.offset + size_of(content), leaves)
+        if in_new_segment or not fits or self._is_sealed:
             read = self._begin_segment([content], note=note, spared_bytes=spared_bytes())
             if erases:
                 self._share(self._control.changed(erasure=read.place))
             return read
-        segment, tail, control = self._segment, self._tail, self._control
         synced_then = log.offset_of(control.synced)
         frame = log.build_frame(tail, synced_then, flags, content.table, bodies)
-        self._write(frame, sync=sync)
+        self._write(segment.slot, frame, sync=sync)
         place = log.place_of(segment.header.sequence, frame.frame.end)
         self._files.reached("before_publish")
         control = control.changed(
@@ -133,17 +134,15 @@ class Appender(SegmentWriter):
             note(read)
         return read
 
-    def _fits(self, content: Content, leaves: int) -> bool:
-        """Tell whether the current slot has room for a frame, beside what it leaves."""
-        end = self._tail.offset + size_of(content)
-        capacity = self._log.slots.capacity(self._segment.slot, end)
-        reserve = leaves * min(_RESERVE_BYTES, capacity // 4) // 4
-        return end + reserve <= capacity
+    def _fits(self, slot: int, end: int, leaves: int) -> bool:
+        """Tell whether a slot has room for a frame up to `end`, beside what it leaves."""
+        capacity = self._log.slots.capacity(slot, end)
+        return end + leaves * min(_RESERVE_BYTES, capacity // 4) // 4 <= capacity
 
-    def _write(self, built: NewFrame, *, sync: bool) -> None:
-        """Write a frame at the end of the current slot; one that fails never counts."""
+    def _write(self, slot: int, built: NewFrame, *, sync: bool) -> None:
+        """Write a frame into the current slot; one that fails never counts."""
         try:
-            self._log.slots.write(self._segment.slot, self._packed(built), built.frame.offset)
+            self._log.slots.write(slot, self._packed(built), built.frame.offset)
             if sync:
                 self._files.reached("before_sync_log")
                 self._sync_slot()

@@ -98,9 +98,9 @@ class SegmentWriter:
 
     def _sync_slot(self) -> None:
         """Sync the current slot, written again where this process's descriptor does not vouch."""
-        slots, slot, tail = self._log.slots, self._segment.slot, self._tail
+        slots, slot, tail_offset = self._log.slots, self._segment.slot, self._tail.offset
         start = max(log.offset_of(self._control.synced), log.HEADER_BYTES)
-        end = min(slots.unvouched_end(slot, tail.offset), tail.offset)
+        end = min(slots.unvouched_end(slot, tail_offset), tail_offset)
         if start == log.HEADER_BYTES:
             start = 0  # the header may be as new as the frames
         if end > start:

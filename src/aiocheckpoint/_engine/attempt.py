@@ -105,7 +105,7 @@ class Attempt:
         """Plan changes and append one frame; return where it ends, and who waits for files."""
         appender = self._root.appender
         planner = self._planned(begun)
-        late = [c for c in begun if self._waits_for_files(c) and c.job.error is None]
+        late = self._late(begun)
         is_flush = any(isinstance(change, Flush) for change in late)
         sync = bool(late) or any(map(self._syncs, begun))
         if not planner.entries and (not is_flush or appender.is_flushed):
@@ -123,7 +123,7 @@ class Attempt:
                 entries=planner.entries, bodies=planner.bodies, names=planner.names,
             ),
             sync=sync, erases=planner.erases, in_new_segment=is_flush and appender.must_erase,
-            leaves=max((change.leaves for change in begun), default=0),
+            leaves=max([change.leaves for change in begun], default=0),
             spared_bytes=lambda: max(least_bytes, disk_bytes(begun, copies=1)),
         )  # fmt: skip
         return read.place, late
@@ -131,18 +131,26 @@ class Attempt:
     def _planned(self, begun: Sequence[Change]) -> Planner:
         """Plan changes, each of which then has its result, or its error."""
         planner = Planner(self._root.bodies, self._limits)
+        sessions, refused = self._sessions, self._refused
         for change in begun:
-            change.job.error = self._refused.get(change) if change.session else None
-            if change.job.error is not None or not change.session:
-                continue
-            try:
-                change.job.result = planner.plan(change, self._sessions)
-            except BaseException as error:  # noqa: BLE001 - kept as the outcome
-                change.job.error = error
+            job = change.job
+            job.error = refused.get(change) if refused and change.session else None
+            if job.error is None and change.session:
+                try:
+                    job.result = planner.plan(change, sessions)
+                except BaseException as error:  # noqa: BLE001 - kept as the outcome
+                    job.error = error
         return planner
 
-    def _waits_for_files(self, change: Change) -> bool:
-        return change.waits_for_files or (self._wake == "flushed" and change.syncs is None)
+    def _late(self, begun: Sequence[Change]) -> list[Change]:
+        """Return the changes whose callers wait for files, but for those that are refused."""
+        is_usual = self._wake == "flushed"
+        return [
+            change
+            for change in begun
+            if (change.waits_for_files or (is_usual and change.syncs is None))
+            and change.job.error is None
+        ]
 
     def _syncs(self, change: Change) -> bool:
         return self._wake != "written" if change.syncs is None else change.syncs

@@ -24,6 +24,7 @@ class Change:
         files: how many files are to be written for it.
         held_up: tells why it is not queued yet; None for one that was at once.
         is_removal: whether it makes room.
+        leaves: how many quarters of the journal's reserve it leaves to what makes more room.
         waits_for_files: whether its caller wakes only when its files are durable.
         syncs: whether its caller wakes only when the journal is durable; None for a change of
             files, where that is as its writer has it.
@@ -31,6 +32,7 @@ class Change:
 
     __slots__ = ("files", "held_up", "job", "session", "session_id", "size_bytes")
     is_removal = False
+    leaves = 4
     waits_for_files = False
     syncs: bool | None = None
 
@@ -43,11 +45,6 @@ class Change:
         self.session = session
         self.size_bytes = size_bytes
         self.files = 0
-
-    @property
-    def leaves(self) -> int:
-        """How many quarters of the journal's reserve it leaves to what makes more room."""
-        return 1 if self.is_removal else 4
 
     @property
     def sessions(self) -> Mapping[str, SessionId]:
@@ -109,7 +106,7 @@ class Delete(Change):
         checkpoint_ids: which checkpoints; None for the whole session.
     """
 
-    __slots__ = ("checkpoint_ids",)
+    __slots__ = ("checkpoint_ids", "leaves")
     is_removal = True
 
     def __init__(
@@ -121,11 +118,7 @@ class Delete(Change):
     ) -> None:
         super().__init__(job, session_id, session)
         self.checkpoint_ids = checkpoint_ids
-
-    @property
-    def leaves(self) -> int:
-        """None where the whole session goes: nothing of it holds the journal up any more."""
-        return 0 if self.checkpoint_ids is None else 1
+        self.leaves = 0 if checkpoint_ids is None else 1  # nothing of it holds the journal up
 
 
 class Batch(Change):
@@ -138,7 +131,7 @@ class Batch(Change):
         tokens: of the owners that its caller has to be, likewise.
     """
 
-    __slots__ = ("_parts", "_sessions", "is_removal", "states", "tokens")
+    __slots__ = ("_parts", "_sessions", "is_removal", "leaves", "states", "tokens")
 
     def __init__(
         self,
@@ -152,6 +145,7 @@ class Batch(Change):
         super().__init__(job, session_id, name, sum(part.size_bytes for part in parts))
         self.files = sum(part.files for part in parts)
         self.is_removal = all(part.is_removal for part in parts)
+        self.leaves = max((part.leaves for part in parts), default=0)
         self.states = states
         self.tokens = tokens
         self._sessions = sessions
@@ -161,11 +155,6 @@ class Batch(Change):
     def sessions(self) -> Mapping[str, SessionId]:
         """The sessions it is about, by the names of their directories."""
         return self._sessions
-
-    @property
-    def leaves(self) -> int:
-        """What the part leaves that leaves most."""
-        return max(part.leaves for part in self._parts)
 
     @property
     def parts(self) -> Sequence[Change]:
@@ -201,6 +190,7 @@ class Disown(Change):
 
     __slots__ = ("token",)
     is_removal = True
+    leaves = 1
     syncs = False  # after a power cut nobody owns anything
 
     def __init__(self, job: Job[Any], session_id: SessionId, session: str, token: int) -> None:
@@ -220,6 +210,7 @@ class Recover(Change):
 
     __slots__ = ("bodies", "entries", "seen")
     is_removal = True
+    leaves = 1
     waits_for_files = True
 
     def __init__(
@@ -247,6 +238,7 @@ class Flush(Change):
 
     __slots__ = ("closes",)
     is_removal = True
+    leaves = 1
     waits_for_files = True
 
     def __init__(self, job: Job[Any], *, closes: bool = False) -> None:
