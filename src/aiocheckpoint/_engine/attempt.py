@@ -32,7 +32,7 @@ class Attempt:
     def __init__(self, root: WritableRoot, limits: Limits, wake: Wake, *, is_last: bool) -> None:
         self._root = root
         self._limits = limits
-        self._wake = wake
+        self._wake: Wake = wake
         self._is_last = is_last
         self._sessions: dict[str, Session] = {}
         self._refused: dict[Change, BaseException] = {}

@@ -85,7 +85,7 @@ class Committer:
         self._root = root
         self._outlet = outlet
         self._limits = limits
-        self._wake = wake
+        self._wake: Wake = wake
         self._patience_seconds = min(_FLUSH_SECONDS, timeout_seconds)
         self._arriving: queue.SimpleQueue[Change | None] = queue.SimpleQueue()
         self._waiting: deque[Change] = deque()
