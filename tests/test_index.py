@@ -16,7 +16,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from aiocheckpoint._disk.index import IndexCache, SessionIndex, Signature
+from aiocheckpoint._disk.index import SessionIndex, Signature
+from aiocheckpoint._disk.index_cache import IndexCache
 from aiocheckpoint._format.entries import Entry, Quarantined, Removed, Saved, SavedBlob, Stuck
 from aiocheckpoint._format.ids import names_of_id
 from aiocheckpoint._format.names import FileName, make_name, parse_name

@@ -21,6 +21,7 @@ from aiocheckpoint._engine import applier, apply
 from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.apply import Files
 from aiocheckpoint._engine.changes import Batch, Own
+from aiocheckpoint._engine.last_words import last_words
 from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._engine.root import WritableRoot
 from aiocheckpoint._engine.sync import Touched
@@ -132,12 +133,10 @@ def _apply_what_is_visible(patch: pytest.MonkeyPatch) -> None:
 
 
 def _ignore_removals(patch: pytest.MonkeyPatch) -> None:
-    right = apply.last_words
+    def without_removals(entries: Sequence[Any]) -> Any:
+        return last_words([c for c in entries if not isinstance(c.entry, Removed)])
 
-    def last_words(entries: Sequence[Any]) -> Any:
-        return right([found for found in entries if not isinstance(found.entry, Removed)])
-
-    patch.setattr(apply, "last_words", last_words)
+    patch.setattr(apply, "last_words", without_removals)
 
 
 def _remove_whatever_is_there(patch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,10 @@ from typing import NamedTuple
 from aiocheckpoint._disk.files import monotonic_seconds, printable
 from aiocheckpoint._disk.locks import MovedError
 from aiocheckpoint._disk.pending import Committed
-from aiocheckpoint._engine.apply import done_up_to
 from aiocheckpoint._engine.carry import Failure, carry_failed
 from aiocheckpoint._engine.changes import Change, Flush
 from aiocheckpoint._engine.jobs import Job
+from aiocheckpoint._engine.last_words import done_up_to
 from aiocheckpoint._engine.root import WritableRoot
 from aiocheckpoint._engine.sync import Touched
 from aiocheckpoint.errors import (

@@ -3,77 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Generator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Sequence
 
 from aiocheckpoint._disk.files import Directory, LocalFiles, random_name
 from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._disk.pending import Committed
 from aiocheckpoint._disk.view import View
+from aiocheckpoint._engine.last_words import Aside, Wanted, last_words
 from aiocheckpoint._engine.sync import Touched
 from aiocheckpoint._format import documents, names
-from aiocheckpoint._format.entries import Entry, Quarantined, Removed, Saved, SavedBlob
+from aiocheckpoint._format.entries import Entry, Saved, SavedBlob
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import CheckpointCorruptError, StorageError, StorageFullError
-
-
-class _Aside(NamedTuple):
-    """A file to be in the quarantine, and what to write there if it was never written."""
-
-    entry: Quarantined
-    saved: Committed | None
-
-
-class _Wanted(NamedTuple):
-    """The last word on each name, in the order in which it was said."""
-
-    saved: dict[str, Committed]
-    blobs: dict[bytes, Committed]
-    removed: dict[str, None]
-    removed_blobs: dict[bytes, None]
-    quarantined: list[_Aside]
-    drops_session: bool
-
-
-def last_words(entries: Sequence[Committed]) -> _Wanted:
-    """Return what must be true after some entries of a session."""
-    wanted = _Wanted({}, {}, {}, {}, [], drops_session=False)
-    for committed in entries:
-        match committed.entry:
-            case Saved(name=name):
-                wanted.saved[name] = committed
-                wanted.removed.pop(name, None)
-            case SavedBlob(digest=digest):
-                wanted.blobs[digest] = committed
-                wanted.removed_blobs.pop(digest, None)
-            case Removed() as removed:
-                for name in removed.names:
-                    wanted.saved.pop(name, None)
-                    wanted.removed[name] = None
-                for digest in removed.blobs:
-                    wanted.blobs.pop(digest, None)
-                    wanted.removed_blobs[digest] = None
-            case Quarantined() as quarantined:
-                saved = wanted.saved.pop(quarantined.name, None)
-                wanted.quarantined.append(_Aside(quarantined, saved))
-            case _:
-                pass
-    drops = any(isinstance(c.entry, Removed) and c.entry.drops_session for c in entries)
-    return wanted._replace(drops_session=drops)
-
-
-def done_up_to(entries: Sequence[Committed], written: Collection[str]) -> int:
-    """
-    Return up to where entries of a session are done, when there was no room for all of them.
-
-    Args:
-        entries: what was to be done, of which the removals are.
-        written: names of the files that were written; before the first of them come the blobs.
-    """
-    if not written:
-        return 0
-    left = (c.place for name, c in last_words(entries).saved.items() if name not in written)
-    return min(left, default=1) - 1
 
 
 class Files:
@@ -140,7 +81,7 @@ class Files:
     def _write_all(
         self,
         name: str,
-        wanted: _Wanted,
+        wanted: Wanted,
         index: SessionIndex,
         place: int,
         touched: Touched,
@@ -165,7 +106,7 @@ class Files:
             self._remove(name, directory, wanted, touched)
 
     def _only_remove(
-        self, name: str, wanted: _Wanted, index: SessionIndex, place: int, touched: Touched
+        self, name: str, wanted: Wanted, index: SessionIndex, place: int, touched: Touched
     ) -> None:
         with self._view.sessions.opened(name) as directory:
             if directory is not None:
@@ -220,7 +161,7 @@ class Files:
             raise
         touched.file(descriptor, directory, name)
 
-    def _write_blobs(self, session: str, wanted: _Wanted, touched: Touched) -> None:
+    def _write_blobs(self, session: str, wanted: Wanted, touched: Touched) -> None:
         with self._view.sessions.blobs(session, create=True) as directory:
             if directory is None:
                 raise StorageError("open directory", session, None, "it was removed; try again")
@@ -234,7 +175,7 @@ class Files:
     # Pointer and backups, once a session and round
 
     def _show(
-        self, session: str, directory: Directory, index: SessionIndex, wanted: _Wanted, place: int
+        self, session: str, directory: Directory, index: SessionIndex, wanted: Wanted, place: int
     ) -> None:
         """Let `latest.json` name the newest file, and keep second names of those before it."""
         backups = max((_max_backups(c.entry) for c in wanted.saved.values()), default=0)
@@ -305,9 +246,7 @@ class Files:
                 touched.session(name, directory)
                 self._remove(name, directory, last_words(entries), touched)
 
-    def _remove(
-        self, session: str, directory: Directory, wanted: _Wanted, touched: Touched
-    ) -> None:
+    def _remove(self, session: str, directory: Directory, wanted: Wanted, touched: Touched) -> None:
         self._files.reached("before_unlink")
         for name in wanted.removed:
             self._files.unlink(directory, name + names.BACKUP_SUFFIX)
@@ -325,7 +264,7 @@ class Files:
             gone = {name + names.BACKUP_SUFFIX for name in wanted.removed}
             index.backups = [backup for backup in index.backups if backup not in gone]
 
-    def _quarantine(self, aside: _Aside, directory: Directory, touched: Touched) -> None:
+    def _quarantine(self, aside: Aside, directory: Directory, touched: Touched) -> None:
         """Move a file aside, or write there what was never written."""
         entry = aside.entry
         with self._quarantine_of(entry.session) as target:
