@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 import pytest
 
@@ -91,3 +91,51 @@ async def test_a_call_that_has_had_its_turn_waits_for_nobody() -> None:
     assert isinstance(turns.busy(place), StoreBusyError)
     turns.give(first)
     assert turns.busy(place) is None
+
+
+def begun_on_a_closed_loop(turns: Turns, *keys: str) -> Coroutine[object, None, object]:
+    """Return a call that waits in line, and whose event loop is not there any more."""
+
+    async def begin() -> Coroutine[object, None, object]:
+        call = turns.take(keys)
+        call.send(None)
+        return call
+
+    return asyncio.run(begin())
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+@pytest.mark.parametrize("keys", [("s",), ("s", "t"), ("t", "s")])
+def test_a_call_whose_loop_was_closed_leaves_the_line_once(
+    keys: tuple[str, ...], is_held: bool
+) -> None:
+    """It is passed over when its turn comes; its own end later disturbs nobody."""
+    turns = Turns()
+    first = asyncio.run(turns.take(("s", "t")))
+    gone = begun_on_a_closed_loop(turns, *keys)
+    assert first is not None
+    turns.give(first)
+    assert turns.is_free("s")
+    assert turns.is_free("t")
+    held = asyncio.run(turns.take("s")) if is_held else None
+    gone.close()
+    assert turns.is_free("s") is not is_held
+    if held is not None:
+        turns.give(held)
+    assert turns.is_free("s")
+
+
+def test_any_number_of_calls_of_closed_loops_are_passed_over() -> None:
+    """However many stand before it, the next call has its turn, in one line or in several."""
+    turns, begun = Turns(), list[str]()
+    first = asyncio.run(turns.take(("s", "t")))
+    gone = [begun_on_a_closed_loop(turns, *"st"[:: 1 - 2 * (n % 2)]) for n in range(700)]
+    turns.call("s", lambda: begun.append("s"))
+    turns.call("t", lambda: begun.append("t"))
+    assert first is not None
+    turns.give(first)
+    assert sorted(begun) == ["s", "t"]
+    assert turns.is_free("s")
+    assert turns.is_free("t")
+    for call in gone:
+        call.close()

@@ -235,36 +235,45 @@ class Turns:
     def _line_up(self, place: Place) -> None:
         for key in place.keys:
             self._lines.setdefault(key, _Line()).waiting.append(place)
-        for key in place.keys:
-            self._wake(key)
+        self._wake(place.keys)
 
     def _withdraw(self, place: Place) -> None:
+        self._take_out(place)
+        self._wake(place.keys)
+
+    def _take_out(self, place: Place) -> None:
+        """Take a call out of all lines; it may be out, as one whose event loop was closed is."""
         for key in place.keys:
-            line = self._lines[key]
+            line = self._lines.get(key)
+            if line is None:
+                continue
             if place in line.inside:
                 line.inside.remove(place)
-            else:
+            elif place in line.waiting:
                 line.waiting.remove(place)
-            self._wake(key)
 
-    def _wake(self, key: str) -> None:
+    def _wake(self, keys: Collection[str]) -> None:
         """Let in whose turn it is."""
-        line = self._lines.get(key)
-        while line and line.waiting and line.enter(line.waiting[0]):
-            place = line.waiting.popleft()
-            place.missing -= 1
-            if place.missing:
-                continue
-            place.since = monotonic_seconds()
-            try:
-                place.grant()
-            except RuntimeError:  # its loop was closed
-                self._withdraw(place)
-            else:
-                if place.is_momentary:
-                    line.inside.remove(place)
-        if line and not (line.waiting or line.inside):
-            self._lines.pop(key, None)
+        due = [*keys]
+        while due:
+            key = due.pop(0)
+            line = self._lines.get(key)
+            while line and line.waiting and line.enter(line.waiting[0]):
+                place = line.waiting.popleft()
+                place.missing -= 1
+                if place.missing:
+                    continue
+                place.since = monotonic_seconds()
+                try:
+                    place.grant()
+                except RuntimeError:  # its loop was closed
+                    self._take_out(place)
+                    due += place.keys
+                else:
+                    if place.is_momentary:
+                        line.inside.remove(place)
+            if line and not (line.waiting or line.inside):
+                self._lines.pop(key, None)
 
 
 class _Held:
