@@ -63,7 +63,7 @@ async def main(location: str) -> None:
         elif state.interrupts:
             print("approved by Ann", flush=True)
             inputs = Command(resume="Ann")
-        elif not state.next:
+        elif not state.tasks:  # `next` leaves out those whose writes are stored
             print("nothing left to do")
             return
         ended = await graph.ainvoke(inputs, THREAD, durability="sync")

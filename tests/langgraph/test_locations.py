@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from langchain_core.messages import HumanMessage
 
 from aiocheckpoint import CheckpointData, DurabilityUnknownError, StorageError
-from aiocheckpoint.adapters.langgraph import CheckpointSaver
+from aiocheckpoint.adapters.langgraph import CheckpointSaver, records, session_of
 from aiocheckpoint.testing import MemoryStore
 from tests.killing import killed_at
 from tests.langgraph import places
@@ -91,6 +91,21 @@ async def test_a_graph_goes_on_anywhere(location: str) -> None:
         assert len([state async for state in graph.aget_state_history(example.THREAD)]) == (
             len(history) + 1
         )
+
+
+async def test_a_graph_with_an_empty_next_goes_on(root: Path) -> None:
+    """Killed when a step's writes were stored and its checkpoint was not, the example goes on."""
+    assert output_of(_EXAMPLE, root)[-1] == _WAITING
+    example = _module("langgraph_resume", REPOSITORY / "examples" / _EXAMPLE)
+    async with CheckpointSaver(root) as saver:
+        graph: Any = example.build().compile(checkpointer=saver)
+        newest = (await graph.aget_state(example.THREAD)).config["configurable"]
+        key = records.key_of(newest["checkpoint_id"])
+        session_id = session_of(newest["thread_id"])
+        assert await saver._store.delete(session_id, records.state_id(key))
+        state = await graph.aget_state(example.THREAD)
+        assert (state.next, len(state.tasks)) == ((), 1)
+    assert output_of(_EXAMPLE, root) == [_WAITING]
 
 
 def _service(directory: Path) -> ModuleType:
