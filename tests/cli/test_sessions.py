@@ -120,3 +120,20 @@ def test_what_is_over_the_limit(tool: Tool, store: Path) -> None:
         assert outcome.status in (1, 2)
         assert "raise --max-bytes" in outcome.errors + outcome.output
         assert tool(*verb, "--max-bytes", "100000").status == 0
+
+
+@pytest.mark.parametrize("options", [("--max-bytes", "1000"), ()])
+def test_a_session_whose_id_cannot_be_read(
+    options: tuple[str, ...], tool: Tool, store: Path
+) -> None:
+    """Too large or damaged, it is told with status 1 and a command, behind all others."""
+    (file,) = saved(store, CheckpointData(session_id="x" * 300, resume_hint="y" * 3000))
+    if not options:
+        file.write_bytes(file.read_bytes().replace(b"yyy", b"zzz"))
+    outcome = tool("sessions", store, *options)
+    assert outcome.status == 1
+    assert "support-42" in outcome.output
+    assert str(file) in outcome.errors
+    told = "raise --max-bytes" if options else f"`aiocheckpoint verify {store}` says what to do"
+    assert told in outcome.errors
+    assert "session_id" not in outcome.errors

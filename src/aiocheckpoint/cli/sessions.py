@@ -8,10 +8,13 @@ from msgspec import Struct
 
 from aiocheckpoint import (
     BlobStore,
+    CheckpointCorruptError,
     CheckpointError,
     CheckpointMeta,
     CheckpointRecord,
+    CheckpointTooLargeError,
 )
+from aiocheckpoint.cli.errors import EXIT_DAMAGED, CommandError
 from aiocheckpoint.cli.place import Place, open_store
 from aiocheckpoint.cli.terminal import (
     AsJson,
@@ -19,6 +22,7 @@ from aiocheckpoint.cli.terminal import (
     Store,
     cell,
     console,
+    in_shell_words,
     plain_table,
     print_json,
     print_line,
@@ -61,7 +65,10 @@ def sessions(directory: Store, *, max_bytes: MaxBytes = None, as_json: AsJson = 
         status = 0
         if refused is None:  # else nobody knows
             print_line(console(), f"no sessions in {directory}")
-    if refused is not None:  # the others are told first
+    if isinstance(refused, CheckpointTooLargeError | CheckpointCorruptError):
+        # Of a session whose id nobody can read; the others are told first, and nothing is undone.
+        raise CommandError(in_shell_words(str(refused), directory, None), EXIT_DAMAGED)
+    if refused is not None:
         raise refused
     return status
 
