@@ -147,3 +147,12 @@ def test_a_directory_whose_name_is_no_text(tool: Tool, tmp_path: Path) -> None:
     assert path.name in finding["detail"]
     for verb in (("sessions", root), ("list", root, "s")):
         assert tool(*verb).status == tool(*verb, "--json").status == 1
+
+
+def test_a_file_of_the_journal_is_not_called_damaged(tool: Tool, store: Path) -> None:
+    """It is no checkpoint; the verify of the directory reads it."""
+    for path in (store / ".aiocheckpoint").glob("log.*"):
+        outcome = tool("verify", path)
+        assert (outcome.status, outcome.output) == (2, "")
+        assert f"`aiocheckpoint verify {store}` reads it, too" in outcome.errors
+    assert path.exists()

@@ -66,6 +66,9 @@ def verify(target: Target, *, max_bytes: MaxBytes = None, as_json: AsJson = Fals
     path = target.path
     if path is None or path.is_dir():
         found, some = asyncio.run(_store_verified(open_store(target, max_bytes), target))
+    elif path.parent.name == ".aiocheckpoint" and path.exists():
+        what = f"{target} is a part of the journal, not a checkpoint"
+        raise CommandError(f"{what}; `{command_line('verify', path.parent.parent)}` reads it, too")
     elif path.exists():
         found, some = asyncio.run(_file_verified(open_writer(path.parent, max_bytes), path)), ""
     else:
