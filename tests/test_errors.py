@@ -26,6 +26,7 @@ from aiocheckpoint import (
     InvalidIdError,
     JournalVersionError,
     MissingBlobError,
+    MissingStoreError,
     NestedCallError,
     NotACheckpointError,
     OwnershipLostError,
@@ -150,6 +151,10 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
     (
         StoreUnavailableError("postgresql://h/d", "connect", "connection refused"),
         ["cannot connect at postgresql://h/d", "connection refused", "try again later"],
+    ),
+    (
+        MissingStoreError("/mnt/state"),
+        ["no store at /mnt/state", "must exist", "mounted", "without must_exist"],
     ),
     (
         UnsuitableStoreError("s3://b/p", "creates are not exclusive; use another"),

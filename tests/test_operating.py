@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,63 @@ class TestLog:
         assert found[0].exc_info[0] is ZeroDivisionError
 
     @pytest.mark.damages_store
+    @pytest.mark.blocking
+    async def test_a_directory_that_was_moved(
+        self, make_writer: MakeWriter, root: Path, log: Any
+    ) -> None:
+        """It is told once that the path leads elsewhere, and once that it leads back."""
+        writer = make_writer()
+        await writer.save(_step(0))
+        await writer.flush()
+        moved = root.rename(root.with_name("moved"))
+        for _ in range(2):
+            assert await writer.load("s") is None
+        ((level, text),) = _told(log)
+        assert level == "WARNING"
+        assert text.startswith(f"{root} is not the directory any more that this writer has used")
+        await writer.save(_step(1))
+        await writer.flush()
+        assert len(_told(log)) == 1
+        root.rename(root.with_name("begun-anew"))
+        moved.rename(root)
+        newest = await writer.load("s")
+        assert newest is not None
+        assert newest.checkpoint_id == "c0"
+        assert [level for level, _ in _told(log)] == ["WARNING", "WARNING"]
+
+    @pytest.mark.blocking
+    @pytest.mark.parametrize("is_remade", [True, False])
+    async def test_a_directory_that_was_removed(
+        self, make_writer: MakeWriter, root: Path, log: Any, is_remade: bool
+    ) -> None:
+        """It is told once of who saves next, also where it was made again at once."""
+        writer = make_writer()
+        await writer.save(_step(0))
+        await writer.flush()
+        shutil.rmtree(root)
+        if is_remade:
+            root.mkdir()
+        await writer.save(_step(1))
+        await writer.flush()
+        ((level, text),) = _told(log)
+        assert level == "WARNING"
+        assert "it was moved, removed or replaced" in text
+
+    @pytest.mark.blocking
+    async def test_a_directory_that_is_only_read(
+        self, make_writer: MakeWriter, root: Path, log: Any
+    ) -> None:
+        """Who only reads is told the same, and nothing where the first save makes it."""
+        reader = make_writer()
+        assert await reader.load("s") is None
+        await make_writer().save(_step(0))
+        assert await reader.load("s") is not None
+        assert _told(log) == []
+        root.rename(root.with_name("moved"))
+        assert await reader.load("s") is None
+        ((level, _),) = _told(log)
+        assert level == "WARNING"
+
     async def test_quarantine(self, make_writer: MakeWriter, root: Path, log: Any) -> None:
         """Each file that `recover` moves is told with its new place."""
         writer = make_writer()

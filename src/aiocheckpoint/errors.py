@@ -543,6 +543,25 @@ class StoreUnavailableError(CheckpointError):
         return f"{what}; check the location and its credentials, or try again later"
 
 
+class MissingStoreError(CheckpointError):
+    """
+    No store is at the location, and it was opened with `must_exist`; nothing was made.
+
+    Attributes:
+        location: where, without credentials.
+    """
+
+    def __init__(self, location: str) -> None:
+        super().__init__(location)
+        self.location = location
+
+    def __str__(self) -> str:
+        return (
+            f"no store at {self.location}, and it must exist; see whether its disk is mounted and "
+            "the location right, or open it once without must_exist to begin a new one"
+        )
+
+
 class UnsuitableStoreError(CheckpointError):
     """
     A server that would lose or double checkpoints, or is not set up for them; nothing was changed.

@@ -51,6 +51,7 @@ from aiocheckpoint._updates import Updates
 from aiocheckpoint.errors import (
     CheckpointError,
     CheckpointTooLargeError,
+    MissingStoreError,
     StoreBusyError,
     WriterClosedError,
 )
@@ -136,6 +137,9 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         max_journal_bytes: how much of the journal of the directory may wait to be written to
             files, in bytes, and so about how much memory that takes; above it saves wait. Of
             several writers the largest counts.
+        must_exist: refuse a directory where nobody has ever saved, by `MissingStoreError`, and make
+            none: for a service that has run before, and whose disk may not be mounted. Also one
+            that is moved away while the writer is at work.
         files: the file operations, for tests.
 
     Raises:
@@ -155,6 +159,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         refuse_inexact_floats: bool = ...,
         durability: Durability = ...,
         max_journal_bytes: int = ...,
+        must_exist: bool = ...,
         files: LocalFiles | None = ...,
     ) -> None: ...
 
@@ -171,6 +176,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         refuse_inexact_floats: bool = ...,
         durability: Durability = ...,
         max_journal_bytes: int = ...,
+        must_exist: bool = ...,
         files: LocalFiles | None = ...,
     ) -> None: ...
 
@@ -186,6 +192,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         refuse_inexact_floats: bool = False,
         durability: Durability = "journal",
         max_journal_bytes: int = DEFAULT_MAX_JOURNAL_BYTES,
+        must_exist: bool = False,
         files: LocalFiles | None = None,
     ) -> None:
         require_count("max_backups", max_backups, 0)
@@ -196,6 +203,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         require_choice("durability", durability, get_args(Durability))
         require_count("max_journal_bytes", max_journal_bytes, 1)
         require_instance("refuse_inexact_floats", refuse_inexact_floats, bool)
+        require_instance("must_exist", must_exist, bool)
         if files is not None:
             require_instance("files", files, LocalFiles)
         self._codec: Codec[RecordT] = codec_of(record_type)
@@ -210,6 +218,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
                 _WAKE[durability],
                 float(lock_timeout_seconds),
                 max_journal_bytes,
+                must_exist,
             ),
             files or LocalFiles(),
         )
@@ -1113,7 +1122,9 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
 
         Cost: one hop; where this library has never saved, a look into each directory in it.
         """
-        return await self._read(lambda reader: sessions.is_store(reader.bodies), otherwise=False)
+        with contextlib.suppress(MissingStoreError):
+            return await self._read(lambda reader: sessions.is_store(reader.bodies), False)
+        return False
 
     @contextlib.asynccontextmanager
     async def mark(self) -> AsyncIterator[str]:

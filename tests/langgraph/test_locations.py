@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import importlib.util
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,9 +16,14 @@ import pytest
 from fastapi.testclient import TestClient
 from langchain_core.messages import HumanMessage
 
-from aiocheckpoint import CheckpointData, DurabilityUnknownError, StorageError
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    CheckpointData,
+    DurabilityUnknownError,
+    StorageError,
+)
 from aiocheckpoint.adapters.langgraph import CheckpointSaver, records, session_of
-from aiocheckpoint.testing import MemoryStore
+from aiocheckpoint.testing import Fault, FaultyFiles, MemoryStore
 from tests.killing import killed_at
 from tests.langgraph import places
 from tests.test_docs import REPOSITORY, fenced
@@ -132,6 +140,47 @@ def test_the_service_answers_anywhere(
         assert one.get("/health").json() == {"saves": "are durable"}
     with TestClient(make_app()) as later:
         assert answered(later, "and now?") == 4
+
+
+def test_the_service_is_not_healthy_where_files_cannot_be_written(
+    root: Path, tmp_path: Path
+) -> None:
+    """Turns go on, as the journal has them; health says that this comes to an end."""
+    disk = FaultyFiles()
+    writer = AsyncCheckpointWriter(root, files=disk)
+    with TestClient(_service(tmp_path).make_app(lambda: writer)) as client:
+        assert client.get("/health").status_code == 200
+        disk.arm(Fault(errno.ENOSPC, "rename", for_ever=True))
+        assert client.post("/sessions/ann/messages", json={"text": "hello"}).is_success
+        with pytest.raises(StorageError):
+            asyncio.run(writer.flush())
+        assert client.get("/health").status_code == 503
+        disk.arm(None)
+        asyncio.run(writer.flush())
+        assert client.get("/health").status_code == 200
+
+
+def test_the_service_is_not_healthy_where_a_conversation_finds_no_room(tmp_path: Path) -> None:
+    """A few bytes would find some, but health asks for as much as a conversation needs."""
+    make_app = _service(tmp_path).make_app
+    for max_bytes, expected in ((200_000, 503), (1_000_000, 200)):
+        with TestClient(make_app(partial(MemoryStore, max_bytes=max_bytes))) as client:
+            assert client.post("/sessions/ann/messages", json={"text": "hello"}).is_success
+            assert client.get("/health").status_code == expected
+
+
+def test_the_service_says_that_its_disk_is_not_there(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has run before begins no conversation anew, and makes nothing."""
+    monkeypatch.setenv("STATE", str(root))
+    monkeypatch.setenv("STATE_EXISTS", "yes")
+    with TestClient(_service(tmp_path).make_app()) as client:
+        assert client.get("/health").status_code == 503
+        answer = client.post("/sessions/ann/messages", json={"text": "hello"})
+    assert answer.status_code == 503
+    assert str(root) not in answer.text
+    assert not root.exists()
 
 
 def test_the_service_logs_damage_and_tells_clients_no_path(

@@ -57,12 +57,14 @@ class Options(NamedTuple):
         wake: when callers wake.
         lock_timeout_seconds: how long a change may wait for others.
         max_journal_bytes: how much of the log may be unflushed.
+        must_exist: whether to refuse a place where nobody has ever saved.
     """
 
     limits: Limits
     wake: Wake
     lock_timeout_seconds: float
     max_journal_bytes: int
+    must_exist: bool
 
 
 class LocalStore(Generic[RecordT]):
@@ -89,8 +91,9 @@ class LocalStore(Generic[RecordT]):
         self._codec = record_codec
         self._options = options
         self.place = Place(
-            path, files, options.limits.max_bytes, options.max_journal_bytes, self._leave
-        )
+            path, files, options.limits.max_bytes, options.max_journal_bytes, self._leave,
+            must_exist=options.must_exist,
+        )  # fmt: skip
         self._mutex = threading.Lock()
         self._threads = Threads(self._release)
         self._workers = Workers(self._threads)
@@ -160,10 +163,10 @@ class LocalStore(Generic[RecordT]):
             otherwise: what it would return where there is no root.
         """
         for _ in range(_MOVED_RETRIES):
-            opened = self.place.to_read()
-            if opened is None:
-                return otherwise
             with contextlib.suppress(MovedError):
+                opened = self.place.to_read()
+                if opened is None:
+                    return otherwise
                 reader = self._reader(opened)
                 if opened.log is not None and not opened.log.is_scanned:
                     reader.look()  # which may have to be tried again

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
 from collections.abc import Callable
 
-from aiocheckpoint._disk.files import LocalFiles, absolute
+from aiocheckpoint._disk.files import LocalFiles, absolute, printable
 from aiocheckpoint._engine import root as roots
+from aiocheckpoint._engine import sessions
 from aiocheckpoint._engine.root import OpenRoot, WritableRoot
-from aiocheckpoint.errors import StorageError
+from aiocheckpoint.errors import MissingStoreError, StorageError
+
+_logger = logging.getLogger("aiocheckpoint")
 
 
 class Place:
@@ -21,6 +26,7 @@ class Place:
         max_bytes: of one file.
         max_journal_bytes: how much of the log may be unflushed.
         leave: called with a root that is not what the path leads to any more.
+        must_exist: whether to refuse a place where nobody has ever saved.
 
     Attributes:
         path: of the root; absolute once it was opened.
@@ -35,12 +41,16 @@ class Place:
         max_bytes: int,
         max_journal_bytes: int,
         leave: Callable[[WritableRoot], None],
+        *,
+        must_exist: bool,
     ) -> None:
         self.path = path
         self._files = files
         self._max_bytes = max_bytes
         self._max_journal_bytes = max_journal_bytes
         self._leave = leave
+        self._must_exist = must_exist
+        self._used: tuple[int, int] | None = None  # device and inode of the root
         self._reading: OpenRoot | None = None
         self.writing: WritableRoot | None = None
         self.was_writable = False
@@ -63,9 +73,9 @@ class Place:
             if found is None or found.has_got_log():
                 self._retire(found)
                 self._find()
-                found = roots.open_to_read(self.path, self._files, self._max_bytes)
-                self._reading = found
-                self._note_disk(found)
+                self._reading = None
+                found = self._reading = self._found()
+                self._note(found)
             return found
 
     def to_write(self) -> WritableRoot:
@@ -73,11 +83,13 @@ class Place:
         with self._opening:
             if self.writing is None:
                 self._find()
+                if self._must_exist and (found := self._found()) is not None:
+                    found.close()
                 self.writing = roots.open_to_write(
                     self.path, self._files, self._max_bytes, self._max_journal_bytes
                 )
                 self.was_writable = True
-                self._note_disk(self.writing.opened)
+                self._note(self.writing.opened)
                 self._retire(self._reading)
                 self._reading = None
             return self.writing
@@ -98,9 +110,42 @@ class Place:
             )
             raise StorageError("open directory", self.path, None, reason)
 
-    def _note_disk(self, opened: OpenRoot | None) -> None:
-        if opened is not None and self._device is None:
-            self._device = self._files.directory_status(opened.view.sessions.root).device
+    def _found(self) -> OpenRoot | None:
+        """
+        Open the root as it is, None when it is not there.
+
+        Raises:
+            MissingStoreError: it must be a store, and is none.
+        """
+        found = roots.open_to_read(self.path, self._files, self._max_bytes)
+        if not self._must_exist:
+            return found
+        with contextlib.ExitStack() as stack:
+            if found is not None:
+                stack.callback(found.close)
+            if found is None or not sessions.is_store(found.bodies):
+                raise MissingStoreError(self.path)
+            stack.pop_all()
+        return found
+
+    def _note(self, opened: OpenRoot | None) -> None:
+        """
+        Note which directory is in use, and tell that it is another one than before.
+
+        What was in use is open until the end, so no other one has its inode.
+        """
+        root = None if opened is None else opened.view.sessions.root
+        status = None if root is None else self._files.directory_status(root)
+        used = None if status is None else status.identity
+        if self._used not in (None, used):
+            _logger.warning(
+                "%s is not the directory any more that this writer has used: it was moved, removed "
+                "or replaced; what it held is not found here, and saves go to what is here now",
+                printable(self.path),
+            )
+        self._used = used
+        if status is not None and self._device is None:
+            self._device = status.device
 
     def is_there(self, *, with_log: bool) -> bool:
         """Tell whether there is anything that could be removed, or flushed."""

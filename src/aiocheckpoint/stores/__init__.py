@@ -17,6 +17,7 @@ from aiocheckpoint.kit import (
     path_of_url,
     path_text,
     require_count,
+    require_instance,
     require_seconds,
 )
 from aiocheckpoint.models import CheckpointData, WriterStats
@@ -65,6 +66,7 @@ def open_store(
     max_bytes: int = ...,
     max_checkpoints: int | None = ...,
     lock_timeout_seconds: float = ...,
+    must_exist: bool = ...,
 ) -> BlobStore[CheckpointData]: ...
 
 
@@ -76,6 +78,7 @@ def open_store(
     max_bytes: int = ...,
     max_checkpoints: int | None = ...,
     lock_timeout_seconds: float = ...,
+    must_exist: bool = ...,
 ) -> BlobStore[RecordT]: ...
 
 
@@ -86,6 +89,7 @@ def open_store(
     max_bytes: int = DEFAULT_MAX_BYTES,
     max_checkpoints: int | None = None,
     lock_timeout_seconds: float = DEFAULT_LOCK_TIMEOUT_SECONDS,
+    must_exist: bool = False,
 ) -> BlobStore[Any]:
     """
     Return the store at a location; no I/O until its first call.
@@ -112,6 +116,8 @@ def open_store(
         max_checkpoints: how many checkpoints to keep in a session, the newest; None keeps all.
             Sessions that only others save to are left alone.
         lock_timeout_seconds: how long a call may wait for others.
+        must_exist: whether calls raise `MissingStoreError` where nobody has ever saved, and make no
+            store: for a service that has run before, at a location that may be wrong by now.
 
     Raises:
         InvalidArgumentError: a location of an unknown kind, or another argument that is none.
@@ -122,11 +128,13 @@ def open_store(
     if max_checkpoints is not None:
         require_count("max_checkpoints", max_checkpoints, 1)
     require_seconds("lock_timeout_seconds", lock_timeout_seconds)
+    require_instance("must_exist", must_exist, bool)
     options = {
         "record_type": record_type,
         "max_bytes": max_bytes,
         "max_checkpoints": max_checkpoints,
         "lock_timeout_seconds": float(lock_timeout_seconds),
+        "must_exist": must_exist,
     }
     text = path_text("location", location)
     scheme = _SCHEME.match(text)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
+from uuid import uuid4
 
 import pytest
 
 from aiocheckpoint import (
     CheckpointData,
     InvalidArgumentError,
+    MissingStoreError,
     RawRecord,
     copy_store,
     open_store,
@@ -88,3 +90,23 @@ async def test_the_command_copies_there_and_back(server: PostgresServer, tmp_pat
     """From a directory to a database and back, verified; the database to itself is refused."""
     mark = "&" if "?" in server.dsn() else "?"
     await copied_by_command(f"{server.dsn()}{mark}schema=by_command", tmp_path)
+
+
+async def test_one_that_must_exist_is_not_begun(server: PostgresServer) -> None:
+    """Every call names the place, and makes nothing, until somebody else has begun."""
+    mark = "&" if "?" in server.dsn() else "?"
+    url = f"{server.dsn()}{mark}schema=not_begun_{uuid4().hex}"
+    named = repr(PostgresStore(url)).split()[1]
+    async with open_store(url, must_exist=True) as store:
+        for _ in range(2):
+            with pytest.raises(MissingStoreError) as told:
+                await store.load("s")
+            assert told.value.location == named
+            with pytest.raises(MissingStoreError):
+                await store.save(CheckpointData(session_id="s"))
+        assert await store.exists() is False
+        async with open_store(url) as first:
+            assert await first.exists() is False
+            await first.save(CheckpointData(session_id="s"))
+        assert await store.load("s") is not None
+        assert await store.exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aiocheckpoint import CheckpointData, RawRecord, copy_store, open_store
+from aiocheckpoint import CheckpointData, MissingStoreError, RawRecord, copy_store, open_store
 from aiocheckpoint.testing import MemoryStore
 from tests.stores.s3.fake_s3 import FakeS3
 from tests.stores.test_copying import copied_by_command, filled, raw, state
@@ -44,3 +44,24 @@ async def test_the_command_copies_there_and_back(
     """From a directory to a bucket and back, verified; the bucket to itself is refused."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", fake.url)
     await copied_by_command("s3://bucket/by-command", tmp_path)
+
+
+async def test_one_that_must_exist_is_not_begun(
+    fake: FakeS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every call names the place, and makes nothing, until somebody else has begun."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", fake.url)
+    url = named = "s3://bucket/must-exist"
+    async with open_store(url, must_exist=True) as store:
+        for _ in range(2):
+            with pytest.raises(MissingStoreError) as told:
+                await store.load("s")
+            assert told.value.location == named
+            with pytest.raises(MissingStoreError):
+                await store.save(CheckpointData(session_id="s"))
+        assert await store.exists() is False
+        async with open_store(url) as first:
+            assert await first.exists() is False
+            await first.save(CheckpointData(session_id="s"))
+        assert await store.load("s") is not None
+        assert await store.exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from aiocheckpoint.errors import (
     CheckpointMismatchError,
     CheckpointTooLargeError,
     FormatVersionError,
+    MissingStoreError,
 )
 from aiocheckpoint.kit import EncodedRecord, RecordKit
 from aiocheckpoint.models import Finding, FindingKind, RecoveryReport, SessionId
@@ -54,7 +55,9 @@ class Health:
         async def look(connection: Connection) -> bool:
             return bool(await version_of(connection, self._server.options.schema))
 
-        return await self._server.run("read", look)
+        with suppress(MissingStoreError):
+            return await self._server.run("read", look)
+        return False
 
     @asynccontextmanager
     async def marked(self) -> AsyncIterator[str]:

@@ -17,6 +17,7 @@ from aiocheckpoint.errors import (
     CheckpointError,
     DurabilityUnknownError,
     InvalidArgumentError,
+    MissingStoreError,
     StoreBusyError,
     UnsuitableStoreError,
     WriterClosedError,
@@ -60,6 +61,7 @@ class Options(NamedTuple):
         lock_timeout_seconds: how long to wait for what others hold.
         server_timeout_seconds: how long to wait for an answer, and for a server that is away.
         compressed: whether bodies are compressed.
+        must_exist: whether to refuse a database without the schema.
     """
 
     schema: str
@@ -68,6 +70,7 @@ class Options(NamedTuple):
     lock_timeout_seconds: float
     server_timeout_seconds: float
     compressed: bool
+    must_exist: bool
 
     @property
     def lock_timeout_ms(self) -> int:
@@ -83,6 +86,7 @@ def checked_options(
     server_timeout_seconds: float,
     *,
     compressed: bool,
+    must_exist: bool,
 ) -> Options:
     """
     Return options after looking at each.
@@ -100,6 +104,7 @@ def checked_options(
     require_seconds("lock_timeout_seconds", lock_timeout_seconds)
     require_seconds("server_timeout_seconds", server_timeout_seconds)
     require_instance("compressed", compressed, bool)
+    require_instance("must_exist", must_exist, bool)
     return Options(
         schema,
         max_connections,
@@ -107,6 +112,7 @@ def checked_options(
         float(lock_timeout_seconds),
         float(server_timeout_seconds),
         compressed,
+        must_exist,
     )
 
 
@@ -382,7 +388,7 @@ class Server:
         )
 
     async def _look(self, connection: Connection) -> None:
-        """Refuse a server that cannot hold checkpoints."""
+        """Refuse a server that cannot hold checkpoints, or does not where it must."""
         server = await connection.fetchrow(_LOOK)
         if not isinstance(self._source, str):
             schema = quote(self.options.schema, safe="")
@@ -399,6 +405,8 @@ class Server:
             )
         if reason is not None:
             raise UnsuitableStoreError(self.location, reason)
+        if self.options.must_exist and not await version_of(connection, self.options.schema):
+            raise MissingStoreError(self.location)
         if server["fsync"] != "on":
             _logger.warning("fsync is off at %s: a power cut loses what was saved", self.location)
         self._is_read_only = server["is_read_only"]

@@ -105,6 +105,8 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
         compressed: whether bodies are stored compressed, most of them against the one saved before
             (64 MB of the newest are remembered for that). False stores documents as they are: SQL
             can read them, for several times the bytes. Either way both are read.
+        must_exist: whether calls raise `MissingStoreError` where the schema is not there, and make
+            none.
 
     Raises:
         RecordTypeError: for a `record_type` that cannot be stored.
@@ -125,6 +127,7 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
         max_connections: int = ...,
         statement_cache_size: int | None = ...,
         compressed: bool = ...,
+        must_exist: bool = ...,
     ) -> None: ...
 
     @overload
@@ -142,6 +145,7 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
         max_connections: int = ...,
         statement_cache_size: int | None = ...,
         compressed: bool = ...,
+        must_exist: bool = ...,
     ) -> None: ...
 
     def __init__(
@@ -158,6 +162,7 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
         max_connections: int = 10,
         statement_cache_size: int | None = None,
         compressed: bool = True,
+        must_exist: bool = False,
     ) -> None:
         if max_checkpoints is not None:
             require_count("max_checkpoints", max_checkpoints, 1)
@@ -165,7 +170,8 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
         self._source, named = checked_source(dsn_or_pool)
         self._options = checked_options(
             named if schema is None else schema, max_connections, statement_cache_size,
-            lock_timeout_seconds, server_timeout_seconds, compressed=compressed,
+            lock_timeout_seconds, server_timeout_seconds,
+            compressed=compressed, must_exist=must_exist,
         )  # fmt: skip
         self._kit: RecordKit[RecordT] = RecordKit(record_type, max_bytes)
         self._max_checkpoints = max_checkpoints
@@ -206,8 +212,7 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
             raise WriterClosedError("the store is closed")
         if self._process_id is None:
             self._process_id = os.getpid()
-            dropped = weakref.finalize(self, let_go_all, self._clients, self._process_id)
-            dropped.atexit = False
+            weakref.finalize(self, let_go_all, self._clients, self._process_id).atexit = False
         if self._process_id != os.getpid():
             raise WriterClosedError("this store belongs to the process that was forked")
 

@@ -43,7 +43,7 @@ ResultT = TypeVar("ResultT")
 
 class Options(NamedTuple):
     """
-    What a client is made with; None leaves it to the environment and the files of AWS's tools.
+    How a bucket is used; None leaves it to the environment and the files of AWS's tools.
 
     Attributes:
         endpoint_url: of a server that is not AWS's.
@@ -51,6 +51,7 @@ class Options(NamedTuple):
         profile_name: which section of `~/.aws/config` and `credentials` to use.
         max_connections: at a time.
         request_timeout_seconds: how long one try of a request may stand still.
+        must_exist: whether to refuse a prefix under which nothing was ever stored.
     """
 
     endpoint_url: str | None
@@ -58,6 +59,7 @@ class Options(NamedTuple):
     profile_name: str | None
     max_connections: int
     request_timeout_seconds: float
+    must_exist: bool
 
 
 class Object(NamedTuple):

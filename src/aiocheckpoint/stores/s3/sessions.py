@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 
+from aiocheckpoint.errors import MissingStoreError
 from aiocheckpoint.models import SessionId
 from aiocheckpoint.stores.s3.bucket import Bucket, Options
 from aiocheckpoint.stores.s3.changes import Changes
@@ -54,17 +55,34 @@ class Sessions:
         self._timeout_seconds = timeout_seconds
         self._places: dict[SessionId, Place] = {}
         self._opening = asyncio.Lock()
-        self._is_open = False
+        self._must_exist = options.must_exist
+        self._is_started = self._is_open = False
         self._probing = asyncio.Lock()
         self._is_proven = False
 
     async def open(self) -> None:
-        """Make the client, once."""
-        if not self._is_open:
-            async with self._opening:
-                if not self._is_open:
-                    await self.bucket.start()
-                    self._is_open = True
+        """
+        Make the client, once, and look whether there is a store where there must be one.
+
+        Raises:
+            MissingStoreError: there is none.
+        """
+        if self._is_open:
+            return
+        async with self._opening:
+            if not self._is_started:
+                await self.bucket.start()
+                self._is_started = True
+            if self._must_exist:
+                if not await self.is_store():
+                    raise MissingStoreError(self.layout.url)
+                self._must_exist = False  # it does
+            self._is_open = True
+
+    async def is_store(self) -> bool:
+        """Tell whether anything was ever stored: the last commit of a session stays, also empty."""
+        prefixes = (self.layout.sessions, self.layout.blobs)  # a crash may have left a blob alone
+        return any([await self.bucket.first(prefix, limit=1) for prefix in prefixes])
 
     async def prove(self) -> None:
         """Probe the server, once, before the first change."""

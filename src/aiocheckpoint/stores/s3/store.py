@@ -76,6 +76,8 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         profile_name: of the section in AWS's files, likewise.
         max_connections: at a time.
         request_timeout_seconds: how long one try of a request may stand still.
+        must_exist: whether calls raise `MissingStoreError` where nothing was ever stored under the
+            prefix, and store nothing there.
 
     Raises:
         RecordTypeError: for a `record_type` that cannot be stored.
@@ -111,6 +113,7 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         profile_name: str | None = ...,
         max_connections: int = ...,
         request_timeout_seconds: float = ...,
+        must_exist: bool = ...,
     ) -> None: ...
 
     @overload
@@ -128,6 +131,7 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         profile_name: str | None = ...,
         max_connections: int = ...,
         request_timeout_seconds: float = ...,
+        must_exist: bool = ...,
     ) -> None: ...
 
     def __init__(
@@ -144,12 +148,14 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         profile_name: str | None = None,
         max_connections: int = 32,
         request_timeout_seconds: float = 30.0,
+        must_exist: bool = False,
     ) -> None:
         if max_checkpoints is not None:
             require_count("max_checkpoints", max_checkpoints, 1)
         require_seconds("lock_timeout_seconds", lock_timeout_seconds)
         require_time(lease_seconds=lease_seconds, request_timeout_seconds=request_timeout_seconds)
         require_count("max_connections", max_connections, 1)
+        require_instance("must_exist", must_exist, bool)
         require_texts(endpoint_url=endpoint_url, region_name=region_name, profile_name=profile_name)
         self._layout = Layout(url)
         self._kit: RecordKit[RecordT] = RecordKit(record_type, max_bytes)
@@ -158,7 +164,7 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         self._lease_seconds = float(lease_seconds)
         self._options = (
             endpoint_url, region_name, profile_name, max_connections,
-            float(request_timeout_seconds),
+            float(request_timeout_seconds), must_exist,
         )  # fmt: skip
         self._home = Home("aiocheckpoint-s3")
         self._turns = SessionTurns(self._lock_timeout_seconds)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, TypeVar
 
-from aiocheckpoint.errors import CheckpointError
+from aiocheckpoint.errors import CheckpointError, MissingStoreError
 from aiocheckpoint.kit import EncodedRecord, RecordKit
 from aiocheckpoint.models import (
     ANY_NEWEST,
@@ -256,11 +256,11 @@ class Work(Generic[RecordT]):
             return await reads.newest()
 
     async def exists(self) -> bool:
-        """Tell whether anything was ever stored: the last commit of a session stays, also empty."""
-        await self.sessions.open()
-        layout, bucket = self.sessions.layout, self.sessions.bucket
-        prefixes = (layout.sessions, layout.blobs)  # a crash may have left a blob alone
-        return any([await bucket.first(prefix, limit=1) for prefix in prefixes])
+        """Tell whether anything was ever stored."""
+        with suppress(MissingStoreError):
+            await self.sessions.open()
+            return await self.sessions.is_store()
+        return False
 
     async def put_mark(self, mark: str) -> None:
         """Put an object that stands for a mark."""

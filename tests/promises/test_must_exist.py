@@ -1,0 +1,150 @@
+"""A store that must exist is never begun: the place where none is found is named."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    CheckpointData,
+    InvalidArgumentError,
+    MissingStoreError,
+    open_store,
+)
+from tests.conftest import MakeWriter
+from tests.crash.disks import tmpfs
+from tests.promises.places import session_files
+from tests.promises.records import record
+from tests.promises.tasks import list_sessions, save_many
+
+pytestmark = pytest.mark.blocking
+
+
+async def _load(session: Any) -> Any:
+    return await session.load()
+
+
+_CALLS: dict[str, Callable[[Any], Awaitable[Any]]] = {
+    "load": lambda store: store.load("s"),
+    "list": lambda store: store.list("s"),
+    "ids": lambda store: store.ids("s"),
+    "verify": lambda store: store.verify("s", "x"),
+    "check": lambda store: store.check(),
+    "sessions": list_sessions,
+    "read": lambda store: store.read("s", _load),
+    "save": lambda store: store.save(record("s", "x")),
+    "delete": lambda store: store.delete("s", "x"),
+    "delete_session": lambda store: store.delete_session("s"),
+    "copy_session": lambda store: store.copy_session("s", "t"),
+    "update": lambda store: store.update("s", _load),
+    "recover": lambda store: store.recover("s"),
+    "flush": lambda store: store.flush(),
+}
+
+
+@pytest.mark.parametrize("call", _CALLS)
+@pytest.mark.parametrize("kind", ["nothing", "an empty directory", "another directory"])
+async def test_every_call_names_a_place_where_no_store_is(root: Path, kind: str, call: str) -> None:
+    """None answers as an empty store would, and nothing is made."""
+    if kind != "nothing":
+        root.mkdir()
+    if kind == "another directory":
+        (root / "src").mkdir()
+    before = sorted(root.rglob("*"))
+    async with AsyncCheckpointWriter(root, must_exist=True) as writer:
+        for _ in range(2):
+            with pytest.raises(MissingStoreError) as told:
+                await _CALLS[call](writer)
+            assert told.value.location == str(root)
+        assert await writer.exists() is False
+    assert sorted(root.rglob("*")) == before
+    assert root.exists() is (kind != "nothing")
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+async def test_a_store_that_is_there_is_used(
+    make_writer: MakeWriter, root: Path, is_deleted: bool
+) -> None:
+    """Also one whose sessions are all deleted, and from the first save of somebody else on."""
+    writer = make_writer(must_exist=True)
+    with pytest.raises(MissingStoreError):
+        await writer.save(record("s", "early"))
+    first = make_writer()
+    await first.save(record("s", "n1"))
+    if is_deleted:
+        assert await first.delete_session("s")
+        await first.flush()
+    await writer.save(record("s", "n2"))
+    assert await writer.exists()
+    assert list(await make_writer().ids("s")) == (["n2"] if is_deleted else ["n2", "n1"])
+
+
+async def test_files_alone_are_a_store(make_writer: MakeWriter, root: Path) -> None:
+    """What was restored without a journal, or written by Rust, is one."""
+    writer = make_writer()
+    await writer.save(record("s", "n1"))
+    await writer.aclose()
+    shutil.rmtree(root / ".aiocheckpoint")
+    assert session_files(root, "s")
+    for changes in (False, True):
+        async with AsyncCheckpointWriter(root, must_exist=True) as later:
+            if changes:
+                await later.save(record("s", "n2"))
+            assert await later.exists()
+            newest = await later.load("s")
+            assert newest is not None
+            assert newest.checkpoint_id == ("n2" if changes else "n1")
+
+
+@pytest.mark.parametrize("call", ["load", "save", "sessions", "update", "flush"])
+async def test_a_store_that_is_moved_away_from_a_writer(
+    make_writer: MakeWriter, root: Path, call: str
+) -> None:
+    """Its sessions look new to nobody, no other one is begun, and it is used when it is back."""
+    writer = make_writer(must_exist=True)
+    await make_writer().save(record("s", "n0"))
+    await save_many(writer, "s", "m", 2)
+    await writer.flush()
+    moved = root.rename(root.with_name("moved"))
+    for _ in range(2):
+        with pytest.raises(MissingStoreError):
+            await _CALLS[call](writer)
+    assert not root.exists()
+    moved.rename(root)
+    await writer.save(record("s", "n9"))
+    assert list(await writer.ids("s")) == ["n9", "n0", "m1", "m0"]
+
+
+async def test_a_service_that_restarts_without_its_disk(disk_directory: Path) -> None:
+    """It is refused below the mount point, where without this it would begin anew."""
+    with tmpfs(disk_directory, 16 << 20) as disk:
+        async with AsyncCheckpointWriter(disk / "state") as writer:
+            await writer.save(record("s", "n1"))
+        async with AsyncCheckpointWriter(disk / "state", must_exist=True) as writer:
+            assert await writer.ids("s") == ("n1",)
+    async with AsyncCheckpointWriter(disk / "state", must_exist=True) as writer:
+        with pytest.raises(MissingStoreError, match="mounted"):
+            await writer.load("s")
+    assert not (disk / "state").exists()
+
+
+async def test_those_who_share_a_location_share_the_word(root: Path) -> None:
+    """A handle that must find a store is not given the one that begins it."""
+    async with open_store(root) as begins, open_store(root, must_exist=True) as expects:
+        with pytest.raises(MissingStoreError):
+            await expects.load("s")
+        await begins.save(CheckpointData(session_id="s"))
+        assert await expects.load("s") is not None
+
+
+def test_a_word_that_is_no_bool_is_refused(root: Path) -> None:
+    """As is every other argument of a wrong type."""
+    wrong: Any = "yes"
+    for make in (AsyncCheckpointWriter, open_store):
+        with pytest.raises(InvalidArgumentError, match="must_exist"):
+            make(root, must_exist=wrong)
