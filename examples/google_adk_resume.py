@@ -64,6 +64,14 @@ def waiting_call(session: Session) -> types.FunctionCall | None:
     return next((call for call in calls if call.name == ASKS and call.id not in answered), None)
 
 
+def last_words(session: Session) -> str | None:
+    """Return what the agent has said, if nothing came after it."""
+    contents = [event.content for event in session.events if event.content]
+    if not contents or contents[-1].role != "model":
+        return None
+    return "".join(part.text or "" for part in contents[-1].parts or []) or None
+
+
 async def main(directory: str) -> None:
     tools: list[Any] = [look_up, FunctionTool(refund, require_confirmation=True)]
     agent = LlmAgent(name="shop", model=Model(model="scripted"), tools=tools)
@@ -73,6 +81,10 @@ async def main(directory: str) -> None:
     async with SessionService(directory) as service:
         order: Any = {"app_name": "shop", "user_id": "ann", "session_id": "order-7"}
         session = await service.get_session(**order) or await service.create_session(**order)
+        answer = last_words(session)
+        if answer is not None:  # it was killed before it printed that, or it has ended
+            print(answer)
+            return
         options: dict[str, Any] = {}
         if session.events:  # go on where it was
             options["invocation_id"] = session.events[-1].invocation_id

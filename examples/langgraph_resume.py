@@ -64,7 +64,7 @@ async def main(location: str) -> None:
             print("approved by Ann", flush=True)
             inputs = Command(resume="Ann")
         elif not state.tasks:  # `next` leaves out those whose writes are stored
-            print("nothing left to do")
+            print(state.values["messages"][-1].content)
             return
         ended = await graph.ainvoke(inputs, THREAD, durability="sync")
         if "__interrupt__" in ended:

@@ -9,6 +9,7 @@ from typing import Any
 
 from agents import Agent, RunConfig, Runner, function_tool
 from agents.testing import ModelCall, ModelStep, ScriptedModel, assistant_message, function_call
+from agents.tool_context import ToolContext
 
 from aiocheckpoint.adapters.openai_agents import Session
 
@@ -21,9 +22,9 @@ async def look_up(order: int) -> str:
 
 
 @function_tool(needs_approval=True)
-async def refund(euros: int) -> str:
-    """Refund."""
-    print(f"refund: {euros} euros", flush=True)
+async def refund(context: ToolContext[Any], euros: int) -> str:
+    """Refund; it may run again if its answer is not stored, so the payment gets a key."""
+    print(f"refund: {euros} euros, idempotency key {context.tool_call_id}", flush=True)
     return "refunded"
 
 
@@ -43,14 +44,22 @@ async def main(directory: str) -> None:
     model = ScriptedModel([ModelStep.respond(think) for _ in range(9)])
     agent = Agent("shop", model=model, tools=[look_up, refund])
     async with Session("order-7", directory) as session:
+        items: list[Any] = await session.get_items()
+        answered = {item["call_id"] for item in items if item.get("type") == "function_call_output"}
         state = await session.load_run(agent)
+        asked = state.get_interruptions() if state is not None else []
+        waiting = [call for call in asked if call.call_id not in answered]
         given: Any = "My lamp arrived broken."
-        if state is not None:
+        if state is not None and waiting:
             print("approved by Ann", flush=True)
-            for interruption in state.get_interruptions():
-                state.approve(interruption)
+            for call in waiting:
+                state.approve(call)
             given = state
-        elif await session.get_items(limit=1):
+        elif items and items[-1].get("role") == "assistant":
+            await session.delete_run()  # a kill may have left it
+            print(items[-1]["content"][0]["text"])
+            return
+        elif items:
             given = []  # go on where it was
         quiet = RunConfig(tracing_disabled=True)
         result = await Runner.run(agent, given, session=session, run_config=quiet)

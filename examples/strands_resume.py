@@ -40,6 +40,7 @@ def ask(event: BeforeToolCallEvent) -> None:
     except InterruptException as waiting:
         event.agent.state.set("waits_for", waiting.interrupt.id)
         raise
+    event.agent.state.delete("waits_for")
     if answer != "yes":
         event.cancel_tool = "refused"
 
@@ -83,6 +84,10 @@ async def main(directory: str) -> None:
             callback_handler=None,
         )
         agent.add_hook(ask, BeforeToolCallEvent)
+        last = agent.messages[-1]["content"] if agent.messages else []
+        if agent.messages and agent.messages[-1]["role"] == "assistant" and "text" in last[-1]:
+            print(last[-1]["text"])
+            return
         waits_for = agent.state.get("waits_for")
         given: Any = None if agent.messages else "My lamp arrived broken."
         if waits_for:

@@ -1,4 +1,4 @@
-"""Programs that are killed the moment they have printed a certain line."""
+"""Programs that are killed the moment they have printed a certain line, or are about to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from typing import Any, TextIO
 _SECONDS = 240.0
 
 
-def killed_at(line_start: str, *command: object, cwd: Path | None = None) -> list[str]:
+def killed_at(
+    line_start: str, *command: object, cwd: Path | None = None, before: bool = False
+) -> list[str]:
     """
     Let a program be killed as soon as it has printed a line that begins so; return its lines.
 
@@ -24,9 +26,10 @@ def killed_at(line_start: str, *command: object, cwd: Path | None = None) -> lis
         line_start: of the line.
         command: what follows `python`: a path, or `-m` and a module, and arguments.
         cwd: where it runs.
+        before: it is killed instead of printing the line.
     """
     done = subprocess.run(
-        [sys.executable, __file__, line_start, *map(str, command)],
+        [sys.executable, __file__, str(int(before)), line_start, *map(str, command)],
         stdout=subprocess.PIPE,
         text=True,
         check=False,
@@ -41,25 +44,31 @@ def killed_at(line_start: str, *command: object, cwd: Path | None = None) -> lis
 class _Output:
     """Standard output, until the line."""
 
-    def __init__(self, stream: TextIO, line_start: str) -> None:
+    def __init__(self, stream: TextIO, line_start: str, *, before: bool) -> None:
         self._stream = stream
         self._line_start = line_start
+        self._before = before
         self._last = ""
 
     def write(self, text: str) -> int:
-        count = self._stream.write(text)
         *lines, self._last = (self._last + text).split("\n")
+        if self._before:
+            self._end_at([*lines, self._last])
+        count = self._stream.write(text)
+        self._end_at(lines)
+        return count
+
+    def _end_at(self, lines: list[str]) -> None:
         if any(line.startswith(self._line_start) for line in lines):
             self._stream.flush()
             os.kill(os.getpid(), signal.SIGKILL)
-        return count
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
 
-def _main(line_start: str, *command: str) -> None:
-    output: Any = _Output(sys.stdout, line_start)
+def _main(before: str, line_start: str, *command: str) -> None:
+    output: Any = _Output(sys.stdout, line_start, before=before == "1")
     sys.stdout = output
     is_module = command[0] == "-m"
     sys.argv = [*command[is_module:]]

@@ -19,6 +19,7 @@ from tests.test_docs import fenced
 
 _ROOT = Path(__file__).parents[2]
 _EXAMPLES = _ROOT / "examples"
+_ANSWER = "Your 40 euros are on their way."
 
 
 def run_page(name: str) -> None:
@@ -93,6 +94,26 @@ def goes_on(
     runs = [lines_of_example(example, storage) for _ in range(2)]
     assert runs[0][-1].startswith("waiting: refund"), runs
     assert runs[1][0] == approval, runs
-    assert runs[1][-1] == "Your 40 euros are on their way.", runs
-    assert [line for run in runs for line in run].count("refund: 40 euros") == 1, runs
+    assert runs[1][-1] == _ANSWER, runs
+    assert _refunds(runs) == 1, runs
     return runs
+
+
+def ends_once(example: str, storage: object, line_start: str) -> None:
+    """
+    Kill an example that is approved before it prints a line, and run it twice.
+
+    The first one ends what was begun, without a second refund; the last one has nothing to do, and
+    prints the answer that is stored.
+    """
+    waits = lines_of_example(example, storage)
+    killed = killed_at(line_start, _EXAMPLES / example, storage, before=True)
+    runs = [lines_of_example(example, storage) for _ in range(2)]
+    assert waits[-1].startswith("waiting: refund"), waits
+    assert runs[0][-1] == _ANSWER, runs
+    assert runs[1] == [_ANSWER], runs
+    assert _refunds([killed, *runs]) == 1, (killed, runs)
+
+
+def _refunds(runs: list[list[str]]) -> int:
+    return sum(line.startswith("refund: 40 euros") for run in runs for line in run)

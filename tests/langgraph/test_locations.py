@@ -64,7 +64,7 @@ def _module(name: str, path: Path) -> ModuleType:
     return module
 
 
-@pytest.mark.timeout(240)  # four processes, each of which imports LangGraph
+@pytest.mark.timeout(240)  # five processes, each of which imports LangGraph
 async def test_a_graph_goes_on_anywhere(location: str) -> None:
     """Killed in two steps and approved in another process, then forked: no step is repeated."""
     killed_at("look_up: order 7", EXAMPLES / _EXAMPLE, location)
@@ -81,6 +81,7 @@ async def test_a_graph_goes_on_anywhere(location: str) -> None:
         ["refund: refunded, as Ann said", "the model thinks, step 3", _ANSWER],
         ["the model thinks, step 3", _ANSWER],
     )
+    assert output_of(_EXAMPLE, location) == [_ANSWER]  # it has ended, and prints what is stored
 
     example = _module("langgraph_resume", REPOSITORY / "examples" / _EXAMPLE)
     async with CheckpointSaver(location) as saver:
