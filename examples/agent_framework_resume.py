@@ -6,10 +6,11 @@ python examples/agent_framework_resume.py [directory]
 import asyncio
 import sys
 from collections.abc import Awaitable, Sequence
-from typing import Any
+from typing import Any, Never
 
 from agent_framework import (
     Agent,
+    AgentExecutorResponse,
     BaseChatClient,
     ChatResponse,
     Content,
@@ -34,6 +35,17 @@ class LookUp(Executor):
     async def look_up(self, text: str, context: WorkflowContext[list[Message]]) -> None:
         print("look_up: order 7", flush=True)
         await context.send_message([Message("user", [text]), Message("user", ["a broken lamp"])])
+
+
+class Tell(Executor):
+    """The last step, which keeps the answer."""
+
+    @handler
+    async def tell(
+        self, response: AgentExecutorResponse, context: WorkflowContext[Never, str]
+    ) -> None:
+        context.set_state("answer", response.agent_response.text)
+        await context.yield_output(response.agent_response.text)
 
 
 @tool(approval_mode="always_require")
@@ -64,11 +76,16 @@ class Client(FunctionInvocationLayer[Any], BaseChatClient[Any]):
 
 async def main(directory: str) -> None:
     async with CheckpointStorage(directory) as storage:
-        look_up = LookUp(id="look_up")
+        look_up, tell = LookUp(id="look_up"), Tell(id="tell")
         agent = Agent(client=Client(), name="shop", tools=[refund])
-        builder = WorkflowBuilder(name=NAME, start_executor=look_up, checkpoint_storage=storage)
-        workflow = builder.add_edge(look_up, agent).build()
+        builder = WorkflowBuilder(
+            name=NAME, start_executor=look_up, checkpoint_storage=storage, output_from=[tell]
+        )
+        workflow = builder.add_edge(look_up, agent).add_edge(agent, tell).build()
         latest = await storage.get_latest(workflow_name=NAME)
+        if latest is not None and "answer" in latest.state:
+            print(latest.state["answer"])
+            return
         if latest is None:
             result = await workflow.run("My lamp arrived broken.")
         else:  # go on where it was
@@ -83,8 +100,7 @@ async def main(directory: str) -> None:
                 checkpoint_id=latest.checkpoint_id, responses=answers or None
             )
         for output in result.get_outputs():
-            if output.text:
-                print(output.text)
+            print(output)
         for event in result.get_request_info_events():
             print("waiting:", event.data.function_call.name, event.data.function_call.arguments)
 

@@ -53,10 +53,22 @@ def waits(transcript: list[Any]) -> bool:
     return bool(put_off - {result["tool_use_id"] for result in results})
 
 
+def last_words(transcript: list[Any]) -> str | None:
+    """Return what the model has said, if that ended its turn and nothing came after it."""
+    messages = [entry["message"] for entry in transcript if entry["type"] in ("user", "assistant")]
+    if not messages or messages[-1].get("stop_reason") != "end_turn":
+        return None
+    return "".join(part["text"] for part in messages[-1]["content"] if part["type"] == "text")
+
+
 async def run(directory: str, local: str) -> None:
     async with SessionStore(f"{directory}/checkpoints") as store:
         key: Any = {"project_key": project_key_for_directory(directory), "session_id": SESSION_ID}
         transcript = await store.load(key) or []
+        answer = last_words(transcript)
+        if answer is not None:  # it was killed before it printed that, or it has ended
+            print(answer)
+            return
         is_approved = waits(transcript)
 
         async def ask(_given: Any, _tool_use_id: Any, _context: Any) -> Any:

@@ -27,7 +27,7 @@ class Order(FlowState):
     """What the flow knows; each step looks whether it was done before."""
 
     item: str = ""
-    refunded: bool = False
+    answer: str = ""
 
 
 def shop(persistence: FlowPersistence) -> type[Flow[Order]]:
@@ -48,17 +48,21 @@ def shop(persistence: FlowPersistence) -> type[Flow[Order]]:
             return str(self.state.item)
 
         @listen(review)
-        def refund(self, answer: HumanFeedbackResult) -> str:
-            if answer.feedback == "yes" and not self.state.refunded:
+        def refund(self, result: HumanFeedbackResult) -> str:
+            if result.feedback == "yes":
                 print("refund: 40 euros", flush=True)
-                self.state.refunded = True
-            return "Your 40 euros are on their way."
+                self.state.answer = "Your 40 euros are on their way."
+            return str(self.state.answer)
 
     return Shop
 
 
 def main(directory: str) -> None:
     with FlowPersistence(directory) as persistence:
+        state = persistence.load_state(FLOW_ID)
+        if state is not None and state["answer"]:
+            print(state["answer"])
+            return
         if persistence.load_pending_feedback(FLOW_ID):
             print("approved by Ann", flush=True)
             print(shop(persistence).from_pending(FLOW_ID, persistence).resume("yes"))

@@ -10,7 +10,7 @@ pytest.importorskip(
     "agent_framework", reason="needs the extra agent-framework: .ci/adapter agent-framework"
 )
 
-from tests.adapters.pages import goes_on, run_page
+from tests.adapters.pages import ends_once, goes_on, run_page
 from tests.adapters.processes import TAKES_LONG
 
 EXAMPLE = "agent_framework_resume.py"
@@ -29,3 +29,8 @@ def test_example_goes_on(tmp_path: Path, line: str) -> None:
     """It is killed amid a step, goes on, waits for Ann over a restart, and refunds once."""
     runs = goes_on(EXAMPLE, tmp_path, line)
     assert line == "look_up" or "look_up: order 7" not in [*runs[0], *runs[1]]
+
+
+def test_example_ends_once(tmp_path: Path) -> None:
+    """Killed before it prints the answer, it prints what is stored, also when it has ended."""
+    ends_once(EXAMPLE, tmp_path, "Your 40 euros")

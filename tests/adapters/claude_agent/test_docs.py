@@ -14,7 +14,7 @@ pytest.importorskip(
 )
 
 from tests.adapters.claude_agent.scripted import environment, needs_program
-from tests.adapters.pages import goes_on, run_page
+from tests.adapters.pages import ends_once, goes_on, run_page
 from tests.adapters.processes import TAKES_LONG
 
 EXAMPLE = "claude_agent_resume.py"
@@ -46,3 +46,8 @@ def test_its_examples_run(tmp_path: Path, model: str, monkeypatch: pytest.Monkey
 def test_example_goes_on(tmp_path: Path, line: str) -> None:
     """It is killed amid a turn, goes on, waits for Ann over a restart, and refunds once."""
     goes_on(EXAMPLE, tmp_path, line)
+
+
+def test_example_ends_once(tmp_path: Path) -> None:
+    """Killed before it prints the answer, it prints what is stored, also when it has ended."""
+    ends_once(EXAMPLE, tmp_path, "Your 40 euros")

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("crewai", reason="needs the extra crewai: .ci/adapter crewai")
 
-from tests.adapters.pages import goes_on, run_page
+from tests.adapters.pages import ends_once, goes_on, run_page
 from tests.adapters.processes import TAKES_LONG
 
 EXAMPLE = "crewai_resume.py"
@@ -26,3 +26,8 @@ def test_example_goes_on(tmp_path: Path) -> None:
     """It is killed amid the flow, goes on, waits for Ann over a restart, and refunds once."""
     runs = goes_on(EXAMPLE, tmp_path, "asks Ann")
     assert "look_up: order 7" not in runs[0]
+
+
+def test_example_ends_once(tmp_path: Path) -> None:
+    """Killed before it prints the answer, it prints what is stored, also when it has ended."""
+    ends_once(EXAMPLE, tmp_path, "Your 40 euros")

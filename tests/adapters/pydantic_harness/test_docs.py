@@ -10,7 +10,7 @@ pytest.importorskip(
     "pydantic_ai_harness", reason="needs the extra pydantic-harness: .ci/adapter pydantic-harness"
 )
 
-from tests.adapters.pages import goes_on, run_page
+from tests.adapters.pages import ends_once, goes_on, run_page
 from tests.adapters.processes import TAKES_LONG
 
 EXAMPLE = "pydantic_harness_resume.py"
@@ -36,3 +36,9 @@ def test_example_goes_on(tmp_path: Path, line: str, unknown: list[str]) -> None:
     """It is killed amid a turn, says what it does not know, waits for Ann, and refunds once."""
     runs = goes_on(EXAMPLE, tmp_path, line)
     assert [found for found in runs[0] if found.startswith("unknown")] == unknown
+
+
+@pytest.mark.parametrize("line", ["the model thinks, step 2", "Your 40 euros"])
+def test_example_ends_once(tmp_path: Path, line: str) -> None:
+    """Killed after the refund it refunds no more; when it has ended it prints what is stored."""
+    ends_once(EXAMPLE, tmp_path, line)
