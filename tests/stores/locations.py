@@ -11,6 +11,7 @@ import pytest
 
 import aiocheckpoint.stores.postgres
 import aiocheckpoint.stores.s3  # noqa: F401 - so that no test imports them on its loop
+from aiocheckpoint import CheckpointData, MissingStoreError, open_store
 from tests.stores.postgres.server import PostgresServer, reason_to_skip
 
 _numbers = itertools.count()
@@ -72,3 +73,20 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
     finally:
         server.stop()
+
+
+async def begun_only_by_another(url: str, named: str) -> None:
+    """See that a store that must exist names its place, and makes nothing until somebody has."""
+    async with open_store(url, must_exist=True) as store:
+        for _ in range(2):
+            with pytest.raises(MissingStoreError) as told:
+                await store.load("s")
+            assert told.value.location == named
+            with pytest.raises(MissingStoreError):
+                await store.save(CheckpointData(session_id="s"))
+        assert await store.exists() is False
+        async with open_store(url) as first:
+            assert await first.exists() is False
+            await first.save(CheckpointData(session_id="s"))
+        assert await store.load("s") is not None
+        assert await store.exists()

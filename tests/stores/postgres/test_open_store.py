@@ -11,13 +11,13 @@ import pytest
 from aiocheckpoint import (
     CheckpointData,
     InvalidArgumentError,
-    MissingStoreError,
     RawRecord,
     copy_store,
     open_store,
 )
 from aiocheckpoint.stores.postgres import PostgresStore
 from aiocheckpoint.testing import MemoryStore
+from tests.stores.locations import begun_only_by_another
 from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.server import PostgresServer
 from tests.stores.test_copying import copied_by_command, filled, raw, state
@@ -48,8 +48,7 @@ async def test_there_and_back_nothing_has_changed(make_store: MakeStore) -> None
 async def test_a_url_may_name_the_schema(server: PostgresServer) -> None:
     """As errors and listings print it: what is stored there is not in another schema."""
     data = CheckpointData(session_id="of a schema")
-    mark = "&" if "?" in server.dsn() else "?"
-    moved, usual = open_store(f"{server.dsn()}{mark}schema=moved"), open_store(server.dsn())
+    moved, usual = open_store(server.dsn(schema="moved")), open_store(server.dsn())
     async with moved, usual:
         await moved.save(data)
         assert await usual.load(data.session_id) is None
@@ -88,25 +87,10 @@ async def test_what_a_url_leaves_out_is_in_the_environment(
 
 async def test_the_command_copies_there_and_back(server: PostgresServer, tmp_path: Path) -> None:
     """From a directory to a database and back, verified; the database to itself is refused."""
-    mark = "&" if "?" in server.dsn() else "?"
-    await copied_by_command(f"{server.dsn()}{mark}schema=by_command", tmp_path)
+    await copied_by_command(server.dsn(schema="by_command"), tmp_path)
 
 
 async def test_one_that_must_exist_is_not_begun(server: PostgresServer) -> None:
     """Every call names the place, and makes nothing, until somebody else has begun."""
-    mark = "&" if "?" in server.dsn() else "?"
-    url = f"{server.dsn()}{mark}schema=not_begun_{uuid4().hex}"
-    named = repr(PostgresStore(url)).split()[1]
-    async with open_store(url, must_exist=True) as store:
-        for _ in range(2):
-            with pytest.raises(MissingStoreError) as told:
-                await store.load("s")
-            assert told.value.location == named
-            with pytest.raises(MissingStoreError):
-                await store.save(CheckpointData(session_id="s"))
-        assert await store.exists() is False
-        async with open_store(url) as first:
-            assert await first.exists() is False
-            await first.save(CheckpointData(session_id="s"))
-        assert await store.load("s") is not None
-        assert await store.exists()
+    url = server.dsn(schema=f"not_begun_{uuid4().hex}")
+    await begun_only_by_another(url, repr(PostgresStore(url)).split()[1])

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from aiocheckpoint import CheckpointData, MissingStoreError, RawRecord, copy_store, open_store
+from aiocheckpoint import CheckpointData, RawRecord, copy_store, open_store
 from aiocheckpoint.testing import MemoryStore
+from tests.stores.locations import begun_only_by_another
 from tests.stores.s3.fake_s3 import FakeS3
 from tests.stores.test_copying import copied_by_command, filled, raw, state
 
@@ -51,17 +52,5 @@ async def test_one_that_must_exist_is_not_begun(
 ) -> None:
     """Every call names the place, and makes nothing, until somebody else has begun."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", fake.url)
-    url = named = "s3://bucket/must-exist"
-    async with open_store(url, must_exist=True) as store:
-        for _ in range(2):
-            with pytest.raises(MissingStoreError) as told:
-                await store.load("s")
-            assert told.value.location == named
-            with pytest.raises(MissingStoreError):
-                await store.save(CheckpointData(session_id="s"))
-        assert await store.exists() is False
-        async with open_store(url) as first:
-            assert await first.exists() is False
-            await first.save(CheckpointData(session_id="s"))
-        assert await store.load("s") is not None
-        assert await store.exists()
+    url = "s3://bucket/must-exist"
+    await begun_only_by_another(url, url)

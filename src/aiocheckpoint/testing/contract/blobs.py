@@ -213,7 +213,7 @@ class BlobUpdateContract:
 
         async def work(sessions: Mapping[str, Transaction[LargeValue]]) -> None:
             for session_id, session in sessions.items():
-                given = by_digest(*[b"1"][: session_id != "t"])
+                given = by_digest(b"1") if session_id != "t" else {}
                 session.save(large("a", b"1", session_id=session_id), blobs=given)
 
         told = await refusal(blob_store.update_many(["s", "t", "u"], work))
