@@ -28,6 +28,7 @@ from aiocheckpoint.testing import (
 )
 from tests.stores.postgres.clients import Clients
 from tests.stores.postgres.conftest import MakeStore
+from tests.stores.postgres.damage import lose_pieces
 from tests.stores.postgres.server import PostgresServer
 
 _NOISE = random.Random(5)
@@ -434,20 +435,15 @@ class TestDamage:
         assert (await make_store().load("s")).messages == [_TEXT, 5]
 
     async def test_nor_against_what_the_server_cannot_read(
-        self, make_store: MakeStore, query: Callable[..., Any], schema: str
+        self, make_store: MakeStore, server: PostgresServer, schema: str
     ) -> None:
         """A session can be saved to, and others with it, while its newest is lost."""
         store = make_store()
         text = _text(30_000)
         await store.save(_step(1, [text, 1]))
-        toast = await query(
-            "select reltoastrelid::regclass::text from pg_class"
-            f" where oid = '{schema}.body'::regclass"
-        )
-        turned = f"update pg_class set relkind = '{{}}' where oid = '{toast}'::regclass"
-        await query(turned.format("r"))
-        await query(f"delete from {toast} where chunk_seq = 1")
-        await query(turned.format("t"))
+        await lose_pieces(server.dsn(), schema)
+        with pytest.raises(CheckpointCorruptError):
+            await make_store().load("s")
         await asyncio.gather(store.save(_step(2, [text, 2])), store.save(_step(1, ["a"], "other")))
         assert (await make_store().load("s")).messages == [text, 2]
 

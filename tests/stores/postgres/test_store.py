@@ -30,6 +30,7 @@ from aiocheckpoint.store import Transaction
 from aiocheckpoint.stores.postgres import PostgresStore, schema_sql
 from aiocheckpoint.testing import LargeValue
 from tests.stores.postgres.conftest import MakeStore
+from tests.stores.postgres.damage import lose_pieces
 from tests.stores.postgres.server import PostgresServer
 
 
@@ -509,17 +510,7 @@ class TestDamage:
         noise = random.Random(1).randbytes(20_000).hex()
         await store.save(_step("s", 1))
         await store.save(_step("s", 2, messages=[noise]))
-        connection = await asyncpg.connect(server.dsn())
-        toast = await connection.fetchval(
-            "select reltoastrelid::regclass::text from pg_class"
-            f" where oid = '{schema}.body'::regclass"
-        )
-        await connection.execute("set allow_system_table_mods = on")
-        turned = f"update pg_class set relkind = '{{}}' where oid = '{toast}'::regclass"
-        await connection.execute(turned.format("r"))
-        await connection.execute(f"delete from {toast} where chunk_seq = 1")
-        await connection.execute(turned.format("t"))
-        await connection.close()
+        await lose_pieces(server.dsn(), schema)
         with pytest.raises(CheckpointCorruptError) as told:
             await store.load("s")
         assert told.value.newest_valid_id == "0001"
