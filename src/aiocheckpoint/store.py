@@ -4,6 +4,10 @@ What every store of checkpoints does: the whole contract in words, and the Proto
 **Blocks.** `async with store:` gives the store and closes it at the end; it is refused, as every
 call but `aclose` is, once the store is closed.
 
+**Refusals.** Of several reasons one is told: first what is wrong with the arguments, then that the
+store is closed, then that the work of an update makes the call. So a wrong call is told as such
+wherever it is made. One str is never taken for a list of ids, triggers or digests.
+
 **Order.** A store keeps the checkpoints of a session in the order in which it stored them. The
 newest is the one stored last: never the greatest id, never the latest clock of somebody else.
 Changes of one session that one client calls take effect in the order of the calls.
@@ -390,11 +394,11 @@ class CheckpointStore(Protocol[RecordT]):
             StoreBusyError: one that was called before has gone on for as long; so of any other
                 change that waits for an update.
             InvalidArgumentError: `work` is no async function; what it staged is not stored.
-            NestedCallError: raised within `work`, by a call of the store itself: one that changes
-                or owns something, of whatever session, or closes the store, which could wait for
-                itself or for another update; and one that reads a session of the update, which
-                would not be part of the step. Tasks and `asyncio.to_thread` are within it; a plain
-                thread is not known to be: what it calls waits, and raises `StoreBusyError`.
+            NestedCallError: raised within `work`, by a call of the store itself: one that changes,
+                recovers or owns something, of whatever session, or closes the store, which could
+                wait for itself or for another update; and one that reads a session of the update,
+                which would not be part of the step. Tasks and `asyncio.to_thread` are within it; a
+                plain thread is not known to be: what it calls waits, and raises `StoreBusyError`.
         """
         ...
 

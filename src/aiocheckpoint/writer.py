@@ -296,6 +296,11 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         self._require_own_process()
         self._require_open()
 
+    def _require_outside(self, session_id: SessionId, operation: str) -> None:
+        """Refuse a read that an update makes by its transaction alone."""
+        self._require_usable()
+        self._turns.require_outside(session_id, operation)
+
     async def _read(
         self, work: Callable[[Reader[RecordT]], ResultT], otherwise: ResultT
     ) -> ResultT:
@@ -433,7 +438,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         encode_id(session_id, "session id")
         if checkpoint_id is not None:
             encode_id(checkpoint_id, "checkpoint id")
-        self._turns.require_outside(session_id, "load")
+        self._require_outside(session_id, "load")
         return await self._read(lambda reader: reader.load(session_id, checkpoint_id), None)
 
     async def list(
@@ -465,7 +470,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         """
         encode_id(session_id, "session id")
         require_query("", before, limit)
-        self._turns.require_outside(session_id, "list")
+        self._require_outside(session_id, "list")
         return await self._read(
             lambda reader: listing.listed(reader, session_id, before, limit), ()
         )
@@ -563,7 +568,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         """
         encode_id(session_id, "session id")
         require_query(prefix, before, limit)
-        self._turns.require_outside(session_id, "ids")
+        self._require_outside(session_id, "ids")
         return await self._read(
             lambda reader: listing.ids(reader, session_id, prefix, before, limit), ()
         )
@@ -591,7 +596,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         """
         wanted = checkpoint_ids_of(checkpoint_ids)
         encode_id(session_id, "session id")
-        self._turns.require_outside(session_id, "load_many")
+        self._require_outside(session_id, "load_many")
         return await self._read(lambda reader: reader.load_many(session_id, wanted), ())
 
     async def load_blobs(
@@ -618,7 +623,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         """
         encode_id(session_id, "session id")
         wanted = digests_of(digests)
-        self._turns.require_outside(session_id, "load_blobs")
+        self._require_outside(session_id, "load_blobs")
         return await self.read(session_id, lambda reader: reader.load_blobs(wanted))
 
     @overload
@@ -662,7 +667,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
     async def _verify_stored(self, session_id: Any, checkpoint_id: CheckpointId) -> bool:
         encode_id(session_id, "session id")
         encode_id(checkpoint_id, "checkpoint id")
-        self._turns.require_outside(session_id, "verify")
+        self._require_outside(session_id, "verify")
         return await self._read(lambda reader: reader.is_intact(session_id, checkpoint_id), False)
 
     async def read(
@@ -693,8 +698,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         """
         encode_id(session_id, "session id")
         require_callable("work", work)
-        self._turns.require_outside(session_id, "read")
-        self._require_usable()
+        self._require_outside(session_id, "read")
 
         def read() -> ResultT:
             nothing: list[ResultT] = []
@@ -756,9 +760,9 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         Cost: one hop for each 256 sessions, one file read a session, none where it is in memory.
         """
         wanted = session_ids_of(session_ids)
+        self._require_usable()
         for session_id in wanted:
             self._turns.require_outside(session_id, "load_newest")
-        self._require_usable()
         found: dict[SessionId, RecordT] = {}
         refused: _Errors = []
         for start in range(0, len(wanted), _LOADS_PER_HOP):
@@ -857,6 +861,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         """
         for session_id in (source_id, target_id):
             encode_id(session_id, "session id")
+        self._require_usable()
         self._turns.require_no_update(target_id, "copy_session")
         count = await self._read(
             lambda reader: copy.require_intact(reader, source_id, target_id), 0
@@ -1041,8 +1046,8 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             the session, one hop now and then, at most 0.1 s apart.
         """
         encode_id(session_id, "session id")
-        self._require_usable()
         require_instance("wait", wait, bool)
+        self._require_usable()
         async with self._ownerships.own(session_id, self._require_own_process, wait=wait) as token:
             writes = OwnersWrites(self._encode, self._change, self._updates, self._require_usable)
             yield writes.by(session_id, token)
@@ -1099,6 +1104,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         Cost: one hop, all files of the session read.
         """
         name = encode_id(session_id, "session id")
+        self._require_usable()
         self._turns.require_no_update(session_id, "recover")
         found = await self._read(lambda reader: recover.find_damage(reader, session_id), None)
         if found is None:

@@ -24,6 +24,7 @@ from aiocheckpoint import (
     CheckpointMeta,
     CheckpointStore,
     InvalidArgumentError,
+    InvalidIdError,
     NestedCallError,
     RecoveryReport,
     SessionChangedError,
@@ -31,7 +32,7 @@ from aiocheckpoint import (
     StoreBusyError,
     testing,
 )
-from aiocheckpoint.kit import StagedSave
+from aiocheckpoint.kit import StagedSave, check_checkpoint_id
 from aiocheckpoint.testing import LargeValue, MemoryStore
 from aiocheckpoint.testing.machine import StoreMachine
 from aiocheckpoint.testing.shelf import Session, Shelf
@@ -230,6 +231,106 @@ class TakesAnything(MemoryStore[CheckpointData]):
         self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
     ) -> int:
         return await super().delete_many(session_id, [*checkpoint_ids])
+
+
+class TakesAnyTriggers(MemoryStore[CheckpointData]):
+    """Takes one trigger for a list of triggers of one letter."""
+
+    async def unfinished(self, **which: Any) -> AsyncIterator[CheckpointMeta]:
+        which["final_triggers"] = [*which["final_triggers"]]
+        async for meta in super().unfinished(**which):
+            yield meta
+
+
+class RecoversAnyId(MemoryStore[CheckpointData]):
+    """Finds nothing to mend in a session that cannot be."""
+
+    async def recover(self, session_id: SessionId) -> RecoveryReport:
+        with contextlib.suppress(InvalidIdError):
+            return await super().recover(session_id)
+        return RecoveryReport(session_id=session_id, newest_valid_id=None, quarantined=())
+
+
+class ReadsAnyList(MemoryStore[CheckpointData]):
+    """Looks at lists where the store is asked, and not where a session is."""
+
+    async def read(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        async def loading(session: Any) -> Any:
+            load_many = session.load_many
+            session.load_many = lambda ids: load_many([*ids])
+            return await work(session)
+
+        return await super().read(session_id, loading)
+
+
+class WaitsForAnything(MemoryStore[CheckpointData]):
+    """Takes any answer for one that says whether to wait."""
+
+    def own(self, session_id: SessionId, *, wait: bool = True) -> Any:
+        return super().own(session_id, wait=bool(wait))
+
+
+class EncodesPrefixes(MemoryStore[CheckpointData]):
+    """Takes a prefix for an id."""
+
+    async def ids(self, session_id: SessionId, **which: Any) -> tuple[CheckpointId, ...]:
+        check_checkpoint_id(which.get("prefix", ""))
+        return await super().ids(session_id, **which)
+
+
+class ClosesFirst(MemoryStore[CheckpointData]):
+    """Asks whether it is closed before it looks at what it was given."""
+
+    async def recover(self, session_id: SessionId) -> RecoveryReport:
+        self._require_open()
+        return await super().recover(session_id)
+
+
+class NestsFirst(MemoryStore[CheckpointData]):
+    """Asks who calls before it looks at what it was given."""
+
+    async def recover(self, session_id: SessionId) -> RecoveryReport:
+        self._turns.require_no_update(session_id, "recover")
+        return await super().recover(session_id)
+
+
+class RecoversWithin(MemoryStore[CheckpointData]):
+    """Lets the work of an update recover its session."""
+
+    async def recover(self, session_id: SessionId) -> RecoveryReport:
+        with contextlib.suppress(NestedCallError):
+            return await super().recover(session_id)
+        return RecoveryReport(session_id=session_id, newest_valid_id=None, quarantined=())
+
+
+class NestsBeforeItCloses(MemoryStore[CheckpointData]):
+    """Asks who calls before it asks whether it is closed."""
+
+    async def load_newest(self, session_ids: Iterable[SessionId], /) -> dict[str, CheckpointData]:
+        wanted = [*session_ids]
+        for session_id in wanted:
+            self._turns.require_outside(session_id, "load_newest")
+        return await super().load_newest(wanted)
+
+
+class OwnsOn(MemoryStore[CheckpointData]):
+    """Lets an owner write after the store was closed."""
+
+    async def _save(self, data: Any, blobs: Any, expected: Any, owner: Any = None) -> str:
+        was_closed, self._is_closed = self._is_closed, False
+        try:
+            return await super()._save(data, blobs, expected, owner)
+        finally:
+            self._is_closed = was_closed
+
+
+class TakesAnyDigest(MemoryStore[LargeValue]):
+    """Finds no blob where it is asked for what is none."""
+
+    async def load_blobs(
+        self, session_id: SessionId, digests: Iterable[str], /
+    ) -> dict[str, bytes]:
+        return await super().load_blobs(session_id, [key for key in digests if len(key) == 64])
 
 
 class MendsWhatIsWhole(MemoryStore[CheckpointData]):
@@ -1157,7 +1258,18 @@ BROKEN: dict[type[MemoryStore[Any]], str] = {
     StaysOpen: "test_a_closed_store_refuses",
     ListsAll: "test_a_listing_may_be_read_in_parts",
     IsNowhere: "test_each_checkpoint_has_a_location",
-    TakesAnything: "test_arguments_that_are_none_are_refused",
+    TakesAnything: "test_one_str_is_no_list",
+    TakesAnyTriggers: "test_one_str_is_no_list",
+    RecoversAnyId: "test_an_id_that_is_no_text_is_refused_by_all_calls",
+    ReadsAnyList: "test_within_a_session_one_str_is_no_list",
+    WaitsForAnything: "test_what_is_wrong_is_refused_by_name",
+    EncodesPrefixes: "test_what_no_id_can_begin_with_finds_nothing",
+    ClosesFirst: "test_a_closed_store_still_looks_at_arguments",
+    NestsFirst: "test_within_an_update_arguments_come_first",
+    RecoversWithin: "test_an_update_calls_what_is_about_all_sessions_alone",
+    NestsBeforeItCloses: "test_that_it_is_closed_comes_before_that_it_is_nested",
+    OwnsOn: "test_an_owner_of_a_closed_store_is_refused",
+    TakesAnyDigest: "test_one_str_is_no_list_of_digests",
     MendsWhatIsWhole: "test_a_healthy_store_has_nothing_to_mend",
     KeepsBlobs: "test_blobs_go_with_the_last_record_that_names_them",
     DropsSharedBlobs: "test_blobs_go_with_the_last_record_that_names_them",

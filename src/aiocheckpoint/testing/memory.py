@@ -205,9 +205,9 @@ class MemoryStore(AsyncClosing, Generic[RecordT]):
     def _require_session(self, session_id: SessionId, operation: str | None = None) -> None:
         """Refuse a call about a session; with an operation, a read that an update may not make."""
         check_session_id(session_id)
+        self._require_open()
         if operation is not None:
             self._turns.require_outside(session_id, operation)
-        self._require_open()
 
     # Changes
 
@@ -276,8 +276,8 @@ class MemoryStore(AsyncClosing, Generic[RecordT]):
 
     async def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
         """Copy the checkpoints of a session to another, in their order, and return how many."""
-        for session_id in (source_id, target_id):
-            self._require_session(session_id)
+        check_session_id(source_id)
+        self._require_session(target_id)
         self._turns.require_no_update(target_id, "copy_session")
         source = self._shelf.session(source_id)
         records = [
@@ -459,9 +459,9 @@ class MemoryStore(AsyncClosing, Generic[RecordT]):
         found: dict[SessionId, RecordT] = {}
         errors: _Errors = []
         wanted = session_ids_of(session_ids)
+        self._require_open()
         for session_id in wanted:
             self._turns.require_outside(session_id, "load_newest")
-        self._require_open()
         for session_id in wanted:
             try:
                 record = self._reads.load(session_id, None)

@@ -14,6 +14,7 @@ from aiocheckpoint.testing import (
     AcrossSessionsContract,
     BlobDamageContract,
     BlobDurabilityContract,
+    BlobRefusalContract,
     BlobSharingContract,
     BlobStoreContract,
     BlobUpdateContract,
@@ -24,6 +25,7 @@ from aiocheckpoint.testing import (
     LargeValue,
     OwnershipContract,
     ReadContract,
+    RefusalContract,
     RetentionContract,
     SharedOwnershipContract,
     SharedUpdateContract,
@@ -41,6 +43,7 @@ Damage = Callable[[str, str], Awaitable[None]]
 class TestPostgres(
     Clients,
     CheckpointStoreContract,
+    RefusalContract,
     CancellationContract,
     UpdateContract,
     OwnershipContract,
@@ -90,6 +93,7 @@ class TestPostgres(
 class TestPostgresOfBlobs(
     BlobStoreContract,
     BlobUpdateContract,
+    BlobRefusalContract,
     BlobSharingContract,
     BlobDurabilityContract,
     BlobDamageContract,

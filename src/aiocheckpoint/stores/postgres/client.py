@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Generic, TypeVar
 
-from aiocheckpoint.kit import RecordKit, RecordT, outlast, result_of
+from aiocheckpoint.kit import RecordKit, RecordT, result_of
 from aiocheckpoint.models import SessionId
 from aiocheckpoint.stores.postgres.bodies import Bodies
 from aiocheckpoint.stores.postgres.commits import Commits
@@ -131,23 +130,6 @@ class Client(Generic[RecordT]):
         self._is_closed = True
         self._keeper.cancel()
         await asyncio.wait([self._keeper])
-
-
-async def aclose_all(clients: dict[asyncio.AbstractEventLoop, Client[Any]]) -> None:
-    """Take out and close the clients of several loops; those of loops that ended are closed."""
-    taken = [(loop, clients.pop(loop)) for loop in list(clients)]
-    for loop, client in taken:
-        if loop is asyncio.get_running_loop():
-            await outlast(client.aclose())
-        elif loop.is_running():
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(client.aclose(), loop))
-
-
-def let_go_all(clients: Mapping[asyncio.AbstractEventLoop, Client[Any]], process_id: int) -> None:
-    """Let go of what a store had that was dropped, but for a child of its process."""
-    if os.getpid() == process_id:
-        for client in clients.values():
-            client.let_go()
 
 
 class _GoingOn(Generic[ValueT]):

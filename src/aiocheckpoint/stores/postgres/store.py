@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import os
-import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar, overload
 
 import asyncpg
 
-from aiocheckpoint.errors import UnsupportedOperationError, WriterClosedError
 from aiocheckpoint.kit import (
     AsyncClosing,
     OwnedSession,
@@ -46,10 +42,11 @@ from aiocheckpoint.models import (
 )
 from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, SessionReader, Transaction
 from aiocheckpoint.stores.postgres.changes import Change, Delete, Save
-from aiocheckpoint.stores.postgres.client import Client, aclose_all, let_go_all
+from aiocheckpoint.stores.postgres.client import Client
+from aiocheckpoint.stores.postgres.clients import Clients
 from aiocheckpoint.stores.postgres.ownership import Leases
 from aiocheckpoint.stores.postgres.reads import meta_of
-from aiocheckpoint.stores.postgres.server import checked_options, checked_source, place_of
+from aiocheckpoint.stores.postgres.server import checked_options, checked_source
 
 ResultT = TypeVar("ResultT")
 _Metas = tuple[CheckpointMeta, ...]
@@ -167,24 +164,20 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
         if max_checkpoints is not None:
             require_count("max_checkpoints", max_checkpoints, 1)
         require_seconds("lease_seconds", lease_seconds)
-        self._source, named = checked_source(dsn_or_pool)
-        self._options = checked_options(
+        source, named = checked_source(dsn_or_pool)
+        options = checked_options(
             named if schema is None else schema, max_connections, statement_cache_size,
             lock_timeout_seconds, server_timeout_seconds,
             compressed=compressed, must_exist=must_exist,
         )  # fmt: skip
         self._kit: RecordKit[RecordT] = RecordKit(record_type, max_bytes)
         self._max_checkpoints = max_checkpoints
-        self._turns = SessionTurns(self._options.lock_timeout_seconds)
+        self._turns = SessionTurns(options.lock_timeout_seconds)
         self._leases = Leases(float(lease_seconds), self._turns)
-        self._clients: dict[asyncio.AbstractEventLoop, Client[RecordT]] = {}
-        self._process_id: int | None = None  # of whoever makes the first call
-        self._is_closed = False
+        self._clients: Clients[RecordT] = Clients(source, options, self._kit, max_checkpoints)
 
     def __repr__(self) -> str:
-        state = "closed" if self._is_closed else "open"
-        place = self._source if isinstance(self._source, str) else "postgresql:///"
-        return f"<PostgresStore {place_of(place, self._options.schema)} {state}>"
+        return f"<PostgresStore {self._clients!r}>"
 
     @property
     def max_checkpoints(self) -> int | None:
@@ -203,32 +196,13 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
             NestedCallError: the work of an update calls it.
         """
         self._turns.require_no_update(None, "aclose")
-        self._is_closed = True
-        if self._process_id in (None, os.getpid()):
-            await aclose_all(self._clients)
+        await self._clients.aclose()
 
     def _require_open(self) -> None:
-        if self._is_closed:
-            raise WriterClosedError("the store is closed")
-        if self._process_id is None:
-            self._process_id = os.getpid()
-            weakref.finalize(self, let_go_all, self._clients, self._process_id).atexit = False
-        if self._process_id != os.getpid():
-            raise WriterClosedError("this store belongs to the process that was forked")
+        self._clients.require_open()
 
     def _client(self) -> Client[RecordT]:
-        self._require_open()
-        loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            for ended in [known for known in self._clients if known.is_closed()]:
-                del self._clients[ended]
-            if self._clients and not isinstance(self._source, str):
-                reason = "a pool belongs to one event loop; give each a store, or give a URL"
-                raise UnsupportedOperationError("use on a second event loop", "this store", reason)
-            client = Client(self._source, self._options, self._kit, self._max_checkpoints)
-            self._clients[loop] = client
-        return client
+        return self._clients.here()
 
     def _call(self) -> contextlib.AbstractContextManager[Client[RecordT]]:
         return self._client().call()
@@ -238,6 +212,7 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
     ) -> contextlib.AbstractContextManager[Client[RecordT]]:
         """Note a read of a session, which an update makes by its transaction alone."""
         check_session_id(session_id)
+        self._require_open()
         self._turns.require_outside(session_id, operation)
         return self._call()
 
@@ -370,9 +345,9 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
         """
         check_session_id(source_id)
         check_session_id(target_id)
-        self._turns.require_no_update(target_id, "copy_session")
         count = 0
         with self._call() as client:
+            self._turns.require_no_update(target_id, "copy_session")
             async for record in client.health.copies(source_id, target_id):
                 count += 1
                 if source_id != target_id:
@@ -635,9 +610,9 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
         Cost: one query.
         """
         wanted = session_ids_of(session_ids)
-        for session_id in wanted:
-            self._turns.require_outside(session_id, "load_newest")
         with self._call() as client:
+            for session_id in wanted:
+                self._turns.require_outside(session_id, "load_newest")
             return await client.reads.load_newest(wanted)
 
     async def unfinished(

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
-from aiocheckpoint.errors import CheckpointError, SessionOwnedError
+from aiocheckpoint.errors import CheckpointError, SessionOwnedError, WriterClosedError
 from aiocheckpoint.kit import Patience, SessionTurns
 from aiocheckpoint.models import (
     CheckpointRecord,
@@ -189,5 +189,8 @@ async def owned(
             token = await home.change(take(), withdraw)
             yield token
         finally:
-            for lease in leases:
-                await home.change(lease.give())
+            with contextlib.suppress(
+                WriterClosedError
+            ):  # then it is free when the lease has run out
+                for lease in leases:
+                    await home.change(lease.give())

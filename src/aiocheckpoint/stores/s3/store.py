@@ -188,7 +188,8 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         """
         Finish what was called, let go of connections and thread; later calls are refused.
 
-        The `work` of an update is waited for, at most `lock_timeout_seconds`.
+        The `work` of an update is waited for, at most `lock_timeout_seconds`. Owners are not: what
+        they own is free when their leases end.
 
         Raises:
             NestedCallError: the work of an update calls it.
@@ -479,6 +480,7 @@ class S3Store(AsyncClosing, Generic[RecordT]):
     ) -> ResultT:
         """Read a session in the thread; an update does it by its transaction alone."""
         check_session_id(session_id)
+        self._require_open()
         self._turns.require_outside(session_id, operation)
         return await self._in_thread(read)
 
@@ -592,6 +594,9 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         """
         from aiocheckpoint.stores.s3.transaction import run_reads  # noqa: PLC0415 - see `_work`
 
+        check_session_id(session_id)
+        require_callable("work", work)
+        self._require_open()
         self._turns.require_outside(session_id, "read")
         return await run_reads(self._home, self._work, self._kit, session_id, work)
 
@@ -622,6 +627,7 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         Cost: as `load` for each.
         """
         wanted = session_ids_of(session_ids)
+        self._require_open()
         for session_id in wanted:
             self._turns.require_outside(session_id, "load_newest")
         return await self._in_thread(lambda w: w.load_newest(wanted))

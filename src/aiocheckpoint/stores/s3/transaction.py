@@ -13,10 +13,8 @@ from aiocheckpoint.kit import (
     StagedDelete,
     StagedSave,
     check_checkpoint_id,
-    check_session_id,
     checkpoint_ids_of,
     digests_of,
-    require_callable,
     require_query,
     result_of,
 )
@@ -205,9 +203,6 @@ async def run_reads(
         session_id: the session.
         work: of the caller, run on the caller's loop.
     """
-    check_session_id(session_id)
-    require_callable("work", work)
-    home.require_open()
 
     async def hold() -> Place:
         await working().sessions.open()

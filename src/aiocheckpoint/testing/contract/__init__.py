@@ -9,6 +9,7 @@ from aiocheckpoint.testing.contract.durability import BlobDurabilityContract, Du
 from aiocheckpoint.testing.contract.ownership import OwnershipContract
 from aiocheckpoint.testing.contract.reading import ReadContract
 from aiocheckpoint.testing.contract.records import LargeValue
+from aiocheckpoint.testing.contract.refusals import BlobRefusalContract, RefusalContract
 from aiocheckpoint.testing.contract.retention import RetentionContract
 from aiocheckpoint.testing.contract.sharing import (
     BlobSharingContract,
@@ -24,6 +25,7 @@ __all__ = (
     "AcrossSessionsContract",
     "BlobDamageContract",
     "BlobDurabilityContract",
+    "BlobRefusalContract",
     "BlobSharingContract",
     "BlobStoreContract",
     "BlobUpdateContract",
@@ -34,6 +36,7 @@ __all__ = (
     "LargeValue",
     "OwnershipContract",
     "ReadContract",
+    "RefusalContract",
     "RetentionContract",
     "SharedOwnershipContract",
     "SharedUpdateContract",

@@ -29,16 +29,15 @@ async def taken_item(session: Session) -> object:
     return item
 
 
-async def owned(store: Store, session_id: str) -> None:
+async def owned(store: Store, session_id: str, *, wait: bool = True) -> None:
     """Own a session for a moment."""
-    async with store.own(session_id):
+    async with store.own(session_id, wait=wait):
         pass
 
 
 async def owned_at_once(store: Store, session_id: str) -> None:
     """Own a session for a moment, or be refused at once."""
-    async with store.own(session_id, wait=False):
-        pass
+    await owned(store, session_id, wait=False)
 
 
 class StopError(Exception):
