@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
@@ -23,6 +25,8 @@ from aiocheckpoint.cli.oracle import Oracle
 AGENTS_COMMAND = (sys.executable, "-P", "-m", "aiocheckpoint.cli.agents")
 
 _FIRST_KILL, _LAST_KILL = 0.05, 0.9
+# Of the pipe in which events wait: the agents must not be far ahead of a parent that is slow.
+_PIPE_BYTES = 4096
 _EVENT_DECODER: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 
@@ -66,8 +70,9 @@ async def _run(task: Task, oracle: Oracle, kill_after: int | None, screen: DemoS
     oracle.process_started()
     # A process group of its own: Ctrl-C reaches the parent alone, which then ends the child.
     child = await asyncio.create_subprocess_exec(
-        *AGENTS_COMMAND, msgspec.json.encode(task), stdout=PIPE, stderr=PIPE, start_new_session=True
-    )
+        *AGENTS_COMMAND, msgspec.json.encode(task),
+        stdout=PIPE, stderr=PIPE, pipesize=_PIPE_BYTES, start_new_session=True,
+    )  # fmt: skip
     screen.started(child.pid)
     try:
         _, complaint = await asyncio.gather(
@@ -75,9 +80,8 @@ async def _run(task: Task, oracle: Oracle, kill_after: int | None, screen: DemoS
         )
         exit_status = await child.wait()
     finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
+        _kill(child)
+        await child.wait()
     if exit_status not in (0, KILLED_STATUS):
         reason = complaint.decode(errors="backslashreplace")
         raise CommandError(f"the agents' process ended with status {exit_status}: {reason}")
@@ -99,8 +103,14 @@ async def _follow(child: Process, oracle: Oracle, kill_after: int | None) -> Non
         is_saving = isinstance(event, Saving)  # a save has been called, and is at work now
         if kill_after is not None and is_saving and oracle.steps_done >= kill_after:
             kill_after = None
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
+            _kill(child)
+
+
+def _kill(child: Process) -> None:
+    """Kill the child, if it is alive; `child.kill` might take its status from who waits for it."""
+    if child.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGKILL)
 
 
 def _reader(pipe: asyncio.StreamReader | None) -> asyncio.StreamReader:
