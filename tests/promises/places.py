@@ -113,3 +113,14 @@ def is_held(root: Path, name: str) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def holders(root: Path, name: str) -> set[int] | None:
+    """Return which processes hold a lock of a store; None where the system does not tell."""
+    inode = os.stat(root / ".aiocheckpoint" / name).st_ino
+    try:
+        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except FileNotFoundError:
+        return None
+    held = [line.split() for line in lines if "->" not in line]  # which marks who waits
+    return {int(pid) for _, _, _, _, pid, file, *_ in held if file.endswith(f":{inode}")}

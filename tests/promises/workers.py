@@ -9,14 +9,14 @@ import subprocess
 import sys
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from aiocheckpoint import CheckpointData, CheckpointMeta
-from tests.promises.places import GUARD_SECONDS, is_held, wait_until
+from tests.promises.places import GUARD_SECONDS, holders, is_held, wait_until
 from tests.promises.worker_process import Answer, Order, Target
 
 _PROJECT = Path(__file__).parents[2]
@@ -177,9 +177,14 @@ class Worker:
 
     def stop_amid_commit(self) -> None:
         """Stop it at a moment when it holds the lock of the log; it must be saving all the time."""
-        self._stop_when(lambda: is_held(self.root, "lock"))
+        self._stop_when(self._is_amid_commit)
 
-    def _stop_when(self, condition: Any) -> None:
+    def _is_amid_commit(self) -> bool:
+        """Tell whether it, not another that writes its files meanwhile, holds the log's lock."""
+        pids = holders(self.root, "lock")
+        return is_held(self.root, "lock") if pids is None else self._process.pid in pids
+
+    def _stop_when(self, condition: Callable[[], bool]) -> None:
         def try_once() -> bool:
             self.stop()
             if condition():
