@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
 from aiocheckpoint._engine import applier
+from tests.clocks import Clock
 
 if TYPE_CHECKING:
     from tests.stores.postgres.server import PostgresServer
@@ -123,6 +125,11 @@ def no_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(applier, "ROUND_SECONDS", 600.0)
 
 
+@pytest.fixture(name="clock")
+def _clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
 @pytest.fixture(name="root")
 def _root(tmp_path: Path) -> Path:
     return tmp_path / "state"
@@ -135,14 +142,16 @@ async def _make_writer(root: Path, request: pytest.FixtureRequest) -> AsyncItera
 
     A test that damages its store on purpose is marked `damages_store`.
     """
-    made: list[AsyncCheckpointWriter[Any]] = []
+    made: list[tuple[float, AsyncCheckpointWriter[Any]]] = []
 
     def make(path: Path = root, **options: Any) -> AsyncCheckpointWriter[Any]:
-        made.append(AsyncCheckpointWriter(path, **options))
-        return made[-1]
+        writer = AsyncCheckpointWriter(path, **options)
+        made.append((options.get("lock_timeout_seconds", math.inf), writer))
+        return writer
 
     yield make
-    for writer in made:
+    made.sort(key=lambda each: -each[0])  # then those that have no patience wait for nobody
+    for _, writer in made:
         await writer.aclose()
     if await asyncio.to_thread(root.is_dir) and not request.node.get_closest_marker(
         "damages_store"

@@ -7,7 +7,6 @@ import errno
 import gc
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +28,7 @@ from aiocheckpoint import (
 from aiocheckpoint._disk.append import Appender
 from aiocheckpoint._format.entries import Entry
 from aiocheckpoint.testing import Fault, FaultyFiles
+from tests.clocks import HOUR_SECONDS, Clock
 from tests.conftest import MakeWriter
 from tests.faults import Hold
 from tests.promises import update_tasks
@@ -698,9 +698,9 @@ async def test_what_another_writer_has_saved_is_seen(make_writer: MakeWriter) ->
         await writer.update("s", fails)
 
 
-async def test_gives_up_in_the_end(root: Path, make_writer: MakeWriter) -> None:
+async def test_gives_up_in_the_end(make_writer: MakeWriter, clock: Clock) -> None:
     """An update that is overtaken again and again says so, and what is the newest."""
-    writer = make_writer(lock_timeout_seconds=0.3)
+    writer = make_writer(lock_timeout_seconds=HOUR_SECONDS)
     rival = make_writer()
     tries = 0
 
@@ -710,12 +710,14 @@ async def test_gives_up_in_the_end(root: Path, make_writer: MakeWriter) -> None:
         await session.load()
         await rival.save(record("s", f"rival{tries}"))
         session.save(record("s", "mine"))
+        if tries == 3:
+            clock.move_on(HOUR_SECONDS)
 
     with pytest.raises(SessionChangedError) as changed:
         await writer.update("s", work)
 
-    assert tries > 1
-    assert changed.value.newest_id == f"rival{tries}"
+    assert tries == 3
+    assert changed.value.newest_id == "rival3"
     assert "mine" not in await writer.ids("s")
 
 
