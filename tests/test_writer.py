@@ -1611,8 +1611,8 @@ class TestLocking:
         """Where another writer keeps the store locked, changes are refused and reads work."""
         files, hold = FaultyFiles(), Hold()
         slow, quick = make_writer(files=files), make_writer(lock_timeout_seconds=0)
+        await quick.save(step(0, session_id="other"))  # while nobody else writes files
         await slow.save(step(0))
-        await quick.save(step(0, session_id="other"))
         files.at("before_sync_log", hold)
         saving = asyncio.ensure_future(slow.save(step(1)))
         await asyncio.to_thread(hold.wait_arrived)

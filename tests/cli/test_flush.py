@@ -64,7 +64,7 @@ def test_another_process_is_waited_for_no_longer_than_asked(
     descriptor = os.open(store / ".aiocheckpoint" / "lock", os.O_RDWR)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     took_seconds: list[float] = []
-    for _ in range(3):  # the machine may be busy
+    for _ in range(20):  # the machine may be busy
         begun = time.monotonic()
         found = tool("flush", store, "--timeout", "0.3")
         took_seconds.append(time.monotonic() - begun)
