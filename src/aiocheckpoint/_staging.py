@@ -20,10 +20,13 @@ class Outcome(NamedTuple, Generic[SaveT]):
         deletes: ids, none of which is saved; None for all that there are.
         saves: in the order in which they are saved, each of another id, with the blobs to store
             before it: each that was given, with the first save that leads to it.
+        erased: ids of some that are saved: they were deleted first, so what they held is to be
+            erased as what is deleted is.
     """
 
     deletes: tuple[CheckpointId, ...] | None
     saves: tuple[tuple[SaveT, dict[str, bytes]], ...]
+    erased: frozenset[CheckpointId] = frozenset()
 
 
 class Staging(Generic[SaveT]):
@@ -33,6 +36,7 @@ class Staging(Generic[SaveT]):
         self._saves: dict[CheckpointId, tuple[SaveT, tuple[str, ...]]] = {}
         self._deletes: dict[CheckpointId, None] = {}
         self._deletes_all = False
+        self._erased: set[CheckpointId] = set()
         self._blobs: dict[str, bytes] = {}
         self._staged = 0  # saves, also those that count no more
         self._is_over = False
@@ -56,7 +60,9 @@ class Staging(Generic[SaveT]):
     ) -> None:
         """Take a save of a record that names these digests, given with these blobs."""
         self._saves.pop(checkpoint_id, None)  # a dict keeps the place of a key that it has
-        self._deletes.pop(checkpoint_id, None)
+        if checkpoint_id in self._deletes:
+            del self._deletes[checkpoint_id]
+            self._erased.add(checkpoint_id)
         self._saves[checkpoint_id] = (save, digests)
         self._staged += 1
         self._blobs.update(blobs)
@@ -76,11 +82,13 @@ class Staging(Generic[SaveT]):
         """Return what it comes to; from then on nothing is taken."""
         self._is_over = True
         deletes = None if self._deletes_all else tuple(self._deletes)
+        erased = frozenset(self._erased)
         if self._staged <= 1:  # as mostly: then all blobs are those of the one save
-            return Outcome(deletes, tuple((save, self._blobs) for save, _ in self._saves.values()))
+            alone = tuple((save, self._blobs) for save, _ in self._saves.values())
+            return Outcome(deletes, alone, erased)
         left = dict(self._blobs)
         saves: list[tuple[SaveT, dict[str, bytes]]] = []
         for save, digests in self._saves.values():
             reached = reachable_blobs(digests, self._blobs) if left else ()
             saves.append((save, {key: left.pop(key) for key in reached if key in left}))
-        return Outcome(deletes, tuple(saves))
+        return Outcome(deletes, tuple(saves), erased)

@@ -206,12 +206,13 @@ class LocalTransaction(Generic[RecordT]):
 
     def end(self) -> Sequence[Change]:
         """Return what was staged; nothing can be from then on."""
-        deletes, saves = self._staging.end()
+        deletes, saves, erased = self._staging.end()
         parts: list[Change] = []
         if deletes is None or deletes:
             parts.append(Delete(self._job, self._session_id, self.name, deletes))
         for save, blobs in saves:
             save.give(blobs)
+            save.erases = save.checkpoint_id in erased
             parts.append(save)
         return parts
 

@@ -371,9 +371,16 @@ class RecordKit(Generic[RecordT]):
 
 
 class StagedSave(NamedTuple):
-    """A save that is staged."""
+    """
+    A save that is staged.
+
+    Attributes:
+        record: what is saved.
+        erases: whether the id was deleted first: what the save replaces is erased as by a delete.
+    """
 
     record: EncodedRecord
+    erases: bool = False
 
 
 class StagedDelete(NamedTuple):
@@ -447,11 +454,14 @@ class StagedChanges(Generic[RecordT]):
             What a record leads to may also have been there before the delete, so collect blobs,
             and keep what a session may have at most, when all is done.
         """
-        deletes, saves = self._staging.end()
+        deletes, saves, erased = self._staging.end()
         staged: list[StagedSave | StagedDelete] = []
         if deletes is None or deletes:
             staged.append(StagedDelete(deletes))
-        staged += [StagedSave(record._replace(blobs=blobs)) for record, blobs in saves]
+        staged += [
+            StagedSave(record._replace(blobs=blobs), erases=record.checkpoint_id in erased)
+            for record, blobs in saves
+        ]
         return tuple(staged)
 
 

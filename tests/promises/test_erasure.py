@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, Transaction
 from tests.conftest import MakeWriter
 from tests.promises import tasks
 from tests.promises.conftest import Start
@@ -86,6 +86,27 @@ async def test_after_delete_and_flush(
     await _assert_gone(root)
     await writer.save(record("s", "c"))
     assert await writer.load("s", "secret") is None
+
+
+@pytest.mark.parametrize("is_flushed", [False, True], ids=["not-flushed", "flushed"])
+async def test_an_id_that_is_deleted_and_saved_again_at_once(
+    make_writer: MakeWriter, root: Path, *, is_flushed: bool
+) -> None:
+    """An update that deletes an id and saves it again erases what it held."""
+
+    async def redact(session: Transaction[CheckpointData]) -> None:
+        session.delete("secret")
+        session.save(record("s", "secret", 1))
+
+    writer: Writer = make_writer(max_backups=0)
+    await writer.save(secret("secret"))
+    if is_flushed:
+        await on_disk(writer)
+    await writer.update("s", redact)
+    await writer.flush()
+
+    await _assert_gone(root)
+    assert await writer.load("s", "secret") == record("s", "secret", 1)
 
 
 async def test_what_was_pruned(make_writer: MakeWriter, root: Path) -> None:

@@ -67,9 +67,10 @@ class Save(Change):
         digests: the blobs that the record refers to, hex.
         blobs: those that are given, by their digests.
         expected: which checkpoint must be the newest.
+        erases: whether somebody asked to remove what it replaces.
     """
 
-    __slots__ = ("blobs", "body", "checkpoint_id", "digests", "expected")
+    __slots__ = ("blobs", "body", "checkpoint_id", "digests", "erases", "expected")
 
     def __init__(
         self,
@@ -88,6 +89,7 @@ class Save(Change):
         self.digests = digests
         self.give(blobs)
         self.expected: Expected = expected
+        self.erases = False
 
     def give(self, blobs: Mapping[str, bytes]) -> None:
         """Give it its blobs, or others."""

@@ -177,6 +177,7 @@ class Planner:
         plan.is_changed = True
         plan.remove(replaced)
         doomed.files += replaced
+        doomed.erases |= save.erases and bool(replaced)
         doomed.max_kept = self._limits.max_checkpoints
         return save.checkpoint_id
 

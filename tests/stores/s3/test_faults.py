@@ -13,6 +13,7 @@ from aiocheckpoint import (
     DurabilityUnknownError,
     StorageFullError,
     StoreUnavailableError,
+    Transaction,
     UnsuitableStoreError,
     blob_digest,
 )
@@ -234,6 +235,21 @@ async def test_what_a_delete_leaves_is_not_readable(
     assert b"secret-6" not in left
     assert len(await store.load_many("s", [*"0123"])) == 2
     assert await store.delete_session("s")
+    assert b"secret" not in b"".join(stored.data for stored in fake.objects.values())
+
+
+async def test_what_was_deleted_and_saved_again_at_once_is_not_readable(
+    store: Store, fake: FakeS3
+) -> None:
+    """No byte of what an id held is left where an update deletes it and saves it anew."""
+    data = CheckpointData(session_id="s", checkpoint_id="1", messages=["secret"])
+    await store.save(data)
+
+    async def redact(session: Transaction[CheckpointData]) -> None:
+        session.delete("1")
+        session.save(CheckpointData(session_id="s", checkpoint_id="1", messages=["none"]))
+
+    await store.update("s", redact)
     assert b"secret" not in b"".join(stored.data for stored in fake.objects.values())
 
 

@@ -177,7 +177,7 @@ class _Attempts:
 
     def _change(self, item: StagedSave | StagedDelete) -> Change:
         if isinstance(item, StagedSave):
-            return self._work.staging(item.record)
+            return self._work.staging(item.record)._replace(erases=item.erases)
         return self._work.deleting(item.checkpoint_ids)
 
     def newest_id(self) -> CheckpointId | None:
