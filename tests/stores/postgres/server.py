@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -148,19 +149,20 @@ class PostgresServer:
             return len(lines) > 7 and lines[7].strip() == "ready"
         return False
 
-    def _processes(self) -> list[int]:
-        """Return all of its processes, the first one first; each leads a group of its own."""
-        first = self.pid
-        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
-        return [first, *map(int, children)]
-
     def kill(self) -> None:
-        """Kill all of its processes at once."""
+        """Kill all of its processes, each of which leads a group of its own, and see them gone."""
         assert self._process is not None
-        for process in self._processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+        first = self.pid
+        os.kill(first, signal.SIGSTOP)  # or it may start one more meanwhile
+        os.waitid(os.P_PID, first, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        killed = [os.pidfd_open(int(process)) for process in (*children, first)]
+        for process in killed:
+            signal.pidfd_send_signal(process, signal.SIGKILL)
         self._process.wait()
+        for process in killed:  # the next one does not start beside what has its memory still
+            select.select([process], [], [], _PATIENCE_SECONDS)
+            os.close(process)
         (self.directory / "data" / "postmaster.pid").unlink(missing_ok=True)
 
     def stop(self) -> None:
