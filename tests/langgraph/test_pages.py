@@ -20,7 +20,7 @@ from aiocheckpoint.adapters.langgraph import CheckpointSaver
 _ROOT = Path(__file__).parents[2]
 _PAGES = ("README.md", "docs/how-to/langgraph.md")
 _SYNC = ', durability="sync"'
-_SECONDS = 0.2
+_A_MOMENT_SECONDS, _GUARD_SECONDS = 0.2, 60
 
 
 def example(page: str) -> str:
@@ -37,10 +37,12 @@ class Order:
     Attributes:
         runs: how often a node ran.
         early: how often while a checkpoint was still to be stored.
+        seconds: for how long a checkpoint waits for a node that does, until there was one.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.runs = self.early = 0
+        self.seconds = _A_MOMENT_SECONDS
         self._storing = 0
         self._ran = threading.Event()
         add_node, aput = StateGraph.add_node, CheckpointSaver.aput
@@ -58,8 +60,8 @@ class Order:
             self._storing += 1
             self._ran.clear()
             try:
-                # As long as a node needs to begin, where it does not wait for this.
-                await asyncio.to_thread(self._ran.wait, _SECONDS)
+                if not self.early:
+                    await asyncio.to_thread(self._ran.wait, self.seconds)
                 return await aput(saver, *args, **options)
             finally:
                 self._storing -= 1
@@ -95,5 +97,6 @@ def test_without_its_durability_it_is_not(page: str, order: Order) -> None:
     """The same example without `durability="sync"` is told by that."""
     text = example(page)
     assert _SYNC in text
+    order.seconds = _GUARD_SECONDS
     run(text.replace(_SYNC, ""))
     assert order.early > 0
