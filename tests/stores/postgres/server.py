@@ -156,7 +156,7 @@ class PostgresServer:
         os.kill(first, signal.SIGSTOP)  # or it may start one more meanwhile
         os.waitid(os.P_PID, first, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
-        killed = [os.pidfd_open(int(process)) for process in (*children, first)]
+        killed = [os.pidfd_open(process) for process in (*map(int, children), first)]
         for process in killed:
             signal.pidfd_send_signal(process, signal.SIGKILL)
         self._process.wait()
