@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -39,6 +41,12 @@ def test_no_two_look_alike(tool: Tool, root: Path) -> None:
         assert "\u0301" not in output
     found = tool("list", root, "one", "--json").json
     assert [meta["checkpoint_id"] for meta in found] == _ALIKE[::-1]
+
+
+def test_no_two_look_alike_in_a_narrow_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A letter that standard output lacks is spelled out in the words of a shell."""
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    assert [word("é"), word(r"\xe9")] == [r"$'\xc3\xa9'", r"\xe9"]
 
 
 @given(st.lists(st.text(_MARKS, max_size=6), min_size=2, max_size=2, unique=True))

@@ -325,7 +325,7 @@ class TestFrame:
         ).stdout  # fmt: skip
 
     def test_a_terminal_that_cannot_show_an_id_still_works(self, store: Path) -> None:
-        """Text that the terminal's encoding lacks is spelled out instead of failing."""
+        """Text that the terminal's encoding lacks is spelled out as a shell takes it."""
         program = "from aiocheckpoint.cli import main; import sys; sys.exit(main())"
 
         done = subprocess.run(
@@ -337,4 +337,4 @@ class TestFrame:
         )
 
         assert (done.returncode, done.stderr) == (0, "")
-        assert "a/b \\u5ba2\\u670d" in done.stdout
+        assert r"$'a/b \xe5\xae\xa2\xe6\x9c\x8d'" in done.stdout

@@ -92,14 +92,25 @@ def quoted(argument: str | Path | Place) -> str:
     text = str(argument)
     if _is_what_it_looks_like(text):
         return shlex.quote(text)
-    escape = _escaped if unicodedata.is_normalized("NFC", text) else _escaped_in_ascii
+    is_plain = unicodedata.is_normalized("NFC", text) and _has_letters_for(text)
+    escape = _escaped if is_plain else _escaped_in_ascii
     return f"$'{''.join(map(escape, text))}'"
 
 
 def _is_what_it_looks_like(text: str) -> bool:
     """Tell whether no other text looks the same: it is printable, and its accents are in place."""
     has_head = not unicodedata.combining(text[:1] or "-")
-    return text.isprintable() and has_head and unicodedata.is_normalized("NFC", text)
+    is_whole = text.isprintable() and unicodedata.is_normalized("NFC", text)
+    return is_whole and has_head and _has_letters_for(text)
+
+
+def _has_letters_for(text: str) -> bool:
+    """Tell whether standard output has all letters of a text; it spells out those it lacks."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _escaped(character: str) -> str:
@@ -242,13 +253,17 @@ def print_pairs(screen: Console, pairs: Iterable[tuple[Text, Text]], *, gap: boo
         screen.print(grid)
         return
     width = max((name.cell_len for name, _ in pairs), default=0) + 2
+    lines: list[str] = []
     for name, text in pairs:
         name.align("left", width)
-        for line in text.split(allow_blank=True):
-            screen.print(name, line, sep="", soft_wrap=True)
-            name = Text(" " * width)  # noqa: PLW2901 - of the lines below the first
+        first, *others = text.plain.split("\n")
+        lines += [name.plain + first, *(" " * width + line for line in others)]
         if gap:
-            screen.print()
+            lines.append("")
+    try:  # by hand: the screen would take a hundred times as long
+        screen.file.write("".join(f"{line}\n" for line in lines))
+    except BrokenPipeError:
+        screen.on_broken_pipe()
 
 
 def print_problems(directory: Place, problems: Iterable[tuple[str, str, str | None]]) -> int:
