@@ -82,6 +82,10 @@ class LockFiles:
                 self._files.close(descriptor, self.directory.join(name))
         self._descriptors.clear()
 
+    def has(self, name: str) -> bool:
+        """Tell whether a file is open, or there to be opened."""
+        return name in self._descriptors or self._files.status(self.directory, name) is not None
+
     def _descriptor(self, name: str) -> int:
         descriptor = self._descriptors.get(name)
         if descriptor is None:

@@ -117,7 +117,7 @@ class Log(LockFiles):
 
     def read_control(self) -> Control | None:
         """Return the shared positions; None when there are none, or none that are right."""
-        if not self._writable and self._files.status(self.directory, CONTROL_NAME) is None:
+        if not self._writable and not self.has(CONTROL_NAME):
             return None
         descriptor, path = self._descriptor(CONTROL_NAME), self._paths[CONTROL_NAME]
         for _ in range(_CONTROL_TRIES):

@@ -228,9 +228,8 @@ class SessionDirectories:
                 index.has_leftovers = any(
                     names.is_leftover(entry) for entry in entries if entry.startswith(".")
                 )
-                with self.above(name) as above:  # which refuses a symlink in its place
-                    blobs = above and self._files.status(above, names.BLOBS_DIRECTORY)
-                    index.has_blobs = blobs is not None
+                blobs = self._files.status(directory, f"../{names.BLOBS_DIRECTORY}")
+                index.has_blobs = blobs is not None
         if earlier is not None:
             index.inherit(earlier)
         return index

@@ -98,12 +98,12 @@ class View:
             log_.require_in_place(CONTROL_NAME)
             self.follow()
             return True
-        first = self._first_control = self._first_control or log_.read_control()
         with self.mutex, log_.shared_if_free() as is_free:
             if is_free:
                 self.catch_up()
                 return True
-        control = log_.read_control()
+        control, first = log_.read_control(), self._first_control
+        self._first_control = first or control
         if control is not None and first is not None and control.revision != first.revision:
             log_.is_scanned = True  # whoever committed has looked for the end
             self.follow()

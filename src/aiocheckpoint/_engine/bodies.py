@@ -166,6 +166,10 @@ class Bodies:
         found = {digest: self._committed_blob(session, digest) for digest in digests}
         if None not in found.values():
             return cast("dict[str, bytes]", found)
+        removed = self.view.removed(session)
+        for digest, data in found.items():
+            if data is None and digest in removed:
+                raise MissingBlobError(self.blob_path(session, digest), digest)  # its file will go
         whole: dict[str, bytes] = {}
         with self.view.sessions.blobs(session) as directory:
             before = b""
@@ -177,8 +181,6 @@ class Bodies:
 
     def _committed_blob(self, session: str, digest: str) -> bytes | None:
         committed = self.view.saved_blob(session, digest)
-        if committed is None and digest in self.view.removed(session):
-            raise MissingBlobError(self.blob_path(session, digest), digest)  # the file will go
         body = None if committed is None else self.view.body(committed)
         return None if body is None else as_blob(body)
 

@@ -47,14 +47,18 @@ def codec_of(record_type: Any) -> Codec[Any]:
         raise RecordTypeError(name_of(record_type), f"it cannot be read: {error}") from error
     if members == (RawRecord,):
         return RawCodec()
-    codecs = [_codec_of_one(member) for member in members]
-    return codecs[0] if len(codecs) == 1 else UnionCodec(record_type, codecs)
+    return _codec_of_one(*members) if len(members) == 1 else _codec_of_union(record_type, members)
+
+
+# Codecs take up to a millisecond to make, and have no state.
+@lru_cache(maxsize=64)
+def _codec_of_one(record_type: type[Any]) -> RecordCodec[Any]:
+    return RecordCodec(record_type)
 
 
 @lru_cache(maxsize=64)
-def _codec_of_one(record_type: type[Any]) -> RecordCodec[Any]:
-    """Return the codec of a type, which takes a millisecond to make and has no state."""
-    return RecordCodec(record_type)
+def _codec_of_union(record_type: Any, members: tuple[type[Any], ...]) -> UnionCodec[Any]:
+    return UnionCodec(record_type, [_codec_of_one(member) for member in members])
 
 
 def _members(record_type: Any) -> Iterator[Any]:
