@@ -71,7 +71,16 @@ from aiocheckpoint.models import (
     Expected,
     SessionId,
 )
-from aiocheckpoint.store import NO_BLOBS, LookAhead, LooksAhead, Marks, RecordUnion, Transaction
+from aiocheckpoint.store import (
+    NO_BLOBS,
+    LookAhead,
+    LooksAhead,
+    Marks,
+    ReadBlocking,
+    Reads,
+    RecordUnion,
+    Transaction,
+)
 
 __all__ = (
     "AsyncClosing",
@@ -81,6 +90,8 @@ __all__ = (
     "Marks",
     "OwnedSession",
     "Patience",
+    "ReadBlocking",
+    "Reads",
     "RecordKit",
     "RecordT",
     "SessionTurns",

@@ -175,6 +175,31 @@ class Marks(Protocol):
         ...
 
 
+class Reads(Protocol[RecordT]):
+    """`read` of a store, and nothing else of it."""
+
+    async def read(
+        self, session_id: SessionId, work: Callable[[SessionReader[RecordT]], Awaitable[ResultT]], /
+    ) -> ResultT:
+        """Do several reads of a session, as `CheckpointStore.read` says."""
+        ...
+
+
+class ReadBlocking(Protocol[RecordT]):
+    """
+    `read` of a store as a plain function, whose caller waits, for callers without an event loop.
+
+    A store whose own threads do its reads may have it as an attribute `read_blocking`, or None
+    there. `Portal.read` makes use of it; other stores need not have it.
+    """
+
+    def __call__(
+        self, session_id: SessionId, work: Callable[[SessionReader[RecordT]], Awaitable[ResultT]], /
+    ) -> ResultT:
+        """Do several reads of a session, as `CheckpointStore.read` says."""
+        ...
+
+
 class Transaction(SessionReader[RecordT], Protocol[RecordT]):
     """
     One session within `update`: reads see it as it is, changes are staged.

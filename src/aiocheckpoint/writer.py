@@ -82,6 +82,7 @@ _Metas = list[CheckpointMeta]
 _WAKE: dict[Durability, Wake] = {"journal": "synced", "file": "flushed", "none": "written"}
 
 ResultT = TypeVar("ResultT")
+_Answer = list[ResultT]
 
 
 class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
@@ -696,18 +697,55 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
 
         Cost: one hop, and the reads.
         """
+        reading = self._reading(session_id, work)
+
+        def read() -> ResultT:
+            found = self._store.read(reading, _Answer())
+            return (found or reading(None))[0]
+
+        return await self._store.in_thread(self._store.callers, read)
+
+    def read_blocking(
+        self,
+        session_id: SessionId,
+        work: Callable[[SessionReader[RecordT]], Awaitable[ResultT]],
+        /,
+    ) -> ResultT:
+        """
+        Do what `read` does for a caller that has no event loop; its thread waits.
+
+        `Portal.read` calls it for synchronous code on any store. A loop that runs in the calling
+        thread stands still meanwhile. The first call of a writer reads in that thread itself, later
+        ones in one of the writer's.
+
+        Args:
+            session_id: the session.
+            work: as of `read`; what it does, but for its reads, may be done in any thread.
+
+        Returns:
+            what `work` returns.
+
+        Raises:
+            InvalidIdError: an id that no session can have.
+            InvalidArgumentError: `work` is no async function, or awaits something else.
+            CheckpointError: what the reads raise, and `work` lets pass.
+
+        Cost: the reads, and from the second call on one hop.
+        """
+        reading = self._reading(session_id, work)
+        found = self._store.read_blocking(reading, _Answer())
+        return (found or reading(None))[0]
+
+    def _reading(
+        self,
+        session_id: SessionId,
+        work: Callable[[SessionReader[RecordT]], Awaitable[ResultT]],
+    ) -> Callable[[Reader[RecordT] | None], _Answer[ResultT]]:
+        """Return what does the work of a `read`, and its result as the one in a list."""
         encode_id(session_id, "session id")
         require_callable("work", work)
         self._require_outside(session_id, "read")
-
-        def read() -> ResultT:
-            nothing: list[ResultT] = []
-            found = self._store.read(
-                lambda reader: [result_at_once(work, LocalReader(reader, session_id))], nothing
-            )
-            return found[0] if found else result_at_once(work, LocalReader(None, session_id))
-
-        return await self._store.in_thread(self._store.callers, read)
+        return lambda reader: [result_at_once(work, LocalReader(reader, session_id))]
 
     async def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
         """

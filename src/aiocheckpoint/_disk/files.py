@@ -689,6 +689,10 @@ class LocalFiles:
         """Lock an open file, shared or alone; False when that is not possible now."""
         return self.call("lock", path, system.try_lock_file, descriptor, shared=shared)
 
+    def is_lock_free(self, descriptor: int, path: str) -> bool:
+        """Tell whether nobody has an open file locked alone, without holding it for a moment."""
+        return self.call("lock", path, system.is_lock_free, descriptor)
+
     def unlock_file(self, descriptor: int, path: str) -> None:
         """Give back the lock of an open file."""
         self.call("unlock", path, system.unlock_file, descriptor)

@@ -188,6 +188,17 @@ class LockFiles:
         finally:
             self._files.close(descriptor, path)
 
+    def is_free(self) -> bool:
+        """Tell whether no commit is under way; whoever makes one meanwhile is not held up."""
+        path = self.directory.join(LOCK_NAME)
+        descriptor = self._files.open_file(self.directory, LOCK_NAME)
+        if descriptor is None:
+            return True
+        try:
+            return self._files.is_lock_free(descriptor, path)
+        finally:
+            self._files.close(descriptor, path)
+
     @contextlib.contextmanager
     def applying(self) -> Generator[None]:
         """Be the one process that writes files, waiting as long as it takes."""

@@ -92,8 +92,8 @@ class Log(LockFiles):
         self.mutex = threading.RLock()
         self._raw = b""
         self._shared: Control | None = None
-        self.refuse_old_journals()
         if writable:
+            self.refuse_old_journals()
             self.make()
 
     def refuse_old_journals(self) -> None:
@@ -103,7 +103,11 @@ class Log(LockFiles):
         Raises:
             JournalVersionError: naming one; it is left untouched.
         """
-        for name in self._files.scan(self.directory):
+        self.slots.numbers()
+        self._refuse_old_journals()
+
+    def _refuse_old_journals(self) -> None:
+        for name in self.slots.beside:
             if name.startswith(_OLD_JOURNAL_PREFIX):
                 raise JournalVersionError(self.directory.join(name), 1, log.LOG_VERSION)
 
@@ -294,6 +298,8 @@ class Log(LockFiles):
     def _find_segments(self, control: Control | None, *, newest: bool, to_end: bool) -> bool:
         """Read the headers of the slots anew, and tell whether what was known is void."""
         found = find_segments(self.slots, control, newest=newest, to_end=to_end)
+        if not self.is_scanned:
+            self._refuse_old_journals()
         self.headless = found.headless
         return self._adopt(found.chain)
 

@@ -102,10 +102,16 @@ class SessionDirectories:
         return signature if signature.modified_ns % 1_000_000_000 else trusted(signature)
 
     @contextlib.contextmanager
-    def opened(self, name: str) -> Generator[Directory | None]:
-        """Open the directory of a session's checkpoints, None when there is none."""
+    def opened(self, name: str, above: Directory | None = None) -> Generator[Directory | None]:
+        """
+        Open the directory of a session's checkpoints, None when there is none.
+
+        Args:
+            name: of the session's directory.
+            above: that, if it is open.
+        """
         key = _Key(name)
-        with self._lent(key, self._take(key)) as directory:
+        with self._lent(key, self._take(key, above)) as directory:
             yield directory
 
     @contextlib.contextmanager
@@ -142,7 +148,7 @@ class SessionDirectories:
             finally:
                 self._files.close_directory(above)
 
-    def _take(self, key: _Key) -> _Open | None:
+    def _take(self, key: _Key, above: Directory | None = None) -> _Open | None:
         with self._mutex:
             found = self._open.pop(key, None)
         if found is not None:
@@ -150,8 +156,11 @@ class SessionDirectories:
             if status is not None and status.identity == found.identity:
                 return found
             self._files.close_directory(found.directory)
-        with self.above(key.session) as above:
-            directory = above and self._files.open_subdirectory(above, key.name)
+        if above is not None:
+            directory = self._files.open_subdirectory(above, key.name)
+        else:
+            with self.above(key.session) as found_above:
+                directory = found_above and self._files.open_subdirectory(found_above, key.name)
         if directory is None:
             return None
         return _Open(directory, self._files.directory_status(directory).identity)
@@ -210,7 +219,7 @@ class SessionDirectories:
             earlier: what was known of it.
             waiting: the times, in ns since 1970, of files that will be there, by their names.
         """
-        with self.opened(name) as directory:
+        with self.above(name) as above, self.opened(name, above) as directory:
             if directory is None:
                 index = SessionIndex((), (), Signature())
             else:
@@ -228,7 +237,7 @@ class SessionDirectories:
                 index.has_leftovers = any(
                     names.is_leftover(entry) for entry in entries if entry.startswith(".")
                 )
-                blobs = self._files.status(directory, f"../{names.BLOBS_DIRECTORY}")
+                blobs = above and self._files.status(above, names.BLOBS_DIRECTORY)
                 index.has_blobs = blobs is not None
         if earlier is not None:
             index.inherit(earlier)

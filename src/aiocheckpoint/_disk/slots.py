@@ -29,6 +29,7 @@ class Slots:
 
     Attributes:
         max_bytes: how much of a slot this process may write: the system's limit of file sizes.
+        beside: the names of all files beside the slots, and theirs, when `numbers` was last called.
     """
 
     def __init__(self, files: LocalFiles, directory: Directory, *, writable: bool) -> None:
@@ -41,6 +42,7 @@ class Slots:
         self._kept: dict[int, int] = {}
         self._sizes: dict[int, int] = {}
         self._paths: dict[int, str] = {}
+        self.beside: list[str] = []
 
     def path(self, number: int) -> str:
         """Return where a slot is."""
@@ -56,7 +58,7 @@ class Slots:
 
     def numbers(self) -> list[int]:
         """Return which slots there are."""
-        names = self._files.scan(self._directory)
+        names = self.beside = self._files.scan(self._directory)
         digits = (name.removeprefix(_PREFIX) for name in names if name.startswith(_PREFIX))
         found = sorted(int(text) for text in digits if text.isascii() and text.isdigit())
         for number in [*self._descriptors]:

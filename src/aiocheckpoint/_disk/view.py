@@ -19,7 +19,7 @@ from aiocheckpoint._format import log
 from aiocheckpoint._format.entries import Entry, Owned, Removed, Saved, SavedBlob, body_bytes
 from aiocheckpoint._format.log import Control
 from aiocheckpoint._format.names import FileName, parse_name
-from aiocheckpoint.errors import CheckpointCorruptError, StorageError
+from aiocheckpoint.errors import CheckpointCorruptError, CheckpointError, StorageError
 
 _RETRIES = 1000
 
@@ -102,12 +102,32 @@ class View:
             if is_free:
                 self.catch_up()
                 return True
+        log_.refuse_old_journals()
         control, first = log_.read_control(), self._first_control
         self._first_control = first or control
         if control is not None and first is not None and control.revision != first.revision:
             log_.is_scanned = True  # whoever committed has looked for the end
             self.follow()
         return log_.is_scanned
+
+    def has_looked_apart(self) -> bool:
+        """
+        Look for the end of the log once without keeping commits out, for a view nobody else has.
+
+        A commit shows by what it publishes, and one that has not published yet by its lock; of one
+        that died in between a part may be seen, as afterwards.
+
+        Returns:
+            False where there may have been a commit, or anything is wrong: the view is void then.
+        """
+        log_ = self.log
+        if log_ is None:
+            return True
+        with contextlib.suppress(CheckpointError):
+            before = log_.read_control()
+            self.catch_up()
+            return log_.is_free() and before is not None and log_.read_control() is before
+        return False
 
     def _take_in(self, advance: Advance) -> None:
         log_ = self.log

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 from aiocheckpoint._disk.files import (
@@ -35,6 +37,7 @@ from aiocheckpoint.errors import (
     StorageError,
     StorageFullError,
     StoreBusyError,
+    ThreadStartError,
     WriterClosedError,
 )
 from aiocheckpoint.models import WriterStats
@@ -115,7 +118,7 @@ class LocalStore(Generic[RecordT]):
     @property
     def is_started(self) -> bool:
         """Whether there are threads, or open files, to let go of."""
-        return self._threads.is_started
+        return self._threads.is_started or self.place.opened is not None
 
     @property
     def has_changed(self) -> bool:
@@ -154,6 +157,56 @@ class LocalStore(Generic[RecordT]):
                     raise
             await asyncio.sleep(_LOOK_SECONDS)
 
+    def read_blocking(
+        self, work: Callable[[Reader[RecordT]], ResultT], otherwise: ResultT
+    ) -> ResultT:
+        """
+        Read for a caller that has no event loop, and waits: the first time in its own thread.
+
+        That reads a root which nobody else knows of until it is done, and holds no lock. So ctrl-c
+        leaves nothing half-known, and what the handler of a signal does meanwhile waits for nobody.
+
+        Args:
+            work: does it.
+            otherwise: what it would return where there is no root.
+
+        Raises:
+            StoreBusyError: as of `in_thread`.
+        """
+        if self.place.is_unused:
+            with contextlib.suppress(MovedError):
+                found = self._read_apart(work, otherwise)
+                if found is not None:
+                    return found[0]
+        deadline = monotonic_seconds() + self._options.lock_timeout_seconds
+        reading = partial(contextvars.copy_context().run, self.read, work, otherwise)
+        while True:
+            try:
+                return self.callers.submit(reading).result()
+            except StoreBusyError:
+                if monotonic_seconds() >= deadline:
+                    raise
+            self.files.pause(_LOOK_SECONDS)
+
+    def _read_apart(
+        self, work: Callable[[Reader[RecordT]], ResultT], otherwise: ResultT
+    ) -> tuple[ResultT] | None:
+        """Return what work returns; None where others may have committed during the look."""
+        opened = self.place.apart()
+        if opened is None:
+            return (otherwise,)
+        try:
+            has_looked = opened.view.has_looked_apart()
+            found = (work(self._reader(opened, has_looked=True)),) if has_looked else None
+        except BaseException:
+            opened.close()
+            raise
+        if found is None:
+            opened.close()
+        else:
+            self.place.take_over(opened)
+        return found
+
     def read(self, work: Callable[[Reader[RecordT]], ResultT], otherwise: ResultT) -> ResultT:
         """
         Read, in a thread.
@@ -186,8 +239,9 @@ class LocalStore(Generic[RecordT]):
             raise NotInMemoryError
         return work(Glance(root.bodies, self._codec))
 
-    def _reader(self, opened: OpenRoot) -> Reader[RecordT]:
-        return Reader(opened.bodies, self._codec, self._options.lock_timeout_seconds)
+    def _reader(self, opened: OpenRoot, *, has_looked: bool = False) -> Reader[RecordT]:
+        seconds = self._options.lock_timeout_seconds
+        return Reader(opened.bodies, self._codec, seconds, has_looked=has_looked)
 
     # Threads
 
@@ -314,6 +368,9 @@ class LocalStore(Generic[RecordT]):
         with self._mutex:
             is_first, self._is_closed = not self._is_closed, True
         if is_first:
+            if self.place.opened is not None and not self._threads.is_started:
+                with contextlib.suppress(ThreadStartError):  # it closes what is open, not a loop
+                    self.readers.submit(int)
             self._committer.end()
             for part in (self.readers, self.callers, self._workers, self._threads):
                 part.end()

@@ -57,6 +57,7 @@ class Place:
         self._device: int | None = None
         self._retired: list[OpenRoot] = []
         self._opening = threading.RLock()  # held over file operations, so never on a loop
+        self._is_closed = False
 
     @property
     def opened(self) -> OpenRoot | None:
@@ -77,6 +78,27 @@ class Place:
                 found = self._reading = self._found()
                 self._note(found)
             return found
+
+    def apart(self) -> OpenRoot | None:
+        """Open the root as it is, for one caller alone; None when there is none."""
+        self.path = absolute(self.path)
+        return self._found()
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether nothing was ever open."""
+        return self.opened is None and self._device is None and not self._is_closed
+
+    def take_over(self, opened: OpenRoot) -> None:
+        """Go on with a root that was opened apart, if nothing is open by now; else close it."""
+        status = self._files.directory_status(opened.view.sessions.root)
+        used = status.identity
+        with self._opening:  # calling nothing: a handler of a signal might wait for who needs it
+            is_taken = self._reading is None and self.writing is None and not self._is_closed
+            if is_taken:
+                self._reading, self._used, self._device = opened, used, status.device
+        if not is_taken:
+            opened.close()
 
     def to_write(self) -> WritableRoot:
         """Return the root, made if need be."""
@@ -169,6 +191,8 @@ class Place:
 
     def close(self) -> None:
         """Close everything; for the last who uses it."""
+        with self._opening:
+            self._is_closed = True
         self.reopen()
         for opened in self._retired:
             opened.close()

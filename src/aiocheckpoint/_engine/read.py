@@ -39,10 +39,16 @@ class Reader(Generic[RecordT]):
         bodies: their contents.
         record_codec: of the record type.
         timeout_seconds: how long the first look is tried again while another process commits.
+        has_looked: whether all that was acknowledged is known already.
     """
 
     def __init__(
-        self, bodies: Bodies, record_codec: Codec[RecordT], timeout_seconds: float
+        self,
+        bodies: Bodies,
+        record_codec: Codec[RecordT],
+        timeout_seconds: float,
+        *,
+        has_looked: bool = False,
     ) -> None:
         self.bodies = bodies
         self.view = bodies.view
@@ -50,7 +56,7 @@ class Reader(Generic[RecordT]):
         self._codec = record_codec
         self._timeout_seconds = timeout_seconds
         self._sessions: dict[SessionId, Session] = {}
-        self._has_looked = False
+        self._has_looked = has_looked
 
     def look(self) -> None:
         """

@@ -101,10 +101,12 @@ class Workers:
             ThreadStartError: none is idle, and the system grants no other.
         """
         with self._mutex:
-            if self._started <= self._busy:
-                self._threads.start("work", self._run)
+            if self._started > self._busy:
+                self._put(work)
+            else:  # it begins while its start is still waited for here
+                self._threads.start("work", partial(self._run, [work]))
                 self._started += 1
-            self._put(work)
+                self._busy += 1
 
     def do_next(self, work: Work) -> None:
         """Have something done by those that there are."""
@@ -115,13 +117,13 @@ class Workers:
         self._busy += 1
         self._queue.put(work)
 
-    def _run(self) -> None:
-        while self._has_worked():
+    def _run(self, given: list[Work]) -> None:
+        while self._has_worked(given):
             pass
 
-    def _has_worked(self) -> bool:
+    def _has_worked(self, given: list[Work]) -> bool:
         """Do the next work, and keep no reference to it; False at the end."""
-        work = self._queue.get()
+        work = given.pop() if given else self._queue.get()
         if work is None:
             return False
         tell = work()

@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from aiocheckpoint import (
     BlobNode,
     BlobRecord,
-    BlobStore,
     CheckpointDecodeError,
     MissingBlobError,
     SessionReader,
@@ -19,6 +18,7 @@ from aiocheckpoint import (
 )
 from aiocheckpoint.adapters._steady import read_steadily
 from aiocheckpoint.history import LoadBlobs
+from aiocheckpoint.kit import Reads
 
 RecordT = TypeVar("RecordT", bound="DocumentRecord")
 ResultT = TypeVar("ResultT")
@@ -142,7 +142,7 @@ class Documents:
         self._known[key] = pieces.whole if pieces.whole.size_bytes <= _MOST_BYTES else _NOTHING
 
     async def load_from(
-        self, store: BlobStore[Any], session_id: str, checkpoint_id: str, *, key: str | None = None
+        self, store: Reads[Any], session_id: str, checkpoint_id: str, *, key: str | None = None
     ) -> tuple[DocumentRecord, bytes] | None:
         """
         Return a record and its document, in one hop; None when there is none.

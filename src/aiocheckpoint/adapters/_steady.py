@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
 from aiocheckpoint import (
-    BlobStore,
     CheckpointCorruptError,
     CheckpointMeta,
     SessionId,
     SessionReader,
 )
+from aiocheckpoint.kit import Reads
 
 _MOST_TRIES = 20  # beside others who change the session without a pause
 ResultT = TypeVar("ResultT")
@@ -25,7 +25,7 @@ class _Missing(NamedTuple):
 
 
 async def read_steadily(
-    store: BlobStore[Any],
+    store: Reads[Any],
     session_id: SessionId,
     work: Callable[[SessionReader[Any]], Awaitable[ResultT]],
 ) -> ResultT:

@@ -164,6 +164,8 @@ class _Traced:
         await self._traced.__aexit__(exc_type, exc, traceback)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "read_blocking":  # there is a loop for the span of `read` alone
+            return None
         found = getattr(self._traced, name)
         return partial(self._call, name, found) if inspect.ismethod(found) else found
 

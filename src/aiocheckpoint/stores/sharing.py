@@ -25,6 +25,7 @@ from aiocheckpoint.store import (
     BlobStore,
     Marks,
     Ownership,
+    ReadBlocking,
     SessionReader,
     Transaction,
 )
@@ -238,6 +239,11 @@ class SharedStore(AsyncClosing, Generic[RecordT]):
     ) -> ResultT:
         """Do what `BlobStore.read` says."""
         return await self._store.read(session_id, work)
+
+    @property
+    def read_blocking(self) -> ReadBlocking[RecordT] | None:
+        """What `ReadBlocking` says; None where the store has none."""
+        return getattr(self._store, "read_blocking", None)
 
     async def update(
         self, session_id: SessionId, work: Callable[[Transaction[RecordT]], Awaitable[ResultT]], /

@@ -35,7 +35,7 @@ from aiocheckpoint.adapters.crewai.records import (
     MethodState,
     PendingFeedback,
 )
-from aiocheckpoint.kit import AsyncClosing, require_instance
+from aiocheckpoint.kit import AsyncClosing, Reads, require_instance
 from aiocheckpoint.portal import Portal
 
 _MOST_PIECES = 16  # only the newest state is kept, so hardly any are shared
@@ -189,7 +189,7 @@ class FlowPersistence(AsyncClosing, BasePersistence):
             CheckpointCorruptError: what is stored is damaged.
             CheckpointError: what `load` of the store raises.
         """
-        found = self._portal.run(self._load(flow_uuid, STATE_ID))
+        found = self._load(flow_uuid, STATE_ID)
         return None if found is None else found[1]
 
     def save_pending_feedback(
@@ -251,7 +251,7 @@ class FlowPersistence(AsyncClosing, BasePersistence):
             CheckpointDecodeError: this version of CrewAI does not know such a context.
             CheckpointError: what `load` of the store raises.
         """
-        found = self._portal.run(self._load(flow_uuid, PENDING_ID))
+        found = self._load(flow_uuid, PENDING_ID)
         if found is None:
             return None
         record, state = found
@@ -273,12 +273,15 @@ class FlowPersistence(AsyncClosing, BasePersistence):
         """
         self._portal.run(self._opened.store.delete(NAMES.of(flow_uuid), PENDING_ID))
 
-    async def _load(
+    def _load(
         self, flow_uuid: str, checkpoint_id: str
     ) -> tuple[DocumentRecord, dict[str, Any]] | None:
-        found = await self._documents.load_from(
-            self._opened.store, NAMES.of(flow_uuid), checkpoint_id
-        )
+        name = NAMES.of(flow_uuid)
+
+        async def load(store: Reads[FlowRecord]) -> tuple[DocumentRecord, bytes] | None:
+            return await self._documents.load_from(store, name, checkpoint_id)
+
+        found = self._portal.read(self._opened.store, load)
         if found is None:
             return None
         record, document = found
