@@ -175,17 +175,20 @@ class Marks(Protocol):
         ...
 
 
-class Reads(Protocol[RecordT]):
+class Reads(Protocol[RecordT_co]):
     """`read` of a store, and nothing else of it."""
 
     async def read(
-        self, session_id: SessionId, work: Callable[[SessionReader[RecordT]], Awaitable[ResultT]], /
+        self,
+        session_id: SessionId,
+        work: Callable[[SessionReader[RecordT_co]], Awaitable[ResultT]],
+        /,
     ) -> ResultT:
         """Do several reads of a session, as `CheckpointStore.read` says."""
         ...
 
 
-class ReadBlocking(Protocol[RecordT]):
+class ReadBlocking(Protocol[RecordT_co]):
     """
     `read` of a store as a plain function, whose caller waits, for callers without an event loop.
 
@@ -194,7 +197,10 @@ class ReadBlocking(Protocol[RecordT]):
     """
 
     def __call__(
-        self, session_id: SessionId, work: Callable[[SessionReader[RecordT]], Awaitable[ResultT]], /
+        self,
+        session_id: SessionId,
+        work: Callable[[SessionReader[RecordT_co]], Awaitable[ResultT]],
+        /,
     ) -> ResultT:
         """Do several reads of a session, as `CheckpointStore.read` says."""
         ...

@@ -700,7 +700,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         reading = self._reading(session_id, work)
 
         def read() -> ResultT:
-            found = self._store.read(reading, _Answer())
+            found = self._store.read(reading, _Answer[ResultT]())
             return (found or reading(None))[0]
 
         return await self._store.in_thread(self._store.callers, read)
@@ -733,7 +733,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         Cost: the reads, and from the second call on one hop.
         """
         reading = self._reading(session_id, work)
-        found = self._store.read_blocking(reading, _Answer())
+        found = self._store.read_blocking(reading, _Answer[ResultT]())
         return (found or reading(None))[0]
 
     def _reading(

@@ -179,7 +179,8 @@ class LocalStore(Generic[RecordT]):
                 if found is not None:
                     return found[0]
         deadline = monotonic_seconds() + self._options.lock_timeout_seconds
-        reading = partial(contextvars.copy_context().run, self.read, work, otherwise)
+        read = partial(self.read, work, otherwise)
+        reading = partial(contextvars.copy_context().run, read)
         while True:
             try:
                 return self.callers.submit(reading).result()

@@ -47,7 +47,9 @@ def codec_of(record_type: Any) -> Codec[Any]:
         raise RecordTypeError(name_of(record_type), f"it cannot be read: {error}") from error
     if members == (RawRecord,):
         return RawCodec()
-    return _codec_of_one(*members) if len(members) == 1 else _codec_of_union(record_type, members)
+    if len(members) == 1:
+        return _codec_of_one(members[0])
+    return _codec_of_union(record_type, members)
 
 
 # Codecs take up to a millisecond to make, and have no state.
@@ -57,7 +59,7 @@ def _codec_of_one(record_type: type[Any]) -> RecordCodec[Any]:
 
 
 @lru_cache(maxsize=64)
-def _codec_of_union(record_type: Any, members: tuple[type[Any], ...]) -> UnionCodec[Any]:
+def _codec_of_union(record_type: Any, members: tuple[Any, ...]) -> UnionCodec[Any]:
     return UnionCodec(record_type, [_codec_of_one(member) for member in members])
 
 
