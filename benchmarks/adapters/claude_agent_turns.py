@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import json
 import os
 import sys
@@ -11,13 +12,16 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import botocore.session
 from claude_agent_sdk import InMemorySessionStore
 from claude_agent_sdk import SessionStore as FrameworkStore
+from tests.adapters.sdist import unpacked
+from tests.stores.s3.ceph import Ceph, missing_programs
 
 from aiocheckpoint import AsyncCheckpointWriter, Durability
 from aiocheckpoint.adapters.claude_agent import ClaudeRecord, SessionStore
@@ -26,8 +30,12 @@ from benchmarks.postgres_server import postgres_server
 from benchmarks.rounds import UnavailableError
 
 SESSION_ID = str(uuid.UUID(int=1))
+OURS, OURS_NOT_SYNCED = "`SessionStore`", '`SessionStore`, `"none"`'
+THEIRS_IN_POSTGRES, OURS_IN_POSTGRES = "`PostgresSessionStore`", "`SessionStore` in PostgreSQL"
+THEIRS_IN_S3, OURS_IN_S3 = "`S3SessionStore`", "`SessionStore` in S3"
 
 
+@cache  # or making them would be a part of what is measured
 def entries(turn: int) -> list[Any]:
     """Return what a turn adds: a question, a call of a tool, what it returned, and the answer."""
     call = {"type": "tool_use", "id": f"call-{turn}", "name": "look_up", "input": {"order": turn}}
@@ -123,76 +131,124 @@ async def in_memory(directory: Path) -> AsyncIterator[Store]:
     yield Transcript(_IN_MEMORY.setdefault(directory, InMemorySessionStore()), directory)
 
 
-class Rows:
-    """A table of a row an entry, as the example of a store in the framework's repository has it."""
+class Published:
+    """
+    The stores that the framework publishes, as examples in its source distribution.
 
-    def __init__(self, pool: asyncpg.Pool, transcript: str) -> None:
-        self._pool = pool
-        self._transcript = transcript
+    They are not a part of what is installed, so the distribution of the installed version is
+    downloaded, and they are loaded from there.
 
-    async def write(self, turn: int) -> None:
-        """Append a turn in one statement."""
-        await self._pool.execute(
-            "INSERT INTO entries (transcript, entry) SELECT $1, unnest($2::jsonb[])",
-            self._transcript,
-            [json.dumps(entry) for entry in entries(turn)],
-        )
+    Args:
+        directory: to unpack it in.
+    """
 
-    async def read(self) -> int:
-        """Read it."""
-        rows = await self._pool.fetch(
-            "SELECT entry FROM entries WHERE transcript = $1 ORDER BY number", self._transcript
-        )
-        return len([json.loads(row["entry"]) for row in rows])
+    def __init__(self, directory: Path) -> None:
+        self._examples = unpacked("claude-agent-sdk", directory) / "examples" / "session_stores"
+
+    def store(self, name: str) -> type[Any]:
+        """Return the class of the store on a kind of server, as `Postgres`."""
+        path = self._examples / f"{name.lower()}_session_store.py"
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module  # its dataclasses look there for their annotations
+        spec.loader.exec_module(module)
+        found: type[Any] = getattr(module, f"{name}SessionStore")
+        return found
 
 
 @asynccontextmanager
-async def rows(directory: Path, *, url: str) -> AsyncIterator[Store]:
-    """Connect to the table, and make it."""
+async def theirs_in_postgres(
+    directory: Path, *, url: str, store: type[Any]
+) -> AsyncIterator[Store]:
+    """Connect, and make the table."""
     async with asyncpg.create_pool(url, min_size=1, max_size=4) as pool:
-        await pool.execute(
-            "CREATE TABLE IF NOT EXISTS entries (transcript text, number bigserial, entry jsonb,"
-            " PRIMARY KEY (transcript, number))"
-        )
-        yield Rows(pool, directory.name)
+        opened = store(pool)
+        await opened.create_schema()
+        yield Transcript(opened, directory)
 
 
 @asynccontextmanager
-async def ours_in_postgres(directory: Path, *, url: str) -> AsyncIterator[Store]:
-    """Open the adapter on a database."""
+async def theirs_in_s3(directory: Path, *, store: type[Any]) -> AsyncIterator[Store]:
+    """Make a client, as boto3 makes it."""
+    client = botocore.session.Session().create_client(
+        "s3", endpoint_url=os.environ["AWS_ENDPOINT_URL_S3"], region_name=os.environ["AWS_REGION"]
+    )
+    yield Transcript(store("bucket", "theirs", client), directory)
+
+
+@asynccontextmanager
+async def ours_at(directory: Path, *, url: str) -> AsyncIterator[Store]:
+    """Open the adapter on a server."""
     async with SessionStore(url) as store:
-        await store.list_sessions("none")  # connect, as the pool above has done
+        await store.list_sessions("none")  # connect, as the others have done
         yield Transcript(store, directory)
 
 
-def on_server(stack: ExitStack) -> dict[str, Open]:
+def in_postgres(stack: ExitStack, parent: Path, published: Published) -> dict[str, Open]:
     """Start a PostgreSQL on the disk that is measured, and return what runs there."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--directory")
-    directory = parser.parse_known_args()[0].directory
-    parent = stack.enter_context(tempfile.TemporaryDirectory(dir=directory))
     try:
-        url = stack.enter_context(postgres_server(Path(parent))).format("postgres")
+        url = stack.enter_context(postgres_server(parent)).format("postgres")
     except UnavailableError as error:
         sys.stderr.write(f"without PostgreSQL: {error}\n")
         return {}
+    store = published.store("Postgres")
     return {
-        "a row an entry in PostgreSQL": partial(rows, url=url),
-        "`SessionStore` in PostgreSQL": partial(ours_in_postgres, url=url),
+        THEIRS_IN_POSTGRES: partial(theirs_in_postgres, url=url, store=store),
+        OURS_IN_POSTGRES: partial(ours_at, url=url),
     }
 
 
-if __name__ == "__main__":
+def in_s3(stack: ExitStack, published: Published) -> dict[str, Open]:
+    """Start Ceph's gateway, whose disk forgets, and return what runs there."""
+    if missing := missing_programs():
+        sys.stderr.write(f"without S3: {', '.join(missing)} of Ceph are not installed\n")
+        return {}
+    ceph = Ceph().start()
+    stack.callback(ceph.stop)
+    os.environ |= {
+        "AWS_ACCESS_KEY_ID": "tkey",
+        "AWS_SECRET_ACCESS_KEY": "tsecret",
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL_S3": ceph.url,
+    }
+    return {
+        THEIRS_IN_S3: partial(theirs_in_s3, store=published.store("S3")),
+        OURS_IN_S3: partial(ours_at, url="s3://bucket/ours"),
+    }
+
+
+def main() -> None:
+    """Measure all that can run here."""
     whole = [entry for turn in range(TURNS) for entry in entries(turn)]
-    with ExitStack() as server:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--directory")
+    directory = parser.parse_known_args()[0].directory
+    with ExitStack() as stack:
+        parent = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=directory)))
+        published = Published(parent)
+        servers = in_postgres(stack, parent, published) | in_s3(stack, published)
         measure(
             {
                 "`InMemorySessionStore`": in_memory,
                 "a file of lines, not synced": partial(lines, is_synced=False),
                 "a file of lines, synced": partial(lines, is_synced=True),
-                "`SessionStore`": ours,
-                '`SessionStore`, `"none"`': partial(ours, durability="none"),
-                **on_server(server),
+                OURS: ours,
+                OURS_NOT_SYNCED: partial(ours, durability="none"),
+                **servers,
             },
             len(json.dumps(whole)),
+            beside=[
+                (OURS, THEIRS_IN_POSTGRES),
+                (OURS_IN_POSTGRES, THEIRS_IN_POSTGRES),
+                (OURS_IN_S3, THEIRS_IN_S3),
+                (OURS, "a file of lines, synced"),
+                (OURS_NOT_SYNCED, "a file of lines, not synced"),
+            ],
+            connected=servers,
         )
+
+
+if __name__ == "__main__":
+    main()

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import cache
 from pathlib import Path
@@ -33,7 +33,7 @@ Open = Callable[[Path], AbstractAsyncContextManager[Store]]
 
 
 class Run(NamedTuple):
-    """What one session took; reading it with the opening of the store."""
+    """What one session took; reading it with the opening of the store, but for connecting."""
 
     writes_ms: list[float]
     read_ms: float
@@ -47,7 +47,7 @@ def text(turn: int, size: int) -> str:
     return " ".join(words)
 
 
-async def _run(open_store: Open, directory: Path) -> Run:
+async def _run(open_store: Open, directory: Path, *, is_connected: bool) -> Run:
     writes: list[float] = []
     async with open_store(directory) as store:
         for turn in range(TURNS):
@@ -58,6 +58,8 @@ async def _run(open_store: Open, directory: Path) -> Run:
     for _ in range(5):
         begin = time.perf_counter()  # some read or make what they need when they are opened
         async with open_store(directory) as store:
+            if is_connected:
+                begin = time.perf_counter()
             count = await store.read()
             reads.append((time.perf_counter() - begin) * 1e3)
         assert count, "nothing was read"
@@ -69,8 +71,21 @@ async def _run(open_store: Open, directory: Path) -> Run:
     return Run(writes, min(reads), size)
 
 
-def measure(contenders: Mapping[str, Open], transcript_bytes: int) -> None:
-    """Run the contenders in turn, and print the medians of their better halves as a table."""
+def measure(
+    contenders: Mapping[str, Open],
+    transcript_bytes: int,
+    beside: Sequence[tuple[str, str]] = (),
+    connected: Collection[str] = (),
+) -> None:
+    """
+    Run the contenders in turn, and print the medians of their better halves as a table.
+
+    Args:
+        contenders: by their names.
+        transcript_bytes: how long the session is as JSON.
+        beside: two of them each, of which the ratios within the rounds are printed.
+        connected: those on servers, to which a read has a connection already.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("--directory", type=Path, help="on the disk that is to be measured")
     parser.add_argument("--rounds", type=int, default=5)
@@ -80,7 +95,8 @@ def measure(contenders: Mapping[str, Open], transcript_bytes: int) -> None:
         for name, open_store in contenders.items():
             directory = Path(tempfile.mkdtemp(dir=options.directory))
             try:
-                runs[name].append(asyncio.run(_run(open_store, directory)))
+                run = _run(open_store, directory, is_connected=name in connected)
+                runs[name].append(asyncio.run(run))
             finally:
                 shutil.rmtree(directory)
     lines = [
@@ -97,7 +113,27 @@ def measure(contenders: Mapping[str, Open], transcript_bytes: int) -> None:
         read = statistics.median(sorted(run.read_ms for run in found)[: len(half)])
         size = statistics.median(run.bytes for run in found) / 1e6
         lines.append(f"| {name} | {p50:.2f} ms | {p99:.2f} ms | {read:.1f} ms | {size:.2f} MB |")
+    pairs = [pair for pair in beside if all(name in runs for name in pair)]
+    if pairs:
+        lines += [
+            "",
+            "| median (least-greatest) of the rounds | write p50 | all |",
+            "|---|---|---|",
+        ]
+    for name, other in pairs:
+        writes = [
+            statistics.median(one.writes_ms) / statistics.median(two.writes_ms)
+            for one, two in zip(runs[name], runs[other], strict=True)
+        ]
+        reads = [
+            one.read_ms / two.read_ms for one, two in zip(runs[name], runs[other], strict=True)
+        ]
+        lines.append(f"| {name} / {other} | {_ratio(writes)} | {_ratio(reads)} |")
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _ratio(rounds: Sequence[float]) -> str:
+    return f"{statistics.median(rounds):.2f} ({min(rounds):.2f}-{max(rounds):.2f})"
 
 
 def json_bytes(adapter: Any, value: Any) -> int:

@@ -41,7 +41,7 @@ def own_tests(
     if needs:
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *needs], check=True)
     with tempfile.TemporaryDirectory() as directory:
-        root = _unpacked(package, Path(directory))
+        root = unpacked(package, Path(directory))
         for test, reason in deselected.items():
             sys.stdout.write(f"deselected: {test}: {reason}\n")
         sys.stdout.flush()
@@ -62,8 +62,8 @@ def own_tests(
         ).returncode
 
 
-def _unpacked(package: str, directory: Path) -> Path:
-    """Return the directory of a distribution, downloaded and unpacked."""
+def unpacked(package: str, directory: Path) -> Path:
+    """Return the root of a source distribution, of the installed version, put into a directory."""
     wanted = f"{package}=={version(package)}"
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", package]
     subprocess.run([*pip, "--dest", directory, wanted], check=True)
