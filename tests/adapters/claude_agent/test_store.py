@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import random
 import threading
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,10 @@ from aiocheckpoint import (
     CheckpointCorruptError,
     CheckpointEncodeError,
     CheckpointError,
+    DurabilityUnknownError,
     InvalidArgumentError,
+    StorageError,
+    StorageFullError,
     Transaction,
     UnsupportedOperationError,
     WriterClosedError,
@@ -43,6 +48,7 @@ from aiocheckpoint import (
 )
 from aiocheckpoint.adapters.claude_agent import ClaudeRecord, SessionStore
 from aiocheckpoint.testing import MemoryStore
+from tests.children import run_in_child
 
 KEY: Any = {"project_key": "shop", "session_id": "order-7"}
 AGENT: Any = {**KEY, "subpath": "subagents/agent-1"}
@@ -305,7 +311,7 @@ class TestUuids:
 
 async def _compare_with_list(calls: list[tuple[str, int, list[int | None]]]) -> None:
     memory: MemoryStore[Any] = MemoryStore(ClaudeRecord)
-    stores = [SessionStore(memory), SessionStore(memory)]
+    stores = [SessionStore(memory), SessionStore(Beside(memory))]
     model: dict[int, Any] = {}
     keys = {0: KEY, 1: AGENT}
     for call, which, numbers in calls:
@@ -490,7 +496,7 @@ class TestLists:
     async def test_append_loads_no_blob_that_it_knows(self) -> None:
         """Appends by the only writer load nothing; those of another process load what is new."""
         memory = _Counting(ClaudeRecord)
-        store, other = opened(memory), opened(memory)
+        store, other = opened(memory), opened(Beside(memory))
         for number in range(200):
             await store.append(KEY, entries([number], 1000))
         assert memory.loads == 0
@@ -502,14 +508,167 @@ class TestLists:
 
 
 class _Counting(MemoryStore[Any]):
-    """Counts the blobs that are loaded."""
+    """Counts the blobs that are loaded, and the calls."""
 
     loads = 0
+
+    def __init__(self, record_type: Any) -> None:
+        super().__init__(record_type)
+        self.calls: Counter[str] = Counter()
 
     async def load_blobs(self, session_id: str, digests: Iterable[str], /) -> dict[str, bytes]:
         found = await super().load_blobs(session_id, digests)
         self.loads += len(found)
         return found
+
+    async def save(self, *args: Any, **options: Any) -> str:
+        self.calls["save"] += 1
+        return await super().save(*args, **options)
+
+    async def update(self, *args: Any) -> Any:
+        self.calls["update"] += 1
+        return await super().update(*args)
+
+    async def read(self, *args: Any) -> Any:
+        self.calls["read"] += 1
+        return await super().read(*args)
+
+
+class Beside:
+    """A storage as another process has it: what is known of its transcripts is not shared."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+class _Failing(MemoryStore[Any]):
+    """Fails the next save, if it is told how: it is refused, or made and its answer lost."""
+
+    failure = ""
+
+    async def save(self, *args: Any, **options: Any) -> str:
+        failure, self.failure = self.failure, ""
+        if failure == "refused":
+            raise StorageFullError("save", "memory", None, "for the test")
+        saved = await super().save(*args, **options)
+        if failure == "unknown":
+            raise DurabilityUnknownError("save", "memory", None, "for the test")
+        return saved
+
+
+class TestKnown:
+    async def test_append_is_one_save(self) -> None:
+        """The only one who appends reads nothing after the first time."""
+        memory = _Counting(ClaudeRecord)
+        store = opened(memory)
+        for number in range(100):
+            await store.append(KEY, entries([number], 1000))
+
+        assert memory.calls == {"update": 1, "save": 99}
+        assert memory.loads == 0
+        assert await store.load(KEY) == entries(range(100), 1000)
+
+    async def test_what_is_saved_each_time_is_bounded(self) -> None:
+        """There are two small records, however long the session and its entries are."""
+        memory: MemoryStore[Any] = MemoryStore(ClaudeRecord)
+        store = opened(memory)
+        for number in range(60):
+            await store.append(KEY, entries([number], 3000 if number % 7 else 70_000))
+            (name,) = [name async for name in memory.sessions()]
+            assert len(await memory.list(name)) == 2
+            record: Any = await memory.load(name)
+            assert sum(len(line) for line in record.lines) <= 16_000
+            assert record.history_length + len(record.lines) == number + 1
+
+    @pytest.mark.parametrize("kind", [MemoryStore, ApartStore])
+    async def test_others_in_turn_lose_nothing(self, kind: type[Any]) -> None:
+        """Whoever appended last, the next one adds to that, and each uuid counts once."""
+        storage = kind(ClaudeRecord)
+        stores = [opened(Beside(storage)) for _ in range(3)]
+        turns = random.Random(7).choices(range(3), k=120)
+        for number, turn in enumerate(turns):
+            again = entries([max(number - 2, 0)], 500)
+            await stores[turn].append(KEY, [*again, *entries([number], 500)])
+            if number % 9 == 0:
+                assert await stores[number % 3].load(KEY) == entries(range(number + 1), 500)
+
+        assert await opened(storage).load(KEY) == entries(range(120), 500)
+        (name,) = [name async for name in storage.sessions()]
+        assert len(await storage.list(name)) == 2
+
+    @pytest.mark.parametrize("kind", [MemoryStore, ApartStore])
+    async def test_others_at_once_lose_nothing(self, kind: type[Any]) -> None:
+        """Appends at once by those that share nothing are all there, each in its order."""
+        storage = kind(ClaudeRecord)
+        stores = [opened(Beside(storage)) for _ in range(3)]
+        await asyncio.gather(
+            *(stores[n % 3].append(KEY, entries([n], 50 * (n % 7))) for n in range(60))
+        )
+
+        found = [entry["uuid"] for entry in await opened(storage).load(KEY) or []]
+        for own in range(3):
+            wanted = [entry(n)["uuid"] for n in range(own, 60, 3)]
+            assert [uuid for uuid in found if uuid in wanted] == wanted
+        assert len(found) == 60
+
+    @pytest.mark.parametrize("failure", ["refused", "unknown"])
+    async def test_what_has_failed_is_not_known(self, failure: str) -> None:
+        """Entries whose append has failed are there once when they are sent again."""
+        memory = _Failing(ClaudeRecord)
+        store = opened(memory)
+        for number in range(3):
+            await store.append(KEY, entries([number]))
+        memory.failure = failure
+        with pytest.raises(StorageError):
+            await store.append(KEY, entries([3]))
+        await store.append(KEY, entries([4]))
+        await store.append(KEY, entries([3]))
+
+        wanted = [0, 1, 2, 4, 3] if failure == "refused" else [0, 1, 2, 3, 4]
+        assert await store.load(KEY) == entries(wanted)
+
+    @pytest.mark.parametrize("suspensions", range(6))
+    async def test_cancelled_append_has_an_outcome(self, storage: Any, suspensions: int) -> None:
+        """Wherever it is cancelled, it took place or not; what is sent again counts once."""
+        store = opened(storage)
+        await store.append(KEY, entries([0]))
+        task = asyncio.ensure_future(store.append(KEY, entries([1, 2])))
+        waiting = asyncio.ensure_future(store.append(KEY, entries([3])))
+        for _ in range(suspensions):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task, waiting])
+
+        assert await store.load(KEY) in (entries([0, 1, 2, 3]), entries([0, 3]))
+        await store.append(KEY, entries([1, 2, 3]))
+        found = await store.load(KEY) or []
+        assert sorted(one["uuid"] for one in found) == [entry(n)["uuid"] for n in range(4)]
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="it forks")
+    @pytest.mark.blocking
+    def test_forked_process_knows_nothing(self, root: Path) -> None:
+        """A child that was forked and its parent append in turn, and nothing is lost."""
+        store = SessionStore(root)
+
+        def append(number: int) -> None:
+            async def run() -> None:
+                await store.append(KEY, entries([number]))
+                await store.aclose()
+
+            asyncio.run(run())
+
+        async def begin() -> None:
+            await store.append(KEY, entries([0]))
+            await store.append(KEY, entries([1]))
+
+        asyncio.run(begin())
+        assert run_in_child(lambda: append(2)) == "None"
+        append(3)
+
+        assert asyncio.run(_loaded(root)) == entries(range(4))
 
 
 class TestHelpersOfTheFramework:
@@ -598,7 +757,8 @@ class TestDamage:
         await self._filled(root)
         async with AsyncCheckpointWriter[Any](root, record_type=ClaudeRecord) as writer:
             (name,) = [name async for name in writer.sessions()]
-            await writer.delete(name, which)
+            (found,) = await writer.ids(name, prefix=which)
+            await writer.delete(name, found)
 
         async with SessionStore(root) as store:
             for call in (store.load(KEY), store.append(KEY, entries([999]))):
@@ -616,7 +776,7 @@ class TestDamage:
         ):
             await store.append(KEY, entries([1]))
             (name,) = [name async for name in beside.sessions()]
-            await beside.save(await beside.load(name, "transcript"))
+            await beside.save(await beside.load(name))
             with pytest.raises(CheckpointCorruptError, match="max_checkpoints"):
                 await store.load(KEY)
 

@@ -12,7 +12,7 @@ from aiocheckpoint.kit import require_instance
 
 _NAMES: Final = Names("claude_agent")
 START_ID: Final = "start"
-TRANSCRIPT_ID: Final = "transcript"
+TRANSCRIPT_PREFIX: Final = "transcript-"
 
 
 class SessionStart(CheckpointRecord, tag="claude_agent.SessionStart", kw_only=True):
@@ -30,16 +30,21 @@ class SessionStart(CheckpointRecord, tag="claude_agent.SessionStart", kw_only=Tr
 
 class Transcript(HistoryRecord, tag="claude_agent.Transcript", kw_only=True):
     """
-    A transcript, its entries in shared history; its id is `transcript`.
+    A transcript; its id is `transcript-` and which process has appended to it last.
+
+    There is one at a time. So who finds that it is still the newest knows that nobody else has
+    appended meanwhile, and replaces it by one save.
 
     Attributes:
         incarnation: that of its `SessionStart`.
+        lines: the newest entries as JSON, some 15 KB; those before them are in its history.
         is_plain: no entry has values that JSON lacks; or else all are as `exact` writes them.
         mtime: when it was last appended to, in milliseconds since 1970; grows with each append.
         summary: what the framework shows of it in lists; empty for a subagent.
     """
 
     incarnation: str
+    lines: list[str]
     is_plain: bool
     mtime: int
     summary: dict[str, JsonValue]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, cast
 
 import claude_agent_sdk
@@ -16,12 +17,14 @@ from claude_agent_sdk import (
 )
 
 from aiocheckpoint import (
+    SessionChangedError,
     Transaction,
     UnsupportedOperationError,
     exact,
 )
 from aiocheckpoint.adapters._steady import read_steadily
 from aiocheckpoint.adapters._storage import InStorage, Storage
+from aiocheckpoint.adapters.claude_agent.known import Latest, Transcripts, transcripts_of
 from aiocheckpoint.adapters.claude_agent.records import (
     ClaudeRecord,
     Place,
@@ -30,14 +33,13 @@ from aiocheckpoint.adapters.claude_agent.records import (
     prefix,
 )
 from aiocheckpoint.adapters.claude_agent.transcript import (
+    Appended,
     Given,
-    Known,
-    OpenTranscript,
+    append_in,
     entries_of,
+    grown,
     removed,
 )
-
-_KNOWN_TRANSCRIPTS = 64
 
 
 class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
@@ -49,11 +51,13 @@ class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
     ```
 
     Any number of stores, tasks, event loops, threads and processes may use one storage, and one
-    session of it; stores that are given the same path or URL share one store of checkpoints.
+    session of it; stores that are given the same path, URL or open store share it, and what is
+    known of its transcripts.
 
     **Durability**: when a call returns, what it changed is durable, as the store promises.
 
-    **Order**: appends take effect in the order of the calls, also when they are called at once.
+    **Order**: appends take effect in the order of the calls, also when they are called at once, by
+    whichever of the stores that share a storage.
 
     **Cancellation**: a call ends when its outcome is known; it took place as a whole or not at all.
 
@@ -70,7 +74,16 @@ class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
 
     def __init__(self, storage: Storage[ClaudeRecord]) -> None:
         super().__init__(storage, ClaudeRecord)
-        self._known = lru_cache(_KNOWN_TRANSCRIPTS)(_known_of)
+        self._storage = storage
+        self._process = os.getpid()
+        self._known = transcripts_of(storage)
+
+    def _shared(self) -> Transcripts:
+        """Return what this process, and none that it was forked from, knows of the transcripts."""
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._known = transcripts_of(self._storage)
+        return self._known
 
     # One transcript
 
@@ -89,17 +102,44 @@ class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
             CheckpointCorruptError: what is stored is damaged; nothing was added.
             CheckpointError: what `update` of the store raises.
 
-        Cost: one update, of what is added. The first append to what others have added reads it,
-            for its uuids; a `load` by this object has done so.
+        Cost: one save, of what is added and of some 15 KB of what was before. The first append, and
+            the first after others have appended, is an update, which reads what they have added,
+            for its uuids; a `load` by this process has done so.
         """
         place, given = Place.of(key), Given.of(entries)
         self._require_open()
         if not given.entries:
             return
-        known = self._known(place)
-        await self._store.update(
-            place.name, lambda session: OpenTranscript(place, session, known).append(given)
-        )
+        transcripts = self._shared()
+        known = transcripts.of(place)
+        async with transcripts.turns.held(known.name):
+            latest, known.latest = known.latest, None  # what fails leaves nothing
+            appended = latest and await self._add(place, known.record_id, latest, given)
+            if appended is None:
+                appended = await self._store.update(
+                    known.name, lambda session: append_in(session, place, known, given)
+                )
+            known.latest = appended.committed()
+
+    async def _add(
+        self, place: Place, record_id: str, latest: Latest, given: Given
+    ) -> Appended | None:
+        """
+        Add entries to a transcript that is as this process left it, by one save.
+
+        Returns:
+            what was added; None when nothing was done: it is not so, or it has all of them, of
+            which only a look can tell whether somebody has deleted them meanwhile.
+        """
+        new = given.without(latest.seen.uuids)
+        if latest.head.checkpoint_id != record_id or not new.entries:
+            return None
+        done = grown(place, latest, record_id, new)
+        try:
+            await self._store.save(done.record, blobs=done.blobs, expected=record_id)
+        except SessionChangedError:
+            return None
+        return done.appended
 
     async def load(self, key: SessionKey) -> list[SessionStoreEntry] | None:
         """
@@ -117,7 +157,7 @@ class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
         """
         place = Place.of(key)
         self._require_open()
-        work = partial(entries_of, self._known(place))
+        work = partial(entries_of, self._shared().of(place))
         return await read_steadily(self._store, place.name, work)
 
     async def delete(self, key: SessionKey) -> None:
@@ -136,6 +176,10 @@ class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
         """
         place = Place.of(key)
         self._require_open()
+        async with self._shared().turns.held(place.name):
+            await self._delete(place)
+
+    async def _delete(self, place: Place) -> None:
         if place.subpath is not None:
             await self._store.delete_session(place.name)
             return
@@ -222,7 +266,3 @@ class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
     async def _places(self, begin: str) -> list[Place]:
         names = [name async for name in self._store.sessions(prefix=begin)]
         return [place for name in names if (place := Place.named(name)) is not None]
-
-
-def _known_of(place: Place) -> Known:  # noqa: ARG001 - what it is remembered by
-    return Known()
