@@ -24,6 +24,7 @@ RecordT = TypeVar("RecordT", bound="DocumentRecord")
 ResultT = TypeVar("ResultT")
 
 _LEAST_BYTES = 8 << 10  # of a piece
+_MOST_HEAD_BYTES = 1024
 _MOST_DOCUMENTS = 16  # that are remembered
 _MOST_BYTES = 1 << 20  # of each
 # An insertion makes a few pieces new; those behind it are the same again.
@@ -33,14 +34,17 @@ _NODE_MARK = BlobNode(["0" * 64])[:16]
 
 class DocumentRecord(BlobRecord, kw_only=True):
     """
-    A record that holds a document: its blobs one behind the other, and then the tail.
+    A record that holds a document: the head, its blobs one behind the other, and then the tail.
 
     Attributes:
+        head: what stands before its first list, as a time or a number that each write changes, so
+            that the blobs stay the same.
         order: where a blob is there twice, which of `blob_digests` follow one another, by position.
         tail: what follows the blobs, as text.
         is_base64: whether the tail is bytes that are no text.
     """
 
+    head: str = ""
     order: tuple[int, ...] = ()
     tail: str = ""
     is_base64: bool = False
@@ -84,11 +88,13 @@ class Pieces(NamedTuple):
     A document in pieces.
 
     Attributes:
+        head: what stands before them, in ASCII.
         whole: those that are stored as blobs.
         tail: what follows them.
         known: the digests of those that are stored already, as far as is known.
     """
 
+    head: bytes
     whole: _Whole
     tail: bytes
     known: frozenset[str]
@@ -100,7 +106,10 @@ class Pieces(NamedTuple):
             tail, is_base64 = self.tail.decode(), False
         except UnicodeDecodeError:
             tail, is_base64 = base64.b64encode(self.tail).decode(), True
-        return replace(record, blob_digests=digests, order=order, tail=tail, is_base64=is_base64)
+        return replace(
+            record, blob_digests=digests, order=order,
+            head=self.head.decode(), tail=tail, is_base64=is_base64,
+        )  # fmt: skip
 
     async def saved(self, save: Callable[[Mapping[str, bytes]], Awaitable[ResultT]]) -> ResultT:
         """Save with those blobs that are new, and with all where others removed what was known."""
@@ -131,9 +140,12 @@ class Documents:
     def cut(self, key: str, document: bytes) -> Pieces:
         """Return a document in pieces, those of the one before where they are the same."""
         known = self._known.get(key, _NOTHING)
-        pieces, tail = _cut(document, known.pieces, self._most_pieces)
+        start = _end_of_head(document)
+        pieces, tail = _cut(document, start, known.pieces, self._most_pieces)
+        if not pieces:
+            return Pieces(b"", _NOTHING, document, known.names)
         whole = known if pieces is known.pieces else _Whole(pieces)
-        return Pieces(whole, tail, known.names)
+        return Pieces(document[:start], whole, tail, known.names)
 
     def keep(self, key: str, pieces: Pieces) -> None:
         """Know a document from now on, since it was saved or loaded."""
@@ -170,8 +182,9 @@ class Documents:
         order = record.order or range(len(record.blob_digests))
         named = [record.blob_digests[number] for number in order]
         whole = _Whole(Piece(digest, blobs[digest]) for digest in named)
-        self.keep(key, Pieces(whole, tail, frozenset()))
-        return b"".join([*(piece.content for piece in whole.pieces), tail])
+        head = record.head.encode()
+        self.keep(key, Pieces(head, whole, tail, frozenset()))
+        return b"".join([head, *(piece.content for piece in whole.pieces), tail])
 
 
 def _tail(record: DocumentRecord) -> bytes:
@@ -182,13 +195,20 @@ def _tail(record: DocumentRecord) -> bytes:
         raise CheckpointDecodeError(place, type(record).__qualname__, str(error)) from error
 
 
+def _end_of_head(document: bytes) -> int:
+    """Return where the first list of a document begins, if that is near and told in ASCII."""
+    end = document.find(b"[", 0, _MOST_HEAD_BYTES) + 1
+    return end if document[:end].isascii() else 0
+
+
 def _cut(
-    document: bytes, known: Sequence[Piece], most_pieces: int
+    document: bytes, start: int, known: Sequence[Piece], most_pieces: int
 ) -> tuple[Sequence[Piece], bytes]:
+    """Return the pieces of a document from a position on, and what follows them."""
     least = _LEAST_BYTES
     while least * most_pieces < len(document):
         least *= 2
-    same, position = _same_at_first(document, known, least)
+    same, position = _same_at_first(document, start, known, least)
     if same == len(known) and _end_of_piece(document, position, least) is None:
         return known, document[position:]  # as mostly
     pieces = [*known[:same]]
@@ -209,9 +229,11 @@ def _cut(
         position += len(piece.content)
 
 
-def _same_at_first(document: bytes, known: Sequence[Piece], least: int) -> tuple[int, int]:
-    """Return how many of the known pieces a document begins with, and where they end."""
-    position = 0
+def _same_at_first(
+    document: bytes, start: int, known: Sequence[Piece], least: int
+) -> tuple[int, int]:
+    """Return how many of the known pieces a document has from `start` on, and where they end."""
+    position = start
     for number, (_, content) in enumerate(known):
         if len(content) < least or not document.startswith(content, position):
             return number, position
