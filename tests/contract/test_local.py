@@ -46,6 +46,8 @@ def _directory() -> Iterator[Path]:
 class TestWriter(WholeContract):
     """All parts of the contract, on a directory for each test."""
 
+    sessions_of_a_page = 256
+
     @pytest.fixture(name="opened")
     async def _opened(self, directory: Path, durability: Durability) -> AsyncIterator[Open]:
         made: list[AsyncCheckpointWriter[Any]] = []

@@ -51,6 +51,10 @@ class TestMemoryStore(WholeContract):
     def _other_blob_store(self, blob_store: MemoryStore[LargeValue]) -> Blobs:
         return MemoryStore(LargeValue, beside=blob_store)
 
+    @pytest.fixture(name="bounded_blob_store")
+    def _bounded_blob_store(self, blob_store: MemoryStore[LargeValue]) -> Blobs:
+        return MemoryStore(LargeValue, beside=blob_store, max_checkpoints=3)
+
     @pytest.fixture(name="reopen")
     def _reopen(self) -> Reopen:
         async def reopen(store: MemoryStore[Any]) -> MemoryStore[Any]:

@@ -294,6 +294,13 @@ class NestsFirst(MemoryStore[CheckpointData]):
         return await super().recover(session_id)
 
 
+class CutsAtNul(MemoryStore[CheckpointData]):
+    """Has ids end where a NUL is."""
+
+    async def ids(self, session_id: SessionId, **which: Any) -> tuple[CheckpointId, ...]:
+        return tuple([key.split("\0")[0] for key in await super().ids(session_id, **which)])
+
+
 class RecoversWithin(MemoryStore[CheckpointData]):
     """Lets the work of an update recover its session."""
 
@@ -566,6 +573,30 @@ class RecoversTheNewest(MemoryStore[CheckpointData]):
         )
 
 
+class RecoversByDigest(MemoryStore[LargeValue]):
+    """Takes a damaged blob away wherever one of its digest is."""
+
+    async def recover(self, session_id: SessionId) -> RecoveryReport:
+        report = await super().recover(session_id)
+        if report.quarantined:
+            for other_id, session in self._shelf.sessions.items():
+                self._shelf.sessions[other_id] = Session(session.checkpoints, {})
+        return report
+
+
+class TakesBlobsAlong(MemoryStore[LargeValue]):
+    """Puts a record aside with all of its blobs, whoever else needs them."""
+
+    async def recover(self, session_id: SessionId) -> RecoveryReport:
+        newest = await self.load(session_id)
+        assert newest is not None
+        report = await super().recover(session_id)
+        session = self._shelf.session(session_id)
+        left = {key: b for key, b in session.blobs.items() if key not in newest.blob_digests}
+        self._shelf.sessions[session_id] = Session(session.checkpoints, left)
+        return report
+
+
 class CopiesDamage(MemoryStore[CheckpointData]):
     """Copies what it can."""
 
@@ -605,6 +636,27 @@ class EndsAtTheSecond(MemoryStore[CheckpointData]):
     ) -> int:
         deleting = super().delete_many(session_id, checkpoint_ids)
         return await _ended_at_the_second(deleting)
+
+
+class LosesPatienceWithLargeOnes(MemoryStore[CheckpointData]):
+    """Waits for what it has begun, but only for as long as most take."""
+
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        saving = super().save
+        record = self._kit.encode(data)
+
+        async def later() -> CheckpointId:
+            for _ in range(len(record.body) // 10_000):
+                await asyncio.sleep(0)
+            return await saving(data, **terms)
+
+        task = asyncio.ensure_future(later())
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            for _ in range(20):
+                await asyncio.sleep(0)
+            raise
 
 
 class UpdatesAnyway(MemoryStore[CheckpointData]):
@@ -712,6 +764,18 @@ class HoldsOthersUp(MemoryStore[CheckpointData]):
             return await super().update(session_id, work)
         finally:
             self._shelf.__dict__["is_updating"] = False
+
+
+class ReadsAsItGoes(MemoryStore[CheckpointData]):
+    """Lets each read of an update see what is there by then."""
+
+    async def update(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        async def going(session: Any) -> Any:
+            beside = MemoryStore(beside=self)
+            session.saved_ids = lambda: beside.read(session_id, lambda now: now.saved_ids())
+            return await work(session)
+
+        return await super().update(session_id, going)
 
 
 class CountsTheWholeLine(MemoryStore[CheckpointData]):
@@ -1068,6 +1132,38 @@ class OwnsPastErrors(MemoryStore[CheckpointData]):
         return self._taken(session_id, wait)
 
 
+class KeepsWhatItsCancelledOwnersHad(MemoryStore[CheckpointData]):
+    """Gives back what an owner had, unless that was cancelled."""
+
+    @contextlib.asynccontextmanager
+    async def _taken(self, session_id: SessionId, wait: bool) -> AsyncIterator[Any]:
+        try:
+            async with super().own(session_id, wait=wait) as owner:
+                yield owner
+        except asyncio.CancelledError:
+            self._shelf.own(session_id)
+            raise
+
+    def own(self, session_id: SessionId, *, wait: bool = True) -> Any:
+        return self._taken(session_id, wait)
+
+
+class OwnsBeforeItIsAsked(MemoryStore[CheckpointData]):
+    """Keeps what it got for an owner that was cancelled meanwhile."""
+
+    @contextlib.asynccontextmanager
+    async def _taken(self, session_id: SessionId, wait: bool) -> AsyncIterator[Any]:
+        if wait:
+            self._shelf.own(session_id)
+            await asyncio.sleep(0)
+            self._shelf.disown(session_id)
+        async with super().own(session_id, wait=wait) as owner:
+            yield owner
+
+    def own(self, session_id: SessionId, *, wait: bool = True) -> Any:
+        return self._taken(session_id, wait)
+
+
 # Places
 
 
@@ -1087,6 +1183,28 @@ class IsGoneWhenEmpty(MemoryStore[CheckpointData]):
 
 
 # Across sessions
+
+
+class ListsOnePage(MemoryStore[CheckpointData]):
+    """Does not ask for the rest of what a query gives in parts."""
+
+    async def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
+        count = 0
+        async for session_id in super().sessions(prefix=prefix):
+            count += 1
+            if count <= 500:
+                yield session_id
+
+
+class LocksEachAsNamed(MemoryStore[CheckpointData]):
+    """Waits for a session that it has locked already."""
+
+    async def update_many(
+        self, session_ids: Iterable[SessionId], work: Callable[..., Awaitable[Any]], /
+    ) -> Any:
+        wanted = [*session_ids]
+        assert len(wanted) == len({*wanted}), "it would wait for ever"
+        return await super().update_many(wanted, work)
 
 
 class SortsSessions(MemoryStore[CheckpointData]):
@@ -1210,6 +1328,20 @@ class CountsReplacements(MemoryStore[CheckpointData]):
         return await super().save(data, **terms)
 
 
+class KeepsBlobsOfTheOldest(KeepsBlobs):
+    """The same, of what goes because there is too much."""
+
+
+class BoundsWhatOthersSave(MemoryStore[LargeValue]):
+    """Makes room whatever it changes."""
+
+    async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
+        answer = await super().delete(session_id, checkpoint_id)
+        oldest = (await self.list(session_id))[3:]
+        await self.delete_many(session_id, [meta.checkpoint_id for meta in oldest])
+        return answer
+
+
 class KeepsAllOfAnUpdate(MemoryStore[CheckpointData]):
     """Forgets the bound when it updates."""
 
@@ -1269,6 +1401,17 @@ BROKEN: dict[type[MemoryStore[Any]], str] = {
     RecoversWithin: "test_an_update_calls_what_is_about_all_sessions_alone",
     NestsBeforeItCloses: "test_that_it_is_closed_comes_before_that_it_is_nested",
     OwnsOn: "test_an_owner_of_a_closed_store_is_refused",
+    CutsAtNul: "test_a_nul_is_a_character_like_any_other",
+    RecoversByDigest: "test_the_same_blob_of_another_session_stays",
+    TakesBlobsAlong: "test_a_blob_that_something_intact_leads_to_stays",
+    LosesPatienceWithLargeOnes: "test_what_takes_long_is_waited_for_all_the_same",
+    ReadsAsItGoes: "test_what_an_update_reads_was_there_at_one_moment",
+    KeepsWhatItsCancelledOwnersHad: "test_what_a_cancelled_owner_had_is_free",
+    OwnsBeforeItIsAsked: "test_who_is_cancelled_on_entry_owns_nothing",
+    ListsOnePage: "test_no_page_of_sessions_is_left_out",
+    LocksEachAsNamed: "test_sessions_may_be_named_again",
+    KeepsBlobsOfTheOldest: "test_blobs_go_with_what_is_not_kept",
+    BoundsWhatOthersSave: "test_what_only_others_save_to_is_left_alone",
     TakesAnyDigest: "test_one_str_is_no_list_of_digests",
     MendsWhatIsWhole: "test_a_healthy_store_has_nothing_to_mend",
     KeepsBlobs: "test_blobs_go_with_the_last_record_that_names_them",
@@ -1379,6 +1522,7 @@ def fixtures(kind: type[MemoryStore[Any]]) -> dict[str, Any]:
         "bounded_store": kind(CheckpointData, max_checkpoints=3),
         "hasty_store": kind(CheckpointData, lock_timeout_seconds=0.5),
         "blob_store": blob_store,
+        "bounded_blob_store": kind(LargeValue, beside=blob_store, max_checkpoints=3),
         "other_blob_store": kind(LargeValue, beside=blob_store),
         "reopen": reopen,
         "damage": damage,

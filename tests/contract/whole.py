@@ -14,6 +14,7 @@ from aiocheckpoint.testing import (
     BlobDamageContract,
     BlobDurabilityContract,
     BlobRefusalContract,
+    BlobRetentionContract,
     BlobSharingContract,
     BlobStoreContract,
     BlobUpdateContract,
@@ -47,6 +48,7 @@ class WholeContract(
     BlobDamageContract,
     BlobDurabilityContract,
     BlobRefusalContract,
+    BlobRetentionContract,
     BlobSharingContract,
     BlobStoreContract,
     BlobUpdateContract,
@@ -93,3 +95,7 @@ class WholeContract(
     @pytest.fixture(name="other_blob_store")
     def _other_blob_store(self, opened: Open) -> Blobs:
         return opened(LargeValue)
+
+    @pytest.fixture(name="bounded_blob_store")
+    def _bounded_blob_store(self, opened: Open) -> Blobs:
+        return opened(LargeValue, max_checkpoints=3)

@@ -15,6 +15,7 @@ from aiocheckpoint.testing import (
     BlobDamageContract,
     BlobDurabilityContract,
     BlobRefusalContract,
+    BlobRetentionContract,
     BlobSharingContract,
     BlobStoreContract,
     BlobUpdateContract,
@@ -94,6 +95,7 @@ class TestPostgresOfBlobs(
     BlobStoreContract,
     BlobUpdateContract,
     BlobRefusalContract,
+    BlobRetentionContract,
     BlobSharingContract,
     BlobDurabilityContract,
     BlobDamageContract,
@@ -108,6 +110,11 @@ class TestPostgresOfBlobs(
     @pytest.fixture(name="other_blob_store")
     def _other_blob_store(self, make_store: MakeStore) -> BlobStore[LargeValue]:
         store: BlobStore[LargeValue] = make_store(record_type=LargeValue)
+        return store
+
+    @pytest.fixture(name="bounded_blob_store")
+    def _bounded_blob_store(self, make_store: MakeStore) -> BlobStore[LargeValue]:
+        store: BlobStore[LargeValue] = make_store(record_type=LargeValue, max_checkpoints=3)
         return store
 
     @pytest.fixture(name="reopen")

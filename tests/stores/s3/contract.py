@@ -55,6 +55,8 @@ class ServerMachine(StoreMachine):
 class ServerContract(WholeContract):
     """All parts, in a prefix for each test; a subclass gives the fixture `server`."""
 
+    sessions_of_a_page = 100
+
     @pytest.fixture(name="opened")
     async def _opened(self, server: Server) -> AsyncIterator[Open]:
         made: list[S3Store[Any]] = []

@@ -25,6 +25,10 @@ READ_ONLY = "25006"
 _NO_SCHEMA = ("3F000", "42P01", "42883")
 _GRANTS = "grant the role what docs/how-to/postgres.md says"
 
+_FOR_TOKENS = """\
+who administers the database lets a role own sessions by: \
+grant execute on function pg_walfile_name(pg_lsn), pg_current_wal_lsn() to ROLE"""
+
 
 class LostError(Exception):
     """The connection was lost, or gave no answer; to try again is right."""
@@ -92,6 +96,8 @@ def translated(
     if state == READ_ONLY:
         advice = "give the primary's address, or several with target_session_attrs=primary"
         return UnsuitableStoreError(location, f"the server takes no changes: {reason}; {advice}")
+    if state == "42501" and "function pg_" in reason:
+        return UnsuitableStoreError(location, f"{reason}; {_FOR_TOKENS}")
     if state == "42501":
         return UnsuitableStoreError(location, f"{reason}; {_GRANTS}")
     if state in _NO_SCHEMA:

@@ -10,7 +10,7 @@ from aiocheckpoint.testing.contract.ownership import OwnershipContract
 from aiocheckpoint.testing.contract.reading import ReadContract
 from aiocheckpoint.testing.contract.records import LargeValue
 from aiocheckpoint.testing.contract.refusals import BlobRefusalContract, RefusalContract
-from aiocheckpoint.testing.contract.retention import RetentionContract
+from aiocheckpoint.testing.contract.retention import BlobRetentionContract, RetentionContract
 from aiocheckpoint.testing.contract.sharing import (
     BlobSharingContract,
     SharedOwnershipContract,
@@ -26,6 +26,7 @@ __all__ = (
     "BlobDamageContract",
     "BlobDurabilityContract",
     "BlobRefusalContract",
+    "BlobRetentionContract",
     "BlobSharingContract",
     "BlobStoreContract",
     "BlobUpdateContract",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
@@ -39,8 +39,11 @@ class AcrossSessionsContract:
     """
     Calls across many sessions; for a `CheckpointStore` of `CheckpointData`.
 
-    The subclass gives a fixture `store`: an empty store.
+    The subclass gives a fixture `store`: an empty store. One whose queries give fewer sessions at
+    once says so by `sessions_of_a_page`, for a test that is the quicker for it.
     """
+
+    sessions_of_a_page: ClassVar[int] = 500
 
     async def test_the_newest_of_many_come_in_one_call(self, store: Store) -> None:
         """In the order that was asked for, without those that have none."""
@@ -75,6 +78,15 @@ class AcrossSessionsContract:
         await store.delete_session("a2")
         await store.delete("b1", "1")
         assert await unfinished_of(store, "done", "") == {"b1": "0", "b2": "1"}
+
+    async def test_no_page_of_sessions_is_left_out(self, store: Store) -> None:
+        """However many there are, more than a query gives at once, each is told, and once."""
+        names = [f"{number:04}" for number in range(2, self.sessions_of_a_page + 4)]
+        await asyncio.gather(*(store.save(checkpoint(name)) for name in names))
+        assert await sessions_of(store) == names
+        assert await sessions_of(store, "000") == names[:8]
+        assert [*await store.load_newest(names[::-1])] == names[::-1]
+        assert sorted(await unfinished_of(store, "done")) == names
 
     async def test_several_sessions_change_in_one_commit_or_it_is_refused(
         self, store: Store
@@ -111,6 +123,23 @@ class AcrossSessionsContract:
         assert raised
         assert await listed_ids(store, "one") == ["b", "a"]
         assert await listed_ids(store, "two") == ["b"]
+
+    async def test_sessions_may_be_named_again(self, store: Store) -> None:
+        """And by any iterable: each is one session, which work is given once."""
+
+        async def count(sessions: Mapping[str, Transaction[CheckpointData]]) -> list[str]:
+            for session_id, session in sessions.items():
+                session.save(checkpoint(session_id, checkpoint_id="a"))
+            return [*sessions]
+
+        async with asyncio.timeout(30):
+            assert await store.update_many(iter(["s", "s"]), count) == ["s"]
+        assert await listed_ids(store, "s") == ["a"]
+        assert [*await store.load_newest(iter(["s", "t", "s"]))] == ["s"]
+        found = store.unfinished(final_triggers=iter(["done"]))
+        assert [meta.session_id async for meta in found] == ["s"]
+        assert len(await store.load_many("s", iter(["a", "a"]))) == 1
+        assert await store.delete_many("s", iter(["a", "a"])) == 1
 
     async def test_an_update_of_no_session_calls_its_work(self, store: Store) -> None:
         """It is given nothing, what it returns or raises passes, and nothing is stored."""

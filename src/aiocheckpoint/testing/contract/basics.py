@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from aiocheckpoint.errors import (
     CheckpointEncodeError,
     SessionChangedError,
 )
-from aiocheckpoint.models import SessionId
+from aiocheckpoint.models import CheckpointData, CheckpointId, SessionId
+from aiocheckpoint.store import SessionReader
 from aiocheckpoint.testing.contract.records import (
     EXACT_VALUES,
     ODD_IDS,
@@ -21,6 +22,7 @@ from aiocheckpoint.testing.contract.records import (
     sessions_of,
 )
 
+Reader: TypeAlias = SessionReader[CheckpointData]
 _CLOCK_DIFFERENCE = timedelta(minutes=5)
 
 
@@ -254,6 +256,43 @@ class CheckpointStoreContract:
         assert await store.ids("t") == ()
         await store.delete("s", "b3")
         assert await store.ids("s", prefix="b", limit=1) == ("b2",)
+
+    async def test_a_nul_is_a_character_like_any_other(self, store: Store) -> None:
+        """No id, prefix or bound is cut at one, be it of a session or of a checkpoint."""
+        names = ["s", "s\0", "s\0t"]
+        for session_id in names:
+            for checkpoint_id in ("a", "a\0", "a\0b", "\0", f"of {session_id}"):
+                await store.save(checkpoint(session_id, checkpoint_id=checkpoint_id))
+
+        async def seen(session: Reader) -> list[tuple[CheckpointId, ...]]:
+            return [
+                await session.ids(),
+                await session.saved_ids(),
+                await session.ids(prefix="a\0"),
+                await session.saved_ids(prefix="a\0"),
+                await session.ids(prefix="a", before="a\0b"),
+                tuple([meta.checkpoint_id for meta in await session.list(before="a\0b")]),
+            ]
+
+        for session_id in names:
+            own = f"of {session_id}"
+            expected = [
+                (own, "a\0b", "a\0", "a", "\0"),
+                (own, "\0", "a\0b", "a\0", "a"),
+                ("a\0b", "a\0"),
+                ("a\0b", "a\0"),
+                ("a\0", "a"),
+                ("a\0", "a"),
+            ]
+            assert await store.ids(session_id) == expected[0]
+            assert await store.read(session_id, seen) == expected
+            assert await store.update(session_id, seen) == expected
+        assert await sessions_of(store) == names
+        assert await sessions_of(store, "s\0") == names[1:]
+        assert await store.delete("s", "a\0")
+        assert await store.ids("s", prefix="a") == ("a\0b", "a")
+        assert await store.delete_session("s\0")
+        assert await sessions_of(store) == ["s", "s\0t"]
 
     async def test_many_are_loaded_in_the_order_of_saving(self, store: Store) -> None:
         """Load_many gives what is there of what was asked for, saved first first."""

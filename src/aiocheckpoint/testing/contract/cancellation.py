@@ -7,11 +7,13 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
-from aiocheckpoint.models import CheckpointData
+from aiocheckpoint.models import CheckpointData, JsonValue
 from aiocheckpoint.store import Transaction
 from aiocheckpoint.testing.contract.records import Store, checkpoint, listed_ids
+from aiocheckpoint.testing.contract.work import ended
 
 _MOMENTS = (0, 1, 2, 3, 5, 8, 13)
+_LARGE: list[JsonValue] = ["to be stored, which takes a while " * 30_000]  # a megabyte
 
 
 async def cancelled(
@@ -28,13 +30,11 @@ async def cancelled(
     task = asyncio.ensure_future(call)
     for _ in range(moments):
         await asyncio.sleep(0)
-    task.cancel()
-    while again and not task.done():
-        await asyncio.sleep(0)
-        task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-    return task.cancelled()
+    await ended(task, again=again)
+    if task.cancelled():
+        return True
+    await task
+    return False
 
 
 async def _require_settled(store: Store, wanted: tuple[list[str], ...]) -> None:
@@ -45,6 +45,10 @@ async def _require_settled(store: Store, wanted: tuple[list[str], ...]) -> None:
         await asyncio.sleep(0)
     await store.save(checkpoint("other"))
     assert await listed_ids(store, "s") == found
+
+
+def _large(checkpoint_id: str) -> CheckpointData:
+    return checkpoint("s", checkpoint_id=checkpoint_id, messages=_LARGE)
 
 
 class CancellationContract:
@@ -126,6 +130,23 @@ class CancellationContract:
                 assert await listed_ids(store, "s") == ["b", "a"]
             await _require_settled(store, ([], ["b", "a"]))
             await store.delete_session("s")
+        assert await store.check() == ()
+
+    async def test_what_takes_long_is_waited_for_all_the_same(self, store: Store) -> None:
+        """A large save, and an update of large ones, have ended when their cancelled calls have."""
+
+        async def work(session: Transaction[CheckpointData]) -> None:
+            session.save(_large("b"))
+            session.save(_large("a"))
+
+        for moments in (1, 4, 40):
+            for again in (False, True):
+                await cancelled(store.save(_large("a")), moments, again=again)
+                await _require_settled(store, ([], ["a"]))
+                await store.delete_session("s")
+                await cancelled(store.update("s", work), moments, again=again)
+                await _require_settled(store, ([], ["a", "b"]))
+                await store.delete_session("s")
         assert await store.check() == ()
 
     async def test_others_are_not_touched(self, store: Store) -> None:

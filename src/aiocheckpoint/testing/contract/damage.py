@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from aiocheckpoint.errors import CheckpointCorruptError
+from aiocheckpoint.errors import CheckpointCorruptError, MissingBlobError
 from aiocheckpoint.testing.contract.records import (
     Blobs,
     Store,
@@ -137,6 +137,43 @@ class BlobDamageContract:
         assert loaded is not None
         assert loaded.checkpoint_id == "b"
         assert any(finding.is_damage for finding in await blob_store.check())
+        assert (await blob_store.recover("s")).newest_valid_id == "a"
+        assert await blob_store.ids("s") == ("a",)
+        assert await blob_store.load_blobs("s", by_digest(b"1" * 99)) == by_digest(b"1" * 99)
+        assert await blob_store.check() == ()
+
+    async def test_the_same_blob_of_another_session_stays(
+        self, blob_store: Blobs, damage_blob: Damage
+    ) -> None:
+        """One digest in several sessions is several blobs: one is damaged, and one put aside."""
+        blob = b"1" * 99
+        (digest,) = by_digest(blob)
+        for session_id in "rst":
+            data = large("a", blob, session_id=session_id)
+            await blob_store.save(data, blobs=by_digest(blob))
+        await damage_blob("s", digest)
+        assert await refusal(blob_store.load_blobs("s", [digest])) is CheckpointCorruptError
+        assert {finding.session_id for finding in await blob_store.check()} == {"s"}
+        for session_id, newest_id in (("r", "a"), ("s", None), ("t", "a")):
+            report = await blob_store.recover(session_id)
+            assert report.newest_valid_id == newest_id
+            assert bool(report.quarantined) is (session_id == "s")
+        assert await blob_store.ids("s") == ()
+        assert await refusal(blob_store.load_blobs("s", [digest])) is MissingBlobError
+        for session_id in "rt":
+            assert await blob_store.load_blobs(session_id, [digest]) == by_digest(blob)
+        assert await blob_store.check() == ()
+        await blob_store.save(large("b", blob), blobs=by_digest(blob))
+        assert await blob_store.load_blobs("s", [digest]) == by_digest(blob)
+
+    async def test_a_blob_that_something_intact_leads_to_stays(
+        self, blob_store: Blobs, damage_blob: Damage
+    ) -> None:
+        """What `recover` puts aside takes no blob with it that another record needs."""
+        await blob_store.save(large("a", b"1" * 99), blobs=by_digest(b"1" * 99))
+        await blob_store.save(large("b", b"1" * 99, b"2" * 99), blobs=by_digest(b"2" * 99))
+        (digest,) = by_digest(b"2" * 99)
+        await damage_blob("s", digest)
         assert (await blob_store.recover("s")).newest_valid_id == "a"
         assert await blob_store.ids("s") == ("a",)
         assert await blob_store.load_blobs("s", by_digest(b"1" * 99)) == by_digest(b"1" * 99)

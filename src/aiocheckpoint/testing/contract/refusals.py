@@ -49,6 +49,7 @@ CHANGES: dict[str, Ask] = {
     "delete_session": lambda store: store.delete_session("s"),
     "copy_session": lambda store: store.copy_session("s", "t"),
     "copy_session, to it": lambda store: store.copy_session("t", "s"),
+    "copy_session, of nothing": lambda store: store.copy_session("nobody", "t"),
     "copy_session, to itself": lambda store: store.copy_session("s", "s"),
     "update": lambda store: store.update("s", _nothing),
     "update, of another session": lambda store: store.update("t", _nothing),

@@ -22,7 +22,13 @@ from aiocheckpoint.testing.contract.records import (
     refusal,
     sessions_of,
 )
-from aiocheckpoint.testing.contract.work import Session, count_one, owned_at_once
+from aiocheckpoint.testing.contract.work import (
+    Session,
+    StopError,
+    count_one,
+    ended,
+    owned_at_once,
+)
 
 
 class SharingContract:
@@ -208,6 +214,28 @@ class SharedUpdateContract:
         order = await listed_ids(store, "s")
         assert (answer, order) in ((42, ["y", "x"]), (1, ["x", "y"]))
 
+    async def test_what_an_update_reads_was_there_at_one_moment(
+        self, store: Store, other: Store
+    ) -> None:
+        """Also where it stages nothing: what it returns was so, though somebody came between."""
+        outside = contextvars.copy_context()
+        kept: list[asyncio.Task[str]] = []
+
+        async def work(session: Session) -> list[tuple[str, ...]]:
+            before = await session.saved_ids()
+            if not kept:
+                save = other.save(checkpoint("s", 1, checkpoint_id="x"))
+                kept.append(asyncio.create_task(save, context=outside))
+                await asyncio.wait(kept, timeout=0.1)
+            newest = await session.load()
+            assert newest is not None
+            return [before, await session.saved_ids(), (newest.checkpoint_id,)]
+
+        await store.save(checkpoint("s", checkpoint_id="a"))
+        answer = await store.update("s", work)
+        await kept[0]
+        assert answer in ([("a",), ("a",), ("a",)], [("x", "a"), ("x", "a"), ("x",)])
+
     async def test_work_may_ask_another_client(self, store: Store, other: Store) -> None:
         """What it asks of a store that is opened beside is no call of its own, and not refused."""
         await store.save(checkpoint("s", 1, checkpoint_id="a"))
@@ -257,3 +285,37 @@ class SharedOwnershipContract:
             order.append("first")
         await waiting
         assert order == ["first", "second"]
+
+    async def test_what_a_cancelled_owner_had_is_free(self, store: Store, other: Store) -> None:
+        """However its block ends, and however often it is cancelled, another client has it then."""
+        never = asyncio.Event()
+
+        async def hold(entered: asyncio.Event, ending: type[Exception] | None) -> None:
+            async with store.own("s"):
+                entered.set()
+                if ending is not None:
+                    raise ending
+                await never.wait()
+
+        for ending, again in ((StopError, False), (None, False), (None, True)):
+            entered = asyncio.Event()
+            holder = asyncio.create_task(hold(entered, ending))
+            await entered.wait()
+            await ended(holder, again=again)
+            async with asyncio.timeout(30):
+                await owned_at_once(other, "s")
+        await owned_at_once(store, "s")
+
+    async def test_who_is_cancelled_on_entry_owns_nothing(self, store: Store, other: Store) -> None:
+        """Whenever that is: it has given back what it may have got."""
+
+        async def hold() -> None:
+            async with store.own("s"):
+                await asyncio.Event().wait()
+
+        for moments in (0, 1, 3, 8):
+            holder = asyncio.create_task(hold())
+            for _ in range(moments):
+                await asyncio.sleep(0)
+            await ended(holder, again=bool(moments % 2))
+            await owned_at_once(other, "s")

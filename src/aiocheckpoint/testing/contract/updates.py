@@ -145,7 +145,7 @@ class UpdateContract:
         assert taken == ["a", "b", "c", None]
 
     async def test_other_changes_wait_for_it(self, store: Store) -> None:
-        """A save, a delete and an update that are called meanwhile come afterwards, in order."""
+        """Saves, deletes, updates and copies that are called meanwhile come afterwards."""
         await store.save(checkpoint("s", 0, checkpoint_id="a"))
         entered, going_on = asyncio.Event(), asyncio.Event()
 
@@ -157,17 +157,25 @@ class UpdateContract:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(store.update("s", work))
             await entered.wait()
+            await store.save(checkpoint("other", 7, checkpoint_id="copied"))
             later = [
                 tasks.create_task(store.save(checkpoint("s", 2, checkpoint_id="c"))),
                 tasks.create_task(store.update("s", count_one)),
+                tasks.create_task(store.copy_session("other", "s")),
+                tasks.create_task(store.delete_many("s", ["a", "unknown"])),
             ]
-            await store.save(checkpoint("other", 7))
             newest = await store.load("s")
             assert newest is not None
             assert newest.checkpoint_id == "a"
+            for _ in range(3):  # what does not wait would be there by then
+                await store.save(checkpoint("another"))
             assert not any(task.done() for task in later)
+            assert await listed_ids(store, "s") == ["a"]
             going_on.set()
-        assert (await listed_ids(store, "s"))[::-1] == ["a", "b", "c", "0003"]
+        assert later[-1].result() == 1
+        order = (await listed_ids(store, "s"))[::-1]
+        assert [key for key in order if key != "copied"] == ["b", "c", "0003"]
+        assert "copied" in order[1:]
 
     async def test_a_change_beside_the_transaction_is_refused(self, store: Store) -> None:
         """Changes that could wait for the update are refused by name, from its tasks as well."""

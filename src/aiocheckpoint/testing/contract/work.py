@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+import asyncio
+from typing import Any, TypeAlias
 
 from aiocheckpoint.models import CheckpointData
 from aiocheckpoint.store import Transaction
@@ -38,6 +39,17 @@ async def owned(store: Store, session_id: str, *, wait: bool = True) -> None:
 async def owned_at_once(store: Store, session_id: str) -> None:
     """Own a session for a moment, or be refused at once."""
     await owned(store, session_id, wait=False)
+
+
+async def ended(task: asyncio.Task[Any], *, again: bool = False) -> None:
+    """Cancel a task, with `again` in each turn of the loop, and wait until it has ended."""
+    task.cancel()
+    while again and not task.done():
+        await asyncio.sleep(0)
+        task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()  # it is known to the caller
 
 
 class StopError(Exception):
