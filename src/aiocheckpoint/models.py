@@ -261,11 +261,15 @@ class RecoveryReport(Struct, frozen=True, kw_only=True):
         newest_valid_id: the newest checkpoint from now on; None if nothing intact is left.
         quarantined: where what was damaged or misplaced is now, in the order found: paths of a
             local store, of another one URLs without credentials.
+        uncertain_ids: checkpoints that are intact and kept, and that something damaged may have
+            deleted or replaced, which nobody can tell any more: look at them, and delete those that
+            should not be there. Always empty but in a bucket.
     """
 
     session_id: SessionId
     newest_valid_id: CheckpointId | None
     quarantined: tuple[str, ...]
+    uncertain_ids: tuple[CheckpointId, ...] = ()
 
 
 class WriterStats(Struct, frozen=True, kw_only=True):

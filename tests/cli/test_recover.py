@@ -33,6 +33,7 @@ def test_a_healthy_session_is_left_alone(tool: Tool, store: Path) -> None:
         "session_id": "support-42",
         "newest_valid_id": "step3",
         "quarantined": [],
+        "uncertain_ids": [],
     }
 
 

@@ -54,6 +54,9 @@ def _print(report: RecoveryReport) -> None:
     screen = console()
     for path in report.quarantined:
         print_line(screen, f"moved aside to {word(path)}")
+    for checkpoint_id in report.uncertain_ids:
+        text = "may have been deleted or replaced before, which nobody can tell any more"
+        print_line(screen, f"{word(checkpoint_id)} {text}", "yellow")
     if report.newest_valid_id is None:
         print_line(screen, "no intact checkpoint is left; nothing was deleted", "red")
         return

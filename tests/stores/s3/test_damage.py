@@ -128,6 +128,23 @@ async def test_nothing_that_is_gone_is_handed_out_again(
     assert anew.trigger == "anew"
 
 
+async def test_recover_names_what_may_have_come_back(make_store: MakeStore, fake: FakeS3) -> None:
+    """All that was saved before a commit nobody can read any more, once; nothing saved after it."""
+    store: Store = make_store()
+    for key, trigger in (("first", ""), ("a", "old"), ("a", "new"), ("b", "")):
+        await store.save(CheckpointData(session_id="s", checkpoint_id=key, trigger=trigger))
+    _damage(fake, 3, b'{"sha256"', b'{"sha257"')
+    other: Store = make_store()
+    report = await other.recover("s")
+    assert (report.uncertain_ids, report.newest_valid_id) == (("first", "a"), "b")
+    came_back = await other.load("s", "a")
+    assert came_back is not None
+    assert came_back.trigger == "old"
+    await other.delete("s", "a")
+    assert (await other.recover("s")).uncertain_ids == ()
+    assert await make_store().ids("s") == ("first", "b")
+
+
 async def test_a_newest_commit_that_cannot_be_read_is_raised(
     store: Store, fake: FakeS3, make_store: MakeStore
 ) -> None:

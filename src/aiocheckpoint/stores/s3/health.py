@@ -128,7 +128,11 @@ class Health:
             CheckpointTooLargeError: nobody can tell whether one over `max_bytes` is damaged.
             FormatVersionError: the newest that would be left is of another format version.
         """
-        damaged = _recoverable(await self.problems(), [*await self._knowledge.entries()])
+        problems = await self.problems()
+        entries = [*await self._knowledge.entries()]
+        damaged = _recoverable(problems, entries)
+        kept = [entry for entry in entries if entry not in damaged]
+        uncertain = [entry.id for entry in kept if self._reads.doubt(entry) is not None]
         moved = [place for entry in damaged if (place := await self._put_aside(entry))]
         if damaged:
             await self._delete(damaged)
@@ -138,6 +142,7 @@ class Health:
             session_id=self._knowledge.session_id,
             newest_valid_id=None if newest is None else newest.id,
             quarantined=tuple(moved),
+            uncertain_ids=tuple(uncertain),
         )
 
     async def _put_aside(self, entry: Entry) -> str | None:

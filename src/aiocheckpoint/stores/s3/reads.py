@@ -129,11 +129,12 @@ class Reads(Generic[RecordT]):
         Raises:
             CheckpointCorruptError: a commit behind it cannot be read, which may have done that.
         """
-        doubt = self._doubt(entry)
+        doubt = self.doubt(entry)
         if doubt is not None:
             raise CheckpointCorruptError(self.location(entry), doubt)
 
-    def _doubt(self, entry: Entry) -> str | None:
+    def doubt(self, entry: Entry) -> str | None:
+        """Return why a checkpoint may have been deleted or replaced; None where it was not."""
         entries = self._knowledge.session.entries
         unread = None if entries is None else entries.unread_after(entry)
         if unread is None:
@@ -232,7 +233,7 @@ class Reads(Generic[RecordT]):
             iteration=entry.iteration,
             checksum=entry.checksum,
             location=self.location(entry),
-            problem=entry.problem or self._doubt(entry),
+            problem=entry.problem or self.doubt(entry),
         )
 
     async def ids(
