@@ -145,13 +145,13 @@ def _delete_by_prefix(patch: Patch) -> None:
 
 
 def _copy_without_old_writes(patch: Patch) -> None:
-    copy = copying.copy_record
+    ids = copying._ids
 
-    async def copy_record(store: Any, record: Any, target: str) -> None:
-        if record.checkpoint_id.startswith(records.STATE_PREFIX):
-            await copy(store, record, target)
+    async def states(store: Any, session_id: str) -> list[str]:
+        found = await ids(store, session_id)
+        return [each for each in found if each.startswith(records.STATE_PREFIX)]
 
-    patch.setattr(copying, "copy_record", copy_record)
+    patch.setattr(copying, "_ids", states)
 
 
 def _list_ignores_ids(patch: Patch) -> None:

@@ -705,7 +705,7 @@ class TestMigration:
             config = thread(name, checkpoint_ns="")
             await memory.aput(config, saved, metadata(), saved["channel_versions"])
         async with Forgetful(root) as target:
-            with pytest.raises(CopyMismatchError, match=r"checkpoint of .*not the same") as refused:
+            with pytest.raises(CopyMismatchError, match=r"checkpoint .*not the same") as refused:
                 await copy_threads(memory, target)
             names = [c["configurable"]["thread_id"] for c, _ in refused.value.failures]
             assert sorted(names) == ["a", "c"]

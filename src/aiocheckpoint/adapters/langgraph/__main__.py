@@ -69,7 +69,9 @@ def main(arguments: list[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         command = f"{shlex.quote(sys.executable)} -m pip install langgraph-checkpoint-sqlite"
         parser.exit(2, f"{error.name} is missing, which reads the database: {command}\n")
-    except (CheckpointError, CopyMismatchError) as error:
+    except CopyMismatchError as error:
+        parser.exit(1, f"{error}\nall others were copied and compared\n")
+    except CheckpointError as error:
         parser.exit(1, f"{error}\n")
     except (sqlite3.DatabaseError, ValueError) as error:
         parser.exit(1, f"{options.database} cannot be read: {error}\n")

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import copy
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-import ormsgpack
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     BaseCheckpointSaver,
-    CheckpointMetadata,
     CheckpointTuple,
     PendingWrite,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from aiocheckpoint.adapters.langgraph.records import configurable_of, is_plain
+from aiocheckpoint.adapters.langgraph.records import configurable_of
+from aiocheckpoint.adapters.langgraph.undecoded import plain, revived, undecoded, with_serde
 
 _PATHS_SQL = (
     "SELECT DISTINCT task_id, task_path FROM writes "
     "WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?"
+)
+_ADVICE = (
+    "nothing of the thread was copied: leave it if the application has gone on with it there, else "
+    "delete it there, or copy to an empty storage"
 )
 
 
@@ -44,10 +44,10 @@ class Copied(NamedTuple):
 
 class CopyMismatchError(RuntimeError):
     """
-    Checkpoints that do not read the same from both savers; all others were copied.
+    Threads that were not copied, or checkpoints that do not read the same; all others were copied.
 
     Attributes:
-        failures: of each one its config, and which part differs.
+        failures: of each one the config of a checkpoint, and what is wrong with it.
     """
 
     def __init__(self, failures: Sequence[tuple[RunnableConfig, str]]) -> None:
@@ -55,45 +55,14 @@ class CopyMismatchError(RuntimeError):
         self.failures = failures
 
     def __str__(self) -> str:
-        return "\n".join(
-            f"the {part} of {configurable_of(config)} is not the same after the copy"
-            for config, part in self.failures
-        )
+        return "\n".join(f"{_named(config)} {reason}" for config, reason in self.failures)
 
 
-class _Undecoded(SerializerProtocol):
-    """
-    Leaves values that are not plain as the bytes that they are, and writes these again.
-
-    A process that cannot import the classes of the application, or must not, would be given dicts
-    in their place.
-    """
-
-    def __init__(self, serde: JsonPlusSerializer) -> None:
-        self._serde = serde
-
-    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
-        return self._serde.dumps_typed(obj)
-
-    def loads_typed(self, data: tuple[str, bytes]) -> Any:
-        kind, packed = data
-        if kind != "msgpack":
-            value = self._serde.loads_typed(data)
-            if _names_a_class(value):
-                reason = (
-                    "a value that an old LangGraph wrote as JSON is of a class that is not here"
-                )
-                raise ValueError(f"{reason}; call `copy_threads` where it can be imported")
-            return value
-        return ormsgpack.unpackb(packed, ext_hook=ormsgpack.Ext, option=ormsgpack.OPT_NON_STR_KEYS)
-
-
-def _names_a_class(value: object) -> bool:
-    """Tell whether in a value there is one that its serializer could not make."""
-    if isinstance(value, dict):
-        is_named = value.get("lc") == 2 and value.get("type") == "constructor"
-        return is_named or any(map(_names_a_class, value.values()))
-    return isinstance(value, list) and any(map(_names_a_class, value))
+def _named(config: RunnableConfig) -> str:
+    place = configurable_of(config)
+    namespace = place.get("checkpoint_ns")
+    within = f", namespace {namespace!r}" if namespace else ""
+    return f"thread {place['thread_id']!r}{within}: checkpoint {place['checkpoint_id']!r}"
 
 
 async def copy_threads(
@@ -105,106 +74,194 @@ async def copy_threads(
     """
     Copy all threads of a saver, with all namespaces, checkpoints and pending writes.
 
-    Each checkpoint is read back and compared. It may be run again: what is there already is
-    replaced by the same. Nobody may use the source meanwhile. What LangGraph's own serializer has
-    written, encrypted or not, is copied as it is, and the application's classes are not needed;
-    a serializer of the application has to know them.
+    Each checkpoint is read back and compared. It may be run again: of a thread that is there in
+    part, as after a crash, the rest is added; one that is there whole is left as it is. A thread
+    of which anything is there that the source has not is refused before anything of it is written,
+    since the application may have gone on with it; all others are copied. Nobody may use the
+    source meanwhile. What LangGraph's own serializer has written, encrypted or not, is copied as it
+    is, and the application's classes are not needed; a serializer of the application has to know
+    them.
 
     Args:
         source: an asynchronous saver: `AsyncSqliteSaver`, `AsyncPostgresSaver` or another, with
             the serializer that has written there.
-        target: a `CheckpointSaver`.
+        target: a `CheckpointSaver`, without `keep_last`; prune when all is there.
         progress: called after each checkpoint.
 
     Returns:
-        how much was copied.
+        how much was copied, or was there.
 
     Raises:
-        CopyMismatchError: checkpoints read differently from the target; all others are there.
-        CheckpointError: what `aput` and `aput_writes` of the target raise.
+        CopyMismatchError: threads were refused, or checkpoints read differently from the target;
+            all others are there.
+        SessionChangedError: somebody has gone on with a thread in the target meanwhile.
+        CheckpointError: what else `aput` and `aput_writes` of the target raise.
 
     Cost: two reads of the source a checkpoint, one commit of the target for it and one for each
-        task that wrote after it.
+        task that wrote after it; of what is there already one read more, and no commit.
     """
-    original = _plain(source.serde)
-    serdes = _undecoded(source.serde), _undecoded(target.serde)
+    original = plain(source.serde)
+    serdes = undecoded(source.serde), undecoded(target.serde)
     if serdes[0] is not None and serdes[1] is not None:
-        source, target = _with_serde(source, serdes[0]), _with_serde(target, serdes[1])
-    copied = Copied()
-    threads: set[str] = set()
-    failures: list[tuple[RunnableConfig, str]] = []
+        source, target = with_serde(source, serdes[0]), with_serde(target, serdes[1])
+    move = _Move(source, target, original, progress or (lambda _: None))
+    threads: defaultdict[str, list[RunnableConfig]] = defaultdict(list)
     # Ids alone first: a store may be larger than memory. Oldest first, as they were put.
-    configs = [found.config async for found in source.alist(None)]
-    for config in reversed(configs):
-        found = await source.aget_tuple(config)
-        if found is None:
-            failures.append((config, "source"))
-            continue
-        found = found._replace(metadata=_revived(found.metadata, original))
-        await _copy(source, target, found)
-        part = _difference(found, await target.aget_tuple(config), _plain(target.serde))
-        if part is not None:
-            failures.append((config, part))
-            continue
-        threads.add(configurable_of(config)["thread_id"])
-        writes = copied.writes + len(found.pending_writes or ())
-        copied = Copied(len(threads), copied.checkpoints + 1, writes)
-        if progress is not None:
-            progress(copied)
-    if failures:
-        raise CopyMismatchError(failures)
-    return copied
+    for config in [found.config async for found in source.alist(None)][::-1]:
+        threads[str(configurable_of(config)["thread_id"])].append(config)
+    for configs in threads.values():
+        await move.copy_thread(configs)
+    if move.failures:
+        raise CopyMismatchError(move.failures)
+    return move.copied
 
 
-def _plain(serde: SerializerProtocol) -> SerializerProtocol:
-    """Return what gives the same bytes for the same value, as encryption does not."""
-    return serde.serde if isinstance(serde, EncryptedSerializer) else serde
+class _Move:
+    """
+    Copies thread by thread.
+
+    Attributes:
+        copied: how much.
+        failures: what was refused, or is not the same.
+    """
+
+    def __init__(
+        self,
+        source: BaseCheckpointSaver[Any],
+        target: BaseCheckpointSaver[Any],
+        original: SerializerProtocol,
+        progress: Callable[[Copied], object],
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._original = original
+        self._serde = plain(target.serde)
+        self._progress = progress
+        self.copied = Copied()
+        self.failures: list[tuple[RunnableConfig, str]] = []
+
+    async def copy_thread(self, configs: Sequence[RunnableConfig]) -> None:
+        """
+        Copy a thread, unless there is anything of it in the target that is not in the source.
+
+        Args:
+            configs: all its checkpoints in the source, oldest first.
+        """
+        there = await self._there(configs)
+        if there is None:
+            return
+        threads = self.copied.threads + 1
+        for config in configs:
+            found = await self._read(config)
+            if found is None:
+                self.failures.append((config, "went away meanwhile; copy when nobody writes"))
+                continue
+            done = there.get(_place(config))
+            if done is None:
+                await self._put(found)
+            await self._put_writes(found, done or frozenset())
+            part = _difference(found, await _newest(self._target, config), self._serde)
+            if part is not None:
+                self.failures.append((config, f"is not the same after the copy: its {part}"))
+                continue
+            writes = self.copied.writes + len(found.pending_writes or ())
+            self.copied = Copied(threads, self.copied.checkpoints + 1, writes)
+            self._progress(self.copied)
+
+    async def _there(
+        self, configs: Sequence[RunnableConfig]
+    ) -> dict[_Place, frozenset[str]] | None:
+        """
+        Return what is in the target already, and which tasks' writes are.
+
+        Returns:
+            None when that is no part of the source, and so was refused.
+        """
+        wanted: defaultdict[str, deque[RunnableConfig]] = defaultdict(deque)
+        for config in configs:
+            wanted[_place(config).namespace].append(config)
+        thread_id = configurable_of(configs[0])["thread_id"]
+        for namespace in wanted:  # so that a put is refused that somebody has come before
+            await self._target.aget_tuple(
+                {"configurable": {"thread_id": thread_id, "checkpoint_ns": namespace}}
+            )
+        whole: RunnableConfig = {"configurable": {"thread_id": thread_id}}
+        listed = [found.config async for found in self._target.alist(whole)][::-1]
+        known = {*map(_place, configs)}
+        there: dict[_Place, frozenset[str]] = {}
+        for config in listed:
+            place = _place(config)
+            row = wanted[place.namespace]
+            if place not in known:
+                reason: str | None = "is in the target and not in the source"
+            elif place != _place(row[0]):
+                older = configurable_of(row[0])["checkpoint_id"]
+                reason = f"is in the target without {older!r}, which is older"
+            else:
+                reason, there[place] = await self._compared(row.popleft())
+            if reason is not None:
+                self.failures.append((config, f"{reason}; {_ADVICE}"))
+                return None
+        return there
+
+    async def _compared(self, config: RunnableConfig) -> tuple[str | None, frozenset[str]]:
+        """Return how a checkpoint differs that both have, and which tasks wrote in the target."""
+        before, after = await self._read(config), await _newest(self._target, config)
+        if before is None or after is None:
+            return "went away meanwhile", frozenset()
+        tasks = _by_task(after.pending_writes or ())
+        wanted = _by_task(before.pending_writes or ())
+        for task_id, writes in tasks.items():
+            if not _is_same(writes, wanted.get(task_id), self._serde):
+                return "has other pending writes in the target", frozenset()
+        part = _difference(before._replace(pending_writes=after.pending_writes), after, self._serde)
+        reason = part and f"is not the same in the target as in the source: its {part}"
+        return reason, frozenset(tasks)
+
+    async def _read(self, config: RunnableConfig) -> CheckpointTuple | None:
+        found = await self._source.aget_tuple(config)
+        return found and found._replace(metadata=revived(found.metadata, self._original))
+
+    async def _put(self, found: CheckpointTuple) -> None:
+        configurable = dict(configurable_of(found.config))
+        parent = found.parent_config
+        configurable["checkpoint_id"] = parent and configurable_of(parent)["checkpoint_id"]
+        place: RunnableConfig = {"configurable": configurable}
+        versions = found.checkpoint["channel_versions"]
+        await self._target.aput(place, found.checkpoint, found.metadata, versions)
+
+    async def _put_writes(self, found: CheckpointTuple, done: frozenset[str]) -> None:
+        by_task = _by_task(found.pending_writes or ())
+        if by_task.keys() <= done:
+            return
+        paths = await _task_paths(self._source, found.config)
+        for number, (task_id, writes) in enumerate(by_task.items()):
+            if task_id in done:
+                continue
+            # A saver that does not tell the paths still tells the order.
+            path = f"{number:010}" if paths is None else paths.get(task_id, "")
+            await self._target.aput_writes(found.config, writes, task_id, path)
 
 
-def _undecoded(serde: SerializerProtocol) -> SerializerProtocol | None:
-    """Return a serializer that copies what one has written; None for one of the application."""
-    if type(serde) is JsonPlusSerializer:
-        return _Undecoded(serde)
-    if type(serde) is EncryptedSerializer:
-        inner = _undecoded(serde.serde)
-        return inner and EncryptedSerializer(serde.cipher, inner)
+class _Place(NamedTuple):
+    """Where a checkpoint is within its thread."""
+
+    namespace: str
+    checkpoint: str
+
+
+def _place(config: RunnableConfig) -> _Place:
+    configurable = configurable_of(config)
+    return _Place(configurable.get("checkpoint_ns") or "", configurable["checkpoint_id"])
+
+
+async def _newest(
+    saver: BaseCheckpointSaver[Any], config: RunnableConfig
+) -> CheckpointTuple | None:
+    """Return a checkpoint by listing it: to ask for it by its id would allow a fork from it."""
+    async for found in saver.alist(config):
+        return found
     return None
-
-
-def _with_serde(
-    saver: BaseCheckpointSaver[Any], serde: SerializerProtocol
-) -> BaseCheckpointSaver[Any]:
-    """Return a clone, as `with_allowlist` of LangGraph does."""
-    clone = copy.copy(saver)
-    clone.serde = serde
-    return clone
-
-
-def _revived(metadata: CheckpointMetadata, serde: SerializerProtocol) -> CheckpointMetadata:
-    """Return metadata, which are read here, with those values decoded that lose nothing by it."""
-    revived: dict[str, Any] = {}
-    for key, value in metadata.items():
-        packed = serde.dumps_typed(value)
-        decoded = value if is_plain(value) else serde.loads_typed(packed)
-        revived[key] = decoded if serde.dumps_typed(decoded) == packed else value
-    return cast("CheckpointMetadata", revived)
-
-
-async def _copy(
-    source: BaseCheckpointSaver[Any], target: BaseCheckpointSaver[Any], found: CheckpointTuple
-) -> None:
-    configurable = dict(configurable_of(found.config))
-    parent = found.parent_config
-    configurable["checkpoint_id"] = parent and configurable_of(parent)["checkpoint_id"]
-    versions = found.checkpoint["channel_versions"]
-    place: RunnableConfig = {"configurable": configurable}
-    await target.aput(place, found.checkpoint, found.metadata, versions)
-    by_task = _by_task(found.pending_writes or ())
-    paths = await _task_paths(source, found.config)
-    for number, (task_id, writes) in enumerate(by_task.items()):
-        # A saver that does not tell the paths still tells the order.
-        path = f"{number:010}" if paths is None else paths.get(task_id, "")
-        await target.aput_writes(found.config, writes, task_id, path)
 
 
 def _by_task(pending: Iterable[PendingWrite]) -> dict[str, list[tuple[str, Any]]]:

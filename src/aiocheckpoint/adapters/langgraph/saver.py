@@ -420,16 +420,19 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
 
         Args:
             source_thread_id: left as it is; of an unknown one nothing is copied.
-            target_thread_id: what it has already stays, but for checkpoints of the same ids.
+            target_thread_id: one that is empty, or the first part of a copy, which is completed.
 
         Raises:
+            InvalidArgumentError: the target has what the source has not, as when somebody has gone
+                on with it: the copy would hide that. Nothing was copied.
+            SessionChangedError: somebody has stored in the target meanwhile; what was copied stays.
             CheckpointCorruptError: one of the source is damaged; what was copied stays.
             CheckpointError: what else `load_many` and `save` of the store raise.
 
         Durability: on return all is durable. After a crash the target may hold the first part;
             copy again.
 
-        Cost: reads and writes everything, 32 checkpoints at a time.
+        Cost: reads and writes everything, 32 checkpoints at a time; what is there already is read.
         """
         source = str(arguments.named("source_thread_id", source_thread_id))
         target = str(arguments.named("target_thread_id", target_thread_id))

@@ -1,0 +1,216 @@
+"""Copies made again: what somebody has gone on with in the target is refused, never hidden."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+from aiocheckpoint import InvalidArgumentError, SessionChangedError
+from aiocheckpoint.adapters.langgraph import (
+    CheckpointSaver,
+    Copied,
+    CopyMismatchError,
+    copy_threads,
+    records,
+    session_of,
+)
+from aiocheckpoint.adapters.langgraph.__main__ import main as migrate
+from tests.langgraph import graphs
+from tests.langgraph.conftest import MakeSaver
+from tests.langgraph.graphs import chat, thread
+from tests.langgraph.promises import listed, put
+
+
+class TestMoving:
+    async def test_a_second_copy_changes_nothing(self, make: MakeSaver) -> None:
+        """What is there and the same is left as it is, in its order, and nothing is stored."""
+        memory = InMemorySaver()
+        await chat(memory, thread("t"), 2)
+        saver = make()
+        copied = await copy_threads(memory, saver)
+        before = await listed(saver, thread("t"))
+        saves = saver.stats().changes
+        assert await copy_threads(memory, saver) == copied
+        assert saver.stats().changes == saves
+        assert await listed(saver, thread("t")) == before
+
+    @pytest.mark.parametrize("part", ["the middle", "a task", "after the last"])
+    async def test_a_copy_that_was_cut_off_goes_on(self, root: Path, part: str) -> None:
+        """Wherever a copy ended, the next one adds what lacks, behind what is there."""
+        memory = InMemorySaver()
+        delta: Any = graphs.delta_graph(6).compile(checkpointer=memory)
+        await delta.ainvoke({"numbers": [7]}, thread("t"))
+        whole = [found async for found in memory.alist(thread("t"))]
+
+        class CutOff(CheckpointSaver):
+            """Fails at some call."""
+
+            left = {"the middle": 3, "a task": 99, "after the last": len(whole)}[part]
+
+            async def aput(self, *args: Any) -> Any:
+                """Store a few checkpoints."""
+                if not self.left:
+                    raise KeyboardInterrupt
+                type(self).left -= 1
+                return await super().aput(*args)
+
+            async def aput_writes(self, *args: Any, **options: Any) -> None:
+                """Store no writes, or what was asked for."""
+                if part == "a task":
+                    raise KeyboardInterrupt
+                await super().aput_writes(*args, **options)
+
+        async with CutOff(root) as target:
+            with contextlib.suppress(KeyboardInterrupt):
+                await copy_threads(memory, target)
+        async with CheckpointSaver(root) as second:
+            there = await listed(second, thread("t"))
+            assert (len(there) < len(whole)) == (part != "after the last")
+            assert (await copy_threads(memory, second)).checkpoints == len(whole)
+            assert await listed(second, thread("t")) == whole
+            newest = await second.aget_tuple(thread("t"))
+            assert newest == whole[0]
+
+    @pytest.mark.parametrize("how", ["went on", "wrote", "began", "within", "replaced", "older"])
+    async def test_what_the_source_has_not_is_never_hidden(self, make: MakeSaver, how: str) -> None:
+        """A thread with which somebody went on in the target is refused whole, others are not."""
+        memory, saver = InMemorySaver(), make()
+        await chat(memory, thread("t"), 1)
+        if how != "began":
+            await copy_threads(memory, saver)
+        there = await listed(saver, thread("t"))
+        match how:
+            case "went on" | "began":
+                await chat(saver, thread("t"), 1)
+            case "wrote":
+                await saver.aput_writes(there[0].config, [("x", 1)], "another task")
+            case "within":
+                await put(saver, thread("t", checkpoint_ns="child:1"), {"x": 1})
+            case "replaced":
+                changed: Any = {**there[0].checkpoint, "channel_values": {"x": 1}}
+                await saver.aput(there[0].parent_config or {}, changed, there[0].metadata, {})
+            case _:
+                oldest = there[-1].config["configurable"]
+                record = records.state_id(records.key_of(oldest["checkpoint_id"]))
+                await saver._store.delete(session_of("t"), record)
+        await chat(memory, thread("t"), 1)
+        await chat(memory, thread("new"), 1)
+        before = await listed(saver, thread("t"))
+
+        with pytest.raises(CopyMismatchError, match=r"thread 't'.*nothing of the thread") as told:
+            await copy_threads(memory, saver)
+
+        assert len(told.value.failures) == 1
+        assert await listed(saver, thread("t")) == before
+        assert len(await listed(saver, thread("new"))) == 3
+
+    async def test_who_goes_on_while_it_is_copied_is_not_hidden(self, root: Path) -> None:
+        """A thread to which another saver comes between two checkpoints is not copied further."""
+        memory = InMemorySaver()
+        await chat(memory, thread("t"), 1)
+        async with CheckpointSaver(root) as target, CheckpointSaver(root) as other:
+            tasks: list[asyncio.Task[Any]] = []
+
+            def between(copied: Copied) -> None:
+                if copied.checkpoints == 1:
+                    tasks.append(asyncio.create_task(put(other, thread("t"), {"x": 1})))
+
+            class Waiting(InMemorySaver):
+                """Gives the other one its turn."""
+
+                async def aget_tuple(self, config: Any) -> Any:
+                    """Read when the other one has stored."""
+                    await asyncio.gather(*tasks)
+                    return await memory.aget_tuple(config)
+
+                async def alist(self, *args: Any, **options: Any) -> Any:
+                    """List what is there."""
+                    async for found in memory.alist(*args, **options):
+                        yield found
+
+            with pytest.raises(SessionChangedError):
+                await copy_threads(Waiting(), target, progress=between)
+            newest = await target.aget_tuple(thread("t"))
+            assert newest is not None
+            assert newest.checkpoint["channel_values"] == {"x": 1}
+
+    @pytest.mark.blocking
+    async def test_the_command_refuses_a_thread_by_name(
+        self, tmp_path: Path, root: Path, make: MakeSaver, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Run again after a thread has gone on, the command names it and ends with 1."""
+        database = str(tmp_path / "old.db")
+        async with AsyncSqliteSaver.from_conn_string(database) as old:
+            await chat(old, thread("ann"), 1)
+        await asyncio.to_thread(migrate, [database, str(root)])
+        async with make() as saver:
+            await chat(saver, thread("ann"), 1)
+            before = await listed(saver, thread("ann"))
+        with pytest.raises(SystemExit, match="1"):
+            await asyncio.to_thread(migrate, [database, str(root)])
+        assert "thread 'ann'" in capsys.readouterr().err
+        assert await listed(make(), thread("ann")) == before
+
+
+class TestCopying:
+    @pytest.mark.parametrize("how", ["went on", "wrote", "within", "replaced", "other"])
+    async def test_who_went_on_with_a_copy_is_not_rolled_back(
+        self, make: MakeSaver, how: str
+    ) -> None:
+        """A target that has anything of its own is refused by name, and stays as it is."""
+        saver = make()
+        await chat(saver, thread("a"), 2)
+        if how != "other":
+            await saver.acopy_thread("a", "b")
+        there = await listed(saver, thread("b"))
+        match how:
+            case "went on" | "other":
+                await chat(saver, thread("b"), 1)
+            case "wrote":
+                await saver.aput_writes(there[0].config, [("x", 1)], "another task")
+            case "within":
+                await put(saver, thread("b", checkpoint_ns="child:1"), {"x": 1})
+            case _:
+                changed: Any = {**there[0].checkpoint, "channel_values": {"x": 1}}
+                await saver.aput(there[0].parent_config or {}, changed, there[0].metadata, {})
+        await chat(saver, thread("a"), 1)
+        before = await listed(saver, thread("b"))
+
+        with pytest.raises(InvalidArgumentError, match="target_thread_id must not be 'b'"):
+            await saver.acopy_thread("a", "b")
+
+        assert await listed(saver, thread("b")) == before
+
+    async def test_a_copy_that_was_cut_off_goes_on(self, make: MakeSaver) -> None:
+        """A second copy adds what lacks, behind what is there; a third changes nothing."""
+        saver = make()
+        await chat(saver, thread("a"), 1)
+        await saver.acopy_thread("a", "b")
+        state = (await chat(saver, thread("a"), 1))["messages"]
+        await put(saver, thread("a", checkpoint_ns="child:1"), {"x": 1})
+
+        await saver.acopy_thread("a", "b")
+        changes = saver.stats().changes
+        await saver.acopy_thread("a", "b")
+
+        assert saver.stats().changes == changes
+        there, wanted = [await listed(saver, thread(name)) for name in "ba"]
+        assert [f.checkpoint for f in there] == [f.checkpoint for f in wanted]
+        assert [f.pending_writes for f in there] == [f.pending_writes for f in wanted]
+        newest = await saver.aget_tuple(thread("b"))
+        assert newest is not None
+        assert newest.checkpoint["channel_values"]["messages"] == state
+
+    async def test_an_unknown_thread_changes_nothing(self, make: MakeSaver) -> None:
+        """Of a thread that is not there nothing comes, whatever the target has."""
+        saver = make()
+        await chat(saver, thread("b"), 1)
+        before = await listed(saver, None)
+        await saver.acopy_thread("nobody", "b")
+        assert await listed(saver, None) == before
