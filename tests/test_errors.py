@@ -24,6 +24,7 @@ from aiocheckpoint import (
     FormatVersionError,
     InvalidArgumentError,
     InvalidIdError,
+    JournalCorruptError,
     JournalVersionError,
     MissingBlobError,
     MissingStoreError,
@@ -75,6 +76,14 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
             "/r/cp.json", "the checksum does not match", _CHECKSUM, "f" * 64, "b"
         ),
         ["/r/cp.json is damaged", "does not match", "0123456789abcdef.", "ffff", "'b'", "recover("],
+    ),
+    (
+        JournalCorruptError("/r/log.0", "s"),
+        ["/r/log.0 is damaged", "changes of 's' and of other sessions", "in a backup", "recover("],
+    ),
+    (
+        JournalCorruptError("/r/log.0"),
+        ["/r/log.0 is damaged", "changes of any session", "in a backup", "recover("],
     ),
     (
         InvalidArgumentError("max_backups", "3", "an int of at least 0"),

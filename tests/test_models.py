@@ -229,7 +229,8 @@ class TestRepr:
     ("kind", "is_damage"),
     [("damaged", True), ("unreadable", True), ("misplaced", True), ("missing-blob", True)]
     + [(kind, False) for kind in ("leftover", "dangling-pointer", "stale-pointer")]
-    + [(kind, False) for kind in ("unflushed-journal", "unused-blob", "other-version")],
+    + [(kind, False) for kind in ("unflushed-journal", "unused-blob", "other-version")]
+    + [("given-up-journal", False)],
 )
 def test_a_finding_says_whether_it_is_damage(kind: Any, is_damage: bool) -> None:
     """What a killed process leaves behind is no damage; what cannot be loaded is."""
@@ -238,7 +239,7 @@ def test_a_finding_says_whether_it_is_damage(kind: Any, is_damage: bool) -> None
 
 def test_every_kind_of_finding_is_tried() -> None:
     """No kind is left out above."""
-    assert len(get_args(FindingKind)) == 10
+    assert len(get_args(FindingKind)) == 11
 
 
 def test_the_package_names_its_version() -> None:

@@ -188,6 +188,36 @@ class CheckpointCorruptError(CheckpointError):
         return text + "; recover(session_id) moves damaged files to the quarantine"
 
 
+class JournalCorruptError(CheckpointCorruptError):
+    """
+    A part of the journal is damaged, and nobody can tell which changes it held.
+
+    Raised for every session that may have had some there, instead of handing back what may be
+    older than what was acknowledged. Look in a backup for what was saved last. Then
+    `recover(session_id)` lets that session go on without that part, which is kept.
+
+    Attributes:
+        path: the damaged file, or the copy of it that is kept, where another session went on.
+        session_id: the session that was asked for; None where it is about all.
+    """
+
+    advice = (
+        "look in a backup for what was saved last; then recover(session_id) lets that session go "
+        "on without it, and keeps a copy of it in the quarantine"
+    )
+
+    def __init__(self, path: str, session_id: str | None = None) -> None:
+        sessions = "any session" if session_id is None else f"{session_id!r} and of other sessions"
+        super().__init__(
+            path, f"a part of the journal cannot be read; it may hold changes of {sessions}"
+        )
+        self.args = (path, session_id)
+        self.session_id = session_id
+
+    def __str__(self) -> str:
+        return f"{self.path} is damaged: {self.reason}; {self.advice}"
+
+
 class CheckpointDecodeError(CheckpointError):
     """
     A checkpoint that is intact, and no record of the writer's type; it is left alone.

@@ -214,6 +214,7 @@ FindingKind: TypeAlias = Literal[
     "unflushed-journal",
     "missing-blob",
     "unused-blob",
+    "given-up-journal",
 ]
 
 _DAMAGE = frozenset({"damaged", "unreadable", "misplaced", "missing-blob"})
@@ -233,7 +234,8 @@ class Finding(Struct, frozen=True, kw_only=True):
             `unflushed-journal` (a process died, and its last saves are in the journal and not in
             files yet; no damage), `missing-blob` (a checkpoint refers
             to a blob that is not there), `unused-blob` (no checkpoint refers to it; a crash left
-            it, and a later delete removes it).
+            it, and a later delete removes it), `given-up-journal` (sessions went on without a part
+            of the journal that could not be read, and it is kept; no damage any more).
         location: where, as a URL without credentials.
         detail: one sentence.
         path: the file or directory; None in a store that has no files.
@@ -264,12 +266,18 @@ class RecoveryReport(Struct, frozen=True, kw_only=True):
         uncertain_ids: checkpoints that are intact and kept, and that something damaged may have
             deleted or replaced, which nobody can tell any more: look at them, and delete those that
             should not be there. Always empty but in a bucket.
+        given_up: where copies are kept of the damaged parts of the journal without which the
+            session goes on from now on: nobody can tell which changes they held, so what was
+            saved last may be missing, and `newest_valid_id` older than that. The other sessions
+            are refused until they are recovered, too. Always empty in stores without a journal
+            that sessions share.
     """
 
     session_id: SessionId
     newest_valid_id: CheckpointId | None
     quarantined: tuple[str, ...]
     uncertain_ids: tuple[CheckpointId, ...] = ()
+    given_up: tuple[str, ...] = ()
 
 
 class WriterStats(Struct, frozen=True, kw_only=True):

@@ -508,6 +508,8 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         name = encode_id(session_id, "session id")
         job: Job[int] = Job()
         await self._change(Delete(job, session_id, name, checkpoint_ids), operation)
+        if checkpoint_ids is None and self._store.lacks_parts:
+            await self._read(lambda reader: recover.settle(reader, name), None)
         return job.result or 0
 
     async def delete_many(
@@ -1127,8 +1129,11 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         intact, and makes `latest.json` right. Deletes nothing. Records of another type stay, and
         so do files of another format version.
 
+        A part of the journal that nobody can read is kept there, too, and the session goes on
+        without what it held; the others are refused until each is recovered.
+
         Returns:
-            what was moved, and what `load` returns from now on.
+            what was moved and given up, and what `load` returns from now on.
 
         Raises:
             CheckpointTooLargeError: a file over `max_bytes`; raise it to tell damage from size.
@@ -1153,6 +1158,8 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             made = await self._change(change, "recover") or ()
         elif self._store.has_damage:
             await self._change(Flush(Job()), "flush")
+        if found.given_up:
+            await self._read(lambda reader: recover.settle(reader, name), None)
         return found.report(session_id, made)
 
     async def exists(self) -> bool:

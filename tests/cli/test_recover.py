@@ -34,6 +34,7 @@ def test_a_healthy_session_is_left_alone(tool: Tool, store: Path) -> None:
         "newest_valid_id": "step3",
         "quarantined": [],
         "uncertain_ids": [],
+        "given_up": [],
     }
 
 

@@ -124,17 +124,33 @@ def test_what_to_do_about_a_lost_part_of_the_journal_can_be_typed(
     body[begin : begin + 4096] = b"\xa5" * 4096
     log.write_bytes(body)
 
-    assert tool("list", unflushed, "s").status == 1
+    listed = tool("list", unflushed, "s")
+    assert listed.status == 1
+    assert "look in a backup for what was saved last; then `aiocheckpoint recover" in listed.errors
+    sessions = tool("sessions", unflushed)
+    assert [line.split()[:2] for line in sessions.output.splitlines()[2:]] == [["s", "-"]]
+    assert "look in a backup for what was saved last" in sessions.errors
+    assert tool("sessions", unflushed, "--json").json[0]["checkpoints"] is None
     assert tool("flush", unflushed).status == 1
     outcome = tool("verify", unflushed)
     assert outcome.status == 1
     assert f"damaged: {log}\n" in outcome.output
-    assert "look for them in a backup" in outcome.output
-    command = outcome.output.partition("and then `aiocheckpoint ")[2].partition("`")[0]
+    assert "look in a backup for what was saved last" in outcome.output
+    assert f"{unflushed}: 1 session, checkpoints unknown, 1 not intact" in outcome.output
+    command = outcome.output.partition("; then `aiocheckpoint ")[2].partition("`")[0]
     assert command == f"recover {unflushed} s"
-    assert tool(*command.split()).status == 0
-    assert list(unflushed.glob(".aiocheckpoint/quarantine/journal-*"))
+    outcome = tool(*command.split())
+    assert outcome.status == 0
+    assert "nothing was damaged" not in outcome.output
+    [kept] = [path for path in unflushed.glob(".aiocheckpoint/quarantine/*") if path.is_file()]
+    assert f"went on without a part of the journal; a copy is {kept}\n" in outcome.output
+    assert outcome.output.endswith("the session goes on from step2\n")
     assert tool("flush", unflushed).status == 0
     outcome = tool("list", unflushed, "s", "--json")
     assert [meta["checkpoint_id"] for meta in outcome.json] == ["step2", "step1"]
-    assert tool("verify", unflushed).status == 0
+    outcome = tool("verify", unflushed)
+    assert outcome.status == 0
+    assert (
+        f"given-up-journal: {kept}\n    a part of the journal that could not be" in outcome.output
+    )
+    assert tool("recover", unflushed, "s", "--json").json["given_up"] == []

@@ -9,14 +9,13 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from aiocheckpoint._disk.chain import ChainReader, Damage, Segment
-from aiocheckpoint._disk.files import Directory, LocalFiles, random_name
+from aiocheckpoint._disk.files import Directory, LocalFiles
 from aiocheckpoint._disk.locks import CONTROL_NAME, LockFiles
 from aiocheckpoint._disk.owners import Owners, Presence
 from aiocheckpoint._disk.segments import BehindError, find_segments
 from aiocheckpoint._disk.slots import Slots
 from aiocheckpoint._format import log
 from aiocheckpoint._format.log import Control, Frame, Tail
-from aiocheckpoint._format.names import QUARANTINE_DIRECTORY, TEMP_PREFIX
 from aiocheckpoint.errors import JournalVersionError, StorageError
 
 _OLD_JOURNAL_PREFIX = "journal-"
@@ -319,36 +318,13 @@ class Log(LockFiles):
 
     # Damage
 
-    def is_kept(self, damage: Damage) -> bool:
-        """Tell whether somebody has kept a copy of a damaged part, to go on knowingly."""
-        directory = Directory(self.directory.join(QUARANTINE_DIRECTORY), None)
-        return self._files.status_of_path(directory.join(damage.kept_name)) is not None
-
-    def keep(self, damage: Damage, slot: int) -> None:
-        """Keep a copy of a damaged segment in the quarantine, durably."""
-        data = self.slots.read(slot, self.slots.size(slot), 0)
-        files = self._files
-        files.make_subdirectory(self.directory, QUARANTINE_DIRECTORY)
-        files.sync_directory(self.directory)
-        directory = files.open_subdirectory(self.directory, QUARANTINE_DIRECTORY)
-        if directory is None:
-            path = self.directory.join(QUARANTINE_DIRECTORY)
-            raise StorageError("open directory", path, None, "it was removed; try again")
-        try:
-            temporary = random_name(TEMP_PREFIX)
-            descriptor = files.write_new(directory, temporary, data, 0)
-            files.sync_file(descriptor, directory.join(temporary))
-            files.close(descriptor, directory.join(temporary))
-            files.rename(directory, temporary, damage.kept_name)
-            files.sync_directory(directory)
-        finally:
-            files.close_directory(directory)
-
-    def slot_of(self, damage: Damage) -> int | None:
-        """Return the slot that a damaged part is in; None when it is not needed any more."""
+    def segment_of(self, damage: Damage) -> bytes | None:
+        """Return all bytes of the segment of a damage; None when it is not needed any more."""
         sequence = log.sequence_of(damage.place)
-        found = [s.slot for s in self.segments if s.header.sequence == sequence]
-        return found[0] if found else None
+        for segment in self.segments:
+            if segment.header.sequence == sequence:
+                return self.slots.read(segment.slot, self.slots.size(segment.slot), 0)
+        return None
 
     def forget_flushed(self, flushed: int) -> None:
         """Let go of the segments, and of the damage, that are flushed."""

@@ -7,7 +7,9 @@ import hashlib
 import threading
 from collections.abc import Generator, Mapping, Sequence
 
+from aiocheckpoint._disk.chain import Damage
 from aiocheckpoint._disk.files import LocalFiles
+from aiocheckpoint._disk.given_up import GivenUp
 from aiocheckpoint._disk.index import SessionIndex, Signature
 from aiocheckpoint._disk.index_cache import IndexCache
 from aiocheckpoint._disk.locks import CONTROL_NAME, MovedError
@@ -17,9 +19,10 @@ from aiocheckpoint._disk.pending import Committed, Pending
 from aiocheckpoint._disk.sessions import SessionDirectories
 from aiocheckpoint._format import log
 from aiocheckpoint._format.entries import Entry, Owned, Removed, Saved, SavedBlob, body_bytes
+from aiocheckpoint._format.ids import may_be_session
 from aiocheckpoint._format.log import Control
 from aiocheckpoint._format.names import FileName, parse_name
-from aiocheckpoint.errors import CheckpointCorruptError, CheckpointError, StorageError
+from aiocheckpoint.errors import CheckpointError, JournalCorruptError, StorageError
 
 _RETRIES = 1000
 
@@ -37,6 +40,7 @@ class View:
         mutex: held for each short look or change; never while waiting for a lock of files.
         pending: what is not flushed.
         indexes: of the sessions used last.
+        given_up: damaged parts of the log that others go on without; None without a log.
         wanted: position up to which somebody waits for a flush.
     """
 
@@ -47,6 +51,7 @@ class View:
         self.mutex = threading.RLock() if log_ is None else log_.mutex
         self.pending = Pending()
         self.indexes = IndexCache()
+        self.given_up = None if log_ is None else GivenUp(files, log_.directory)
         self.wanted = 0
         self._generation = 0
         self._first_control: Control | None = None
@@ -158,6 +163,8 @@ class View:
                 self.pending.drop(control.flushed)
                 self._kept_owners = None
                 self.log.forget_flushed(control.flushed)
+                if self.given_up is not None:
+                    self.given_up.is_stale = True  # the flush may have passed such a part
 
     def note(
         self,
@@ -359,29 +366,48 @@ class View:
         size = body_bytes(committed.entry)
         return self.log.slots.read(committed.slot, size, committed.offset)
 
-    def require_readable(self, session: str) -> None:
+    def require_readable(self, session_id: str, name: str) -> None:
         """
-        Refuse to answer while a part of the log is lost.
+        Refuse to answer of a session while changes of it may be lost with a part of the log.
+
+        Args:
+            session_id: the session.
+            name: of its directory.
 
         Raises:
-            CheckpointCorruptError: nobody can tell what stood there; `recover` goes on knowingly.
+            JournalCorruptError: nobody can tell what stood there; `recover` goes on knowingly.
         """
-        log_ = self.log
-        for damage in log_.damages if log_ else ():
-            if damage.is_total and log_ and not log_.is_kept(damage):
-                reason = (
-                    f"a part of the journal is damaged, which may hold changes of {session!r} "
-                    "and of other sessions"
-                )
-                raise CheckpointCorruptError(damage.path, reason)
+        for damage in self.lost():
+            raise JournalCorruptError(damage.path, session_id)
+        for path in self.given_up.concerning(name) if self.given_up else ():
+            raise JournalCorruptError(path, session_id)
 
-    def keep_damaged(self) -> None:
-        """Keep copies of the damaged parts of the log, so that it may go on without them."""
-        log_ = self.log
-        for damage in log_.damages if log_ else ():
-            slot = log_.slot_of(damage) if log_ else None
-            if log_ and slot is not None and not log_.is_kept(damage):
-                log_.keep(damage, slot)
+    def lost(self) -> list[Damage]:
+        """Return the parts of the log that nobody can read, and that were not given up."""
+        damages, given_up = self.log.damages if self.log else (), self.given_up
+        return [d for d in damages if d.is_total and given_up and not given_up.is_kept(d.kept_name)]
+
+    def keep_damaged(self) -> tuple[list[str], list[str]]:
+        """
+        Keep copies of the damaged parts of the log, so that it may go on without them.
+
+        Returns:
+            the paths of the copies made, and those of parts of which nobody can tell what they
+            held.
+        """
+        copies: list[str] = []
+        given_up: list[str] = []
+        for damage in self.log.damages if self.log else ():
+            data = self.log.segment_of(damage) if self.log else None
+            if self.given_up and data is not None and not self.given_up.is_kept(damage.kept_name):
+                sessions = self._all_sessions() if damage.is_total else None
+                copies.append(self.given_up.keep(damage.kept_name, data, sessions))
+                given_up += copies[-1:] if damage.is_total else ()
+        return copies, given_up
+
+    def _all_sessions(self) -> list[str]:
+        found = {*self.files.scan(self.sessions.root), *self.pending_sessions()}
+        return sorted(filter(may_be_session, found))
 
     def pending_sessions(self) -> list[str]:
         """Return the names of the sessions with entries that are not flushed."""

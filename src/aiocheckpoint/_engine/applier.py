@@ -18,9 +18,9 @@ from aiocheckpoint._engine.last_words import done_up_to
 from aiocheckpoint._engine.root import WritableRoot
 from aiocheckpoint._engine.sync import Touched
 from aiocheckpoint.errors import (
-    CheckpointCorruptError,
     CheckpointError,
     DurabilityUnknownError,
+    JournalCorruptError,
     StorageError,
     StorageFullError,
 )
@@ -134,7 +134,7 @@ class Applier:
     def _note(self, error: Exception | None) -> None:
         """Note why files lack, and tell when that has changed."""
         if error is None and self.error is not None:
-            _logger.info("files are written again, after %d tries", self._failures)
+            _logger.info("files are written again; tries that failed: %d", self._failures)
         elif error is not None and _kind_of(error) != _kind_of(self.error):
             is_ours = isinstance(error, CheckpointError)
             _logger.log(
@@ -157,7 +157,7 @@ class Applier:
             self._failed.clear()
             try:
                 place = self._rounds(root, touched)
-                damaged = [d for d in root.log.damages if d.is_total and not root.log.is_kept(d)]
+                damaged = root.view.lost()
                 place = min([place, *(damage.place for damage in damaged)])
                 self._flush(root, touched, place)
             finally:
@@ -166,8 +166,7 @@ class Applier:
                 self._note(next((failure.error for failure in self._failed.values()), None))
             self._wake_waiters(root, place)
             if damaged:
-                reason = "a part of the journal is damaged"
-                raise CheckpointCorruptError(damaged[0].path, reason)
+                raise JournalCorruptError(damaged[0].path)
 
     def _hurries(self) -> bool:
         """Tell whether somebody waits for files, or for room."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from aiocheckpoint._disk.files import Directory, monotonic_seconds
@@ -20,6 +21,7 @@ from aiocheckpoint.errors import (
     CheckpointError,
     CheckpointTooLargeError,
     FormatVersionError,
+    JournalCorruptError,
     JournalVersionError,
     NotACheckpointError,
     StorageError,
@@ -29,11 +31,6 @@ from aiocheckpoint.models import Finding, FindingKind, SessionId
 _MOMENTS_SECONDS = 1.0
 _PAUSE_SECONDS = 0.02
 _PARTIAL = "a part of the journal is damaged; what that harms is told of its session"
-_TOTAL = (
-    "a part of the journal is damaged, and nobody can tell which changes it held, of whatever "
-    "sessions; look for them in a backup, and then recover(session_id), of any session, lets all "
-    "go on without it and keeps a copy of it in the quarantine"
-)
 _Found = tuple[FindingKind, Path, str]
 
 
@@ -56,11 +53,7 @@ def check_journal(root: OpenRoot, *, is_applied: bool) -> list[Finding]:
         return [_finding("unreadable", Path(error.path), str(error))]
     except StorageError as error:
         return [_finding("unreadable", path, str(error))]
-    findings = [
-        _finding("damaged", Path(damage.path), _TOTAL if damage.is_total else _PARTIAL)
-        for damage in root.log.damages
-        if not root.log.is_kept(damage)
-    ]
+    findings = [*_check_damages(root, root.log), *_check_given_up(root)]
     with root.view.mutex:
         waiting = sum(len(found.entries) for found in root.view.pending.sessions.values())
         stuck = [found.stuck for found in root.view.pending.sessions.values() if found.stuck]
@@ -84,6 +77,39 @@ def _finding(
 ) -> Finding:
     location = location_of_file(str(path))
     return Finding(kind=kind, location=location, path=path, detail=detail, session_id=session_id)
+
+
+def _check_damages(root: OpenRoot, log: Log) -> Iterator[Finding]:
+    """Yield which parts of the journal are damaged, and were not given up."""
+    given_up = root.view.given_up
+    for damage in log.damages:
+        if given_up is not None and not given_up.is_kept(damage.kept_name):
+            detail = _advice(damage.path) if damage.is_total else _PARTIAL
+            yield _finding("damaged", Path(damage.path), detail)
+
+
+def _check_given_up(root: OpenRoot) -> Iterator[Finding]:
+    """Yield which parts of the journal were given up, and the sessions refused because of that."""
+    for part in root.view.given_up.parts() if root.view.given_up else ():
+        for name in sorted(part.sessions):
+            session_id = decode_id(name)
+            with contextlib.suppress(CheckpointError):  # of what hinders it there is a finding
+                session_id = session_id_of(root.bodies, name)
+            if session_id is not None:
+                detail = _advice(part.path, session_id)
+                yield _finding("damaged", Path(part.path), detail, session_id)
+        if part.since_ns is not None:
+            since = f"{datetime.fromtimestamp(part.since_ns / 1e9, UTC):%Y-%m-%d %H:%M} UTC"
+            detail = (
+                f"a part of the journal that could not be read was given up at {since}; changes of "
+                "any session may be missing; remove it when you have looked"
+            )
+            yield _finding("given-up-journal", Path(part.path), detail)
+
+
+def _advice(path: str, session_id: SessionId | None = None) -> str:
+    error = JournalCorruptError(path, session_id)
+    return f"{error.reason}; {error.advice}"
 
 
 def _is_abandoned(root: OpenRoot, log: Log) -> bool:

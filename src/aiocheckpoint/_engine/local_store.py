@@ -136,6 +136,13 @@ class LocalStore(Generic[RecordT]):
         opened = self.place.opened
         return opened is not None and opened.log is not None and bool(opened.log.damages)
 
+    @property
+    def lacks_parts(self) -> bool:
+        """Whether some sessions have to be recovered, since a part of the log was given up."""
+        opened = self.place.opened
+        given_up = opened.view.given_up if opened is not None else None
+        return given_up is not None and not given_up.is_empty
+
     # Reading
 
     async def in_thread(self, pool: Pool, work: Callable[[], ResultT]) -> ResultT:
@@ -236,7 +243,7 @@ class LocalStore(Generic[RecordT]):
             NotInMemoryError: it is not, or is not to be relied upon.
         """
         root = self.place.writing
-        if root is None or not root.log.is_scanned or root.log.damages:
+        if root is None or not root.log.is_scanned or root.log.damages or self.lacks_parts:
             raise NotInMemoryError
         return work(Glance(root.bodies, self._codec))
 

@@ -39,6 +39,7 @@ class Recovery(NamedTuple):
         seen: names of the checkpoint files that there are.
         quarantine: the directory that the files will be in.
         newest_valid_id: what `load` will return then; None if nothing intact is left.
+        given_up: copies of parts of the log without which the session will go on.
     """
 
     entries: tuple[Entry, ...]
@@ -46,6 +47,7 @@ class Recovery(NamedTuple):
     seen: frozenset[str]
     quarantine: Path
     newest_valid_id: CheckpointId | None
+    given_up: tuple[str, ...]
 
     def report(self, session_id: SessionId, done: Collection[object]) -> RecoveryReport:
         """Tell where the files are, of what was done; also whoever looks after the directory."""
@@ -56,9 +58,16 @@ class Recovery(NamedTuple):
         )
         for path in moved:
             _logger.warning("moved to the quarantine: %s", printable(path))
+        for path in self.given_up:
+            _logger.warning(
+                "a session goes on without %s, a part of the journal that could not be read: what "
+                "was saved last may be missing",
+                printable(path),
+            )
         return RecoveryReport(
-            session_id=session_id, newest_valid_id=self.newest_valid_id, quarantined=moved
-        )
+            session_id=session_id, newest_valid_id=self.newest_valid_id, quarantined=moved,
+            given_up=self.given_up,
+        )  # fmt: skip
 
 
 def find_damage(reader: Reader[RecordT], session_id: SessionId) -> Recovery:
@@ -74,8 +83,8 @@ def find_damage(reader: Reader[RecordT], session_id: SessionId) -> Recovery:
     """
     view = reader.view
     reader.look()
-    view.keep_damaged()
     name = encode_id(session_id, "session id")
+    given_up = _given_up(reader, name)
     session = Session(session_id, name, view.listed(name))
     session.known.require_complete()
     seen = frozenset(session.known.by_text)
@@ -108,7 +117,23 @@ def find_damage(reader: Reader[RecordT], session_id: SessionId) -> Recovery:
     left = [file for file in session.known.newest_first() if file.text not in gone]
     newest_id = _newest_id(reader, session, left, bad, blobs)
     place = _quarantine_path(reader, name)
-    return Recovery(tuple(entries), tuple(texts), seen, place, newest_id)
+    return Recovery(tuple(entries), tuple(texts), seen, place, newest_id, given_up)
+
+
+def _given_up(reader: Reader[RecordT], name: str) -> tuple[str, ...]:
+    """Keep the damaged parts of the log, and return those that may have held changes of ours."""
+    view = reader.view
+    copies, given_up = view.keep_damaged()
+    for path in copies:
+        _logger.warning("moved to the quarantine: %s", printable(path))
+    concerning = view.given_up.concerning(name) if view.given_up else ()
+    return tuple(dict.fromkeys((*given_up, *concerning)))
+
+
+def settle(reader: Reader[RecordT], name: str) -> None:
+    """Let a session, by its directory's name, go on without what was given up of the log."""
+    if reader.view.given_up is not None:
+        reader.view.given_up.settle(name)
 
 
 def _newest_id(

@@ -39,14 +39,14 @@ class SessionSummary(Struct, kw_only=True):
 
     Attributes:
         session_id: the session.
-        checkpoints: how many can be listed.
+        checkpoints: how many there are; None where the session cannot be listed.
         newest: the one saved last; None where none can be listed.
         problem: why the newest cannot be loaded, or the session not be listed; None where no
             reason shows.
     """
 
     session_id: str
-    checkpoints: int
+    checkpoints: int | None
     newest: CheckpointMeta | None
     problem: str | None = None
 
@@ -104,7 +104,9 @@ async def _summary(writer: BlobStore[CheckpointRecord], session_id: str) -> Sess
     try:
         metas = await writer.list(session_id)
     except CheckpointError as error:
-        return SessionSummary(session_id=session_id, checkpoints=0, newest=None, problem=str(error))
+        return SessionSummary(
+            session_id=session_id, checkpoints=None, newest=None, problem=str(error)
+        )
     newest = metas[0] if metas else None
     return SessionSummary(
         session_id=session_id,
@@ -120,7 +122,7 @@ def _print_table(found: list[SessionSummary]) -> None:
         newest = summary.newest
         table.add_row(
             cell(word(summary.session_id), "cyan"),
-            str(summary.checkpoints),
+            "-" if summary.checkpoints is None else str(summary.checkpoints),
             *(saved_cells(newest) if newest else ("-", "-", "-")),
         )
     console().print(table)

@@ -50,14 +50,15 @@ class Verification(Struct, kw_only=True):
         path: what was asked for.
         ok: whether nothing is damaged; what a killed process left behind is no damage.
         sessions: how many were read.
-        checkpoints: how many can be listed, damaged ones among them where they still can.
+        checkpoints: how many can be listed, damaged ones among them where they still can; None
+            where some session cannot be listed.
         findings: what is wrong.
     """
 
     path: str
     ok: bool
     sessions: int
-    checkpoints: int
+    checkpoints: int | None
     findings: tuple[Finding, ...]
 
 
@@ -90,11 +91,12 @@ async def _store_verified(
         if not sessions and not findings:
             await require_store(store, place)
             raise CommandError(f"no sessions in {place}; nothing was verified")
+    counts = [summary.checkpoints for summary in sessions]
     verification = Verification(
         path=str(place),
         ok=not any(finding.is_damage for finding in findings),
         sessions=len(sessions),
-        checkpoints=sum(summary.checkpoints for summary in sessions),
+        checkpoints=None if None in counts else sum(filter(None, counts)),
         findings=findings,
     )
     return verification, sessions[0].session_id if sessions else "SESSION"
@@ -126,7 +128,7 @@ def _print(found: Verification, place: Place, some_session: SessionId) -> None:
     what = word(place)
     if found.sessions:
         what += f": {counted(found.sessions, 'session')}, "
-        what += counted(found.checkpoints, "checkpoint")
+        what += _counted_checkpoints(found.checkpoints)
     if not found.ok:
         damaged = sum(finding.is_damage for finding in found.findings)
         print_line(screen, f"{what}, {damaged} not intact", "red")
@@ -137,8 +139,13 @@ def _print(found: Verification, place: Place, some_session: SessionId) -> None:
         print_line(screen, f"{what}, intact", "green")
 
 
+def _counted_checkpoints(number: int | None) -> str:
+    return "checkpoints unknown" if number is None else counted(number, "checkpoint")
+
+
 def _advice(finding: Finding, place: Place) -> str:
     """Return what to type about a finding, if there is anything."""
-    if finding.kind in _RECOVERABLE and finding.session_id is not None:
+    is_told = "recover(session_id)" in finding.detail
+    if finding.kind in _RECOVERABLE and finding.session_id is not None and not is_told:
         return f"; `{command_line('recover', place, finding.session_id)}` moves it aside"
     return ""

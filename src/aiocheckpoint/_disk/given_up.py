@@ -1,0 +1,183 @@
+"""Parts of the log that are damaged and were given up, and whose sessions have not agreed yet."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import threading
+from collections.abc import Generator, Iterable
+from typing import NamedTuple
+
+from aiocheckpoint._disk.files import Directory, LocalFiles, random_name
+from aiocheckpoint._format.names import QUARANTINE_DIRECTORY, TEMP_PREFIX
+from aiocheckpoint.errors import StorageError
+
+_PREFIX = "journal-"
+_SESSIONS_SUFFIX = ".sessions"
+
+
+class Part(NamedTuple):
+    """
+    A damaged part of the log that was given up.
+
+    Attributes:
+        name: of the copy that is kept.
+        path: of that; where it would be, if it was removed since.
+        since_ns: when it was given up, ns since 1970; None for one that was removed.
+        sessions: directories of those that may lack changes, and were not recovered since.
+    """
+
+    name: str
+    path: str
+    since_ns: int | None
+    sessions: frozenset[str]
+
+
+class GivenUp:
+    """
+    What was given up of one log.
+
+    A copy of each part is in the quarantine. Beside it is a directory with an empty file for each
+    session there was: it goes when that session is recovered, or all of them at once, by hand.
+
+    Args:
+        files: the file operations.
+        directory: the store's own, open.
+
+    Attributes:
+        is_stale: whether another process may have given up something since this one looked.
+    """
+
+    def __init__(self, files: LocalFiles, directory: Directory) -> None:
+        self._files = files
+        self._parent = directory
+        self._place = Directory(directory.join(QUARANTINE_DIRECTORY), None)
+        self._mutex = threading.Lock()
+        self._concerned: dict[str, frozenset[str]] = {}
+        self.is_stale = True
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no session is known here that may lack changes; from memory."""
+        return not self._concerned
+
+    def is_kept(self, name: str) -> bool:
+        """Tell whether there is a copy of a part, so that the log may go on without it."""
+        return self._files.status_of_path(self._place.join(name)) is not None
+
+    def keep(self, name: str, data: bytes, sessions: Iterable[str] | None) -> str:
+        """
+        Keep a copy of a part, durably; return its path.
+
+        Args:
+            name: of the copy.
+            data: of the segment.
+            sessions: directories of those that may have had changes there; None where it is
+                known what was there, and those are damaged that it concerns.
+        """
+        files = self._files
+        files.make_subdirectory(self._parent, QUARANTINE_DIRECTORY)
+        files.sync_directory(self._parent)
+        with self._opened() as quarantine:
+            if quarantine is None:
+                raise StorageError(
+                    "open directory", self._place.path, None, "it was removed; try again"
+                )
+            if sessions is not None:  # first, for with the copy there the log goes on
+                self._note(quarantine, name + _SESSIONS_SUFFIX, sessions)
+            temporary = random_name(TEMP_PREFIX)
+            descriptor = files.write_new(quarantine, temporary, data, 0)
+            files.sync_file(descriptor, quarantine.join(temporary))
+            files.close(descriptor, quarantine.join(temporary))
+            files.rename(quarantine, temporary, name)
+            files.sync_directory(quarantine)
+        self.is_stale = True
+        return self._place.join(name)
+
+    def _note(self, quarantine: Directory, name: str, sessions: Iterable[str]) -> None:
+        """Note which sessions a part concerns: all or none, and as it was where it is noted."""
+        files, temporary = self._files, random_name(TEMP_PREFIX)
+        files.make_subdirectory(quarantine, temporary)
+        noted = files.open_subdirectory(quarantine, temporary)
+        if noted is None:
+            raise StorageError("open directory", quarantine.join(temporary), None, "it was removed")
+        try:
+            for session in sessions:
+                files.close(files.write_new(noted, session, b"", 0), noted.join(session))
+            files.sync_directory(noted)
+            if files.status(quarantine, name) is None:
+                files.rename(quarantine, temporary, name)
+                return
+            for session in files.scan(noted):
+                files.discard(noted, session)
+        finally:
+            files.close_directory(noted)
+        files.remove_subdirectory(quarantine, temporary)
+
+    def concerning(self, session: str) -> list[str]:
+        """Return the paths of the parts for which a session has to be recovered."""
+        with self._mutex:
+            if self.is_stale:
+                self._look()
+            return [
+                self._place.join(name)
+                for name, sessions in self._concerned.items()
+                if session in sessions and self._is_noted(name, session)
+            ]
+
+    def _is_noted(self, name: str, session: str) -> bool:
+        noted = Directory(self._place.join(name + _SESSIONS_SUFFIX), None)
+        return self._files.status_of_path(noted.join(session)) is not None
+
+    def settle(self, session: str) -> None:
+        """Let a session go on without what was given up, durably."""
+        for part in self.parts():
+            with (
+                self._opened() as quarantine,
+                self._opened_in(quarantine, part.name + _SESSIONS_SUFFIX) as noted,
+            ):
+                if noted is not None and self._files.unlink(noted, session):
+                    self._files.sync_directory(noted)
+
+    def parts(self) -> list[Part]:
+        """Return what was given up and is kept, or still concerns a session."""
+        with self._opened() as quarantine:
+            if quarantine is None:
+                return []
+            entries = self._files.scan(quarantine)
+            noted = [entry for entry in sorted(entries) if entry.endswith(_SESSIONS_SUFFIX)]
+            names = [entry.removesuffix(_SESSIONS_SUFFIX) for entry in noted]
+            return [self._part(quarantine, name) for name in names if name.startswith(_PREFIX)]
+
+    def _part(self, quarantine: Directory, name: str) -> Part:
+        status = self._files.status(quarantine, name)
+        with self._opened_in(quarantine, name + _SESSIONS_SUFFIX) as noted:
+            sessions = frozenset(() if noted is None else self._files.scan(noted))
+        path = self._place.join(name)
+        return Part(name, path, status and status.modified_ns, sessions)
+
+    def _look(self) -> None:
+        self.is_stale = False
+        try:
+            found = {part.name: part.sessions for part in self.parts() if part.sessions}
+        except BaseException:
+            self.is_stale = True
+            raise
+        self._concerned = found
+
+    def _opened(self) -> contextlib.AbstractContextManager[Directory | None]:
+        return self._opened_in(self._parent, QUARANTINE_DIRECTORY)
+
+    @contextlib.contextmanager
+    def _opened_in(self, parent: Directory | None, name: str) -> Generator[Directory | None]:
+        try:
+            found = None if parent is None else self._files.open_subdirectory(parent, name)
+        except StorageError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            found = None  # a file or a symlink is not of ours
+        try:
+            yield found
+        finally:
+            if found is not None:
+                self._files.close_directory(found)

@@ -1,0 +1,189 @@
+"""A part of the journal that nobody can read: no session loads less than was saved unasked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    CheckpointCorruptError,
+    CheckpointData,
+    JournalCorruptError,
+)
+from tests.promises.conftest import Start
+from tests.promises.places import files_with, holding
+from tests.promises.records import record
+
+pytestmark = pytest.mark.damages_store
+_MARK = "this-is-where-it-is-damaged"
+Writer = AsyncCheckpointWriter[CheckpointData]
+
+
+@pytest.fixture(name="damaged")
+def _damaged(start: Start, root: Path) -> Path:
+    """Sessions `a`, `b` and `c`, whose newest are in the journal alone; that of `b` is lost."""
+    worker = start()
+    for session in ("a", "b", "c"):
+        worker.save(record(session, "old"))
+    worker.call("flush")
+    with holding(root, "applier"):
+        worker.save(record("a", "new"))
+        lost = record("b", "new")
+        lost.resume_hint = _MARK
+        worker.save(lost)
+        worker.save(record("c", "new"))
+        worker.kill()
+    (slot,) = files_with(root, _MARK)
+    content = slot.read_bytes()
+    begin = content.index(_MARK.encode()) // 4096 * 4096
+    slot.write_bytes(content[:begin] + b"\xa5" * 4096 + content[begin + 4096 :])
+    return root
+
+
+async def _kept(root: Path) -> Path:
+    quarantine = root / ".aiocheckpoint" / "quarantine"
+    found = await asyncio.to_thread(lambda: [p for p in quarantine.iterdir() if p.is_file()])
+    assert len(found) == 1
+    return found[0]
+
+
+async def _newest(writer: Writer, session_id: str) -> str | None:
+    newest = await writer.load(session_id)
+    return None if newest is None else newest.checkpoint_id
+
+
+async def _refused(writer: Writer, session_id: str) -> JournalCorruptError:
+    with pytest.raises(CheckpointCorruptError) as refused:
+        await writer.load(session_id)
+    assert isinstance(refused.value, JournalCorruptError)
+    assert refused.value.session_id == session_id
+    return refused.value
+
+
+async def test_recover_tells_what_was_given_up(
+    damaged: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The report and the log name the copy of the part, though no file was damaged."""
+    async with AsyncCheckpointWriter(damaged) as writer:
+        with caplog.at_level(logging.WARNING, "aiocheckpoint"):
+            report = await writer.recover("b")
+        kept = await _kept(damaged)
+        assert report.given_up == (str(kept),)
+        assert report.quarantined == ()
+        assert report.newest_valid_id == "old"
+        told = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+        assert f"moved to the quarantine: {kept}" in told
+        assert any(f"goes on without {kept}" in text for text in told)
+        assert (await writer.recover("b")).given_up == ()
+
+
+async def test_the_others_are_refused_until_they_are_recovered(damaged: Path) -> None:
+    """Who recovers one session decides for that one: no other loads something older in silence."""
+    async with AsyncCheckpointWriter(damaged) as writer:
+        await writer.recover("a")
+        assert await _newest(writer, "a") == "new"
+        await _refused(writer, "b")
+        await writer.flush()
+    kept = await _kept(damaged)
+
+    for _ in range(2):  # also in later processes, when the journal has nothing of it any more
+        async with AsyncCheckpointWriter(damaged) as writer:
+            assert (await _refused(writer, "b")).path == str(kept)
+            with pytest.raises(JournalCorruptError):
+                await writer.list("b")
+            with pytest.raises(JournalCorruptError):
+                await writer.ids("c")
+            assert await _newest(writer, "a") == "new"
+            await writer.save(CheckpointData(session_id="b", checkpoint_id="more"))
+            await writer.flush()
+            found = [one for one in await writer.check() if one.kind == "damaged"]
+            assert [(one.session_id, str(one.path)) for one in found] == [
+                ("b", str(kept)),
+                ("c", str(kept)),
+            ]
+
+    async with AsyncCheckpointWriter(damaged) as writer:
+        report = await writer.recover("b")
+        assert (report.given_up, report.newest_valid_id) == ((str(kept),), "more")
+        assert await _newest(writer, "b") == "more"
+        await _refused(writer, "c")
+        await writer.recover("c")
+        assert await _newest(writer, "c") == "new"
+        assert [one.kind for one in await writer.check()] == ["given-up-journal"]
+
+
+async def test_others_at_work_notice(damaged: Path) -> None:
+    """A process that looked before learns of it, and so it does when a session is recovered."""
+    async with AsyncCheckpointWriter(damaged) as one, AsyncCheckpointWriter(damaged) as other:
+        await one.save(CheckpointData(session_id="d", checkpoint_id="x"))
+        for session in ("a", "b"):
+            await _refused(one, session)
+        await other.recover("a")
+        await other.flush()
+        assert await _newest(one, "a") == "new"
+        await _refused(one, "b")
+        await _refused(other, "b")
+        await one.recover("b")
+        assert await _newest(other, "b") == "old"
+
+
+async def test_new_sessions_are_not_refused(damaged: Path) -> None:
+    """A session that begins after it, or anew after a delete, lacks nothing."""
+    async with AsyncCheckpointWriter(damaged) as writer:
+        await writer.recover("a")
+        assert await writer.load("d") is None
+        await writer.save(CheckpointData(session_id="d", checkpoint_id="first"))
+        assert await _newest(writer, "d") == "first"
+        await _refused(writer, "b")
+        assert await writer.delete_session("b")
+        assert await writer.load("b") is None
+
+
+_REMOVALS: dict[str, Callable[[Path], object]] = {
+    "of-the-list": lambda kept: shutil.rmtree(kept.with_name(kept.name + ".sessions")),
+    "of-all": lambda kept: shutil.rmtree(kept.parent),
+}
+
+
+@pytest.mark.parametrize("remove", _REMOVALS.values(), ids=_REMOVALS)
+async def test_all_sessions_at_once(damaged: Path, remove: Callable[[Path], object]) -> None:
+    """Removing the list of the sessions, or all of the quarantine, lets all of them go on."""
+    async with AsyncCheckpointWriter(damaged) as writer:
+        await writer.recover("a")
+    await asyncio.to_thread(remove, await _kept(damaged))
+    async with AsyncCheckpointWriter(damaged) as writer:
+        assert [await _newest(writer, session) for session in "abc"] == ["new", "old", "new"]
+        assert await writer.check() == ()
+
+
+@pytest.fixture(name="damaged_body")
+def _damaged_body(start: Start, root: Path) -> Path:
+    """The sessions `s` and `t` in the journal alone; that of `s` has one letter changed."""
+    worker = start()
+    worker.save(record("t", "old"))
+    with holding(root, "applier"):
+        lost = record("s", "new")
+        lost.resume_hint = _MARK
+        worker.save(lost)
+        worker.save(record("t", "new"))
+        worker.kill()
+    (slot,) = files_with(root, _MARK)
+    slot.write_bytes(slot.read_bytes().replace(_MARK.encode(), _MARK.upper().encode()))
+    return root
+
+
+async def test_a_damaged_body_harms_its_own_session_alone(damaged_body: Path) -> None:
+    """Where the frame tells whose checkpoint is damaged, no other session is refused."""
+    async with AsyncCheckpointWriter(damaged_body) as writer:
+        assert await _newest(writer, "t") == "new"
+        assert (await writer.recover("t")).given_up == ()
+        with pytest.raises(CheckpointCorruptError) as refused:
+            await writer.load("s")
+        assert not isinstance(refused.value, JournalCorruptError)
+        assert (await writer.recover("s")).given_up == ()
