@@ -91,14 +91,13 @@ async def test_lock_that_is_never_free(site: Site) -> None:
 
 async def test_each_save_waits_its_own_time(default_site: Site, clock: Clock) -> None:
     """A save that has waited long enough for the lock fails alone; a later one goes on waiting."""
-    files = ControlledFiles()
-    async with default_site.writer(files=files, lock_timeout_seconds=HOUR_SECONDS) as writer:
+    async with default_site.writer(lock_timeout_seconds=HOUR_SECONDS) as writer:
         await writer.save(document("s", 0))
+        log = writer._store.place.to_write().log
         async with _locked_from_outside(default_site.root):
-            gate = files.hold("lock")
             early = asyncio.ensure_future(writer.save(document("s", 1)))
-            await gate.arrival()
-            gate.open()
+            while log.waits_since is None:
+                await asyncio.sleep(0.001)
             clock.move_on(HOUR_SECONDS / 2)
             late = asyncio.ensure_future(writer.save(document("s", 2)))
             await yield_to_loop(10)

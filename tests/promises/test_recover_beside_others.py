@@ -27,11 +27,11 @@ class LockLater(FaultyFiles):
         super().__init__()
         self.hold: Hold | None = None
 
-    def lock_file(self, descriptor: int, path: str) -> None:
+    def try_lock_file(self, descriptor: int, path: str, *, shared: bool = False) -> bool:
         """Wait, and lock."""
         if self.hold is not None and path.endswith("turn"):
             self.hold()
-        super().lock_file(descriptor, path)
+        return super().try_lock_file(descriptor, path, shared=shared)
 
 
 Beside = Callable[[Callable[[], Awaitable[object]]], Awaitable[RecoveryReport]]

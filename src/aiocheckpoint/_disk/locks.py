@@ -52,7 +52,8 @@ class LockFiles:
         writable: whether to open them to write, and make them.
 
     Attributes:
-        waits_since: since when this process has been waiting for the lock; None if it is not.
+        waits_since: since when this process has been waiting for the lock, which another one had
+            then; None if it is not. Who is slow to take what nobody has blames nobody.
         applier_waits_since: the same of the lock under which files are written.
         meanwhile: called while another process holds the lock, by who is the next to have it.
     """
@@ -129,11 +130,13 @@ class LockFiles:
         files = self._files
         turn, turn_path = self._descriptor(_TURN_NAME), self._paths[_TURN_NAME]
         lock, lock_path = self._descriptor(LOCK_NAME), self._paths[LOCK_NAME]
-        self.waits_since = monotonic_seconds()
         try:
             try:
-                files.lock_file(turn, turn_path)
+                if not files.try_lock_file(turn, turn_path):
+                    self.waits_since = monotonic_seconds()
+                    files.lock_file(turn, turn_path)
                 if not files.try_lock_file(lock, lock_path):
+                    self.waits_since = self.waits_since or monotonic_seconds()
                     if self.meanwhile is not None:
                         self.meanwhile()
                     files.lock_file(lock, lock_path)
@@ -203,10 +206,11 @@ class LockFiles:
     def applying(self) -> Generator[None]:
         """Be the one process that writes files, waiting as long as it takes."""
         descriptor, path = self._descriptor(APPLIER_NAME), self.directory.join(APPLIER_NAME)
-        self.applier_waits_since = monotonic_seconds()
         try:
             try:
-                self._files.lock_file(descriptor, path)
+                if not self._files.try_lock_file(descriptor, path):
+                    self.applier_waits_since = monotonic_seconds()
+                    self._files.lock_file(descriptor, path)
             finally:
                 self.applier_waits_since = None
             yield
