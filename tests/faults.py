@@ -15,7 +15,7 @@ __all__ = ("Call", "Fault", "FaultyFiles", "Hold", "RefusingFiles")
 P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
 
-_WAIT_SECONDS = 30
+_WAIT_SECONDS = 100
 
 
 class RefusingFiles(FaultyFiles):

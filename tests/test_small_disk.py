@@ -25,6 +25,7 @@ from aiocheckpoint import (
 )
 from aiocheckpoint._disk.free_slots import FreeSlots
 from aiocheckpoint._disk.locks import LockFiles
+from aiocheckpoint._engine import commit
 from tests.conftest import MakeWriter
 from tests.durabilities import each_durability, writers_of_each_durability
 from tests.on_disk import on_disk
@@ -45,6 +46,12 @@ def step(iteration: int, **fields: Any) -> CheckpointData:
 
 def temporary_files(root: Path) -> list[Path]:
     return list(root.rglob(".tmp*"))
+
+
+@pytest.fixture(autouse=True)
+def _patient_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commits wait for files that make room as long as a slow machine needs."""
+    monkeypatch.setattr(commit, "_FLUSH_SECONDS", 60.0)
 
 
 @pytest.fixture(name="small_disk")
@@ -228,7 +235,7 @@ class TestFullDisk:
     ) -> None:
         """Where others fill the disk deletes use up the reserve; that of a session still goes."""
         disk = await asyncio.to_thread(small_disk, "size=24m")
-        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=5) as writer:
+        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
             for iteration in range(20):
                 await writer.save(step(iteration))
             await writer.flush()
@@ -362,7 +369,7 @@ class TestSmallDisk:
     ) -> None:
         """Where saves come before any file until one is refused, deletes one by one free all."""
         disk = await asyncio.to_thread(small_disk, f"size={megabytes}m")
-        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=5) as writer:
+        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
             saved = await made_until_refused(lambda n: writer.save(step(n, messages=["x" * size])))
             for number in range(saved):
                 assert await writer.delete("s", f"step-{number}") is True
@@ -393,7 +400,7 @@ class TestSmallDisk:
     ) -> None:
         """A delete that shares its commit with saves that are refused is made."""
         disk = await asyncio.to_thread(small_disk, "size=8m")
-        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=5) as writer:
+        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
             await writer.save(step(0))
             await writer.flush()
             filling = await filled(disk)
@@ -446,7 +453,7 @@ class TestSmallDisk:
     ) -> None:
         """With little room left saves pass as long as those before them are flushed."""
         disk = await asyncio.to_thread(small_disk, "size=24m")
-        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=5) as writer:
+        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
             await writer.save(step(0, messages=["x" * 20_000]))
             await writer.flush()
             await asyncio.to_thread(fill, disk, left_bytes)

@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from aiocheckpoint._disk.files import LocalFiles
 
-GUARD_SECONDS = 20.0
+GUARD_SECONDS = 60.0
 """No step of a test takes this long; whoever waits longer has found a hang."""
 
 P = ParamSpec("P")

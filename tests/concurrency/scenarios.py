@@ -272,7 +272,7 @@ async def is_held(gate: Gate, call: Watched[Any]) -> bool:
 
 def _rival(site: Site) -> Writer:
     """Return a writer that does not wait for long for the lock of another."""
-    return site.writer(lock_timeout_seconds=GUARD_SECONDS / 4, durability="journal")
+    return site.writer(lock_timeout_seconds=GUARD_SECONDS / 12, durability="journal")
 
 
 async def change_cancelled_while_held(

@@ -14,7 +14,7 @@ from typing import Any
 
 from aiocheckpoint import AsyncCheckpointWriter
 
-GUARD_SECONDS = 30.0
+GUARD_SECONDS = 100.0
 
 
 async def on_disk(writer: AsyncCheckpointWriter[Any]) -> None:
