@@ -38,7 +38,7 @@ _RECENT_SESSIONS = 64
 
 ResultT = TypeVar("ResultT")
 _Work: TypeAlias = Callable[[Transaction[AdkRecord]], Awaitable[ResultT]]
-_Events: TypeAlias = tuple[SessionHead, list[JsonValue]]
+_Events: TypeAlias = tuple[SessionHead, list[Any]]
 
 
 class SessionService(InStorage[AdkRecord], BaseSessionService):
@@ -181,7 +181,8 @@ class SessionService(InStorage[AdkRecord], BaseSessionService):
                 return None
             history = await self._history(place, session, head)
             count = None if config is None else config.num_recent_events
-            return head, await (history.items() if count is None else history.last(count))
+            last = len(history) if count is None else count
+            return head, await history.last(last, exact=True)
 
         found = await self._store.update(place.session, read)
         if found is None:

@@ -82,15 +82,15 @@ def event_json(event: Event) -> JsonValue:
     return _frozen(fields, "event")
 
 
-def event_of(json: JsonValue, location: str) -> Event:
+def event_of(value: Any, location: str) -> Event:
     """
-    Return the event that `event_json` made JSON of.
+    Return the event that `event_json` made JSON of, and `exact` has given back.
 
     Raises:
         CheckpointDecodeError: this version of the framework does not know such an event.
     """
     try:
-        return Event.model_validate(exact.from_json(json, path="event"))
+        return Event.model_validate(value)
     except ValidationError as error:
         raise CheckpointDecodeError(location, "Event", str(error)) from error
 

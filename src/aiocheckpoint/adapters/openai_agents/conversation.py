@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from aiocheckpoint import CheckpointCorruptError, CheckpointId, JsonValue, Transaction
+from typing import Any
+
+from aiocheckpoint import CheckpointCorruptError, CheckpointId, JsonValue, Transaction, exact
 from aiocheckpoint.adapters._recent import RecentBlobs
 from aiocheckpoint.adapters.openai_agents.records import (
     ADDED_PREFIX,
@@ -72,20 +74,20 @@ class OpenConversation:
         """Stage the removal of all items."""
         self._session.delete(CONVERSATION_ID, *await self._recent_ids())
 
-    async def newest(self, limit: int | None) -> list[JsonValue]:
-        """Return the newest items, oldest first; all for None."""
+    async def newest(self, limit: int | None) -> list[Any]:
+        """Return the newest items as they were, oldest first; all for None."""
         if limit == 0:
             return []
         ids = await self._recent_ids()
         head = await self._head()
         self._require_gapless(head, ids)
         recent = await self._recent_adds(ids)
-        items = [item for added in recent for item in added.items]
+        items = [exact.from_json(item) for added in recent for item in added.items]
         if limit is not None and len(items) >= limit:
             return items[-limit:]
         history = await self._history(head)
         count = len(history) if limit is None else limit - len(items)
-        return [*await history.last(count), *items]
+        return [*await history.last(count, exact=True), *items]
 
     async def _recent_ids(self) -> tuple[CheckpointId, ...]:
         return (await self._session.ids(prefix=ADDED_PREFIX))[::-1]

@@ -89,8 +89,7 @@ class Session(InStorage[SessionRecord]):
         if limit is not None and type(limit) is not int:
             raise InvalidArgumentError("limit", limit, "a plain int, or None")
         wanted = None if limit is None or limit < 0 else limit
-        items = await self._update(lambda conversation: conversation.newest(wanted))
-        return [exact.from_json(item) for item in items]
+        return await self._update(lambda conversation: conversation.newest(wanted))
 
     async def add_items(self, items: list[TResponseInputItem]) -> None:
         """
