@@ -20,7 +20,7 @@ from aiocheckpoint._disk.index import SessionIndex, Signature
 from aiocheckpoint._disk.index_cache import IndexCache
 from aiocheckpoint._format.entries import Entry, Quarantined, Removed, Saved, SavedBlob, Stuck
 from aiocheckpoint._format.ids import names_of_id
-from aiocheckpoint._format.names import FileName, make_name, parse_name
+from aiocheckpoint._format.names import FileName, fine_names, make_name, parse_name
 from aiocheckpoint.models import CheckpointMeta
 
 _SIGNATURE = Signature(1, 2, 3)
@@ -135,7 +135,12 @@ class SessionIndexMachine(RuleBasedStateMachine):
         for checkpoint_id in [*_IDS, "a", "b", "unknown"]:
             wanted = set(names_of_id(checkpoint_id))
             expected = [name for name in self.files if not wanted.isdisjoint(name.id_names)]
-            assert self.index.candidates(checkpoint_id) == sorted(expected, reverse=True)
+            listed_anew = SessionIndex(self.files, [], _SIGNATURE)
+            fine = fine_names(name.text for name in self.files)
+            unparsed = SessionIndex([] if fine else self.files, [], _SIGNATURE, fine=fine)
+            for index in (self.index, listed_anew, unparsed):
+                assert index.candidates(checkpoint_id) == sorted(expected, reverse=True)
+                assert index.may_hold(checkpoint_id) == bool(expected)
 
     def teardown(self) -> None:
         """Nothing of a removed file is left behind."""
@@ -143,7 +148,10 @@ class SessionIndexMachine(RuleBasedStateMachine):
             self.index.remove(name)
         assert vars(self.index) == vars(SessionIndex([], [], _SIGNATURE)) | {
             "mutex": self.index.mutex,
+            "_parsing": self.index._parsing,
             "last_stamped": self.index.last_stamped,
+            "_by_id_name": {},
+            "_looks": self.index._looks,
         }
 
 
@@ -166,6 +174,29 @@ class TestSessionIndex:
 
         for pattern in ("*", "id*", "id?", "[i]d0", "id", "id0*"):
             assert index.candidates(pattern) == []
+
+    def test_names_are_taken_apart_when_that_is_asked_for(self) -> None:
+        """An index of texts says what one of names says, whatever it is asked first."""
+        names = _names(5)
+        texts = [name.text for name in names]
+        for ask in ("newest", "count", "state", "last_stamped", "names", "by_text"):
+            index = SessionIndex([], [], _SIGNATURE, fine=[*texts])
+            assert getattr(index, ask) == getattr(SessionIndex(names, [], _SIGNATURE), ask)
+            assert index.candidates("id3") == [names[3]]
+            assert index.newest == names[-1]
+            index.add(make_name("later", 10**15))
+            index.remove(names[0])
+            assert [*index.by_text] == [name.text for name in index.names]
+            assert index.names == [*names[1:], make_name("later", 10**15)]
+
+    def test_many_files_are_not_gone_through_on_a_loop(self) -> None:
+        """Of a large session an id is looked up at once when that was prepared, elsewhere."""
+        assert SessionIndex(_names(1000), [], _SIGNATURE).finds_at_once()
+        large = SessionIndex(_names(1001), [], _SIGNATURE)
+        assert not large.finds_at_once()
+        for number in range(5):
+            assert [name.id_names[0] for name in large.candidates(f"id{number}")] == [f"id{number}"]
+        assert large.finds_at_once()
 
     def test_inherits_what_is_still_right(self) -> None:
         """A new index keeps the listing entries of files that are still there."""

@@ -17,6 +17,8 @@ from aiocheckpoint._format.names import (
     LATEST_NAME,
     FileName,
     doubtful,
+    fine_name,
+    fine_names,
     id_of_name,
     in_order,
     is_backup,
@@ -145,6 +147,25 @@ class TestParseName:
         """Those of a directory are what each of them is, in the order of their stamps."""
         assert parse_names(texts) == sorted(filter(None, map(parse_name, texts)))
 
+    @given(st.lists(_odd_names, unique=True))
+    def test_fine_names_are_those_of_ours_in_the_order_of_saving(self, texts: list[str]) -> None:
+        """A directory in which texts tell the order has the names that are taken apart."""
+        fine = fine_names(texts)
+
+        if fine is not None:
+            assert [*map(fine_name, fine)] == parse_names(texts)
+            assert not any(name.is_rust for name in parse_names(texts))
+
+    @given(st.lists(st.tuples(any_ids, _stamps)))
+    def test_names_of_ours_are_fine(self, saved: list[tuple[str, int]]) -> None:
+        """Whatever their ids are, but for the microsecond that stands for Rust's."""
+        names = [make_name(*each) for each in saved]
+        texts = [name.text for name in names if "_999999_" not in name.text]
+
+        assert fine_names([*texts, LATEST_NAME, f"{make_name('x', 0).text}{BACKUP_SUFFIX}"]) == [
+            name.text for name in parse_names(texts)
+        ]
+
     @given(any_ids, _stamps)
     def test_takes_a_made_name_apart(self, checkpoint_id: str, microseconds: int) -> None:
         """A name that was made for a checkpoint is taken apart into the same parts."""
@@ -162,7 +183,8 @@ class TestParseName:
         """Six digits in front of an id may be our microseconds or part of a Rust id."""
         name = parse_name("cp_20260511_041200_123456_x.json")
 
-        assert name == ("20260511_041200_123456", name and name.text, ("x", "123456_x"))
+        assert name is not None
+        assert (name.stamp, name.id_names) == ("20260511_041200_123456", ("x", "123456_x"))
 
     @pytest.mark.parametrize(
         ("text", "stamp", "id_names"),
@@ -183,8 +205,8 @@ class TestParseName:
         """Rust's names hold whole seconds and any id; they count as the end of their second."""
         name = parse_name(text)
 
-        assert name == (stamp, text, id_names)
         assert name is not None
+        assert (name.stamp, name.text, name.id_names) == (stamp, text, id_names)
         assert name.is_rust == stamp.endswith("999999")
 
     @pytest.mark.parametrize(

@@ -10,10 +10,13 @@ from typing import NamedTuple
 
 from aiocheckpoint._disk.known_blobs import KnownBlobs
 from aiocheckpoint._format.entries import Entry, Quarantined, Removed, Saved, SavedBlob
-from aiocheckpoint._format.ids import encode_id, is_plain, names_of_id
-from aiocheckpoint._format.names import FileName, id_of_name, parse_name
+from aiocheckpoint._format.ids import names_of_id
+from aiocheckpoint._format.names import FileName, fine_name, id_of_name, parse_name
 from aiocheckpoint.errors import StorageError
 from aiocheckpoint.models import CheckpointId, CheckpointMeta
+
+_MAX_LOOKS = 4
+_FEW = 1000
 
 
 class Signature(NamedTuple):
@@ -35,12 +38,17 @@ class SessionIndex:
     """
     The checkpoint files of one session, in the order of saving.
 
+    Args:
+        names: of the files, oldest first.
+        backups: as below.
+        signature: as below.
+        fine: the same as `names`, which is empty then, as `fine_names` returns them: taken apart
+            when that is asked for, as a session that is read once need not be.
+
     Attributes:
-        names: oldest first.
         backups: names of the backup files, oldest first.
         signature: of the directory when the index was last known to be right.
         metas: listing entries of files seen, by name, with the status they had.
-        by_text: the files by their whole names.
         unread: files whose names do not tell their ids; known once `greatest_ids` was called.
         last_stamped: the file, there or removed meanwhile, that the next save is named after.
         identities: ids that files hold for sure, by their names.
@@ -58,29 +66,62 @@ class SessionIndex:
     """
 
     def __init__(
-        self, names: Iterable[FileName], backups: Iterable[str], signature: Signature
+        self,
+        names: Iterable[FileName],
+        backups: Iterable[str],
+        signature: Signature,
+        *,
+        fine: list[str] | None = None,
     ) -> None:
-        self.names = list(names)
+        self._fine = fine
+        self._names = list(names)
+        self._by_text = {name.text: name for name in self._names}
+        self._parsing = threading.Lock()
         self.backups = list(backups)
         self.signature = signature
         self.metas: dict[str, tuple[tuple[int, ...] | None, CheckpointMeta]] = {}
-        self.last_stamped = max(self.names, default=None)
+        self.last_stamped = fine_name(fine[-1]) if fine else max(self._names, default=None)
         self.identities: dict[str, CheckpointId] = {}
         self.is_assumed = False
         self.is_being_applied = False
-        self.by_text = {name.text: name for name in self.names}
         self.error: StorageError | None = None
         self.has_leftovers = False
         self.pointed: str | None = None
         self.has_blobs = False
         self.blobs: KnownBlobs | None = None
         self.unread: set[FileName] = set()
-        self.state = sum(map(hash, self.by_text))
+        self.state = sum(map(hash, self._by_text if fine is None else fine))
         self._ids: list[CheckpointId] | None = None
         self.mutex = threading.Lock()
-        self._by_id_name: dict[str, list[FileName]] = {}
-        for name in self.names:
-            self._enter_id_names(name)
+        # Of a session that is looked at once, it takes longer to make than to do without.
+        self._by_id_name: dict[str, list[FileName]] | None = None
+        self._looks = 0
+
+    @property
+    def names(self) -> list[FileName]:
+        """The files, oldest first."""
+        self._parse()
+        return self._names
+
+    @property
+    def by_text(self) -> dict[str, FileName]:
+        """The files by their whole names."""
+        self._parse()
+        return self._by_text
+
+    def _parse(self) -> None:
+        if self._fine is not None:
+            with self._parsing:
+                if self._fine is not None:
+                    self._names = [*map(fine_name, self._fine)]
+                    self._by_text = dict(zip(self._fine, self._names, strict=True))
+                    self._fine = None
+
+    @property
+    def count(self) -> int:
+        """How many files there are."""
+        fine = self._fine
+        return len(self._names if fine is None else fine)
 
     def inherit(self, earlier: SessionIndex) -> None:
         """Take over what an earlier index of the session knew and is still right."""
@@ -141,23 +182,16 @@ class SessionIndex:
 
     def _enter(self, name: FileName) -> None:
         self.by_text[name.text] = name
-        self._enter_id_names(name)
+        if self._by_id_name is not None:
+            _enter_id_names(name, self._by_id_name)
         self.state += hash(name.text)
-
-    def _enter_id_names(self, name: FileName) -> None:
-        known = self._by_id_name
-        for id_name in name.id_names:
-            if id_name in known:
-                known[id_name].append(name)
-            else:
-                known[id_name] = [name]
 
     @property
     def newest(self) -> FileName | None:
         """The file saved last, None when there is none."""
-        names = self.names
+        fine = self._fine
         try:
-            return names[-1]
+            return self._names[-1] if fine is None else fine_name(fine[-1])
         except IndexError:
             return None
 
@@ -183,22 +217,40 @@ class SessionIndex:
         with self.mutex:
             return self.names[::-1]
 
+    def finds_at_once(self) -> bool:
+        """Tell, without waiting, whether `candidates` need not go through many files."""
+        return self._by_id_name is not None or self.count <= _FEW
+
     def may_hold(self, checkpoint_id: CheckpointId) -> bool:
         """Tell, without waiting, whether some file may hold an id."""
-        known = self._by_id_name
-        if checkpoint_id in known:
-            return True
-        return not is_plain(checkpoint_id) and encode_id(checkpoint_id, "checkpoint id") in known
+        return bool(self._named(checkpoint_id))
 
     def candidates(self, checkpoint_id: CheckpointId) -> list[FileName]:
         """Return the files that may hold an id, newest first; their bodies decide."""
-        if not self.may_hold(checkpoint_id):
-            return []
         with self.mutex:
-            found = {n for key in names_of_id(checkpoint_id) for n in self._by_id_name.get(key, ())}
+            if self._by_id_name is None and self._looks >= _MAX_LOOKS:
+                by_id_name: dict[str, list[FileName]] = {}
+                for name in self.names:
+                    _enter_id_names(name, by_id_name)
+                self._by_id_name = by_id_name
+            self._looks += 1
+            found = self._named(checkpoint_id)
             if any(name.is_rust for name in found):  # then stamps do not tell the order
                 return sorted(found, key=self.names.index, reverse=True)
         return sorted(found, reverse=True)
+
+    def _named(self, checkpoint_id: CheckpointId) -> set[FileName]:
+        wanted = names_of_id(checkpoint_id)
+        known = self._by_id_name
+        if known is not None:
+            return {name for id_name in wanted for name in known.get(id_name, ())}
+        ends = tuple(f"_{id_name}.json" for id_name in wanted)
+        fine = self._fine
+        if fine is not None:
+            likely = [fine_name(text) for text in fine if text.endswith(ends)]
+        else:  # to which others may be adding
+            likely = [name for name in self._names[:] if name.text.endswith(ends)]
+        return {name for name in likely if not set(wanted).isdisjoint(name.id_names)}
 
     def add(self, name: FileName) -> None:
         """Enter a file, mostly the newest, if it is not there."""
@@ -270,10 +322,23 @@ class SessionIndex:
             self.unread.discard(name)
             if self._ids is not None and (found := id_of_name(name)) is not None:
                 del self._ids[bisect.bisect_left(self._ids, found)]
-            for id_name in name.id_names:
-                remaining = [other for other in self._by_id_name[id_name] if other != name]
-                if remaining:
-                    self._by_id_name[id_name] = remaining
-                else:
-                    del self._by_id_name[id_name]
+            if self._by_id_name is not None:
+                _take_out_id_names(name, self._by_id_name)
             self.state -= hash(name.text)
+
+
+def _enter_id_names(name: FileName, known: dict[str, list[FileName]]) -> None:
+    for id_name in name.id_names:
+        if id_name in known:
+            known[id_name].append(name)
+        else:
+            known[id_name] = [name]
+
+
+def _take_out_id_names(name: FileName, known: dict[str, list[FileName]]) -> None:
+    for id_name in name.id_names:
+        remaining = [other for other in known[id_name] if other != name]
+        if remaining:
+            known[id_name] = remaining
+        else:
+            del known[id_name]

@@ -71,7 +71,7 @@ class IndexCache:
 
     def _count(self, session_name: str, index: SessionIndex) -> None:
         """Count the files of an index anew, since it may have grown; there may be too many now."""
-        count = len(index.names)
+        count = index.count
         self._files += count - self._counted.get(session_name, 0)
         self._counted[session_name] = count
         while len(self._indexes) > 1 and (

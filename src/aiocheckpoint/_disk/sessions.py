@@ -227,13 +227,17 @@ class SessionDirectories:
                 signature = trusted(signature_of(self._files.directory_status(directory)))
                 entries = self._files.scan(directory)
                 there = {*entries, *waiting} if waiting else entries
-                found = _taken_apart(there, {} if earlier is None else earlier.by_text)
                 backups = sorted(
                     entry
                     for entry in entries
                     if entry.endswith(names.BACKUP_SUFFIX) and names.is_backup(entry)
                 )
-                index = SessionIndex(self.in_order(found, directory, waiting), backups, signature)
+                fine = names.fine_names(there) if earlier is None else None
+                found: list[FileName] = []
+                if fine is None:
+                    found = _taken_apart(there, {} if earlier is None else earlier.by_text)
+                    found = self.in_order(found, directory, waiting)
+                index = SessionIndex(found, backups, signature, fine=fine)
                 index.has_leftovers = any(
                     names.is_leftover(entry) for entry in entries if entry.startswith(".")
                 )

@@ -117,7 +117,7 @@ class Files:
                 self._remove(name, directory, wanted, touched)
         if wanted.drops_session:
             touched.root()
-            if not index.names:
+            if not index.count:
                 self._view.sessions.remove(name)
 
     # Writing

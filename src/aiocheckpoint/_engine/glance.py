@@ -65,7 +65,7 @@ class Glance(Reader[RecordT]):
         """Return what is known of a session."""
         name = encode_id(session_id, "session id")
         index = self.view.indexes.peek(name)
-        if index is None or index.mutex.locked():
+        if index is None or index.mutex.locked() or not index.finds_at_once():
             raise NotInMemoryError
         return Session(session_id, name, index)
 
@@ -82,7 +82,7 @@ class Glance(Reader[RecordT]):
     ) -> tuple[CheckpointId, ...]:
         """Return ids, greatest first."""
         known = self.session(session_id).known
-        is_long = (len(known.names) if limit is None else limit) > _MAX_IDS
+        is_long = (known.count if limit is None else limit) > _MAX_IDS
         if is_long or not known.has_ids():
             raise NotInMemoryError
         return listing.ids(self, session_id, prefix, before, limit)

@@ -114,7 +114,7 @@ class SessionPlan:
 
     def surplus(self, max_kept: int) -> list[FileName]:
         """Return the files to remove so that the newest `max_kept` stay."""
-        count = len(self.session.known.names) + len(self.added) - len(self.removed)
+        count = self.session.known.count + len(self.added) - len(self.removed)
         return [] if count <= max_kept else self.remaining()[: count - max_kept]
 
     def add(self, name: FileName, checkpoint_id: CheckpointId, digests: tuple[str, ...]) -> None:

@@ -35,8 +35,12 @@ _DAY = r"[1-9]\d{3}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
 _TIME = r"(?:[01]\d|2[0-3])[0-5]\d[0-5]\d"
 _STAMPED = rf"cp_{_DAY}_{_TIME}_(?:(\d{{6}})_)?"
 _NAME = re.compile(rf"{_STAMPED}(.+)\.json", re.ASCII | re.DOTALL)
-_NAMES = re.compile(rf"(?<=/)({_STAMPED}([^/]+)\.json)/", re.ASCII)  # no name has a slash
+_SECOND = rf"(?<=/)cp_{_DAY}_{_TIME}_"  # of names between slashes, as none has any
+_FINE = r"\d{6}_[^/]+\.json(?=/)"
+_FINE_NAMES = re.compile(_SECOND + _FINE, re.ASCII)
+_RUST_NAMES = re.compile(rf"{_SECOND}(?!{_FINE})[^/]+\.json(?=/)", re.ASCII)
 _RUST_FRACTION = "999999"
+_LEAST_FINE = len("cp_20261123_101500_123456_.json")  # what is as long has no id behind the stamp
 _TRUSTED_NS = 2_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -51,13 +55,23 @@ class FileName(NamedTuple):
         stamp: `"20261123_101500_123456"`, UTC. Rust's names have whole seconds and count as the
             end of theirs, so that the next save of ours comes after it.
         text: the name.
-        id_names: what `encode_id` may have given for its checkpoint id: one name for Rust's,
-            two for `cp_..._123456_x.json`, which may be our `x` or Rust's `123456_x`.
     """
 
     stamp: str
     text: str
-    id_names: tuple[str, ...]
+
+    @property
+    def id_names(self) -> tuple[str, ...]:
+        """
+        What `encode_id` may have given for its checkpoint id.
+
+        One name for Rust's, two for `cp_..._123456_x.json`, which may be our `x` or Rust's
+        `123456_x`.
+        """
+        text = self.text.removesuffix(BACKUP_SUFFIX)  # a backup has the name of its file
+        if text.startswith(f"{self.stamp}_", 3) and len(text) > _LEAST_FINE:
+            return text[26:-5], text[19:-5]
+        return (text[19:-5],)
 
     @property
     def is_rust(self) -> bool:
@@ -80,25 +94,40 @@ def parse_name(text: str) -> FileName | None:
     match = _NAME.fullmatch(text)
     if match is None or not _is_text(text):
         return None
-    return _taken_apart(text, *match.groups(""))
+    return fine_name(text) if match[1] else _rust_name(text)
 
 
-def _taken_apart(text: str, fraction: str, rest: str) -> FileName:
-    if not fraction:
-        return FileName(f"{text[3:19]}{_RUST_FRACTION}", text, (rest,))
-    return FileName(text[3:25], text, (rest, text[19:-5]))
+def fine_name(text: str) -> FileName:
+    """Return one of `fine_names` taken apart."""
+    return FileName(text[3:25], text)
+
+
+def _rust_name(text: str) -> FileName:
+    return FileName(f"{text[3:19]}{_RUST_FRACTION}", text)
 
 
 def parse_names(texts: Iterable[str]) -> list[FileName]:
     """Return those of the names in a directory that `parse_name` takes apart, sorted."""
-    texts = sorted(texts)  # so are stamps then, mostly
     joined = f"/{'/'.join(texts)}/"
-    if _is_text(joined):
-        found = [_taken_apart(*parts) for parts in _NAMES.findall(joined)]
-    else:
-        found = [*filter(None, map(parse_name, texts))]
-    found.sort()
-    return found
+    if not _is_text(joined):
+        return sorted(filter(None, map(parse_name, joined[1:-1].split("/"))))
+    fine, rust = _FINE_NAMES.findall(joined), _RUST_NAMES.findall(joined)
+    return sorted([*map(fine_name, fine), *map(_rust_name, rust)])
+
+
+def fine_names(texts: Iterable[str]) -> list[str] | None:
+    """
+    Return the same as texts, where all are such that the order of texts is that of saving.
+
+    None where one is of Rust's, or counts as the end of its second.
+    """
+    texts = sorted(texts)
+    joined = f"/{'/'.join(texts)}/"
+    if not _is_text(joined) or f"_{_RUST_FRACTION}_" in joined:
+        return None
+    found = _FINE_NAMES.findall(joined)
+    others = joined.count(".json/") - joined.count(f"/{LATEST_NAME}/") - len(found)
+    return None if others else found
 
 
 def _is_text(name: str) -> bool:
@@ -141,7 +170,7 @@ def next_name(
 
 def _named(checkpoint_id: CheckpointId, stamp: str) -> FileName:
     rest = encode_id(checkpoint_id, "checkpoint id")
-    return FileName(stamp, f"cp_{stamp}_{rest}.json", (rest, f"{stamp[-6:]}_{rest}"))
+    return FileName(stamp, f"cp_{stamp}_{rest}.json")
 
 
 def _stamp(microseconds: int) -> str:
