@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -312,6 +313,54 @@ class TestValues:
             History(_no_blobs).into(bad)
         with pytest.raises(InvalidArgumentError, match="HistoryRecord"):
             await load_history(_no_blobs, bad)
+
+
+class TestJson:
+    """Items that are JSON already."""
+
+    async def test_items_are_kept_to_the_byte(self) -> None:
+        """Keys keep their order, in pages or not, after a load and a cut, beside other items."""
+        store: Store = MemoryStore(Chat)
+        items = [b'{"z":"%b","a":1.0}' % (b"x" * (number % 50 * 40)) for number in range(300)]
+        history = History(_loader(store)).extend_json(items[:250])
+        for item in items[250:]:
+            history = history.extend_json([item])
+        history = (await _save(store, "a", history)).append({"z": 1, "a": 2})
+        loaded = await _load(store)
+        cut = await loaded.truncate(131)
+
+        assert _joined(await history.pages()) == [*items, b'{"a":2,"z":1}']
+        assert _joined(await loaded.pages()) == items
+        assert _joined(await cut.pages()) == items[:131]
+        assert await loaded.items(3, 5) == [msgspec.json.decode(item) for item in items[3:5]]
+        assert list((await loaded.items())[0]) == ["z", "a"]
+
+    async def test_a_history_without_items_has_no_pages(self) -> None:
+        """And adding none is the same."""
+        history = History(_no_blobs)
+        assert history.extend_json([]) is history
+        assert await history.pages() == []
+
+    @pytest.mark.parametrize(
+        "bad",
+        [b"", b"1,2", b" 1", b"1 ", b"[", b'"\xff"', b"nan", b"1e999", b'"\\ud800"', b"01", b"],["],
+    )
+    async def test_what_could_not_be_read_again_is_refused(self, bad: bytes) -> None:
+        """By its place; the history stays as it was."""
+        history = History(_no_blobs).append("first")
+        with pytest.raises(CheckpointEncodeError, match=r"history\[1\]"):
+            history.extend_json([b"1", bad, bad])
+        assert await history.items() == ["first"]
+
+    @pytest.mark.parametrize("bad", [b"[1]", "1", ["1"], [1], None])
+    def test_only_lists_of_bytes_are_taken(self, bad: Any) -> None:
+        """One item is not taken for several, and text not for bytes."""
+        with pytest.raises(InvalidArgumentError):
+            History(_no_blobs).extend_json(bad)
+
+
+def _joined(pages: list[bytes]) -> list[bytes]:
+    return [bytes(it) for page in pages for it in msgspec.json.decode(page, type=list[msgspec.Raw])]
 
 
 class TestDamage:

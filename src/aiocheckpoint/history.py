@@ -127,7 +127,30 @@ class History:
         """
         wanted = "a list, even for a single one, or append"
         given = listed("items", items, single=(str, bytes, Mapping), wanted=wanted)
-        added = histories.encoded_items([*given])
+        return self._grown(histories.encoded_items([*given]))
+
+    def extend_json(self, items: Iterable[bytes]) -> History:
+        """
+        Return the history with more items that are JSON already, each kept to the byte.
+
+        So dicts keep the order of their keys, which `extend` sorts.
+
+        Args:
+            items: the JSON of one value each, without white space around it.
+
+        Raises:
+            CheckpointEncodeError: one is something else; names its place, as `history[3]`.
+            InvalidArgumentError: no list of bytes.
+
+        Cost: a decode and a SHA-256 of what is added.
+        """
+        given = listed("items", items)
+        for item in given:
+            require_instance("an item", item, bytes)
+        histories.require_json(given)
+        return self._grown(given)
+
+    def _grown(self, added: tuple[bytes, ...]) -> History:
         if not added:
             return self
         new = {**self._new}
@@ -162,21 +185,24 @@ class History:
             require_count("stop", stop, 0)
         end = len(self) if stop is None else min(stop, len(self))
         found: list[Any] = []
-        position = 0
-        parts, pages = await self._pages_between(start, end)
-        for part in parts:
-            if part.digest in pages:
-                page = pages[part.digest]
-                items = histories.page_items(part.digest, page)
-                wanted = items[max(start - position, 0) : max(end - position, 0)]
-                found += map(from_json, wanted) if exact and may_hold_escapes(page) else wanted
-            position += part.length
-        for run in self._trunk.runs:
-            for text in run.items[max(start - position, 0) : max(end - position, 0)]:
-                item = msgspec.json.decode(text)
-                found.append(from_json(item) if exact and may_hold_escapes(text) else item)
-            position += len(run.items)
+        for digest, page, wanted in await self._pages(start, end):
+            items = histories.page_items(digest, page)[wanted]
+            found += map(from_json, items) if exact and may_hold_escapes(page) else items
         return found
+
+    async def pages(self) -> list[bytes]:
+        """
+        Return all items as they are stored: JSON arrays, of which one goes on from the other.
+
+        Raises:
+            MissingBlobError: no checkpoint leads to them any more.
+            CheckpointCorruptError: a blob is damaged.
+            CheckpointDecodeError: a blob is no part of a history. Whether a page is an array is
+                left to who decodes it.
+
+        Cost: as `items`, without the decoding.
+        """
+        return [page for _, page, _ in await self._pages(0, len(self))]
 
     async def last(self, count: int, *, exact: bool = False) -> list[Any]:
         """
@@ -208,8 +234,12 @@ class History:
         new = {**self._new}
         parts = await self._parts_up_to(length)
         trunk = histories.indexed(sum(part.length for part in parts), parts, new)
-        kept = histories.encoded_items(await self.items(trunk.length, length))
-        return self._with(histories.grown(trunk, kept, new) if kept else trunk, new)
+        kept = [
+            item
+            for digest, page, wanted in await self._pages(trunk.length, length)
+            for item in histories.page_json_items(digest, page)[wanted]
+        ]
+        return self._with(histories.grown(trunk, (*kept,), new) if kept else trunk, new)
 
     async def _parts_up_to(self, length: int) -> list[Part]:
         """Return the whole pages among the first items, in as few parts as can be."""
@@ -227,6 +257,20 @@ class History:
             else:
                 break
         return whole
+
+    async def _pages(self, start: int, end: int) -> list[tuple[str, bytes, slice]]:
+        """Return the pages, or runs as such, that hold some of the items, and which of theirs."""
+        parts, pages = await self._pages_between(start, end)
+        arrays = [(part.digest, part.length, pages.get(part.digest, b"")) for part in parts]
+        arrays += [(run.digest, len(run.items), histories.as_page(run)) for run in self._trunk.runs]
+        found: list[tuple[str, bytes, slice]] = []
+        position = 0
+        for digest, length, page in arrays:
+            wanted = slice(max(start - position, 0), max(end - position, 0))
+            if position < end and position + length > start:
+                found.append((digest, page, wanted))
+            position += length
+        return found
 
     async def _pages_between(self, start: int, end: int) -> tuple[list[Part], Blobs]:
         """Return all parts in order, and the content of the pages that hold some of the items."""

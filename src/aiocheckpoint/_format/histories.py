@@ -22,7 +22,7 @@ import msgspec
 
 from aiocheckpoint._format.blobs import BlobNode, blob_digest, blob_links
 from aiocheckpoint._format.json_values import encode_exactly
-from aiocheckpoint.errors import CheckpointDecodeError
+from aiocheckpoint.errors import CheckpointDecodeError, CheckpointEncodeError
 from aiocheckpoint.models import JsonValue
 
 _MAX_RUNS = 32
@@ -111,6 +111,27 @@ def encoded_items(items: list[JsonValue]) -> tuple[bytes, ...]:
     """
     text, _ = encode_exactly({_KEY: items})
     return tuple(map(bytes, _decode_raw_items(text[_PREFIX_BYTES:-1])))
+
+
+def require_json(items: tuple[bytes, ...]) -> None:
+    """
+    Refuse items that are not the JSON of one value each.
+
+    Raises:
+        CheckpointEncodeError: names the place of the first.
+    """
+    if not _are_json(items):
+        refused = next(number for number, item in enumerate(items) if not _are_json((item,)))
+        raise CheckpointEncodeError(f"{_KEY}[{refused}]", "is not compact JSON of one value")
+
+
+def _are_json(items: tuple[bytes, ...]) -> bool:
+    text = _array(items)
+    try:
+        _decode_page(text)  # numbers and texts are looked at, too
+        return tuple(map(bytes, _decode_raw_items(text))) == items
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
 
 
 def grown(trunk: Trunk, added: tuple[bytes, ...], blobs: Blobs) -> Trunk:
@@ -276,6 +297,21 @@ def parts_of(digest: str, content: bytes) -> list[Part]:
     if len(shape) != len(links):
         raise _not_ours(digest, "it has other links than it counts")
     return [Part(link, height, count) for link, (height, count) in zip(links, shape, strict=True)]
+
+
+def as_page(run: Run) -> bytes:
+    """Return what a page with the items of a run would hold."""
+    return _array(run.items)
+
+
+def page_json_items(digest: str, content: bytes) -> list[bytes]:
+    """
+    Return the items of a page as JSON.
+
+    Raises:
+        CheckpointDecodeError: it is none.
+    """
+    return [*map(bytes, _decoded(_decode_raw_items, content, digest))]
 
 
 def page_items(digest: str, content: bytes) -> list[JsonValue]:
