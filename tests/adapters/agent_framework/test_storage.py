@@ -80,6 +80,7 @@ VALUES: dict[str, Any] = {
     "surrogate": ["\ud83d", {"\udc00": 1}],
     "collections": [defaultdict(list, {"a": [1]}), Counter("hello")],
     "objects": {"order": Order(7, (1, 2)), "in a tuple": (Order(8, ()), 1)},
+    "large object": Order(9, tuple(range(2000))),
     "enum": [Color.RED, {"deep": Color.RED}],
     "marks": [{"!list": 0}, {"!text": 1}, {"!tuple": [1]}, {"!entries": 0}],
     "pickled look-alike": {"__pickled__": "gAR9lC4=", "__type__": "builtins:dict"},
@@ -488,6 +489,29 @@ class TestDamage:
             await storage.get_latest(workflow_name="w")
         with pytest.raises(WorkflowCheckpointException):
             await storage.load("theirs")
+
+    @pytest.mark.parametrize(
+        ("text", "lengths"),
+        [
+            ('{"state":{"!list":0}}', ()),
+            ('{"state":{"!text":1}}', ()),
+            ('{"state":{"!packed":"x"}}', ()),
+            ('{"!rest":0}', ()),
+            ('{"state":', ()),
+            ("1", ()),
+            ("{}", (1,)),
+        ],
+    )
+    async def test_record_that_does_not_fit(self, text: str, lengths: tuple[int, ...]) -> None:
+        """A record that is intact and no checkpoint is told by a named error."""
+        store: MemoryStore[Any] = MemoryStore(StoredCheckpoint)
+        await store.save(
+            StoredCheckpoint(
+                session_id="agent_framework.w", checkpoint_id="c", text=text, lengths=lengths
+            )
+        )
+        with pytest.raises(CheckpointDecodeError):
+            await CheckpointStorage(store).load("c")
 
     async def test_newest_damaged_checkpoint_is_never_an_older_one(self, root: Path) -> None:
         """While the newest is damaged, it is what raises; a list leaves no damaged one out."""

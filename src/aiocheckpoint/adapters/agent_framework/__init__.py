@@ -23,7 +23,7 @@ with needs(
     from aiocheckpoint.adapters._moving import Copied, CopyMismatchError
     from aiocheckpoint.adapters.agent_framework.history import HistoryProvider, StoredMessages
     from aiocheckpoint.adapters.agent_framework.migration import copy_checkpoints
-    from aiocheckpoint.adapters.agent_framework.records import StoredCheckpoint
+    from aiocheckpoint.adapters.agent_framework.sharing import StoredCheckpoint
     from aiocheckpoint.adapters.agent_framework.storage import CheckpointStorage, FailedSave
 
 __all__ = (

@@ -16,7 +16,7 @@ from agent_framework.exceptions import WorkflowCheckpointException
 
 from aiocheckpoint.adapters._moving import Copied, CopyMismatchError, Progress
 from aiocheckpoint.adapters._storage import Storage
-from aiocheckpoint.adapters.agent_framework.records import StoredCheckpoint
+from aiocheckpoint.adapters.agent_framework.sharing import StoredCheckpoint
 from aiocheckpoint.adapters.agent_framework.storage import CheckpointStorage
 from aiocheckpoint.adapters.agent_framework.values import Values
 

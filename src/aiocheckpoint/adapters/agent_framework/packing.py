@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import msgspec
 
-PICKLED = '"__pickled__":'
+PICKLED = b'"__pickled__":'
 _PICKLE = re.compile(rb'(?<="__pickled__":")([A-Za-z0-9+/=]*)(?=")')
 _WINDOW_BYTES = 32 * 1024  # as far as deflate looks back
 # What messages of the framework say when they are pickled. What was packed needs these very bytes.
@@ -43,7 +43,7 @@ _USUAL = (
 _decode = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
-def packed(text: str, known: bytes) -> bytes:
+def packed(text: bytes, known: bytes) -> bytes:
     """
     Return JSON compressed.
 
@@ -52,7 +52,7 @@ def packed(text: str, known: bytes) -> bytes:
         known: what `unpacked` will be given, too.
     """
     compressor = zlib.compressobj(zdict=known)
-    return compressor.compress(msgspec.msgpack.encode(_parts(text.encode()))) + compressor.flush()
+    return compressor.compress(msgspec.msgpack.encode(_parts(text))) + compressor.flush()
 
 
 def _parts(text: bytes) -> list[bytes]:
@@ -66,7 +66,7 @@ def _parts(text: bytes) -> list[bytes]:
     return parts if [*map(base64.b64encode, parts[1::2])] == pickles else [text]
 
 
-def unpacked(content: bytes, known: bytes) -> str:
+def unpacked(content: bytes, known: bytes) -> bytes:
     """
     Return what was packed.
 
@@ -78,16 +78,14 @@ def unpacked(content: bytes, known: bytes) -> str:
     except (zlib.error, msgspec.MsgspecError) as error:
         raise ValueError(str(error)) from error
     parts[1::2] = map(base64.b64encode, parts[1::2])
-    return b"".join(parts).decode()
+    return b"".join(parts)
 
 
-def end_of(items: Sequence[str]) -> bytes:
-    """Return the end of a list of JSON, as much of it as helps, and what is usual."""
-    found: list[bytes] = []
-    left = _WINDOW_BYTES - len(_USUAL)
-    for item in reversed(items):
-        found.append(item.encode())
-        left -= len(found[-1])
-        if left <= 0:
+def end_of(pages: Iterable[bytes]) -> bytes:
+    """Return the end of a list, JSON arrays that follow one another, and what is usual."""
+    end = b""
+    for page in reversed([*pages]):
+        end = page[:-1] + b"," + end[1:] if end else page
+        if len(end) > _WINDOW_BYTES:
             break
-    return (b"".join(reversed(found)) + _USUAL)[-_WINDOW_BYTES:]
+    return end[len(_USUAL) - _WINDOW_BYTES :] + _USUAL

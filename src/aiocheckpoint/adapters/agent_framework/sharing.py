@@ -9,24 +9,28 @@ which stand in such a list as JSON, too, are compressed against its end.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache, partial, reduce
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, reduce
 from itertools import takewhile
 from operator import eq, getitem
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import msgspec
 
 from aiocheckpoint import (
+    BlobRecord,
     CheckpointDecodeError,
     CheckpointRecord,
     JsonValue,
     SessionReader,
     blob_digest,
 )
+from aiocheckpoint.adapters._storage import Names
 from aiocheckpoint.adapters.agent_framework.packing import PICKLED, end_of, packed, unpacked
-from aiocheckpoint.adapters.agent_framework.records import StoredCheckpoint
+from aiocheckpoint.adapters.agent_framework.values import Values
 from aiocheckpoint.history import History, HistoryRecord, LoadBlobs, load_history
+
+NAMES: Final = Names("agent_framework")
 
 _MIN_BYTES = 1024  # what is smaller stands in the record itself
 _MIN_KEYS = 32
@@ -41,6 +45,31 @@ _REST = "!rest"
 _CHANGING = ("previous_checkpoint_id", "timestamp", "messages", "iteration_count")
 
 _Path: TypeAlias = tuple[str, ...]
+_ContentOf: TypeAlias = Callable[[str, int, _Path], JsonValue]
+_json_of = msgspec.json.encode
+_decode = msgspec.json.decode
+_items_of = msgspec.json.Decoder(tuple[msgspec.Raw, ...]).decode
+
+
+class StoredCheckpoint(BlobRecord, tag="agent_framework.StoredCheckpoint", kw_only=True):
+    """
+    A checkpoint of a workflow; its session is named `agent_framework.` and the workflow.
+
+    Attributes:
+        text: JSON of all but the ids, which keeps the order of keys. Values that JSON lacks are
+            there as `exact` writes them, other objects as the framework does. `{"!list": n}` is
+            the list, `{"!entries": n}` the dict whose items are the history of the n-th blob,
+            `{"!text": n}` the text that it holds as JSON, and `{"!packed": n}` its JSON,
+            compressed. `"!rest"` is the blob with the other fields.
+        lengths: of each blob that is a history how many items it has; of others 0.
+        is_pickled: whether any of it is as the framework writes objects.
+        is_escaped: whether any of it is as `exact` writes values that JSON lacks.
+    """
+
+    text: str
+    lengths: tuple[int, ...] = ()
+    is_pickled: bool = True
+    is_escaped: bool = True
 
 
 class Grown(NamedTuple):
@@ -61,8 +90,8 @@ class Shared(NamedTuple):
     What the next checkpoint may share with this one.
 
     Attributes:
-        lists: by their place in it.
-        texts: digests of long texts.
+        lists: by their places in it.
+        texts: digests of the other blobs.
     """
 
     lists: Mapping[_Path, Grown]
@@ -72,10 +101,17 @@ class Shared(NamedTuple):
 NOTHING = Shared({}, frozenset())
 
 
-class _Packed(str):
-    """JSON with pickles in it, to be compressed."""
+class _Piece(NamedTuple):
+    """
+    What is stored as a blob, or as a history.
 
-    __slots__ = ()
+    Attributes:
+        content: JSON; of a list that of each item.
+        is_packed: whether it has pickles in it, and is to be compressed.
+    """
+
+    content: bytes | tuple[bytes, ...]
+    is_packed: bool = False
 
 
 class Prepared:
@@ -87,14 +123,13 @@ class Prepared:
     """
 
     def __init__(self, fields: dict[str, JsonValue]) -> None:
-        self._pieces: dict[_Path, str | list[str]] = {}
+        self._places: dict[_Piece, tuple[int, list[_Path]]] = {}
         changing = {key: fields[key] for key in _CHANGING if key in fields}
         rest = self._shrunk({key: fields[key] for key in fields if key not in changing}, ())
-        text = _text_of(rest)  # mostly that of the checkpoint before
+        text = _json_of(rest)  # mostly that of the checkpoint before
         if len(text) >= _MIN_REST_BYTES:
-            self._pieces[(_REST,)] = text
-            rest = {_REST: len(self._pieces) - 1}
-        self._text = _text_of({**self._shrunk(changing, ()), **rest})
+            rest = {_REST: self._number(_Piece(text), (_REST,))}
+        self._text = _json_of({**self._shrunk(changing, ()), **rest}).decode()
 
     def stored(
         self, record: StoredCheckpoint, before: Shared, load_blobs: LoadBlobs
@@ -107,79 +142,58 @@ class Prepared:
             before: what the checkpoint before has.
             load_blobs: loads blobs of the session.
         """
-        numbers: dict[str, int] = {}
-        order: list[int] = []
-        blobs: dict[str, bytes] = {}
+        new: dict[str, bytes] = {}
+        digests: dict[str, int] = {}
         lists: dict[_Path, Grown] = {}
-        texts: set[str] = set()
-        lengths = [len(it) if isinstance(it, list) else 0 for it in self._pieces.values()]
-        known = _known([*self._pieces.values()], lengths)
-        for path, content in self._pieces.items():
-            if isinstance(content, str):
-                blob = packed(content, known) if isinstance(content, _Packed) else content.encode()
+        contents = [piece.content for piece in self._places]
+        lengths = [len(it) if isinstance(it, tuple) else 0 for it in contents]
+        known = cache(lambda: _known([[_array(it)] for it in contents], lengths))
+        for (content, is_packed), (_, paths) in self._places.items():
+            if isinstance(content, bytes):
+                blob = packed(content, known()) if is_packed else content
                 digest = blob_digest(blob)
-                texts.add(digest)
-                if digest not in before.texts:
-                    blobs[digest] = blob
+                new |= {} if digest in before.texts else {digest: blob}
+                digests[digest] = 0
             else:
-                grown = _grown(content, before.lists.get(path), load_blobs)
-                digest = _root(grown.stages[-1])
-                blobs |= grown.stages[-1].new_blobs
-                lists[path] = grown._replace(stages=tuple(_stored(grown.stages, blobs)))
-            order.append(numbers.setdefault(digest, len(numbers)))
+                grown = _grown(content, [before.lists.get(path) for path in paths], load_blobs)
+                new |= grown.stages[-1].new_blobs
+                # Pages may have taken the place of what earlier stages lead to.
+                stages = (it.stored() if _root(it) in new else it for it in grown.stages)
+                grown = grown._replace(stages=(*stages,))
+                lists |= dict.fromkeys(paths, grown)
+                digests[_root(grown.stages[-1])] = len(content)
         stored = msgspec.structs.replace(
-            record,
-            text=self._text,
-            lengths=tuple(lengths),
-            order=() if len(numbers) == len(order) else tuple(order),
-            blob_digests=(*numbers,),
+            record, text=self._text, blob_digests=(*digests,), lengths=(*digests.values(),)
         )
-        return stored, blobs, Shared(lists, frozenset(texts))
+        return stored, new, Shared(lists, _texts_of(stored))
+
+    def _number(self, piece: _Piece, path: _Path) -> int:
+        """Return the number of a piece; equal ones have one."""
+        number, paths = self._places.setdefault(piece, (len(self._places), []))
+        paths.append(path)
+        return number
 
     def _shrunk(self, value: Any, path: _Path) -> Any:
         """Return a value with marks in the place of what is long."""
         if isinstance(value, str):
-            return value if len(value) < _MIN_BYTES else self._piece(_TEXT, path, value)
+            if len(value) < _MIN_BYTES:
+                return value
+            return {_TEXT: self._number(_Piece(_json_of(value)), path)}
         if isinstance(value, list):
-            items = [*map(_text_of, value)]
+            items = (*map(_json_of, value),)
             size = sum(map(len, items))
             if size < _MIN_BYTES:
                 return value
             if size < _MAX_PACKED_BYTES and any(PICKLED in item for item in items):
-                return self._piece(_PACKED, path, _Packed(f"[{','.join(items)}]"))
-            return self._piece(_LIST, path, items)
+                return {_PACKED: self._number(_Piece(_array(items), is_packed=True), path)}
+            return {_LIST: self._number(_Piece(items), path)}
         if isinstance(value, dict):
-            if len(value) >= _MIN_KEYS:
-                items = [*map(_text_of, value.items())]
-                return value if _is_short(items) else self._piece(_ENTRIES, path, items)
-            return {key: self._shrunk(part, (*path, key)) for key, part in value.items()}
+            if len(value) < _MIN_KEYS:
+                return {key: self._shrunk(part, (*path, key)) for key, part in value.items()}
+            items = (*map(_json_of, value.items()),)
+            if sum(map(len, items)) >= _MIN_BYTES:
+                return {_ENTRIES: self._number(_Piece(items), path)}
         return value
-
-    def _piece(self, mark: str, path: _Path, content: str | list[str]) -> JsonValue:
-        self._pieces[path] = content
-        return {mark: len(self._pieces) - 1}
-
-
-def _known(contents: Sequence[object], lengths: Sequence[int]) -> bytes:
-    """Return what pickles are compressed against: the end of the longest list."""
-    longest = max(lengths, default=0)
-    if not longest:
-        return end_of(())
-    content: Any = contents[lengths.index(longest)]
-    return end_of(content.items if isinstance(content, Listed) else content)
-
-
-class Listed(NamedTuple):
-    """
-    A list that was read.
-
-    Attributes:
-        history: what it is stored as.
-        items: as JSON.
-    """
-
-    history: History
-    items: list[str]
 
 
 class Read(NamedTuple):
@@ -187,40 +201,40 @@ class Read(NamedTuple):
     A checkpoint that was read.
 
     Attributes:
-        record: of the session, which may be of something else.
-        contents: of its pieces, by their numbers.
+        record: of the session.
+        contents: JSON of its pieces, or what it is packed to, by their numbers; of lists in pages.
+        histories: of those that are lists.
     """
 
-    record: CheckpointRecord
-    contents: tuple[bytes | Listed, ...] = ()
+    record: StoredCheckpoint
+    contents: tuple[list[bytes], ...]
+    histories: Mapping[int, History]
 
-    def joined(self, decode: Callable[[JsonValue], Any]) -> Any:
+    def joined(self, values: Values) -> Any:
         """
-        Return the checkpoint.
-
-        Args:
-            decode: makes values of JSON; lists that have none but JSON are not given to it.
+        Return the fields of the checkpoint.
 
         Raises:
             CheckpointDecodeError: its pieces do not fit.
         """
-        known = cache(partial(_known, self.contents, self.stored.lengths))
+        record = self.record
         plain: dict[_Path, JsonValue] = {}
+        known = cache(lambda: _known(self.contents, record.lengths))
 
         def content_of(mark: str, number: int, path: _Path) -> JsonValue:
-            content = self.contents[number]
-            if isinstance(content, bytes):
-                text = unpacked(content, known()) if mark == _PACKED else content.decode()
-                return text if mark == _TEXT else msgspec.json.decode(text)
-            text = f"[{','.join(content.items)}]"
-            items: list[Any] = msgspec.json.decode(text)
-            value = items if mark == _LIST else dict(items)
-            if self.stored.is_escaped or not self.stored.is_pickled or PICKLED in text:
+            pages = self.contents[number]
+            if mark in (_TEXT, _PACKED):
+                return _decode(unpacked(pages[0], known()) if mark == _PACKED else pages[0])
+            items = [item for page in pages for item in _decode(page)]
+            value: Any = dict(items) if mark == _ENTRIES else items
+            if record.is_escaped or any(PICKLED in page for page in pages):
                 return value
-            plain[path] = value
+            plain[path] = value  # no walk through it
             return None
 
-        value = decode(self._filled(content_of))
+        is_pickled, is_escaped = record.is_pickled, record.is_escaped
+        filled = self._filled(content_of)
+        value = values.from_json(filled, is_pickled=is_pickled, is_escaped=is_escaped)
         for (*above, last), part in plain.items():
             reduce(getitem, above, value)[last] = part
         return value
@@ -235,39 +249,28 @@ class Read(NamedTuple):
         lists: dict[_Path, Grown] = {}
 
         def note(_mark: str, number: int, path: _Path) -> None:
-            content = self.contents[number]
-            if isinstance(content, Listed):
-                lists[path] = Grown(_digests(content.items), (content.history,))
+            if number in self.histories:
+                items = (bytes(it) for page in self.contents[number] for it in _items_of(page))
+                lists[path] = Grown(_digests(items), (self.histories[number],))
 
         self._filled(note)
-        return Shared(lists, frozenset(_texts_of(self.stored)))
+        return Shared(lists, _texts_of(self.record))
 
-    @property
-    def stored(self) -> StoredCheckpoint:
-        """The record, where it is a checkpoint."""
-        if isinstance(self.record, StoredCheckpoint):
-            return self.record
-        place = f"{self.record.session_id}/{self.record.checkpoint_id}"
-        reason = "something else has this session"
-        raise CheckpointDecodeError(place, StoredCheckpoint.__qualname__, reason)
-
-    def _filled(self, content_of: Callable[[str, int, _Path], JsonValue]) -> JsonValue:
-        record = self.stored
+    def _filled(self, content_of: _ContentOf) -> JsonValue:
         try:
-            fields = msgspec.json.decode(record.text)
+            fields = _decode(self.record.text)
             if _REST in fields:
-                fields |= msgspec.json.decode(self.contents[fields.pop(_REST)])
+                fields |= _decode(self.contents[fields.pop(_REST)][0])
             return _filled(fields, (), content_of)
         except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
-            kind = type(record).__qualname__
-            raise CheckpointDecodeError(record.checkpoint_id, kind, str(error)) from error
+            raise _not_ours(self.record, str(error)) from error
 
 
 async def read(
-    checkpoint_id: str | None, blobs: dict[str, bytes], reader: SessionReader[StoredCheckpoint]
+    checkpoint_id: str | None, blobs: dict[str, bytes], reader: SessionReader[Any]
 ) -> Read | None:
     """
-    Return a checkpoint of a session, the one saved last for None; None when there is none.
+    Return a checkpoint of a session, what was saved last for None; None when there is none.
 
     Args:
         checkpoint_id: its id.
@@ -275,11 +278,16 @@ async def read(
         reader: of the session.
 
     Raises:
+        CheckpointDecodeError: something else was saved last, or its pieces do not fit.
         CheckpointError: what the reads raise.
     """
     record: CheckpointRecord | None = await reader.load(checkpoint_id)
+    if record is not None and checkpoint_id is None and not isinstance(record, StoredCheckpoint):
+        raise _not_ours(record, "something else has this session")
     if not isinstance(record, StoredCheckpoint):
-        return None if record is None else Read(record)
+        return None
+    if len(record.lengths) != len(record.blob_digests):
+        raise _not_ours(record, "it has other pieces than blobs")
 
     async def load_blobs(digests: Iterable[str]) -> Mapping[str, bytes]:
         wanted = [*digests]
@@ -288,26 +296,35 @@ async def read(
             blobs.update(await reader.load_blobs(missing))
         return {digest: blobs[digest] for digest in wanted}
 
-    texts = await load_blobs(_texts_of(record))
-    contents: list[bytes | Listed] = []
-    for digest, length in record.pieces:
+    contents = [[blob] for blob in (await load_blobs(record.blob_digests)).values()]
+    histories: dict[int, History] = {}
+    for number, length in enumerate(record.lengths):
         if length:
-            head = HistoryRecord(session_id="", history_length=length, blob_digests=(digest,))
-            history = await load_history(load_blobs, head)
-            contents.append(Listed(history, await history.items()))
-        else:
-            contents.append(texts[digest])
-    return Read(record, (*contents,))
+            digests = (record.blob_digests[number],)
+            head = HistoryRecord(session_id="", history_length=length, blob_digests=digests)
+            history = histories[number] = await load_history(load_blobs, head)
+            contents[number] = await history.pages()
+    return Read(record, (*contents,), histories)
 
 
-def _texts_of(record: StoredCheckpoint) -> list[str]:
-    """Return the digests of the texts."""
-    return [digest for digest, length in record.pieces if not length]
+def _not_ours(record: CheckpointRecord, reason: str) -> CheckpointDecodeError:
+    place = f"{record.session_id}/{record.checkpoint_id}"
+    return CheckpointDecodeError(place, StoredCheckpoint.__qualname__, reason)
 
 
-def _filled(
-    value: JsonValue, path: _Path, content_of: Callable[[str, int, _Path], JsonValue]
-) -> JsonValue:
+def _texts_of(record: StoredCheckpoint) -> frozenset[str]:
+    """Return the digests of the blobs that are no histories."""
+    pieces = zip(record.blob_digests, record.lengths, strict=True)
+    return frozenset(digest for digest, length in pieces if not length)
+
+
+def _known(contents: Sequence[list[bytes]], lengths: Sequence[int]) -> bytes:
+    """Return what pickles are compressed against: the end of the longest list."""
+    longest = max(lengths)
+    return end_of(contents[lengths.index(longest)] if longest else [])
+
+
+def _filled(value: JsonValue, path: _Path, content_of: _ContentOf) -> JsonValue:
     """Return a value with contents in the place of marks."""
     if not isinstance(value, dict):
         return value
@@ -318,13 +335,16 @@ def _filled(
     return {key: _filled(part, (*path, key), content_of) for key, part in value.items()}
 
 
-def _grown(items: list[str], before: Grown | None, load_blobs: LoadBlobs) -> Grown:
-    """Return a list that goes on from what it has in common with the one before."""
+def _grown(
+    items: tuple[bytes, ...], before: Iterable[Grown | None], load_blobs: LoadBlobs
+) -> Grown:
+    """Return a list that goes on from what it has in common with one before."""
     digests = _digests(items)
     stages: tuple[History, ...] = ()
-    if before is not None:
-        same = sum(1 for _ in takewhile(bool, map(eq, digests, before.digests)))
-        stages = tuple(stage for stage in before.stages if len(stage) <= same)
+    earlier = next(filter(None, before), None)
+    if earlier is not None:
+        same = sum(1 for _ in takewhile(bool, map(eq, digests, earlier.digests)))
+        stages = tuple(stage for stage in earlier.stages if len(stage) <= same)
         if _length(stages) < same < len(items):  # it may change from here on again
             stages = (*stages, _extended(stages, items[:same], load_blobs))
     if _length(stages) < len(items):
@@ -336,27 +356,19 @@ def _length(stages: tuple[History, ...]) -> int:
     return len(stages[-1]) if stages else 0
 
 
-def _extended(stages: tuple[History, ...], items: list[str], load_blobs: LoadBlobs) -> History:
+def _extended(
+    stages: tuple[History, ...], items: tuple[bytes, ...], load_blobs: LoadBlobs
+) -> History:
     last = stages[-1] if stages else History(load_blobs)
-    return last.extend(items[len(last) :])
+    return last.extend_json(items[len(last) :])
 
 
-def _stored(stages: tuple[History, ...], blobs: Mapping[str, bytes]) -> Iterator[History]:
-    """Yield the stages after a save; pages may have taken the place of what some lead to."""
-    for stage in stages:
-        yield stage.stored() if _root(stage) in blobs else stage
+def _array(items: bytes | Iterable[bytes]) -> bytes:
+    return items if isinstance(items, bytes) else b"[%b]" % b",".join(items)
 
 
-def _is_short(items: list[str]) -> bool:
-    return sum(map(len, items)) < _MIN_BYTES
-
-
-def _text_of(json: JsonValue) -> str:
-    return msgspec.json.encode(json).decode()
-
-
-def _digests(items: list[str]) -> tuple[bytes, ...]:
-    return tuple(hashlib.sha256(item.encode()).digest() for item in items)
+def _digests(items: Iterable[bytes]) -> tuple[bytes, ...]:
+    return tuple(hashlib.sha256(item).digest() for item in items)
 
 
 def _root(history: History) -> str:

@@ -12,12 +12,18 @@ from typing import NamedTuple
 from agent_framework import WorkflowCheckpoint
 from agent_framework.exceptions import WorkflowCheckpointException
 
-from aiocheckpoint import CheckpointError, MissingBlobError
+from aiocheckpoint import CheckpointError, MissingBlobError, SessionReader
 from aiocheckpoint.adapters._given import require_text
 from aiocheckpoint.adapters._steady import read_steadily
 from aiocheckpoint.adapters._storage import InStorage, Storage
-from aiocheckpoint.adapters.agent_framework.records import NAMES, StoredCheckpoint
-from aiocheckpoint.adapters.agent_framework.sharing import NOTHING, Prepared, Read, Shared, read
+from aiocheckpoint.adapters.agent_framework.sharing import (
+    NAMES,
+    NOTHING,
+    Prepared,
+    Shared,
+    StoredCheckpoint,
+    read,
+)
 from aiocheckpoint.adapters.agent_framework.values import Values
 from aiocheckpoint.kit import require_instance
 
@@ -192,7 +198,8 @@ class CheckpointStorage(InStorage[StoredCheckpoint]):
             return known.shared if known.session_id == name else NOTHING
         blobs: dict[str, bytes] = {}
         try:
-            found = await self._read(name, checkpoint_id, blobs)
+            work = partial(read, checkpoint_id, blobs)
+            found = await read_steadily(self._store, name, work)
             return NOTHING if found is None else found.shared()
         except CheckpointError:  # who reads it is told
             return NOTHING
@@ -213,9 +220,9 @@ class CheckpointStorage(InStorage[StoredCheckpoint]):
             has not seen yet is looked for in the workflows one by one.
         """
         async for name in self._sessions_of(checkpoint_id):
-            found = await self._read(name, checkpoint_id, {})
-            if found is not None and isinstance(found.record, StoredCheckpoint):
-                return self._decoded(found)
+            found = await self._load(name, checkpoint_id, {})
+            if found is not None:
+                return found
         raise WorkflowCheckpointException(f"No checkpoint found with ID {checkpoint_id}")
 
     async def get_latest(self, *, workflow_name: str) -> WorkflowCheckpoint | None:
@@ -225,7 +232,7 @@ class CheckpointStorage(InStorage[StoredCheckpoint]):
         Raises:
             CheckpointError: as `load`.
         """
-        return await self._load(NAMES.of(workflow_name), None)
+        return await self._load(NAMES.of(workflow_name), None, {})
 
     async def list_checkpoints(self, *, workflow_name: str) -> list[WorkflowCheckpoint]:
         """
@@ -263,32 +270,21 @@ class CheckpointStorage(InStorage[StoredCheckpoint]):
         return False
 
     async def _load(
-        self, name: str, checkpoint_id: str | None, blobs: dict[str, bytes] | None = None
-    ) -> WorkflowCheckpoint | None:
-        """Return a checkpoint, the newest for None."""
-        found = await self._read(name, checkpoint_id, {} if blobs is None else blobs)
-        return None if found is None else self._decoded(found)
-
-    def _decoded(self, found: Read) -> WorkflowCheckpoint:
-        stored = found.stored
-        name, checkpoint_id = stored.session_id, stored.checkpoint_id
-        fields = found.joined(
-            partial(
-                self._values.from_json,
-                is_pickled=stored.is_pickled,
-                is_escaped=stored.is_escaped,
-            )
-        )
-        if checkpoint_id not in self._known:
-            self._know(checkpoint_id, _Known(name, None))
-        ids = {"workflow_name": NAMES.text_in(name), "checkpoint_id": checkpoint_id}
-        return WorkflowCheckpoint.from_dict({**fields, **ids})
-
-    async def _read(
         self, name: str, checkpoint_id: str | None, blobs: dict[str, bytes]
-    ) -> Read | None:
-        """Return what is stored of a checkpoint, the newest for None."""
-        return await read_steadily(self._store, name, partial(read, checkpoint_id, blobs))
+    ) -> WorkflowCheckpoint | None:
+        """Return a checkpoint, the newest for None; made in the thread that reads it."""
+
+        async def load(session: SessionReader[StoredCheckpoint]) -> WorkflowCheckpoint | None:
+            found = await read(checkpoint_id, blobs, session)
+            if found is None:
+                return None
+            saved_id = found.record.checkpoint_id
+            if saved_id not in self._known:
+                self._know(saved_id, _Known(name, None))
+            ids = {"workflow_name": NAMES.text_in(name), "checkpoint_id": saved_id}
+            return WorkflowCheckpoint.from_dict({**found.joined(self._values), **ids})
+
+        return await read_steadily(self._store, name, load)
 
     async def _sessions_of(self, checkpoint_id: str) -> AsyncIterator[str]:
         """Yield the sessions in which a checkpoint may be."""
