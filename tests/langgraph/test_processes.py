@@ -62,7 +62,7 @@ async def test_the_process_that_was_overtaken_is_told(
     make: MakeSaver, one: _PausedRun, two: _PausedRun
 ) -> None:
     """Of two processes that run one thread the first is refused; nothing forks; it may run anew."""
-    assert one.go_on() == "SessionChangedError"
+    assert one.go_on() == "ThreadChangedError"
     assert two.go_on() == "ended"
     assert one.go_on() == "waiting"
     assert one.go_on() == "ended"

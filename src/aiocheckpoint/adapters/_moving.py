@@ -77,8 +77,8 @@ def run_copy(
 
     try:
         copied = asyncio.run(copy(report))
+    except (CheckpointError, CopyMismatchError) as error:  # of which some are `ValueError`s too
+        parser.exit(1, "".join(f"{text}\n" for text in (error, *getattr(error, "__notes__", ()))))
     except source_errors as error:
         parser.exit(2, f"{source}: {error}\n")
-    except (CheckpointError, CopyMismatchError) as error:
-        parser.exit(1, f"{error}\n")
     say(copied, "copied and compared")

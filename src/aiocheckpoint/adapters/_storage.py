@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from os import PathLike
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
@@ -53,6 +55,17 @@ def require_all_kept(
         )
 
 
+@contextmanager
+def refused_as_storage() -> Generator[None]:
+    """Say that it is the `storage` that is refused, as those name a location who gave it."""
+    try:
+        yield
+    except InvalidArgumentError as error:
+        if error.name not in ("location", "storage_path"):
+            raise
+        raise InvalidArgumentError("storage", error.value, error.wanted) from None
+
+
 class Opened(Generic[RecordT]):
     """
     A store, and who closes it: whoever opened it.
@@ -78,7 +91,9 @@ class Opened(Generic[RecordT]):
         self._is_own = isinstance(storage, str | PathLike)
         self._is_closed = False
         if isinstance(storage, str | PathLike):
-            self._store = cast("BlobStore[RecordT]", open_store(storage, record_type=record_type))
+            with refused_as_storage():
+                opened = open_store(storage, record_type=record_type)
+            self._store = cast("BlobStore[RecordT]", opened)
         elif is_store(given):
             if not allows_retention:
                 require_all_kept(given)

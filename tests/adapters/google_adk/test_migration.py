@@ -136,6 +136,20 @@ def test_command(database: Path, root: Path, capsys: pytest.CaptureFixture[str])
     main([str(database), str(root)])
     assert capsys.readouterr().out == "3 sessions, 43 events copied and compared\n"
 
+    async def gone_on() -> None:
+        async with SessionService(str(root)) as service:
+            session = await service.get_session(app_name="shop", user_id="ann", session_id="1")
+            assert session is not None
+            await service.append_event(session, Event(author="user"))
+
+    asyncio.run(gone_on())
+    with pytest.raises(SystemExit) as refused:
+        main([str(database), str(root)])
+    assert refused.value.code == 1
+    told = capsys.readouterr().err
+    assert "session '1': there is another one already" in told
+    assert "is no database" not in told
+
     for wrong in (
         [str(root / "missing.db"), str(root)],
         [__file__, str(root)],

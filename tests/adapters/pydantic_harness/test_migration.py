@@ -89,6 +89,22 @@ async def test_copy_goes_on_where_it_was(path: Path) -> None:
         await copy_runs(source, checkpoints)
 
 
+async def test_tool_that_has_ended_since_is_not_set_back(path: Path) -> None:
+    """A run of which only a tool went on there is refused, and the tool's outcome stays."""
+    checkpoints: MemoryStore[Any] = MemoryStore(HarnessRecord)
+    source = source_at(path)
+    await copy_runs(source, checkpoints)
+    target = StepStore(checkpoints)
+    await target.record_tool_effect(effect("call-3", "completed", run_id="r0"))
+
+    with pytest.raises(CopyMismatchError, match="'r0': it has other steps"):
+        await copy_runs(source, checkpoints)
+
+    found = await target.get_tool_effect(run_id="r0", tool_call_id="call-3")
+    assert found is not None
+    assert found.status == "completed"
+
+
 async def test_other_run_of_an_id_is_refused(path: Path) -> None:
     """A run that is there and another one is refused by its id, and stays."""
     checkpoints: MemoryStore[Any] = MemoryStore(HarnessRecord)

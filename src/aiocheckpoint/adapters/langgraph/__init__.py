@@ -26,11 +26,13 @@ with needs("LangGraph", "langgraph", "langchain_core", extra="langgraph", requir
     )
     from aiocheckpoint.adapters.langgraph.records import ThreadRecord, session_of
     from aiocheckpoint.adapters.langgraph.saver import CheckpointSaver
+    from aiocheckpoint.adapters.langgraph.turns import ThreadChangedError
 
 __all__ = (
     "CheckpointSaver",
     "Copied",
     "CopyMismatchError",
+    "ThreadChangedError",
     "ThreadRecord",
     "copy_threads",
     "session_of",

@@ -65,9 +65,10 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
 
     **Damage**: every read raises `CheckpointCorruptError`, never gives None or something older.
 
-    **Two writers on one thread**: `put` raises `SessionChangedError` when another saver has
+    **Two writers on one thread**: `put` raises `ThreadChangedError` when another saver has
     stored a newer checkpoint of the thread than this one was ever shown, and what is put does
-    not follow it. Whoever asked for a checkpoint by its id may fork from it.
+    not follow it. Whoever asked for a checkpoint by its id may fork from it, unless it is not there
+    any more: LangGraph begins from nothing then, and `put` raises.
 
     Args:
         storage: a directory; a URL, as `open_store` takes it; or an open `BlobStore` of
@@ -76,10 +77,10 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         keep_last: how many checkpoints of each namespace to keep, the newest, and what delta
             channels need besides; up to a quarter more until they are removed together, and with
             them what graphs within their tasks have stored. None keeps all.
-        refuse_forks: whether `put` raises `SessionChangedError`.
+        refuse_forks: whether `put` raises `ThreadChangedError` where another saver has gone on.
         options: for a directory, also by its `file://` URL, those of `AsyncCheckpointWriter`, as
-            `durability`; for another URL `max_bytes` and `lock_timeout_seconds`; for an open store
-            none.
+            `durability`; for another URL `max_bytes`, `lock_timeout_seconds` and `must_exist`; for
+            an open store none.
 
     Raises:
         TypeError: `max_checkpoints` is given.
@@ -177,8 +178,9 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
             the config of the stored checkpoint.
 
         Raises:
-            SessionChangedError: another saver has gone on with the thread meanwhile; nothing was
-                stored.
+            ThreadChangedError: another saver has gone on with the thread meanwhile; or the parent
+                was asked for and was not there, though others are, as after it was pruned: then
+                the run has begun from nothing. Nothing was stored.
             CheckpointError: what else `save` of the store raises.
 
         Cost: one serialization on the loop, and one save: in a directory one hop, and one fsync
@@ -252,6 +254,8 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         found = await self._store.read(session_id, partial(find, session_id, key))
         if key is None:
             watch.look(found.key, found.last_id)
+        elif found.group.state is None:
+            watch.miss(key)
         return tuple_of(found.group, found.blobs, place.thread_id, self.serde)
 
     async def alist(

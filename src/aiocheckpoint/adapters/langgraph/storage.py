@@ -6,11 +6,16 @@ from os import PathLike
 from typing import Any
 
 from aiocheckpoint import AsyncCheckpointWriter, BlobStore, InvalidArgumentError, open_store
-from aiocheckpoint.adapters._storage import Storage, is_store, require_all_kept
+from aiocheckpoint.adapters._storage import (
+    Storage,
+    is_store,
+    refused_as_storage,
+    require_all_kept,
+)
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord
 from aiocheckpoint.kit import path_of_url, path_text
 
-_OF_ANY_PLACE = frozenset({"max_bytes", "lock_timeout_seconds"})
+_OF_ANY_PLACE = frozenset({"max_bytes", "lock_timeout_seconds", "must_exist"})
 
 
 def opened(
@@ -34,12 +39,14 @@ def opened(
         if path is not None:
             # Nobody needs a second name of a checkpoint of which there are five a turn.
             given: dict[str, Any] = {"max_backups": 0, **options}
-            writer: AsyncCheckpointWriter[ThreadRecord] = AsyncCheckpointWriter(
-                path, record_type=ThreadRecord, **given
-            )
+            with refused_as_storage():
+                writer: AsyncCheckpointWriter[ThreadRecord] = AsyncCheckpointWriter(
+                    path, record_type=ThreadRecord, **given
+                )
             return writer, True
         _require_none(options.keys() - _OF_ANY_PLACE, options, "a directory")
-        return open_store(storage, record_type=ThreadRecord, **options), True
+        with refused_as_storage():
+            return open_store(storage, record_type=ThreadRecord, **options), True
     if not is_store(storage):
         raise InvalidArgumentError("storage", storage, "a path, a URL or an open `BlobStore`")
     require_all_kept(storage, "give the saver `keep_last`")

@@ -9,11 +9,46 @@ from aiocheckpoint import (
 )
 from aiocheckpoint.adapters.langgraph import records
 from aiocheckpoint.adapters.langgraph.drafts import Draft
-from aiocheckpoint.adapters.langgraph.reading import newest_records
+from aiocheckpoint.adapters.langgraph.reading import newest_key, newest_records
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord
 from aiocheckpoint.adapters.langgraph.watches import Chain, Watch, Watches
 
 _MAX_LOOKS = 100
+
+
+class ThreadChangedError(SessionChangedError):
+    """
+    A checkpoint that would hide others of its thread; nothing was stored.
+
+    Attributes:
+        thread_id: the thread.
+        checkpoint_ns: the namespace.
+        parent: LangGraph's id of the checkpoint that the refused one follows.
+        reason: why it would.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        newest_id: str | None,
+        thread_id: str,
+        checkpoint_ns: str,
+        parent: str | None,
+        reason: str,
+    ) -> None:
+        super().__init__(session_id, newest_id)
+        self.args = (session_id, newest_id, thread_id, checkpoint_ns, parent, reason)
+        self.thread_id = thread_id
+        self.checkpoint_ns = checkpoint_ns
+        self.parent = parent
+        self.reason = reason
+
+    def __str__(self) -> str:
+        within = f", namespace {self.checkpoint_ns!r}" if self.checkpoint_ns else ""
+        return (
+            f"thread {self.thread_id!r}{within}: {self.reason}; read its newest state and run "
+            f"again (session {self.session_id!r}, newest {self.newest_id!r})"
+        )
 
 
 class Turns:
@@ -38,8 +73,9 @@ class Turns:
         Store a checkpoint.
 
         Raises:
-            SessionChangedError: another saver has gone on with the thread.
+            ThreadChangedError: another saver has gone on with the thread, or the parent is gone.
         """
+        await self._require_parent(draft)
         if not self._refuse_forks:
             await self._store.save(draft.record, blobs=draft.blobs)
         else:
@@ -52,6 +88,26 @@ class Turns:
             await self._store.save(draft.record, blobs=draft.blobs)
         else:
             await self._store_anyway(draft, watch)
+
+    async def _require_parent(self, draft: Draft) -> None:
+        """
+        Refuse what follows a checkpoint that was asked for and was not there.
+
+        LangGraph goes on from an empty state then, which would be the newest of the thread. Where
+        there is no other one nothing is hidden.
+
+        Raises:
+            ThreadChangedError: there are others.
+        """
+        watch, parent = self.watches.find(draft.session_id), draft.record.parent
+        if watch is None or parent is None or records.key_of(parent) not in watch.absent:
+            return
+        state = records.state_id(records.key_of(parent))
+        is_there = await self._store.ids(draft.session_id, prefix=state)
+        newest = await self._store.read(draft.session_id, newest_key)
+        if newest is not None and not is_there:
+            reason = f"checkpoint {parent!r} is not there any more, so the run began from nothing"
+            raise _changed(draft, newest, reason)
 
     async def _store_in_turn(self, draft: Draft) -> None:
         record = draft.record
@@ -81,7 +137,7 @@ class Turns:
         Store a checkpoint if nobody else has stored one after those that this saver knows.
 
         Raises:
-            SessionChangedError: somebody has.
+            ThreadChangedError: somebody has.
         """
         for _ in range(_MAX_LOOKS):
             chain = watch.chain or await self._looked(draft, watch, parent)
@@ -111,15 +167,18 @@ class Turns:
             what to go on behind.
 
         Raises:
-            SessionChangedError: it does not.
+            ThreadChangedError: it does not.
         """
         record = draft.record
         found = await self._store.read(draft.session_id, newest_records)
         if found.key is not None and found.key != parent and not watch.knows(found.key):
-            error = SessionChangedError(draft.session_id, records.state_id(found.key))
-            error.add_note(
-                f"another saver has gone on with thread {record.thread_id!r}, namespace "
-                f"{record.checkpoint_ns!r}: what was put follows {record.parent!r}"
-            )
-            raise error
+            reason = f"another saver has gone on with it: what was put follows {record.parent!r}"
+            raise _changed(draft, found.key, reason)
         return watch.begin(found.last_id)
+
+
+def _changed(draft: Draft, newest: str, reason: str) -> ThreadChangedError:
+    record = draft.record
+    newest_id = records.state_id(newest)
+    thread = record.thread_id, record.checkpoint_ns
+    return ThreadChangedError(draft.session_id, newest_id, *thread, record.parent, reason)

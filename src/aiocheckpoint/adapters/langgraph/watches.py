@@ -40,6 +40,8 @@ class Watch:
         storing: keys of checkpoints on their way.
         chosen: keys of checkpoints that were asked for by id: whoever goes on from one of
             them forks on purpose.
+        absent: keys of checkpoints that were asked for by id and were not there: whoever goes on
+            from one of them has begun from nothing.
         children: sessions in which graphs within tasks have stored, by the key of the checkpoint
             that the tasks follow.
     """
@@ -49,11 +51,16 @@ class Watch:
         self.chain: Chain | None = None
         self.storing: set[str] = set()
         self.chosen: OrderedDict[str, None] = OrderedDict()
+        self.absent: OrderedDict[str, None] = OrderedDict()
         self.children: dict[str, set[SessionId]] = {}
 
     def choose(self, key: str) -> None:
         """Note that a checkpoint was asked for by its id."""
         _remember(self.chosen, key)
+
+    def miss(self, key: str) -> None:
+        """Note that a checkpoint was asked for by its id and was not there."""
+        _remember(self.absent, key)
 
     def look(self, key: str | None, last_id: CheckpointId | None) -> None:
         """

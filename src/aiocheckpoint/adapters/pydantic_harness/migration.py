@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -41,8 +41,10 @@ async def copy_runs(
     """
     Copy all runs of another store, each read back and compared.
 
-    It may be run again: what is there already, and the same, is left as it is. Nobody may use the
-    source meanwhile; it is not changed. Keys of snapshots that it has pruned are not known here.
+    It may be run again: what is there already, and the same, is left as it is; a run of which there
+    is more or other than in the source is refused before anything of it is written. Nobody may use
+    the source meanwhile; it is not changed. Keys of snapshots that it has pruned are not known
+    here.
 
     Args:
         source: a store of the framework, as `FileStepStore("runs/")`.
@@ -75,15 +77,22 @@ async def _copy(source: Source, target: StepStore, run: RunRecord) -> int:
         events, snapshots = await _lists(source, run_id)
     effects = await _effects(source, run_id, events)
     stored = await target.get_run(run_id=run_id)
-    if stored is None:
-        await target.register_run(run)
-    elif stored != run:
+    if stored not in (None, run):
         raise CopyMismatchError(run_id, "another one is there already; copy to an empty storage")
     events_there, snapshots_there = await _lists(target, run_id)
-    await _add(run_id, events, events_there, target.append_event)
-    await _add(run_id, snapshots, snapshots_there, target.save_snapshot)
+    effects_there = await _effects(target, run_id, [*events, *events_there])
+    new_events = _lacking(run_id, events, events_there)
+    new_snapshots = _lacking(run_id, snapshots, snapshots_there)
+    if any(effect not in effects for effect in effects_there):
+        raise _gone_on(run_id)
+    if stored is None:
+        await target.register_run(run)
+    for event in new_events:
+        await target.append_event(event)
+    for snapshot in new_snapshots:
+        await target.save_snapshot(snapshot)
     for effect in effects:
-        if await target.get_tool_effect(run_id=run_id, tool_call_id=effect.tool_call_id) != effect:
+        if effect not in effects_there:
             await target.record_tool_effect(effect)
     found = (*await _lists(target, run_id), await _effects(target, run_id, events))
     if found != (events, snapshots, effects):
@@ -91,17 +100,16 @@ async def _copy(source: Source, target: StepStore, run: RunRecord) -> int:
     return len(events) + len(snapshots)
 
 
-async def _add(
-    run_id: str,
-    parts: Sequence[PartT],
-    there: Sequence[PartT],
-    add: Callable[[PartT], Awaitable[None]],
-) -> None:
-    """Add what is not there yet."""
+def _lacking(run_id: str, parts: Sequence[PartT], there: Sequence[PartT]) -> Sequence[PartT]:
+    """Return what is not there yet; what is must be the first part."""
     if list(there) != list(parts[: len(there)]):
-        raise CopyMismatchError(run_id, "it has other steps already; copy to an empty storage")
-    for part in parts[len(there) :]:
-        await add(part)
+        raise _gone_on(run_id)
+    return parts[len(there) :]
+
+
+def _gone_on(run_id: str) -> CopyMismatchError:
+    reason = "it has other steps already; copy to an empty storage, or delete it"
+    return CopyMismatchError(run_id, reason)
 
 
 async def _lists(store: Source, run_id: str) -> tuple[list[StepEvent], list[ContinuableSnapshot]]:

@@ -1,0 +1,92 @@
+"""Going on from a checkpoint that is not there any more."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import HumanMessage
+
+from aiocheckpoint import InvalidArgumentError, SessionChangedError
+from aiocheckpoint.adapters.langgraph import CheckpointSaver, ThreadChangedError
+from tests.langgraph import graphs
+from tests.langgraph.conftest import MakeSaver
+from tests.langgraph.graphs import chat, thread
+from tests.langgraph.promises import got, listed, put
+
+_HELLO: Any = {"messages": [HumanMessage("hello")]}
+
+
+@pytest.mark.parametrize("refuse_forks", [True, False])
+@pytest.mark.parametrize("how", ["sync", "async", "exit", "update"])
+async def test_nobody_begins_from_nothing_where_a_checkpoint_was_pruned(
+    make: MakeSaver, how: Any, refuse_forks: bool
+) -> None:
+    """A run from a config that is gone is refused, names the thread, and hides nothing."""
+    saver = make(keep_last=2, refuse_forks=refuse_forks)
+    graph: Any = graphs.chat_graph().compile(checkpointer=saver)
+    await chat(saver, thread("ann"), 1)
+    held = (await graph.aget_state(thread("ann"))).config
+    await chat(saver, thread("ann"), 2)
+    before = await got(saver, thread("ann"))
+    assert await saver.aget_tuple(held) is None
+
+    going_on = (
+        graph.aupdate_state(held, _HELLO)
+        if how == "update"
+        else graph.ainvoke(_HELLO, held, durability=how)
+    )
+    with pytest.raises(ThreadChangedError, match=r"thread 'ann': checkpoint .* is not there"):
+        await going_on
+
+    assert await got(saver, thread("ann")) == before
+    state = await chat(saver, thread("ann"), 1)
+    assert len(state["messages"]) == 8
+
+
+async def test_whoever_asked_too_early_goes_on(make: MakeSaver) -> None:
+    """A checkpoint that was asked for before it came is followed; a new thread may begin."""
+    early, saver = make(), make()
+    await put(saver, thread("t"), step=0)
+    config = await put(saver, thread("t", checkpoint_ns=""), step=1)
+    elsewhere = {**config, "configurable": {**config["configurable"], "thread_id": "u"}}
+    assert await early.aget_tuple(elsewhere) is None
+    begun = await put(early, elsewhere, step=2)
+    assert (await got(early, thread("u"))).config == begun
+
+    await saver.adelete_thread("t")
+    assert await early.aget_tuple(config) is None
+    await chat(saver, thread("t"), 1)
+    newest = (await listed(saver, thread("t")))[0].config
+    await saver.acopy_thread("t", "v")
+    copied: Any = {**newest, "configurable": {**newest["configurable"], "thread_id": "v"}}
+    assert await got(early, copied)
+    assert await put(early, copied, step=3)
+
+
+def test_the_error_can_be_pickled() -> None:
+    """It is a `SessionChangedError`, names the namespace, and comes back whole."""
+    error = ThreadChangedError("abc", "s1", "ann", "child:1", None, "somebody went on with it")
+    copied = pickle.loads(pickle.dumps(error))
+    assert isinstance(copied, SessionChangedError)
+    assert vars(copied) == vars(error)
+    assert str(copied) == str(error)
+    assert "thread 'ann', namespace 'child:1': somebody" in str(copied)
+
+
+@pytest.mark.parametrize(
+    "location", ["{root}", "file://{root}", "postgresql:///nothing", "s3://bucket/prefix"]
+)
+async def test_a_store_that_must_exist_is_an_option_everywhere(root: Path, location: str) -> None:
+    """What `open_store` takes for every location the saver takes for every location."""
+    saver = CheckpointSaver(location.format(root=root), must_exist=True)
+    await saver.aclose()
+
+
+@pytest.mark.parametrize("location", ["postgresql:/host/database", "s3:/bucket", "ftp://host/x"])
+def test_a_location_that_is_none_is_told_by_the_name_of_the_argument(location: str) -> None:
+    """A URL that lost a slash, or of an unknown kind, is refused as the saver's `storage`."""
+    with pytest.raises(InvalidArgumentError, match="storage must not be"):
+        CheckpointSaver(location)
