@@ -50,8 +50,8 @@ async def test_whoever_asked_too_early_goes_on(make: MakeSaver) -> None:
     """A checkpoint that was asked for before it came is followed; a new thread may begin."""
     early, saver = make(), make()
     await put(saver, thread("t"), step=0)
-    config = await put(saver, thread("t", checkpoint_ns=""), step=1)
-    elsewhere = {**config, "configurable": {**config["configurable"], "thread_id": "u"}}
+    config: Any = await put(saver, thread("t", checkpoint_ns=""), step=1)
+    elsewhere: Any = {**config, "configurable": {**config["configurable"], "thread_id": "u"}}
     assert await early.aget_tuple(elsewhere) is None
     begun = await put(early, elsewhere, step=2)
     assert (await got(early, thread("u"))).config == begun
@@ -59,7 +59,7 @@ async def test_whoever_asked_too_early_goes_on(make: MakeSaver) -> None:
     await saver.adelete_thread("t")
     assert await early.aget_tuple(config) is None
     await chat(saver, thread("t"), 1)
-    newest = (await listed(saver, thread("t")))[0].config
+    newest: Any = (await listed(saver, thread("t")))[0].config
     await saver.acopy_thread("t", "v")
     copied: Any = {**newest, "configurable": {**newest["configurable"], "thread_id": "v"}}
     assert await got(early, copied)
