@@ -69,7 +69,7 @@ _DRIVERS = {  # each an extra of its own
 }
 _BUILT_ON_TOP = frozenset({"adapters", "cli", "testing"})
 _MAX_LINES = 350
-_LARGE_MODULES = frozenset({"_disk.files", "stores.s3.store", "writer"})
+_LARGE_MODULES = frozenset({"_disk.files", "writer"})
 
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 

@@ -27,6 +27,7 @@ from botocore.exceptions import (
 from botocore.loaders import create_loader
 
 from aiocheckpoint.errors import StorageFullError, StoreUnavailableError, UnsuitableStoreError
+from aiocheckpoint.stores.s3.arguments import Options
 from aiocheckpoint.stores.s3.layout import Layout
 
 _ATTEMPTS = 5
@@ -39,27 +40,6 @@ _ABSENT = frozenset({"NoSuchKey", "404", "InvalidRange", "416"})
 _FAILURES = (BotoCoreError, ClientError, TransportError, OSError, TimeoutError)
 
 ResultT = TypeVar("ResultT")
-
-
-class Options(NamedTuple):
-    """
-    How a bucket is used; None leaves it to the environment and the files of AWS's tools.
-
-    Attributes:
-        endpoint_url: of a server that is not AWS's.
-        region_name: of the bucket.
-        profile_name: which section of `~/.aws/config` and `credentials` to use.
-        max_connections: at a time.
-        request_timeout_seconds: how long one try of a request may stand still.
-        must_exist: whether to refuse a prefix under which nothing was ever stored.
-    """
-
-    endpoint_url: str | None
-    region_name: str | None
-    profile_name: str | None
-    max_connections: int
-    request_timeout_seconds: float
-    must_exist: bool
 
 
 class Object(NamedTuple):

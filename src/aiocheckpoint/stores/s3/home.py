@@ -12,57 +12,95 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from aiocheckpoint.errors import ThreadStartError, WriterClosedError
 from aiocheckpoint.kit import ended
 
 ResultT = TypeVar("ResultT")
 
+Withdrawal = list[Callable[[], object]]
+"""What takes a change back that has not begun, for whoever makes it to add to."""
+
 _ITERATED_AT_ONCE = 100
 _LAST_SECONDS = 2.0
 
-CLOSED = "the store is closed"
+_CLOSED = "the store is closed"
 _FORKED = "the store belongs to the parent of this forked process"
 
 
-class Home:
+class Worker(Protocol):
+    """What works in a home; all of it is called on its loop."""
+
+    async def finish(self) -> None:
+        """Finish what was begun, and let go of everything."""
+        ...
+
+    async def let_go(self) -> None:
+        """Let go of everything, also where nothing was finished."""
+        ...
+
+
+WorkerT = TypeVar("WorkerT", bound=Worker)
+
+
+class Home(Generic[WorkerT]):
     """
-    One event loop in a thread of its own, begun by the first call.
+    One event loop in a thread of its own, begun by the first call, and what works there.
 
     Args:
         name: of the thread.
+        make: makes what works there; called once, on the loop, and must not lead to the home, or
+            one that is dropped would never end.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, make: Callable[[], WorkerT]) -> None:
         self._mutex = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
-        self._is_closed = False
+        self._refuses = False  # new calls; those that go on still come here
+        self._is_over = False
         self._thread = _Thread(name)
+        self._make = make
+        self._worker: WorkerT | None = None
 
     @property
     def is_own(self) -> bool:
         """Whether it was not begun by the parent of this process."""
         return self._loop is None or self._process == os.getpid()
 
+    @property
+    def worker(self) -> WorkerT:
+        """What works here; on the loop alone."""
+        if self._worker is None:
+            self._worker = self._make()
+            self._thread.closing.append(self._worker.let_go)
+        return self._worker
+
+    def refuse(self) -> None:
+        """Refuse new calls; what those need that go on is done until `aclose`."""
+        self._refuses = True
+
     def require_open(self) -> None:
         """
-        Refuse calls after the end.
+        Refuse a new call after `refuse`.
 
         Raises:
-            WriterClosedError: it was closed, or belongs to the parent of this process.
+            WriterClosedError: it came, or the home belongs to the parent of this process.
         """
-        if self._is_closed:
-            raise WriterClosedError(CLOSED)
+        if self._refuses:
+            raise WriterClosedError(_CLOSED)
         if not self.is_own:
             raise WriterClosedError(_FORKED)
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._mutex:
-            self.require_open()
+            if self._is_over:
+                raise WriterClosedError(_CLOSED)
+            if not self.is_own:
+                raise WriterClosedError(_FORKED)
             if self._loop is None:
                 self._process = os.getpid()
                 self._loop = self._start()
@@ -73,9 +111,26 @@ class Home:
         weakref.finalize(self, self._thread.stop).atexit = False
         return loop
 
-    def at_end(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Have something closed in the thread when it ends, also of a home that was dropped."""
-        self._thread.closing.append(close)
+    async def ask(self, question: Callable[[WorkerT], Awaitable[ResultT]]) -> ResultT:
+        """Ask what works here, on its loop, for what changes nothing."""
+
+        async def answered() -> ResultT:
+            return await question(self.worker)
+
+        return await self.read(answered())
+
+    async def make(self, change: Callable[[WorkerT, Withdrawal], Awaitable[ResultT]]) -> ResultT:
+        """Have what works here make a change; a cancelled call ends when its outcome is known."""
+        withdrawal: Withdrawal = []
+
+        async def made() -> ResultT:
+            return await change(self.worker, withdrawal)
+
+        def withdraw() -> None:
+            for function in withdrawal:
+                function()
+
+        return await self.change(made(), withdraw)
 
     async def read(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         """Run what changes nothing; a cancelled call ends at once."""
@@ -140,14 +195,15 @@ class Home:
             for item in found:
                 yield item
 
-    async def aclose(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Refuse further calls, run what is to be done at last, and end the thread."""
+    async def aclose(self) -> None:
+        """Refuse all calls, let what was begun be finished, and end the thread."""
         with self._mutex:
-            was_closed, self._is_closed = self._is_closed, True
+            self._refuses = True
+            was_over, self._is_over = self._is_over, True
             loop = self._loop
-        if was_closed or loop is None or not self.is_own:
+        if was_over or loop is None or not self.is_own:
             return
-        future = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(last(), loop))
+        future = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._finish(), loop))
         try:
             await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -155,6 +211,10 @@ class Home:
             raise
         finally:
             self._thread.stop()
+
+    async def _finish(self) -> None:
+        if self._worker is not None:
+            await self._worker.finish()
 
 
 class _Thread:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,22 +16,21 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def marked(home: Home, work: Callable[[], Work[Any]]) -> AsyncIterator[str]:
+async def marked(home: Home[Work[Any]]) -> AsyncIterator[str]:
     """
     Leave a mark while the block runs; where it cannot be deleted then, it stays, and means nothing.
 
     Args:
         home: of the store.
-        work: gives what works in its thread; called there alone.
     """
     mark = secrets.token_hex(16)
 
     async def put() -> None:
-        await work().put_mark(mark)
+        await home.worker.put_mark(mark)
 
     async def delete() -> None:
         with contextlib.suppress(StoreUnavailableError):
-            await work().delete_mark(mark)
+            await home.worker.delete_mark(mark)
 
     try:
         await home.change(put())

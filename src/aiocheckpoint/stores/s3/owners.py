@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
@@ -147,8 +147,7 @@ class Lease:
 
 @contextlib.asynccontextmanager
 async def owned(
-    home: Home,
-    working: Callable[[], Work[RecordT]],
+    home: Home[Work[RecordT]],
     turns: SessionTurns,
     session_id: SessionId,
     timeout_seconds: float,
@@ -161,7 +160,6 @@ async def owned(
 
     Args:
         home: the thread of the store.
-        working: what works there.
         turns: those of the store.
         session_id: the session.
         timeout_seconds: how long to wait.
@@ -176,7 +174,7 @@ async def owned(
         leases: list[Lease] = []
 
         async def take() -> int:
-            sessions = working().sessions
+            sessions = home.worker.sessions
             place = sessions.hold(session_id)
             leases.append(Lease(sessions, place, lease_seconds))
             return await leases[0].take(timeout_seconds, left_seconds)

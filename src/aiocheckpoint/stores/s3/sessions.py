@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from aiocheckpoint.errors import MissingStoreError
 from aiocheckpoint.models import SessionId
-from aiocheckpoint.stores.s3.bucket import Bucket, Options
+from aiocheckpoint.stores.s3.arguments import Options
+from aiocheckpoint.stores.s3.bucket import Bucket
 from aiocheckpoint.stores.s3.changes import Changes
 from aiocheckpoint.stores.s3.knowledge import Knowledge
 from aiocheckpoint.stores.s3.layout import Layout

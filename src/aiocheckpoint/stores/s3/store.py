@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from aiocheckpoint.errors import UnsupportedOperationError, WriterClosedError
+from aiocheckpoint.errors import UnsupportedOperationError
 from aiocheckpoint.kit import (
     AsyncClosing,
     OwnedSession,
@@ -39,18 +40,32 @@ from aiocheckpoint.models import (
     SessionId,
 )
 from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, SessionReader, Transaction
-from aiocheckpoint.stores.s3.arguments import require_texts, require_time
-from aiocheckpoint.stores.s3.home import CLOSED, Home
+from aiocheckpoint.stores.s3.arguments import Options, checked_options, require_time
+from aiocheckpoint.stores.s3.home import Home, Withdrawal
 from aiocheckpoint.stores.s3.layout import Layout
 from aiocheckpoint.stores.s3.marks import marked
 
 if TYPE_CHECKING:
-    from aiocheckpoint.stores.s3.work import Withdrawal, Work
+    from aiocheckpoint.stores.s3.work import Work
 
 ResultT = TypeVar("ResultT")
 
 _MAX_BYTES = 64 * 1024 * 1024
 _Metas = tuple[CheckpointMeta, ...]
+
+
+def _made(
+    layout: Layout,
+    options: Options,
+    kit: RecordKit[RecordT],
+    max_checkpoints: int | None,
+    timeout_seconds: float,
+) -> Work[RecordT]:
+    """Return what works in the thread of a store."""
+    # The client takes half a second to import: not on a caller's loop, nor before a call.
+    from aiocheckpoint.stores.s3.work import Work  # noqa: PLC0415
+
+    return Work(layout, options, kit, max_checkpoints, timeout_seconds)
 
 
 class S3Store(AsyncClosing, Generic[RecordT]):
@@ -153,30 +168,26 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         if max_checkpoints is not None:
             require_count("max_checkpoints", max_checkpoints, 1)
         require_seconds("lock_timeout_seconds", lock_timeout_seconds)
-        require_time(lease_seconds=lease_seconds, request_timeout_seconds=request_timeout_seconds)
-        require_count("max_connections", max_connections, 1)
-        require_instance("must_exist", must_exist, bool)
-        require_texts(endpoint_url=endpoint_url, region_name=region_name, profile_name=profile_name)
+        require_time(lease_seconds=lease_seconds)
         self._layout = Layout(url)
         self._kit: RecordKit[RecordT] = RecordKit(record_type, max_bytes)
         self._max_checkpoints = max_checkpoints
         self._lock_timeout_seconds = float(lock_timeout_seconds)
         self._lease_seconds = float(lease_seconds)
-        self._options = (
-            endpoint_url, region_name, profile_name, max_connections,
-            float(request_timeout_seconds), must_exist,
-        )  # fmt: skip
-        self._home = Home("aiocheckpoint-s3")
+        options = checked_options(Options(
+            endpoint_url, region_name, profile_name, max_connections, request_timeout_seconds,
+            must_exist,
+        ))  # fmt: skip
         self._turns = SessionTurns(self._lock_timeout_seconds)
-        self._work_or_none: Work[RecordT] | None = None
-        self._is_closed = False
+        make = partial(
+            _made, self._layout, options, self._kit, max_checkpoints, self._lock_timeout_seconds
+        )
+        self._home: Home[Work[RecordT]] = Home("aiocheckpoint-s3", make)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._layout.url!r})"
 
     def _require_open(self) -> None:
-        if self._is_closed:
-            raise WriterClosedError(CLOSED)
         self._home.require_open()
 
     @property
@@ -195,31 +206,10 @@ class S3Store(AsyncClosing, Generic[RecordT]):
             NestedCallError: the work of an update calls it.
         """
         self._turns.require_no_update(None, "aclose")
-        self._is_closed = True
+        self._home.refuse()
         if self._home.is_own:
             await self._turns.settle(self._lock_timeout_seconds)
-        await self._home.aclose(self._finish)
-
-    async def _finish(self) -> None:
-        if self._work_or_none is not None:
-            await self._work_or_none.sessions.aclose()
-
-    def _work(self) -> Work[RecordT]:
-        """Return what works in the thread; called there alone."""
-        if self._work_or_none is None:
-            # The client takes half a second to import: not on a caller's loop, nor before a call.
-            from aiocheckpoint.stores.s3.bucket import Options  # noqa: PLC0415
-            from aiocheckpoint.stores.s3.work import Work  # noqa: PLC0415
-
-            self._work_or_none = Work(
-                self._layout,
-                Options(*self._options),
-                self._kit,
-                self._max_checkpoints,
-                self._lock_timeout_seconds,
-            )
-            self._home.at_end(self._work_or_none.sessions.bucket.aclose)
-        return self._work_or_none
+        await self._home.aclose()
 
     # Changes
 
@@ -265,9 +255,10 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         record = self._kit.encode(data, blobs)
         if owner is not None:
             record.require_session(owner.session_id)
-        token = token_of(owner)
         return await self._changed(
-            record.session_id, "save", lambda w, undo: w.save(record, expected, token, undo)
+            record.session_id,
+            "save",
+            lambda w, undo: w.save(record, expected, token_of(owner), undo),
         )
 
     async def _changed(
@@ -277,18 +268,9 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         change: Callable[[Work[RecordT], Withdrawal], Awaitable[ResultT]],
     ) -> ResultT:
         """Change a session in the thread, when the updates have ended that were called before."""
-        withdrawal: Withdrawal = []
-
-        async def run() -> ResultT:
-            return await change(self._work(), withdrawal)
-
-        def withdraw() -> None:
-            for function in withdrawal:
-                function()
-
         self._require_open()
         async with self._turns.change(session_id, operation):
-            return await self._home.change(run(), withdraw)
+            return await self._home.make(change)
 
     async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
         """
@@ -327,10 +309,11 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         owner: OwnedSession[RecordT] | None = None,
         operation: str = "delete_many",
     ) -> int:
-        token = token_of(owner)
         check_session_id(session_id)
         return await self._changed(
-            session_id, operation, lambda w, undo: w.delete(session_id, checkpoint_ids, token, undo)
+            session_id,
+            operation,
+            lambda w, undo: w.delete(session_id, checkpoint_ids, token_of(owner), undo),
         )
 
     async def delete_session(self, session_id: SessionId) -> bool:
@@ -401,9 +384,7 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         require_callable("work", work)
         self._require_open()
         async with self._turns.update((session_id,), operation):
-            return await run_update(
-                self._home, self._work, self._kit, session_id, work, token_of(owner)
-            )
+            return await run_update(self._home, self._kit, session_id, work, token_of(owner))
 
     async def update_many(
         self,
@@ -464,7 +445,7 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         self._require_open()
         timeout_seconds = self._lock_timeout_seconds if wait else 0.0
         async with owned(
-            self._home, self._work, self._turns, session_id, timeout_seconds, self._lease_seconds
+            self._home, self._turns, session_id, timeout_seconds, self._lease_seconds
         ) as token:
             yield OwnedSession(
                 session_id, token, save=self._save, delete=self._delete, update=self._update_one
@@ -485,11 +466,8 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         return await self._in_thread(read)
 
     async def _in_thread(self, work: Callable[[Work[RecordT]], Awaitable[ResultT]]) -> ResultT:
-        async def run() -> ResultT:
-            return await work(self._work())
-
         self._require_open()
-        return await self._home.read(run())
+        return await self._home.ask(work)
 
     async def load(
         self, session_id: SessionId, checkpoint_id: CheckpointId | None = None
@@ -598,7 +576,7 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         require_callable("work", work)
         self._require_open()
         self._turns.require_outside(session_id, "read")
-        return await run_reads(self._home, self._work, self._kit, session_id, work)
+        return await run_reads(self._home, self._kit, session_id, work)
 
     # Across sessions
 
@@ -611,7 +589,7 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         """
         require_query(prefix)
         self._require_open()
-        async for session_id in self._home.iterate(lambda: self._work().session_ids(prefix)):
+        async for session_id in self._home.iterate(lambda: self._home.worker.session_ids(prefix)):
             yield session_id
 
     async def load_newest(self, session_ids: Iterable[SessionId], /) -> dict[SessionId, RecordT]:
@@ -645,7 +623,7 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         require_query(prefix)
         final = frozenset(triggers_of(final_triggers))
         self._require_open()
-        async for meta in self._home.iterate(lambda: self._work().newest_of_all(prefix)):
+        async for meta in self._home.iterate(lambda: self._home.worker.newest_of_all(prefix)):
             if meta.problem is not None or meta.trigger not in final:
                 yield meta
 
@@ -696,7 +674,7 @@ class S3Store(AsyncClosing, Generic[RecordT]):
 
         Cost: two requests.
         """
-        return marked(self._home, self._work)
+        return marked(self._home)
 
     async def has_mark(self, mark: str, /) -> bool:
         """

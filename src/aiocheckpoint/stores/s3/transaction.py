@@ -46,7 +46,7 @@ class S3Reader(Generic[RecordT]):
         reads: of the session, as it is known.
     """
 
-    def __init__(self, home: Home, session_id: SessionId, reads: Reads[RecordT]) -> None:
+    def __init__(self, home: Home[Any], session_id: SessionId, reads: Reads[RecordT]) -> None:
         self._home = home
         self._session_id = session_id
         self._reads = reads
@@ -112,7 +112,7 @@ class S3Transaction(StagedChanges[RecordT], S3Reader[RecordT]):
 
     def __init__(
         self,
-        home: Home,
+        home: Home[Any],
         kit: RecordKit[RecordT],
         session_id: SessionId,
         reads: Reads[RecordT],
@@ -187,8 +187,7 @@ class _Attempts:
 
 
 async def run_reads(
-    home: Home,
-    working: Callable[[], Work[RecordT]],
+    home: Home[Work[RecordT]],
     kit: RecordKit[RecordT],
     session_id: SessionId,
     work: Callable[[SessionReader[RecordT]], Awaitable[ResultT]],
@@ -198,15 +197,14 @@ async def run_reads(
 
     Args:
         home: the thread of the store.
-        working: what works there.
         kit: of the store.
         session_id: the session.
         work: of the caller, run on the caller's loop.
     """
 
     async def hold() -> Place:
-        await working().sessions.open()
-        return working().sessions.hold(session_id)
+        await home.worker.sessions.open()
+        return home.worker.sessions.hold(session_id)
 
     place = await home.read(hold())
     try:
@@ -218,8 +216,7 @@ async def run_reads(
 
 
 async def run_update(
-    home: Home,
-    working: Callable[[], Work[RecordT]],
+    home: Home[Work[RecordT]],
     kit: RecordKit[RecordT],
     session_id: SessionId,
     work: Callable[[Transaction[RecordT]], Awaitable[ResultT]],
@@ -230,7 +227,6 @@ async def run_update(
 
     Args:
         home: the thread of the store.
-        working: what works there.
         kit: of the store.
         session_id: the session.
         work: of the caller, run on the caller's loop.
@@ -241,12 +237,12 @@ async def run_update(
     """
 
     async def hold() -> Place:
-        return working().sessions.hold(session_id)
+        return home.worker.sessions.hold(session_id)
 
     place = await home.read(hold())
     try:
-        attempts = _Attempts(working(), place, token)
-        patience = Patience(working().timeout_seconds, *_PAUSES_SECONDS)
+        attempts = _Attempts(home.worker, place, token)
+        patience = Patience(home.worker.timeout_seconds, *_PAUSES_SECONDS)
         while True:
             await home.read(attempts.begin())
             reads = Reads(place.knowledge, kit, follows=False)

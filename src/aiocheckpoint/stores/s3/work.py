@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, TypeVar
 
@@ -18,16 +18,16 @@ from aiocheckpoint.models import (
     RecoveryReport,
     SessionId,
 )
-from aiocheckpoint.stores.s3.bucket import Options
+from aiocheckpoint.stores.s3.arguments import Options
 from aiocheckpoint.stores.s3.changes import Change
 from aiocheckpoint.stores.s3.health import Health, session_ids, unused_blobs
+from aiocheckpoint.stores.s3.home import Withdrawal
 from aiocheckpoint.stores.s3.layout import Layout
 from aiocheckpoint.stores.s3.reads import Metas, Reads
 from aiocheckpoint.stores.s3.sessions import Sessions
 from aiocheckpoint.stores.s3.state import Staged, StagedSave
 
 RecordT = TypeVar("RecordT", bound=CheckpointRecord)
-Withdrawal = list[Callable[[], object]]
 
 _COPIED_AT_ONCE = 32
 _LOOKED_AT_TOGETHER = 100
@@ -57,6 +57,14 @@ class Work(Generic[RecordT]):
         self.timeout_seconds = timeout_seconds
         self._kit = kit
         self.max_checkpoints = max_checkpoints
+
+    async def finish(self) -> None:
+        """Finish what was begun, and close the connections."""
+        await self.sessions.aclose()
+
+    async def let_go(self) -> None:
+        """Close the connections, whatever goes on."""
+        await self.sessions.bucket.aclose()
 
     # Changes
 
