@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +97,8 @@ class TestMoving:
                 changed: Any = {**there[0].checkpoint, "channel_values": {"x": 1}}
                 await saver.aput(there[0].parent_config or {}, changed, there[0].metadata, {})
             case _:
-                oldest = there[-1].config["configurable"]
-                record = records.state_id(records.key_of(oldest["checkpoint_id"]))
+                oldest = records.key_of(there[-1].checkpoint["id"])
+                record = records.state_id(oldest)
                 await saver._store.delete(session_of("t"), record)
         await chat(memory, thread("t"), 1)
         await chat(memory, thread("new"), 1)
@@ -129,7 +130,7 @@ class TestMoving:
                     await asyncio.gather(*tasks)
                     return await memory.aget_tuple(config)
 
-                async def alist(self, *args: Any, **options: Any) -> Any:
+                async def alist(self, *args: Any, **options: Any) -> AsyncIterator[Any]:
                     """List what is there."""
                     async for found in memory.alist(*args, **options):
                         yield found
