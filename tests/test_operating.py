@@ -122,7 +122,12 @@ class TestStats:
         stats = writer.stats()
         assert stats.files_error is not None
         assert "rename" in stats.files_error
-        assert stats.unflushed_changes > 0
+        assert stats.unflushed_changes == 1
+        for number in range(2, 5):  # each of a session of its own, tried in vain by each flush
+            await writer.save(_step(number, f"s{number}"))
+            with pytest.raises(StorageError):
+                await writer.flush()
+        assert writer.stats().unflushed_changes == 4
         assert stats.lag_seconds > 0
         disk.arm(None)
         await writer.flush()

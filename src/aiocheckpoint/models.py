@@ -290,7 +290,7 @@ class WriterStats(Struct, frozen=True, kw_only=True):
         commits: how many commits that took: changes that wait at the same time share one.
         waiting: how many changes wait to be committed.
         unflushed_changes: how many changes of the directory, as far as this writer knows them,
-            are durable in the journal alone.
+            are durable in the journal alone: checkpoints without a file, and removals.
         unflushed_bytes: how much of the journal they take; saves wait at `max_journal_bytes`.
         lag_seconds: how long ago the oldest of those was saved; 0.0 where all have their files.
         files_error: why files cannot be written, which is tried again; None while they can.

@@ -16,6 +16,7 @@ from aiocheckpoint import (
     CheckpointData,
     JournalCorruptError,
 )
+from tests.conftest import MakeWriter
 from tests.promises.conftest import Start
 from tests.promises.places import files_with, holding
 from tests.promises.records import record
@@ -51,6 +52,11 @@ async def _kept(root: Path) -> Path:
     found = await asyncio.to_thread(lambda: [p for p in quarantine.iterdir() if p.is_file()])
     assert len(found) == 1
     return found[0]
+
+
+def _remove_slots(root: Path) -> None:
+    for slot in root.glob(".aiocheckpoint/log.*"):
+        slot.unlink()
 
 
 async def _newest(writer: Writer, session_id: str) -> str | None:
@@ -160,6 +166,63 @@ async def test_all_sessions_at_once(damaged: Path, remove: Callable[[Path], obje
     async with AsyncCheckpointWriter(damaged) as writer:
         assert [await _newest(writer, session) for session in "abc"] == ["new", "old", "new"]
         assert await writer.check() == ()
+
+
+@pytest.fixture(name="removed")
+def _removed(start: Start, root: Path) -> Path:
+    """Sessions whose newest were in the file of the journal that is not there any more."""
+    worker = start()
+    for session in ("a", "b"):
+        worker.save(record(session, "old"))
+    worker.call("flush")
+    with holding(root, "applier"):
+        worker.save(record("a", "new"))
+        lost = record("b", "new")
+        lost.resume_hint = _MARK
+        worker.save(lost)
+        worker.kill()
+    (slot,) = files_with(root, _MARK)
+    slot.unlink()
+    return root
+
+
+async def test_a_file_of_the_journal_that_was_removed_is_damage(removed: Path) -> None:
+    """Where the newest file of the journal is gone, nobody is handed what was saved before."""
+    for number in range(2):  # what is saved meanwhile does not hide it
+        async with AsyncCheckpointWriter(removed) as writer:
+            for session in ("a", "b"):
+                await _refused(writer, session)
+            await writer.save(CheckpointData(session_id="d", checkpoint_id=f"more{number}"))
+            assert "damaged" in {found.kind for found in await writer.check()}
+            with pytest.raises(JournalCorruptError):
+                await writer.flush()
+            with pytest.raises(CheckpointCorruptError):
+                await writer.aclose()
+    async with AsyncCheckpointWriter(removed) as writer:
+        report = await writer.recover("b")
+        assert (report.given_up, report.newest_valid_id) == ((str(await _kept(removed)),), "old")
+        assert await _newest(writer, "b") == "old"
+        await writer.recover("d")
+        assert await writer.ids("d") == ("more1", "more0")
+        await writer.save(CheckpointData(session_id="b", checkpoint_id="newer"))
+    async with AsyncCheckpointWriter(removed) as writer:
+        await _refused(writer, "a")
+        assert await writer.ids("b") == ("old", "newer")
+
+
+async def test_an_empty_file_of_the_journal_is_not_missed(
+    make_writer: MakeWriter, root: Path
+) -> None:
+    """Where all is in files a removed file of the journal takes nothing with it."""
+    async with make_writer() as writer:
+        await writer.save(CheckpointData(session_id="s", checkpoint_id="x"))
+    await asyncio.to_thread(_remove_slots, root)
+    for number in range(2):
+        async with make_writer() as writer:
+            assert await writer.load("s", "x")
+            assert await writer.check() == ()
+            await writer.save(CheckpointData(session_id="s", checkpoint_id=f"more{number}"))
+    assert len(await make_writer().ids("s")) == 3
 
 
 @pytest.fixture(name="damaged_body")

@@ -17,7 +17,7 @@ from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, StorageError, T
 from aiocheckpoint.testing.faults import FaultyFiles
 from tests.conftest import MakeWriter
 from tests.crash.disks import ext4, tmpfs
-from tests.promises.places import on_disk, plain_ids, session_files
+from tests.promises.places import holding, on_disk, plain_ids, session_files
 from tests.promises.records import record
 from tests.promises.tasks import Writer, list_sessions, save_many
 from tests.trees import remove
@@ -238,6 +238,27 @@ async def test_nothing_is_saved_beneath_a_mount(
         with pytest.raises(StorageError, match="disk"):  # of what is not in files yet
             await writer.aclose()
         await reader.aclose()
+
+
+async def test_stats_do_not_forget_what_an_unmounted_disk_lacks(
+    make_writer: MakeWriter, disk_directory: Path
+) -> None:
+    """When the volume is gone `stats` tells so, and what had no file; the error says what to do."""
+    with ext4(disk_directory, 16 << 20) as disk:
+        writer = make_writer(disk.path / "state")
+        await writer.save(record("s", "step-0"))
+        await writer.flush()
+        with holding(disk.path / "state", "applier"):
+            await writer.save(record("s", "step-1"))
+            subprocess.run(["umount", "--lazy", disk.path], check=True)
+            with pytest.raises(StorageError, match=r"not mounted there any more.*must_exist=True"):
+                await writer.load("s")
+            stats = writer.stats()
+            assert (stats.unflushed_changes, stats.unflushed_bytes > 0) == (1, True)
+            assert stats.lag_seconds > 0
+            assert "not mounted there any more" in str(stats.files_error)
+        with pytest.raises(StorageError, match="disk"):
+            await writer.aclose()
 
 
 async def _fifty(session: Transaction[CheckpointData]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from aiocheckpoint._disk.files import LocalFiles
 from aiocheckpoint._disk.log import Log, ReadFrame
 from aiocheckpoint._disk.segment_writer import Content, SegmentWriter, size_of
+from aiocheckpoint._disk.slots import FIRST_SLOT_BYTES
 from aiocheckpoint._format import log
 from aiocheckpoint._format.entries import Entry, encode_entries
 from aiocheckpoint._format.log import Control, NewFrame
@@ -42,7 +43,8 @@ class Appender(SegmentWriter):
         if not self._log.segments:
             self._begin_segment()
         for slot, header, _ in self._log.headless:
-            # Or with the shared positions all that stands there would be lost.
+            # Or with the shared positions all that stands there would be lost, or what is missing.
+            self._log.slots.restore(slot, FIRST_SLOT_BYTES)
             self._log.slots.write(slot, header.encode(), 0)
             self._log.slots.sync(slot)
         self._log.headless.clear()

@@ -23,6 +23,7 @@ from aiocheckpoint._format.log import BLOCK_BYTES
 from aiocheckpoint._format.names import parse_name
 
 KeyT = TypeVar("KeyT")
+_REMOVALS = (Removed, Quarantined)
 FILE_BYTES = 2 * BLOCK_BYTES
 """What a file takes of a disk besides its content, for what is rounded up and its directory."""
 
@@ -59,14 +60,14 @@ class SessionLog:
         file_bytes: about how much of the disk the files of what is saved will take.
     """
 
-    __slots__ = ("blobs", "entries", "file_bytes", "saved", "size_bytes", "stuck")
+    __slots__ = ("_removals", "blobs", "entries", "file_bytes", "saved", "size_bytes", "stuck")
 
     def __init__(self) -> None:
         self.entries: deque[Committed] = deque()
         self.saved: dict[str, Committed] = {}
         self.blobs: dict[bytes, Committed] = {}
         self.stuck: Stuck | None = None
-        self.size_bytes = self.file_bytes = 0
+        self.size_bytes = self.file_bytes = self._removals = 0
 
     def add(self, committed: Committed) -> None:
         """Enter the newest entry."""
@@ -96,12 +97,21 @@ class SessionLog:
                     self._let_go(self.blobs, bytes.fromhex(entry.name))
         self.entries.append(committed)
         self.size_bytes += body_bytes(entry)
+        self._removals += isinstance(entry, _REMOVALS)
 
     def _let_go(self, found: dict[KeyT, Committed], key: KeyT) -> None:
         """Take out what is removed, or in its file."""
         committed = found.pop(key, None)
         if committed is not None:
             self.file_bytes -= body_bytes(committed.entry) + FILE_BYTES
+
+    @property
+    def changes(self) -> int:
+        """How many checkpoints are to be written, and removals to be made, each counted once."""
+        if self._removals == 0:
+            return len(self.saved)
+        entries = {c.entry for c in self.entries.copy() if isinstance(c.entry, _REMOVALS)}
+        return len(self.saved) + len(entries)
 
     @property
     def oldest_microseconds(self) -> int | None:
@@ -119,6 +129,7 @@ class SessionLog:
             committed = self.entries.popleft()
             entry = committed.entry
             self.size_bytes -= body_bytes(entry)
+            self._removals -= isinstance(entry, _REMOVALS)
             if isinstance(entry, Saved) and self.saved.get(entry.name) is committed:
                 self._let_go(self.saved, entry.name)
             elif isinstance(entry, SavedBlob) and self.blobs.get(entry.digest) is committed:
@@ -132,7 +143,7 @@ class Backlog(NamedTuple):
     How much waits to be flushed.
 
     Attributes:
-        changes: how many entries.
+        changes: how many checkpoints are to be written, and removals to be made.
         oldest_microseconds: when the oldest of those that tell it was saved, since 1970.
     """
 
@@ -227,7 +238,7 @@ class Pending:
         """Return how much there is; without waiting, while others may add and drop."""
         sessions = [*self.sessions.values()]
         times = [time for session in sessions if (time := session.oldest_microseconds)]
-        return Backlog(sum(len(s.entries) for s in sessions), min(times, default=None))
+        return Backlog(sum(s.changes for s in sessions), min(times, default=None))
 
     def needed_after(self, flushed: int) -> int:
         """Return from where on entries are needed, when files are durable up to a position."""

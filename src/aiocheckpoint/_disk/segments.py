@@ -54,8 +54,9 @@ def find_segments(slots: Slots, control: Control | None, *, newest: bool, to_end
     if segment is None or newest:
         segment = max(found.values(), key=lambda s: s.header.sequence, default=None)
     sequence = 0 if segment is None else segment.header.sequence
-    if control is not None and sequence < control.sequence and slots.has(control.slot):
-        # What is shared names a segment only when its header is durable: it is damaged.
+    if control is not None and sequence < control.sequence:
+        # What is shared names a segment only when its header is durable: it is damaged, or gone.
+        slots.expect(control.slot)
         segment = _segment_without_header(
             slots, control.slot, control.sequence, control.id, found.values()
         )

@@ -40,6 +40,7 @@ class Slots:
         self._descriptors: dict[int, int] = {}
         self._unvouched: dict[int, int | None] = {}
         self._kept: dict[int, int] = {}
+        self._expected: set[int] = set()
         self._sizes: dict[int, int] = {}
         self._paths: dict[int, str] = {}
         self.beside: list[str] = []
@@ -97,12 +98,21 @@ class Slots:
                 self._unvouched[number] = None
         return descriptor
 
+    def expect(self, number: int) -> None:
+        """Read a slot that has to be there as an empty one, should somebody have removed it."""
+        self._expected.add(number)
+
+    def _is_gone(self, number: int) -> bool:
+        return number in self._expected and self._found(number) is None
+
     def has(self, number: int) -> bool:
         """Tell whether a slot is there."""
         return self._found(number) is not None
 
     def size(self, number: int, at_least: int = 0) -> int:
         """Return the size of a slot, which may have grown if what is known is below `at_least`."""
+        if self._is_gone(number):
+            return 0
         descriptor = self._descriptor(number)
         known = self._sizes.get(number, 0)
         if not known or known < at_least:
@@ -131,6 +141,8 @@ class Slots:
 
     def read(self, number: int, size: int, offset: int) -> bytes:
         """Return bytes of a slot, fewer at its end."""
+        if self._is_gone(number):
+            return b""
         return self._files.read_at(self._descriptor(number), size, offset, self.path(number))
 
     def header(self, number: int) -> Header | None:
@@ -142,9 +154,14 @@ class Slots:
 
     # Writing, under the log's lock
 
-    def create(self, size: int) -> int:
+    def restore(self, number: int, size: int) -> None:
+        """Make a slot that has to be there, if it is gone; durable."""
+        if self._is_gone(number):
+            self.create(size, number)
+
+    def create(self, size: int, number: int | None = None) -> int:
         """Make a slot of zeros, so that a commit's sync has no metadata to write; durable."""
-        number = max(self.numbers(), default=-1) + 1
+        number = max(self.numbers(), default=-1) + 1 if number is None else number
         name = f"{_PREFIX}{number}"
         descriptor = self._files.open_file(self._directory, name, write=True, create=True)
         if descriptor is None:

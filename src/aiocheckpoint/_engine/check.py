@@ -55,7 +55,7 @@ def check_journal(root: OpenRoot, *, is_applied: bool) -> list[Finding]:
         return [_finding("unreadable", path, str(error))]
     findings = [*_check_damages(root, root.log), *_check_given_up(root)]
     with root.view.mutex:
-        waiting = sum(len(found.entries) for found in root.view.pending.sessions.values())
+        waiting = root.view.pending.backlog().changes
         stuck = [found.stuck for found in root.view.pending.sessions.values() if found.stuck]
     findings += [
         _finding(
@@ -67,7 +67,8 @@ def check_journal(root: OpenRoot, *, is_applied: bool) -> list[Finding]:
         for entry in stuck
     ]
     if waiting and not is_applied and _is_abandoned(root, root.log):
-        detail = f"{waiting} changes are not in files yet; flush() writes them"
+        changes = "1 change is" if waiting == 1 else f"{waiting} changes are"
+        detail = f"{changes} not in files yet; flush() writes them"
         findings.append(_finding("unflushed-journal", path, detail))
     return findings
 

@@ -332,9 +332,10 @@ class LocalStore(Generic[RecordT]):
 
     def stats(self) -> WriterStats:
         """Return how it is doing, from memory, without waiting for anybody."""
-        opened = self.place.opened
+        opened = self.place.used_last
         backlog = opened.view.pending.backlog() if opened else Backlog(0, None)
-        oldest, error = backlog.oldest_microseconds, self._applier.error
+        oldest = backlog.oldest_microseconds
+        error = self._applier.error or self.place.error
         lag_microseconds = 0 if oldest is None else now_microseconds() - oldest
         return WriterStats(
             reads=self.readers.submitted + self.callers.submitted,

@@ -32,6 +32,7 @@ class Place:
         path: of the root; absolute once it was opened.
         writing: the root, if it is open to be changed.
         was_writable: whether it ever was.
+        error: why the path could not be followed last; None if it could.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Place:
         self._max_journal_bytes = max_journal_bytes
         self._leave = leave
         self._must_exist = must_exist
+        self.error: StorageError | None = None
         self._used: tuple[int, int] | None = None  # device and inode of the root
         self._reading: OpenRoot | None = None
         self.writing: WritableRoot | None = None
@@ -64,6 +66,11 @@ class Place:
         """The root, if it is open."""
         found, writing = self._reading, self.writing  # in this order: one of them is there
         return writing.opened if writing else found
+
+    @property
+    def used_last(self) -> OpenRoot | None:
+        """The root, if it is open, or else the one that was: what it knew is known of no other."""
+        return self.opened or (self._retired[-1] if self._retired else None)
 
     def to_read(self) -> OpenRoot | None:
         """Return the root, as it is; None when there is none."""
@@ -125,12 +132,15 @@ class Place:
                 more: nothing is to be saved beneath it, or loaded in the place of what it holds.
         """
         self.path = absolute(self.path)
+        self.error = None
         if self._device not in (None, roots.device_of(self.path, self._files)):
             reason = (
-                "another disk is mounted there than when this writer first used it; mount that "
-                "one again, or make a new writer"
+                "the disk that this writer first used is not mounted there any more; mount it "
+                "again. A new writer uses what is there now: give it must_exist=True, or it "
+                "begins an empty store where the disk is missing"
             )
-            raise StorageError("open directory", self.path, None, reason)
+            self.error = StorageError("open directory", self.path, None, reason)
+            raise self.error
 
     def _found(self) -> OpenRoot | None:
         """
