@@ -26,6 +26,7 @@ from aiocheckpoint import (
     InvalidIdError,
     JournalCorruptError,
     JournalVersionError,
+    LostIdError,
     MissingBlobError,
     MissingStoreError,
     NestedCallError,
@@ -99,7 +100,19 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
     ),
     (
         CheckpointMismatchError("/r/cp.json", ("t", "x"), ("s", None)),
-        ["/r/cp.json", "('t', 'x')", "('s', None)", "recover("],
+        [
+            "/r/cp.json is intact, but in the wrong place",
+            "checkpoint 'x' of session 't', where a checkpoint of session 's' belongs",
+            "put it back, or recover(",
+        ],
+    ),
+    (
+        CheckpointMismatchError("/r/cp.json", ("s", "x"), ("s", "y")),
+        ["checkpoint 'x' of session 's', where checkpoint 'y' of session 's' belongs"],
+    ),
+    (
+        LostIdError("/r/~sha256-01", "/r/~sha256-01/checkpoints/cp.json", "it is not JSON"),
+        ["session in /r/~sha256-01: ", "cp.json: it is not JSON", "recover(", "move all of"],
     ),
     (
         MissingBlobError("/r/s/blobs/0123", "0123"),

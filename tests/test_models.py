@@ -227,7 +227,13 @@ class TestRepr:
 
 @pytest.mark.parametrize(
     ("kind", "is_damage"),
-    [("damaged", True), ("unreadable", True), ("misplaced", True), ("missing-blob", True)]
+    [
+        ("damaged", True),
+        ("unreadable", True),
+        ("misplaced", True),
+        ("missing-blob", True),
+        ("lost-id", True),
+    ]
     + [(kind, False) for kind in ("leftover", "dangling-pointer", "stale-pointer")]
     + [(kind, False) for kind in ("unflushed-journal", "unused-blob", "other-version")]
     + [("given-up-journal", False)],
@@ -239,7 +245,7 @@ def test_a_finding_says_whether_it_is_damage(kind: Any, is_damage: bool) -> None
 
 def test_every_kind_of_finding_is_tried() -> None:
     """No kind is left out above."""
-    assert len(get_args(FindingKind)) == 11
+    assert len(get_args(FindingKind)) == 12
 
 
 def test_the_package_names_its_version() -> None:

@@ -7,8 +7,8 @@ import re
 import sys
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping
 from os import PathLike
-from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import unquote
 
 from aiocheckpoint._format.blobs import is_digest, reachable_blobs, require_kind
 from aiocheckpoint._format.ids import encode_id
@@ -20,6 +20,11 @@ ResultT = TypeVar("ResultT")
 
 # Of two slashes a `Path` has made one, and some forget both.
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://|(postgres|postgresql|s3|file):", re.IGNORECASE)
+
+
+_ALMOST_URL = re.compile(r"//.*:.*@", re.DOTALL)
+_HOST = r"(?:\[[0-9A-Fa-f:.%]*\]|[^:,\[\]]*)(?::[0-9]*)?"
+_HOSTS = re.compile(rf"{_HOST}(?:,{_HOST})*")
 
 
 def require_count(name: str, value: object, least: int) -> None:
@@ -195,6 +200,47 @@ def path_text(name: str, value: str | PathLike[str], *, may_be_empty: bool = Fal
     return text
 
 
+class ServerUrl(NamedTuple):
+    """
+    A URL of a server, taken apart.
+
+    Attributes:
+        scheme: before `://`, lower case.
+        user: who is to be, as it is written; empty where it does not say so.
+        has_password: whether one stands beside the user.
+        hosts: with their ports, as they are written.
+        path: from the slash on.
+        query: behind the question mark.
+    """
+
+    scheme: str
+    user: str
+    has_password: bool
+    hosts: str
+    path: str
+    query: str
+
+
+def server_url(url: str) -> ServerUrl | None:
+    """
+    Take a URL of a server apart.
+
+    Returns:
+        None where nobody can tell what in it is a password: one that is not percent-encoded may
+        end in the place of a port, a database or an option. None of it may be shown then.
+    """
+    scheme, _, rest = url.partition("://")
+    authority = re.split(r"[/?#\\\s]", rest, maxsplit=1)[0]
+    behind = rest.removeprefix(authority)
+    login, _, hosts = authority.rpartition("@")
+    user, has_password, _ = login.partition(":")
+    is_doubtful = "@" in login or (":" in authority and "@" in behind)
+    if is_doubtful or not _HOSTS.fullmatch(hosts) or re.search(r"[#\\\s]", behind):
+        return None
+    path, _, query = behind.partition("?")
+    return ServerUrl(scheme.lower(), user, bool(has_password), hosts, path, query)
+
+
 def path_of_url(name: str, value: str) -> str | None:
     """
     Return the path in a `file://` URL; None of any other text.
@@ -202,13 +248,13 @@ def path_of_url(name: str, value: str) -> str | None:
     Raises:
         InvalidArgumentError: it is of another machine, has an option, or no path that can be.
     """
-    parts = urlsplit(value)
-    if parts.scheme != "file" or not value[5:].startswith("//"):
+    if not value.lower().startswith("file://"):
         return None
-    if parts.netloc not in ("", "localhost") or "?" in value or "#" in value:
+    machine, slash, path = value.removeprefix(value[:7]).partition("/")
+    if machine not in ("", "localhost") or "?" in value or "#" in value:
         wanted = "file:// and an absolute path of this machine, ? and # in it as %3F and %23"
         raise InvalidArgumentError(name, "file://...", wanted)
-    return path_text(name, unquote(parts.path, errors="surrogateescape"))
+    return path_text(name, unquote(slash + path, errors="surrogateescape"))
 
 
 def _is_possible(path: str) -> bool:
@@ -231,6 +277,9 @@ def directory_text(name: str, value: str | PathLike[str]) -> str:
     if url is not None:  # of which the rest may be a password
         begin = f"{url[1]}://" if url[1] else f"{url[2]}:"
         raise InvalidArgumentError(name, f"{begin}...", "a directory, or the URL to open_store")
+    if _ALMOST_URL.search(text):
+        wanted = "a directory, or a URL that begins with its scheme and :// to open_store"
+        raise InvalidArgumentError(name, "...//...@...", wanted)
     return text
 
 

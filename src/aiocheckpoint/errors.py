@@ -7,7 +7,7 @@ which file or id, and what to do. All of them can be pickled.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 
@@ -25,7 +25,13 @@ class CheckpointError(Exception):
 
     Subclasses declare their fields as constructor arguments; the same arguments
     are stored in `args`, so every error survives `pickle` and `copy`.
+
+    Attributes:
+        others: what else was refused by a call about many sessions, which raises the first; their
+            texts are its notes.
     """
+
+    others: tuple[CheckpointError, ...] = ()
 
 
 class InvalidIdError(CheckpointError, ValueError):
@@ -268,7 +274,9 @@ class FormatVersionError(CheckpointError):
 
 class CheckpointMismatchError(CheckpointCorruptError):
     """
-    An intact file whose ids are not those of the place where it stands.
+    An intact checkpoint whose ids are not those of the place where it stands; no damage.
+
+    Whoever copied, moved or renamed it can put it back.
 
     Attributes:
         found: `(session_id, checkpoint_id)` in the body.
@@ -280,6 +288,43 @@ class CheckpointMismatchError(CheckpointCorruptError):
         self.args = (path, found, asked)
         self.found = found
         self.asked = asked
+
+    def __str__(self) -> str:
+        (session_id, checkpoint_id), (asked_session, asked_id) = self.found, self.asked
+        asked = "a checkpoint" if asked_id is None else f"checkpoint {asked_id!r}"
+        text = (
+            f"{self.path} is intact, but in the wrong place: it is checkpoint {checkpoint_id!r} of "
+            f"session {session_id!r}, where {asked} of session {asked_session!r} belongs"
+        )
+        if self.newest_valid_id is not None:
+            text += f"; the newest in its place is {self.newest_valid_id!r}"
+        return (
+            f"{text}; find out who moved or copied it and put it back, or recover(session_id) "
+            "moves it to the quarantine"
+        )
+
+
+class LostIdError(CheckpointCorruptError):
+    """
+    A session whose id nobody can tell: its place is named by a digest, and nothing intact is in it.
+
+    Whoever knows the id can still call `recover` with it.
+
+    Attributes:
+        location: where all of the session is.
+    """
+
+    def __init__(self, location: str, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.args = (location, path, reason)
+        self.location = location
+
+    def __str__(self) -> str:
+        return (
+            f"nobody can tell the id of the session in {self.location}: {self.path}: {self.reason}"
+            "; if the application knows the id, recover(session_id) with it moves "
+            "what is damaged to the quarantine, else move all of the session out of the store"
+        )
 
 
 class MissingBlobError(CheckpointCorruptError):
@@ -706,6 +751,23 @@ class ThreadStartError(CheckpointError, RuntimeError):
             f"{self.reason}; raise the limit of threads or memory and call again, "
             "or use the writer before the interpreter ends"
         )
+
+
+def raise_all(errors: Iterable[CheckpointError]) -> None:
+    """
+    Raise the first of some errors, if there is one, with the rest in `others` and its notes.
+
+    Args:
+        errors: of a call about many, as `load_newest`; each may be one that this has raised.
+
+    Raises:
+        CheckpointError: the first.
+    """
+    all_errors = [it for error in errors for it in (error, *error.others)]
+    for first in all_errors:
+        first.others = tuple(all_errors[1:])
+        first.__notes__ = [str(other) for other in first.others]
+        raise first
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})

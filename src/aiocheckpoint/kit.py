@@ -17,8 +17,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from msgspec import structs
 
 from aiocheckpoint._arguments import (
+    ServerUrl,
     checkpoint_ids_of,
     digests_of,
+    directory_text,
     frozen_blobs,
     listed,
     path_of_url,
@@ -32,6 +34,7 @@ from aiocheckpoint._arguments import (
     require_seconds,
     result_at_once,
     result_of,
+    server_url,
     session_ids_of,
     triggers_of,
 )
@@ -48,7 +51,7 @@ from aiocheckpoint._format.blobs import (
     verified_blob,
 )
 from aiocheckpoint._format.codec import RecordT
-from aiocheckpoint._format.ids import decode_id, encode_id
+from aiocheckpoint._format.ids import decode_id, encode_id, find_session_id
 from aiocheckpoint._format.listing import parse_meta
 from aiocheckpoint._format.unions import Codec, codec_of
 from aiocheckpoint._lines import Turns
@@ -61,6 +64,7 @@ from aiocheckpoint.errors import (
     CheckpointMismatchError,
     CheckpointTooLargeError,
     InvalidArgumentError,
+    raise_all,
 )
 from aiocheckpoint.models import (
     ANY_NEWEST,
@@ -94,6 +98,7 @@ __all__ = (
     "Reads",
     "RecordKit",
     "RecordT",
+    "ServerUrl",
     "SessionTurns",
     "StagedChanges",
     "StagedDelete",
@@ -106,12 +111,15 @@ __all__ = (
     "checkpoint_ids_of",
     "decode_id",
     "digests_of",
+    "directory_text",
     "encode_id",
     "ended",
+    "find_session_id",
     "listed",
     "outlast",
     "path_of_url",
     "path_text",
+    "raise_all",
     "reachable_blobs",
     "require_callable",
     "require_choice",
@@ -122,6 +130,7 @@ __all__ = (
     "require_seconds",
     "result_at_once",
     "result_of",
+    "server_url",
     "session_ids_of",
     "sorted_ids",
     "token_of",

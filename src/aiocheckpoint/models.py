@@ -215,9 +215,10 @@ FindingKind: TypeAlias = Literal[
     "missing-blob",
     "unused-blob",
     "given-up-journal",
+    "lost-id",
 ]
 
-_DAMAGE = frozenset({"damaged", "unreadable", "misplaced", "missing-blob"})
+_DAMAGE = frozenset({"damaged", "unreadable", "misplaced", "missing-blob", "lost-id"})
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -235,7 +236,8 @@ class Finding(Struct, frozen=True, kw_only=True):
             files yet; no damage), `missing-blob` (a checkpoint refers
             to a blob that is not there), `unused-blob` (no checkpoint refers to it; a crash left
             it, and a later delete removes it), `given-up-journal` (sessions went on without a part
-            of the journal that could not be read, and it is kept; no damage any more).
+            of the journal that could not be read, and it is kept; no damage any more), `lost-id` (a
+            session whose id nobody can tell: its name is a digest, and nothing in it is intact).
         location: where, as a URL without credentials.
         detail: one sentence.
         path: the file or directory; None in a store that has no files.

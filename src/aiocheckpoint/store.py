@@ -158,7 +158,8 @@ class Marks(Protocol):
     A store that can tell whether another one, however it was opened, is a client of the same place.
 
     It leaves a mark there, which is no checkpoint and which whoever lists or checks does not see;
-    the other one looks for it. `copy_store` asks so whether it was given one place twice.
+    the other one looks for it. `copy_store` asks so whether it was given one place twice, or two of
+    which one is a part of the other.
     """
 
     def mark(self) -> AbstractAsyncContextManager[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import sys
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
@@ -54,6 +53,7 @@ from aiocheckpoint.errors import (
     MissingStoreError,
     StoreBusyError,
     WriterClosedError,
+    raise_all,
 )
 from aiocheckpoint.models import (
     ANY_NEWEST,
@@ -760,9 +760,8 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
 
         Raises:
             StorageError: a directory that may be a session's cannot be looked into. All others
-                have been yielded by then; of several such directories the rest are in its notes.
-            CheckpointCorruptError: likewise, one that holds no intact checkpoint to tell the id
-                where the name alone does not.
+                have been yielded by then; of several such the rest are in its `others`.
+            LostIdError: likewise, one whose name is a digest, and nothing in it tells the id.
 
         Cost: one hop for each 64 sessions.
         """
@@ -779,7 +778,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             for session_id in found:
                 if session_id.startswith(prefix):
                     yield session_id
-        _raise_all(refused)
+        raise_all(refused)
 
     async def load_newest(self, session_ids: Iterable[SessionId], /) -> dict[SessionId, RecordT]:
         """
@@ -811,7 +810,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             loaded, errors = await self._read(partial(_newest_of, part), nothing)
             found |= loaded
             refused += errors
-        _raise_all(refused)
+        raise_all(refused)
         return found
 
     async def unfinished(
@@ -852,7 +851,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
                 is_over = meta.problem is None and meta.trigger in final
                 if meta.session_id.startswith(prefix) and not is_over:
                     yield meta
-        _raise_all(refused)
+        raise_all(refused)
 
     async def delete_session(self, session_id: SessionId) -> bool:
         """
@@ -1182,27 +1181,31 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         """
         Yield what tells the directory from all others, however it is named; nothing is written.
 
+        It tells what is around it, too, so that a directory within another one is known.
+
         Raises:
             StorageError: it could not be looked at.
 
         Cost: one hop.
         """
-        yield await self._read(
-            lambda reader: sessions.mark_of(reader.bodies), otherwise=secrets.token_hex(16)
-        )
+        yield str(await self._mark())
 
     async def has_mark(self, mark: str, /) -> bool:
         """
-        Tell whether a mark is that of this directory; a directory that is not there has none.
+        Tell whether a mark is that of this directory, or of one within it or around it.
 
         Raises:
             StorageError: it could not be looked at.
 
         Cost: one hop.
         """
-        return await self._read(
-            lambda reader: sessions.mark_of(reader.bodies) == mark, otherwise=False
-        )
+        return (await self._mark()).meets(sessions.Mark.parsed(mark))
+
+    async def _mark(self) -> sessions.Mark:
+        self._require_usable()
+        store = self._store
+        work = partial(sessions.Mark.of_path, store.files, store.place.path)
+        return await hop(store.readers, work)
 
     async def check(self) -> tuple[Finding, ...]:
         """
@@ -1259,14 +1262,6 @@ def _newest_metas(
         except CheckpointError as error:
             errors.append(error)
     return found, errors
-
-
-def _raise_all(errors: list[CheckpointError]) -> None:
-    """Raise the first error, if there is one, with the others in its notes."""
-    for other in errors[1:]:
-        errors[0].add_note(str(other))
-    for first in errors:
-        raise first
 
 
 def _first_of(

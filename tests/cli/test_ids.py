@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 import unicodedata
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
 
 from aiocheckpoint import CheckpointData
-from aiocheckpoint.cli.terminal import word
+from aiocheckpoint.cli.terminal import shown_words, word
 from tests.cli.conftest import Tool, damaged, saved
 
 _ALIKE = [
@@ -63,6 +66,53 @@ def test_what_is_quoted_is_what_a_shell_takes(text: str) -> None:
     """It can be pasted into a command."""
     ran = subprocess.run(["bash", "-c", f"printf %s {word(text)}"], capture_output=True, check=True)
     assert ran.stdout.decode() == text
+
+
+_LONG = st.builds(
+    lambda *parts: "".join(parts),
+    st.sampled_from(["a" * 30, "客" * 20, ""]),
+    st.text("abc…客", max_size=30),
+    st.sampled_from(["b" * 60, "服" * 40, ""]),
+)
+
+
+@given(st.lists(_LONG, max_size=4, unique=True), st.integers(20, 140))
+def test_long_ids_are_cut_at_a_terminal_and_differ(texts: list[str], width: int) -> None:
+    """No two look alike there; whole is what is short, or what would be like another one."""
+    shown = shown_words(Console(force_terminal=True, width=width), texts)
+
+    assert [*shown] == texts
+    assert len({*shown.values()}) == len(texts)
+    most = max(40, width - 60)
+    for text, cut in shown.items():
+        if cut != word(text):
+            assert cell_len(word(text)) > most >= cell_len(cut) >= most - 2
+            ends = (cut.split("…")[0], cut.split("…")[-1])
+            assert word(text).startswith(ends[0])
+            assert word(text).endswith(ends[1])
+    assert shown_words(Console(file=io.StringIO(), width=width), texts) == {
+        text: word(text) for text in texts
+    }
+
+
+def test_tables_of_long_ids(tool: Tool, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a terminal they have few lines, and times are not broken; in a pipe all is whole."""
+    ids = ["x" * 120 + "a", "x" * 120 + "b", "y" * 60 + "z" + "y" * 60]
+    trigger = "trigger_" * 20
+    saved(root, *(CheckpointData(session_id=it, checkpoint_id=it, trigger=trigger) for it in ids))
+    lines = [("sessions", root), *(("list", root, it) for it in ids)]
+    whole = "".join(tool(*line).output for line in lines)
+    assert [whole.count(it) for it in (*ids, trigger)] == [3, 3, 3, 6]
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    for line in lines:
+        output = tool(*line).output.partition("files:")[0]
+        rows = 3 if line[0] == "sessions" else 1
+        assert output.count("…") == 2 * rows
+        assert len(output.splitlines()) <= 2 + 3 * rows
+        assert all(len(each) <= 80 for each in output.splitlines())
+        assert len(re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", output)) == rows
+    assert "…" not in "".join(tool(*line, "--json").output for line in lines)
 
 
 def test_json_drives_no_terminal_and_is_exact(tool: Tool, root: Path) -> None:

@@ -141,7 +141,24 @@ class TestWrongInput:
         )
 
         assert outcome.status == 2
-        assert "empty" in outcome.errors
+        assert "Invalid value for 'DIR" in outcome.errors
+        assert "it is an empty text" in outcome.errors
+
+    @pytest.mark.parametrize(
+        ("line", "argument"),
+        [
+            (("copy", "", "target"), "SOURCE"),
+            (("copy", "source", ""), "TARGET"),
+            (("flush", ""), "DIR"),
+            (("demo", "--directory", ""), "--directory"),
+        ],
+    )
+    def test_an_empty_path_is_named(self, tool: Tool, line: tuple[str, ...], argument: str) -> None:
+        """Of several arguments it is told which one is empty; nothing is made anywhere."""
+        outcome = tool(*line)
+
+        assert (outcome.status, outcome.output) == (2, "")
+        assert f"Invalid value for '{argument}': it is an empty text" in outcome.errors
 
     @pytest.mark.parametrize("verb", ON_A_DIRECTORY)
     def test_a_missing_directory_is_an_error_and_is_not_made(
@@ -236,20 +253,55 @@ class TestFrame:
         assert done.returncode == 2
         assert "cannot print: No space left on device; what else was to be done" in done.stderr
 
-    @pytest.mark.parametrize(("closed", "verb", "status"), [(1, "list", 0), (2, "show", 2)])
-    def test_closed_streams_are_no_error(
-        self, root: Path, closed: int, verb: str, status: int
-    ) -> None:
-        """Where a stream was closed before the start, the exit status tells all the same."""
+    @pytest.mark.parametrize(("session", "status"), [("s", 0), ("missing", 2)])
+    def test_closed_errors_leave_the_status(self, root: Path, session: str, status: int) -> None:
+        """Where standard error was closed before the start, the exit status tells all the same."""
         saved(root, CheckpointData(session_id="s"))
-        session = "s" if status == 0 else "missing"
-        command = shlex.join([sys.executable, "-m", "aiocheckpoint", verb, str(root), session])
+        command = shlex.join([sys.executable, "-m", "aiocheckpoint", "show", str(root), session])
 
         done = subprocess.run(
-            ["/bin/sh", "-c", f"{command} {closed}>&-"], capture_output=True, text=True, check=False
+            ["/bin/sh", "-c", f"{command} 2>&-"], capture_output=True, text=True, check=False
         )
 
-        assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+        assert (done.returncode, done.stderr) == (status, "")
+        assert bool(done.stdout) is (status == 0)
+
+    @pytest.mark.parametrize("into", [">&-", "<&- >&- 2>errors", ">/dev/full"])
+    def test_output_that_nobody_can_have_had_is_no_success(
+        self, store: Path, tmp_path: Path, into: str
+    ) -> None:
+        """No verb exits with 0 where its output was closed before the start, or has no room."""
+        if "full" in into and not Path("/dev/full").exists():
+            pytest.skip("only Linux has a full device")
+        lines = [command_line(verb, store, "support-42") for verb in ON_A_DIRECTORY]
+        lines += [[*line, "--json"] for line in lines]
+        lines += [["flush", store], ["copy", store, tmp_path / "copy"], ["--version"], ["--help"]]
+        program = (
+            "import sys; from aiocheckpoint.cli import main\n"
+            f"print([main(line) for line in {[[*map(str, it)] for it in lines]}], file=sys.stderr)"
+        )
+        command = shlex.join([sys.executable, "-c", program])
+
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"{command} {into}"],
+            cwd=tmp_path, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+
+        told = done.stderr or (tmp_path / "errors").read_text()
+        assert told.count("aiocheckpoint: cannot print: ") == len(lines)
+        assert f"{[2] * len(lines)}\n" in told
+
+    def test_nothing_stands_where_an_output_was_closed(self, store: Path) -> None:
+        """Files that are opened later have other numbers than the standard streams."""
+        program = (
+            "import os, sys; from aiocheckpoint.cli import main\n"
+            "main(['--version'])\n"
+            "os._exit(0 if [os.path.realpath(f'/dev/fd/{n}') for n in (0, 1)] == ['/dev/null'] * 2"
+            " else 1)"
+        )
+        command = shlex.join([sys.executable, "-c", program])
+        done = subprocess.run(["/bin/sh", "-c", f"{command} <&- >&-"], check=False, cwd=store)
+        assert done.returncode == 0
 
     def test_version(self, tool: Tool) -> None:
         """`--version` names the installed version."""

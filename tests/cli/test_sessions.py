@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -122,18 +124,58 @@ def test_what_is_over_the_limit(tool: Tool, store: Path) -> None:
         assert tool(*verb, "--max-bytes", "100000").status == 0
 
 
-@pytest.mark.parametrize("options", [("--max-bytes", "1000"), ()])
-def test_a_session_whose_id_cannot_be_read(
-    options: tuple[str, ...], tool: Tool, store: Path
-) -> None:
-    """Too large or damaged, it is told with status 1 and a command, behind all others."""
-    (file,) = saved(store, CheckpointData(session_id="x" * 300, resume_hint="y" * 3000))
-    if not options:
-        file.write_bytes(file.read_bytes().replace(b"yyy", b"zzz"))
-    outcome = tool("sessions", store, *options)
+def _long(store: Path) -> Path:
+    [file] = saved(store, CheckpointData(session_id="x" * 300, resume_hint="y" * 3000))
+    return file
+
+
+def test_a_session_that_is_too_large_to_tell_its_id(tool: Tool, store: Path) -> None:
+    """It has a row with its file in the place of the id, and the error says what to do."""
+    file = _long(store)
+    outcome = tool("sessions", store, "--max-bytes", "1000")
     assert outcome.status == 1
     assert "support-42" in outcome.output
-    assert str(file) in outcome.errors
-    told = "raise --max-bytes" if options else f"`aiocheckpoint verify {store}` says what to do"
-    assert told in outcome.errors
+    assert file.name in outcome.output
+    assert f"{file} has " in outcome.errors
+    assert "raise --max-bytes" in outcome.errors
+
+
+def test_a_damaged_session_of_a_long_id(tool: Tool, store: Path) -> None:
+    """Where the damage is not in the id, it is named as any other, and `recover` has it."""
+    file = _long(store)
+    file.write_bytes(file.read_bytes().replace(b"yyy", b"zzz"))
+    assert "x" * 300 in tool("sessions", store).output
+    outcome = tool("verify", store)
+    assert outcome.status == 1
+    assert f"`aiocheckpoint recover {store} {'x' * 300}`" in outcome.output
+    assert tool("recover", store, "x" * 300).status == 1  # nothing intact is left
+    assert tool("verify", store).status == 0
+
+
+def test_a_session_whose_id_is_lost(tool: Tool, store: Path) -> None:
+    """It has a row by its location, with its damage; `verify` names a command that works."""
+    files = _long(store), *saved(store, CheckpointData(session_id="z" * 300))
+    places = [str(file.parents[1]) for file in files]
+    for file in files:
+        file.write_bytes(b"\0" * 100)
+    outcome = tool("sessions", store)
+    assert outcome.status == 1
+    assert all(place in outcome.output for place in ("support-42", *places))
+    for place, file in zip(places, files, strict=True):
+        assert f"aiocheckpoint: {place}: nobody can tell the id" in outcome.errors
+        assert str(file) in outcome.errors
     assert "session_id" not in outcome.errors
+    outcome = tool("sessions", store, "--json")
+    assert outcome.status == 1
+    rows = [row for row in outcome.json if row["session_id"] is None]
+    assert sorted(row["location"] for row in rows) == sorted(places)
+    assert all(row["checkpoints"] is None and "cp_" in row["problem"] for row in rows)
+    told = tool("verify", store)
+    assert told.status == 1
+    assert f"`aiocheckpoint recover {store} SESSION`" in told.output
+    commands = re.findall(r"`(mv .*?)`", told.output)
+    assert len(commands) == 2
+    for command in commands:
+        subprocess.run(["bash", "-c", command], check=True)
+    assert tool("verify", store).status == tool("sessions", store).status == 0
+    assert len([*store.parent.glob(f"{store.name}-~sha256-*/checkpoints/cp_*.json")]) == 2

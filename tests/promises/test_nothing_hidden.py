@@ -14,11 +14,11 @@ import pytest
 from aiocheckpoint import (
     AsyncCheckpointWriter,
     BlobRecord,
-    CheckpointCorruptError,
     CheckpointData,
     CheckpointError,
     CheckpointMismatchError,
     CheckpointTooLargeError,
+    LostIdError,
     StorageError,
     blob_digest,
 )
@@ -164,16 +164,60 @@ async def test_checkpoints_that_are_no_directory(
 async def test_a_session_without_a_name(make_writer: MakeWriter) -> None:
     """Of a session whose id only its checkpoints tell, damage to all of them is told."""
     writer = make_writer()
-    await writer.save(record("x" * 300, "only"))
-    await writer.save(record("s", "x"))
-    path = path_of((await writer.list("x" * 300))[0])
+    lost = ["x" * 300, "y" * 300]
+    for session_id in (*lost, "s"):
+        await writer.save(record(session_id, "only"))
+    paths = [path_of((await writer.list(session_id))[0]) for session_id in lost]
     await on_disk(writer)
-    path.write_bytes(b"{}")
-    found, error = await told(writer)
-    assert found == ["s"]
-    assert isinstance(error, CheckpointCorruptError)
-    assert error.path == str(path)
-    assert [finding.path for finding in await writer.check()] == [path]
+    for path in paths:
+        path.write_bytes(b"{}")
+    places = sorted(path.parents[1] for path in paths)
+    for _ in range(2):
+        found, error = await told(writer)
+        assert found == ["s"]
+        assert isinstance(error, LostIdError)
+        assert Path(error.path) in paths
+        assert [Path(error.location), *(Path(e.location) for e in _lost(error))] == places
+        assert len(error.__notes__) == 1  # also of a second time
+    findings = await writer.check()
+    assert sorted(f.path for f in findings if f.kind == "lost-id" and f.path) == places
+    assert sorted(f.path for f in findings if f.kind == "damaged" and f.path) == sorted(paths)
+    for session_id in lost:  # which the application knows
+        assert len((await writer.recover(session_id)).quarantined) == 1
+    assert await told(writer) == (["s"], None)
+    assert await writer.check() == ()
+
+
+def _lost(error: CheckpointError) -> list[LostIdError]:
+    return [other for other in error.others if isinstance(other, LostIdError)]
+
+
+@pytest.mark.parametrize("session_id", ["x" * 300, 'quoted \\ "' * 40, "客" * 100])
+@pytest.mark.parametrize("kept", ["file", "backup"])
+async def test_damage_that_leaves_the_id(
+    make_writer: MakeWriter, session_id: str, kept: str
+) -> None:
+    """What is left of a damaged file, or of its backup, names its session; no other text does."""
+    writer = make_writer()
+    for key in ("old", "new"):
+        data = CheckpointData(session_id=session_id, checkpoint_id=key)
+        data.messages = [{"session_id": "another"}]
+        await writer.save(data)
+    paths = [path_of(meta) for meta in await writer.list(session_id)]
+    await on_disk(writer)
+    [backup] = paths[0].parent.glob("*.backup")  # a second name of the older file
+    text = backup.read_bytes()
+    for path in paths:
+        path.unlink()
+        path.write_bytes(b"\0" * len(text))
+    if kept == "file":
+        paths[1].write_bytes(text.replace(b"another", b"an0ther"))
+        backup.unlink()
+    assert await told(writer) == ([session_id], None)
+    findings = await writer.check()
+    assert {(f.kind, f.session_id) for f in findings} == {("damaged", session_id)}
+    report = await writer.recover(session_id)
+    assert report.newest_valid_id == (None if kept == "file" else "old")
 
 
 async def test_one_bad_directory_of_a_session(make_writer: MakeWriter, root: Path) -> None:

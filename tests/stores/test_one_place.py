@@ -106,6 +106,49 @@ class TestStores:
             ]
             await _require_one_place(names, [*others, MemoryStore(RawRecord)])
 
+    @pytest.mark.parametrize("part", ["sessions", "sessions/x", "blobs", "index", "owners/a/b"])
+    async def test_a_part_of_a_bucket(self, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+        """What would be among the sessions of the other is refused, from there and to there."""
+        with fake_bucket(monkeypatch) as url:
+            inner = f"{url}/{part}"
+            await _fill(open_store(url))
+            outer_store: _Raw = open_store(url, record_type=RawRecord)
+            inner_store: _Raw = open_store(inner, record_type=RawRecord)
+            async with outer_store, inner_store:
+                await _refused(outer_store, inner_store)
+                assert [key async for key in outer_store.sessions()] == ["s"]
+                assert await outer_store.check() == ()
+                assert not await inner_store.exists()
+            assert await asyncio.to_thread(main, ["copy", url, inner]) == 2
+            await _fill(open_store(f"{url}-2/{part}"))  # alone it is as good as any
+            inner_store = open_store(f"{url}-2/{part}", record_type=RawRecord)
+            outer_store = open_store(f"{url}-2", record_type=RawRecord)
+            async with outer_store, inner_store:
+                await _refused(inner_store, outer_store)
+
+    async def test_a_directory_within_another(self, tmp_path: Path) -> None:
+        """It would be a session of the other; also by a link, and before it is there."""
+        root = tmp_path / "root"
+        await _fill(AsyncCheckpointWriter(root))
+        (tmp_path / "link").symlink_to(root / "s")
+        (tmp_path / "root2").mkdir()
+        outer = AsyncCheckpointWriter(root, record_type=RawRecord)
+        async with outer:
+            for path in (root / "s", root / "new" / "place", tmp_path / "link", tmp_path):
+                other = AsyncCheckpointWriter(path, record_type=RawRecord)
+                async with other:
+                    await _refused(outer, other)
+            assert not (root / "new").exists()
+            assert await outer.check() == ()
+            beside = AsyncCheckpointWriter(tmp_path / "root2", record_type=RawRecord)
+            async with beside:
+                assert (await copy_store(outer, beside)).checkpoints == 2
+        await _fill(AsyncCheckpointWriter(tmp_path / "new" / "inner"))
+        inner = AsyncCheckpointWriter(tmp_path / "new" / "inner", record_type=RawRecord)
+        around = AsyncCheckpointWriter(tmp_path / "new", record_type=RawRecord)
+        async with inner, around:
+            await _refused(inner, around)
+
     async def test_a_database(self, postgres_server: PostgresServer, tmp_path: Path) -> None:
         """By any user, socket, option or pool; another schema or database is another place."""
         schema, other_schema = (postgres_server.new_schema() for _ in range(2))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import io
 import os
 import re
 import subprocess
@@ -17,12 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import aiocheckpoint.stores
 from aiocheckpoint import (
     AsyncCheckpointWriter,
     BlobStore,
     CheckpointData,
+    CheckpointError,
     CheckpointRecord,
     CheckpointStore,
     InvalidArgumentError,
@@ -33,7 +38,10 @@ from aiocheckpoint import (
     WriterClosedError,
     open_store,
 )
+from aiocheckpoint.cli import main
 from aiocheckpoint.stores import SharedWriter
+from aiocheckpoint.stores.postgres import PostgresStore
+from aiocheckpoint.stores.s3 import S3Store
 from aiocheckpoint.testing import (
     AcrossSessionsContract,
     BlobStoreContract,
@@ -449,6 +457,42 @@ async def _counted_and_saved(store: BlobStore[CheckpointData]) -> None:
     assert len(await store.list("s")) == 1
     await store.save(record(iteration=1))
     await store.aclose()
+
+
+_SCHEMES = st.sampled_from(
+    [
+        *("postgresql://", "postgres://", "PostgreSQL://", "s3://", "redis://", "file://"),
+        *("postgresql:", "postgresql:/", "postgresql//", "//", "s3:/", "pg+x://", "postgres ql://"),
+    ]
+)
+_PASSWORDS = st.text(st.sampled_from("?#/@:&=;%[]\\ ,$7é\t"), max_size=4).flatmap(
+    lambda odd: st.permutations([*odd, "QZX", "XQJ", "JZQ"]).map("".join)
+)
+_REST = st.sampled_from(["@host/db", "@host:5432/db?schema=s", "@[::1]/db", "@h1,h2:1/db?user=u@t"])
+
+
+@pytest.mark.blocking  # the driver of PostgreSQL looks for password files
+@given(_SCHEMES, st.sampled_from(["app", "", "a%40b"]), _PASSWORDS, _REST)
+def test_no_part_of_a_password_is_ever_shown(
+    scheme: str, user: str, password: str, rest: str
+) -> None:
+    """Whatever is wrong with a URL, and whatever stands in its password: no error and no text."""
+    location = f"{scheme}{user}:{password}{rest}"
+    shown: list[object] = []
+    for make in (open_store, PostgresStore, S3Store, AsyncCheckpointWriter):
+        try:
+            store: Any = make(location)
+            shown.append(repr(store))
+            if make is open_store and scheme.lower().startswith("postgres"):
+                shown.append(repr(store._plan.kind(store._plan.location)))
+        except CheckpointError as error:
+            shown.append(error)
+    out, told = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(told):
+        for line in (["demo", "--directory", location], ["flush", location]):
+            assert main(line) == 2
+    shown += [out.getvalue(), told.getvalue()]
+    assert [it for it in shown for part in ("QZX", "XQJ", "JZQ") if part in str(it)] == []
 
 
 def test_no_password_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,7 @@ class Bodies:
             body = self.view.body(committed)
             if body is not None:
                 return body, True
-        data = self._file(session, name)
+        data = self.raw(session, name)
         if data is not None:
             return documents.verified(data, self.path(session, name)), False
         raise self.absent(session, name, committed)
@@ -104,7 +104,8 @@ class Bodies:
             return CheckpointCorruptError(self.path(session, name), reason)
         return VanishedError()
 
-    def _file(self, session: str, name: str) -> bytes | None:
+    def raw(self, session: str, name: str) -> bytes | None:
+        """Return what a checkpoint's file holds, not verified; None if there is none."""
         with self.view.sessions.opened(session) as directory:
             if directory is None:
                 return None

@@ -23,6 +23,7 @@ from aiocheckpoint.errors import (
     FormatVersionError,
     JournalCorruptError,
     JournalVersionError,
+    LostIdError,
     NotACheckpointError,
     StorageError,
 )
@@ -156,7 +157,10 @@ def _found_in(bodies: Bodies, name: str) -> list[Finding]:
         found.append(_unreadable(error))
     else:
         with contextlib.suppress(CheckpointError):  # of what hinders it there is a finding
-            session_id = session_id_of(bodies, name)
+            try:
+                session_id = session_id_of(bodies, name)
+            except LostIdError as error:
+                found.append(("lost-id", Path(error.location), str(error)))
     for part in parts:
         try:
             found.extend(part(bodies, name))

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from typing import NamedTuple
 
-from aiocheckpoint._disk.files import Directory, LocalFiles
+from aiocheckpoint._disk.files import Directory, FileStatus, LocalFiles, absolute
 from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._engine.bodies import Bodies, VanishedError
 from aiocheckpoint._format import documents, names
-from aiocheckpoint._format.ids import decode_id, encode_id, may_be_session
-from aiocheckpoint.errors import CheckpointError, CheckpointMismatchError, StorageError
+from aiocheckpoint._format.ids import decode_id, encode_id, find_session_id, may_be_session
+from aiocheckpoint.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointMismatchError,
+    LostIdError,
+    StorageError,
+)
 from aiocheckpoint.models import SessionId
 
 
@@ -39,10 +46,51 @@ def is_store(bodies: Bodies) -> bool:
     return any(_holds_checkpoints(bodies, name) for name in session_names(bodies))
 
 
-def mark_of(bodies: Bodies) -> str:
-    """Return what tells a root from all others, by whatever path it was opened."""
-    view = bodies.view
-    device, inode = view.files.directory_status(view.sessions.root).identity
+class Mark(NamedTuple):
+    """
+    What tells a root from all others, by whatever path it was opened.
+
+    Attributes:
+        own: the root; empty where it is not there yet.
+        around: it, if it is there, and the directories around it.
+    """
+
+    own: str
+    around: tuple[str, ...]
+
+    @classmethod
+    def of_path(cls, files: LocalFiles, path: str) -> Mark:
+        """Return the mark of a root."""
+        place = absolute(path)
+        status = files.status_of_path(place)
+        own = "" if status is None else _told(status)
+        while status is None:  # it would be made there
+            place = place.rstrip("/").rpartition("/")[0] or "/"
+            status = files.status_of_path(place)
+        around: list[str] = []
+        while status is not None and _told(status) not in around:
+            around.append(_told(status))
+            place = Directory(place, None).join("..")
+            status = files.status_of_path(place)
+        return cls(own, tuple(around))
+
+    @classmethod
+    def parsed(cls, text: str) -> Mark:
+        """Return the mark that `str` gave for it."""
+        own, _, around = text.partition(":")
+        return cls(own, tuple(around.split(",")))
+
+    def __str__(self) -> str:
+        return f"{self.own}:{','.join(self.around)}"
+
+    def meets(self, other: Mark) -> bool:
+        """Tell whether both are one place, or one is within the other."""
+        is_around = self.own != "" and self.own in other.around
+        return is_around or (other.own != "" and other.own in self.around)
+
+
+def _told(status: FileStatus) -> str:
+    device, inode = status.identity
     return f"{device}-{inode}"
 
 
@@ -101,22 +149,46 @@ def session_id_of(bodies: Bodies, name: str) -> SessionId | None:
 
 
 def _id_in_bodies(bodies: Bodies, name: str, index: SessionIndex) -> SessionId | None:
-    refused: CheckpointError | None = None
-    for file in index.newest_first():
-        path = bodies.path(name, file.text)
+    """
+    Return the id of a session whose name is a digest; what proves it may be damaged otherwise.
+
+    Raises:
+        LostIdError: nothing there tells it.
+        CheckpointError: something there might, and could not be read.
+    """
+    refused: list[CheckpointError] = []
+    for file in [*(found.text for found in index.newest_first()), *index.backups]:
+        path = bodies.path(name, file)
         try:
-            found = documents.identity(bodies.text(name, file.text), path)
+            found = documents.identity(bodies.text(name, file), path)
+        except CheckpointCorruptError as error:
+            refused.append(error)
+            proven = _proven_id(bodies, name, file)
+            if proven is not None:
+                return proven
         except CheckpointError as error:
-            refused = refused or error
+            refused.append(error)
         except VanishedError:
             continue
         else:
             if encode_id(found.session_id, "session id") == name:
                 return found.session_id
             there = (found.session_id, found.checkpoint_id)
-            refused = refused or CheckpointMismatchError(path, there, (name, None))
-    if refused is not None:
-        raise refused
+            refused.append(CheckpointMismatchError(path, there, (name, None)))
+    for error in refused:
+        if not isinstance(error, CheckpointCorruptError):
+            raise error
+    for damage in refused:
+        if isinstance(damage, CheckpointCorruptError):
+            location = bodies.view.sessions.root.join(name)
+            raise LostIdError(location, damage.path, damage.reason) from damage
+    return None
+
+
+def _proven_id(bodies: Bodies, name: str, file: str) -> SessionId | None:
+    """Return the id that a damaged file still tells."""
+    with contextlib.suppress(CheckpointError):
+        return find_session_id(bodies.raw(name, file) or b"", name)
     return None
 
 

@@ -11,6 +11,8 @@ import re
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
+import msgspec
+
 from aiocheckpoint.errors import InvalidIdError
 from aiocheckpoint.models import CheckpointId
 
@@ -18,6 +20,7 @@ _SAFE_ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{0,127}(?<!\.)")
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
 _ESCAPE = re.compile(r"%[0-9A-F]{2}")
 _FOLDED_OR_SPECIAL = re.compile(r"[A-Z.~]")
+_SESSION_ID = re.compile(rb'"session_id"\s*:\s*("(?:[^"\\]|\\.)*+")')
 _MAX_ENCODED_LENGTH = 200
 _HASHED_PREFIX = "~sha256-"
 _HASHED = re.compile(rf"{_HASHED_PREFIX}[0-9a-f]{{64}}")
@@ -84,6 +87,27 @@ def decode_id(name: str) -> str | None:
     except UnicodeDecodeError:
         return None
     return value if encode_id(value, "id") == name else None
+
+
+def find_session_id(data: bytes, name: str) -> str | None:
+    """
+    Return the session id that damaged JSON holds, proven by the name that stands for it.
+
+    Args:
+        data: what is left of a document, or of several.
+        name: what `encode_id` gave for the id.
+
+    Returns:
+        None where the damage goes through each of them.
+    """
+    for found in _SESSION_ID.finditer(data):
+        try:
+            candidate = msgspec.json.decode(found[1], type=str)
+            if encode_id(candidate, "session id") == name:
+                return candidate
+        except (msgspec.MsgspecError, UnicodeDecodeError, InvalidIdError):
+            continue
+    return None
 
 
 def names_of_id(checkpoint_id: CheckpointId) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from aiocheckpoint.cli.terminal import (
     command_line,
     discard_errors,
     discard_output,
+    fill_standard_streams,
     one_line,
     with_options,
 )
@@ -89,10 +90,7 @@ class _UsageError(Protocol):
 def run(arguments: Sequence[str] | None) -> int:
     """Run a command line and return its exit status."""
     logging.getLogger("aiocheckpoint").addHandler(_SILENT)  # the error says the same, in a line
-    if sys.stdout is None:
-        discard_output()
-    if sys.stderr is None:
-        discard_errors()
+    fill_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         # Ids and messages are any text; a terminal that cannot show it is no reason to fail.
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")

@@ -105,7 +105,9 @@ class _Copying:
                 raise CommandError(f"no sessions in {self._source}; nothing was copied")
 
     def _is_one_place(self) -> CommandError:
-        other = "" if str(self._source) == str(self._target) else f", which {self._target} is, too"
+        other = ""
+        if str(self._source) != str(self._target):
+            other = f", which {self._target} is, too, or a part of it, or around it"
         text = f"nothing to copy from {self._source} to itself{other}; give another target"
         return CommandError(text)
 

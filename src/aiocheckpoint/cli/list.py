@@ -21,6 +21,7 @@ from aiocheckpoint.cli.terminal import (
     print_problems,
     require_store,
     saved_cells,
+    shown_words,
     word,
 )
 
@@ -57,10 +58,11 @@ async def _metas(
 
 
 def _print_table(metas: tuple[CheckpointMeta, ...]) -> None:
-    table = plain_table("Checkpoint", "Saved (UTC)", "Trigger", ">Iteration")
-    for meta in metas:
-        table.add_row(cell(word(meta.checkpoint_id), "cyan"), *saved_cells(meta))
+    table = plain_table("Checkpoint", "=Saved (UTC)", "Trigger", ">Iteration")
     screen = console()
+    shown = shown_words(screen, [text for m in metas for text in (m.checkpoint_id, m.trigger)])
+    for meta in metas:
+        table.add_row(cell(shown[meta.checkpoint_id], "cyan"), *saved_cells(meta, shown))
     screen.print(table)
     if metas[0].path is not None:
         print_line(screen, f"files: {word(metas[0].path.parent)}", "dim")

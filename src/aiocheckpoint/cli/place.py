@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit
+
+import typer
 
 from aiocheckpoint import AsyncCheckpointWriter, BlobStore, CheckpointRecord, RawRecord
 from aiocheckpoint import open_store as open_location
 from aiocheckpoint.cli.errors import CommandError
-from aiocheckpoint.kit import path_of_url
+from aiocheckpoint.kit import path_of_url, server_url
 
 _MAX_BYTES = 64 * 1024 * 1024
 _WHERE = frozenset({"host", "port", "user", "dbname", "schema"})
@@ -28,19 +29,19 @@ class Place:
         path: of the directory, also that of a `file://` URL; None of a store on a server.
 
     Raises:
-        CommandError: it is empty, as a variable of the shell that is not set.
+        BadParameter: it is empty, as a variable of the shell that is not set.
         InvalidArgumentError: a `file://` URL of another machine, or with options; or a URL that
             lost a slash, as `s3:/bucket`.
     """
 
     def __init__(self, text: str) -> None:
         if not text:
-            raise CommandError("the directory is an empty text; . is the one you are in")
+            raise typer.BadParameter("it is an empty text, as that of a variable which is not set")
         self.location = text
         path = path_of_url("location", text) or text
         self.path = None if "://" in path else Path(path)
         if self.path is not None:
-            open_location(self.path)  # which touches nothing, and refuses a URL that lost slashes
+            open_location(text)  # which touches nothing, and refuses a URL that lost slashes
 
     def __str__(self) -> str:
         """
@@ -51,12 +52,14 @@ class Place:
         """
         if self.path is not None:
             return str(self.path)
-        parts = urlsplit(self.location)
-        host = parts.netloc.rpartition("@")[2]
-        user = parts.username or ""
+        scheme = self.location.partition("://")[0]
+        parts = server_url(self.location)
+        if parts is None:
+            return f"{scheme}://..."
         where = [it for it in parts.query.split("&") if it.partition("=")[0] in _WHERE]
         query = f"?{'&'.join(where)}" if where else ""
-        return f"{parts.scheme}://{user and user + '@'}{host}{parts.path}{query}"
+        user = f"{parts.user}@" if parts.user else ""
+        return f"{scheme}://{user}{parts.hosts}{parts.path}{query}"
 
     def directory(self, verb: str) -> Path:
         """
@@ -74,7 +77,7 @@ class Place:
         """What to look at where no store is there."""
         if self.path is not None:
             return "give the directory that holds the sessions"
-        return _ADVICE_BY_SCHEME.get(urlsplit(self.location).scheme, _ADVICE)
+        return _ADVICE_BY_SCHEME.get(self.location.partition("://")[0].lower(), _ADVICE)
 
 
 def open_writer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 from msgspec import Struct
 
@@ -13,8 +14,9 @@ from aiocheckpoint import (
     CheckpointMeta,
     CheckpointRecord,
     CheckpointTooLargeError,
+    LostIdError,
 )
-from aiocheckpoint.cli.errors import EXIT_DAMAGED, CommandError
+from aiocheckpoint.cli.errors import EXIT_DAMAGED
 from aiocheckpoint.cli.place import Place, open_store
 from aiocheckpoint.cli.terminal import (
     AsJson,
@@ -22,14 +24,14 @@ from aiocheckpoint.cli.terminal import (
     Store,
     cell,
     console,
-    in_shell_words,
+    one_line,
     plain_table,
     print_json,
     print_line,
     print_problems,
     require_store,
     saved_cells,
-    word,
+    shown_words,
 )
 
 
@@ -38,17 +40,24 @@ class SessionSummary(Struct, kw_only=True):
     One line of the output.
 
     Attributes:
-        session_id: the session.
+        session_id: the session; None where nobody can tell its id.
+        location: where the session is, or a file of it, then; None where the id is known.
         checkpoints: how many there are; None where the session cannot be listed.
         newest: the one saved last; None where none can be listed.
         problem: why the newest cannot be loaded, or the session not be listed; None where no
             reason shows.
     """
 
-    session_id: str
-    checkpoints: int | None
-    newest: CheckpointMeta | None
+    session_id: str | None
+    checkpoints: int | None = None
+    newest: CheckpointMeta | None = None
     problem: str | None = None
+    location: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The session's id; where nobody can tell it, its location."""
+        return self.location or "" if self.session_id is None else self.session_id
 
 
 def sessions(directory: Store, *, max_bytes: MaxBytes = None, as_json: AsJson = False) -> int:
@@ -56,57 +65,75 @@ def sessions(directory: Store, *, max_bytes: MaxBytes = None, as_json: AsJson = 
     found, refused = asyncio.run(_found(open_store(directory, max_bytes), directory))
     if as_json:
         print_json(found)
-        status = 1 if any(summary.problem for summary in found) else 0
+        status = EXIT_DAMAGED if any(summary.problem for summary in found) else 0
     elif found:
         _print_table(found)
-        problems = ((one.session_id, one.session_id, one.problem) for one in found)
+        problems = ((one.session_id, one.name, one.problem) for one in found)
         status = print_problems(directory, problems)
     else:
         status = 0
-        if refused is None:  # else nobody knows
+        if not refused:  # else nobody knows
             print_line(console(), f"no sessions in {directory}")
-    if isinstance(refused, CheckpointTooLargeError | CheckpointCorruptError):
-        # Of a session whose id nobody can read; the others are told first, and nothing is undone.
-        raise CommandError(in_shell_words(str(refused), directory, None), EXIT_DAMAGED)
-    if refused is not None:
-        raise refused
+    for other in refused[1:]:
+        sys.stderr.write(f"aiocheckpoint: {one_line(str(other))}\n")
+    for error in refused:
+        raise error
     return status
 
 
 async def _found(
     store: BlobStore[CheckpointRecord], place: Place
-) -> tuple[list[SessionSummary], CheckpointError | None]:
+) -> tuple[list[SessionSummary], list[CheckpointError]]:
     async with store:
         found, refused = await summaries(store)
-        if not found and refused is None:
+        if not found and not refused:
             await require_store(store, place)
         return found, refused
 
 
 async def summaries(
-    writer: BlobStore[CheckpointRecord],
-) -> tuple[list[SessionSummary], CheckpointError | None]:
+    store: BlobStore[CheckpointRecord],
+) -> tuple[list[SessionSummary], list[CheckpointError]]:
     """
-    Return a summary of each session, in the order of their directories.
+    Return a summary of each session, those whose ids nobody can tell last.
 
-    And why of some directory nobody can tell whether it is a session.
+    And why of some places nobody can tell whether a session is there.
     """
     found: list[SessionSummary] = []
+    lost: list[SessionSummary] = []
+    refused: list[CheckpointError] = []
     try:
-        async for session_id in writer.sessions():
-            found += [await _summary(writer, session_id)]
+        async for session_id in store.sessions():
+            found += [await _summary(store, session_id)]
     except CheckpointError as error:
-        return found, error
-    return found, None
+        for each in (error, *error.others):
+            without_id = _without_id(each)
+            if without_id is None:
+                refused.append(each)
+            else:
+                lost.append(without_id)
+    return [*found, *lost], refused
 
 
-async def _summary(writer: BlobStore[CheckpointRecord], session_id: str) -> SessionSummary:
+def _without_id(error: CheckpointError) -> SessionSummary | None:
+    """Return the summary of a session whose id cannot be read; None of what may be no session."""
+    match error:
+        case LostIdError():
+            location = error.location
+        case CheckpointCorruptError():
+            location = error.path
+        case CheckpointTooLargeError():
+            location = error.subject
+        case _:
+            return None
+    return SessionSummary(session_id=None, location=location, problem=str(error))
+
+
+async def _summary(store: BlobStore[CheckpointRecord], session_id: str) -> SessionSummary:
     try:
-        metas = await writer.list(session_id)
+        metas = await store.list(session_id)
     except CheckpointError as error:
-        return SessionSummary(
-            session_id=session_id, checkpoints=None, newest=None, problem=str(error)
-        )
+        return SessionSummary(session_id=session_id, problem=str(error))
     newest = metas[0] if metas else None
     return SessionSummary(
         session_id=session_id,
@@ -117,12 +144,17 @@ async def _summary(writer: BlobStore[CheckpointRecord], session_id: str) -> Sess
 
 
 def _print_table(found: list[SessionSummary]) -> None:
-    table = plain_table("Session", ">Checkpoints", "Saved (UTC)", "Trigger", ">Iteration")
+    table = plain_table("Session", ">Checkpoints", "=Saved (UTC)", "Trigger", ">Iteration")
+    screen = console()
+    shown = shown_words(
+        screen,
+        [*(one.name for one in found), *(one.newest.trigger for one in found if one.newest)],
+    )
     for summary in found:
         newest = summary.newest
         table.add_row(
-            cell(word(summary.session_id), "cyan"),
+            cell(shown[summary.name], "cyan" if summary.session_id is not None else "red"),
             "-" if summary.checkpoints is None else str(summary.checkpoints),
-            *(saved_cells(newest) if newest else ("-", "-", "-")),
+            *(saved_cells(newest, shown) if newest else ("-", "-", "-")),
         )
-    console().print(table)
+    screen.print(table)

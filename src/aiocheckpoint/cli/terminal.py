@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -9,16 +10,18 @@ import shlex
 import shutil
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Annotated, Any, cast
+from typing import IO, Annotated, Any, TextIO, cast
 
 import msgspec
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.cells import cell_len, chop_cells
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -37,12 +40,18 @@ MaxBytes = Annotated[
     typer.Option("--max-bytes", metavar="N", min=1, help="The largest file to read; 64 MiB."),
 ]
 
+SOME_SESSION = "SESSION"
+"""What stands for an id in a command, where nobody here knows it."""
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _ESCAPES = {"\n": r"\n", "\t": r"\t", "\\": r"\\", "'": r"\'"}
 _LINE_END = re.compile(r"\s*[\n\t]\s*")
 _PADDING = re.compile(r" +$", re.MULTILINE)
 _PIPE_COLUMNS = 10_000
+_LONGEST_ID_CELLS = 40  # of a UUID, and most others
+_OTHER_COLUMNS_CELLS = 60
 _NAME = "aiocheckpoint"
+_held: list[TextIO] = []
 
 
 class _Screen(Console):
@@ -58,6 +67,39 @@ class _Unpadded:
 
     def write(self, text: str) -> int:
         return sys.stdout.write(_PADDING.sub("", text))
+
+
+class _ClosedOutput:
+    """Standard output that was closed before the start: what is printed there is an error."""
+
+    encoding = "utf-8"
+
+    @property
+    def buffer(self) -> _ClosedOutput:
+        """The same, for bytes."""
+        return self
+
+    def isatty(self) -> bool:
+        """Tell that it is no terminal."""
+        return False
+
+    def flush(self) -> None:
+        """Do nothing: nothing is held back."""
+
+    def write(self, _: object) -> int:
+        """Refuse to."""
+        raise OSError(errno.EBADF, "standard output is closed")
+
+
+def fill_standard_streams() -> None:
+    """Let no file that is opened later have the number of a standard stream that is closed."""
+    if sys.stdin is None:
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - until the end
+    if sys.stdout is None:
+        _held.append(Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - until the end
+        sys.stdout = cast("TextIO", _ClosedOutput())
+    if sys.stderr is None:
+        discard_errors()
 
 
 def discard_output() -> None:
@@ -177,7 +219,8 @@ def in_shell_words(text: str, directory: Place, session: str | None) -> str:
     text = with_options(text).replace("flush()", f"`{command_line('flush', directory)}`")
     if session is None:
         verify = f"`{command_line('verify', directory)}` says what to do"
-        return text.replace("recover(session_id) moves damaged files to the quarantine", verify)
+        text = text.replace("recover(session_id) moves damaged files to the quarantine", verify)
+        session = SOME_SESSION
     return text.replace("recover(session_id)", f"`{command_line('recover', directory, session)}`")
 
 
@@ -266,7 +309,7 @@ def print_pairs(screen: Console, pairs: Iterable[tuple[Text, Text]], *, gap: boo
         screen.on_broken_pipe()
 
 
-def print_problems(directory: Place, problems: Iterable[tuple[str, str, str | None]]) -> int:
+def print_problems(directory: Place, problems: Iterable[tuple[str | None, str, str | None]]) -> int:
     """Say what is wrong, by session and by what it is called; return the exit status."""
     status = 0
     for session, name, problem in problems:
@@ -277,9 +320,35 @@ def print_problems(directory: Place, problems: Iterable[tuple[str, str, str | No
     return status
 
 
-def saved_cells(meta: CheckpointMeta) -> tuple[Text, Text, Text]:
+def shown_words(screen: Console, texts: Iterable[str]) -> dict[str, str]:
     """
-    Return the cells of when a checkpoint was saved, its trigger and its iteration.
+    Return how each id or trigger of a table is shown: in a pipe whole.
+
+    At a terminal one that is longer than most, and would fill line after line, is cut in its
+    middle, unless it would look like another one then.
+    """
+    words = {text: word(text) for text in texts}
+    if not screen.is_terminal:
+        return words
+    max_cells = max(_LONGEST_ID_CELLS, screen.width - _OTHER_COLUMNS_CELLS)
+    shown = {text: _cut(whole, max_cells) for text, whole in words.items()}
+    alike = Counter(shown.values())
+    return {text: cut if alike[cut] == 1 else words[text] for text, cut in shown.items()}
+
+
+def _cut(text: str, max_cells: int) -> str:
+    """Return a text that is at most so wide, without its middle if need be."""
+    if cell_len(text) <= max_cells:
+        return text
+    tail_cells = max_cells // 2
+    head = chop_cells(text, max_cells - tail_cells - 1)[0]
+    tail = chop_cells(text[::-1], tail_cells)[0][::-1]
+    return f"{head}…{tail}"
+
+
+def saved_cells(meta: CheckpointMeta, shown: Mapping[str, str]) -> tuple[Text, Text, Text]:
+    """
+    Return the cells of when a checkpoint was saved, its trigger as it is shown, its iteration.
 
     `-` is for what is not known, of a damaged one, and for a number below 0, which counts nothing:
     what LangGraph stores before and between its steps has one.
@@ -288,17 +357,22 @@ def saved_cells(meta: CheckpointMeta) -> tuple[Text, Text, Text]:
     has_iteration = is_known and meta.iteration >= 0
     return (
         cell(time_text(meta.saved_at)),
-        cell(word(meta.trigger) if is_known and meta.trigger else "-"),
+        cell(shown[meta.trigger] if is_known and meta.trigger else "-"),
         cell(str(meta.iteration) if has_iteration else "-"),
     )
 
 
 def plain_table(*headings: str) -> Table:
-    """Return a table with these headings; those that begin with `>` are for numbers."""
+    """
+    Return a table with these headings.
+
+    Those that begin with `>` are for numbers; with `=`, for what is never broken over lines.
+    """
     table = Table(box=SIMPLE_HEAD, header_style="bold", show_edge=False, padding=(0, 1, 0, 0))
     for heading in headings:
-        is_number = heading.startswith(">")
-        table.add_column(heading.removeprefix(">"), justify="right" if is_number else "left")
+        justify: JustifyMethod = "right" if heading.startswith(">") else "left"
+        no_wrap = heading.startswith("=")
+        table.add_column(heading.lstrip(">="), justify=justify, no_wrap=no_wrap)
     return table
 
 

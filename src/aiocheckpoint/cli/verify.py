@@ -20,6 +20,7 @@ from aiocheckpoint.cli.errors import CommandError
 from aiocheckpoint.cli.place import Place, open_store, open_writer
 from aiocheckpoint.cli.sessions import summaries
 from aiocheckpoint.cli.terminal import (
+    SOME_SESSION,
     AsJson,
     MaxBytes,
     command_line,
@@ -28,6 +29,7 @@ from aiocheckpoint.cli.terminal import (
     in_shell_words,
     print_json,
     print_line,
+    quoted,
     require_store,
     word,
 )
@@ -99,7 +101,8 @@ async def _store_verified(
         checkpoints=None if None in counts else sum(filter(None, counts)),
         findings=findings,
     )
-    return verification, sessions[0].session_id if sessions else "SESSION"
+    known = (one.session_id for one in sessions if one.session_id is not None)
+    return verification, next(known, SOME_SESSION)
 
 
 async def _file_verified(
@@ -122,7 +125,9 @@ def _print(found: Verification, place: Place, some_session: SessionId) -> None:
     for finding in found.findings:
         style = "red" if finding.is_damage else "yellow"
         print_line(screen, f"{finding.kind}: {word(finding.path or finding.location)}", style)
-        session = some_session if finding.session_id is None else finding.session_id
+        session = finding.session_id
+        if session is None:
+            session = SOME_SESSION if finding.kind == "lost-id" else some_session
         detail = in_shell_words(finding.detail, place, session)
         print_line(screen, f"    {detail}{_advice(finding, place)}")
     what = word(place)
@@ -145,6 +150,10 @@ def _counted_checkpoints(number: int | None) -> str:
 
 def _advice(finding: Finding, place: Place) -> str:
     """Return what to type about a finding, if there is anything."""
+    if finding.kind == "lost-id" and finding.path is not None:
+        root, name = finding.path.parent.resolve(), finding.path.name
+        moved = f"mv -n -- {quoted(root / name)} {quoted(root.with_name(f'{root.name}-{name}'))}"
+        return f", as `{moved}` does"
     is_told = "recover(session_id)" in finding.detail
     if finding.kind in _RECOVERABLE and finding.session_id is not None and not is_told:
         return f"; `{command_line('recover', place, finding.session_id)}` moves it aside"

@@ -14,6 +14,7 @@ from aiocheckpoint.errors import InvalidArgumentError, UnsupportedOperationError
 from aiocheckpoint.kit import (
     RecordKit,
     RecordT,
+    directory_text,
     path_of_url,
     path_text,
     require_count,
@@ -143,7 +144,7 @@ def open_store(
         raise InvalidArgumentError("location", f"{scheme['broken']}:...", wanted)
     kind = scheme[1].lower() if scheme else "file"
     if kind == "file":
-        path = str(Path(path_of_url("location", text) or text))
+        path = str(Path(path_of_url("location", text) or directory_text("location", text)))
         return SharedWriter(Plan(AsyncCheckpointWriter, path, options), path)
     if kind not in _SERVERS:
         wanted = "a directory, or a URL that begins with postgresql:// or s3://"

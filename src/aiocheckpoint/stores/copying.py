@@ -15,6 +15,7 @@ from aiocheckpoint.errors import (
     CopyError,
     FormatVersionError,
     InvalidArgumentError,
+    raise_all,
 )
 from aiocheckpoint.kit import blob_links
 from aiocheckpoint.models import CheckpointId, RawRecord, SessionId
@@ -137,11 +138,7 @@ async def copy_store(
     refused += await copying.copy_sessions(batch)
     if not refused:
         await copying.count_others(seen)
-    for other in refused[1:]:
-        for text in (str(other), *getattr(other, "__notes__", ())):
-            refused[0].add_note(text)
-    if refused:
-        raise refused[0]
+    raise_all(refused)
     return copying.totals
 
 
@@ -150,7 +147,7 @@ async def _require_apart(source: BlobStore[RawRecord], target: BlobStore[RawReco
     Refuse one place for both: all of it is "there before", and who drops the source then, has none.
 
     Raises:
-        InvalidArgumentError: it is.
+        InvalidArgumentError: it is, or one is a part of the other.
     """
     is_same = source is target
     # Not by `isinstance`, which does not look into a store that hands on what another one does.
@@ -158,8 +155,8 @@ async def _require_apart(source: BlobStore[RawRecord], target: BlobStore[RawReco
         async with cast("Marks", target).mark() as mark:
             is_same = await cast("Marks", source).has_mark(mark)
     if is_same:
-        wanted = "a store of another place; nothing was copied"
-        raise InvalidArgumentError("target", "the source itself", wanted)
+        wanted = "a store of another place, neither within nor around it; nothing was copied"
+        raise InvalidArgumentError("target", "the place of the source", wanted)
 
 
 class _Copying:
@@ -198,7 +195,7 @@ class _Copying:
             async for session_id in self._target.sessions():
                 others += session_id not in seen
         except _OF_ONE_SESSION as error:  # whose id is lost; those of the source were read above
-            others += 1 + len(getattr(error, "__notes__", ()))
+            others += 1 + len(error.others)
         if others:
             self._add(only_in_target=others)
 

@@ -14,6 +14,7 @@ from aiocheckpoint.errors import (
     SessionChangedError,
     SessionOwnedError,
     WriterClosedError,
+    raise_all,
 )
 from aiocheckpoint.kit import (
     AsyncClosing,
@@ -470,10 +471,7 @@ class MemoryStore(AsyncClosing, Generic[RecordT]):
                 continue
             if record is not None:
                 found[session_id] = record
-        for other in errors[1:]:
-            errors[0].add_note(str(other))
-        if errors:
-            raise errors[0]
+        raise_all(errors)
         return found
 
     async def unfinished(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from aiocheckpoint import (
     CheckpointCorruptError,
     CheckpointData,
     CheckpointTooLargeError,
+    LostIdError,
     MissingBlobError,
     blob_digest,
 )
@@ -232,3 +234,45 @@ async def test_recover_moves_nothing_where_nobody_can_tell(
     assert fake.objects == before
     assert (await store.recover("s")).newest_valid_id == "cp-0"
     assert await make_store().ids("s") == ("cp-1", "cp-0")
+
+
+async def test_a_session_whose_id_is_lost_hides_no_other(
+    store: Store, fake: FakeS3, make_store: MakeStore
+) -> None:
+    """It is told after all others, and is a finding; whoever knows the id can recover it."""
+    lost = ["x" * 300, "y" * 300]
+    for session_id in lost:
+        await store.save(CheckpointData(session_id=session_id, checkpoint_id="only"))
+    keys = [key for key in fake.keys("sessions/") if "~sha256-" in key]
+    for key in keys:
+        fake.objects[key] = Stored(b"\0" * 10, fake.objects[key].modified_at)
+    places = sorted(f"s3://bucket/{key.rpartition('/')[0]}/" for key in keys)
+    for read in (store.sessions, lambda: store.unfinished(final_triggers=[])):
+        found: list[object] = []
+        with pytest.raises(LostIdError) as told:
+            await _collect(read(), found)
+        assert len(found) == 1
+        assert [getattr(e, "location", "") for e in (told.value, *told.value.others)] == places
+    findings = await store.check()
+    assert {(f.kind, f.session_id) for f in findings} == {("lost-id", None)}
+    assert [f.location for f in findings] == places
+    other = make_store()
+    for session_id in lost:
+        assert len((await other.recover(session_id)).quarantined) == 1
+    assert [session_id async for session_id in other.sessions()] == ["s"]
+    assert await other.check() == ()
+
+
+async def _collect(items: AsyncIterator[object], found: list[object]) -> None:
+    async for item in items:
+        found += [item]
+
+
+async def test_a_damaged_commit_that_still_tells_the_id(store: Store, fake: FakeS3) -> None:
+    """What is left of it names the session, whose damage is told as of any other."""
+    await store.save(CheckpointData(session_id="x" * 300, checkpoint_id="only"))
+    (key,) = (key for key in fake.keys("sessions/") if "~sha256-" in key)
+    data = fake.objects[key].data.replace(b"only", b"0nly")
+    fake.objects[key] = Stored(data, fake.objects[key].modified_at)
+    assert {session_id async for session_id in store.sessions()} == {"s", "x" * 300}
+    assert {finding.session_id for finding in await store.check()} == {"x" * 300}

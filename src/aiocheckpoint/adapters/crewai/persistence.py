@@ -9,7 +9,6 @@ from datetime import date
 from os import PathLike
 from types import TracebackType
 from typing import Any, Self, cast
-from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -35,7 +34,7 @@ from aiocheckpoint.adapters.crewai.records import (
     MethodState,
     PendingFeedback,
 )
-from aiocheckpoint.kit import AsyncClosing, Reads, require_instance
+from aiocheckpoint.kit import AsyncClosing, Reads, require_instance, server_url
 from aiocheckpoint.portal import Portal
 
 _MOST_PIECES = 16  # only the newest state is kept, so hardly any are shared
@@ -115,7 +114,7 @@ class FlowPersistence(AsyncClosing, BasePersistence):
         if not isinstance(storage, str | PathLike):
             reason = "an open store is of this process alone; give a directory or a URL"
             raise UnsupportedOperationError("model_dump", "FlowPersistence", reason)
-        if isinstance(storage, str) and urlsplit(storage).password:
+        if isinstance(storage, str) and _may_hold_password(storage):
             reason = "its URL has a password; give that elsewhere, as by PGPASSWORD"
             raise UnsupportedOperationError("model_dump", "FlowPersistence", reason)
         return str(storage)
@@ -297,6 +296,13 @@ class FlowPersistence(AsyncClosing, BasePersistence):
 def _decode_error(record: DocumentRecord, reason: object) -> CheckpointDecodeError:
     place = f"{record.session_id}/{record.checkpoint_id}"
     return CheckpointDecodeError(place, type(record).__qualname__, str(reason))
+
+
+def _may_hold_password(storage: str) -> bool:
+    if not storage.lower().startswith(("postgresql://", "postgres://")):
+        return False
+    url = server_url(storage)
+    return url is None or url.has_password or "password=" in url.query
 
 
 def _decoded(document: bytes) -> object:

@@ -13,6 +13,7 @@ from aiocheckpoint.errors import (
     StoreUnavailableError,
     UnsuitableStoreError,
 )
+from aiocheckpoint.stores.postgres.schema import quoted
 
 _LOST = (
     "08",  # the connection
@@ -23,7 +24,12 @@ _LOST = (
 )  # fmt: skip
 READ_ONLY = "25006"
 _NO_SCHEMA = ("3F000", "42P01", "42883")
-_GRANTS = "grant the role what docs/how-to/postgres.md says"
+_GRANTS = """\
+its owner lets a role in by: grant usage on schema {0} to ROLE; \
+grant select, insert, update, delete on all tables in schema {0} to ROLE; \
+grant usage on all sequences in schema {0} to ROLE; \
+and makes the schema, or brings it up to date, for a role that may not, \
+by what aiocheckpoint.stores.postgres.schema_sql({1}) returns"""
 
 _FOR_TOKENS = """\
 who administers the database lets a role own sessions by: \
@@ -99,9 +105,13 @@ def translated(
     if state == "42501" and "function pg_" in reason:
         return UnsuitableStoreError(location, f"{reason}; {_FOR_TOKENS}")
     if state == "42501":
-        return UnsuitableStoreError(location, f"{reason}; {_GRANTS}")
+        schema = location.partition("?schema=")[2]
+        advice = _GRANTS.format(quoted(schema), repr(schema))
+        return UnsuitableStoreError(location, f"{reason}; {advice}")
     if state in _NO_SCHEMA:
-        return UnsuitableStoreError(location, f"its schema is not complete: {reason}")
+        return UnsuitableStoreError(
+            location, f"its schema is not complete: {reason}; restore it from a backup"
+        )
     if "transaction isolation" in reason:
         return UnsuitableStoreError(
             location, f"{reason}: alter role ... set default_transaction_isolation = default"

@@ -16,6 +16,7 @@ from aiocheckpoint.errors import (
     CheckpointError,
     MissingBlobError,
     StoreUnavailableError,
+    raise_all,
 )
 from aiocheckpoint.kit import EncodedRecord, LookAhead, RecordKit, RecordT, blob_links
 from aiocheckpoint.models import CheckpointId, CheckpointMeta, SessionId
@@ -264,10 +265,7 @@ class Reads(Generic[RecordT]):
                 found[session_id] = await self._decoded(session_id, row)
             except CheckpointError as error:
                 refused.append(error)
-        if refused:
-            for other in refused[1:]:
-                refused[0].add_note(str(other))
-            raise refused[0]
+        raise_all(refused)
         return found
 
     async def list(

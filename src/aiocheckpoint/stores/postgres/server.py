@@ -9,7 +9,7 @@ import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote
 
 import asyncpg
 
@@ -22,7 +22,13 @@ from aiocheckpoint.errors import (
     UnsuitableStoreError,
     WriterClosedError,
 )
-from aiocheckpoint.kit import encode_id, require_count, require_instance, require_seconds
+from aiocheckpoint.kit import (
+    encode_id,
+    require_count,
+    require_instance,
+    require_seconds,
+    server_url,
+)
 from aiocheckpoint.models import CheckpointId, SessionId
 from aiocheckpoint.stores.postgres.errors import LostError, is_lost, is_read_only, translated
 from aiocheckpoint.stores.postgres.pools import RELEASE_SECONDS, Connection, Hand, made_pool
@@ -32,6 +38,10 @@ ResultT = TypeVar("ResultT")
 _SCHEMES = ("postgresql", "postgres")
 _DEFAULT_SCHEMA = "aiocheckpoint"
 _WANTED_SOURCE = "a URL as postgresql://host/database, or a pool of asyncpg"
+_WANTED_ENCODED = (
+    "a URL whose password has / ? # @ and the like percent-encoded, as %40 for @, and whose ports "
+    "are numbers"
+)
 _SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _FEWEST_CONNECTIONS = 4
 _OLDEST_VERSION = 130000
@@ -146,14 +156,12 @@ def place_of(dsn: str, schema: str) -> str:
     Raises:
         InvalidArgumentError: it is no URL of PostgreSQL; the error does not repeat it.
     """
-    try:
-        parts = urlsplit(dsn)
-        hosts = parts.netloc.rpartition("@")[2]
-        query = parse_qs(parts.query)
-    except ValueError:
-        raise InvalidArgumentError("dsn_or_pool", "...", _WANTED_SOURCE) from None
-    if parts.scheme not in _SCHEMES:
-        raise InvalidArgumentError("dsn_or_pool", f"{parts.scheme[:20]}:...", _WANTED_SOURCE)
+    if not dsn.lower().startswith(tuple(f"{scheme}://" for scheme in _SCHEMES)):
+        raise InvalidArgumentError("dsn_or_pool", "...", _WANTED_SOURCE)
+    parts = server_url(dsn)
+    if parts is None:
+        raise InvalidArgumentError("dsn_or_pool", "postgresql://...", _WANTED_ENCODED)
+    hosts, query = parts.hosts, parse_qs(parts.query)
     if not hosts:
         hosts = ",".join(quote(host, safe="") for host in query.get("host", []))
         hosts += "".join(f":{port}" for port in query.get("port", []))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from aiocheckpoint.errors import (
@@ -13,10 +13,11 @@ from aiocheckpoint.errors import (
     CheckpointMismatchError,
     CheckpointTooLargeError,
     FormatVersionError,
+    LostIdError,
     MissingBlobError,
     StoreUnavailableError,
 )
-from aiocheckpoint.kit import RecordKit, decode_id, encode_id
+from aiocheckpoint.kit import RecordKit, decode_id, encode_id, find_session_id
 from aiocheckpoint.models import CheckpointRecord, Finding, FindingKind, RecoveryReport, SessionId
 from aiocheckpoint.stores.s3.bucket import Listed
 from aiocheckpoint.stores.s3.changes import Change
@@ -33,7 +34,6 @@ _KINDS: dict[FindingKind, type[CheckpointError]] = {
     "damaged": CheckpointCorruptError,
     "unreadable": CheckpointError,
 }
-_LOOKED_AT = 5
 
 
 class Health:
@@ -183,8 +183,10 @@ def _recoverable(
     return damaged
 
 
-async def session_ids(sessions: Sessions, prefix: str) -> AsyncIterator[SessionId]:
-    """Yield the sessions that have checkpoints, whose ids begin so."""
+async def session_ids(
+    sessions: Sessions, prefix: str, refused: list[CheckpointError]
+) -> AsyncIterator[SessionId]:
+    """Yield the sessions that have checkpoints, whose ids begin so; append why others do not."""
     layout, bucket = sessions.layout, sessions.bucket
     for begin in layout.listings(prefix):
         doubtful: set[str] = set()
@@ -193,7 +195,11 @@ async def session_ids(sessions: Sessions, prefix: str) -> AsyncIterator[SessionI
             if item.age is not None:
                 doubtful.add(name)
                 continue
-            session_id = await _id_of(sessions, name, is_doubtful=name in doubtful)
+            try:
+                session_id = await _id_of(sessions, name, is_doubtful=name in doubtful)
+            except (CheckpointCorruptError, FormatVersionError) as error:
+                refused.append(error)
+                continue
             if session_id is not None and session_id.startswith(prefix):
                 yield session_id
 
@@ -204,28 +210,57 @@ async def _id_of(sessions: Sessions, name: str, *, is_doubtful: bool) -> Session
     if from_name is not None and not is_doubtful:
         return from_name
     session_id = await _read_id(sessions, name) if from_name is None else from_name
-    if not is_doubtful:
+    if not is_doubtful or session_id is None:
         return session_id
     with sessions.using(session_id) as place:
         session = await place.knowledge.refresh()
         return None if session.newest is None else session_id
 
 
-async def _read_id(sessions: Sessions, name: str) -> SessionId:
-    """Return the id of a session whose name does not tell it."""
+async def _read_id(sessions: Sessions, name: str) -> SessionId | None:
+    """
+    Return the id of a session whose name does not tell it, from any commit; None without one.
+
+    Raises:
+        LostIdError: none of them tells it.
+        FormatVersionError: none that this version can read does.
+    """
     layout, bucket = sessions.layout, sessions.bucket
-    error: CheckpointError | None = None
-    for item in await bucket.first(layout.commits_of_name(name), limit=_LOOKED_AT):
+    place = layout.commits_of_name(name)
+    refused: CheckpointError | None = None
+    async for item in bucket.list_all(place):
         found = await bucket.get(item.key)
         number = layout.number(item.key)
         if found is None or number is None:
             continue
+        key = layout.location(item.key)
         try:
-            return decode_commit(found.data, layout.location(item.key), None, number).session_id
+            header = decode_commit(found.data, key, None, number)
+        except FormatVersionError as error:
+            refused = error
         except CheckpointCorruptError as damage:
-            error = error or damage
-    key = layout.commits_of_name(name)
-    raise error or CheckpointCorruptError(layout.location(key), "it has no commit")
+            proven = find_session_id(found.data, name)
+            if proven is not None:
+                return proven
+            refused = refused or LostIdError(layout.location(place), key, damage.reason)
+        else:
+            if encode_id(header.session_id, "session id") == name:
+                return header.session_id
+            reason = f"it is a commit of session {header.session_id!r}"
+            refused = refused or LostIdError(layout.location(place), key, reason)
+    if refused is not None:
+        raise refused
+    return None
+
+
+def lost(errors: Iterable[CheckpointError]) -> list[Finding]:
+    """Return what `check` tells of sessions whose ids cannot be told."""
+    return [
+        Finding(kind="lost-id", location=error.location, detail=str(error))
+        if isinstance(error, LostIdError)
+        else Finding(kind="unreadable", location=str(error.args[0]), detail=str(error))
+        for error in errors
+    ]
 
 
 def _is_settled(item: Listed) -> bool:

@@ -178,17 +178,29 @@ class Home(Generic[WorkerT]):
                 self._loop.call_soon_threadsafe(function)
 
     async def iterate(self, make: Callable[[], AsyncIterator[ResultT]]) -> AsyncIterator[ResultT]:
-        """Yield what an iterator yields, which is made and run on the loop of the home."""
+        """
+        Yield what an iterator yields, which is made and run on the loop of the home.
+
+        What it raises in the end is raised behind all that it has yielded.
+        """
         items: list[AsyncIterator[ResultT]] = []
+        raised: list[Exception] = []
 
         async def some() -> list[ResultT]:
             if not items:
                 items.append(make())
+            for error in raised:
+                raise error
             found: list[ResultT] = []
-            async for item in items[0]:
-                found.append(item)
-                if len(found) >= _ITERATED_AT_ONCE:
-                    break
+            try:
+                async for item in items[0]:
+                    found.append(item)
+                    if len(found) >= _ITERATED_AT_ONCE:
+                        break
+            except Exception as error:
+                if not found:
+                    raise
+                raised.append(error)
             return found
 
         while found := await self.read(some()):

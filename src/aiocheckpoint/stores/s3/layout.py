@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from aiocheckpoint.errors import InvalidArgumentError
 from aiocheckpoint.kit import encode_id
@@ -27,6 +26,7 @@ SHORTEST_RANGE = 32
 RANGES_IN_ONE = 8
 _TOP = 10**12 - 1
 _BUCKET = re.compile(r"[a-z0-9A-Z][a-z0-9A-Z._-]{1,253}[a-z0-9A-Z]")
+_OURS = frozenset({"sessions", "index", "blobs", "owners", "quarantine", "probe"})
 _INVERTED = re.compile(r"[0-9]{12}")
 _WANTED = "s3://bucket or s3://bucket/prefix, without credentials, query or fragment"
 
@@ -60,6 +60,10 @@ class Layout:
     Args:
         url: `s3://bucket/prefix`.
 
+    Attributes:
+        probe: what the keys begin with that are gone after a moment.
+        probes_around: the same of stores of which this prefix would be a part.
+
     Raises:
         InvalidArgumentError: a URL of something else, or one with credentials in it.
     """
@@ -68,25 +72,28 @@ class Layout:
         given: object = url
         if not isinstance(given, str):
             raise InvalidArgumentError("url", given, _WANTED)
-        parts = urlsplit(url)
-        if "@" in parts.netloc:
-            raise InvalidArgumentError("url", "s3://...@...", _WANTED)
-        is_plain = not (parts.query or parts.fragment or "?" in url or "#" in url)
-        prefix = parts.path.strip("/")
+        scheme, _, rest = url.partition("://")
+        bucket, _, path = rest.partition("/")
+        prefix = path.strip("/")
+        if scheme.lower() != "s3" or _BUCKET.fullmatch(bucket) is None or "?" in url or "#" in url:
+            raise InvalidArgumentError("url", "s3://...", _WANTED)  # which may be a password
         if (
-            parts.scheme != "s3"
-            or not is_plain
-            or _BUCKET.fullmatch(parts.netloc) is None
-            or any(part in ("", ".", "..") for part in prefix.split("/") if prefix)
+            any(part in ("", ".", "..") for part in prefix.split("/") if prefix)
             or not prefix.isprintable()
         ):
             raise InvalidArgumentError("url", url, _WANTED)
-        self.bucket = parts.netloc
+        self.bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self.url = f"s3://{self.bucket}/{prefix}" if prefix else f"s3://{self.bucket}"
         self.sessions = f"{self._prefix}sessions/"
         self.blobs = f"{self._prefix}blobs/"
         self.probe = f"{self._prefix}probe/"
+        parts = prefix.split("/")
+        self.probes_around = tuple(
+            f"{'/'.join(parts[:depth])}/probe/".removeprefix("/")
+            for depth, part in enumerate(parts)
+            if part in _OURS
+        )
 
     def location(self, key: str, checkpoint_id: CheckpointId | None = None) -> str:
         """Return the URL of an object, or of a checkpoint in it."""

@@ -584,6 +584,10 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         """
         Yield the ids of the sessions that have checkpoints, in any order.
 
+        Raises:
+            LostIdError: the id is longer than a name may be, and no commit is left to tell it. All
+                others have been yielded by then; of several such sessions the rest are in `others`.
+
         Cost: a LIST for 1,000 sessions, and one for each that was emptied; a GET for each whose id
             is longer than a name may be.
         """

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, TypeVar
 
-from aiocheckpoint.errors import CheckpointError, MissingStoreError
-from aiocheckpoint.kit import EncodedRecord, RecordKit
+from aiocheckpoint.errors import CheckpointError, MissingStoreError, StoreUnavailableError
+from aiocheckpoint.kit import EncodedRecord, RecordKit, raise_all
 from aiocheckpoint.models import (
     ANY_NEWEST,
     CheckpointId,
@@ -20,7 +20,7 @@ from aiocheckpoint.models import (
 )
 from aiocheckpoint.stores.s3.arguments import Options
 from aiocheckpoint.stores.s3.changes import Change
-from aiocheckpoint.stores.s3.health import Health, session_ids, unused_blobs
+from aiocheckpoint.stores.s3.health import Health, lost, session_ids, unused_blobs
 from aiocheckpoint.stores.s3.home import Withdrawal
 from aiocheckpoint.stores.s3.layout import Layout
 from aiocheckpoint.stores.s3.reads import Metas, Reads
@@ -215,9 +215,17 @@ class Work(Generic[RecordT]):
     # Across sessions
 
     async def session_ids(self, prefix: str = "") -> AsyncIterator[SessionId]:
-        """Yield the sessions that have checkpoints."""
+        """Yield the sessions that have checkpoints; raise in the end why others do not tell."""
+        refused: list[CheckpointError] = []
+        async for session_id in self._session_ids(prefix, refused):
+            yield session_id
+        raise_all(refused)
+
+    async def _session_ids(
+        self, prefix: str, refused: list[CheckpointError]
+    ) -> AsyncIterator[SessionId]:
         await self.sessions.open()
-        async for session_id in session_ids(self.sessions, prefix):
+        async for session_id in session_ids(self.sessions, prefix, refused):
             yield session_id
 
     async def load_newest(self, wanted: Iterable[SessionId]) -> dict[SessionId, RecordT]:
@@ -226,10 +234,7 @@ class Work(Generic[RecordT]):
         ids = [*wanted]
         found = await self.sessions.bucket.gather(map(self._newest, ids))
         errors = [error for error in found if isinstance(error, CheckpointError)]
-        for other in errors[1:]:
-            errors[0].add_note(str(other))
-        if errors:
-            raise errors[0]
+        raise_all(errors)
         newest = zip(ids, found, strict=True)
         return {
             key: data
@@ -246,7 +251,8 @@ class Work(Generic[RecordT]):
     async def newest_of_all(self, prefix: str) -> AsyncIterator[CheckpointMeta]:
         """Yield the newest checkpoint of each session, as a listing tells of it."""
         some: list[SessionId] = []
-        async for session_id in self.session_ids(prefix):
+        refused: list[CheckpointError] = []
+        async for session_id in self._session_ids(prefix, refused):
             some.append(session_id)
             if len(some) == _LOOKED_AT_TOGETHER:
                 for meta in await self._newest_metas(some):
@@ -254,6 +260,7 @@ class Work(Generic[RecordT]):
                 some.clear()
         for meta in await self._newest_metas(some):
             yield meta
+        raise_all(refused)
 
     async def _newest_metas(self, ids: Iterable[SessionId]) -> Metas:
         metas = await self.sessions.bucket.gather(map(self._newest_meta, [*ids]))
@@ -273,22 +280,36 @@ class Work(Generic[RecordT]):
     async def put_mark(self, mark: str) -> None:
         """Put an object that stands for a mark."""
         await self.sessions.open()
-        await self.sessions.bucket.put(self.sessions.layout.probe + mark, b"")
+        bucket, layout = self.sessions.bucket, self.sessions.layout
+        await bucket.put(layout.probe + mark, b"")
+        for probe in layout.probes_around:
+            with suppress(StoreUnavailableError):  # who may not write there is not asked to
+                await bucket.put(probe + mark, b"")
 
     async def delete_mark(self, mark: str) -> None:
         """Delete it."""
-        await self.sessions.bucket.delete([self.sessions.layout.probe + mark])
+        layout = self.sessions.layout
+        await self.sessions.bucket.delete([layout.probe + mark])
+        with suppress(StoreUnavailableError):
+            await self.sessions.bucket.delete([each + mark for each in layout.probes_around])
 
     async def has_mark(self, mark: str) -> bool:
-        """Tell whether it is there."""
+        """Tell whether it is there, or where one would be a part of the other."""
         await self.sessions.open()
-        prefix = self.sessions.layout.probe + mark
-        return bool(await self.sessions.bucket.first(prefix, limit=1))
+        bucket, layout = self.sessions.bucket, self.sessions.layout
+        if await bucket.first(layout.probe + mark, limit=1):
+            return True
+        for probe in layout.probes_around:
+            with suppress(StoreUnavailableError):
+                if await bucket.first(probe + mark, limit=1):
+                    return True
+        return False
 
     async def check(self) -> tuple[Finding, ...]:
         """Return what is wrong anywhere."""
         found: list[Finding] = []
-        async for session_id in self.session_ids():
+        refused: list[CheckpointError] = []
+        async for session_id in self._session_ids("", refused):
             with self.sessions.using(session_id) as place:
                 found += await Health(self.sessions, place, self._kit).findings()
-        return (*found, *await unused_blobs(self.sessions))
+        return (*found, *lost(refused), *await unused_blobs(self.sessions))
