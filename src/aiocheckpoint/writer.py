@@ -38,6 +38,7 @@ from aiocheckpoint._engine.local_store import LocalStore, Options
 from aiocheckpoint._engine.read import Reader, verify_file
 from aiocheckpoint._engine.root import OpenRoot
 from aiocheckpoint._engine.session_plan import Limits
+from aiocheckpoint._engine.sessions import Mark
 from aiocheckpoint._format import documents
 from aiocheckpoint._format.blobs import require_digests
 from aiocheckpoint._format.codec import RecordT
@@ -1199,12 +1200,12 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
 
         Cost: one hop.
         """
-        return (await self._mark()).meets(sessions.Mark.parsed(mark))
+        return (await self._mark()).meets(Mark.parsed(mark))
 
-    async def _mark(self) -> sessions.Mark:
+    async def _mark(self) -> Mark:
         self._require_usable()
         store = self._store
-        work = partial(sessions.Mark.of_path, store.files, store.place.path)
+        work = partial(Mark.of_path, store.files, store.place.path)
         return await hop(store.readers, work)
 
     async def check(self) -> tuple[Finding, ...]:

@@ -175,13 +175,13 @@ def _id_in_bodies(bodies: Bodies, name: str, index: SessionIndex) -> SessionId |
                 return found.session_id
             there = (found.session_id, found.checkpoint_id)
             refused.append(CheckpointMismatchError(path, there, (name, None)))
-    for error in refused:
-        if not isinstance(error, CheckpointCorruptError):
-            raise error
-    for damage in refused:
-        if isinstance(damage, CheckpointCorruptError):
+    for each in refused:
+        if not isinstance(each, CheckpointCorruptError):
+            raise each
+    for each in refused:
+        if isinstance(each, CheckpointCorruptError):
             location = bodies.view.sessions.root.join(name)
-            raise LostIdError(location, damage.path, damage.reason) from damage
+            raise LostIdError(location, each.path, each.reason) from each
     return None
 
 

@@ -28,6 +28,7 @@ from aiocheckpoint.stores.s3.sessions import Sessions
 from aiocheckpoint.stores.s3.state import Staged, StagedSave
 
 RecordT = TypeVar("RecordT", bound=CheckpointRecord)
+_Errors = list[CheckpointError]  # within the class below `list` is a method
 
 _COPIED_AT_ONCE = 32
 _LOOKED_AT_TOGETHER = 100
@@ -221,9 +222,7 @@ class Work(Generic[RecordT]):
             yield session_id
         raise_all(refused)
 
-    async def _session_ids(
-        self, prefix: str, refused: list[CheckpointError]
-    ) -> AsyncIterator[SessionId]:
+    async def _session_ids(self, prefix: str, refused: _Errors) -> AsyncIterator[SessionId]:
         await self.sessions.open()
         async for session_id in session_ids(self.sessions, prefix, refused):
             yield session_id
