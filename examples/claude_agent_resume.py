@@ -23,7 +23,25 @@ from claude_agent_sdk import (
 
 from aiocheckpoint.adapters.claude_agent import SessionStore
 
-SESSION_ID = str(uuid.uuid5(uuid.NAMESPACE_URL, "order-7"))
+ORDER = "order-7"
+SESSION_ID = str(uuid.uuid5(uuid.NAMESPACE_URL, ORDER))
+
+
+class Payments:
+    """Stands for a payment service, which pays once for a key, however often that comes."""
+
+    directory = Path()
+
+    def refund(self, idempotency_key: str, euros: int) -> None:
+        self.directory.mkdir(exist_ok=True)
+        try:
+            (self.directory / idempotency_key).touch(exist_ok=False)
+        except FileExistsError:
+            return
+        print(f"refund: {euros} euros", flush=True)
+
+
+payments = Payments()
 
 
 @tool("look_up", "Look an order up.", {"order": int})
@@ -34,7 +52,8 @@ async def look_up(given: dict[str, Any]) -> dict[str, Any]:
 
 @tool("refund", "Refund.", {"euros": int})
 async def refund(given: dict[str, Any]) -> dict[str, Any]:
-    print(f"refund: {given['euros']} euros", flush=True)
+    # It may run again after a kill: the key is of what is to be done, not of the call.
+    payments.refund(f"{ORDER}-refund", given["euros"])
     return {"content": [{"type": "text", "text": "refunded"}]}
 
 
@@ -109,6 +128,7 @@ async def run(directory: str, local: str) -> None:
 
 def main(directory: str) -> None:
     Path(directory).mkdir(parents=True, exist_ok=True)
+    payments.directory = Path(directory) / "payments"
     with tempfile.TemporaryDirectory() as local:
         asyncio.run(run(directory, local))
 

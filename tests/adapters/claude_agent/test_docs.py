@@ -48,6 +48,11 @@ def test_example_goes_on(tmp_path: Path, line: str) -> None:
     goes_on(EXAMPLE, tmp_path, line)
 
 
+def test_example_killed_after_its_effect(tmp_path: Path) -> None:
+    """Killed with the refund made and its result not stored, it goes on, and refunds no more."""
+    ends_once(EXAMPLE, tmp_path, "the model thinks, step 2")
+
+
 def test_example_ends_once(tmp_path: Path) -> None:
     """Killed before it prints the answer, it prints what is stored, also when it has ended."""
     ends_once(EXAMPLE, tmp_path, "Your 40 euros")
