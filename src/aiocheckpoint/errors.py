@@ -7,7 +7,7 @@ which file or id, and what to do. All of them can be pickled.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Literal
 
 
@@ -751,23 +751,6 @@ class ThreadStartError(CheckpointError, RuntimeError):
             f"{self.reason}; raise the limit of threads or memory and call again, "
             "or use the writer before the interpreter ends"
         )
-
-
-def raise_all(errors: Iterable[CheckpointError]) -> None:
-    """
-    Raise the first of some errors, if there is one, with the rest in `others` and its notes.
-
-    Args:
-        errors: of a call about many, as `load_newest`; each may be one that this has raised.
-
-    Raises:
-        CheckpointError: the first.
-    """
-    all_errors = [it for error in errors for it in (error, *error.others)]
-    for first in all_errors:
-        first.others = tuple(all_errors[1:])
-        first.__notes__ = [str(other) for other in first.others]
-        raise first
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})

@@ -64,7 +64,6 @@ from aiocheckpoint.errors import (
     CheckpointMismatchError,
     CheckpointTooLargeError,
     InvalidArgumentError,
-    raise_all,
 )
 from aiocheckpoint.models import (
     ANY_NEWEST,
@@ -582,3 +581,20 @@ def check_checkpoint_id(checkpoint_id: CheckpointId) -> None:
 def sorted_ids(ids: Iterable[CheckpointId]) -> list[CheckpointId]:
     """Return ids as `ids` orders them: the greatest first, by code points."""
     return sorted(ids, reverse=True)
+
+
+def raise_all(errors: Iterable[CheckpointError]) -> None:
+    """
+    Raise the first of some errors, if there is one, with the rest in `others` and its notes.
+
+    Args:
+        errors: of a call about many, as `load_newest`; each may be one that this has raised.
+
+    Raises:
+        CheckpointError: the first.
+    """
+    all_errors = [it for error in errors for it in (error, *error.others)]
+    for first in all_errors:
+        first.others = tuple(all_errors[1:])
+        first.__notes__ = [str(other) for other in first.others]
+        raise first

@@ -54,8 +54,8 @@ from aiocheckpoint.errors import (
     MissingStoreError,
     StoreBusyError,
     WriterClosedError,
-    raise_all,
 )
+from aiocheckpoint.kit import raise_all
 from aiocheckpoint.models import (
     ANY_NEWEST,
     BlobRecord,

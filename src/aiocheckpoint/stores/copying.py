@@ -15,9 +15,8 @@ from aiocheckpoint.errors import (
     CopyError,
     FormatVersionError,
     InvalidArgumentError,
-    raise_all,
 )
-from aiocheckpoint.kit import blob_links
+from aiocheckpoint.kit import blob_links, raise_all
 from aiocheckpoint.models import CheckpointId, RawRecord, SessionId
 from aiocheckpoint.store import BlobStore, Marks, Transaction
 

@@ -14,7 +14,6 @@ from aiocheckpoint.errors import (
     SessionChangedError,
     SessionOwnedError,
     WriterClosedError,
-    raise_all,
 )
 from aiocheckpoint.kit import (
     AsyncClosing,
@@ -30,6 +29,7 @@ from aiocheckpoint.kit import (
     check_session_id,
     checkpoint_ids_of,
     digests_of,
+    raise_all,
     reachable_blobs,
     require_callable,
     require_count,

@@ -16,9 +16,8 @@ from aiocheckpoint.errors import (
     CheckpointError,
     MissingBlobError,
     StoreUnavailableError,
-    raise_all,
 )
-from aiocheckpoint.kit import EncodedRecord, LookAhead, RecordKit, RecordT, blob_links
+from aiocheckpoint.kit import EncodedRecord, LookAhead, RecordKit, RecordT, blob_links, raise_all
 from aiocheckpoint.models import CheckpointId, CheckpointMeta, SessionId
 from aiocheckpoint.stores.postgres import queries
 from aiocheckpoint.stores.postgres.ahead import Ahead, Content, Contents
