@@ -54,12 +54,14 @@ class TestMoving:
 
             left = {"the middle": 3, "a task": 99, "after the last": len(whole)}[part]
 
-            async def aput(self, *args: Any) -> Any:
+            async def aput(
+                self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any
+            ) -> Any:
                 """Store a few checkpoints."""
                 if not self.left:
                     raise KeyboardInterrupt
                 type(self).left -= 1
-                return await super().aput(*args)
+                return await super().aput(config, checkpoint, metadata, new_versions)
 
             async def aput_writes(self, *args: Any, **options: Any) -> None:
                 """Store no writes, or what was asked for."""

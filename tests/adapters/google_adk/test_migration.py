@@ -117,6 +117,33 @@ async def test_nothing_there_is_replaced(database: Path) -> None:
     assert found.events == []
 
 
+@pytest.mark.parametrize("key", ["user:step", "app:newest"])
+async def test_a_newer_state_of_a_user_or_an_app_is_not_set_back(key: str) -> None:
+    """A session that lacks is refused where others have gone on with what it shares with them."""
+    source = InMemorySessionService()
+    await fill(source)
+    store: MemoryStore[Any] = MemoryStore(AdkRecord)
+    await copy_sessions(source, ["shop"], store)
+    service = SessionService(store)
+    names: dict[str, Any] = {"app_name": "shop", "user_id": "ann"}
+    session = await service.get_session(**names, session_id="1")
+    assert session is not None
+    actions = EventActions(state_delta={key: "newer"})
+    await service.append_event(session, Event(author="user", actions=actions))
+    await service.delete_session(app_name="shop", user_id="bob", session_id="1")
+    old = {"user:plan": "free", "user:step": 2, "app:newest": "bob 39"}
+    alone = InMemorySessionService()
+    await alone.create_session(**names, session_id="2", state=old)
+
+    with pytest.raises(CopyMismatchError, match="session '2': the state of its user"):
+        await copy_sessions(alone, ["shop"], store)
+
+    found = await service.get_session(**names, session_id="1")
+    assert found is not None
+    assert found.state[key] == "newer"
+    assert await service.get_session(**names, session_id="2") is None
+
+
 def test_command_on_a_url(tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With a URL the apps are named."""
     pytest.importorskip("sqlalchemy", reason="needs google-adk[db]")

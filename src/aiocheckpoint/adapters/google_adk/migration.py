@@ -12,7 +12,9 @@ from urllib.parse import quote
 
 from google.adk.sessions import BaseSessionService, Session
 from google.adk.sessions.sqlite_session_service import SqliteSessionService
+from google.adk.sessions.state import State
 
+from aiocheckpoint import JsonValue
 from aiocheckpoint.adapters._moving import Copied, CopyMismatchError, Progress
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.google_adk.records import AdkRecord
@@ -44,18 +46,20 @@ async def copy_sessions(
         how many sessions and events were copied, or were there.
 
     Raises:
-        CopyMismatchError: there is another session of this name already; it went away meanwhile;
-            or it reads differently afterwards.
+        CopyMismatchError: there is another session of this name already, or another state of its
+            user or app; it went away meanwhile; or it reads differently afterwards.
         CheckpointError: what the calls of `SessionService` raise.
 
-    Cost: one read of the source, one update and one full read a session.
+    Cost: one read of the source, one update and two reads a session, and one listing an app.
     """
     copied = Copied()
     async with SessionService(storage) as target:
         for app_name in app_names:
             listed = await source.list_sessions(app_name=app_name)
+            there = await target.list_sessions(app_name=app_name)
+            app = delta_of(there.sessions[0].state).app if there.sessions else {}
             for session in listed.sessions:
-                count = await _copy(source, target, session)
+                count = await _copy(source, target, session, app)
                 copied = Copied(copied.sessions + 1, copied.entries + count)
                 if progress is not None:
                     progress(copied)
@@ -92,8 +96,21 @@ async def copy_database(
         await source.close()
 
 
-async def _copy(source: BaseSessionService, target: SessionService, listed: Session) -> int:
-    """Copy one session, and return how many events it has."""
+async def _copy(
+    source: BaseSessionService,
+    target: SessionService,
+    listed: Session,
+    app: dict[str, JsonValue],
+) -> int:
+    """
+    Copy one session, and return how many events it has.
+
+    Args:
+        source: where it is.
+        target: where it shall be.
+        listed: the session.
+        app: the state of its app that was there before.
+    """
     names: dict[str, Any] = {
         "app_name": listed.app_name,
         "user_id": listed.user_id,
@@ -104,6 +121,7 @@ async def _copy(source: BaseSessionService, target: SessionService, listed: Sess
         raise CopyMismatchError(listed.id, "it went away meanwhile; copy when nobody writes")
     found = await target.get_session(**names)
     if found is None:
+        await _require_same_states(target, session, app)
         await target.import_session(session)
         found = await target.get_session(**names)
     elif _content(found) != _content(session):
@@ -112,6 +130,22 @@ async def _copy(source: BaseSessionService, target: SessionService, listed: Sess
     if found is None or _content(found) != _content(session):
         raise CopyMismatchError(listed.id, "it is not the same after the copy")
     return len(session.events)
+
+
+async def _require_same_states(
+    target: SessionService, session: Session, app: dict[str, JsonValue]
+) -> None:
+    """Refuse a session with which the state of its user or app would be set back."""
+    names = {"app_name": session.app_name, "user_id": session.user_id}
+    user = await target.get_user_state(**names)
+    wanted = delta_of(session.state)
+    user_there = delta_of({f"{State.USER_PREFIX}{key}": value for key, value in user.items()}).user
+    if (user_there and user_there != wanted.user) or (app and app != wanted.app):
+        reason = (
+            "the state of its user, or of its app, is another one there already, which this one "
+            "would set back; copy to an empty storage"
+        )
+        raise CopyMismatchError(session.id, reason)
 
 
 def _content(session: Session) -> tuple[Any, ...]:
