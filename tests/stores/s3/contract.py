@@ -94,7 +94,10 @@ class ServerContract(WholeContract):
     @pytest.fixture(name="damage_blob")
     def _damage_blob(self, blob_store: Blobs, server: Server) -> Damage:
         async def damage(session_id: str, digest: str) -> None:
-            (key,) = [key for key in server.keys(digest) if f"/blobs/{session_id}/" in key]
+            (meta, *_) = await blob_store.list(session_id)
+            prefix, _, _ = meta.location.removeprefix("s3://bucket/").partition("/")
+            begin = f"{prefix}/blobs/{session_id}/"
+            (key,) = [key for key in server.keys(digest) if key.startswith(begin)]
             server.write(key, b"?" + server.read(key)[1:])
 
         return damage
