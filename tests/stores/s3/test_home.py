@@ -147,3 +147,10 @@ def test_a_url_of_something_else_is_refused(url: str) -> None:
     with pytest.raises(InvalidArgumentError) as refused:
         S3Store(url)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["s3://x/y", "s3://ab", "s3://Buck et"])
+def test_a_name_of_no_bucket_is_told_as_that(url: str) -> None:
+    """Who gives a name that no bucket has is told what names they have."""
+    with pytest.raises(InvalidArgumentError, match="name of a bucket, 3 to 63"):
+        S3Store(url)

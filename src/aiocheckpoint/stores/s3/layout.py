@@ -28,6 +28,7 @@ _TOP = 10**12 - 1
 _BUCKET = re.compile(r"[a-z0-9A-Z][a-z0-9A-Z._-]{1,253}[a-z0-9A-Z]")
 _OURS = frozenset({"sessions", "index", "blobs", "owners", "quarantine", "probe"})
 _INVERTED = re.compile(r"[0-9]{12}")
+_WANTED_BUCKET = "the name of a bucket, 3 to 63 letters, digits, '.', '_' or '-', after s3://"
 _WANTED = "s3://bucket or s3://bucket/prefix, without credentials, query or fragment"
 
 
@@ -75,8 +76,10 @@ class Layout:
         scheme, _, rest = url.partition("://")
         bucket, _, path = rest.partition("/")
         prefix = path.strip("/")
+        is_plain = not any(mark in url for mark in "?#@")
         if scheme.lower() != "s3" or _BUCKET.fullmatch(bucket) is None or "?" in url or "#" in url:
-            raise InvalidArgumentError("url", "s3://...", _WANTED)  # which may be a password
+            wanted = _WANTED_BUCKET if scheme.lower() == "s3" and is_plain else _WANTED
+            raise InvalidArgumentError("url", "s3://...", wanted)  # which may be a password
         if (
             any(part in ("", ".", "..") for part in prefix.split("/") if prefix)
             or not prefix.isprintable()
