@@ -81,7 +81,7 @@ def _raw_thread_ids(patch: Patch) -> None:
     def session_of(thread_id: object, namespace: str = "") -> str:
         return f"{thread_id}.{namespace}" if namespace else str(thread_id)
 
-    for module in (listing, copying, records):
+    for module in (listing, records):
         patch.setattr(module, "session_of", session_of)
     patch.setattr(records, "thread_prefix", str)
     patch.setattr(records, "is_session", lambda _: True)
