@@ -394,7 +394,8 @@ class CheckpointStore(Protocol[RecordT]):
         Copy the checkpoints of a session to another, in their order, and return how many.
 
         Their documents are copied, of whatever record type, with all that they hold. A series of
-        saves: others may see a part.
+        saves: others may see a part. What is copied becomes the newest of the target: a second copy
+        to a session that has gone on since hides what it has gone on with.
         """
         ...
 

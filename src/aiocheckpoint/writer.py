@@ -891,7 +891,8 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             StoreBusyError: another process kept the store locked.
 
         Durability: on return all are durable. After an error or a crash the target may hold
-            some of them; a copy made again completes it.
+            some of them; a copy made again completes it. Where somebody has gone on with the
+            target since, it hides that: what is copied becomes the newest.
 
         It is a series of saves: others may see a part of it. What is saved, replaced or deleted
         in the source meanwhile may be copied as it was before or after; what is there all along
