@@ -32,8 +32,9 @@ Views: TypeAlias = Mapping[str, Seen]
 Options: TypeAlias = dict[str, Any]
 Writer: TypeAlias = AsyncCheckpointWriter[CheckpointData]
 
-BEFORE_RECOVERY = frozenset({"leftover", "dangling-pointer", "stale-pointer", "unflushed-journal"})
-_AFTER_RECOVERY = frozenset({"leftover"})
+_AT_THE_END = frozenset({"given-up-journal"})  # it stays until somebody has looked
+_AFTER_RECOVERY = _AT_THE_END | {"leftover"}
+BEFORE_RECOVERY = _AFTER_RECOVERY | {"dangling-pointer", "stale-pointer", "unflushed-journal"}
 _FIRST_EXERCISE_SERIAL = 9000
 _ROUND_SECONDS = 60.0
 _MEMORY_DISK = Path("/dev/shm")
@@ -273,7 +274,7 @@ async def _exercise(writer: Writer, store: dict[str, Seen], limit: int | None) -
         await perform(writer, call)
         store = oracle.after(store, call, limit)
     await writer.flush()
-    await see_all(writer, (), is_flushed=True)  # no litter is left
+    await see_all(writer, _AT_THE_END, is_flushed=True)  # no litter is left
     for session_id in sorted(store):
         while kept := store[session_id]:
             delete = oracle.Delete(session_id, kept[0].checkpoint_id)

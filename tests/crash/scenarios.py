@@ -7,8 +7,16 @@ from __future__ import annotations
 
 import errno
 import itertools
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +26,7 @@ import pytest
 from aiocheckpoint import CheckpointData, SessionOwnedError, Transaction, blob_digest
 from aiocheckpoint._disk.files import Directory, FileStatus
 from aiocheckpoint._format import names as layout
-from aiocheckpoint.errors import CheckpointCorruptError, StorageError
+from aiocheckpoint.errors import CheckpointCorruptError, JournalCorruptError, StorageError
 from tests.crash import oracle, test_blobs
 from tests.crash.checker import (
     BEFORE_RECOVERY,
@@ -26,6 +34,7 @@ from tests.crash.checker import (
     Allowed,
     BrokenPromiseError,
     Options,
+    Writer,
     materialise,
     opened,
     perform,
@@ -579,6 +588,41 @@ async def without_a_header() -> str:
 
 async def lost_in_the_journal() -> str:
     """Damage a save in the journal beyond recovery, recover, and go on: its part is kept."""
+    async with _beside_a_lost_save() as (writer, files, start, damaged):
+        for session_id in (MAIN, "other"):  # whichever there were may have lost a save
+            await writer.recover(session_id)
+        for call in (save(9), oracle.Flush()):
+            await perform(writer, call)
+        operations = [*files.operations]
+    for state in crash_states("posix", start, operations, len(operations), SECOND):
+        kept = [node for path, node in state.tree.walk() if "/journal-" in path]
+        copies = [state.tree.contents[node] for node in kept if node in state.tree.contents]
+        if not any(copy.holds(0, damaged) for copy in copies):
+            return f"after operation {state.point}: the damaged part of the journal is nowhere"
+    seen = tuple(map(version, (9, 4, 3, 2, 1)))
+    allowed: Allowed = {MAIN: [seen], "other": [(Version("x", 8, "other"),)]}
+    return await violation(Aftermath(start, operations, allowed, len(operations)))
+
+
+async def lost_for_others() -> str:
+    """Damage a save in the journal, and recover its session alone: others are told, ever after."""
+    async with _beside_a_lost_save() as (writer, files, start, _):
+        begun = len(files.operations)
+        await writer.recover(MAIN)
+        operations = [*files.operations]
+    for state in crash_states("posix", start, operations, begun, SECOND):
+        with scratch_directory() as outer, same_each_time(7, TINY_SLOT_BYTES):
+            materialise(state.tree, outer)
+            async with opened(outer, RecordingFiles(outer, state.tree), JOURNAL) as writer:
+                with suppress(JournalCorruptError):
+                    await writer.load("other")
+                    return f"after operation {state.point}: nobody is told what may be lost"
+    return ""
+
+
+@asynccontextmanager
+async def _beside_a_lost_save() -> AsyncIterator[tuple[Writer, RecordingFiles, Tree, bytes]]:
+    """Open a root with a save that cannot be read, and save to another session."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in _EQUAL_SLOTS:
             patch.setattr(name, value)
@@ -588,17 +632,7 @@ async def lost_in_the_journal() -> str:
             files = RecordingFiles(outer, start)
             async with opened(outer, files, JOURNAL) as writer:
                 await perform(writer, oracle.Save("other", Version("x", 8, "other")))
-                await writer.recover(MAIN)
-                for call in (save(9), oracle.Flush()):
-                    await perform(writer, call)
-                operations = [*files.operations]
-    for state in crash_states("posix", start, operations, len(operations), SECOND):
-        kept = (state.tree.contents[n] for p, n in state.tree.walk() if "/journal-" in p)
-        if not any(copy.holds(0, damaged) for copy in kept):
-            return f"after operation {state.point}: the damaged part of the journal is nowhere"
-    seen = tuple(map(version, (9, 4, 3, 2, 1)))
-    allowed: Allowed = {MAIN: [seen], "other": [(Version("x", 8, "other"),)]}
-    return await violation(Aftermath(start, operations, allowed, len(operations)))
+                yield writer, files, start, damaged
 
 
 async def _with_a_lost_save() -> tuple[Tree, bytes]:
@@ -779,6 +813,7 @@ SCENARIOS: dict[str, Scenario] = {
     "journal removed by hand": journal_removed_by_hand,
     "removed by hand when positions were lost": partial(removed_by_hand, without_positions),
     "lost in the journal": lost_in_the_journal,
+    "lost for others": lost_for_others,
     "deleted in haste": deleted_in_haste,
     "flushed after a failure": flushed_after_a_failure,
     "unsynced by the dead": unsynced_by_the_dead,

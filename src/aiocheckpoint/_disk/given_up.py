@@ -107,6 +107,7 @@ class GivenUp:
             files.sync_directory(noted)
             if files.status(quarantine, name) is None:
                 files.rename(quarantine, temporary, name)
+                files.sync_directory(quarantine)  # or a crash may leave the copy alone
                 return
             for session in files.scan(noted):
                 files.discard(noted, session)
