@@ -20,6 +20,7 @@ from tests.conftest import MakeWriter
 from tests.promises.conftest import Start
 from tests.promises.places import files_with, holding
 from tests.promises.records import record
+from tests.promises.workers import Worker
 
 pytestmark = pytest.mark.damages_store
 _MARK = "this-is-where-it-is-damaged"
@@ -29,22 +30,26 @@ Writer = AsyncCheckpointWriter[CheckpointData]
 @pytest.fixture(name="damaged")
 def _damaged(start: Start, root: Path) -> Path:
     """Sessions `a`, `b` and `c`, whose newest are in the journal alone; that of `b` is lost."""
-    worker = start()
-    for session in ("a", "b", "c"):
-        worker.save(record(session, "old"))
-    worker.call("flush")
-    with holding(root, "applier"):
-        worker.save(record("a", "new"))
-        lost = record("b", "new")
-        lost.resume_hint = _MARK
-        worker.save(lost)
-        worker.save(record("c", "new"))
-        worker.kill()
-    (slot,) = files_with(root, _MARK)
+    slot = _killed_in_the_journal(start(), root, "abc")
     content = slot.read_bytes()
     begin = content.index(_MARK.encode()) // 4096 * 4096
     slot.write_bytes(content[:begin] + b"\xa5" * 4096 + content[begin + 4096 :])
     return root
+
+
+def _killed_in_the_journal(worker: Worker, root: Path, sessions: str) -> Path:
+    """Save the newest of some sessions to the journal alone; return its file with that of `b`."""
+    for session in sessions:
+        worker.save(record(session, "old"))
+    worker.call("flush")
+    with holding(root, "applier"):
+        for session in sessions:
+            newest = record(session, "new")
+            newest.resume_hint = _MARK if session == "b" else newest.resume_hint
+            worker.save(newest)
+        worker.kill()
+    (slot,) = files_with(root, _MARK)
+    return slot
 
 
 async def _kept(root: Path) -> Path:
@@ -171,18 +176,7 @@ async def test_all_sessions_at_once(damaged: Path, remove: Callable[[Path], obje
 @pytest.fixture(name="removed")
 def _removed(start: Start, root: Path) -> Path:
     """Sessions whose newest were in the file of the journal that is not there any more."""
-    worker = start()
-    for session in ("a", "b"):
-        worker.save(record(session, "old"))
-    worker.call("flush")
-    with holding(root, "applier"):
-        worker.save(record("a", "new"))
-        lost = record("b", "new")
-        lost.resume_hint = _MARK
-        worker.save(lost)
-        worker.kill()
-    (slot,) = files_with(root, _MARK)
-    slot.unlink()
+    _killed_in_the_journal(start(), root, "ab").unlink()
     return root
 
 

@@ -153,6 +153,14 @@ def all_by(kind: Refusal, calls: dict[str, Ask]) -> dict[str, Refusal]:
     return dict.fromkeys(calls, kind)
 
 
+async def _assert_looks_at_arguments(store: Store) -> None:
+    """See that every wrong call is told as such, whatever else would be refused."""
+    of_ids, of_lists, of_others = calls_of_ids(_NO_TEXT), calls_of_lists("s"), calls_of_others(0.5)
+    assert await refused(store, of_ids) == all_by(InvalidIdError, of_ids)
+    assert await refused(store, of_lists) == all_by(InvalidArgumentError, of_lists)
+    assert await refused(store, of_others) == all_by(InvalidArgumentError, of_others)
+
+
 class RefusalContract:
     """
     What is refused, and of several reasons which is told; for a `CheckpointStore`.
@@ -218,27 +226,13 @@ class RefusalContract:
         """A wrong call is told as such, also where a right one would be refused."""
         await store.save(checkpoint("s"))
         await store.aclose()
-        of_ids, of_lists, of_others = (
-            calls_of_ids(_NO_TEXT),
-            calls_of_lists("s"),
-            calls_of_others(0.5),
-        )
-        assert await refused(store, of_ids) == all_by(InvalidIdError, of_ids)
-        assert await refused(store, of_lists) == all_by(InvalidArgumentError, of_lists)
-        assert await refused(store, of_others) == all_by(InvalidArgumentError, of_others)
+        await _assert_looks_at_arguments(store)
 
     async def test_within_an_update_arguments_come_first(self, store: Store) -> None:
         """A wrong call is told as such, also where a right one would be a nested one."""
 
         async def work(_session: Session) -> None:
-            of_ids, of_lists, of_others = (
-                calls_of_ids(_NO_TEXT),
-                calls_of_lists("s"),
-                calls_of_others(0.5),
-            )
-            assert await refused(store, of_ids) == all_by(InvalidIdError, of_ids)
-            assert await refused(store, of_lists) == all_by(InvalidArgumentError, of_lists)
-            assert await refused(store, of_others) == all_by(InvalidArgumentError, of_others)
+            await _assert_looks_at_arguments(store)
 
         await store.update("s", work)
         assert await store.list("s") == ()
