@@ -13,8 +13,9 @@ newest is the one stored last: never the greatest id, never the latest clock of 
 Changes of one session that one client calls take effect in the order of the calls.
 
 **Places.** The first change makes the store at a location where none is. Looking makes none, and
-nor does `recover`: where there is none, all is as in an empty one, so that an application begins by
-a `load` that gives None. A location that is mistyped looks the same; `exists` tells the two apart.
+nor does `recover`, or a change that finds nothing to change, as a delete: where there is none, all
+is as in an empty one, so that an application begins by a `load` that gives None. A location that is
+mistyped looks the same; `exists` tells the two apart.
 
 **Atomicity.** A change is stored as a whole or not at all: a record with its blobs, the deletes of
 one call, all that one `update` stages. Nobody ever sees a part of it.

@@ -1171,8 +1171,29 @@ class MakesAStoreToRecover(MemoryStore[CheckpointData]):
     """Begins a session that is not there by looking for damage in it."""
 
     async def recover(self, session_id: SessionId) -> RecoveryReport:
-        self._shelf.commit({session_id: []})
+        self._shelf.tokens.setdefault(session_id, 0)
         return await super().recover(session_id)
+
+
+class MakesAStoreToDelete(MemoryStore[CheckpointData]):
+    """Begins a session that is not there by deleting it."""
+
+    async def delete_session(self, session_id: SessionId) -> bool:
+        self._shelf.tokens.setdefault(session_id, 0)
+        return await super().delete_session(session_id)
+
+
+class DeletesNothingFromNowhere(MemoryStore[CheckpointData]):
+    """Looks whether there is anything to delete before the saves that were called earlier."""
+
+    async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
+        if not self._shelf.was_changed:
+            return False
+        return await super().delete(session_id, checkpoint_id)
+
+    async def save(self, data: CheckpointData, /, **options: Any) -> CheckpointId:
+        await asyncio.sleep(0)
+        return await super().save(data, **options)
 
 
 class IsGoneWhenEmpty(MemoryStore[CheckpointData]):
@@ -1370,6 +1391,8 @@ class BoundsEachSave(MemoryStore[CheckpointData]):
 
 BROKEN: dict[type[MemoryStore[Any]], str] = {
     MakesAStoreToRecover: "test_looking_makes_no_store",
+    MakesAStoreToDelete: "test_changing_nothing_makes_no_store",
+    DeletesNothingFromNowhere: "test_the_first_changes_keep_their_order",
     IsGoneWhenEmpty: "test_a_store_is_there_from_its_first_save",
     Aliasing: "test_the_caller_owns_what_it_got",
     EncodesLate: "test_the_caller_owns_what_it_gave",

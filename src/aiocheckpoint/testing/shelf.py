@@ -129,7 +129,9 @@ class Shelf:
                 if not is_seen or (expected is not ANY_NEWEST and session.newest_id != expected):
                     raise SessionChangedError(session_id, session.newest_id)
                 changed[session_id] = self._changed(session, changes, max_checkpoints)
-            self.sessions.update(changed)
+            for session_id, session in changed.items():
+                if session.checkpoints or session_id in self.sessions:
+                    self.sessions[session_id] = session
             return changed
 
     def _is_as_in(self, seen: Shelf, session_id: SessionId) -> bool:

@@ -62,6 +62,33 @@ _CHANGES: list[Callable[[Any], Awaitable[Any]]] = [
     lambda store: store.update("s", _each),
     lambda store: store.recover("s"),
 ]
+
+
+async def _delete_all(session: Any) -> None:
+    session.delete("1")
+    session.delete_session()
+
+
+async def _each_of_many(sessions: Any) -> None:
+    for session in sessions.values():
+        assert await session.list() == ()
+
+
+async def _none_of(store: Any) -> bool:
+    deletes = [store.delete_session(f"s{number}") for number in range(20)]
+    return any(await asyncio.gather(*deletes))
+
+
+_EMPTY_CHANGES: dict[str, Callable[[Any], Awaitable[Any]]] = {
+    "delete": lambda store: store.delete("s", "1"),
+    "delete_many": lambda store: store.delete_many("s", ["1", "2"]),
+    "delete_session": lambda store: store.delete_session("s"),
+    "copy_session": lambda store: store.copy_session("s", "t"),
+    "update": lambda store: store.update("s", lambda session: session.load()),
+    "update of nothing": lambda store: store.update("s", _delete_all),
+    "update_many": lambda store: store.update_many(["s", "t"], _each_of_many),
+    "many at once": _none_of,
+}
 _FOUND_NOTHING: list[Any] = [None, (), [], {}, False, (None, (), ())]
 
 
@@ -129,6 +156,59 @@ class TestWithoutASchema:
                 await admin.close()
 
         assert not asyncio.run(is_there())
+
+    @pytest.mark.parametrize("name", _EMPTY_CHANGES)
+    async def test_a_change_of_nothing_makes_nothing(
+        self, make_store: MakeStore, admin: Any, schema: str, name: str
+    ) -> None:
+        """What finds nothing to change says so, also to a role that may make no schema."""
+        assert not await _EMPTY_CHANGES[name](make_store())
+        assert not await _has_schema(admin, schema)
+
+    async def test_the_first_update_reads_and_stores_once(
+        self, make_store: MakeStore, admin: Any, schema: str
+    ) -> None:
+        """An update makes the schema when its work has something to store, and calls that once."""
+        calls: list[object] = []
+
+        async def work(session: Any) -> str:
+            calls.append(await session.load())
+            assert not await _has_schema(admin, schema)
+            return str(session.save(_STATE, blobs=_BLOBS))
+
+        store = make_store(record_type=BlobRecord)
+        assert await store.update("s", work) == "1"
+        assert calls == [None]
+        assert await store.load("s") == _STATE
+
+    @pytest.mark.parametrize("session_id", ["s", "t"])
+    async def test_a_first_update_that_is_overtaken(
+        self, make_store: MakeStore, session_id: str
+    ) -> None:
+        """Its work is called again where others have filled its session since, and only there."""
+        store, other = make_store(record_type=BlobRecord), make_store(record_type=BlobRecord)
+        found: list[object] = []
+
+        async def work(session: Any) -> None:
+            if not found:
+                await other.save(BlobRecord(session_id=session_id, checkpoint_id="0"))
+            found.append(tuple(meta.checkpoint_id for meta in await session.list()))
+            session.save(_STATE, blobs=_BLOBS)
+
+        await store.update("s", work)
+        assert found == ([(), ("0",)] if session_id == "s" else [()])
+        assert set(await store.ids("s")) == {"1", *(["0"] if session_id == "s" else [])}
+
+    async def test_first_updates_of_many(self, make_store: MakeStore) -> None:
+        """Of stores that update one session at once where nothing is, none loses the others'."""
+        stores = [make_store(record_type=BlobRecord) for _ in range(4)]
+
+        async def add(session: Any) -> None:
+            number = len(await session.ids())
+            session.save(BlobRecord(session_id="s", checkpoint_id=str(number)))
+
+        await asyncio.gather(*[store.update("s", add) for store in stores for _ in range(2)])
+        assert await stores[0].ids("s") == tuple(str(number) for number in range(7, -1, -1))
 
     async def test_the_first_change_makes_it(self, make_store: MakeStore) -> None:
         """Stores that have read before make it, or find that another one has."""

@@ -27,6 +27,8 @@ WAS_MADE = "AC001"
 
 _SAVE, _DELETE, _DELETE_ALL = 1, 2, 3
 _DONE, _CHANGED, _MISSING, _LOST, _BUSY, _BASELESS = range(6)
+NOTHING_REMOVED = bytes([_DONE]) + b"0"
+"""The outcome of a delete that has found nothing."""
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -69,6 +71,11 @@ class Change(NamedTuple):
     session_id: SessionId
     step: Save | Delete
     fence: int | None = None
+
+    @property
+    def may_find_nothing(self) -> bool:
+        """Whether it is done where nothing is stored, as only what is there is to be removed."""
+        return isinstance(self.step, Delete) and self.fence is None
 
     @property
     def size_bytes(self) -> int:

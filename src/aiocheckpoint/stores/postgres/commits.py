@@ -25,6 +25,7 @@ from aiocheckpoint.stores.postgres.blobs import KnownBlobs
 from aiocheckpoint.stores.postgres.bodies import Bodies
 from aiocheckpoint.stores.postgres.changes import (
     APPLY,
+    NOTHING_REMOVED,
     OUTCOMES,
     WAS_MADE,
     Change,
@@ -319,8 +320,11 @@ class Commits:
         known = (self._blobs.of,) if not is_alone else ()
         changes_arguments = arguments(changes, bodies, *known)
         slot = self.slots.take()
+        makes_schema = not all(change.may_find_nothing for change in changes)
 
         async def apply(connection: Connection) -> list[bytes]:
+            if not (makes_schema or await self._server.has_schema(connection)):
+                return [NOTHING_REMOVED] * len(changes)
             try:
                 outcomes: list[bytes] = await connection.fetchval(
                     self._server.sql(APPLY),
@@ -346,7 +350,11 @@ class Commits:
         for _ in range(2):  # a loop that ends cancels once whatever goes on: ask what came of it
             with contextlib.suppress(asyncio.CancelledError):
                 outcomes = await self._server.run(
-                    operation, apply, wait_seconds=wait_seconds, is_change=True
+                    operation,
+                    apply,
+                    wait_seconds=wait_seconds,
+                    is_change=True,
+                    makes_schema=makes_schema,
                 )
                 self.slots.give(slot)
                 self.bodies.made(changes, bodies, outcomes)

@@ -112,7 +112,7 @@ class Reads(Generic[RecordT]):
         self._connection = connection
         self.lost: Exception | None = None
 
-    async def fetch(self, query: str, *arguments: Any) -> _Rows:
+    async def fetch(self, query: str, /, *arguments: Any) -> _Rows:
         """Return what a query, written for schema "aiocheckpoint", finds."""
         found = partial(self._server.found, query, arguments)
         if self._connection is None:

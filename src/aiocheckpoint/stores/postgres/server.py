@@ -178,13 +178,16 @@ def cut(connection: Connection) -> None:
 class _Holding:
     """A block that holds a connection; there is one for each statement."""
 
-    def __init__(self, server: Server, *, is_change: bool) -> None:
+    def __init__(self, server: Server, *, is_change: bool, makes_schema: bool) -> None:
         self._server = server
         self._is_change = is_change
+        self._makes_schema = makes_schema
         self._connection: Connection = None
 
     async def __aenter__(self) -> Connection:
-        self._connection = await self._server.take(is_change=self._is_change)
+        self._connection = await self._server.take(
+            is_change=self._is_change, makes_schema=self._makes_schema
+        )
         return self._connection
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
@@ -251,6 +254,7 @@ class Server:
         *,
         wait_seconds: float = 0.0,
         is_change: bool = False,
+        makes_schema: bool = True,
     ) -> ResultT:
         """
         Do something on a connection; again on another one where that was lost.
@@ -259,7 +263,8 @@ class Server:
             operation: what, for errors.
             work: may be called several times, and then has to have the effect of once.
             wait_seconds: how long the server may wait for others in it.
-            is_change: whether it changes anything; the schema is there then.
+            is_change: whether it changes anything.
+            makes_schema: as `connection` has it.
 
         Raises:
             DurabilityUnknownError: the connection was lost during a change, and no other was to
@@ -275,7 +280,8 @@ class Server:
             was_open = self._is_open
             begun = [False]
             try:
-                return await self._once(work, wait_seconds, begun, is_change=is_change)
+                connection = self.connection(is_change=is_change, makes_schema=makes_schema)
+                return await self._once(connection, work, wait_seconds, begun)
             except CheckpointError:
                 if not was_lost:
                     raise
@@ -304,13 +310,12 @@ class Server:
 
     async def _once(
         self,
+        held: AbstractAsyncContextManager[Connection],
         work: Callable[[Connection], Awaitable[ResultT]],
         wait_seconds: float,
         begun: list[bool],
-        *,
-        is_change: bool,
     ) -> ResultT:
-        async with self.connection(is_change=is_change) as connection:
+        async with held as connection:
             begun[0] = True
             try:
                 async with asyncio.timeout(self.options.server_timeout_seconds + wait_seconds):
@@ -319,19 +324,23 @@ class Server:
                 cut(connection)  # or the pool would wait for its answer, too
                 raise
 
-    def connection(self, *, is_change: bool) -> AbstractAsyncContextManager[Connection]:
+    def connection(
+        self, *, is_change: bool, makes_schema: bool = True
+    ) -> AbstractAsyncContextManager[Connection]:
         """
         Hold a connection while the block runs; what goes wrong is the driver's error.
 
         Args:
-            is_change: whether it is for a change, before the first of which the schema is made.
+            is_change: whether it is for a change.
+            makes_schema: whether the schema is made for a change where there is none, so that it is
+                there for what runs in the block.
 
         Raises:
             StoreBusyError: on entry: all connections are in use, for `lock_timeout_seconds`.
         """
-        return _Holding(self, is_change=is_change)
+        return _Holding(self, is_change=is_change, makes_schema=makes_schema)
 
-    async def take(self, *, is_change: bool) -> Connection:
+    async def take(self, *, is_change: bool, makes_schema: bool) -> Connection:
         """Return a connection, to be given back; see `connection`."""
         if not self._is_open:
             await self._opened()
@@ -339,7 +348,8 @@ class Server:
         self._held.add(connection)
         if is_change and not self._has_forgotten:
             try:
-                await self._prepare(connection)
+                if makes_schema or await self.has_schema(connection):
+                    await self.prepare(connection)
             except BaseException as error:
                 self.give(connection, error)
                 raise
@@ -422,19 +432,23 @@ class Server:
     async def found(
         self, query: str, arguments: tuple[Any, ...], connection: Connection
     ) -> list[Any]:
-        """
-        Return what a query finds: nothing where there is no schema, which reading does not make.
-
-        One of an older version, which lacks what reads ask for, is brought up to date.
-        """
-        if not self._has_schema:
-            if not await version_of(connection, self.options.schema):
-                return []
-            await self._require_schema(connection)
+        """Return what a query finds: nothing where there is no schema, and none is made."""
+        if not await self.has_schema(connection):
+            return []
         rows: list[Any] = await connection.fetch(self.sql(query), *arguments)
         return rows
 
-    async def _prepare(self, connection: Connection) -> None:
+    async def has_schema(self, connection: Connection) -> bool:
+        """
+        Tell whether there is a schema; it makes none.
+
+        One of an older version, which lacks what is asked for, is brought up to date.
+        """
+        if not self._has_schema and await version_of(connection, self.options.schema):
+            await self._require_schema(connection)
+        return self._has_schema
+
+    async def prepare(self, connection: Connection) -> None:
         """Make the schema for a change, and forget those who commit no more."""
         async with asyncio.timeout(self.options.server_timeout_seconds):
             await self._require_schema(connection)

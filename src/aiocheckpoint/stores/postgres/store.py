@@ -64,10 +64,10 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
         await store.save(state.next(iteration=state.iteration + 1))
     ```
 
-    Making one does no I/O; the first call connects, and the first change makes the tables if they
-    are not there. One store serves any number of sessions and tasks. Each event loop that uses it
-    has connections of its own; a pool of the application's belongs to one loop, and so does a store
-    that is given it. It belongs to the process that makes the first call.
+    Making one does no I/O; the first call connects, and the first that stores something makes the
+    tables if they are not there. One store serves any number of sessions and tasks. Each event loop
+    that uses it has connections of its own; a pool of the application's belongs to one loop, and so
+    does a store that is given it. It belongs to the process that makes the first call.
 
     It works through PgBouncer in its transaction mode, which it notices: there it keeps no state in
     a session of the server, and without one only prepared statements.
@@ -367,7 +367,8 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
         Args:
             session_id: the session.
             work: reads the session and stages changes, which are committed together, or, if it
-                raises, not at all. It is called again where the connection was lost.
+                raises, not at all. It is called again where the connection was lost, and where it
+                began before there were tables, and somebody else has filled the session since.
 
         Returns:
             what `work` returned the last time.

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from aiocheckpoint.errors import CheckpointError, StoreBusyError
-from aiocheckpoint.kit import Patience, RecordKit, RecordT, outlast, result_of
+from aiocheckpoint.kit import (
+    Patience,
+    RecordKit,
+    RecordT,
+    StagedDelete,
+    StagedSave,
+    outlast,
+    result_of,
+)
 from aiocheckpoint.models import SessionId
 from aiocheckpoint.stores.postgres import changes as answers
 from aiocheckpoint.stores.postgres.changes import (
@@ -30,6 +38,11 @@ from aiocheckpoint.stores.postgres.staged import Preparing, Staged
 ResultT = TypeVar("ResultT")
 
 _LOCK_TIMEOUT = "select set_config('lock_timeout', $1, true)"
+_HAVE_CHECKPOINTS = """
+select exists (
+    select from aiocheckpoint.session where session_key = any ($1::bigint[]) and checkpoints > 0
+)
+"""
 _LOCK = "select aiocheckpoint.lock_session($1, true, true)"
 _OPERATION = "update"
 _PAUSE_SECONDS = 0.1
@@ -81,6 +94,8 @@ class Updates(Generic[RecordT]):
                 except _BaselessError:  # `work` may read the same base again
                     is_alone = True
                     continue
+                except _OvertakenError:  # by the first who have stored anything there
+                    continue
                 except LostError as error:
                     if patience.is_over:
                         cause = error.__cause__ or error
@@ -92,6 +107,18 @@ class Updates(Generic[RecordT]):
 
 class _BaselessError(Exception):
     """What a body was packed against is not there; nothing was changed."""
+
+
+class _OvertakenError(Exception):
+    """Somebody else has stored something where nothing could be locked yet."""
+
+
+class _NothingYet(Reads[RecordT]):
+    """What is read where there is no schema when an update begins, whoever makes it meanwhile."""
+
+    async def fetch(self, _: str, /, *__: Any) -> list[Any]:
+        """Return nothing."""
+        return []
 
 
 class _Attempt(Generic[RecordT]):
@@ -115,24 +142,27 @@ class _Attempt(Generic[RecordT]):
         Raises:
             LostError: to try again may help; nothing was changed.
             _BaselessError: to try again, with bodies that are packed alone, does help.
+            _OvertakenError: to try again does help.
         """
         async with contextlib.AsyncExitStack() as stack:
             with self._driver_errors():
                 connection = await stack.enter_async_context(
-                    self._server.connection(is_change=True)
+                    self._server.connection(is_change=True, makes_schema=fence is not None)
                 )
-                transaction = connection.transaction(isolation="read_committed")
-                await transaction.start()
-            try:
-                with self._driver_errors():
-                    keys = await self._lock(connection, session_ids)
-                reads = Reads(self._server, self._kit, self._commits.bodies, connection)
-                readings = {name: Updating(self._kit, name, reads) for name in session_ids}
-                result = await self._result(work, readings, reads)
-                staged = [Staged.of(name, key, readings[name].end()) for name, key in keys.items()]
-            except BaseException:
-                await _rolled_back(transaction)
-                raise
+                has_schema = await self._server.has_schema(connection)
+            bodies = self._commits.bodies
+            if has_schema:
+                transaction, keys = await self._locked(connection, session_ids)
+                async with _undone_by_an_error(transaction):
+                    reads = Reads(self._server, self._kit, bodies, connection)
+                    result, steps = await self._done(work, session_ids, reads)
+            else:
+                reads = _NothingYet(self._server, self._kit, bodies)
+                result, steps = await self._done(work, session_ids, reads)
+                if not any(isinstance(step, StagedSave) for it in steps.values() for step in it):
+                    return result
+                transaction, keys = await self._locked_while_empty(connection, session_ids)
+            staged = [Staged.of(name, key, steps[name]) for name, key in keys.items()]
             staged = [each for each in staged if not each.is_nothing]
             if not staged:
                 await _rolled_back(transaction)
@@ -151,6 +181,33 @@ class _Attempt(Generic[RecordT]):
                 raise LostError("the connection was lost") from error
             raise self._server.error(error, _OPERATION) from error
 
+    async def _locked(
+        self, connection: Connection, session_ids: Sequence[SessionId]
+    ) -> tuple[Any, dict[SessionId, int]]:
+        """Return a transaction that holds sessions, and the keys of their rows."""
+        with self._driver_errors():
+            transaction = connection.transaction(isolation="read_committed")
+            await transaction.start()
+        async with _undone_by_an_error(transaction):
+            with self._driver_errors():
+                return transaction, await self._lock(connection, session_ids)
+
+    async def _locked_while_empty(
+        self, connection: Connection, session_ids: Sequence[SessionId]
+    ) -> tuple[Any, dict[SessionId, int]]:
+        """Make the schema, and do what `_locked` does, unless others were there first."""
+        with self._driver_errors():
+            await self._server.prepare(connection)
+        transaction, keys = await self._locked(connection, session_ids)
+        async with _undone_by_an_error(transaction):
+            with self._driver_errors():
+                query = self._server.sql(_HAVE_CHECKPOINTS)
+                is_overtaken = await connection.fetchval(query, [*keys.values()])
+        if is_overtaken:
+            await _rolled_back(transaction)
+            raise _OvertakenError
+        return transaction, keys
+
     async def _lock(
         self, connection: Connection, session_ids: Sequence[SessionId]
     ) -> dict[SessionId, int]:
@@ -164,6 +221,17 @@ class _Attempt(Generic[RecordT]):
                     self._server.sql(_LOCK), session_id.encode()
                 )
         return keys
+
+    async def _done(
+        self,
+        work: Callable[[Mapping[SessionId, Updating[RecordT]]], Awaitable[ResultT]],
+        session_ids: Sequence[SessionId],
+        reads: Reads[RecordT],
+    ) -> tuple[ResultT, dict[SessionId, tuple[StagedSave | StagedDelete, ...]]]:
+        """Return what `work` returns, and what it has staged of each session."""
+        readings = {name: Updating(self._kit, name, reads) for name in session_ids}
+        result = await self._result(work, readings, reads)
+        return result, {name: reading.end() for name, reading in readings.items()}
 
     @staticmethod
     async def _result(
@@ -254,6 +322,16 @@ class _Attempt(Generic[RecordT]):
             wait_seconds=options.lock_timeout_seconds,
             is_change=True,
         )
+
+
+@contextlib.asynccontextmanager
+async def _undone_by_an_error(transaction: Any) -> AsyncIterator[None]:
+    """Undo a transaction when the block fails."""
+    try:
+        yield
+    except BaseException:
+        await _rolled_back(transaction)
+        raise
 
 
 async def _rolled_back(transaction: Any) -> None:

@@ -11,7 +11,7 @@ from aiocheckpoint.errors import (
     SessionChangedError,
 )
 from aiocheckpoint.models import CheckpointData, CheckpointId, SessionId
-from aiocheckpoint.store import SessionReader
+from aiocheckpoint.store import SessionReader, Transaction
 from aiocheckpoint.testing.contract.records import (
     EXACT_VALUES,
     ODD_IDS,
@@ -391,6 +391,30 @@ class CheckpointStoreContract:
         report = await store.recover("s")
         assert (report.newest_valid_id, report.quarantined) == (None, ())
         assert await store.exists() is before
+
+    async def test_changing_nothing_makes_no_store(self, store: Store) -> None:
+        """Where none is, changes find nothing to change, and there is none then either."""
+
+        async def look_and_delete(session: Transaction[CheckpointData]) -> object:
+            session.delete("x")
+            session.delete_session()
+            return await session.load()
+
+        before = await store.exists()
+        assert await store.delete("s", "x") is False
+        assert await store.delete_many("s", ["x", "y"]) == 0
+        assert await store.delete_session("s") is False
+        assert await store.copy_session("s", "t") == 0
+        assert await store.update("s", look_and_delete) is None
+        assert await store.exists() is before
+
+    async def test_the_first_changes_keep_their_order(self, store: Store) -> None:
+        """Where none is, a delete that is called behind a save removes it, and not before it."""
+        saved, deleted = await asyncio.gather(
+            store.save(checkpoint("s", checkpoint_id="x")), store.delete("s", "x")
+        )
+        assert (saved, deleted) == ("x", True)
+        assert await store.load("s", "x") is None
 
     async def test_a_store_is_there_from_its_first_save(self, store: Store) -> None:
         """It is told by `exists`, and so is one whose sessions are all deleted."""
