@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from aiocheckpoint import (
     BlobStore,
     CheckpointCorruptError,
     CheckpointEncodeError,
+    CheckpointMeta,
     WriterClosedError,
     open_store,
 )
@@ -329,30 +330,102 @@ async def _items(root: Path, session_id: str = "s") -> list[Any]:
         return await session.get_items()
 
 
-class TestCost:
-    async def test_newest_few_of_many_are_not_all_read(self) -> None:
-        """The newest 20 of 1,600 items take few loads, of little more than what is asked for."""
-        store = _Counting(SessionRecord)
-        session = opened("s", store)
-        for start in range(0, 1600, 50):
-            await session.add_items([message(n, 1000) for n in range(start, start + 50)])
-        store.bytes_loaded = 0
+class _Reads:
+    """The reads of a session, each of its own moment."""
 
-        found = await opened("s", store).get_items(20)
+    def __init__(self, store: _Apart, session_id: str) -> None:
+        self._store = store
+        self.session_id = session_id
 
-        assert found == [message(n, 1000) for n in range(1580, 1600)]
-        assert store.bytes_loaded < 200_000
+    async def ids(self, *, prefix: str) -> tuple[str, ...]:
+        found = await self._store.ids(self.session_id, prefix=prefix)
+        if self._store.after_ids:
+            await self._store.after_ids.pop()()
+        return found
+
+    async def load_many(self, checkpoint_ids: Iterable[str], /) -> tuple[Any, ...]:
+        return await self._store.load_many(self.session_id, checkpoint_ids)
+
+    async def load_blobs(self, digests: Iterable[str], /) -> dict[str, bytes]:
+        found = await self._store.load_blobs(self.session_id, digests)
+        self._store.bytes_loaded += sum(map(len, found.values()))
+        return found
+
+    async def list(self) -> tuple[CheckpointMeta, ...]:
+        return await self._store.list(self.session_id)
 
 
-class _Counting(MemoryStore[Any]):
-    """Counts what is loaded in blobs."""
+class _Apart(MemoryStore[Any]):
+    """Counts what reads load in blobs, and does something between two of them."""
 
     bytes_loaded = 0
 
-    async def load_blobs(self, session_id: str, digests: Iterable[str], /) -> dict[str, bytes]:
-        found = await super().load_blobs(session_id, digests)
-        self.bytes_loaded += sum(map(len, found.values()))
-        return found
+    def __init__(self) -> None:
+        super().__init__(SessionRecord)
+        self.after_ids: list[Callable[[], Awaitable[object]]] = []
+
+    async def read(self, session_id: str, work: Any, /) -> Any:
+        return await work(_Reads(self, session_id))
+
+
+class TestBetween:
+    """Somebody changes the conversation between two reads of one `get_items`."""
+
+    @pytest.mark.parametrize("count", [3, 16, 17, 20])
+    async def test_items_are_those_of_one_moment(self, count: int) -> None:
+        """What is added, moved to the history, popped or cleared meanwhile is read whole."""
+        store = _Apart()
+        session, other = opened("s", store), opened("s", store)
+        for number in range(count):
+            await session.add_items(messages([number]))
+
+        async def add() -> None:
+            await other.add_items(messages([count]))
+
+        async def move() -> None:
+            await other.add_items(messages(range(count, count + 70)))
+
+        async def pop() -> None:
+            await other.pop_item()
+
+        async def refill() -> None:
+            await other.clear_session()
+            moments.append([])
+            await other.add_items(messages([1000, 1001]))
+
+        for change in (add, pop, move, pop, refill, other.clear_session):
+            moments = [await session.get_items()]
+            store.after_ids.append(change)
+            found = await opened("s", store).get_items()
+            moments.append(await session.get_items())
+            assert found in moments
+            assert moments[0] != moments[-1]
+
+    async def test_what_something_else_removes_is_missed(self) -> None:
+        """A record that is gone when it is to be read is not left out of the items."""
+        store = _Apart()
+        session = opened("s", store)
+        for number in range(3):
+            await session.add_items(messages([number]))
+        first = min(await store.ids("openai_agents.s"))
+        store.after_ids.append(lambda: store.delete("openai_agents.s", first))
+
+        with pytest.raises(CheckpointCorruptError, match="removed by something else"):
+            await session.get_items()
+
+
+class TestCost:
+    async def test_newest_few_of_many_are_not_all_read(self) -> None:
+        """Of the history little more is loaded than what is asked for: here 50 items of 850."""
+        store = _Apart()
+        session = opened("s", store)
+        for start in range(0, 1600, 50):
+            await session.add_items([message(n, 1000) for n in range(start, start + 50)])
+
+        found = await opened("s", store).get_items(800)
+
+        assert found == [message(n, 1000) for n in range(800, 1600)]
+        assert 50_000 <= store.bytes_loaded < 200_000
 
 
 @pytest.mark.damages_store

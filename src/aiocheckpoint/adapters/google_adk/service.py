@@ -17,8 +17,9 @@ from google.adk.events import Event
 from google.adk.sessions import BaseSessionService, Session
 from google.adk.sessions.base_session_service import GetSessionConfig, ListSessionsResponse
 
-from aiocheckpoint import JsonValue, Transaction, UnsupportedOperationError
+from aiocheckpoint import JsonValue, SessionReader, Transaction, UnsupportedOperationError
 from aiocheckpoint.adapters._recent import RecentBlobs
+from aiocheckpoint.adapters._steady import read_steadily
 from aiocheckpoint.adapters._storage import InStorage, Storage
 from aiocheckpoint.adapters.google_adk.records import (
     HEAD_ID,
@@ -30,7 +31,13 @@ from aiocheckpoint.adapters.google_adk.records import (
     key,
     prefix,
 )
-from aiocheckpoint.adapters.google_adk.values import Delta, delta_of, event_json, event_of, state_of
+from aiocheckpoint.adapters.google_adk.values import (
+    Delta,
+    delta_of,
+    event_json,
+    events_of,
+    state_of,
+)
 from aiocheckpoint.history import History, load_history
 from aiocheckpoint.kit import require_instance
 
@@ -38,7 +45,6 @@ _RECENT_SESSIONS = 64
 
 ResultT = TypeVar("ResultT")
 _Work: TypeAlias = Callable[[Transaction[AdkRecord]], Awaitable[ResultT]]
-_Events: TypeAlias = tuple[SessionHead, list[Any]]
 
 
 class SessionService(InStorage[AdkRecord], BaseSessionService):
@@ -169,26 +175,28 @@ class SessionService(InStorage[AdkRecord], BaseSessionService):
         Raises:
             InvalidArgumentError: the config is none, or has a number below 0.
             CheckpointCorruptError: what is stored is damaged.
-            CheckpointError: what `update` of the store raises.
+            CheckpointError: what `read` and `load_newest` of the store raise.
+
+        Cost: one read of the session, whose events are made where the store reads; one of what it
+            shares with others.
         """
         place = Place.of(app_name, user_id, session_id)
         if config is not None:
             require_instance("config", config, GetSessionConfig)
 
-        async def read(session: Transaction[AdkRecord]) -> _Events | None:
+        async def read(session: SessionReader[AdkRecord]) -> _Read | None:
             head = await session.load(HEAD_ID)
             if not isinstance(head, SessionHead):
                 return None
             history = await self._history(place, session, head)
             count = None if config is None else config.num_recent_events
             last = len(history) if count is None else count
-            return head, await history.last(last, exact=True)
+            return _Read(head, events_of(await history.last(last, exact=True), place.session))
 
-        found = await self._store.update(place.session, read)
+        found = await read_steadily(self._store, place.session, read)
         if found is None:
             return None
-        head, items = found
-        events = [event_of(item, place.session) for item in items]
+        head, events = found
         if config is not None and config.after_timestamp is not None:
             events = [event for event in events if event.timestamp >= config.after_timestamp]
         return await self._whole(place, head, events)
@@ -316,7 +324,7 @@ class SessionService(InStorage[AdkRecord], BaseSessionService):
             return await self._store.update(place.session, work)
 
     async def _history(
-        self, place: Place, session: Transaction[AdkRecord], head: SessionHead
+        self, place: Place, session: SessionReader[AdkRecord], head: SessionHead
     ) -> History:
         return await load_history(self._recent(place).or_else(session.load_blobs), head)
 
@@ -325,6 +333,13 @@ class SessionService(InStorage[AdkRecord], BaseSessionService):
         app, user = place.app, place.user
         shared = await self._store.load_newest([app, user])
         return _session(place, head, events, shared.get(app), shared.get(user))
+
+
+class _Read(NamedTuple):
+    """A session as it is stored, without what it shares with others."""
+
+    head: SessionHead
+    events: list[Event]
 
 
 class _Known(NamedTuple):

@@ -10,10 +10,13 @@ from typing import Any, NamedTuple
 import msgspec
 from google.adk.events import Event
 from google.adk.sessions import State
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter
 
-from aiocheckpoint import CheckpointDecodeError, JsonValue, exact
+from aiocheckpoint import JsonValue, exact
+from aiocheckpoint.adapters._pydantic import validated
 from aiocheckpoint.kit import require_instance
+
+_EVENTS = TypeAdapter(list[Event])
 
 
 class Delta(NamedTuple):
@@ -82,17 +85,14 @@ def event_json(event: Event) -> JsonValue:
     return _frozen(fields, "event")
 
 
-def event_of(value: Any, location: str) -> Event:
+def events_of(values: list[Any], location: str) -> list[Event]:
     """
-    Return the event that `event_json` made JSON of, and `exact` has given back.
+    Return the events that `event_json` made JSON of, and `exact` has given back.
 
     Raises:
         CheckpointDecodeError: this version of the framework does not know such an event.
     """
-    try:
-        return Event.model_validate(value)
-    except ValidationError as error:
-        raise CheckpointDecodeError(location, "Event", str(error)) from error
+    return validated(_EVENTS, values, location)
 
 
 def _frozen(value: Any, path: str) -> JsonValue:

@@ -1,10 +1,17 @@
-"""The items of a session within one transaction: what each call of a session does to them."""
+"""The items of a session: what each call of a session does to them."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from aiocheckpoint import CheckpointCorruptError, CheckpointId, JsonValue, Transaction, exact
+from aiocheckpoint import (
+    CheckpointCorruptError,
+    CheckpointId,
+    JsonValue,
+    SessionReader,
+    Transaction,
+    exact,
+)
 from aiocheckpoint.adapters._recent import RecentBlobs
 from aiocheckpoint.adapters.openai_agents.records import (
     ADDED_PREFIX,
@@ -23,9 +30,76 @@ MAX_RECENT_ADDS = 16
 _MANY_ITEMS = 64
 
 
-class OpenConversation:
+class ConversationReader:
     """
-    A conversation within one call of the work of `update`.
+    A conversation within one call of the work of `read` or `update`.
+
+    Args:
+        session: its reads.
+        recent: blobs of the history that need not be loaded.
+    """
+
+    def __init__(self, session: SessionReader[SessionRecord], recent: RecentBlobs) -> None:
+        self._reader = session
+        self._recent = recent
+
+    async def newest(self, limit: int | None) -> list[Any]:
+        """
+        Return the newest items as they were, oldest first; all for None.
+
+        Raises:
+            CheckpointCorruptError: a record was removed, perhaps just now by who changes them.
+        """
+        if limit == 0:
+            return []
+        ids = await self._recent_ids()
+        head, recent = await self._head_and_adds(ids)
+        self._require_gapless(head, ids)
+        items = [exact.from_json(item) for added in recent for item in added.items]
+        if limit is not None and len(items) >= limit:
+            return items[-limit:]
+        history = await self._history(head)
+        count = len(history) if limit is None else limit - len(items)
+        return [*await history.last(count, exact=True), *items]
+
+    async def _recent_ids(self) -> tuple[CheckpointId, ...]:
+        return (await self._reader.ids(prefix=ADDED_PREFIX))[::-1]
+
+    async def _head(self) -> Conversation | None:
+        return (await self._head_and_adds(()))[0]
+
+    async def _head_and_adds(
+        self, ids: tuple[CheckpointId, ...]
+    ) -> tuple[Conversation | None, list[AddedItems]]:
+        """Return the head and recent adds as they are at one moment."""
+        records = await self._reader.load_many((CONVERSATION_ID, *ids))
+        heads = [record for record in records if isinstance(record, Conversation)]
+        adds = {it.checkpoint_id: it for it in records if isinstance(it, AddedItems)}
+        for checkpoint_id in ids:
+            if checkpoint_id not in adds:
+                raise self._gap_before(checkpoint_id)
+        return (heads[0] if heads else None), [adds[checkpoint_id] for checkpoint_id in ids]
+
+    async def _history(self, head: Conversation | None) -> History:
+        load_blobs = self._recent.or_else(self._reader.load_blobs)
+        return History(load_blobs) if head is None else await load_history(load_blobs, head)
+
+    def _require_gapless(self, head: Conversation | None, ids: tuple[CheckpointId, ...]) -> None:
+        """Refuse a conversation of which something else has removed a record."""
+        first = 1 if head is None else head.last_number + 1
+        for number, checkpoint_id in enumerate(ids, first):
+            if number_of(checkpoint_id) != number:
+                raise self._gap_before(checkpoint_id)
+
+    def _gap_before(self, checkpoint_id: CheckpointId) -> CheckpointCorruptError:
+        place = f"{self._reader.session_id}/{checkpoint_id}"
+        reason = "what was before it was removed by something else, as by max_checkpoints"
+        return CheckpointCorruptError(place, reason)
+
+
+class OpenConversation(ConversationReader):
+    """
+    The same, within one call of the work of `update`.
 
     Args:
         session: the transaction.
@@ -33,8 +107,8 @@ class OpenConversation:
     """
 
     def __init__(self, session: Transaction[SessionRecord], recent: RecentBlobs) -> None:
+        super().__init__(session, recent)
         self._session = session
-        self._recent = recent
 
     async def add(self, items: list[JsonValue]) -> None:
         """Stage new items, and now and then the move of the recent ones to the history."""
@@ -43,8 +117,7 @@ class OpenConversation:
         if len(ids) < MAX_RECENT_ADDS and len(items) <= _MANY_ITEMS:
             self._save_added(id_of(number), items)
             return
-        recent = await self._recent_adds(ids)
-        head = await self._head()
+        head, recent = await self._head_and_adds(ids)
         self._require_gapless(head, ids)
         before = [item for added in recent for item in added.items]
         history = (await self._history(head)).extend([*before, *items])
@@ -54,10 +127,9 @@ class OpenConversation:
     async def pop(self) -> JsonValue:
         """Stage the removal of the newest item and return it; None when there is none."""
         ids = await self._recent_ids()
-        head = await self._head()
+        head, newest_added = await self._head_and_adds(ids[-1:])
         self._require_gapless(head, ids)
-        if ids:
-            (newest,) = await self._recent_adds(ids[-1:])
+        for newest in newest_added:
             if len(newest.items) > 1:
                 self._save_added(ids[-1], newest.items[:-1])
             else:
@@ -74,40 +146,9 @@ class OpenConversation:
         """Stage the removal of all items."""
         self._session.delete(CONVERSATION_ID, *await self._recent_ids())
 
-    async def newest(self, limit: int | None) -> list[Any]:
-        """Return the newest items as they were, oldest first; all for None."""
-        if limit == 0:
-            return []
-        ids = await self._recent_ids()
-        head = await self._head()
-        self._require_gapless(head, ids)
-        recent = await self._recent_adds(ids)
-        items = [exact.from_json(item) for added in recent for item in added.items]
-        if limit is not None and len(items) >= limit:
-            return items[-limit:]
-        history = await self._history(head)
-        count = len(history) if limit is None else limit - len(items)
-        return [*await history.last(count, exact=True), *items]
-
-    async def _recent_ids(self) -> tuple[CheckpointId, ...]:
-        return (await self._session.ids(prefix=ADDED_PREFIX))[::-1]
-
-    async def _recent_adds(self, ids: tuple[CheckpointId, ...]) -> list[AddedItems]:
-        records = await self._session.load_many(ids)
-        found = [record for record in records if isinstance(record, AddedItems)]
-        return sorted(found, key=lambda record: record.checkpoint_id)
-
-    async def _head(self) -> Conversation | None:
-        record = await self._session.load(CONVERSATION_ID)
-        return record if isinstance(record, Conversation) else None
-
     async def _last_number(self) -> int:
         head = await self._head()
         return 0 if head is None else head.last_number
-
-    async def _history(self, head: Conversation | None) -> History:
-        load_blobs = self._recent.or_else(self._session.load_blobs)
-        return History(load_blobs) if head is None else await load_history(load_blobs, head)
 
     def _save_added(self, checkpoint_id: CheckpointId, items: list[JsonValue]) -> None:
         session_id = self._session.session_id
@@ -128,12 +169,3 @@ class OpenConversation:
         )
         self._session.save(record, blobs=history.new_blobs)
         self._recent.keep(record.blob_digests, history.new_blobs)
-
-    def _require_gapless(self, head: Conversation | None, ids: tuple[CheckpointId, ...]) -> None:
-        """Refuse a conversation of which something else has removed a record."""
-        first = 1 if head is None else head.last_number + 1
-        for number, checkpoint_id in enumerate(ids, first):
-            if number_of(checkpoint_id) != number:
-                place = f"{self._session.session_id}/{checkpoint_id}"
-                reason = "what was before it was removed by something else, as by max_checkpoints"
-                raise CheckpointCorruptError(place, reason)

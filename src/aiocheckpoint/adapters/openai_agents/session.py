@@ -11,8 +11,9 @@ from agents import Agent, RunState, SessionSettings, TResponseInputItem
 from aiocheckpoint import InvalidArgumentError, JsonValue, SessionId, exact
 from aiocheckpoint.adapters._given import listed
 from aiocheckpoint.adapters._recent import RecentBlobs
+from aiocheckpoint.adapters._steady import read_steadily
 from aiocheckpoint.adapters._storage import InStorage, Storage
-from aiocheckpoint.adapters.openai_agents.conversation import OpenConversation
+from aiocheckpoint.adapters.openai_agents.conversation import ConversationReader, OpenConversation
 from aiocheckpoint.adapters.openai_agents.records import NAMES, RUN_ID, PausedRun, SessionRecord
 from aiocheckpoint.kit import require_instance
 
@@ -78,9 +79,9 @@ class Session(InStorage[SessionRecord]):
         Raises:
             InvalidArgumentError: the limit is no number.
             CheckpointCorruptError: what is stored is damaged, or a part of it is gone.
-            CheckpointError: what `update` of the store raises.
+            CheckpointError: what `read` of the store raises.
 
-        Cost: the reads of one update: of at most 16 records, and of the history's newest 64 KiB
+        Cost: one read: of at most 16 records, and of the history's newest 64 KiB
             where this session does not know them; of what is older in pieces of as much, of those
             alone that hold what is wanted.
         """
@@ -89,7 +90,11 @@ class Session(InStorage[SessionRecord]):
         if limit is not None and type(limit) is not int:
             raise InvalidArgumentError("limit", limit, "a plain int, or None")
         wanted = None if limit is None or limit < 0 else limit
-        return await self._update(lambda conversation: conversation.newest(wanted))
+        return await read_steadily(
+            self._store,
+            self._name,
+            lambda session: ConversationReader(session, self._recent).newest(wanted),
+        )
 
     async def add_items(self, items: list[TResponseInputItem]) -> None:
         """
