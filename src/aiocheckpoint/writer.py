@@ -361,6 +361,8 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             CheckpointTooLargeError: it, or a blob, is over `max_bytes`.
             MissingBlobError: a blob that it leads to is neither given nor there.
             SessionChangedError: another checkpoint is the newest.
+            JournalCorruptError: changes may be lost with a part of the journal, so that nobody
+                knows the newest that is expected, or what `max_checkpoints` would drop.
             InvalidArgumentError: `expected` is no id, or `blobs` has one that neither `data` nor a
                 `BlobNode` among them names.
             StorageError: the disk refused; it is not saved, and does not come back.
@@ -486,6 +488,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
 
         Raises:
             CheckpointCorruptError: the file that may be it cannot be read to make sure.
+            JournalCorruptError: there is none, but for what may be lost with a part of the journal.
             CheckpointTooLargeError: nor can one over `max_bytes`.
             FormatVersionError: nor can one of another format version.
             InvalidIdError: an id that no checkpoint can have.
@@ -529,6 +532,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         Raises:
             CheckpointCorruptError: a file that may be one of them cannot be read to make sure;
                 none was removed.
+            JournalCorruptError: likewise, one that may be lost with a part of the journal.
             CheckpointTooLargeError: likewise, one over `max_bytes`.
             FormatVersionError: likewise, one of another format version.
             InvalidIdError: an id that no checkpoint can have.
@@ -1071,6 +1075,8 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
 
         Raises:
             SessionOwnedError: on entry: somebody else owns it.
+            JournalCorruptError: on entry: a part of the journal is lost, and perhaps with it who
+                owns the session.
             OwnershipLostError: of `owner`: the session has another owner, as somebody has removed
                 this process's file `owner-...` by hand; nothing was changed.
             NestedCallError: the work of an update calls it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -15,11 +15,12 @@ from aiocheckpoint import (
     CheckpointCorruptError,
     CheckpointData,
     JournalCorruptError,
+    Transaction,
 )
 from tests.conftest import MakeWriter
 from tests.promises.conftest import Start
 from tests.promises.places import files_with, holding
-from tests.promises.records import record
+from tests.promises.records import Note, by_digest, note, record
 from tests.promises.workers import Worker
 
 pytestmark = pytest.mark.damages_store
@@ -31,10 +32,14 @@ Writer = AsyncCheckpointWriter[CheckpointData]
 def _damaged(start: Start, root: Path) -> Path:
     """Sessions `a`, `b` and `c`, whose newest are in the journal alone; that of `b` is lost."""
     slot = _killed_in_the_journal(start(), root, "abc")
+    _damage(slot)
+    return root
+
+
+def _damage(slot: Path) -> None:
     content = slot.read_bytes()
     begin = content.index(_MARK.encode()) // 4096 * 4096
     slot.write_bytes(content[:begin] + b"\xa5" * 4096 + content[begin + 4096 :])
-    return root
 
 
 def _killed_in_the_journal(worker: Worker, root: Path, sessions: str) -> Path:
@@ -244,3 +249,117 @@ async def test_a_damaged_body_harms_its_own_session_alone(damaged_body: Path) ->
             await writer.load("s")
         assert not isinstance(refused.value, JournalCorruptError)
         assert (await writer.recover("s")).given_up == ()
+
+
+Call = Callable[[Writer], Awaitable[object]]
+
+
+def _more(session_id: str) -> CheckpointData:
+    return CheckpointData(session_id=session_id, checkpoint_id="more")
+
+
+async def _read_what_was_saved(writer: Writer) -> None:
+    async def work(session: Transaction[CheckpointData]) -> None:
+        await session.ids()
+
+    await writer.save(_more("b"))
+    await writer.update("b", work)
+
+
+async def _own(writer: Writer) -> None:
+    async with writer.own("b"):
+        pass
+
+
+_RESTING_ON_ALL: dict[str, Call] = {
+    "save-if-empty": lambda writer: writer.save(_more("b"), expected=None),
+    "save-if-newest": lambda writer: writer.save(_more("b"), expected="old"),
+    "delete-what-is-not-there": lambda writer: writer.delete("b", "absent"),
+    "delete-some": lambda writer: writer.delete_many("b", ["old", "absent"]),
+    "update": _read_what_was_saved,
+    "own": _own,
+}
+
+
+@pytest.mark.parametrize("is_given_up", [False, True], ids=["lost", "given-up"])
+@pytest.mark.parametrize("call", _RESTING_ON_ALL.values(), ids=_RESTING_ON_ALL)
+async def test_what_rests_on_all_of_a_session_is_refused(
+    damaged: Path, call: Call, is_given_up: bool
+) -> None:
+    """What only who knows all of a session can decide is refused, as its reads are."""
+    if is_given_up:
+        async with AsyncCheckpointWriter(damaged) as other:
+            await other.recover("a")
+    writer = AsyncCheckpointWriter(damaged)  # which has looked at nothing before
+    with pytest.raises(JournalCorruptError) as refused:
+        await call(writer)
+    assert refused.value.session_id == "b"
+    await writer.recover("b")
+    assert "old" in await writer.ids("b")
+    await writer.aclose()
+
+
+async def test_retention_drops_nothing_that_may_not_be_the_oldest(damaged: Path) -> None:
+    """Where changes may be lost a save is refused for which retention would drop something."""
+    writer = AsyncCheckpointWriter(damaged, max_checkpoints=2)
+    for _ in range(2):  # the second time in place of itself
+        await writer.save(_more("b"))
+    third = CheckpointData(session_id="b", checkpoint_id="third")
+    with pytest.raises(JournalCorruptError):
+        await writer.save(third)
+    await writer.recover("b")
+    assert await writer.ids("b") == ("old", "more")
+    await writer.save(third)
+    assert await writer.ids("b") == ("third", "more")
+    await writer.aclose()
+
+
+@pytest.mark.blocking
+async def test_blobs_stay_that_what_is_lost_may_lead_to(start: Start, root: Path) -> None:
+    """While a part of the journal may yet be put back, no blob goes that a save in it may name."""
+    blob = b"shared by what is known and by what is not"
+    async with AsyncCheckpointWriter(root, record_type=Note) as writer:
+        await writer.save(note("b", "older", blob), blobs=by_digest(blob))
+    slot = _killed_in_the_journal(start(), root, "ab")
+    _damage(slot)
+    async with AsyncCheckpointWriter(root, record_type=Note) as writer:
+        assert await writer.delete("b", "older")
+        await writer.recover("a")
+        await writer.flush()
+        assert files_with(root / "b", blob.decode())
+        await writer.recover("b")
+    assert [path.parent.name for path in files_with(root, blob.decode())] == ["b"]  # kept aside
+
+
+async def test_a_session_that_is_deleted_lacks_nothing(damaged: Path) -> None:
+    """A session that was deleted goes on from nothing, also where its writer never read of it."""
+    async with AsyncCheckpointWriter(damaged) as writer:
+        await writer.recover("a")
+    async with AsyncCheckpointWriter(damaged) as writer:
+        assert await writer.delete_session("b")
+        await writer.save(_more("b"), expected=None)
+        assert await _newest(writer, "b") == "more"
+
+
+@pytest.mark.blocking
+async def test_an_update_that_is_overtaken_by_what_cannot_be_read(start: Start, root: Path) -> None:
+    """Damage to what others commit between the reads of an update and its commit refuses it."""
+    other = start()
+    other.save(record("b", "old"))
+    saved = record("b", "new")
+    saved.resume_hint = _MARK
+
+    async def work(session: Transaction[CheckpointData]) -> None:
+        assert await session.ids() == ("old",)
+        other.save(saved)
+        (slot,) = files_with(root, _MARK)
+        _damage(slot)
+        session.save(_more("b"))
+
+    async with AsyncCheckpointWriter(root) as writer:
+        await writer.save(CheckpointData(session_id="a", checkpoint_id="x"))
+        with holding(root, "applier"), pytest.raises(JournalCorruptError):
+            await writer.update("b", work)
+        other.kill()
+        await writer.recover("b")
+        assert await writer.ids("b") == ("old",)

@@ -57,9 +57,9 @@ class GivenUp:
         self.is_stale = True
 
     @property
-    def is_empty(self) -> bool:
-        """Whether no session is known here that may lack changes; from memory."""
-        return not self._concerned
+    def concerns_some(self) -> bool:
+        """Whether some session may lack changes, as it was when somebody looked last."""
+        return bool(self._concerned)
 
     def is_kept(self, name: str) -> bool:
         """Tell whether there is a copy of a part, so that the log may go on without it."""

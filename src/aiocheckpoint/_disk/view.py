@@ -377,10 +377,24 @@ class View:
         Raises:
             JournalCorruptError: nobody can tell what stood there; `recover` goes on knowingly.
         """
-        for damage in self.lost():
-            raise JournalCorruptError(damage.path, session_id)
-        for path in self.given_up.concerning(name) if self.given_up else ():
+        path = self.lost_part(name)
+        if path is not None:
             raise JournalCorruptError(path, session_id)
+
+    @property
+    def may_lack_parts(self) -> bool:
+        """Whether parts of the log may be lost, as far as memory tells."""
+        given_up = self.given_up
+        if self.log is None or given_up is None:
+            return False
+        return bool(self.log.damages) or given_up.is_stale or given_up.concerns_some
+
+    def lost_part(self, name: str) -> str | None:
+        """Return the path of a part of the log that may hold changes of a session; None if none."""
+        for damage in self.lost():
+            return damage.path
+        concerning = self.given_up.concerning(name) if self.given_up else ()
+        return next(iter(concerning), None)
 
     def lost(self) -> list[Damage]:
         """Return the parts of the log that nobody can read, and that were not given up."""

@@ -141,7 +141,7 @@ class LocalStore(Generic[RecordT]):
         """Whether some sessions have to be recovered, since a part of the log was given up."""
         opened = self.place.opened
         given_up = opened.view.given_up if opened is not None else None
-        return given_up is not None and not given_up.is_empty
+        return given_up is not None and given_up.concerns_some
 
     # Reading
 
@@ -243,7 +243,7 @@ class LocalStore(Generic[RecordT]):
             NotInMemoryError: it is not, or is not to be relied upon.
         """
         root = self.place.writing
-        if root is None or not root.log.is_scanned or root.log.damages or self.lacks_parts:
+        if root is None or not root.log.is_scanned or root.view.may_lack_parts:
             raise NotInMemoryError
         return work(Glance(root.bodies, self._codec))
 

@@ -81,6 +81,7 @@ class Planner:
         """Plan a change that is made alone."""
         match change:
             case Own():
+                self._require_all_known(plan.session)
                 owned = self._owners.own(change, len(self.entries))
                 self.entries.append(owned)
                 return owned.token
@@ -114,6 +115,8 @@ class Planner:
                 raise OwnershipLostError(plan.session.id, token)
         for plan in plans:
             state = batch.states[plan.session.name]
+            if state is not None:
+                self._require_all_known(plan.session)
             if state is not None and (plan.is_changed or plan.session.known.state != state):
                 raise SessionChangedError(plan.session.id, self._newest_id_or_none(plan))
         kept = {plan.session.name: plan.copy() for plan in plans if plan.is_changed}
@@ -148,8 +151,12 @@ class Planner:
         session = plan.session
         self._require_writable(session)
         if save.expected is not ANY_NEWEST:
+            self._require_all_known(session)
             self._require_expected(plan, save)
         replaced = self._replaced(plan, save.checkpoint_id)
+        max_kept = self._limits.max_checkpoints
+        if max_kept is not None and plan.count - len(replaced) >= max_kept:
+            self._require_all_known(session)  # or retention drops what was not the oldest
         blobs = self._blobs_to_save(plan, save) if save.digests else {}
         now = now_microseconds()
         name = names.next_name(save.checkpoint_id, now, plan.last_stamped, _leap)
@@ -178,7 +185,7 @@ class Planner:
         plan.remove(replaced)
         doomed.files += replaced
         doomed.erases |= save.erases and bool(replaced)
-        doomed.max_kept = self._limits.max_checkpoints
+        doomed.max_kept = max_kept
         return save.checkpoint_id
 
     def _require_writable(self, session: Session) -> None:
@@ -189,6 +196,10 @@ class Planner:
             reason = f"{stuck.reason}; earlier saves of the session wait for it in the journal"
             cause = OSError(stuck.errno, reason) if stuck.errno else OSError(reason)
             raise storage_error(stuck.operation, stuck.path, cause)
+
+    def _require_all_known(self, session: Session) -> None:
+        """Refuse to decide by what is there while changes may be lost with a part of the log."""
+        self._contents.view.require_readable(session.id, session.name)
 
     def _require_expected(self, plan: SessionPlan, save: Save) -> None:
         newest_id = self._newest_id(plan)
@@ -296,6 +307,7 @@ class Planner:
         Raises:
             CheckpointCorruptError: when one cannot be read to make sure.
             StorageError: when the session could not be listed.
+            JournalCorruptError: when none is found, and a part of the journal is lost.
         """
         found = []
         for name in plan.candidates(checkpoint_id):
@@ -306,6 +318,7 @@ class Planner:
             if known == checkpoint_id:
                 found.append(name)
         if not found:
+            self._require_all_known(plan.session)
             self._contents.require_absent(plan.session, checkpoint_id)
         return found
 
@@ -319,7 +332,9 @@ class Planner:
             return
         plan.is_changed = True
         self.erases |= doomed.erases
-        blobs = plan.remove_unused_blobs()
+        # What is lost of the log may lead to any blob.
+        is_known = self._contents.view.lost_part(plan.session.name) is None
+        blobs = plan.remove_unused_blobs() if is_known else ()
         texts = tuple(name.text for name in doomed.files)
         self.entries.append(Removed(plan.session.name, texts, blobs, doomed.drops, doomed.erases))
 

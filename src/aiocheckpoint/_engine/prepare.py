@@ -42,6 +42,7 @@ def prepare(bodies: Bodies, limits: Limits, change: Change, session: Session) ->
     Raises:
         CheckpointError: what planning would raise as well.
     """
+    bodies.view.lost_part(session.name)
     if isinstance(change, Save):
         _prepare_save(bodies, limits, change, session)
     elif isinstance(change, Delete):

@@ -112,9 +112,14 @@ class SessionPlan:
         found = [*self.session.known.newest_first()[::-1], *self.added]
         return [name for name in found if name.text not in self.removed]
 
+    @property
+    def count(self) -> int:
+        """How many files will be there."""
+        return self.session.known.count + len(self.added) - len(self.removed)
+
     def surplus(self, max_kept: int) -> list[FileName]:
         """Return the files to remove so that the newest `max_kept` stay."""
-        count = self.session.known.count + len(self.added) - len(self.removed)
+        count = self.count
         return [] if count <= max_kept else self.remaining()[: count - max_kept]
 
     def add(self, name: FileName, checkpoint_id: CheckpointId, digests: tuple[str, ...]) -> None:
