@@ -245,7 +245,7 @@ class TestOfARoleThatMayOnlyRead:
         """It lacks what reads ask for; they go on once a role that may has migrated it."""
         writer = make_store(record_type=BlobRecord)
         await writer.save(_STATE, blobs=_BLOBS)
-        await admin.execute(f"delete from {schema}.schema_version where version = 4")
+        await admin.execute(f"delete from {schema}.schema_version where version = 5")
         reader = make_store(server.dsn(user=await _reader(admin, schema)), record_type=BlobRecord)
         with pytest.raises(UnsuitableStoreError, match="permission denied"):
             await reader.load("s")

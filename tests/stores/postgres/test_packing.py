@@ -434,6 +434,17 @@ class TestDamage:
         await store.save(_step(5, [_TEXT, 5]))
         assert (await make_store().load("s")).messages == [_TEXT, 5]
 
+    async def test_nor_against_what_does_not_lead_to_all_that_it_needs(
+        self, make_store: MakeStore, query: Callable[..., Any], schema: str
+    ) -> None:
+        """Contents that are all intact do not do where one has forgotten which it needs."""
+        store = make_store()
+        for number in range(1, 5):
+            await store.save(_step(number, [_TEXT, number]))
+        await query(f"update {schema}.body set base_seq = null where seq = 3")
+        await store.save(_step(5, [_TEXT, 5]))
+        assert (await make_store().load("s")).messages == [_TEXT, 5]
+
     async def test_nor_against_what_the_server_cannot_read(
         self, make_store: MakeStore, server: PostgresServer, schema: str
     ) -> None:
@@ -518,7 +529,7 @@ class TestMigration:
         assert [meta.iteration for meta in await stores[1].list("s")] == [4, 3, 2, 1]
         assert await stores[2].check() == ()
         version = f"select array_agg(version order by version) from {schema}.schema_version"
-        assert await connection.fetchval(version) == [1, 2, 3, 4]
+        assert await connection.fetchval(version) == [1, 2, 3, 4, 5]
         await connection.close()
 
     async def test_what_version_1_still_saves_is_kept(

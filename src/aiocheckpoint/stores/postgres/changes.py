@@ -164,7 +164,7 @@ class _Row(NamedTuple):
         kind: of change.
         numbers: what is expected, the iteration, the place of the base.
         texts: what is expected, the id, the trigger, the checksum, the content and its SHA-256,
-            and that of the base.
+            and the chain of the base.
         created_at: of the record.
     """
 
@@ -195,7 +195,7 @@ def _row(step: Save | Delete, body: Packed | None) -> _Row:
             bytes.fromhex(record.checksum),
             body.content,
             body.sha256,
-            None if base is None else base.sha256,
+            None if base is None else base.chain,
         ),
         created_at_of(meta),
     )

@@ -205,24 +205,19 @@ begin
     end loop;
 end $$;
 
--- Tell whether a body, and all that it needs, is there as it was sent, and can be read; with
--- p_sha256, whether it is that one.
-create or replace function aiocheckpoint.is_whole(
-    p_key bigint, p_seq bigint, p_sha256 bytea default null
-)
+-- Tell whether a body, and all that it needs, is there as it was sent, and can be read.
+create or replace function aiocheckpoint.is_whole(p_key bigint, p_seq bigint)
 returns boolean language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 declare
     v_is_intact boolean;
 begin
     while p_seq is not null loop
-        select base_seq, coalesce(base_seq < seq, true)
-            and sha256(content) = sha256 and sha256 = coalesce(p_sha256, sha256)
+        select base_seq, coalesce(base_seq < seq, true) and sha256(content) = sha256
             into p_seq, v_is_intact from aiocheckpoint.body
             where session_key = p_key and seq = p_seq;
         if v_is_intact is not true then
             return false;
         end if;
-        p_sha256 := null;
     end loop;
     return true;
 exception when internal_error or data_corrupted or index_corrupted then
@@ -300,7 +295,7 @@ end $$;
 -- p_wait_ms: how long to wait for the row of a session; null: answer that it is busy.
 -- p_keep: how many checkpoints to keep in a session; null: all.
 -- p_numbers: of each change its kind, fence, expects, iteration, base_seq, names_end, blobs_end.
--- p_bytes: of each change its session, expected, id, trigger, checksum, content, sha256, base_sha256.
+-- p_bytes: of each change its session, expected, id, trigger, checksum, content, sha256, chain.
 -- p_created_at: of each change; together they are few arrays, each of which takes as long as a row.
 -- p_names: for saves the digests that the record names, for deletes the ids.
 -- p_digests, p_contents: the blobs that come with a save.
@@ -309,7 +304,8 @@ end $$;
 -- kind: 1 a save, 2 a delete of some, 3 of all.
 -- fence: the token of the owner who makes the change.
 -- expects: 0 nothing, 1 that `expected` is the newest, 2 that there is none.
--- base_seq, base_sha256: which body the content needs.
+-- base_seq, chain: which body the content needs; the SHA-256 of its content, and behind it those of
+--     what that needs.
 -- names_end, blobs_end: where those of the change end.
 -- content, sha256: what to store of the body.
 --
@@ -340,7 +336,7 @@ declare
     v_blobs_end integer := 0;
     v_expected bytea;
     v_id bytea;
-    v_base_sha256 bytea;
+    v_chain bytea;
     v_key bigint;
     v_seq bigint;
     v_saved_at timestamptz;
@@ -358,7 +354,7 @@ declare
     v_names_begin integer;
     v_blobs_begin integer;
     v_is_complete boolean;
-    v_whole_sha256 bytea;  -- of what can be read, as this commit has seen already
+    v_whole bytea;  -- the chain that can be read, as this commit has seen already
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception 'the transaction isolation must be read committed';
@@ -385,7 +381,7 @@ begin
             v_session := p_bytes[i * 8 + 1];
             exit when v_session is null;
             v_replaced := null;
-            v_whole_sha256 := null;
+            v_whole := null;
             v_knows_newest := false;
             v_is_complete := true;
             select session_key, last_seq, last_saved_at, checkpoints, owner_token
@@ -432,45 +428,64 @@ begin
                 v_base_seq := p_numbers[i * 7 + 5];
                 v_expected := p_bytes[i * 8 + 2];
                 v_id := p_bytes[i * 8 + 3];
-                v_base_sha256 := p_bytes[i * 8 + 8];
-                if v_base_seq is null or v_base_sha256 = v_whole_sha256 then
-                    null;
-                elsif v_base_seq >= v_seq - 63
-                    and aiocheckpoint.is_whole(v_key, v_base_seq, v_base_sha256)
-                then
-                    v_whole_sha256 := v_base_sha256;
-                else
+                v_chain := p_bytes[i * 8 + 8];
+                v_links := case when cardinality(v_names) > 0 then v_names || p_links[
+                    coalesce(p_links_end[v_blobs_begin - 1], 0) + 1 : p_links_end[v_blobs_end]
+                ] end;
+                begin
+                    select
+                        case
+                            when v_base_seq is null or v_chain = v_whole then true
+                            when v_base_seq < v_seq - 63 then false
+                            else (
+                                select string_agg(sha256(content), '') = v_chain
+                                    and v_base_seq || array_agg(base_seq)
+                                        = array_agg(seq) || null::bigint
+                                from (
+                                    select seq, base_seq, content from aiocheckpoint.body
+                                    where session_key = v_key and seq <= v_base_seq
+                                    and seq > v_base_seq - 2 * octet_length(v_chain)
+                                    and position(sha256 in v_chain) > 0
+                                    order by seq desc limit octet_length(v_chain) / 32
+                                ) parts
+                            )
+                        end,
+                        case when v_expects = 0 or v_knows_newest then v_newest else (
+                            select checkpoint_id from aiocheckpoint.checkpoint
+                            where session_key = v_key order by seq desc limit 1
+                        ) end,
+                        case when v_links is not null then (
+                            select d from unnest(v_links) d
+                            where not d = any (p_digests[v_blobs_begin : v_blobs_end])
+                            and (
+                                select digest from aiocheckpoint.blob
+                                where session_key = v_key and digest = d
+                            ) is null limit 1
+                        ) end
+                        into v_is_complete, v_newest, v_missing;
+                exception when internal_error or data_corrupted or index_corrupted then
+                    if v_base_seq is null then
+                        raise;
+                    end if;
                     v_is_complete := false;
+                end;
+                v_is_complete := coalesce(v_is_complete, false);
+                if not v_is_complete then
                     v_outcomes[i + 1] := '\x05';
                     exit saving;
                 end if;
-                if v_expects > 0 and not v_knows_newest then
-                    select checkpoint_id into v_newest from aiocheckpoint.checkpoint
-                        where session_key = v_key order by seq desc limit 1;
-                end if;
+                v_whole := coalesce(v_chain, v_whole);
+                v_knows_newest := v_knows_newest or v_expects > 0;
                 if v_expects = 2 and v_count > 0
                     or v_expects = 1 and v_newest is distinct from v_expected
                 then
-                    v_knows_newest := true;
                     v_outcomes[i + 1] := coalesce('\x0101'::bytea || v_newest, '\x0100');
                     exit saving;
                 end if;
-                if cardinality(v_names) > 0 then
-                    v_links := p_links[
-                        coalesce(p_links_end[v_blobs_begin - 1], 0) + 1
-                        : p_links_end[v_blobs_end]
-                    ];
-                    select d into v_missing from unnest(v_names || v_links) d
-                        where not d = any (p_digests[v_blobs_begin : v_blobs_end])
-                        and (
-                            select digest from aiocheckpoint.blob
-                            where session_key = v_key and digest = d
-                        ) is null limit 1;
-                    if found then
-                        v_is_complete := false;
-                        v_outcomes[i + 1] := '\x02'::bytea || v_missing;
-                        exit saving;
-                    end if;
+                if v_missing is not null then
+                    v_is_complete := false;
+                    v_outcomes[i + 1] := '\x02'::bytea || v_missing;
+                    exit saving;
                 end if;
                 for b in v_blobs_begin .. v_blobs_end loop
                     v_links := p_links[coalesce(p_links_end[b - 1], 0) + 1 : p_links_end[b]];
@@ -483,43 +498,52 @@ begin
                             on conflict do nothing;
                     end if;
                 end loop;
-                select seq into v_old from aiocheckpoint.checkpoint
-                    where session_key = v_key
-                    and substring(checkpoint_id from 1 for 1000)
-                        = substring(v_id from 1 for 1000)
-                    and checkpoint_id = v_id;
                 v_seq := v_seq + 1;
                 v_saved_at := greatest(clock_timestamp(), v_saved_at + interval '1 microsecond');
                 v_newest := v_id;
                 v_knows_newest := true;
-                if v_old is null then
-                    v_count := v_count + 1;
-                else
-                    delete from aiocheckpoint.checkpoint
-                        where session_key = v_key and seq = v_old
-                        returning blob_digests into v_old_digests;
-                    v_replaced := v_replaced || v_old;
-                end if;
-                insert into aiocheckpoint.checkpoint (
-                    session_key, seq, checkpoint_id, saved_at, created_at, iteration, trigger,
-                    checksum, blob_digests
-                ) values (
-                    v_key, v_seq, v_id, v_saved_at,
-                    p_created_at[i + 1],
-                    p_numbers[i * 7 + 4], p_bytes[i * 8 + 4], p_bytes[i * 8 + 5],
-                    nullif(v_names, '{}')
-                );
                 insert into aiocheckpoint.body (session_key, seq, base_seq, sha256, content)
                     values (v_key, v_seq, v_base_seq, p_bytes[i * 8 + 7], p_bytes[i * 8 + 6]);
-                if cardinality(v_names) > 0 then
-                    insert into aiocheckpoint.blob_use (session_key, digest, seq)
-                        select v_key, d, v_seq from unnest(v_names) d;
+                select seq, blob_digests into v_old, v_old_digests from aiocheckpoint.checkpoint
+                    where session_key = v_key
+                    and substring(checkpoint_id from 1 for 1000)
+                        = substring(v_id from 1 for 1000)
+                    and checkpoint_id = v_id;
+                if v_old is null then
+                    v_count := v_count + 1;
+                    insert into aiocheckpoint.checkpoint (
+                        session_key, seq, checkpoint_id, saved_at, created_at, iteration, trigger,
+                        checksum, blob_digests
+                    ) values (
+                        v_key, v_seq, v_id, v_saved_at,
+                        p_created_at[i + 1],
+                        p_numbers[i * 7 + 4], p_bytes[i * 8 + 4], p_bytes[i * 8 + 5],
+                        nullif(v_names, '{}')
+                    );
+                else
+                    update aiocheckpoint.checkpoint
+                        set seq = v_seq, saved_at = v_saved_at, created_at = p_created_at[i + 1],
+                            iteration = p_numbers[i * 7 + 4], trigger = p_bytes[i * 8 + 4],
+                            checksum = p_bytes[i * 8 + 5], blob_digests = nullif(v_names, '{}')
+                        where session_key = v_key and seq = v_old;
+                    if v_base_seq is distinct from v_old then
+                        v_replaced := v_replaced || v_old;
+                    end if;
                 end if;
-                if v_old is not null and v_old_digests is not null then
-                    delete from aiocheckpoint.blob_use
-                        where session_key = v_key and digest = any (v_old_digests)
-                        and seq = v_old;
-                    perform aiocheckpoint.collect(v_key, v_old_digests);
+                if v_old_digests = v_names then
+                    update aiocheckpoint.blob_use set seq = v_seq
+                        where session_key = v_key and digest = any (v_names) and seq = v_old;
+                else
+                    if cardinality(v_names) > 0 then
+                        insert into aiocheckpoint.blob_use (session_key, digest, seq)
+                            select v_key, d, v_seq from unnest(v_names) d;
+                    end if;
+                    if v_old_digests is not null then
+                        delete from aiocheckpoint.blob_use
+                            where session_key = v_key and digest = any (v_old_digests)
+                            and seq = v_old;
+                        perform aiocheckpoint.collect(v_key, v_old_digests);
+                    end if;
                 end if;
                 if v_count > p_keep then
                     v_count := v_count - aiocheckpoint.remove(v_key, array(
@@ -532,7 +556,7 @@ begin
         elsif v_count = 0 then
             v_outcomes[i + 1] := '\x0030';
         else
-            v_whole_sha256 := null;
+            v_whole := null;
             v_knows_newest := false;
             if v_kind = 3 then
                 delete from aiocheckpoint.blob_use where session_key = v_key;

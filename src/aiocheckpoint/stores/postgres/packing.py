@@ -43,9 +43,9 @@ class Version(NamedTuple):
     digests: tuple[bytes, ...]
 
     @property
-    def sha256(self) -> bytes:
-        """Of its content."""
-        return self.digests[-1]
+    def chain(self) -> bytes:
+        """The digests in one, that of its content first."""
+        return b"".join(self.digests[::-1])
 
     def is_made_of(self, parts: Sequence[bytes]) -> bool:
         """Tell whether these contents come to this very body."""

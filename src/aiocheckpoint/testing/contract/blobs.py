@@ -80,7 +80,8 @@ class BlobStoreContract:
         await blob_store.delete("s", "a")
         assert await refusal(blob_store.load_blobs("s", by_digest(b"1"))) is MissingBlobError
         assert len(await blob_store.load_blobs("s", by_digest(b"2", b"3"))) == 2
-        await blob_store.save(large("b", b"3"))
+        for _ in range(2):  # the second replaces one that names the same
+            await blob_store.save(large("b", b"3"))
         assert await refusal(blob_store.load_blobs("s", by_digest(b"2"))) is MissingBlobError
         assert await blob_store.delete_many("s", ["b"]) == 1
         assert await refusal(blob_store.load_blobs("s", by_digest(b"3"))) is MissingBlobError
