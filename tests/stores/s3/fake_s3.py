@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import NamedTuple
@@ -98,6 +98,7 @@ class FakeS3:
         self.exclusive = exclusive
         self.objects: dict[str, Stored] = {}
         self.asked: list[Asked] = []
+        self.headers: Mapping[str, str] = {}  # of the last request
         self.faults: list[Fault] = []
         self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
         self.url = ""
@@ -187,6 +188,7 @@ class FakeS3:
         )
         asked = Asked(_operation(request), key or request.query.get("prefix", ""))
         self.asked.append(asked)
+        self.headers = request.headers
         assert "Authorization" in request.headers
         fault = next((fault for fault in self.faults if fault.meets(asked)), None)
         if fault is not None and fault.kind == "slow":

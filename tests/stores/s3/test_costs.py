@@ -39,6 +39,19 @@ async def test_a_save_is_one_request(store: S3Store[CheckpointData], fake: FakeS
     assert fake.count() == {"create": 3}
 
 
+async def test_a_save_is_sent_at_once_unless_it_is_large(
+    make_store: MakeStore, fake: FakeS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server is asked whether it wants a megabyte, which takes a message there and back."""
+    monkeypatch.setenv("AWS_SDK_UA_APP_ID", "shop")
+    store: S3Store[CheckpointData] = make_store()
+    for size, expects in ((3, None), (1 << 20, "100-continue"), (3, None)):
+        await store.save(_data(messages=["x" * size]))
+        assert fake.headers.get("Expect") == expects
+        assert "aiobotocore/" in fake.headers["User-Agent"]
+        assert " app/shop " in fake.headers["User-Agent"]
+
+
 async def test_the_first_save_of_a_session_finds_out_where_it_stands(
     make_store: MakeStore, fake: FakeS3, store: S3Store[CheckpointData]
 ) -> None:

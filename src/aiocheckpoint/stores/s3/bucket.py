@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import functools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
@@ -12,8 +11,6 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, TypeVar
 
-from aiobotocore.config import AioConfig
-from aiobotocore.session import AioSession
 from aiohttp import ClientConnectorError
 from aiohttp import ClientError as TransportError
 from botocore.exceptions import (
@@ -24,10 +21,10 @@ from botocore.exceptions import (
     HTTPClientError,
     ProxyConnectionError,
 )
-from botocore.loaders import create_loader
 
 from aiocheckpoint.errors import StorageFullError, StoreUnavailableError, UnsuitableStoreError
 from aiocheckpoint.stores.s3.arguments import Options
+from aiocheckpoint.stores.s3.client import made_client
 from aiocheckpoint.stores.s3.layout import Layout
 
 _ATTEMPTS = 5
@@ -123,29 +120,8 @@ class Bucket:
 
     async def start(self) -> None:
         """Make the client, which reads files; no request is made yet."""
-        options = self._options
-        seconds = options.request_timeout_seconds
-        config = AioConfig(
-            connect_timeout=min(seconds, 10.0),
-            read_timeout=seconds,
-            max_pool_connections=options.max_connections,
-            # Retried here: whoever creates has to know of every attempt.
-            retries={"total_max_attempts": 1, "mode": "standard"},
-            # Not every server takes checksums that trail; documents and blobs have their own.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        )
         try:
-            session = AioSession(profile=options.profile_name)
-            data_path = session.get_config_variable("data_path")
-            session.register_component("data_loader", _loader(data_path))
-            client = session.create_client(
-                "s3",
-                endpoint_url=options.endpoint_url,
-                region_name=options.region_name,
-                config=config,
-            )
-            self._client = await self._open.enter_async_context(client)
+            self._client = await self._open.enter_async_context(made_client(self._options))
         except (BotoCoreError, ValueError) as error:
             raise self._unavailable("connect", error) from error
 
@@ -285,6 +261,8 @@ class Bucket:
     async def gather(self, calls: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
         """Await calls side by side, as many as there are connections; raise the first error."""
         items = list(calls)
+        if not items:
+            return []
         results: list[Any] = [None] * len(items)
         numbered = enumerate(items)
 
@@ -361,12 +339,6 @@ class Bucket:
     ) -> StoreUnavailableError:
         location = self._layout.url if key is None else self._layout.location(key)
         return StoreUnavailableError(location, operation, str(error) or type(error).__name__)
-
-
-@functools.cache
-def _loader(data_path: str | None) -> Any:
-    """Return what reads the descriptions of AWS's services; it remembers them for all stores."""
-    return create_loader(data_path)
 
 
 def _status(error: ClientError) -> int:
