@@ -220,6 +220,16 @@ class TestCost:
         assert len(await history.items()) == 1000
         assert len(loads) == 1
 
+    async def test_pages_are_neither_small_nor_bound_to_a_large_item(self) -> None:
+        """What little is left beyond a page goes into it, but not to a large item."""
+        history = History(_no_blobs)
+        for number in range(200):
+            history = history.extend(_messages(1, 3400, number))
+        assert min(map(len, (await history.pages())[:10])) > 60_000
+        large, small = b'"%b"' % bytes(10**6).replace(b"\0", b"x"), [b"%d" % it for it in range(9)]
+        history = History(_no_blobs).extend_json([large, *small])
+        assert [*map(len, await history.pages())] == [len(large) + 2, 2 * len(small) + 1]
+
     async def test_a_deleted_version_leaves_nothing(
         self, make_writer: MakeWriter, root: Path
     ) -> None:

@@ -30,6 +30,7 @@ _GROUP = 8
 _FAN_OUT = 32
 _PAGE_BYTES = 64 * 1024
 _LARGE_RUN_BYTES = 16 * 1024
+_MOST_PAGE_BYTES = 80 * 1024  # a page of what little is left would be one more blob to be read
 _KEY = "history"
 _PREFIX_BYTES = len(b'{"history":')
 
@@ -156,7 +157,7 @@ def indexed(length: int, parts: Sequence[Part], blobs: Blobs) -> Trunk:
     return trunk._replace(root=_add_run(trunk, length, (), blobs))
 
 
-def _with_pages(parts: Iterable[Part], items: Iterable[bytes], blobs: Blobs) -> list[Part]:
+def _with_pages(parts: Iterable[Part], items: Sequence[bytes], blobs: Blobs) -> list[Part]:
     """Return the parts of an index with pages for more items; 32 of a height are one instead."""
     found = [*parts]
     for page in _pages(items):
@@ -169,16 +170,18 @@ def _with_pages(parts: Iterable[Part], items: Iterable[bytes], blobs: Blobs) -> 
     return found
 
 
-def _pages(items: Iterable[bytes]) -> Iterator[list[bytes]]:
+def _pages(items: Sequence[bytes]) -> Iterator[list[bytes]]:
     """Yield items in pages of about the same size; a large one has a page of its own."""
     page: list[bytes] = []
     size = 0
+    left = sum(map(len, items))
     for item in items:
-        if page and size + len(item) > _PAGE_BYTES:
+        if page and size + len(item) > _PAGE_BYTES and size + left > _MOST_PAGE_BYTES:
             yield page
             page, size = [], 0
         page.append(item)
         size += len(item)
+        left -= len(item)
     if page:
         yield page
 
