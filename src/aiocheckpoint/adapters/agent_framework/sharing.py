@@ -64,12 +64,15 @@ class StoredCheckpoint(BlobRecord, tag="agent_framework.StoredCheckpoint", kw_on
         lengths: of each blob that is a history how many items it has; of others 0.
         is_pickled: whether any of it is as the framework writes objects.
         is_escaped: whether any of it is as `exact` writes values that JSON lacks.
+        are_lists_plain: whether none of the histories has any of either, so that what they hold
+            need not be walked through.
     """
 
     text: str
     lengths: tuple[int, ...] = ()
     is_pickled: bool = True
     is_escaped: bool = True
+    are_lists_plain: bool = False
 
 
 class Grown(NamedTuple):
@@ -120,9 +123,12 @@ class Prepared:
 
     Args:
         fields: all of it, as JSON.
+        is_pickled: whether any of it is as the framework writes objects.
     """
 
-    def __init__(self, fields: dict[str, JsonValue]) -> None:
+    def __init__(self, fields: dict[str, JsonValue], *, is_pickled: bool) -> None:
+        self._is_pickled = is_pickled
+        self._are_lists_pickled = False
         self._places: dict[_Piece, tuple[int, list[_Path]]] = {}
         changing = {key: fields[key] for key in _CHANGING if key in fields}
         rest = self._shrunk({key: fields[key] for key in fields if key not in changing}, ())
@@ -163,7 +169,11 @@ class Prepared:
                 lists |= dict.fromkeys(paths, grown)
                 digests[_root(grown.stages[-1])] = len(content)
         stored = msgspec.structs.replace(
-            record, text=self._text, blob_digests=(*digests,), lengths=(*digests.values(),)
+            record,
+            text=self._text,
+            blob_digests=(*digests,),
+            lengths=(*digests.values(),),
+            are_lists_plain=not record.is_escaped and not self._are_lists_pickled,
         )
         return stored, new, Shared(lists, _texts_of(stored))
 
@@ -184,16 +194,22 @@ class Prepared:
             size = sum(map(len, items))
             if size < _MIN_BYTES:
                 return value
-            if size < _MAX_PACKED_BYTES and any(PICKLED in item for item in items):
+            is_pickled = self._has_pickles(items)
+            if is_pickled and size < _MAX_PACKED_BYTES:
                 return {_PACKED: self._number(_Piece(_array(items), is_packed=True), path)}
+            self._are_lists_pickled |= is_pickled
             return {_LIST: self._number(_Piece(items), path)}
         if isinstance(value, dict):
             if len(value) < _MIN_KEYS:
                 return {key: self._shrunk(part, (*path, key)) for key, part in value.items()}
             items = (*map(_json_of, value.items()),)
             if sum(map(len, items)) >= _MIN_BYTES:
+                self._are_lists_pickled |= self._has_pickles(items)
                 return {_ENTRIES: self._number(_Piece(items), path)}
         return value
+
+    def _has_pickles(self, items: Iterable[bytes]) -> bool:
+        return self._is_pickled and any(PICKLED in item for item in items)
 
 
 class Read(NamedTuple):
@@ -227,9 +243,9 @@ class Read(NamedTuple):
                 return _decode(unpacked(pages[0], known()) if mark == _PACKED else pages[0])
             items = [item for page in pages for item in _decode(page)]
             value: Any = dict(items) if mark == _ENTRIES else items
-            if record.is_escaped or any(PICKLED in page for page in pages):
+            if not record.are_lists_plain:
                 return value
-            plain[path] = value  # no walk through it
+            plain[path] = value
             return None
 
         is_pickled, is_escaped = record.is_pickled, record.is_escaped

@@ -170,7 +170,7 @@ class CheckpointStorage(InStorage[StoredCheckpoint]):
             require_text("previous_checkpoint_id", checkpoint.previous_checkpoint_id)
         fields = {key: part for key, part in checkpoint.to_dict().items() if key not in _IDS}
         json, is_pickled, is_escaped = self._values.to_json(fields)
-        prepared = Prepared(json)
+        prepared = Prepared(json, is_pickled=is_pickled)
         record = StoredCheckpoint(
             session_id=name,
             checkpoint_id=checkpoint_id,
