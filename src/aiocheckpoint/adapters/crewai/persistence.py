@@ -37,7 +37,7 @@ from aiocheckpoint.adapters.crewai.records import (
 from aiocheckpoint.kit import AsyncClosing, Reads, require_instance, server_url
 from aiocheckpoint.portal import Portal
 
-_MOST_PIECES = 16  # only the newest state is kept, so hardly any are shared
+_MOST_PIECES = 8  # only the newest state is kept, so hardly any are shared
 
 
 class _Process:
