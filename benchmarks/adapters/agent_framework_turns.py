@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from agent_framework import (
@@ -105,7 +105,30 @@ class Runs(Checkpoints):
         await self._workflow.run(text(turn, 800))
 
 
+class RunsById(Runs):
+    """The same, read by the id of the checkpoint that was saved last."""
+
+    _saved_last: ClassVar[str]
+
+    def __init__(self, storage: Any) -> None:
+        save = storage.save
+
+        async def noted(checkpoint: WorkflowCheckpoint) -> str:
+            RunsById._saved_last = checkpoint.checkpoint_id
+            return str(await save(checkpoint))
+
+        storage.save = noted
+        super().__init__(storage)
+
+    async def read(self) -> int:
+        """Load it."""
+        found = await self._storage.load(self._saved_last)
+        return len(found.state)
+
+
 Kind = Callable[[Any], Checkpoints]
+FILES, OURS = "`FileCheckpointStorage`", "`CheckpointStorage`"
+OF_RUNS = "a run of an agent, "
 
 
 @asynccontextmanager
@@ -129,13 +152,19 @@ if __name__ == "__main__":
     whole = [message for turn in range(TURNS) for message in messages(turn)]
     measure(
         {
-            "`FileCheckpointStorage`": files,
-            "`CheckpointStorage`": ours,
-            '`CheckpointStorage`, `"none"`': partial(ours, durability="none"),
-            "`FileCheckpointStorage`, `load`": partial(files, kind=ById),
-            "`CheckpointStorage`, `load`": partial(ours, kind=ById),
-            "a run of an agent, `FileCheckpointStorage`": partial(files, kind=Runs),
-            "a run of an agent, `CheckpointStorage`": partial(ours, kind=Runs),
+            FILES: files,
+            OURS: ours,
+            f'{OURS}, `"none"`': partial(ours, durability="none"),
+            f"{FILES}, `load`": partial(files, kind=ById),
+            f"{OURS}, `load`": partial(ours, kind=ById),
+            f"{OF_RUNS}{OURS}": partial(ours, kind=Runs),
+            f"{OF_RUNS}{FILES}, `load`": partial(files, kind=RunsById),
+            f"{OF_RUNS}{OURS}, `load`": partial(ours, kind=RunsById),
         },
         len(msgspec.json.encode(whole)),
+        beside=[
+            (OURS, FILES),
+            (f"{OURS}, `load`", f"{FILES}, `load`"),
+            (f"{OF_RUNS}{OURS}, `load`", f"{OF_RUNS}{FILES}, `load`"),
+        ],
     )

@@ -62,13 +62,17 @@ async def theirs(directory: Path) -> AsyncIterator[Store]:
     yield States(SQLiteFlowPersistence(str(directory / "flows.db")))
 
 
+OURS, THEIRS = "`FlowPersistence`", "`SQLiteFlowPersistence`"
+NONE = f'{OURS}, `"none"`'
+
 if __name__ == "__main__":
     whole = [message for turn in range(TURNS) for message in messages(turn)]
     measure(
         {
-            "`SQLiteFlowPersistence`": theirs,
-            "`FlowPersistence`": ours,
-            '`FlowPersistence`, `"none"`': partial(ours, durability="none"),
+            THEIRS: theirs,
+            OURS: ours,
+            NONE: partial(ours, durability="none"),
         },
         len(json.dumps(whole)),
+        beside=[(OURS, THEIRS), (NONE, THEIRS)],
     )

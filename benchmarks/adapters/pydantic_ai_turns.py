@@ -88,14 +88,18 @@ async def in_memory(directory: Path) -> AsyncIterator[Store]:
     yield Conversations(_IN_MEMORY.setdefault(directory, InMemoryConversationStore()))
 
 
+OURS, THEIRS = "`ConversationStore`", "`InMemoryConversationStore`"
+NONE = f'{OURS}, `"none"`'
+
 if __name__ == "__main__":
     whole = [message for turn in range(TURNS) for message in messages(turn)]
     measure(
         {
-            "`InMemoryConversationStore`": in_memory,
+            THEIRS: in_memory,
             "`dump_json` into a file": one_file,
-            "`ConversationStore`": ours,
-            '`ConversationStore`, `"none"`': partial(ours, durability="none"),
+            OURS: ours,
+            NONE: partial(ours, durability="none"),
         },
         json_bytes(ModelMessagesTypeAdapter, whole),
+        beside=[(OURS, THEIRS), (NONE, THEIRS)],
     )

@@ -73,13 +73,17 @@ async def theirs(directory: Path) -> AsyncIterator[Store]:
     yield Sessions(SnapshotSessionManager("ann", storage=storage))
 
 
+OURS, THEIRS = "`SessionManager`", "`LocalFileStorage`, not synced"
+NONE = f'{OURS}, `"none"`'
+
 if __name__ == "__main__":
     whole = [message for turn in range(TURNS) for message in messages(turn)]
     measure(
         {
-            "`LocalFileStorage`, not synced": theirs,
-            "`SessionManager`": ours,
-            '`SessionManager`, `"none"`': partial(ours, durability="none"),
+            THEIRS: theirs,
+            OURS: ours,
+            NONE: partial(ours, durability="none"),
         },
         len(json.dumps(whole)),
+        beside=[(OURS, THEIRS), (NONE, THEIRS)],
     )
