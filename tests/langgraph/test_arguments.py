@@ -112,6 +112,19 @@ def test_a_switch_is_a_bool(make: MakeSaver) -> None:
             make(None, **options)
 
 
+async def test_an_empty_id_of_a_checkpoint_is_none(make: MakeSaver) -> None:
+    """The newest is read, every checkpoint is listed, and what is put has no parent."""
+    saver = make()
+    unnamed = thread("t", checkpoint_id="")
+    for step in range(2):
+        await put(saver, unnamed, step=step)
+    newest = await saver.aget_tuple(unnamed)
+    assert newest is not None
+    assert (newest.metadata["step"], newest.parent_config) == (1, None)
+    assert [found.metadata["step"] for found in await listed(saver, unnamed)] == [1, 0]
+    assert [found.metadata["step"] for found in await listed(saver, None, before=unnamed)] == [1, 0]
+
+
 async def test_no_thread_has_nothing(make: MakeSaver) -> None:
     """A list for a config without a thread is empty; only no config at all means all threads."""
     saver = make()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 
@@ -44,8 +44,13 @@ def place_of(config: RunnableConfig) -> Place:
     return Place(
         named("thread_id", configurable.get("thread_id")),
         optional_text("checkpoint_ns", configurable.get("checkpoint_ns")) or "",
-        optional_text("checkpoint_id", configurable.get("checkpoint_id")),
+        checkpoint_in(configurable),
     )
+
+
+def checkpoint_in(configurable: Mapping[str, Any]) -> str | None:
+    """Return the id of the checkpoint that is named; an empty one is none, as in LangGraph."""
+    return optional_text("checkpoint_id", configurable.get("checkpoint_id")) or None
 
 
 def named(name: str, value: object) -> object:

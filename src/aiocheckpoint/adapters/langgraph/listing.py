@@ -89,9 +89,8 @@ async def matching(
         refused: why some cannot be told is added to it.
     """
     configurable = {} if config is None else configurable_of(config)
-    name = "checkpoint_id"
-    bound = arguments.optional_text(name, configurable_of(before or {}).get(name))
-    exact = arguments.optional_text(name, configurable.get(name))
+    bound = arguments.checkpoint_in(configurable_of(before or {}))
+    exact = arguments.checkpoint_in(configurable)
     if config is not None and thread_id_of(config) is None:
         return []
     found: list[list[Entry]] = []
