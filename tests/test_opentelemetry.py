@@ -85,6 +85,10 @@ def _seen() -> Iterator[Seen]:
     seen.close()
 
 
+async def _nothing(_: object) -> None:
+    """Change nothing."""
+
+
 def _step(number: int, session_id: str = "s") -> CheckpointData:
     return CheckpointData(session_id=session_id, checkpoint_id=f"c{number}", messages=[_SECRET])
 
@@ -171,12 +175,18 @@ class TestSpans:
         async with store.own("s") as owner:
             await owner.save(_step(1))
             assert owner.token > 0
+            assert await owner.delete_many(["none"]) == 0
+            await owner.update(_nothing)
 
-        saved, owned = seen.spans()
-        assert (saved.name, owned.name) == ("aiocheckpoint save", "aiocheckpoint own")
-        assert saved.parent is not None
+        *within, owned = seen.spans()
+        assert [span.name.split()[-1] for span in within] == ["save", "delete_many", "update"]
+        assert owned.name == "aiocheckpoint own"
         assert owned.context is not None
-        assert saved.parent.span_id == owned.context.span_id
+        for span in within:
+            assert span.parent is not None
+            assert span.parent.span_id == owned.context.span_id
+            assert span.attributes is not None
+            assert span.attributes["aiocheckpoint.session_id"] == "s"
 
     async def test_an_update(self, seen: Seen) -> None:
         """A method that takes work is a span about its session, and returns what the work does."""

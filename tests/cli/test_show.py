@@ -44,7 +44,7 @@ def test_json_is_the_file_byte_for_byte(tool: Tool, store: Path) -> None:
     """`--json` prints the file as it is."""
     path = Path(tool("list", store, "support-42", "--json").json[0]["path"])
 
-    assert tool("show", store, "support-42", "--json").output == path.read_text() + "\n"
+    assert tool("show", store, "support-42", "--json").output == path.read_text()
 
 
 def test_a_pipe_gets_no_padding(tool: Tool, root: Path) -> None:

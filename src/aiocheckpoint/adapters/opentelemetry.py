@@ -173,7 +173,8 @@ class _Traced:
         """Call a method; what is to be awaited, entered or iterated is done in a span."""
         result = method(*args, **kwargs)
         # What an owner does is about the session that it owns.
-        subject = next(iter((*args, *kwargs.values())), self._traced)
+        is_owner = hasattr(self._traced, "session_id")
+        subject = self._traced if is_owner else next(iter((*args, *kwargs.values())), None)
         if inspect.isawaitable(result):
             return self._awaited(name, subject, result)
         if isinstance(result, AbstractAsyncContextManager):

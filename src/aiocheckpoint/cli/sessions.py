@@ -15,6 +15,7 @@ from aiocheckpoint import (
     CheckpointRecord,
     CheckpointTooLargeError,
     LostIdError,
+    StorageError,
 )
 from aiocheckpoint.cli.errors import EXIT_DAMAGED
 from aiocheckpoint.cli.place import Place, open_store
@@ -74,11 +75,13 @@ def sessions(directory: Store, *, max_bytes: MaxBytes = None, as_json: AsJson = 
         status = 0
         if not refused:  # else nobody knows
             print_line(console(), f"no sessions in {directory}")
-    for other in refused[1:]:
-        sys.stderr.write(f"aiocheckpoint: {one_line(str(other))}\n")
-    for error in refused:
-        raise error
-    return status
+    # Of one session that cannot be looked into the others were told; else the listing broke off.
+    is_rest_told = bool(found) and all(isinstance(error, StorageError) for error in refused)
+    for error in refused if is_rest_told else refused[1:]:
+        sys.stderr.write(f"aiocheckpoint: {one_line(str(error))}\n")
+    if refused and not is_rest_told:
+        raise refused[0]
+    return EXIT_DAMAGED if refused else status
 
 
 async def _found(

@@ -61,7 +61,7 @@ def show(
         hint = f"`{command_line('flush', directory)}` writes it"
         raise CommandError(f"{meta.path} is not there yet, the journal has it; {hint}")
     if as_json:
-        print_bytes(body)
+        print_bytes(body, b"\n" if console().is_terminal else b"")
     else:
         _print_document(msgspec.json.decode(body), meta)
     return 0

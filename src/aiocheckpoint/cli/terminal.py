@@ -242,11 +242,11 @@ def print_json(value: object) -> None:
     print_bytes(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode())
 
 
-def print_bytes(text: bytes) -> None:
-    """Print a text as it is, and a line's end."""
+def print_bytes(text: bytes, end: bytes = b"\n") -> None:
+    """Print a text as it is, and what ends it."""
     try:
         sys.stdout.flush()
-        sys.stdout.buffer.write(text + b"\n")
+        sys.stdout.buffer.write(text + end)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         discard_output()
