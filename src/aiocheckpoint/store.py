@@ -328,8 +328,8 @@ class CheckpointStore(Protocol[RecordT]):
 
         Args:
             data: a record of the store's type; encoded before the first suspension.
-            expected: an id: only if that is the newest; None: only if the session is empty;
-                left out: no condition.
+            expected: an id: only if that is the newest, whether or not it was replaced; None: only
+                if the session is empty; left out: no condition.
 
         Raises:
             SessionChangedError: another checkpoint is the newest; it says which.

@@ -347,7 +347,8 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
                 that the session has are not stored again; those that `data` names, or a
                 `BlobNode` that it leads to, need to be given only if it has not.
             expected: an id: save only if that checkpoint is the newest, the one saved last; None:
-                only if the session is empty. Left out, nothing is expected.
+                only if the session is empty. Left out, nothing is expected. Ids alone are compared:
+                whether the checkpoint of that id was replaced is seen by `update`.
 
         Returns:
             its checkpoint id.

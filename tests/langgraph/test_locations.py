@@ -170,6 +170,19 @@ def test_the_service_is_not_healthy_where_a_conversation_finds_no_room(tmp_path:
             assert client.get("/health").status_code == expected
 
 
+def test_the_service_names_no_file_of_a_conversation_that_is_full(
+    root: Path, tmp_path: Path
+) -> None:
+    """A deploy with a lower bound than before answers by its words, not by those of the error."""
+    make_app = _service(tmp_path).make_app
+    for max_bytes, status in ((100_000, 200), (4_000, 413)):
+        opened = partial(AsyncCheckpointWriter, root, max_bytes=max_bytes)
+        with TestClient(make_app(opened)) as client:
+            answer = client.post("/sessions/ann/messages", json={"text": "x" * 5_000})
+        assert answer.status_code == status
+        assert str(root) not in answer.text
+
+
 def test_the_service_says_that_its_disk_is_not_there(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
