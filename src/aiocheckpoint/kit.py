@@ -152,6 +152,7 @@ class EncodedRecord(NamedTuple):
         blob_digests: the blobs that the record names; empty for one that is no `BlobRecord`. What
             those lead to, by `blob_links`, has to be there too, and to stay.
         blobs: those of all these that were given, by their digests; each is what its digest says.
+        listed: what `RecordKit.entry` and `meta` need of the body, which may be a large one.
     """
 
     session_id: SessionId
@@ -160,6 +161,7 @@ class EncodedRecord(NamedTuple):
     checksum: str
     blob_digests: tuple[str, ...]
     blobs: Mapping[str, bytes]
+    listed: bytes
 
     def require_session(self, session_id: SessionId) -> None:
         """
@@ -231,8 +233,9 @@ class RecordKit(Generic[RecordT]):
         text, _, checksum = documents.body_of(draft)
         body = documents.sealed(text, checksum)
         self._require_size(f"checkpoint {draft.checkpoint_id!r}", body)
+        listed = documents.listed_of(draft, checksum)
         return EncodedRecord(
-            draft.session_id, draft.checkpoint_id, body, checksum.hex(), digests, blobs
+            draft.session_id, draft.checkpoint_id, body, checksum.hex(), digests, blobs, listed
         )
 
     def copied(
@@ -326,7 +329,7 @@ class RecordKit(Generic[RecordT]):
         Return the listing entry of a body, without verifying it; None where it tells nothing.
 
         Args:
-            body: what was stored.
+            body: what was stored, or `EncodedRecord.listed`.
             location: where: a URL without credentials.
             saved_at: when, by the clock of the store.
             path: the file, if it is one.
@@ -345,7 +348,7 @@ class RecordKit(Generic[RecordT]):
         Return what `list` tells of a body, whatever is in it: with its `problem` where one shows.
 
         Args:
-            body: what was stored.
+            body: what was stored, or `EncodedRecord.listed`.
             location: where: a URL without credentials.
             saved_at: when, by the clock of the store.
             session_id: the session it was stored under.

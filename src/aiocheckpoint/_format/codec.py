@@ -10,7 +10,6 @@ import msgspec
 from aiocheckpoint._format import documents
 from aiocheckpoint._format.blobs import DIGESTS_KEY
 from aiocheckpoint._format.documents import CHECKSUM_KEY, VERSION_KEY, Draft
-from aiocheckpoint._format.json_values import encode_exactly
 from aiocheckpoint._format.typed_values import (
     equality_tells,
     first_change,
@@ -91,9 +90,9 @@ class RecordCodec(Generic[RecordT]):
             raise RecordTypeError(type(record).__qualname__, reason)
         values = self._values(record)
         document = self._document(values)
-        text, floats = encode_exactly(document)
-        self._require_same(values, document, text)
-        return Draft(document["session_id"], document["checkpoint_id"], text, tuple(floats))
+        draft = documents.drafted(document)
+        self._require_same(values, document, draft.text)
+        return draft
 
     def _values(self, record: RecordT) -> tuple[Any, ...]:
         """Return what the fields of a record hold, in their order."""

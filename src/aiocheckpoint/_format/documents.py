@@ -29,6 +29,7 @@ VERSION_KEY = "_version"
 PIECEWISE_BYTES = 256 * 1024
 """Above this a document is decoded one list element at a time, so other threads get the GIL."""
 
+_LISTED_KEYS = ("session_id", "checkpoint_id", "created_at", "trigger", "iteration")
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _decode_any = msgspec.json.Decoder().decode
 _SEAL_START = f'{{"{CHECKSUM_KEY}":"'.encode()
@@ -55,12 +56,14 @@ class Draft(NamedTuple):
         checkpoint_id: of the record.
         text: its one encoding, compact, keys sorted, numbers as msgspec prints them.
         floats: every float in it.
+        listed: the members of the document that a listing tells, as far as it has them.
     """
 
     session_id: str
     checkpoint_id: str
     text: bytes
     floats: tuple[float, ...]
+    listed: Mapping[str, Any]
 
 
 class Body(NamedTuple):
@@ -104,6 +107,18 @@ _decode_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
+def drafted(document: dict[str, Any]) -> Draft:
+    """
+    Return a draft of a document of JSON values.
+
+    Raises:
+        CheckpointEncodeError: naming a value that would not come back as it is.
+    """
+    text, floats = encode_exactly(document)
+    listed = {key: document[key] for key in _LISTED_KEYS if key in document}
+    return Draft(document["session_id"], document["checkpoint_id"], text, tuple(floats), listed)
+
+
 def body_of(draft: Draft) -> Body:
     """
     Return what the journal keeps of a draft.
@@ -123,10 +138,12 @@ def body_of(draft: Draft) -> Body:
 
 def body_of_verified(text: bytes) -> Body:
     """Return what the journal keeps of the content of a file that was verified."""
-    document = decode_object(text)
-    canonical, floats = encode_exactly(document)
-    draft = Draft(document["session_id"], document["checkpoint_id"], canonical, tuple(floats))
-    return body_of(draft)
+    return body_of(drafted(decode_object(text)))
+
+
+def listed_of(draft: Draft, checksum: bytes) -> bytes:
+    """Return a sealed document of the members of a draft that a listing tells."""
+    return sealed(_encode_sorted(draft.listed), checksum)
 
 
 def sealed(text: bytes, checksum: bytes) -> bytes:
@@ -289,8 +306,7 @@ def with_session_id(text: bytes, session_id: str) -> Draft:
     """
     document = decode_object(text)
     document["session_id"] = session_id
-    copied, floats = encode_exactly(document)
-    return Draft(session_id, document["checkpoint_id"], copied, tuple(floats))
+    return drafted(document)
 
 
 def identity(text: bytes, path: str) -> Identity:

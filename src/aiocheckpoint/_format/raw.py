@@ -7,7 +7,6 @@ import msgspec
 from aiocheckpoint._format import documents
 from aiocheckpoint._format.blobs import blob_digests
 from aiocheckpoint._format.documents import Draft
-from aiocheckpoint._format.json_values import encode_exactly
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointDecodeError,
@@ -42,14 +41,14 @@ class RawCodec:
             raise RecordTypeError(type(record).__qualname__, reason)
         try:
             ids = documents.identity(record.document, "document")
-            text, floats = encode_exactly(documents.decode_object(record.document))
-            digests = blob_digests(text)
+            draft = documents.drafted(documents.decode_object(record.document))
+            digests = blob_digests(draft.text)
         except (CheckpointCorruptError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise CheckpointEncodeError("document", f"is no checkpoint: {error}") from error
         said = (record.session_id, record.checkpoint_id, tuple(record.blob_digests))
         if said != (ids.session_id, ids.checkpoint_id, digests):
             raise CheckpointEncodeError("document", "has other ids or blobs than its record")
-        return Draft(ids.session_id, ids.checkpoint_id, text, tuple(floats))
+        return draft
 
     def decode(self, data: bytes, path: str) -> RawRecord:
         """

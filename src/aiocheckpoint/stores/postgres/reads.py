@@ -82,7 +82,7 @@ def unreadable(error: CheckpointError) -> str | None:
 def meta_of(kit: RecordKit[Any], record: EncodedRecord, location: str) -> CheckpointMeta:
     """Return what a listing tells of a record that is about to be stored."""
     now = datetime.now(UTC)  # overwritten by the server's clock
-    return kit.entry(record.body, location, now, record.session_id, record.checkpoint_id)
+    return kit.entry(record.listed, location, now, record.session_id, record.checkpoint_id)
 
 
 class Reads(Generic[RecordT]):

@@ -73,7 +73,7 @@ class Work(Generic[RecordT]):
         self, record: EncodedRecord, expected: Expected = ANY_NEWEST, token: int | None = None
     ) -> Change:
         """Return a save as a change that leaves the bound to whoever stages others with it."""
-        meta = self._kit.meta(record.body, "", self.sessions.bucket.clock.now())
+        meta = self._kit.meta(record.listed, "", self.sessions.bucket.clock.now())
         assert meta is not None  # noqa: S101 - the kit has made the document
         save = StagedSave(record, meta)
 
