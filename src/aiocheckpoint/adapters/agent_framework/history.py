@@ -18,11 +18,13 @@ from aiocheckpoint import (
     InvalidIdError,
     JsonValue,
     SessionId,
+    SessionReader,
     Transaction,
     exact,
 )
 from aiocheckpoint.adapters._given import listed
 from aiocheckpoint.adapters._recent import RecentBlobs
+from aiocheckpoint.adapters._steady import read_steadily
 from aiocheckpoint.adapters._storage import InStorage, Names, Storage
 from aiocheckpoint.history import History, HistoryRecord, load_history
 from aiocheckpoint.kit import require_instance
@@ -101,15 +103,18 @@ class HistoryProvider(InStorage[StoredMessages], FrameworkProvider):
         Raises:
             InvalidIdError: no session is named.
             CheckpointCorruptError: what is stored is damaged.
-            CheckpointError: what `update` of the store raises.
+            CheckpointError: what `read` of the store raises.
+
+        Cost: one read, where the messages are made, too.
         """
 
-        async def read(session: Transaction[StoredMessages]) -> list[JsonValue]:
-            return await (await self._history(session)).items()
+        async def read(session: SessionReader[StoredMessages]) -> list[Message]:
+            items = await (await self._history(session)).items(exact=True)
+            return [*map(Message.from_dict, items)]
 
-        messages = map(_message_of, await self._store.update(_name_of(session_id), read))
+        messages = await read_steadily(self._store, _name_of(session_id), read)
         if not self.skip_excluded:
-            return [*messages]
+            return messages
         return [it for it in messages if not it.additional_properties.get("_excluded", False)]
 
     async def save_messages(
@@ -158,7 +163,7 @@ class HistoryProvider(InStorage[StoredMessages], FrameworkProvider):
 
         await self._store.update(name, add)
 
-    async def _history(self, session: Transaction[StoredMessages]) -> History:
+    async def _history(self, session: SessionReader[StoredMessages]) -> History:
         load_blobs = self._recent(session.session_id).or_else(session.load_blobs)
         record = await session.load(_ID)
         if not isinstance(record, StoredMessages):
