@@ -330,6 +330,75 @@ async def _items(root: Path, session_id: str = "s") -> list[Any]:
         return await session.get_items()
 
 
+class TestBehind:
+    """An object that adds goes on from its own last add, by one save."""
+
+    async def test_an_add_goes_on_from_what_others_left(self, root: Path) -> None:
+        """Whatever another object does between two adds, no item is lost or there twice."""
+
+        async def nothing(_other: Session) -> list[Any]:
+            return messages(range(3))
+
+        async def add(other: Session) -> list[Any]:
+            await other.add_items(messages([3]))
+            return messages(range(4))
+
+        async def move(other: Session) -> list[Any]:
+            await other.add_items(messages(range(3, 80)))
+            return messages(range(80))
+
+        async def pop(other: Session) -> list[Any]:
+            await other.pop_item()
+            return messages(range(2))
+
+        async def pop_all(other: Session) -> list[Any]:
+            while await other.pop_item() is not None:
+                pass
+            return []
+
+        async def refill(other: Session) -> list[Any]:
+            await other.clear_session()
+            for number in (7, 8, 9):
+                await other.add_items(messages([number]))
+            return messages([7, 8, 9])
+
+        async def refill_with_many(other: Session) -> list[Any]:
+            await other.clear_session()
+            await other.add_items(messages(range(80)))
+            await other.add_items(messages([80]))
+            await other.add_items(messages([81]))
+            return messages(range(82))
+
+        for change in (nothing, add, move, pop, pop_all, refill, refill_with_many):
+            session, other = opened(change.__name__, root), opened(change.__name__, root)
+            for number in range(3):
+                await session.add_items(messages([number]))
+            expected = await change(other)
+            for number in (100, 101):
+                await session.add_items(messages([number]))
+                expected += messages([number])
+                assert await other.get_items() == expected, change.__name__
+
+    async def test_most_adds_are_one_save(self) -> None:
+        """Of 33 adds three are updates: the first, the one that moves them, the one behind it."""
+        store = _Counting(SessionRecord)
+        session = opened("s", store)
+        for number in range(33):
+            await session.add_items(messages([number]))
+        assert store.updates == 3
+        assert await session.get_items() == messages(range(33))
+
+
+class _Counting(MemoryStore[Any]):
+    """Counts updates."""
+
+    updates = 0
+
+    async def update(self, session_id: str, work: Any, /) -> Any:
+        self.updates += 1
+        return await super().update(session_id, work)
+
+
 class _Reads:
     """The reads of a session, each of its own moment."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiocheckpoint import (
     CheckpointCorruptError,
@@ -19,7 +19,7 @@ from aiocheckpoint.adapters.openai_agents.records import (
     AddedItems,
     Conversation,
     SessionRecord,
-    id_of,
+    added_items,
     number_of,
 )
 from aiocheckpoint.history import History, load_history
@@ -28,6 +28,28 @@ from aiocheckpoint.history import History, load_history
 # history together, so that a long conversation is read in few pieces.
 MAX_RECENT_ADDS = 16
 _MANY_ITEMS = 64
+
+
+class Latest(NamedTuple):
+    """
+    Where a conversation ends, as long as the record that was saved last is that of an add.
+
+    Attributes:
+        number: of the newest add.
+        recent_adds: about how many are not in the history.
+    """
+
+    number: int
+    recent_adds: int
+
+    def has_room_for(self, items: list[JsonValue]) -> bool:
+        """Tell whether the next add may be one small record."""
+        return self.recent_adds < MAX_RECENT_ADDS and len(items) <= _MANY_ITEMS
+
+    @property
+    def following(self) -> Latest:
+        """Where it ends after that."""
+        return Latest(self.number + 1, self.recent_adds + 1)
 
 
 class ConversationReader:
@@ -110,19 +132,21 @@ class OpenConversation(ConversationReader):
         super().__init__(session, recent)
         self._session = session
 
-    async def add(self, items: list[JsonValue]) -> None:
-        """Stage new items, and now and then the move of the recent ones to the history."""
+    async def add(self, items: list[JsonValue]) -> Latest | None:
+        """Stage new items, and now and then the move of the recent ones to the history: None."""
         ids = await self._recent_ids()
-        number = (number_of(ids[-1]) if ids else await self._last_number()) + 1
-        if len(ids) < MAX_RECENT_ADDS and len(items) <= _MANY_ITEMS:
-            self._save_added(id_of(number), items)
-            return
+        last_number = number_of(ids[-1]) if ids else await self._last_number()
+        latest = Latest(last_number, len(ids))
+        if latest.has_room_for(items):
+            self._save_added(last_number + 1, items)
+            return latest.following
         head, recent = await self._head_and_adds(ids)
         self._require_gapless(head, ids)
         before = [item for added in recent for item in added.items]
         history = (await self._history(head)).extend([*before, *items])
-        self._save_history(history, number)
+        self._save_history(history, last_number + 1)
         self._session.delete(*ids)
+        return None
 
     async def pop(self) -> JsonValue:
         """Stage the removal of the newest item and return it; None when there is none."""
@@ -131,7 +155,7 @@ class OpenConversation(ConversationReader):
         self._require_gapless(head, ids)
         for newest in newest_added:
             if len(newest.items) > 1:
-                self._save_added(ids[-1], newest.items[:-1])
+                self._save_added(number_of(ids[-1]), newest.items[:-1])
             else:
                 self._session.delete(ids[-1])
             return newest.items[-1]
@@ -150,11 +174,8 @@ class OpenConversation(ConversationReader):
         head = await self._head()
         return 0 if head is None else head.last_number
 
-    def _save_added(self, checkpoint_id: CheckpointId, items: list[JsonValue]) -> None:
-        session_id = self._session.session_id
-        self._session.save(
-            AddedItems(session_id=session_id, checkpoint_id=checkpoint_id, items=items)
-        )
+    def _save_added(self, number: int, items: list[JsonValue]) -> None:
+        self._session.save(added_items(self._session.session_id, number, items))
 
     def _save_history(self, history: History, last_number: int) -> None:
         if not len(history):

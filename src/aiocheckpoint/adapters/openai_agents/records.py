@@ -58,6 +58,11 @@ def id_of(number: int) -> str:
     return f"{ADDED_PREFIX}{number:012}"
 
 
+def added_items(session_id: str, number: int, items: list[JsonValue]) -> AddedItems:
+    """Return the record of a call of `add_items`."""
+    return AddedItems(session_id=session_id, checkpoint_id=id_of(number), items=items)
+
+
 def number_of(checkpoint_id: str) -> int:
     """Return the number of the call of `add_items` that a record is of."""
     return int(checkpoint_id.removeprefix(ADDED_PREFIX))

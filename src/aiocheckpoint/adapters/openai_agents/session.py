@@ -8,13 +8,24 @@ from typing import Any, TypeVar
 import msgspec
 from agents import Agent, RunState, SessionSettings, TResponseInputItem
 
-from aiocheckpoint import InvalidArgumentError, JsonValue, SessionId, exact
+from aiocheckpoint import InvalidArgumentError, JsonValue, SessionChangedError, SessionId, exact
 from aiocheckpoint.adapters._given import listed
 from aiocheckpoint.adapters._recent import RecentBlobs
 from aiocheckpoint.adapters._steady import read_steadily
 from aiocheckpoint.adapters._storage import InStorage, Storage
-from aiocheckpoint.adapters.openai_agents.conversation import ConversationReader, OpenConversation
-from aiocheckpoint.adapters.openai_agents.records import NAMES, RUN_ID, PausedRun, SessionRecord
+from aiocheckpoint.adapters.openai_agents.conversation import (
+    ConversationReader,
+    Latest,
+    OpenConversation,
+)
+from aiocheckpoint.adapters.openai_agents.records import (
+    NAMES,
+    RUN_ID,
+    PausedRun,
+    SessionRecord,
+    added_items,
+    id_of,
+)
 from aiocheckpoint.kit import require_instance
 
 ResultT = TypeVar("ResultT")
@@ -61,6 +72,7 @@ class Session(InStorage[SessionRecord]):
     ) -> None:
         super().__init__(storage, SessionRecord)
         self._recent = RecentBlobs()
+        self._latest: Latest | None = None
         self.session_id = session_id
         self.session_settings: SessionSettings | None = SessionSettings().resolve(session_settings)
 
@@ -106,14 +118,37 @@ class Session(InStorage[SessionRecord]):
         Raises:
             InvalidArgumentError: one item instead of a list of them.
             CheckpointEncodeError: a value that would not come back as it is; names its path.
-            CheckpointError: what `update` of the store raises.
+            CheckpointError: what `save` and `update` of the store raise.
 
-        Cost: one update, of what is added; each 17th moves what was added to the history.
+        Cost: one save of what is added. The first of this object, and the first after others have
+            changed the conversation, is an update; each 17th moves what was added to the history.
         """
         self._require_open()
         added = _frozen(items)
-        if added:
-            await self._update(lambda conversation: conversation.add(added))
+        if not added:
+            return
+        latest, self._latest = self._latest, None  # what fails leaves nothing
+        self._latest = await self._add_behind(latest, added) or await self._update(
+            lambda conversation: conversation.add(added)
+        )
+
+    async def _add_behind(self, latest: Latest | None, items: list[JsonValue]) -> Latest | None:
+        """
+        Add items to a conversation that is as this object left it, by one save.
+
+        That the newest record is an add of that number says it all, whoever has made it since.
+
+        Returns:
+            where it ends then; None when nothing was done.
+        """
+        if latest is None or not latest.has_room_for(items):
+            return None
+        record = added_items(self._name, latest.number + 1, items)
+        try:
+            await self._store.save(record, expected=id_of(latest.number))
+        except SessionChangedError:
+            return None
+        return latest.following
 
     async def pop_item(self) -> TResponseInputItem | None:
         """
