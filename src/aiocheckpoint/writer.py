@@ -570,6 +570,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         Raises:
             InvalidIdError: an id that no session or checkpoint can have.
             InvalidArgumentError: a prefix or a limit that is none.
+            CheckpointCorruptError: a damaged file alone has an id, one too long for a file name.
             StorageError: the disk refused.
 
         Cost: one hop, two binary searches in memory; for ids that are too long for a file name

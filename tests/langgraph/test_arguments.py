@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from aiocheckpoint import InvalidArgumentError
 from aiocheckpoint.adapters.langgraph import CheckpointSaver
@@ -102,6 +103,13 @@ def test_a_saver_is_not_made(make: MakeSaver, count: Any) -> None:
     """How many to keep is checked before the first run."""
     with pytest.raises(InvalidArgumentError, match="keep_last"):
         make(keep_last=count)
+
+
+@pytest.mark.parametrize("serde", ["x", 5, JsonPlusSerializer])
+def test_a_serializer_is_none(make: MakeSaver, serde: Any) -> None:
+    """What cannot turn values into bytes, the class of what can among it, is told at once."""
+    with pytest.raises(InvalidArgumentError, match="serde"):
+        make(serde=serde)
 
 
 def test_a_switch_is_a_bool(make: MakeSaver) -> None:

@@ -114,6 +114,30 @@ async def test_a_directory_that_is_a_symlink(
     assert await writer.check() == ()
 
 
+@pytest.mark.parametrize("moved", ["s", "s/checkpoints"])
+async def test_a_symlink_is_not_followed_by_who_knows_the_place(
+    make_writer: MakeWriter, root: Path, tmp_path: Path, moved: str
+) -> None:
+    """Where a directory in use is moved behind a symlink, the writer leaves the new place alone."""
+    writer = make_writer()
+    await writer.save(record("s", "x"))
+    await on_disk(writer)
+    away = tmp_path / "elsewhere"
+    (root / moved).rename(away)
+    (root / moved).symlink_to(away)
+    before = sorted(away.rglob("*"))
+    with pytest.raises(StorageError, match="symlink"):
+        await writer.load("s")
+    await writer.save(record("s", "y"))
+    with pytest.raises(StorageError, match="symlink"):
+        await writer.flush()
+    assert sorted(away.rglob("*")) == before
+    (root / moved).unlink()
+    away.rename(root / moved)
+    await on_disk(writer)
+    assert await make_writer().ids("s") == ("y", "x")
+
+
 @pytest.mark.damages_store
 @pytest.mark.usefixtures("no_flushing")
 async def test_a_directory_that_a_file_has_replaced(make_writer: MakeWriter, root: Path) -> None:

@@ -34,6 +34,7 @@ ResultT = TypeVar("ResultT")
 
 _DIRECTORY_MODE = 0o700
 _FILE_MODE = 0o600
+NOT_FOLLOWED = "it is a symlink, which is not followed; put the directory itself there"
 _OPEN_DIRECTORY = os.O_RDONLY | system.O_DIRECTORY | system.O_CLOEXEC
 _SAFELY = system.O_NOFOLLOW | system.O_CLOEXEC | system.O_BINARY
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | _SAFELY
@@ -299,6 +300,9 @@ class LocalFiles:
         except StorageError as error:
             if error.errno == errno.ENOENT:
                 return None
+            is_other = error.errno in (errno.ENOTDIR, errno.ELOOP)
+            if is_other and self.pointed_at(parent, name) is not None:
+                raise StorageError("open directory", path, errno.ELOOP, NOT_FOLLOWED) from error
             raise
         return self._opened(path, descriptor)
 

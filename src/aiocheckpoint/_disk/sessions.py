@@ -152,8 +152,7 @@ class SessionDirectories:
         with self._mutex:
             found = self._open.pop(key, None)
         if found is not None:
-            status = self._files.status_of_path(found.directory.path)
-            if status is not None and status.identity == found.identity:
+            if self._is_in_place(key, found):
                 return found
             self._files.close_directory(found.directory)
         if above is not None:
@@ -164,6 +163,14 @@ class SessionDirectories:
         if directory is None:
             return None
         return _Open(directory, self._files.directory_status(directory).identity)
+
+    def _is_in_place(self, key: _Key, found: _Open) -> bool:
+        """Tell whether a directory is where it was opened, with no symlink on the way to it."""
+        above = self._files.status(self.root, key.session)
+        if above is None or not above.is_directory:
+            return False
+        status = self._files.status(Directory(self.root.join(key.session), None), key.name)
+        return status is not None and status.identity == found.identity
 
     def _give_back(self, key: _Key, found: _Open) -> None:
         with self._mutex:

@@ -6,7 +6,7 @@ import contextlib
 import errno
 from typing import NamedTuple
 
-from aiocheckpoint._disk.files import Directory, FileStatus, LocalFiles, absolute
+from aiocheckpoint._disk.files import NOT_FOLLOWED, Directory, FileStatus, LocalFiles, absolute
 from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._engine.bodies import Bodies, VanishedError
 from aiocheckpoint._format import documents, names
@@ -219,5 +219,4 @@ def _refuse_link(files: LocalFiles, parent: Directory, name: str) -> None:
         path = parent.join(name)
         target = files.status_of_path(path)
         if target is None or target.is_directory:
-            reason = "it is a symlink, which is not followed; put the directory itself there"
-            raise StorageError("open directory", path, errno.ELOOP, reason)
+            raise StorageError("open directory", path, errno.ELOOP, NOT_FOLLOWED)

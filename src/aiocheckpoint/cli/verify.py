@@ -72,6 +72,9 @@ def verify(target: Target, *, max_bytes: MaxBytes = None, as_json: AsJson = Fals
     elif path.parent.name == ".aiocheckpoint" and path.exists():
         what = f"{target} is a part of the journal, not a checkpoint"
         raise CommandError(f"{what}; `{command_line('verify', path.parent.parent)}` reads it, too")
+    elif path.parent.name == "blobs" and path.exists():
+        what = f"{target} is a blob, not a checkpoint"
+        raise CommandError(f"{what}; `{command_line('verify', path.parents[2])}` reads it, too")
     elif path.exists():
         found, some = asyncio.run(_file_verified(open_writer(path.parent, max_bytes), path)), ""
     else:

@@ -87,6 +87,21 @@ def texts(name: str, values: Iterable[str]) -> tuple[str, ...]:
     return tuple(text(name, value) for value in listed(name, values))
 
 
+def require_serializer(serde: object) -> None:
+    """
+    Check what turns values into bytes; LangGraph takes anything, and fails at the first value.
+
+    Raises:
+        InvalidArgumentError: it is no serializer, or the class of one.
+    """
+    is_one = any(
+        callable(getattr(serde, dumps, None)) and callable(getattr(serde, loads, None))
+        for dumps, loads in (("dumps_typed", "loads_typed"), ("dumps", "loads"))
+    )
+    if serde is not None and (isinstance(serde, type) or not is_one):
+        raise InvalidArgumentError("serde", serde, "a serializer of LangGraph")
+
+
 def require_count(name: str, value: object, least: int) -> None:
     """
     Refuse what is neither None nor a whole number of at least so much.

@@ -99,6 +99,7 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         refuse_forks: bool = True,
         **options: Any,
     ) -> None:
+        arguments.require_serializer(serde)
         super().__init__(serde=serde)
         if "max_checkpoints" in options:
             raise TypeError("max_checkpoints would count writes as well; give keep_last")
