@@ -12,16 +12,18 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from aiocheckpoint import InvalidArgumentError, SessionChangedError
+from aiocheckpoint import InvalidArgumentError
 from aiocheckpoint.adapters.langgraph import (
     CheckpointSaver,
     Copied,
     CopyMismatchError,
+    ThreadRecord,
     copy_threads,
     records,
     session_of,
 )
 from aiocheckpoint.adapters.langgraph.__main__ import main as migrate
+from aiocheckpoint.testing import MemoryStore
 from tests.langgraph import graphs
 from tests.langgraph.conftest import MakeSaver
 from tests.langgraph.graphs import chat, thread
@@ -137,11 +139,31 @@ class TestMoving:
                     async for found in memory.alist(*args, **options):
                         yield found
 
-            with pytest.raises(SessionChangedError):
+            with pytest.raises(
+                CopyMismatchError, match=r"thread 't'.*was not copied with its thread"
+            ):
                 await copy_threads(Waiting(), target, progress=between)
             newest = await target.aget_tuple(thread("t"))
             assert newest is not None
             assert newest.checkpoint["channel_values"] == {"x": 1}
+
+    @pytest.mark.damages_store
+    async def test_a_damaged_thread_stops_no_other(self) -> None:
+        """One that is damaged in the target is refused by name, and all others are copied."""
+        memory, store = InMemorySaver(), MemoryStore(ThreadRecord)
+        for name in ("a", "b", "c"):
+            await chat(memory, thread(name), 1)
+        await copy_threads(memory, CheckpointSaver(store))
+        for checkpoint_id in await store.ids(session_of("b")):
+            store.damage(session_of("b"), checkpoint_id)
+        await chat(memory, thread("c"), 1)
+
+        with pytest.raises(CopyMismatchError, match=r"^thread 'b'.*damaged") as told:
+            await copy_threads(memory, CheckpointSaver(store))
+
+        assert len(told.value.failures) == 1
+        copied = await listed(CheckpointSaver(store), thread("c"))
+        assert len(copied) == len([found async for found in memory.alist(thread("c"))])
 
     @pytest.mark.blocking
     async def test_the_command_refuses_a_thread_by_name(

@@ -1,16 +1,40 @@
-"""What all that moves sessions here from another store reports, and how it is run as a command."""
+"""What all that moves sessions here from another store does alike, and how it is a command."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Coroutine, Sequence
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self, TypeAlias
 
-from aiocheckpoint import CheckpointError
+from aiocheckpoint import (
+    CheckpointCorruptError,
+    CheckpointDecodeError,
+    CheckpointEncodeError,
+    CheckpointError,
+    CheckpointTooLargeError,
+    ExactValueError,
+    FormatVersionError,
+    InvalidArgumentError,
+    InvalidIdError,
+    SessionChangedError,
+)
 
 _REPORT_EVERY = 100
+OF_ONE_SESSION: Final = (
+    CheckpointCorruptError,
+    CheckpointDecodeError,
+    CheckpointEncodeError,
+    CheckpointTooLargeError,
+    ExactValueError,
+    FormatVersionError,
+    InvalidArgumentError,
+    InvalidIdError,
+    SessionChangedError,
+)
+"""What is wrong with one session; from anything else, as a full disk, all would suffer."""
 
 
 class Copied(NamedTuple):
@@ -30,22 +54,151 @@ Progress: TypeAlias = Callable[[Copied], object]
 """Called after each session, with how much was copied so far."""
 
 
-class CopyMismatchError(RuntimeError):
+class Failure(NamedTuple):
     """
     A session that was not copied, or does not read the same after it.
 
     Attributes:
-        session_id: the session.
+        session_id: the session, as the framework names it.
         reason: what is wrong, and what to do.
     """
 
-    def __init__(self, session_id: str, reason: str) -> None:
-        super().__init__(session_id, reason)
-        self.session_id = session_id
-        self.reason = reason
+    session_id: str
+    reason: str
 
     def __str__(self) -> str:
         return f"session {self.session_id!r}: {self.reason}"
+
+
+class CopyMismatchError(RuntimeError):
+    """
+    Sessions that were not copied, or do not read the same after it; all others were copied.
+
+    Attributes:
+        failures: of each its id, and what is wrong and what to do.
+        copied: how much the others have.
+    """
+
+    def __init__(self, failures: Sequence[Failure], copied: Copied) -> None:
+        super().__init__(failures, copied)
+        self.failures = (*failures,)
+        self.copied = copied
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.failures))
+
+
+class RefusedError(Exception):
+    """
+    What is being copied is refused, and nothing of it was written, unless the reason says so.
+
+    Attributes:
+        reason: what is wrong, and what to do.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Part:
+    """
+    A block that copies a session, as a whole or not at all; what is wrong with it alone ends it.
+
+    Attributes:
+        session_id: the session, as the framework names it.
+        sessions: how many sessions it is.
+        entries: how many they have, which the block tells.
+    """
+
+    def __init__(self, move: Move, session_id: str) -> None:
+        self.session_id = session_id
+        self.sessions = 1
+        self.entries = 0
+        self._move = move
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if exc is None:
+            self._move.count(self)
+            return False
+        return self._move.keep(self.session_id, exc)
+
+
+class Move:
+    """
+    Copies one session after the other: what is refused is told once the others are copied.
+
+    As a context manager it raises that at its end; what stops all of it then says in its notes what
+    was refused before.
+
+    Args:
+        progress: called after each session.
+        source_errors: what the source raises where it cannot read one session.
+
+    Attributes:
+        copied: how much.
+    """
+
+    def __init__(
+        self, progress: Progress | None, source_errors: tuple[type[Exception], ...] = ()
+    ) -> None:
+        self.copied = Copied()
+        self._progress = progress
+        self._source_errors = source_errors
+        self._failures: list[Failure] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """
+        Tell what was refused.
+
+        Raises:
+            CopyMismatchError: something was.
+        """
+        if exc is None and self._failures:
+            raise CopyMismatchError(self._failures, self.copied)
+        if exc is not None:
+            for failure in self._failures:
+                exc.add_note(str(failure))
+
+    def part(self, session_id: str) -> Part:
+        """Return a block for a session."""
+        return Part(self, session_id)
+
+    def count(self, part: Part) -> None:
+        """Count what was copied, and tell it."""
+        sessions, entries = self.copied
+        self.copied = Copied(sessions + part.sessions, entries + part.entries)
+        if self._progress is not None and part.sessions:
+            self._progress(self.copied)
+
+    def keep(self, session_id: str, error: BaseException) -> bool:
+        """Keep what is wrong with one session, to be told at the end; False of anything else."""
+        if isinstance(error, RefusedError):
+            reason = error.reason
+        elif isinstance(error, OF_ONE_SESSION):
+            reason = str(error)
+        elif isinstance(error, self._source_errors) and not isinstance(error, CheckpointError):
+            reason = f"the source cannot be read: {error}"
+        else:
+            return False
+        self._failures.append(Failure(session_id, reason))
+        return True
 
 
 def run_copy(
@@ -60,25 +213,30 @@ def run_copy(
     Run a copy as a command: say how far it is, and how it ends.
 
     Args:
-        parser: of the command, which exits with 1 when the copy fails, and with 2 when there is
-            nothing to copy from.
+        parser: of the command, which exits with 1 when the copy fails or something was refused,
+            and with 2 when there is nothing to copy from.
         copy: what to run.
         entries: what the framework calls them.
         source: says what was to be copied, and is not what it should be.
         source_errors: what tells that.
     """
 
-    def say(copied: Copied, when: str) -> None:
-        sys.stdout.write(f"{copied.sessions} sessions, {copied.entries} {entries} {when}\n")
+    def told(copied: Copied, when: str) -> str:
+        return f"{copied.sessions} sessions, {copied.entries} {entries} {when}\n"
 
     def report(copied: Copied) -> None:
         if copied.sessions % _REPORT_EVERY == 0:
-            say(copied, "so far")
+            sys.stdout.write(told(copied, "so far"))
 
     try:
         copied = asyncio.run(copy(report))
-    except (CheckpointError, CopyMismatchError) as error:  # of which some are `ValueError`s too
-        parser.exit(1, "".join(f"{text}\n" for text in (error, *getattr(error, "__notes__", ()))))
+    except CopyMismatchError as error:
+        refused = f"{error}\n{len(error.failures)} refused, and all others are there:\n"
+        parser.exit(1, refused + told(error.copied, "copied and compared"))
+    except CheckpointError as error:  # of which some are `ValueError`s too
+        texts = (error, *getattr(error, "__notes__", ()), "run it again to go on where it stopped")
+        parser.exit(1, "".join(f"{text}\n" for text in texts))
     except source_errors as error:
-        parser.exit(2, f"{source}: {error}\n")
-    say(copied, "copied and compared")
+        texts = (f"{source}: {error}", *getattr(error, "__notes__", ()))
+        parser.exit(2, "".join(f"{text}\n" for text in texts))
+    sys.stdout.write(told(copied, "copied and compared"))

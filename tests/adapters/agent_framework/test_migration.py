@@ -24,6 +24,7 @@ from aiocheckpoint.adapters.agent_framework import (
 from aiocheckpoint.adapters.agent_framework.__main__ import main
 from aiocheckpoint.testing import MemoryStore
 from tests.adapters.agent_framework.checkpoints import checkpoint, message
+from tests.adapters.moving import MoverContract
 
 pytestmark = pytest.mark.blocking
 
@@ -126,3 +127,23 @@ def test_command(files: Path, root: Path, capsys: pytest.CaptureFixture[str]) ->
     assert ended.value.code == 2
     assert "is no directory of FileCheckpointStorage" in capsys.readouterr().err
     assert not (files / "missing").exists()
+
+
+class TestMover(MoverContract):
+    record_type = StoredCheckpoint
+    main = main
+    refused = "one"
+
+    @pytest.fixture(name="source")
+    def _source(self, files: Path) -> Path:
+        return files
+
+    async def copy(self, source: Any, storage: Any) -> Copied:
+        return await copy_checkpoints(source, storage, allowed_checkpoint_types=ALLOWED)
+
+    async def go_on(self, storage: Any) -> None:
+        other = checkpoint({"mine": 1}, workflow_name="one", checkpoint_id="one-99")
+        await CheckpointStorage(storage).save(other)
+
+    def arguments(self, source: Any) -> list[str]:
+        return [str(source), "--allow-type", *ALLOWED]

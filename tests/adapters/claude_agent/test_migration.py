@@ -25,6 +25,7 @@ from aiocheckpoint.adapters.claude_agent import (
 )
 from aiocheckpoint.adapters.claude_agent.__main__ import main
 from aiocheckpoint.testing import MemoryStore
+from tests.adapters.moving import MoverContract
 
 pytestmark = pytest.mark.blocking
 
@@ -71,7 +72,7 @@ async def test_all_come_and_may_come_again(projects: Path) -> None:
     assert await copy_sessions(projects, memory) == whole
 
     assert told[-1] == whole
-    assert [copied.sessions for copied in told] == [1, 2, 3, 4, 5]
+    assert [copied.sessions for copied in told] == [1, 2, 5]
     ours, theirs = SessionStore(memory), InMemorySessionStore()
     for session in SESSIONS:
         await import_session_to_store(session, theirs)
@@ -142,3 +143,28 @@ def test_command(projects: Path, root: Path, capsys: pytest.CaptureFixture[str])
             main([str(wrong), str(root)])
         assert ended.value.code == 2
         assert "is no directory of projects" in capsys.readouterr().err
+
+
+class TestMover(MoverContract):
+    record_type = ClaudeRecord
+    main = main
+    refused = f"-a/{SESSIONS[0]}"
+    refused_sessions = 3
+
+    @pytest.fixture(name="source")
+    def _source(self, projects: Path) -> Path:
+        path = projects / "-a" / f"{SESSIONS[0]}.jsonl"
+        os.utime(path, (1, 1))  # the oldest, which is copied first
+        return projects
+
+    async def copy(self, source: Any, storage: Any) -> Copied:
+        return await copy_sessions(source, storage)
+
+    async def go_on(self, storage: Any) -> None:
+        key: Any = {"project_key": "-a", "session_id": SESSIONS[0]}
+        await SessionStore(storage).append(
+            key, [*_entries(1200, "s0"), {"type": "user", "uuid": "x"}]
+        )
+        for name, count, agent in (("agent-1", 5, "a1"), ("workflows/run-1/agent-2", 2, "a2")):
+            subkey: Any = {**key, "subpath": f"subagents/{name}"}
+            await SessionStore(storage).append(subkey, _entries(count, agent))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from aiocheckpoint.adapters.crewai import (
 )
 from aiocheckpoint.adapters.crewai.__main__ import main
 from aiocheckpoint.testing import MemoryStore
+from tests.adapters.moving import MoverContract
 
 pytestmark = pytest.mark.blocking
 
@@ -88,3 +90,24 @@ def test_command(database: Path, root: Path, capsys: pytest.CaptureFixture[str])
             main([str(wrong), str(root)])
         assert ended.value.code == 2
         assert "is no database of SQLiteFlowPersistence" in capsys.readouterr().err
+
+
+class TestMover(MoverContract):
+    record_type = FlowRecord
+    main = main
+    refused = "eve"
+
+    @pytest.fixture(name="source")
+    def _source(self, database: Path) -> Path:
+        return database
+
+    async def copy(self, source: Any, storage: Any) -> Copied:
+        return await asyncio.to_thread(copy_flows, source, storage)
+
+    async def go_on(self, storage: Any) -> None:
+        def save() -> None:
+            context = PendingFeedbackContext("eve", "m.Flow", "ask", {"draft": "y"}, "Sure?")
+            with FlowPersistence(storage) as target:
+                target.save_pending_feedback("eve", context, {"id": "eve", "number": 2})
+
+        await asyncio.to_thread(save)

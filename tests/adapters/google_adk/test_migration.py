@@ -26,6 +26,7 @@ from aiocheckpoint.adapters.google_adk import (
 )
 from aiocheckpoint.adapters.google_adk.__main__ import main
 from aiocheckpoint.testing import MemoryStore
+from tests.adapters.moving import MoverContract
 
 pytestmark = pytest.mark.blocking
 
@@ -78,6 +79,7 @@ async def test_all_sessions_come_and_may_come_again(database: Path) -> None:
 
     assert told[-1] == Copied(3, 43)
     assert len(told) == 3
+    assert await SessionService(store).get_app_state(app_name="shop") == {"newest": "bob 39"}
     before = await all_of(SqliteSessionService(str(database)))
     assert await all_of(SessionService(store)) == before
     assert before[0]["state"]["app:newest"] == "bob 39"
@@ -108,7 +110,7 @@ async def test_nothing_there_is_replaced(database: Path) -> None:
     names: dict[str, Any] = {"app_name": "shop", "user_id": "ann"}
     await service.create_session(**names, session_id="1", state={"mine": True})
 
-    with pytest.raises(CopyMismatchError, match="session '1': there is another one"):
+    with pytest.raises(CopyMismatchError, match="session 'shop/ann/1': there is another one"):
         await copy_database(database, store)
 
     found = await service.get_session(**names, session_id="1")
@@ -135,7 +137,7 @@ async def test_a_newer_state_of_a_user_or_an_app_is_not_set_back(key: str) -> No
     alone = InMemorySessionService()
     await alone.create_session(**names, session_id="2", state=old)
 
-    with pytest.raises(CopyMismatchError, match="session '2': the state of its user"):
+    with pytest.raises(CopyMismatchError, match="session 'shop/ann/2': the state of its user"):
         await copy_sessions(alone, ["shop"], store)
 
     found = await service.get_session(**names, session_id="1")
@@ -174,7 +176,7 @@ def test_command(database: Path, root: Path, capsys: pytest.CaptureFixture[str])
         main([str(database), str(root)])
     assert refused.value.code == 1
     told = capsys.readouterr().err
-    assert "session '1': there is another one already" in told
+    assert "session 'shop/ann/1': there is another one already" in told
     assert "is no database" not in told
 
     for wrong in (
@@ -186,3 +188,19 @@ def test_command(database: Path, root: Path, capsys: pytest.CaptureFixture[str])
         with pytest.raises(SystemExit) as ended:
             main(wrong)
         assert ended.value.code == 2
+
+
+class TestMover(MoverContract):
+    record_type = AdkRecord
+    main = main
+    refused = "shop/ann/1"
+
+    @pytest.fixture(name="source")
+    def _source(self, database: Path) -> Path:
+        return database
+
+    async def copy(self, source: Any, storage: Any) -> Copied:
+        return await copy_database(source, storage)
+
+    async def go_on(self, storage: Any) -> None:
+        await SessionService(storage).create_session(app_name="shop", user_id="ann", session_id="1")

@@ -21,6 +21,7 @@ from aiocheckpoint.adapters.openai_agents import (
 )
 from aiocheckpoint.adapters.openai_agents.__main__ import main
 from aiocheckpoint.testing import MemoryStore
+from tests.adapters.moving import MoverContract
 
 pytestmark = pytest.mark.blocking
 
@@ -85,3 +86,19 @@ def test_command(database: Path, root: Path, capsys: pytest.CaptureFixture[str])
             main([str(wrong), str(root)])
         assert ended.value.code == 2
         assert "is no database of SQLiteSession" in capsys.readouterr().err
+
+
+class TestMover(MoverContract):
+    record_type = SessionRecord
+    main = main
+    refused = "bob"
+
+    @pytest.fixture(name="source")
+    def _source(self, database: Path) -> Path:
+        return database
+
+    async def copy(self, source: Any, storage: Any) -> Copied:
+        return await copy_sessions(source, storage)
+
+    async def go_on(self, storage: Any) -> None:
+        await Session("bob", storage).add_items([{"role": "user", "content": "mine"}])

@@ -22,6 +22,7 @@ from aiocheckpoint.adapters.pydantic_ai import (
 )
 from aiocheckpoint.adapters.pydantic_ai.__main__ import main
 from aiocheckpoint.testing import MemoryStore
+from tests.adapters.moving import MoverContract
 from tests.adapters.pydantic_ai.talk import messages, saved
 
 pytestmark = pytest.mark.blocking
@@ -96,3 +97,21 @@ def test_command(
             main([name, str(root)])
         assert caught.value.code == 2
         assert "is no store in a module" in capsys.readouterr().err
+
+
+class TestMover(MoverContract):
+    record_type = ConversationStoreRecord
+    main = main
+    refused = "f"
+
+    async def copy(self, source: Any, storage: Any) -> Copied:
+        return await copy_conversations(source, storage)
+
+    async def go_on(self, storage: Any) -> None:
+        await saved(ConversationStore(storage), "f", [40])
+
+    def arguments(self, source: Any) -> list[str]:
+        module: Any = ModuleType("moved_stores")
+        module.conversations = source
+        sys.modules["moved_stores"] = module
+        return ["moved_stores:conversations"]

@@ -22,6 +22,7 @@ from aiocheckpoint.adapters.pydantic_harness import (
 )
 from aiocheckpoint.adapters.pydantic_harness.__main__ import main
 from aiocheckpoint.testing import MemoryStore
+from tests.adapters.moving import MoverContract
 from tests.adapters.pydantic_harness.steps import effect, event, run, snapshot
 
 pytestmark = pytest.mark.blocking
@@ -140,3 +141,19 @@ def test_command(path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> 
         with pytest.raises(SystemExit) as caught:
             main([str(root.parent / name), str(root)])
         assert caught.value.code == 2
+
+
+class TestMover(MoverContract):
+    record_type = HarnessRecord
+    main = main
+    refused = "r0"
+
+    @pytest.fixture(name="source")
+    def _source(self, path: Path) -> Path:
+        return path
+
+    async def copy(self, source: Any, storage: Any) -> Copied:
+        return await copy_runs(source_at(source), storage)
+
+    async def go_on(self, storage: Any) -> None:
+        await StepStore(storage).append_event(event(9, run_id="r0"))

@@ -23,6 +23,7 @@ from aiocheckpoint.adapters.strands import (
 )
 from aiocheckpoint.adapters.strands.__main__ import main
 from aiocheckpoint.testing import MemoryStore
+from tests.adapters.moving import MoverContract
 from tests.adapters.strands.shop import ScriptedModel, quiet_agent
 
 pytestmark = pytest.mark.blocking
@@ -97,3 +98,19 @@ def test_command(directory: Path, root: Path, capsys: pytest.CaptureFixture[str]
         main([str(root / "missing"), str(root)])
     assert ended.value.code == 2
     assert "is no directory of LocalFileStorage" in capsys.readouterr().err
+
+
+class TestMover(MoverContract):
+    record_type = StoredValue
+    main = main
+    refused = "session/ann/"
+
+    @pytest.fixture(name="source")
+    def _source(self, directory: Path) -> Path:
+        return directory
+
+    async def copy(self, source: Any, storage: Any) -> Copied:
+        return await copy_storage(LocalFileStorage(str(source)), storage)
+
+    async def go_on(self, storage: Any) -> None:
+        await Storage(storage).write("session/ann/mine", b"mine")

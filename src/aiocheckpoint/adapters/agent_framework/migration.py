@@ -14,11 +14,20 @@ from typing import Any, NamedTuple
 from agent_framework import FileCheckpointStorage, WorkflowCheckpoint
 from agent_framework.exceptions import WorkflowCheckpointException
 
-from aiocheckpoint.adapters._moving import Copied, CopyMismatchError, Progress
+from aiocheckpoint.adapters._moving import (
+    Copied,
+    CopyMismatchError,
+    Failure,
+    Move,
+    Progress,
+    RefusedError,
+)
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.agent_framework.sharing import StoredCheckpoint
 from aiocheckpoint.adapters.agent_framework.storage import CheckpointStorage
 from aiocheckpoint.adapters.agent_framework.values import Values
+
+_ADVICE = "copy to an empty storage, or delete them there"
 
 
 class _Source(NamedTuple):
@@ -39,7 +48,9 @@ async def copy_checkpoints(
     Copy all checkpoints of a `FileCheckpointStorage`, each read back and compared.
 
     Those of a workflow are saved in the order of their times. It may be run again: what is there
-    already is left as it is. Nobody may use the files meanwhile; they are not changed.
+    already is left as it is, and what is missing at its end is added. A workflow of which anything
+    else is there is refused before anything of it is written, since it may have gone on; all others
+    are copied. Nobody may use the files meanwhile; they are not changed.
 
     Args:
         directory: of the files.
@@ -51,26 +62,26 @@ async def copy_checkpoints(
         how many workflows and checkpoints were copied, or were there.
 
     Raises:
-        CopyMismatchError: a file is no checkpoint, which `FileCheckpointStorage` would leave out
-            of its lists; it cannot be read; the workflow has other checkpoints there; or one reads
-            differently afterwards.
+        CopyMismatchError: files are no checkpoints, which `FileCheckpointStorage` would leave out
+            of its lists, so that they may be of any workflow, and nothing was copied. Or, once all
+            else is copied: of some workflows a checkpoint cannot be read or stored, others are
+            there, or one reads differently afterwards.
         OSError: there is no such directory.
-        CheckpointError: what `save` and `load` raise.
+        CheckpointError: what else `save` and `load` raise, as of a full disk.
 
-    Cost: each file is read twice; one save and one load a checkpoint.
+    Cost: each file is read twice; one save and one load a checkpoint; two loads of what is there.
     """
     workflows = await asyncio.to_thread(_workflows, Path(directory))
     allowed = [*(allowed_checkpoint_types or ())]
     files = FileCheckpointStorage(Path(directory), allowed_checkpoint_types=allowed)
-    copied = Copied()
     async with CheckpointStorage(storage, allowed_checkpoint_types=allowed) as target:
-        for name, sources in workflows.items():
-            ids = [source.checkpoint_id for source in sorted(sources)]
-            await _copy(name, ids, files, target, Values(allowed))
-            copied = Copied(copied.sessions + 1, copied.entries + len(ids))
-            if progress is not None:
-                progress(copied)
-    return copied
+        with Move(progress, (OSError,)) as move:
+            for name, sources in workflows.items():
+                with move.part(name) as part:
+                    ids = [source.checkpoint_id for source in sorted(sources)]
+                    await _copy(name, ids, files, target, Values(allowed))
+                    part.entries = len(ids)
+    return move.copied
 
 
 async def _copy(
@@ -82,18 +93,24 @@ async def _copy(
 ) -> None:
     there = await target.list_checkpoint_ids(workflow_name=name)
     if there != ids[: len(there)]:
-        reason = "there are other checkpoints already; copy to an empty storage, or delete them"
-        raise CopyMismatchError(name, reason)
-    for checkpoint_id in ids:
-        try:
-            checkpoint = await files.load(checkpoint_id)
-        except WorkflowCheckpointException as error:
-            reason = f"{checkpoint_id}.json cannot be read; register its types, or delete it"
-            raise CopyMismatchError(name, f"{reason}: {error}") from error
-        if checkpoint_id not in there:
-            await target.save(checkpoint)
+        raise RefusedError(f"there are other checkpoints already; {_ADVICE}")
+    for checkpoint_id in there:
+        checkpoint = await _loaded(files, checkpoint_id)
         if not _is_same(await target.load(checkpoint_id), checkpoint, values):
-            raise CopyMismatchError(name, f"{checkpoint_id} is not the same after the copy")
+            raise RefusedError(f"{checkpoint_id} is another one there already; {_ADVICE}")
+    for checkpoint_id in ids[len(there) :]:
+        checkpoint = await _loaded(files, checkpoint_id)
+        await target.save(checkpoint)
+        if not _is_same(await target.load(checkpoint_id), checkpoint, values):
+            raise RefusedError(f"{checkpoint_id} is not the same after the copy")
+
+
+async def _loaded(files: FileCheckpointStorage, checkpoint_id: str) -> WorkflowCheckpoint:
+    try:
+        return await files.load(checkpoint_id)
+    except WorkflowCheckpointException as error:
+        reason = f"{checkpoint_id}.json cannot be read; register its types, or delete it"
+        raise RefusedError(f"{reason}: {error}") from error
 
 
 def _is_same(one: WorkflowCheckpoint, two: WorkflowCheckpoint, values: Values) -> bool:
@@ -102,8 +119,14 @@ def _is_same(one: WorkflowCheckpoint, two: WorkflowCheckpoint, values: Values) -
 
 
 def _workflows(directory: Path) -> dict[str, list[_Source]]:
-    """Return the checkpoints in a directory by their workflows."""
+    """
+    Return the checkpoints in a directory by their workflows.
+
+    Raises:
+        CopyMismatchError: some file is none.
+    """
     found: defaultdict[str, list[_Source]] = defaultdict(list)
+    failures: list[Failure] = []
     for path in sorted(directory.iterdir()):
         if path.suffix != ".json":
             continue
@@ -112,10 +135,14 @@ def _workflows(directory: Path) -> dict[str, list[_Source]]:
             time = datetime.fromisoformat(content["timestamp"])
             name, checkpoint_id = content["workflow_name"], content["checkpoint_id"]
         except (KeyError, TypeError, ValueError) as error:
-            reason = f"{path.name} is no checkpoint; mend or delete it: {error}"
-            raise CopyMismatchError(path.stem, reason) from error
+            reason = f"{path.name} is no checkpoint; mend or delete it: {error!r}"
+            failures.append(Failure(path.stem, reason))
+            continue
         if checkpoint_id != path.stem:
-            raise CopyMismatchError(name, f"{path.name} is the checkpoint {checkpoint_id!r}")
+            reason = f"{path.name} is the checkpoint {checkpoint_id!r}; name it as that"
+            failures.append(Failure(name, reason))
         aware = time if time.tzinfo is not None else time.replace(tzinfo=UTC)
         found[name].append(_Source(aware, checkpoint_id))
+    if failures:
+        raise CopyMismatchError(failures, Copied())
     return found

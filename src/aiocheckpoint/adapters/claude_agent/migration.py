@@ -10,12 +10,13 @@ from typing import Any, NamedTuple, cast
 
 from claude_agent_sdk import SessionKey, SessionStoreEntry
 
-from aiocheckpoint.adapters._moving import Copied, CopyMismatchError, Progress
+from aiocheckpoint.adapters._moving import Copied, Move, Progress, RefusedError
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.claude_agent.records import ClaudeRecord, Place
 from aiocheckpoint.adapters.claude_agent.store import SessionStore
 
 _BATCH = 500
+_ADVICE = "copy to an empty storage, or delete the session there"
 
 
 async def copy_sessions(
@@ -25,47 +26,67 @@ async def copy_sessions(
     Copy all transcripts of a directory, as `~/.claude/projects`, each read back and compared.
 
     Subagents are copied with their sessions. It may be run again: what is there already stays, and
-    what is missing is added. The oldest session is copied first, so that the newest stays it.
-    Nobody may write to the directory meanwhile; it is not changed.
+    what is missing is added. A session of which anything else is there is refused before anything
+    of it is written, since somebody may have gone on with it; all others are copied. The oldest is
+    copied first, so that the newest stays it. Nobody may write to the directory meanwhile; it is
+    not changed.
 
     Args:
         projects: the directory, which has one of each project.
         storage: as of `SessionStore`.
-        progress: called after each transcript.
+        progress: called after each session.
 
     Returns:
         how many transcripts, and entries of them, were copied, or were there.
 
     Raises:
-        CopyMismatchError: a line is no JSON object; the session there has other entries; or it
+        CopyMismatchError: once all else is copied: of some sessions a line is no JSON object, there
+            are other entries or subagents already, a file cannot be read or an entry stored, or it
             reads differently afterwards.
         FileNotFoundError: there is no such directory.
-        CheckpointError: what `append` and `load` raise.
+        CheckpointError: what `append` and `load` raise, as of a full disk.
 
-    Cost: a transcript at a time in memory; one update for each 500 entries, and two full reads.
+    Cost: a session at a time in memory; one update for each 500 entries, and two full reads.
     """
-    copied = Copied()
     async with SessionStore(storage) as store:
-        for file in await asyncio.to_thread(_files, Path(projects)):
-            entries = await asyncio.to_thread(file.entries)
-            if entries:
-                await _copy(store, file.place, entries)
-                copied = Copied(copied.sessions + 1, copied.entries + len(entries))
-                if progress is not None:
-                    progress(copied)
-    return copied
+        with Move(progress, (OSError,)) as move:
+            for files in await asyncio.to_thread(_sessions, Path(projects)):
+                with move.part(
+                    f"{files[-1].place.project_key}/{files[-1].place.session_id}"
+                ) as part:
+                    counts = await _copy(store, files)
+                    part.sessions, part.entries = len(counts), sum(counts)
+    return move.copied
 
 
-async def _copy(store: SessionStore, place: Place, entries: list[SessionStoreEntry]) -> None:
-    key = cast("SessionKey", {k: part for k, part in place._asdict().items() if part is not None})
-    found = await store.load(key) or []
+async def _copy(store: SessionStore, files: list[_File]) -> list[int]:
+    """Copy the transcripts of a session, and return how many entries those have that have any."""
+    transcripts = [(file.place, await asyncio.to_thread(file.entries)) for file in files]
+    transcripts = [(place, entries) for place, entries in transcripts if entries]
+    counts = [await _count_there(store, place, entries) for place, entries in transcripts]
+    for (place, entries), count in zip(transcripts, counts, strict=True):
+        key = _key(place)
+        for start in range(count, len(entries), _BATCH):
+            await store.append(key, entries[start : start + _BATCH])
+        if await store.load(key) != entries:
+            raise RefusedError(f"{_named(place)} is not the same after the copy")
+    return [len(entries) for _, entries in transcripts]
+
+
+async def _count_there(store: SessionStore, place: Place, entries: list[SessionStoreEntry]) -> int:
+    """Return how many of the entries are there already, which must be the first, and no others."""
+    found = await store.load(_key(place)) or []
     if found != entries[: len(found)]:
-        reason = "there are other entries already; copy to an empty storage, or delete the session"
-        raise CopyMismatchError(place.name, reason)
-    for start in range(len(found), len(entries), _BATCH):
-        await store.append(key, entries[start : start + _BATCH])
-    if await store.load(key) != entries:
-        raise CopyMismatchError(place.name, "it is not the same after the copy")
+        raise RefusedError(f"{_named(place)} has other entries there already; {_ADVICE}")
+    return len(found)
+
+
+def _key(place: Place) -> SessionKey:
+    return cast("SessionKey", {k: part for k, part in place._asdict().items() if part is not None})
+
+
+def _named(place: Place) -> str:
+    return "it" if place.subpath is None else place.subpath
 
 
 class _File(NamedTuple):
@@ -102,15 +123,15 @@ class _File(NamedTuple):
             entry = json.loads(text)
         except ValueError as error:
             reason = f"{where} is no JSON; mend or delete it"
-            raise CopyMismatchError(self.place.name, reason) from error
+            raise RefusedError(reason) from error
         if not isinstance(entry, dict):
-            raise CopyMismatchError(self.place.name, f"{where} is no object; mend or delete it")
+            raise RefusedError(f"{where} is no object; mend or delete it")
         return entry
 
 
-def _files(projects: Path) -> list[_File]:
-    """Return the transcripts, those of the session that was changed last, last."""
-    found: list[_File] = []
+def _sessions(projects: Path) -> list[list[_File]]:
+    """Return the transcripts of each session, its own last; the one that was changed last, last."""
+    found: list[list[_File]] = []
     sessions = [
         path
         for project in projects.iterdir()
@@ -120,8 +141,9 @@ def _files(projects: Path) -> list[_File]:
     for path in sorted(sessions, key=lambda path: (path.stat().st_mtime, path.name)):
         place = Place(path.parent.name, path.stem)
         own = path.with_suffix("")
-        for agent in sorted(own.glob("subagents/**/*.jsonl")):
+        files = [_File(path, place)]
+        for agent in sorted(own.glob("subagents/**/*.jsonl"), reverse=True):
             subpath = agent.relative_to(own).with_suffix("").as_posix()
-            found.append(_File(agent, place._replace(subpath=subpath)))
-        found.append(_File(path, place))
+            files.append(_File(agent, place._replace(subpath=subpath)))
+        found.append(files[::-1])
     return found

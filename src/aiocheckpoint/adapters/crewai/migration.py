@@ -7,12 +7,12 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from crewai.flow.async_feedback.types import PendingFeedbackContext
 
-from aiocheckpoint.adapters._moving import Copied, CopyMismatchError, Progress
+from aiocheckpoint.adapters._moving import Copied, Move, Progress, RefusedError
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.crewai.persistence import FlowPersistence
 from aiocheckpoint.adapters.crewai.records import FlowRecord
@@ -34,8 +34,9 @@ def copy_flows(
     Copy the flows of a `SQLiteFlowPersistence` database, each read back and compared.
 
     Of each flow the newest state is copied, which is all that CrewAI ever reads, and what it waits
-    for. It may be run again: what is there already, and the same, is left as it is. Nobody may use
-    the database meanwhile; it is not changed.
+    for. It may be run again: what is there already, and the same, is left as it is. A flow of which
+    anything else is there is refused before anything of it is written, since it may have gone on;
+    all others are copied. Nobody may use the database meanwhile; it is not changed.
 
     Args:
         database: the file.
@@ -46,53 +47,77 @@ def copy_flows(
         how many flows were copied, or were there, and how many of them wait for a person.
 
     Raises:
-        CopyMismatchError: a row is no JSON; the flow has another state there; or it reads
-            differently afterwards.
+        CopyMismatchError: once all else is copied: of some flows a row is no JSON, another state is
+            there, it cannot be stored, or it reads differently afterwards.
         sqlite3.Error: it is no such database.
-        CheckpointError: what the calls of `FlowPersistence` raise.
+        CheckpointError: what else the calls of `FlowPersistence` raise, as of a full disk.
 
     Cost: one read of the database, one save and two loads a flow.
     """
-    copied = Copied()
-    pending = {row[0]: row for row in _rows(database, _PENDING)}
-    with FlowPersistence(storage) as target:
+    pending = {flow_uuid: texts for flow_uuid, *texts in _rows(database, _PENDING)}
+    with FlowPersistence(storage) as target, Move(progress) as move:
         for flow_uuid, method_name, text in [*_rows(database, _NEWEST)]:
-            _copy_state(target, flow_uuid, method_name, _parsed(flow_uuid, text))
-            waiting = pending.pop(flow_uuid, None)
-            if waiting is not None:
-                _copy_pending(target, flow_uuid, *(_parsed(flow_uuid, row) for row in waiting[1:]))
-            copied = Copied(copied.sessions + 1, copied.entries + (waiting is not None))
-            if progress is not None:
-                progress(copied)
-    return copied
+            with move.part(flow_uuid) as part:
+                waiting = _Waiting.of(*map(_parsed, pending.get(flow_uuid, ())))
+                _copy(target, flow_uuid, _Flow(method_name, _parsed(text), waiting))
+                part.entries = int(waiting is not None)
+    return move.copied
 
 
-def _copy_state(
-    target: FlowPersistence, flow_uuid: str, method_name: str, state: dict[str, Any]
-) -> None:
-    found = target.load_state(flow_uuid)
-    if found is None:
-        target.save_state(flow_uuid, method_name, state)
-        found = target.load_state(flow_uuid)
-    elif not _same(found, state):
-        raise CopyMismatchError(flow_uuid, "it is there with another state; copy to an empty place")
-    if not _same(found, state):
-        raise CopyMismatchError(flow_uuid, "it is not the same after the copy")
+class _Waiting(NamedTuple):
+    """What a flow waits for, and its state when it began to; contexts cannot be compared."""
+
+    context: dict[str, Any]
+    state: dict[str, Any]
+
+    @classmethod
+    def of(cls, *parts: dict[str, Any]) -> _Waiting | None:
+        """Return what two rows are, as CrewAI writes it today; None for none."""
+        if not parts:
+            return None
+        try:
+            return cls(PendingFeedbackContext.from_dict(parts[0]).to_dict(), parts[1])
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise RefusedError(f"what it waits for cannot be read: {error!r}") from error
 
 
-def _copy_pending(
-    target: FlowPersistence, flow_uuid: str, context: dict[str, Any], state: dict[str, Any]
-) -> None:
-    found = target.load_pending_feedback(flow_uuid)
-    if found is None:
-        newest = target.load_state(flow_uuid)
-        target.save_pending_feedback(flow_uuid, PendingFeedbackContext.from_dict(context), state)
-        if newest is not None and not _same(newest, state):  # it went on and was not cleared
-            target.save_state(flow_uuid, "", newest)
-        found = target.load_pending_feedback(flow_uuid)
-    wanted = PendingFeedbackContext.from_dict(context).to_dict()
-    if found is None or not _same(found[0], state) or not _same(found[1].to_dict(), wanted):
-        raise CopyMismatchError(flow_uuid, "what it waits for is not the same as there")
+class _Flow(NamedTuple):
+    """A flow in the source; its state is newer than that of its waiting if it has gone on."""
+
+    method_name: str
+    state: dict[str, Any]
+    waiting: _Waiting | None
+
+
+def _copy(target: FlowPersistence, flow_uuid: str, flow: _Flow) -> None:
+    """Copy a flow: in one commit what it waits for, and behind it the state if that is newer."""
+    state, waiting = _there(target, flow_uuid)
+    is_begun = flow.waiting is not None and _same(
+        (state, waiting), (flow.waiting.state, flow.waiting)
+    )
+    if state is not None and not is_begun and not _same((state, waiting), flow[1:]):
+        raise RefusedError(f"{_what(state, flow)} there already; copy to an empty storage")
+    if flow.waiting is not None and state is None:
+        context = PendingFeedbackContext.from_dict(flow.waiting.context)
+        target.save_pending_feedback(flow_uuid, context, flow.waiting.state)
+        state = flow.waiting.state
+    if not _same(state, flow.state):
+        target.save_state(flow_uuid, flow.method_name, flow.state)
+    if not _same(_there(target, flow_uuid), flow[1:]):
+        raise RefusedError("it is not the same after the copy")
+
+
+def _what(state: object, flow: _Flow) -> str:
+    return "it waits for something else" if _same(state, flow.state) else "it has another state"
+
+
+def _there(
+    target: FlowPersistence, flow_uuid: str
+) -> tuple[dict[str, Any] | None, _Waiting | None]:
+    """Return the state of a flow in the target, and what it waits for."""
+    waiting = target.load_pending_feedback(flow_uuid)
+    found = None if waiting is None else _Waiting(waiting[1].to_dict(), waiting[0])
+    return target.load_state(flow_uuid), found
 
 
 def _same(one: object, other: object) -> bool:
@@ -106,12 +131,11 @@ def _rows(database: str | Path, sql: str) -> Iterator[tuple[str, str, str]]:
         yield from connection.execute(sql)
 
 
-def _parsed(flow_uuid: str, text: str) -> dict[str, Any]:
+def _parsed(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (TypeError, ValueError) as error:
-        reason = "a row is no JSON; mend or delete it"
-        raise CopyMismatchError(flow_uuid, reason) from error
+        raise RefusedError("a row is no JSON; mend or delete it") from error
     if not isinstance(value, dict):
-        raise CopyMismatchError(flow_uuid, "a row is no JSON object; mend or delete it")
+        raise RefusedError("a row is no JSON object; mend or delete it")
     return value

@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from google.adk.errors.already_exists_error import AlreadyExistsError
 from google.adk.sessions import BaseSessionService, Session
 from google.adk.sessions.sqlite_session_service import SqliteSessionService
 from google.adk.sessions.state import State
 
 from aiocheckpoint import JsonValue
-from aiocheckpoint.adapters._moving import Copied, CopyMismatchError, Progress
+from aiocheckpoint.adapters._moving import Copied, Move, Progress, RefusedError
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.google_adk.records import AdkRecord
 from aiocheckpoint.adapters.google_adk.service import SessionService
 from aiocheckpoint.adapters.google_adk.values import delta_of, event_json
+
+_SOURCE_ERRORS = (sqlite3.Error, ValueError)  # a row that is damaged, or no event
 
 
 async def copy_sessions(
@@ -32,9 +35,11 @@ async def copy_sessions(
     """
     Copy all sessions of some apps from another session service, each read back and compared.
 
-    It may be run again: a session that is there already, and the same, is left as it is. Nobody may
-    use the source meanwhile; it is not changed. The state of an app and of its users comes with
-    their sessions: that of a user without a session is not copied, for the framework lists none.
+    It may be run again: a session that is there already, and the same, is left as it is. Another
+    one of its name is refused before anything of it is written, since the application may have gone
+    on with it; all others are copied. Nobody may use the source meanwhile; it is not changed. The
+    state of an app and of its users comes with their sessions: that of a user without a session is
+    not copied, for the framework lists none.
 
     Args:
         source: a service of the framework, as `DatabaseSessionService(url)`.
@@ -46,24 +51,28 @@ async def copy_sessions(
         how many sessions and events were copied, or were there.
 
     Raises:
-        CopyMismatchError: there is another session of this name already, or another state of its
-            user or app; it went away meanwhile; or it reads differently afterwards.
-        CheckpointError: what the calls of `SessionService` raise.
+        CopyMismatchError: once all else is copied: of some sessions there is another one of this
+            name already, or another state of its user or app, it cannot be read or stored, it went
+            away meanwhile, or it reads differently afterwards.
+        CheckpointError: what else the calls of `SessionService` raise, as of a full disk.
 
     Cost: one read of the source, one update and two reads a session, and one listing an app.
     """
-    copied = Copied()
     async with SessionService(storage) as target:
-        for app_name in app_names:
-            listed = await source.list_sessions(app_name=app_name)
-            there = await target.list_sessions(app_name=app_name)
-            app = delta_of(there.sessions[0].state).app if there.sessions else {}
-            for session in listed.sessions:
-                count = await _copy(source, target, session, app)
-                copied = Copied(copied.sessions + 1, copied.entries + count)
-                if progress is not None:
-                    progress(copied)
-    return copied
+        with Move(progress, _SOURCE_ERRORS) as move:
+            for app_name in app_names:
+                listed = await source.list_sessions(app_name=app_name)
+                app: dict[str, JsonValue] | None = None
+                with move.part(app_name) as part:
+                    part.sessions = 0
+                    found = await target.get_app_state(app_name=app_name)
+                    app = delta_of(_prefixed(State.APP_PREFIX, found)).app
+                if app is None:
+                    continue
+                for session in listed.sessions:
+                    with move.part(_named(session)) as part:
+                        part.entries = await _copy(source, target, session, app)
+    return move.copied
 
 
 async def copy_database(
@@ -96,6 +105,14 @@ async def copy_database(
         await source.close()
 
 
+def _prefixed(prefix: str, state: dict[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}{key}": value for key, value in state.items()}
+
+
+def _named(session: Session) -> str:
+    return f"{session.app_name}/{session.user_id}/{session.id}"
+
+
 async def _copy(
     source: BaseSessionService,
     target: SessionService,
@@ -118,17 +135,20 @@ async def _copy(
     }
     session = await source.get_session(**names)
     if session is None:
-        raise CopyMismatchError(listed.id, "it went away meanwhile; copy when nobody writes")
+        raise RefusedError("it went away meanwhile; copy when nobody writes")
     found = await target.get_session(**names)
     if found is None:
         await _require_same_states(target, session, app)
-        await target.import_session(session)
+        try:
+            await target.import_session(session)
+        except AlreadyExistsError as error:
+            raise RefusedError("somebody else uses the storage; try again") from error
         found = await target.get_session(**names)
     elif _content(found) != _content(session):
         reason = "there is another one already; copy to an empty storage, or delete it"
-        raise CopyMismatchError(listed.id, reason)
+        raise RefusedError(reason)
     if found is None or _content(found) != _content(session):
-        raise CopyMismatchError(listed.id, "it is not the same after the copy")
+        raise RefusedError("it is not the same after the copy")
     return len(session.events)
 
 
@@ -139,13 +159,13 @@ async def _require_same_states(
     names = {"app_name": session.app_name, "user_id": session.user_id}
     user = await target.get_user_state(**names)
     wanted = delta_of(session.state)
-    user_there = delta_of({f"{State.USER_PREFIX}{key}": value for key, value in user.items()}).user
+    user_there = delta_of(_prefixed(State.USER_PREFIX, user)).user
     if (user_there and user_there != wanted.user) or (app and app != wanted.app):
         reason = (
             "the state of its user, or of its app, is another one there already, which this one "
             "would set back; copy to an empty storage"
         )
-        raise CopyMismatchError(session.id, reason)
+        raise RefusedError(reason)
 
 
 def _content(session: Session) -> tuple[Any, ...]:

@@ -243,6 +243,16 @@ class SessionService(InStorage[AdkRecord], BaseSessionService):
         record = await self._store.load(Place.of(app_name, user_id, "").user)
         return state_of(_state(record), {}, {})
 
+    async def get_app_state(self, *, app_name: str) -> dict[str, Any]:
+        """
+        Return the state of an app, keys without `app:`.
+
+        Raises:
+            CheckpointError: what `load` of the store raises.
+        """
+        record = await self._store.load(Place.of(app_name, "", "").app)
+        return state_of(_state(record), {}, {})
+
     async def append_event(self, session: Session, event: Event) -> Event:
         """
         Store an event and the state after it, then add both to the session that was given.

@@ -72,7 +72,8 @@ def main(arguments: list[str] | None = None) -> None:
     except CopyMismatchError as error:
         parser.exit(1, f"{error}\nall others were copied and compared\n")
     except CheckpointError as error:
-        parser.exit(1, f"{error}\n")
+        texts = (error, *getattr(error, "__notes__", ()), "run it again to go on where it stopped")
+        parser.exit(1, "".join(f"{text}\n" for text in texts))
     except (sqlite3.DatabaseError, ValueError) as error:
         parser.exit(1, f"{options.database} cannot be read: {error}\n")
     _say(copied, "copied and compared")

@@ -14,6 +14,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from aiocheckpoint.adapters._moving import OF_ONE_SESSION
 from aiocheckpoint.adapters.langgraph.records import configurable_of
 from aiocheckpoint.adapters.langgraph.undecoded import plain, revived, undecoded, with_serde
 
@@ -92,10 +93,10 @@ async def copy_threads(
         how much was copied, or was there.
 
     Raises:
-        CopyMismatchError: threads were refused, or checkpoints read differently from the target;
-            all others are there.
-        SessionChangedError: somebody has gone on with a thread in the target meanwhile.
-        CheckpointError: what else `aput` and `aput_writes` of the target raise.
+        CopyMismatchError: threads were refused, or could not be read or stored, or checkpoints read
+            differently from the target; all others are there.
+        CheckpointError: what else `aput` and `aput_writes` of the target raise, as of a full disk;
+            its notes say what was refused before.
 
     Cost: two reads of the source a checkpoint, one commit of the target for it and one for each
         task that wrote after it; of what is there already one read more, and no commit.
@@ -109,8 +110,13 @@ async def copy_threads(
     # Ids alone first: a store may be larger than memory. Oldest first, as they were put.
     for config in [found.config async for found in source.alist(None)][::-1]:
         threads[str(configurable_of(config)["thread_id"])].append(config)
-    for configs in threads.values():
-        await move.copy_thread(configs)
+    try:
+        for configs in threads.values():
+            await move.try_thread(configs)
+    except Exception as error:
+        if move.failures:
+            error.add_note(str(CopyMismatchError(move.failures)))
+        raise
     if move.failures:
         raise CopyMismatchError(move.failures)
     return move.copied
@@ -140,7 +146,14 @@ class _Move:
         self.copied = Copied()
         self.failures: list[tuple[RunnableConfig, str]] = []
 
-    async def copy_thread(self, configs: Sequence[RunnableConfig]) -> None:
+    async def try_thread(self, configs: Sequence[RunnableConfig]) -> None:
+        """Copy a thread, and keep what is wrong with it alone."""
+        try:
+            await self._copy_thread(configs)
+        except OF_ONE_SESSION as error:
+            self.failures.append((configs[-1], f"was not copied with its thread: {error}"))
+
+    async def _copy_thread(self, configs: Sequence[RunnableConfig]) -> None:
         """
         Copy a thread, unless there is anything of it in the target that is not in the source.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from aiocheckpoint.adapters._moving import Copied, CopyMismatchError, Progress
+from aiocheckpoint.adapters._moving import Copied, Move, Progress, RefusedError
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.openai_agents.records import SessionRecord
 from aiocheckpoint.adapters.openai_agents.session import Session
@@ -27,8 +27,10 @@ async def copy_sessions(
     """
     Copy all conversations of a `SQLiteSession` database, each read back and compared.
 
-    It may be run again: a session that is there already, and the same, is left as it is. Nobody may
-    use the database meanwhile; it is not changed.
+    It may be run again: a session that is there already, and the same, is left as it is, and what
+    is missing at its end is added. One of which anything else is there is refused before anything
+    of it is written, since the application may have gone on with it; all others are copied. Nobody
+    may use the database meanwhile; it is not changed.
 
     Args:
         database: the file.
@@ -41,35 +43,35 @@ async def copy_sessions(
         how much was copied, or was there.
 
     Raises:
-        CopyMismatchError: a row is no JSON, which `SQLiteSession` would leave out in silence; the
-            session there has other items; or it reads differently afterwards.
+        CopyMismatchError: once all else is copied: of some sessions a row is no JSON, which
+            `SQLiteSession` would leave out in silence, the session there has other items, it cannot
+            be read or stored, or it reads differently afterwards.
         sqlite3.Error: it is no such database.
-        CheckpointError: what `add_items` and `get_items` raise.
+        CheckpointError: what else `add_items` and `get_items` raise, as of a full disk.
 
     Cost: one read of the database, one update and one full read a session.
     """
     source = _Source(Path(database), sessions_table, messages_table)
-    copied = Copied()
-    for session_id in await asyncio.to_thread(source.session_ids):
-        items = await asyncio.to_thread(source.items, session_id)
-        async with Session(session_id, storage) as session:
-            await _copy(session, items)
-        copied = Copied(copied.sessions + 1, copied.entries + len(items))
-        if progress is not None:
-            progress(copied)
-    return copied
+    with Move(progress, (sqlite3.Error,)) as move:
+        for session_id in await asyncio.to_thread(source.session_ids):
+            with move.part(session_id) as part:
+                items = await asyncio.to_thread(source.items, session_id)
+                async with Session(session_id, storage) as session:
+                    await _copy(session, items)
+                part.entries = len(items)
+    return move.copied
 
 
 async def _copy(session: Session, items: list[Any]) -> None:
     found = await session.get_items(-1)
-    if found and found != items:
+    if found != items[: len(found)]:
         reason = "there are other items already; copy to an empty storage, or clear the session"
-        raise CopyMismatchError(session.session_id, reason)
-    if not found:
-        await session.add_items(items)
+        raise RefusedError(reason)
+    if len(found) < len(items):
+        await session.add_items(items[len(found) :])
         found = await session.get_items(-1)
     if found != items:
-        raise CopyMismatchError(session.session_id, "it is not the same after the copy")
+        raise RefusedError("it is not the same after the copy")
 
 
 class _Source(NamedTuple):
@@ -95,7 +97,7 @@ class _Source(NamedTuple):
                 items.append(json.loads(text))
             except (TypeError, ValueError) as error:
                 reason = f"row {row_id} of {self.messages_table} is no JSON; mend or delete it"
-                raise CopyMismatchError(session_id, reason) from error
+                raise RefusedError(reason) from error
         return items
 
 

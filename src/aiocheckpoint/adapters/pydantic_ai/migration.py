@@ -9,7 +9,7 @@ from pydantic_ai.conversation_store import (
     ConversationRecord,
 )
 
-from aiocheckpoint.adapters._moving import Copied, CopyMismatchError, Progress
+from aiocheckpoint.adapters._moving import Copied, Move, Progress, RefusedError
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.pydantic_ai.records import ConversationStoreRecord
 from aiocheckpoint.adapters.pydantic_ai.store import ConversationStore
@@ -25,7 +25,9 @@ async def copy_conversations(
     Copy all conversations of another store, with branches and forks, each read back and compared.
 
     Entries and revisions stay what they are. It may be run again: a conversation that is there
-    already, and the same, is left as it is. Nobody may use the source meanwhile; it is not changed.
+    already, and the same, is left as it is. Another one of its name is refused before anything of
+    it is written, since the application may have gone on with it; all others are copied. Nobody may
+    use the source meanwhile; it is not changed.
 
     Args:
         source: any store of the framework's kind, as one of the application's own.
@@ -36,27 +38,26 @@ async def copy_conversations(
         how much was copied, or was there; entries that several conversations share count once.
 
     Raises:
-        CopyMismatchError: another conversation of that name is there, or it reads differently
-            afterwards.
-        CheckpointError: what `write_record` raises.
+        CopyMismatchError: once all else is copied: of some names another conversation is there, it
+            cannot be read or stored, or it reads differently afterwards.
+        CheckpointError: what else `write_record` raises, as of a full disk.
 
     Cost: two full reads of the source, one write and one full read here of each conversation.
     """
-    copied = Copied()
     known: set[str] = set()
     async with ConversationStore(storage) as target:
-        for record in _sources_first([*await source.read_records()]):
-            lines = await _lines(source, record)
-            entries = {entry.id: entry for line in lines for entry in line}
-            new = [entry for entry in entries.values() if entry.id not in known]
-            if await target.read_record(record.conversation_id) is None:
-                await _write(target, record, new)
-            await _require_same(target, record, lines)
-            known |= entries.keys()
-            copied = Copied(copied.sessions + 1, len(known))
-            if progress is not None:
-                progress(copied)
-    return copied
+        with Move(progress, (KeyError, ValueError)) as move:
+            for record in _sources_first([*await source.read_records()]):
+                with move.part(record.conversation_id) as part:
+                    lines = await _lines(source, record)
+                    entries = {entry.id: entry for line in lines for entry in line}
+                    new = [entry for entry in entries.values() if entry.id not in known]
+                    if await target.read_record(record.conversation_id) is None:
+                        await _write(target, record, new)
+                    await _require_same(target, record, lines)
+                    part.entries = len(new)
+                    known |= entries.keys()
+    return move.copied
 
 
 async def _write(
@@ -65,8 +66,7 @@ async def _write(
     try:
         await target.write_record(record, new_entries=new, expected_revision=None)
     except ConversationConflict as error:
-        reason = "somebody else uses the storage; try again"
-        raise CopyMismatchError(record.conversation_id, reason) from error
+        raise RefusedError("somebody else uses the storage; try again") from error
 
 
 async def _require_same(
@@ -75,9 +75,9 @@ async def _require_same(
     found = await target.read_record(record.conversation_id)
     if found is None or found.revision != record.revision:
         reason = "another one is there already; copy to an empty storage, or delete it"
-        raise CopyMismatchError(record.conversation_id, reason)
+        raise RefusedError(reason)
     if found != record or await _lines(target, record) != lines:
-        raise CopyMismatchError(record.conversation_id, "it is not the same after the copy")
+        raise RefusedError("it is not the same after the copy")
 
 
 async def _lines(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
@@ -15,7 +16,7 @@ from pydantic_ai_harness.step_persistence import (
 )
 from pydantic_ai_harness.step_persistence import StepStore as FrameworkStore
 
-from aiocheckpoint.adapters._moving import Copied, CopyMismatchError, Progress
+from aiocheckpoint.adapters._moving import Copied, Move, Progress, RefusedError
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.pydantic_harness.records import HarnessRecord
 from aiocheckpoint.adapters.pydantic_harness.store import StepStore
@@ -42,9 +43,9 @@ async def copy_runs(
     Copy all runs of another store, each read back and compared.
 
     It may be run again: what is there already, and the same, is left as it is; a run of which there
-    is more or other than in the source is refused before anything of it is written. Nobody may use
-    the source meanwhile; it is not changed. Keys of snapshots that it has pruned are not known
-    here.
+    is more or other than in the source is refused before anything of it is written, and all others
+    are copied. Nobody may use the source meanwhile; it is not changed. Keys of snapshots that it
+    has pruned are not known here.
 
     Args:
         source: a store of the framework, as `FileStepStore("runs/")`.
@@ -55,36 +56,35 @@ async def copy_runs(
         how much was copied, or was there; the entries are events and snapshots.
 
     Raises:
-        CopyMismatchError: the source cannot read a snapshot, which it leaves out with a warning;
-            another run of that id is there; or it reads differently afterwards.
-        CheckpointError: what the calls of `StepStore` raise.
+        CopyMismatchError: once all else is copied: of some runs the source cannot read a snapshot,
+            which it leaves out with a warning, another one of that id is there, it cannot be
+            stored, or it reads differently afterwards.
+        CheckpointError: what else the calls of `StepStore` raise, as of a full disk.
 
     Cost: one full read of the source; one update of each record, and one full read here.
     """
-    copied = Copied()
     async with StepStore(storage) as target:
-        for run in await source.list_runs():
-            count = await _copy(source, target, run)
-            copied = Copied(copied.sessions + 1, copied.entries + count)
-            if progress is not None:
-                progress(copied)
-    return copied
+        with Move(progress, (sqlite3.Error, ValueError)) as move:
+            for run in await source.list_runs():
+                with move.part(run.run_id) as part:
+                    part.entries = await _copy(source, target, run)
+    return move.copied
 
 
 async def _copy(source: Source, target: StepStore, run: RunRecord) -> int:
     run_id = run.run_id
-    with _warnings_refused(run_id):
+    with _warnings_refused():
         events, snapshots = await _lists(source, run_id)
     effects = await _effects(source, run_id, events)
     stored = await target.get_run(run_id=run_id)
     if stored not in (None, run):
-        raise CopyMismatchError(run_id, "another one is there already; copy to an empty storage")
+        raise RefusedError("another one is there already; copy to an empty storage")
     events_there, snapshots_there = await _lists(target, run_id)
     effects_there = await _effects(target, run_id, [*events, *events_there])
-    new_events = _lacking(run_id, events, events_there)
-    new_snapshots = _lacking(run_id, snapshots, snapshots_there)
+    new_events = _lacking(events, events_there)
+    new_snapshots = _lacking(snapshots, snapshots_there)
     if any(effect not in effects for effect in effects_there):
-        raise _gone_on(run_id)
+        raise _gone_on()
     if stored is None:
         await target.register_run(run)
     for event in new_events:
@@ -96,20 +96,19 @@ async def _copy(source: Source, target: StepStore, run: RunRecord) -> int:
             await target.record_tool_effect(effect)
     found = (*await _lists(target, run_id), await _effects(target, run_id, events))
     if found != (events, snapshots, effects):
-        raise CopyMismatchError(run_id, "it is not the same after the copy")
+        raise RefusedError("it is not the same after the copy")
     return len(events) + len(snapshots)
 
 
-def _lacking(run_id: str, parts: Sequence[PartT], there: Sequence[PartT]) -> Sequence[PartT]:
+def _lacking(parts: Sequence[PartT], there: Sequence[PartT]) -> Sequence[PartT]:
     """Return what is not there yet; what is must be the first part."""
     if list(there) != list(parts[: len(there)]):
-        raise _gone_on(run_id)
+        raise _gone_on()
     return parts[len(there) :]
 
 
-def _gone_on(run_id: str) -> CopyMismatchError:
-    reason = "it has other steps already; copy to an empty storage, or delete it"
-    return CopyMismatchError(run_id, reason)
+def _gone_on() -> RefusedError:
+    return RefusedError("it has other steps already; copy to an empty storage, or delete it")
 
 
 async def _lists(store: Source, run_id: str) -> tuple[list[StepEvent], list[ContinuableSnapshot]]:
@@ -131,7 +130,7 @@ async def _effects(
 
 
 @contextmanager
-def _warnings_refused(run_id: str) -> Generator[None]:
+def _warnings_refused() -> Generator[None]:
     """Refuse what the framework leaves out with a warning."""
     warnings: list[str] = []
     handler = logging.Handler(logging.WARNING)
@@ -143,4 +142,4 @@ def _warnings_refused(run_id: str) -> Generator[None]:
     finally:
         logger.removeHandler(handler)
     if warnings:
-        raise CopyMismatchError(run_id, f"{warnings[0]}; mend or delete it")
+        raise RefusedError(f"{warnings[0]}; mend or delete it")

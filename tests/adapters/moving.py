@@ -1,0 +1,137 @@
+"""What all that moves sessions here from a framework's own store promises: subclass it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from aiocheckpoint import StorageFullError, open_store
+from aiocheckpoint.adapters._moving import Copied, CopyMismatchError
+from aiocheckpoint.testing import MemoryStore
+
+
+class _FullStore(MemoryStore[Any]):
+    """A store on a disk that is full after some changes."""
+
+    changes_left: int | None = None
+
+    def _count(self) -> None:
+        if self.changes_left is not None:
+            if not self.changes_left:
+                raise StorageFullError("save", "memory:", errno.ENOSPC, "no space left")
+            self.changes_left -= 1
+
+    async def save(self, data: Any, /, **options: Any) -> Any:
+        self._count()
+        return await super().save(data, **options)
+
+    async def update(self, session_id: Any, work: Any, /) -> Any:
+        self._count()
+        return await super().update(session_id, work)
+
+    async def update_many(self, session_ids: Any, work: Any, /) -> Any:
+        self._count()
+        return await super().update_many(session_ids, work)
+
+
+class MoverContract:
+    """The tests of a mover; a subclass has a fixture `source`, of at least two sessions."""
+
+    record_type: ClassVar[Any]
+    main: ClassVar[Callable[[list[str]], None]]
+    refused: ClassVar[str]
+    """The session that `go_on` changes, as errors name it; not the last one that is copied."""
+    refused_sessions: ClassVar[int] = 1
+    """As how many it counts, where it has others within."""
+
+    @abstractmethod
+    async def copy(self, source: Any, storage: Any) -> Copied:
+        """Copy."""
+
+    @abstractmethod
+    async def go_on(self, storage: Any) -> None:
+        """Store something else in the session that is to be refused, by the framework's call."""
+
+    def arguments(self, source: Any) -> list[str]:
+        """Return what the command is given in front of the storage."""
+        return [str(source)]
+
+    async def test_what_is_refused_stops_no_other(self, source: Any) -> None:
+        """A session with which the target has gone on is refused whole, and all others come."""
+        whole: MemoryStore[Any] = MemoryStore(self.record_type)
+        total = await self.copy(source, whole)
+        store: MemoryStore[Any] = MemoryStore(self.record_type)
+        await self.go_on(store)
+        mine = await _content(store)
+
+        for _ in range(2):
+            with pytest.raises(CopyMismatchError) as refused:
+                await self.copy(source, store)
+            error = refused.value
+            assert [failure.session_id for failure in error.failures] == [self.refused]
+            assert f"session {self.refused!r}: " in str(error)
+            assert error.copied.sessions == total.sessions - self.refused_sessions
+            after = await _content(store)
+            assert after.items() >= mine.items()
+            assert after.keys() <= (await _content(whole)).keys()
+
+    @pytest.mark.damages_store
+    async def test_damage_in_the_target_is_told_with_its_session(self, source: Any) -> None:
+        """A session that is damaged there is refused by name, and all others are compared."""
+        store: MemoryStore[Any] = MemoryStore(self.record_type)
+        total = await self.copy(source, store)
+        damaged = min([session async for session in store.sessions()])
+        for checkpoint_id in await store.ids(damaged):
+            store.damage(damaged, checkpoint_id)
+
+        with pytest.raises(CopyMismatchError, match="damaged") as refused:
+            await self.copy(source, store)
+
+        failures = refused.value.failures
+        assert 1 <= len(failures) < total.sessions
+        assert refused.value.copied.sessions + len(failures) <= total.sessions
+
+    async def test_a_copy_that_was_cut_off_goes_on(self, source: Any) -> None:
+        """Wherever the target refuses, as it is full, the next copy completes what is there."""
+        whole: MemoryStore[Any] = MemoryStore(self.record_type)
+        total = await self.copy(source, whole)
+        for changes in range(1000):
+            store = _FullStore(self.record_type)
+            store.changes_left = changes
+            try:
+                await self.copy(source, store)
+            except StorageFullError:
+                store.changes_left = None
+                assert await self.copy(source, store) == total
+                assert (await _content(store)).keys() == (await _content(whole)).keys()
+            else:
+                break
+        assert changes > 1
+
+    async def test_the_command_lists_what_it_refuses(
+        self, source: Any, root: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """It exits with 1, names each session that was refused, and says how much is there."""
+        async with open_store(root, record_type=self.record_type) as store:
+            await self.go_on(store)
+        main = type(self).main
+        with pytest.raises(SystemExit) as ended:
+            await asyncio.to_thread(main, [*self.arguments(source), str(root)])
+        assert ended.value.code == 1
+        told = capsys.readouterr()
+        assert told.out == ""
+        first, *_, last_but_one, last = told.err.splitlines()
+        assert first.startswith(f"session {self.refused!r}: ")
+        assert last_but_one == "1 refused, and all others are there:"
+        assert last.endswith(" copied and compared")
+
+
+async def _content(store: MemoryStore[Any]) -> dict[str, Any]:
+    """Return the sessions, and what they hold that is the same for each copy."""
+    return {session: await store.ids(session) async for session in store.sessions()}
