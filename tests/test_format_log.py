@@ -55,7 +55,14 @@ _tails = st.builds(
     Tail, _ids, st.integers(0, 2**40), st.integers(1, 2**20).map(BLOCK_BYTES.__mul__), _digests
 )
 _headers = st.builds(
-    Header, st.integers(1, 2**40), _ids, _ids, st.integers(0, 2**40), _digests, st.integers(0, 9)
+    Header,
+    st.integers(1, 2**40),
+    _ids,
+    _ids,
+    st.integers(0, 2**40),
+    _digests,
+    st.integers(0, 9),
+    st.none() | st.integers(0, 9),
 )
 _controls = st.builds(Control, _numbers, st.integers(0, 2**32 - 1), _numbers, _ids, *[_numbers] * 8)
 
@@ -249,6 +256,16 @@ class TestHeader:
 
         for data in _with_one_bit_flipped(block, 0, log._HEADER.size):
             assert log.parse_header(data, "log.0") is None
+
+    def test_a_slot_that_is_not_told_is_none(self) -> None:
+        """What an older header lacks, or a wrong bit makes doubtful, harms nothing else of it."""
+        header = Header(7, _SEGMENT, bytes(16), 3 * BLOCK_BYTES, b"c" * 32, 2, 5)
+        start = log._HEADER.size
+        untold = header._replace(previous_slot=None)
+        block = header.encode()
+        assert log.parse_header(block[:start].ljust(HEADER_BYTES, b"\0"), "log.0") == untold
+        for data in _with_one_bit_flipped(block, start, start + log._PREVIOUS.size):
+            assert log.parse_header(data, "log.0") == untold
 
     @pytest.mark.parametrize("data", [b"", bytes(HEADER_BYTES), b"acLOGseg".ljust(HEADER_BYTES)])
     def test_blank_or_short_is_none(self, data: bytes) -> None:

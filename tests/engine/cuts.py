@@ -55,7 +55,7 @@ class Moment(NamedTuple):
         choice: name of what it leaves.
         image: the same.
         ledger: what was promised by then.
-        controls: what the shared positions had been by then.
+        controls: what the shared positions had been by then, since they were made durable last.
     """
 
     step: int
@@ -102,7 +102,8 @@ class Moments:
             key = image.key(), promise
             if key not in self._keys:
                 self._keys.add(key)
-                controls = tuple(dict.fromkeys(self._disk.controls))
+                since = self._disk.controls[self._disk.synced_control :]
+                controls = tuple(dict.fromkeys(since))
                 self.found.append(Moment(self._disk.steps, choice.name, image, ledger, controls))
 
     def check(

@@ -97,6 +97,7 @@ class Disk(Kernel):
             path = f"{self.outer}/{name}"
             shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
         self.controls = []
+        self.synced_control = 0
         self._pending = []
         self._top = Node("directory", self._top.inode)
         nodes: dict[int, Node] = {}

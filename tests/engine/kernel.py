@@ -51,6 +51,7 @@ class Kernel:
         steps: how many calls so far have changed or synced something.
         on_step: called before each of them, if it is not None.
         controls: each content that the shared positions have had.
+        synced_control: which of them was made durable last; 0 for none.
     """
 
     def __init__(self, outer: Path) -> None:
@@ -61,6 +62,7 @@ class Kernel:
         self.steps = 0
         self.on_step: Callable[[], None] | None = None
         self.controls: list[bytes] = []
+        self.synced_control = 0
         self.devices: dict[str, int] = {}
         self.fds: dict[int, _Open] = {}
         self._dug = 0
@@ -80,6 +82,7 @@ class Kernel:
         Path(self.outer).mkdir()
         Path(self._graves).mkdir()
         self.controls.clear()
+        self.synced_control = 0
         self._top = Node("directory", os.stat(self.outer).st_ino)
         self._pending = []
 
@@ -232,6 +235,8 @@ class Kernel:
         elif node.kind == "file":
             opened.has_failed = False
             node.sync()
+            if self.controls and node is self.node_of(f"{self.outer}/{CONTROL_PATH}"):
+                self.synced_control = len(self.controls) - 1
         else:
             self._make_names_durable(node, node.device)
         if has_failed:

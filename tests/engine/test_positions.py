@@ -1,4 +1,8 @@
-"""List 1: every crash state, with the shared positions at each earlier content, zeroed, absent."""
+"""
+List 1: every crash state, with the shared positions at each earlier content, zeroed, absent.
+
+Earlier ones are those that a crash may leave: since they were made durable last, as a flush does.
+"""
 
 from __future__ import annotations
 

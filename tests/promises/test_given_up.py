@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from aiocheckpoint import (
     Transaction,
 )
 from tests.conftest import MakeWriter
+from tests.promises import tasks
 from tests.promises.conftest import Start
 from tests.promises.places import files_with, holding
 from tests.promises.records import Note, by_digest, note, record
@@ -363,3 +365,85 @@ async def test_an_update_that_is_overtaken_by_what_cannot_be_read(start: Start, 
         other.kill()
         await writer.recover("b")
         assert await writer.ids("b") == ("old",)
+
+
+@pytest.fixture(name="long_journal")
+def _long_journal(start: Start, root: Path) -> list[Path]:
+    """Files of the journal, oldest first: nothing but the first save in the first is flushed."""
+    worker = start()
+    worker.save(record("a", "old"))
+    worker.call("flush")
+    with holding(root, "applier"):
+        found: list[Path] = []
+        while len(found) < 3:
+            worker.call(tasks.save_many, "b", f"n{len(found)}-", 3, 250_000)
+            found += [path for path in _slots(root) if path not in found]
+        worker.save(record("a", "new"))
+        worker.kill()
+    return found
+
+
+def _slots(root: Path) -> list[Path]:
+    """Return the files of the journal that hold anything."""
+    return [path for path in sorted(root.glob(".aiocheckpoint/log.*")) if _is_used(path)]
+
+
+def _is_used(path: Path) -> bool:
+    with path.open("rb") as file:
+        return bool(file.read(8192).strip(b"\\0"))
+
+
+def _make_unreadable(path: Path) -> None:
+    path.write_bytes(b"\xa5" * path.stat().st_size)
+
+
+_LOSSES: dict[str, tuple[int, Callable[[Path], object]]] = {
+    "first-removed": (0, Path.unlink),
+    "middle-removed": (1, Path.unlink),
+    "middle-overwritten": (1, _make_unreadable),
+    "middle-without-frames": (1, lambda path: os.truncate(path, 4096)),
+}
+
+
+@pytest.mark.parametrize(("which", "lose"), _LOSSES.values(), ids=_LOSSES)
+async def test_any_file_of_the_journal_that_is_lost_is_damage(
+    root: Path, long_journal: list[Path], which: int, lose: Callable[[Path], object]
+) -> None:
+    """Whichever file of the journal is lost, nobody is handed what is left in silence."""
+    await asyncio.to_thread(lose, long_journal[which])
+    writer = AsyncCheckpointWriter(root)
+    for session in ("a", "b"):
+        await _refused(writer, session)
+    await writer.save(CheckpointData(session_id="d", checkpoint_id="more"))
+    with pytest.raises(JournalCorruptError):
+        await writer.aclose()
+    async with AsyncCheckpointWriter(root) as writer:
+        assert "damaged" in {found.kind for found in await writer.check()}
+        assert len((await writer.recover("b")).given_up) == 1
+        left = await writer.ids("b")
+        assert left
+        await writer.recover("a")
+        assert await _newest(writer, "a") == "new"
+        await writer.flush()
+    async with AsyncCheckpointWriter(root) as writer:
+        assert await writer.ids("b") == left
+        assert await _newest(writer, "a") == "new"
+        await _refused(writer, "d")
+
+
+async def test_a_file_of_the_journal_that_is_put_back(root: Path, long_journal: list[Path]) -> None:
+    """Where a lost file of the journal comes back before anything was given up nothing is lost."""
+    aside = root.with_name("aside")
+    await asyncio.to_thread(long_journal[1].rename, aside)
+    writer = AsyncCheckpointWriter(root)
+    await _refused(writer, "b")
+    await writer.save(CheckpointData(session_id="d", checkpoint_id="more"))
+    with pytest.raises(JournalCorruptError):
+        await writer.aclose()
+    await asyncio.to_thread(aside.rename, long_journal[1])
+    async with AsyncCheckpointWriter(root) as writer:
+        assert await _newest(writer, "a") == "new"
+        assert await _newest(writer, "d") == "more"
+        assert len(await writer.ids("b")) % 3 == 0
+        await writer.flush()
+        assert await writer.check() == ()

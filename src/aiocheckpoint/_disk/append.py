@@ -42,9 +42,9 @@ class Appender(SegmentWriter):
         """
         if not self._log.segments:
             self._begin_segment()
-        for slot, header, _ in self._log.headless:
+        for slot, header, end in self._log.headless:
             # Or with the shared positions all that stands there would be lost, or what is missing.
-            self._log.slots.restore(slot, FIRST_SLOT_BYTES)
+            self._log.slots.restore(slot, FIRST_SLOT_BYTES if end is None else log.HEADER_BYTES)
             self._log.slots.write(slot, header.encode(), 0)
             self._log.slots.sync(slot)
         self._log.headless.clear()
@@ -183,7 +183,7 @@ class Appender(SegmentWriter):
         used = {s.slot for s in log_.segments if s.header.sequence >= first}
         log_.forget_flushed(place)
         for number in log_.slots.numbers():
-            if number not in used and log_.slots.read(number, 8, 0) != bytes(8):
+            if number not in used and not log_.slots.is_blank(number):
                 log_.slots.blank(number)
 
     def erase(self) -> None:
@@ -205,4 +205,4 @@ class Appender(SegmentWriter):
             self._begin_segment(is_for_rest=True)
             self.publish_flushed(self._log.end)
         for number in self.free.numbers()[2:]:
-            self._log.slots.remove(number)
+            self.free.remove(number)

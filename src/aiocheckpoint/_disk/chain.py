@@ -42,12 +42,14 @@ class Damage(NamedTuple):
     Attributes:
         path: of the slot.
         place: where it begins.
+        end: the position behind it.
         segment: id of the segment, hex.
         is_total: whether nobody can tell what stood there.
     """
 
     path: str
     place: int
+    end: int
     segment: str
     is_total: bool
 
@@ -167,7 +169,7 @@ class ChainReader:
         self.damages.append(
             Damage(
                 self._slots.path(self._segment.slot), log.place_of(sequence, start),
-                segment.hex(), is_total=reached > start,
+                log.place_of(sequence, stop), segment.hex(), is_total=reached > start,
             )
         )  # fmt: skip
         yield from told

@@ -144,8 +144,18 @@ class FreeSlots:
                 break
             doomed = free.pop(0 if is_small else -1)
             total -= slots.size(doomed)
-            slots.remove(doomed)
+            self.remove(doomed)
         return 0 if free else self._spare_bytes()
+
+    def remove(self, number: int) -> None:
+        """
+        Remove a free slot.
+
+        One that is not blank was given free by who died before that was durable: if it were gone
+        after a crash, it would be missed.
+        """
+        if self._log.slots.is_blank(number):
+            self._log.slots.remove(number)
 
     def spare_bytes(self) -> int:
         """Return the size of a slot to prepare, 0 where this process knows of a free one."""

@@ -335,4 +335,4 @@ class Log(LockFiles):
     def _forget(self, sequence: int, flushed: int) -> None:
         while len(self.segments) > 1 and self.segments[0].header.sequence < sequence:
             del self.segments[0]
-        self.damages = [damage for damage in self.damages if damage.place >= flushed]
+        self.damages = [damage for damage in self.damages if damage.end > flushed]

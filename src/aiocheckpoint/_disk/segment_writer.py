@@ -15,6 +15,8 @@ from aiocheckpoint._format.entries import body_bytes
 from aiocheckpoint._format.log import Control, Header, NewFrame, Tail
 from aiocheckpoint.errors import DurabilityUnknownError, StorageError
 
+_NONE = (log.NO_ID, 0, log.NO_CHAIN), None
+
 
 class Content(NamedTuple):
     """
@@ -149,9 +151,10 @@ class SegmentWriter:
         slot = free.take_for_rest() if is_for_rest else free.take(size, spared_bytes=spared_bytes)
         if log_.segments and self.must_erase:
             log_.slots.erase([slot])  # or what it held would outlast the next erasure
-        previous = self._seal() if log_.segments else (log.NO_ID, 0, log.NO_CHAIN)
+        previous, previous_slot = self._seal() if log_.segments else _NONE
         contents = [*self._copies(), *frames]
-        header = Header(self._next_sequence(), random_bytes(16), *previous, slot)
+        sequence = self._next_sequence()
+        header = Header(sequence, random_bytes(16), *previous, slot, previous_slot)
         tail = Tail(header.id, 0, log.HEADER_BYTES, header.previous_chain)
         built: list[NewFrame] = []
         for content in contents:
@@ -173,8 +176,8 @@ class SegmentWriter:
         log_.slots.vouch(slot)
         return self._enter_segment(Segment(slot, header), tail, built, note)
 
-    def _seal(self) -> tuple[bytes, int, bytes]:
-        """Let the current segment end, and return what its successor says of it."""
+    def _seal(self) -> tuple[tuple[bytes, int, bytes], int | None]:
+        """Let the current segment end, and return what its successor says of it, and its slot."""
         if not self._is_sealed:
             self.sync()
         end, chain = (
@@ -182,10 +185,11 @@ class SegmentWriter:
         )
         if not self._is_shared:  # nor perhaps durable: its successor takes its place
             header = self._segment.header
-            return header.previous_id, header.previous_end, header.previous_chain
+            before = header.previous_id, header.previous_end, header.previous_chain
+            return before, header.previous_slot
         self._log.publish(self._control.changed(sealed_at=end))
         self._files.reached("after_seal")
-        return self._segment.header.id, end, chain
+        return (self._segment.header.id, end, chain), self._segment.slot
 
     @property
     def _is_shared(self) -> bool:

@@ -62,12 +62,20 @@ def find_segments(slots: Slots, control: Control | None, *, newest: bool, to_end
         )
         headless.append(segment)
     first = 0 if control is None else control.first_sequence
+    # What was given free since the positions were shared is not missed: they may be of before a
+    # crash, if they name an older segment; and one at rest needs none before it.
+    may_miss = (
+        control is not None
+        and segment is not None
+        and control.id == segment.header.id
+        and slots.size(segment.slot) != log.HEADER_BYTES
+    )
     chain: list[Segment] = []
     while segment is not None:
         chain.insert(0, segment)
         before = found.get(segment.header.previous_id)
-        if before is None and control is not None and segment.header.sequence > first:
-            before = _before_without_header(slots, segment, found)
+        if before is None and control is not None and may_miss and segment.header.sequence > first:
+            before = _before_without_header(slots, control, segment, found)
             headless += [] if before is None else [before]
         if before is not None and before.header.sequence >= first:
             segment = before._replace(end=segment.header.previous_end)
@@ -77,34 +85,25 @@ def find_segments(slots: Slots, control: Control | None, *, newest: bool, to_end
 
 
 def _before_without_header(
-    slots: Slots, segment: Segment, found: dict[bytes, Segment]
+    slots: Slots, control: Control, segment: Segment, found: dict[bytes, Segment]
 ) -> Segment | None:
     """
-    Return the segment before one, which is needed, where its header is damaged.
+    Return the segment before one, if it is needed, where its header is damaged, or its slot gone.
 
-    Without the shared positions nobody knows whether it is needed: it may as well be one that
-    was flushed, and whose slot was just being used again.
+    One that was flushed is not needed, and its slot is blank, or used again: after a crash what is
+    shared may be of before that, and without it nobody knows at all.
     """
-    previous = segment.header.previous_id
-    if previous == log.NO_ID:
+    header = segment.header
+    sequence = header.sequence - 1
+    is_flushed = log.place_of(sequence, header.previous_end) <= control.flushed
+    if header.previous_slot is None or is_flushed or not slots.is_lost(header.previous_slot):
         return None
-    slot = _slot_without_header(slots, previous)
-    if slot is None:
-        return None
-    sequence = segment.header.sequence - 1
-    others = [other for key, other in found.items() if key != segment.header.id]
-    return _segment_without_header(slots, slot, sequence, previous, others)
-
-
-def _slot_without_header(slots: Slots, segment: bytes) -> int | None:
-    """Return the slot in which a segment's frames stand behind a damaged header, if there is."""
-    for number in filter(slots.has, slots.numbers()):
-        data = slots.read(number, log.HEADER_BYTES + log.HEAD_BYTES, 0)
-        frame = data[log.HEADER_BYTES :]
-        is_damaged = data[:8] != bytes(8) and slots.header(number) is None
-        if is_damaged and log.head_end(frame, segment, log.HEADER_BYTES):
-            return number
-    return None
+    slots.expect(header.previous_slot)
+    others = [other for key, other in found.items() if key != header.id]
+    before = _segment_without_header(
+        slots, header.previous_slot, sequence, header.previous_id, others
+    )
+    return before._replace(end=header.previous_end)
 
 
 def _segment_without_header(
@@ -131,4 +130,4 @@ def _segment_without_header(
     for _ in reader.frames_to_end(0, searches=False):
         pass
     end, chain = reader.tail.offset, reader.tail.chain
-    return Segment(slot, Header(sequence, segment, before.header.id, end, chain, slot))
+    return Segment(slot, Header(sequence, segment, before.header.id, end, chain, slot, before.slot))

@@ -109,6 +109,19 @@ class Slots:
         """Tell whether a slot is there."""
         return self._found(number) is not None
 
+    def is_lost(self, number: int) -> bool:
+        """Tell whether a slot is gone, or begins with what neither we nor a crash have written."""
+        if not self.has(number):
+            return True
+        data = self.read(number, log.HEADER_BYTES, 0)
+        if len(data) == log.HEADER_BYTES and not any(data[:8]):
+            return False
+        return self.header(number) is None
+
+    def is_blank(self, number: int) -> bool:
+        """Tell whether a slot was given free, durably."""
+        return not any(self.read(number, 8, 0))
+
     def size(self, number: int, at_least: int = 0) -> int:
         """Return the size of a slot, which may have grown if what is known is below `at_least`."""
         if self._is_gone(number):

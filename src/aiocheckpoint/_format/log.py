@@ -38,6 +38,7 @@ _CRC_END = _ID_OFFSET = 8
 _HEAD = struct.Struct("<4sI16sQQQIQI32s")
 _CHAINED = struct.Struct("<16sQQQQQI")
 _HEADER = struct.Struct("<8sIIQ16s16sQ32sI")
+_PREVIOUS = struct.Struct("<II")
 _CONTROL = struct.Struct("<8sIIQIQ16sQQQQQQQQ")
 HEAD_BYTES = _HEAD.size
 _CONTROL_PADDING = bytes(CONTROL_BYTES - _CONTROL.size)
@@ -242,6 +243,7 @@ class Header(NamedTuple):
         previous_end: where that one ends: frames beyond count for nobody.
         previous_chain: chain value of its last frame.
         slot: number of the slot; a copy in another one does not count.
+        previous_slot: number of the slot of the segment before it; None where it is not told.
     """
 
     sequence: int
@@ -250,15 +252,24 @@ class Header(NamedTuple):
     previous_end: int = 0
     previous_chain: bytes = NO_CHAIN
     slot: int = 0
+    previous_slot: int | None = None
 
     def encode(self) -> bytes:
         """Return the block."""
 
         def packed(crc: int) -> bytes:
-            return _HEADER.pack(_HEADER_MAGIC, crc, LOG_VERSION, *self)
+            return _HEADER.pack(_HEADER_MAGIC, crc, LOG_VERSION, *self[:-1])
 
-        crc = zlib.crc32(packed(0)[12:])
-        return packed(crc).ljust(HEADER_BYTES, b"\0")
+        block = packed(zlib.crc32(packed(0)[12:]))
+        if self.previous_slot is not None:
+            block += _PREVIOUS.pack(self.previous_slot, _crc_of_previous(self))
+        return block.ljust(HEADER_BYTES, b"\0")
+
+
+def _crc_of_previous(header: Header) -> int:
+    """Return what says that the slot of the segment before one is told; older headers have none."""
+    number = (header.previous_slot or 0).to_bytes(4, "little")
+    return zlib.crc32(number, zlib.crc32(header.id + header.previous_id))
 
 
 def parse_header(data: bytes, path: str) -> Header | None:
@@ -275,7 +286,13 @@ def parse_header(data: bytes, path: str) -> Header | None:
         return None
     if version != LOG_VERSION:
         raise JournalVersionError(path, version, LOG_VERSION)
-    return Header(*fields)
+    header = Header(*fields)
+    if len(data) >= _HEADER.size + _PREVIOUS.size:
+        number, crc = _PREVIOUS.unpack_from(data, _HEADER.size)
+        told = header._replace(previous_slot=number)
+        if crc == _crc_of_previous(told):
+            return told
+    return header
 
 
 class Control(msgspec.Struct, frozen=True, gc=False):
