@@ -149,7 +149,13 @@ def open_store(
     if kind not in _SERVERS:
         wanted = "a directory, or a URL that begins with postgresql:// or s3://"
         raise InvalidArgumentError("location", f"{kind}://...", wanted)
-    return SharedStore(Plan(_server(kind), text, options), f"{kind}://...")
+    plan = Plan(_server(kind), text, options)
+    try:
+        plan.kind(text, **options)  # which touches nothing, and refuses what leads nowhere
+    except InvalidArgumentError as error:
+        name = "location" if error.name in ("dsn_or_pool", "url") else error.name
+        raise InvalidArgumentError(name, error.value, error.wanted) from None
+    return SharedStore(plan, f"{kind}://...")
 
 
 def _server(kind: str) -> Any:

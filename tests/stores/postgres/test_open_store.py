@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
@@ -10,11 +12,14 @@ import pytest
 
 from aiocheckpoint import (
     CheckpointData,
+    CheckpointRecord,
     InvalidArgumentError,
     RawRecord,
     copy_store,
     open_store,
 )
+from aiocheckpoint.adapters._storage import Opened
+from aiocheckpoint.cli import main
 from aiocheckpoint.stores.postgres import PostgresStore
 from aiocheckpoint.testing import MemoryStore
 from tests.stores.locations import begun_only_by_another
@@ -65,6 +70,43 @@ def test_a_url_that_names_no_schema_is_refused() -> None:
             PostgresStore(f"postgresql://localhost/agents?schema={name}&user=x")
     store = PostgresStore("postgresql://localhost/agents?schema=one&user=x", schema="two")
     assert "schema=two" in repr(store)
+
+
+async def test_a_parameter_that_the_server_does_not_know_is_named(
+    server: PostgresServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing says to try again later; the value, which may be a secret, is not repeated."""
+    wrong = {
+        "shcema": "geheim", "connect_timeout": "10", "statement_timeout": "soon",
+        "sslmode": "maybe", "max_connections": "7", "options": "-c wrong=1",
+    }  # fmt: skip
+    for name, value in wrong.items():
+        async with open_store(server.dsn(**{name: value})) as store:
+            with pytest.raises(InvalidArgumentError) as refused:
+                await store.load("s")
+            with pytest.raises(InvalidArgumentError):
+                await store.update("s", lambda session: session.load())
+        assert refused.value.value == f"...?{name}=..."
+        assert "geheim" not in str(refused.value)
+    async with open_store(server.dsn(application_name="known", statement_timeout="60s")) as store:
+        assert await store.load("s") is None
+    status = await asyncio.to_thread(main, ["list", server.dsn(shcema="geheim"), "s"])
+    shown = capsys.readouterr().err
+    assert status == 2
+    assert "shcema" in shown
+    assert "parameters are schema, host, port" in shown
+    assert not {"geheim", "later"} & {*re.split(r"\W", shown)}
+
+
+@pytest.mark.parametrize("url", ["postgresql://h/d?schema", "postgresql://h/d?port=many&user=x"])
+def test_a_parameter_that_cannot_be_is_refused_at_once(url: str) -> None:
+    """Before anything is opened, as the argument of whoever was given the URL."""
+    with pytest.raises(InvalidArgumentError) as refused:
+        open_store(url)
+    assert refused.value.name == "location"
+    with pytest.raises(InvalidArgumentError) as of_adapter:
+        Opened(url, CheckpointRecord)
+    assert of_adapter.value.name == "storage"
 
 
 async def test_what_a_url_leaves_out_is_in_the_environment(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aiocheckpoint import CheckpointData, RawRecord, copy_store, open_store
+from aiocheckpoint import CheckpointData, InvalidArgumentError, RawRecord, copy_store, open_store
 from aiocheckpoint.testing import MemoryStore
 from tests.stores.locations import begun_only_by_another
 from tests.stores.s3.fake_s3 import FakeS3
@@ -54,3 +54,13 @@ async def test_one_that_must_exist_is_not_begun(
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", fake.url)
     url = "s3://bucket/must-exist"
     await begun_only_by_another(url, url)
+
+
+def test_a_parameter_is_refused_by_its_name() -> None:
+    """A bucket's URL has none; the error says where an endpoint goes, and repeats no secret."""
+    with pytest.raises(InvalidArgumentError) as refused:
+        open_store("s3://bucket/prefix?endpoint_url=http://geheim&region=x")
+    assert refused.value.name == "location"
+    assert "?endpoint_url=...&region=..." in str(refused.value)
+    assert "AWS_ENDPOINT_URL" in str(refused.value)
+    assert "geheim" not in str(refused.value)

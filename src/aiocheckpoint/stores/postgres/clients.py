@@ -11,7 +11,8 @@ from typing import Any, Generic
 from aiocheckpoint.errors import UnsupportedOperationError, WriterClosedError
 from aiocheckpoint.kit import RecordKit, RecordT, outlast
 from aiocheckpoint.stores.postgres.client import Client
-from aiocheckpoint.stores.postgres.server import Options, place_of
+from aiocheckpoint.stores.postgres.server import Options
+from aiocheckpoint.stores.postgres.urls import place_of
 
 _ByLoop = dict[asyncio.AbstractEventLoop, Client[Any]]
 

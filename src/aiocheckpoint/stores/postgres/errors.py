@@ -23,6 +23,7 @@ _LOST = (
     "53300",  # too many connections
 )  # fmt: skip
 READ_ONLY = "25006"
+_OF_SETTINGS = ("22023", "42501", "42704", "55P02", "08P01")  # the last is what poolers say
 _NO_SCHEMA = ("3F000", "42P01", "42883")
 _GRANTS = """\
 its owner lets a role in by: grant usage on schema {0} to ROLE; \
@@ -63,6 +64,12 @@ def is_lost(error: BaseException) -> bool:
             asyncpg.InternalClientError,
         ),
     )
+
+
+def is_about_settings(error: BaseException) -> bool:
+    """Tell whether an error may be about a parameter of a URL, which the server did not take."""
+    is_known = isinstance(error, asyncpg.PostgresError) and error.sqlstate in _OF_SETTINGS
+    return is_known or isinstance(error, asyncpg.exceptions.ClientConfigurationError)
 
 
 def is_read_only(error: BaseException) -> bool:

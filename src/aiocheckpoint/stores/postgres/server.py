@@ -9,7 +9,7 @@ import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import parse_qs, quote
+from urllib.parse import quote
 
 import asyncpg
 
@@ -27,21 +27,21 @@ from aiocheckpoint.kit import (
     require_count,
     require_instance,
     require_seconds,
-    server_url,
 )
 from aiocheckpoint.models import CheckpointId, SessionId
-from aiocheckpoint.stores.postgres.errors import LostError, is_lost, is_read_only, translated
+from aiocheckpoint.stores.postgres.errors import (
+    LostError,
+    is_about_settings,
+    is_lost,
+    is_read_only,
+    reason_of,
+    translated,
+)
 from aiocheckpoint.stores.postgres.pools import RELEASE_SECONDS, Connection, Hand, made_pool
 from aiocheckpoint.stores.postgres.schema import in_schema, require_schema, version_of
+from aiocheckpoint.stores.postgres.urls import place_of, wrong_parameter
 
 ResultT = TypeVar("ResultT")
-_SCHEMES = ("postgresql", "postgres")
-_DEFAULT_SCHEMA = "aiocheckpoint"
-_WANTED_SOURCE = "a URL as postgresql://host/database, or a pool of asyncpg"
-_WANTED_ENCODED = (
-    "a URL whose password has / ? # @ and the like percent-encoded, as %40 for @, and whose ports "
-    "are numbers"
-)
 _SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _FEWEST_CONNECTIONS = 4
 _OLDEST_VERSION = 130000
@@ -124,49 +124,6 @@ def checked_options(
         compressed,
         must_exist,
     )
-
-
-def checked_source(dsn_or_pool: object) -> tuple[Any, str]:
-    """
-    Return what connections are to come from, and the schema that a URL of it names.
-
-    Raises:
-        InvalidArgumentError: neither a URL of PostgreSQL nor a pool of asyncpg.
-    """
-    if isinstance(dsn_or_pool, str):
-        place_of(dsn_or_pool, "")
-        return _apart(dsn_or_pool)
-    if not isinstance(dsn_or_pool, asyncpg.Pool):
-        raise InvalidArgumentError("dsn_or_pool", dsn_or_pool, _WANTED_SOURCE)
-    return dsn_or_pool, _DEFAULT_SCHEMA
-
-
-def _apart(dsn: str) -> tuple[str, str]:
-    """Return a URL without `schema=`, which no server knows, and the schema."""
-    base, _, query = dsn.partition("?")
-    rest = "&".join(it for it in query.split("&") if not it.startswith("schema="))
-    named = parse_qs(query, keep_blank_values=True).get("schema", [_DEFAULT_SCHEMA])
-    return f"{base}?{rest}" if rest else base, named[-1]
-
-
-def place_of(dsn: str, schema: str) -> str:
-    """
-    Return where a URL leads, without credentials.
-
-    Raises:
-        InvalidArgumentError: it is no URL of PostgreSQL; the error does not repeat it.
-    """
-    if not dsn.lower().startswith(tuple(f"{scheme}://" for scheme in _SCHEMES)):
-        raise InvalidArgumentError("dsn_or_pool", "...", _WANTED_SOURCE)
-    parts = server_url(dsn)
-    if parts is None:
-        raise InvalidArgumentError("dsn_or_pool", "postgresql://...", _WANTED_ENCODED)
-    hosts, query = parts.hosts, parse_qs(parts.query)
-    if not hosts:
-        hosts = ",".join(quote(host, safe="") for host in query.get("host", []))
-        hosts += "".join(f":{port}" for port in query.get("port", []))
-    database = parts.path.lstrip("/") or quote(query.get("dbname", [""])[0], safe="")
-    return f"postgresql://{hosts}/{database}?schema={quote(schema, safe='')}"
 
 
 def cut(connection: Connection) -> None:
@@ -303,6 +260,10 @@ class Server:
         self, failure: BaseException, operation: str, *, is_unknown: bool = False
     ) -> CheckpointError:
         """Return the error of the tree that stands for one of the driver's."""
+        if is_about_settings(failure) and isinstance(self._source, str):
+            wrong = wrong_parameter(self._source, reason_of(failure))
+            if wrong is not None:
+                return wrong
         error = translated(failure, operation, self.location, self.options.lock_timeout_seconds)
         if is_unknown:
             return DurabilityUnknownError(operation, self.location, None, str(error))

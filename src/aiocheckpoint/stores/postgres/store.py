@@ -46,7 +46,8 @@ from aiocheckpoint.stores.postgres.client import Client
 from aiocheckpoint.stores.postgres.clients import Clients
 from aiocheckpoint.stores.postgres.ownership import Leases
 from aiocheckpoint.stores.postgres.reads import meta_of
-from aiocheckpoint.stores.postgres.server import checked_options, checked_source
+from aiocheckpoint.stores.postgres.server import checked_options
+from aiocheckpoint.stores.postgres.urls import checked_source
 
 ResultT = TypeVar("ResultT")
 _Metas = tuple[CheckpointMeta, ...]

@@ -29,6 +29,10 @@ _BUCKET = re.compile(r"[a-z0-9A-Z][a-z0-9A-Z._-]{1,253}[a-z0-9A-Z]")
 _OURS = frozenset({"sessions", "index", "blobs", "owners", "quarantine", "probe"})
 _INVERTED = re.compile(r"[0-9]{12}")
 _WANTED_BUCKET = "the name of a bucket, 3 to 63 letters, digits, '.', '_' or '-', after s3://"
+_WANTED_OPTIONS = (
+    "no parameters: an endpoint is an argument of S3Store, or AWS_ENDPOINT_URL of the environment; "
+    "so are a region, a profile and the like"
+)
 _WANTED = "s3://bucket or s3://bucket/prefix, without credentials, query or fragment"
 
 
@@ -78,6 +82,8 @@ class Layout:
         prefix = path.strip("/")
         is_plain = not any(mark in url for mark in "?#@")
         if scheme.lower() != "s3" or _BUCKET.fullmatch(bucket) is None or "?" in url or "#" in url:
+            if scheme.lower() == "s3" and "?" in url and not any(mark in url for mark in "#@"):
+                raise InvalidArgumentError("url", f"s3://...?{_names(url)}", _WANTED_OPTIONS)
             wanted = _WANTED_BUCKET if scheme.lower() == "s3" and is_plain else _WANTED
             raise InvalidArgumentError("url", "s3://...", wanted)  # which may be a password
         if (
@@ -176,3 +182,9 @@ class Layout:
 
 def _name(session_id: SessionId) -> str:
     return encode_id(session_id, "session id")
+
+
+def _names(url: str) -> str:
+    """Return which parameters a URL has, without their values: those may be secrets."""
+    items = (item.partition("=") for item in url.partition("?")[2].split("&"))
+    return "&".join(f"{name}=..." for name, equals, _ in items if equals)

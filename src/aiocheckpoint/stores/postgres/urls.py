@@ -1,0 +1,90 @@
+"""What a URL of the database says, and what is wrong with one."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import parse_qs, quote
+
+import asyncpg
+
+from aiocheckpoint.errors import InvalidArgumentError
+from aiocheckpoint.kit import server_url
+
+_SCHEMES = ("postgresql", "postgres")
+_DEFAULT_SCHEMA = "aiocheckpoint"
+_WANTED_SOURCE = "a URL as postgresql://host/database, or a pool of asyncpg"
+_WANTED_ENCODED = (
+    "a URL whose password has / ? # @ and the like percent-encoded, as %40 for @, and whose ports "
+    "are numbers"
+)
+_WANTED_PARAMETERS = "no parameters of it without `=` and a value"
+# What the driver takes from a URL; all others are settings, which the server knows.
+_OF_THE_DRIVER = (
+    "host", "port", "dbname", "database", "user", "password", "passfile", "service", "sslmode",
+    "sslcert", "sslkey", "sslrootcert", "sslnegotiation", "sslcrl", "sslpassword",
+    "ssl_min_protocol_version", "ssl_max_protocol_version", "target_session_attrs", "krbsrvname",
+    "gsslib",
+)  # fmt: skip
+_WANTED_SETTINGS = (
+    f"a URL whose parameters are schema, {', '.join(_OF_THE_DRIVER)}, or settings of the server, "
+    "as application_name"
+)
+
+
+def checked_source(dsn_or_pool: object) -> tuple[Any, str]:
+    """
+    Return what connections are to come from, and the schema that a URL of it names.
+
+    Raises:
+        InvalidArgumentError: neither a URL of PostgreSQL nor a pool of asyncpg.
+    """
+    if isinstance(dsn_or_pool, str):
+        place_of(dsn_or_pool, "")
+        return _apart(dsn_or_pool)
+    if not isinstance(dsn_or_pool, asyncpg.Pool):
+        raise InvalidArgumentError("dsn_or_pool", dsn_or_pool, _WANTED_SOURCE)
+    return dsn_or_pool, _DEFAULT_SCHEMA
+
+
+def _apart(dsn: str) -> tuple[str, str]:
+    """Return a URL without `schema=`, which no server knows, and the schema."""
+    base, _, query = dsn.partition("?")
+    rest = "&".join(it for it in query.split("&") if not it.startswith("schema="))
+    if not all("=" in it for it in query.split("&") if query):
+        raise InvalidArgumentError("dsn_or_pool", "postgresql://...?...", _WANTED_PARAMETERS)
+    named = parse_qs(query, keep_blank_values=True).get("schema", [_DEFAULT_SCHEMA])
+    return f"{base}?{rest}" if rest else base, named[-1]
+
+
+def wrong_parameter(dsn: str, reason: str) -> InvalidArgumentError | None:
+    """Return what says that a parameter of a URL is wrong, if that is what a reason means."""
+    given = parse_qs(dsn.partition("?")[2])
+    named = (it for it in given if re.search(rf"(?<![\w.]){re.escape(it)}(?![\w.])", reason))
+    name = next(named, "options" if "options" in given else None)
+    if name is None:
+        return None
+    wanted = "one that it may have" if name in _OF_THE_DRIVER else _WANTED_SETTINGS
+    return InvalidArgumentError("location", f"...?{name}=...", f"{wanted}: {reason}")
+
+
+def place_of(dsn: str, schema: str) -> str:
+    """
+    Return where a URL leads, without credentials.
+
+    Raises:
+        InvalidArgumentError: it is no URL of PostgreSQL; the error does not repeat it.
+    """
+    if not dsn.lower().startswith(tuple(f"{scheme}://" for scheme in _SCHEMES)):
+        raise InvalidArgumentError("dsn_or_pool", "...", _WANTED_SOURCE)
+    parts = server_url(dsn)
+    if parts is None:
+        raise InvalidArgumentError("dsn_or_pool", "postgresql://...", _WANTED_ENCODED)
+    hosts, query = parts.hosts, parse_qs(parts.query)
+    if re.search(r"[^0-9,]", "".join(query.get("port", []))):
+        raise InvalidArgumentError("dsn_or_pool", "...?port=...", _WANTED_ENCODED)
+    if not hosts:
+        hosts = ",".join(quote(host, safe="") for host in query.get("host", []))
+        hosts += "".join(f":{port}" for port in query.get("port", []))
+    database = parts.path.lstrip("/") or quote(query.get("dbname", [""])[0], safe="")
+    return f"postgresql://{hosts}/{database}?schema={quote(schema, safe='')}"
