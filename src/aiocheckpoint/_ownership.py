@@ -163,9 +163,9 @@ class Ownerships(Generic[RecordT]):
             self._store.submit(own)
             try:
                 token: int = await own.job.finished()
-            except SessionOwnedError:
+            except SessionOwnedError as error:
                 if patience.is_over:
-                    raise SessionOwnedError(session_id, timeout_seconds) from None
+                    raise SessionOwnedError(session_id, timeout_seconds, error.owner) from None
             except asyncio.CancelledError:
                 if own.job.error is None and own.job.result is not None:
                     await self._leave(session_id, own.job.result)

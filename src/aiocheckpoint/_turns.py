@@ -175,7 +175,7 @@ class SessionTurns:
         patience = Patience(timeout_seconds, shortest_pause_seconds, longest_pause_seconds)
         place = await self._owners.take(session_id, timeout_seconds=timeout_seconds)
         if place is None:
-            raise SessionOwnedError(session_id, timeout_seconds)
+            raise SessionOwnedError(session_id, timeout_seconds, "a call of this process")
         try:
             if task is not None:
                 self._owning[session_id] = weakref.ref(task)

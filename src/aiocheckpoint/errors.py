@@ -519,16 +519,20 @@ class SessionOwnedError(CheckpointError):
     Attributes:
         session_id: the session.
         waited_seconds: how long it was waited for.
+        owner: who owns it, in words, as far as the store knows that; a directory knows the process
+            and its machine, a server until when it is owned. Empty where nothing is known.
     """
 
-    def __init__(self, session_id: str, waited_seconds: float) -> None:
-        super().__init__(session_id, waited_seconds)
+    def __init__(self, session_id: str, waited_seconds: float, owner: str = "") -> None:
+        super().__init__(session_id, waited_seconds, owner)
         self.session_id = session_id
         self.waited_seconds = waited_seconds
+        self.owner = owner
 
     def __str__(self) -> str:
+        who = f" ({self.owner})" if self.owner else ""
         return (
-            f"session {self.session_id!r} has another owner, after waiting for "
+            f"session {self.session_id!r} has another owner{who}, after waiting for "
             f"{self.waited_seconds:g} s; try again later"
         )
 

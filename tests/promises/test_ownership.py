@@ -85,15 +85,33 @@ async def test_not_waiting(make_writer: MakeWriter) -> None:
     """Who does not want to wait is told at once; other sessions are free."""
     writer, other = make_writer(), make_writer()
     async with writer.own("s"):
-        for second in (writer, other):
+        told = {writer: "a call of this process", other: f"process {os.getpid()} on "}
+        for second, owner in told.items():
             with pytest.raises(SessionOwnedError) as owned:
                 async with second.own("s", wait=False):
                     pytest.fail("it is owned")
             assert (owned.value.session_id, owned.value.waited_seconds) == ("s", 0.0)
+            assert owned.value.owner.startswith(owner)
+            assert owned.value.owner in str(owned.value)
             async with second.own("t", wait=False):
                 pass
     async with other.own("s", wait=False):
         pass
+
+
+@pytest.mark.parametrize("content", [b"", b'{"pid": "x", "host": 1}', b"\xff" * 9000], ids=len)
+async def test_who_says_nothing_of_itself(
+    make_writer: MakeWriter, root: Path, content: bytes
+) -> None:
+    """An owner of an older version, or one whose file is not ours, is one all the same."""
+    writer, other = make_writer(), make_writer()
+    async with writer.own("s"):
+        (file,) = await asyncio.to_thread(lambda: [*root.glob(".aiocheckpoint/owner-*")])
+        await asyncio.to_thread(file.write_bytes, content)
+        with pytest.raises(SessionOwnedError) as owned:
+            async with other.own("s", wait=False):
+                pytest.fail("it is owned")
+        assert owned.value.owner == ""
 
 
 async def test_waiting_ends(make_writer: MakeWriter) -> None:

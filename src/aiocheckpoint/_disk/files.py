@@ -121,6 +121,11 @@ def process_id() -> int:
     return _process_id
 
 
+def this_process() -> tuple[int, str]:
+    """Return the id of this process, and the name of the machine that it is one of."""
+    return os.getpid(), os.uname().nodename
+
+
 def max_open_directories() -> int:
     """Return how many directories one store may keep open."""
     return system.max_open_directories()

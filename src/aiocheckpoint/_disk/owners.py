@@ -5,15 +5,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 
-from aiocheckpoint._disk.files import Directory, LocalFiles, random_bytes, random_name
+from aiocheckpoint._disk.files import (
+    Directory,
+    LocalFiles,
+    random_bytes,
+    random_name,
+    this_process,
+)
 from aiocheckpoint._format.entries import Owned
 from aiocheckpoint._format.names import TEMP_PREFIX
-from aiocheckpoint._format.owners import encode_owners, parse_owners
-from aiocheckpoint.errors import StorageError
+from aiocheckpoint._format.owners import encode_owners, encode_process, parse_owners, told_by
+from aiocheckpoint.errors import CheckpointError, StorageError
 
 _NAME = "owners"
 _PREFIX = "owner-"
 _MAX_BYTES = 1 << 28
+_MAX_PROCESS_BYTES = 4096
 
 
 class Owners:
@@ -82,6 +89,8 @@ class Presence:
             if descriptor is None:
                 raise StorageError("open", path, None, "it was removed; try again")
             if self._is_held(descriptor, name):
+                with contextlib.suppress(StorageError):  # it is for people, and a disk may be full
+                    self._files.write_at(descriptor, encode_process(*this_process()), 0, path)
                 self._descriptor, self._id = descriptor, name.removeprefix(_PREFIX)
             else:  # whoever looks for dead ones came in between
                 self._files.close(descriptor, path)
@@ -110,6 +119,15 @@ class Presence:
             return not self._files.try_lock_file(descriptor, path, shared=True)
         finally:
             self._files.close(descriptor, self._directory.join(name))
+
+    def told_of(self, process: str) -> str:
+        """Return what a process says of itself, in words; empty where it says nothing."""
+        if process == self._id:
+            return "a call of this process"
+        with contextlib.suppress(CheckpointError):
+            name = f"{_PREFIX}{process}"
+            return told_by(self._files.read(self._directory, name, _MAX_PROCESS_BYTES) or b"")
+        return ""
 
     def _remove_dead(self) -> None:
         for name in self._files.scan(self._directory):

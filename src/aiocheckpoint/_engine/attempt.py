@@ -85,7 +85,9 @@ class Attempt:
         presence = self._root.log.presence
         change.process = presence.announce()
         owned = self._root.view.owner(change.session)
-        if owned is not None and not presence.is_alive(owned.process):
+        if owned is not None and presence.is_alive(owned.process):
+            change.told[owned.process] = presence.told_of(owned.process)
+        elif owned is not None:
             change.dead.add(owned.process)
 
     # Under the lock, the log caught up

@@ -171,15 +171,17 @@ class Own(Change):
     Attributes:
         process: names the process of the owner, once it is known.
         dead: names of processes that were seen to be dead.
+        told: what others say of themselves, by the names of their processes.
     """
 
-    __slots__ = ("dead", "process")
+    __slots__ = ("dead", "process", "told")
     syncs = True  # or after a power cut the same token would be given out again
 
     def __init__(self, job: Job[Any], session_id: SessionId, session: str) -> None:
         super().__init__(job, session_id, session)
         self.process = ""
         self.dead: set[str] = set()
+        self.told: dict[str, str] = {}
 
 
 class Disown(Change):

@@ -40,7 +40,7 @@ class OwnerPlan:
         """
         owned = self._owner(own.session)
         if owned is not None and owned.process != own.process and owned.process not in own.dead:
-            raise SessionOwnedError(own.session_id, 0.0)
+            raise SessionOwnedError(own.session_id, 0.0, own.told.get(owned.process, ""))
         end = self._view.log.end if self._view.log else 0
         return self._enter(Owned(own.session, end + planned, own.process))  # a frame is longer
 

@@ -1,4 +1,4 @@
-"""The bytes of the file that says who owned which session when the journal was flushed; pure."""
+"""The bytes of the files that say who owns sessions, and what those processes are; pure."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import struct
 import zlib
 from collections.abc import Iterable
 
+import msgspec
+
 from aiocheckpoint._format.entries import Owned, decode_entries, encode_entries
 from aiocheckpoint._format.log import LOG_VERSION
 from aiocheckpoint.errors import JournalVersionError
 
 _MAGIC = b"acOWNERS"
+_MAX_HOST = 255
 _HEAD = struct.Struct("<8sII")
 
 
@@ -36,3 +39,22 @@ def parse_owners(data: bytes, path: str) -> list[Owned]:
     if version != LOG_VERSION:
         raise JournalVersionError(path, version, LOG_VERSION)
     return [entry for entry in decode_entries(table) if isinstance(entry, Owned)]
+
+
+class _Process(msgspec.Struct):
+    pid: int
+    host: str
+
+
+def encode_process(pid: int, host: str) -> bytes:
+    """Return what a process says of itself to those who find that it owns what they want."""
+    return msgspec.json.encode(_Process(pid, host)) + b"\n"
+
+
+def told_by(data: bytes) -> str:
+    """Return the same in words; empty where a process says nothing, as that of an old version."""
+    try:
+        found = msgspec.json.decode(data, type=_Process)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    return f"process {found.pid} on {found.host[:_MAX_HOST]!a}"

@@ -376,7 +376,7 @@ class MemoryStore(AsyncClosing, Generic[RecordT]):
         async with self._turns.own(session_id, timeout_seconds, *_PAUSES_SECONDS) as patience:
             while (token := self._shelf.own(session_id)) is None:
                 if patience.is_over:
-                    raise SessionOwnedError(session_id, timeout_seconds)
+                    raise SessionOwnedError(session_id, timeout_seconds, "a call of this process")
                 await patience.pause()
             try:
                 yield OwnedSession(

@@ -47,9 +47,11 @@ async def test_one_owner_at_a_time(make_store: MakeStore) -> None:
     one, two = make_store(), make_store()
     async with one.own("s") as owner:
         for store in (one, two):
-            with pytest.raises(SessionOwnedError):
+            with pytest.raises(SessionOwnedError) as told:
                 async with store.own("s", wait=False):
                     pass
+            expected = "a call of this process" if store is one else "until "
+            assert told.value.owner.startswith(expected)
         await owner.save(_step(1))
 
         async def be_next() -> int:

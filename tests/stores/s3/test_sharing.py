@@ -227,6 +227,7 @@ async def test_an_owner_that_lives_is_not_followed(make_store: MakeStore, fake: 
                 async with second.own("s"):
                     raise AssertionError
             assert told.value.waited_seconds >= 0.1
+            assert told.value.owner.startswith("since 20")
         await owner.save(_data())
 
 

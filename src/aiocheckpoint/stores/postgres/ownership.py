@@ -19,6 +19,11 @@ ResultT = TypeVar("ResultT")
 
 _OWN = "select aiocheckpoint.own($1, $2, $3, $4)"
 _RENEW = "select aiocheckpoint.renew($1, $2, $3)"
+_OWNED_UNTIL = """
+select owned_until at time zone 'UTC' from aiocheckpoint.session
+where substring(session_id from 1 for 1000) = substring($1::bytea from 1 for 1000)
+    and session_id = $1
+"""
 _DISOWN = "select aiocheckpoint.disown($1, $2)"
 _PAUSES_SECONDS = (0.02, 0.5)
 _RENEWALS = 3  # within the time of a lease
@@ -74,8 +79,17 @@ class Leases:
             if token is not None:
                 return int(token)
             if patience.is_over:
-                raise SessionOwnedError(session_id, timeout_seconds)
+                owner = await self._told_of(server, session_id)
+                raise SessionOwnedError(session_id, timeout_seconds, owner)
             await patience.pause()
+
+    async def _told_of(self, server: Server, session_id: SessionId) -> str:
+        """Return what is known of a session's owner, in words."""
+        until = await server.run(
+            "look for an owner",
+            lambda connection: connection.fetchval(server.sql(_OWNED_UNTIL), session_id.encode()),
+        )
+        return "" if until is None else f"until {until:%H:%M:%S} UTC, or longer if it lives"
 
     async def _renew(self, server: Server, session_id: SessionId, token: int) -> None:
         while True:

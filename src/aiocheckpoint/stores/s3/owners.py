@@ -85,7 +85,9 @@ class Lease:
                 dead = owner.token
                 continue
             if patience.is_over or self._is_unwanted:
-                raise SessionOwnedError(self._place.knowledge.session_id, timeout_seconds)
+                session_id = self._place.knowledge.session_id
+                told = f"since {owner.since:%Y-%m-%d %H:%M:%S} UTC"
+                raise SessionOwnedError(session_id, timeout_seconds, told)
             await patience.pause(self._woken)
         self._renewing = asyncio.ensure_future(self._renew())
         return self.token
