@@ -388,6 +388,34 @@ async def test_each_failing_call_leaves_records_with_their_blobs(
     assert {finding.kind for finding in await last.check()} == set()
 
 
+@pytest.mark.parametrize("change", ["save", "save-again", "delete", "delete_session"])
+async def test_what_a_killed_write_of_a_blob_left_is_removed(
+    make_writer: MakeWriter, root: Path, change: str
+) -> None:
+    """The next process that writes or removes blobs of the session removes it; reads leave it."""
+    writer = make_writer(record_type=LargeValue)
+    await _save(writer, "a", ONE)
+    await writer.aclose()
+    left = root / "s" / "blobs" / ".tmp_cp_0123456789abcdef"
+    await asyncio.to_thread(left.write_bytes, b"half of a blob")
+    writer = make_writer(record_type=LargeValue)
+    assert await _seen(writer) == {"a": [ONE]}
+    assert [(found.kind, found.path) for found in await writer.check()] == [("leftover", left)]
+    if change == "save":
+        await _save(writer, "b", TWO)
+    elif change == "save-again":
+        await _save(writer, "a", TWO)
+    elif change == "delete":
+        await writer.delete("s", "a")
+    else:
+        await writer.delete_session("s")
+        await writer.flush()
+        assert not await asyncio.to_thread((root / "s").exists)
+    await writer.flush()
+    assert await writer.check() == ()
+    assert not await asyncio.to_thread(left.exists)
+
+
 @pytest.mark.parametrize("change", ["delete", "replace", "retention", "delete-session"])
 async def test_a_blob_is_not_removed_and_used_in_one_commit(
     make_writer: MakeWriter, change: str

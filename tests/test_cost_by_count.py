@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, Transaction
-from aiocheckpoint._disk.files import LocalFiles
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, Transaction, blob_digest
+from aiocheckpoint._disk.files import Directory, LocalFiles
 from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._format.names import FileName
+from aiocheckpoint.testing import LargeValue
 
 
 @pytest.fixture(name="walks")
@@ -118,3 +119,27 @@ async def test_what_is_opened_and_closed_again_and_again_takes_no_more_room(tmp_
         sizes = await _slot_bytes(tmp_path)
         assert len(sizes) <= 3
         assert sum(sizes) < 4_000_000
+
+
+class _CountingFiles(LocalFiles):
+    """Notes which directories are listed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listed: list[str] = []
+
+    def scan(self, directory: Directory) -> list[str]:
+        self.listed.append(Path(directory.path).name)
+        return super().scan(directory)
+
+
+async def test_saves_list_no_blobs(tmp_path: Path) -> None:
+    """What a killed process may have left of blobs is looked for once, not with each save."""
+    files = _CountingFiles()
+    async with AsyncCheckpointWriter(tmp_path, record_type=LargeValue, files=files) as writer:
+        for number in range(5):
+            blob = b"%d" % number
+            record = LargeValue(session_id="s", blob_digests=(blob_digest(blob),))
+            await writer.save(record, blobs={blob_digest(blob): blob})
+            await writer.flush()
+        assert files.listed.count("blobs") == 1

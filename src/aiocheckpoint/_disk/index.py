@@ -56,6 +56,7 @@ class SessionIndex:
         is_being_applied: whether this process is changing the directory just now.
         error: why its directory could not be listed: it knows what is in the log alone then.
         has_leftovers: whether temporary files were seen.
+        are_blobs_clean: whether this process has removed such files of its blobs.
         pointed: what this process has let `latest.json` name.
         has_blobs: whether the session has, or had, blobs.
         blobs: what is known of them; None before that was asked.
@@ -86,6 +87,7 @@ class SessionIndex:
         self.is_being_applied = False
         self.error: StorageError | None = None
         self.has_leftovers = False
+        self.are_blobs_clean = False
         self.pointed: str | None = None
         self.has_blobs = False
         self.blobs: KnownBlobs | None = None
@@ -132,7 +134,9 @@ class SessionIndex:
         self.identities = {
             text: found for text, found in earlier.identities.copy().items() if text in self.by_text
         }
-        if earlier.blobs is not None and self.signature.inode == earlier.signature.inode:
+        is_same = self.signature.inode == earlier.signature.inode
+        self.are_blobs_clean = earlier.are_blobs_clean and is_same
+        if earlier.blobs is not None and is_same:
             self.blobs = earlier.blobs
             for text in self.blobs.of_file.keys() - self.by_text.keys():
                 self.blobs.forget(text)

@@ -44,7 +44,10 @@ class Owners:
         return {owned.session: owned for owned in parse_owners(data, self._directory.join(_NAME))}
 
     def write(self, owners: Iterable[Owned]) -> None:
-        """Replace it, at once for whoever reads it."""
+        """Replace it, at once for whoever reads it; for who applies."""
+        for entry in self._files.scan(self._directory):
+            if entry.startswith(TEMP_PREFIX):  # of who was killed here
+                self._files.discard(self._directory, entry)
         temporary = random_name(TEMP_PREFIX)
         data = encode_owners(owners)
         descriptor = self._files.write_new(self._directory, temporary, data, 0)

@@ -166,11 +166,20 @@ class Files:
             if directory is None:
                 raise StorageError("open directory", session, None, "it was removed; try again")
             touched.blobs(session, directory)
+            self._clean(session, directory)
             for digest, committed in wanted.blobs.items():
                 is_node = isinstance(committed.entry, SavedBlob) and bool(committed.entry.links)
                 name = names.blob_file(digest.hex(), is_node=is_node)
                 self._put(directory, name, self._body(committed, directory.join(name)), 0, touched)
             self._files.reached("after_blobs")
+
+    def _clean(self, session: str, blobs: Directory) -> None:
+        """Remove what writes of blobs have left that never ended; once a session and process."""
+        index = self._view.indexes.peek(session)
+        if index is None or not index.are_blobs_clean:
+            self._view.sessions.remove_leftovers(blobs)
+        if index is not None:
+            index.are_blobs_clean = True
 
     # Pointer and backups, once a session and round
 
@@ -251,10 +260,11 @@ class Files:
         for name in wanted.removed:
             self._files.unlink(directory, name + names.BACKUP_SUFFIX)
             self._files.unlink(directory, name)
-        if wanted.removed_blobs:
+        if wanted.removed_blobs or wanted.drops_session:
             with self._view.sessions.blobs(session) as blobs:
                 if blobs is not None:
                     touched.blobs(session, blobs)
+                    self._clean(session, blobs)
                     for digest in wanted.removed_blobs:
                         for is_node in (False, True):
                             name = names.blob_file(digest.hex(), is_node=is_node)

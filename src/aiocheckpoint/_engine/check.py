@@ -293,7 +293,8 @@ def _check_blobs(bodies: Bodies, session: str) -> list[_Found]:
         there.add(digest)
         if names.is_leftover(name):
             if waiting is None:
-                findings.append(("leftover", place / name, "a write that never ended left it"))
+                detail = "a write that never ended left it; the next save of a blob removes it"
+                findings.append(("leftover", place / name, detail))
         elif name in damaged:
             findings.append(("damaged", place / name, damaged[name]))
         elif is_digest(digest) and digest not in users and waiting is None and is_complete:
