@@ -79,6 +79,14 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
         ["/r/cp.json is damaged", "does not match", "0123456789abcdef.", "ffff", "'b'", "recover("],
     ),
     (
+        CheckpointCorruptError("/r/cp.json", "no JSON", session_id="s", checkpoint_id="c"),
+        ["/r/cp.json is damaged (checkpoint 'c' of session 's'): no JSON", "recover("],
+    ),
+    (
+        CheckpointCorruptError("postgresql:///d", "no page", session_id="s"),
+        ["postgresql:///d is damaged (session 's'): no page", "recover("],
+    ),
+    (
         JournalCorruptError("/r/log.0", "s"),
         ["/r/log.0 is damaged", "changes of 's' and of other sessions", "in a backup", "recover("],
     ),

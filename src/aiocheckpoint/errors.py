@@ -168,6 +168,8 @@ class CheckpointCorruptError(CheckpointError):
         actual: the checksum of its content, or None.
         newest_valid_id: id of the newest checkpoint of the session that is intact;
             None when there is none, or when it was not looked for: only loads look.
+        session_id: the session, None where that is not known, as of a path.
+        checkpoint_id: the checkpoint, None likewise, or where it is something else of the session.
     """
 
     def __init__(
@@ -177,16 +179,22 @@ class CheckpointCorruptError(CheckpointError):
         expected: str | None = None,
         actual: str | None = None,
         newest_valid_id: str | None = None,
+        session_id: str | None = None,
+        checkpoint_id: str | None = None,
     ) -> None:
-        super().__init__(path, reason, expected, actual, newest_valid_id)
+        super().__init__(path, reason, expected, actual, newest_valid_id, session_id, checkpoint_id)
         self.path = path
         self.reason = reason
         self.expected = expected
         self.actual = actual
         self.newest_valid_id = newest_valid_id
+        self.session_id = session_id
+        self.checkpoint_id = checkpoint_id
 
     def __str__(self) -> str:
-        text = f"{self.path} is damaged: {self.reason}"
+        what = "" if self.checkpoint_id is None else f"checkpoint {self.checkpoint_id!r} of "
+        whose = "" if self.session_id is None else f" ({what}session {self.session_id!r})"
+        text = f"{self.path} is damaged{whose}: {self.reason}"
         if self.expected is not None:
             text += f" (expected sha256 {self.expected[:16]}..., got {str(self.actual)[:16]}...)"
         if self.newest_valid_id is not None:
@@ -214,11 +222,9 @@ class JournalCorruptError(CheckpointCorruptError):
 
     def __init__(self, path: str, session_id: str | None = None) -> None:
         sessions = "any session" if session_id is None else f"{session_id!r} and of other sessions"
-        super().__init__(
-            path, f"a part of the journal cannot be read; it may hold changes of {sessions}"
-        )
+        reason = f"a part of the journal cannot be read; it may hold changes of {sessions}"
+        super().__init__(path, reason, session_id=session_id)
         self.args = (path, session_id)
-        self.session_id = session_id
 
     def __str__(self) -> str:
         return f"{self.path} is damaged: {self.reason}; {self.advice}"
@@ -575,10 +581,8 @@ class CopyError(CheckpointError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return (
-            f"session {self.session_id!r} cannot be copied: "
-            f"checkpoint {self.checkpoint_id!r} {self.reason}"
-        )
+        what = f"checkpoint {self.checkpoint_id!r} {self.reason}"
+        return f"session {self.session_id!r} cannot be copied: {what}"
 
 
 class UnsupportedOperationError(CheckpointError, NotImplementedError):

@@ -301,8 +301,12 @@ class RecordKit(Generic[RecordT]):
         self, body: bytes, location: str, session_id: SessionId, checkpoint_id: CheckpointId
     ) -> bytes:
         self._require_size(location, body)
-        text = documents.verified(body, location)
-        found = documents.identity(text, location)
+        try:
+            text = documents.verified(body, location)
+            found = documents.identity(text, location)
+        except CheckpointCorruptError as error:
+            error.session_id, error.checkpoint_id = session_id, checkpoint_id
+            raise
         if (found.session_id, found.checkpoint_id) != (session_id, checkpoint_id):
             raise CheckpointMismatchError(
                 location, (found.session_id, found.checkpoint_id), (session_id, checkpoint_id)

@@ -118,6 +118,14 @@ class Bodies:
         Raises:
             CheckpointMismatchError: it is another session's, or of another id.
         """
+        try:
+            return self._own_text(session, name)
+        except CheckpointCorruptError as error:
+            known = session.known.identities.get(name.text) or names.id_of_name(name)
+            error.session_id, error.checkpoint_id = session.id, known
+            raise
+
+    def _own_text(self, session: Session, name: FileName) -> bytes:
         text, is_as_saved = self._content(session.name, name.text)
         if not is_as_saved or name.text not in session.known.identities:
             path = self.path(session.name, name.text)

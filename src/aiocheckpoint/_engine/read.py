@@ -135,7 +135,7 @@ class Reader(Generic[RecordT]):
         except NotACheckpointError as error:
             valid_id = self.newest_valid_id(session)
             raise CheckpointCorruptError(
-                error.path, error.reason, newest_valid_id=valid_id
+                error.path, error.reason, newest_valid_id=valid_id, session_id=session.id
             ) from error
         except CheckpointCorruptError as error:
             error.newest_valid_id = self.newest_valid_id(session)

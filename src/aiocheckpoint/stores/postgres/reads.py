@@ -151,7 +151,7 @@ class Reads(Generic[RecordT]):
             if reason is None:
                 raise
             location = self._server.location_of(session_id)
-            raise CheckpointCorruptError(location, reason) from error
+            raise CheckpointCorruptError(location, reason, session_id=session_id) from error
 
     async def _newest(self, session_id: SessionId, row: Mapping[str, Any]) -> RecordT:
         """Return the record of the newest, against which the next one may be packed."""
@@ -174,13 +174,19 @@ class Reads(Generic[RecordT]):
             return self._kit.decode(body, location, session_id, checkpoint_id), body
 
         size_bytes = unpacked_bytes(parts) if known is None else len(known)
-        return await in_thread_if_large(size_bytes, work)
+        try:
+            return await in_thread_if_large(size_bytes, work)
+        except CheckpointCorruptError as error:
+            error.session_id, error.checkpoint_id = session_id, checkpoint_id
+            raise
 
     async def decoded(self, session_id: SessionId, row: Row) -> RecordT:
         """Return the record of a row."""
         if row.parts is None:
             location = self._server.location_of(session_id, row.checkpoint_id)
-            raise CheckpointCorruptError(location, row.problem)
+            raise CheckpointCorruptError(
+                location, row.problem, session_id=session_id, checkpoint_id=row.checkpoint_id
+            )
         record, _ = await self._unpacked(session_id, row.checkpoint_id, row.parts)
         return record
 

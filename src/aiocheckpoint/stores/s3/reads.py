@@ -131,7 +131,7 @@ class Reads(Generic[RecordT]):
         """
         doubt = self.doubt(entry)
         if doubt is not None:
-            raise CheckpointCorruptError(self.location(entry), doubt)
+            raise self._damaged(entry, doubt)
 
     def doubt(self, entry: Entry) -> str | None:
         """Return why a checkpoint may have been deleted or replaced; None where it was not."""
@@ -163,11 +163,17 @@ class Reads(Generic[RecordT]):
             CheckpointCorruptError: there is none.
         """
         if entry.problem is not None:
-            raise CheckpointCorruptError(self.location(entry), entry.problem)
+            raise self._damaged(entry, entry.problem)
         body = await self._knowledge.body(entry)
         if body is None:
-            raise CheckpointCorruptError(self.location(entry), "the object is not there")
+            raise self._damaged(entry, "the object is not there")
         return body
+
+    def _damaged(self, entry: Entry, reason: str) -> CheckpointCorruptError:
+        session_id = self._knowledge.session_id
+        return CheckpointCorruptError(
+            self.location(entry), reason, session_id=session_id, checkpoint_id=entry.id
+        )
 
     def location(self, entry: Entry) -> str:
         """Return the URL of a checkpoint."""

@@ -32,7 +32,7 @@ class DamageContract:
     async def test_damage_raises_and_nothing_older_comes_instead(
         self, store: Store, damage: Damage
     ) -> None:
-        """Every way to load the damaged one raises; as the newest, it says which one is intact."""
+        """Every way to load it raises, and says which; as the newest, also which one is intact."""
         saved = [checkpoint("s", number, checkpoint_id=key) for number, key in enumerate("cab")]
         for data in saved:
             await store.save(data)
@@ -40,8 +40,10 @@ class DamageContract:
         told = await error_of(store.load("s"))
         assert isinstance(told, CheckpointCorruptError)
         assert told.newest_valid_id == "a"
-        for call in (store.load("s", "b"), store.load_many("s", ["a", "b"])):
-            assert isinstance(await error_of(call), CheckpointCorruptError)
+        for call in (store.load("s"), store.load("s", "b"), store.load_many("s", ["a", "b"])):
+            told = await error_of(call)
+            assert isinstance(told, CheckpointCorruptError)
+            assert (told.session_id, told.checkpoint_id) == ("s", "b")
         assert await store.load("s", "a") == saved[1]
         assert await store.load_many("s", ["a", "c"]) == tuple(saved[:2])
 
