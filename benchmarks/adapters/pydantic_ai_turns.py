@@ -89,6 +89,7 @@ async def in_memory(directory: Path) -> AsyncIterator[Store]:
 
 
 OURS, THEIRS = "`ConversationStore`", "`InMemoryConversationStore`"
+FILE = "`dump_json` into a file"
 NONE = f'{OURS}, `"none"`'
 
 if __name__ == "__main__":
@@ -96,10 +97,10 @@ if __name__ == "__main__":
     measure(
         {
             THEIRS: in_memory,
-            "`dump_json` into a file": one_file,
+            FILE: one_file,
             OURS: ours,
             NONE: partial(ours, durability="none"),
         },
         json_bytes(ModelMessagesTypeAdapter, whole),
-        beside=[(OURS, THEIRS), (NONE, THEIRS)],
+        beside=[(OURS, THEIRS), (NONE, FILE)],
     )
