@@ -238,6 +238,21 @@ class TestConversations:
         assert (await make_store().load("s")).messages == [text, 9]
         assert await store.check() == ()
 
+    async def test_of_more_in_one_commit_than_may_have_one_base(
+        self, make_store: MakeStore, query: Callable[..., Any], schema: str
+    ) -> None:
+        """Those that are far behind what they could be packed against outlast it."""
+        store = make_store()
+        await store.save(_step(0, [_TEXT, 0]))
+        await asyncio.gather(
+            *(store.save(_step(number, [_TEXT, number])) for number in range(1, 90))
+        )
+        farthest = f"select max(seq - base_seq) from {schema}.body"
+        assert await query(farthest) == 64
+        await store.delete_many("s", [f"{number:04}" for number in range(80)])
+        assert await store.check() == ()
+        assert (await make_store().load("s")).messages == [_TEXT, 89]
+
     async def test_in_one_commit(self, make_store: MakeStore) -> None:
         """Saves and deletes of one session and others that share a commit keep their order."""
         store = make_store()
@@ -316,6 +331,8 @@ class TestUpdates:
 
         await store.update("s", append)
         assert len(await store.ids("s")) == 100
+        assert await store.check() == ()
+        await store.delete_many("s", [f"{number:04}" for number in range(80)])
         assert await store.check() == ()
 
     async def test_that_replace_what_others_are_packed_against(

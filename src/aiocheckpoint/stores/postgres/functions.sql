@@ -346,6 +346,8 @@ declare
     v_knows_newest boolean;
     v_names bytea[];
     v_missing bytea;
+    v_needs_whole boolean;
+    v_needs_newest boolean;
     v_links bytea[];
     v_old bigint;
     v_old_digests bytea[];
@@ -432,12 +434,14 @@ begin
                 v_links := case when cardinality(v_names) > 0 then v_names || p_links[
                     coalesce(p_links_end[v_blobs_begin - 1], 0) + 1 : p_links_end[v_blobs_end]
                 ] end;
-                begin
-                    select
-                        case
-                            when v_base_seq is null or v_chain = v_whole then true
-                            when v_base_seq < v_seq - 63 then false
-                            else (
+                v_missing := null;
+                v_is_complete := coalesce(v_base_seq >= v_seq - 63, true);
+                v_needs_whole := v_chain is not null and v_chain is distinct from v_whole;
+                v_needs_newest := v_expects > 0 and not v_knows_newest;
+                if v_is_complete and (v_needs_whole or v_needs_newest or v_links is not null) then
+                    begin
+                        select
+                            case when v_needs_whole then coalesce((
                                 select string_agg(sha256(content), '') = v_chain
                                     and v_base_seq || array_agg(base_seq)
                                         = array_agg(seq) || null::bigint
@@ -448,34 +452,33 @@ begin
                                     and position(sha256 in v_chain) > 0
                                     order by seq desc limit octet_length(v_chain) / 32
                                 ) parts
-                            )
-                        end,
-                        case when v_expects = 0 or v_knows_newest then v_newest else (
-                            select checkpoint_id from aiocheckpoint.checkpoint
-                            where session_key = v_key order by seq desc limit 1
-                        ) end,
-                        case when v_links is not null then (
-                            select d from unnest(v_links) d
-                            where not d = any (p_digests[v_blobs_begin : v_blobs_end])
-                            and (
-                                select digest from aiocheckpoint.blob
-                                where session_key = v_key and digest = d
-                            ) is null limit 1
-                        ) end
-                        into v_is_complete, v_newest, v_missing;
-                exception when internal_error or data_corrupted or index_corrupted then
-                    if v_base_seq is null then
-                        raise;
-                    end if;
-                    v_is_complete := false;
-                end;
-                v_is_complete := coalesce(v_is_complete, false);
+                            ), false) else true end,
+                            case when v_needs_newest then (
+                                select checkpoint_id from aiocheckpoint.checkpoint
+                                where session_key = v_key order by seq desc limit 1
+                            ) else v_newest end,
+                            case when v_links is not null then (
+                                select d from unnest(v_links) d
+                                where not d = any (p_digests[v_blobs_begin : v_blobs_end])
+                                and (
+                                    select digest from aiocheckpoint.blob
+                                    where session_key = v_key and digest = d
+                                ) is null limit 1
+                            ) end
+                            into v_is_complete, v_newest, v_missing;
+                    exception when internal_error or data_corrupted or index_corrupted then
+                        if v_base_seq is null then
+                            raise;
+                        end if;
+                        v_is_complete := false;
+                    end;
+                end if;
                 if not v_is_complete then
                     v_outcomes[i + 1] := '\x05';
                     exit saving;
                 end if;
                 v_whole := coalesce(v_chain, v_whole);
-                v_knows_newest := v_knows_newest or v_expects > 0;
+                v_knows_newest := v_knows_newest or v_needs_newest;
                 if v_expects = 2 and v_count > 0
                     or v_expects = 1 and v_newest is distinct from v_expected
                 then
