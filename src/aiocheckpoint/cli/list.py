@@ -33,7 +33,7 @@ def list_checkpoints(
     max_bytes: MaxBytes = None,
     as_json: AsJson = False,
 ) -> int:
-    """List the checkpoints of a session, saved last first."""
+    """List the checkpoints of a session, saved last first; `verify` alone reads all of them."""
     with advised(directory, session):
         metas = asyncio.run(_metas(open_store(directory, max_bytes), directory, session))
     if not metas:

@@ -62,7 +62,7 @@ class SessionSummary(Struct, kw_only=True):
 
 
 def sessions(directory: Store, *, max_bytes: MaxBytes = None, as_json: AsJson = False) -> int:
-    """Name the sessions of a directory, with how many checkpoints each has."""
+    """Name the sessions, with how many checkpoints each has; `verify` alone reads all of them."""
     found, refused = asyncio.run(_found(open_store(directory, max_bytes), directory))
     if as_json:
         print_json(found)
