@@ -459,7 +459,8 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         Bodies are not verified here. A file that `load` refuses is listed too, with its `problem`
         where one shows: it is damaged so much that it tells nothing, too large, of another session
         or not to be read. Damage in the middle of a file does not show, as that would take reading
-        all of it: `verify` and `check` do. Where its name does not tell its id, that is the part of its name.
+        all of it: `verify` and `check` do. Where its name does not tell its id, that is the part of
+        its name.
 
         Args:
             session_id: the session.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import re
 import subprocess
 import sys
@@ -160,3 +162,23 @@ def test_what_is_over_the_limit_has_its_iteration(tool: Tool, root: Path) -> Non
     damaged(path)
     line = tool("list", root, "s", "--max-bytes", "10").output.splitlines()[2]
     assert line.split()[-2:] == ["manual", "7"]
+
+
+def test_ids_are_utf_8_in_any_locale(root: Path) -> None:
+    """An id that the C locale has no letters for is found; what is no UTF-8 is refused by name."""
+    saved(root, CheckpointData(session_id="s\u00e9", checkpoint_id="c\u00e9"))
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "aiocheckpoint", "show", "--json", str(root)]
+
+    def run(*arguments: bytes) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [*command, *arguments], env=environment, capture_output=True, check=False
+        )
+
+    found = run("s\u00e9".encode(), "c\u00e9".encode())
+    assert (found.returncode, found.stderr) == (0, b"")
+    assert json.loads(found.stdout)["checkpoint_id"] == "c\u00e9"
+    refused = run(b"s\xe9")
+    assert refused.returncode == 2
+    assert b"invalid session id" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, CheckpointRecord
+from aiocheckpoint.cli import terminal
 from tests.cli.conftest import Tool, damaged, saved
 
 
@@ -69,6 +77,23 @@ def test_a_pipe_gets_long_lines_whole(tool: Tool, root: Path) -> None:
     assert f"resume_hint         {hint}" in printed
     start = printed.index(f"user  {lines[0]}")
     assert printed[start : start + 3] == [f"user  {lines[0]}", "", "      second"]
+
+
+@given(st.text("ab \u00e9\u6f22\n", max_size=300), st.integers(35, 60))
+def test_a_terminal_gets_all_of_a_long_text(text: str, width: int) -> None:
+    """What is too long to be laid out is folded: nothing of it is lost, no line is too wide."""
+    out = io.StringIO()
+    screen = Console(file=out, force_terminal=True, width=width, color_system=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(terminal, "LONG_TEXT", -1)
+        terminal.print_pairs(screen, [(Text("name", "bold"), Text(text)), (Text("b"), Text("c"))])
+    lines = out.getvalue().splitlines()
+    assert lines[0].startswith("name  ")
+    assert lines[-1] == "b     c"
+    assert all(line.startswith("      ") for line in lines[1:-1])
+    assert all(cell_len(line) <= width for line in lines)
+    found = "".join(line[6:] for line in lines[:-1])
+    assert re.sub(r"\s", "", found) == re.sub(r"\s", "", text)
 
 
 def test_what_turns_text_around_is_spelled_out(tool: Tool, root: Path) -> None:

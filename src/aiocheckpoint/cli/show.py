@@ -14,6 +14,7 @@ from aiocheckpoint import BlobStore, CheckpointMeta, RawRecord
 from aiocheckpoint.cli.errors import CommandError
 from aiocheckpoint.cli.place import Place, open_raw
 from aiocheckpoint.cli.terminal import (
+    LONG_TEXT,
     AsJson,
     MaxBytes,
     Session,
@@ -28,12 +29,15 @@ from aiocheckpoint.cli.terminal import (
     print_pairs,
     require_store,
     safe,
+    typed,
     word,
 )
 
 CheckpointIdArgument = Annotated[
     str | None,
-    typer.Argument(metavar="ID", help="The checkpoint's id; the one saved last by default."),
+    typer.Argument(
+        metavar="ID", parser=typed, help="The checkpoint's id; the one saved last by default."
+    ),
 ]
 
 _NAMES = frozenset({"session_id", "checkpoint_id", "trigger"})
@@ -124,7 +128,7 @@ def _value(value: object) -> Text:
         return Text(safe(value), overflow="fold")
     if isinstance(value, list | dict) and value:
         text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-        return JSONHighlighter()(safe(text))
+        return JSONHighlighter()(safe(text)) if len(text) <= LONG_TEXT else Text(safe(text))
     return Text(msgspec.json.encode(value).decode(), "dim")
 
 

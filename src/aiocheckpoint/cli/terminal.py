@@ -33,12 +33,32 @@ Store = Annotated[
     Place,
     typer.Argument(metavar="DIR", parser=Place, help="The directory of the sessions, or a URL."),
 ]
-Session = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")]
+
+
+def typed(text: str) -> str:
+    """
+    Return an id as it was typed, or copied from what was printed: ids are UTF-8 in any locale.
+
+    Of bytes that the locale has no letters for, as those of the C locale, Python makes surrogates.
+    """
+    if not _UNDECODED.search(text):
+        return text
+    try:
+        return text.encode(sys.getfilesystemencoding(), "surrogateescape").decode()
+    except UnicodeError:
+        return text  # which is refused by its name, as any id that is no UTF-8
+
+
+_UNDECODED = re.compile(r"[\udc80-\udcff]")
+Session = Annotated[str, typer.Argument(metavar="SESSION", parser=typed, help="The session's id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 MaxBytes = Annotated[
     int | None,
     typer.Option("--max-bytes", metavar="N", min=1, help="The largest file to read; 64 MiB."),
 ]
+
+LONG_TEXT = 50_000
+"""So many characters are printed as they are: to lay them out, or to colour them, takes seconds."""
 
 SOME_SESSION = "SESSION"
 """What stands for an id in a command, where nobody here knows it."""
@@ -50,6 +70,7 @@ _PADDING = re.compile(r" +$", re.MULTILINE)
 _PIPE_COLUMNS = 10_000
 _LONGEST_ID_CELLS = 40  # of a UUID, and most others
 _OTHER_COLUMNS_CELLS = 60
+_FEWEST_COLUMNS = 20
 _NAME = "aiocheckpoint"
 _held: list[TextIO] = []
 
@@ -286,7 +307,7 @@ def print_pairs(screen: Console, pairs: Iterable[tuple[Text, Text]], *, gap: boo
         gap: whether an empty line follows each.
     """
     pairs = [*pairs]
-    if screen.is_terminal:
+    if screen.is_terminal and sum(len(text) for _, text in pairs) <= LONG_TEXT:
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_column(no_wrap=True)
         for name, text in pairs:
@@ -295,18 +316,38 @@ def print_pairs(screen: Console, pairs: Iterable[tuple[Text, Text]], *, gap: boo
                 grid.add_row()
         screen.print(grid)
         return
+    # By hand: the screen would take a hundred times as long, and print nothing before its end.
     width = max((name.cell_len for name, _ in pairs), default=0) + 2
-    lines: list[str] = []
-    for name, text in pairs:
-        name.align("left", width)
-        first, *others = text.plain.split("\n")
-        lines += [name.plain + first, *(" " * width + line for line in others)]
-        if gap:
-            lines.append("")
-    try:  # by hand: the screen would take a hundred times as long
-        screen.file.write("".join(f"{line}\n" for line in lines))
+    columns = max(screen.width - width, _FEWEST_COLUMNS) if screen.is_terminal else None
+    try:
+        for name, text in pairs:
+            name.align("left", width)
+            first, *others = _folded(text.plain, columns)
+            lines = [first, *(" " * width + line for line in others), *([""] if gap else [])]
+            if screen.is_terminal:
+                screen.print(name, end="", soft_wrap=True)  # in its colour
+            else:
+                lines[0] = name.plain + first
+            screen.file.write("".join(f"{line}\n" for line in lines))
     except BrokenPipeError:
         screen.on_broken_pipe()
+
+
+def _folded(text: str, columns: int | None) -> list[str]:
+    """Return the lines of a text, those that are longer than a terminal is wide in pieces."""
+    lines = text.split("\n")
+    if columns is None:
+        return lines
+    words = re.compile(rf"(.{{1,{columns}}})(?:\s+|$)|(\S{{{columns}}})")
+    folded: list[str] = []
+    for line in lines:
+        if len(line) <= columns and line.isascii():
+            folded.append(line)
+        elif line.isascii():
+            folded += [found[1] or found[2] for found in words.finditer(line)]
+        else:
+            folded += chop_cells(line, columns)
+    return folded
 
 
 def print_problems(directory: Place, problems: Iterable[tuple[str | None, str, str | None]]) -> int:
