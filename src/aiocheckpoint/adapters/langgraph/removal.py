@@ -144,9 +144,21 @@ class Removal:
                 watch = self._watches.find(parent)
                 is_coming = watch is not None and followed in watch.storing
                 gone = await self._store.read(parent, partial(_gone, [followed]))
-                if gone and not is_coming:
+                if gone and not is_coming and await self._has_gone_on(parent, session_id):
                     await self._store.delete_session(session_id)
                     return
+
+    async def _has_gone_on(self, parent: SessionId, session_id: SessionId) -> bool:
+        """
+        Tell whether a session was stored to after what a task in it has stored.
+
+        By the clock of the store: a checkpoint that a task follows, made where a clock is behind
+        and stored after what the task has stored, looks by its id as if it had been there before.
+        """
+        own = await self._store.list(session_id, limit=1)
+        metas = await self._store.list(parent)
+        newest = next((meta for meta in metas if _is_state(meta.checkpoint_id)), None)
+        return bool(own) and newest is not None and own[0].saved_at < newest.saved_at
 
 
 def _is_state(record_id: CheckpointId) -> bool:
