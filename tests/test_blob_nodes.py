@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import pickle
 from collections.abc import Iterable
@@ -435,3 +436,33 @@ class TestDamage:
         above = _node(TOP)
         await _save(second, "b", above, [above, *ALL])
         assert await _reached(second) == {above, *ALL}
+
+    @pytest.mark.parametrize("victim", [TOP, LEFT, ONE])
+    @pytest.mark.parametrize("is_removed", [True, False])
+    @pytest.mark.parametrize("is_checked", [True, False])
+    async def test_what_a_writer_has_told_of_is_stored_anew_when_it_is_given(
+        self,
+        make_writer: MakeWriter,
+        root: Path,
+        victim: bytes,
+        is_removed: bool,
+        is_checked: bool,
+    ) -> None:
+        """What it remembers to be there counts no more, whatever leads to it; nor a save between."""
+        writer = make_writer(record_type=LargeValue)
+        await _save(writer, "a", TOP, ALL)
+        await on_disk(writer)
+        (name,) = _files(victim)
+        path = root / "s" / "blobs" / name
+        await asyncio.to_thread(path.unlink if is_removed else lambda: path.write_bytes(b"x"))
+        if is_checked:
+            assert await writer.check()
+        else:
+            with pytest.raises(CheckpointCorruptError):
+                await writer.load_blobs("s", [blob_digest(victim)])
+        with contextlib.suppress(CheckpointCorruptError):
+            await _save(writer, "b", TOP)
+        await _save(writer, "c", TOP, ALL)
+        assert await _reached(writer) == {*ALL}
+        await on_disk(writer)
+        assert await writer.check() == ()

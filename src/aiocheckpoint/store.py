@@ -586,7 +586,8 @@ class BlobStore(CheckpointStore[RecordT], Protocol[RecordT]):
         Args:
             data: a record of the store's type.
             blobs: those that a `BlobRecord` leads to and the session does not have yet, with the
-                nodes that name them.
+                nodes that name them. One that the session has is not stored again, unless a
+                read by this store, `check` included, has found it missing or damaged.
             expected: as in `CheckpointStore.save`.
 
         Raises:

@@ -172,8 +172,15 @@ class SessionIndex:
                 with self.mutex:
                     if entry.is_blob and self.blobs is not None:
                         self.blobs.lose(entry.name)
+                        self.blobs.remove(entry.name)
             case _:
                 pass
+
+    def lose_blob(self, digest: str) -> None:
+        """Note that a read did not find a blob intact."""
+        with self.mutex:
+            if self.blobs is not None:
+                self.blobs.lose(digest)
 
     def _take_out(self, text: str) -> None:
         name = self.by_text.get(text)

@@ -108,14 +108,16 @@ class KnownBlobs(BlobUses):
 
     Attributes:
         stored: digests of blobs that are there, with all that they lead to; there may be more.
+        lost: digests of blobs that a read has found missing or damaged, and nobody has given since.
         of_file: the digests that a checkpoint file names, by the file's name.
         is_swept: whether what earlier processes left was looked for.
-        removals: how many blobs were removed since this is kept.
+        removals: how many blobs were removed, or lost, since this is kept.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.stored: set[str] = set()
+        self.lost: set[str] = set()
         self.of_file: dict[str, tuple[str, ...]] = {}
         self.is_swept = False
         self.removals = 0
@@ -135,6 +137,7 @@ class KnownBlobs(BlobUses):
         """Note that a blob was saved, after all that it names or with it."""
         self.learn(digest, links)
         self.stored.add(digest)
+        self.lost.discard(digest)
         if not self.count(digest):
             self.unused.add(digest)
 
@@ -147,12 +150,13 @@ class KnownBlobs(BlobUses):
         """Note that a blob is gone, and all that lead to it are, or go with it."""
         self.removals += 1
         self.stored.discard(digest)
+        self.lost.discard(digest)
         self.unused.discard(digest)
         if not self.count(digest):
             self.links.pop(digest, None)
 
     def lose(self, digest: str) -> None:
-        """Note that a blob is gone, though others may lead to it: those do not count as stored."""
+        """Note that a read found a blob missing or damaged: what leads to it is not stored."""
         lost: set[str] = set()
         leading = {digest}
         while leading:
@@ -163,4 +167,5 @@ class KnownBlobs(BlobUses):
                 if parent not in lost and not leading.isdisjoint(links)
             }
         self.stored -= lost
-        self.remove(digest)
+        self.lost.add(digest)
+        self.removals += 1

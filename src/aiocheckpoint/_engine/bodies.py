@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Generator, Iterable
 from typing import NamedTuple, cast
 
 from aiocheckpoint._disk.files import Directory
@@ -184,7 +185,9 @@ class Bodies:
             before = b""
             for digest, data in found.items():
                 if data is None:  # of the same kind as the one before, most likely
-                    before = self._blob_file(session, digest, directory, is_node=has_links(before))
+                    with self.losing(session, digest):
+                        is_node = has_links(before)
+                        before = self._blob_file(session, digest, directory, is_node=is_node)
                 whole[digest] = before if data is None else data
         return whole
 
@@ -225,6 +228,17 @@ class Bodies:
                 if data is not None:
                     return data
         raise MissingBlobError(self.blob_path(session, digest), digest)
+
+    @contextlib.contextmanager
+    def losing(self, session: str, digest: str) -> Generator[None]:
+        """Let a save that gives a blob store it anew, should it turn out missing or damaged."""
+        try:
+            yield
+        except CheckpointCorruptError:
+            index = self.view.indexes.peek(session)
+            if index is not None:
+                index.lose_blob(digest)
+            raise
 
     def read_blob(self, directory: Directory, digest: str, *, is_node: bool) -> bytes | None:
         """

@@ -299,11 +299,10 @@ def _check_blobs(bodies: Bodies, session: str) -> list[_Found]:
             findings.append(("damaged", place / name, damaged[name]))
         elif is_digest(digest) and digest not in users and waiting is None and is_complete:
             findings.append(("unused-blob", place / name, "no checkpoint refers to it"))
-    findings.extend(
-        ("missing-blob", place / digest, f"{users[digest]} refers to it")
-        for digest in sorted(users.keys() - there)
-        if view.saved_blob(session, digest) is None
-    )
+    for digest in sorted(users.keys() - there):
+        if view.saved_blob(session, digest) is None:
+            index.lose_blob(digest)
+            findings.append(("missing-blob", place / digest, f"{users[digest]} refers to it"))
     return findings
 
 
@@ -358,7 +357,8 @@ def damaged_blobs(
         if bodies.view.saved_blob(session, digest) is not None:
             continue
         try:
-            bodies.read_blob(directory, digest, is_node=name != digest)
+            with bodies.losing(session, digest):
+                bodies.read_blob(directory, digest, is_node=name != digest)
         except CheckpointCorruptError as error:
             damaged[name] = error.reason
         except CheckpointError as error:

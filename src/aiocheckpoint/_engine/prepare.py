@@ -89,8 +89,9 @@ def _find_blobs(bodies: Bodies, save: Save, session: Session) -> None:
     Find out which blobs are there already, among those that a save leads to.
 
     What the record names, what names others, and what is given, is read, and so known to be intact;
-    of the rest it is known that it is there. What was once found is not looked at again. What was
-    removed meanwhile is not there, whoever was the first to hear of it.
+    of the rest it is known that it is there. What was once found is not looked at again, unless a
+    read has found it missing or damaged since. What was removed meanwhile is not there, whoever was
+    the first to hear of it.
     """
     known = session.known.blobs = session.known.blobs or KnownBlobs()
     if not session.known.has_blobs:
@@ -111,9 +112,10 @@ def _find_blobs(bodies: Bodies, save: Save, session: Session) -> None:
         else:
             found[digest] = links
             waiting += links
-    if not absent.isdisjoint(itertools.chain.from_iterable(found.values())):
-        found = {digest: links for digest, links in found.items() if not links}
     with session.known.mutex:
+        unsure = absent | known.lost
+        if not unsure.isdisjoint(itertools.chain(found, *found.values())):
+            found = {d: links for d, links in found.items() if not links and d not in unsure}
         for digest, links in found.items():
             known.learn(digest, links)
         if known.removals == removals:
@@ -123,7 +125,8 @@ def _find_blobs(bodies: Bodies, save: Save, session: Session) -> None:
 def _links(bodies: Bodies, save: Save, session: Session, digest: str) -> tuple[str, ...] | None:
     """Return what a blob names; None where it is not there, or damaged and given anew."""
     known = session.known.blobs
-    if digest in save.blobs and known is not None and known.lacks(digest):
+    is_given = digest in save.blobs and known is not None
+    if is_given and (digest in known.lost or known.lacks(digest)):
         return None
     try:
         if digest in save.digests or digest in save.blobs:

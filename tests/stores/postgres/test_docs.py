@@ -61,7 +61,7 @@ def test_it_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
     exec("from aiocheckpoint.stores.postgres import schema_sql; print(schema_sql())", {})
     printed = capsys.readouterr().out
     assert "create schema if not exists" in printed
-    assert schema_sql(since=5) == ""
+    assert schema_sql(since=6) == ""
     assert '"other".checkpoint' in schema_sql("other")
     assert "aiocheckpoint." not in schema_sql("other")
     assert 'create table "aiocheckpoint".session' not in schema_sql(since=1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from aiocheckpoint.stores.postgres.blobs import KnownBlobs
 from aiocheckpoint.stores.postgres.changes import Change, Delete
 from aiocheckpoint.stores.postgres.commits import Commits
 
@@ -46,6 +47,8 @@ class _Server:
 
 class _Bodies:
     """Of no saves."""
+
+    blobs = KnownBlobs()
 
     async def packed(self, changes: list[Change], **_: Any) -> list[None]:
         return [None] * len(changes)

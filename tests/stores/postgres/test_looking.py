@@ -18,6 +18,7 @@ from aiocheckpoint import (
 )
 from aiocheckpoint.cli import main
 from aiocheckpoint.kit import LookAhead
+from aiocheckpoint.stores.postgres.schema import VERSION
 from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.server import PostgresServer
 
@@ -245,7 +246,7 @@ class TestOfARoleThatMayOnlyRead:
         """It lacks what reads ask for; they go on once a role that may has migrated it."""
         writer = make_store(record_type=BlobRecord)
         await writer.save(_STATE, blobs=_BLOBS)
-        await admin.execute(f"delete from {schema}.schema_version where version = 5")
+        await admin.execute(f"delete from {schema}.schema_version where version = {VERSION}")
         reader = make_store(server.dsn(user=await _reader(admin, schema)), record_type=BlobRecord)
         with pytest.raises(UnsuitableStoreError, match="permission denied"):
             await reader.load("s")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Any
 
 import asyncpg
@@ -14,7 +13,6 @@ from aiocheckpoint import (
     CheckpointError,
     OwnershipLostError,
     SessionOwnedError,
-    UnsuitableStoreError,
     WriterClosedError,
 )
 from aiocheckpoint.store import Transaction
@@ -199,30 +197,3 @@ async def test_a_close_waits_for_work_no_longer_than_for_a_lock(make_store: Make
         await update
 
     assert await make_store().ids("s") == ()
-
-
-async def test_a_role_that_may_not_see_the_timeline_is_told_what_it_takes(
-    make_store: MakeStore, server: PostgresServer, schema: str
-) -> None:
-    """The error says what to grant, and with that the role owns; saves need none of it."""
-    database, role = f"strict_{schema}", f"strict_{schema}"
-    functions = "function pg_walfile_name(pg_lsn), pg_current_wal_lsn()"
-    admin = await asyncpg.connect(server.dsn())
-    await admin.execute(f"create database {database}")
-    await admin.execute(f"create role {role} login")
-    await admin.execute(f"grant create on database {database} to {role}")
-    strict = await asyncpg.connect(server.dsn(database))
-    await strict.execute(f"revoke execute on {functions} from public")
-    store = make_store(server.dsn(database, user=role))
-    await store.save(_step(1))
-    with pytest.raises(UnsuitableStoreError, match="permission denied") as told:
-        async with store.own("s"):
-            pass
-    (grant,) = re.findall("grant .* to ", str(told.value))
-    await strict.execute(grant + role)
-    async with store.own("s") as owner:
-        await owner.save(_step(2))
-    await store.aclose()
-    await strict.close()
-    await admin.execute(f"drop database {database}")
-    await admin.close()

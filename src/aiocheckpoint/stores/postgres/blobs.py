@@ -30,7 +30,7 @@ class KnownBlobs:
     def made(self, change: Change, outcome: bytes) -> None:
         """Note what a change has stored, or that something is gone."""
         if is_repeatable(change, outcome) or change.step == Delete(None):
-            self._forget(change.session_id)
+            self.forget(change.session_id)
         elif isinstance(change.step, Save) and change.step.record.blobs and seq_of(outcome):
             known = self._digests.setdefault(change.session_id, set())
             self._digests.move_to_end(change.session_id)
@@ -38,7 +38,8 @@ class KnownBlobs:
             known.update(change.step.record.blobs)
             self._count += len(known)
             while self._count > _MOST_DIGESTS:
-                self._forget(next(iter(self._digests)))
+                self.forget(next(iter(self._digests)))
 
-    def _forget(self, session_id: SessionId) -> None:
+    def forget(self, session_id: SessionId) -> None:
+        """Send all of a session again: something of it is missing or damaged."""
         self._count -= len(self._digests.pop(session_id, _NONE))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from aiocheckpoint.kit import ended
 from aiocheckpoint.models import SessionId
+from aiocheckpoint.stores.postgres.blobs import KnownBlobs
 from aiocheckpoint.stores.postgres.changes import Change, Delete, Save, is_baseless, seq_of
 from aiocheckpoint.stores.postgres.packing import Packed, Version, packed, plain
 
@@ -22,9 +23,13 @@ class Bodies:
 
     Args:
         compressed: whether to compress what is saved.
+
+    Attributes:
+        blobs: which blobs sessions have already.
     """
 
     def __init__(self, *, compressed: bool) -> None:
+        self.blobs = KnownBlobs()
         self._compressed = compressed
         self._known: OrderedDict[SessionId, Version] = OrderedDict()
         self._size_bytes = 0

@@ -21,7 +21,6 @@ from aiocheckpoint.errors import (
 )
 from aiocheckpoint.kit import ended
 from aiocheckpoint.models import SessionId
-from aiocheckpoint.stores.postgres.blobs import KnownBlobs
 from aiocheckpoint.stores.postgres.bodies import Bodies
 from aiocheckpoint.stores.postgres.changes import (
     APPLY,
@@ -130,7 +129,6 @@ class Commits:
         self.slots = Slots()
         self.bodies = bodies
         self.max_checkpoints = max_checkpoints
-        self._blobs = KnownBlobs()
         self._server = server
         self._queues: dict[SessionId, deque[_Waiting]] = {}
         self._ready: deque[SessionId] = deque()
@@ -317,7 +315,7 @@ class Commits:
     ) -> list[bytes]:
         changes = [waiting.change for waiting in batch]
         bodies = await self.bodies.packed(changes, is_alone=is_alone)
-        known = (self._blobs.of,) if not is_alone else ()
+        known = (self.bodies.blobs.of,) if not is_alone else ()
         changes_arguments = arguments(changes, bodies, *known)
         slot = self.slots.take()
         makes_schema = not all(change.may_find_nothing for change in changes)
@@ -359,7 +357,7 @@ class Commits:
                 self.slots.give(slot)
                 self.bodies.made(changes, bodies, outcomes)
                 for change, outcome in zip(changes, outcomes, strict=True):
-                    self._blobs.made(change, outcome)
+                    self.bodies.blobs.made(change, outcome)
                 return outcomes
         reason = "the event loop was ended"
         raise DurabilityUnknownError(operation, self._server.location, None, reason)

@@ -32,10 +32,6 @@ grant usage on all sequences in schema {0} to ROLE; \
 and makes the schema, or brings it up to date, for a role that may not, \
 by what aiocheckpoint.stores.postgres.schema_sql({1}) returns"""
 
-_FOR_TOKENS = """\
-who administers the database lets a role own sessions by: \
-grant execute on function pg_walfile_name(pg_lsn), pg_current_wal_lsn() to ROLE"""
-
 
 class LostError(Exception):
     """The connection was lost, or gave no answer; to try again is right."""
@@ -109,8 +105,6 @@ def translated(
     if state == READ_ONLY:
         advice = "give the primary's address, or several with target_session_attrs=primary"
         return UnsuitableStoreError(location, f"the server takes no changes: {reason}; {advice}")
-    if state == "42501" and "function pg_" in reason:
-        return UnsuitableStoreError(location, f"{reason}; {_FOR_TOKENS}")
     if state == "42501":
         schema = location.partition("?schema=")[2]
         advice = _GRANTS.format(quoted(schema), repr(schema))

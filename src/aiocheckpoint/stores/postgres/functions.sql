@@ -357,6 +357,7 @@ declare
     v_blobs_begin integer;
     v_is_complete boolean;
     v_whole bytea;  -- the chain that can be read, as this commit has seen already
+    v_is_intact boolean;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception 'the transaction isolation must be read committed';
@@ -495,6 +496,20 @@ begin
                     insert into aiocheckpoint.blob (session_key, digest, links, content)
                         values (v_key, p_digests[b], nullif(v_links, '{}'), p_contents[b])
                         on conflict do nothing;
+                    if not found then  -- what is damaged there is stored anew
+                        begin
+                            select sha256(content) = digest into v_is_intact
+                                from aiocheckpoint.blob
+                                where session_key = v_key and digest = p_digests[b];
+                        exception when internal_error or data_corrupted or index_corrupted then
+                            v_is_intact := false;
+                        end;
+                        if not v_is_intact then
+                            update aiocheckpoint.blob
+                                set links = nullif(v_links, '{}'), content = p_contents[b]
+                                where session_key = v_key and digest = p_digests[b];
+                        end if;
+                    end if;
                     if cardinality(v_links) > 0 then
                         insert into aiocheckpoint.blob_link (session_key, digest, named_by)
                             select v_key, l, p_digests[b] from unnest(v_links) l
@@ -685,13 +700,27 @@ begin
     return v_numbers;
 end $$;
 
--- Return a token that no owner had before. A replica that takes over begins a timeline of its own: the
--- number counts on from what it was told, which may be less than the former server has given.
-create or replace function aiocheckpoint.new_token() returns bigint language plpgsql as $$
+-- Return a token that is greater than all before: at least the milliseconds since 1970, as a replica
+-- that takes over, or a backup, may not know all that were given. A sequence knows no transaction:
+-- the lock is held for moments, and not until others have committed. It is set as its owner may.
+create or replace function aiocheckpoint.new_token() returns bigint language plpgsql
+    security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    v_timeline text := substring(pg_walfile_name(pg_current_wal_lsn()) from 1 for 8);
+    v_lock bigint := hashtextextended('aiocheckpoint.owner_token', 0);
+    v_now bigint;
+    v_token bigint;
 begin
-    return (('x' || v_timeline)::bit(32)::bigint << 40) + nextval('aiocheckpoint.owner_token');
+    perform pg_advisory_lock(v_lock);
+    v_now := extract(epoch from clock_timestamp()) * 1000;
+    v_token := nextval('aiocheckpoint.owner_token');
+    if v_token < v_now then
+        v_token := setval('aiocheckpoint.owner_token', v_now);
+    end if;
+    perform pg_advisory_unlock(v_lock);
+    return v_token;
+exception when query_canceled or others then
+    perform pg_advisory_unlock(v_lock);
+    raise;
 end $$;
 
 -- Own a session until some time from now. Return the token, greater than those of all owners

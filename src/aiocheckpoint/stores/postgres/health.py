@@ -120,6 +120,7 @@ class Health:
                 location = self._server.location_of_blob(session_id, digest)
                 yield _finding("damaged", location, problem, session_id)
         for row in await self._reads.fetch(queries.MISSING, session_id.encode()):
+            self._reads.doubt_blobs(session_id)
             location = self._server.location_of_blob(session_id, row["digest"].hex())
             users = await self._reads.fetch(queries.USERS, session_id.encode(), [row["digest"]])
             ids = ", ".join(repr(user["checkpoint_id"].decode()) for user in users[:3])

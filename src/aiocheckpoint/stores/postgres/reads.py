@@ -353,7 +353,15 @@ class Reads(Generic[RecordT]):
                 found[digest] = self._kit.blob(contents[digest], digest, place)
             return found
 
-        return await in_thread_if_large(sum(map(len, contents.values())), work)
+        try:
+            return await in_thread_if_large(sum(map(len, contents.values())), work)
+        except CheckpointCorruptError:
+            self.doubt_blobs(session_id)
+            raise
+
+    def doubt_blobs(self, session_id: SessionId) -> None:
+        """Let saves give blobs of a session again, some of which are missing or damaged."""
+        self._bodies.blobs.forget(session_id)
 
     async def load_reached(
         self, session_id: SessionId, digests: Iterable[str], known: set[str]

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiocheckpoint.errors import UnsuitableStoreError
 
-VERSION = 5
+VERSION = 6
 _MIGRATIONS = {number: f"schema_{number}.sql" for number in range(1, VERSION + 1)}
 _FUNCTIONS = "functions.sql"
 # Not `to_regclass`, whose cache may not know yet what others have just committed.

@@ -199,9 +199,8 @@ class Changes:
             await knowledge.entries()
         session = knowledge.session
         number = session.number
-        staged = Staged(
-            session, knowledge.layout.location(knowledge.layout.blobs_of(session.session_id))
-        )
+        location = knowledge.layout.location(knowledge.layout.blobs_of(session.session_id))
+        staged = Staged(session, location, knowledge.lost_blobs)
         answers = [_staged(change, staged) for change in changes]
         if not staged.is_nothing:
             return await self._create(staged, answers)

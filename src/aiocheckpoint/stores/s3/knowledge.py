@@ -34,10 +34,15 @@ class Knowledge:
         bucket: where it is.
         layout: its keys.
         session_id: the session.
+
+    Attributes:
+        session: what is known of it.
+        lost_blobs: those that a read found missing or damaged: digest and write id.
     """
 
     def __init__(self, bucket: Bucket, layout: Layout, session_id: SessionId) -> None:
         self.session = Session(session_id)
+        self.lost_blobs: set[tuple[str, str]] = set()
         self.bucket = bucket
         self.layout = layout
         self.index = Index(bucket, layout, session_id, self._recent_header)

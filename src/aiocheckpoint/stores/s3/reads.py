@@ -204,10 +204,15 @@ class Reads(Generic[RecordT]):
         digest, suffix = named
         layout, session_id = self._knowledge.layout, self._knowledge.session_id
         key = layout.blob(session_id, digest, suffix or "")
-        found = None if suffix is None else await self._knowledge.bucket.get(key)
-        if found is None:
-            raise MissingBlobError(layout.location(key), digest)
-        return self._kit.blob(found.data, digest, layout.location(key))
+        try:
+            found = None if suffix is None else await self._knowledge.bucket.get(key)
+            if found is None:
+                raise MissingBlobError(layout.location(key), digest)
+            return self._kit.blob(found.data, digest, layout.location(key))
+        except CheckpointCorruptError:
+            if suffix is not None:  # a save that gives it is to put it anew
+                self._knowledge.lost_blobs.add((digest, suffix))
+            raise
 
     async def reached(self, digests: Iterable[str]) -> tuple[str, ...]:
         """Return digests, and all that those blobs lead to."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -42,6 +43,7 @@ class Entries:
         self._blobs: dict[str, Blob] = {}
         self._uses: Counter[str] = Counter()
         self._doubtful: set[str] = set()
+        self._loose: dict[str, str] = {}
         self._unread: dict[CheckpointId, int] = {}
 
     def __len__(self) -> int:
@@ -110,8 +112,11 @@ class Entries:
         return gone
 
     def _add_blob(self, digest: str, blob: Blob) -> None:
-        if self._blobs.pop(digest, None) is None:  # what refers to what follows from the digest
+        before = self._blobs.pop(digest, None)
+        if before is None:  # what refers to what follows from the digest
             self._uses.update(blob.links)
+        elif before.write_id != blob.write_id:  # it was damaged, and is given anew
+            self._loose[digest] = before.write_id
         self._blobs[digest] = blob
         self._doubtful.add(digest)
 
@@ -121,7 +126,7 @@ class Entries:
 
     def collect(self) -> dict[str, str]:
         """Forget the blobs that nothing leads to; return them: digest to write id."""
-        loose: dict[str, str] = {}
+        loose, self._loose = self._loose, {}
         while self._doubtful:
             digest = self._doubtful.pop()
             if self._uses[digest] <= 0:
@@ -203,11 +208,15 @@ class Staged:
     Args:
         session: as it is. Its checkpoints are to be known for whatever asks for them.
         location: of the session, for errors.
+        lost_blobs: which blobs are to be put anew, if they are given: digest and write id.
     """
 
-    def __init__(self, session: Session, location: str) -> None:
+    def __init__(
+        self, session: Session, location: str, lost_blobs: AbstractSet[tuple[str, str]]
+    ) -> None:
         self._session = session
         self._location = location
+        self._lost_blobs = lost_blobs
         self._puts: dict[CheckpointId, StagedSave] = {}
         self._deletes: dict[CheckpointId, None] = {}
         self._blobs: dict[str, bytes] = {}
@@ -334,8 +343,12 @@ class Staged:
         return {
             digest: content
             for digest, content in self._blobs.items()
-            if digest in reached and digest not in self._entries.blobs
+            if digest in reached and not self._has_intact(digest)
         }
+
+    def _has_intact(self, digest: str) -> bool:
+        blob = self._entries.blobs.get(digest)
+        return blob is not None and (digest, blob.write_id) not in self._lost_blobs
 
     def header(self, write_id: str, now: datetime) -> Header:
         """

@@ -144,6 +144,20 @@ class BlobDamageContract:
         assert await blob_store.load_blobs("s", by_digest(b"1" * 99)) == by_digest(b"1" * 99)
         assert await blob_store.check() == ()
 
+    async def test_a_blob_that_is_given_again_is_whole_again(
+        self, blob_store: Blobs, damage_blob: Damage
+    ) -> None:
+        """Once a read has told of the damage, a save that gives the blob mends what is there."""
+        given = by_digest(b"1" * 99)
+        await blob_store.save(large("a", b"1" * 99), blobs=given)
+        (digest,) = given
+        for key in "bc":
+            await damage_blob("s", digest)
+            assert await refusal(blob_store.load_blobs("s", given)) is CheckpointCorruptError
+            await blob_store.save(large(key, b"1" * 99), blobs=given)
+            assert await blob_store.load_blobs("s", given) == given
+        assert await blob_store.check() == ()
+
     async def test_the_same_blob_of_another_session_stays(
         self, blob_store: Blobs, damage_blob: Damage
     ) -> None:
