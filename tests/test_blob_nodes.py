@@ -448,7 +448,7 @@ class TestDamage:
         is_removed: bool,
         is_checked: bool,
     ) -> None:
-        """What it remembers to be there counts no more, whatever leads to it; nor a save between."""
+        """What it remembers to be there counts no more; nor does a save that gives nothing."""
         writer = make_writer(record_type=LargeValue)
         await _save(writer, "a", TOP, ALL)
         await on_disk(writer)

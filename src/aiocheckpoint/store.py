@@ -246,7 +246,9 @@ class Ownership(Protocol[RecordT]):
 
     Attributes:
         session_id: the session.
-        token: a number that grows with each owner of the session, for what is outside the store.
+        token: a number that grows with each owner of the session, for what is outside the store;
+            at least the milliseconds since 1970, so that it also grows when a backup was restored
+            or the session copied, unless the store's clock is wrong.
     """
 
     @property

@@ -1075,7 +1075,9 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         Yields:
             the ownership: `save`, `delete_many` and `update` as those of the writer, and `token`, a
             number that is greater than that of all owners of the session before, also across
-            restarts and deletes, for systems outside of the store to tell an outdated owner by.
+            restarts and deletes, for systems outside of the store to tell an outdated owner by;
+            at least the milliseconds since 1970, so that it also grows when a backup was restored
+            or the session copied, unless the clock is wrong.
 
         Raises:
             SessionOwnedError: on entry: somebody else owns it.

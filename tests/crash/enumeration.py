@@ -117,6 +117,11 @@ def _no_forced_switches() -> Iterator[None]:
         sys.setswitchinterval(interval)
 
 
+def _no_time() -> int:
+    """Return the beginning of all time: what grows then does so without a clock."""
+    return 0
+
+
 @contextmanager
 def same_each_time(life: int = 1, slot_bytes: int = SMALL_SLOT_BYTES) -> Iterator[None]:
     """
@@ -133,6 +138,7 @@ def same_each_time(life: int = 1, slot_bytes: int = SMALL_SLOT_BYTES) -> Iterato
         patch.setattr("aiocheckpoint._disk.files.secrets", _Seeded(life))
         patch.setattr("aiocheckpoint._disk.files._unguessable", itertools.count(life << 32))
         patch.setattr("aiocheckpoint._engine.plan.now_microseconds", stamps.__next__)
+        patch.setattr("aiocheckpoint._engine.owner_plan.now_microseconds", _no_time)
         patch.setattr("aiocheckpoint._disk.free_slots.FIRST_SLOT_BYTES", slot_bytes)
         patch.setattr("aiocheckpoint._disk.slots._CHUNK_BYTES", SMALL_SLOT_BYTES)
         patch.setattr("aiocheckpoint._engine.applier.ROUND_SECONDS", _NEVER_SECONDS)

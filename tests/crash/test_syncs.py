@@ -24,6 +24,8 @@ FIRST_TRIED = {
     "files.move_if_there: sync_directory(target)": "recover",
     "files.sync_name: sync_file(descriptor, path)": "flush one by one",
     "given_up._note: sync_directory(noted)": "lost for others",
+    "owners.write: sync_directory(self._directory)": "owned by the dead",
+    "owners.write: sync_file(descriptor, self._directory.join(temporary))": "owned by the dead",
     "root._made_private: sync_directory(root)": "killed in a save",
     "slots.adopt: sync_directory(self._directory)": "a slot used again",
     "slots.blank: sync(number)": "a slot used again",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -198,6 +199,28 @@ async def test_tokens_grow(root: Path) -> None:
                 await writer.delete_session("s")
                 await writer.flush()
 
+    assert tokens == sorted(set(tokens))
+
+
+async def test_tokens_grow_with_the_clock_and_without_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup knows no token that was given; where one is known, a clock may go back."""
+    seconds = 2_000_000_000
+    tokens: list[int] = []
+    for is_restored, change in ((False, 0), (True, 1), (False, -1000), (False, 0)):
+        seconds += change
+        now = seconds * 1_000_000
+        monkeypatch.setattr("aiocheckpoint._engine.owner_plan.now_microseconds", lambda: now)  # noqa: B023 - it is used in this turn
+        if is_restored:
+            await asyncio.to_thread(shutil.rmtree, root / ".aiocheckpoint")
+        async with AsyncCheckpointWriter(root) as writer:
+            for _ in range(2):
+                async with writer.own("s") as owner:
+                    tokens.append(owner.token)
+                    await owner.save(record("s", "a"))
+
+    assert tokens[0] == 2_000_000_000_000
     assert tokens == sorted(set(tokens))
 
 

@@ -19,6 +19,7 @@ from aiocheckpoint.errors import CheckpointError, StorageError
 
 _NAME = "owners"
 _PREFIX = "owner-"
+_NONE = ""  # the name of no session
 _MAX_BYTES = 1 << 28
 _MAX_PROCESS_BYTES = 4096
 
@@ -27,7 +28,7 @@ class Owners:
     """
     The file that says who owned which session when the journal was flushed.
 
-    Not durable: after a power cut no process that owned anything lives.
+    Durable for the sake of the tokens: after a power cut no process that owned anything lives.
 
     Args:
         files: the file operations.
@@ -43,17 +44,23 @@ class Owners:
         data = self._files.read(self._directory, _NAME, _MAX_BYTES) or b""
         return {owned.session: owned for owned in parse_owners(data, self._directory.join(_NAME))}
 
-    def write(self, owners: Iterable[Owned]) -> None:
-        """Replace it, at once for whoever reads it; for who applies."""
+    def write(self, owners: Iterable[Owned], token: int) -> None:
+        """
+        Replace it, durably; `token` is the greatest that was given.
+
+        For who applies.
+        """
         for entry in self._files.scan(self._directory):
             if entry.startswith(TEMP_PREFIX):  # of who was killed here
                 self._files.discard(self._directory, entry)
         temporary = random_name(TEMP_PREFIX)
-        data = encode_owners(owners)
+        data = encode_owners([*owners, Owned(_NONE, token)])
         descriptor = self._files.write_new(self._directory, temporary, data, 0)
         try:
+            self._files.sync_file(descriptor, self._directory.join(temporary))
             self._files.close(descriptor, self._directory.join(temporary))
             self._files.rename(self._directory, temporary, _NAME)
+            self._files.sync_directory(self._directory)
         except BaseException:
             self._files.discard(self._directory, temporary)
             raise
@@ -145,6 +152,11 @@ class Presence:
             with contextlib.suppress(StorageError):
                 self._files.close(self._descriptor, self._directory.join(name))
             self._descriptor, self._id = None, ""
+
+
+def greatest_token(owners: Iterable[Owned]) -> int:
+    """Return the greatest token of owners, present and former; 0 for none."""
+    return max((owned.token for owned in owners), default=0)
 
 
 def living(owners: Mapping[str, Owned], is_alive: Callable[[str], bool]) -> list[Owned]:

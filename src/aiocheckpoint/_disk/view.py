@@ -14,7 +14,7 @@ from aiocheckpoint._disk.index import SessionIndex, Signature
 from aiocheckpoint._disk.index_cache import IndexCache
 from aiocheckpoint._disk.locks import CONTROL_NAME, MovedError
 from aiocheckpoint._disk.log import Advance, Log, ReadFrame
-from aiocheckpoint._disk.owners import living
+from aiocheckpoint._disk.owners import greatest_token, living
 from aiocheckpoint._disk.pending import Committed, Pending
 from aiocheckpoint._disk.sessions import SessionDirectories
 from aiocheckpoint._format import log
@@ -210,6 +210,12 @@ class View:
                 owned = found
             return owned if owned.process else None
 
+    def greatest_token(self) -> int:
+        """Return the greatest token that an owner had. Right under the lock of commits alone."""
+        with self.mutex:
+            later = (owned for _, owned in self.pending.owned.values())
+            return greatest_token([*self._owners_kept().values(), *later])
+
     def _owners_kept(self) -> dict[str, Owned]:
         if self._kept_owners is None:
             self._kept_owners = {} if self.log is None else self.log.owners.read()
@@ -224,7 +230,8 @@ class View:
             said = {session: owned for session, (_, owned) in later.items()}
         # Who became an owner behind the place, or is none any more, is so in the journal as well.
         owners = self.log.owners.read() | said
-        self.log.owners.write(living(owners, self.log.presence.is_alive))
+        kept = living(owners, self.log.presence.is_alive)
+        self.log.owners.write(kept, greatest_token(owners.values()))
 
     # Sessions
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aiocheckpoint._disk.files import now_microseconds
 from aiocheckpoint._disk.view import View
 from aiocheckpoint._engine.changes import Disown, Own
 from aiocheckpoint._format.entries import Owned
@@ -25,15 +26,15 @@ class OwnerPlan:
         owned = self._owner(session)
         return owned is not None and owned.token == token
 
-    def own(self, own: Own, planned: int) -> Owned:
+    def own(self, own: Own) -> Owned:
         """
-        Plan that a session has an owner; its token is where in the journal this is said.
+        Plan that a session has an owner.
 
-        So it grows for ever, without being kept anywhere.
+        Its token is greater than all of the root before, and at least the milliseconds since 1970:
+        a root that was restored or copied does not know which were given before.
 
         Args:
             own: the wish.
-            planned: how many entries are planned before it.
 
         Raises:
             SessionOwnedError: another process owns it, and lives.
@@ -41,8 +42,10 @@ class OwnerPlan:
         owned = self._owner(own.session)
         if owned is not None and owned.process != own.process and owned.process not in own.dead:
             raise SessionOwnedError(own.session_id, 0.0, own.told.get(owned.process, ""))
-        end = self._view.log.end if self._view.log else 0
-        return self._enter(Owned(own.session, end + planned, own.process))  # a frame is longer
+        planned = (owned.token for owned in self._planned.values())
+        greatest = max([self._view.greatest_token(), *planned])
+        token = max(greatest + 1, now_microseconds() // 1000)
+        return self._enter(Owned(own.session, token, own.process))
 
     def disown(self, disown: Disown) -> Owned | None:
         """Plan that a session has no owner; None when it has another by now."""

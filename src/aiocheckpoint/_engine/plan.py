@@ -82,7 +82,7 @@ class Planner:
         match change:
             case Own():
                 self._require_all_known(plan.session)
-                owned = self._owners.own(change, len(self.entries))
+                owned = self._owners.own(change)
                 self.entries.append(owned)
                 return owned.token
             case Disown():

@@ -177,8 +177,8 @@ class Shelf:
         with self.mutex:
             if session_id in self.owned:
                 return None
-            token = self.owned[session_id] = self.tokens.get(session_id, 0) + 1
-            self.tokens[session_id] = token
+            token = max(self.tokens.get(session_id, 0) + 1, int(utc_now().timestamp() * 1000))
+            self.owned[session_id] = self.tokens[session_id] = token
             return token
 
     def disown(self, session_id: SessionId) -> None:

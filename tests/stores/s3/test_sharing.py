@@ -172,7 +172,7 @@ async def test_owners_come_one_after_the_other(stores: list[Store]) -> None:
             with pytest.raises(SessionOwnedError):
                 async with stores[0].own("s", wait=False):
                     raise AssertionError
-            await owner.save(_data(owner.token))
+            await owner.save(_data(len(tokens)))
             inside -= 1
 
     await asyncio.gather(*(live(store) for store in stores for _ in range(2)))

@@ -99,8 +99,10 @@ class Lease:
             owner = staged.owner
             if owner is not None and owner.token != dead:
                 raise _OwnedError(owner)
-            staged.set_owner(Owner(staged.token + 1, clock.now(), self._lease_seconds))
-            return staged.token
+            now = clock.now()
+            token = max(staged.token + 1, int(now.timestamp() * 1000))
+            staged.set_owner(Owner(token, now, self._lease_seconds))
+            return token
 
         self._waiting = self._place.changes.put(Change(stage))
         token: int = await self._waiting.done

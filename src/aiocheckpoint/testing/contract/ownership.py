@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiocheckpoint.errors import (
@@ -119,6 +120,12 @@ class OwnershipContract:
             assert owner.token > former.token
             await check()
         assert await listed_ids(store, "s") == ["a"]
+
+    async def test_a_token_is_no_smaller_than_the_clock(self, store: Store) -> None:
+        """So it is greater than those of before a backup was restored, which nobody remembers."""
+        yesterday = datetime.now(UTC) - timedelta(days=1)  # as the store has its own clock
+        async with store.own("s") as owner:
+            assert owner.token >= yesterday.timestamp() * 1000
 
     async def test_an_owner_that_stages_nothing_writes_nothing(self, store: Store) -> None:
         """So it is not refused, whoever owns the session."""
