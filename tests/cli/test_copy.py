@@ -38,6 +38,29 @@ class TestCopy:
             "only_in_target": 0,
         }  # fmt: skip
 
+    def test_it_says_what_was_read(self, store: Path, tmp_path: Path, tool: Tool) -> None:
+        """What was there before was not: by which command it is."""
+        target = tmp_path / "target"
+        done = tool("copy", store, target)
+        assert "4 checkpoints copied and read back" in done.output
+        assert "verify" not in done.output
+        done = tool("copy", store, target)
+        assert "0 checkpoints copied, 4 there before and not read" in done.output
+        assert f"verify {target}` reads all" in done.output
+
+    def test_damage_of_the_target_is_told_as_such(
+        self, store: Path, tmp_path: Path, tool: Tool
+    ) -> None:
+        """With the command that looks there: the source is intact."""
+        target = tmp_path / "target"
+        tool("copy", store, target)
+        checkpoint_files(target, "support-42")[-1].write_bytes(b"")
+        done = tool("copy", store, target)
+        assert done.status == 1
+        assert "in the target" in done.errors
+        assert f"verify {target}`" in done.errors
+        assert f"verify {store}" not in done.errors
+
     def test_damage_is_told(self, store: Path, tmp_path: Path, tool: Tool) -> None:
         """It exits with 1 and says what mends it; the other session is copied."""
         damaged(checkpoint_files(store, "support-42")[-1])
@@ -77,8 +100,7 @@ class TestCopy:
             assert (done.json["sessions"], done.json["checkpoints"]) == (1, 1)
         else:
             assert "1 session, 1 checkpoint copied" in done.output
-            assert "0 there before, incomplete" in done.output
-        assert "verified" not in done.output
+            assert "0 there before; incomplete" in done.output
         assert "12 sessions are refused" in done.errors
         for number in range(12):
             named = [line for line in done.errors.splitlines() if f"'s{number}'" in line]
@@ -162,13 +184,13 @@ class TestCopy:
     def test_what_only_the_target_has_is_counted(
         self, store: Path, tmp_path: Path, tool: Tool
     ) -> None:
-        """What was deleted in the source, or never there, does not hide behind "verified"."""
+        """What was deleted in the source, or never there, is told, too."""
         target = tmp_path / "target"
         assert "only in" not in tool("copy", store, target).output
         saved(target, CheckpointData(session_id="theirs"))
         done = tool("copy", store, target)
         assert done.status == 0
-        assert "verified; 1 session only in the target" in done.output
+        assert "reads all; 1 session only in the target" in done.output
         (file,) = saved(target, CheckpointData(session_id="long" * 99))
         file.write_bytes(b"")  # so that not even its id is known
         assert tool("copy", store, target, "--json").json["only_in_target"] == 2

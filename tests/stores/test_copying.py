@@ -113,6 +113,35 @@ class TestCopy:
         assert await state(target) == await state(source)
         assert (await copy_store(source, target)).checkpoints == 0
 
+    @pytest.mark.parametrize("is_removed", [True, False])
+    async def test_what_the_target_has_lost_is_given_again(
+        self, is_removed: bool, make_writer: MakeWriter, root: Path
+    ) -> None:
+        """A blob that is missing or damaged there, and that what is new leads to."""
+        source = MemoryStore(Game)
+        blob = {blob_digest(b"picture"): b"picture"}
+        path = root / "s" / "blobs" / blob_digest(b"picture")
+        for key in "ab":
+            game = Game(session_id="s", checkpoint_id=key, blob_digests=(*blob,))
+            await source.save(game, blobs=blob)
+            if key == "b":
+                harm = path.unlink if is_removed else lambda: path.write_bytes(b"x")
+                await asyncio.to_thread(harm)
+            async with make_writer(record_type=RawRecord) as writer:
+                totals = await copy_store(raw(source), writer)
+                assert await writer.load_blobs("s", blob) == blob
+        assert (totals.checkpoints, totals.skipped) == (2, 0)
+
+    async def test_damage_in_the_target_is_told_as_such(self) -> None:
+        """By the session, and that it is in the target, before anything of that is changed."""
+        source, target = await filled(1), MemoryStore(RawRecord)
+        await copy_store(raw(source), target)
+        target.damage("s 0", "a")
+        await source.save(CheckpointData(session_id="s 0", checkpoint_id="z"))
+        with pytest.raises(CopyError, match="'a' cannot be read in the target"):
+            await copy_store(raw(source), target)
+        assert "z" not in await target.ids("s 0")
+
     async def test_a_target_with_a_bound_is_refused(self) -> None:
         """It would drop what was just copied, and be called damaged for that; nothing is copied."""
         target = MemoryStore(RawRecord, max_checkpoints=2)

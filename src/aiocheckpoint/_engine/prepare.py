@@ -125,8 +125,8 @@ def _find_blobs(bodies: Bodies, save: Save, session: Session) -> None:
 def _links(bodies: Bodies, save: Save, session: Session, digest: str) -> tuple[str, ...] | None:
     """Return what a blob names; None where it is not there, or damaged and given anew."""
     known = session.known.blobs
-    is_given = digest in save.blobs and known is not None
-    if is_given and (digest in known.lost or known.lacks(digest)):
+    is_lost = known is not None and (digest in known.lost or known.lacks(digest))
+    if is_lost and digest in save.blobs:
         return None
     try:
         if digest in save.digests or digest in save.blobs:

@@ -10,18 +10,21 @@ import typer
 
 from aiocheckpoint import (
     BlobStore,
+    CheckpointCorruptError,
     CheckpointError,
+    CopyError,
     CopyTotals,
     InvalidArgumentError,
     RawRecord,
     copy_store,
 )
-from aiocheckpoint.cli.errors import CommandError
+from aiocheckpoint.cli.errors import EXIT_DAMAGED, EXIT_NOT_DONE, CommandError
 from aiocheckpoint.cli.place import Place, open_raw
 from aiocheckpoint.cli.terminal import (
     AsJson,
     MaxBytes,
     advised,
+    command_line,
     console,
     counted,
     in_shell_words,
@@ -53,7 +56,11 @@ def copy(
         except CheckpointError as error:
             if copying.totals != CopyTotals():  # the others were copied
                 copying.print(as_json=as_json, is_complete=False)
-            _print_notes(error, source)
+            _print_notes(error, source, copying)
+            if isinstance(error, CopyError):
+                is_damage = isinstance(error.__cause__, CheckpointCorruptError)
+                status = EXIT_DAMAGED if is_damage else EXIT_NOT_DONE
+                raise CommandError(copying.in_target(str(error)), status) from error
             raise
     copying.print(as_json=as_json, is_complete=True)
     return 0
@@ -118,9 +125,19 @@ class _Copying:
             sys.stderr.flush()
 
     @property
+    def _verify(self) -> str:
+        return command_line("verify", self._target)
+
+    def in_target(self, text: str) -> str:
+        """Return what `copy_store` says of the target with a command in the place of a method."""
+        return text.replace("`check` of the target", f"`{self._verify}`")
+
+    @property
     def _summary(self) -> str:
         totals = self.totals
-        copied = f"{counted(totals.checkpoints, 'checkpoint')} copied ({totals.bytes / 1e6:.1f} MB)"
+        copied = f"{counted(totals.checkpoints, 'checkpoint')} copied"
+        if totals.checkpoints:
+            copied += f" and read back ({totals.bytes / 1e6:.1f} MB)"
         return f"{counted(totals.sessions, 'session')}, {copied}, {totals.skipped} there before"
 
     def print(self, *, as_json: bool, is_complete: bool) -> None:
@@ -128,16 +145,20 @@ class _Copying:
         if as_json:
             print_json(self.totals._asdict())
             return
-        end, style = (", verified", "green") if is_complete else (", incomplete", "yellow")
+        end = f" and not read: `{self._verify}` reads all" if self.totals.skipped else ""
+        style = "green"
+        if not is_complete:
+            end, style = f"{end}; incomplete", "yellow"
         if self.totals.only_in_target:
             end += f"; {counted(self.totals.only_in_target, 'session')} only in the target"
         print_line(console(), f"{word(self._target)}: {self._summary}{end}", style)
 
 
-def _print_notes(error: CheckpointError, source: Place) -> None:
+def _print_notes(error: CheckpointError, source: Place, copying: _Copying) -> None:
     """Say how many sessions are refused, and of all but the first, which is raised, why."""
     notes = getattr(error, "__notes__", ())
     if notes:
         sys.stderr.write(f"aiocheckpoint: {len(notes) + 1} sessions are refused, each told below\n")
     for note in notes:
-        sys.stderr.write(f"aiocheckpoint: {one_line(in_shell_words(note, source, None))}\n")
+        text = copying.in_target(in_shell_words(note, source, None))
+        sys.stderr.write(f"aiocheckpoint: {one_line(text)}\n")

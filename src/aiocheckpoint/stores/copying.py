@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Generator, Iterable
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple, cast
 
@@ -45,8 +46,10 @@ class CopyTotals(NamedTuple):
 
     Attributes:
         sessions: so many are complete.
-        checkpoints: so many were copied.
-        skipped: so many checkpoints were there already.
+        checkpoints: so many were copied, read back from the target and compared, with all blobs
+            that they lead to.
+        skipped: so many checkpoints were there already, by their ids and checksums as the target
+            lists them; they were not read, nor were their blobs: `check` of the target reads all.
         blobs: so many were copied with them.
         bytes: of the documents and blobs that were copied.
         only_in_target: so many sessions are in the target and not in the source, as what was
@@ -87,7 +90,10 @@ async def copy_store(
 
     Documents stay as they are, of whatever record type, and so do their checksums; `saved_at` is
     the time of the copy. Run it again after an interruption, or for what was saved meanwhile: what
-    is there already is not copied again. Each checkpoint is read back from the target and compared.
+    is there already is not copied again, and not read. Each checkpoint that is copied is read back
+    from the target and compared, with all blobs that it leads to; one that the target has lost, or
+    that is damaged there, is given again by the next checkpoint that leads to it. `check` of the
+    target reads all that is there.
     What the source has deleted, pruned or replaced since an earlier copy is not deleted in the
     target: such a session is refused, and one that is gone as a whole is counted.
 
@@ -105,7 +111,7 @@ async def copy_store(
             the source, by whatever name that was opened; nothing was copied. Of a store of somebody
             else's without `kit.Marks` nobody can tell, but for the same object.
         CopyError: a session of the target holds something else, or more than that of the source, or
-            did not read back the same.
+            is damaged there, or did not read back the same.
         CheckpointCorruptError: a checkpoint of the source is damaged, and likewise what else `load`
             raises. All other sessions were copied by then; of several that were refused, for this
             or that, the rest are in the error's `__notes__`, one each.
@@ -114,8 +120,9 @@ async def copy_store(
     Durability: each part is durable before the next one is read. On an error or a cancellation the
         sessions of the target hold the first checkpoints of those of the source.
 
-    Cost: one read and one `update` for some megabytes, one read of the target for each, and one
-        list of each session in both; some sessions at a time, and the ids of all in memory.
+    Cost: one read and one `update` for some megabytes, one read of the target for each, with its
+        blobs, and one list of each session in both; some sessions at a time, and the ids of all in
+        memory. Where a session goes on, the blobs of its newest checkpoint are read in both, too.
     """
     if getattr(target, "max_checkpoints", None) is not None:
         raise InvalidArgumentError("target", target, "a store that keeps all, without a bound")
@@ -208,16 +215,24 @@ class _Copying:
 
     async def _copy_session(self, session_id: SessionId) -> None:
         wanted = [(m.checkpoint_id, m.checksum) for m in await self._source.list(session_id)][::-1]
-        there = [(m.checkpoint_id, m.checksum) for m in await self._target.list(session_id)][::-1]
+        with _of_target(session_id, wanted[0][0] if wanted else ""):
+            metas = (await self._target.list(session_id))[::-1]
+        for meta in metas:
+            if meta.problem is not None:
+                with _of_target(session_id, meta.checkpoint_id):
+                    raise CheckpointCorruptError(meta.location, meta.problem)
+        there = [(meta.checkpoint_id, meta.checksum) for meta in metas]
         _require_beginning(session_id, wanted, there)
-        self._add(skipped=len(there))
         ids = [checkpoint_id for checkpoint_id, _ in wanted]
-        newest_id = ids[len(there) - 1] if there else None
-        sent: set[str] = set()
-        if newest_id is not None:
-            for record in await self._source.load_many(session_id, [newest_id]):
-                await self._unsent_blobs(record, sent)
         position, count = len(there), 1
+        newest_id = ids[position - 1] if position else None
+        sent: set[str] = set()
+        if newest_id is not None and position < len(ids):
+            for record in await self._source.load_many(session_id, [newest_id]):
+                if not await self._has(session_id, await self._unsent_blobs(record, sent)):
+                    sent.clear()
+                    position -= 1  # with all its blobs, of which it has lost some
+        self._add(skipped=position)
         while position < len(ids):
             part = ids[position : position + count]
             records = await self._source.load_many(session_id, part)
@@ -239,6 +254,21 @@ class _Copying:
             wanted = [link for link in links if link not in sent]
         return found
 
+    async def _has(self, session_id: SessionId, digests: Iterable[str]) -> bool:
+        """
+        Tell whether blobs are in the target, and intact.
+
+        Each is asked for, if they are not: what the target has told of is stored anew once given.
+        """
+        wanted = [*digests]
+        with contextlib.suppress(CheckpointCorruptError):
+            await self._target.load_blobs(session_id, wanted)
+            return True
+        for digest in wanted:
+            with contextlib.suppress(CheckpointCorruptError):
+                await self._target.load_blobs(session_id, [digest])
+        return False
+
     async def _save(
         self,
         session_id: SessionId,
@@ -259,9 +289,13 @@ class _Copying:
 
         if not records:  # they were deleted meanwhile
             return expected
-        await self._target.update(session_id, work)
         ids = [record.checkpoint_id for record in records]
-        found = {one.checkpoint_id: one for one in await self._target.load_many(session_id, ids)}
+        with _of_target(session_id, ids[0]):
+            await self._target.update(session_id, work)
+            read = await self._target.load_many(session_id, ids)
+            for given in blobs:
+                await self._target.load_blobs(session_id, given)
+        found = {one.checkpoint_id: one for one in read}
         for record in records:
             copied = found.get(record.checkpoint_id)
             if copied is None or copied.document != record.document:
@@ -271,6 +305,17 @@ class _Copying:
         total = sum(sizes) + sum(len(record.document) for record in records)
         self._add(checkpoints=len(records), blobs=len(sizes), bytes=total)
         return ids[-1]
+
+
+@contextlib.contextmanager
+def _of_target(session_id: SessionId, checkpoint_id: CheckpointId) -> Generator[None]:
+    """Say of damage in the target where it is: the source has none of it."""
+    try:
+        yield
+    except CheckpointCorruptError as error:
+        what = f"cannot be read in the target: {error.path}: {error.reason}"
+        reason = f"{what}; `check` of the target tells what is to be done"
+        raise CopyError(session_id, checkpoint_id, reason) from error
 
 
 def _require_beginning(session_id: SessionId, wanted: _Listed, there: _Listed) -> None:

@@ -38,20 +38,22 @@ async def test_its_examples_run(server: PostgresServer) -> None:
     await owner.execute("grant create on database agents to app")
     await owner.execute(await asyncio.to_thread(schema_sql))
     statements = [block.text for block in blocks if block.language == "sql"]
-    assert len(statements) == 6
-    await owner.execute(statements[0] + statements[1] + statements[2])
+    assert len(statements) == 5
+    await owner.execute(statements[0] + statements[1])
     names: dict[str, Any] = {}
     for block in blocks:
         if block.language == "py":
             await _run(block.text.replace(_URL, server.dsn("agents", "app")), names)
     app = await asyncpg.connect(server.dsn("agents", "app"))
-    assert await app.fetchval(statements[3]) == 0
-    (row,) = await app.fetch(statements[4])
+    assert await app.fetchval(statements[2]) == 0
+    (row,) = await app.fetch(statements[3])
     assert (row["session"], row["iteration"], row["trigger"]) == ("support-42", 1, "manual")
-    (row,) = await app.fetch(statements[5])
+    (row,) = await app.fetch(statements[4])
     assert (row["iteration"], row["last_message"]) == (1, None)
     await app.close()
     await owner.close()
+    async with PostgresStore(server.dsn("agents", "app")) as store, store.own("s") as owned:
+        assert owned.token > 0
     async with PostgresStore(server.dsn("agents", "auditor")) as store:
         assert await store.load("support-42") is not None
 
