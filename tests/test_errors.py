@@ -317,6 +317,13 @@ class TestText:
             "recover(session_id) moves damaged files to the quarantine"
         )
 
+    def test_what_an_adapter_asked_for_is_told(self) -> None:
+        """An adapter says it in the words of its framework, and they survive a pickle."""
+        error = CheckpointCorruptError("/r/cp.json", "why", session_id="x")
+        error.about = "thread 'support-42'"
+        text = str(pickle.loads(pickle.dumps(error)))
+        assert text.startswith("/r/cp.json is damaged (session 'x', thread 'support-42'): why; ")
+
     def test_the_whole_document_may_be_at_fault(self) -> None:
         """An encoding error without a path speaks of the document."""
         assert str(CheckpointEncodeError("", "is odd")) == "cannot save: the document is odd"

@@ -29,9 +29,12 @@ class CheckpointError(Exception):
     Attributes:
         others: what else was refused by a call about many sessions, which raises the first; their
             texts are its notes.
+        about: what was asked for, as the framework of an adapter names it: `thread 'support-42'`.
+            The text of what is damaged has it; None where no adapter has told.
     """
 
     others: tuple[CheckpointError, ...] = ()
+    about: str | None = None
 
 
 class InvalidIdError(CheckpointError, ValueError):
@@ -193,7 +196,9 @@ class CheckpointCorruptError(CheckpointError):
 
     def __str__(self) -> str:
         what = "" if self.checkpoint_id is None else f"checkpoint {self.checkpoint_id!r} of "
-        whose = "" if self.session_id is None else f" ({what}session {self.session_id!r})"
+        session = None if self.session_id is None else f"{what}session {self.session_id!r}"
+        named = ", ".join(filter(None, (session, self.about)))
+        whose = f" ({named})" if named else ""
         text = f"{self.path} is damaged{whose}: {self.reason}"
         if self.expected is not None:
             text += f" (expected sha256 {self.expected[:16]}..., got {str(self.actual)[:16]}...)"
@@ -354,10 +359,7 @@ class MissingBlobError(CheckpointCorruptError):
 
     def __str__(self) -> str:
         if self.operation == "save":
-            return (
-                f"{self.path} is neither given nor there, and a record leads to it; give the blob "
-                "to the save"
-            )
+            return f"{self.path} is neither given nor there; give the blob that a record leads to"
         return (
             f"{self.path} is not there; if a checkpoint still refers to the blob, "
             "recover(session_id) moves that to the quarantine"

@@ -184,6 +184,26 @@ class AdapterContract(OddArguments, RoughHandling):
         assert await self._reread(root) == whole
         assert raised > 0
 
+    @pytest.mark.damages_store
+    @pytest.mark.blocking
+    async def test_damage_names_the_session(self, root: Path) -> None:
+        """Whoever reads the error knows which of the framework's sessions it is about."""
+        async with self.opened(root) as adapter:
+            for number in range(3):
+                await self.add(adapter, "Ünï/42", f"{number} " + "word " * 600)
+        messages = []
+        for path in _files(root):
+            content = path.read_bytes()
+            path.write_bytes(_damaged(content))
+            try:
+                async with self.opened(root) as adapter:
+                    await self.texts(adapter, "Ünï/42")
+            except CheckpointError as error:
+                messages.append(str(error))
+            path.write_bytes(content)
+        assert messages
+        assert [message for message in messages if "Ünï/42" not in message] == []
+
     async def _reread(self, root: Path) -> list[str]:
         async with self.opened(root) as adapter:
             return await self.texts(adapter, "s")

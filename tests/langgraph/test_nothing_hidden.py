@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,31 @@ async def test_a_damaged_checkpoint(make: MakeSaver, root: Path) -> None:
     found, error = await told(saver, thread("b"))
     assert (found, type(error)) == ([ids["b"][0], ids["b"][2]], CheckpointCorruptError)
     assert await told(saver, thread("a")) == (ids["a"], None)
+
+
+async def test_damage_names_the_thread(make: MakeSaver, root: Path) -> None:
+    """Sessions are named by digests, so each call says of which of LangGraph's threads it is."""
+    saver, _ = await _filled(make)
+    for damaged in session_files(root, session_of("b", "")):
+        damaged.write_bytes(b"{}")
+    b = thread("b")
+
+    async def listing() -> None:
+        async for _ in saver.alist(b):
+            pass
+
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: saver.aget_tuple(b),
+        lambda: asyncio.to_thread(saver.get_tuple, b),
+        listing,
+        lambda: asyncio.to_thread(lambda: [*saver.list(b)]),
+        lambda: saver.aget_delta_channel_history(config=b, channels=["messages"]),
+        lambda: saver.aprune(["b"]),
+        lambda: saver.acopy_thread("b", "new"),
+    ]
+    for call in calls:
+        with pytest.raises(CheckpointCorruptError, match=r"is damaged .*thread 'b'"):
+            await call()
 
 
 async def test_a_damaged_newest_names_what_is_left(make: MakeSaver, root: Path) -> None:

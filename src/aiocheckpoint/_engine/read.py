@@ -216,11 +216,17 @@ class Reader(Generic[RecordT]):
         if session_id not in self._sessions:
             self.look()
             self.view.require_readable(session_id, name)
-        wanted = tuple(digests)
         try:
-            return self.bodies.blobs(name, wanted)
+            return self._blobs(name, tuple(digests))
+        except CheckpointCorruptError as error:
+            error.session_id = session_id
+            raise
+
+    def _blobs(self, session: str, wanted: tuple[str, ...]) -> dict[str, bytes]:
+        try:
+            return self.bodies.blobs(session, wanted)
         except MissingBlobError:
-            return {digest: self._blob(name, digest) for digest in wanted}
+            return {digest: self._blob(session, digest) for digest in wanted}
 
     def _blob(self, session: str, digest: str) -> bytes:
         try:

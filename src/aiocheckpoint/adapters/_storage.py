@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from aiocheckpoint import (
     BlobStore,
+    CheckpointError,
     CheckpointRecord,
     InvalidArgumentError,
     InvalidIdError,
@@ -53,6 +54,17 @@ def require_all_kept(
             f"one that was opened without `max_checkpoints`, here {kept}: a state is several "
             f"records, and the store would remove some that are still needed; {instead}",
         )
+
+
+@contextmanager
+def told_of(what: str) -> Generator[None]:
+    """Say in errors what was asked for, in the framework's words: `thread 'support-42'`."""
+    try:
+        yield
+    except CheckpointError as error:
+        for each in (error, *error.others):
+            each.about = each.about or what
+        raise
 
 
 @contextmanager

@@ -114,7 +114,11 @@ class ShelfReads(Generic[RecordT]):
     def load_blobs(self, session_id: SessionId, digests: Iterable[str]) -> dict[str, bytes]:
         """Return blobs by their digests, verified."""
         blobs = self._shelf.session(session_id).blobs
-        return {digest: self._blob(session_id, blobs, digest) for digest in dict.fromkeys(digests)}
+        try:
+            return {key: self._blob(session_id, blobs, key) for key in dict.fromkeys(digests)}
+        except CheckpointCorruptError as error:
+            error.session_id = session_id
+            raise
 
     def _blob(self, session_id: SessionId, blobs: Mapping[str, bytes], digest: str) -> bytes:
         location = location_of(session_id, digest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from langchain_core.runnables import RunnableConfig
 
 from aiocheckpoint import InvalidArgumentError, SessionId
 from aiocheckpoint.adapters._given import listed
+from aiocheckpoint.adapters._storage import told_of
 from aiocheckpoint.adapters.langgraph.records import configurable_of, session_of
 
 
@@ -31,6 +33,11 @@ class Place(NamedTuple):
     def session_id(self) -> SessionId:
         """The session in which the thread's namespace is stored."""
         return session_of(self.thread_id, self.namespace)
+
+
+def told_of_thread(thread_id: object) -> AbstractContextManager[None]:
+    """Say in errors of the block which thread was asked for: names of sessions are digests."""
+    return told_of(f"thread {str(thread_id)!r}")
 
 
 def place_of(config: RunnableConfig) -> Place:

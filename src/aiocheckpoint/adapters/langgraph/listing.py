@@ -47,10 +47,19 @@ _OF_ONE = (
 )  # fmt: skip
 
 
-def raise_first(refused: Refused) -> None:
-    """Raise the first of the errors; those of all others have been listed by then."""
+def raise_first(refused: Refused, thread_id: object) -> None:
+    """
+    Raise the first of the errors; those of all others have been listed by then.
+
+    Args:
+        refused: the errors.
+        thread_id: of which thread they are; None where they are of any.
+    """
     for error in refused:
-        raise error
+        if thread_id is None:
+            raise error
+        with arguments.told_of_thread(thread_id):
+            raise error
 
 
 async def sessions(

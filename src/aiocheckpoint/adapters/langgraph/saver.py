@@ -22,7 +22,7 @@ from aiocheckpoint import SessionId, UnsupportedOperationError, WriterStats
 from aiocheckpoint.adapters._given import listed
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.langgraph import arguments, copying, records
-from aiocheckpoint.adapters.langgraph.arguments import place_of
+from aiocheckpoint.adapters.langgraph.arguments import place_of, told_of_thread
 from aiocheckpoint.adapters.langgraph.drafts import Draft, state_draft, writes_draft
 from aiocheckpoint.adapters.langgraph.history import delta_history
 from aiocheckpoint.adapters.langgraph.listing import (
@@ -192,10 +192,11 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         return config_of(thread_id_of(config), draft.record)
 
     async def _store_state(self, draft: Draft) -> None:
-        await self._turns.store_state(draft)
-        if self._keep_last is not None:
-            self._removal.note_child(draft.record)
-            await self._removal.prune_surplus(draft.session_id, self._keep_last)
+        with told_of_thread(draft.record.thread_id):
+            await self._turns.store_state(draft)
+            if self._keep_last is not None:
+                self._removal.note_child(draft.record)
+                await self._removal.prune_surplus(draft.session_id, self._keep_last)
 
     async def aput_writes(
         self,
@@ -224,7 +225,8 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         await self._store_writes(writes_draft(self.serde, config, writes, task_id, task_path))
 
     async def _store_writes(self, draft: Draft) -> None:
-        await self._turns.store_writes(draft)
+        with told_of_thread(draft.record.thread_id):
+            await self._turns.store_writes(draft)
 
     # Reading
 
@@ -252,7 +254,8 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         watch = self._turns.watches.of(session_id)
         if key is not None:
             watch.choose(key)
-        found = await self._store.read(session_id, partial(find, session_id, key))
+        with told_of_thread(place.thread_id):
+            found = await self._store.read(session_id, partial(find, session_id, key))
         if key is None:
             watch.look(found.key, found.last_id)
         elif found.group.state is None:
@@ -301,7 +304,7 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
             left = None if left is None else left - len(found)
             if left is not None and left <= 0:
                 break
-        raise_first(refused)
+        raise_first(refused, thread_id_of(config))
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -323,7 +326,8 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         Cost: one or two reads an ancestor; only the asked channels' values are read.
         """
         place, names = place_of(config), arguments.texts("channels", channels)
-        return await delta_history(self._store, self.serde, place, names)
+        with told_of_thread(place.thread_id):
+            return await delta_history(self._store, self.serde, place, names)
 
     # Removing
 
@@ -410,12 +414,18 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
             if strategy == "delete":
                 await self.adelete_thread(thread_id)
                 continue
-            of_thread = sessions(self._store, {"thread_id": thread_id})
-            session_ids = [session_id async for session_id in of_thread]
-            for session_id in session_ids:
-                await self._removal.prune(session_id, keep_last, older_than)
-            for session_id in session_ids:
-                await self._removal.remove_ended(session_id)
+            with told_of_thread(thread_id):
+                await self._prune(thread_id, keep_last, older_than)
+
+    async def _prune(
+        self, thread_id: str, keep_last: int | None, older_than: timedelta | None
+    ) -> None:
+        of_thread = sessions(self._store, {"thread_id": thread_id})
+        session_ids = [session_id async for session_id in of_thread]
+        for session_id in session_ids:
+            await self._removal.prune(session_id, keep_last, older_than)
+        for session_id in session_ids:
+            await self._removal.remove_ended(session_id)
 
     # Copying
 
@@ -442,7 +452,8 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         source = str(arguments.named("source_thread_id", source_thread_id))
         target = str(arguments.named("target_thread_id", target_thread_id))
         if source != target:
-            await copying.copy_thread(self._store, source, target)
+            with told_of_thread(source):
+                await copying.copy_thread(self._store, source, target)
 
     # Versions
 

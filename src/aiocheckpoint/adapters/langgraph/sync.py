@@ -120,7 +120,7 @@ class SynchronousMethods(BaseCheckpointSaver[str]):
         page = Page(self._store, self.serde, filter, thread_id_of(config), refused)
         found = (item for part in pages(entries) for item in self._portal.run(page.read(part)))
         yield from islice(found, None if limit is None else min(limit, sys.maxsize))
-        raise_first(refused)
+        raise_first(refused, thread_id_of(config))
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]

@@ -12,7 +12,7 @@ from strands.storage import Storage as FrameworkStorage
 from aiocheckpoint import InvalidArgumentError
 from aiocheckpoint.adapters._documents import Documents, Pieces
 from aiocheckpoint.adapters._given import require_text
-from aiocheckpoint.adapters._storage import InStorage
+from aiocheckpoint.adapters._storage import InStorage, told_of
 from aiocheckpoint.adapters._storage import Storage as Location
 from aiocheckpoint.adapters.strands.records import (
     NAMES,
@@ -154,7 +154,8 @@ class Storage(InStorage[StoredValue], FrameworkStorage[str, str]):
 
     async def _loaded(self, key: str) -> tuple[StoredValue, bytes] | None:
         place = self._place(key)
-        found = await self._documents.load_from(self._store, *place)
+        with told_of(f"key {place.key!r}"):
+            found = await self._documents.load_from(self._store, *place)
         if found is None:
             return None
         value, data = found
