@@ -42,16 +42,17 @@ class GivenUp:
 
     Args:
         files: the file operations.
-        directory: the store's own, open.
+        directory: the store's own, open; None for a root that has none.
 
     Attributes:
         is_stale: whether another process may have given up something since this one looked.
     """
 
-    def __init__(self, files: LocalFiles, directory: Directory) -> None:
+    def __init__(self, files: LocalFiles, directory: Directory | None) -> None:
         self._files = files
         self._parent = directory
-        self._place = Directory(directory.join(QUARANTINE_DIRECTORY), None)
+        path = QUARANTINE_DIRECTORY if directory is None else directory.join(QUARANTINE_DIRECTORY)
+        self._place = Directory(path, None)
         self._mutex = threading.Lock()
         self._concerned: dict[str, frozenset[str]] = {}
         self.is_stale = True
@@ -76,8 +77,9 @@ class GivenUp:
                 known what was there, and those are damaged that it concerns.
         """
         files = self._files
-        files.make_subdirectory(self._parent, QUARANTINE_DIRECTORY)
-        files.sync_directory(self._parent)
+        if self._parent is not None:
+            files.make_subdirectory(self._parent, QUARANTINE_DIRECTORY)
+            files.sync_directory(self._parent)
         with self._opened() as quarantine:
             if quarantine is None:
                 raise StorageError(

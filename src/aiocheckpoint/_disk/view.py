@@ -7,13 +7,12 @@ import hashlib
 import threading
 from collections.abc import Generator, Mapping, Sequence
 
-from aiocheckpoint._disk.chain import Damage
 from aiocheckpoint._disk.files import LocalFiles
-from aiocheckpoint._disk.given_up import GivenUp
 from aiocheckpoint._disk.index import SessionIndex, Signature
 from aiocheckpoint._disk.index_cache import IndexCache
 from aiocheckpoint._disk.locks import CONTROL_NAME, MovedError
 from aiocheckpoint._disk.log import Advance, Log, ReadFrame
+from aiocheckpoint._disk.lost_parts import LostParts
 from aiocheckpoint._disk.owners import greatest_token, living
 from aiocheckpoint._disk.pending import Committed, Pending
 from aiocheckpoint._disk.sessions import SessionDirectories
@@ -22,7 +21,7 @@ from aiocheckpoint._format.entries import Entry, Owned, Removed, Saved, SavedBlo
 from aiocheckpoint._format.ids import may_be_session
 from aiocheckpoint._format.log import Control
 from aiocheckpoint._format.names import FileName, parse_name
-from aiocheckpoint.errors import CheckpointError, JournalCorruptError, StorageError
+from aiocheckpoint.errors import CheckpointError, StorageError
 
 _RETRIES = 1000
 
@@ -40,7 +39,7 @@ class View:
         mutex: held for each short look or change; never while waiting for a lock of files.
         pending: what is not flushed.
         indexes: of the sessions used last.
-        given_up: damaged parts of the log that others go on without; None without a log.
+        lost: parts of the log that nobody can read.
         wanted: position up to which somebody waits for a flush.
     """
 
@@ -51,7 +50,7 @@ class View:
         self.mutex = threading.RLock() if log_ is None else log_.mutex
         self.pending = Pending()
         self.indexes = IndexCache()
-        self.given_up = None if log_ is None else GivenUp(files, log_.directory)
+        self.lost = LostParts(files, log_, self._all_sessions)
         self.wanted = 0
         self._generation = 0
         self._first_control: Control | None = None
@@ -163,8 +162,7 @@ class View:
                 self.pending.drop(control.flushed)
                 self._kept_owners = None
                 self.log.forget_flushed(control.flushed)
-                if self.given_up is not None:
-                    self.given_up.is_stale = True  # the flush may have passed such a part
+                self.lost.given_up.is_stale = True  # the flush may have passed such a part
 
     def note(
         self,
@@ -372,59 +370,6 @@ class View:
             return committed.body or b""
         size = body_bytes(committed.entry)
         return self.log.slots.read(committed.slot, size, committed.offset)
-
-    def require_readable(self, session_id: str, name: str) -> None:
-        """
-        Refuse to answer of a session while changes of it may be lost with a part of the log.
-
-        Args:
-            session_id: the session.
-            name: of its directory.
-
-        Raises:
-            JournalCorruptError: nobody can tell what stood there; `recover` goes on knowingly.
-        """
-        path = self.lost_part(name)
-        if path is not None:
-            raise JournalCorruptError(path, session_id)
-
-    @property
-    def may_lack_parts(self) -> bool:
-        """Whether parts of the log may be lost, as far as memory tells."""
-        given_up = self.given_up
-        if self.log is None or given_up is None:
-            return False
-        return bool(self.log.damages) or given_up.is_stale or given_up.concerns_some
-
-    def lost_part(self, name: str) -> str | None:
-        """Return the path of a part of the log that may hold changes of a session; None if none."""
-        for damage in self.lost():
-            return damage.path
-        concerning = self.given_up.concerning(name) if self.given_up else ()
-        return next(iter(concerning), None)
-
-    def lost(self) -> list[Damage]:
-        """Return the parts of the log that nobody can read, and that were not given up."""
-        damages, given_up = self.log.damages if self.log else (), self.given_up
-        return [d for d in damages if d.is_total and given_up and not given_up.is_kept(d.kept_name)]
-
-    def keep_damaged(self) -> tuple[list[str], list[str]]:
-        """
-        Keep copies of the damaged parts of the log, so that it may go on without them.
-
-        Returns:
-            the paths of the copies made, and those of parts of which nobody can tell what they
-            held.
-        """
-        copies: list[str] = []
-        given_up: list[str] = []
-        for damage in self.log.damages if self.log else ():
-            data = self.log.segment_of(damage) if self.log else None
-            if self.given_up and data is not None and not self.given_up.is_kept(damage.kept_name):
-                sessions = self._all_sessions() if damage.is_total else None
-                copies.append(self.given_up.keep(damage.kept_name, data, sessions))
-                given_up += copies[-1:] if damage.is_total else ()
-        return copies, given_up
 
     def _all_sessions(self) -> list[str]:
         found = {*self.files.scan(self.sessions.root), *self.pending_sessions()}

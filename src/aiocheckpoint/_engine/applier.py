@@ -157,7 +157,7 @@ class Applier:
             self._failed.clear()
             try:
                 place = self._rounds(root, touched)
-                damaged = root.view.lost()
+                damaged = root.view.lost.unreadable()
                 place = min([place, *(damage.place for damage in damaged)])
                 self._flush(root, touched, place)
             finally:

@@ -54,7 +54,7 @@ def check_journal(root: OpenRoot, *, is_applied: bool) -> list[Finding]:
         return [_finding("unreadable", Path(error.path), str(error))]
     except StorageError as error:
         return [_finding("unreadable", path, str(error))]
-    findings = [*_check_damages(root, root.log), *_check_given_up(root)]
+    findings = [*_check_damages(root), *_check_given_up(root)]
     with root.view.mutex:
         waiting = root.view.pending.backlog().changes
         stuck = [found.stuck for found in root.view.pending.sessions.values() if found.stuck]
@@ -81,18 +81,16 @@ def _finding(
     return Finding(kind=kind, location=location, path=path, detail=detail, session_id=session_id)
 
 
-def _check_damages(root: OpenRoot, log: Log) -> Iterator[Finding]:
+def _check_damages(root: OpenRoot) -> Iterator[Finding]:
     """Yield which parts of the journal are damaged, and were not given up."""
-    given_up = root.view.given_up
-    for damage in log.damages:
-        if given_up is not None and not given_up.is_kept(damage.kept_name):
-            detail = _advice(damage.path) if damage.is_total else _PARTIAL
-            yield _finding("damaged", Path(damage.path), detail)
+    for damage in root.view.lost.damages():
+        detail = _advice(damage.path) if damage.is_total else _PARTIAL
+        yield _finding("damaged", Path(damage.path), detail)
 
 
 def _check_given_up(root: OpenRoot) -> Iterator[Finding]:
     """Yield which parts of the journal were given up, and the sessions refused because of that."""
-    for part in root.view.given_up.parts() if root.view.given_up else ():
+    for part in root.view.lost.given_up.parts():
         for name in sorted(part.sessions):
             session_id = decode_id(name)
             with contextlib.suppress(CheckpointError):  # of what hinders it there is a finding

@@ -134,14 +134,13 @@ class LocalStore(Generic[RecordT]):
     def has_damage(self) -> bool:
         """Whether a part of the log is damaged."""
         opened = self.place.opened
-        return opened is not None and opened.log is not None and bool(opened.log.damages)
+        return opened is not None and opened.view.lost.has_damage
 
     @property
     def lacks_parts(self) -> bool:
         """Whether some sessions have to be recovered, since a part of the log was given up."""
         opened = self.place.opened
-        given_up = opened.view.given_up if opened is not None else None
-        return given_up is not None and given_up.concerns_some
+        return opened is not None and opened.view.lost.given_up.concerns_some
 
     # Reading
 
@@ -243,7 +242,7 @@ class LocalStore(Generic[RecordT]):
             NotInMemoryError: it is not, or is not to be relied upon.
         """
         root = self.place.writing
-        if root is None or not root.log.is_scanned or root.view.may_lack_parts:
+        if root is None or not root.log.is_scanned or root.view.lost.may_be_some:
             raise NotInMemoryError
         return work(Glance(root.bodies, self._codec))
 

@@ -199,7 +199,7 @@ class Planner:
 
     def _require_all_known(self, session: Session) -> None:
         """Refuse to decide by what is there while changes may be lost with a part of the log."""
-        self._contents.view.require_readable(session.id, session.name)
+        self._contents.view.lost.require_none(session.id, session.name)
 
     def _require_expected(self, plan: SessionPlan, save: Save) -> None:
         newest_id = self._newest_id(plan)
@@ -333,7 +333,7 @@ class Planner:
         plan.is_changed = True
         self.erases |= doomed.erases
         # What is lost of the log may lead to any blob.
-        is_known = self._contents.view.lost_part(plan.session.name) is None
+        is_known = self._contents.view.lost.path_of(plan.session.name) is None
         blobs = plan.remove_unused_blobs() if is_known else ()
         texts = tuple(name.text for name in doomed.files)
         self.entries.append(Removed(plan.session.name, texts, blobs, doomed.drops, doomed.erases))

@@ -42,7 +42,7 @@ def prepare(bodies: Bodies, limits: Limits, change: Change, session: Session) ->
     Raises:
         CheckpointError: what planning would raise as well.
     """
-    bodies.view.lost_part(session.name)
+    bodies.view.lost.path_of(session.name)  # and so known, under the lock
     if isinstance(change, Save):
         _prepare_save(bodies, limits, change, session)
     elif isinstance(change, Delete):

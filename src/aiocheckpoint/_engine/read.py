@@ -83,7 +83,7 @@ class Reader(Generic[RecordT]):
         if found is None:
             name = encode_id(session_id, "session id")
             self.look()
-            self.view.require_readable(session_id, name)
+            self.view.lost.require_none(session_id, name)
             found = self._sessions[session_id] = Session(session_id, name, self.view.lookup(name))
         return found
 
@@ -215,7 +215,7 @@ class Reader(Generic[RecordT]):
         name = encode_id(session_id, "session id")
         if session_id not in self._sessions:
             self.look()
-            self.view.require_readable(session_id, name)
+            self.view.lost.require_none(session_id, name)
         try:
             return self._blobs(name, tuple(digests))
         except CheckpointCorruptError as error:

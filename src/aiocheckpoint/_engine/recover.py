@@ -123,17 +123,15 @@ def find_damage(reader: Reader[RecordT], session_id: SessionId) -> Recovery:
 def _given_up(reader: Reader[RecordT], name: str) -> tuple[str, ...]:
     """Keep the damaged parts of the log, and return those that may have held changes of ours."""
     view = reader.view
-    copies, given_up = view.keep_damaged()
+    copies, given_up = view.lost.keep()
     for path in copies:
         _logger.warning("moved to the quarantine: %s", printable(path))
-    concerning = view.given_up.concerning(name) if view.given_up else ()
-    return tuple(dict.fromkeys((*given_up, *concerning)))
+    return tuple(dict.fromkeys((*given_up, *view.lost.given_up.concerning(name))))
 
 
 def settle(reader: Reader[RecordT], name: str) -> None:
     """Let a session, by its directory's name, go on without what was given up of the log."""
-    if reader.view.given_up is not None:
-        reader.view.given_up.settle(name)
+    reader.view.lost.given_up.settle(name)
 
 
 def _newest_id(
