@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -165,3 +166,15 @@ async def test_shares_a_storage_with_checkpoints() -> None:
     assert await CheckpointStorage(store).get_latest(workflow_name="order-7") is None
     assert not await CheckpointStorage(store).delete("messages")
     assert texts(await HistoryProvider(store).get_messages("order-7")) == ["hi"]
+
+
+async def test_dicts_keep_the_order_of_their_keys(root: Path) -> None:
+    """What a model is given after a restart is, to the letter, what it was given before."""
+    arguments = {"zone": 1, "age": {"b": [{"y": 1, "x": 2}], "a": None}}
+    message = Message("user", ["text"], additional_properties={"z": 1, "a": arguments})
+    wanted = json.dumps(message.to_dict())
+    async with HistoryProvider(root) as history:
+        await history.save_messages("s", [message])
+    async with HistoryProvider(root) as history:
+        (found,) = await history.get_messages("s")
+    assert json.dumps(found.to_dict()) == wanted

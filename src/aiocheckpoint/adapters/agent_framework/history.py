@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, cast
 
+import msgspec
 from agent_framework import HistoryProvider as FrameworkProvider
 from agent_framework import Message
 
@@ -129,7 +130,8 @@ class HistoryProvider(InStorage[StoredMessages], FrameworkProvider):
         Add messages to a session, as they are now.
 
         Stored is what their `to_dict` returns, as by the framework's own providers; it leaves out
-        values that are no JSON, as tuples among `additional_properties`.
+        values that are no JSON, as tuples among `additional_properties`. Dicts keep the order of
+        their keys.
 
         Those that the session ends with are not added again, so that a call may be repeated, and a
         whole conversation be handed over each time, as to the providers of the framework.
@@ -156,7 +158,7 @@ class HistoryProvider(InStorage[StoredMessages], FrameworkProvider):
             new = filter_new_messages([*before], [*map(_message_of, items)])
             if not new:
                 return
-            history = history.extend(items[-len(new) :])
+            history = history.extend_json([*map(msgspec.json.encode, items[-len(new) :])])
             record = history.into(StoredMessages(session_id=name, checkpoint_id=_ID))
             session.save(record, blobs=history.new_blobs)
             self._recent(name).keep(record.blob_digests, history.new_blobs)
