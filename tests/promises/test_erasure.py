@@ -61,6 +61,50 @@ _WAYS: dict[str, Callable[[Writer], Awaitable[None]]] = {
 }
 
 
+async def _update(writer: Writer) -> None:
+    async def work(session: Transaction[CheckpointData]) -> None:
+        session.delete("secret")
+
+    await writer.update("s", work)
+
+
+_LAST = {
+    "delete": _delete,
+    "delete_many": lambda writer: writer.delete_many("s", ["secret"]),
+    "update": _update,
+}
+
+
+@pytest.mark.parametrize("remove", _LAST.values(), ids=_LAST)
+async def test_directories_go_with_the_last_checkpoint(
+    make_writer: MakeWriter, root: Path, remove: Callable[[Writer], Awaitable[object]]
+) -> None:
+    """They are named by the session; a later save makes them anew, and others' files stay."""
+    writer: Writer = make_writer()
+    for mine in (False, True):
+        await writer.save(secret("secret"))
+        await on_disk(writer)
+        if mine:
+            await asyncio.to_thread((root / "s" / "mine.txt").write_text, "of somebody else")
+        await remove(writer)
+        await writer.flush()
+        assert await asyncio.to_thread((root / "s").exists) is mine
+    assert await asyncio.to_thread(lambda: [p.name for p in (root / "s").iterdir()]) == ["mine.txt"]
+
+
+@pytest.mark.parametrize("left", ["s", "s/checkpoints", "s/blobs"])
+async def test_directories_that_were_left_go(
+    make_writer: MakeWriter, root: Path, left: str
+) -> None:
+    """Of a session that has no checkpoint any more, `delete_session` removes what is empty."""
+    await asyncio.to_thread((root / left).mkdir, parents=True)
+    writer: Writer = make_writer()
+    await writer.save(record("t", "a"))
+    assert await writer.delete_session("s") is False
+    await writer.flush()
+    assert not await asyncio.to_thread((root / "s").exists)
+
+
 @pytest.mark.parametrize("is_flushed", [False, True], ids=["not-flushed", "flushed"])
 @pytest.mark.parametrize("durability", ["journal", "file", "none"])
 @pytest.mark.parametrize("remove", _WAYS.values(), ids=_WAYS)

@@ -55,6 +55,7 @@ class SessionIndex:
         is_assumed: whether changes of our own were entered without reading the directory again.
         is_being_applied: whether this process is changing the directory just now.
         error: why its directory could not be listed: it knows what is in the log alone then.
+        has_remains: whether its directory was there, and none of its checkpoints in it.
         has_leftovers: whether temporary files were seen.
         are_blobs_clean: whether this process has removed such files of its blobs.
         pointed: what this process has let `latest.json` name.
@@ -86,6 +87,7 @@ class SessionIndex:
         self.is_assumed = False
         self.is_being_applied = False
         self.error: StorageError | None = None
+        self.has_remains = False
         self.has_leftovers = False
         self.are_blobs_clean = False
         self.pointed: str | None = None
@@ -208,8 +210,8 @@ class SessionIndex:
 
     @property
     def has_directory(self) -> bool:
-        """Whether there was a directory when that was last looked at."""
-        return self.signature.inode != 0
+        """Whether there was a directory, if only an empty one, when that was last looked at."""
+        return self.signature.inode != 0 or self.has_remains
 
     def require_complete(self) -> None:
         """

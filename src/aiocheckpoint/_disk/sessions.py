@@ -204,14 +204,20 @@ class SessionDirectories:
         with self._lent(key, found) as directory:
             yield directory
 
-    def remove(self, name: str) -> None:
-        """Remove the directories of a session, if nothing is in them."""
+    def remove(self, name: str) -> list[str]:
+        """Remove the directories of a session, if nothing is in them; return which are gone."""
+        removed: list[str] = []
         with self.above(name) as above:
             if above is None:
-                return
-            self._files.remove_subdirectory(above, names.BLOBS_DIRECTORY)
-            self._files.remove_subdirectory(above, names.CHECKPOINTS_DIRECTORY)
-        self._files.remove_subdirectory(self.root, name)
+                return removed
+            removed += [
+                above.join(inner)
+                for inner in (names.BLOBS_DIRECTORY, names.CHECKPOINTS_DIRECTORY)
+                if self._files.remove_subdirectory(above, inner)
+            ]
+        if self._files.remove_subdirectory(self.root, name):
+            removed.append(self.root.join(name))
+        return removed
 
     # Listing
 
@@ -229,6 +235,7 @@ class SessionDirectories:
         with self.above(name) as above, self.opened(name, above) as directory:
             if directory is None:
                 index = SessionIndex((), (), Signature())
+                index.has_remains = above is not None
             else:
                 # First, so that what changes meanwhile shows by a later time.
                 signature = trusted(signature_of(self._files.directory_status(directory)))

@@ -69,6 +69,8 @@ class Files:
             if wanted.saved or wanted.blobs or any(aside.saved for aside in wanted.quarantined):
                 self._write_all(name, wanted, index, place, touched, written)
             else:
+                drops = wanted.drops_session or not index.count
+                wanted = wanted._replace(drops_session=drops)
                 self._only_remove(name, wanted, index, place, touched)
         except BaseException:
             self._view.indexes.drop(name)
@@ -115,10 +117,12 @@ class Files:
                     self._quarantine(aside, directory, touched)
                 self._show(name, directory, index, wanted, place)
                 self._remove(name, directory, wanted, touched)
+            else:
+                self._remove_blobs(name, wanted, touched)
         if wanted.drops_session:
             touched.root()
             if not index.count:
-                self._view.sessions.remove(name)
+                touched.gone(self._view.sessions.remove(name))
 
     # Writing
 
@@ -260,6 +264,13 @@ class Files:
         for name in wanted.removed:
             self._files.unlink(directory, name + names.BACKUP_SUFFIX)
             self._files.unlink(directory, name)
+        self._remove_blobs(session, wanted, touched)
+        index = self._view.indexes.peek(session)
+        if index is not None and wanted.removed:
+            gone = {name + names.BACKUP_SUFFIX for name in wanted.removed}
+            index.backups = [backup for backup in index.backups if backup not in gone]
+
+    def _remove_blobs(self, session: str, wanted: Wanted, touched: Touched) -> None:
         if wanted.removed_blobs or wanted.drops_session:
             with self._view.sessions.blobs(session) as blobs:
                 if blobs is not None:
@@ -269,10 +280,6 @@ class Files:
                         for is_node in (False, True):
                             name = names.blob_file(digest.hex(), is_node=is_node)
                             self._files.unlink(blobs, name)
-        index = self._view.indexes.peek(session)
-        if index is not None and wanted.removed:
-            gone = {name + names.BACKUP_SUFFIX for name in wanted.removed}
-            index.backups = [backup for backup in index.backups if backup not in gone]
 
     def _quarantine(self, aside: Aside, directory: Directory, touched: Touched) -> None:
         """Move a file aside, or write there what was never written."""

@@ -32,7 +32,7 @@ class Wanted(NamedTuple):
         removed: names of files not to be there.
         removed_blobs: digests of blobs not to be there.
         quarantined: files to be in the quarantine.
-        drops_session: whether the session's directories go as well.
+        drops_session: whether the session's directories go as well, if nothing is in them.
     """
 
     saved: dict[str, Committed]

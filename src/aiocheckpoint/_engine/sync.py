@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 
 from aiocheckpoint._disk.files import Directory, LocalFiles
 from aiocheckpoint.errors import StorageError
@@ -32,6 +32,7 @@ class Touched:
         self._closed: list[tuple[str, str]] = []
         self._directories: dict[str, Directory | None] = {}
         self._devices: dict[int, Directory] = {}
+        self._removed: list[Directory] = []
         self._is_root_touched = False
 
     def session(self, name: str, directory: Directory) -> None:
@@ -61,6 +62,13 @@ class Touched:
         # Opened before anything is written there, so as to see each failure.
         opened = self._directories[directory.path] = self._files.open_path(directory.path)
         self._devices.setdefault(status.device, opened)
+
+    def gone(self, paths: Iterable[str]) -> None:
+        """Note that directories were removed: others may be made in their places."""
+        for path in paths:
+            removed = self._directories.pop(path, None)
+            if removed is not None:  # its descriptor may stand for its disk
+                self._removed.append(removed)
 
     def file(self, descriptor: int, directory: Directory, name: str) -> None:
         """Take over a file that was written, and close it when it is synced."""
@@ -112,10 +120,11 @@ class Touched:
         for descriptor, path in self._opened:
             with contextlib.suppress(StorageError):
                 self._files.close(descriptor, path)
-        for directory in filter(None, self._directories.values()):
+        for directory in filter(None, [*self._directories.values(), *self._removed]):
             self._files.close_directory(directory)
         self._opened.clear()
         self._closed.clear()
         self._directories.clear()
+        self._removed.clear()
         self._devices.clear()
         self._is_root_touched = False
