@@ -1118,11 +1118,15 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             StorageError: files could not be written or synced; the journal is kept, nothing
                 acknowledged is lost, and it is tried again.
             StoreBusyError: another process that writes the files is stopped.
+            JournalCorruptError: a part of the journal is lost, and with it perhaps changes of
+                sessions that were not recovered since; all that can be read is in files. One for
+                each session is in its `others`.
 
-        Cost: one hop, one small commit, one `syncfs` where there is one, or else one sync a file
+        Cost: two hops, one small commit, one `syncfs` where there is one, or else one sync a file
             and directory.
         """
         await self._change(Flush(Job()), "flush")
+        raise_all(await self._read(lambda reader: check.refusals(reader.bodies), []))
 
     def stats(self) -> WriterStats:
         """

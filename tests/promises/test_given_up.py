@@ -6,8 +6,11 @@ import asyncio
 import logging
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,7 @@ from aiocheckpoint import (
     AsyncCheckpointWriter,
     CheckpointCorruptError,
     CheckpointData,
+    CheckpointError,
     JournalCorruptError,
     Transaction,
 )
@@ -84,6 +88,23 @@ async def _refused(writer: Writer, session_id: str) -> JournalCorruptError:
     return refused.value
 
 
+async def _flush(writer: AsyncCheckpointWriter[Any], *session_ids: str) -> None:
+    """Flush, which tells of each session that may lack changes, when all files are written."""
+    with pytest.raises(JournalCorruptError) as told:
+        await writer.flush()
+    assert [error.session_id for error in _all(told.value)] == [*session_ids]
+
+
+def _command(verb: str, root: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "aiocheckpoint", verb, str(root)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _all(error: CheckpointError) -> list[JournalCorruptError]:
+    errors = [error, *error.others]
+    return [error for error in errors if isinstance(error, JournalCorruptError)]
+
+
 async def test_recover_tells_what_was_given_up(
     damaged: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -107,8 +128,11 @@ async def test_the_others_are_refused_until_they_are_recovered(damaged: Path) ->
         await writer.recover("a")
         assert await _newest(writer, "a") == "new"
         await _refused(writer, "b")
-        await writer.flush()
+        await _flush(writer, "b", "c")
     kept = await _kept(damaged)
+    told = await asyncio.to_thread(_command, "flush", damaged)
+    assert told.returncode == 1
+    assert all(f"changes of '{session}'" in told.stderr for session in "bc")
 
     for _ in range(2):  # also in later processes, when the journal has nothing of it any more
         async with AsyncCheckpointWriter(damaged) as writer:
@@ -119,7 +143,7 @@ async def test_the_others_are_refused_until_they_are_recovered(damaged: Path) ->
                 await writer.ids("c")
             assert await _newest(writer, "a") == "new"
             await writer.save(CheckpointData(session_id="b", checkpoint_id="more"))
-            await writer.flush()
+            await _flush(writer, "b", "c")
             found = [one for one in await writer.check() if one.kind == "damaged"]
             assert [(one.session_id, str(one.path)) for one in found] == [
                 ("b", str(kept)),
@@ -132,6 +156,7 @@ async def test_the_others_are_refused_until_they_are_recovered(damaged: Path) ->
         assert await _newest(writer, "b") == "more"
         await _refused(writer, "c")
         await writer.recover("c")
+        await writer.flush()
         assert await _newest(writer, "c") == "new"
         assert [one.kind for one in await writer.check()] == ["given-up-journal"]
 
@@ -143,7 +168,7 @@ async def test_others_at_work_notice(damaged: Path) -> None:
         for session in ("a", "b"):
             await _refused(one, session)
         await other.recover("a")
-        await other.flush()
+        await _flush(other, "b", "c", "d")
         assert await _newest(one, "a") == "new"
         await _refused(one, "b")
         await _refused(other, "b")
@@ -327,7 +352,7 @@ async def test_blobs_stay_that_what_is_lost_may_lead_to(start: Start, root: Path
     async with AsyncCheckpointWriter(root, record_type=Note) as writer:
         assert await writer.delete("b", "older")
         await writer.recover("a")
-        await writer.flush()
+        await _flush(writer, "b")
         assert files_with(root / "b", blob.decode())
         await writer.recover("b")
     assert [path.parent.name for path in files_with(root, blob.decode())] == ["b"]  # kept aside
@@ -424,7 +449,7 @@ async def test_any_file_of_the_journal_that_is_lost_is_damage(
         assert left
         await writer.recover("a")
         assert await _newest(writer, "a") == "new"
-        await writer.flush()
+        await _flush(writer, "d")
     async with AsyncCheckpointWriter(root) as writer:
         assert await writer.ids("b") == left
         assert await _newest(writer, "a") == "new"

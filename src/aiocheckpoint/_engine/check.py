@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from aiocheckpoint._disk.files import Directory, monotonic_seconds
+from aiocheckpoint._disk.given_up import Part
 from aiocheckpoint._disk.log import Log
 from aiocheckpoint._engine.bodies import Bodies, VanishedError
 from aiocheckpoint._engine.root import OpenRoot
@@ -91,13 +92,9 @@ def _check_damages(root: OpenRoot) -> Iterator[Finding]:
 def _check_given_up(root: OpenRoot) -> Iterator[Finding]:
     """Yield which parts of the journal were given up, and the sessions refused because of that."""
     for part in root.view.lost.given_up.parts():
-        for name in sorted(part.sessions):
-            session_id = decode_id(name)
-            with contextlib.suppress(CheckpointError):  # of what hinders it there is a finding
-                session_id = session_id_of(root.bodies, name)
-            if session_id is not None:
-                detail = _advice(part.path, session_id)
-                yield _finding("damaged", Path(part.path), detail, session_id)
+        for session_id in _concerned(root.bodies, part):
+            detail = _advice(part.path, session_id)
+            yield _finding("damaged", Path(part.path), detail, session_id)
         if part.since_ns is not None:
             since = f"{datetime.fromtimestamp(part.since_ns / 1e9, UTC):%Y-%m-%d %H:%M} UTC"
             detail = (
@@ -105,6 +102,25 @@ def _check_given_up(root: OpenRoot) -> Iterator[Finding]:
                 "any session may be missing; remove it when you have looked"
             )
             yield _finding("given-up-journal", Path(part.path), detail)
+
+
+def _concerned(bodies: Bodies, part: Part) -> Iterator[SessionId]:
+    """Yield the sessions that are refused, as changes of them may be lost with a part."""
+    for name in sorted(part.sessions):
+        session_id = decode_id(name)
+        with contextlib.suppress(CheckpointError):  # of what hinders it there is a finding
+            session_id = session_id_of(bodies, name)
+        if session_id is not None:
+            yield session_id
+
+
+def refusals(bodies: Bodies) -> list[JournalCorruptError]:
+    """Return why sessions are refused of which acknowledged changes may be lost."""
+    return [
+        JournalCorruptError(part.path, session_id)
+        for part in bodies.view.lost.given_up.parts()
+        for session_id in _concerned(bodies, part)
+    ]
 
 
 def _advice(path: str, session_id: SessionId | None = None) -> str:

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointRecord
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointRecord, JournalCorruptError
 from aiocheckpoint.cli.place import Place, open_writer
 from aiocheckpoint.cli.terminal import (
     Store,
     advised,
     console,
+    in_shell_words,
     one_line,
     print_line,
     require_store,
@@ -32,11 +33,21 @@ TimeoutSeconds = Annotated[
 
 
 def flush(store: Store, *, timeout: TimeoutSeconds = 60) -> int:
-    """Write the files of all that is in the journal, for Rust, a backup or an editor to see."""
+    """
+    Write the files of all that is in the journal, for Rust, a backup or an editor to see.
+
+    It exits with 1 where changes of sessions may be lost with a part of the journal: it names each.
+    """
     directory = store.directory("flush")
     writer = open_writer(directory, timeout_seconds=timeout / _WAITS)
     with advised(store):
-        has_sessions = asyncio.run(_flushed(writer, store, timeout))
+        try:
+            has_sessions = asyncio.run(_flushed(writer, store, timeout))
+        except JournalCorruptError as error:
+            for other in error.others:  # the first is told as it is raised
+                text = one_line(in_shell_words(str(other), store, None))
+                sys.stderr.write(f"aiocheckpoint: {text}\n")
+            raise
     if has_sessions:
         print_line(console(), f"{word(store)}: all that was saved is in files", "green")
     else:
