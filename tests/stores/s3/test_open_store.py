@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from aiocheckpoint import CheckpointData, InvalidArgumentError, RawRecord, copy_store, open_store
+from aiocheckpoint import (
+    CheckpointData,
+    InvalidArgumentError,
+    MissingStoreError,
+    RawRecord,
+    copy_store,
+    open_store,
+)
 from aiocheckpoint.testing import MemoryStore
+from tests.promises.tasks import list_sessions
 from tests.stores.locations import begun_only_by_another
+from tests.stores.s3.conftest import MakeStore
 from tests.stores.s3.fake_s3 import FakeS3
 from tests.stores.test_copying import copied_by_command, filled, raw, state
 
@@ -54,6 +65,68 @@ async def test_one_that_must_exist_is_not_begun(
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", fake.url)
     url = "s3://bucket/must-exist"
     await begun_only_by_another(url, url)
+
+
+async def _update(store: Any) -> None:
+    async def work(session: Any) -> None:
+        session.save((await session.load()).next())
+
+    await store.update("s", work)
+
+
+_CALLS: dict[str, Callable[[Any], Awaitable[Any]]] = {
+    "load": lambda store: store.load("s"),
+    "load another": lambda store: store.load("t"),
+    "list": lambda store: store.list("s"),
+    "load_newest": lambda store: store.load_newest(["s", "t"]),
+    "sessions": list_sessions,
+    "check": lambda store: store.check(),
+    "recover": lambda store: store.recover("s"),
+    "verify": lambda store: store.verify("s", "x"),
+    "update": _update,
+    "save another": lambda store: store.save(CheckpointData(session_id="t")),
+    "copy_session": lambda store: store.copy_session("s", "t"),
+}
+
+
+@pytest.mark.parametrize("call", _CALLS)
+async def test_one_that_is_emptied_under_a_store_at_work_is_not_begun_again(
+    fake: FakeS3, make_store: MakeStore, call: str
+) -> None:
+    """What finds nothing looks, and is refused, and so is every call then; until it is back."""
+    data = CheckpointData(session_id="s")
+    await make_store().save(data)
+    store = make_store(must_exist=True)
+    await store.save(data.next(iteration=1))
+    before = dict(fake.objects)
+    fake.objects.clear()
+    for again in (_CALLS[call], _CALLS[call], lambda store: store.save(data.next())):
+        with pytest.raises(MissingStoreError):
+            await again(store)
+    assert await store.exists() is False
+    assert fake.keys() == []
+    fake.objects.update(before)
+    await store.save(data.next(iteration=2))
+    assert [meta.iteration for meta in await store.list("s")] == [2, 1, 0]
+
+
+async def test_that_a_store_must_exist_costs_one_look(fake: FakeS3, make_store: MakeStore) -> None:
+    """And one more for a session that is not there; none for those that are."""
+    data = CheckpointData(session_id="s")
+    for must_exist, lists in ((False, (1, 0, 1, 1)), (True, (1 + 1, 0, 1, 1 + 1))):
+        store = make_store(must_exist=must_exist)
+        calls = (
+            store.save(data),
+            store.save(data.next()),
+            store.load("s"),
+            store.save(CheckpointData(session_id=f"t{must_exist}")),
+        )
+        counted = []
+        for call in calls:
+            before = fake.count()["list"]
+            await call
+            counted.append(fake.count()["list"] - before)
+        assert tuple(counted) == lists
 
 
 def test_a_parameter_is_refused_by_its_name() -> None:

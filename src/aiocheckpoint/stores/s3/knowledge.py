@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from aiocheckpoint.errors import CheckpointCorruptError
@@ -34,14 +34,22 @@ class Knowledge:
         bucket: where it is.
         layout: its keys.
         session_id: the session.
+        require_store: raises where there is no store, and has to be one.
 
     Attributes:
         session: what is known of it.
         lost_blobs: those that a read found missing or damaged: digest and write id.
     """
 
-    def __init__(self, bucket: Bucket, layout: Layout, session_id: SessionId) -> None:
+    def __init__(
+        self,
+        bucket: Bucket,
+        layout: Layout,
+        session_id: SessionId,
+        require_store: Callable[[], Awaitable[None]],
+    ) -> None:
         self.session = Session(session_id)
+        self._require_store = require_store
         self.lost_blobs: set[tuple[str, str]] = set()
         self.bucket = bucket
         self.layout = layout
@@ -86,11 +94,18 @@ class Knowledge:
     # The newest commit
 
     async def refresh(self) -> Session:
-        """Learn what others have changed: one LIST, and the headers of what is new."""
+        """
+        Learn what others have changed: one LIST, and the headers of what is new.
+
+        Raises:
+            MissingStoreError: there is no store, and has to be one.
+        """
         began = _now()
         prefix = self.layout.session(self.session_id)
         listed = await self.bucket.first(prefix, limit=1)
         number = (self.layout.number(listed[0].key) if listed else None) or 0
+        if not number:
+            await self._require_store()
         await self._follow(number, began[0])
         self._confirmed_at = max(self._confirmed_at or began, began)
         return self.session

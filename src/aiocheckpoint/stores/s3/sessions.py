@@ -74,16 +74,29 @@ class Sessions:
             if not self._is_started:
                 await self.bucket.start()
                 self._is_started = True
-            if self._must_exist:
-                if not await self.is_store():
-                    raise MissingStoreError(self.layout.url)
-                self._must_exist = False  # it does
+            await self.require_store()
             self._is_open = True
+
+    async def require_store(self) -> None:
+        """
+        Look whether there is a store where there must be one, for who has found nothing in it.
+
+        Raises:
+            MissingStoreError: there is none.
+        """
+        if self._must_exist and not await self.is_store():
+            raise MissingStoreError(self.layout.url)
 
     async def is_store(self) -> bool:
         """Tell whether anything was ever stored: the last commit of a session stays, also empty."""
-        prefixes = (self.layout.sessions, self.layout.blobs)  # a crash may have left a blob alone
-        return any([await self.bucket.first(prefix, limit=1) for prefix in prefixes])
+        for prefix in (self.layout.sessions, self.layout.blobs):  # a crash may leave a blob alone
+            if await self.bucket.first(prefix, limit=1):
+                return True
+        if self._must_exist:  # what was known is of a store that has gone: each call is to look
+            self._is_open = False
+            for place in self._places.values():
+                place.knowledge.forget()
+        return False
 
     async def prove(self) -> None:
         """Probe the server, once, before the first change."""
@@ -105,7 +118,7 @@ class Sessions:
         """Return the place of a session, which is not forgotten until it is released."""
         place = self._places.pop(session_id, None)
         if place is None:
-            knowledge = Knowledge(self.bucket, self.layout, session_id)
+            knowledge = Knowledge(self.bucket, self.layout, session_id, self.require_store)
             changes = Changes(knowledge, self.sweeper, self.prove, self._timeout_seconds)
             place = Place(knowledge, changes)
         self._places[session_id] = place  # now the one used last

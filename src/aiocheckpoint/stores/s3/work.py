@@ -161,7 +161,9 @@ class Work(Generic[RecordT]):
 
     async def recover(self, session_id: SessionId) -> RecoveryReport:
         """Put aside what is damaged of a session; where there is no store, nothing is tried."""
-        if not await self.exists():
+        await self.sessions.open()
+        await self.sessions.require_store()
+        if not await self.sessions.is_store():
             return RecoveryReport(session_id=session_id, newest_valid_id=None, quarantined=())
         await self.sessions.prove()
         with self.sessions.using(session_id) as place:
@@ -224,8 +226,12 @@ class Work(Generic[RecordT]):
 
     async def _session_ids(self, prefix: str, refused: _Errors) -> AsyncIterator[SessionId]:
         await self.sessions.open()
+        is_nothing = True
         async for session_id in session_ids(self.sessions, prefix, refused):
+            is_nothing = False
             yield session_id
+        if is_nothing:
+            await self.sessions.require_store()
 
     async def load_newest(self, wanted: Iterable[SessionId]) -> dict[SessionId, RecordT]:
         """Return the newest checkpoint of each session, without those that have none."""
