@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from aiocheckpoint import (
 )
 from aiocheckpoint.cli import main
 from aiocheckpoint.kit import LookAhead
-from aiocheckpoint.stores.postgres.schema import VERSION
+from aiocheckpoint.stores.postgres.schema import VERSION, schema_sql
 from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.server import PostgresServer
 
@@ -243,14 +244,19 @@ class TestOfARoleThatMayOnlyRead:
     async def test_an_older_schema_is_a_named_error(
         self, make_store: MakeStore, server: PostgresServer, admin: Any, schema: str
     ) -> None:
-        """It lacks what reads ask for; they go on once a role that may has migrated it."""
+        """It lacks what reads ask for; they go on once a role that may has run what it says."""
         writer = make_store(record_type=BlobRecord)
         await writer.save(_STATE, blobs=_BLOBS)
         await admin.execute(f"delete from {schema}.schema_version where version = {VERSION}")
         reader = make_store(server.dsn(user=await _reader(admin, schema)), record_type=BlobRecord)
-        with pytest.raises(UnsuitableStoreError, match="permission denied"):
+        with pytest.raises(UnsuitableStoreError, match="permission denied") as told:
             await reader.load("s")
-        assert await make_store(record_type=BlobRecord).load("s") == _STATE
+        assert f"has version {VERSION - 1}, this library needs {VERSION}," in str(told.value)
+        called = re.findall(r"schema_sql\((.*?), since=(\d+)\)", str(told.value))
+        assert called == [(repr(schema), str(VERSION - 1))]
+        sql = await asyncio.to_thread(schema_sql, schema, since=int(called[0][1]))
+        async with admin.transaction():
+            await admin.execute(sql)
         assert await reader.load("s") == _STATE
 
     async def test_a_connection_that_takes_no_changes_reads(

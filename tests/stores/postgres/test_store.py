@@ -223,7 +223,7 @@ class TestRetention:
     async def test_a_job_of_the_database_removes_what_is_old(
         self, make_store: MakeStore, server: PostgresServer, schema: str
     ) -> None:
-        """`remove_older` keeps the newest of each session, so many, and removes the rest."""
+        """`remove_older` keeps the newest of each session, so many; wrong arguments are refused."""
         store = make_store()
         for session_id, number in itertools.product("ab", range(4)):
             await store.save(_step(session_id, number))
@@ -236,6 +236,11 @@ class TestRetention:
         remove = f"select {schema}.remove_older(interval '7 days', p_keep => 2)"
         assert await connection.fetchval(remove) == 2
         assert await connection.fetchval(remove) == 0
+        for wrong in (
+            "'0', -1", "'0', null", "'-1 day'", "null", "'0', 1, 0", "'0', 1, -1", "'0', 1, null"
+        ):  # fmt: skip
+            with pytest.raises(asyncpg.InvalidParameterValueError, match="must not be negative"):
+                await connection.fetchval(f"select {schema}.remove_older({wrong})")
         await connection.close()
         assert await store.ids("a") == ("0003", "0002")
         assert len(await store.ids("b")) == 4

@@ -13,7 +13,7 @@ from aiocheckpoint.errors import (
     StoreUnavailableError,
     UnsuitableStoreError,
 )
-from aiocheckpoint.stores.postgres.schema import quoted
+from aiocheckpoint.stores.postgres.schema import grants
 
 _LOST = (
     "08",  # the connection
@@ -25,12 +25,6 @@ _LOST = (
 READ_ONLY = "25006"
 _OF_SETTINGS = ("22023", "42501", "42704", "55P02", "08P01")  # the last is what poolers say
 _NO_SCHEMA = ("3F000", "42P01", "42883")
-_GRANTS = """\
-its owner lets a role in by: grant usage on schema {0} to ROLE; \
-grant select, insert, update, delete on all tables in schema {0} to ROLE; \
-grant usage on all sequences in schema {0} to ROLE; \
-and makes the schema, or brings it up to date, for a role that may not, \
-by what aiocheckpoint.stores.postgres.schema_sql({1}) returns"""
 
 
 class LostError(Exception):
@@ -107,7 +101,8 @@ def translated(
         return UnsuitableStoreError(location, f"the server takes no changes: {reason}; {advice}")
     if state == "42501":
         schema = location.partition("?schema=")[2]
-        advice = _GRANTS.format(quoted(schema), repr(schema))
+        maker = f"aiocheckpoint.stores.postgres.schema_sql({schema!r}) returns"
+        advice = f"its owner makes a schema that is not there by what {maker}, and {grants(schema)}"
         return UnsuitableStoreError(location, f"{reason}; {advice}")
     if state in _NO_SCHEMA:
         return UnsuitableStoreError(

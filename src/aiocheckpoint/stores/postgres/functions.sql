@@ -774,7 +774,8 @@ begin
         where session_key = v_key and owner_token = p_token;
 end $$;
 
--- Remove what was saved longer ago than that, but for the newest of each session, so many; return
+-- Remove what was saved longer ago than that, but for the newest of each session, so many, which
+-- may be 0; return
 -- how many checkpoints are gone. Owners that died with nothing saved go, too. For a job of the database, in pieces: call it until it returns 0.
 create or replace function aiocheckpoint.remove_older(
     p_age interval, p_keep integer default 1, p_sessions integer default 1000
@@ -786,6 +787,10 @@ declare
     v_session aiocheckpoint.session;
     v_count bigint;
 begin
+    if not coalesce(p_age >= interval '0' and p_keep >= 0 and p_sessions >= 1, false) then
+        raise exception 'p_age and p_keep must not be negative, p_sessions at least 1, none null'
+            using errcode = 'invalid_parameter_value';
+    end if;
     for v_session in
         select * from aiocheckpoint.session s
         where exists (

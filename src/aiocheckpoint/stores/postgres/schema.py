@@ -7,9 +7,11 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from aiocheckpoint.errors import UnsuitableStoreError
+import asyncpg
 
-VERSION = 6
+from aiocheckpoint.errors import InvalidArgumentError, UnsuitableStoreError
+
+VERSION = 7
 _MIGRATIONS = {number: f"schema_{number}.sql" for number in range(1, VERSION + 1)}
 _FUNCTIONS = "functions.sql"
 # Not `to_regclass`, whose cache may not know yet what others have just committed.
@@ -19,6 +21,10 @@ select exists (
     where n.nspname = $1 and c.relname = 'schema_version'
 )
 """
+_GRANTS = """\
+lets a role in by: grant usage on schema {0} to ROLE; \
+grant select, insert, update, delete on all tables in schema {0} to ROLE; \
+grant usage on all sequences in schema {0} to ROLE"""
 _ADVISORY_LOCK = 0x61696F636B7074  # "aiockpt": who makes or migrates a schema
 
 
@@ -52,7 +58,12 @@ def schema_sql(schema: str = "aiocheckpoint", *, since: int = 0) -> str:
 
     Returns:
         statements to run in one transaction, as `psql --single-transaction` does.
+
+    Raises:
+        InvalidArgumentError: for a `since` that this library does not know.
     """
+    if type(since) is not int or not 0 <= since <= VERSION:
+        raise InvalidArgumentError("since", since, f"a version of the schema, 0 to {VERSION}")
     names = [name for version, name in _MIGRATIONS.items() if version > since]
     if names:
         names.append(_FUNCTIONS)
@@ -74,17 +85,42 @@ async def require_schema(connection: Any, schema: str, location: str) -> None:
     Make the schema, or bring it up to date, if it is not; whoever else does so at the same time.
 
     Raises:
-        UnsuitableStoreError: it is of a newer version.
+        UnsuitableStoreError: it is of a newer version, or of an older one that the role may not
+            bring up to date.
     """
     found = await version_of(connection, schema)
     if found < VERSION:
-        async with connection.transaction(isolation="read_committed"):
-            await connection.execute(f"select pg_advisory_xact_lock({_ADVISORY_LOCK})")
-            found = await version_of(connection, schema)
-            if found < VERSION:
-                sql = await asyncio.to_thread(schema_sql, schema, since=found)  # it is a file
-                await connection.execute(sql)
-                found = VERSION
+        try:
+            found = await _brought_up_to_date(connection, schema)
+        except asyncpg.InsufficientPrivilegeError as error:
+            if not found:
+                raise
+            raise UnsuitableStoreError(location, _outdated(schema, found, error)) from error
     if found > VERSION:
         reason = f"its schema {schema!r} has version {found}, this library knows {VERSION}"
         raise UnsuitableStoreError(location, f"{reason}; use a newer aiocheckpoint")
+
+
+async def _brought_up_to_date(connection: Any, schema: str) -> int:
+    async with connection.transaction(isolation="read_committed"):
+        await connection.execute(f"select pg_advisory_xact_lock({_ADVISORY_LOCK})")
+        found = await version_of(connection, schema)
+        if found < VERSION:
+            sql = await asyncio.to_thread(schema_sql, schema, since=found)  # it is a file
+            await connection.execute(sql)
+            found = VERSION
+        return found
+
+
+def _outdated(schema: str, found: int, error: asyncpg.PostgresError) -> str:
+    return (
+        f"its schema {schema!r} has version {found}, this library needs {VERSION}, and this role "
+        f"may not bring it up to date: {error} ({error.sqlstate}); its owner does so by what "
+        f"aiocheckpoint.stores.postgres.schema_sql({schema!r}, since={found}) returns, in one "
+        f"transaction, and {grants(schema)}"
+    )
+
+
+def grants(schema: str) -> str:
+    """Return how a role is let into a schema, as a part of a sentence."""
+    return _GRANTS.format(quoted(schema))
