@@ -17,7 +17,7 @@ from aiocheckpoint import testing
 
 _ROOT = Path(aiocheckpoint.__file__).parent
 _PUBLIC_MODULES = frozenset({"history", "kit", "portal"})  # which the top does not bring in
-_PURE_PARTS = frozenset({"errors", "models", "_format", "exact"})
+_PURE_PARTS = frozenset({"_frameworks", "errors", "models", "_format", "exact"})
 # No os, time or threading: whoever decides only needs none of them. `zoneinfo` reads the zones of
 # the system, which a time does not carry with it.
 _PURE_IMPORTS = frozenset(

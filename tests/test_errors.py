@@ -111,7 +111,7 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
         [
             "/r/cp.json is intact, but in the wrong place",
             "checkpoint 'x' of session 't', where a checkpoint of session 's' belongs",
-            "put it back, or recover(",
+            "put it back; else recover(",
         ],
     ),
     (

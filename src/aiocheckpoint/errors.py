@@ -10,6 +10,8 @@ import errno
 from collections.abc import Callable
 from typing import Literal
 
+from aiocheckpoint._frameworks import advice_at
+
 
 def shown(value: object, show: Callable[[object], str] = repr) -> str:
     """Return a value as text for an error, also where it has none, as an int of 5,000 digits."""
@@ -162,7 +164,8 @@ class CheckpointCorruptError(CheckpointError):
     A checkpoint that is there but is not what was saved.
 
     Raised instead of handing back anything older: call `recover(session_id)` to
-    quarantine the damaged file and go on from `newest_valid_id`.
+    quarantine the damaged file and go on from `newest_valid_id`. A session that an adapter keeps
+    for a framework mostly cannot go on so: the text says what can be done.
 
     Attributes:
         path: the damaged file.
@@ -202,9 +205,10 @@ class CheckpointCorruptError(CheckpointError):
         text = f"{self.path} is damaged{whose}: {self.reason}"
         if self.expected is not None:
             text += f" (expected sha256 {self.expected[:16]}..., got {str(self.actual)[:16]}...)"
+        advice = "recover(session_id) moves damaged files to the quarantine"
         if self.newest_valid_id is not None:
-            text += f"; the newest intact checkpoint is {self.newest_valid_id!r}"
-        return text + "; recover(session_id) moves damaged files to the quarantine"
+            advice = f"the newest intact checkpoint is {self.newest_valid_id!r}; {advice}"
+        return f"{text}; {advice_at(self.session_id or self.path, advice)}"
 
 
 class JournalCorruptError(CheckpointCorruptError):
@@ -309,10 +313,9 @@ class CheckpointMismatchError(CheckpointCorruptError):
         )
         if self.newest_valid_id is not None:
             text += f"; the newest in its place is {self.newest_valid_id!r}"
-        return (
-            f"{text}; find out who moved or copied it and put it back, or recover(session_id) "
-            "moves it to the quarantine"
-        )
+        advice = "else recover(session_id) moves it to the quarantine"
+        text += "; find out who moved or copied it and put it back"
+        return f"{text}; {advice_at(self.session_id or self.path, advice)}"
 
 
 class LostIdError(CheckpointCorruptError):
@@ -360,10 +363,8 @@ class MissingBlobError(CheckpointCorruptError):
     def __str__(self) -> str:
         if self.operation == "save":
             return f"{self.path} is neither given nor there; give the blob that a record leads to"
-        return (
-            f"{self.path} is not there; if a checkpoint still refers to the blob, "
-            "recover(session_id) moves that to the quarantine"
-        )
+        advice = "recover(session_id) moves what still refers to it to the quarantine"
+        return f"{self.path} is not there; {advice_at(self.session_id or self.path, advice)}"
 
 
 class NotACheckpointError(CheckpointError):

@@ -54,6 +54,7 @@ from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint._format.ids import decode_id, encode_id, find_session_id
 from aiocheckpoint._format.listing import parse_meta
 from aiocheckpoint._format.unions import Codec, codec_of
+from aiocheckpoint._frameworks import Framework, framework_of
 from aiocheckpoint._lines import Turns
 from aiocheckpoint._patience import Patience
 from aiocheckpoint._staging import Staging
@@ -88,6 +89,7 @@ from aiocheckpoint.store import (
 __all__ = (
     "AsyncClosing",
     "EncodedRecord",
+    "Framework",
     "LookAhead",
     "LooksAhead",
     "Marks",
@@ -114,6 +116,7 @@ __all__ = (
     "encode_id",
     "ended",
     "find_session_id",
+    "framework_of",
     "listed",
     "outlast",
     "path_of_url",

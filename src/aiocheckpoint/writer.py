@@ -1146,6 +1146,9 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         intact, and makes `latest.json` right. Deletes nothing. Records of another type stay, and
         so do files of another format version.
 
+        No way back for most sessions that an adapter keeps for a framework, which are of use as a
+        whole alone: it may begin anew, or raise for ever. `kit.framework_of` tells which.
+
         A part of the journal that nobody can read is kept there, too, and the session goes on
         without what it held; the others are refused until each is recovered.
 

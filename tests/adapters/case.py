@@ -50,6 +50,15 @@ class AdapterCase:
         """Return the sessions, by the framework's own call; [] where it has none."""
         return []
 
+    async def give_up(self, root: Path, session: str) -> None:
+        """Let go of a session that is damaged, in the way that the error advises."""
+        async with self.opened(root) as adapter:
+            await self.remove(adapter, session)
+
+    async def remove(self, adapter: Any, session: str) -> None:
+        """Remove a session, by the framework's own call where it has one."""
+        raise NotImplementedError
+
     refusals: ClassVar[tuple[type[Exception], ...]] = (CheckpointError,)
     """By what odd arguments are refused: ours, and what the framework's own classes raise."""
 

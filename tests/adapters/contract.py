@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,15 +15,21 @@ import pytest
 
 from aiocheckpoint import (
     BlobStore,
+    CheckpointCorruptError,
     CheckpointError,
     CheckpointRecord,
     open_store,
 )
+from aiocheckpoint.cli import main
+from aiocheckpoint.kit import encode_id, framework_of
 from aiocheckpoint.testing import MemoryStore
 from tests.adapters.odd import OddArguments
 from tests.adapters.rough import RoughHandling
 
 IDS = ("plain", "a/b", "..", ".", "Ünï ☃", "a\nb", "%2e", "x" * 300, "a\0b", "ä" * 5000)
+
+_SESSION = "shop/s/latest"  # of parts, as the keys of one of them
+_OTHER = "shop/other/latest"
 
 
 class Neighbour(CheckpointRecord, tag="neighbour.Neighbour"):
@@ -204,9 +212,68 @@ class AdapterContract(OddArguments, RoughHandling):
         assert messages
         assert [message for message in messages if "Ünï/42" not in message] == []
 
-    async def _reread(self, root: Path) -> list[str]:
+    @pytest.mark.damages_store
+    @pytest.mark.blocking
+    @pytest.mark.parametrize("part", [0, -1], ids=["first file", "newest record"])
+    @pytest.mark.parametrize("anyway", [False, True], ids=["as advised", "anyway"])
+    async def test_way_back_is_as_it_is_told(
+        self, root: Path, part: int, anyway: bool, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """
+        What is damaged is told until somebody lets go of it knowingly, and concerns no other.
+
+        `recover` moves nothing that the session cannot go on without, unless it is told to; a
+        session whose records are whole states goes on from an earlier one.
+        """
         async with self.opened(root) as adapter:
-            return await self.texts(adapter, "s")
+            for number in range(20):
+                await self.add(adapter, _SESSION, f"{number} " + "word " * 600)
+            async with open_store(root) as store:
+                (name,) = [name async for name in store.sessions()]
+            whole = await self.texts(adapter, _SESSION)
+            await self.add(adapter, _OTHER, "text")
+            others = [it for it in await self.listed(adapter) if it == _OTHER]
+        path = [*_files(root / encode_id(name, "session id"))][part]
+        path.write_bytes(_damaged(path.read_bytes()))
+        framework = framework_of(name)
+        with pytest.raises(CheckpointCorruptError) as told:
+            await self._reread(root, _SESSION)
+        options = ["--anyway"] if anyway else []
+
+        status = await asyncio.to_thread(main, ["recover", *options, str(root), name])
+
+        output, errors = capfd.readouterr()
+        if framework is None:
+            left = await self._reread(root, _SESSION)
+            assert status == (0 if left else 1)
+            assert ("goes on from" in output) == bool(left)
+            assert left == whole[: len(left)] != whole
+        elif anyway:
+            assert status == 1
+            assert "lost to" in output or "no intact checkpoint is left" in output
+            with contextlib.suppress(CheckpointCorruptError):
+                left = await self._reread(root, _SESSION)
+                assert left == whole[: len(left)] != whole
+        else:
+            assert status == 1
+            assert "nothing was moved" in errors
+            assert framework.advice in str(told.value)
+            assert framework.name in errors
+            with pytest.raises(CheckpointCorruptError, match=re.escape(framework.advice)):
+                await self._reread(root, _SESSION)
+            await self.give_up(root, _SESSION)
+            assert await self._reread(root, _SESSION) == []
+        async with self.opened(root) as adapter:
+            assert await self.texts(adapter, _OTHER) == ["text"]
+            assert [it for it in await self.listed(adapter) if it == _OTHER] == others
+            if framework is not None and not anyway:
+                assert _SESSION not in await self.listed(adapter)
+                await self.add(adapter, _SESSION, "anew")
+                assert await self.texts(adapter, _SESSION) == ["anew"]
+
+    async def _reread(self, root: Path, session: str = "s") -> list[str]:
+        async with self.opened(root) as adapter:
+            return await self.texts(adapter, session)
 
 
 def _files(root: Path) -> Iterator[Path]:

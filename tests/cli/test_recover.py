@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from aiocheckpoint import CheckpointData
 from tests.cli.conftest import Tool, damaged, saved
 
@@ -49,6 +51,49 @@ def test_nothing_intact_left_is_said(tool: Tool, root: Path) -> None:
     assert outcome.json["newest_valid_id"] is None
     [moved] = outcome.json["quarantined"]
     assert Path(moved).is_file()
+
+
+@pytest.mark.parametrize("session", ["openai_agents.ann", 'claude_agent.["p","s"]', "strands.a/b/"])
+def test_what_a_framework_needs_is_not_moved(tool: Tool, root: Path, session: str) -> None:
+    """Of a session that is of use as a whole alone nothing is moved, unless that is asked for."""
+    saved(root, CheckpointData(session_id=session, checkpoint_id="older"))
+    [path] = saved(root, CheckpointData(session_id=session, checkpoint_id="newest"))
+    damaged(path)
+
+    refused = tool("recover", root, session)
+    assert refused.status == 1
+    assert "nothing was moved" in refused.errors
+    assert "restore it from a backup" in refused.errors
+    assert "recover --anyway" in refused.errors
+    assert "restore it from a backup" in tool("verify", root).output
+    assert path.exists()
+
+    outcome = tool("recover", "--anyway", root, session)
+    assert outcome.status == 1
+    assert "is lost to" in outcome.output
+    assert "goes on" not in outcome.output
+    assert not path.exists()
+
+
+def test_healthy_session_of_a_framework(tool: Tool, root: Path) -> None:
+    """Nothing is damaged, and the command does not say that the session goes on."""
+    saved(root, CheckpointData(session_id="crewai.f"))
+
+    outcome = tool("recover", root, "crewai.f")
+
+    assert outcome.status == 0
+    assert "nothing was damaged" in outcome.output
+    assert "goes on" not in outcome.output
+
+
+def test_session_of_a_framework_whose_id_is_lost(tool: Tool, root: Path) -> None:
+    """One whose id is too long for a name, and that nothing intact tells, is not moved either."""
+    session = f"openai_agents.{'x' * 300}"
+    [path] = saved(root, CheckpointData(session_id=session))
+    path.write_bytes(b"{}")
+
+    assert "nothing was moved" in tool("recover", root, session).errors
+    assert path.exists()
 
 
 def test_what_a_kill_left_is_put_right(tool: Tool, store: Path) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated
+
+import typer
 
 from aiocheckpoint import BlobStore, CheckpointRecord, RecoveryReport
+from aiocheckpoint.cli.errors import EXIT_DAMAGED, CommandError
 from aiocheckpoint.cli.place import Place, open_store
 from aiocheckpoint.cli.terminal import (
     AsJson,
@@ -14,31 +18,46 @@ from aiocheckpoint.cli.terminal import (
     advised,
     command_line,
     console,
+    counted,
     no_such_session,
     print_json,
     print_line,
     require_store,
     word,
 )
+from aiocheckpoint.kit import Framework, encode_id, framework_of
+
+Anyway = Annotated[
+    bool,
+    typer.Option("--anyway", help="Also where a framework's session cannot go on without it."),
+]
+RECOVERABLE = frozenset({"damaged", "misplaced", "missing-blob"})
 
 
 def recover(
     directory: Store,
     session: Session,
     *,
+    anyway: Anyway = False,
     max_bytes: MaxBytes = None,
     as_json: AsJson = False,
 ) -> int:
     """Move a session's damaged files aside and go on from its newest intact checkpoint."""
+    framework = framework_of(session)
     with advised(directory, session):
+        if framework is not None and not anyway:
+            damage = asyncio.run(_count_damage(open_store(directory, max_bytes), session))
+            if damage:
+                raise _refusal(framework, damage, directory, session)
         report = asyncio.run(_recovered(open_store(directory, max_bytes), directory, session))
     if report.newest_valid_id is None and not report.quarantined and not report.given_up:
         raise no_such_session(directory, session)
     if as_json:
         print_json(report)
     else:
-        _print(report, directory)
-    return 0 if report.newest_valid_id is not None else 1
+        _print(report, directory, framework)
+    is_whole = framework is None or not (report.quarantined or report.given_up)
+    return 0 if report.newest_valid_id is not None and is_whole else EXIT_DAMAGED
 
 
 async def _recovered(
@@ -51,7 +70,30 @@ async def _recovered(
         return report
 
 
-def _print(report: RecoveryReport, directory: Place) -> None:
+async def _count_damage(store: BlobStore[CheckpointRecord], session: str) -> int:
+    """Return in how many places a session is damaged, changing nothing."""
+    name = encode_id(session, "session id")  # by which one is found whose id is lost
+    async with store:
+        return sum(
+            (finding.session_id == session and finding.kind in RECOVERABLE)
+            or (finding.kind == "lost-id" and name in finding.location)
+            for finding in await store.check()
+        )
+
+
+def _refusal(framework: Framework, damage: int, place: Place, session: str) -> CommandError:
+    """Return why nothing is moved that a framework's session cannot go on without."""
+    command = command_line("recover", place, session).replace(" recover ", " recover --anyway ", 1)
+    advice = framework.advice.replace("recover(session_id)", f"`{command}`")
+    return CommandError(
+        f"nothing was moved: {word(session)} is damaged in {counted(damage, 'place')}, and {advice}"
+        f"; `{command}` moves that aside all the same, after which {framework.name} may begin anew,"
+        " or go on from what is older, without a word",
+        EXIT_DAMAGED,
+    )
+
+
+def _print(report: RecoveryReport, directory: Place, framework: Framework | None) -> None:
     screen = console()
     for path in report.quarantined:
         print_line(screen, f"moved aside to {word(path)}")
@@ -69,4 +111,12 @@ def _print(report: RecoveryReport, directory: Place) -> None:
         return
     if not report.quarantined and not report.given_up:
         print_line(screen, "nothing was damaged")
+        if framework is not None:
+            told = f"whether a record was removed is told when {framework.name} reads the session"
+            print_line(screen, told)
+            return
+    if framework is not None:
+        lost = f"what was lost is lost to {framework.name}, which may refuse the session, begin it"
+        print_line(screen, f"{lost} anew, or go on from what is older, without a word", "red")
+        return
     print_line(screen, f"the session goes on from {word(report.newest_valid_id)}", "green")

@@ -18,6 +18,7 @@ from aiocheckpoint import (
 )
 from aiocheckpoint.cli.errors import CommandError
 from aiocheckpoint.cli.place import Place, open_store, open_writer
+from aiocheckpoint.cli.recover import RECOVERABLE
 from aiocheckpoint.cli.sessions import summaries
 from aiocheckpoint.cli.terminal import (
     SOME_SESSION,
@@ -33,6 +34,7 @@ from aiocheckpoint.cli.terminal import (
     require_store,
     word,
 )
+from aiocheckpoint.kit import framework_of
 
 Target = Annotated[
     Place,
@@ -40,8 +42,6 @@ Target = Annotated[
         metavar="DIR|FILE", parser=Place, help="A directory of sessions or a URL; or a checkpoint."
     ),
 ]
-
-_RECOVERABLE = frozenset({"damaged", "misplaced", "missing-blob"})
 
 
 class Verification(Struct, kw_only=True):
@@ -157,7 +157,13 @@ def _advice(finding: Finding, place: Place) -> str:
         root, name = finding.path.parent.resolve(), finding.path.name
         moved = f"mv -n -- {quoted(root / name)} {quoted(root.with_name(f'{root.name}-{name}'))}"
         return f", as `{moved}` does"
-    is_told = "recover(session_id)" in finding.detail
-    if finding.kind in _RECOVERABLE and finding.session_id is not None and not is_told:
-        return f"; `{command_line('recover', place, finding.session_id)}` moves it aside"
-    return ""
+    if finding.kind not in RECOVERABLE or finding.session_id is None:
+        return ""
+    framework = framework_of(finding.session_id)
+    if framework is not None:
+        is_told = framework.advice in finding.detail
+        advice = in_shell_words(framework.advice, place, finding.session_id)
+        return "" if is_told else f"; {advice}"
+    if "recover(session_id)" in finding.detail:
+        return ""
+    return f"; `{command_line('recover', place, finding.session_id)}` moves it aside"

@@ -17,7 +17,7 @@ pytest.importorskip(
 
 from agent_framework import Agent, BaseChatClient, ChatResponse, Content, Message
 
-from aiocheckpoint import InvalidIdError
+from aiocheckpoint import InvalidIdError, open_store
 from aiocheckpoint.adapters.agent_framework import (
     CheckpointStorage,
     HistoryProvider,
@@ -55,6 +55,10 @@ class TestContract(AdapterContract):
         odd: Any
         for odd in (None, 5, "text", [5], {"a": 1}, Message("user", ["text"])):
             yield partial(adapter.save_messages, session, odd)
+
+    async def give_up(self, root: Path, session: str) -> None:
+        async with open_store(root) as store:
+            await store.delete_session(f"agent_framework_history.{session}")
 
     async def add(self, adapter: HistoryProvider, session: str, text: str) -> None:
         await adapter.save_messages(session, [_saying(text)])

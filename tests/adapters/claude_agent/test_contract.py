@@ -42,6 +42,9 @@ class TestContract(AdapterContract):
         entry: Any = {"type": "user", "message": {"role": "user", "content": text}}
         await adapter.append(key, [entry])
 
+    async def remove(self, adapter: SessionStore, session: str) -> None:
+        await adapter.delete({"project_key": "shop", "session_id": session})
+
     async def listed(self, adapter: SessionStore) -> list[str]:
         return [found["session_id"] for found in await adapter.list_sessions("shop")]
 

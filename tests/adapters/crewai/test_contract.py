@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("crewai", reason="needs the extra crewai: .ci/adapter crewai")
 
+from aiocheckpoint import open_store
 from aiocheckpoint.adapters.crewai import FlowPersistence, FlowRecord
 from tests.adapters.case import OddCall
 from tests.adapters.contract import AdapterContract
@@ -47,6 +49,10 @@ class TestContract(AdapterContract):
             adapter.save_state(session, "add", state | {"texts": [*state["texts"], text]})
 
         await _to_its_end(save)
+
+    async def give_up(self, root: Path, session: str) -> None:
+        async with open_store(root) as store:
+            await store.delete_session(f"crewai.{session}")
 
     async def texts(self, adapter: FlowPersistence, session: str) -> list[str]:
         state = await asyncio.to_thread(adapter.load_state, session)

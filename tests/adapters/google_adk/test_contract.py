@@ -63,6 +63,9 @@ class TestContract(AdapterContract):
             found = await adapter.create_session(**ANN, session_id=session)
         await adapter.append_event(found, said(text))
 
+    async def remove(self, adapter: SessionService, session: str) -> None:
+        await adapter.delete_session(**ANN, session_id=session)
+
     async def listed(self, adapter: SessionService) -> list[str]:
         return [found.id for found in (await adapter.list_sessions(app_name="app")).sessions]
 

@@ -48,6 +48,9 @@ class TestContract(AdapterContract):
     async def add(self, adapter: Sessions, session: str, text: str) -> None:
         await (await adapter.of(session)).add_items([{"role": "user", "content": text}])
 
+    async def remove(self, adapter: Sessions, session: str) -> None:
+        await (await adapter.of(session)).clear_session()
+
     async def texts(self, adapter: Sessions, session: str) -> list[str]:
         items: list[Any] = await (await adapter.of(session)).get_items()
         return [item["content"] for item in items]

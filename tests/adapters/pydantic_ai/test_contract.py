@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ pytest.importorskip("pydantic_ai", reason="needs the extra pydantic-ai: .ci/adap
 from pydantic_ai import Conversation, ModelRequest
 from pydantic_ai.conversation_store import ConversationRecord
 
+from aiocheckpoint import open_store
 from aiocheckpoint.adapters.pydantic_ai import ConversationStore, ConversationStoreRecord
 from tests.adapters.case import OddCall
 from tests.adapters.contract import AdapterContract
@@ -50,6 +52,10 @@ class TestContract(AdapterContract):
         request.parts[0].content = text
         loaded.messages.append(request)
         await adapter.save(loaded)
+
+    async def give_up(self, root: Path, session: str) -> None:
+        async with open_store(root) as store:
+            await store.recover(f"pydantic_ai.{session}")
 
     async def listed(self, adapter: ConversationStore) -> list[str]:
         with pytest.raises(LookupError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +17,17 @@ pytest.importorskip(
 from pydantic_ai import ModelRequest
 from pydantic_ai_harness.step_persistence import ContinuableSnapshot, StepEvent
 
+from aiocheckpoint import open_store
 from aiocheckpoint.adapters.pydantic_harness import HarnessRecord, StepStore
 from tests.adapters.case import OddCall
 from tests.adapters.contract import AdapterContract
 
 
 class OddCalls(AdapterContract):
+    async def give_up(self, root: Path, session: str) -> None:
+        async with open_store(root) as store:
+            await store.delete_session(f"pydantic_harness.{session}")
+
     def stored_as(self, odd: Any) -> list[Any]:
         return [odd.decode() if isinstance(odd, bytes) else odd]  # as pydantic reads it
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("strands", reason="needs the extra strands: .ci/adapter strands")
 
+from aiocheckpoint import open_store
 from aiocheckpoint.adapters.strands import Storage, StoredValue
+from aiocheckpoint.adapters.strands.records import place_of
 from tests.adapters.case import OddCall
 from tests.adapters.contract import AdapterContract
 
@@ -40,6 +43,10 @@ class TestContract(AdapterContract):
     async def add(self, adapter: Storage, session: str, text: str) -> None:
         texts = [*await self.texts(adapter, session), *self.through_json(text)]
         await adapter.write(session, json.dumps(texts).encode())
+
+    async def give_up(self, root: Path, session: str) -> None:
+        async with open_store(root) as store:
+            await store.recover(place_of(session).session_id)
 
     async def listed(self, adapter: Storage) -> list[str]:
         return await adapter.list()

@@ -258,3 +258,27 @@ async def test_damaged_session_is_not_taken_for_a_new_one(root: Path) -> None:
                 raised += 1
         path.write_bytes(content)
     assert raised > 2
+
+
+@pytest.mark.damages_store
+async def test_damaged_session_can_be_deleted(root: Path) -> None:
+    """The framework's own call lets go of a session that cannot be read, and it begins anew."""
+    async with SessionManager("ann", root) as sessions, SessionManager("bob", root) as others:
+        await quiet_agent(sessions, ScriptedModel()).invoke_async("hello")
+        other = quiet_agent(others, ScriptedModel())
+        await other.invoke_async("hello")
+    whole = texts(other)
+    path = next(it for it in root.rglob("cp_*latest*.json") if "ann" in str(it))
+    content = path.read_bytes()
+    path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+
+    async with SessionManager("ann", root) as sessions:
+        with pytest.raises(CheckpointCorruptError, match="remove it by `SessionManager"):
+            quiet_agent(sessions, ScriptedModel())
+        await sessions.delete_session()
+        agent = quiet_agent(sessions, ScriptedModel())
+        assert texts(agent) == []
+        await agent.invoke_async("anew")
+    async with SessionManager("ann", root) as sessions, SessionManager("bob", root) as others:
+        assert texts(quiet_agent(sessions, ScriptedModel())) == texts(agent) != []
+        assert texts(quiet_agent(others, ScriptedModel())) == whole

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -17,6 +17,8 @@ from claude_agent_sdk import (
 )
 
 from aiocheckpoint import (
+    CheckpointCorruptError,
+    JournalCorruptError,
     SessionChangedError,
     Transaction,
     UnsupportedOperationError,
@@ -38,7 +40,6 @@ from aiocheckpoint.adapters.claude_agent.transcript import (
     append_in,
     entries_of,
     grown,
-    removed,
 )
 
 
@@ -201,27 +202,37 @@ class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
         """
         Return the sessions of a project, and when they were appended to.
 
+        One that is damaged, or of which something else has removed a record, is named as last,
+        with the time at which what is left of it was stored; `load` tells what is wrong.
+
         Raises:
-            CheckpointCorruptError: the newest state of one is damaged, or gone.
+            JournalCorruptError: nobody can tell what a part of the journal held.
             CheckpointError: what `load_newest` of the store raises.
 
         Cost: a list of the names, and one read of a small record of each.
         """
-        found = await self._transcripts(project_key)
-        return [
+        found, damaged = await self._transcripts(project_key)
+        listed: list[SessionStoreListEntry] = [
             {"session_id": place.session_id, "mtime": head.mtime} for place, head in found.items()
         ]
+        for place in damaged:
+            newest = (await self._store.list(place.name, limit=1))[:1]
+            mtimes = [int(meta.saved_at.timestamp() * 1000) for meta in newest]
+            listed += [{"session_id": place.session_id, "mtime": mtime} for mtime in mtimes]
+        return listed
 
     async def list_session_summaries(self, project_key: str) -> list[SessionSummaryEntry]:
         """
         Return what the framework shows of the sessions of a project, without reading them.
+
+        One that is damaged has none: the framework tries to load it, as `list_sessions` names it.
 
         Raises:
             CheckpointError: as `list_sessions`.
 
         Cost: as `list_sessions`.
         """
-        found = await self._transcripts(project_key)
+        found, _ = await self._transcripts(project_key)
         return [
             {
                 "session_id": place.session_id,
@@ -244,21 +255,38 @@ class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
         subagents = await self._subagents(place)
         return [found.subpath for found in subagents if found.subpath is not None]
 
-    async def _transcripts(self, project_key: str) -> dict[Place, Transcript]:
+    async def _transcripts(self, project_key: str) -> tuple[dict[Place, Transcript], list[Place]]:
+        """Return the transcripts of a project, and which of them cannot be read."""
         self._require_open()
         places = {
             place.name: place
             for place in await self._places(prefix(project_key))
             if place.subpath is None
         }
-        records = await self._store.load_newest(places)
         found: dict[Place, Transcript] = {}
-        for name, record in records.items():
-            if isinstance(record, SessionStart):
-                raise removed(name)
+        damaged: list[Place] = []
+        for name, record in (await self._newest(places)).items():
             if isinstance(record, Transcript):
                 found[places[name]] = record
-        return found
+            elif isinstance(record, SessionStart | None):
+                damaged.append(places[name])
+        return found, damaged
+
+    async def _newest(self, names: Iterable[str]) -> dict[str, ClaudeRecord | None]:
+        """Return the newest record of each session; None where it is damaged."""
+        names = [*names]
+        try:
+            return {**await self._store.load_newest(names)}
+        except JournalCorruptError:
+            raise
+        except CheckpointCorruptError:
+            found: dict[str, ClaudeRecord | None] = {}
+            for name in names:
+                try:
+                    found |= await self._store.load_newest([name])
+                except CheckpointCorruptError:
+                    found[name] = None
+            return found
 
     async def _subagents(self, place: Place) -> list[Place]:
         return await self._places(prefix(place.project_key, place.session_id))

@@ -16,6 +16,7 @@ from aiocheckpoint.adapters._recent import RecentBlobs
 from aiocheckpoint.adapters.openai_agents.records import (
     ADDED_PREFIX,
     CONVERSATION_ID,
+    RUN_ID,
     AddedItems,
     Conversation,
     SessionRecord,
@@ -167,8 +168,11 @@ class OpenConversation(ConversationReader):
         return item
 
     async def clear(self) -> None:
-        """Stage the removal of all items."""
-        self._session.delete(CONVERSATION_ID, *await self._recent_ids())
+        """Stage the removal of all items, whatever is damaged of them."""
+        run = await self._reader.load(RUN_ID)
+        self._session.delete_session()
+        if run is not None:
+            self._session.save(run)
 
     async def _last_number(self) -> int:
         head = await self._head()

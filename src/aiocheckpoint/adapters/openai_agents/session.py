@@ -169,7 +169,7 @@ class Session(InStorage[SessionRecord]):
 
     async def clear_session(self) -> None:
         """
-        Remove all items; a run that was kept by `save_run` stays.
+        Remove all items, also where they are damaged; a run that was kept by `save_run` stays.
 
         Raises:
             CheckpointError: what `update` of the store raises.

@@ -72,6 +72,16 @@ class SessionManager(AsyncClosing, SnapshotSessionManager):
     def _require_open(self) -> None:
         self._own._require_open()  # noqa: SLF001 - of this module
 
+    async def delete_session(self) -> None:
+        """
+        Remove all that is kept of the session, in one commit, also where it is damaged.
+
+        Raises:
+            CheckpointError: what `delete_session` of the store raises.
+        """
+        await self._own.delete_session(f"session/{self.session_id}/")
+        await super().delete_session()  # which finds the framework's stash alone
+
     async def aclose(self) -> None:
         """Let go of the storage; a store that was given open stays open."""
         await self._own.aclose()
@@ -94,6 +104,11 @@ class _OneAgent(Storage):
     async def delete(self, key: str) -> None:
         await super().delete(key)
         self._read[self._place(key)] = None
+
+    async def delete_session(self, prefix: str) -> None:
+        name = self._place(prefix).session_id
+        await self._store.delete_session(name)
+        self._read.update((place, None) for place in self._read if place.session_id == name)
 
     async def write(self, key: str, data: bytes) -> None:
         place, pieces = self._cut(key, data)
