@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections import deque
@@ -72,6 +73,11 @@ class Threads:
         with self._mutex:
             self._is_ending = True
             is_none = not self._alive
+        if is_none and self.is_started:  # all were quicker than this one, which may be a loop's
+            with contextlib.suppress(RuntimeError):
+                name = "aiocheckpoint-end"
+                threading.Thread(target=self._last_words, name=name, daemon=True).start()
+                return
         if is_none:
             self._last_words()
 
