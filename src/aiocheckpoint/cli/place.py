@@ -13,6 +13,7 @@ from aiocheckpoint.kit import path_of_url, server_url
 
 _MAX_BYTES = 64 * 1024 * 1024
 _WHERE = frozenset({"host", "port", "user", "dbname", "schema"})
+_DATABASES = ("postgresql://", "postgres://")
 _ADVICE_BY_SCHEME = {"s3": "check the bucket and the prefix"}
 _ADVICE = "check the database, and the schema in ?schema=, by default aiocheckpoint"
 
@@ -42,6 +43,13 @@ class Place:
         self.path = None if "://" in path else Path(path)
         if self.path is not None:
             open_location(text)  # which touches nothing, and refuses a URL that lost slashes
+
+    @property
+    def location_to_look_at(self) -> str:
+        """The location, opened by which nothing is changed, the schema of a database neither."""
+        if not self.location.lower().startswith(_DATABASES):
+            return self.location
+        return f"{self.location}{'&' if '?' in self.location else '?'}migrate=no"
 
     def __str__(self) -> str:
         """
@@ -98,18 +106,24 @@ def open_writer(
     )
 
 
-def open_store(place: Place, max_bytes: int | None = None) -> BlobStore[CheckpointRecord]:
+def open_store(
+    place: Place, max_bytes: int | None = None, *, may_change: bool = False
+) -> BlobStore[CheckpointRecord]:
     """
     Return the store at a place, for records of any type.
+
+    Args:
+        place: where.
+        max_bytes: the largest file to read.
+        may_change: whether what is there may be changed, as the schema of an older release.
 
     Raises:
         CommandError: when there is no such directory; a writer would make it.
     """
     if place.path is not None:
         return open_writer(place.path, max_bytes)
-    return open_location(
-        place.location, record_type=CheckpointRecord, max_bytes=max_bytes or _MAX_BYTES
-    )
+    location = place.location if may_change else place.location_to_look_at
+    return open_location(location, record_type=CheckpointRecord, max_bytes=max_bytes or _MAX_BYTES)
 
 
 def open_raw(
@@ -121,14 +135,15 @@ def open_raw(
     Args:
         place: where.
         max_bytes: the largest file to read.
-        may_make: whether a directory that is not there will be made.
+        may_make: whether a directory that is not there will be made, and what is there changed.
 
     Raises:
         CommandError: when there is no such directory, and none may be made; or a file.
     """
     if place.path is not None and not (may_make and not place.path.exists()):
         _require_directory(place.path)
-    return open_location(place.location, record_type=RawRecord, max_bytes=max_bytes or _MAX_BYTES)
+    location = place.location if may_make else place.location_to_look_at
+    return open_location(location, record_type=RawRecord, max_bytes=max_bytes or _MAX_BYTES)
 
 
 def _require_directory(directory: Path) -> None:

@@ -49,7 +49,8 @@ def recover(
             damage = asyncio.run(_count_damage(open_store(directory, max_bytes), session))
             if damage:
                 raise _refusal(framework, damage, directory, session)
-        report = asyncio.run(_recovered(open_store(directory, max_bytes), directory, session))
+        store = open_store(directory, max_bytes, may_change=True)
+        report = asyncio.run(_recovered(store, directory, session))
     if report.newest_valid_id is None and not report.quarantined and not report.given_up:
         raise no_such_session(directory, session)
     if as_json:

@@ -13,6 +13,7 @@ import pytest
 from aiocheckpoint import (
     BlobNode,
     BlobRecord,
+    InvalidArgumentError,
     MissingBlobError,
     UnsuitableStoreError,
     blob_digest,
@@ -258,6 +259,28 @@ class TestOfARoleThatMayOnlyRead:
         async with admin.transaction():
             await admin.execute(sql)
         assert await reader.load("s") == _STATE
+
+    async def test_an_older_schema_stays_where_nobody_is_to_change_it(
+        self, make_store: MakeStore, server: PostgresServer, admin: Any, schema: str
+    ) -> None:
+        """With `migrate=no`, and for verbs that look, the older release can still be started."""
+        await make_store(record_type=BlobRecord).save(_STATE, blobs=_BLOBS)
+        versions = f"select array_agg(version order by version) from {schema}.schema_version"
+        newest = await admin.fetchval(versions)
+        await admin.execute(f"delete from {schema}.schema_version where version = {VERSION}")
+        told = f"this library needs {VERSION}, and was told not to bring it up to date"
+        careful = make_store(server.dsn(migrate="no"), record_type=BlobRecord)
+        for call in (careful.load("s"), careful.save(_STATE, blobs=_BLOBS)):
+            with pytest.raises(UnsuitableStoreError, match=told):
+                await call
+        url = server.dsn(schema=schema)
+        for verb in (("sessions",), ("list", "s"), ("show", "s"), ("verify",)):
+            assert await asyncio.to_thread(main, [verb[0], url, *verb[1:]]) == 2
+        assert await admin.fetchval(versions) == newest[:-1]
+        assert await make_store(record_type=BlobRecord).load("s") == _STATE
+        assert await admin.fetchval(versions) == newest
+        with pytest.raises(InvalidArgumentError, match="migrate=yes or migrate=no"):
+            make_store(server.dsn(migrate="maybe"))
 
     async def test_a_connection_that_takes_no_changes_reads(
         self, make_store: MakeStore, server: PostgresServer, admin: Any, schema: str

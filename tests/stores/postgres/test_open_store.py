@@ -94,7 +94,7 @@ async def test_a_parameter_that_the_server_does_not_know_is_named(
     shown = capsys.readouterr().err
     assert status == 2
     assert "shcema" in shown
-    assert "parameters are schema, host, port" in shown
+    assert "parameters are schema, migrate, host" in shown
     assert not {"geheim", "later"} & {*re.split(r"\W", shown)}
 
 

@@ -25,6 +25,7 @@ _GRANTS = """\
 lets a role in by: grant usage on schema {0} to ROLE; \
 grant select, insert, update, delete on all tables in schema {0} to ROLE; \
 grant usage on all sequences in schema {0} to ROLE"""
+_TOLD_NOT_TO = "was told not to bring it up to date (migrate=no, as verbs that look have it)"
 _ADVISORY_LOCK = 0x61696F636B7074  # "aiockpt": who makes or migrates a schema
 
 
@@ -80,22 +81,27 @@ async def version_of(connection: Any, schema: str) -> int:
     return await connection.fetchval(query) or 0
 
 
-async def require_schema(connection: Any, schema: str, location: str) -> None:
+async def require_schema(
+    connection: Any, schema: str, location: str, *, migrates: bool = True
+) -> None:
     """
     Make the schema, or bring it up to date, if it is not; whoever else does so at the same time.
 
     Raises:
-        UnsuitableStoreError: it is of a newer version, or of an older one that the role may not
-            bring up to date.
+        UnsuitableStoreError: it is of a newer version, or of an older one that is not to be
+            brought up to date, or not by this role.
     """
     found = await version_of(connection, schema)
+    if 0 < found < VERSION and not migrates:
+        raise UnsuitableStoreError(location, _outdated(schema, found, _TOLD_NOT_TO))
     if found < VERSION:
         try:
             found = await _brought_up_to_date(connection, schema)
         except asyncpg.InsufficientPrivilegeError as error:
             if not found:
                 raise
-            raise UnsuitableStoreError(location, _outdated(schema, found, error)) from error
+            reason = f"this role may not bring it up to date: {error} ({error.sqlstate})"
+            raise UnsuitableStoreError(location, _outdated(schema, found, reason)) from error
     if found > VERSION:
         reason = f"its schema {schema!r} has version {found}, this library knows {VERSION}"
         raise UnsuitableStoreError(location, f"{reason}; use a newer aiocheckpoint")
@@ -112,10 +118,10 @@ async def _brought_up_to_date(connection: Any, schema: str) -> int:
         return found
 
 
-def _outdated(schema: str, found: int, error: asyncpg.PostgresError) -> str:
+def _outdated(schema: str, found: int, reason: str) -> str:
     return (
-        f"its schema {schema!r} has version {found}, this library needs {VERSION}, and this role "
-        f"may not bring it up to date: {error} ({error.sqlstate}); its owner does so by what "
+        f"its schema {schema!r} has version {found}, this library needs {VERSION}, and {reason}; "
+        f"its owner does so, once no older release is to be started there again, by what "
         f"aiocheckpoint.stores.postgres.schema_sql({schema!r}, since={found}) returns, in one "
         f"transaction, and {grants(schema)}"
     )

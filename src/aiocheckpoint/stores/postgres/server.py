@@ -72,6 +72,7 @@ class Options(NamedTuple):
         server_timeout_seconds: how long to wait for an answer, and for a server that is away.
         compressed: whether bodies are compressed.
         must_exist: whether to refuse a database without the schema.
+        migrates: whether to bring an older schema up to date.
     """
 
     schema: str
@@ -81,6 +82,7 @@ class Options(NamedTuple):
     server_timeout_seconds: float
     compressed: bool
     must_exist: bool
+    migrates: bool
 
     @property
     def lock_timeout_ms(self) -> int:
@@ -97,6 +99,7 @@ def checked_options(
     *,
     compressed: bool,
     must_exist: bool,
+    migrates: bool,
 ) -> Options:
     """
     Return options after looking at each.
@@ -123,6 +126,7 @@ def checked_options(
         float(server_timeout_seconds),
         compressed,
         must_exist,
+        migrates,
     )
 
 
@@ -417,7 +421,8 @@ class Server:
         self._has_forgotten = True
 
     async def _require_schema(self, connection: Connection) -> None:
-        await require_schema(connection, self.options.schema, self.location)
+        options = self.options
+        await require_schema(connection, options.schema, self.location, migrates=options.migrates)
         self._has_schema = True
 
     async def aclose(self) -> None:

@@ -83,7 +83,8 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
 
     Args:
         dsn_or_pool: a URL (`postgresql://user@host/database`), whose missing parts are taken from
-            the environment as libpq does; or a pool of asyncpg that the application closes.
+            the environment as libpq does; or a pool of asyncpg that the application closes. With
+            `?migrate=no` a schema of an older release is refused, not brought up to date.
         schema: the schema of the database that has the tables: letters, digits, underscores. By
             default what `schema=` in the URL says, as errors print it, else `aiocheckpoint`.
         record_type: the Struct to store, extending `CheckpointRecord`, or a union of several.
@@ -165,17 +166,19 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
         if max_checkpoints is not None:
             require_count("max_checkpoints", max_checkpoints, 1)
         require_seconds("lease_seconds", lease_seconds)
-        source, named = checked_source(dsn_or_pool)
+        source = checked_source(dsn_or_pool)
         options = checked_options(
-            named if schema is None else schema, max_connections, statement_cache_size,
+            source.schema if schema is None else schema, max_connections, statement_cache_size,
             lock_timeout_seconds, server_timeout_seconds,
-            compressed=compressed, must_exist=must_exist,
+            compressed=compressed, must_exist=must_exist, migrates=source.migrates,
         )  # fmt: skip
         self._kit: RecordKit[RecordT] = RecordKit(record_type, max_bytes)
         self._max_checkpoints = max_checkpoints
         self._turns = SessionTurns(options.lock_timeout_seconds)
         self._leases = Leases(float(lease_seconds), self._turns)
-        self._clients: Clients[RecordT] = Clients(source, options, self._kit, max_checkpoints)
+        self._clients: Clients[RecordT] = Clients(
+            source.dsn_or_pool, options, self._kit, max_checkpoints
+        )
 
     def __repr__(self) -> str:
         return f"<PostgresStore {self._clients!r}>"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, quote
 
 import asyncpg
@@ -27,14 +27,29 @@ _OF_THE_DRIVER = (
     "gsslib",
 )  # fmt: skip
 _WANTED_SETTINGS = (
-    f"a URL whose parameters are schema, {', '.join(_OF_THE_DRIVER)}, or settings of the server, "
-    "as application_name"
+    f"a URL whose parameters are schema, migrate, {', '.join(_OF_THE_DRIVER)}, "
+    "or settings of the server, as application_name"
 )
 
 
-def checked_source(dsn_or_pool: object) -> tuple[Any, str]:
+class Source(NamedTuple):
     """
-    Return what connections are to come from, and the schema that a URL of it names.
+    What is connected to, and what a URL says beyond what its server knows.
+
+    Attributes:
+        dsn_or_pool: where connections are to come from.
+        schema: where the tables are.
+        migrates: whether a schema of an older release may be brought up to date.
+    """
+
+    dsn_or_pool: Any
+    schema: str = _DEFAULT_SCHEMA
+    migrates: bool = True
+
+
+def checked_source(dsn_or_pool: object) -> Source:
+    """
+    Return what connections are to come from.
 
     Raises:
         InvalidArgumentError: neither a URL of PostgreSQL nor a pool of asyncpg.
@@ -44,17 +59,21 @@ def checked_source(dsn_or_pool: object) -> tuple[Any, str]:
         return _apart(dsn_or_pool)
     if not isinstance(dsn_or_pool, asyncpg.Pool):
         raise InvalidArgumentError("dsn_or_pool", dsn_or_pool, _WANTED_SOURCE)
-    return dsn_or_pool, _DEFAULT_SCHEMA
+    return Source(dsn_or_pool)
 
 
-def _apart(dsn: str) -> tuple[str, str]:
-    """Return a URL without `schema=`, which no server knows, and the schema."""
+def _apart(dsn: str) -> Source:
+    """Take apart what a server knows of a URL, and what is for us."""
     base, _, query = dsn.partition("?")
-    rest = "&".join(it for it in query.split("&") if not it.startswith("schema="))
+    rest = "&".join(it for it in query.split("&") if not it.startswith(("schema=", "migrate=")))
     if not all("=" in it for it in query.split("&") if query):
         raise InvalidArgumentError("dsn_or_pool", "postgresql://...?...", _WANTED_PARAMETERS)
-    named = parse_qs(query, keep_blank_values=True).get("schema", [_DEFAULT_SCHEMA])
-    return f"{base}?{rest}" if rest else base, named[-1]
+    given = parse_qs(query, keep_blank_values=True)
+    migrate = given.get("migrate", ["yes"])[-1]
+    if migrate not in ("yes", "no"):
+        raise InvalidArgumentError("dsn_or_pool", "...?migrate=...", "migrate=yes or migrate=no")
+    schema = given.get("schema", [_DEFAULT_SCHEMA])[-1]
+    return Source(f"{base}?{rest}" if rest else base, schema, migrates=migrate == "yes")
 
 
 def wrong_parameter(dsn: str, reason: str) -> InvalidArgumentError | None:
