@@ -227,7 +227,7 @@ class RecordKit(Generic[RecordT]):
         given = frozen_blobs(blobs, digests)
         for digest, content in given.items():
             require_digest(digest, content)
-            self._require_size(f"blob {digest}", content)
+            self.require_size(f"blob {digest}", len(content))
         return self._encoded(draft, digests, given)
 
     def _encoded(
@@ -235,7 +235,7 @@ class RecordKit(Generic[RecordT]):
     ) -> EncodedRecord:
         text, _, checksum = documents.body_of(draft)
         body = documents.sealed(text, checksum)
-        self._require_size(f"checkpoint {draft.checkpoint_id!r}", body)
+        self.require_size(f"checkpoint {draft.checkpoint_id!r}", len(body))
         listed = documents.listed_of(draft, checksum)
         return EncodedRecord(
             draft.session_id, draft.checkpoint_id, body, checksum.hex(), digests, blobs, listed
@@ -274,9 +274,15 @@ class RecordKit(Generic[RecordT]):
         draft = documents.with_session_id(text, target_id)
         return self._encoded(draft, blob_digests(draft.text), NO_BLOBS)
 
-    def _require_size(self, subject: str, content: bytes) -> None:
-        if len(content) > self._max_bytes:
-            raise CheckpointTooLargeError(subject, len(content), self._max_bytes)
+    def require_size(self, location: str, size_bytes: int) -> None:
+        """
+        Refuse a document or a blob over `max_bytes`, also before it is read.
+
+        Raises:
+            CheckpointTooLargeError: it is.
+        """
+        if size_bytes > self._max_bytes:
+            raise CheckpointTooLargeError(location, size_bytes, self._max_bytes)
 
     def decode(
         self, body: bytes, location: str, session_id: SessionId, checkpoint_id: CheckpointId
@@ -303,7 +309,7 @@ class RecordKit(Generic[RecordT]):
     def _verified(
         self, body: bytes, location: str, session_id: SessionId, checkpoint_id: CheckpointId
     ) -> bytes:
-        self._require_size(location, body)
+        self.require_size(location, len(body))
         try:
             text = documents.verified(body, location)
             found = documents.identity(text, location)
@@ -316,15 +322,21 @@ class RecordKit(Generic[RecordT]):
             )
         return text
 
-    def is_intact(self, body: bytes) -> bool:
+    def is_intact(self, body: bytes, location: str) -> bool:
         """
         Tell whether a body is a checkpoint of any type, undamaged; what `verify` returns.
 
+        Args:
+            body: what was stored.
+            location: where: a URL without credentials.
+
         Raises:
             FormatVersionError: it has another format version, and its checksum is not right.
+            CheckpointTooLargeError: it is over `max_bytes`, and neither is told.
         """
+        self.require_size(location, len(body))
         try:
-            documents.verified(body, "", of_any_version=True)
+            documents.verified(body, location, of_any_version=True)
         except CheckpointCorruptError:
             return False
         return True
@@ -395,7 +407,7 @@ class RecordKit(Generic[RecordT]):
             CheckpointCorruptError: it is something else.
             CheckpointTooLargeError: it is over `max_bytes`.
         """
-        self._require_size(location, content)
+        self.require_size(location, len(content))
         return verified_blob(content, digest, location)
 
 

@@ -544,7 +544,13 @@ class CheckpointStore(Protocol[RecordT]):
         ...
 
     async def verify(self, session_id: SessionId, checkpoint_id: CheckpointId, /) -> bool:
-        """Tell whether a checkpoint is there and intact, whatever its type; but for its blobs."""
+        """
+        Tell whether a checkpoint is there and intact, whatever its type; but for its blobs.
+
+        Raises:
+            FormatVersionError: of another format version, and its checksum is not right for ours.
+            CheckpointTooLargeError: it is over `max_bytes`; raise it to tell.
+        """
         ...
 
     async def recover(self, session_id: SessionId) -> RecoveryReport:

@@ -162,13 +162,20 @@ async def test_what_is_too_large_for_a_reader_is_not_hidden(open_: Open) -> None
     async with open_(CheckpointData) as owner, open_(CheckpointData, max_bytes=100_000) as store:
         await owner.save(small)
         await owner.save(large)
-        for call in (store.load("s"), store.load("s", "large"), store.load_newest(["s"])):
+        for call in (
+            store.load("s"),
+            store.load("s", "large"),
+            store.load_newest(["s"]),
+            store.verify("s", "large"),
+        ):
             with pytest.raises(CheckpointTooLargeError, match="max_bytes"):
                 await call
         assert [meta.checkpoint_id for meta in await store.list("s")] == ["large", "small"]
         assert sorted(await store.ids("s")) == ["large", "small"]
         assert [session async for session in store.sessions()] == ["s"]
-        assert [finding.is_damage for finding in await store.check()] == [True]
+        assert [finding.kind for finding in await store.check()] == ["unreadable"]
+        assert [await client.verify("s", "small") for client in (store, owner)] == [True, True]
+        assert await owner.verify("s", "large")
         with pytest.raises(CheckpointTooLargeError):
             await store.recover("s")
         assert await store.load("s", "small") == small

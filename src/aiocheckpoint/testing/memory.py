@@ -494,7 +494,9 @@ class MemoryStore(AsyncClosing, Generic[RecordT]):
         check_checkpoint_id(checkpoint_id)
         self._require_session(session_id, "verify")
         stored = self._shelf.session(session_id).checkpoints.get(checkpoint_id)
-        return stored is not None and self._kit.is_intact(stored.body)
+        if stored is None:
+            return False
+        return self._kit.is_intact(stored.body, location_of(session_id, checkpoint_id))
 
     async def recover(self, session_id: SessionId) -> RecoveryReport:
         """Put what is damaged of a session aside, so that the newest intact one is the newest."""

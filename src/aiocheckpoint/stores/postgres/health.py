@@ -113,7 +113,7 @@ class Health:
             error = await self._reads.problem_of(session_id, row)
             if error is not None:
                 location = self._server.location_of(session_id, row.checkpoint_id)
-                kind = await self._kind(row, error)
+                kind = await self._kind(row, location, error)
                 yield _finding(kind, location, _detail(error), session_id)
         async for digest, problem in self._reads.blobs(session_id):
             if problem is not None:
@@ -130,14 +130,14 @@ class Health:
             location = self._server.location_of_blob(session_id, row["digest"].hex())
             yield _finding("unused-blob", location, "no checkpoint refers to it", session_id)
 
-    async def _kind(self, row: Row, error: CheckpointError) -> FindingKind:
+    async def _kind(self, row: Row, location: str, error: CheckpointError) -> FindingKind:
         if row.parts is None or isinstance(error, CheckpointTooLargeError):
             return "unreadable"
         if isinstance(error, CheckpointMismatchError):
             return "misplaced"
         if isinstance(error, FormatVersionError):
             try:
-                is_intact = await self._reads.is_intact(row.parts)
+                is_intact = await self._reads.is_intact(row.parts, location)
             except FormatVersionError:
                 is_intact = False
             return "other-version" if is_intact else "unreadable"

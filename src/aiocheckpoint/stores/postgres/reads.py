@@ -198,14 +198,15 @@ class Reads(Generic[RecordT]):
             return False
         if not rows:
             return False
-        return await self.is_intact(rows[0]["parts"])
+        location = self._server.location_of(session_id, checkpoint_id)
+        return await self.is_intact(rows[0]["parts"], location)
 
-    async def is_intact(self, parts: Sequence[bytes]) -> bool:
+    async def is_intact(self, parts: Sequence[bytes], location: str) -> bool:
         """Tell whether a body is as it was saved."""
 
         def work() -> bool:
             try:
-                return self._kit.is_intact(unpacked(parts, ""))
+                return self._kit.is_intact(unpacked(parts, location), location)
             except CheckpointCorruptError:
                 return False
 

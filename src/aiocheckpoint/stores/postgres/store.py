@@ -649,6 +649,7 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
         Raises:
             InvalidIdError: an id that no checkpoint can have.
             FormatVersionError: of another format version, and its checksum is not right for ours.
+            CheckpointTooLargeError: it is over `max_bytes`; raise it to tell.
             StoreUnavailableError: the server is away, or refuses.
 
         Cost: one query.

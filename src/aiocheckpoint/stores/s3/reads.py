@@ -8,7 +8,12 @@ from typing import Generic, TypeVar
 
 from msgspec.structs import replace
 
-from aiocheckpoint.errors import CheckpointCorruptError, CheckpointError, MissingBlobError
+from aiocheckpoint.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointTooLargeError,
+    MissingBlobError,
+)
 from aiocheckpoint.kit import EncodedRecord, RecordKit, sorted_ids
 from aiocheckpoint.models import CheckpointId, CheckpointMeta, CheckpointRecord, SessionId
 from aiocheckpoint.stores.s3.commits import Blob, Entry
@@ -161,9 +166,11 @@ class Reads(Generic[RecordT]):
 
         Raises:
             CheckpointCorruptError: there is none.
+            CheckpointTooLargeError: it is over `max_bytes`, and not asked for.
         """
         if entry.problem is not None:
             raise self._damaged(entry, entry.problem)
+        self._kit.require_size(self.location(entry), entry.length)
         body = await self._knowledge.body(entry)
         if body is None:
             raise self._damaged(entry, "the object is not there")
@@ -244,8 +251,15 @@ class Reads(Generic[RecordT]):
             iteration=entry.iteration,
             checksum=entry.checksum,
             location=self.location(entry),
-            problem=entry.problem or self.doubt(entry),
+            problem=entry.problem or self.doubt(entry) or self._excess(entry),
         )
+
+    def _excess(self, entry: Entry) -> str | None:
+        try:
+            self._kit.require_size(self.location(entry), entry.length)
+        except CheckpointTooLargeError as error:
+            return str(error)
+        return None
 
     async def ids(
         self, prefix: str, before: CheckpointId | None, limit: int | None
@@ -281,7 +295,7 @@ class Reads(Generic[RecordT]):
 
         async def read(entry: Entry) -> bool:
             self._require_certain(entry)
-            return self._kit.is_intact(await self.body(entry))
+            return self._kit.is_intact(await self.body(entry), self.location(entry))
 
         try:
             return any(await self._steady(partial(self._find, checkpoint_id), read))

@@ -640,6 +640,10 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         """
         Tell whether a checkpoint is there and intact, whatever its type; but for its blobs.
 
+        Raises:
+            FormatVersionError: of another format version, and its checksum is not right for ours.
+            CheckpointTooLargeError: it is over `max_bytes`; raise it to tell.
+
         Cost: as `load` by id.
         """
         check_checkpoint_id(checkpoint_id)
