@@ -185,8 +185,9 @@ class Changes:
             await patience.pause(is_random=True)
 
     async def _sweep(self, changes: Sequence[Change], outcome: Outcome) -> None:
-        if outcome.is_stored:
-            erases = any(change.erases for change in changes)
+        erases = any(change.erases for change in changes)
+        # To delete a session once more removes what had to stay when it was deleted.
+        if outcome.is_stored or (erases and self._knowledge.session.is_empty):
             await self._sweeper.clean(self._knowledge, outcome.gone, at_once=erases)
 
     async def attempt(self, changes: Sequence[Change]) -> Outcome | None:

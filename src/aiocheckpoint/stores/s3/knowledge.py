@@ -272,7 +272,14 @@ class Knowledge:
             if session.number and not session.number % SHORTEST_RANGE:
                 gaps.add(session.number)
             for last in sorted(gaps):
-                await self.index.extend(last, session.floor)
+                if last >= session.floor:  # else all that it would tell of is gone
+                    await self.index.extend(last, session.floor)
+
+    async def drop_index(self) -> None:
+        """Remove what the index tells of commits below the floor, where all is gone."""
+        async with self._extending:
+            parts = await self.index.ranges()
+            await self.bucket.delete(part.key for part in parts if part.last < self.session.floor)
 
     # Documents
 

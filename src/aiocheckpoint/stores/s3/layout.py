@@ -124,9 +124,10 @@ class Layout:
         inverted = key.rpartition("/")[2]
         return _TOP - int(inverted) if _INVERTED.fullmatch(inverted) else None
 
-    def may_be_empty(self, session_id: SessionId, number: int) -> str:
-        """Return the key of the note that a commit may leave a session empty."""
-        return f"{self.sessions}{_name(session_id)}!{number:012d}"
+    def may_be_empty(self, session_id: SessionId, number: int | None = None) -> str:
+        """Return the key of the note that a commit may leave a session empty; of all, its begin."""
+        suffix = "" if number is None else f"{number:012d}"
+        return f"{self.sessions}{_name(session_id)}!{suffix}"
 
     def session_name(self, key: str) -> str:
         """Return the name of a session from a key, or a prefix of keys, under `sessions`."""

@@ -165,6 +165,11 @@ class Session:
         self.owner: Owner | None = None
         self.entries: Entries | None = Entries()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether all that was ever stored is gone."""
+        return self.number > 0 and self.newest is None
+
     def apply(self, header: Header) -> Gone:
         """Go on by one commit; return what is gone, where the checkpoints are known."""
         gone = Gone((), {})

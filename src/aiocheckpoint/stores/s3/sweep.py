@@ -91,10 +91,42 @@ class Sweeper:
 
     async def _erase(self, knowledge: Knowledge, gone: Gone) -> None:
         await self._bucket.delete(self._keys(knowledge.session_id, gone.blobs))
+        if knowledge.session.is_empty:
+            await self._erase_session(knowledge)
+            return
         numbers = {entry.number for entry in gone.entries}
         if len(numbers) > _LOOKED_AT_ONE_BY_ONE:
             numbers -= await self.sweep(knowledge)
         await self._bucket.gather(self._erase_commit(knowledge, number) for number in numbers)
+
+    async def _erase_session(self, knowledge: Knowledge) -> None:
+        """
+        Remove all of an empty session but its last commit, and what has to keep its number.
+
+        That is more than has gone with that commit: what retention has dropped may be there still.
+        """
+        layout, session = self._layout, knowledge.session
+        session_id, end = session.session_id, min(session.floor, session.number)
+        numbers: list[int] = []
+        removed: list[str] = []
+        async for item in self._bucket.list_all(layout.session(session_id)):
+            number = layout.number(item.key)
+            if number is None or number >= end:
+                continue
+            if item.age is not None and item.age >= SETTLED_AFTER:
+                removed.append(item.key)
+            else:
+                numbers.append(number)
+        alive = session.token + 1 if session.owner is None else session.owner.token
+        for prefix, first_kept in (
+            (layout.owners(session_id), layout.owner(session_id, alive)),
+            (layout.may_be_empty(session_id), layout.may_be_empty(session_id, session.number)),
+        ):
+            listed = self._bucket.list_all(prefix)
+            removed += [item.key async for item in listed if item.key < first_kept]
+        await self._bucket.gather(self._erase_commit(knowledge, number) for number in numbers)
+        await self._bucket.delete(removed)
+        await knowledge.drop_index()
 
     async def sweep(self, knowledge: Knowledge) -> set[int]:
         """
@@ -133,7 +165,9 @@ class Sweeper:
             if is_settled and number < min(knowledge.session.floor, knowledge.session.number):
                 await self._bucket.delete([key])
                 return
-            await self._bucket.put(key, _erased(knowledge, number, found, alive))
+            erased = _erased(knowledge, number, found, alive)
+            if erased != found.data:
+                await self._bucket.put(key, erased)
             if not alive:
                 return
             # Another client may have done the same for more of them, a moment before this put.

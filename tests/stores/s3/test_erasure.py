@@ -1,0 +1,98 @@
+"""What a deleted session leaves in a bucket, and how the rest is removed."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from aiocheckpoint import CheckpointData, blob_digest
+from aiocheckpoint.kit import encode_id
+from aiocheckpoint.testing import LargeValue
+from tests.stores.s3.conftest import MakeStore
+from tests.stores.s3.fake_s3 import FakeS3
+
+_PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "s3.md"
+_LONGER_THAN_SETTLED = timedelta(hours=2, minutes=1)
+
+
+def _texts(fake: FakeS3) -> bytes:
+    return b"".join(stored.data for stored in fake.objects.values())
+
+
+async def _filled(make_store: MakeStore, session_id: str, **options: int) -> None:
+    """Save until there are parts of an index, and what retention has dropped; let an owner die."""
+    store = make_store(record_type=LargeValue, **options)
+    digest = blob_digest(b"content")
+    data = LargeValue(session_id=session_id, note="content", blob_digests=(digest,))
+    for number in range(70):
+        data = data.next(checkpoint_id=f"order-{number}")
+        await store.save(data, blobs={digest: b"content"})
+    await store.aclose()
+
+
+async def test_nothing_is_left_that_nobody_needs(fake: FakeS3, make_store: MakeStore) -> None:
+    """No content, though retention has dropped it before; after two hours only the last commit."""
+    await _filled(make_store, "ann", max_checkpoints=3)
+    store = make_store()
+    async with store.own("ann"):
+        fake.write("prefix/owners/ann/1", b"")  # of an owner that has died
+    await store.save(CheckpointData(session_id="bob", checkpoint_id="b", messages=["bob's"]))
+    assert fake.keys("/index/ann/")
+    assert await store.delete_session("ann")
+    assert b"content" not in _texts(fake)
+    assert fake.keys("/index/ann/") == fake.keys("/owners/ann/") == fake.keys("/blobs/ann/") == []
+    fake.age(_LONGER_THAN_SETTLED)
+    assert not await make_store().delete_session("ann")
+    left = fake.keys("ann")
+    assert [re.sub("[0-9]+", "N", key) for key in left] == [
+        "prefix/sessions/ann!N",
+        "prefix/sessions/ann/N",
+    ]
+    assert b"order-" not in _texts(fake)
+    assert [session async for session in make_store().sessions()] == ["bob"]
+    assert await store.load("ann") is None
+    await store.save(CheckpointData(session_id="ann", checkpoint_id="new"))
+    assert await make_store().ids("ann") == ("new",)
+    assert await make_store().check() == ()
+
+
+async def test_the_commands_of_the_page_remove_all_of_a_session(
+    fake: FakeS3, make_store: MakeStore
+) -> None:
+    """And nothing of others, though their names begin alike; the session may begin anew."""
+    kept = ["ann2", "an", "ann/1", "ann!1", "bob"]
+    store = make_store()
+    for session_id in ("ann", *kept):
+        await store.save(CheckpointData(session_id=session_id, checkpoint_id="c"))
+    await _filled(make_store, "ann")
+    for part in ("index", "blobs", "owners", "quarantine"):
+        fake.write(f"prefix/{part}/ann/left", b"")
+        fake.write(f"prefix/{part}/ann2/left", b"")
+    await store.delete_session("ann")
+    await store.aclose()
+    others = {key for key in fake.objects if "/ann/" not in key and "/ann!" not in key}
+    page = await asyncio.to_thread(_PAGE.read_text, encoding="utf-8")
+    (commands,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    shell = "aws() { printf '%s\\n' \"$@\" end; }\n" + commands.replace("\n  ", "\n")
+    run = await asyncio.to_thread(
+        subprocess.run, ["bash", "-c", shell], capture_output=True, text=True, check=True
+    )
+    for call in run.stdout.split("\nend\n")[:-1]:
+        words = call.split("\n")
+        assert words[:3] == ["s3", "rm", "--recursive"]
+        begin = words[3].replace("s3://bucket/checkpoints/", "prefix/")
+        assert begin.endswith("/")  # or the command adds it
+        pattern = words[7] if words[4:6] == ["--exclude", "*"] else "*"
+        for key in [*fake.objects]:
+            if key.startswith(begin) and fnmatchcase(key.removeprefix(begin), pattern):
+                del fake.objects[key]
+    assert {*fake.objects} == others
+    assert encode_id("ann", "session id") == "ann"
+    async with make_store() as later:
+        assert {session async for session in later.sessions()} == {*kept}
+        await later.save(CheckpointData(session_id="ann", checkpoint_id="new"))
+        assert await later.ids("ann") == ("new",)
