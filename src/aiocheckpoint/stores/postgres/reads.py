@@ -356,7 +356,8 @@ class Reads(Generic[RecordT]):
 
         try:
             return await in_thread_if_large(sum(map(len, contents.values())), work)
-        except CheckpointCorruptError:
+        except CheckpointCorruptError as error:
+            error.session_id = session_id
             self.doubt_blobs(session_id)
             raise
 

@@ -216,7 +216,8 @@ class Reads(Generic[RecordT]):
             if found is None:
                 raise MissingBlobError(layout.location(key), digest)
             return self._kit.blob(found.data, digest, layout.location(key))
-        except CheckpointCorruptError:
+        except CheckpointCorruptError as error:
+            error.session_id = session_id
             if suffix is not None:  # a save that gives it is to put it anew
                 self._knowledge.lost_blobs.add((digest, suffix))
             raise
