@@ -110,7 +110,7 @@ async def test_nothing_there_is_replaced(database: Path) -> None:
     names: dict[str, Any] = {"app_name": "shop", "user_id": "ann"}
     await service.create_session(**names, session_id="1", state={"mine": True})
 
-    with pytest.raises(CopyMismatchError, match="session 'shop/ann/1': there is another one"):
+    with pytest.raises(CopyMismatchError, match="session 'shop/ann/1': another one is there"):
         await copy_database(database, store)
 
     found = await service.get_session(**names, session_id="1")
@@ -176,7 +176,7 @@ def test_command(database: Path, root: Path, capsys: pytest.CaptureFixture[str])
         main([str(database), str(root)])
     assert refused.value.code == 1
     told = capsys.readouterr().err
-    assert "session 'shop/ann/1': there is another one already" in told
+    assert "session 'shop/ann/1': another one is there already" in told
     assert "is no database" not in told
 
     for wrong in (

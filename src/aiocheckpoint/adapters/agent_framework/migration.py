@@ -27,7 +27,7 @@ from aiocheckpoint.adapters.agent_framework.sharing import StoredCheckpoint
 from aiocheckpoint.adapters.agent_framework.storage import CheckpointStorage
 from aiocheckpoint.adapters.agent_framework.values import Values
 
-_ADVICE = "copy to an empty storage, or delete them there"
+_ADVICE = "copy to an empty storage: to delete what is there loses it"
 
 
 class _Source(NamedTuple):

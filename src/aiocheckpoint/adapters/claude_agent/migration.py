@@ -16,7 +16,7 @@ from aiocheckpoint.adapters.claude_agent.records import ClaudeRecord, Place
 from aiocheckpoint.adapters.claude_agent.store import SessionStore
 
 _BATCH = 500
-_ADVICE = "copy to an empty storage, or delete the session there"
+_ADVICE = "copy to an empty storage: to delete what is there loses it"
 
 
 async def copy_sessions(

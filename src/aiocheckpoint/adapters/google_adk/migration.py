@@ -145,7 +145,9 @@ async def _copy(
             raise RefusedError("somebody else uses the storage; try again") from error
         found = await target.get_session(**names)
     elif _content(found) != _content(session):
-        reason = "there is another one already; copy to an empty storage, or delete it"
+        reason = (
+            "another one is there already; copy to an empty storage: to delete it loses its turns"
+        )
         raise RefusedError(reason)
     if found is None or _content(found) != _content(session):
         raise RefusedError("it is not the same after the copy")

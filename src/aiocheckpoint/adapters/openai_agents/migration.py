@@ -65,7 +65,7 @@ async def copy_sessions(
 async def _copy(session: Session, items: list[Any]) -> None:
     found = await session.get_items(-1)
     if found != items[: len(found)]:
-        reason = "there are other items already; copy to an empty storage, or clear the session"
+        reason = "there are other items already; copy to an empty storage: to clear it loses them"
         raise RefusedError(reason)
     if len(found) < len(items):
         await session.add_items(items[len(found) :])

@@ -74,7 +74,9 @@ async def _require_same(
 ) -> None:
     found = await target.read_record(record.conversation_id)
     if found is None or found.revision != record.revision:
-        reason = "another one is there already; copy to an empty storage, or delete it"
+        reason = (
+            "another one is there already; copy to an empty storage: to delete it loses its turns"
+        )
         raise RefusedError(reason)
     if found != record or await _lines(target, record) != lines:
         raise RefusedError("it is not the same after the copy")

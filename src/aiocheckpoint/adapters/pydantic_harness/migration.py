@@ -108,7 +108,9 @@ def _lacking(parts: Sequence[PartT], there: Sequence[PartT]) -> Sequence[PartT]:
 
 
 def _gone_on() -> RefusedError:
-    return RefusedError("it has other steps already; copy to an empty storage, or delete it")
+    return RefusedError(
+        "it has other steps already; copy to an empty storage: to delete it loses them"
+    )
 
 
 async def _lists(store: Source, run_id: str) -> tuple[list[StepEvent], list[ContinuableSnapshot]]:

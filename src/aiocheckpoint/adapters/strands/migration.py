@@ -12,7 +12,7 @@ from aiocheckpoint.adapters._storage import Storage as Location
 from aiocheckpoint.adapters.strands.records import NAMES, StoredValue, place_of
 from aiocheckpoint.adapters.strands.storage import Storage
 
-_ADVICE = "copy to an empty storage, or delete the session there"
+_ADVICE = "copy to an empty storage: to delete what is there loses it"
 
 
 async def copy_storage(
