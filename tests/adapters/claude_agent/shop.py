@@ -50,6 +50,7 @@ class ToldStore(SessionStore):
     def __init__(self, storage: str) -> None:
         super().__init__(storage)
         self.call_is_stored = asyncio.Event()
+        self.result_is_stored = asyncio.Event()
 
     async def append(self, key: SessionKey, entries: list[SessionStoreEntry]) -> None:
         """Append, and say of which kinds the messages were."""
@@ -59,6 +60,8 @@ class ToldStore(SessionStore):
         kinds = ["text" if isinstance(one, str) else one[0]["type"] for one in contents]
         if "tool_use" in kinds:
             self.call_is_stored.set()
+        if "tool_result" in kinds:
+            self.result_is_stored.set()
         for kind in kinds:
             said(f"stored {kind}")
 
@@ -113,7 +116,10 @@ async def main(storage: str, log: str, *how: str) -> None:
             return {"hookSpecificOutput": output}
 
         async def asked(conversation: Any) -> None:
-            said(f"model reads {len(parts_of(conversation, 'tool_result'))} results")
+            results = parts_of(conversation, "tool_result")
+            if results and not transcript:  # or the next call may be stored with the result
+                await store.result_is_stored.wait()
+            said(f"model reads {len(results)} results")
 
         options = ClaudeAgentOptions(
             session_store=store,
