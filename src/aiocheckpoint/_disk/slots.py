@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import threading
 from collections.abc import Iterable
 
 from aiocheckpoint._disk.files import Directory, LocalFiles, max_file_bytes
@@ -37,6 +38,8 @@ class Slots:
         self._directory = directory
         self._writable = writable
         self.max_bytes = max_file_bytes() // log.BLOCK_BYTES * log.BLOCK_BYTES
+        # Who looks without the log's lock must not close what who has it is just making.
+        self._mutex = threading.RLock()
         self._descriptors: dict[int, int] = {}
         self._unvouched: dict[int, int | None] = {}
         self._kept: dict[int, int] = {}
@@ -62,9 +65,10 @@ class Slots:
         names = self.beside = self._files.scan(self._directory)
         digits = (name.removeprefix(_PREFIX) for name in names if name.startswith(_PREFIX))
         found = sorted(int(text) for text in digits if text.isascii() and text.isdigit())
-        for number in [*self._descriptors]:
-            if number not in found or not self._is_in_place(number):  # removed, or made again
-                self._close(number)
+        with self._mutex:
+            for number in [*self._descriptors]:
+                if not self._is_in_place(number):  # removed, or made again
+                    self._close(number)
         return found
 
     def _is_in_place(self, number: int) -> bool:
@@ -91,6 +95,13 @@ class Slots:
     def _found(self, number: int) -> int | None:
         descriptor = self._descriptors.get(number)
         if descriptor is None:
+            with self._mutex:
+                descriptor = self._opened(number)
+        return descriptor
+
+    def _opened(self, number: int) -> int | None:
+        descriptor = self._descriptors.get(number)  # by now, perhaps
+        if descriptor is None:
             name = f"{_PREFIX}{number}"
             descriptor = self._files.open_file(self._directory, name, write=self._writable)
             if descriptor is not None:
@@ -110,13 +121,8 @@ class Slots:
         return self._found(number) is not None
 
     def is_lost(self, number: int) -> bool:
-        """Tell whether a slot is gone, or begins with what neither we nor a crash have written."""
-        if not self.has(number):
-            return True
-        data = self.read(number, log.HEADER_BYTES, 0)
-        if len(data) == log.HEADER_BYTES and not any(data[:8]):
-            return False
-        return self.header(number) is None
+        """Tell whether a slot is gone, or does not begin with a header."""
+        return not self.has(number) or self.header(number) is None
 
     def is_blank(self, number: int) -> bool:
         """Tell whether a slot was given free, durably."""
@@ -176,11 +182,12 @@ class Slots:
         """Make a slot of zeros, so that a commit's sync has no metadata to write; durable."""
         number = max(self.numbers(), default=-1) + 1 if number is None else number
         name = f"{_PREFIX}{number}"
-        descriptor = self._files.open_file(self._directory, name, write=True, create=True)
-        if descriptor is None:
-            raise StorageError("create", self.path(number), None, "its directory was removed")
-        self._descriptors[number] = descriptor
-        self._unvouched[number] = 0
+        with self._mutex:
+            descriptor = self._files.open_file(self._directory, name, write=True, create=True)
+            if descriptor is None:
+                raise StorageError("create", self.path(number), None, "its directory was removed")
+            self._descriptors[number] = descriptor
+            self._unvouched[number] = 0
         try:
             self.grow(number, size)
             self._files.sync_directory(self._directory)
@@ -200,8 +207,9 @@ class Slots:
 
     def remove(self, number: int) -> None:
         """Remove a slot that nobody needs, if it is there."""
-        self._files.discard(self._directory, f"{_PREFIX}{number}")
-        self._close(number)
+        with self._mutex:
+            self._files.discard(self._directory, f"{_PREFIX}{number}")
+            self._close(number)
 
     def prepare(self, size: int) -> None:
         """Make a file of zeros that `adopt` turns into a slot; needs no lock but the applier's."""
