@@ -70,13 +70,14 @@ def framework_of(session_id: str) -> Framework | None:
     return found and _FRAMEWORKS[found[1]]
 
 
-def advice_at(place: str, otherwise: str) -> str:
+def advice_at(session_id: str | None, place: str, otherwise: str) -> str:
     """
     Return what to do about damage.
 
     Args:
-        place: of what is damaged: a path, a URL, or a session's id and what is in it.
+        session_id: of what is damaged; None where only its place is known.
+        place: a path, or a URL.
         otherwise: what to do where that is in no session of a framework.
     """
-    found = _IN_ID.match(place) or _IN_PLACE.search(place)
+    found = _IN_PLACE.search(place) if session_id is None else _IN_ID.match(session_id)
     return otherwise if found is None else _FRAMEWORKS[found[1]].advice

@@ -208,7 +208,7 @@ class CheckpointCorruptError(CheckpointError):
         advice = "recover(session_id) moves damaged files to the quarantine"
         if self.newest_valid_id is not None:
             advice = f"the newest intact checkpoint is {self.newest_valid_id!r}; {advice}"
-        return f"{text}; {advice_at(self.session_id or self.path, advice)}"
+        return f"{text}; {advice_at(self.session_id, self.path, advice)}"
 
 
 class JournalCorruptError(CheckpointCorruptError):
@@ -315,7 +315,7 @@ class CheckpointMismatchError(CheckpointCorruptError):
             text += f"; the newest in its place is {self.newest_valid_id!r}"
         advice = "else recover(session_id) moves it to the quarantine"
         text += "; find out who moved or copied it and put it back"
-        return f"{text}; {advice_at(self.session_id or self.path, advice)}"
+        return f"{text}; {advice_at(self.session_id, self.path, advice)}"
 
 
 class LostIdError(CheckpointCorruptError):
@@ -364,7 +364,7 @@ class MissingBlobError(CheckpointCorruptError):
         if self.operation == "save":
             return f"{self.path} is neither given nor there; give the blob that a record leads to"
         advice = "recover(session_id) moves what still refers to it to the quarantine"
-        return f"{self.path} is not there; {advice_at(self.session_id or self.path, advice)}"
+        return f"{self.path} is not there; {advice_at(self.session_id, self.path, advice)}"
 
 
 class NotACheckpointError(CheckpointError):

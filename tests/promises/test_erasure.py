@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, Transaction
+from aiocheckpoint.testing import Fault, FaultyFiles
 from tests.conftest import MakeWriter
 from tests.promises import tasks
 from tests.promises.conftest import Start
@@ -90,6 +92,24 @@ async def test_directories_go_with_the_last_checkpoint(
         await writer.flush()
         assert await asyncio.to_thread((root / "s").exists) is mine
     assert await asyncio.to_thread(lambda: [p.name for p in (root / "s").iterdir()]) == ["mine.txt"]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EBUSY])
+async def test_directories_that_cannot_go_hinder_nobody(
+    make_writer: MakeWriter, root: Path, number: int
+) -> None:
+    """What is above them may be another user's: the delete is done, and the session goes on."""
+    files = FaultyFiles()
+    writer: Writer = make_writer(files=files)
+    await writer.save(secret("secret"))
+    await on_disk(writer)
+    files.arm(Fault(number, "remove directory", for_ever=True))
+    assert await writer.delete("s", "secret")
+    await writer.flush()
+    await writer.save(secret("again"))
+    await on_disk(writer)
+    assert await writer.ids("s") == ("again",)
+    assert await asyncio.to_thread((root / "s").exists)
 
 
 @pytest.mark.parametrize("left", ["s", "s/checkpoints", "s/blobs"])

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def _damage(slot: Path) -> None:
     slot.write_bytes(content[:begin] + b"\xa5" * 4096 + content[begin + 4096 :])
 
 
-def _killed_in_the_journal(worker: Worker, root: Path, sessions: str) -> Path:
+def _killed_in_the_journal(worker: Worker, root: Path, sessions: Sequence[str]) -> Path:
     """Save the newest of some sessions to the journal alone; return its file with that of `b`."""
     for session in sessions:
         worker.save(record(session, "old"))
@@ -95,8 +95,8 @@ async def _flush(writer: AsyncCheckpointWriter[Any], *session_ids: str) -> None:
     assert [error.session_id for error in _all(told.value)] == [*session_ids]
 
 
-def _command(verb: str, root: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "aiocheckpoint", verb, str(root)]
+def _command(verb: str, root: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "aiocheckpoint", verb, str(root), *more]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -358,6 +358,41 @@ async def test_blobs_stay_that_what_is_lost_may_lead_to(start: Start, root: Path
     assert [path.parent.name for path in files_with(root, blob.decode())] == ["b"]  # kept aside
 
 
+@pytest.mark.blocking
+async def test_blobs_go_with_a_session_that_is_deleted(start: Start, root: Path) -> None:
+    """Of a session that goes as a whole nothing stays, whatever is lost of it."""
+    blob = b"of a session that nobody wants any more"
+    async with AsyncCheckpointWriter(root, record_type=Note) as writer:
+        await writer.save(note("b", "older", blob), blobs=by_digest(blob))
+    _damage(_killed_in_the_journal(start(), root, "ab"))
+    async with AsyncCheckpointWriter(root, record_type=Note) as writer:
+        await writer.recover("a")
+        assert await writer.delete_session("b")
+        await writer.flush()
+        assert not (root / "b").exists()
+
+
+async def test_a_session_that_has_no_file_yet_is_told(damaged: Path) -> None:
+    """One whose first file was never written may have been saved: flush and check name it."""
+    await asyncio.to_thread((damaged / "e" / "checkpoints").mkdir, parents=True)
+    await asyncio.to_thread((damaged / "of somebody else").mkdir)
+    async with AsyncCheckpointWriter(damaged) as writer:
+        await writer.recover("a")
+        await _refused(writer, "e")
+        await _flush(writer, "b", "c", "e")
+        assert "e" in {found.session_id for found in await writer.check()}
+
+
+@pytest.mark.blocking
+def test_no_part_is_given_up_unasked_for_a_session_of_a_framework(start: Start, root: Path) -> None:
+    """The command moves nothing for a session that is of use as a whole alone, but `--anyway`."""
+    _damage(_killed_in_the_journal(start(), root, ["crewai.x", "b"]))
+    for more, moved in (((), False), (("--anyway",), True)):
+        done = _command("recover", root, "crewai.x", *more)
+        assert done.returncode == 1
+        assert (root / ".aiocheckpoint" / "quarantine").exists() is moved
+
+
 async def test_a_session_that_is_deleted_lacks_nothing(damaged: Path) -> None:
     """A session that was deleted goes on from nothing, also where its writer never read of it."""
     async with AsyncCheckpointWriter(damaged) as writer:
@@ -427,6 +462,8 @@ _LOSSES: dict[str, tuple[int, Callable[[Path], object]]] = {
     "middle-removed": (1, Path.unlink),
     "middle-overwritten": (1, _make_unreadable),
     "middle-without-frames": (1, lambda path: os.truncate(path, 4096)),
+    "middle-zeroed": (1, lambda path: path.write_bytes(bytes(path.stat().st_size))),
+    "middle-made-anew-by-a-killed-writer": (1, lambda path: path.write_bytes(bytes(4096))),
 }
 
 

@@ -34,6 +34,13 @@ ResultT = TypeVar("ResultT")
 
 _DIRECTORY_MODE = 0o700
 _FILE_MODE = 0o600
+# A disk may be mounted there (EBUSY), what is above may be another user's, or it is a file.
+_STAYS = frozenset(
+    {
+        errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.EBUSY, errno.EACCES, errno.EPERM,
+        errno.ENOTDIR,
+    }
+)  # fmt: skip
 NOT_FOLLOWED = "it is a symlink, which is not followed; put the directory itself there"
 _OPEN_DIRECTORY = os.O_RDONLY | system.O_DIRECTORY | system.O_CLOEXEC
 _SAFELY = system.O_NOFOLLOW | system.O_CLOEXEC | system.O_BINARY
@@ -335,15 +342,14 @@ class LocalFiles:
             )  # fmt: skip
 
     def remove_subdirectory(self, parent: Directory, name: str) -> bool:
-        """Remove an empty directory; False when it is not empty, not there or in use."""
+        """Remove an empty directory; False when it cannot be: it is not empty, or not ours to."""
         place = _place(parent, name)
         try:
             self.call(
                 "remove directory", parent.join(name), os.rmdir, place, dir_fd=parent.descriptor
             )
         except StorageError as error:
-            # A disk may be mounted there: EBUSY.
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.EBUSY):
+            if error.errno in _STAYS:
                 return False
             raise
         return True

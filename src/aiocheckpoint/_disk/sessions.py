@@ -204,6 +204,12 @@ class SessionDirectories:
         with self._lent(key, found) as directory:
             yield directory
 
+    def is_ours(self, name: str) -> bool:
+        """Tell whether a directory is a session's, or gone, and not somebody else's."""
+        with self.above(name) as above:
+            inner = (names.BLOBS_DIRECTORY, names.CHECKPOINTS_DIRECTORY)
+            return above is None or any(self._files.status(above, each) for each in inner)
+
     def remove(self, name: str) -> list[str]:
         """Remove the directories of a session, if nothing is in them; return which are gone."""
         removed: list[str] = []

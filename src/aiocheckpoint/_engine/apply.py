@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Callable, Generator, Sequence
 
 from aiocheckpoint._disk.files import Directory, LocalFiles, random_name
@@ -271,7 +272,9 @@ class Files:
             index.backups = [backup for backup in index.backups if backup not in gone]
 
     def _remove_blobs(self, session: str, wanted: Wanted, touched: Touched) -> None:
-        if wanted.removed_blobs or wanted.drops_session:
+        if not wanted.removed_blobs and not wanted.drops_session:
+            return
+        try:
             with self._view.sessions.blobs(session) as blobs:
                 if blobs is not None:
                     touched.blobs(session, blobs)
@@ -280,6 +283,10 @@ class Files:
                         for is_node in (False, True):
                             name = names.blob_file(digest.hex(), is_node=is_node)
                             self._files.unlink(blobs, name)
+        except StorageError as error:
+            is_ours = wanted.removed_blobs or error.errno not in (errno.ENOTDIR, errno.ELOOP)
+            if is_ours:  # else a file or a symlink of that name, which no save of ours made
+                raise
 
     def _quarantine(self, aside: Aside, directory: Directory, touched: Touched) -> None:
         """Move a file aside, or write there what was never written."""

@@ -109,7 +109,9 @@ def _concerned(bodies: Bodies, part: Part) -> Iterator[SessionId]:
     for name in sorted(part.sessions):
         session_id = decode_id(name)
         with contextlib.suppress(CheckpointError):  # of what hinders it there is a finding
-            session_id = session_id_of(bodies, name)
+            found = session_id_of(bodies, name)
+            is_other = found is None and not bodies.view.sessions.is_ours(name)
+            session_id = None if is_other else found or session_id
         if session_id is not None:
             yield session_id
 

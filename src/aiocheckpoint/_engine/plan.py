@@ -332,8 +332,8 @@ class Planner:
             return
         plan.is_changed = True
         self.erases |= doomed.erases
-        # What is lost of the log may lead to any blob.
-        is_known = self._contents.view.lost.path_of(plan.session.name) is None
+        # What is lost of the log may lead to any blob, unless all of the session goes.
+        is_known = doomed.drops or self._contents.view.lost.path_of(plan.session.name) is None
         blobs = plan.remove_unused_blobs() if is_known else ()
         texts = tuple(name.text for name in doomed.files)
         self.entries.append(Removed(plan.session.name, texts, blobs, doomed.drops, doomed.erases))

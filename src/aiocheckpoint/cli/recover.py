@@ -77,6 +77,7 @@ async def _count_damage(store: BlobStore[CheckpointRecord], session: str) -> int
     async with store:
         return sum(
             (finding.session_id == session and finding.kind in RECOVERABLE)
+            or (finding.session_id is None and "/.aiocheckpoint/log." in finding.location)
             or (finding.kind == "lost-id" and name in finding.location)
             for finding in await store.check()
         )
