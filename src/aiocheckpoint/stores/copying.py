@@ -292,9 +292,12 @@ class _Copying:
         ids = [record.checkpoint_id for record in records]
         with _of_target(session_id, ids[0]):
             await self._target.update(session_id, work)
+            if not all([await self._has(session_id, given) for given in blobs]):
+                expected = ids[-1]  # once more, as the target knows only now what it has lost
+                await self._target.update(session_id, work)
+                for given in blobs:
+                    await self._target.load_blobs(session_id, given)
             read = await self._target.load_many(session_id, ids)
-            for given in blobs:
-                await self._target.load_blobs(session_id, given)
         found = {one.checkpoint_id: one for one in read}
         for record in records:
             copied = found.get(record.checkpoint_id)

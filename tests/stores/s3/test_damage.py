@@ -13,10 +13,12 @@ from aiocheckpoint import (
     CheckpointTooLargeError,
     LostIdError,
     MissingBlobError,
+    RawRecord,
     blob_digest,
+    copy_store,
 )
 from aiocheckpoint.stores.s3 import S3Store
-from aiocheckpoint.testing import LargeValue
+from aiocheckpoint.testing import LargeValue, MemoryStore
 from tests.stores.s3.conftest import MakeStore
 from tests.stores.s3.fake_s3 import FakeS3, Stored
 
@@ -276,3 +278,23 @@ async def test_a_damaged_commit_that_still_tells_the_id(store: Store, fake: Fake
     fake.objects[key] = Stored(data, fake.objects[key].modified_at)
     assert {session_id async for session_id in store.sessions()} == {"s", "x" * 300}
     assert {finding.session_id for finding in await store.check()} == {"x" * 300}
+
+
+async def test_a_copy_gives_again_what_the_bucket_has_lost(
+    fake: FakeS3, make_store: MakeStore
+) -> None:
+    """A blob that is gone there is stored anew by the checkpoint that leads to it, at once."""
+    source, digest = MemoryStore(LargeValue), blob_digest(b"picture")
+    for number in (1, 2):
+        record = LargeValue(
+            session_id="s", checkpoint_id=f"{number}", note="n", blob_digests=(digest,)
+        )
+        await source.save(record, blobs={digest: b"picture"})
+        target = make_store(record_type=RawRecord)
+        await copy_store(MemoryStore(RawRecord, beside=source), target)
+        assert await target.load_blobs("s", [digest]) == {digest: b"picture"}
+        await target.aclose()
+        for key in fake.keys("/blobs/"):
+            del fake.objects[key]
+        between = LargeValue(session_id="s", checkpoint_id=f"{number} and more", note="n")
+        await source.save(between)

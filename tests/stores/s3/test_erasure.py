@@ -8,6 +8,7 @@ import subprocess
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from aiocheckpoint import CheckpointData, blob_digest
 from aiocheckpoint.kit import encode_id
@@ -39,7 +40,8 @@ async def test_nothing_is_left_that_nobody_needs(fake: FakeS3, make_store: MakeS
     await _filled(make_store, "ann", max_checkpoints=3)
     store = make_store()
     async with store.own("ann"):
-        fake.write("prefix/owners/ann/1", b"")  # of an owner that has died
+        for token in ("1", "42", "5"):  # of owners that have died
+            fake.write(f"prefix/owners/ann/{token}", b"")
     await store.save(CheckpointData(session_id="bob", checkpoint_id="b", messages=["bob's"]))
     assert fake.keys("/index/ann/")
     assert await store.delete_session("ann")
@@ -58,6 +60,42 @@ async def test_nothing_is_left_that_nobody_needs(fake: FakeS3, make_store: MakeS
     await store.save(CheckpointData(session_id="ann", checkpoint_id="new"))
     assert await make_store().ids("ann") == ("new",)
     assert await make_store().check() == ()
+
+
+async def _saved(store: Any, checkpoint_id: str, content: bytes) -> None:
+    digest = blob_digest(content)
+    record = LargeValue(
+        session_id="ann", checkpoint_id=checkpoint_id, note="n", blob_digests=(digest,)
+    )
+    await store.save(record, blobs={digest: content})
+
+
+async def test_no_blob_stays_that_was_stored_twice(fake: FakeS3, make_store: MakeStore) -> None:
+    """Two clients that save one new blob at a time leave it once, and none after the delete."""
+    one, two = make_store(record_type=LargeValue), make_store(record_type=LargeValue)
+    for store in (one, two):
+        await store.ids("ann")
+    await asyncio.gather(_saved(one, "a", b"content"), _saved(two, "b", b"content"))
+    await one.aclose()
+    await two.aclose()
+    assert len(fake.keys("/blobs/")) == 1
+    assert await make_store().delete_session("ann")
+    assert fake.keys("/blobs/") == []
+
+
+async def test_a_blob_that_could_not_be_removed_goes_with_its_session(
+    fake: FakeS3, make_store: MakeStore
+) -> None:
+    """What replacing an id should have removed, by a process that died, goes with the session."""
+    store = make_store(record_type=LargeValue)
+    await _saved(store, "a", b"first")
+    fake.fail("before", "delete", times=1000, status=500, key="/blobs/")
+    await _saved(store, "a", b"second")
+    await store.aclose()
+    fake.faults.clear()
+    assert len(fake.keys("/blobs/")) == 2
+    assert await make_store().delete_session("ann")
+    assert fake.keys("/blobs/") == []
 
 
 async def test_the_commands_of_the_page_remove_all_of_a_session(

@@ -775,8 +775,8 @@ begin
 end $$;
 
 -- Remove what was saved longer ago than that, but for the newest of each session, so many, which
--- may be 0; return
--- how many checkpoints are gone. Owners that died with nothing saved go, too. For a job of the database, in pieces: call it until it returns 0.
+-- may be 0; return how many checkpoints are gone. Owners that died with nothing saved go, too. For
+-- a job of the database, in pieces: call it until it returns 0.
 create or replace function aiocheckpoint.remove_older(
     p_age interval, p_keep integer default 1, p_sessions integer default 1000
 )

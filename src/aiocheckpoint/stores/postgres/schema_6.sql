@@ -1,4 +1,4 @@
--- Version 6: functions alone. Blobs that are damaged are stored anew by who gives them, and tokens of
+-- Version 6: functions, and where tokens go on. Blobs that are damaged are stored anew by who gives them, and tokens of
 -- owners are at least the milliseconds since 1970; they began with the number of a timeline before.
 
 do $$

@@ -264,7 +264,8 @@ class Server:
         self, failure: BaseException, operation: str, *, is_unknown: bool = False
     ) -> CheckpointError:
         """Return the error of the tree that stands for one of the driver's."""
-        if is_about_settings(failure) and isinstance(self._source, str):
+        # They are told while connecting alone; afterwards a role may lack something.
+        if not self._is_open and is_about_settings(failure) and isinstance(self._source, str):
             wrong = wrong_parameter(self._source, reason_of(failure))
             if wrong is not None:
                 return wrong

@@ -217,9 +217,10 @@ class Changes:
         header = staged.header(write_id, bucket.clock.now())
         session_id, number = header.session_id, header.number
         header, data = encode_commit(header, staged.bodies())
+        blobs = staged.new_blobs()  # as of now: what others commit meanwhile changes the session
         before = [
             bucket.put(layout.blob(session_id, digest, write_id), content)
-            for digest, content in staged.new_blobs().items()
+            for digest, content in blobs.items()
         ]
         if header.is_empty:
             before.append(bucket.put(layout.may_be_empty(session_id, number), b""))
@@ -234,11 +235,11 @@ class Changes:
         except UnsettledError as error:
             is_mine = await self._settled(number, write_id, error)
         except CheckpointError:
-            self._sweeper.drop_blobs(session_id, dict.fromkeys(staged.new_blobs(), write_id))
+            self._sweeper.drop_blobs(session_id, dict.fromkeys(blobs, write_id))
             raise
         if is_mine:
             return Outcome(answers, knowledge.committed(header, began), is_stored=True)
-        self._sweeper.drop_blobs(session_id, dict.fromkeys(staged.new_blobs(), write_id))
+        self._sweeper.drop_blobs(session_id, dict.fromkeys(blobs, write_id))
         return None
 
     async def _settled(self, number: int, write_id: str, lost: UnsettledError) -> bool:

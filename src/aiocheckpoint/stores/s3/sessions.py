@@ -88,7 +88,11 @@ class Sessions:
             raise MissingStoreError(self.layout.url)
 
     async def is_store(self) -> bool:
-        """Tell whether anything was ever stored: the last commit of a session stays, also empty."""
+        """
+        Tell whether anything was ever stored: the last commit of a session stays, also empty.
+
+        Where a store must exist and does not, what was known of it is forgotten.
+        """
         for prefix in (self.layout.sessions, self.layout.blobs):  # a crash may leave a blob alone
             if await self.bucket.first(prefix, limit=1):
                 return True

@@ -118,12 +118,17 @@ class Sweeper:
             else:
                 numbers.append(number)
         alive = session.token + 1 if session.owner is None else session.owner.token
-        for prefix, first_kept in (
-            (layout.owners(session_id), layout.owner(session_id, alive)),
-            (layout.may_be_empty(session_id), layout.may_be_empty(session_id, session.number)),
-        ):
-            listed = self._bucket.list_all(prefix)
-            removed += [item.key async for item in listed if item.key < first_kept]
+        async for item in self._bucket.list_all(layout.owners(session_id)):
+            token = item.key.rpartition("/")[2]  # of any number of digits
+            if token.isdecimal() and int(token) < alive:
+                removed.append(item.key)
+        listed = self._bucket.list_all(layout.may_be_empty(session_id))
+        first_kept = layout.may_be_empty(session_id, session.number)
+        removed += [item.key async for item in listed if item.key < first_kept]
+        listed = self._bucket.list_all(layout.blobs_of(session_id))
+        removed += [  # a younger one may be of a save on its way
+            item.key async for item in listed if item.age is not None and item.age >= SETTLED_AFTER
+        ]
         await self._bucket.gather(self._erase_commit(knowledge, number) for number in numbers)
         await self._bucket.delete(removed)
         await knowledge.drop_index()
@@ -165,6 +170,10 @@ class Sweeper:
             if is_settled and number < min(knowledge.session.floor, knowledge.session.number):
                 await self._bucket.delete([key])
                 return
+            header = knowledge.decoded(number, found)
+            if knowledge.session.is_empty and number <= knowledge.session.number:
+                blobs = dict.fromkeys(header.blobs, header.write_id)
+                await self._bucket.delete(self._keys(knowledge.session_id, blobs))
             erased = _erased(knowledge, number, found, alive)
             if erased != found.data:
                 await self._bucket.put(key, erased)

@@ -162,8 +162,8 @@ class Work(Generic[RecordT]):
     async def recover(self, session_id: SessionId) -> RecoveryReport:
         """Put aside what is damaged of a session; where there is no store, nothing is tried."""
         await self.sessions.open()
-        await self.sessions.require_store()
         if not await self.sessions.is_store():
+            await self.sessions.require_store()
             return RecoveryReport(session_id=session_id, newest_valid_id=None, quarantined=())
         await self.sessions.prove()
         with self.sessions.using(session_id) as place:
