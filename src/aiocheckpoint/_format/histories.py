@@ -171,7 +171,7 @@ def _with_pages(parts: Iterable[Part], items: Sequence[bytes], blobs: Blobs) -> 
 
 
 def _pages(items: Sequence[bytes]) -> Iterator[list[bytes]]:
-    """Yield items in pages of about the same size; a large one has a page of its own."""
+    """Yield items in pages of about the same size; a large one has its own, but the last."""
     page: list[bytes] = []
     size = 0
     left = sum(map(len, items))

@@ -45,6 +45,9 @@ class Session(InStorage[SessionRecord]):
 
     **Durability**: when a call returns, what it changed is durable, as the store promises.
 
+    **Order**: of calls that are awaited one after another, as the SDK does. Of those begun at once
+    by one object, an add that another object has overtaken may come behind those after it.
+
     **Cancellation**: a call ends when its outcome is known; it took place as a whole or not at all.
 
     **Damage** raises `CheckpointCorruptError`. It is never taken for an empty conversation.
