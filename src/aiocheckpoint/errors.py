@@ -32,7 +32,8 @@ class CheckpointError(Exception):
         others: what else was refused by a call about many sessions, which raises the first; their
             texts are its notes.
         about: what was asked for, as the framework of an adapter names it: `thread 'support-42'`.
-            The text of what is damaged has it; None where no adapter has told.
+            The text of a damaged checkpoint has it, not that of a missing blob or a part of the
+            journal; None where no adapter has told.
     """
 
     others: tuple[CheckpointError, ...] = ()

@@ -125,7 +125,7 @@ class Slots:
         return not self.has(number) or self.header(number) is None
 
     def is_blank(self, number: int) -> bool:
-        """Tell whether a slot was given free, durably."""
+        """Tell whether a slot was given free; what is shared was durable before that."""
         return not any(self.read(number, 8, 0))
 
     def size(self, number: int, at_least: int = 0) -> int:

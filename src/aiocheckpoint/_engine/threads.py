@@ -73,13 +73,14 @@ class Threads:
         with self._mutex:
             self._is_ending = True
             is_none = not self._alive
-        if is_none and self.is_started:  # all were quicker than this one, which may be a loop's
+        if not is_none:
+            return
+        if self.is_started:  # all were quicker than this one, which may be a loop's
             with contextlib.suppress(RuntimeError):
                 name = "aiocheckpoint-end"
                 threading.Thread(target=self._last_words, name=name, daemon=True).start()
                 return
-        if is_none:
-            self._last_words()
+        self._last_words()
 
 
 class Workers:

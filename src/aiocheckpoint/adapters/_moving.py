@@ -23,6 +23,8 @@ from aiocheckpoint import (
 )
 
 _REPORT_EVERY = 100
+ADVICE: Final = "copy to an empty storage: to delete what is there loses it"
+"""What to do where something else is at the target already."""
 OF_ONE_SESSION: Final = (
     CheckpointCorruptError,
     CheckpointDecodeError,

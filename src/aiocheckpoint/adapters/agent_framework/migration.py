@@ -15,6 +15,7 @@ from agent_framework import FileCheckpointStorage, WorkflowCheckpoint
 from agent_framework.exceptions import WorkflowCheckpointException
 
 from aiocheckpoint.adapters._moving import (
+    ADVICE,
     Copied,
     CopyMismatchError,
     Failure,
@@ -26,8 +27,6 @@ from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.agent_framework.sharing import StoredCheckpoint
 from aiocheckpoint.adapters.agent_framework.storage import CheckpointStorage
 from aiocheckpoint.adapters.agent_framework.values import Values
-
-_ADVICE = "copy to an empty storage: to delete what is there loses it"
 
 
 class _Source(NamedTuple):
@@ -93,11 +92,11 @@ async def _copy(
 ) -> None:
     there = await target.list_checkpoint_ids(workflow_name=name)
     if there != ids[: len(there)]:
-        raise RefusedError(f"there are other checkpoints already; {_ADVICE}")
+        raise RefusedError(f"there are other checkpoints already; {ADVICE}")
     for checkpoint_id in there:
         checkpoint = await _loaded(files, checkpoint_id)
         if not _is_same(await target.load(checkpoint_id), checkpoint, values):
-            raise RefusedError(f"{checkpoint_id} is another one there already; {_ADVICE}")
+            raise RefusedError(f"{checkpoint_id} is another one there already; {ADVICE}")
     for checkpoint_id in ids[len(there) :]:
         checkpoint = await _loaded(files, checkpoint_id)
         await target.save(checkpoint)

@@ -10,13 +10,12 @@ from typing import Any, NamedTuple, cast
 
 from claude_agent_sdk import SessionKey, SessionStoreEntry
 
-from aiocheckpoint.adapters._moving import Copied, Move, Progress, RefusedError
+from aiocheckpoint.adapters._moving import ADVICE, Copied, Move, Progress, RefusedError
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.claude_agent.records import ClaudeRecord, Place
 from aiocheckpoint.adapters.claude_agent.store import SessionStore
 
 _BATCH = 500
-_ADVICE = "copy to an empty storage: to delete what is there loses it"
 
 
 async def copy_sessions(
@@ -77,7 +76,7 @@ async def _count_there(store: SessionStore, place: Place, entries: list[SessionS
     """Return how many of the entries are there already, which must be the first, and no others."""
     found = await store.load(_key(place)) or []
     if found != entries[: len(found)]:
-        raise RefusedError(f"{_named(place)} has other entries there already; {_ADVICE}")
+        raise RefusedError(f"{_named(place)} has other entries there already; {ADVICE}")
     return len(found)
 
 

@@ -7,12 +7,10 @@ from collections import defaultdict
 from strands.storage import Storage as FrameworkStorage
 from strands.types.exceptions import StorageError
 
-from aiocheckpoint.adapters._moving import Copied, Move, Progress, RefusedError
+from aiocheckpoint.adapters._moving import ADVICE, Copied, Move, Progress, RefusedError
 from aiocheckpoint.adapters._storage import Storage as Location
 from aiocheckpoint.adapters.strands.records import NAMES, StoredValue, place_of
 from aiocheckpoint.adapters.strands.storage import Storage
-
-_ADVICE = "copy to an empty storage: to delete what is there loses it"
 
 
 async def copy_storage(
@@ -76,9 +74,9 @@ async def _copy(
     """
     for key in there:
         if key not in keys:
-            raise RefusedError(f"{key!r} is there already, and not in the source; {_ADVICE}")
+            raise RefusedError(f"{key!r} is there already, and not in the source; {ADVICE}")
         if await target.read(key) != await _value(source, key):
-            raise RefusedError(f"{key!r} has another value there already; {_ADVICE}")
+            raise RefusedError(f"{key!r} has another value there already; {ADVICE}")
     for key in keys:
         data = await _value(source, key)
         if key not in there:
