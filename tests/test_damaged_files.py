@@ -210,6 +210,13 @@ CORRUPT: dict[str, Damage] = {
     "device": instead(lambda path: path.symlink_to("/dev/zero")),
 }
 
+REGULAR = {
+    **{name: CORRUPT[name] for name in ("empty", "half", "zeros", "garbage", "no-keys")},
+    **{name: CORRUPT[name] for name in ("other-value", "second-id", "no-checksum", "deep-lists")},
+    "sparse": sparse,
+    "other-version": replacing(b'"1.0"', b'"2.0"'),
+}
+
 WRONG_FIELDS: dict[str, dict[str, Any]] = {
     "no-session-id": {"session_id": ...},
     "no-checkpoint-id": {"checkpoint_id": ...},
@@ -488,16 +495,85 @@ class TestDamagedNewest:
         expected = ["new", "old"] if replaces else ["old"]
         assert [meta.checkpoint_id for meta in await session.writer.list("s")] == expected
 
-    async def test_delete_of_a_damaged_one_is_refused(
+    @pytest.mark.parametrize("damage", REGULAR.values(), ids=REGULAR.keys())
+    async def test_a_damaged_one_goes_by_the_id_that_is_listed(
+        self, session: Damaged[CheckpointData], make_writer: MakeWriter, damage: Damage
+    ) -> None:
+        """Whoever has not saved it knows it by its name: that is what `list` says, and deletes."""
+        await asyncio.to_thread(damage, session.path)
+        writer = make_writer()
+        assert [meta.checkpoint_id for meta in await writer.list("s")] == ["new", "old"]
+
+        assert await writer.delete("s", "new") is True
+
+        assert await writer.delete("s", "new") is False
+        assert await writer.load("s") == session.old
+        await on_disk(writer)
+        assert not await asyncio.to_thread(session.path.exists)
+        assert await make_writer().check() == ()
+        pointer = await asyncio.to_thread(os.readlink, session.path.with_name("latest.json"))
+        assert pointer.endswith("_old.json")
+
+    @pytest.mark.parametrize(
+        "checkpoint_id", ["a b/c", "x" * 500, ".", "123456_x", "latest.json"], ids=range(5)
+    )
+    async def test_whatever_its_id(self, make_writer: MakeWriter, checkpoint_id: str) -> None:
+        """An id that is encoded in the name, or hashed, is deleted as well, and no other."""
+        writer = make_writer()
+        for name in (checkpoint_id, "other"):
+            await writer.save(step(name))
+        await on_disk(writer)
+        (_, meta) = await writer.list("s")
+        await asyncio.to_thread(path_of(meta).write_bytes, b"{}")
+        reader = make_writer()
+
+        assert await reader.delete("s", "x") is False
+        assert await reader.delete_many("s", [checkpoint_id, "y"]) == 1
+
+        assert await reader.ids("s") == ("other",)
+        assert await reader.check() == ()
+
+    async def test_a_hashed_id_goes_by_what_is_listed(self, make_writer: MakeWriter) -> None:
+        """Where the id itself is lost, `list` tells the name, and that is enough to delete."""
+        writer = make_writer()
+        await writer.save(step("x" * 500))
+        await on_disk(writer)
+        (meta,) = await writer.list("s")
+        await asyncio.to_thread(path_of(meta).write_bytes, b"{}")
+        reader = make_writer()
+        (listed,) = await reader.list("s")
+        assert listed.checkpoint_id.startswith("~sha256-")
+
+        assert await reader.delete("s", listed.checkpoint_id) is True
+
+        assert await reader.list("s") == ()
+
+    @pytest.mark.damages_store
+    async def test_what_may_be_of_another_id_is_not_deleted(
         self, session: Damaged[CheckpointData], make_writer: MakeWriter
     ) -> None:
-        """What cannot be read to make sure that it is the one is not removed."""
-        await asyncio.to_thread(session.path.write_bytes, b"{}")
+        """An intact one that stands in the wrong place stays, and so does a doubtful name."""
+        await asyncio.to_thread(copy_of_old, session.path)
+        with pytest.raises(CheckpointMismatchError):
+            await make_writer().delete("s", "new")
+        await asyncio.to_thread(CORRUPT["directory"], session.path)
+        with pytest.raises(CheckpointCorruptError, match="recover"):
+            await make_writer().delete("s", "new")
+        await asyncio.to_thread(session.path.rmdir)
+        doubtful = session.path.with_name("cp_20200101_101010_123456_x.json")
+        await asyncio.to_thread(doubtful.write_bytes, b"{}")
 
         with pytest.raises(CheckpointCorruptError):
-            await make_writer().delete("s", "new")
+            await make_writer().delete("s", "123456_x")  # a name of the Rust crate's
 
-        assert await asyncio.to_thread(session.path.read_bytes) == b"{}"
+        assert await asyncio.to_thread(doubtful.read_bytes) == b"{}"
+        assert await make_writer().delete("s", "x") is True
+
+    async def test_others_go_beside_a_damaged_one(
+        self, session: Damaged[CheckpointData], make_writer: MakeWriter
+    ) -> None:
+        """Neither an intact one, nor the whole session, is held up by damage."""
+        await asyncio.to_thread(session.path.write_bytes, b"{}")
         assert await session.writer.delete("s", "old") is True
         assert await session.writer.delete_session("s") is True
         await on_disk(session.writer)

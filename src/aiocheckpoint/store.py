@@ -360,6 +360,8 @@ class CheckpointStore(Protocol[RecordT]):
         """
         Return what there is of a session, saved last first, damaged ones included.
 
+        What is over `max_bytes` of this reader is listed with that as its `problem`.
+
         Args:
             session_id: the session.
             before: only those saved before this one; of an id that is not there, none.
@@ -379,7 +381,7 @@ class CheckpointStore(Protocol[RecordT]):
         ...
 
     async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
-        """Remove a checkpoint; False when there is none."""
+        """Remove a checkpoint, also one that cannot be read; False when there is none."""
         ...
 
     async def delete_many(

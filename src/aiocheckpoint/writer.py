@@ -484,16 +484,15 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
 
     async def delete(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
         """
-        Remove a checkpoint and its backup, durably.
+        Remove a checkpoint and its backup, durably; one that is damaged, too.
 
         Returns:
             False when there was none.
 
         Raises:
-            CheckpointCorruptError: the file that may be it cannot be read to make sure.
+            CheckpointMismatchError: its file is intact, and of another session or id.
+            CheckpointError: the file cannot be read, and `list` does not name it by this id.
             JournalCorruptError: there is none, but for what may be lost with a part of the journal.
-            CheckpointTooLargeError: nor can one over `max_bytes`.
-            FormatVersionError: nor can one of another format version.
             InvalidIdError: an id that no checkpoint can have.
             StorageError: the disk refused; the checkpoint may or may not be there still.
             StoreBusyError: another process kept the store locked.
@@ -533,11 +532,10 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             how many there were.
 
         Raises:
-            CheckpointCorruptError: a file that may be one of them cannot be read to make sure;
-                none was removed.
-            JournalCorruptError: likewise, one that may be lost with a part of the journal.
-            CheckpointTooLargeError: likewise, one over `max_bytes`.
-            FormatVersionError: likewise, one of another format version.
+            CheckpointMismatchError: the file of one is intact, and of another session or id; none
+                was removed.
+            CheckpointError: likewise, that of one cannot be read, and `list` does not name it so.
+            JournalCorruptError: likewise, one may be lost with a part of the journal.
             InvalidIdError: an id that no checkpoint can have.
             InvalidArgumentError: a str instead of a list of them.
             StorageError: the disk refused; some may or may not be there still.

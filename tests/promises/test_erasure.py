@@ -13,6 +13,7 @@ import pytest
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, Transaction
 from aiocheckpoint.testing import Fault, FaultyFiles
 from tests.conftest import MakeWriter
+from tests.on_disk import path_of
 from tests.promises import tasks
 from tests.promises.conftest import Start
 from tests.promises.places import files_with, on_disk
@@ -222,6 +223,28 @@ async def test_with_its_blobs(make_writer: MakeWriter, root: Path) -> None:
     await writer.flush()
 
     await _assert_gone(root)
+
+
+async def test_damaged_ones_with_their_blobs(make_writer: MakeWriter, root: Path) -> None:
+    """What nobody can read any more is erased by its id as well, and what it alone led to."""
+    writer = make_writer(record_type=Note)
+    blob = f"{_SECRET} {'x' * 50_000}".encode()
+    for name in ("a", "b"):
+        await writer.save(note("s", name, blob), blobs=by_digest(blob))
+    await writer.flush()
+    for meta in await writer.list("s"):
+        await asyncio.to_thread(path_of(meta).write_text, _SECRET)
+    kept = b"of others"
+    await writer.save(note("s", "without", kept), blobs=by_digest(kept))
+    await writer.aclose()
+    other = make_writer(record_type=Note)
+    for name in ("b", "a"):
+        await _assert_there(root)
+        assert await other.delete("s", name)
+        await other.flush()
+
+    await _assert_gone(root)
+    assert await other.load_blobs("s", by_digest(kept)) == by_digest(kept)
 
 
 async def test_large_ones(make_writer: MakeWriter, root: Path) -> None:

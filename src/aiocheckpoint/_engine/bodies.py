@@ -264,18 +264,16 @@ class Bodies:
         """
         Find out which blobs are in use in a session; False where something cannot be read.
 
+        All else is known by then, so that no blob stays once what cannot be read is gone.
+
         Cost: the first time in a process every checkpoint of the session is read, and every blob
             that refers to others; and the blobs are listed.
         """
         known = session.known.blobs = session.known.blobs or KnownBlobs()
         try:
             session.known.require_complete()
-            for name in session.known.newest_first():
-                if name.text not in known.of_file:
-                    digests = blob_digests(self.own_text(session, name))
-                    with session.known.mutex:  # others enter there what the log says
-                        if name.text in session.known.by_text:
-                            known.enter(name.text, digests)
+            unknown = [n for n in session.known.newest_first() if n.text not in known.of_file]
+            are_read = [self._enter_digests(session, known, name) for name in unknown]
             if not known.is_swept:
                 self._sweep(session, known)
             while known.unread:
@@ -287,6 +285,17 @@ class Bodies:
                         known.learn(digest, links)
         except (CheckpointError, VanishedError):
             return False
+        return all(are_read)
+
+    def _enter_digests(self, session: Session, known: KnownBlobs, name: FileName) -> bool:
+        """Note which blobs a checkpoint names; False where it cannot be read."""
+        try:
+            digests = blob_digests(self.own_text(session, name))
+        except (CheckpointError, VanishedError):
+            return False
+        with session.known.mutex:  # others enter there what the log says
+            if name.text in session.known.by_text:
+                known.enter(name.text, digests)
         return True
 
     def _sweep(self, session: Session, known: KnownBlobs) -> None:

@@ -16,12 +16,15 @@ from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._format import listing, names
 from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint._format.entries import Saved, body_bytes
+from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointError,
     CheckpointMismatchError,
     CheckpointTooLargeError,
+    FormatVersionError,
+    NotACheckpointError,
     StorageError,
 )
 from aiocheckpoint.models import CheckpointId, CheckpointMeta, SessionId
@@ -105,9 +108,9 @@ def _entries(
     for file in files:
         if before is not None and before not in seen:
             checkpoint_id = session.known.identities.get(file.text) or names.id_of_name(file)
-            seen.add(checkpoint_id or _entry_or_problem(bodies, session, file).checkpoint_id)
+            seen.add(checkpoint_id or entry_or_problem(bodies, session, file).checkpoint_id)
             continue
-        meta = _entry_or_problem(bodies, session, file)
+        meta = entry_or_problem(bodies, session, file)
         if meta.checkpoint_id not in seen:
             seen.add(meta.checkpoint_id)
             yield meta
@@ -122,7 +125,7 @@ def _never_back(metas: Collection[CheckpointMeta]) -> list[CheckpointMeta]:
     return found[::-1]
 
 
-def _entry_or_problem(bodies: Bodies, session: Session, name: FileName) -> CheckpointMeta:
+def entry_or_problem(bodies: Bodies, session: Session, name: FileName) -> CheckpointMeta:
     """Return the entry of a file, also of one that cannot be read: it must not go unseen."""
     try:
         return _entry(bodies, session, name)
@@ -131,6 +134,32 @@ def _entry_or_problem(bodies: Bodies, session: Session, name: FileName) -> Check
             raise
         path = Path(bodies.path(session.name, name.text))
         return listing.meta_of_name(name, session.id, path, str(error))
+
+
+def is_named(bodies: Bodies, session: Session, name: FileName, checkpoint_id: CheckpointId) -> bool:
+    """
+    Tell whether a file is the checkpoint of an id; one that cannot be read is what `list` says.
+
+    Raises:
+        VanishedError: it is gone.
+        CheckpointMismatchError: it is intact, and no checkpoint of this place.
+        CheckpointCorruptError: it is no regular file.
+        CheckpointError: it cannot be read, and its name may be that of another id as well.
+    """
+    try:
+        return bodies.identify(session, name) == checkpoint_id
+    except CheckpointMismatchError:
+        raise
+    except NotACheckpointError as error:
+        raise CheckpointCorruptError(
+            error.path, error.reason, session_id=session.id, checkpoint_id=checkpoint_id
+        ) from error
+    except (CheckpointCorruptError, CheckpointTooLargeError, FormatVersionError):
+        listed_id = entry_or_problem(bodies, session, name).checkpoint_id
+        # Of a long id it is the name, which no other has.
+        if listed_id in (checkpoint_id, encode_id(checkpoint_id, "checkpoint id")):
+            return True
+        raise
 
 
 def _entry(bodies: Bodies, session: Session, name: FileName) -> CheckpointMeta:

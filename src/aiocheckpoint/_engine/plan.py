@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from aiocheckpoint._disk.files import now_microseconds, random_number
+from aiocheckpoint._engine import listing
 from aiocheckpoint._engine.bodies import Bodies, Session, VanishedError
 from aiocheckpoint._engine.changes import Batch, Change, Delete, Disown, Own, Recover, Save
 from aiocheckpoint._engine.owner_plan import OwnerPlan
@@ -302,21 +303,24 @@ class Planner:
 
     def _holders(self, plan: SessionPlan, checkpoint_id: CheckpointId) -> list[FileName]:
         """
-        Return the files that hold an id.
+        Return the files that `list` names by an id.
 
         Raises:
-            CheckpointCorruptError: when one cannot be read to make sure.
+            CheckpointError: when one may be of another id, and cannot be read to make sure.
             StorageError: when the session could not be listed.
             JournalCorruptError: when none is found, and a part of the journal is lost.
         """
         found = []
         for name in plan.candidates(checkpoint_id):
             try:
-                known = plan.added.get(name) or self._contents.identify(plan.session, name)
+                added = plan.added.get(name)
+                if added == checkpoint_id or (
+                    added is None
+                    and listing.is_named(self._contents, plan.session, name, checkpoint_id)
+                ):
+                    found.append(name)
             except VanishedError:
                 continue
-            if known == checkpoint_id:
-                found.append(name)
         if not found:
             self._require_all_known(plan.session)
             self._contents.require_absent(plan.session, checkpoint_id)

@@ -101,6 +101,27 @@ async def test_a_commit_that_cannot_be_read_is_a_damaged_checkpoint(
         assert len(await reader.load_many("s", ["cp-3", "cp-2", "cp-0"])) == 3
 
 
+async def test_a_commit_that_cannot_be_read_is_not_deleted_before_older_ones(
+    store: Store, fake: FakeS3, make_store: MakeStore
+) -> None:
+    """What it may have deleted or replaced would come back: that is told, and what to do."""
+    _damage(fake, 2, b'"number":2', b'"number":7')
+    other: Store = make_store()
+    for delete in (other.delete("s", "commit-2"), other.delete_many("s", ["cp-2", "commit-2"])):
+        with pytest.raises(CheckpointCorruptError, match="recover") as told:
+            await delete
+        assert (told.value.session_id, told.value.checkpoint_id) == ("s", "commit-2")
+    assert await other.ids("s") == ("cp-2", "cp-0", "commit-2")
+    assert await other.delete_many("s", ["commit-2", "cp-0"]) == 2
+    for reader in (other, make_store()):
+        assert await reader.ids("s") == ("cp-2",)
+        assert await reader.check() == ()
+    _damage(fake, 3, b'"number":3', b'"number":8')
+    last: Store = make_store()
+    assert await last.delete("s", "commit-3")
+    assert await make_store().list("s") == ()
+
+
 @pytest.mark.parametrize("way", ["replaced", "deleted"])
 async def test_nothing_that_is_gone_is_handed_out_again(
     make_store: MakeStore, fake: FakeS3, way: str

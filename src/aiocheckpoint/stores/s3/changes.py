@@ -200,8 +200,7 @@ class Changes:
             await knowledge.entries()
         session = knowledge.session
         number = session.number
-        location = knowledge.layout.location(knowledge.layout.blobs_of(session.session_id))
-        staged = Staged(session, location, knowledge.lost_blobs)
+        staged = Staged(session, knowledge.layout, knowledge.lost_blobs)
         answers = [_staged(change, staged) for change in changes]
         if not staged.is_nothing:
             return await self._create(staged, answers)

@@ -164,7 +164,7 @@ class Health:
 
     async def _delete(self, damaged: list[Entry]) -> None:
         def stage(staged: Staged) -> int:
-            return staged.delete(entry.id for entry in damaged if staged.holds(entry))
+            return staged.drop(entry.id for entry in damaged if staged.holds(entry))
 
         await self._changes.put(Change(stage, needs_entries=True, erases=True)).done
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from aiocheckpoint.errors import (
+    CheckpointCorruptError,
     MissingBlobError,
     OwnershipLostError,
     SessionChangedError,
@@ -19,6 +20,12 @@ from aiocheckpoint.errors import (
 from aiocheckpoint.kit import EncodedRecord, blob_links, reachable_blobs
 from aiocheckpoint.models import ANY_NEWEST, CheckpointId, CheckpointMeta, Expected, SessionId
 from aiocheckpoint.stores.s3.commits import Blob, Entry, Header, Owner, Piece
+from aiocheckpoint.stores.s3.layout import Layout
+
+_STANDS_IN = (
+    "it stands for a commit that cannot be read, which may have deleted or replaced older "
+    "checkpoints; without it they would come back, and recover names them"
+)
 
 
 class Gone(NamedTuple):
@@ -212,15 +219,15 @@ class Staged:
 
     Args:
         session: as it is. Its checkpoints are to be known for whatever asks for them.
-        location: of the session, for errors.
+        layout: where things stand, for errors.
         lost_blobs: which blobs are to be put anew, if they are given: digest and write id.
     """
 
     def __init__(
-        self, session: Session, location: str, lost_blobs: AbstractSet[tuple[str, str]]
+        self, session: Session, layout: Layout, lost_blobs: AbstractSet[tuple[str, str]]
     ) -> None:
         self._session = session
-        self._location = location
+        self._layout = layout
         self._lost_blobs = lost_blobs
         self._puts: dict[CheckpointId, StagedSave] = {}
         self._deletes: dict[CheckpointId, None] = {}
@@ -302,7 +309,8 @@ class Staged:
             raise SessionChangedError(record.session_id, self.newest_id())
         for digest in reachable_blobs(record.blob_digests, record.blobs):
             if digest not in record.blobs and not self._has_blob(digest):
-                raise MissingBlobError(f"{self._location}{digest}", digest, "save")
+                place = self._layout.location(self._layout.blobs_of(record.session_id))
+                raise MissingBlobError(f"{place}{digest}", digest, "save")
         self._puts.pop(record.checkpoint_id, None)
         self._puts[record.checkpoint_id] = save
         self._blobs |= record.blobs
@@ -316,7 +324,31 @@ class Staged:
         return self._entries.get(entry.id) == entry
 
     def delete(self, checkpoint_ids: Iterable[CheckpointId]) -> int:
-        """Stage deletes; return how many of them there were."""
+        """
+        Stage deletes that somebody asks for; return how many of them there were.
+
+        Raises:
+            CheckpointCorruptError: one stands for a commit that cannot be read, and without it
+                nobody would know that older ones may be deleted or replaced.
+        """
+        wanted = dict.fromkeys(checkpoint_ids)
+        session_id = self._session.session_id
+        for entry in filter(None, map(self._entries.get, wanted)):
+            if entry.problem is not None and self._has_older(entry, wanted):
+                commit = self._layout.location(self._layout.commit(session_id, entry.number))
+                raise CheckpointCorruptError(
+                    commit, _STANDS_IN, session_id=session_id, checkpoint_id=entry.id
+                )
+        return self.drop(wanted)
+
+    def _has_older(self, entry: Entry, besides: Iterable[CheckpointId]) -> bool:
+        return any(
+            older.number < entry.number and older.id not in besides and not self._is_gone(older.id)
+            for older in self._entries
+        )
+
+    def drop(self, checkpoint_ids: Iterable[CheckpointId]) -> int:
+        """Stage deletes, whatever there is; return how many of them there were."""
         count = 0
         for checkpoint_id in dict.fromkeys(checkpoint_ids):
             is_staged = self._puts.pop(checkpoint_id, None) is not None
@@ -329,7 +361,7 @@ class Staged:
     def clear(self) -> bool:
         """Stage the delete of everything; False when there is nothing."""
         everything = [entry.id for entry in self._entries]
-        return bool(self.delete([*everything, *self._puts]))
+        return bool(self.drop([*everything, *self._puts]))
 
     def keep(self, max_checkpoints: int) -> None:
         """Stage the deletes of the oldest ones above a number."""
@@ -337,7 +369,7 @@ class Staged:
         excess = len(left) + len(self._puts) - max_checkpoints
         if excess > 0:
             oldest = [*left, *self._puts][:excess]
-            self.delete(oldest)
+            self.drop(oldest)
 
     def new_blobs(self) -> dict[str, bytes]:
         """Return the blobs that are to be put before the commit."""

@@ -297,6 +297,8 @@ class S3Store(AsyncClosing, Generic[RecordT]):
 
         Raises:
             InvalidIdError: an id that none can have.
+            CheckpointCorruptError: one stands for a commit that cannot be read, which may have
+                deleted older ones that stay; none was removed.
             StoreUnavailableError: the server cannot be reached; nothing was changed.
             DurabilityUnknownError: the server was lost in the middle.
 

@@ -76,6 +76,20 @@ class DamageContract:
         assert await store.delete_session("s")
         assert await sessions_of(store) == []
 
+    async def test_a_damaged_one_can_be_deleted(self, store: Store, damage: Damage) -> None:
+        """By the id under which it is listed, alone, with others or as the newest, as any other."""
+        for key in "abcdef":
+            await store.save(checkpoint("s", checkpoint_id=key))
+        for key in "bcf":
+            await damage("s", key)
+        assert await store.delete("s", "b")
+        assert await store.delete_many("s", ["a", "c"]) == 2
+        assert await store.delete("s", "f")
+        assert not await store.delete("s", "f")
+        assert await store.load("s") == checkpoint("s", checkpoint_id="e")
+        assert await listed_ids(store, "s") == ["e", "d"]
+        assert await store.check() == ()
+
     async def test_recover_goes_back_knowingly(self, store: Store, damage: Damage) -> None:
         """The damaged ones are put aside, and the newest intact one is the newest."""
         saved = [checkpoint("s", number, checkpoint_id=key) for number, key in enumerate("dacb")]
@@ -142,6 +156,20 @@ class BlobDamageContract:
         assert (await blob_store.recover("s")).newest_valid_id == "a"
         assert await blob_store.ids("s") == ("a",)
         assert await blob_store.load_blobs("s", by_digest(b"1" * 99)) == by_digest(b"1" * 99)
+        assert await blob_store.check() == ()
+
+    async def test_what_leads_to_a_damaged_blob_can_be_deleted(
+        self, blob_store: Blobs, damage_blob: Damage
+    ) -> None:
+        """As any other; with the last of them the blob goes."""
+        (digest,) = given = by_digest(b"1" * 99)
+        for key in "ab":
+            await blob_store.save(large(key, b"1" * 99), blobs=given)
+        await damage_blob("s", digest)
+        assert await blob_store.delete("s", "b")
+        assert await refusal(blob_store.load_blobs("s", given)) is CheckpointCorruptError
+        assert await blob_store.delete("s", "a")
+        assert await refusal(blob_store.load_blobs("s", given)) is MissingBlobError
         assert await blob_store.check() == ()
 
     async def test_a_blob_that_is_given_again_is_whole_again(
