@@ -202,6 +202,11 @@ class RecordKit(Generic[RecordT]):
         record_type: type[RecordT] | RecordUnion = self._codec.record_type
         return record_type
 
+    @property
+    def max_bytes(self) -> int:
+        """How large a document, or a blob, may be."""
+        return self._max_bytes
+
     def encode(self, data: RecordT, blobs: Mapping[str, bytes] = NO_BLOBS) -> EncodedRecord:
         """
         Check and encode a record, and the blobs that are given with it.

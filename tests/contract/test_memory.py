@@ -35,6 +35,10 @@ class TestMemoryStore(WholeContract):
     def _other(self, store: MemoryStore[CheckpointData]) -> Store:
         return MemoryStore(beside=store)
 
+    @pytest.fixture(name="narrow_store")
+    def _narrow_store(self, store: MemoryStore[CheckpointData]) -> Store:
+        return MemoryStore(beside=store, max_bytes=10_000)
+
     @pytest.fixture(name="bounded_store")
     def _bounded_store(self) -> Store:
         return MemoryStore(max_checkpoints=3)

@@ -23,6 +23,7 @@ from aiocheckpoint.testing import (
     DamageContract,
     DurabilityContract,
     LargeValue,
+    LimitContract,
     OwnershipContract,
     ReadContract,
     RefusalContract,
@@ -56,6 +57,7 @@ class WholeContract(
     CheckpointStoreContract,
     DamageContract,
     DurabilityContract,
+    LimitContract,
     OwnershipContract,
     ReadContract,
     RefusalContract,
@@ -79,6 +81,10 @@ class WholeContract(
     @pytest.fixture(name="other")
     def _other(self, opened: Open) -> Store:
         return opened()
+
+    @pytest.fixture(name="narrow_store")
+    def _narrow_store(self, opened: Open) -> Store:
+        return opened(max_bytes=10_000)
 
     @pytest.fixture(name="bounded_store")
     def _bounded_store(self, opened: Open) -> Store:

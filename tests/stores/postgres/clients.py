@@ -21,6 +21,11 @@ class Clients:
         store: CheckpointStore[CheckpointData] = make_store()
         return store
 
+    @pytest.fixture(name="narrow_store")
+    def _narrow_store(self, make_store: MakeStore) -> CheckpointStore[CheckpointData]:
+        store: CheckpointStore[CheckpointData] = make_store(max_bytes=10_000)
+        return store
+
     @pytest.fixture(name="bounded_store")
     def _bounded_store(self, make_store: MakeStore) -> CheckpointStore[CheckpointData]:
         store: CheckpointStore[CheckpointData] = make_store(max_checkpoints=3)

@@ -13,6 +13,7 @@ import pytest
 
 from aiocheckpoint import InvalidArgumentError
 from aiocheckpoint.stores.postgres import PostgresStore, schema_sql
+from aiocheckpoint.stores.postgres.schema import VERSION
 from tests.stores.postgres.server import PostgresServer
 from tests.test_docs import fenced
 
@@ -64,10 +65,10 @@ def test_it_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
     exec("from aiocheckpoint.stores.postgres import schema_sql; print(schema_sql())", {})
     printed = capsys.readouterr().out
     assert "create schema if not exists" in printed
-    assert schema_sql(since=7) == ""
+    assert schema_sql(since=VERSION) == ""
     assert '"other".checkpoint' in schema_sql("other")
     assert "aiocheckpoint." not in schema_sql("other")
     assert 'create table "aiocheckpoint".session' not in schema_sql(since=1)
-    for wrong in (-1, 8, True, "1", None):
+    for wrong in (-1, VERSION + 1, True, "1", None):
         with pytest.raises(InvalidArgumentError, match="since"):
             schema_sql(since=wrong)  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ from aiocheckpoint.stores.postgres.packing import Packed, Version, packed, unpac
 from aiocheckpoint.stores.postgres.reads import Reads
 from aiocheckpoint.stores.postgres.schema import VERSION
 from aiocheckpoint.testing import (
+    LimitContract,
     OwnershipContract,
     RetentionContract,
     SharedUpdateContract,
@@ -133,6 +134,7 @@ class TestPackedBodies(
     UpdateContract,
     OwnershipContract,
     RetentionContract,
+    LimitContract,
     SharingContract,
     SharedUpdateContract,
 ):

@@ -224,6 +224,36 @@ exception when internal_error or data_corrupted or index_corrupted then
     return false;
 end $$;
 
+-- Tell how large a document is, by the head of what is stored: a frame of zstd says there how much it
+-- unpacks to, and nothing is unpacked. Null where there is nothing, or nothing that can be read.
+create or replace function aiocheckpoint.document_bytes(p_key bigint, p_seq bigint)
+returns bigint language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+declare
+    v_head bytea;
+    v_size bigint;
+    v_flags integer;
+    v_at integer;
+    v_length integer;
+begin
+    select substring(content from 1 for 18), octet_length(content) into v_head, v_size
+        from aiocheckpoint.body where session_key = p_key and seq = p_seq;
+    if octet_length(v_head) < 18 or substring(v_head from 1 for 4) <> '\x28b52ffd' then
+        return v_size;
+    end if;
+    v_flags := get_byte(v_head, 4);
+    v_at := 5 + case when v_flags & 32 = 0 then 1 else 0 end + (array[0, 1, 2, 4])[(v_flags & 3) + 1];
+    v_length := case when v_flags & 224 = 0 then 0 else 1 << (v_flags >> 6) end;
+    if v_length > 0 then
+        v_size := case when v_length = 2 then 256 else 0 end;
+        for i in 0 .. v_length - 1 loop
+            v_size := v_size + (get_byte(v_head, v_at + i)::bigint << 8 * i);
+        end loop;
+    end if;
+    return v_size;
+exception when internal_error or data_corrupted or index_corrupted or numeric_value_out_of_range then
+    return null;
+end $$;
+
 -- Remove bodies that no checkpoint has and no other body needs, and then those that they alone
 -- needed. A base is at most 64 places before what needs it; `apply` sees to that.
 create or replace function aiocheckpoint.drop_bodies(p_key bigint, p_seqs bigint[])

@@ -14,12 +14,17 @@ _IS_ID = """
     substring(checkpoint_id from 1 for 1000) = substring($2::bytea from 1 for 1000)
     and checkpoint_id = $2
 """
-_META = "checkpoint_id, saved_at, created_at, iteration, trigger, checksum"
+_META = """
+    checkpoint_id, saved_at, created_at, iteration, trigger, checksum,
+    aiocheckpoint.document_bytes(session_key, seq) as size_bytes
+"""
 _PARTS = "aiocheckpoint.parts(session_key, seq) as parts"
 # The rare times and numbers that the columns cannot hold are told from the body.
 _META_BODY = """
-    case when created_at is null or iteration is null
-        then aiocheckpoint.parts(session_key, seq) end as parts
+    case when created_at is null or iteration is null then
+        case when aiocheckpoint.is_whole(session_key, seq)
+            then aiocheckpoint.parts(session_key, seq) else '{}' end
+    end as parts
 """
 
 LOAD = f"""
@@ -93,7 +98,7 @@ select s.session_id, c.* from aiocheckpoint.session s cross join lateral (
         trigger = any ($5::bytea[]) as is_final
     from aiocheckpoint.checkpoint c
     where c.session_key = s.session_key order by seq desc limit 1
-) c where {_SESSION_PAGE} and (is_damaged or not is_final)
+) c where {_SESSION_PAGE} and (is_damaged or not is_final or size_bytes > $6)
     order by substring(session_id from 1 for 1000), session_id limit $4
 """
 NEWEST_OF_MANY = f"""

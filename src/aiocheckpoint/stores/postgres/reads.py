@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -17,12 +17,13 @@ from aiocheckpoint.errors import (
     MissingBlobError,
     StoreUnavailableError,
 )
-from aiocheckpoint.kit import EncodedRecord, LookAhead, RecordKit, RecordT, blob_links, raise_all
+from aiocheckpoint.kit import LookAhead, RecordKit, RecordT, blob_links, raise_all
 from aiocheckpoint.models import CheckpointId, CheckpointMeta, SessionId
 from aiocheckpoint.stores.postgres import queries
 from aiocheckpoint.stores.postgres.ahead import Ahead, Content, Contents
 from aiocheckpoint.stores.postgres.bodies import Bodies
 from aiocheckpoint.stores.postgres.errors import is_damage, is_lost, reason_of
+from aiocheckpoint.stores.postgres.listing import entry_of
 from aiocheckpoint.stores.postgres.packing import unpacked, unpacked_bytes
 from aiocheckpoint.stores.postgres.pools import Connection
 from aiocheckpoint.stores.postgres.server import Server, cut
@@ -77,12 +78,6 @@ def unreadable(error: CheckpointError) -> str | None:
     if cause is None or not is_damage(cause):
         return None
     return f"the server cannot read it: {reason_of(cause)}"
-
-
-def meta_of(kit: RecordKit[Any], record: EncodedRecord, location: str) -> CheckpointMeta:
-    """Return what a listing tells of a record that is about to be stored."""
-    now = datetime.now(UTC)  # overwritten by the server's clock
-    return kit.entry(record.listed, location, now, record.session_id, record.checkpoint_id)
 
 
 class Reads(Generic[RecordT]):
@@ -287,24 +282,8 @@ class Reads(Generic[RecordT]):
         return tuple([self._entry(session_id, row) for row in rows])
 
     def _entry(self, session_id: SessionId, row: Mapping[str, Any]) -> CheckpointMeta:
-        checkpoint_id = row["checkpoint_id"].decode()
-        location = self._server.location_of(session_id, checkpoint_id)
-        if row["parts"] is not None:
-            try:
-                body = unpacked(row["parts"], location)
-            except CheckpointCorruptError:
-                body = b""  # which is listed as damaged
-            return self._kit.entry(body, location, row["saved_at"], session_id, checkpoint_id)
-        return CheckpointMeta(
-            checkpoint_id=checkpoint_id,
-            session_id=session_id,
-            created_at=row["created_at"],
-            saved_at=row["saved_at"],
-            trigger=row["trigger"].decode(),
-            iteration=row["iteration"],
-            checksum=row["checksum"].hex(),
-            location=location,
-        )
+        location = self._server.location_of(session_id, row["checkpoint_id"].decode())
+        return entry_of(self._kit, row, location, session_id)
 
     async def ids(
         self,
@@ -388,7 +367,8 @@ class Reads(Generic[RecordT]):
     ) -> AsyncIterator[CheckpointMeta]:
         """Yield the newest of each session where its trigger is not a final one."""
         final = [trigger.encode(errors="surrogatepass") for trigger in final_triggers]
-        async for row in self._over_sessions(queries.UNFINISHED, prefix, final):
+        limit = _bounded(self._kit.max_bytes)
+        async for row in self._over_sessions(queries.UNFINISHED, prefix, final, limit):
             meta = self._entry(row["session_id"].decode(), row)
             if row["is_damaged"]:
                 problem = str(CheckpointCorruptError(meta.location, "its body was changed"))

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from aiocheckpoint.kit import EncodedRecord, RecordKit, StagedDelete, StagedSave, blob_links
 from aiocheckpoint.models import CheckpointId, SessionId
 from aiocheckpoint.stores.postgres.changes import Change, Delete, Save
+from aiocheckpoint.stores.postgres.listing import meta_of
 from aiocheckpoint.stores.postgres.pools import Connection
 from aiocheckpoint.stores.postgres.queries import DOOMED, HELD, HOLD, LET_GO
-from aiocheckpoint.stores.postgres.reads import meta_of
 from aiocheckpoint.stores.postgres.server import Server
 
 

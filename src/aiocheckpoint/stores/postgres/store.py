@@ -44,8 +44,8 @@ from aiocheckpoint.store import NO_BLOBS, Ownership, RecordUnion, SessionReader,
 from aiocheckpoint.stores.postgres.changes import Change, Delete, Save
 from aiocheckpoint.stores.postgres.client import Client
 from aiocheckpoint.stores.postgres.clients import Clients
+from aiocheckpoint.stores.postgres.listing import meta_of
 from aiocheckpoint.stores.postgres.ownership import Leases
-from aiocheckpoint.stores.postgres.reads import meta_of
 from aiocheckpoint.stores.postgres.server import checked_options
 from aiocheckpoint.stores.postgres.urls import checked_source
 
@@ -519,7 +519,9 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
         limit: int | None = None,
     ) -> _Metas:
         """
-        Return what there is of a session, saved last first; no body is read.
+        Return what there is of a session, saved last first; bodies are not read.
+
+        What is over `max_bytes`, and what the server cannot read, is listed with its problem.
 
         Args:
             session_id: the session.

@@ -6,6 +6,7 @@ from aiocheckpoint.testing.contract.blobs import BlobStoreContract, BlobUpdateCo
 from aiocheckpoint.testing.contract.cancellation import CancellationContract
 from aiocheckpoint.testing.contract.damage import BlobDamageContract, DamageContract
 from aiocheckpoint.testing.contract.durability import BlobDurabilityContract, DurabilityContract
+from aiocheckpoint.testing.contract.limits import LimitContract
 from aiocheckpoint.testing.contract.ownership import OwnershipContract
 from aiocheckpoint.testing.contract.reading import ReadContract
 from aiocheckpoint.testing.contract.records import LargeValue
@@ -35,6 +36,7 @@ __all__ = (
     "DamageContract",
     "DurabilityContract",
     "LargeValue",
+    "LimitContract",
     "OwnershipContract",
     "ReadContract",
     "RefusalContract",
