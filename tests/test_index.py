@@ -136,7 +136,7 @@ class SessionIndexMachine(RuleBasedStateMachine):
             wanted = set(names_of_id(checkpoint_id))
             expected = [name for name in self.files if not wanted.isdisjoint(name.id_names)]
             listed_anew = SessionIndex(self.files, [], _SIGNATURE)
-            fine = fine_names(name.text for name in self.files)
+            fine = fine_names(sorted(name.text for name in self.files))
             unparsed = SessionIndex([] if fine else self.files, [], _SIGNATURE, fine=fine)
             for index in (self.index, listed_anew, unparsed):
                 assert index.candidates(checkpoint_id) == sorted(expected, reverse=True)

@@ -17,6 +17,7 @@ from aiocheckpoint._format.names import (
     LATEST_NAME,
     FileName,
     doubtful,
+    ending,
     fine_name,
     fine_names,
     id_of_name,
@@ -29,6 +30,7 @@ from aiocheckpoint._format.names import (
     next_stamp,
     parse_name,
     parse_names,
+    without_backups,
 )
 from aiocheckpoint.errors import StorageError
 from tests.any_ids import any_ids
@@ -150,7 +152,7 @@ class TestParseName:
     @given(st.lists(_odd_names, unique=True))
     def test_fine_names_are_those_of_ours_in_the_order_of_saving(self, texts: list[str]) -> None:
         """A directory in which texts tell the order has the names that are taken apart."""
-        fine = fine_names(texts)
+        fine = fine_names(sorted(texts))
 
         if fine is not None:
             assert [*map(fine_name, fine)] == parse_names(texts)
@@ -162,9 +164,28 @@ class TestParseName:
         names = [make_name(*each) for each in saved]
         texts = [name.text for name in names if "_999999_" not in name.text]
 
-        assert fine_names([*texts, LATEST_NAME, f"{make_name('x', 0).text}{BACKUP_SUFFIX}"]) == [
+        assert fine_names(sorted([*texts, LATEST_NAME])) == [
             name.text for name in parse_names(texts)
         ]
+
+    @given(st.lists(_odd_names, unique=True), st.lists(st.tuples(any_ids, _stamps)))
+    def test_backups_are_told_from_all_others(
+        self, texts: list[str], saved: list[tuple[str, int]]
+    ) -> None:
+        """Each name of a directory is that of a backup or not, whatever else is there."""
+        backups = {f"{make_name(*each).text}{BACKUP_SUFFIX}" for each in saved}
+        listed = sorted({*texts, *backups})
+
+        others, found = without_backups(listed)
+
+        assert found == [text for text in listed if is_backup(text)]
+        assert others == [text for text in listed if not is_backup(text)]
+
+    @given(st.lists(_odd_names, unique=True), _odd_names)
+    def test_names_are_found_by_their_ends(self, texts: list[str], suffix: str) -> None:
+        """Those that end so are found, and no others, each once."""
+        for end in (suffix, *texts, ".json", BACKUP_SUFFIX):
+            assert [*ending(texts, end)] == [text for text in texts if text.endswith(end)]
 
     @given(any_ids, _stamps)
     def test_takes_a_made_name_apart(self, checkpoint_id: str, microseconds: int) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from aiocheckpoint._disk.known_blobs import KnownBlobs
 from aiocheckpoint._format.entries import Entry, Quarantined, Removed, Saved, SavedBlob
 from aiocheckpoint._format.ids import names_of_id
-from aiocheckpoint._format.names import FileName, fine_name, id_of_name, parse_name
+from aiocheckpoint._format.names import FileName, ending, fine_name, id_of_name, parse_name
 from aiocheckpoint.errors import StorageError
 from aiocheckpoint.models import CheckpointId, CheckpointMeta
 
@@ -61,9 +61,6 @@ class SessionIndex:
         pointed: what this process has let `latest.json` name.
         has_blobs: whether the session has, or had, blobs.
         blobs: what is known of them; None before that was asked.
-        state: the same for the same files, whoever has listed them, as names are given once; else
-            another, but for one in 2**64. It changes after what it stands for, so who reads it
-            first knows afterwards whether what was read next was of one moment.
         mutex: held for each short look or change.
     """
 
@@ -94,7 +91,7 @@ class SessionIndex:
         self.has_blobs = False
         self.blobs: KnownBlobs | None = None
         self.unread: set[FileName] = set()
-        self.state = sum(map(hash, self._by_text if fine is None else fine))
+        self._state = 0 if fine is not None else sum(map(hash, self._by_text))
         self._ids: list[CheckpointId] | None = None
         self.mutex = threading.Lock()
         # Of a session that is looked at once, it takes longer to make than to do without.
@@ -113,12 +110,24 @@ class SessionIndex:
         self._parse()
         return self._by_text
 
+    @property
+    def state(self) -> int:
+        """
+        The same for the same files, whoever has listed them, as names are given once.
+
+        Else another, but for one in 2**64. It changes after what it stands for, so who reads it
+        first knows afterwards whether what was read next was of one moment.
+        """
+        fine = self._fine
+        return self._state if fine is None else sum(map(hash, fine))
+
     def _parse(self) -> None:
         if self._fine is not None:
             with self._parsing:
                 if self._fine is not None:
                     self._names = [*map(fine_name, self._fine)]
                     self._by_text = dict(zip(self._fine, self._names, strict=True))
+                    self._state = sum(map(hash, self._fine))
                     self._fine = None
 
     @property
@@ -197,7 +206,7 @@ class SessionIndex:
         self.by_text[name.text] = name
         if self._by_id_name is not None:
             _enter_id_names(name, self._by_id_name)
-        self.state += hash(name.text)
+        self._state += hash(name.text)
 
     @property
     def newest(self) -> FileName | None:
@@ -260,7 +269,7 @@ class SessionIndex:
         ends = tuple(f"_{id_name}.json" for id_name in wanted)
         fine = self._fine
         if fine is not None:
-            likely = [fine_name(text) for text in fine if text.endswith(ends)]
+            likely = [fine_name(text) for end in ends for text in ending(fine, end)]
         else:  # to which others may be adding
             likely = [name for name in self._names[:] if name.text.endswith(ends)]
         return {name for name in likely if not set(wanted).isdisjoint(name.id_names)}
@@ -337,7 +346,7 @@ class SessionIndex:
                 del self._ids[bisect.bisect_left(self._ids, found)]
             if self._by_id_name is not None:
                 _take_out_id_names(name, self._by_id_name)
-            self.state -= hash(name.text)
+            self._state -= hash(name.text)
 
 
 def _enter_id_names(name: FileName, known: dict[str, list[FileName]]) -> None:

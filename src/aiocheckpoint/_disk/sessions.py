@@ -245,22 +245,16 @@ class SessionDirectories:
             else:
                 # First, so that what changes meanwhile shows by a later time.
                 signature = trusted(signature_of(self._files.directory_status(directory)))
-                entries = self._files.scan(directory)
-                there = {*entries, *waiting} if waiting else entries
-                backups = sorted(
-                    entry
-                    for entry in entries
-                    if entry.endswith(names.BACKUP_SUFFIX) and names.is_backup(entry)
-                )
+                scanned = sorted(self._files.scan(directory))
+                entries, backups = names.without_backups(scanned)
+                there = sorted({*entries, *waiting}) if waiting else entries
                 fine = names.fine_names(there) if earlier is None else None
                 found: list[FileName] = []
                 if fine is None:
                     found = _taken_apart(there, {} if earlier is None else earlier.by_text)
                     found = self.in_order(found, directory, waiting)
                 index = SessionIndex(found, backups, signature, fine=fine)
-                index.has_leftovers = any(
-                    names.is_leftover(entry) for entry in entries if entry.startswith(".")
-                )
+                index.has_leftovers = names.has_leftovers(entries)
                 blobs = above and self._files.status(above, names.BLOBS_DIRECTORY)
                 index.has_blobs = blobs is not None
         if earlier is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
@@ -31,6 +31,8 @@ RUST_TEMP_PREFIXES = (".tmp_checkpoint_", ".tmp_latest_")
 _LEFTOVER_PREFIXES = (TEMP_PREFIX, *RUST_TEMP_PREFIXES)
 BACKUP_SUFFIX = ".backup"
 
+_PREFIX = "cp_"
+_RUST_FRACTION = "999999"
 _DAY = r"[1-9]\d{3}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
 _TIME = r"(?:[01]\d|2[0-3])[0-5]\d[0-5]\d"
 _STAMPED = rf"cp_{_DAY}_{_TIME}_(?:(\d{{6}})_)?"
@@ -38,8 +40,11 @@ _NAME = re.compile(rf"{_STAMPED}(.+)\.json", re.ASCII | re.DOTALL)
 _SECOND = rf"(?<=/)cp_{_DAY}_{_TIME}_"  # of names between slashes, as none has any
 _FINE = r"\d{6}_[^/]+\.json(?=/)"
 _FINE_NAMES = re.compile(_SECOND + _FINE, re.ASCII)
+# All of a directory in one match: to find each takes twice as long.
+_ALL_FINE = re.compile(
+    rf"(?:cp_{_DAY}_{_TIME}_(?!{_RUST_FRACTION})\d{{6}}_(?!\.json/)[^/]++(?<=\.json)/)*+", re.ASCII
+)
 _RUST_NAMES = re.compile(rf"{_SECOND}(?!{_FINE})[^/]+\.json(?=/)", re.ASCII)
-_RUST_FRACTION = "999999"
 _LEAST_FINE = len("cp_20261123_101500_123456_.json")  # what is as long has no id behind the stamp
 _TRUSTED_NS = 2_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -115,19 +120,45 @@ def parse_names(texts: Iterable[str]) -> list[FileName]:
     return sorted([*map(fine_name, fine), *map(_rust_name, rust)])
 
 
-def fine_names(texts: Iterable[str]) -> list[str] | None:
+def fine_names(texts: Sequence[str]) -> list[str] | None:
     """
-    Return the same as texts, where all are such that the order of texts is that of saving.
+    Return the same of sorted texts, where all are such that the order of texts is that of saving.
 
     None where one is of Rust's, or counts as the end of its second.
     """
-    texts = sorted(texts)
+    found = _beginning(texts, _PREFIX)
+    joined = "/".join([*found, ""])
+    return found if _is_text(joined) and _ALL_FINE.fullmatch(joined) else None
+
+
+def without_backups(texts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return sorted texts but for those that name backups of this library, and those."""
+    others = [*texts]
+    backups = [found for found in ending(texts, BACKUP_SUFFIX) if is_backup(found)]
+    for backup in backups:
+        del others[bisect.bisect_left(others, backup)]
+    return others, backups
+
+
+def has_leftovers(texts: Sequence[str]) -> bool:
+    """Tell whether one of sorted texts names a temporary file, ours or the Rust crate's."""
+    return any(map(is_leftover, _beginning(texts, ".")))
+
+
+def _beginning(texts: Sequence[str], prefix: str) -> list[str]:
+    """Return those of sorted texts that begin so: they stand together."""
+    behind = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    return [*texts[bisect.bisect_left(texts, prefix) : bisect.bisect_left(texts, behind)]]
+
+
+def ending(texts: Iterable[str], suffix: str) -> Iterator[str]:
+    """Yield those of the names in a directory that end so, without a look at each of them."""
     joined = f"/{'/'.join(texts)}/"
-    if not _is_text(joined) or f"_{_RUST_FRACTION}_" in joined:
-        return None
-    found = _FINE_NAMES.findall(joined)
-    others = joined.count(".json/") - joined.count(f"/{LATEST_NAME}/") - len(found)
-    return None if others else found
+    start = joined.find(f"{suffix}/")
+    while start >= 0:
+        end = start + len(suffix)
+        yield joined[joined.rfind("/", 0, start) + 1 : end]
+        start = joined.find(f"{suffix}/", end)
 
 
 def _is_text(name: str) -> bool:
