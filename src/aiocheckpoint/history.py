@@ -185,7 +185,9 @@ class History:
             require_count("stop", stop, 0)
         end = len(self) if stop is None else min(stop, len(self))
         found: list[Any] = []
-        for digest, page, wanted in await self._pages(start, end):
+        pages = await self._pages(start, end)
+        while pages:  # let go of each, so that what is made of one takes the memory of another
+            digest, page, wanted = pages.pop(0)
             items = histories.page_items(digest, page)[wanted]
             found += map(from_json, items) if exact and may_hold_escapes(page) else items
         return found

@@ -77,6 +77,7 @@ from aiocheckpoint.models import (
 )
 from aiocheckpoint.store import (
     NO_BLOBS,
+    Finds,
     LookAhead,
     LooksAhead,
     Marks,
@@ -89,6 +90,7 @@ from aiocheckpoint.store import (
 __all__ = (
     "AsyncClosing",
     "EncodedRecord",
+    "Finds",
     "Framework",
     "LookAhead",
     "LooksAhead",

@@ -208,6 +208,37 @@ class ReadBlocking(Protocol[RecordT_co]):
         ...
 
 
+class Finds(Protocol[RecordT_co]):
+    """
+    A store that looks for something in many sessions without coming back for each of them.
+
+    It may have it as an attribute `find`, or None there. Others need not have it: `sessions`, and a
+    `read` of each, find the same.
+    """
+
+    async def find(
+        self,
+        work: Callable[[SessionReader[RecordT_co]], Awaitable[ResultT | None]],
+        /,
+        *,
+        prefix: str = "",
+    ) -> ResultT | None:
+        """
+        Do `read` of one session after the other, until one returns something.
+
+        Args:
+            work: as of `CheckpointStore.read`.
+            prefix: only of sessions whose ids begin with it.
+
+        Returns:
+            what `work` returns first that is not None; None where it never does.
+
+        Raises:
+            CheckpointError: what `sessions` and `read` raise.
+        """
+        ...
+
+
 class Transaction(SessionReader[RecordT], Protocol[RecordT]):
     """
     One session within `update`: reads see it as it is, changes are staged.

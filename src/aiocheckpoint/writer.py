@@ -6,7 +6,15 @@ import asyncio
 import contextlib
 import sys
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+)
 from functools import partial
 from os import PathLike
 from typing import Any, Generic, TypeVar, get_args, overload
@@ -304,11 +312,32 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         self._turns.require_outside(session_id, operation)
 
     async def _read(
-        self, work: Callable[[Reader[RecordT]], ResultT], otherwise: ResultT
+        self,
+        work: Callable[[Reader[RecordT]], ResultT],
+        otherwise: ResultT,
+        *,
+        is_callers: bool = False,
     ) -> ResultT:
         self._require_usable()
         store = self._store
-        return await store.in_thread(store.readers, partial(store.read, work, otherwise))
+        pool = store.callers if is_callers else store.readers
+        return await store.in_thread(pool, partial(store.read, work, otherwise))
+
+    async def _parts(
+        self,
+        prefix: str,
+        work: Callable[[_Names, Reader[RecordT]], ResultT],
+        otherwise: ResultT,
+        *,
+        is_callers: bool = False,
+    ) -> AsyncGenerator[ResultT, None]:
+        """Yield what comes of work on some sessions, whose ids may begin so, after the other."""
+        first = partial(_first_of, prefix, work)
+        names, found = await self._read(first, (_Names(), otherwise), is_callers=is_callers)
+        yield found
+        for start in range(_SESSIONS_PER_HOP, len(names), _SESSIONS_PER_HOP):
+            part = partial(work, names[start : start + _SESSIONS_PER_HOP])
+            yield await self._read(part, otherwise, is_callers=is_callers)
 
     async def _change(self, change: Change, operation: str) -> Any:
         self._require_usable()
@@ -773,19 +802,66 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         Cost: one hop for each 64 sessions.
         """
         require_query(prefix)
-        nothing = (_Names(), _Errors())
-        first = partial(_first_of, prefix, _session_ids)
-        names, (found, errors) = await self._read(first, (_Names(), nothing))
         refused: _Errors = []
-        for start in range(0, len(names), _SESSIONS_PER_HOP):
-            if start:
-                part = names[start : start + _SESSIONS_PER_HOP]
-                found, errors = await self._read(partial(_session_ids, part), nothing)
+        async for found, errors in self._parts(prefix, _session_ids, (_Names(), _Errors())):
             refused += errors
             for session_id in found:
                 if session_id.startswith(prefix):
                     yield session_id
         raise_all(refused)
+
+    async def find(
+        self,
+        work: Callable[[SessionReader[RecordT]], Awaitable[ResultT | None]],
+        /,
+        *,
+        prefix: str = "",
+    ) -> ResultT | None:
+        """
+        Do `read` of one session after the other, until one returns something.
+
+        It is for what is in a session that nobody knows, as a checkpoint of which there is the id.
+
+        Args:
+            work: as of `read`.
+            prefix: only of sessions whose ids begin with it.
+
+        Returns:
+            what `work` returns first that is not None; None where it never does.
+
+        Raises:
+            InvalidArgumentError: `work` is no async function, or awaits something else.
+            StorageError: it was not found, and a directory that may be a session's cannot be looked
+                into; of several such the rest are in its `others`.
+            LostIdError: likewise, one whose name is a digest, and nothing in it tells the id.
+            CheckpointError: what the reads raise, and `work` lets pass.
+
+        Cost: one hop for each 64 sessions, and the reads.
+        """
+        require_query(prefix)
+        require_callable("work", work)
+        nothing: tuple[ResultT | None, _Errors] = (None, [])
+
+        def search(names: _Names, reader: Reader[RecordT]) -> tuple[ResultT | None, _Errors]:
+            refused: _Errors = []
+            for name in names:
+                session_ids, errors = _session_ids([name], reader)
+                refused += errors
+                for session_id in filter(lambda found: found.startswith(prefix), session_ids):
+                    (found,) = self._reading(session_id, work)(reader)
+                    if found is not None:
+                        return found, []
+            return None, refused
+
+        refused: _Errors = []
+        parts = self._parts(prefix, search, nothing, is_callers=True)
+        async with contextlib.aclosing(parts):
+            async for found, errors in parts:
+                if found is not None:
+                    return found
+                refused += errors
+        raise_all(refused)
+        return None
 
     async def load_newest(self, session_ids: Iterable[SessionId], /) -> dict[SessionId, RecordT]:
         """
@@ -845,14 +921,8 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         """
         final = frozenset(triggers_of(final_triggers))
         require_query(prefix)
-        nothing = (_Metas(), _Errors())
-        first = partial(_first_of, prefix, _newest_metas)
-        names, (found, errors) = await self._read(first, (_Names(), nothing))
         refused: _Errors = []
-        for start in range(0, len(names), _SESSIONS_PER_HOP):
-            if start:
-                part = names[start : start + _SESSIONS_PER_HOP]
-                found, errors = await self._read(partial(_newest_metas, part), nothing)
+        async for found, errors in self._parts(prefix, _newest_metas, (_Metas(), _Errors())):
             refused += errors
             for meta in found:
                 is_over = meta.problem is None and meta.trigger in final

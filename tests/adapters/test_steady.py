@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from aiocheckpoint import CheckpointCorruptError, MissingBlobError, SessionReader
+from aiocheckpoint import BlobStore, CheckpointCorruptError, MissingBlobError, SessionReader
 from aiocheckpoint.adapters import _steady
-from aiocheckpoint.adapters._steady import read_steadily
+from aiocheckpoint.adapters._steady import find_steadily, read_steadily
 from aiocheckpoint.portal import Portal
+from aiocheckpoint.testing import MemoryStore
 from tests.conftest import MakeWriter
 from tests.promises.records import Note, by_digest, note
 
@@ -69,3 +70,41 @@ async def test_damage_is_told_beside_others_who_never_pause(
     with pytest.raises(MissingBlobError):
         await read_steadily(writer, "s", work)
     assert len(calls) == 4
+
+
+@pytest.mark.parametrize("is_directory", [True, False])
+async def test_any_store_is_searched(make_writer: MakeWriter, *, is_directory: bool) -> None:
+    """What one of several sessions has is found, whether the store can search or not."""
+    store: BlobStore[Note] = make_writer(record_type=Note) if is_directory else MemoryStore(Note)
+    for session_id in ("a1", "a2", "a3", "b"):
+        await store.save(note(session_id, "other"))
+    await store.save(note("a2", "wanted"))
+
+    async def work(session: SessionReader[Note]) -> tuple[str, Note] | None:
+        found = await session.load("wanted")
+        return None if found is None else (session.session_id, found)
+
+    assert await find_steadily(store, "a", work) == ("a2", note("a2", "wanted"))
+    assert await find_steadily(store, "b", work) is None
+    await store.aclose()
+
+
+async def test_a_search_reads_anew_what_others_replaced(make_writer: MakeWriter) -> None:
+    """A blob that went while sessions were searched is no damage: the new record is found."""
+    writer, other = make_writer(record_type=Note), make_writer(record_type=Note)
+    await other.save(note("s", "a", b"old"), blobs=by_digest(b"old"))
+    await other.flush()
+    seen: list[Note] = []
+
+    async def work(session: SessionReader[Note]) -> dict[str, bytes]:
+        head = await session.load("a")
+        assert head is not None
+        if not seen:
+            with Portal() as portal:
+                portal.run(other.save(note("s", "a", b"new"), blobs=by_digest(b"new")))
+                portal.run(other.flush())
+        seen.append(head)
+        return await session.load_blobs(head.blob_digests)
+
+    assert await find_steadily(writer, "s", work) == by_digest(b"new")
+    assert len(seen) == 2

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
 from aiocheckpoint import (
+    BlobStore,
     CheckpointCorruptError,
     CheckpointMeta,
     SessionId,
@@ -59,3 +61,31 @@ async def read_steadily(
         if found.metas == seen or tries == _MOST_TRIES:
             raise found.error
         seen = found.metas
+
+
+async def find_steadily(
+    store: BlobStore[Any],
+    prefix: str,
+    work: Callable[[SessionReader[Any]], Awaitable[ResultT | None]],
+) -> ResultT | None:
+    """
+    Do `read_steadily` of the sessions whose ids begin so, until one returns something.
+
+    Args:
+        store: which; by `find`, where it has that.
+        prefix: of their ids.
+        work: as of `read_steadily`.
+
+    Raises:
+        CheckpointError: what `read_steadily`, and `sessions` of the store, raise.
+    """
+    find = getattr(store, "find", None)
+    if find is not None:
+        with contextlib.suppress(CheckpointCorruptError):  # others may have removed something
+            found: ResultT | None = await find(work, prefix=prefix)
+            return found
+    async for session_id in store.sessions(prefix=prefix):
+        found = await read_steadily(store, session_id, work)
+        if found is not None:
+            return found
+    return None

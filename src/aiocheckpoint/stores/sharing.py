@@ -266,6 +266,11 @@ class SharedStore(AsyncClosing, Generic[RecordT]):
         async for session_id in self._store.sessions(prefix=prefix):
             yield session_id
 
+    @property
+    def find(self) -> Callable[..., Awaitable[Any]] | None:
+        """What `Finds` says; None where the store has none."""
+        return getattr(self._store, "find", None)
+
     async def load_newest(self, session_ids: Iterable[SessionId], /) -> dict[SessionId, RecordT]:
         """Do what `BlobStore.load_newest` says."""
         return await self._store.load_newest(session_ids)

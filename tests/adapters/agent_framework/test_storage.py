@@ -106,6 +106,23 @@ class TestValues:
         assert found.state == saved.state
         assert repr(found.state["value"]) == repr(value) or isinstance(value, (set, list))
 
+    @pytest.mark.parametrize("number", [1, 10**20], ids=["plain", "escaped"])
+    async def test_equal_values_are_several(self, place: Any, number: int) -> None:
+        """A list, or a dict of many keys, that is in two places comes back as two."""
+        items = [{"text": "x" * 100, "n": number} for _ in range(20)]
+        keys = {f"key {n}": {"text": "y" * 50, "n": number} for n in range(200)}
+        saved = checkpoint({"one": items, "other": items, "many": keys, "again": keys})
+        async with CheckpointStorage(place) as storage:
+            await storage.save(saved)
+        async with CheckpointStorage(place) as storage:
+            found = await storage.load(saved.checkpoint_id)
+
+        assert found.state == saved.state
+        found.state["one"].clear()
+        found.state["many"].clear()
+        found.state["other"][0]["n"] = "changed"
+        assert (len(found.state["other"]), len(found.state["again"])) == (20, 200)
+
     async def test_not_a_number(self, storage: Any) -> None:
         """NaN is one again."""
         await storage.save(checkpoint({"nan": [math.nan]}))

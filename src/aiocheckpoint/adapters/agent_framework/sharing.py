@@ -9,7 +9,7 @@ which stand in such a list as JSON, too, are compressed against its end.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, reduce
 from itertools import takewhile
 from operator import eq, getitem
@@ -228,20 +228,26 @@ class Read(NamedTuple):
 
     def joined(self, values: Values) -> Any:
         """
-        Return the fields of the checkpoint.
+        Return the fields of the checkpoint; once, for the lists are let go of on the way.
 
         Raises:
             CheckpointDecodeError: its pieces do not fit.
         """
         record = self.record
         plain: dict[_Path, JsonValue] = {}
+        made: dict[int, list[Any]] = {}
         known = cache(lambda: _known(self.contents, record.lengths))
 
         def content_of(mark: str, number: int, path: _Path) -> JsonValue:
             pages = self.contents[number]
             if mark in (_TEXT, _PACKED):
                 return _decode(unpacked(pages[0], known()) if mark == _PACKED else pages[0])
-            items = [item for page in pages for item in _decode(page)]
+            if record.is_pickled:
+                known()  # while all pages are there
+            if number in made:
+                items = _decode(_json_of(made[number]))
+            else:
+                items = made[number] = [item for page in _taken(pages) for item in _decode(page)]
             value: Any = dict(items) if mark == _ENTRIES else items
             if not record.are_lists_plain:
                 return value
@@ -283,14 +289,14 @@ class Read(NamedTuple):
 
 
 async def read(
-    checkpoint_id: str | None, blobs: dict[str, bytes], reader: SessionReader[Any]
+    checkpoint_id: str | None, blobs: dict[str, bytes] | None, reader: SessionReader[Any]
 ) -> Read | None:
     """
     Return a checkpoint of a session, what was saved last for None; None when there is none.
 
     Args:
         checkpoint_id: its id.
-        blobs: of the session that need not be loaded; gets those that are.
+        blobs: of the session that need not be loaded; gets those that are. None: there are none.
         reader: of the session.
 
     Raises:
@@ -305,12 +311,14 @@ async def read(
     if len(record.lengths) != len(record.blob_digests):
         raise _not_ours(record, "it has other pieces than blobs")
 
+    known: dict[str, bytes] = {} if blobs is None else blobs
+
     async def load_blobs(digests: Iterable[str]) -> Mapping[str, bytes]:
         wanted = [*digests]
-        missing = [digest for digest in wanted if digest not in blobs]
+        missing = [digest for digest in wanted if digest not in known]
         if missing:
-            blobs.update(await reader.load_blobs(missing))
-        return {digest: blobs[digest] for digest in wanted}
+            known.update(await reader.load_blobs(missing))
+        return {digest: known[digest] for digest in wanted}
 
     contents = [[blob] for blob in (await load_blobs(record.blob_digests)).values()]
     histories: dict[int, History] = {}
@@ -320,7 +328,15 @@ async def read(
             head = HistoryRecord(session_id="", history_length=length, blob_digests=digests)
             history = histories[number] = await load_history(load_blobs, head)
             contents[number] = await history.pages()
+    if blobs is None:
+        known.clear()  # or they would be in memory twice, as they are and decoded
     return Read(record, (*contents,), histories)
+
+
+def _taken(pages: list[bytes]) -> Iterator[bytes]:
+    """Yield pages and let go of them, so that what is made of one takes the memory of another."""
+    while pages:
+        yield pages.pop(0)
 
 
 def _not_ours(record: CheckpointRecord, reason: str) -> CheckpointDecodeError:

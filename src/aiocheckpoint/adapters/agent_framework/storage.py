@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from threading import Lock
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from agent_framework import WorkflowCheckpoint
 from agent_framework.exceptions import WorkflowCheckpointException
 
 from aiocheckpoint import CheckpointError, MissingBlobError, SessionReader
 from aiocheckpoint.adapters._given import require_text
-from aiocheckpoint.adapters._steady import read_steadily
+from aiocheckpoint.adapters._steady import find_steadily, read_steadily
 from aiocheckpoint.adapters._storage import InStorage, Storage
 from aiocheckpoint.adapters.agent_framework.sharing import (
     NAMES,
@@ -30,6 +30,7 @@ from aiocheckpoint.kit import require_instance
 _MAX_KNOWN = 512
 _MAX_FAILED = 100
 _IDS = ("workflow_name", "checkpoint_id")
+ResultT = TypeVar("ResultT")
 
 
 class FailedSave(NamedTuple):
@@ -196,15 +197,11 @@ class CheckpointStorage(InStorage[StoredCheckpoint]):
         known = self._known.get(checkpoint_id)
         if known is not None and known.shared is not None:
             return known.shared if known.session_id == name else NOTHING
-        blobs: dict[str, bytes] = {}
         try:
-            work = partial(read, checkpoint_id, blobs)
-            found = await read_steadily(self._store, name, work)
+            found = await read_steadily(self._store, name, partial(read, checkpoint_id, None))
             return NOTHING if found is None else found.shared()
         except CheckpointError:  # who reads it is told
             return NOTHING
-        finally:
-            blobs.clear()  # the histories would keep them, and only grow
 
     async def load(self, checkpoint_id: str) -> WorkflowCheckpoint:
         """
@@ -217,13 +214,13 @@ class CheckpointStorage(InStorage[StoredCheckpoint]):
             CheckpointError: what `load` of the store raises.
 
         Cost: a few reads. The framework does not say of which workflow it is: one that this storage
-            has not seen yet is looked for in the workflows one by one.
+            has not seen yet is looked for in the workflows one by one, in a directory of 64 in each
+            hop.
         """
-        async for name in self._sessions_of(checkpoint_id):
-            found = await self._load(name, checkpoint_id, {})
-            if found is not None:
-                return found
-        raise WorkflowCheckpointException(f"No checkpoint found with ID {checkpoint_id}")
+        found = await self._find(checkpoint_id, partial(self._loaded, checkpoint_id, None))
+        if found is None:
+            raise WorkflowCheckpointException(f"No checkpoint found with ID {checkpoint_id}")
+        return found
 
     async def get_latest(self, *, workflow_name: str) -> WorkflowCheckpoint | None:
         """
@@ -232,7 +229,7 @@ class CheckpointStorage(InStorage[StoredCheckpoint]):
         Raises:
             CheckpointError: as `load`.
         """
-        return await self._load(NAMES.of(workflow_name), None, {})
+        return await self._load(NAMES.of(workflow_name), None, None)
 
     async def list_checkpoints(self, *, workflow_name: str) -> list[WorkflowCheckpoint]:
         """
@@ -263,38 +260,49 @@ class CheckpointStorage(InStorage[StoredCheckpoint]):
         Raises:
             CheckpointError: what `delete` of the store raises.
         """
-        async for name in self._sessions_of(checkpoint_id):
-            if isinstance(await self._store.load(name, checkpoint_id), StoredCheckpoint):
-                self._known.pop(checkpoint_id, None)
-                return await self._store.delete(name, checkpoint_id)
-        return False
+
+        async def session_of(session: SessionReader[StoredCheckpoint]) -> str | None:
+            found = await session.load(checkpoint_id)
+            return session.session_id if isinstance(found, StoredCheckpoint) else None
+
+        name = await self._find(checkpoint_id, session_of)
+        if name is None:
+            return False
+        self._known.pop(checkpoint_id, None)
+        return await self._store.delete(name, checkpoint_id)
 
     async def _load(
-        self, name: str, checkpoint_id: str | None, blobs: dict[str, bytes]
+        self, name: str, checkpoint_id: str | None, blobs: dict[str, bytes] | None
+    ) -> WorkflowCheckpoint | None:
+        return await read_steadily(self._store, name, partial(self._loaded, checkpoint_id, blobs))
+
+    async def _loaded(
+        self,
+        checkpoint_id: str | None,
+        blobs: dict[str, bytes] | None,
+        session: SessionReader[StoredCheckpoint],
     ) -> WorkflowCheckpoint | None:
         """Return a checkpoint, the newest for None; made in the thread that reads it."""
+        found = await read(checkpoint_id, blobs, session)
+        if found is None:
+            return None
+        saved_id = found.record.checkpoint_id
+        if saved_id not in self._known:
+            self._know(saved_id, _Known(session.session_id, None))
+        ids = {"workflow_name": NAMES.text_in(session.session_id), "checkpoint_id": saved_id}
+        return WorkflowCheckpoint.from_dict({**found.joined(self._values), **ids})
 
-        async def load(session: SessionReader[StoredCheckpoint]) -> WorkflowCheckpoint | None:
-            found = await read(checkpoint_id, blobs, session)
-            if found is None:
-                return None
-            saved_id = found.record.checkpoint_id
-            if saved_id not in self._known:
-                self._know(saved_id, _Known(name, None))
-            ids = {"workflow_name": NAMES.text_in(name), "checkpoint_id": saved_id}
-            return WorkflowCheckpoint.from_dict({**found.joined(self._values), **ids})
-
-        return await read_steadily(self._store, name, load)
-
-    async def _sessions_of(self, checkpoint_id: str) -> AsyncIterator[str]:
-        """Yield the sessions in which a checkpoint may be."""
+    async def _find(
+        self,
+        checkpoint_id: str,
+        work: Callable[[SessionReader[StoredCheckpoint]], Awaitable[ResultT | None]],
+    ) -> ResultT | None:
+        """Read the sessions in which a checkpoint may be, until one returns something."""
         require_text("checkpoint_id", checkpoint_id)  # of None the newest would be loaded
         known = self._known.get(checkpoint_id)
-        if known is not None:
-            yield known.session_id
-            return
-        async for name in self._store.sessions(prefix=NAMES.of("")):
-            yield name
+        if known is None:
+            return await find_steadily(self._store, NAMES.of(""), work)
+        return await read_steadily(self._store, known.session_id, work)
 
     def _know(self, checkpoint_id: str, known: _Known) -> None:
         with self._lock:
