@@ -229,6 +229,7 @@ class TestRepr:
     ("kind", "is_damage"),
     [
         ("damaged", True),
+        ("damaged-journal", True),
         ("unreadable", True),
         ("misplaced", True),
         ("missing-blob", True),
@@ -245,7 +246,7 @@ def test_a_finding_says_whether_it_is_damage(kind: Any, is_damage: bool) -> None
 
 def test_every_kind_of_finding_is_tried() -> None:
     """No kind is left out above."""
-    assert len(get_args(FindingKind)) == 12
+    assert len(get_args(FindingKind)) == 13
 
 
 def test_the_package_names_its_version() -> None:

@@ -205,6 +205,7 @@ class CheckpointMeta(Struct, frozen=True, kw_only=True):
 
 FindingKind: TypeAlias = Literal[
     "damaged",
+    "damaged-journal",
     "unreadable",
     "other-version",
     "misplaced",
@@ -218,7 +219,9 @@ FindingKind: TypeAlias = Literal[
     "lost-id",
 ]
 
-_DAMAGE = frozenset({"damaged", "unreadable", "misplaced", "missing-blob", "lost-id"})
+_DAMAGE = frozenset(
+    {"damaged", "damaged-journal", "unreadable", "misplaced", "missing-blob", "lost-id"}
+)
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -226,18 +229,19 @@ class Finding(Struct, frozen=True, kw_only=True):
     Something `check` found.
 
     Attributes:
-        kind: `damaged` (checksum, digest or JSON wrong), `unreadable` (not a regular file, over
-            the size limit, or refused by the system; may be a whole directory), `other-version`
-            (intact, and of another format version; no damage), `misplaced` (intact, but of
-            another session or id), `leftover` (temporary file of a save that never ended),
+        kind: `damaged` (checksum, digest or JSON wrong), `damaged-journal` (a part of the journal;
+            sessions that may lack changes for it raise), `unreadable` (not a regular file, over the
+            size limit, or refused by the system; may be a whole directory), `other-version`
+            (intact, and of another format version; no damage), `misplaced` (intact, but of another
+            session or id), `leftover` (temporary file of a save that never ended),
             `dangling-pointer` (`latest.json` names a file that was deleted by something else, or
             missed by a copy), `stale-pointer` (it names a file that is not the newest),
             `unflushed-journal` (a process died, and its last saves are in the journal and not in
-            files yet; no damage), `missing-blob` (a checkpoint refers
-            to a blob that is not there), `unused-blob` (no checkpoint refers to it; a crash left
-            it, and a later delete removes it), `given-up-journal` (sessions went on without a part
-            of the journal that could not be read, and it is kept; no damage any more), `lost-id` (a
-            session whose id nobody can tell: its name is a digest, and nothing in it is intact).
+            files yet; no damage), `missing-blob` (a checkpoint refers to a blob that is not there),
+            `unused-blob` (no checkpoint refers to it; a crash left it, and a later delete removes
+            it), `given-up-journal` (sessions went on without a part of the journal that could not
+            be read, and it is kept; no damage any more), `lost-id` (a session whose id nobody can
+            tell: its name is a digest, and nothing in it is intact).
         location: where, as a URL without credentials.
         detail: one sentence.
         path: the file or directory; None in a store that has no files.

@@ -134,7 +134,7 @@ def test_what_to_do_about_a_lost_part_of_the_journal_can_be_typed(
     assert tool("flush", unflushed).status == 1
     outcome = tool("verify", unflushed)
     assert outcome.status == 1
-    assert f"damaged: {log}\n" in outcome.output
+    assert f"damaged-journal: {log}\n" in outcome.output
     assert "look in a backup for what was saved last" in outcome.output
     assert f"{unflushed}: 1 session, checkpoints unknown, 1 not intact" in outcome.output
     command = outcome.output.partition("; then `aiocheckpoint ")[2].partition("`")[0]

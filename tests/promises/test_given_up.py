@@ -144,7 +144,7 @@ async def test_the_others_are_refused_until_they_are_recovered(damaged: Path) ->
             assert await _newest(writer, "a") == "new"
             await writer.save(CheckpointData(session_id="b", checkpoint_id="more"))
             await _flush(writer, "b", "c")
-            found = [one for one in await writer.check() if one.kind == "damaged"]
+            found = [one for one in await writer.check() if one.kind == "damaged-journal"]
             assert [(one.session_id, str(one.path)) for one in found] == [
                 ("b", str(kept)),
                 ("c", str(kept)),
@@ -219,7 +219,7 @@ async def test_a_file_of_the_journal_that_was_removed_is_damage(removed: Path) -
             for session in ("a", "b"):
                 await _refused(writer, session)
             await writer.save(CheckpointData(session_id="d", checkpoint_id=f"more{number}"))
-            assert "damaged" in {found.kind for found in await writer.check()}
+            assert "damaged-journal" in {found.kind for found in await writer.check()}
             with pytest.raises(JournalCorruptError):
                 await writer.flush()
             with pytest.raises(CheckpointCorruptError):
@@ -480,7 +480,7 @@ async def test_any_file_of_the_journal_that_is_lost_is_damage(
     with pytest.raises(JournalCorruptError):
         await writer.aclose()
     async with AsyncCheckpointWriter(root) as writer:
-        assert "damaged" in {found.kind for found in await writer.check()}
+        assert "damaged-journal" in {found.kind for found in await writer.check()}
         assert len((await writer.recover("b")).given_up) == 1
         left = await writer.ids("b")
         assert left

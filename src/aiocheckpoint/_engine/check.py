@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from aiocheckpoint._disk.files import Directory, monotonic_seconds
 from aiocheckpoint._disk.given_up import Part
 from aiocheckpoint._disk.log import Log
 from aiocheckpoint._engine.bodies import Bodies, VanishedError
+from aiocheckpoint._engine.check_blobs import Found, check_blobs
 from aiocheckpoint._engine.root import OpenRoot
 from aiocheckpoint._engine.sessions import is_directory, session_id_of
 from aiocheckpoint._format import documents, names
-from aiocheckpoint._format.blobs import blob_digests, is_digest
 from aiocheckpoint._format.ids import decode_id, encode_id, may_be_session
 from aiocheckpoint._format.listing import location_of_file
 from aiocheckpoint.errors import (
@@ -33,7 +33,6 @@ from aiocheckpoint.models import Finding, FindingKind, SessionId
 _MOMENTS_SECONDS = 1.0
 _PAUSE_SECONDS = 0.02
 _PARTIAL = "a part of the journal is damaged; what that harms is told of its session"
-_Found = tuple[FindingKind, Path, str]
 
 
 def check_journal(root: OpenRoot, *, is_applied: bool) -> list[Finding]:
@@ -86,7 +85,7 @@ def _check_damages(root: OpenRoot) -> Iterator[Finding]:
     """Yield which parts of the journal are damaged, and were not given up."""
     for damage in root.view.lost.damages():
         detail = _advice(damage.path) if damage.is_total else _PARTIAL
-        yield _finding("damaged", Path(damage.path), detail)
+        yield _finding("damaged-journal", Path(damage.path), detail)
 
 
 def _check_given_up(root: OpenRoot) -> Iterator[Finding]:
@@ -94,7 +93,7 @@ def _check_given_up(root: OpenRoot) -> Iterator[Finding]:
     for part in root.view.lost.given_up.parts():
         for session_id in _concerned(root.bodies, part):
             detail = _advice(part.path, session_id)
-            yield _finding("damaged", Path(part.path), detail, session_id)
+            yield _finding("damaged-journal", Path(part.path), detail, session_id)
         if part.since_ns is not None:
             since = f"{datetime.fromtimestamp(part.since_ns / 1e9, UTC):%Y-%m-%d %H:%M} UTC"
             detail = (
@@ -163,10 +162,10 @@ def check_session(bodies: Bodies, name: str) -> list[Finding]:
 
 def _found_in(bodies: Bodies, name: str) -> list[Finding]:
     session_id = decode_id(name)
-    found: list[_Found] = []
+    found: list[Found] = []
     try:
         parts = (
-            (_check_waiting, _check_directory, _check_blobs) if is_directory(bodies, name) else ()
+            (_check_waiting, _check_directory, check_blobs) if is_directory(bodies, name) else ()
         )
     except StorageError as error:
         parts = ()
@@ -185,11 +184,11 @@ def _found_in(bodies: Bodies, name: str) -> list[Finding]:
     return [_finding(kind, path, detail, session_id) for kind, path, detail in dict.fromkeys(found)]
 
 
-def _unreadable(error: StorageError) -> _Found:
+def _unreadable(error: StorageError) -> Found:
     return "unreadable", Path(error.path), str(error)
 
 
-def _check_waiting(bodies: Bodies, name: str) -> Iterator[_Found]:
+def _check_waiting(bodies: Bodies, name: str) -> Iterator[Found]:
     """Yield which checkpoints the journal has that it does not hold as they were saved."""
     waiting = bodies.view.pending.sessions.get(name)
     for text in sorted(waiting.saved if waiting else ()):
@@ -203,7 +202,7 @@ def _check_waiting(bodies: Bodies, name: str) -> Iterator[_Found]:
             continue
 
 
-def _check_directory(bodies: Bodies, name: str) -> Iterator[_Found]:
+def _check_directory(bodies: Bodies, name: str) -> Iterator[Found]:
     view = bodies.view
     with view.sessions.opened(name) as directory:
         if directory is None:
@@ -220,7 +219,7 @@ def _check_directory(bodies: Bodies, name: str) -> Iterator[_Found]:
             yield from _check_pointer(bodies, directory, name)
 
 
-def _check_entry(bodies: Bodies, directory: Directory, session: str, entry: str) -> _Found | None:
+def _check_entry(bodies: Bodies, directory: Directory, session: str, entry: str) -> Found | None:
     path = directory.join(entry)
     if names.is_leftover(entry):
         if session in bodies.view.pending.sessions:  # of a file that is being written
@@ -258,7 +257,7 @@ def _kind_of_another_version(data: bytes, path: str) -> FindingKind:
     return "other-version"
 
 
-def _check_pointer(bodies: Bodies, directory: Directory, session: str) -> Iterator[_Found]:
+def _check_pointer(bodies: Bodies, directory: Directory, session: str) -> Iterator[Found]:
     """Yield what is wrong with the pointer, if nobody has moved it when it is looked at again."""
     found = _pointer_finding(bodies, directory)
     if found is None:
@@ -268,7 +267,7 @@ def _check_pointer(bodies: Bodies, directory: Directory, session: str) -> Iterat
         yield found
 
 
-def _pointer_finding(bodies: Bodies, directory: Directory) -> _Found | None:
+def _pointer_finding(bodies: Bodies, directory: Directory) -> Found | None:
     files, sessions = bodies.view.files, bodies.view.sessions
     pointed = files.pointed_at(directory, names.LATEST_NAME)
     if pointed is None:
@@ -285,98 +284,3 @@ def _pointer_finding(bodies: Bodies, directory: Directory) -> _Found | None:
     if found and found[-1].text != pointed:
         return "stale-pointer", path, f"it names {pointed}, not {found[-1].text}"
     return None
-
-
-# Blobs
-
-
-def _check_blobs(bodies: Bodies, session: str) -> list[_Found]:
-    """Return which blobs are missing, damaged or of no use."""
-    view = bodies.view
-    index = view.lookup(session)
-    if not index.has_blobs:
-        return []
-    users, is_complete = users_of_blobs(bodies, session)
-    with view.sessions.blobs(session) as directory:
-        found = [] if directory is None else sorted(view.files.scan(directory))
-        damaged = {} if directory is None else damaged_blobs(bodies, directory, session, found)
-    place = Path(view.sessions.root.path) / session / names.BLOBS_DIRECTORY
-    waiting = view.pending.sessions.get(session)
-    findings: list[_Found] = []
-    there: set[str] = set()
-    for name in found:
-        digest = name.removesuffix(names.NODE_SUFFIX)
-        there.add(digest)
-        if names.is_leftover(name):
-            if waiting is None:
-                detail = "a write that never ended left it; the next save of a blob removes it"
-                findings.append(("leftover", place / name, detail))
-        elif name in damaged:
-            findings.append(("damaged", place / name, damaged[name]))
-        elif is_digest(digest) and digest not in users and waiting is None and is_complete:
-            findings.append(("unused-blob", place / name, "no checkpoint refers to it"))
-    for digest in sorted(users.keys() - there):
-        if view.saved_blob(session, digest) is None:
-            index.lose_blob(digest)
-            findings.append(("missing-blob", place / digest, f"{users[digest]} refers to it"))
-    return findings
-
-
-def users_of_blobs(
-    bodies: Bodies, session: str, gone: Collection[str] = ()
-) -> tuple[dict[str, str], bool]:
-    """
-    Return the blobs that intact checkpoints lead to, each with one of their files.
-
-    And whether all could be read: others may lead to any blob.
-
-    Args:
-        bodies: the contents of checkpoints.
-        session: name of its directory.
-        gone: files that do not count.
-    """
-    users: dict[str, str] = {}
-    is_complete = True
-    for name in bodies.view.lookup(session).newest_first():
-        if name.text in gone:
-            continue
-        try:
-            digests = blob_digests(bodies.text(session, name.text))
-        except VanishedError:
-            continue
-        except CheckpointError:
-            is_complete = False
-            continue
-        waiting = [*digests]
-        while waiting:
-            digest = waiting.pop()
-            if digest in users:
-                continue
-            users[digest] = name.text
-            try:
-                waiting += bodies.links_if_known(session, digest)
-            except CheckpointError:
-                is_complete = False
-    return users, is_complete
-
-
-def damaged_blobs(
-    bodies: Bodies, directory: Directory, session: str, found: list[str]
-) -> dict[str, str]:
-    """Return which blob files are damaged, and how; those that the journal has do not count."""
-    damaged: dict[str, str] = {}
-    removed = bodies.view.removed(session)
-    for name in found:
-        digest = name.removesuffix(names.NODE_SUFFIX)
-        if not is_digest(digest) or digest in removed:
-            continue
-        if bodies.view.saved_blob(session, digest) is not None:
-            continue
-        try:
-            with bodies.losing(session, digest):
-                bodies.read_blob(directory, digest, is_node=name != digest)
-        except CheckpointCorruptError as error:
-            damaged[name] = error.reason
-        except CheckpointError as error:
-            damaged[name] = str(error)
-    return damaged

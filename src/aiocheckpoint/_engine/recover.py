@@ -11,7 +11,7 @@ from typing import NamedTuple
 from aiocheckpoint._disk.files import printable, random_name
 from aiocheckpoint._engine.blob_graph import BlobGraph
 from aiocheckpoint._engine.bodies import Session, VanishedError
-from aiocheckpoint._engine.check import damaged_blobs, users_of_blobs
+from aiocheckpoint._engine.check_blobs import damaged_blobs, users_of_blobs
 from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._format import documents, names
 from aiocheckpoint._format.blobs import blob_digests, is_digest

@@ -31,7 +31,7 @@ Anyway = Annotated[
     bool,
     typer.Option("--anyway", help="Also where a framework's session cannot go on without it."),
 ]
-RECOVERABLE = frozenset({"damaged", "misplaced", "missing-blob"})
+RECOVERABLE = frozenset({"damaged", "damaged-journal", "misplaced", "missing-blob"})
 
 
 def recover(
@@ -77,7 +77,7 @@ async def _count_damage(store: BlobStore[CheckpointRecord], session: str) -> int
     async with store:
         return sum(
             (finding.session_id == session and finding.kind in RECOVERABLE)
-            or (finding.session_id is None and "/.aiocheckpoint/log." in finding.location)
+            or (finding.session_id is None and finding.kind == "damaged-journal")
             or (finding.kind == "lost-id" and name in finding.location)
             for finding in await store.check()
         )
