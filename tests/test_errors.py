@@ -19,6 +19,7 @@ from aiocheckpoint import (
     CheckpointTooLargeError,
     CopyError,
     DurabilityUnknownError,
+    ErasureIncompleteError,
     ExactValueError,
     FileSizeLimitError,
     FormatVersionError,
@@ -45,7 +46,7 @@ from aiocheckpoint import (
     UnsupportedOperationError,
     WriterClosedError,
 )
-from aiocheckpoint.errors import storage_error
+from aiocheckpoint._disk.files import storage_error
 
 _CHECKSUM = "0123456789abcdef" * 4
 
@@ -177,6 +178,10 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
     (
         UnsupportedOperationError("update_many", "S3Store", "use a store with transactions"),
         ["S3Store has no update_many", "use a store with"],
+    ),
+    (
+        ErasureIncompleteError("s", ("s3://b/p/blobs/s/1", "s3://b/p/sessions/s/9"), "refused"),
+        ["deleted of session 's'", "not loaded", "refused", "s3://b/p/blobs/s/1, s3://", "again"],
     ),
     (
         StoreUnavailableError("postgresql://h/d", "connect", "connection refused"),

@@ -562,10 +562,8 @@ class OwnershipLostError(CheckpointError):
         self.token = token
 
     def __str__(self) -> str:
-        return (
-            f"session {self.session_id!r} is not owned any more by the owner with token "
-            f"{self.token}; own it again, load it and decide anew"
-        )
+        what = f"session {self.session_id!r} is not owned any more by the owner with token"
+        return f"{what} {self.token}; own it again, load it and decide anew"
 
 
 class CopyError(CheckpointError):
@@ -607,6 +605,31 @@ class UnsupportedOperationError(CheckpointError, NotImplementedError):
 
     def __str__(self) -> str:
         return f"{self.store} has no {self.operation}: {self.reason}"
+
+
+class ErasureIncompleteError(CheckpointError):
+    """
+    A delete that took place, of what could not be erased: nobody loads it, and bytes of it stay.
+
+    The same call again, by the same store, erases them. By any store `delete_session` does, also of
+    a session that is deleted already.
+
+    Attributes:
+        session_id: the session.
+        locations: where they may be: objects, or what the names of several begin with, with `*`.
+        reason: why they are there still.
+    """
+
+    def __init__(self, session_id: str, locations: tuple[str, ...], reason: str) -> None:
+        super().__init__(session_id, locations, reason)
+        self.session_id = session_id
+        self.locations = locations
+        self.reason = reason
+
+    def __str__(self) -> str:
+        places = ", ".join(self.locations[:3])
+        what = f"what was deleted of session {self.session_id!r} is not loaded any more, and not"
+        return f"{what} erased yet at {places}: {self.reason}; make the same call again"
 
 
 class StoreUnavailableError(CheckpointError):
@@ -721,10 +744,8 @@ class JournalVersionError(CheckpointError):
         advice = "open the directory with that newer version of aiocheckpoint"
         if self.found < self.supported:
             advice = "open the directory once with aiocheckpoint 0.1 and close it: that empties it"
-        return (
-            f"{self.path} has journal version {self.found}, this library reads "
-            f"{self.supported}; {advice}"
-        )
+        versions = f"has journal version {self.found}, this library reads {self.supported}"
+        return f"{self.path} {versions}; {advice}"
 
 
 class WriterClosedError(CheckpointError, RuntimeError):
@@ -763,14 +784,3 @@ class ThreadStartError(CheckpointError, RuntimeError):
             f"{self.reason}; raise the limit of threads or memory and call again, "
             "or use the writer before the interpreter ends"
         )
-
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-def storage_error(operation: str, path: str, cause: OSError) -> StorageError:
-    """Return the error of the tree that stands for `cause`."""
-    kind = StorageFullError if cause.errno in _FULL else StorageError
-    if cause.errno == errno.EFBIG:
-        kind = FileSizeLimitError
-    return kind(operation, path, cause.errno, cause.strerror or str(cause))

@@ -422,7 +422,12 @@ class CheckpointStore(Protocol[RecordT]):
         ...
 
     async def delete_session(self, session_id: SessionId) -> bool:
-        """Remove all checkpoints of a session; False when it had none."""
+        """
+        Remove all checkpoints of a session; False when it had none.
+
+        Raises:
+            ErasureIncompleteError: they are removed, and a store that erases at once could not.
+        """
         ...
 
     async def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from aiocheckpoint import InvalidArgumentError, SessionChangedError
-from aiocheckpoint.adapters.langgraph import CheckpointSaver, ThreadChangedError
+from aiocheckpoint import ErasureIncompleteError, InvalidArgumentError, SessionChangedError
+from aiocheckpoint.adapters.langgraph import CheckpointSaver, ThreadChangedError, ThreadRecord
+from aiocheckpoint.testing import MemoryStore
 from tests.langgraph import graphs
 from tests.langgraph.conftest import MakeSaver
 from tests.langgraph.graphs import chat, thread
@@ -90,3 +91,42 @@ def test_a_location_that_is_none_is_told_by_the_name_of_the_argument(location: s
     """A URL that lost a slash, or of an unknown kind, is refused as the saver's `storage`."""
     with pytest.raises(InvalidArgumentError, match="storage must not be"):
         CheckpointSaver(location)
+
+
+class SlowToErase(MemoryStore[ThreadRecord]):
+    """A store that refuses to erase what it has deleted, as often as it is told."""
+
+    def __init__(self, refusals: int) -> None:
+        super().__init__(ThreadRecord)
+        self.refusals = refusals
+        self.asked: set[str] = set()
+
+    async def delete_session(self, session_id: str) -> bool:
+        """Delete, and tell that bytes stay."""
+        self.asked.add(session_id)
+        was_there = await super().delete_session(session_id)
+        if self.refusals:
+            self.refusals -= 1
+            raise ErasureIncompleteError(session_id, (session_id,), "refused")
+        return was_there
+
+
+async def test_a_thread_that_could_not_be_erased_is_tried_again() -> None:
+    """All namespaces are deleted, it is told, and the same call again erases what is not listed."""
+    store = SlowToErase(2)
+    async with CheckpointSaver(store) as saver:
+        for namespace in ("", "child"):
+            await put(saver, thread("t", checkpoint_ns=namespace), step=0)
+        await put(saver, thread("u"), step=0)
+        with pytest.raises(ErasureIncompleteError) as told:
+            await saver.adelete_thread("t")
+        assert len(told.value.others) == 1
+        assert await listed(saver, thread("t")) == []
+        first = {*store.asked}
+        assert len(first) == 2
+        store.asked.clear()
+        await saver.adelete_thread("t")
+        assert store.asked == first
+        store.asked.clear()
+        await saver.adelete_thread("t")
+        assert store.asked == set()

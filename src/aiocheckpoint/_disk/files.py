@@ -23,9 +23,10 @@ from typing import NamedTuple, ParamSpec, TypeVar
 from aiocheckpoint._disk import system
 from aiocheckpoint.errors import (
     CheckpointTooLargeError,
+    FileSizeLimitError,
     NotACheckpointError,
     StorageError,
-    storage_error,
+    StorageFullError,
 )
 from aiocheckpoint.models import reseed_ids
 
@@ -55,6 +56,7 @@ _TICK_NS = 12_000_000
 _COARSE_NS = 2_100_000_000
 _NOT_KNOWN_THERE = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 _NO_SYNC_OF_DIRECTORIES = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_LINK = _NOT_KNOWN_THERE | {
     errno.EEXIST,
     errno.ENOENT,
@@ -156,6 +158,14 @@ def printable(text: str) -> str:
 def parent_of(path: str) -> str:
     """Return the path of the directory that a path is in."""
     return os.path.dirname(path)
+
+
+def storage_error(operation: str, path: str, cause: OSError) -> StorageError:
+    """Return the error of the tree that stands for `cause`."""
+    kind = StorageFullError if cause.errno in _FULL else StorageError
+    if cause.errno == errno.EFBIG:
+        kind = FileSizeLimitError
+    return kind(operation, path, cause.errno, cause.strerror or str(cause))
 
 
 def is_settled(modified_ns: int) -> bool:

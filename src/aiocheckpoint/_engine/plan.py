@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aiocheckpoint._disk.files import now_microseconds, random_number
+from aiocheckpoint._disk.files import now_microseconds, random_number, storage_error
 from aiocheckpoint._engine import listing
 from aiocheckpoint._engine.bodies import Bodies, Session, VanishedError
 from aiocheckpoint._engine.changes import Batch, Change, Delete, Disown, Own, Recover, Save
@@ -24,7 +24,6 @@ from aiocheckpoint.errors import (
     OwnershipLostError,
     SessionChangedError,
     StorageError,
-    storage_error,
 )
 from aiocheckpoint.models import ANY_NEWEST, CheckpointId
 

@@ -39,6 +39,7 @@ from aiocheckpoint import (
     CheckpointEncodeError,
     CheckpointError,
     DurabilityUnknownError,
+    ErasureIncompleteError,
     InvalidArgumentError,
     StorageError,
     StorageFullError,
@@ -66,6 +67,24 @@ class ApartStore(MemoryStore[Any]):
     ) -> Any:
         """Refuse."""
         raise UnsupportedOperationError("update_many", "this store", "for the test")
+
+
+class SlowToErase(ApartStore):
+    """A bucket that refuses to erase what it has deleted, as often as it is told."""
+
+    def __init__(self, refusals: int) -> None:
+        super().__init__(ClaudeRecord)
+        self.refusals = refusals
+        self.asked: list[str] = []
+
+    async def delete_session(self, session_id: str) -> bool:
+        """Delete, and tell that bytes stay."""
+        self.asked.append(session_id)
+        was_there = await super().delete_session(session_id)
+        if self.refusals:
+            self.refusals -= 1
+            raise ErasureIncompleteError(session_id, (session_id,), "refused")
+        return was_there
 
 
 @pytest.fixture(name="storage", params=["directory", "url", "open store", "memory", "apart"])
@@ -800,3 +819,23 @@ class TestDamage:
             assert summary["session_id"] == "other"
             with pytest.raises(CheckpointCorruptError):
                 await store.load(KEY)
+
+
+async def test_what_could_not_be_erased_is_tried_again() -> None:
+    """A delete that a bucket could not erase is told, and the same call again asks for all."""
+    storage = SlowToErase(2)
+    store = opened(storage)
+    await store.append(KEY, [{"type": "user", "uuid": "1"}])
+    await store.append(AGENT, [{"type": "user", "uuid": "2"}])
+    with pytest.raises(ErasureIncompleteError) as told:
+        await store.delete(KEY)
+    assert len(told.value.others) == 1
+    first = {*storage.asked}
+    assert len(first) == 2
+    assert await store.load(KEY) is None
+    storage.asked.clear()
+    await store.delete(KEY)
+    assert {*storage.asked} == first
+    storage.asked.clear()
+    await store.delete(KEY)
+    assert len(storage.asked) == 1

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from aiocheckpoint import CheckpointData, blob_digest
+import pytest
+
+from aiocheckpoint import CheckpointData, ErasureIncompleteError, blob_digest
 from aiocheckpoint.kit import encode_id
 from aiocheckpoint.testing import LargeValue
 from tests.stores.s3.conftest import MakeStore
@@ -96,6 +99,112 @@ async def test_a_blob_that_could_not_be_removed_goes_with_its_session(
     assert len(fake.keys("/blobs/")) == 2
     assert await make_store().delete_session("ann")
     assert fake.keys("/blobs/") == []
+
+
+async def _staged_delete(session: Any) -> None:
+    session.delete("a")
+
+
+async def _owned_delete(store: Any) -> None:
+    async with store.own("ann") as owner:
+        await owner.delete_many(["a"])
+
+
+_DELETES: dict[str, Callable[[Any], Awaitable[object]]] = {
+    "delete": lambda store: store.delete("ann", "a"),
+    "delete_many": lambda store: store.delete_many("ann", ["a", "other"]),
+    "delete_session": lambda store: store.delete_session("ann"),
+    "update": lambda store: store.update("ann", _staged_delete),
+    "owner": _owned_delete,
+}
+
+
+@pytest.mark.parametrize("refused", [("delete", "/blobs/"), ("put", "/sessions/ann/")])
+@pytest.mark.parametrize("delete", _DELETES.values(), ids=_DELETES)
+async def test_what_is_deleted_and_not_erased_is_told(
+    fake: FakeS3,
+    make_store: MakeStore,
+    delete: Callable[[Any], Awaitable[object]],
+    refused: tuple[str, str],
+) -> None:
+    """Nobody is told "done" while bytes stay: the same call again erases them, and then says so."""
+    operation, key = refused
+    store = make_store(record_type=LargeValue)
+    await _saved(store, "a", b"content")
+    await _saved(store, "b", b"kept")
+    if delete is _DELETES["owner"]:
+        async with store.own("ann"):
+            pass
+    fault = fake.fail("before", operation, times=1000, status=403, key=key)
+    for _ in range(2):
+        with pytest.raises(ErasureIncompleteError, match="again") as told:
+            await delete(store)
+        assert told.value.session_id == "ann"
+        assert all(place.startswith("s3://bucket/prefix/") for place in told.value.locations)
+        assert await store.load("ann", "a") is None
+    assert b"content" in _texts(fake) or b'"id":"a"' in _texts(fake)
+    fake.faults.remove(fault)
+    await delete(store)
+    assert b"content" not in _texts(fake)
+    assert b'"checkpoint_id":"a"' not in _texts(fake)
+    if delete is not _DELETES["delete_session"]:
+        assert await make_store(record_type=LargeValue).ids("ann") == ("b",)
+    assert await make_store(record_type=LargeValue).check() == ()
+
+
+async def test_a_session_that_cannot_be_listed_is_told(fake: FakeS3, make_store: MakeStore) -> None:
+    """What is to be erased is found by a LIST: without one it is deleted, and not called erased."""
+    store = make_store(record_type=LargeValue)
+    await _saved(store, "a", b"content")
+    await store.ids("ann")
+    fault = fake.fail("before", "list", times=1000, status=403)
+    with pytest.raises(ErasureIncompleteError):
+        await store.delete_session("ann")
+    fake.faults.remove(fault)
+    assert await store.load("ann") is None
+    assert not await store.delete_session("ann")
+    assert b"content" not in _texts(fake)
+
+
+async def test_another_store_erases_what_a_deleted_session_has_left(
+    fake: FakeS3, make_store: MakeStore
+) -> None:
+    """`delete_session` again, by whichever process, finds in the bucket what there is to erase."""
+    store = make_store(record_type=LargeValue)
+    for number in range(5):
+        await _saved(store, f"{number}", f"content {number}".encode())
+    fault = fake.fail("before", "delete", times=1000, status=403, key="/blobs/")
+    with pytest.raises(ErasureIncompleteError):
+        await store.delete_session("ann")
+    await store.aclose()
+    fake.faults.remove(fault)
+    assert fake.keys("/blobs/ann/")
+    assert not await make_store().delete_session("ann")
+    assert fake.keys("/blobs/ann/") == []
+    assert b"content" not in _texts(fake)
+
+
+async def test_who_has_saved_is_not_told_of_what_stays(
+    fake: FakeS3, make_store: MakeStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error never means that something is saved: it is logged, and the next delete erases it."""
+    store = make_store(record_type=LargeValue)
+    await _saved(store, "a", b"content")
+
+    async def redact(session: Any) -> str:
+        session.delete("a")
+        session.save(LargeValue(session_id="ann", checkpoint_id="a", note="removed"))
+        return "redacted"
+
+    fault = fake.fail("before", "delete", times=1000, status=403, key="/blobs/")
+    assert await store.update("ann", redact) == "redacted"
+    assert "not erased yet" in caplog.text
+    assert fake.keys("/blobs/ann/")
+    fake.faults.remove(fault)
+    assert not await store.delete("ann", "unknown")
+    assert fake.keys("/blobs/ann/") == []
+    assert await store.ids("ann") == ("a",)
+    assert b"content" not in _texts(fake)
 
 
 async def test_the_commands_of_the_page_remove_all_of_a_session(

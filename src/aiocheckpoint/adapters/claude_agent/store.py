@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -20,10 +20,12 @@ from aiocheckpoint import (
     CheckpointCorruptError,
     JournalCorruptError,
     SessionChangedError,
+    SessionId,
     Transaction,
     UnsupportedOperationError,
     exact,
 )
+from aiocheckpoint.adapters._erasing import Erasing
 from aiocheckpoint.adapters._steady import read_steadily
 from aiocheckpoint.adapters._storage import InStorage, Storage
 from aiocheckpoint.adapters.claude_agent.known import Latest, Transcripts, transcripts_of
@@ -78,6 +80,7 @@ class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
         self._storage = storage
         self._process = os.getpid()
         self._known = transcripts_of(storage)
+        self._erasing = Erasing()
 
     def _shared(self) -> Transcripts:
         """Return what this process, and none that it was forked from, knows of the transcripts."""
@@ -173,6 +176,7 @@ class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
 
         Raises:
             InvalidArgumentError: the key is none.
+            ErasureIncompleteError: in a bucket, all is deleted, and some not erased: call again.
             CheckpointError: what `update_many` of the store raises.
         """
         place = Place.of(key)
@@ -193,8 +197,7 @@ class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
         try:
             await self._store.update_many(names, remove)
         except UnsupportedOperationError:
-            for name in names:
-                await self._store.delete_session(name)
+            await self._erasing.delete(self._store, place.name, _each(names))
 
     # Lists
 
@@ -294,3 +297,8 @@ class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
     async def _places(self, begin: str) -> list[Place]:
         names = [name async for name in self._store.sessions(prefix=begin)]
         return [place for name in names if (place := Place.named(name)) is not None]
+
+
+async def _each(names: Iterable[SessionId]) -> AsyncIterator[SessionId]:
+    for name in names:
+        yield name

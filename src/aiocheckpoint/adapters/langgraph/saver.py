@@ -19,6 +19,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from aiocheckpoint import SessionId, UnsupportedOperationError, WriterStats
+from aiocheckpoint.adapters._erasing import Erasing
 from aiocheckpoint.adapters._given import listed
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.langgraph import arguments, copying, records
@@ -110,6 +111,7 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         self._portal = Portal()
         self._turns = Turns(self._store, refuse_forks=refuse_forks)
         self._removal = Removal(self._store, self._turns.watches)
+        self._erasing = Erasing()
         self._keep_last = keep_last
 
     async def aclose(self) -> None:
@@ -336,13 +338,14 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         Remove all checkpoints and writes of a thread, in all namespaces, durably.
 
         Raises:
-            CheckpointError: what `delete_session` of the store raises.
+            ErasureIncompleteError: in a bucket, all is deleted, and some not erased: call again.
+            CheckpointError: what else `delete_session` of the store raises.
 
         Cost: one listing of the thread's sessions, and one commit for each namespace.
         """
         arguments.named("thread_id", thread_id)
-        async for session_id in sessions(self._store, {"thread_id": str(thread_id)}):
-            await self._store.delete_session(session_id)
+        found = sessions(self._store, {"thread_id": str(thread_id)})
+        await self._erasing.delete(self._store, str(thread_id), found)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """

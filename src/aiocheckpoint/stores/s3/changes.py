@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from aiocheckpoint.errors import CheckpointError, DurabilityUnknownError, StoreBusyError
+from aiocheckpoint.errors import (
+    CheckpointError,
+    DurabilityUnknownError,
+    ErasureIncompleteError,
+    StoreBusyError,
+)
 from aiocheckpoint.kit import Patience
 from aiocheckpoint.stores.s3.bucket import UnsettledError
 from aiocheckpoint.stores.s3.commits import encode_commit
 from aiocheckpoint.stores.s3.knowledge import Knowledge
-from aiocheckpoint.stores.s3.state import Gone, Staged
+from aiocheckpoint.stores.s3.state import NOTHING_GONE, Gone, Staged
 from aiocheckpoint.stores.s3.sweep import Sweeper
 
 _MAX_COMMIT_BYTES = 8 * 1024 * 1024
 _MAX_COMMIT_CHANGES = 100
 _PAUSES_SECONDS = (0.02, 1.0)
+_logger = logging.getLogger("aiocheckpoint")
 
 
 class Change(NamedTuple):
@@ -29,12 +36,14 @@ class Change(NamedTuple):
         stage: stages it, and returns what the caller is told; or raises, and stages nothing.
         needs_entries: whether that asks for the checkpoints.
         erases: whether what is gone is to be gone from the bucket when the caller is told.
+        saves: whether it stores anything: its caller is told no error once it is stored.
         size_bytes: about how much there is to store.
     """
 
     stage: Callable[[Staged], Any]
     needs_entries: bool = False
     erases: bool = False
+    saves: bool = True
     size_bytes: int = 0
 
 
@@ -177,18 +186,30 @@ class Changes:
         while True:
             outcome = await self.attempt(changes)
             if outcome is not None:
-                await self._sweep(changes, outcome)
-                return outcome
+                return await self._swept(changes, outcome)
             if patience.is_over:
                 location = self._knowledge.location(self._knowledge.session.number + 1)
                 raise StoreBusyError(location, self._timeout_seconds)
             await patience.pause(is_random=True)
 
-    async def _sweep(self, changes: Sequence[Change], outcome: Outcome) -> None:
+    async def _swept(self, changes: Sequence[Change], outcome: Outcome) -> Outcome:
+        """Remove what is gone; who has only deleted is told where that cannot be erased."""
+        knowledge = self._knowledge
         erases = any(change.erases for change in changes)
-        # To delete a session once more removes what had to stay when it was deleted.
-        if outcome.is_stored or (erases and self._knowledge.session.is_empty):
-            await self._sweeper.clean(self._knowledge, outcome.gone, at_once=erases)
+        # To delete once more removes what had to stay, or could not be erased, at the first time.
+        is_left = knowledge.session.is_empty or knowledge.unerased != NOTHING_GONE
+        if not outcome.is_stored and not (erases and is_left):
+            return outcome
+        try:
+            await self._sweeper.clean(knowledge, outcome.gone, at_once=erases)
+        except ErasureIncompleteError as error:
+            _logger.warning("%s", error)
+            answers = [
+                _copied(error) if _is_told(change, answer) else answer
+                for change, answer in zip(changes, outcome.answers, strict=True)
+            ]
+            return outcome._replace(answers=answers)
+        return outcome
 
     async def attempt(self, changes: Sequence[Change]) -> Outcome | None:
         """Commit changes upon the newest commit that is known; None where there is a newer one."""
@@ -206,7 +227,7 @@ class Changes:
             return await self._create(staged, answers)
         await knowledge.refresh()
         is_same = knowledge.session is session and session.number == number
-        return Outcome(answers, Gone((), {}), is_stored=False) if is_same else None
+        return Outcome(answers, NOTHING_GONE, is_stored=False) if is_same else None
 
     async def _create(self, staged: Staged, answers: list[Any]) -> Outcome | None:
         """Make the commit, unless there is one of its number."""
@@ -266,6 +287,11 @@ def _staged(change: Change, staged: Staged) -> Any:
         return change.stage(staged)
     except CheckpointError as error:
         return error
+
+
+def _is_told(change: Change, answer: Any) -> bool:
+    """Tell whether a caller is told that something could not be erased, in place of its answer."""
+    return change.erases and not change.saves and not isinstance(answer, CheckpointError)
 
 
 def _copied(error: BaseException) -> BaseException:

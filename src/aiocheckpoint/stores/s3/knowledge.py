@@ -12,7 +12,7 @@ from aiocheckpoint.stores.s3.bucket import Bucket, Object
 from aiocheckpoint.stores.s3.commits import Entry, Header, Piece, decode_commit
 from aiocheckpoint.stores.s3.index import Index, cover
 from aiocheckpoint.stores.s3.layout import SHORTEST_RANGE, Layout, Range
-from aiocheckpoint.stores.s3.state import Entries, Gone, Session, stand_in
+from aiocheckpoint.stores.s3.state import NOTHING_GONE, Entries, Gone, Session, stand_in
 
 Clocks = tuple[float, datetime]
 """A moment, by the clock of the loop and by that of the machine."""
@@ -39,6 +39,7 @@ class Knowledge:
     Attributes:
         session: what is known of it.
         lost_blobs: those that a read found missing or damaged: digest and write id.
+        unerased: what this client has deleted and could not erase.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Knowledge:
         self.session = Session(session_id)
         self._require_store = require_store
         self.lost_blobs: set[tuple[str, str]] = set()
+        self.unerased = NOTHING_GONE
         self.bucket = bucket
         self.layout = layout
         self.index = Index(bucket, layout, session_id, self._recent_header)
@@ -183,7 +185,7 @@ class Knowledge:
         if self.session.number + 1 == header.number:
             self.apply(header)
         # Else a reader of this client has seen it before.
-        return self._watched[1] or Gone((), {})
+        return self._watched[1] or NOTHING_GONE
 
     def forget(self) -> None:
         """Trust nothing of what is known."""

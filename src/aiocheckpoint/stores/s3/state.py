@@ -41,6 +41,9 @@ class Gone(NamedTuple):
     blobs: Mapping[str, str]
 
 
+NOTHING_GONE = Gone((), {})
+
+
 class Entries:
     """The checkpoints of a session, the one saved first first, and the blobs they lead to."""
 
@@ -179,7 +182,7 @@ class Session:
 
     def apply(self, header: Header) -> Gone:
         """Go on by one commit; return what is gone, where the checkpoints are known."""
-        gone = Gone((), {})
+        gone = NOTHING_GONE
         if header.is_empty:
             if self.entries is not None:
                 blobs = {digest: blob.write_id for digest, blob in self.entries.blobs.items()}

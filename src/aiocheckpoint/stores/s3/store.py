@@ -291,11 +291,11 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         """
         Remove checkpoints, all or none, and return how many there were.
 
-        On return their bytes are overwritten or removed. Where that fails once they are deleted,
-        the logger `aiocheckpoint` says so, and they stay until `delete_session` or a later sweep
-        of the session removes them; nobody can load them.
+        On return their bytes are overwritten or removed.
 
         Raises:
+            ErasureIncompleteError: they are deleted, and bytes of them stay; the same call again
+                erases them, or `delete_session`.
             InvalidIdError: an id that none can have.
             CheckpointCorruptError: one stands for a commit that cannot be read, which may have
                 deleted older ones that stay; none was removed.
@@ -328,6 +328,8 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         Its last commit stays, without content: a slow writer must not bring anything back.
 
         Raises:
+            ErasureIncompleteError: it is deleted, and bytes of it stay; the same call again, by
+                any store, erases them, and says False then.
             CheckpointError: as `delete_many`.
 
         Cost: as `delete_many`, and one request for what tells `sessions` of it.
@@ -370,6 +372,8 @@ class S3Store(AsyncClosing, Generic[RecordT]):
             SessionChangedError: others were faster, for `lock_timeout_seconds`.
             NestedCallError: `work` calls the store for its own session, or to change another one.
             InvalidArgumentError: `work` is no async function.
+            ErasureIncompleteError: `work` has only deleted, and bytes of that stay. Where it has
+                saved, too, that is logged, and the next delete of the session erases them.
             CheckpointError: as `save`.
 
         Cost: what its reads cost, and one request; where it stages nothing, one LIST.

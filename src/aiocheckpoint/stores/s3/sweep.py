@@ -11,13 +11,13 @@ from typing import Any
 
 import msgspec
 
-from aiocheckpoint.errors import CheckpointError
+from aiocheckpoint.errors import CheckpointError, ErasureIncompleteError
 from aiocheckpoint.models import CheckpointId, SessionId
 from aiocheckpoint.stores.s3.bucket import Bucket, Object
 from aiocheckpoint.stores.s3.commits import emptied, encode_commit
 from aiocheckpoint.stores.s3.knowledge import TRUSTED_FOR, Knowledge
 from aiocheckpoint.stores.s3.layout import Layout
-from aiocheckpoint.stores.s3.state import Gone
+from aiocheckpoint.stores.s3.state import NOTHING_GONE, Gone
 
 # Whoever writes under a number has not seen it used, no longer ago than it trusts what it saw; and
 # a request is refused when it was signed a quarter of an hour ago. After that, nobody can use the
@@ -77,17 +77,41 @@ class Sweeper:
         Args:
             knowledge: of the session.
             gone: what is gone with the commit.
-            at_once: whether no byte of it may stay; else the commits stay for a while.
+            at_once: whether no byte of it may stay, and none of what an earlier call has left;
+                else the commits stay for a while.
+
+        Raises:
+            ErasureIncompleteError: bytes stay that were not to.
         """
         session_id = knowledge.session_id
         if knowledge.is_index_behind:
             self.start(session_id, knowledge.extend_index())
         if at_once:
-            await self._quietly(session_id, self._erase(knowledge, gone))
+            await self._erase_or_tell(knowledge, gone)
             return
         self.drop_blobs(session_id, gone.blobs)
         if any(_is_swept_after(entry.number) for entry in gone.entries):
             self.start(session_id, self.sweep(knowledge))
+
+    async def _erase_or_tell(self, knowledge: Knowledge, gone: Gone) -> None:
+        earlier = knowledge.unerased
+        gone = Gone((*earlier.entries, *gone.entries), {**earlier.blobs, **gone.blobs})
+        try:
+            await self._erase(knowledge, gone)
+        except CheckpointError as error:
+            knowledge.unerased = gone
+            places = self._places(knowledge, gone)
+            raise ErasureIncompleteError(knowledge.session_id, places, str(error)) from error
+        knowledge.unerased = NOTHING_GONE
+
+    def _places(self, knowledge: Knowledge, gone: Gone) -> tuple[str, ...]:
+        layout, session_id = self._layout, knowledge.session_id
+        if knowledge.session.is_empty:
+            parts = (layout.session, layout.blobs_of, layout.index, layout.owners)
+            return tuple(f"{layout.location(part(session_id))}*" for part in parts)
+        commits = (layout.commit(session_id, entry.number) for entry in gone.entries)
+        keys = dict.fromkeys((*commits, *self._keys(session_id, gone.blobs)))
+        return tuple(map(layout.location, keys)) or (layout.location(layout.session(session_id)),)
 
     async def _erase(self, knowledge: Knowledge, gone: Gone) -> None:
         await self._bucket.delete(self._keys(knowledge.session_id, gone.blobs))

@@ -169,8 +169,9 @@ class _Attempts:
         bounds = self._work.max_checkpoints is not None
         needs_entries = bounds or any(change.needs_entries for change in changes)
         erases = any(change.erases for change in changes)
+        saves = any(change.saves for change in changes)
         try:
-            await self._place.changes.put(Change(stage, needs_entries, erases)).done
+            await self._place.changes.put(Change(stage, needs_entries, erases, saves)).done
         except (_ChangedError, StoreBusyError):
             return False
         return True

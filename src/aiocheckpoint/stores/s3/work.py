@@ -110,7 +110,7 @@ class Work(Generic[RecordT]):
             staged.require_owner(token)
             return staged.clear() if checkpoint_ids is None else staged.delete(checkpoint_ids)
 
-        return Change(stage, needs_entries=True, erases=True)
+        return Change(stage, needs_entries=True, erases=True, saves=False)
 
     async def _changed(self, session_id: SessionId, change: Change, withdrawal: Withdrawal) -> Any:
         """Queue a change in the order of the calls, and wait for it."""
