@@ -188,6 +188,9 @@ class RecordKit(Generic[RecordT]):
         record_type: the Struct to store, extending `CheckpointRecord`, or a union of several.
         max_bytes: of one document, and of one blob.
 
+    Attributes:
+        max_bytes: the same.
+
     Raises:
         RecordTypeError: a type that cannot be stored.
         InvalidArgumentError: `max_bytes` is no whole number above 0.
@@ -196,18 +199,13 @@ class RecordKit(Generic[RecordT]):
     def __init__(self, record_type: type[RecordT] | RecordUnion, max_bytes: int) -> None:
         require_count("max_bytes", max_bytes, 1)
         self._codec: Codec[RecordT] = codec_of(record_type)
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
 
     @property
     def record_type(self) -> type[RecordT] | RecordUnion:
         """The type of the records, or the union of their types."""
         record_type: type[RecordT] | RecordUnion = self._codec.record_type
         return record_type
-
-    @property
-    def max_bytes(self) -> int:
-        """How large a document, or a blob, may be."""
-        return self._max_bytes
 
     def encode(self, data: RecordT, blobs: Mapping[str, bytes] = NO_BLOBS) -> EncodedRecord:
         """
@@ -288,8 +286,8 @@ class RecordKit(Generic[RecordT]):
         Raises:
             CheckpointTooLargeError: it is.
         """
-        if size_bytes > self._max_bytes:
-            raise CheckpointTooLargeError(location, size_bytes, self._max_bytes)
+        if size_bytes > self.max_bytes:
+            raise CheckpointTooLargeError(location, size_bytes, self.max_bytes)
 
     def decode(
         self, body: bytes, location: str, session_id: SessionId, checkpoint_id: CheckpointId
@@ -389,8 +387,8 @@ class RecordKit(Generic[RecordT]):
         elif (meta.session_id, meta.checkpoint_id) != (session_id, checkpoint_id):
             found = (meta.session_id, meta.checkpoint_id)
             error = CheckpointMismatchError(location, found, (session_id, checkpoint_id))
-        elif len(body) > self._max_bytes:
-            error = CheckpointTooLargeError(location, len(body), self._max_bytes)
+        elif len(body) > self.max_bytes:
+            error = CheckpointTooLargeError(location, len(body), self.max_bytes)
             return structs.replace(meta, problem=str(error))
         else:
             return meta
