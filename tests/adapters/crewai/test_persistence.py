@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import faulthandler
 import math
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ pytest.importorskip("crewai", reason="needs the extra crewai: .ci/adapter crewai
 from crewai.flow.async_feedback import PendingFeedbackContext
 from crewai.flow.flow import Flow, FlowState, and_, listen, start
 from crewai.flow.persistence import persist
-from pydantic import Field
+from pydantic import BaseModel, Field, model_serializer
 
 from aiocheckpoint import (
     BlobStore,
@@ -29,6 +30,7 @@ from aiocheckpoint import (
 from aiocheckpoint.adapters.crewai import FlowPersistence, FlowRecord
 from aiocheckpoint.testing import MemoryStore
 from tests.adapters.crewai.shop import shop_flow
+from tests.children import run_in_child
 
 pytestmark = pytest.mark.blocking  # it is synchronous
 
@@ -233,6 +235,32 @@ class TestThreads:
         assert found is not None
         assert sorted(found["list"]) == [*range(60)]
 
+    def test_a_process_that_is_forked_amid_a_save(self, root: Path) -> None:
+        """A child saves also the flow that a thread of its parent was saving when it was forked."""
+        begun, go_on = threading.Event(), threading.Event()
+
+        class Slow(BaseModel):
+            @model_serializer
+            def fields(self) -> dict[str, Any]:
+                begun.set()
+                go_on.wait(30)
+                return {"by": "parent"}
+
+        def in_child() -> object:
+            faulthandler.dump_traceback_later(20, exit=True)  # rather than wait for ever
+            persistence.save_state("f", "m", {"by": "child"})
+            return persistence.load_state("f")
+
+        with FlowPersistence(root) as persistence, ThreadPoolExecutor(1) as pool:
+            saving = pool.submit(persistence.save_state, "f", "m", Slow())
+            begun.wait(30)
+            told = run_in_child(in_child)
+            go_on.set()
+            saving.result()
+
+            assert told == "{'by': 'child'}"
+            assert persistence.load_state("f") == {"by": "parent"}
+
     def test_objects_in_two_places(self, root: Path) -> None:
         """What one object replaced does not mislead another one that knew it."""
         long = [{"n": n, "text": "word " * 50} for n in range(400)]
@@ -265,6 +293,15 @@ class TestFramework:
             with pytest.raises(ValueError, match="give") as raised:
                 persistence.model_dump(mode="json")
             assert "secret" not in str(raised.value)
+
+    def test_secrets_are_not_shown(self, root: Path) -> None:
+        """Neither it nor a flow that has it shows a password, as in a log; it says where it is."""
+        with FlowPersistence("postgresql://ann:secret@db/agents?password=secret") as persistence:
+            for shown in (repr(persistence), str(persistence), repr(Flow(persistence=persistence))):
+                assert "secret" not in shown
+                assert "FlowPersistence" in repr(persistence)
+        with FlowPersistence(root) as persistence:
+            assert str(root) in repr(persistence)
 
     def test_copy_is_the_same(self, persistence: FlowPersistence) -> None:
         """A deep copy, as of a flow that has it, has the same storage."""

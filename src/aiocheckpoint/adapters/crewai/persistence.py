@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
 from os import PathLike
 from types import TracebackType
@@ -58,7 +59,13 @@ class _Process:
         return self._turns[hash(flow_uuid) % len(self._turns)]
 
 
-_process = _Process()
+# By process: a fork may happen while another thread saves, and holds the turn of a flow.
+_processes: dict[int, _Process] = {}
+
+
+def _process() -> _Process:
+    process_id = os.getpid()
+    return _processes.get(process_id) or _processes.setdefault(process_id, _Process())
 
 
 class FlowPersistence(AsyncClosing, BasePersistence):
@@ -102,12 +109,16 @@ class FlowPersistence(AsyncClosing, BasePersistence):
     def __init__(self, storage: Storage[FlowRecord] | None = None, /, **fields: Any) -> None:
         super().__init__(**{"storage": storage, **fields})
         self._opened = Opened(self.storage, FlowRecord)
-        self._portal = _process.portal()
+        self._portal = _process().portal()
         self._documents = Documents(_MOST_PIECES)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """Return the same: a copy of a flow has the same storage."""
         return self
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Yield what is shown of it: where it is, without credentials."""
+        yield None, getattr(self, "_opened", None)
 
     @field_serializer("storage", when_used="json")
     def _storage_text(self, storage: Any) -> str:
@@ -168,7 +179,7 @@ class FlowPersistence(AsyncClosing, BasePersistence):
         Cost: the state as JSON, one save of what has changed of it, two hops between threads.
         """
         name = NAMES.of(flow_uuid)
-        with _process.turn(name):
+        with _process().turn(name):
             pieces = self._documents.cut(name, _encoded(state_data, "state"))
             state = pieces.into(
                 MethodState(session_id=name, checkpoint_id=STATE_ID, method_name=method_name)
@@ -212,7 +223,7 @@ class FlowPersistence(AsyncClosing, BasePersistence):
         """
         name = NAMES.of(flow_uuid)
         require_instance("context", context, PendingFeedbackContext)
-        with _process.turn(name):
+        with _process().turn(name):
             pieces = self._documents.cut(name, _encoded(state_data, "state"))
             waiting: JsonValue = exact.to_json(json.loads(_encoded(context.to_dict(), "context")))
             state = pieces.into(
