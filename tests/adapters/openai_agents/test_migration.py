@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("agents", reason="needs the extra openai-agents: .ci/adapter openai-agents")
 
 from agents import SQLiteSession
+from agents.extensions.memory import AdvancedSQLiteSession
 
 from aiocheckpoint.adapters.openai_agents import (
     Copied,
@@ -74,6 +75,29 @@ async def test_damaged_row_is_told(database: Path) -> None:
     store: MemoryStore[Any] = MemoryStore(SessionRecord)
     with pytest.raises(CopyMismatchError, match="row 2 of agent_messages"):
         await copy_sessions(database, store)
+
+
+async def test_branches_are_not_mixed(database: Path) -> None:
+    """
+    A session with branches is refused by their names, and those without are copied.
+
+    All items of it, which are in one table, were a conversation that there never was.
+    """
+    for name in ("one branch", "branches"):
+        session = AdvancedSQLiteSession(session_id=name, db_path=database, create_tables=True)
+        await session.add_items([{"role": "user", "content": "Where is it?"}])
+        if name == "branches":
+            await session.create_branch_from_turn(1, "other")
+            await session.add_items([{"role": "user", "content": "And that one?"}])
+        session.close()
+    store: MemoryStore[Any] = MemoryStore(SessionRecord)
+
+    with pytest.raises(CopyMismatchError, match="'branches': it has the branches 'main', 'other'"):
+        await copy_sessions(database, store)
+
+    assert await Session("branches", store).get_items() == []
+    assert len(await Session("one branch", store).get_items()) == 1
+    assert len(await Session("ann", store).get_items()) == 3
 
 
 def test_command(database: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:

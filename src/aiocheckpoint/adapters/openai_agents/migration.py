@@ -44,8 +44,9 @@ async def copy_sessions(
 
     Raises:
         CopyMismatchError: once all else is copied: of some sessions a row is no JSON, which
-            `SQLiteSession` would leave out in silence, the session there has other items, it cannot
-            be read or stored, or it reads differently afterwards.
+            `SQLiteSession` would leave out in silence, they have branches of an
+            `AdvancedSQLiteSession`, the session there has other items, it cannot be read or stored,
+            or it reads differently afterwards.
         sqlite3.Error: it is no such database.
         CheckpointError: what else `add_items` and `get_items` raise, as of a full disk.
 
@@ -55,6 +56,7 @@ async def copy_sessions(
     with Move(progress, (sqlite3.Error,)) as move:
         for session_id in await asyncio.to_thread(source.session_ids):
             with move.part(session_id) as part:
+                await asyncio.to_thread(source.require_one_branch, session_id)
                 items = await asyncio.to_thread(source.items, session_id)
                 async with Session(session_id, storage) as session:
                     await _copy(session, items)
@@ -87,6 +89,24 @@ class _Source(NamedTuple):
     def session_ids(self) -> list[str]:
         table = _quoted(self.sessions_table)
         return [row[0] for row in self._query(f"SELECT session_id FROM {table} ORDER BY rowid")]  # noqa: S608 - quoted
+
+    def require_one_branch(self, session_id: str) -> None:
+        """
+        Refuse a session with branches, whose items would become one conversation.
+
+        Raises:
+            RefusedError: it has some.
+        """
+        if not self._query("SELECT 1 FROM sqlite_master WHERE name = 'message_structure'"):
+            return  # it is of no `AdvancedSQLiteSession`
+        sql = "SELECT DISTINCT branch_id FROM message_structure WHERE session_id = ? ORDER BY 1"
+        branches = [branch_id for (branch_id,) in self._query(sql, session_id)]
+        if len(branches) > 1:
+            raise RefusedError(
+                f"it has the branches {', '.join(map(repr, branches))}, of which a session here is "
+                "one; copy those that you want yourself, each to a session of its own: "
+                "`add_items(await advanced_session.get_items(branch_id=...))`"
+            )
 
     def items(self, session_id: str) -> list[Any]:
         table = _quoted(self.messages_table)
