@@ -36,7 +36,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
         created_at: as the record says.
         trigger: the same.
         iteration: the same.
-        checksum: of the document.
+        checksum: of the document; empty once that was erased.
         blobs: digests of the blobs that it names.
         problem: why it cannot be read, of one whose commit is damaged.
     """
@@ -52,6 +52,11 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     checksum: str = ""
     blobs: tuple[str, ...] = ()
     problem: str | None = None
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether its document is gone, as a later commit has deleted or replaced it."""
+        return not self.checksum and self.problem is None
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -260,17 +265,21 @@ def emptied(data: bytes, header: Header, is_alive: frozenset[CheckpointId]) -> b
     """
     Return the object of a commit without the documents that nothing refers to any more.
 
+    What it says of them but their ids, times and blobs goes as well. Those stay, for what a commit
+    came to does not change: who has not seen yet that they are gone learns it by a later commit.
+
     Args:
         data: the object.
         header: what `decode_commit` returned for it.
         is_alive: the ids of those to keep; they keep their places.
     """
-    alive = tuple(entry for entry in header.puts if entry.id in is_alive)
     length = data.index(b"\n") + 1
-    moved = tuple(placed(entry, -length) for entry in alive)
-    newest = header.newest if moved else None
-    line = _sealed(_encode(msgspec.structs.replace(header, puts=moved, newest=newest)))
-    if not alive:
+    puts = tuple(
+        placed(entry if entry.id in is_alive else _erased(entry), -length) for entry in header.puts
+    )
+    newest = None if header.newest is None else _erased(header.newest)  # of an empty session
+    line = _sealed(_encode(msgspec.structs.replace(header, puts=puts, newest=newest)))
+    if not any(entry.id in is_alive for entry in header.puts):
         return line + b"\n"
     blank = bytearray(data)
     for entry in header.puts:
@@ -278,6 +287,12 @@ def emptied(data: bytes, header: Header, is_alive: frozenset[CheckpointId]) -> b
             blank[entry.offset : entry.offset + entry.length] = b" " * entry.length
     blank[:length] = b"%s%s\n" % (line, b" " * (length - 1 - len(line)))
     return bytes(blank)
+
+
+def _erased(entry: Entry) -> Entry:
+    return msgspec.structs.replace(
+        entry, created_at=entry.saved_at, trigger="", iteration=0, checksum=""
+    )
 
 
 def merged(pieces: Iterable[Piece]) -> Piece:

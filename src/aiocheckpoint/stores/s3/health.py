@@ -102,6 +102,7 @@ class Health:
                 session_id=self._knowledge.session_id,
             )
             for entry, error in await self.problems()
+            if not entry.is_erased
         ]
 
     async def loose_blobs(self) -> list[str]:
@@ -150,6 +151,8 @@ class Health:
         knowledge = self._knowledge
         layout, session_id = knowledge.layout, knowledge.session_id
         bucket = self._sessions.bucket
+        if entry.is_erased:
+            return None
         if entry.problem is None:
             data = await knowledge.body(entry)
         else:

@@ -18,6 +18,7 @@ from aiocheckpoint.kit import EncodedRecord, RecordKit, sorted_ids
 from aiocheckpoint.models import CheckpointId, CheckpointMeta, CheckpointRecord, SessionId
 from aiocheckpoint.stores.s3.commits import Blob, Entry
 from aiocheckpoint.stores.s3.knowledge import Knowledge
+from aiocheckpoint.stores.s3.state import Entries
 
 RecordT = TypeVar("RecordT", bound=CheckpointRecord)
 ItemT = TypeVar("ItemT")
@@ -84,7 +85,9 @@ class Reads(Generic[RecordT]):
         if checkpoint_id is None:
             entry = self._knowledge.session.newest
         else:
-            entry = (await self._knowledge.entries()).get(checkpoint_id)
+            entry = (await self._settled()).get(checkpoint_id)
+            if entry is not None and entry.is_erased:
+                return []
         return [] if entry is None else [entry]
 
     async def _newest_intact_id(self) -> CheckpointId | None:
@@ -106,7 +109,11 @@ class Reads(Generic[RecordT]):
         wanted = {*checkpoint_ids}
 
         async def find() -> list[Entry]:
-            return [entry for entry in await self._knowledge.entries() if entry.id in wanted]
+            return [
+                entry
+                for entry in await self._settled()
+                if entry.id in wanted and not entry.is_erased
+            ]
 
         return find
 
@@ -170,6 +177,8 @@ class Reads(Generic[RecordT]):
         """
         if entry.problem is not None:
             raise self._damaged(entry, entry.problem)
+        if entry.is_erased:  # by a commit that was not read yet, or cannot be read
+            raise self._damaged(entry, "it was deleted or replaced, and erased")
         self._kit.require_size(self.location(entry), entry.length)
         body = await self._knowledge.body(entry)
         if body is None:
@@ -231,7 +240,17 @@ class Reads(Generic[RecordT]):
     async def _entries(self) -> list[Entry]:
         if self._follows:
             await self._knowledge.refresh()
-        return [*await self._knowledge.entries()]
+        return [entry for entry in await self._settled() if not entry.is_erased]
+
+    async def _settled(self) -> Entries:
+        """Return the checkpoints, once it is known what has become of those that were erased."""
+        entries = await self._knowledge.entries()
+        number = 0
+        while entries.has_erased and number != self._knowledge.session.number:
+            number = self._knowledge.session.number
+            await self._knowledge.refresh()  # a later commit tells it, unless that is damaged
+            entries = await self._knowledge.entries()
+        return entries
 
     async def list(self, before: CheckpointId | None, limit: int | None) -> Metas:
         """Return what there is, saved last first."""

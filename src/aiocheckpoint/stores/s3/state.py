@@ -55,6 +55,7 @@ class Entries:
         self._doubtful: set[str] = set()
         self._loose: dict[str, str] = {}
         self._unread: dict[CheckpointId, int] = {}
+        self._erased: set[CheckpointId] = set()
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -72,6 +73,11 @@ class Entries:
         """Return the number of a later commit that cannot be read; None where there is none."""
         last = max(self._unread.values(), default=0)
         return last if entry.number < last else None
+
+    @property
+    def has_erased(self) -> bool:
+        """Whether a commit that was not applied has deleted or replaced any of them."""
+        return bool(self._erased)
 
     @property
     def blobs(self) -> Mapping[str, Blob]:
@@ -109,6 +115,7 @@ class Entries:
         for checkpoint_id in (*before, *replaced):
             entry = self._by_id.pop(checkpoint_id, None)
             self._unread.pop(checkpoint_id, None)
+            self._erased.discard(checkpoint_id)
             if entry is not None:
                 gone.append(entry)
                 self._in_commit[entry.number] -= 1
@@ -117,6 +124,8 @@ class Entries:
             self._by_id[entry.id] = entry
             if entry.problem is not None:
                 self._unread[entry.id] = entry.number
+            if entry.is_erased:
+                self._erased.add(entry.id)
             self._in_commit[entry.number] += 1
             self._uses.update(entry.blobs)
         return gone
