@@ -49,7 +49,8 @@ class Fault:
     Args:
         kind: `"before"` answers `status` without doing it, `"after"` does it first, `"cut"` closes
             the connection without an answer and does nothing, `"lost"` does it and then closes the
-            connection, `"slow"` waits until `release` is called and then does it.
+            connection, `"slow"` waits until `release` is called and then does it, `"page"` answers
+            `code` as a proxy does, with status 200, and does nothing.
         operation: of which requests; None for all.
         times: how often.
         status: of the answer.
@@ -196,6 +197,8 @@ class FakeS3:
             await asyncio.to_thread(fault.released.wait, 30)
         if fault is not None and fault.kind == "cut":
             return self._cut(request)
+        if fault is not None and fault.kind == "page":
+            return web.Response(text=fault.code, content_type="text/html")
         if fault is not None and fault.kind == "before":
             return _error(fault.status, fault.code, self._now())
         if asked.operation == "create" and self.exclusive == "slowly":

@@ -287,3 +287,96 @@ async def test_an_endpoint_may_stand_in_the_environment(
     async with S3Store("s3://bucket") as store:
         await store.save(_data())
         assert fake.keys("sessions/s/") == ["sessions/s/999999999998"]
+
+
+_NEXT = "999999999997"  # the number of the second commit of a session
+
+
+def _large(checkpoint_id: str, *digests: str) -> LargeValue:
+    return LargeValue(session_id="s", checkpoint_id=checkpoint_id, blob_digests=digests)
+
+
+async def test_a_commit_that_nobody_can_look_at_is_unknown(
+    fake: FakeS3, make_store: MakeStore
+) -> None:
+    """Its answer was lost, and it is there, whole: nobody takes its blobs away."""
+    store: S3Store[LargeValue] = make_store(record_type=LargeValue)
+    await store.save(_large("a"))
+    digest = blob_digest(b"content")
+    fake.fail("lost", "create", key=_NEXT)
+    fault = fake.fail("before", "list", key="sessions/s/", status=403, times=1_000)
+    with pytest.raises(DurabilityUnknownError):
+        await store.save(_large("b", digest), blobs={digest: b"content"})
+    fault.times = 0
+    assert await store.ids("s") == ("b", "a")
+    assert await store.load_blobs("s", [digest]) == {digest: b"content"}
+    assert await make_store(record_type=LargeValue).load_blobs("s", [digest]) is not None
+
+
+async def test_nothing_is_sent_again_unknown_to_who_counts(store: Store, fake: FakeS3) -> None:
+    """A create was made, its connection cut, the next one refused: that is no "not stored"."""
+    fake.fail("lost", "create", key=_NEXT)
+    fake.fail("before", "create", key=_NEXT, status=403, times=1_000)
+    await store.save(_data(1), expected="cp-0")
+    assert await store.ids("s") == ("cp-1", "cp-0")
+
+
+@pytest.mark.parametrize("is_made", [True, False])
+async def test_a_create_that_is_still_being_made_is_waited_for(
+    fake: FakeS3, make_store: MakeStore, is_made: bool
+) -> None:
+    """It meets itself, which S3 calls a conflict of two requests: that is no other's commit."""
+    store: S3Store[LargeValue] = make_store(record_type=LargeValue, request_timeout_seconds=0.5)
+    await store.save(_large("a"))
+    digest = blob_digest(b"content")
+    slow = fake.fail("slow" if is_made else "cut", "create", key=_NEXT)
+    fake.fail("before", "create", key=_NEXT, status=409, code="ConditionalRequestConflict", times=3)
+
+    async def save() -> None:
+        await store.save(_large("b", digest), blobs={digest: b"content"}, expected="a")
+
+    saving = asyncio.create_task(save())
+    while fake.faults[-1].times > 1:
+        await asyncio.sleep(0.01)
+    slow.released.set()
+    await saving
+    assert await store.ids("s") == ("b", "a")
+    assert len(fake.keys("sessions/s/")) == 2
+    other: S3Store[LargeValue] = make_store(record_type=LargeValue)
+    assert await other.load_blobs("s", [digest]) == {digest: b"content"}
+
+
+@pytest.mark.parametrize("kind", ["before", "cut"])
+async def test_a_server_that_fails_while_it_is_tried_changes_nothing(
+    fake: FakeS3, make_store: MakeStore, kind: str
+) -> None:
+    """Nothing was to be stored yet: it is away, by name, and is tried again by the next save."""
+    fault = fake.fail(kind, "create", key="probe/", times=1_000)
+    store: Store = make_store()
+    with pytest.raises(StoreUnavailableError):
+        await store.save(_data())
+    fault.times = 0
+    await store.save(_data(), expected=None)
+
+
+@pytest.mark.parametrize("page", ["<html>Log in, please.", "<html>Log in, please.</html>"])
+async def test_what_a_proxy_answers_is_not_the_server(
+    store: Store, fake: FakeS3, page: str
+) -> None:
+    """A page with status 200 is no empty session, no document, and no acknowledgement."""
+    for operation in ("list", "get"):
+        fake.fail("page", operation, code=page)
+        assert await store.load("s") == await store.load("s", "cp-0")
+        fault = fake.fail("page", operation, code=page, times=1_000)
+        with pytest.raises(StoreUnavailableError):
+            await store.load("s")
+        with pytest.raises(StoreUnavailableError):
+            await store.load("s", "cp-0")
+        fault.times = 0
+    fake.fail("page", "create", code=page)
+    await store.save(_data(1))
+    fault = fake.fail("page", "create", code=page, times=1_000)
+    with pytest.raises(DurabilityUnknownError):
+        await store.save(_data(2))
+    fault.times = 0
+    assert await store.ids("s") == ("cp-1", "cp-0")

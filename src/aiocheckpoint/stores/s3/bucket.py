@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -21,6 +21,7 @@ from botocore.exceptions import (
     HTTPClientError,
     ProxyConnectionError,
 )
+from botocore.parsers import ResponseParserError
 
 from aiocheckpoint.errors import StorageFullError, StoreUnavailableError, UnsuitableStoreError
 from aiocheckpoint.stores.s3.arguments import Options
@@ -31,10 +32,13 @@ _ATTEMPTS = 5
 _SETTLING_ATTEMPTS = 9
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 3.0
-_EXISTS = frozenset({409, 412})
+_EXISTS = 412
+_IS_BEING_PUT = 409
 _FULL = frozenset({"InsufficientStorage", "QuotaExceeded", "XMinioStorageFull"})
 _ABSENT = frozenset({"NoSuchKey", "404", "InvalidRange", "416"})
-_FAILURES = (BotoCoreError, ClientError, TransportError, OSError, TimeoutError)
+_FAILURES = (
+    BotoCoreError, ClientError, TransportError, OSError, TimeoutError, ResponseParserError,
+)  # fmt: skip
 
 ResultT = TypeVar("ResultT")
 
@@ -131,31 +135,32 @@ class Bucket:
 
     # Requests
 
-    async def create(self, key: str, data: bytes, *, may_settle: bool = True) -> bool:
+    async def create(self, key: str, data: bytes) -> bool:
         """
-        Put an object where there is none; False where one is, or where one is being put.
-
-        After a False that followed a lost answer, the object there may be this very one.
+        Put an object where there is none; False where another one is, or is being put.
 
         Args:
             key: where.
             data: the object.
-            may_settle: whether to try longer after an answer was lost.
 
         Raises:
             StoreUnavailableError: it was not put, and will not be.
             StorageFullError: the same, for there is no room.
-            UnsettledError: nobody knows.
+            UnsettledError: an answer was lost, and what is there, or will be, may be this one.
         """
         may_be_there = False
 
         async def put() -> bool:
             nonlocal may_be_there
             try:
-                await self._ask(self._client.put_object, key, Body=data, IfNoneMatch="*")
+                await self._store(key, data, IfNoneMatch="*")
             except ClientError as error:
-                if _status(error) in _EXISTS:
+                is_there = _status(error) == _EXISTS
+                # Of one that is being put after a lost answer, that is tried until it is there.
+                if not may_be_there and (is_there or _status(error) == _IS_BEING_PUT):
                     return False
+                if is_there:
+                    raise UnsettledError(self._unavailable("create", error, key)) from error
                 is_done_with = _code(error) == "SlowDown" or _is_full(error)
                 may_be_there |= _status(error) >= 500 and not is_done_with
                 raise
@@ -165,7 +170,7 @@ class Bucket:
             return True
 
         def attempts() -> int:
-            return _SETTLING_ATTEMPTS if may_be_there and may_settle else _ATTEMPTS
+            return _SETTLING_ATTEMPTS if may_be_there else _ATTEMPTS
 
         try:
             return await self._retried("create", key, put, attempts)
@@ -181,7 +186,11 @@ class Bucket:
 
     async def put(self, key: str, data: bytes) -> None:
         """Put an object, in the place of one that is there."""
-        await self._retried("put", key, lambda: self._ask(self._client.put_object, key, Body=data))
+        await self._retried("put", key, lambda: self._store(key, data))
+
+    async def _store(self, key: str, data: bytes, **conditions: str) -> None:
+        answer, _ = await self._ask(self._client.put_object, key, Body=data, **conditions)
+        _told(answer, "ETag")
 
     async def get(self, key: str, start: int = 0, length: int | None = None) -> Object | None:
         """Return an object, or a part of it; None where there is none."""
@@ -198,7 +207,7 @@ class Bucket:
                 raise
             async with answer["Body"] as stream:
                 data = await stream.read()
-            return Object(data, answer["LastModified"], asked_at)
+            return Object(data, _told(answer, "LastModified"), asked_at)
 
         return await self._retried("get", key, get)
 
@@ -212,7 +221,7 @@ class Bucket:
                 if _code(error) in _ABSENT:
                     return None
                 raise
-            modified_at: datetime = answer["LastModified"]
+            modified_at: datetime = _told(answer, "LastModified")
             return asked_at - modified_at
 
         return await self._retried("look at", key, head)
@@ -242,10 +251,11 @@ class Bucket:
         async def page() -> tuple[tuple[Listed, ...], str | None]:
             method = self._client.list_objects_v2
             answer, asked_at = await self._ask(method, None, Prefix=prefix, **extra)
+            is_more = _told(answer, "IsTruncated")
             objects = answer.get("Contents", ())
             found = [Listed(item["Key"], asked_at - item["LastModified"]) for item in objects]
             found += [Listed(item["Prefix"], None) for item in answer.get("CommonPrefixes", ())]
-            token = answer.get("NextContinuationToken") if answer.get("IsTruncated") else None
+            token = answer.get("NextContinuationToken") if is_more else None
             return tuple(sorted(found, key=lambda item: item.key)), token
 
         return await self._retried("list", prefix, page)
@@ -351,6 +361,18 @@ def _code(error: ClientError) -> str:
     return code
 
 
+def _told(answer: Mapping[str, Any], name: str) -> Any:
+    """
+    Return what every answer of a server tells.
+
+    Raises:
+        ResponseParserError: it does not: somebody else has answered, as a proxy by a page.
+    """
+    if name not in answer:
+        raise ResponseParserError(f"the answer has no {name}, and so is none of the server")
+    return answer[name]
+
+
 def _is_full(error: ClientError) -> bool:
     """Tell whether a server has no room, or no quota left; Amazon S3 itself never says so."""
     return _status(error) == 507 or _code(error) in _FULL
@@ -359,7 +381,7 @@ def _is_full(error: ClientError) -> bool:
 def _may_pass(error: Exception) -> bool:
     """Tell whether the same request may succeed later."""
     if isinstance(error, ClientError):
-        return _status(error) >= 500 or _status(error) in (408, 429)
+        return _status(error) >= 500 or _status(error) in (408, _IS_BEING_PUT, 429)
     return _is_of_the_way(error)
 
 

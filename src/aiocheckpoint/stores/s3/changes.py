@@ -251,7 +251,6 @@ class Changes:
             is_mine = await bucket.create(key, data)
             if not is_mine:
                 await knowledge.refresh()
-                is_mine = await knowledge.write_id(number) == write_id
         except UnsettledError as error:
             is_mine = await self._settled(number, write_id, error)
         except CheckpointError:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from botocore.loaders import create_loader
 
@@ -35,6 +36,7 @@ async def made_client(options: Options) -> AsyncIterator[Any]:
         max_pool_connections=options.max_connections,
         # Retried by the bucket: whoever creates has to know of every attempt.
         retries={"total_max_attempts": 1, "mode": "standard"},
+        http_session_cls=_HttpSession,
         # Not every server takes checksums that trail; documents and blobs have their own.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
@@ -46,6 +48,20 @@ async def made_client(options: Options) -> AsyncIterator[Any]:
     ) as client:
         client.meta.events.register_last("before-call.s3", _send_at_once)
         yield client
+
+
+class _HttpSession(AIOHTTPSession):  # type: ignore[misc]  # it has no types
+    """
+    Sends each request once.
+
+    aiohttp sends a PUT again whose connection was cut, and says nothing of it; nothing but this
+    private switch turns that off.
+    """
+
+    async def _get_session(self, proxy_url: str | None) -> Any:
+        session = await super()._get_session(proxy_url)
+        session._retry_connection = False  # noqa: SLF001
+        return session
 
 
 @functools.cache

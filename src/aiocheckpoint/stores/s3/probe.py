@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 
-from aiocheckpoint.errors import UnsuitableStoreError
-from aiocheckpoint.stores.s3.bucket import Bucket
+from aiocheckpoint.errors import StoreUnavailableError, UnsuitableStoreError
+from aiocheckpoint.stores.s3.bucket import Bucket, UnsettledError
 from aiocheckpoint.stores.s3.layout import Layout
 
 _CONCURRENT = 8
@@ -20,12 +20,22 @@ async def probe(bucket: Bucket, layout: Layout) -> None:
 
     Raises:
         UnsuitableStoreError: not exactly one of them won, or another than it said.
+        StoreUnavailableError: nobody can tell.
     """
+    lost: list[StoreUnavailableError] = []
+
+    async def create(content: bytes) -> bool:
+        try:
+            return await bucket.create(key, content)
+        except UnsettledError as error:
+            lost.append(error.cause)
+            return False
+
     key = f"{layout.probe}{secrets.token_hex(8)}"
     contents = [str(number).encode() for number in range(_CONCURRENT)]
     try:
-        won = await bucket.gather(bucket.create(key, content) for content in contents)
-        again = await bucket.create(key, b"again")
+        won = await bucket.gather(map(create, contents))
+        again = await create(b"again")
         stored = await bucket.get(key)
     finally:
         await bucket.delete([key])
@@ -33,6 +43,8 @@ async def probe(bucket: Bucket, layout: Layout) -> None:
     if again or len(winners) > 1:
         reason = "it lets several writers create the same object (If-None-Match: *)"
         raise UnsuitableStoreError(layout.url, f"{reason}; {_ADVICE}")
+    if stored is None and lost:
+        raise lost[0]
     # Without a winner an answer was lost, and the retry found the object; that is not the server's.
     if stored is None or (winners and stored.data != winners[0]):
         reason = "what it stored is not what it said it had"
