@@ -27,8 +27,10 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import START, StateGraph
 
+from aiocheckpoint import InvalidArgumentError
 from aiocheckpoint.adapters.langgraph import (
     CheckpointSaver,
+    ThreadRecord,
     copy_threads,
     drafts,
     records,
@@ -38,7 +40,7 @@ from aiocheckpoint.adapters.langgraph import saver as saver_module
 from aiocheckpoint.adapters.langgraph.__main__ import main as migrate
 from aiocheckpoint.adapters.langgraph.migration import Copied, CopyMismatchError
 from aiocheckpoint.adapters.langgraph.removal import Removal
-from aiocheckpoint.testing import FaultyFiles
+from aiocheckpoint.testing import FaultyFiles, MemoryStore
 from tests.faults import Hold
 from tests.langgraph import graphs
 from tests.langgraph.conftest import MakeSaver
@@ -373,8 +375,15 @@ class TestRetention:
 
     def test_the_option_of_the_writer_is_refused(self, make: MakeSaver) -> None:
         """The writer's own limit would count writes as well, and says what to give instead."""
-        with pytest.raises(TypeError, match="give keep_last"):
+        with pytest.raises(InvalidArgumentError, match="give `keep_last` instead"):
             make(max_checkpoints=9)
+
+    @pytest.mark.parametrize("storage", ["threads", "postgresql:///app", MemoryStore])
+    def test_an_option_that_there_is_not_is_told_of_the_saver(self, storage: Any) -> None:
+        """Whoever mistypes an option reads the name that was called, whatever the storage."""
+        given = storage if isinstance(storage, str) else storage(record_type=ThreadRecord)
+        with pytest.raises(TypeError, match=r"^CheckpointSaver\(\) got .* 'durabilty'$"):
+            CheckpointSaver(given, durabilty="none")
 
     async def test_values_that_nothing_needs_go_from_the_disk(
         self, make: MakeSaver, root: Path

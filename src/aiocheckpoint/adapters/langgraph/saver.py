@@ -84,9 +84,9 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
             an open store none.
 
     Raises:
-        TypeError: `max_checkpoints` is given.
-        InvalidArgumentError: for another argument of the wrong type or out of range, an option that
-            the storage does not have, or an open store with `max_checkpoints`; also by every
+        TypeError: an option that there is not.
+        InvalidArgumentError: an argument of the wrong type or out of range, an option that the
+            storage does not have, or `max_checkpoints`, given or of an open store; also by every
             method, before anything is touched.
         UnsupportedOperationError: the extra for this kind of store is not installed.
     """
@@ -102,8 +102,6 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
     ) -> None:
         arguments.require_serializer(serde)
         super().__init__(serde=serde)
-        if "max_checkpoints" in options:
-            raise TypeError("max_checkpoints would count writes as well; give keep_last")
         arguments.require_count("keep_last", keep_last, 1)
         arguments.require_bool("refuse_forks", refuse_forks)
         # Shared with clones that differ in their serializer, so nothing here is ever replaced.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from os import PathLike
 from typing import Any
 
@@ -15,6 +16,9 @@ from aiocheckpoint.adapters._storage import (
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord
 from aiocheckpoint.kit import path_of_url, path_text
 
+_OF_A_DIRECTORY = inspect.signature(AsyncCheckpointWriter).parameters.keys() - {
+    "storage_path", "record_type",
+}  # fmt: skip
 _OF_ANY_PLACE = frozenset({"max_bytes", "lock_timeout_seconds", "must_exist"})
 
 
@@ -29,10 +33,12 @@ def opened(
         options: likewise; of the writer for a directory, of `open_store` for a URL.
 
     Raises:
-        InvalidArgumentError: options that this kind of storage does not take, no storage, or an
-            open store with `max_checkpoints`.
+        TypeError: an option that there is not.
+        InvalidArgumentError: options that this kind of storage does not take, no storage, or
+            `max_checkpoints`, given or of an open store.
         CheckpointError: what else the writer and `open_store` raise.
     """
+    _require_options(options)
     if isinstance(storage, str | PathLike):
         text = path_text("storage", storage)
         path = path_of_url("storage", text) or (None if "://" in text else text)
@@ -52,6 +58,15 @@ def opened(
     require_all_kept(storage, "give the saver `keep_last`")
     _require_none(options.keys(), options, "what the saver opens itself")
     return storage, False
+
+
+def _require_options(options: dict[str, Any]) -> None:
+    for name, value in options.items():
+        if name not in _OF_A_DIRECTORY:
+            raise TypeError(f"CheckpointSaver() got an unexpected keyword argument {name!r}")
+        if name == "max_checkpoints":
+            wanted = "`keep_last` instead: it would count writes as well"
+            raise InvalidArgumentError(name, value, wanted)
 
 
 def _require_none(names: Any, options: dict[str, Any], of_what: str) -> None:
