@@ -24,7 +24,7 @@ def check_blobs(bodies: Bodies, session: str) -> list[Found]:
     users, is_complete = users_of_blobs(bodies, session)
     with view.sessions.blobs(session) as directory:
         found = [] if directory is None else sorted(view.files.scan(directory))
-        damaged = {} if directory is None else damaged_blobs(bodies, directory, session, found)
+        bad = {} if directory is None else bad_blobs(bodies, directory, session, found)
     place = Path(view.sessions.root.path) / session / names.BLOBS_DIRECTORY
     waiting = view.pending.sessions.get(session)
     findings: list[Found] = []
@@ -36,8 +36,10 @@ def check_blobs(bodies: Bodies, session: str) -> list[Found]:
             if waiting is None:
                 detail = "a write that never ended left it; the next save of a blob removes it"
                 findings.append(("leftover", place / name, detail))
-        elif name in damaged:
-            findings.append(("damaged", place / name, damaged[name]))
+        elif isinstance(error := bad.get(name), CheckpointCorruptError):
+            findings.append(("damaged", place / name, error.reason))
+        elif error is not None:
+            findings.append(("unreadable", place / name, str(error)))
         elif is_digest(digest) and digest not in users and waiting is None and is_complete:
             findings.append(("unused-blob", place / name, "no checkpoint refers to it"))
     for digest in sorted(users.keys() - there):
@@ -85,11 +87,15 @@ def users_of_blobs(
     return users, is_complete
 
 
-def damaged_blobs(
+def bad_blobs(
     bodies: Bodies, directory: Directory, session: str, found: list[str]
-) -> dict[str, str]:
-    """Return which blob files are damaged, and how; those that the journal has do not count."""
-    damaged: dict[str, str] = {}
+) -> dict[str, CheckpointError]:
+    """
+    Return which blob files are damaged, or cannot be read, and why.
+
+    Those that the journal has do not count.
+    """
+    bad: dict[str, CheckpointError] = {}
     removed = bodies.view.removed(session)
     for name in found:
         digest = name.removesuffix(names.NODE_SUFFIX)
@@ -100,8 +106,6 @@ def damaged_blobs(
         try:
             with bodies.losing(session, digest):
                 bodies.read_blob(directory, digest, is_node=name != digest)
-        except CheckpointCorruptError as error:
-            damaged[name] = error.reason
         except CheckpointError as error:
-            damaged[name] = str(error)
-    return damaged
+            bad[name] = error
+    return bad

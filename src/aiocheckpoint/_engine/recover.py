@@ -11,7 +11,7 @@ from typing import NamedTuple
 from aiocheckpoint._disk.files import printable, random_name
 from aiocheckpoint._engine.blob_graph import BlobGraph
 from aiocheckpoint._engine.bodies import Session, VanishedError
-from aiocheckpoint._engine.check_blobs import damaged_blobs, users_of_blobs
+from aiocheckpoint._engine.check_blobs import bad_blobs, users_of_blobs
 from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._format import documents, names
 from aiocheckpoint._format.blobs import blob_digests, is_digest
@@ -214,7 +214,13 @@ def _from_backup(
 
 
 def _bad_blobs(reader: Reader[RecordT], session: Session, gone: set[str]) -> list[str]:
-    """Return the blobs that are damaged, or that no intact checkpoint leads to."""
+    """
+    Return the blobs that are damaged, or that no intact checkpoint leads to.
+
+    Raises:
+        StorageError: one cannot be read, and may be intact.
+        CheckpointTooLargeError: likewise.
+    """
     bodies = reader.bodies
     if not session.known.has_blobs:
         return []
@@ -223,12 +229,15 @@ def _bad_blobs(reader: Reader[RecordT], session: Session, gone: set[str]) -> lis
         if directory is None:
             return []
         found = sorted(reader.view.files.scan(directory))
-        damaged = damaged_blobs(bodies, directory, session.name, found)
+        bad = bad_blobs(bodies, directory, session.name, found)
+    for error in bad.values():
+        if not isinstance(error, CheckpointCorruptError):
+            raise error
     waiting = reader.view.pending.sessions.get(session.name)
     are_unused = is_complete and waiting is None
     digests = {name: name.removesuffix(names.NODE_SUFFIX) for name in found}
     return [
         digest
         for name, digest in digests.items()
-        if is_digest(digest) and (name in damaged or (digest not in users and are_unused))
+        if is_digest(digest) and (name in bad or (digest not in users and are_unused))
     ]
