@@ -88,7 +88,8 @@ class Applier:
             flushes = self._flushes
             self._condition.notify_all()
             self._condition.wait_for(lambda: self._flushes != flushes, seconds)
-        self._opened().view.follow()  # another process may have flushed
+        with contextlib.suppress(Exception):  # the commit that comes next tells what hinders it
+            self._opened().view.follow()  # another process may have flushed
 
     def leave(self, root: WritableRoot) -> None:
         """Write the files of a root that is not what its path leads to any more, if that helps."""
