@@ -155,8 +155,11 @@ class Planner:
             self._require_expected(plan, save)
         replaced = self._replaced(plan, save.checkpoint_id)
         max_kept = self._limits.max_checkpoints
-        if max_kept is not None and plan.count - len(replaced) >= max_kept:
+        is_full = max_kept is not None and plan.count - len(replaced) >= max_kept
+        if is_full:
             self._require_all_known(session)  # or retention drops what was not the oldest
+        if replaced or is_full:
+            self._spare_blobs_in_doubt(session, doomed)
         blobs = self._blobs_to_save(plan, save) if save.digests else {}
         now = now_microseconds()
         name = names.next_name(save.checkpoint_id, now, plan.last_stamped, _leap)
@@ -269,6 +272,14 @@ class Planner:
             pass
         raise MissingBlobError(self._contents.blob_path(plan.session.name, digest), digest, "save")
 
+    def _spare_blobs_in_doubt(self, session: Session, doomed: _Doomed) -> None:
+        """
+        Let blobs stay to which what is lost of the log may lead.
+
+        Asked before anything is planned: where nobody can tell, the change is refused.
+        """
+        doomed.spares_blobs |= self._contents.view.lost.path_of(session.name) is not None
+
     # Recovery
 
     def _recover(self, plan: SessionPlan, recover: Recover) -> set[Entry]:
@@ -295,6 +306,8 @@ class Planner:
                 holders = self._holders(plan, checkpoint_id)
                 files += holders
                 count += bool(holders)
+        if files:
+            self._spare_blobs_in_doubt(plan.session, doomed)
         plan.remove(files)
         doomed.files += files
         doomed.erases |= bool(files)
@@ -335,9 +348,7 @@ class Planner:
             return
         plan.is_changed = True
         self.erases |= doomed.erases
-        # What is lost of the log may lead to any blob, unless all of the session goes.
-        is_known = doomed.drops or self._contents.view.lost.path_of(plan.session.name) is None
-        blobs = plan.remove_unused_blobs() if is_known else ()
+        blobs = () if doomed.spares_blobs and not doomed.drops else plan.remove_unused_blobs()
         texts = tuple(name.text for name in doomed.files)
         self.entries.append(Removed(plan.session.name, texts, blobs, doomed.drops, doomed.erases))
 
@@ -350,6 +361,7 @@ class _Doomed:
         files: the files.
         drops: whether the session's directories go as well, if nothing else is in them.
         erases: whether somebody asked for the removal.
+        spares_blobs: whether blobs stay that nothing leads to, unless all of the session goes.
         max_kept: how many files are to stay; None for all.
     """
 
@@ -357,6 +369,7 @@ class _Doomed:
         self.files: list[FileName] = []
         self.drops = False
         self.erases = False
+        self.spares_blobs = False
         self.max_kept: int | None = None
 
 
