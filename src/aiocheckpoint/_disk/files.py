@@ -303,11 +303,16 @@ class LocalFiles:
 
     def _opened(self, path: str, descriptor: int) -> Directory:
         _not_for_children.add(descriptor)
+        opened = Directory(path, descriptor)
         if not _is_root():
-            return Directory(path, descriptor)
-        found = self.call("stat", path, os.fstat, descriptor)
+            return opened
+        try:
+            found = self.call("stat", path, os.fstat, descriptor)
+        except BaseException:
+            self.close_directory(opened)
+            raise
         owner = (found.st_uid, found.st_gid)
-        return Directory(path, descriptor, owner if found.st_uid != 0 else None)
+        return opened._replace(owner=owner) if found.st_uid != 0 else opened
 
     def open_subdirectory(self, parent: Directory, name: str) -> Directory | None:
         """Open a directory in a directory, not following a symlink; None when it is not there."""
@@ -431,20 +436,26 @@ class LocalFiles:
             "create", directory.join(name), _open_file, _place(directory, name), _CREATE,
             dir_fd=directory.descriptor,
         )  # fmt: skip
-        if directory.owner is not None:
+        with self._closing_if_failed(descriptor, directory.join(name)):
             self._give_to_owner(directory, name)
         return descriptor
+
+    @contextlib.contextmanager
+    def _closing_if_failed(self, descriptor: int, path: str) -> Generator[None]:
+        """Close a file that was opened where something fails, which outdoes an error of that."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(StorageError):
+                self.close(descriptor, path)
+            raise
 
     @contextlib.contextmanager
     def created(self, directory: Directory, name: str) -> Generator[int]:
         """Create a file and close it; an error in between outdoes one of closing."""
         descriptor, path = self.create(directory, name), directory.join(name)
-        try:
+        with self._closing_if_failed(descriptor, path):
             yield descriptor
-        except BaseException:
-            with contextlib.suppress(StorageError):
-                self.close(descriptor, path)
-            raise
         self.close(descriptor, path)
 
     def write(self, descriptor: int, data: bytes | memoryview, path: str) -> None:
@@ -484,6 +495,20 @@ class LocalFiles:
                 self.close(descriptor, path)
             raise
         return descriptor
+
+    def replace(self, directory: Directory, name: str, data: bytes) -> None:
+        """Give a name to a new file with a content, in the place of what has it; durable."""
+        temporary = random_name(".tmp_cp_")
+        descriptor, path = self.write_new(directory, temporary, data, 0), directory.join(temporary)
+        try:
+            with self._closing_if_failed(descriptor, path):
+                self.sync_file(descriptor, path)
+            self.close(descriptor, path)
+            self.rename(directory, temporary, name)
+        except BaseException:
+            self.discard(directory, temporary)
+            raise
+        self.sync_directory(directory)
 
     def set_modified(self, descriptor: int, modified_ns: int, path: str) -> None:
         """Set the time of an open file's last change, ns since 1970."""
@@ -534,17 +559,7 @@ class LocalFiles:
         data = self.read(source, old, sys.maxsize)
         if data is None:
             return False
-        temporary = random_name(".tmp_cp_")
-        descriptor = self.write_new(target, temporary, data, 0)
-        try:
-            self.sync_file(descriptor, target.join(temporary))
-            self.rename(target, temporary, new)
-        except BaseException:
-            self.discard(target, temporary)
-            raise
-        finally:
-            self.close(descriptor, target.join(temporary))
-        self.sync_directory(target)
+        self.replace(target, new, data)
         self.unlink(source, old)
         return True
 
@@ -702,8 +717,9 @@ class LocalFiles:
                 return None
             raise
         _not_for_children.add(descriptor)
-        if create and directory.owner is not None:
-            self._give_to_owner(directory, name)
+        if create:
+            with self._closing_if_failed(descriptor, path):
+                self._give_to_owner(directory, name)
         return descriptor
 
     def lock_file(self, descriptor: int, path: str) -> None:

@@ -87,12 +87,7 @@ class GivenUp:
                 )
             if sessions is not None:  # first, for with the copy there the log goes on
                 self._note(quarantine, name + _SESSIONS_SUFFIX, sessions)
-            temporary = random_name(TEMP_PREFIX)
-            descriptor = files.write_new(quarantine, temporary, data, 0)
-            files.sync_file(descriptor, quarantine.join(temporary))
-            files.close(descriptor, quarantine.join(temporary))
-            files.rename(quarantine, temporary, name)
-            files.sync_directory(quarantine)
+            files.replace(quarantine, name, data)
         self.is_stale = True
         return self._place.join(name)
 

@@ -92,8 +92,12 @@ class Log(LockFiles):
         self._raw = b""
         self._shared: Control | None = None
         if writable:
-            self.refuse_old_journals()
-            self.make()
+            try:
+                self.refuse_old_journals()
+                self.make()
+            except BaseException:
+                self.close()
+                raise
 
     def refuse_old_journals(self) -> None:
         """

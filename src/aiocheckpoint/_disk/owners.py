@@ -5,13 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 
-from aiocheckpoint._disk.files import (
-    Directory,
-    LocalFiles,
-    random_bytes,
-    random_name,
-    this_process,
-)
+from aiocheckpoint._disk.files import Directory, LocalFiles, random_bytes, this_process
 from aiocheckpoint._format.entries import Owned
 from aiocheckpoint._format.names import TEMP_PREFIX
 from aiocheckpoint._format.owners import encode_owners, encode_process, parse_owners, told_by
@@ -53,17 +47,8 @@ class Owners:
         for entry in self._files.scan(self._directory):
             if entry.startswith(TEMP_PREFIX):  # of who was killed here
                 self._files.discard(self._directory, entry)
-        temporary = random_name(TEMP_PREFIX)
         data = encode_owners([*owners, Owned(_NONE, token)])
-        descriptor = self._files.write_new(self._directory, temporary, data, 0)
-        try:
-            self._files.sync_file(descriptor, self._directory.join(temporary))
-            self._files.close(descriptor, self._directory.join(temporary))
-            self._files.rename(self._directory, temporary, _NAME)
-            self._files.sync_directory(self._directory)
-        except BaseException:
-            self._files.discard(self._directory, temporary)
-            raise
+        self._files.replace(self._directory, _NAME, data)
 
 
 class Presence:
@@ -98,12 +83,13 @@ class Presence:
             descriptor = self._files.open_file(self._directory, name, write=True, create=True)
             if descriptor is None:
                 raise StorageError("open", path, None, "it was removed; try again")
-            if self._is_held(descriptor, name):
-                with contextlib.suppress(StorageError):  # it is for people, and a disk may be full
-                    self._files.write_at(descriptor, encode_process(*this_process()), 0, path)
-                self._descriptor, self._id = descriptor, name.removeprefix(_PREFIX)
-            else:  # whoever looks for dead ones came in between
-                self._files.close(descriptor, path)
+            with contextlib.ExitStack() as stack:
+                stack.callback(self._files.close, descriptor, path)
+                if self._is_held(descriptor, name):  # or who looks for dead ones came in between
+                    with contextlib.suppress(StorageError):  # it is for people: a disk may be full
+                        self._files.write_at(descriptor, encode_process(*this_process()), 0, path)
+                    self._descriptor, self._id = descriptor, name.removeprefix(_PREFIX)
+                    stack.pop_all()
         return self._id
 
     def _is_held(self, descriptor: int, name: str) -> bool:

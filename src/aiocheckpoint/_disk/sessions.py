@@ -152,9 +152,14 @@ class SessionDirectories:
         with self._mutex:
             found = self._open.pop(key, None)
         if found is not None:
-            if self._is_in_place(key, found):
+            is_in_place = False
+            try:
+                is_in_place = self._is_in_place(key, found)
+            finally:
+                if not is_in_place:
+                    self._files.close_directory(found.directory)
+            if is_in_place:
                 return found
-            self._files.close_directory(found.directory)
         if above is not None:
             directory = self._files.open_subdirectory(above, key.name)
         else:
@@ -162,7 +167,11 @@ class SessionDirectories:
                 directory = found_above and self._files.open_subdirectory(found_above, key.name)
         if directory is None:
             return None
-        return _Open(directory, self._files.directory_status(directory).identity)
+        try:
+            return _Open(directory, self._files.directory_status(directory).identity)
+        except BaseException:
+            self._files.close_directory(directory)
+            raise
 
     def _is_in_place(self, key: _Key, found: _Open) -> bool:
         """Tell whether a directory is where it was opened, with no symlink on the way to it."""
