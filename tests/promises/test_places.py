@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import os
 import shutil
 import subprocess
@@ -14,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import pytest
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, StorageError, Transaction
-from aiocheckpoint.testing.faults import FaultyFiles
+from aiocheckpoint.testing.faults import Fault, FaultyFiles
 from tests.conftest import MakeWriter
 from tests.crash.disks import ext4, tmpfs
 from tests.promises.places import holding, on_disk, plain_ids, session_files
@@ -175,6 +177,32 @@ async def test_removed_private_directory_before_a_flush(
     for some in (writer, make_writer()):
         assert await ids(some) == ["n2", "n1"]
         assert await ids(some, "t") == ["x"]
+
+
+@pytest.mark.parametrize("is_saved_to", [True, False])
+@pytest.mark.parametrize("operation", ["create", "sync file", "open directory"])
+async def test_removed_private_directory_on_a_disk_that_fails(
+    make_writer: MakeWriter, root: Path, no_flushing: None, operation: str, *, is_saved_to: bool
+) -> None:
+    """What cannot be written then is tried again, and until it is there `flush` raises."""
+    disk = FaultyFiles()
+    writer = make_writer(files=disk)
+    await save_many(writer, "s", "n", 2)
+    await writer.save(record("t", "x"))
+    shutil.rmtree(root / ".aiocheckpoint")
+    disk.arm(Fault(errno.EIO, operation, for_ever=True))
+    if is_saved_to:
+        with contextlib.suppress(StorageError):
+            await writer.save(record("u", "y"))
+    for _ in range(2):
+        with pytest.raises(StorageError):
+            await writer.flush()
+    disk.arm(None)
+    await writer.flush()
+    for some in (writer, make_writer()):
+        assert await ids(some) == ["n1", "n0"]
+        assert await ids(some, "t") == ["x"]
+    assert writer.stats().files_error is None
 
 
 # Disks

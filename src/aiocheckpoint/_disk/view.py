@@ -96,7 +96,7 @@ class View:
         """
         log_ = self.log
         if log_ is None:
-            self._require_root_in_place()
+            self.require_root_in_place()
             return True
         if log_.is_scanned:
             log_.require_in_place(CONTROL_NAME)
@@ -247,10 +247,16 @@ class View:
             return True
         if index.signature == self.sessions.signature(name):
             return True
-        self._require_root_in_place()
+        self.require_root_in_place()
         return index.is_being_applied
 
-    def _require_root_in_place(self) -> None:
+    def require_root_in_place(self) -> None:
+        """
+        See that the root is still what its path leads to.
+
+        Raises:
+            MovedError: it is not.
+        """
         root = self.sessions.root
         found = self.files.status_of_path(root.path)
         if found is None or found.identity != self.files.directory_status(root).identity:

@@ -65,6 +65,7 @@ class Applier:
         self._is_ending = False
         self._flushes = self._tries = 0
         self._failed: dict[str, Failure] = {}
+        self._unrescued: StorageError | None = None
         self._failures = 0
 
     # From other threads
@@ -77,7 +78,7 @@ class Applier:
             if late:
                 self._waiters.append(_Waiter(place, late, self._tries))
                 self._is_wanted = True
-            if place:
+            if place or late:
                 self._is_due = True
                 self._condition.notify_all()
 
@@ -90,6 +91,11 @@ class Applier:
             self._condition.wait_for(lambda: self._flushes != flushes, seconds)
         with contextlib.suppress(Exception):  # the commit that comes next tells what hinders it
             self._opened().view.follow()  # another process may have flushed
+
+    @property
+    def has_left_some(self) -> bool:
+        """Whether files are to be written of what is in no journal any more."""
+        return bool(self._left)
 
     def leave(self, root: WritableRoot) -> None:
         """Write the files of a root that is not what its path leads to any more, if that helps."""
@@ -140,8 +146,9 @@ class Applier:
             is_ours = isinstance(error, CheckpointError)
             _logger.log(
                 logging.WARNING if is_ours else logging.ERROR,
-                "%s; it is tried again, and the journal keeps what was saved",
+                "%s; it is tried again%s",
                 printable(str(error) if is_ours else repr(error)),
+                "" if error is self._unrescued else ", and the journal keeps what was saved",
                 exc_info=None if is_ours else error,
             )
         self.error = error
@@ -149,8 +156,7 @@ class Applier:
 
     def _tenure(self) -> None:
         """Be the applier: apply in rounds, then flush."""
-        while self._left:
-            self._rescue(self._left.pop(0))
+        self._rescue_all()
         root = self._opened()
         with root.log.applying():
             root.view.follow()
@@ -164,7 +170,7 @@ class Applier:
             finally:
                 touched.close()
             if not damaged:
-                self._note(next((failure.error for failure in self._failed.values()), None))
+                self._note(self._failure() or self._unrescued)
             self._wake_waiters(root, place)
             if damaged:
                 raise JournalCorruptError(damaged[0].path)
@@ -173,20 +179,48 @@ class Applier:
         """Tell whether somebody waits for files, or for room."""
         return self._is_wanted or self._is_ending
 
-    def _rescue(self, root: WritableRoot) -> None:
+    def _failure(self) -> CheckpointError | None:
+        """Return why the files of a session could not be written, None if all could."""
+        return next((failure.error for failure in self._failed.values()), None)
+
+    def _rescue_all(self) -> None:
+        """Write the files of roots that were left; those that cannot be are tried again."""
+        self._unrescued = None
+        for root in [*self._left]:
+            error = self._rescue(root)
+            if error is None:
+                with self._condition:
+                    self._left.remove(root)
+            else:
+                self._unrescued = _unrescued(error)
+
+    def _rescue(self, root: WritableRoot) -> Exception | None:
         """
         Write what only processes know that are alive, where the journal was removed by hand.
 
         Its locks went with it. Who else does the same writes the same files.
+
+        Returns:
+            why some of it could not be written; None where all is, or all of the root is gone.
         """
-        with contextlib.suppress(MovedError):
-            touched = Touched(root.operations, root.view.sessions.root)
-            try:
-                entries = self._entries(root, root.view.flushed, root.log.end)
-                self._apply(root, entries, root.log.end, touched)
-                touched.sync()
-            finally:
-                touched.close()
+        self._failed.clear()
+        try:
+            root.view.require_root_in_place()
+            self._write_files(root)
+        except MovedError:
+            return None
+        except Exception as error:  # noqa: BLE001 - the others go on
+            return error
+        return self._failure()
+
+    def _write_files(self, root: WritableRoot) -> None:
+        touched = Touched(root.operations, root.view.sessions.root)
+        try:
+            entries = self._entries(root, root.view.flushed, root.log.end)
+            self._apply(root, entries, root.log.end, touched)
+            touched.sync()
+        finally:
+            touched.close()
 
     def _rounds(self, root: WritableRoot, touched: Touched) -> int:
         """Apply until nothing is left, or a while, or somebody waits; return up to where."""
@@ -332,6 +366,8 @@ class Applier:
         sessions = change.sessions or self._failed
         failures = [failure for name, failure in self._failed.items() if name in sessions]
         change.job.error = _late_error(change, failures[0].error) if failures else None
+        if isinstance(change, Flush) and not failures:
+            change.job.error = self._unrescued
         return not failures or any(failure.place >= place for failure in failures)
 
     def _fail_waiters(self, error: BaseException) -> None:
@@ -362,6 +398,15 @@ class Applier:
 def _kind_of(error: Exception | None) -> tuple[object, ...]:
     """Return what of an error is the same when it comes again; temporary files have other names."""
     return (type(error), getattr(error, "operation", None), getattr(error, "reason", None))
+
+
+def _unrescued(error: Exception) -> StorageError:
+    """Return what tells that files lack of which there is no journal any more."""
+    reason = f"{getattr(error, 'reason', error)}; the journal that held it was removed, so only "
+    return StorageError(
+        getattr(error, "operation", "write"), getattr(error, "path", ""),
+        getattr(error, "errno", None), f"{reason}this process still has what was saved",
+    )  # fmt: skip
 
 
 def _is_flush_wanted(root: WritableRoot) -> bool:
