@@ -15,10 +15,17 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import pytest
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, StorageError, Transaction
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    CheckpointData,
+    StorageError,
+    StoreBusyError,
+    Transaction,
+)
 from aiocheckpoint.testing.faults import Fault, FaultyFiles
 from tests.conftest import MakeWriter
 from tests.crash.disks import ext4, tmpfs
+from tests.faults import Hold
 from tests.promises.places import holding, on_disk, plain_ids, session_files
 from tests.promises.records import record
 from tests.promises.tasks import Writer, list_sessions, save_many
@@ -203,6 +210,45 @@ async def test_removed_private_directory_on_a_disk_that_fails(
         assert await ids(some) == ["n1", "n0"]
         assert await ids(some, "t") == ["x"]
     assert writer.stats().files_error is None
+
+
+@pytest.mark.parametrize("name", ["lock", "turn", "applier", "control"])
+async def test_one_file_of_the_private_directory_removed(
+    make_writer: MakeWriter, root: Path, name: str
+) -> None:
+    """Whoever cleans up there, and takes a file that looks old: those at work go on at once."""
+    one, two = make_writer(), make_writer()
+    await one.save(record("s", "n1"))
+    await two.save(record("s", "n2"))
+    (root / ".aiocheckpoint" / name).unlink()
+    for number, writer in enumerate((one, two, one, two), 3):
+        await writer.save(record("s", f"n{number}"))
+    for some in (one, two, make_writer()):
+        assert await ids(some) == ["n6", "n5", "n4", "n3", "n2", "n1"]
+        await some.flush()
+    assert await one.check() == ()
+
+
+async def test_one_at_a_time_writes_files_though_its_lock_was_removed(
+    make_writer: MakeWriter, root: Path
+) -> None:
+    """Who was there before and who came after agree again on who writes files for all."""
+    disk, hold = FaultyFiles(), Hold()
+    before = make_writer(lock_timeout_seconds=0.05)
+    await before.save(record("s", "n1"))
+    await before.flush()
+    (root / ".aiocheckpoint" / "applier").unlink()
+    after = make_writer(files=disk)
+    disk.at("before_flush", hold)
+    await after.save(record("s", "n2"))
+    await asyncio.to_thread(hold.wait_arrived)
+    try:
+        with pytest.raises(StoreBusyError):
+            await before.flush()
+    finally:
+        hold.release()
+    await before.flush()
+    assert await ids(before) == ["n2", "n1"]
 
 
 # Disks

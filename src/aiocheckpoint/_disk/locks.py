@@ -78,10 +78,8 @@ class LockFiles:
 
     def close(self) -> None:
         """Close the files; that gives their locks back, too."""
-        for name, descriptor in self._descriptors.items():
-            with contextlib.suppress(StorageError):
-                self._files.close(descriptor, self.directory.join(name))
-        self._descriptors.clear()
+        for name in [*self._descriptors]:
+            self._close(name)
 
     def has(self, name: str) -> bool:
         """Tell whether a file is open, or there to be opened."""
@@ -143,7 +141,8 @@ class LockFiles:
             finally:
                 self.waits_since = None
                 self._give_back(_TURN_NAME)
-            self.require_in_place(LOCK_NAME)
+            for name in (LOCK_NAME, CONTROL_NAME):  # others may use another one by now
+                self.require_in_place(name)
         except BaseException:
             self.release()
             raise
@@ -154,12 +153,18 @@ class LockFiles:
 
     def _give_back(self, name: str) -> None:
         """Unlock a file; what was done under its lock is done, so nobody is told of a failure."""
-        path = self._paths[name]
+        descriptor = self._descriptors.get(name)
+        if descriptor is None:
+            return
         try:
-            self._files.unlock_file(self._descriptors[name], path)
+            self._files.unlock_file(descriptor, self._paths[name])
         except StorageError:
-            with contextlib.suppress(StorageError):  # which frees it too
-                self._files.close(self._descriptors.pop(name), path)
+            self._close(name)  # which frees it too
+
+    def _close(self, name: str) -> None:
+        descriptor = self._descriptors.pop(name)
+        with contextlib.suppress(StorageError):
+            self._files.close(descriptor, self._paths[name])
 
     def require_in_place(self, name: str) -> None:
         """
@@ -168,10 +173,13 @@ class LockFiles:
         Raises:
             MovedError: it does not.
         """
+        if not self._is_in_place(name):
+            raise MovedError(self.directory.path)
+
+    def _is_in_place(self, name: str) -> bool:
         held = self._held.get(name)
         found = None if held is None else self._files.status_of_path(self._paths[name])
-        if held is not None and (found is None or found[:2] != held[:2]):
-            raise MovedError(self.directory.path)
+        return held is None or (found is not None and found.identity == held.identity)
 
     @contextlib.contextmanager
     def shared_if_free(self) -> Generator[bool]:
@@ -205,17 +213,23 @@ class LockFiles:
     @contextlib.contextmanager
     def applying(self) -> Generator[None]:
         """Be the one process that writes files, waiting as long as it takes."""
-        descriptor, path = self._descriptor(APPLIER_NAME), self.directory.join(APPLIER_NAME)
         try:
-            try:
-                if not self._files.try_lock_file(descriptor, path):
-                    self.applier_waits_since = monotonic_seconds()
-                    self._files.lock_file(descriptor, path)
-            finally:
-                self.applier_waits_since = None
+            self._lock_applier()
+            if not self._is_in_place(APPLIER_NAME) and self._is_in_place(LOCK_NAME):
+                self._close(APPLIER_NAME)  # it alone was removed: who has come since has another
+                self._lock_applier()
             yield
         finally:
             self._give_back(APPLIER_NAME)
+
+    def _lock_applier(self) -> None:
+        descriptor, path = self._descriptor(APPLIER_NAME), self._paths[APPLIER_NAME]
+        try:
+            if not self._files.try_lock_file(descriptor, path):
+                self.applier_waits_since = monotonic_seconds()
+                self._files.lock_file(descriptor, path)
+        finally:
+            self.applier_waits_since = None
 
     def has_applier(self) -> bool:
         """Tell whether some process writes files just now."""

@@ -120,6 +120,10 @@ class Log(LockFiles):
         self.slots.close()
         super().close()
 
+    def is_gone(self) -> bool:
+        """Tell whether a slot that is in use is not where it was: then it is in no journal."""
+        return not all(self.slots.is_at_path(segment.slot) for segment in [*self.segments])
+
     # Positions
 
     def read_control(self) -> Control | None:

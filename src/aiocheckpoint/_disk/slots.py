@@ -76,6 +76,15 @@ class Slots:
         held = self._files.open_status(self._descriptors[number], self.path(number))
         return found is not None and found.identity == held.identity
 
+    def is_at_path(self, number: int) -> bool:
+        """Tell whether the path of a slot leads to the one that is open, if one is."""
+        descriptor = self._descriptors.get(number)
+        if descriptor is None:
+            return True
+        found = self._files.status_of_path(self.path(number))
+        held = self._files.open_status(descriptor, self.path(number))
+        return found is not None and found.identity == held.identity
+
     def _close(self, number: int) -> None:
         self._kept.pop(number, None)
         self._sizes.pop(number, None)

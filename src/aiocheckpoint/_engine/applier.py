@@ -99,6 +99,9 @@ class Applier:
 
     def leave(self, root: WritableRoot) -> None:
         """Write the files of a root that is not what its path leads to any more, if that helps."""
+        with contextlib.suppress(StorageError):  # then it may be gone
+            if not root.log.is_gone():
+                return
         with self._condition:
             self._left.append(root)
             self._is_due = True
