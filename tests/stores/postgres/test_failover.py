@@ -10,7 +10,12 @@ from urllib.parse import quote
 import asyncpg
 import pytest
 
-from aiocheckpoint import CheckpointData, SessionChangedError
+from aiocheckpoint import (
+    CheckpointData,
+    SessionChangedError,
+    StoreUnavailableError,
+    UnsuitableStoreError,
+)
 from aiocheckpoint.stores.postgres import PostgresStore
 from tests.stores.postgres.load import require_nothing_lost
 from tests.stores.postgres.server import PostgresServer, has_program
@@ -32,10 +37,22 @@ class Pair(NamedTuple):
     ask_primary: Callable[..., Any]
     ask_replica: Callable[..., Any]
 
-    def dsn(self, wanted: str) -> str:
-        """Return a URL of whichever of the two takes changes."""
+    def dsn(self, wanted: str = "") -> str:
+        """Return a URL of the two, of whichever takes changes where that is said."""
         hosts = ",".join(quote(str(s.directory), safe="") for s in (self.primary, self.replica))
-        return f"postgresql:///postgres?user=postgres&host={hosts}&target_session_attrs={wanted}"
+        url = f"postgresql:///postgres?user=postgres&host={hosts}"
+        return f"{url}&target_session_attrs={wanted}" if wanted else url
+
+    async def replicate(self) -> None:
+        """Wait until the replica has all there is."""
+        position = await self.ask_primary("select pg_current_wal_lsn()::text")
+        await _until(self.ask_replica, f"select pg_last_wal_replay_lsn() >= '{position}'::pg_lsn")
+
+    async def part(self) -> None:
+        """Let the replica get nothing any more."""
+        await self.ask_replica("alter system set primary_conninfo = ''")
+        await self.ask_replica("select pg_reload_conf()")
+        await _until(self.ask_primary, "select count(*) = 0 from pg_stat_replication")
 
     async def fail_over(self) -> None:
         """Kill the server, and let its replica take over."""
@@ -79,11 +96,8 @@ async def test_an_asynchronous_replica_lacks_what_it_was_not_told(pair: Pair) ->
     async with PostgresStore(pair.dsn("primary"), server_timeout_seconds=120) as store:
         for number in range(5):
             await store.save(_step(number))
-        position = await pair.ask_primary("select pg_current_wal_lsn()::text")
-        await _until(pair.ask_replica, f"select pg_last_wal_replay_lsn() >= '{position}'::pg_lsn")
-        await pair.ask_replica("alter system set primary_conninfo = ''")
-        await pair.ask_replica("select pg_reload_conf()")
-        await _until(pair.ask_primary, "select count(*) = 0 from pg_stat_replication")
+        await pair.replicate()
+        await pair.part()
         for number in (5, 6):
             await store.save(_step(number))
 
@@ -99,6 +113,24 @@ async def test_an_asynchronous_replica_lacks_what_it_was_not_told(pair: Pair) ->
         assert await store.check() == ()
 
 
+async def test_a_replica_answers_no_read_in_the_place_of_its_server(pair: Pair) -> None:
+    """What it lacks was acknowledged: a read waits for whoever takes over, or says so."""
+    async with PostgresStore(pair.dsn(), server_timeout_seconds=1) as store:
+        await store.save(_step(0))
+        await pair.replicate()
+        await pair.part()
+        await store.save(_step(1))
+        await asyncio.to_thread(pair.primary.kill)
+        with pytest.raises(StoreUnavailableError):
+            await store.load("s")
+    async with PostgresStore(pair.replica.dsn()) as store:
+        with pytest.raises(UnsuitableStoreError, match="is a replica"):
+            await store.load("s")
+    await asyncio.to_thread(pair.replica.promote)
+    async with PostgresStore(pair.dsn()) as store:
+        assert await store.ids("s") == ("0000",)
+
+
 async def _append(session: Any) -> None:
     session.save(_step(9))
 
@@ -107,11 +139,8 @@ async def test_no_token_is_given_twice(pair: Pair) -> None:
     """An owner whose hold is lost with the server has a smaller token than those who follow."""
     async with PostgresStore(pair.dsn("primary"), server_timeout_seconds=120) as store:
         await store.save(_step(0))
-        position = await pair.ask_primary("select pg_current_wal_lsn()::text")
-        await _until(pair.ask_replica, f"select pg_last_wal_replay_lsn() >= '{position}'::pg_lsn")
-        await pair.ask_replica("alter system set primary_conninfo = ''")
-        await pair.ask_replica("select pg_reload_conf()")
-        await _until(pair.ask_primary, "select count(*) = 0 from pg_stat_replication")
+        await pair.replicate()
+        await pair.part()
         before = []
         for _ in range(40):  # a sequence is logged for 32 at a time
             async with store.own("s") as owner:

@@ -130,6 +130,43 @@ async def test_a_living_owner_keeps_its_session(
         await owner.save(_step(1))
 
 
+async def test_an_owner_is_not_followed_while_something_long_is_committed(
+    make_store: MakeStore, server: PostgresServer, schema: str
+) -> None:
+    """What holds the session holds up the renewal of its lease, and nobody gains by that."""
+    store = make_store()
+    await store.save(_step(1))
+    holder, owner, look = [await asyncpg.connect(server.dsn()) for _ in range(3)]
+    token = await owner.fetchval(f"select {schema}.own('s', 1, interval '1 hour', 1000)")
+    transaction = holder.transaction()
+    await transaction.start()
+    await holder.execute(f"update {schema}.session set owned_until = '-infinity'")
+
+    async def until_waiting(count: int) -> None:
+        query = (
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query ~ $1"
+        )
+        async with asyncio.timeout(60):
+            while await look.fetchval(query, schema) < count:
+                await asyncio.sleep(0.01)
+
+    async def follow() -> None:
+        async with store.own("s", wait=False):
+            pass
+
+    following = asyncio.create_task(follow())
+    await until_waiting(1)
+    renewing = owner.fetchval(f"select {schema}.renew('s', {token}, interval '1 hour')")
+    renewal = asyncio.ensure_future(renewing)
+    await until_waiting(2)
+    await transaction.commit()
+    with pytest.raises(SessionOwnedError):
+        await following
+    assert await renewal
+    for connection in (holder, owner, look):
+        await connection.close()
+
+
 async def test_a_dead_owner_is_followed(
     make_store: MakeStore, server: PostgresServer, schema: str
 ) -> None:

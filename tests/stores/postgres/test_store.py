@@ -398,6 +398,30 @@ class TestOthers:
         await holder.close()
         assert [meta.iteration for meta in await store.list("held")] == [3, 2, 1, 0]
 
+    async def test_a_session_that_somebody_makes_holds_up_no_other(
+        self, make_store: MakeStore
+    ) -> None:
+        """Nobody sees it yet: saves to it come when it is there, others go on."""
+        one, two = make_store(), make_store()
+        await asyncio.gather(*(store.save(_step("known", 0)) for store in (one, two)))
+        has_begun, may_end = asyncio.Event(), asyncio.Event()
+
+        async def work(session: Transaction[CheckpointData]) -> None:
+            session.save(_step("new", 0))
+            has_begun.set()
+            await may_end.wait()
+
+        making = asyncio.create_task(one.update("new", work))
+        await has_begun.wait()
+        waiting = asyncio.create_task(two.save(_step("new", 1)))
+        others = [two.save(_step(f"other-{number}", 0)) for number in range(20)]
+        async with asyncio.timeout(5):
+            await asyncio.gather(*others)
+        assert not waiting.done()
+        may_end.set()
+        await asyncio.gather(making, waiting)
+        assert await two.ids("new") == ("0001", "0000")
+
     async def test_a_session_held_for_too_long_is_a_named_error(
         self, make_store: MakeStore, server: PostgresServer, schema: str
     ) -> None:

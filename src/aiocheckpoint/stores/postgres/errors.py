@@ -23,6 +23,7 @@ _LOST = (
     "53300",  # too many connections
 )  # fmt: skip
 READ_ONLY = "25006"
+IS_REPLICA = "the server is a replica, which takes no changes; give the primary's address"
 _OF_SETTINGS = ("22023", "42501", "42704", "55P02", "08P01")  # the last is what poolers say
 _NO_SCHEMA = ("3F000", "42P01", "42883")
 
@@ -89,6 +90,8 @@ def translated(
     error: BaseException, operation: str, location: str, wait_seconds: float
 ) -> CheckpointError:
     """Return the error of the tree that stands for one of the server's or the driver's."""
+    if isinstance(error, asyncpg.exceptions.TargetServerAttributeNotMatched):
+        return UnsuitableStoreError(location, IS_REPLICA)
     if not isinstance(error, asyncpg.PostgresError):
         return StoreUnavailableError(location, operation, reason_of(error))
     state, reason = error.sqlstate or "", reason_of(error)

@@ -1,6 +1,29 @@
 -- The functions of the schema, as the newest version has them; they follow its tables. Names are
 -- written as of schema "aiocheckpoint". Those that others call alone take their search path.
 
+-- Make a session's row, unless there is one, and return its key. Of one that somebody else is just
+-- making, nobody sees anything: whoever is not to wait finds out by waiting for a millisecond.
+create or replace function aiocheckpoint.make_session(p_id bytea, p_waits boolean)
+returns bigint language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    v_key bigint;
+    v_before text := current_setting('lock_timeout');
+    v_setting text;
+begin
+    if not p_waits then
+        v_setting := set_config('lock_timeout', '1', true);
+    end if;
+    insert into aiocheckpoint.session (session_id) values (p_id)
+        on conflict do nothing returning session_key into v_key;
+    v_setting := set_config('lock_timeout', v_before, true);
+    return v_key;
+exception when lock_not_available then
+    if p_waits then
+        raise;
+    end if;
+    return null;
+end $$;
+
 -- Lock a session's row. Return its key, 0 where there is none and none is to be made, or null where
 -- somebody else has it and it is not to be waited for.
 create or replace function aiocheckpoint.lock_session(p_id bytea, p_waits boolean, p_makes boolean)
@@ -24,13 +47,9 @@ begin
             return v_key;
         end if;
         if p_makes then
-            insert into aiocheckpoint.session (session_id) values (p_id)
-                on conflict do nothing returning session_key into v_key;
-            if found then
+            v_key := aiocheckpoint.make_session(p_id, p_waits);
+            if v_key is not null or not p_waits then
                 return v_key;
-            end if;
-            if not p_waits then
-                return null;
             end if;
         elsif p_waits then
             return 0;
@@ -754,7 +773,8 @@ exception when query_canceled or others then
 end $$;
 
 -- Own a session until some time from now. Return the token, greater than those of all owners
--- before; null where somebody else owns it. The same holder gets its token again.
+-- before; null where somebody else owns it. The same holder gets its token again. An owner that
+-- waits for the row as well, to say that it lives, is not followed before it could.
 create or replace function aiocheckpoint.own(p_id bytea, p_holder bigint, p_lease interval, p_wait_ms integer)
 returns bigint language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
@@ -762,12 +782,19 @@ declare
     v_token bigint;
     v_holder bigint;
     v_until timestamptz;
+    v_has_waited boolean;
 begin
     perform set_config('lock_timeout', p_wait_ms::text, true);
-    v_key := aiocheckpoint.lock_session(p_id, true, true);
+    v_key := aiocheckpoint.lock_session(p_id, false, true);
+    v_has_waited := v_key is null;
+    if v_has_waited then
+        v_key := aiocheckpoint.lock_session(p_id, true, true);
+    end if;
     select owner_token, owner_holder, owned_until into v_token, v_holder, v_until
         from aiocheckpoint.session where session_key = v_key;
-    if v_token is not null and v_holder <> p_holder and v_until > clock_timestamp() then
+    if v_token is not null and v_holder <> p_holder
+        and (v_has_waited or v_until > clock_timestamp())
+    then
         return null;
     end if;
     if v_holder is distinct from p_holder then

@@ -8,6 +8,8 @@ from typing import Any
 
 import asyncpg
 
+from aiocheckpoint.stores.postgres.urls import wanted_servers
+
 Connection = Any
 """A connection of asyncpg, of its pool or not; their types forward everything, and tell little."""
 
@@ -34,6 +36,7 @@ async def made_pool(
     options: dict[str, Any] = {"statement_cache_size": statement_cache_size}
     if statement_cache_size is None:
         options = {"connect": _Opening(timeout_seconds).opened}
+    options["target_session_attrs"] = wanted_servers(url)
     return await asyncpg.create_pool(
         url,
         min_size=0,

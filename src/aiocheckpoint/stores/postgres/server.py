@@ -30,6 +30,7 @@ from aiocheckpoint.kit import (
 )
 from aiocheckpoint.models import CheckpointId, SessionId
 from aiocheckpoint.stores.postgres.errors import (
+    IS_REPLICA,
     LostError,
     is_about_settings,
     is_lost,
@@ -381,7 +382,7 @@ class Server:
         if server["version"] < _OLDEST_VERSION:
             reason = f"its version is {server['version'] // 10000}; use PostgreSQL 13 or newer"
         elif server["is_replica"]:
-            reason = "the server is a replica, which takes no changes; give the primary's address"
+            reason = IS_REPLICA
         elif server["isolation"] != "read committed":
             reason = (
                 f"default_transaction_isolation is {server['isolation']!r}, which hides what others"

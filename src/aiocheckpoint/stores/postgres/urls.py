@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, quote
@@ -26,6 +27,7 @@ _OF_THE_DRIVER = (
     "ssl_min_protocol_version", "ssl_max_protocol_version", "target_session_attrs", "krbsrvname",
     "gsslib",
 )  # fmt: skip
+_TELLING = {"PGTARGETSESSIONATTRS", "PGSERVICE"}
 _WANTED_SETTINGS = (
     f"a URL whose parameters are schema, migrate, {', '.join(_OF_THE_DRIVER)}, "
     "or settings of the server, as application_name"
@@ -74,6 +76,17 @@ def _apart(dsn: str) -> Source:
         raise InvalidArgumentError("dsn_or_pool", "...?migrate=...", "migrate=yes or migrate=no")
     schema = given.get("schema", [_DEFAULT_SCHEMA])[-1]
     return Source(f"{base}?{rest}" if rest else base, schema, migrates=migrate == "yes")
+
+
+def wanted_servers(dsn: str) -> str | None:
+    """
+    Return which of its servers to connect to; None where a URL or the environment says it.
+
+    A replica would answer reads with what is older, also in the place of a server that is gone.
+    """
+    given = parse_qs(dsn.partition("?")[2]).keys()
+    is_told = given & {"target_session_attrs", "service"} or os.environ.keys() & _TELLING
+    return None if is_told else "primary"
 
 
 def wrong_parameter(dsn: str, reason: str) -> InvalidArgumentError | None:
