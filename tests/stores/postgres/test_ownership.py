@@ -234,3 +234,27 @@ async def test_a_close_waits_for_work_no_longer_than_for_a_lock(make_store: Make
         await update
 
     assert await make_store().ids("s") == ()
+
+
+async def test_a_wait_for_a_token_that_is_given_up_warns_of_nothing(
+    make_store: MakeStore, server: PostgresServer, schema: str
+) -> None:
+    """Whoever is cancelled before it has the lock of tokens gives back none; who has it, does."""
+    store = make_store()
+    async with store.own("s"):
+        pass
+    lock = f"""select pg_advisory_lock(hashtextextended('"{schema}".owner_token', 0))"""
+    holder, waiter = [await asyncpg.connect(server.dsn()) for _ in range(2)]
+    told: list[object] = []
+    waiter.add_log_listener(lambda _, message: told.append(message))
+    await holder.execute(lock)
+    await waiter.execute("set lock_timeout = '10ms'")
+    with pytest.raises(asyncpg.LockNotAvailableError):
+        await waiter.fetchval(f"select {schema}.new_token()")
+    await holder.execute(f"drop sequence {schema}.owner_token")
+    await holder.close()
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await waiter.fetchval(f"select {schema}.new_token()")
+    assert told == []
+    assert not await waiter.fetchval("select count(*) from pg_locks where locktype = 'advisory'")
+    await waiter.close()

@@ -768,7 +768,13 @@ begin
     perform pg_advisory_unlock(v_lock);
     return v_token;
 exception when query_canceled or others then
-    perform pg_advisory_unlock(v_lock);
+    -- Asked for, as it may have come at any moment: to give back what one does not have is warned of.
+    if exists (
+        select from pg_locks where locktype = 'advisory' and pid = pg_backend_pid() and granted
+        and (classid::bigint << 32 | objid::bigint) = v_lock and objsubid = 1
+    ) then
+        perform pg_advisory_unlock(v_lock);
+    end if;
     raise;
 end $$;
 
