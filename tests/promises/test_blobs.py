@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from aiocheckpoint import MissingBlobError, SessionReader, blob_digest
+from tests.conftest import MakeWriter
 from tests.promises import note_tasks
 from tests.promises.conftest import Start
 from tests.promises.note_tasks import NoteCall
 from tests.promises.places import holding
-from tests.promises.records import Note
+from tests.promises.records import Note, by_digest, note
 from tests.promises.workers import Worker
 
 _CALLS = (
@@ -105,3 +108,32 @@ def test_short_sequences_and_a_kill(start: Start, root: Path, length: int) -> No
     second.call("flush")
     _assert_right(second, cases)
     _assert_right(start(record_type=Note), cases)
+
+
+async def test_what_was_never_there_is_not_remembered(make_writer: MakeWriter) -> None:
+    """However many blobs are asked for that are missing: memory does not grow with them."""
+    writer = make_writer(record_type=Note)
+    kept = b"kept"
+    await writer.save(note("s", "a", kept), blobs=by_digest(kept))
+
+    numbers = itertools.count()
+
+    async def ask(session: SessionReader[Note]) -> None:
+        for number in itertools.islice(numbers, 2_000):
+            with pytest.raises(MissingBlobError):
+                await session.load_blobs([f"{number:064x}"])
+
+    await writer.read("s", ask)
+    tracemalloc.start()
+    try:
+        await writer.read("s", ask)
+        grown_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert grown_bytes < 2_000 * 20
+    missing = b"given in the end"
+    digest = blob_digest(missing)
+    with pytest.raises(MissingBlobError):
+        await writer.load_blobs("s", [digest])
+    await writer.save(note("s", "b", missing), blobs=by_digest(missing))
+    assert await writer.load_blobs("s", [digest]) == by_digest(missing)

@@ -187,11 +187,11 @@ class SessionIndex:
             case _:
                 pass
 
-    def lose_blob(self, digest: str) -> None:
-        """Note that a read did not find a blob intact."""
+    def lose_blob(self, digest: str, *, is_missing: bool) -> None:
+        """Note that a read did not find a blob intact, or did not find it."""
         with self.mutex:
             if self.blobs is not None:
-                self.blobs.lose(digest)
+                self.blobs.lose(digest, is_missing=is_missing)
 
     def _take_out(self, text: str) -> None:
         name = self.by_text.get(text)

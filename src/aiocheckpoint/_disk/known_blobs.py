@@ -109,6 +109,8 @@ class KnownBlobs(BlobUses):
     Attributes:
         stored: digests of blobs that are there, with all that they lead to; there may be more.
         lost: digests of blobs that a read has found missing or damaged, and nobody has given since.
+            One that is missing, and was not known either, is not among them: so there are no more
+            than blobs, whatever is asked for, and a save looks for such a one anyway.
         of_file: the digests that a checkpoint file names, by the file's name.
         is_swept: whether what earlier processes left was looked for.
         removals: how many blobs were removed, or lost, since this is kept.
@@ -143,8 +145,10 @@ class KnownBlobs(BlobUses):
 
     def lacks(self, digest: str) -> bool:
         """Tell whether a blob is surely not there: all that are there are known."""
-        is_known = digest in self.links or digest in self.unused or self.count(digest)
-        return self.is_swept and not is_known
+        return self.is_swept and not self._is_known(digest)
+
+    def _is_known(self, digest: str) -> bool:
+        return digest in self.links or digest in self.unused or self.count(digest) > 0
 
     def remove(self, digest: str) -> None:
         """Note that a blob is gone, and all that lead to it are, or go with it."""
@@ -155,7 +159,7 @@ class KnownBlobs(BlobUses):
         if not self.count(digest):
             self.links.pop(digest, None)
 
-    def lose(self, digest: str) -> None:
+    def lose(self, digest: str, *, is_missing: bool = False) -> None:
         """Note that a read found a blob missing or damaged: what leads to it is not stored."""
         lost: set[str] = set()
         leading = {digest}
@@ -167,5 +171,6 @@ class KnownBlobs(BlobUses):
                 if parent not in lost and not leading.isdisjoint(links)
             }
         self.stored -= lost
-        self.lost.add(digest)
+        if not is_missing or self._is_known(digest):
+            self.lost.add(digest)
         self.removals += 1

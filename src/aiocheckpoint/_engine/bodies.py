@@ -234,10 +234,10 @@ class Bodies:
         """Let a save that gives a blob store it anew, should it turn out missing or damaged."""
         try:
             yield
-        except CheckpointCorruptError:
+        except CheckpointCorruptError as error:
             index = self.view.indexes.peek(session)
             if index is not None:
-                index.lose_blob(digest)
+                index.lose_blob(digest, is_missing=isinstance(error, MissingBlobError))
             raise
 
     def read_blob(self, directory: Directory, digest: str, *, is_node: bool) -> bytes | None:

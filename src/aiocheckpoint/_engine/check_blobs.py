@@ -44,7 +44,7 @@ def check_blobs(bodies: Bodies, session: str) -> list[Found]:
             findings.append(("unused-blob", place / name, "no checkpoint refers to it"))
     for digest in sorted(users.keys() - there):
         if view.saved_blob(session, digest) is None:
-            index.lose_blob(digest)
+            index.lose_blob(digest, is_missing=True)
             findings.append(("missing-blob", place / digest, f"{users[digest]} refers to it"))
     return findings
 
