@@ -49,10 +49,10 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def dsn(self) -> str:
+    def dsn(self, user: str = "postgres") -> str:
         """Return a URL that leads through it."""
         port = self._server.sockets[0].getsockname()[1]
-        return f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        return f"postgresql://{user}@127.0.0.1:{port}/postgres"
 
     def cut(self) -> None:
         """Cut all connections."""

@@ -17,6 +17,7 @@ import pytest
 from aiocheckpoint import (
     CheckpointData,
     CheckpointError,
+    CheckpointId,
     DurabilityUnknownError,
     StorageFullError,
     StoreUnavailableError,
@@ -49,6 +50,24 @@ async def _query(server: PostgresServer) -> AsyncIterator[Callable[..., Any]]:
     connection = await asyncpg.connect(server.dsn())
     yield connection.fetchval
     await connection.close()
+
+
+@pytest.fixture(name="role")
+async def _role(
+    make_store: MakeStore, query: Callable[..., Any], schema: str
+) -> AsyncIterator[str]:
+    """Make the schema, and a role that may use it and log in, for the time of a test."""
+    await make_store().save(_step(1))
+    await query(f"create role {schema} login")
+    for what in (
+        f"usage on schema {schema}",
+        f"select, insert, update, delete on all tables in schema {schema}",
+        f"usage on all sequences in schema {schema}",
+    ):
+        await query(f"grant {what} to {schema}")
+    yield schema
+    await query(f"drop owned by {schema}")
+    await query(f"drop role {schema}")
 
 
 class TestCutConnections:
@@ -194,6 +213,88 @@ class TestCutConnections:
         proxy.is_down = False
         assert await make_store().ids("s") == ("0002", "0001")
         await store.save(_step(4))
+
+    @pytest.mark.parametrize("is_passed_on", [True, False])
+    @pytest.mark.parametrize("is_update", [True, False])
+    async def test_a_server_that_lets_nobody_in_is_waited_for(
+        self,
+        make_store: MakeStore,
+        proxy: Proxy,
+        query: Callable[..., Any],
+        role: str,
+        is_passed_on: bool,
+        is_update: bool,
+    ) -> None:
+        """While nobody knows what came of a commit, a refusal to log in ends no wait for that."""
+        store = make_store(proxy.dsn(role))
+        await store.save(_step(1))
+        tried_at = proxy.connections
+
+        async def shut_out() -> None:
+            await query(f"alter role {role} nologin")
+
+        async def let_in() -> None:
+            while proxy.connections < tried_at + 3:
+                await asyncio.sleep(0.01)
+            await query(f"alter role {role} login")
+
+        async def work(session: Transaction[CheckpointData]) -> CheckpointId:
+            return session.save(data)
+
+        needle = b"COMMIT;" if is_update else _MARK
+        proxy.on(needle, shut_out, is_passed_on=is_passed_on)
+        data = _step(2, messages=[_MARK.decode()])
+        saving = store.update("s", work) if is_update else store.save(data, expected="0001")
+        saved, _ = await asyncio.gather(saving, let_in())
+        assert saved == "0002"
+        assert [meta.iteration for meta in await store.list("s")] == [2, 1]
+
+    @pytest.mark.parametrize("is_update", [True, False])
+    async def test_after_that_time_it_is_unknown(
+        self,
+        make_store: MakeStore,
+        proxy: Proxy,
+        query: Callable[..., Any],
+        role: str,
+        is_update: bool,
+    ) -> None:
+        """Never "nothing was changed" of a commit that may have been made, also of an update."""
+        store = make_store(proxy.dsn(role), server_timeout_seconds=1)
+        await store.save(_step(1))
+
+        async def shut_out() -> None:
+            await query(f"alter role {role} nologin")
+
+        async def work(session: Transaction[CheckpointData]) -> CheckpointId:
+            return session.save(data)
+
+        proxy.on(b"COMMIT;" if is_update else _MARK, shut_out, is_passed_on=True)
+        data = _step(2, messages=[_MARK.decode()])
+        tried_at = proxy.connections
+        with pytest.raises(DurabilityUnknownError, match="log in"):
+            await (store.update("s", work) if is_update else store.save(data))
+        assert proxy.connections > tried_at + 2
+        assert await make_store().ids("s") == ("0002", "0001")
+        with pytest.raises(StoreUnavailableError):  # at once, for this one was never begun
+            await store.save(_step(3))
+
+    async def test_what_is_refused_when_it_is_tried_again_was_not_made(
+        self, make_store: MakeStore, proxy: Proxy, query: Callable[..., Any], role: str, schema: str
+    ) -> None:
+        """The server is asked whether the first one was made: where it says no, that is told."""
+        store = make_store(proxy.dsn(role))
+        await store.save(_step(1))
+
+        async def take_away() -> None:
+            await query(f"revoke insert on {schema}.checkpoint from {role}")
+
+        proxy.on(_MARK, take_away, is_passed_on=False)
+        with pytest.raises(UnsuitableStoreError):
+            await store.save(_step(2, messages=[_MARK.decode()]))
+        assert await store.ids("s") == ("0001",)
+        await query(f"grant insert on {schema}.checkpoint to {role}")
+        await store.save(_step(2))
+        assert await store.ids("s") == ("0002", "0001")
 
     async def test_cut_at_any_moment(self, make_store: MakeStore, proxy: Proxy) -> None:
         """Under cuts at random moments all saves of all sessions return, once and in order."""

@@ -33,6 +33,7 @@ from aiocheckpoint.stores.postgres.changes import (
     is_repeatable,
     result_of,
 )
+from aiocheckpoint.stores.postgres.errors import NotMadeError, is_lost
 from aiocheckpoint.stores.postgres.pools import Connection
 from aiocheckpoint.stores.postgres.server import Server
 
@@ -319,12 +320,15 @@ class Commits:
         changes_arguments = arguments(changes, bodies, *known)
         slot = self.slots.take()
         makes_schema = not all(change.may_find_nothing for change in changes)
+        was_sent = False
 
         async def apply(connection: Connection) -> list[bytes]:
+            nonlocal was_sent
             if not (makes_schema or await self._server.has_schema(connection)):
                 return [NOTHING_REMOVED] * len(changes)
+            is_repeated, was_sent = was_sent, True
             try:
-                outcomes: list[bytes] = await connection.fetchval(
+                outcomes: list[bytes] | None = await connection.fetchval(
                     self._server.sql(APPLY),
                     slot.writer_id,
                     slot.batch,
@@ -333,7 +337,7 @@ class Commits:
                     *changes_arguments,
                 )
             except asyncpg.PostgresError as error:
-                if error.sqlstate != WAS_MADE:
+                if error.sqlstate != WAS_MADE and (not is_repeated or is_lost(error)):
                     raise
                 outcomes = await connection.fetchval(
                     self._server.sql(OUTCOMES),
@@ -341,7 +345,9 @@ class Commits:
                     slot.batch,
                     self._server.options.lock_timeout_ms,
                 )
-            return outcomes
+                if outcomes is None:
+                    raise NotMadeError(error) from error
+            return outcomes or []
 
         operation = "commit"
         wait_seconds = 0.0 if wait_ms is None else self._server.options.lock_timeout_seconds

@@ -36,6 +36,19 @@ class LostError(Exception):
         self.reason = reason
 
 
+class NotMadeError(Exception):
+    """
+    A change whose answer was lost was not made, and never will be.
+
+    Attributes:
+        refusal: what the server said when it was tried again.
+    """
+
+    def __init__(self, refusal: asyncpg.PostgresError) -> None:
+        super().__init__(refusal)
+        self.refusal = refusal
+
+
 def is_lost(error: BaseException) -> bool:
     """Tell whether to try again on another connection may help."""
     if isinstance(error, asyncpg.InvalidCachedStatementError):

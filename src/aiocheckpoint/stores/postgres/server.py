@@ -32,6 +32,7 @@ from aiocheckpoint.models import CheckpointId, SessionId
 from aiocheckpoint.stores.postgres.errors import (
     IS_REPLICA,
     LostError,
+    NotMadeError,
     is_about_settings,
     is_lost,
     is_read_only,
@@ -217,9 +218,13 @@ class Server:
         wait_seconds: float = 0.0,
         is_change: bool = False,
         makes_schema: bool = True,
+        is_unknown: bool = False,
     ) -> ResultT:
         """
         Do something on a connection; again on another one where that was lost.
+
+        Once nobody knows whether a change was made, whatever goes wrong is tried again: a role that
+        may not log in, a server that is promoted and not set up yet.
 
         Args:
             operation: what, for errors.
@@ -227,16 +232,17 @@ class Server:
             wait_seconds: how long the server may wait for others in it.
             is_change: whether it changes anything.
             makes_schema: as `connection` has it.
+            is_unknown: whether it asks what became of a change.
 
         Raises:
-            DurabilityUnknownError: the connection was lost during a change, and no other was to
-                be had to ask what became of it.
+            DurabilityUnknownError: the connection was lost during a change, and for
+                `server_timeout_seconds` no other was to be had to ask what became of it.
             StoreUnavailableError: the server is away for longer than `server_timeout_seconds`.
             CheckpointError: what else the server refuses.
         """
         loop = asyncio.get_running_loop()
         give_up_at = None
-        was_lost = False
+        was_lost = is_unknown
         attempt = 0
         while True:
             was_open = self._is_open
@@ -248,10 +254,13 @@ class Server:
                 if not was_lost:
                     raise
                 failure: BaseException = LostError("the connection was lost, and no other helped")
+            except NotMadeError as error:
+                raise self.error(error.refusal, operation) from error.refusal
             except Exception as error:  # noqa: BLE001 - translated, all of them
                 failure = error
-            may_pass = is_lost(failure) or (is_read_only(failure) and not self._is_read_only)
             was_lost = was_lost or (begun[0] and is_change and is_lost(failure))
+            is_demoted = is_read_only(failure) and not self._is_read_only
+            may_pass = was_lost or is_lost(failure) or is_demoted
             give_up_at = give_up_at or loop.time() + self.options.server_timeout_seconds
             if not may_pass or not was_open or self._is_closed or loop.time() >= give_up_at:
                 raise self.error(failure, operation, is_unknown=was_lost) from failure

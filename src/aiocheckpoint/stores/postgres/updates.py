@@ -321,6 +321,7 @@ class _Attempt(Generic[RecordT]):
             ),
             wait_seconds=options.lock_timeout_seconds,
             is_change=True,
+            is_unknown=True,
         )
 
 
