@@ -79,16 +79,22 @@ class Staging(Generic[SaveT]):
         self._deletes_all = True
 
     def end(self) -> Outcome[SaveT]:
-        """Return what it comes to; from then on nothing is taken."""
+        """
+        Return what it comes to; from then on nothing is taken.
+
+        Nothing is held, either: a history that goes on from an update keeps its transaction.
+        """
         self._is_over = True
+        staged, blobs = self._saves, self._blobs
+        self._saves, self._blobs = {}, {}
         deletes = None if self._deletes_all else tuple(self._deletes)
         erased = frozenset(self._erased)
         if self._staged <= 1:  # as mostly: then all blobs are those of the one save
-            alone = tuple((save, self._blobs) for save, _ in self._saves.values())
+            alone = tuple((save, blobs) for save, _ in staged.values())
             return Outcome(deletes, alone, erased)
-        left = dict(self._blobs)
+        left = dict(blobs)
         saves: list[tuple[SaveT, dict[str, bytes]]] = []
-        for save, digests in self._saves.values():
-            reached = reachable_blobs(digests, self._blobs) if left else ()
+        for save, digests in staged.values():
+            reached = reachable_blobs(digests, blobs) if left else ()
             saves.append((save, {key: left.pop(key) for key in reached if key in left}))
         return Outcome(deletes, tuple(saves), erased)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import random
 import threading
 import tracemalloc
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
+from aiocheckpoint import AsyncCheckpointWriter, BlobRecord, blob_digest
 from aiocheckpoint._disk.view import View
 from tests.concurrency.coroutines import yield_to_loop
 from tests.concurrency.gates import COMMIT, ControlledFiles
@@ -21,6 +24,7 @@ pytestmark = pytest.mark.usefixtures("flushing")
 _TASKS = 64
 _LONG = pytest.mark.timeout(900)
 _MAX_GROWTH_BYTES = 128 * 1024
+_BLOB_BYTES = 1 << 20
 _SLOTS = 2
 """Of the journal: one in use and a spare one more than before."""
 
@@ -138,6 +142,28 @@ async def test_saves_of_a_bounded_session_leave_no_trace(saves: int, default_sit
     assert after.queued == before.queued == 0
     assert after.descriptors <= before.descriptors + _SLOTS
     assert after.allocated_bytes - before.allocated_bytes < _MAX_GROWTH_BYTES
+
+
+async def test_updates_that_are_over_leave_no_trace(root: Path) -> None:
+    """Whoever keeps a transaction, as a history that goes on from it does, keeps no content."""
+
+    async def work(session: Any) -> Any:
+        blob = random.randbytes(_BLOB_BYTES)
+        digest = blob_digest(blob)
+        session.save(BlobRecord(session_id="s", blob_digests=(digest,)), blobs={digest: blob})
+        return session
+
+    async with AsyncCheckpointWriter(root, record_type=BlobRecord) as writer:
+        await writer.update("s", work)
+        await writer.flush()
+        tracemalloc.start()
+        try:
+            kept = [await writer.update("s", work) for _ in range(8)]
+            await writer.flush()
+            gc.collect()
+            assert tracemalloc.get_traced_memory()[0] < len(kept) * _BLOB_BYTES / 4
+        finally:
+            tracemalloc.stop()
 
 
 async def test_cancelled_calls_leave_no_trace(default_site: Site) -> None:
