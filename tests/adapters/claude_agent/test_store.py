@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import os
 import random
 import re
 import threading
+import tracemalloc
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -590,6 +592,39 @@ class TestKnown:
         assert memory.calls == {"update": 1, "save": 99}
         assert memory.loads == 0
         assert await store.load(KEY) == entries(range(100), 1000)
+
+    async def test_append_is_one_save_beside_many_others(self) -> None:
+        """So it is of hundreds of transcripts that this process appends to in turn."""
+        memory = _Counting(ClaudeRecord)
+        store = opened(memory)
+        for number in range(6):
+            for session in range(300):
+                key: Any = {"project_key": "shop", "session_id": f"s{session}"}
+                await store.append(key, entries([number], 100))
+
+        assert memory.calls == {"update": 300, "save": 1500}
+        assert memory.loads == 0
+
+    async def test_what_is_known_of_them_is_bounded(self, root: Path) -> None:
+        """
+        A process that has appended to many does not keep what they hold, nor all of their uuids.
+
+        Each still counts once.
+        """
+        store = opened(root)
+        keys: list[Any] = [{"project_key": "shop", "session_id": f"s{n}"} for n in range(40)]
+        tracemalloc.start()
+        try:
+            for key in keys:
+                await store.append(key, entries(range(1000), 3000))
+            gc.collect()
+            held_bytes = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        assert held_bytes < len(keys) * 1000 * 3000 / 8
+
+        await store.append(keys[0], entries(range(999, 1001), 3000))
+        assert await store.load(keys[0]) == entries(range(1001), 3000)
 
     async def test_what_is_saved_each_time_is_bounded(self) -> None:
         """There are two small records, however long the session and its entries are."""

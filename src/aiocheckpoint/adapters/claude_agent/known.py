@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import threading
 import uuid
-from functools import lru_cache
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakValueDictionary
 
 import msgspec
 
-from aiocheckpoint import JsonValue
+from aiocheckpoint import JsonValue, SessionReader
 from aiocheckpoint.adapters.claude_agent.records import TRANSCRIPT_PREFIX, Place, Transcript
 from aiocheckpoint.history import History
 from aiocheckpoint.kit import Turns
 
-_MOST_TRANSCRIPTS = 64
+_MOST_WEIGHT = 500_000  # some 150 MB at most
+_WEIGHT_OF_EACH = 500  # as much as so many uuids: its newest entries, and the end of its history
 _StorageKey: TypeAlias = str | int
 
 
@@ -72,13 +74,34 @@ class Known:
             this id is as it was left here.
         latest: the transcript as this process left it; None where that is not known. For who has
             the turn.
+        within: the update that goes on, for who has the turn.
     """
 
     def __init__(self, place: Place) -> None:
         self.name = place.name
         self.record_id = f"{TRANSCRIPT_PREFIX}{uuid.uuid4().hex[:16]}"
         self.latest: Latest | None = None
+        self.within: SessionReader[Any] | None = None
         self._seen = Seen("")
+
+    @property
+    def weight(self) -> int:
+        """How much memory it takes, in uuids."""
+        return _WEIGHT_OF_EACH + self._seen.length
+
+    async def load_blobs(self, digests: Iterable[str]) -> Mapping[str, bytes]:
+        """
+        Load blobs within the update that goes on.
+
+        A history that goes on after it has this, and keeps neither the update nor what it staged.
+        """
+        assert self.within is not None  # noqa: S101 - a history that grows loads nothing
+        return await self.within.load_blobs(digests)
+
+    def begun(self, incarnation: str) -> Seen:
+        """Return what is seen of a transcript that begins."""
+        self._seen = Seen(incarnation)
+        return self._seen
 
     def see(self, head: Transcript, entries: list[JsonValue]) -> None:
         """Know the uuids of all entries, which were read for something else; for anybody."""
@@ -100,16 +123,29 @@ class Known:
 
 class Transcripts:
     """
-    The transcripts of one storage, as this process knows them.
+    The transcripts of one storage, as this process knows them: those appended to last.
 
     Attributes:
         turns: in which appends to a transcript take effect, by its name.
-        of: returns what is known of a transcript.
     """
 
     def __init__(self) -> None:
         self.turns = Turns()
-        self.of = lru_cache(_MOST_TRANSCRIPTS)(Known)
+        self._mutex = threading.Lock()
+        self._known: OrderedDict[Place, tuple[Known, int]] = OrderedDict()
+        self._weight = 0  # of all, each as it was when it was last asked for
+
+    def of(self, place: Place) -> Known:
+        """Return what is known of a transcript, from now on."""
+        with self._mutex:
+            known, weight = self._known.setdefault(place, (Known(place), 0))
+            self._known[place] = known, known.weight
+            self._known.move_to_end(place)
+            self._weight += known.weight - weight
+            while self._weight > _MOST_WEIGHT and len(self._known) > 1:
+                _, (_, weight) = self._known.popitem(last=False)
+                self._weight -= weight
+            return known
 
 
 _all: WeakValueDictionary[tuple[int, _StorageKey], Transcripts] = WeakValueDictionary()

@@ -108,7 +108,8 @@ class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
 
         Cost: one save, of what is added and of some 15 KB of what was before. The first append, and
             the first after others have appended, is an update, which reads what they have added,
-            for its uuids; a `load` by this process has done so.
+            for its uuids; a `load` by this process has done so. It is the first one again where the
+            transcripts that were appended to since have hundreds of thousands of entries.
         """
         place, given = Place.of(key), Given.of(entries)
         self._require_open()

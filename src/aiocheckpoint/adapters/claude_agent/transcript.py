@@ -20,7 +20,7 @@ from aiocheckpoint import (
     exact,
 )
 from aiocheckpoint.adapters._given import listed
-from aiocheckpoint.adapters.claude_agent.known import Known, Latest, Seen, decoded, uuid_of
+from aiocheckpoint.adapters.claude_agent.known import Known, Latest, decoded, uuid_of
 from aiocheckpoint.adapters.claude_agent.records import (
     START_ID,
     ClaudeRecord,
@@ -194,11 +194,11 @@ async def append_in(
         given: the entries, at least one.
     """
     head = await _head_of(session)
-    if head is None:
-        latest = _begun(session)
-    else:
-        history = await load_history(session.load_blobs, head)
-        latest = Latest(head, history, await known.all_seen(head, history))
+    known.within = session
+    try:
+        latest = _begun(session, known) if head is None else await _opened(head, known)
+    finally:
+        known.within = None
     new = given.without(latest.seen.uuids)
     if not new.entries:
         return Appended(latest, [])
@@ -209,7 +209,12 @@ async def append_in(
     return done.appended
 
 
-def _begun(session: Transaction[ClaudeRecord]) -> Latest:
+async def _opened(head: Transcript, known: Known) -> Latest:
+    history = await load_history(known.load_blobs, head)
+    return Latest(head, history, await known.all_seen(head, history))
+
+
+def _begun(session: Transaction[ClaudeRecord], known: Known) -> Latest:
     session_id, incarnation = session.session_id, uuid.uuid4().hex
     start = SessionStart(session_id=session_id, checkpoint_id=START_ID, incarnation=incarnation)
     session.save(start)
@@ -221,7 +226,7 @@ def _begun(session: Transaction[ClaudeRecord]) -> Latest:
         mtime=0,
         summary={},
     )
-    return Latest(head, History(session.load_blobs), Seen(incarnation))
+    return Latest(head, History(known.load_blobs), known.begun(incarnation))
 
 
 async def entries_of(
