@@ -119,7 +119,8 @@ def _without_enums(value: object) -> object:
         case Enum():
             return value.value
         case dict():
-            return {_without_enums(name): _without_enums(part) for name, part in value.items()}
+            found = {_without_enums(name): _without_enums(part) for name, part in value.items()}
+            return found if len(found) == len(value) else value  # keys that would be one: refused
         case list():
             return [*map(_without_enums, value)]
         case tuple():

@@ -7,6 +7,7 @@ import dataclasses
 import math
 import os
 from datetime import UTC, datetime
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,10 @@ class Point:
     x: int
 
 
+class Size(Enum):
+    LARGE = "large"
+
+
 class Order(BaseModel):
     number: int
     tea: str | None = None
@@ -199,6 +204,16 @@ class TestValues:
         found = await got(service, session)
 
         assert found.state == {"model": {"number": 7}, "list": [{"x": 1}], "enum": "STOP"}
+
+    async def test_keys_that_would_be_one_are_refused(self, service: SessionService) -> None:
+        """Two keys of which one would become the other are refused by their path, not merged."""
+        session = await service.create_session(**ANN)
+        both = {Size.LARGE: 1, "large": 2}
+
+        with pytest.raises(CheckpointEncodeError, match=r"state\.key"):
+            await service.append_event(session, setting(key=[both]))
+
+        assert (await got(service, session)).state == {}
 
     async def test_what_cannot_be_stored_is_refused(self, service: SessionService) -> None:
         """A value that would not come back is refused by its path, and nothing is changed."""

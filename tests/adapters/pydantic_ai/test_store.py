@@ -88,11 +88,14 @@ class TestValues:
     async def test_value_that_cannot_be_kept_is_refused(self, store: ConversationStore) -> None:
         """It is refused with its path, and what was stored stays."""
         conversation = await saved(store, "c", range(2))
-        part = ToolReturnPart("tool", {"deep": object()}, "call")
-        conversation.messages.append(ModelRequest(parts=[part]))
+        for value in (object(), {Mood.GOOD: 1, "good": 2}):  # of which one key would be left
+            part = ToolReturnPart("tool", {"deep": value}, "call")
+            conversation.messages = [*conversation.messages[:2], ModelRequest(parts=[part])]
 
-        with pytest.raises(CheckpointEncodeError, match=r"entries\[0\].message.parts\[0\].content"):
-            await store.save(conversation)
+            with pytest.raises(
+                CheckpointEncodeError, match=r"entries\[0\].message.parts\[0\].content"
+            ):
+                await store.save(conversation)
 
         assert texts(await store.load("c")) == [0, 1]
 

@@ -111,7 +111,8 @@ def _plain(value: Any) -> Any:
         case Enum():
             return value.value
         case dict():
-            return {_plain(name): _plain(part) for name, part in value.items()}
+            plain = {_plain(name): _plain(part) for name, part in value.items()}
+            return plain if len(plain) == len(value) else value  # keys that would be one: refused
         case list():
             return [*map(_plain, value)]
         case tuple():
