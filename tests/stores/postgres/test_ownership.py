@@ -18,6 +18,7 @@ from aiocheckpoint import (
 from aiocheckpoint.store import Transaction
 from aiocheckpoint.stores.postgres import ownership
 from tests.stores.postgres.conftest import MakeStore
+from tests.stores.postgres.proxy import Proxy
 from tests.stores.postgres.server import PostgresServer
 
 
@@ -258,3 +259,29 @@ async def test_a_wait_for_a_token_that_is_given_up_warns_of_nothing(
     assert told == []
     assert not await waiter.fetchval("select count(*) from pg_locks where locktype = 'advisory'")
     await waiter.close()
+
+
+async def test_a_cancelled_call_owns_nothing(make_store: MakeStore, server: PostgresServer) -> None:
+    """The answer that a session is owned was on its way: it is free again when the call ends."""
+    async with Proxy(server) as proxy:
+        store = make_store(proxy.dsn())
+        async with store.own("another"):
+            pass
+        owned = asyncio.Event()
+
+        async def hold() -> None:
+            owned.set()
+            await asyncio.Event().wait()
+
+        async def own() -> None:
+            async with store.own("session to own"):
+                pass
+
+        proxy.on(b"session to own", hold, is_passed_on=True)
+        owning = asyncio.create_task(own())
+        await owned.wait()
+        owning.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await owning
+        async with make_store().own("session to own", wait=False):
+            pass

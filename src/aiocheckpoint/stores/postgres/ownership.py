@@ -26,6 +26,8 @@ where substring(session_id from 1 for 1000) = substring($1::bytea from 1 for 100
 """
 _DISOWN = "select aiocheckpoint.disown($1, $2)"
 _PAUSES_SECONDS = (0.02, 0.5)
+_WITHDRAWAL_SECONDS = 5.0
+_WITHDRAWAL_WAIT_MS = 1000  # whoever holds the session for longer has kept the call from it, too
 _RENEWALS = 3  # within the time of a lease
 _logger = logging.getLogger("aiocheckpoint")
 
@@ -68,20 +70,39 @@ class Leases:
         self, server: Server, session_id: SessionId, timeout_seconds: float, patience: Patience
     ) -> int:
         holder = secrets.randbits(63)
-        arguments = (session_id.encode(), holder, self._lease, server.options.lock_timeout_ms)
         while True:
-            token = await server.run(
-                "own a session",
-                lambda connection: connection.fetchval(server.sql(_OWN), *arguments),
-                wait_seconds=server.options.lock_timeout_seconds,
-                is_change=True,
-            )
+            try:
+                token = await self._own(server, session_id, holder, server.options.lock_timeout_ms)
+            except asyncio.CancelledError:
+                await outlast(self._withdraw(server, session_id, holder))
+                raise
             if token is not None:
-                return int(token)
+                return token
             if patience.is_over:
                 owner = await self._told_of(server, session_id)
                 raise SessionOwnedError(session_id, timeout_seconds, owner)
             await patience.pause()
+
+    async def _own(
+        self, server: Server, session_id: SessionId, holder: int, wait_ms: int
+    ) -> int | None:
+        """Own a session and return the token, the same for the same holder; None of another's."""
+        arguments = (session_id.encode(), holder, self._lease, wait_ms)
+        token: int | None = await server.run(
+            "own a session",
+            lambda connection: connection.fetchval(server.sql(_OWN), *arguments),
+            wait_seconds=wait_ms / 1000,
+            is_change=True,
+        )
+        return token
+
+    async def _withdraw(self, server: Server, session_id: SessionId, holder: int) -> None:
+        """Own nothing by a call that was cancelled; where that fails, the lease ends by itself."""
+        with contextlib.suppress(CheckpointError, TimeoutError):
+            async with asyncio.timeout(_WITHDRAWAL_SECONDS):
+                token = await self._own(server, session_id, holder, _WITHDRAWAL_WAIT_MS)
+                if token is not None:
+                    await self._disown(server, session_id, token)
 
     async def _told_of(self, server: Server, session_id: SessionId) -> str:
         """Return what is known of a session's owner, in words."""
@@ -115,10 +136,11 @@ class Leases:
     ) -> None:
         await asyncio.wait([renewing])
         with contextlib.suppress(CheckpointError):  # then the lease ends by itself
-            await server.run(
-                "end an ownership",
-                lambda connection: connection.execute(
-                    server.sql(_DISOWN), session_id.encode(), token
-                ),
-                is_change=True,
-            )
+            await self._disown(server, session_id, token)
+
+    async def _disown(self, server: Server, session_id: SessionId, token: int) -> None:
+        await server.run(
+            "end an ownership",
+            lambda connection: connection.execute(server.sql(_DISOWN), session_id.encode(), token),
+            is_change=True,
+        )
