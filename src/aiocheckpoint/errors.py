@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from aiocheckpoint._frameworks import advice_at
 
@@ -34,10 +34,13 @@ class CheckpointError(Exception):
         about: what was asked for, as the framework of an adapter names it: `thread 'support-42'`.
             The text of a damaged checkpoint has it, not that of a missing blob or a part of the
             journal; None where no adapter has told.
+        listed: what a list of an adapter has besides what it raises, which it cannot name: as
+            the list returns it; None of any other call.
     """
 
     others: tuple[CheckpointError, ...] = ()
     about: str | None = None
+    listed: Any = None
 
 
 class InvalidIdError(CheckpointError, ValueError):

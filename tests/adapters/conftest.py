@@ -9,7 +9,10 @@ import pytest
 from tests.stores import locations
 
 pytest.register_assert_rewrite(
-    "tests.adapters.contract", "tests.adapters.odd", "tests.adapters.rough"
+    "tests.adapters.contract",
+    "tests.adapters.lists",
+    "tests.adapters.odd",
+    "tests.adapters.rough",
 )
 
 

@@ -23,6 +23,7 @@ from aiocheckpoint import (
 from aiocheckpoint.cli import main
 from aiocheckpoint.kit import encode_id, framework_of
 from aiocheckpoint.testing import MemoryStore
+from tests.adapters.lists import Lists
 from tests.adapters.odd import OddArguments
 from tests.adapters.rough import RoughHandling
 
@@ -36,7 +37,7 @@ class Neighbour(CheckpointRecord, tag="neighbour.Neighbour"):
     """What another adapter stores, or the application."""
 
 
-class AdapterContract(OddArguments, RoughHandling):
+class AdapterContract(Lists, OddArguments, RoughHandling):
     """The tests of an adapter that hold for all of them; `AdapterCase` says what to give."""
 
     async def test_what_is_stored_is_there_for_the_next(self, storage: Any) -> None:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from aiocheckpoint import BlobStore, CheckpointCorruptError, MissingBlobError, SessionReader
+from aiocheckpoint import (
+    BlobStore,
+    CheckpointCorruptError,
+    MissingBlobError,
+    SessionReader,
+    StorageError,
+)
 from aiocheckpoint.adapters import _steady
 from aiocheckpoint.adapters._steady import find_steadily, read_steadily
 from aiocheckpoint.portal import Portal
@@ -87,6 +95,26 @@ async def test_any_store_is_searched(make_writer: MakeWriter, *, is_directory: b
     assert await find_steadily(store, "a", work) == ("a2", note("a2", "wanted"))
     assert await find_steadily(store, "b", work) is None
     await store.aclose()
+
+
+async def test_a_search_goes_on_beside_what_nobody_can_look_into(
+    make_writer: MakeWriter, root: Path
+) -> None:
+    """What another session has is found; what is found nowhere may be where nobody can look."""
+    writer = make_writer(record_type=Note)
+    for session_id in ("a1", "a2", "a3"):
+        await writer.save(note(session_id, f"of {session_id}"))
+    await writer.aclose()
+    (root / "a2").rename(root.parent / "elsewhere")
+    (root / "a2").symlink_to(root.parent / "elsewhere")
+    writer = make_writer(record_type=Note)
+
+    async def search(checkpoint_id: str) -> Note | None:
+        return await find_steadily(writer, "a", lambda session: session.load(checkpoint_id))
+
+    assert [await search(f"of {it}") for it in ("a1", "a3")] == [note(it, f"of {it}") for it in ("a1", "a3")]
+    with pytest.raises(StorageError):
+        await search("of a2")
 
 
 async def test_a_search_reads_anew_what_others_replaced(make_writer: MakeWriter) -> None:

@@ -10,10 +10,13 @@ from aiocheckpoint import (
     BlobStore,
     CheckpointCorruptError,
     CheckpointMeta,
+    JournalCorruptError,
     SessionId,
     SessionReader,
+    StorageError,
 )
-from aiocheckpoint.kit import Reads
+from aiocheckpoint.adapters._lists import session_names
+from aiocheckpoint.kit import Reads, raise_all
 
 _MOST_TRIES = 20  # beside others who change the session without a pause
 ResultT = TypeVar("ResultT")
@@ -77,15 +80,22 @@ async def find_steadily(
         work: as of `read_steadily`.
 
     Raises:
-        CheckpointError: what `read_steadily`, and `sessions` of the store, raise.
+        CheckpointError: what `read_steadily`, and `sessions` of the store, raise; where it is that
+            a session cannot be looked into, once none of the others has returned something.
     """
     find = getattr(store, "find", None)
     if find is not None:
-        with contextlib.suppress(CheckpointCorruptError):  # others may have removed something
+        with contextlib.suppress(CheckpointCorruptError, StorageError):  # looked at one by one
             found: ResultT | None = await find(work, prefix=prefix)
             return found
-    async for session_id in store.sessions(prefix=prefix):
-        found = await read_steadily(store, session_id, work)
-        if found is not None:
-            return found
+    names, refused = await session_names(store, prefix)
+    for session_id in names:
+        try:
+            found = await read_steadily(store, session_id, work)
+        except (JournalCorruptError, StorageError) as error:  # another one may have it
+            refused.append(error)
+        else:
+            if found is not None:
+                return found
+    raise_all(refused)
     return None

@@ -19,6 +19,7 @@ from aiocheckpoint import CheckpointError
 from aiocheckpoint.adapters.agent_framework import CheckpointStorage, StoredCheckpoint
 from tests.adapters.case import OddCall
 from tests.adapters.contract import AdapterContract
+from tests.adapters.lists import Told
 
 
 class TestContract(AdapterContract):
@@ -54,6 +55,25 @@ class TestContract(AdapterContract):
             state={"texts": [*texts, text]},
         )
         assert await _saved(adapter, checkpoint) == checkpoint.checkpoint_id
+
+    lists_sessions = False
+
+    async def make(self, adapter: CheckpointStorage, name: str) -> None:
+        fields: dict[str, Any] = {
+            "workflow_name": "w",
+            "graph_signature_hash": "g",
+            "checkpoint_id": name,
+        }
+        await adapter.save(WorkflowCheckpoint(**fields, state={"text": "word " * 600}))
+
+    async def open_one(self, adapter: CheckpointStorage, name: str) -> None:
+        await adapter.load(name)
+
+    async def list_all(self, adapter: CheckpointStorage) -> Any:
+        return await adapter.list_checkpoints(workflow_name="w")
+
+    def told_by(self, listed: Any) -> Told:
+        return {it.checkpoint_id: getattr(it, "problem", None) for it in listed}
 
     async def texts(self, adapter: CheckpointStorage, session: str) -> list[str]:
         latest = await adapter.get_latest(workflow_name=session)

@@ -37,8 +37,13 @@ from aiocheckpoint import (
     CheckpointDecodeError,
     CheckpointEncodeError,
     CheckpointRecord,
+    InvalidArgumentError,
 )
-from aiocheckpoint.adapters.agent_framework import CheckpointStorage, StoredCheckpoint
+from aiocheckpoint.adapters.agent_framework import (
+    CheckpointStorage,
+    StoredCheckpoint,
+    UnreadableCheckpoint,
+)
 from aiocheckpoint.testing import MemoryStore
 from tests.adapters.agent_framework.checkpoints import checkpoint, message
 
@@ -542,8 +547,13 @@ class TestDamage:
         async with CheckpointStorage(root) as storage:
             with pytest.raises(CheckpointCorruptError):
                 await storage.get_latest(workflow_name="w")
-            with pytest.raises(CheckpointCorruptError):
-                await storage.list_checkpoints(workflow_name="w")
+            listed = await storage.list_checkpoints(workflow_name="w")
+            assert listed[:2] == saved[:2]
+            assert isinstance(listed[2], UnreadableCheckpoint)
+            assert listed[2].checkpoint_id == saved[2].checkpoint_id
+            assert "is damaged" in listed[2].problem
+            with pytest.raises(InvalidArgumentError, match="is damaged"):
+                await storage.save(listed[2])
             with pytest.raises(CheckpointCorruptError):
                 await storage.load(saved[-1].checkpoint_id)
             assert await storage.load(saved[0].checkpoint_id) == saved[0]

@@ -15,6 +15,7 @@ pytest.importorskip(
 from aiocheckpoint.adapters.claude_agent import ClaudeRecord, SessionStore
 from tests.adapters.case import OddCall
 from tests.adapters.contract import AdapterContract
+from tests.adapters.lists import Told
 
 
 class TestContract(AdapterContract):
@@ -47,6 +48,12 @@ class TestContract(AdapterContract):
 
     async def listed(self, adapter: SessionStore) -> list[str]:
         return [found["session_id"] for found in await adapter.list_sessions("shop")]
+
+    async def list_all(self, adapter: SessionStore) -> Any:
+        return await adapter.list_sessions("shop")
+
+    def told_by(self, listed: Any) -> Told:
+        return {found["session_id"]: found.get("problem") for found in listed}
 
     async def texts(self, adapter: SessionStore, session: str) -> list[str]:
         entries: Any = await adapter.load({"project_key": "shop", "session_id": session})

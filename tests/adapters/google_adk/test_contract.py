@@ -20,6 +20,7 @@ from tests.adapters.case import OddCall
 from tests.adapters.contract import AdapterContract
 from tests.adapters.google_adk.test_semantics import ANN
 from tests.adapters.google_adk.test_service import said, texts
+from tests.adapters.lists import Told
 
 
 class TestContract(AdapterContract):
@@ -68,6 +69,12 @@ class TestContract(AdapterContract):
 
     async def listed(self, adapter: SessionService) -> list[str]:
         return [found.id for found in (await adapter.list_sessions(app_name="app")).sessions]
+
+    async def list_all(self, adapter: SessionService) -> Any:
+        return await adapter.list_sessions(app_name="app")
+
+    def told_by(self, listed: Any) -> Told:
+        return {found.id: getattr(found, "problem", None) for found in listed.sessions}
 
     async def texts(self, adapter: SessionService, session: str) -> list[str]:
         found = await adapter.get_session(**ANN, session_id=session)

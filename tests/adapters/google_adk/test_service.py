@@ -28,11 +28,20 @@ from pydantic import BaseModel
 
 from aiocheckpoint import (
     AsyncCheckpointWriter,
+    CheckpointCorruptError,
     CheckpointDecodeError,
     CheckpointEncodeError,
+    InvalidArgumentError,
 )
-from aiocheckpoint.adapters.google_adk import AdkRecord, SessionHead, SessionService
+from aiocheckpoint.adapters.google_adk import (
+    AdkRecord,
+    SessionHead,
+    SessionService,
+    UnreadableSession,
+)
+from aiocheckpoint.adapters.google_adk.records import Place, key
 from aiocheckpoint.history import History
+from aiocheckpoint.kit import encode_id
 from tests.adapters.google_adk.test_semantics import ANN, got, setting
 
 
@@ -382,3 +391,51 @@ class TestDamage:
 
             with pytest.raises(CheckpointDecodeError, match="actions"):
                 await got(service, session)
+
+    async def test_session_in_a_list_that_cannot_be_read(self, root: Path) -> None:
+        """What a list has in its place is neither imported nor gone on with as an empty one."""
+        async with SessionService(root) as service:
+            for name in "ab":
+                session = await service.create_session(**ANN, session_id=name)
+                await service.append_event(session, said("x", timestamp=float(ord(name))))
+        _damage(root, "ann", "a")
+
+        async with SessionService(root) as service:
+            intact, odd = (await service.list_sessions(**ANN)).sessions  # stored just now, last
+            assert (intact.id, odd.id, odd.state) == ("b", "a", {})
+            assert isinstance(odd, UnreadableSession)
+            assert "is damaged" in odd.problem
+            assert "problem" not in odd.model_dump()  # so that JSON of it is a `Session`
+            with pytest.raises(CheckpointCorruptError):
+                await service.append_event(odd, said("more"))
+            with pytest.raises(InvalidArgumentError, match="is damaged"):
+                await service.import_session(odd)
+            await service.delete_session(**ANN, session_id="a")
+            assert (await service.list_sessions(**ANN)).sessions == [intact]
+
+    async def test_state_of_a_user_that_cannot_be_read(self, root: Path) -> None:
+        """No session of that user can be opened, as the list says; those of others can."""
+        async with SessionService(root) as service:
+            for number, name in enumerate(["ann", "bob"]):
+                session = await service.create_session(app_name="app", user_id=name, session_id="s")
+                changes = setting(user_key=name)
+                changes.timestamp = float(number)
+                await service.append_event(session, changes)
+        _damage(root, "ann")
+
+        async with SessionService(root) as service:
+            ann, bob = (await service.list_sessions(app_name="app")).sessions
+            assert (ann.user_id, bob.user_id) == ("ann", "bob")
+            assert isinstance(ann, UnreadableSession)
+            assert bob.state == {"user:key": "bob"}
+            with pytest.raises(CheckpointCorruptError):
+                await got(service, ann)
+            with pytest.raises(StaleSessionError):
+                await service.append_event(ann, said("more"))
+
+
+def _damage(root: Path, *parts: str) -> None:
+    """Damage the record of a session of `app`, or of a user's state."""
+    name = encode_id(Place.of("app", *parts).session if len(parts) > 1 else key("app", *parts), "")
+    (path,) = (root / name).glob("checkpoints/cp_*.json")
+    path.write_bytes(path.read_bytes().replace(b"google_adk", b"google_adq"))

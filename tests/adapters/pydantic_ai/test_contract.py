@@ -18,6 +18,7 @@ from aiocheckpoint import open_store
 from aiocheckpoint.adapters.pydantic_ai import ConversationStore, ConversationStoreRecord
 from tests.adapters.case import OddCall
 from tests.adapters.contract import AdapterContract
+from tests.adapters.lists import Told
 
 
 class TestContract(AdapterContract):
@@ -61,6 +62,12 @@ class TestContract(AdapterContract):
         with pytest.raises(LookupError):
             await adapter.read_entry("what nobody has")
         return [found.conversation_id for found in await adapter.read_records()]
+
+    async def list_all(self, adapter: ConversationStore) -> Any:
+        return await adapter.list_conversations()
+
+    def told_by(self, listed: Any) -> Told:
+        return {it.conversation_id: getattr(it, "problem", None) for it in listed}
 
     async def texts(self, adapter: ConversationStore, session: str) -> list[str]:
         loaded: Any = await adapter.load(session)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
@@ -35,11 +36,16 @@ from pydantic_ai.models.test import TestModel as ScriptedModel
 
 from aiocheckpoint import (
     AsyncCheckpointWriter,
+    CheckpointCorruptError,
     CheckpointDecodeError,
     CheckpointEncodeError,
     CheckpointError,
 )
-from aiocheckpoint.adapters.pydantic_ai import ConversationHead, ConversationStore
+from aiocheckpoint.adapters.pydantic_ai import (
+    ConversationHead,
+    ConversationStore,
+    UnreadableConversation,
+)
 from aiocheckpoint.adapters.pydantic_ai.records import ConversationStoreRecord
 from aiocheckpoint.testing import MemoryStore
 from tests.adapters.apart import ApartStore
@@ -443,6 +449,12 @@ class TestDamage:
             if inside and ".aiocheckpoint" not in path.parts and path.suffix != ".backup":
                 yield path
 
+    def _damage(self, root: Path, conversation_id: str) -> None:
+        """Damage the record of a conversation, wherever it is."""
+        said = re.compile(rb'"conversation_id":\s*"%b"' % conversation_id.encode())
+        (path,) = [it for it in self._files(root) if said.search(it.read_bytes())]
+        path.write_bytes(path.read_bytes().replace(b'"usage"', b'"usbge"'))
+
     async def _filled(self, root: Path) -> tuple[list[int], list[int]]:
         async with ConversationStore(root) as store:
             conversation = Conversation(conversation_id="c")
@@ -510,3 +522,54 @@ class TestDamage:
 
             with pytest.raises(CheckpointDecodeError, match="format_version"):
                 await store.load("c")
+
+    async def test_damaged_record_of_a_fork_stops_no_other(self, root: Path) -> None:
+        """The conversations that share its entries are read as ever; a list names all."""
+        async with ConversationStore(root) as store:
+            await saved(store, "c", range(3))
+            for name in "fgh":
+                await store.fork("c", at=2, new_conversation_id=name)
+        self._damage(root, "g")
+
+        async with ConversationStore(root) as store:
+            assert [texts(await store.load(name)) for name in "cfh"] == [[0, 1, 2], [0, 1], [0, 1]]
+            with pytest.raises(CheckpointCorruptError):
+                await store.load("g")
+            listed = await store.list_conversations()
+            assert sorted(found.conversation_id for found in listed) == [*"cfgh"]
+            (odd,) = [found for found in listed if isinstance(found, UnreadableConversation)]
+            assert odd.conversation_id == "g"
+            assert "is damaged" in odd.problem
+            with pytest.raises(CheckpointCorruptError):
+                await store.read_history(odd.head_id)
+            with pytest.raises(CheckpointCorruptError):
+                await store.write_record(odd, expected_revision=odd.revision)
+
+    async def test_entry_is_found_beside_what_cannot_be_read(self, root: Path) -> None:
+        """A conversation that is damaged hides no entry of another; its own raise."""
+        async with ConversationStore(root) as store:
+            for name in "abc":
+                await saved(store, name, range(3))
+            heads = [(await store.load_entries(name) or [])[-1].id for name in "abc"]
+        self._damage(root, "a")
+
+        async with ConversationStore(root) as store:  # which has seen none of them
+            assert [(await store.read_entry(it)).id for it in heads[1:]] == heads[1:]
+            with pytest.raises(CheckpointCorruptError):
+                await store.read_entry(heads[0])
+
+    async def test_scope_that_nobody_can_tell(
+        self, root: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """No tenant is shown what may be another's; the log and a list of all name it."""
+        async with ConversationStore(root) as store:
+            for name in ("ann", "bob"):
+                await saved(store, name, range(3), scope=name)
+        self._damage(root, "bob")
+
+        async with ConversationStore(root) as store:
+            listed = await store.list_conversations(scope="ann")
+            assert [found.conversation_id for found in listed] == ["ann"]
+            assert "a list by scope lacks conversation 'bob'" in caplog.text
+            assert len(await store.list_conversations()) == 2
+            assert len(await store.list_conversations(limit=1)) == 1

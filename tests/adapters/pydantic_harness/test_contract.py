@@ -15,18 +15,31 @@ pytest.importorskip(
 )
 
 from pydantic_ai import ModelRequest
-from pydantic_ai_harness.step_persistence import ContinuableSnapshot, StepEvent
+from pydantic_ai_harness.step_persistence import ContinuableSnapshot, RunRecord, StepEvent
 
 from aiocheckpoint import open_store
 from aiocheckpoint.adapters.pydantic_harness import HarnessRecord, StepStore
 from tests.adapters.case import OddCall
 from tests.adapters.contract import AdapterContract
+from tests.adapters.lists import Told
 
 
 class OddCalls(AdapterContract):
     async def give_up(self, root: Path, session: str) -> None:
         async with open_store(root) as store:
             await store.delete_session(f"pydantic_harness.{session}")
+
+    async def make(self, adapter: StepStore, name: str) -> None:
+        await adapter.register_run(RunRecord(run_id=name))
+
+    async def open_one(self, adapter: StepStore, name: str) -> None:
+        assert await adapter.get_run(run_id=name)
+
+    async def list_all(self, adapter: StepStore) -> Any:
+        return await adapter.list_runs()
+
+    def told_by(self, listed: Any) -> Told:
+        return {run.run_id: getattr(run, "problem", None) for run in listed}
 
     def stored_as(self, odd: Any) -> list[Any]:
         return [odd.decode() if isinstance(odd, bytes) else odd]  # as pydantic reads it

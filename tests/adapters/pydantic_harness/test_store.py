@@ -30,9 +30,16 @@ from aiocheckpoint import (
     CheckpointCorruptError,
     CheckpointDecodeError,
     CheckpointEncodeError,
+    InvalidArgumentError,
     blob_links,
 )
-from aiocheckpoint.adapters.pydantic_harness import HarnessRecord, StepRecord, StepStore
+from aiocheckpoint.adapters.pydantic_harness import (
+    HarnessRecord,
+    StepRecord,
+    StepStore,
+    UnreadableRun,
+)
+from aiocheckpoint.kit import encode_id
 from aiocheckpoint.testing import MemoryStore
 from tests.adapters.pydantic_harness.steps import (
     START,
@@ -388,3 +395,61 @@ class TestDamage:
 
             with pytest.raises(CheckpointDecodeError, match="kind"):
                 await store.list_events(run_id="r")
+
+    async def test_run_that_cannot_be_read_is_of_its_conversation(self, root: Path) -> None:
+        """Its events tell of which it is; where none do, a list of one says that it may lack it."""
+        async with StepStore(root) as store:
+            for number, name in enumerate(["ann", "bob", "ann"]):
+                await store.register_run(run(number, conversation_id=name))
+                if number == 2:
+                    await store.append_event(event(0, run_id="r2", conversation_id=name))
+        self._damage(root, "r2", "run")
+
+        async with StepStore(root) as store:
+            for wanted, runs in (
+                ("ann", ["r0", "r2"]),
+                ("bob", ["r1"]),
+                (None, ["r0", "r1", "r2"]),
+            ):
+                listed = await store.list_runs(conversation_id=wanted)
+                assert [found.run_id for found in listed] == runs
+            odd = listed[-1]
+            assert isinstance(odd, UnreadableRun)
+            assert (odd.conversation_id, "is damaged" in odd.problem) == ("ann", True)
+            with pytest.raises(InvalidArgumentError, match="is damaged"):
+                await store.register_run(odd)
+
+        self._damage(root, "r1", "run")
+        async with StepStore(root) as store:
+            with pytest.raises(CheckpointCorruptError, match="r1") as raised:
+                await store.list_runs(conversation_id="ann")
+            assert [found.run_id for found in raised.value.listed] == ["r0", "r2"]
+            assert len(await store.list_runs()) == 3
+
+    @pytest.mark.parametrize(
+        ("begin", "call"),
+        [
+            ("event=1", "list_events"),
+            ("snapshot=1", "list_snapshots"),
+            ("tool-1", "list_unresolved_tool_effects"),
+        ],
+    )
+    async def test_one_of_a_run_hides_no_other(self, root: Path, begin: str, call: str) -> None:
+        """A list of what is in a run raises where it is not whole; the error has the rest."""
+        async with StepStore(root) as store:
+            for number in range(3):
+                await store.save_snapshot(snapshot(number, idempotency_key=f"{number}"))
+                await store.append_event(event(number, idempotency_key=f"{number}"))
+                await store.record_tool_effect(effect(f"{number}", "started"))
+            whole = await getattr(store, call)(run_id="r")
+        self._damage(root, "r", begin)
+
+        async with StepStore(root) as store:
+            with pytest.raises(CheckpointCorruptError) as raised:
+                await getattr(store, call)(run_id="r")
+            assert raised.value.listed == [whole[0], whole[2]]
+
+    def _damage(self, root: Path, run_id: str, checkpoint_id: str) -> None:
+        name = encode_id(checkpoint_id, "")
+        (path,) = (root / f"pydantic_harness.{run_id}").glob(f"checkpoints/cp_*_{name}.json")
+        path.write_bytes(path.read_bytes().replace(b"totals", b"totbls"))

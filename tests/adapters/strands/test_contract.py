@@ -17,6 +17,7 @@ from aiocheckpoint.adapters.strands import Storage, StoredValue
 from aiocheckpoint.adapters.strands.records import place_of
 from tests.adapters.case import OddCall
 from tests.adapters.contract import AdapterContract
+from tests.adapters.lists import Told
 
 
 class TestContract(AdapterContract):
@@ -50,6 +51,14 @@ class TestContract(AdapterContract):
 
     async def listed(self, adapter: Storage) -> list[str]:
         return await adapter.list()
+
+    tells_problems = False
+
+    async def list_all(self, adapter: Storage) -> Any:
+        return await adapter.list("shop/")
+
+    def told_by(self, listed: Any) -> Told:
+        return dict.fromkeys(listed)
 
     async def texts(self, adapter: Storage, session: str) -> list[str]:
         data = await adapter.read(session)

@@ -24,7 +24,11 @@ with needs(
     from aiocheckpoint.adapters.agent_framework.history import HistoryProvider, StoredMessages
     from aiocheckpoint.adapters.agent_framework.migration import copy_checkpoints
     from aiocheckpoint.adapters.agent_framework.sharing import StoredCheckpoint
-    from aiocheckpoint.adapters.agent_framework.storage import CheckpointStorage, FailedSave
+    from aiocheckpoint.adapters.agent_framework.storage import (
+        CheckpointStorage,
+        FailedSave,
+        UnreadableCheckpoint,
+    )
 
 __all__ = (
     "CheckpointStorage",
@@ -34,5 +38,6 @@ __all__ = (
     "HistoryProvider",
     "StoredCheckpoint",
     "StoredMessages",
+    "UnreadableCheckpoint",
     "copy_checkpoints",
 )

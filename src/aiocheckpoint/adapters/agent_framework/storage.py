@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 from types import TracebackType
@@ -14,6 +15,7 @@ from agent_framework.exceptions import WorkflowCheckpointException
 
 from aiocheckpoint import CheckpointError, MissingBlobError, SessionReader
 from aiocheckpoint.adapters._given import require_text
+from aiocheckpoint.adapters._lists import OF_ONE, require_read
 from aiocheckpoint.adapters._steady import find_steadily, read_steadily
 from aiocheckpoint.adapters._storage import InStorage, Storage
 from aiocheckpoint.adapters.agent_framework.sharing import (
@@ -48,6 +50,20 @@ class FailedSave(NamedTuple):
     checkpoint_id: str
     iteration_count: int
     error: Exception
+
+
+@dataclass
+class UnreadableCheckpoint(WorkflowCheckpoint):
+    """
+    A checkpoint that `load` refuses, in a list: its ids, and nothing of its state.
+
+    Its `timestamp` is when it was stored. It cannot be saved.
+
+    Attributes:
+        problem: what `load` says of it.
+    """
+
+    problem: str = ""
 
 
 class _Known(NamedTuple):
@@ -149,7 +165,7 @@ class CheckpointStorage(InStorage[StoredCheckpoint]):
         Store a checkpoint as it is now, and return its id; one of its id is replaced.
 
         Raises:
-            InvalidArgumentError: it is no checkpoint.
+            InvalidArgumentError: it is no checkpoint, or an `UnreadableCheckpoint`.
             CheckpointEncodeError: a value that would not come back as it is; names its path.
             CheckpointError: what `save` of the store raises. The framework only logs either;
                 `failed_saves` has it.
@@ -158,6 +174,7 @@ class CheckpointStorage(InStorage[StoredCheckpoint]):
             encoded on the event loop.
         """
         require_instance("checkpoint", checkpoint, WorkflowCheckpoint)
+        require_read("checkpoint", checkpoint)
         try:
             return await self._save(checkpoint)
         except Exception as error:
@@ -235,13 +252,28 @@ class CheckpointStorage(InStorage[StoredCheckpoint]):
         """
         Return all checkpoints of a workflow, the one saved first first.
 
+        One that `load` refuses, as it is damaged, is there too, as an `UnreadableCheckpoint`.
+
         Raises:
-            CheckpointError: as `load`; no damaged one is left out.
+            CheckpointError: what `list` of the store raises.
+
+        Cost: one list, and a few reads of each.
         """
         name, blobs = NAMES.of(workflow_name), dict[str, bytes]()
-        ids = await self.list_checkpoint_ids(workflow_name=workflow_name)
-        found = [await self._load(name, it, blobs) for it in ids]
-        return [checkpoint for checkpoint in found if checkpoint is not None]
+        found: list[WorkflowCheckpoint] = []
+        for meta in (await self._store.list(name))[::-1]:
+            try:
+                checkpoint = await self._load(name, meta.checkpoint_id, blobs)
+            except (*OF_ONE, WorkflowCheckpointException) as error:
+                checkpoint = UnreadableCheckpoint(
+                    workflow_name=workflow_name,
+                    graph_signature_hash="",
+                    checkpoint_id=meta.checkpoint_id,
+                    timestamp=meta.saved_at.isoformat(),
+                    problem=str(error),
+                )
+            found += [] if checkpoint is None else [checkpoint]
+        return found
 
     async def list_checkpoint_ids(self, *, workflow_name: str) -> list[str]:
         """

@@ -19,7 +19,7 @@ with needs(
     from aiocheckpoint.adapters._moving import Copied, CopyMismatchError
     from aiocheckpoint.adapters.claude_agent.migration import copy_sessions
     from aiocheckpoint.adapters.claude_agent.records import ClaudeRecord, SessionStart, Transcript
-    from aiocheckpoint.adapters.claude_agent.store import SessionStore
+    from aiocheckpoint.adapters.claude_agent.store import SessionStore, UnreadableSession
 
 __all__ = (
     "ClaudeRecord",
@@ -28,5 +28,6 @@ __all__ = (
     "SessionStart",
     "SessionStore",
     "Transcript",
+    "UnreadableSession",
     "copy_sessions",
 )

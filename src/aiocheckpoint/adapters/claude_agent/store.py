@@ -17,8 +17,7 @@ from claude_agent_sdk import (
 )
 
 from aiocheckpoint import (
-    CheckpointCorruptError,
-    JournalCorruptError,
+    CheckpointError,
     SessionChangedError,
     SessionId,
     Transaction,
@@ -26,6 +25,13 @@ from aiocheckpoint import (
     exact,
 )
 from aiocheckpoint.adapters._erasing import Erasing
+from aiocheckpoint.adapters._lists import (
+    finished,
+    newest_of,
+    of_unknown,
+    saved_at,
+    session_names,
+)
 from aiocheckpoint.adapters._steady import read_steadily
 from aiocheckpoint.adapters._storage import InStorage, Storage
 from aiocheckpoint.adapters.claude_agent.known import Latest, Transcripts, transcripts_of
@@ -42,7 +48,19 @@ from aiocheckpoint.adapters.claude_agent.transcript import (
     append_in,
     entries_of,
     grown,
+    removed,
 )
+
+
+class UnreadableSession(SessionStoreListEntry):
+    """
+    A session that `load` refuses, in a list; its `mtime` is when what is left of it was stored.
+
+    Attributes:
+        problem: what `load` says of it.
+    """
+
+    problem: str
 
 
 class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
@@ -206,24 +224,30 @@ class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
         """
         Return the sessions of a project, and when they were appended to.
 
-        One that is damaged, or of which something else has removed a record, is named as last,
-        with the time at which what is left of it was stored; `load` tells what is wrong.
+        One that `load` refuses, as it is damaged, or something else has removed a record of it, is
+        named as last, as an `UnreadableSession`.
 
         Raises:
-            JournalCorruptError: nobody can tell what a part of the journal held.
-            CheckpointError: what `load_newest` of the store raises.
+            CheckpointError: nobody can tell the name of a session, or what a damaged part of the
+                journal held; `listed` of the error has all others. Or something is wrong with all,
+                as a server that is away.
 
         Cost: a list of the names, and one read of a small record of each.
         """
-        found, damaged = await self._transcripts(project_key)
+        found, damaged, nameless = await self._transcripts(project_key)
         listed: list[SessionStoreListEntry] = [
             {"session_id": place.session_id, "mtime": head.mtime} for place, head in found.items()
         ]
-        for place in damaged:
-            newest = (await self._store.list(place.name, limit=1))[:1]
-            mtimes = [int(meta.saved_at.timestamp() * 1000) for meta in newest]
-            listed += [{"session_id": place.session_id, "mtime": mtime} for mtime in mtimes]
-        return listed
+        for place, problem in damaged.items():
+            time = await saved_at(self._store, place.name)
+            if time is not None:
+                entry: UnreadableSession = {
+                    "session_id": place.session_id,
+                    "mtime": int(time.timestamp() * 1000),
+                    "problem": problem,
+                }
+                listed.append(entry)
+        return finished(listed, nameless)
 
     async def list_session_summaries(self, project_key: str) -> list[SessionSummaryEntry]:
         """
@@ -236,8 +260,8 @@ class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
 
         Cost: as `list_sessions`.
         """
-        found, _ = await self._transcripts(project_key)
-        return [
+        found, _, nameless = await self._transcripts(project_key)
+        listed: list[SessionSummaryEntry] = [
             {
                 "session_id": place.session_id,
                 "mtime": head.mtime,
@@ -245,6 +269,7 @@ class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
             }
             for place, head in found.items()
         ]
+        return finished(listed, nameless)
 
     async def list_subkeys(self, key: SessionListSubkeysKey) -> list[str]:
         """
@@ -252,54 +277,46 @@ class SessionStore(InStorage[ClaudeRecord], claude_agent_sdk.SessionStore):
 
         Raises:
             InvalidArgumentError: the key is none.
-            CheckpointError: what `sessions` of the store raises.
+            CheckpointError: what `sessions` of the store raises of a session whose name nobody can
+                tell; `listed` of the error has all others.
         """
         place = Place.of(cast("Mapping[str, Any]", key))
-        self._require_open()
-        subagents = await self._subagents(place)
-        return [found.subpath for found in subagents if found.subpath is not None]
+        names, nameless = await session_names(self._opened.store, _subagents_of(place))
+        subagents = _places(names)
+        return finished([it.subpath for it in subagents if it.subpath is not None], nameless)
 
-    async def _transcripts(self, project_key: str) -> tuple[dict[Place, Transcript], list[Place]]:
-        """Return the transcripts of a project, and which of them cannot be read."""
+    async def _transcripts(
+        self, project_key: str
+    ) -> tuple[dict[Place, Transcript], dict[Place, str], list[CheckpointError]]:
+        """Return the transcripts of a project, what is wrong with others, and with the list."""
         self._require_open()
-        places = {
-            place.name: place
-            for place in await self._places(prefix(project_key))
-            if place.subpath is None
-        }
+        names, nameless = await session_names(self._store, prefix(project_key))
+        places = {place.name: place for place in _places(names) if place.subpath is None}
+        newest, refused = await newest_of(self._store, [*places])
         found: dict[Place, Transcript] = {}
-        damaged: list[Place] = []
-        for name, record in (await self._newest(places)).items():
+        damaged: dict[Place, str] = {}
+        for name, place in places.items():
+            record = newest.get(name)
             if isinstance(record, Transcript):
-                found[places[name]] = record
-            elif isinstance(record, SessionStart | None):
-                damaged.append(places[name])
-        return found, damaged
-
-    async def _newest(self, names: Iterable[str]) -> dict[str, ClaudeRecord | None]:
-        """Return the newest record of each session; None where it is damaged."""
-        names = [*names]
-        try:
-            return {**await self._store.load_newest(names)}
-        except JournalCorruptError:
-            raise
-        except CheckpointCorruptError:
-            found: dict[str, ClaudeRecord | None] = {}
-            for name in names:
-                try:
-                    found |= await self._store.load_newest([name])
-                except CheckpointCorruptError:
-                    found[name] = None
-            return found
+                found[place] = record
+            elif isinstance(record, SessionStart):
+                damaged[place] = str(removed(name))
+            elif name in refused:
+                damaged[place] = str(refused[name])
+        return found, damaged, [*nameless, *of_unknown(refused.values())]
 
     async def _subagents(self, place: Place) -> list[Place]:
-        return await self._places(prefix(place.project_key, place.session_id))
-
-    async def _places(self, begin: str) -> list[Place]:
-        names = [name async for name in self._store.sessions(prefix=begin)]
-        return [place for name in names if (place := Place.named(name)) is not None]
+        return _places([name async for name in self._store.sessions(prefix=_subagents_of(place))])
 
 
 async def _each(names: Iterable[SessionId]) -> AsyncIterator[SessionId]:
     for name in names:
         yield name
+
+
+def _subagents_of(place: Place) -> str:
+    return prefix(place.project_key, place.session_id)
+
+
+def _places(names: Iterable[str]) -> list[Place]:
+    return [place for name in names if (place := Place.named(name)) is not None]

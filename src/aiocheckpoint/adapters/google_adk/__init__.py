@@ -13,6 +13,7 @@ from aiocheckpoint.adapters._needs import needs
 
 with needs("Google ADK", "google", extra="google-adk", requirement="google-adk"):
     from aiocheckpoint.adapters._moving import Copied, CopyMismatchError
+    from aiocheckpoint.adapters.google_adk.listing import UnreadableSession
     from aiocheckpoint.adapters.google_adk.migration import copy_database, copy_sessions
     from aiocheckpoint.adapters.google_adk.records import AdkRecord, SessionHead, SharedState
     from aiocheckpoint.adapters.google_adk.service import SessionService
@@ -24,6 +25,7 @@ __all__ = (
     "SessionHead",
     "SessionService",
     "SharedState",
+    "UnreadableSession",
     "copy_database",
     "copy_sessions",
 )

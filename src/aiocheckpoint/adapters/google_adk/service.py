@@ -18,9 +18,11 @@ from google.adk.sessions import BaseSessionService, Session
 from google.adk.sessions.base_session_service import GetSessionConfig, ListSessionsResponse
 
 from aiocheckpoint import JsonValue, SessionReader, Transaction, UnsupportedOperationError
+from aiocheckpoint.adapters._lists import require_read
 from aiocheckpoint.adapters._recent import RecentBlobs
 from aiocheckpoint.adapters._steady import read_steadily
 from aiocheckpoint.adapters._storage import InStorage, Storage
+from aiocheckpoint.adapters.google_adk.listing import listed, session_of, shared_state
 from aiocheckpoint.adapters.google_adk.records import (
     HEAD_ID,
     SHARED_ID,
@@ -28,8 +30,6 @@ from aiocheckpoint.adapters.google_adk.records import (
     Place,
     SessionHead,
     SharedState,
-    key,
-    prefix,
 )
 from aiocheckpoint.adapters.google_adk.values import (
     Delta,
@@ -120,12 +120,13 @@ class SessionService(InStorage[AdkRecord], BaseSessionService):
             session: as another service returned it, with all of its events.
 
         Raises:
-            InvalidArgumentError: it is no session.
+            InvalidArgumentError: it is no session, or an `UnreadableSession`.
             AlreadyExistsError: there is one of this id; nothing was changed.
             CheckpointEncodeError: a value that would not come back as it is; names its path.
             CheckpointError: what `update_many` of the store raises.
         """
         require_instance("session", session, Session)
+        require_read("session", session)
         place = Place.of(session.app_name, session.user_id, session.id)
         items = [*map(event_json, session.events)]
         await self._create(place, delta_of(session.state), session.last_update_time, items)
@@ -207,22 +208,16 @@ class SessionService(InStorage[AdkRecord], BaseSessionService):
         """
         Return the sessions of a user, or of all of them, without events; updated last, last.
 
+        One that `get_session` refuses, as it is damaged, is there too, as an `UnreadableSession`.
+
         Raises:
-            CheckpointError: what `load_newest` of the store raises.
+            CheckpointError: nobody can tell the name of a session, or what a damaged part of the
+                journal held; `listed` of the error is the response with all others. Or something
+                is wrong with all, as a server that is away.
+
+        Cost: a list of the names, and one load of the newest record of each.
         """
-        begin = prefix(app_name) if user_id is None else prefix(app_name, user_id)
-        found = [name async for name in self._store.sessions(prefix=begin)]
-        places = {name: place for name in found if (place := Place.named(name)) is not None}
-        users = {place.user_id: place.user for place in places.values()}
-        app = key(app_name)
-        records = await self._store.load_newest([*places, app, *users.values()])
-        sessions = [
-            _session(place, head, [], records.get(app), records.get(users[place.user_id]))
-            for name, place in places.items()
-            if isinstance(head := records.get(name), SessionHead)
-        ]
-        sessions.sort(key=lambda session: (session.last_update_time, session.user_id, session.id))
-        return ListSessionsResponse(sessions=sessions)
+        return await listed(self._store, app_name, user_id)
 
     async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:
         """
@@ -241,7 +236,7 @@ class SessionService(InStorage[AdkRecord], BaseSessionService):
             CheckpointError: what `load` of the store raises.
         """
         record = await self._store.load(Place.of(app_name, user_id, "").user)
-        return state_of(_state(record), {}, {})
+        return state_of(shared_state(record), {}, {})
 
     async def get_app_state(self, *, app_name: str) -> dict[str, Any]:
         """
@@ -251,7 +246,7 @@ class SessionService(InStorage[AdkRecord], BaseSessionService):
             CheckpointError: what `load` of the store raises.
         """
         record = await self._store.load(Place.of(app_name, "", "").app)
-        return state_of(_state(record), {}, {})
+        return state_of(shared_state(record), {}, {})
 
     async def append_event(self, session: Session, event: Event) -> Event:
         """
@@ -342,7 +337,7 @@ class SessionService(InStorage[AdkRecord], BaseSessionService):
         """Return a session with what it shares with others."""
         app, user = place.app, place.user
         shared = await self._store.load_newest([app, user])
-        return _session(place, head, events, shared.get(app), shared.get(user))
+        return session_of(place, head, events, shared.get(app), shared.get(user))
 
 
 class _Read(NamedTuple):
@@ -357,25 +352,6 @@ class _Known(NamedTuple):
 
     revision: str | None
     last_update_time: float
-
-
-def _session(
-    place: Place,
-    head: SessionHead,
-    events: list[Event],
-    app: AdkRecord | None,
-    user: AdkRecord | None,
-) -> Session:
-    session = Session(
-        app_name=place.app_name,
-        user_id=place.user_id,
-        id=place.id,
-        state=state_of(head.state, _state(app), _state(user)),
-        events=events,
-        last_update_time=head.last_update_time,
-    )
-    session._storage_update_marker = head.revision  # noqa: SLF001 - what the framework has for this
-    return session
 
 
 def _required(head: AdkRecord | None, place: Place, known: _Known) -> SessionHead:
@@ -396,16 +372,12 @@ def _required(head: AdkRecord | None, place: Place, known: _Known) -> SessionHea
 
 async def _share(transaction: Transaction[AdkRecord], state: dict[str, JsonValue]) -> None:
     """Stage the change of a state of an app or a user."""
-    stored = _state(await transaction.load(SHARED_ID))
+    stored = shared_state(await transaction.load(SHARED_ID))
     transaction.save(
         SharedState(
             session_id=transaction.session_id, checkpoint_id=SHARED_ID, state={**stored, **state}
         )
     )
-
-
-def _state(record: AdkRecord | None) -> dict[str, JsonValue]:
-    return record.state if isinstance(record, SharedState) else {}
 
 
 def _recent_of(place: Place) -> RecentBlobs:  # noqa: ARG001 - what it is remembered by

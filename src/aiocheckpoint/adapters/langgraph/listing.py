@@ -13,15 +13,10 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from aiocheckpoint import (
     BlobStore,
-    CheckpointCorruptError,
-    CheckpointDecodeError,
     CheckpointError,
-    CheckpointTooLargeError,
-    FormatVersionError,
-    NotACheckpointError,
     SessionId,
-    StorageError,
 )
+from aiocheckpoint.adapters._lists import OF_ONE
 from aiocheckpoint.adapters.langgraph import arguments, records
 from aiocheckpoint.adapters.langgraph.reading import (
     Entry,
@@ -40,11 +35,6 @@ from aiocheckpoint.adapters.langgraph.records import (
 from aiocheckpoint.adapters.langgraph.tuples import metadata_of, thread_id_of, tuple_of
 
 Refused = list[CheckpointError]
-# What is wrong with one checkpoint, or session, and not with all.
-_OF_ONE = (
-    CheckpointCorruptError, CheckpointDecodeError, CheckpointTooLargeError, FormatVersionError,
-    NotACheckpointError, StorageError,
-)  # fmt: skip
 
 
 def raise_first(refused: Refused, thread_id: object) -> None:
@@ -109,7 +99,7 @@ async def matching(
                 found.append(await _readable(store, session_id, refused))
             else:
                 found.append([Entry(exact, session_id, records.key_of(exact))])
-    except _OF_ONE as error:  # all others were named
+    except OF_ONE as error:  # all others were named
         refused.append(error)
     inorder = merged(found)
     places = [at for at, entry in enumerate(inorder) if entry.checkpoint == bound]
@@ -123,7 +113,7 @@ async def _readable(
 ) -> list[Entry]:
     try:
         return await entries(store, session_id)
-    except _OF_ONE as error:
+    except OF_ONE as error:
         refused.append(error)
         return []
 
@@ -195,7 +185,7 @@ class Page:
                 for key, group in groups.items()
             }
             return {key: value for key, value in found.items() if value is not None}
-        except _OF_ONE as error:
+        except OF_ONE as error:
             if len(keys) == 1:
                 self._refused.append(error)
                 return {}

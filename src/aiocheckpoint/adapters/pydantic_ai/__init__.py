@@ -22,6 +22,7 @@ with needs(
     requirement="pydantic-ai-slim>=2.66",
 ):
     from aiocheckpoint.adapters._moving import Copied, CopyMismatchError
+    from aiocheckpoint.adapters.pydantic_ai.listing import UnreadableConversation
     from aiocheckpoint.adapters.pydantic_ai.migration import copy_conversations
     from aiocheckpoint.adapters.pydantic_ai.records import (
         ConversationHead,
@@ -37,5 +38,6 @@ __all__ = (
     "Copied",
     "CopyMismatchError",
     "ForkedConversation",
+    "UnreadableConversation",
     "copy_conversations",
 )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from aiocheckpoint import SessionReader, Transaction
+from aiocheckpoint import CheckpointError, SessionReader, Transaction
+from aiocheckpoint.adapters._lists import OF_ONE, each_of
 from aiocheckpoint.adapters._recent import RecentBlobs
 from aiocheckpoint.adapters.pydantic_ai.records import ConversationHead, ConversationStoreRecord
 from aiocheckpoint.adapters.pydantic_ai.values import Draft
 from aiocheckpoint.history import History, HistoryRecord, load_history
+from aiocheckpoint.kit import raise_all
 
 
 class UnknownEntryError(LookupError):
@@ -54,24 +56,46 @@ class FamilyReader:
 
         Raises:
             UnknownEntryError: no conversation of the family has it.
+            CheckpointError: none that can be read has it, and some cannot.
         """
-        if head is not None and (history := await self._history_in(entry_id, [head])) is not None:
-            return history
-        records = await self._reader.load_many(await self._reader.ids())
-        heads = [record for record in records if isinstance(record, ConversationHead)]
-        history = await self._history_in(entry_id, heads)
+        refused: list[CheckpointError] = []
+        history = None if head is None else await self._history_in(entry_id, [head], refused)
         if history is None:
+            heads = await self._heads(refused)
+            history = await self._history_in(entry_id, heads, refused)
+        if history is None:
+            raise_all(refused)
             raise UnknownEntryError(entry_id)
         return history
 
-    async def _history_in(self, entry_id: str, heads: Iterable[ConversationHead]) -> History | None:
-        """Return the history that ends at an entry: at a tip, or else cut off behind it."""
+    async def _heads(self, refused: list[CheckpointError]) -> list[ConversationHead]:
+        """Return all conversations; why some cannot be read is added to `refused`."""
+        ids = await self._reader.ids()
+        try:
+            records = [*await self._reader.load_many(ids)]
+        except OF_ONE:
+            records, errors = await each_of(self._reader, ids)
+            refused += errors.values()
+        return [record for record in records if isinstance(record, ConversationHead)]
+
+    async def _history_in(
+        self, entry_id: str, heads: Iterable[ConversationHead], refused: list[CheckpointError]
+    ) -> History | None:
+        """
+        Return the history that ends at an entry: at a tip, or else cut off behind it.
+
+        Why some histories, which may have it, cannot be read is added to `refused`.
+        """
         tips = {tip: digest for head in heads for tip, digest in head.tips().items()}
         if entry_id in tips:
             return await self._open(tips[entry_id])
         for digest in tips.values():
-            history = await self._open(digest)
-            ids = [item["id"] for item in await history.items()]
+            try:
+                history = await self._open(digest)
+                ids = [item["id"] for item in await history.items()]
+            except OF_ONE as error:
+                refused.append(error)
+                continue
             if entry_id in ids:
                 return await history.truncate(ids.index(entry_id) + 1)
         return None

@@ -9,6 +9,7 @@ from pydantic_ai.conversation_store import (
     ConversationRecord,
 )
 
+from aiocheckpoint.adapters._lists import require_read
 from aiocheckpoint.adapters._moving import Copied, Move, Progress, RefusedError
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.pydantic_ai.records import ConversationStoreRecord
@@ -49,6 +50,7 @@ async def copy_conversations(
         with Move(progress, (KeyError, ValueError)) as move:
             for record in _sources_first([*await source.read_records()]):
                 with move.part(record.conversation_id) as part:
+                    require_read("conversation", record)
                     lines = await _lines(source, record)
                     entries = {entry.id: entry for line in lines for entry in line}
                     new = [entry for entry in entries.values() if entry.id not in known]

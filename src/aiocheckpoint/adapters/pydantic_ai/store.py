@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from pydantic_ai.conversation_store import (
 )
 
 from aiocheckpoint import (
-    CheckpointId,
+    CheckpointError,
     SessionId,
     SessionReader,
     Transaction,
@@ -26,10 +25,12 @@ from aiocheckpoint import (
     new_checkpoint_id,
 )
 from aiocheckpoint.adapters._given import require_count, require_text
+from aiocheckpoint.adapters._lists import OF_ONE
 from aiocheckpoint.adapters._recent import RecentBlobs
 from aiocheckpoint.adapters._steady import read_steadily
 from aiocheckpoint.adapters._storage import InStorage, Storage
 from aiocheckpoint.adapters.pydantic_ai.family import Family, FamilyReader, UnknownEntryError
+from aiocheckpoint.adapters.pydantic_ai.listing import listed
 from aiocheckpoint.adapters.pydantic_ai.records import (
     CONVERSATION_ID,
     NAMES,
@@ -39,6 +40,7 @@ from aiocheckpoint.adapters.pydantic_ai.records import (
     Place,
 )
 from aiocheckpoint.adapters.pydantic_ai.values import Draft, entries_of, record_of
+from aiocheckpoint.kit import raise_all
 
 _RECENT_CONVERSATIONS = 64
 _MAX_REMEMBERED_ENTRIES = 10_000
@@ -155,6 +157,10 @@ class ConversationStore(InStorage[ConversationStoreRecord], framework.Conversati
         """
         Return the conversations without their entries, the one saved last first.
 
+        One that `load` refuses, as its record is damaged, is there too, as an
+        `UnreadableConversation`. Nobody can tell its scope: it may be of another tenant, so a list
+        by scope has it in the log alone, as a warning.
+
         Args:
             scope: only those of this scope.
             limit: at most so many.
@@ -162,19 +168,17 @@ class ConversationStore(InStorage[ConversationStoreRecord], framework.Conversati
         Raises:
             InvalidArgumentError: the limit is no number, or below 0.
             InvalidIdError: the scope is no text.
-            CheckpointError: what `load_newest` of the store raises.
+            CheckpointError: nobody can tell the name of a conversation, or what a damaged part of
+                the journal held, or the system refuses to read one whose scope is asked for;
+                `listed` of the error has all others. Or something is wrong with all, as a server
+                that is away.
 
         Cost: one load of all; one more of each conversation that has forks.
         """
         require_count("limit", limit)
         if scope is not None:
             require_text("scope", scope)
-        heads = [head async for head in self._heads()]
-        records = [
-            record_of(head) for head in heads if scope is None or head.record["scope"] == scope
-        ]
-        records.sort(key=lambda record: record.updated_at, reverse=True)
-        return records[:limit]
+        return await listed(self._store, scope, limit)
 
     async def write_record(
         self,
@@ -307,23 +311,6 @@ class ConversationStore(InStorage[ConversationStoreRecord], framework.Conversati
         place = Place(name, CONVERSATION_ID)
         return _Found(place, record if isinstance(record, ConversationHead) else None)
 
-    async def _heads(self) -> AsyncIterator[ConversationHead]:
-        """Yield the heads of all conversations."""
-        names = [name async for name in self._sessions()]
-        forks: defaultdict[SessionId, list[CheckpointId]] = defaultdict(list)
-        newest = await self._store.load_newest(names)
-        for name, saved_last in newest.items():
-            is_own = saved_last.checkpoint_id == CONVERSATION_ID
-            record = saved_last if is_own else await self._store.load(name, CONVERSATION_ID)
-            if isinstance(record, ConversationHead):
-                yield record
-            elif isinstance(record, ForkedConversation):
-                forks[record.home].append(record.head)
-        for home, ids in forks.items():
-            for record in await self._store.load_many(home, ids):
-                if isinstance(record, ConversationHead):
-                    yield record
-
     async def _write(
         self, draft: Draft, expected_revision: str | None, forked_from: str | None
     ) -> SessionId:
@@ -418,11 +405,16 @@ class ConversationStore(InStorage[ConversationStoreRecord], framework.Conversati
             line = await self._line_in(remembered, entry_id, limit)
             if line is not None:
                 return line
+        refused: list[CheckpointError] = []
         async for home in self._sessions():
-            if home != remembered:
-                line = await self._line_in(home, entry_id, limit)
+            try:
+                line = None if home == remembered else await self._line_in(home, entry_id, limit)
+            except OF_ONE as error:  # another one may have it
+                refused.append(error)
+            else:
                 if line is not None:
                     return line
+        raise_all(refused)
         return None
 
     async def _line_in(self, home: SessionId, entry_id: str, limit: int | None) -> _Line | None:

@@ -22,6 +22,7 @@ with needs(
     requirement="pydantic-ai-harness>=0.62",
 ):
     from aiocheckpoint.adapters._moving import Copied, CopyMismatchError
+    from aiocheckpoint.adapters.pydantic_harness.listing import UnreadableRun
     from aiocheckpoint.adapters.pydantic_harness.migration import copy_runs
     from aiocheckpoint.adapters.pydantic_harness.records import (
         HarnessRecord,
@@ -39,5 +40,6 @@ __all__ = (
     "StepRecord",
     "StepStore",
     "Totals",
+    "UnreadableRun",
     "copy_runs",
 )

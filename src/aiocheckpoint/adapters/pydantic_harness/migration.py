@@ -16,6 +16,7 @@ from pydantic_ai_harness.step_persistence import (
 )
 from pydantic_ai_harness.step_persistence import StepStore as FrameworkStore
 
+from aiocheckpoint.adapters._lists import require_read
 from aiocheckpoint.adapters._moving import Copied, Move, Progress, RefusedError
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.pydantic_harness.records import HarnessRecord
@@ -67,6 +68,7 @@ async def copy_runs(
         with Move(progress, (sqlite3.Error, ValueError)) as move:
             for run in await source.list_runs():
                 with move.part(run.run_id) as part:
+                    require_read("run", run)
                     part.entries = await _copy(source, target, run)
     return move.copied
 

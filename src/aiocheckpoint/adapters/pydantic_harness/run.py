@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
 from aiocheckpoint import (
     CheckpointCorruptError,
     CheckpointDecodeError,
+    CheckpointError,
     JsonValue,
     SessionReader,
     Transaction,
 )
+from aiocheckpoint.adapters._lists import OF_ONE
 from aiocheckpoint.adapters._recent import RecentBlobs
 from aiocheckpoint.adapters.pydantic_harness.records import (
     SNAPSHOT,
@@ -25,6 +28,8 @@ from aiocheckpoint.adapters.pydantic_harness.records import (
 )
 from aiocheckpoint.adapters.pydantic_harness.values import Draft, marks_of
 from aiocheckpoint.history import History, load_history
+
+ResultT = TypeVar("ResultT")
 
 
 class RecentRun:
@@ -81,6 +86,22 @@ class RunReader:
             )
             raise CheckpointCorruptError(self._reader.session_id, reason)
         return [*records]
+
+    async def each(
+        self, prefix: str, made: Callable[[RunReader, HarnessRecord], Awaitable[ResultT | None]]
+    ) -> tuple[list[ResultT], list[CheckpointError]]:
+        """Return what is made of those of the records that can be read, and why others cannot."""
+        found: list[ResultT] = []
+        refused: list[CheckpointError] = []
+        for checkpoint_id in (await self._reader.saved_ids(prefix=prefix))[::-1]:
+            try:
+                record = await self._reader.load(checkpoint_id)
+                one = None if record is None else await made(self, record)
+            except OF_ONE as error:
+                refused.append(error)
+            else:
+                found += [] if one is None else [one]
+        return found, refused
 
     async def snapshot(self, checkpoint_id: str) -> SnapshotRecord:
         """

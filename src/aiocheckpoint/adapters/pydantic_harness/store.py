@@ -16,8 +16,10 @@ from pydantic_ai_harness.step_persistence import (
 
 from aiocheckpoint import InvalidArgumentError, JsonValue
 from aiocheckpoint.adapters._given import require_text
+from aiocheckpoint.adapters._lists import OF_ONE, finished, require_read
 from aiocheckpoint.adapters._steady import read_steadily
 from aiocheckpoint.adapters._storage import InStorage, Storage
+from aiocheckpoint.adapters.pydantic_harness.listing import listed
 from aiocheckpoint.adapters.pydantic_harness.records import (
     EVENT,
     NAMES,
@@ -27,6 +29,7 @@ from aiocheckpoint.adapters.pydantic_harness.records import (
     HarnessRecord,
     SnapshotRecord,
     StepRecord,
+    Totals,
     id_of,
 )
 from aiocheckpoint.adapters.pydantic_harness.run import OpenRun, RecentRun, RunReader
@@ -115,6 +118,7 @@ class StepStore(InStorage[HarnessRecord]):
             ValueError: there is one of this id, by another registration; nothing was changed.
             CheckpointError: what `update` of the store raises.
         """
+        require_read("record", record)
         value = fields_of(RUNS, record, "record")
         registration_id = record.registration_id
 
@@ -147,25 +151,21 @@ class StepStore(InStorage[HarnessRecord]):
         """
         Return the runs, the one that began first first.
 
+        One that `get_run` refuses, as it is damaged, is there too, as an `UnreadableRun`. Of which
+        conversation it is, and which run began it, is told by its events and snapshots.
+
         Args:
             parent_run_id: only those that this run began.
             conversation_id: only those of this conversation.
 
         Raises:
-            CheckpointError: what `load` of the store raises.
+            CheckpointError: nobody can tell the name of a run, or whether it is one of those asked
+                for, or what a damaged part of the journal held; `listed` of the error has all
+                others. Or something is wrong with all, as a server that is away.
 
         Cost: one load of each run.
         """
-        names = [name async for name in self._store.sessions(prefix=NAMES.of(""))]
-        found = [await self.get_run(run_id=NAMES.text_in(name)) for name in names]
-        runs = [
-            run
-            for run in found
-            if run is not None
-            and parent_run_id in (None, run.parent_run_id)
-            and conversation_id in (None, run.conversation_id)
-        ]
-        return sorted(runs, key=lambda run: run.started_at)
+        return await listed(self._store, parent_run_id, conversation_id)
 
     # Events
 
@@ -197,14 +197,15 @@ class StepStore(InStorage[HarnessRecord]):
         Return the events of a run, in the order in which they were appended.
 
         Raises:
-            CheckpointCorruptError: one is damaged, or was removed by something else.
+            CheckpointCorruptError: one is damaged, or was removed by something else; `listed` of
+                the error has all others.
             CheckpointError: what `read` of the store raises.
         """
 
-        async def read(run: RunReader) -> list[HarnessRecord]:
-            return await run.all(EVENT, (await run.totals()).events)
+        async def event(_: RunReader, record: HarnessRecord) -> StepEvent:
+            return value_of(EVENTS, record)
 
-        return [value_of(EVENTS, record) for record in await self._read(run_id, read)]
+        return await self._each(run_id, EVENT, lambda totals: totals.events, event)
 
     # Snapshots
 
@@ -260,20 +261,18 @@ class StepStore(InStorage[HarnessRecord]):
             include_interrupted: all, not those alone that are `complete`.
 
         Raises:
-            CheckpointCorruptError: one is damaged, or was removed by something else.
+            CheckpointCorruptError: one is damaged, or was removed by something else; `listed` of
+                the error has all others.
             CheckpointError: what `read` of the store raises.
         """
 
-        async def read(run: RunReader) -> list[ContinuableSnapshot]:
-            records = await run.all(SNAPSHOT, (await run.totals()).snapshots)
-            return [
-                snapshot_of(record, await run.messages(record))
-                for record in records
-                if isinstance(record, SnapshotRecord)
-                and (include_interrupted or record.value["state"] == "complete")
-            ]
+        async def snapshot(run: RunReader, record: HarnessRecord) -> ContinuableSnapshot | None:
+            if not isinstance(record, SnapshotRecord):
+                return None
+            is_wanted = include_interrupted or record.value["state"] == "complete"
+            return snapshot_of(record, await run.messages(record)) if is_wanted else None
 
-        return await self._read(run_id, read)
+        return await self._each(run_id, SNAPSHOT, lambda totals: totals.snapshots, snapshot)
 
     # What tools have done
 
@@ -311,24 +310,59 @@ class StepStore(InStorage[HarnessRecord]):
         record = await self._store.load(NAMES.of(run_id), TOOL + tool_call_id)
         if isinstance(record, StepRecord):
             return value_of(EFFECTS, record)
-        effects = await self._effects(run_id)
-        return next((found for found in effects if found.tool_call_id == tool_call_id), None)
+
+        async def effects(run: RunReader) -> list[HarnessRecord]:
+            return await run.all(TOOL, (await run.totals()).effects)
+
+        found = [value_of(EFFECTS, record) for record in await self._read(run_id, effects)]
+        return next((effect for effect in found if effect.tool_call_id == tool_call_id), None)
 
     async def list_unresolved_tool_effects(self, *, run_id: str) -> list[ToolEffectRecord]:
         """
         Return the tool calls that are going on, or were when their process died.
 
         Raises:
-            CheckpointCorruptError: one is damaged, or was removed by something else.
+            CheckpointCorruptError: one is damaged, or was removed by something else; `listed` of
+                the error has all others.
             CheckpointError: what `read` of the store raises.
         """
-        return [effect for effect in await self._effects(run_id) if effect.status == "started"]
 
-    async def _effects(self, run_id: str) -> list[ToolEffectRecord]:
-        async def read(run: RunReader) -> list[HarnessRecord]:
-            return await run.all(TOOL, (await run.totals()).effects)
+        async def effect(_: RunReader, record: HarnessRecord) -> ToolEffectRecord | None:
+            found = value_of(EFFECTS, record)
+            return found if found.status == "started" else None
 
-        return [value_of(EFFECTS, record) for record in await self._read(run_id, read)]
+        return await self._each(run_id, TOOL, lambda totals: totals.effects, effect)
+
+    async def _each(
+        self,
+        run_id: str,
+        prefix: str,
+        count_of: Callable[[Totals], int],
+        made: Callable[[RunReader, HarnessRecord], Awaitable[ResultT | None]],
+    ) -> list[ResultT]:
+        """
+        Return what is made of the records whose ids begin so, saved first first.
+
+        Args:
+            run_id: the run.
+            prefix: of their ids.
+            count_of: returns how many there have to be.
+            made: makes it, or None, which is left out.
+
+        Raises:
+            CheckpointError: one cannot be read, or is missing; all others are its `listed`.
+        """
+
+        async def read(run: RunReader) -> list[ResultT]:
+            records = await run.all(prefix, count_of(await run.totals()))
+            made_of = [await made(run, record) for record in records]
+            return [one for one in made_of if one is not None]
+
+        try:
+            return await self._read(run_id, read)
+        except OF_ONE as error:
+            found, refused = await self._read(run_id, lambda run: run.each(prefix, made))
+            return finished(found, refused or [error])
 
 
 def _registration_of(record: StepRecord) -> JsonValue:

@@ -9,9 +9,10 @@ from typing import Self
 
 from strands.storage import Storage as FrameworkStorage
 
-from aiocheckpoint import InvalidArgumentError
+from aiocheckpoint import CheckpointError, InvalidArgumentError, SessionId
 from aiocheckpoint.adapters._documents import Documents, Pieces
 from aiocheckpoint.adapters._given import require_text
+from aiocheckpoint.adapters._lists import OF_ONE, finished, session_names
 from aiocheckpoint.adapters._storage import InStorage, told_of
 from aiocheckpoint.adapters._storage import Storage as Location
 from aiocheckpoint.adapters.strands.records import (
@@ -124,23 +125,32 @@ class Storage(InStorage[StoredValue], FrameworkStorage[str, str]):
 
     async def list(self, query: str = "") -> builtins.list[str]:
         """
-        Return the keys that begin so, in order.
+        Return the keys that begin so, in order, also of values that `read` refuses.
 
         Args:
             query: the beginning; all keys for none.
 
         Raises:
-            CheckpointError: what `ids` and `sessions` of the store raise.
+            CheckpointError: what `ids` and `sessions` of the store raise; where that is of some
+                sessions alone, `listed` of the error has the keys of all others.
 
         Cost: with two slashes or more in it, one listing of a session; else one of each session.
         """
         place = self._place(query)
-        found = await self._store.ids(place.session_id, prefix=place.checkpoint_id)
-        keys = {Place(place.session_id, checkpoint_id).key for checkpoint_id in found}
+        names: list[SessionId] = []
+        refused: list[CheckpointError] = []
         if not is_of_one_session(place.key):
-            async for session_id in self._store.sessions(prefix=NAMES.of(place.key)):
-                keys |= {Place(session_id, name).key for name in await self._store.ids(session_id)}
-        return sorted(key.removeprefix(self._prefix) for key in keys)
+            names, refused = await session_names(self._store, NAMES.of(place.key))
+        keys: set[str] = set()
+        for name in dict.fromkeys([place.session_id, *names]):
+            begin = place.checkpoint_id if name == place.session_id else ""
+            try:
+                found = await self._store.ids(name, prefix=begin)
+            except OF_ONE as error:
+                refused.append(error)
+            else:
+                keys.update(Place(name, checkpoint_id).key for checkpoint_id in found)
+        return finished(sorted(key.removeprefix(self._prefix) for key in keys), refused)
 
     def _place(self, key: str) -> Place:
         return place_of(key, self._prefix)
