@@ -329,6 +329,25 @@ class TestText:
         text = str(pickle.loads(pickle.dumps(error)))
         assert text.startswith("/r/cp.json is damaged (session 'x', thread 'support-42'): why; ")
 
+    @pytest.mark.parametrize(
+        ("error", "begin"),
+        [
+            (
+                MissingBlobError("/r/s/blobs/01", "01"),
+                "/r/s/blobs/01 is not there (session 'x', thread 'support-42'); recover(",
+            ),
+            (
+                JournalCorruptError("/r/log.1", "x"),
+                "/r/log.1 is damaged (thread 'support-42'): a part of the journal",
+            ),
+        ],
+    )
+    def test_so_it_is_of_what_is_gone(self, error: CheckpointCorruptError, begin: str) -> None:
+        """A missing blob and a part of the journal are told in the same words."""
+        error.session_id = "x"
+        error.about = "thread 'support-42'"
+        assert str(pickle.loads(pickle.dumps(error))).startswith(begin)
+
     def test_the_whole_document_may_be_at_fault(self) -> None:
         """An encoding error without a path speaks of the document."""
         assert str(CheckpointEncodeError("", "is odd")) == "cannot save: the document is odd"

@@ -1,4 +1,4 @@
-"""Sessions that an adapter keeps for its framework: of use as a whole alone, or not at all."""
+"""Sessions that an adapter keeps for its framework, and how errors tell of them."""
 
 from __future__ import annotations
 
@@ -81,3 +81,18 @@ def advice_at(session_id: str | None, place: str, otherwise: str) -> str:
     """
     found = _IN_PLACE.search(place) if session_id is None else _IN_ID.match(session_id)
     return otherwise if found is None else _FRAMEWORKS[found[1]].advice
+
+
+def named_at(session_id: str | None, checkpoint_id: str | None, about: str | None) -> str:
+    """
+    Return what is put behind a place, so that whoever reads it knows whose that is.
+
+    Args:
+        session_id: None where it is not known.
+        checkpoint_id: of the session; None likewise.
+        about: what a framework calls it; None where no adapter has told.
+    """
+    what = "" if checkpoint_id is None else f"checkpoint {checkpoint_id!r} of "
+    session = None if session_id is None else f"{what}session {session_id!r}"
+    named = ", ".join(filter(None, (session, about)))
+    return f" ({named})" if named else ""

@@ -76,5 +76,7 @@ class LocalReader(Generic[RecordT]):
         if self._reader is not None:
             return self._reader.load_blobs(self._session_id, wanted)
         for digest in wanted:
-            raise MissingBlobError(digest, digest)
+            error = MissingBlobError(digest, digest)
+            error.session_id = self._session_id
+            raise error
         return {}

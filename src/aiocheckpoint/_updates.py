@@ -131,7 +131,9 @@ class LocalTransaction(Generic[RecordT]):
 
         found = await self._read(None, read, nothing)
         if found is nothing and wanted:
-            raise MissingBlobError(wanted[0], wanted[0])
+            error = MissingBlobError(wanted[0], wanted[0])
+            error.session_id = self._session_id
+            raise error
         return found
 
     async def _read(

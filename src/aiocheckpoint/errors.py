@@ -10,7 +10,7 @@ import errno
 from collections.abc import Callable
 from typing import Any, Literal
 
-from aiocheckpoint._frameworks import advice_at
+from aiocheckpoint._frameworks import advice_at, named_at
 
 
 def shown(value: object, show: Callable[[object], str] = repr) -> str:
@@ -32,8 +32,7 @@ class CheckpointError(Exception):
         others: what else was refused by a call about many sessions, which raises the first; their
             texts are its notes.
         about: what was asked for, as the framework of an adapter names it: `thread 'support-42'`.
-            The text of a damaged checkpoint has it, not that of a missing blob or a part of the
-            journal; None where no adapter has told.
+            The text of damage, and of a missing blob, has it; None where no adapter has told.
         listed: what a list of an adapter has besides what it raises, which it cannot name: as
             the list returns it; None of any other call.
     """
@@ -202,10 +201,7 @@ class CheckpointCorruptError(CheckpointError):
         self.checkpoint_id = checkpoint_id
 
     def __str__(self) -> str:
-        what = "" if self.checkpoint_id is None else f"checkpoint {self.checkpoint_id!r} of "
-        session = None if self.session_id is None else f"{what}session {self.session_id!r}"
-        named = ", ".join(filter(None, (session, self.about)))
-        whose = f" ({named})" if named else ""
+        whose = named_at(self.session_id, self.checkpoint_id, self.about)
         text = f"{self.path} is damaged{whose}: {self.reason}"
         if self.expected is not None:
             text += f" (expected sha256 {self.expected[:16]}..., got {str(self.actual)[:16]}...)"
@@ -240,7 +236,8 @@ class JournalCorruptError(CheckpointCorruptError):
         self.args = (path, session_id)
 
     def __str__(self) -> str:
-        return f"{self.path} is damaged: {self.reason}; {self.advice}"
+        whose = named_at(None, None, self.about)  # the reason has the session
+        return f"{self.path} is damaged{whose}: {self.reason}; {self.advice}"
 
 
 class CheckpointDecodeError(CheckpointError):
@@ -368,7 +365,8 @@ class MissingBlobError(CheckpointCorruptError):
         if self.operation == "save":
             return f"{self.path} is neither given nor there; give the blob that a record leads to"
         advice = "recover(session_id) moves what still refers to it to the quarantine"
-        return f"{self.path} is not there; {advice_at(self.session_id, self.path, advice)}"
+        whose = named_at(self.session_id, None, self.about)
+        return f"{self.path} is not there{whose}; {advice_at(self.session_id, self.path, advice)}"
 
 
 class NotACheckpointError(CheckpointError):

@@ -195,22 +195,25 @@ class AdapterContract(Lists, OddArguments, RoughHandling):
 
     @pytest.mark.damages_store
     @pytest.mark.blocking
-    async def test_damage_names_the_session(self, root: Path) -> None:
+    @pytest.mark.parametrize("removed", [False, True], ids=["damaged", "removed"])
+    async def test_damage_names_the_session(self, root: Path, removed: bool) -> None:
         """Whoever reads the error knows which of the framework's sessions it is about."""
         async with self.opened(root) as adapter:
-            for number in range(3):
+            for number in range(6):
                 await self.add(adapter, "Ünï/42", f"{number} " + "word " * 600)
         messages = []
         for path in _files(root):
             content = path.read_bytes()
-            path.write_bytes(_damaged(content))
+            path.unlink()
+            if not removed:
+                path.write_bytes(_damaged(content))
             try:
                 async with self.opened(root) as adapter:
                     await self.texts(adapter, "Ünï/42")
             except CheckpointError as error:
                 messages.append(str(error))
             path.write_bytes(content)
-        assert messages
+        assert messages or removed
         assert [message for message in messages if "Ünï/42" not in message] == []
 
     @pytest.mark.damages_store
