@@ -267,6 +267,35 @@ class TestCopy:
         with pytest.raises(CopyError, match="does not read back"):
             await copy_store(raw(await filled()), Forgetful(RawRecord))
 
+    async def test_what_is_deleted_meanwhile_is_no_damage(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A source that keeps its newest goes on: blobs that go with their checkpoints are none."""
+        store = MemoryStore(Game, max_checkpoints=2)
+        shared = b"shared"
+
+        async def save(level: int) -> None:
+            blobs = {blob_digest(blob): blob for blob in (shared, b"of %d" % level)}
+            game = Game(session_id="s", checkpoint_id=f"{level}", blob_digests=(*blobs,))
+            await store.save(game, blobs=blobs)
+
+        for level in range(2):
+            await save(level)
+        source, target = raw(store), MemoryStore(RawRecord)
+        load_many = source.load_many
+
+        async def load_many_and_go_on(*arguments: Any) -> tuple[RawRecord, ...]:
+            monkeypatch.undo()
+            found = await load_many(*arguments)
+            await save(2)
+            return found
+
+        monkeypatch.setattr(source, "load_many", load_many_and_go_on)
+        await copy_store(source, target)
+        assert await target.ids("s") == ("1",)
+        await copy_store(source, target)
+        assert await state(target) == await state(source)
+
     async def test_large_sessions_come_in_parts(self) -> None:
         """Of many checkpoints, and of large ones, not all are in memory at once."""
         store = MemoryStore()

@@ -16,6 +16,7 @@ from aiocheckpoint.errors import (
     CopyError,
     FormatVersionError,
     InvalidArgumentError,
+    MissingBlobError,
 )
 from aiocheckpoint.kit import blob_links, raise_all
 from aiocheckpoint.models import CheckpointId, RawRecord, SessionId
@@ -38,6 +39,7 @@ _COMPARE = (
 )
 
 _Listed = list[tuple[CheckpointId, str]]
+_Given = list[tuple[RawRecord, dict[str, bytes]]]
 
 
 class CopyTotals(NamedTuple):
@@ -228,30 +230,46 @@ class _Copying:
         newest_id = ids[position - 1] if position else None
         sent: set[str] = set()
         if newest_id is not None and position < len(ids):
-            for record in await self._source.load_many(session_id, [newest_id]):
-                if not await self._has(session_id, await self._unsent_blobs(record, sent)):
+            newest = await self._source.load_many(session_id, [newest_id])
+            for _, blobs in await self._with_blobs(newest, sent):
+                if not await self._has(session_id, blobs):
                     sent.clear()
                     position -= 1  # with all its blobs, of which it has lost some
         self._add(skipped=position)
         while position < len(ids):
             part = ids[position : position + count]
             records = await self._source.load_many(session_id, part)
-            blobs = [await self._unsent_blobs(record, sent) for record in records]
-            newest_id = await self._save(session_id, newest_id, records, blobs)
+            newest_id = await self._save(
+                session_id, newest_id, await self._with_blobs(records, sent)
+            )
             position += len(part)
             largest = max((len(record.document) for record in records), default=1)
             count = max(1, min(2 * count, _BATCH_RECORDS, _BATCH_BYTES // max(largest, 1)))
 
-    async def _unsent_blobs(self, record: RawRecord, sent: set[str]) -> dict[str, bytes]:
-        """Return the blobs that a record leads to and that were not sent, which count as sent."""
+    async def _with_blobs(self, records: Iterable[RawRecord], sent: set[str]) -> _Given:
+        """Return records with their blobs that were not sent; not those deleted meanwhile."""
+        found: _Given = []
+        for record in records:
+            try:
+                blobs = await self._unsent_blobs(record, sent)
+            except MissingBlobError:
+                wanted = [record.checkpoint_id]
+                if record in await self._source.load_many(record.session_id, wanted):
+                    raise
+                continue
+            sent |= blobs.keys()
+            found.append((record, blobs))
+        return found
+
+    async def _unsent_blobs(self, record: RawRecord, sent: AbstractSet[str]) -> dict[str, bytes]:
+        """Return the blobs that a record leads to and that were not sent."""
         found: dict[str, bytes] = {}
         wanted = [digest for digest in record.blob_digests if digest not in sent]
         while wanted:
             loaded = await self._source.load_blobs(record.session_id, wanted)
             found |= loaded
-            sent.update(loaded)
             links = dict.fromkeys(link for data in loaded.values() for link in blob_links(data))
-            wanted = [link for link in links if link not in sent]
+            wanted = [link for link in links if link not in sent and link not in found]
         return found
 
     async def _has(self, session_id: SessionId, digests: Iterable[str]) -> bool:
@@ -273,10 +291,11 @@ class _Copying:
         self,
         session_id: SessionId,
         expected: CheckpointId | None,
-        records: tuple[RawRecord, ...],
-        blobs: list[dict[str, bytes]],
+        given: _Given,
     ) -> CheckpointId | None:
         """Save a part in one commit behind the one expected, read it back, return its last id."""
+        records = [record for record, _ in given]
+        blobs = [contents for _, contents in given]
 
         async def work(session: Transaction[RawRecord]) -> None:
             newest = [meta.checkpoint_id for meta in await session.list(limit=1)]
@@ -284,19 +303,19 @@ class _Copying:
                 what = "was saved" if newest else "was deleted"
                 reason = f"{what} in the target meanwhile; copy when nobody else writes there"
                 raise CopyError(session_id, newest[0] if newest else str(expected), reason)
-            for record, given in zip(records, blobs, strict=True):
-                session.save(record, blobs=given)
+            for record, contents in given:
+                session.save(record, blobs=contents)
 
         if not records:  # they were deleted meanwhile
             return expected
         ids = [record.checkpoint_id for record in records]
         with _of_target(session_id, ids[0]):
             await self._target.update(session_id, work)
-            if not all([await self._has(session_id, given) for given in blobs]):
+            if not all([await self._has(session_id, contents) for contents in blobs]):
                 expected = ids[-1]  # once more, as the target knows only now what it has lost
                 await self._target.update(session_id, work)
-                for given in blobs:
-                    await self._target.load_blobs(session_id, given)
+                for contents in blobs:
+                    await self._target.load_blobs(session_id, contents)
             read = await self._target.load_many(session_id, ids)
         found = {one.checkpoint_id: one for one in read}
         for record in records:
@@ -304,7 +323,7 @@ class _Copying:
             if copied is None or copied.document != record.document:
                 reason = "does not read back the same from the target; `check` that store"
                 raise CopyError(session_id, record.checkpoint_id, reason)
-        sizes = [len(data) for given in blobs for data in given.values()]
+        sizes = [len(data) for contents in blobs for data in contents.values()]
         total = sum(sizes) + sum(len(record.document) for record in records)
         self._add(checkpoints=len(records), blobs=len(sizes), bytes=total)
         return ids[-1]

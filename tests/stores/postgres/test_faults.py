@@ -22,8 +22,10 @@ from aiocheckpoint import (
     StorageFullError,
     StoreUnavailableError,
     UnsuitableStoreError,
+    blob_digest,
 )
 from aiocheckpoint.store import Transaction
+from aiocheckpoint.testing import LargeValue
 from tests.directories import make_open_directory
 from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.load import require_nothing_lost
@@ -192,6 +194,25 @@ class TestCutConnections:
         for _ in range(3):
             proxy.cut()
             assert (await store.load("s")).iteration == 1
+
+    async def test_what_is_deleted_beside_a_copy_is_no_damage(
+        self, make_store: MakeStore, proxy: Proxy
+    ) -> None:
+        """A blob that went with its checkpoint is not told as missing, and all else is copied."""
+        store = make_store(proxy.dsn(), record_type=LargeValue)
+        other = make_store(record_type=LargeValue)
+        for key in ("a", "b"):
+            digest = blob_digest(key.encode())
+            record = LargeValue(session_id="s", checkpoint_id=key, blob_digests=(digest,))
+            await other.save(record, blobs={digest: key.encode()})
+
+        async def delete() -> None:
+            await other.delete("s", "a")
+
+        proxy.on(bytes.fromhex(blob_digest(b"a")), delete, is_passed_on=False)
+        assert await store.copy_session("s", "copy") == 1
+        assert await store.ids("copy") == ("b",)
+        assert await store.load_blobs("copy", [digest]) == {digest: b"b"}
 
     async def test_nobody_can_be_asked(
         self, make_store: MakeStore, proxy: Proxy, server: PostgresServer

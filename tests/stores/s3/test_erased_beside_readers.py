@@ -141,3 +141,22 @@ async def test_a_page_that_goes_on_is_known_by_an_index_that_comes_late(
     fake.age(timedelta(days=1))
     await other.recover("s")
     assert await other.load_blobs("s", [digest]) == {digest: page}
+
+
+async def test_what_is_deleted_beside_a_copy_is_no_damage(
+    make_store: MakeStore, fake: FakeS3
+) -> None:
+    """A blob that went with its checkpoint is not told as missing, and all else is copied."""
+    store: S3Store[LargeValue] = make_store(record_type=LargeValue)
+    other: S3Store[LargeValue] = make_store(record_type=LargeValue)
+    for key in ("a", "b"):
+        digest = blob_digest(key.encode())
+        await store.save(_naming(digest, key), blobs={digest: key.encode()})
+    slow = fake.fail("slow", "get", key=f"blobs/s/{blob_digest(b'a')}")
+    copying = asyncio.create_task(store.copy_session("s", "copy"))
+    await asyncio.to_thread(slow.reached.wait)
+    await other.delete("s", "a")
+    slow.released.set()
+    assert await copying == 1
+    assert await store.ids("copy") == ("b",)
+    assert await store.load_blobs("copy", [digest]) == {digest: b"b"}

@@ -15,6 +15,7 @@ from aiocheckpoint.errors import (
     CheckpointMismatchError,
     CheckpointTooLargeError,
     FormatVersionError,
+    MissingBlobError,
     MissingStoreError,
 )
 from aiocheckpoint.kit import EncodedRecord, RecordKit
@@ -150,9 +151,19 @@ class Health:
         copied: set[str] = set()
         async for row in self._reads.rows(source_id):
             record = await self._copied(source_id, row, target_id)
-            blobs = await self._reads.load_reached(source_id, record.blob_digests, copied)
+            try:
+                blobs = await self._reads.load_reached(source_id, record.blob_digests, copied)
+            except MissingBlobError:
+                if await self._is_there(source_id, row):
+                    raise
+                continue  # it went with its checkpoint
             copied |= blobs.keys()
             yield record._replace(blobs=blobs)
+
+    async def _is_there(self, session_id: SessionId, row: Row) -> bool:
+        query = queries.LOAD
+        found = await self._reads.fetch(query, session_id.encode(), row.checkpoint_id.encode())
+        return any(one["seq"] == row.seq for one in found)
 
     async def _copied(self, source_id: SessionId, row: Row, target_id: SessionId) -> EncodedRecord:
         location = self._server.location_of(source_id, row.checkpoint_id)

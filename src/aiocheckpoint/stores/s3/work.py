@@ -6,7 +6,12 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, TypeVar
 
-from aiocheckpoint.errors import CheckpointError, MissingStoreError, StoreUnavailableError
+from aiocheckpoint.errors import (
+    CheckpointError,
+    MissingBlobError,
+    MissingStoreError,
+    StoreUnavailableError,
+)
 from aiocheckpoint.kit import EncodedRecord, RecordKit, raise_all
 from aiocheckpoint.models import (
     ANY_NEWEST,
@@ -150,13 +155,20 @@ class Work(Generic[RecordT]):
                 for start in range(0, len(ids), _COPIED_AT_ONCE):
                     records = await reads.copied(ids[start : start + _COPIED_AT_ONCE], target_id)
                     changes = [await self._copying(reads, record) for record in records]
-                    await target.changes.done(changes)
-                    count += len(records)
+                    left = [change for change in changes if change is not None]
+                    await target.changes.done(left)
+                    count += len(left)
             return count
 
-    async def _copying(self, reads: Reads[RecordT], record: EncodedRecord) -> Change:
+    async def _copying(self, reads: Reads[RecordT], record: EncodedRecord) -> Change | None:
+        """Return a copy as a change; None of what was deleted meanwhile."""
         digests = record.blob_digests
-        blobs = await reads.load_blobs(await reads.reached(digests)) if digests else {}
+        try:
+            blobs = await reads.load_blobs(await reads.reached(digests)) if digests else {}
+        except MissingBlobError:
+            if record in await reads.copied([record.checkpoint_id], record.session_id):
+                raise
+            return None  # they went with their checkpoint
         return self.saving(record._replace(blobs=blobs))
 
     async def recover(self, session_id: SessionId) -> RecoveryReport:
