@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,15 @@ import pytest
 
 from aiocheckpoint import (
     CheckpointData,
+    DurabilityUnknownError,
     InvalidArgumentError,
     MissingStoreError,
     RawRecord,
+    blob_digest,
     copy_store,
     open_store,
 )
-from aiocheckpoint.testing import MemoryStore
+from aiocheckpoint.testing import LargeValue, MemoryStore
 from tests.promises.tasks import list_sessions
 from tests.stores.locations import begun_only_by_another
 from tests.stores.s3.conftest import MakeStore
@@ -84,6 +88,7 @@ _CALLS: dict[str, Callable[[Any], Awaitable[Any]]] = {
     "recover": lambda store: store.recover("s"),
     "verify": lambda store: store.verify("s", "x"),
     "update": _update,
+    "save again": lambda store: store.save(CheckpointData(session_id="s", iteration=7)),
     "save another": lambda store: store.save(CheckpointData(session_id="t")),
     "copy_session": lambda store: store.copy_session("s", "t"),
 }
@@ -98,6 +103,7 @@ async def test_one_that_is_emptied_under_a_store_at_work_is_not_begun_again(
     await make_store().save(data)
     store = make_store(must_exist=True)
     await store.save(data.next(iteration=1))
+    assert await store.load("t") is None  # which is known from now on
     before = dict(fake.objects)
     fake.objects.clear()
     for again in (_CALLS[call], _CALLS[call], lambda store: store.save(data.next())):
@@ -110,8 +116,68 @@ async def test_one_that_is_emptied_under_a_store_at_work_is_not_begun_again(
     assert [meta.iteration for meta in await store.list("s")] == [2, 1, 0]
 
 
+async def test_saves_at_once_take_no_other_of_them_for_the_store(
+    fake: FakeS3, make_store: MakeStore
+) -> None:
+    """Each sees what the others have just put into the emptied place, and none is acknowledged."""
+    names = [f"s{number}" for number in range(20)]
+    first = make_store(record_type=LargeValue)
+    await asyncio.gather(*(first.save(LargeValue(session_id=name)) for name in names))
+    stores = [make_store(must_exist=True, record_type=LargeValue) for _ in range(2)]
+    await asyncio.gather(*(store.load(name) for store in stores for name in names))
+    fake.objects.clear()
+    content = b"a large value"
+    digests = (blob_digest(content),)
+    saves = [
+        stores[number % 2].save(
+            LargeValue(session_id=name, blob_digests=digests), blobs={digests[0]: content}
+        )
+        for number, name in enumerate(names)
+    ]
+    errors = await asyncio.gather(*saves, return_exceptions=True)
+    assert {type(error) for error in errors} == {MissingStoreError}
+    for store in stores:
+        await store.aclose()
+    assert fake.keys() == []
+
+
+async def test_who_misses_one_commit_alone_is_not_refused(
+    fake: FakeS3, make_store: MakeStore
+) -> None:
+    """What else is there shows that the store is; and so does whatever cannot be looked at."""
+    store = make_store(must_exist=True)
+    await make_store().save(CheckpointData(session_id="other"))
+    await store.save(CheckpointData(session_id="s", checkpoint_id="a"))
+    fake.age(timedelta(minutes=2))
+    for key in fake.keys("/sessions/s/"):
+        del fake.objects[key]
+    await store.save(CheckpointData(session_id="s", checkpoint_id="b"))
+    fault = fake.fail("before", "head", times=1000, status=403)
+    await store.save(CheckpointData(session_id="s", checkpoint_id="c"))
+    fake.faults.remove(fault)
+    newest = await make_store().load("s")
+    assert newest is not None
+    assert newest.checkpoint_id == "c"
+
+
+@pytest.mark.parametrize("operation", ["list", "delete"])
+async def test_what_can_neither_be_told_nor_taken_back_is_unknown(
+    fake: FakeS3, make_store: MakeStore, operation: str
+) -> None:
+    """A save into an emptied place says that nothing is stored only where that is so."""
+    await make_store().save(CheckpointData(session_id="s"))
+    store = make_store(must_exist=True)
+    await store.save(CheckpointData(session_id="s"))
+    fake.objects.clear()
+    fault = fake.fail("before", operation, times=1000, status=403)
+    with pytest.raises(DurabilityUnknownError):
+        await store.save(CheckpointData(session_id="s", checkpoint_id="a"))
+    fake.faults.remove(fault)
+    assert len(fake.keys()) == 1
+
+
 async def test_that_a_store_must_exist_costs_one_look(fake: FakeS3, make_store: MakeStore) -> None:
-    """And one more for a session that is not there; none for those that are."""
+    """And one more for a session that is not there; for those that are a HEAD beside each save."""
     data = CheckpointData(session_id="s")
     for must_exist, lists in ((False, (1, 0, 1, 1)), (True, (1 + 1, 0, 1, 1 + 1))):
         store = make_store(must_exist=must_exist)
@@ -127,6 +193,9 @@ async def test_that_a_store_must_exist_costs_one_look(fake: FakeS3, make_store: 
             await call
             counted.append(fake.count()["list"] - before)
         assert tuple(counted) == lists
+        fake.asked.clear()
+        await store.save(data.next())
+        assert fake.count() == ({"create": 1, "head": 1} if must_exist else {"create": 1})
 
 
 def test_a_parameter_is_refused_by_its_name() -> None:

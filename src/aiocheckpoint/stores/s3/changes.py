@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aiocheckpoint.errors import (
     CheckpointError,
     DurabilityUnknownError,
     ErasureIncompleteError,
+    MissingStoreError,
     StoreBusyError,
 )
 from aiocheckpoint.kit import Patience
@@ -92,6 +94,7 @@ class Changes:
         sweeper: removes what is gone.
         prepare: awaited before each commit.
         timeout_seconds: how long others may be faster.
+        has_gone: tells whether all of the store has gone, where there must be one; else None.
     """
 
     def __init__(
@@ -100,8 +103,10 @@ class Changes:
         sweeper: Sweeper,
         prepare: Callable[[], Awaitable[None]],
         timeout_seconds: float,
+        has_gone: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self._knowledge = knowledge
+        self._has_gone = has_gone
         self._prepare = prepare
         self._sweeper = sweeper
         self._timeout_seconds = timeout_seconds
@@ -217,6 +222,8 @@ class Changes:
         await self._prepare()
         if not knowledge.is_trusted:
             await knowledge.refresh()
+        elif not knowledge.session.number:
+            await knowledge.require_store()
         if any(change.needs_entries for change in changes):
             await knowledge.entries()
         session = knowledge.session
@@ -245,21 +252,65 @@ class Changes:
         if header.is_empty:
             before.append(bucket.put(layout.may_be_empty(session_id, number), b""))
         await bucket.gather(before)
-        key = layout.commit(session_id, number)
         began = knowledge.watch(number)
+        was_there = asyncio.ensure_future(self._is_there(number - 1))
         try:
-            is_mine = await bucket.create(key, data)
-            if not is_mine:
-                await knowledge.refresh()
-        except UnsettledError as error:
-            is_mine = await self._settled(number, write_id, error)
-        except CheckpointError:
-            self._sweeper.drop_blobs(session_id, dict.fromkeys(blobs, write_id))
-            raise
+            is_mine = await self._made(number, data, write_id, blobs)
+        finally:
+            await was_there
+        if is_mine and not was_there.result():
+            await self._require_store(number, dict.fromkeys(blobs, write_id))
         if is_mine:
             return Outcome(answers, knowledge.committed(header, began), is_stored=True)
         self._sweeper.drop_blobs(session_id, dict.fromkeys(blobs, write_id))
         return None
+
+    async def _made(
+        self, number: int, data: bytes, write_id: str, blobs: Mapping[str, bytes]
+    ) -> bool:
+        """Create a commit; False where there is another one."""
+        knowledge = self._knowledge
+        try:
+            is_mine = await knowledge.bucket.create(self._key(number), data)
+            if not is_mine:
+                await knowledge.refresh()
+        except UnsettledError as error:
+            return await self._settled(number, write_id, error)
+        except CheckpointError:
+            self._sweeper.drop_blobs(knowledge.session_id, dict.fromkeys(blobs, write_id))
+            raise
+        return is_mine
+
+    def _key(self, number: int) -> str:
+        return self._knowledge.layout.commit(self._knowledge.session_id, number)
+
+    async def _is_there(self, number: int) -> bool:
+        """Tell whether a commit is there, which was seen; where that matters and can be told."""
+        if number and self._has_gone is not None:
+            with contextlib.suppress(CheckpointError):
+                return await self._knowledge.bucket.age(self._key(number)) is not None
+        return True
+
+    async def _require_store(self, number: int, blobs: Mapping[str, str]) -> None:
+        """
+        Take a commit back that was made where a store must exist, and was emptied meanwhile.
+
+        Raises:
+            MissingStoreError: that is so.
+            DurabilityUnknownError: it cannot be taken back, or that cannot be told.
+        """
+        knowledge = self._knowledge
+        location = knowledge.location(number)
+        try:
+            if self._has_gone is None or not await self._has_gone():
+                return
+            may_be_empty = knowledge.layout.may_be_empty(knowledge.session_id, number)
+            await knowledge.bucket.delete([self._key(number), may_be_empty])
+        except CheckpointError as error:
+            knowledge.forget()
+            raise DurabilityUnknownError("create", location, None, str(error)) from error
+        self._sweeper.drop_blobs(knowledge.session_id, blobs)
+        raise MissingStoreError(knowledge.layout.url)
 
     async def _settled(self, number: int, write_id: str, lost: UnsettledError) -> bool:
         """

@@ -38,6 +38,7 @@ class Knowledge:
 
     Attributes:
         session: what is known of it.
+        require_store: as it was given.
         lost_blobs: those that a read found missing or damaged: digest and write id.
         unerased: what this client has deleted and could not erase.
     """
@@ -50,7 +51,7 @@ class Knowledge:
         require_store: Callable[[], Awaitable[None]],
     ) -> None:
         self.session = Session(session_id)
-        self._require_store = require_store
+        self.require_store = require_store
         self.lost_blobs: set[tuple[str, str]] = set()
         self.unerased = NOTHING_GONE
         self.bucket = bucket
@@ -107,7 +108,7 @@ class Knowledge:
         listed = await self.bucket.first(prefix, limit=1)
         number = (self.layout.number(listed[0].key) if listed else None) or 0
         if not number:
-            await self._require_store()
+            await self.require_store()
         await self._follow(number, began[0])
         self._confirmed_at = max(self._confirmed_at or began, began)
         return self.session

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from datetime import timedelta
 
 from aiocheckpoint.errors import MissingStoreError
 from aiocheckpoint.models import SessionId
@@ -17,6 +18,7 @@ from aiocheckpoint.stores.s3.probe import probe
 from aiocheckpoint.stores.s3.sweep import Sweeper
 
 _REMEMBERED = 1000
+_OLDER_THAN_ATTEMPTS = timedelta(minutes=1)
 
 
 class Place:
@@ -96,11 +98,28 @@ class Sessions:
         for prefix in (self.layout.sessions, self.layout.blobs):  # a crash may leave a blob alone
             if await self.bucket.first(prefix, limit=1):
                 return True
-        if self._must_exist:  # what was known is of a store that has gone: each call is to look
-            self._is_open = False
-            for place in self._places.values():
-                place.knowledge.forget()
+        if self._must_exist:
+            self._forget_all()
         return False
+
+    async def has_gone(self) -> bool:
+        """
+        Tell whether all of a store has gone, for who misses what was there.
+
+        What was stored just now may be of others who are about to find that out, too.
+        """
+        for prefix in (self.layout.sessions, self.layout.blobs):
+            async for item in self.bucket.list_all(prefix):
+                if item.age is not None and item.age >= _OLDER_THAN_ATTEMPTS:
+                    return False
+        self._forget_all()
+        return True
+
+    def _forget_all(self) -> None:
+        """Let each call look: what was known is of a store that has gone."""
+        self._is_open = False
+        for place in self._places.values():
+            place.knowledge.forget()
 
     async def prove(self) -> None:
         """Probe the server, once, before the first change."""
@@ -123,7 +142,8 @@ class Sessions:
         place = self._places.pop(session_id, None)
         if place is None:
             knowledge = Knowledge(self.bucket, self.layout, session_id, self.require_store)
-            changes = Changes(knowledge, self.sweeper, self.prove, self._timeout_seconds)
+            has_gone = self.has_gone if self._must_exist else None
+            changes = Changes(knowledge, self.sweeper, self.prove, self._timeout_seconds, has_gone)
             place = Place(knowledge, changes)
         self._places[session_id] = place  # now the one used last
         place.users += 1

@@ -92,10 +92,10 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         max_connections: at a time.
         request_timeout_seconds: how long one try of a request may stand still.
         must_exist: whether calls raise `MissingStoreError` where nothing was ever stored under the
-            prefix, and store nothing there. Where the prefix is emptied under a store at work, who
-            finds no session looks once more, by a LIST, and from then on all calls are refused.
-            Before that, a save to a session that this store has seen within the hour is one create,
-            which does not find out.
+            prefix, and store nothing there. Where the prefix is emptied under a store at work, a
+            call that finds no session looks once more, by a LIST; and a save sees by a HEAD, beside
+            its create, that the commit before it is there still, or takes itself back. From then on
+            all calls are refused. A save that is on its way in the very moment may be stored.
 
     Raises:
         RecordTypeError: for a `record_type` that cannot be stored.
