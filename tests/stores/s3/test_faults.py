@@ -12,6 +12,7 @@ from aiocheckpoint import (
     CheckpointData,
     DurabilityUnknownError,
     StorageFullError,
+    StoreBusyError,
     StoreUnavailableError,
     Transaction,
     UnsuitableStoreError,
@@ -19,6 +20,7 @@ from aiocheckpoint import (
 )
 from aiocheckpoint.stores.s3 import S3Store
 from aiocheckpoint.testing import LargeValue
+from tests.clocks import HOUR_SECONDS, Clock
 from tests.stores.s3.conftest import MakeStore
 from tests.stores.s3.fake_s3 import FakeS3
 
@@ -380,3 +382,37 @@ async def test_what_a_proxy_answers_is_not_the_server(
         await store.save(_data(2))
     fault.times = 0
     assert await store.ids("s") == ("cp-1", "cp-0")
+
+
+@pytest.mark.parametrize("is_overtaken", [True, False])
+async def test_a_save_that_slept_is_not_stored_where_nobody_looks(
+    store: Store,
+    fake: FakeS3,
+    make_store: MakeStore,
+    monkeypatch: pytest.MonkeyPatch,
+    is_overtaken: bool,
+) -> None:
+    """A machine slept for hours within a create, and its number was used, and swept, meanwhile."""
+    clock = Clock(monkeypatch)
+    slow = fake.fail("slow", "create", key=_NEXT)
+    late = asyncio.create_task(store.save(_data(1)))
+    await asyncio.to_thread(slow.reached.wait)
+    other: Store = make_store()
+    for iteration in range(2, 5 if is_overtaken else 2):
+        await other.save(_data(iteration))
+    if is_overtaken:
+        await other.delete_session("s")
+        fake.age(timedelta(hours=3))
+        await other.delete_session("s")
+        assert not fake.keys(_NEXT)
+    clock.move_on(3 * HOUR_SECONDS)
+    slow.released.set()
+    if is_overtaken:
+        with pytest.raises(StoreBusyError):
+            await late
+    else:
+        await late
+    await store.save(_data(5))
+    left = ("cp-5",) if is_overtaken else ("cp-5", "cp-1", "cp-0")
+    assert await other.ids("s") == await make_store().ids("s") == left
+    assert await make_store().check() == ()

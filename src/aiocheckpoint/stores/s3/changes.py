@@ -279,7 +279,7 @@ class Changes:
         except CheckpointError:
             self._sweeper.drop_blobs(knowledge.session_id, dict.fromkeys(blobs, write_id))
             raise
-        return is_mine
+        return is_mine and await self._is_in_line(number, write_id)
 
     def _key(self, number: int) -> str:
         return self._knowledge.layout.commit(self._knowledge.session_id, number)
@@ -311,6 +311,23 @@ class Changes:
             raise DurabilityUnknownError("create", location, None, str(error)) from error
         self._sweeper.drop_blobs(knowledge.session_id, blobs)
         raise MissingStoreError(knowledge.layout.url)
+
+    async def _is_in_line(self, number: int, write_id: str) -> bool:
+        """
+        Tell whether a commit of ours stands where others go on; remove one that does not.
+
+        Raises:
+            DurabilityUnknownError: that cannot be found out, or done.
+        """
+        knowledge = self._knowledge
+        try:
+            if await knowledge.is_in_line(number, write_id):
+                return True
+            await knowledge.bucket.delete([self._key(number)])
+        except CheckpointError as error:
+            location = knowledge.location(number)
+            raise DurabilityUnknownError("create", location, None, str(error)) from error
+        return False
 
     async def _settled(self, number: int, write_id: str, lost: UnsettledError) -> bool:
         """

@@ -66,6 +66,7 @@ class Knowledge:
         self._indexing = asyncio.Lock()
         self._applied: list[Header] | None = None
         self._watched: tuple[int, Gone | None] = (0, None)
+        self._watched_since: Clocks | None = None
 
     @property
     def session_id(self) -> SessionId:
@@ -75,12 +76,7 @@ class Knowledge:
     @property
     def is_trusted(self) -> bool:
         """Whether the newest commit was seen lately: a number once used is not used again."""
-        if self._confirmed_at is None:
-            return False
-        at, date = self._confirmed_at
-        waited = timedelta(seconds=asyncio.get_running_loop().time() - at)
-        # That clock stands still while a machine sleeps; this one may be set.
-        return max(waited, abs(datetime.now(UTC) - date)) < TRUSTED_FOR
+        return self._confirmed_at is not None and _is_recent(self._confirmed_at)
 
     async def write_id(self, number: int) -> str:
         """Return whose commit is there under a number; nobody's where there is none."""
@@ -178,7 +174,21 @@ class Knowledge:
     def watch(self, number: int) -> Clocks:
         """Remember what will be gone with a commit that is about to be made; return the time."""
         self._watched = (number, None)
+        self._watched_since = self._confirmed_at
         return _now()
+
+    async def is_in_line(self, number: int, write_id: str) -> bool:
+        """
+        Tell whether a commit that was just made stands where others go on.
+
+        One that took hours, as the machine slept, may have met a number that was used and swept.
+        """
+        if self._watched_since is not None and _is_recent(self._watched_since):
+            return True
+        self.forget()
+        if (await self.refresh()).number == number:
+            return True
+        return (await self.header(number + 1)).previous == write_id
 
     def committed(self, header: Header, began: Clocks) -> Gone:
         """Go on by a commit of this client, whose request began then; return what is gone."""
@@ -308,6 +318,13 @@ def _gaps(numbers: Sequence[int]) -> set[int]:
         for last in numbers
         if not last % SHORTEST_RANGE and known.issuperset(range(last - SHORTEST_RANGE + 1, last))
     }
+
+
+def _is_recent(clocks: Clocks) -> bool:
+    at, date = clocks
+    waited = timedelta(seconds=asyncio.get_running_loop().time() - at)
+    # That clock stands still while a machine sleeps; this one may be set.
+    return max(waited, abs(datetime.now(UTC) - date)) < TRUSTED_FOR
 
 
 def _now() -> Clocks:
