@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import pytest
 
 from aiocheckpoint import CheckpointError, CheckpointRecord, LostIdError, StorageError, open_store
-from aiocheckpoint.kit import encode_id
 from aiocheckpoint.writer import DEFAULT_MAX_BYTES
 from tests.adapters.case import AdapterCase
 
@@ -109,20 +108,23 @@ class Lists(AdapterCase):
         async with self.opened(root) as adapter:
             assert await self._problem(adapter) is None
 
-    @pytest.mark.damages_store
     @pytest.mark.blocking
-    async def test_what_is_of_another_type_is_listed(self, root: Path) -> None:
-        """So is what a stranger has written in its place."""
-        paths = await self._filled(root)
-        (name,) = {path.relative_to(root).parts[0] for path in paths}
-        async with open_store(root, record_type=Stranger) as store:
-            sessions = [it async for it in store.sessions() if encode_id(it, "session id") == name]
-            wanted = [(session, it) for session in sessions for it in await store.ids(session)]
-            for session, checkpoint_id in wanted:
-                if self.lists_sessions or checkpoint_id == _BAD:
-                    await store.save(Stranger(session_id=session, checkpoint_id=checkpoint_id))
+    @pytest.mark.parametrize("kind", ["directory", "postgresql", "bucket"])
+    async def test_what_is_of_another_type_is_listed(self, location: Any) -> None:
+        """So is what a stranger has written in its place, in whatever store."""
+        async with self.opened(location) as adapter:
+            await self.make(adapter, _INTACT[0])
+            await self.make(adapter, _INTACT[1])
+            before = await _sessions(location)
+            await self.make(adapter, _BAD)
+        sessions = await _sessions(location)
+        async with open_store(location, record_type=Stranger) as store:
+            for session_id in sessions - before if self.lists_sessions else sessions:
+                for it in await store.ids(session_id):
+                    if self.lists_sessions or it == _BAD:
+                        await store.save(Stranger(session_id=session_id, checkpoint_id=it))
 
-        async with self.opened(root) as adapter:
+        async with self.opened(location) as adapter:
             assert (await self._problem(adapter) is not None) == self.tells_problems
             with pytest.raises(CheckpointError):
                 await self.open_one(adapter, _BAD)
@@ -179,6 +181,11 @@ class Lists(AdapterCase):
         assert found.keys() == {*_INTACT, _BAD}
         assert [found[name] for name in _INTACT] == [None, None]
         return found[_BAD]
+
+
+async def _sessions(location: Any) -> set[str]:
+    async with open_store(location, record_type=Stranger) as store:
+        return {session_id async for session_id in store.sessions()}
 
 
 def _files(root: Path) -> Iterator[Path]:

@@ -14,6 +14,7 @@ from aiocheckpoint import (
     CheckpointCorruptError,
     CheckpointError,
     CheckpointRecord,
+    MissingBlobError,
     StorageError,
 )
 from aiocheckpoint.adapters.langgraph import CheckpointSaver, session_of
@@ -102,6 +103,31 @@ async def test_damage_names_the_thread(make: MakeSaver, root: Path) -> None:
     for call in calls:
         with pytest.raises(CheckpointCorruptError, match=r"is damaged .*thread 'b'"):
             await call()
+
+
+async def test_all_that_is_damaged_is_told(make: MakeSaver, root: Path) -> None:
+    """Of several damaged checkpoints the first is raised, and the others are in its error."""
+    saver, ids = await _filled(make)
+    damaged = [session_files(root, session_of(name, ""))[1] for name in "ab"]
+    for path in damaged:
+        path.write_bytes(b"{}")
+    found, error = await told(saver)
+    assert len(found) == 7
+    assert {*ids["c"]} < {*found}
+    assert isinstance(error, CheckpointCorruptError)
+    paths = [each.path for each in (error, *error.others) if isinstance(each, type(error))]
+    assert sorted(paths) == sorted(map(str, damaged))
+
+
+async def test_a_missing_value_names_the_thread(make: MakeSaver, root: Path) -> None:
+    """So it is where not a checkpoint is gone, but a long value that it leads to."""
+    saver = make()
+    await put(saver, thread("b"), {"n": "x" * 100_000})
+    await saver.aflush()
+    for path in (root / session_of("b", "") / "blobs").iterdir():
+        path.unlink()
+    with pytest.raises(MissingBlobError, match=r"is not there .*thread 'b'"):
+        await saver.aget_tuple(thread("b"))
 
 
 async def test_a_damaged_newest_names_what_is_left(make: MakeSaver, root: Path) -> None:

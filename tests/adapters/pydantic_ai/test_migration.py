@@ -78,6 +78,25 @@ async def test_nothing_there_is_replaced(source: InMemoryConversationStore) -> N
     assert found.messages == mine.messages
 
 
+@pytest.mark.damages_store
+async def test_damaged_one_is_named_and_stops_no_other(root: Path) -> None:
+    """Of a source that lists what it cannot read, that is refused by name, and all else copied."""
+    async with ConversationStore(root) as source:
+        for name in "abc":
+            await saved(source, name, range(3))
+    (path,) = (root / "pydantic_ai.b").glob("checkpoints/cp_*.json")
+    path.write_bytes(path.read_bytes().replace(b'"usage"', b'"usbge"'))
+    checkpoints: MemoryStore[Any] = MemoryStore(ConversationStoreRecord)
+
+    async with ConversationStore(root) as source:
+        with pytest.raises(CopyMismatchError, match=r"'b': .*is damaged") as raised:
+            await copy_conversations(source, checkpoints)
+
+    assert raised.value.copied == Copied(2, 6)
+    target = ConversationStore(checkpoints)
+    assert sorted(it.conversation_id for it in await target.read_records()) == ["a", "c"]
+
+
 def test_command(
     source: InMemoryConversationStore,
     root: Path,

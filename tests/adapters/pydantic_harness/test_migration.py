@@ -90,6 +90,25 @@ async def test_copy_goes_on_where_it_was(path: Path) -> None:
         await copy_runs(source, checkpoints)
 
 
+@pytest.mark.damages_store
+async def test_damaged_one_is_named_and_stops_no_other(root: Path) -> None:
+    """Of a source that lists what it cannot read, that is refused by name, and all else copied."""
+    async with StepStore(root) as source:
+        for number in range(3):
+            await source.register_run(run(number))
+            await source.append_event(event(0, run_id=f"r{number}"))
+    (path,) = (root / "pydantic_harness.r1").glob("checkpoints/cp_*_run.json")
+    path.write_bytes(path.read_bytes().replace(b"totals", b"totbls"))
+    checkpoints: MemoryStore[Any] = MemoryStore(HarnessRecord)
+
+    async with StepStore(root) as source:
+        with pytest.raises(CopyMismatchError, match=r"'r1': .*is damaged") as raised:
+            await copy_runs(source, checkpoints)
+
+    assert raised.value.copied == Copied(2, 2)
+    assert [it.run_id for it in await StepStore(checkpoints).list_runs()] == ["r0", "r2"]
+
+
 async def test_tool_that_has_ended_since_is_not_set_back(path: Path) -> None:
     """A run of which only a tool went on there is refused, and the tool's outcome stays."""
     checkpoints: MemoryStore[Any] = MemoryStore(HarnessRecord)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -33,23 +34,22 @@ from aiocheckpoint.adapters.langgraph.records import (
     state_id,
 )
 from aiocheckpoint.adapters.langgraph.tuples import metadata_of, thread_id_of, tuple_of
+from aiocheckpoint.kit import raise_all
 
 Refused = list[CheckpointError]
 
 
-def raise_first(refused: Refused, thread_id: object) -> None:
+def raise_refused(refused: Refused, thread_id: object) -> None:
     """
-    Raise the first of the errors; those of all others have been listed by then.
+    Raise the first of the errors, with the rest as its `others`; all else was listed by then.
 
     Args:
         refused: the errors.
         thread_id: of which thread they are; None where they are of any.
     """
-    for error in refused:
-        if thread_id is None:
-            raise error
-        with arguments.told_of_thread(thread_id):
-            raise error
+    told = nullcontext() if thread_id is None else arguments.told_of_thread(thread_id)
+    with told:
+        raise_all(refused)
 
 
 async def sessions(

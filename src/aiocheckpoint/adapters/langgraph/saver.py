@@ -31,7 +31,7 @@ from aiocheckpoint.adapters.langgraph.listing import (
     Refused,
     entries,
     matching,
-    raise_first,
+    raise_refused,
     sessions,
 )
 from aiocheckpoint.adapters.langgraph.reading import PAGE, find, pages
@@ -284,7 +284,8 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
             limit: at most so many.
 
         Raises:
-            CheckpointCorruptError: one is damaged; all others have been yielded by then.
+            CheckpointCorruptError: one is damaged; all that can be read has been yielded by then,
+                and of several such the rest are in its `others`.
             CheckpointError: what else `load` and `sessions` of the store raise.
 
         Cost: a `read` of the store for each 32 checkpoints of a namespace; with a filter also the
@@ -304,7 +305,7 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
             left = None if left is None else left - len(found)
             if left is not None and left <= 0:
                 break
-        raise_first(refused, thread_id_of(config))
+        raise_refused(refused, thread_id_of(config))
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]

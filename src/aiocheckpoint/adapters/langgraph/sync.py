@@ -23,7 +23,7 @@ from langgraph.checkpoint.base import (
 from aiocheckpoint import BlobStore
 from aiocheckpoint.adapters.langgraph import arguments
 from aiocheckpoint.adapters.langgraph.drafts import Draft, state_draft, writes_draft
-from aiocheckpoint.adapters.langgraph.listing import Page, Refused, matching, raise_first
+from aiocheckpoint.adapters.langgraph.listing import Page, Refused, matching, raise_refused
 from aiocheckpoint.adapters.langgraph.reading import pages
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord
 from aiocheckpoint.adapters.langgraph.tuples import config_of, thread_id_of
@@ -120,7 +120,7 @@ class SynchronousMethods(BaseCheckpointSaver[str]):
         page = Page(self._store, self.serde, filter, thread_id_of(config), refused)
         found = (item for part in pages(entries) for item in self._portal.run(page.read(part)))
         yield from islice(found, None if limit is None else min(limit, sys.maxsize))
-        raise_first(refused, thread_id_of(config))
+        raise_refused(refused, thread_id_of(config))
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
