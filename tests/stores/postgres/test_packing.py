@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from aiocheckpoint import CheckpointCorruptError, CheckpointData, CheckpointStor
 from aiocheckpoint.kit import LookAhead, RecordKit
 from aiocheckpoint.store import Transaction
 from aiocheckpoint.stores.postgres import packing
+from aiocheckpoint.stores.postgres.bodies import Bodies
 from aiocheckpoint.stores.postgres.packing import Packed, Version, packed, unpacked, unpacked_bytes
 from aiocheckpoint.stores.postgres.reads import Reads
 from aiocheckpoint.stores.postgres.schema import VERSION
@@ -603,3 +605,16 @@ async def test_what_lost_its_base_is_saved_in_the_order_of_the_calls(
         found = [meta.checkpoint_id for meta in await other.list(session_id)]
         assert found == [f"{number:04}" for number in range(7, 1, -1)]
     assert told == []
+
+
+def test_small_bodies_of_many_sessions_take_no_memory() -> None:
+    """Nothing is packed against them, and what is around one takes more than it does."""
+    bodies = Bodies(compressed=True)
+    tracemalloc.start()
+    try:
+        for number in range(20_000):
+            body = b"%0100d" % number
+            bodies.loaded(f"session-{number}", 1, [body], body)
+        assert tracemalloc.get_traced_memory()[0] < 1 << 20
+    finally:
+        tracemalloc.stop()

@@ -11,7 +11,7 @@ from aiocheckpoint.kit import ended
 from aiocheckpoint.models import SessionId
 from aiocheckpoint.stores.postgres.blobs import KnownBlobs
 from aiocheckpoint.stores.postgres.changes import Change, Delete, Save, is_baseless, seq_of
-from aiocheckpoint.stores.postgres.packing import Packed, Version, packed, plain
+from aiocheckpoint.stores.postgres.packing import Packed, Version, may_be_base, packed, plain
 
 _INLINE_BYTES = 64 * 1024  # what is larger, all bodies of a commit together, is packed in a thread
 _KNOWN_BYTES = 64 << 20
@@ -92,8 +92,9 @@ class Bodies:
 
     def _put(self, session_id: SessionId, version: Version) -> None:
         self.forget(session_id)
-        if not self._compressed or len(version.body) > _KNOWN_BYTES // 4:
-            return
+        is_too_large = len(version.body) > _KNOWN_BYTES // 4
+        if is_too_large or not self._compressed or not may_be_base(version.body):
+            return  # of many small ones what is around them takes more than they do
         self._known[session_id] = version
         self._size_bytes += len(version.body)
         while self._size_bytes > _KNOWN_BYTES:

@@ -94,9 +94,14 @@ def packed(body: bytes, base: Version | None) -> Packed:
     return Packed(content, hashlib.sha256(content).digest(), base)
 
 
+def may_be_base(body: bytes) -> bool:
+    """Tell whether anything is packed against a body, as far as its size tells."""
+    return len(body) >= _LEAST_BYTES
+
+
 def _may_follow(base: Version, body: bytes) -> bool:
     """Tell whether a load stays quick, and damage small, with one body more behind a base."""
-    if len(base.body) < _LEAST_BYTES:
+    if not may_be_base(base.body):
         return False
     parts = len(base.digests) + 1
     size_bytes = max(len(body), len(base.body))
