@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import gc
 import math
+import tracemalloc
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -281,6 +283,27 @@ class TestSharing:
             assert await other.list_checkpoint_ids(workflow_name="w") == ids
             for each in saved[len(saved) - kept :]:
                 assert await other.load(each.checkpoint_id) == each
+
+    async def test_what_is_known_of_checkpoints_is_bounded(self, root: Path) -> None:
+        """Of the items that checkpoints share, what a process knows is held once for all."""
+        items: list[Any] = [{"n": n} for n in range(3000)]
+        saved = None
+        async with CheckpointStorage(root) as storage:
+            tracemalloc.start()
+            try:
+                for number in range(60):
+                    items = [*items, {"n": number}]
+                    saved = checkpoint({"items": items}, saved)
+                    await storage.save(saved)
+                    if number == 9:
+                        gc.collect()
+                        first_bytes = tracemalloc.get_traced_memory()[0]
+                gc.collect()
+                held_bytes = tracemalloc.get_traced_memory()[0] - first_bytes
+            finally:
+                tracemalloc.stop()
+
+        assert held_bytes < 50 * 3000 * 16
 
     async def test_retention_of_the_store(self, root: Path) -> None:
         """A store that keeps the newest few alone keeps them whole."""

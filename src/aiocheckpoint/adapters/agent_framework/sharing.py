@@ -376,6 +376,7 @@ def _grown(
     earlier = next(filter(None, before), None)
     if earlier is not None:
         same = sum(1 for _ in takewhile(bool, map(eq, digests, earlier.digests)))
+        digests = (*earlier.digests[:same], *digests[same:])  # the very objects, held once
         stages = tuple(stage for stage in earlier.stages if len(stage) <= same)
         if _length(stages) < same < len(items):  # it may change from here on again
             stages = (*stages, _extended(stages, items[:same], load_blobs))
