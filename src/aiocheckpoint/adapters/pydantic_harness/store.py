@@ -14,7 +14,7 @@ from pydantic_ai_harness.step_persistence import (
     ToolEffectRecord,
 )
 
-from aiocheckpoint import InvalidArgumentError, JsonValue
+from aiocheckpoint import InvalidArgumentError
 from aiocheckpoint.adapters._given import require_text
 from aiocheckpoint.adapters._lists import OF_ONE, finished, require_read
 from aiocheckpoint.adapters._steady import read_steadily
@@ -363,10 +363,6 @@ class StepStore(InStorage[HarnessRecord]):
         except OF_ONE as error:
             found, refused = await self._read(run_id, lambda run: run.each(prefix, made))
             return finished(found, refused or [error])
-
-
-def _registration_of(record: StepRecord) -> JsonValue:
-    return (record.value or {}).get("registration_id")
 
 
 def _recent_of(run_id: str) -> RecentRun:  # noqa: ARG001 - what it is remembered by
