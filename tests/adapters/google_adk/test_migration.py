@@ -85,6 +85,32 @@ async def test_all_sessions_come_and_may_come_again(database: Path) -> None:
     assert before[0]["state"]["app:newest"] == "bob 39"
 
 
+async def test_states_without_a_session_come_along(database: Path) -> None:
+    """Of users and apps whose sessions were deleted the state comes; another one there stays."""
+    service = SqliteSessionService(str(database))
+    gone = (("shop", "eve"), ("shop", "kim"), ("bank", "ann"))
+    for app, user in gone:
+        names: dict[str, Any] = {"app_name": app, "user_id": user}
+        state = {"user:plan": f"{app} {user}", "app:open": True}
+        session = await service.create_session(**names, state=state)
+        await service.delete_session(**names, session_id=session.id)
+    await service.close()
+    store: MemoryStore[Any] = MemoryStore(AdkRecord)
+    target = SessionService(store)
+    await target.import_user_state(app_name="shop", user_id="kim", state={"plan": "mine"})
+
+    for _ in range(2):
+        with pytest.raises(CopyMismatchError, match="'shop/kim': another state is there") as raised:
+            await copy_database(database, store)
+        assert raised.value.copied == Copied(3, 43)
+
+    for app, user, plan in (("shop", "eve", "shop eve"), ("bank", "ann", "bank ann")):
+        assert await target.get_user_state(app_name=app, user_id=user) == {"plan": plan}
+    assert await target.get_user_state(app_name="shop", user_id="kim") == {"plan": "mine"}
+    assert await target.get_app_state(app_name="bank") == {"open": True}
+    assert await target.get_app_state(app_name="shop") == {"newest": "bob 39", "open": True}
+
+
 async def test_a_copied_session_goes_on() -> None:
     """Its next event is added to those that came with it."""
     source = InMemorySessionService()

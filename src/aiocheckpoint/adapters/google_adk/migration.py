@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from google.adk.errors.already_exists_error import AlreadyExistsError
@@ -16,13 +17,21 @@ from google.adk.sessions.sqlite_session_service import SqliteSessionService
 from google.adk.sessions.state import State
 
 from aiocheckpoint import JsonValue
-from aiocheckpoint.adapters._moving import Copied, Move, Progress, RefusedError
+from aiocheckpoint.adapters._moving import ADVICE, Copied, Move, Progress, RefusedError
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.google_adk.records import AdkRecord
 from aiocheckpoint.adapters.google_adk.service import SessionService
-from aiocheckpoint.adapters.google_adk.values import delta_of, event_json
+from aiocheckpoint.adapters.google_adk.values import delta_of, event_json, prefixed
 
 _SOURCE_ERRORS = (sqlite3.Error, ValueError)  # a row that is damaged, or no event
+_APPS_SQL = "SELECT DISTINCT app_name FROM sessions ORDER BY app_name"
+_STATES_SQL = """
+    SELECT app_name, NULL, state FROM app_states
+    WHERE state != '{}' AND app_name NOT IN (SELECT app_name FROM sessions)
+    UNION ALL
+    SELECT app_name, user_id, state FROM user_states
+    WHERE state != '{}' AND (app_name, user_id) NOT IN (SELECT app_name, user_id FROM sessions)
+"""
 
 
 async def copy_sessions(
@@ -39,7 +48,7 @@ async def copy_sessions(
     one of its name is refused before anything of it is written, since the application may have gone
     on with it; all others are copied. Nobody may use the source meanwhile; it is not changed. The
     state of an app and of its users comes with their sessions: that of a user without a session is
-    not copied, for the framework lists none.
+    not copied, for the framework lists none; see `SessionService.import_user_state`.
 
     Args:
         source: a service of the framework, as `DatabaseSessionService(url)`.
@@ -58,15 +67,30 @@ async def copy_sessions(
 
     Cost: one read of the source, one update and two reads a session, and one listing an app.
     """
+    return await _copy_all(source, app_names, (), storage, progress)
+
+
+async def _copy_all(
+    source: BaseSessionService,
+    app_names: Iterable[str],
+    states: Iterable[_SharedState],
+    storage: Storage[AdkRecord],
+    progress: Progress | None,
+) -> Copied:
+    """Copy all sessions of some apps, and states that belong to none."""
     async with SessionService(storage) as target:
         with Move(progress, _SOURCE_ERRORS) as move:
+            for state in states:
+                with move.part(state.name) as part:
+                    part.sessions = 0
+                    await _copy_state(target, state)
             for app_name in app_names:
                 listed = await source.list_sessions(app_name=app_name)
                 app: dict[str, JsonValue] | None = None
                 with move.part(app_name) as part:
                     part.sessions = 0
                     found = await target.get_app_state(app_name=app_name)
-                    app = delta_of(_prefixed(State.APP_PREFIX, found)).app
+                    app = delta_of(prefixed(State.APP_PREFIX, found)).app
                 if app is None:
                     continue
                 for session in listed.sessions:
@@ -79,7 +103,9 @@ async def copy_database(
     database: str | Path, storage: Storage[AdkRecord], *, progress: Progress | None = None
 ) -> Copied:
     """
-    Copy all sessions of the database of a `SqliteSessionService`, each read back and compared.
+    Copy all that the database of a `SqliteSessionService` has, each session read back and compared.
+
+    Users and apps without a session come with their state, too.
 
     Args:
         database: the file.
@@ -97,16 +123,49 @@ async def copy_database(
 
     Cost: as `copy_sessions`.
     """
-    app_names = await asyncio.to_thread(_app_names, Path(database))
+    app_names = [name for (name,) in await asyncio.to_thread(_rows, Path(database), _APPS_SQL)]
     source = await asyncio.to_thread(SqliteSessionService, str(database))
     try:
-        return await copy_sessions(source, app_names, storage, progress=progress)
+        rows = await asyncio.to_thread(_rows, Path(database), _STATES_SQL)
+        states = [_SharedState(*row) for row in rows]
+        return await _copy_all(source, app_names, states, storage, progress)
     finally:
         await source.close()
 
 
-def _prefixed(prefix: str, state: dict[str, Any]) -> dict[str, Any]:
-    return {f"{prefix}{key}": value for key, value in state.items()}
+class _SharedState(NamedTuple):
+    """The state of a user without a session, or of an app for None, as it is stored."""
+
+    app_name: str
+    user_id: str | None
+    text: str
+
+    @property
+    def name(self) -> str:
+        """As errors name it."""
+        return "/".join(filter(None, (self.app_name, self.user_id)))
+
+
+async def _copy_state(target: SessionService, shared: _SharedState) -> None:
+    app_name, user_id, text = shared
+    state = json.loads(text)
+    if not isinstance(state, dict):
+        raise RefusedError("its state is no JSON object; mend or delete it")
+    if user_id is None:
+        found = await target.get_app_state(app_name=app_name)
+        if not found:
+            await target.import_app_state(app_name=app_name, state=state)
+    else:
+        found = await target.get_user_state(app_name=app_name, user_id=user_id)
+        if not found:
+            await target.import_user_state(app_name=app_name, user_id=user_id, state=state)
+    if found and _plain(found) != _plain(state):
+        raise RefusedError(f"another state is there already; {ADVICE}")
+
+
+def _plain(state: dict[str, Any]) -> dict[str, JsonValue]:
+    """Return a state as it is stored, which may be compared whatever its values are."""
+    return delta_of(prefixed(State.USER_PREFIX, state)).user
 
 
 def _named(session: Session) -> str:
@@ -161,7 +220,7 @@ async def _require_same_states(
     names = {"app_name": session.app_name, "user_id": session.user_id}
     user = await target.get_user_state(**names)
     wanted = delta_of(session.state)
-    user_there = delta_of(_prefixed(State.USER_PREFIX, user)).user
+    user_there = _plain(user)
     if (user_there and user_there != wanted.user) or (app and app != wanted.app):
         reason = (
             "the state of its user, or of its app, is another one there already, which this one "
@@ -176,8 +235,7 @@ def _content(session: Session) -> tuple[Any, ...]:
     return delta_of(session.state), events, session.last_update_time
 
 
-def _app_names(database: Path) -> list[str]:
+def _rows(database: Path, sql: str) -> list[Any]:
     uri = f"file:{quote(str(database))}?mode=ro"  # or SQLite would make it
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
-        found = connection.execute("SELECT DISTINCT app_name FROM sessions ORDER BY app_name")
-        return [app_name for (app_name,) in found]
+        return connection.execute(sql).fetchall()

@@ -14,7 +14,7 @@ from google.adk.errors import StaleSessionError
 from google.adk.errors.already_exists_error import AlreadyExistsError
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.events import Event
-from google.adk.sessions import BaseSessionService, Session
+from google.adk.sessions import BaseSessionService, Session, State
 from google.adk.sessions.base_session_service import GetSessionConfig, ListSessionsResponse
 
 from aiocheckpoint import JsonValue, SessionReader, Transaction, UnsupportedOperationError
@@ -36,6 +36,7 @@ from aiocheckpoint.adapters.google_adk.values import (
     delta_of,
     event_json,
     events_of,
+    prefixed,
     state_of,
 )
 from aiocheckpoint.history import History, load_history
@@ -247,6 +248,41 @@ class SessionService(InStorage[AdkRecord], BaseSessionService):
         """
         record = await self._store.load(Place.of(app_name, "", "").app)
         return state_of(shared_state(record), {}, {})
+
+    async def import_user_state(
+        self, *, app_name: str, user_id: str, state: dict[str, Any]
+    ) -> None:
+        """
+        Set what another service has as the state of a user, who need not have a session.
+
+        Args:
+            app_name: any text.
+            user_id: any text.
+            state: keys without `user:`; those that are there and not in it stay.
+
+        Raises:
+            CheckpointEncodeError: a value that would not come back as it is; names its path.
+            CheckpointError: what `update` of the store raises.
+        """
+        delta = delta_of(prefixed(State.USER_PREFIX, state)).user
+        place = Place.of(app_name, user_id, "")
+        await self._store.update(place.user, partial(_share, state=delta))
+
+    async def import_app_state(self, *, app_name: str, state: dict[str, Any]) -> None:
+        """
+        Set what another service has as the state of an app, which need not have a session.
+
+        Args:
+            app_name: any text.
+            state: keys without `app:`; those that are there and not in it stay.
+
+        Raises:
+            CheckpointEncodeError: a value that would not come back as it is; names its path.
+            CheckpointError: what `update` of the store raises.
+        """
+        delta = delta_of(prefixed(State.APP_PREFIX, state)).app
+        place = Place.of(app_name, "", "")
+        await self._store.update(place.app, partial(_share, state=delta))
 
     async def append_event(self, session: Session, event: Event) -> Event:
         """

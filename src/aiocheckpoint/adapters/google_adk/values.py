@@ -58,14 +58,19 @@ def delta_of(state: Mapping[str, Any]) -> Delta:
     return delta
 
 
+def prefixed(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state of a user or an app with the keys that a session has for it."""
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
 def state_of(
     session: Mapping[str, JsonValue], app: Mapping[str, JsonValue], user: Mapping[str, JsonValue]
 ) -> dict[str, Any]:
     """Return the state that a session shows, from what is stored."""
     stored = {
         **session,
-        **{State.APP_PREFIX + name: value for name, value in app.items()},
-        **{State.USER_PREFIX + name: value for name, value in user.items()},
+        **prefixed(State.APP_PREFIX, app),
+        **prefixed(State.USER_PREFIX, user),
     }
     return {name: exact.from_json(value, path=f"state.{name}") for name, value in stored.items()}
 
