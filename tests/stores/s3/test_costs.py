@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from datetime import timedelta
 
@@ -212,3 +213,26 @@ async def test_reads_change_nothing_in_the_bucket(
         await reader.save(_data(70))
     await reader.aclose()
     assert fake.objects == before
+
+
+async def test_what_is_remembered_is_bounded(
+    make_store: MakeStore, fake: FakeS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the checkpoints of all sessions: those used last are looked up no more, others again."""
+    monkeypatch.setattr("aiocheckpoint.stores.s3.sessions._REMEMBERED_CHECKPOINTS", 80)
+    writer: S3Store[CheckpointData] = make_store()
+    for name in "abc":
+        saves = [CheckpointData(session_id=name, checkpoint_id=f"{key}") for key in range(30)]
+        await asyncio.gather(*(writer.save(data) for data in saves))
+        await writer.save(CheckpointData(session_id=name, checkpoint_id="last"))
+    store: S3Store[CheckpointData] = make_store()
+
+    async def looked_up(name: str) -> bool:
+        fake.count()
+        assert len(await store.ids(name)) == 31
+        return bool(fake.count()["get"])
+
+    assert [await looked_up(name) for name in "abab"] == [True, True, False, False]
+    assert [await looked_up(name) for name in "cbcba"] == [True, False, False, False, True]
+    monkeypatch.setattr("aiocheckpoint.stores.s3.sessions._REMEMBERED_CHECKPOINTS", 10)
+    assert [await looked_up(name) for name in "aabb"] == [False, False, True, False]

@@ -74,6 +74,12 @@ class Knowledge:
         return self.session.session_id
 
     @property
+    def size(self) -> int:
+        """How many checkpoints are known."""
+        entries = self.session.entries
+        return len(self._recent) if entries is None else len(self._recent) + len(entries)
+
+    @property
     def is_trusted(self) -> bool:
         """Whether the newest commit was seen lately: a number once used is not used again."""
         return self._confirmed_at is not None and _is_recent(self._confirmed_at)

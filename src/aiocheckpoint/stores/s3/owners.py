@@ -133,11 +133,15 @@ class Lease:
 
     async def give(self) -> None:
         """Set the session free; where that fails, it is free when the lease has run out."""
-        self._place.release()
-        if self._renewing is None:
-            return
-        self._renewing.cancel()
-        await asyncio.wait([self._renewing])
+        try:
+            if self._renewing is not None:
+                await self._end(self._renewing)
+        finally:
+            self._place.release()
+
+    async def _end(self, renewing: asyncio.Task[None]) -> None:
+        renewing.cancel()
+        await asyncio.wait([renewing])
         with contextlib.suppress(CheckpointError):
             await self._place.changes.put(Change(self._free)).done
         session_id = self._place.knowledge.session_id

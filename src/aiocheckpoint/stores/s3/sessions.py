@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 from aiocheckpoint.errors import MissingStoreError
@@ -18,6 +18,7 @@ from aiocheckpoint.stores.s3.probe import probe
 from aiocheckpoint.stores.s3.sweep import Sweeper
 
 _REMEMBERED = 1000
+_REMEMBERED_CHECKPOINTS = 250_000  # of about a kilobyte
 _OLDER_THAN_ATTEMPTS = timedelta(minutes=1)
 
 
@@ -25,20 +26,32 @@ class Place:
     """
     A session: what is known of it, and its changes.
 
-    Attributes:
+    Args:
         knowledge: of the session.
         changes: of the session.
+        released: called when nobody holds it any more.
+
+    Attributes:
+        knowledge: as given.
+        changes: as given.
         users: how many hold it.
+        size: how many checkpoints were known when it was released last.
     """
 
-    def __init__(self, knowledge: Knowledge, changes: Changes) -> None:
+    def __init__(
+        self, knowledge: Knowledge, changes: Changes, released: Callable[[Place], None]
+    ) -> None:
         self.knowledge = knowledge
         self.changes = changes
         self.users = 0
+        self.size = 0
+        self._released = released
 
     def release(self) -> None:
         """Let it be forgotten."""
         self.users -= 1
+        if not self.users:
+            self._released(self)
 
 
 class Sessions:
@@ -57,6 +70,7 @@ class Sessions:
         self.sweeper = Sweeper(self.bucket, layout)
         self._timeout_seconds = timeout_seconds
         self._places: dict[SessionId, Place] = {}
+        self._size = 0
         self._opening = asyncio.Lock()
         self._must_exist = options.must_exist
         self._is_started = self._is_open = False
@@ -144,10 +158,9 @@ class Sessions:
             knowledge = Knowledge(self.bucket, self.layout, session_id, self.require_store)
             has_gone = self.has_gone if self._must_exist else None
             changes = Changes(knowledge, self.sweeper, self.prove, self._timeout_seconds, has_gone)
-            place = Place(knowledge, changes)
+            place = Place(knowledge, changes, self._released)
         self._places[session_id] = place  # now the one used last
         place.users += 1
-        self._forget()
         return place
 
     @contextlib.contextmanager
@@ -159,9 +172,22 @@ class Sessions:
         finally:
             place.release()
 
+    def _released(self, place: Place) -> None:
+        size = place.knowledge.size
+        self._size += size - place.size
+        place.size = size
+        self._forget()
+
     def _forget(self) -> None:
-        if len(self._places) <= _REMEMBERED:
+        """Forget those that were not used for longest, but for the last one, to stay in bounds."""
+        if not self._has_too_many():
             return
-        for session_id, place in (*self._places.items(),)[:-_REMEMBERED]:
+        for session_id, place in (*self._places.items(),)[:-1]:
             if not place.users and place.changes.is_idle:
                 del self._places[session_id]
+                self._size -= place.size
+                if not self._has_too_many():
+                    return
+
+    def _has_too_many(self) -> bool:
+        return len(self._places) > _REMEMBERED or self._size > _REMEMBERED_CHECKPOINTS
