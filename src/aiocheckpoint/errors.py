@@ -33,8 +33,8 @@ class CheckpointError(Exception):
             texts are its notes.
         about: what was asked for, as the framework of an adapter names it: `thread 'support-42'`.
             The text of damage, and of a missing blob, has it; None where no adapter has told.
-        listed: what a list of an adapter has besides what it raises, which it cannot name: as
-            the list returns it; None of any other call.
+        listed: what a call about many, as `load_newest` or a list of an adapter, would have
+            returned without what is refused; None where something is wrong with all of it.
     """
 
     others: tuple[CheckpointError, ...] = ()

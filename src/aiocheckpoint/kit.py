@@ -610,12 +610,13 @@ def sorted_ids(ids: Iterable[CheckpointId]) -> list[CheckpointId]:
     return sorted(ids, reverse=True)
 
 
-def raise_all(errors: Iterable[CheckpointError]) -> None:
+def raise_all(errors: Iterable[CheckpointError], listed: object = None) -> None:
     """
     Raise the first of some errors, if there is one, with the rest in `others` and its notes.
 
     Args:
         errors: of a call about many, as `load_newest`; each may be one that this has raised.
+        listed: what the call would have returned without them.
 
     Raises:
         CheckpointError: the first.
@@ -624,4 +625,5 @@ def raise_all(errors: Iterable[CheckpointError]) -> None:
     for first in all_errors:
         first.others = tuple(all_errors[1:])
         first.__notes__ = [str(other) for other in first.others]
+        first.listed = listed
         raise first

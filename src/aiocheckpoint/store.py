@@ -539,7 +539,8 @@ class CheckpointStore(Protocol[RecordT]):
             in the order given; without those that have none.
 
         Raises:
-            CheckpointError: of the first that cannot be loaded; the rest are in its notes.
+            CheckpointError: of the first that cannot be loaded; the rest are its `others`, and in
+                its notes, and all other records are its `listed`.
         """
         ...
 

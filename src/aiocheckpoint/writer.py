@@ -875,7 +875,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
 
         Raises:
             CheckpointError: what `load` raises of the first that cannot be loaded. The rest of such
-                errors are in its notes.
+                errors are its `others`, and in its notes; all other records are its `listed`.
             InvalidArgumentError: a str instead of a list of them.
             InvalidIdError: an id that no session can have.
 
@@ -893,7 +893,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             loaded, errors = await self._read(partial(_newest_of, part), nothing)
             found |= loaded
             refused += errors
-        raise_all(refused)
+        raise_all(refused, found)
         return found
 
     async def unfinished(

@@ -124,9 +124,8 @@ def finished(listed: ListT, *refused: Iterable[CheckpointError]) -> ListT:
         CheckpointError: the first that is refused, with the list as its `listed`.
     """
     try:
-        raise_all(error for errors in refused for error in errors)
+        raise_all((error for errors in refused for error in errors), listed)
     except CheckpointError as error:
-        error.listed = listed
         error.add_note("all else that was asked for is in `listed` of this error")
         raise
     return listed

@@ -471,7 +471,7 @@ class MemoryStore(AsyncClosing, Generic[RecordT]):
                 continue
             if record is not None:
                 found[session_id] = record
-        raise_all(errors)
+        raise_all(errors, found)
         return found
 
     async def unfinished(

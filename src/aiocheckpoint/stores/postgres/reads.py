@@ -266,7 +266,7 @@ class Reads(Generic[RecordT]):
                 found[session_id] = await self._decoded(session_id, row)
             except CheckpointError as error:
                 refused.append(error)
-        raise_all(refused)
+        raise_all(refused, found)
         return found
 
     async def list(

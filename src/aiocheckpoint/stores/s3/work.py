@@ -250,14 +250,13 @@ class Work(Generic[RecordT]):
         await self.sessions.open()
         ids = [*wanted]
         found = await self.sessions.bucket.gather(map(self._newest, ids))
-        errors = [error for error in found if isinstance(error, CheckpointError)]
-        raise_all(errors)
-        newest = zip(ids, found, strict=True)
-        return {
+        newest = {
             key: data
-            for key, data in newest
+            for key, data in zip(ids, found, strict=True)
             if data is not None and not isinstance(data, CheckpointError)
         }
+        raise_all((error for error in found if isinstance(error, CheckpointError)), newest)
+        return newest
 
     async def _newest(self, session_id: SessionId) -> RecordT | CheckpointError | None:
         try:

@@ -196,7 +196,7 @@ class AcrossDamageContract:
     """
 
     async def test_damage_is_not_left_out(self, store: Store, damage: Damage) -> None:
-        """Load_newest raises the first and names the rest; unfinished tells each."""
+        """Load_newest raises the first, and has the rest and all else; unfinished tells each."""
         for session_id, trigger in {"a": "step", "b": "step", "c": "done"}.items():
             await store.save(checkpoint(session_id, checkpoint_id="1", trigger=trigger))
         await damage("b", "1")
@@ -204,6 +204,7 @@ class AcrossDamageContract:
         assert told is not None  # one str is no list of ids
         told = await error_of(store.load_newest(["c", "b", "a"]))
         assert isinstance(told, CheckpointCorruptError)
+        assert told.listed == await store.load_newest(["c", "a"])  # which are none the worse
         await damage("a", "1")
         told = await error_of(store.load_newest(["c", "b", "a"]))
         assert isinstance(told, CheckpointCorruptError)
