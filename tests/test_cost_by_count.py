@@ -12,6 +12,7 @@ from aiocheckpoint._disk.files import Directory, LocalFiles
 from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.testing import LargeValue
+from tests.conftest import MakeWriter
 
 
 @pytest.fixture(name="walks")
@@ -53,6 +54,21 @@ async def test_delete_does_not_walk_the_session(
     await _three_saved(writer)
     assert await writer.delete("s", checkpoint_id)
     assert walks == []
+
+
+async def test_retention_does_not_walk_the_session(
+    make_writer: MakeWriter, walks: list[int]
+) -> None:
+    """A save that lets the oldest go looks at that one alone, and at the blobs that go with it."""
+    writer = make_writer(record_type=LargeValue, max_checkpoints=3)
+    for number in range(6):
+        blob = f"blob {number}".encode()
+        digest = blob_digest(blob)
+        data = LargeValue(session_id="s", checkpoint_id=f"id-{number}", blob_digests=(digest,))
+        await writer.save(data, blobs={digest: blob})
+    assert walks == []
+    await writer.flush()
+    assert await writer.ids("s") == ("id-5", "id-4", "id-3")
 
 
 async def test_an_update_does_not_walk_the_session(

@@ -239,6 +239,16 @@ class SessionIndex:
         with self.mutex:
             return self.names[::-1]
 
+    def oldest(self, count: int) -> list[FileName]:
+        """Return so many files, the one saved first first."""
+        with self.mutex:
+            return self.names[:count]
+
+    def texts_but(self, known: Mapping[str, object]) -> set[str]:
+        """Return the names of files that are not among those known, mostly none, in no order."""
+        texts = self.by_text.keys()
+        return set() if texts <= known.keys() else texts - known.keys()
+
     def finds_at_once(self) -> bool:
         """Tell, without waiting, whether `candidates` need not go through many files."""
         return self._by_id_name is not None or self.count <= _FEW

@@ -272,7 +272,8 @@ class Bodies:
         known = session.known.blobs = session.known.blobs or KnownBlobs()
         try:
             session.known.require_complete()
-            unknown = [n for n in session.known.newest_first() if n.text not in known.of_file]
+            texts = session.known.texts_but(known.of_file)
+            unknown = filter(None, map(session.known.by_text.get, texts))
             are_read = [self._enter_digests(session, known, name) for name in unknown]
             if not known.is_swept:
                 self._sweep(session, known)

@@ -119,8 +119,11 @@ class SessionPlan:
 
     def surplus(self, max_kept: int) -> list[FileName]:
         """Return the files to remove so that the newest `max_kept` stay."""
-        count = self.count
-        return [] if count <= max_kept else self.remaining()[: count - max_kept]
+        count = self.count - max_kept
+        if count <= 0:
+            return []
+        found = [*self.session.known.oldest(count + len(self.removed)), *self.added]
+        return [name for name in found if name.text not in self.removed][:count]
 
     def add(self, name: FileName, checkpoint_id: CheckpointId, digests: tuple[str, ...]) -> None:
         """Plan a file."""
@@ -156,9 +159,7 @@ class SessionPlan:
         A checkpoint that cannot be read may name any blob, and so may a blob: then all stay.
         """
         known = self._known
-        if not known.is_swept or not all(
-            name.text in known.of_file or name in self.added for name in self.remaining()
-        ):
+        if not known.is_swept or not self.session.known.texts_but(known.of_file) <= self.removed:
             return ()
         unused = (self._uses.all_unused() or set()) - self.gone_blobs
         self.new_blobs -= unused
