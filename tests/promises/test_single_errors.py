@@ -8,10 +8,12 @@ import errno
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointError, StorageError, blob_digest
+from aiocheckpoint._disk.pending import Pending
 from aiocheckpoint.testing import Fault, FaultyFiles
 from tests.conftest import MakeWriter
 from tests.faults import Hold, RefusingFiles
@@ -157,6 +159,38 @@ def _open_below(directory: Path) -> list[str]:
         with contextlib.suppress(OSError):
             found.append(os.readlink(f"/proc/self/fd/{name}"))
     return [path for path in found if path.startswith(f"{directory}/") or path == str(directory)]
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+async def test_for_want_of_memory(
+    make_writer: MakeWriter, monkeypatch: pytest.MonkeyPatch, *, is_own: bool
+) -> None:
+    """What was committed, and could not be entered for want of memory, is seen and written."""
+    writer, other = make_writer(), make_writer()
+    for each in (writer, other):
+        await each.save(record("s", "a"))
+        await each.flush()
+    add, is_short = Pending.add, [is_own]
+
+    def added(*args: Any) -> None:
+        if is_short.pop():
+            raise MemoryError
+        is_short.append(False)
+        add(*args)
+
+    monkeypatch.setattr(Pending, "add", added)
+    with contextlib.suppress(MemoryError):
+        await writer.save(record("s", "b"))
+    is_short[:] = [not is_own]
+    with contextlib.suppress(MemoryError):
+        await other.ids("s")
+    monkeypatch.undo()
+    for each in (writer, other):
+        assert await each.ids("s") == ("b", "a")
+    for each in (other, writer):
+        await each.save(record("t", "a"))
+        await each.flush()
+    assert await make_writer().ids("s") == ("b", "a")
 
 
 @pytest.mark.parametrize("operation", ["open", "stat", "read", "close", "list directory"])

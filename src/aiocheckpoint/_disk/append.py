@@ -130,7 +130,7 @@ class Appender(SegmentWriter):
             erasure=place if erases else control.erasure,
         )
         read = ReadFrame(place, segment.slot, frame.frame)
-        with self._log.mutex:
+        with self._log.entering():
             self._log.tail = tail.behind(frame.frame)
             self._share(control)
             note(read)

@@ -71,7 +71,8 @@ class Log(LockFiles):
         erasure: position of the last removal read that somebody asked for; 0 for none.
         is_scanned: whether the end was looked for; until then `control` may be of before a crash.
         headless: the segments whose headers are damaged, and have to be written again.
-        is_void: whether frames were read that do not count after all: all is to be read anew.
+        is_void: whether frames were read that do not count after all, or were not entered: all is
+            to be read anew.
     """
 
     def __init__(self, files: LocalFiles, directory: Directory, *, writable: bool) -> None:
@@ -182,17 +183,14 @@ class Log(LockFiles):
 
     def follow(self) -> Advance | None:
         """Return what has been committed since, None for nothing; without any lock."""
-        is_gap = False
         for _ in range(_CONTROL_TRIES):
             control = self.read_control()
             if control is None or (control is self.control and not self.is_void):
                 return None
             with contextlib.suppress(BehindError):
-                advance = self._advance(control, to_end=False)
-                return advance._replace(is_gap=advance.is_gap or is_gap)
+                return self._advance(control, to_end=False)
             if not self.is_scanned:  # what is shared may be of before a crash
                 return None
-            self.tail, is_gap = None, True
         raise StorageError("follow", self.directory.path, None, "its journal keeps changing")
 
     def catch_up(self) -> Advance | None:
@@ -204,7 +202,8 @@ class Log(LockFiles):
         This is all of recovery. What is there and was never acknowledged may count.
         """
         control = self.read_control()
-        if control is not None and control is self.control and self._is_at_end(control):
+        is_same = control is self.control and not self.is_void
+        if control is not None and is_same and self._is_at_end(control):
             return None
         advance = self._advance(control, to_end=True)
         self.is_scanned = True
@@ -224,9 +223,10 @@ class Log(LockFiles):
         return log.head_end(data, tail.segment, tail.offset) == 0
 
     def _advance(self, control: Control | None, *, to_end: bool) -> Advance:
+        is_gap = self.is_void or (self.tail is None and bool(self.segments))
         if self.is_void:
-            self.tail, self.is_void = None, False
-        is_gap = self.tail is None and bool(self.segments)
+            self.tail = None
+        self.is_void = True  # until all went well: of a gap nobody would be told a second time
         searches = to_end and not self.is_scanned
         # The newest segment of who died before sharing it counts: it may have been read.
         is_left = to_end and control is not None and control.sealed_at != 0
@@ -234,7 +234,7 @@ class Log(LockFiles):
             newest = to_end or control is None
             is_gap |= self._find_segments(control, newest=newest, to_end=to_end)
         frames = self._read(control, to_end=to_end, searches=searches) if self.segments else ()
-        self.control = control
+        self.control, self.is_void = control, False
         return Advance(is_gap, tuple(frames))
 
     def _is_current(self, control: Control) -> bool:
@@ -323,6 +323,16 @@ class Log(LockFiles):
         self.tail = chain[0].start
         self.damages.clear()
         return True
+
+    @contextlib.contextmanager
+    def entering(self) -> Iterator[None]:
+        """Enter what the log has; where that fails, all is read anew, or it would pass for done."""
+        with self.mutex:
+            try:
+                yield
+            except BaseException:
+                self.is_void = True
+                raise
 
     # Damage
 

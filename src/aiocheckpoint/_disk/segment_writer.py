@@ -115,7 +115,6 @@ class SegmentWriter:
         try:
             self._log.publish(control)
         except StorageError as error:
-            self._log.is_void = True
             raise _unknown(error, error.reason) from error
 
     def _require_ours(self) -> None:
@@ -230,7 +229,7 @@ class SegmentWriter:
         )  # fmt: skip
         frame = built[-1].frame if built else log.build_frame(tail, 0, 0, b"", ()).frame
         read = ReadFrame(end, segment.slot, frame)
-        with log_.mutex:
+        with log_.entering():
             log_.segments, log_.tail = segments, tail
             (self._share if built else log_.publish)(control)
             log_.is_void |= is_cut

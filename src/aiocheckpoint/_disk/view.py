@@ -77,7 +77,8 @@ class View:
             with self.mutex:
                 advance = self.log.follow()
                 if advance is not None:
-                    self._take_in(advance)
+                    with self.log.entering():
+                        self._take_in(advance)
 
     def catch_up(self) -> None:
         """Take in the log to its very end; under its lock, or with commits kept out."""
@@ -85,7 +86,8 @@ class View:
             with self.mutex:
                 advance = self.log.catch_up()
                 if advance is not None:
-                    self._take_in(advance)
+                    with self.log.entering():
+                        self._take_in(advance)
 
     def look(self) -> bool:
         """
