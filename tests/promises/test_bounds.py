@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import MakeWriter
 from tests.promises import tasks
 from tests.promises.conftest import Start
 from tests.promises.places import holding, log_bytes, plain_ids, session_files
@@ -139,3 +142,28 @@ def test_many_largest_documents(start: Start, root: Path) -> None:
     for name in names:
         assert worker.load(name) == record(name, "large0", size=_LARGE)
     assert worker.call(tasks.most_memory) < 1 << 30
+
+
+async def test_what_is_over_is_forgotten_while_one_call_waits(make_writer: MakeWriter) -> None:
+    """A call that waits for an update keeps nothing in memory of those that others made since."""
+    writer = make_writer()
+    go_on = asyncio.Event()
+
+    async def wait(_: object) -> None:
+        await go_on.wait()
+
+    updating = asyncio.create_task(writer.update("s", wait))
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(writer.save(record("s", "waits")))
+    await asyncio.sleep(0)
+    tracemalloc.start()
+    try:
+        for number in range(300):
+            await writer.save(record("t", f"n{number}", size=100_000))
+        await writer.flush()
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        go_on.set()
+        await asyncio.gather(updating, waiting)
+    assert kept_bytes < 100 * 100_000

@@ -25,6 +25,7 @@ ResultT = TypeVar("ResultT")
 
 _WOKEN_AT_ONCE = 16
 _SHORTEST_WAIT_SECONDS = 0.01
+_FEW_WATCHED = 64
 
 
 class Job(Generic[ResultT]):
@@ -214,6 +215,26 @@ def _wake(jobs: list[Job[Any]], start: int = 0) -> None:
             job._waiter.set_result(None)  # noqa: SLF001
 
 
+class _Watched:
+    """What waits on one loop, in the order of its deadlines; and some that is over by now."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[tuple[float, Job[Any], object]] = deque()
+        self._most = _FEW_WATCHED
+
+    def add(self, deadline: float, job: Job[Any], subject: object) -> None:
+        """Watch one more, and let go of what is over: it holds what was saved."""
+        waiting = self.waiting
+        while waiting and waiting[0][1].is_over:
+            waiting.popleft()
+        if len(waiting) >= self._most:  # behind one that takes its time
+            left = [watched for watched in waiting if not watched[1].is_over]
+            waiting.clear()
+            waiting.extend(left)
+            self._most = 2 * len(left) + _FEW_WATCHED
+        waiting.append((deadline, job, subject))
+
+
 class Deadlines:
     """
     Gives up jobs that wait for too long, by one timer a loop.
@@ -228,23 +249,21 @@ class Deadlines:
     ) -> None:
         self._timeout_seconds = timeout_seconds
         self._error = error
-        self._waiting: dict[asyncio.AbstractEventLoop, deque[tuple[float, Job[Any], object]]] = {}
+        self._watched: dict[asyncio.AbstractEventLoop, _Watched] = {}
 
     def watch(self, job: Job[Any], subject: object) -> None:
         """Watch a job, on its loop; `subject` is what the error is about."""
         loop = job._loop  # noqa: SLF001 - of the same module
-        waiting = self._waiting.get(loop)
-        if waiting is None:
-            for ended in [known for known in list(self._waiting) if known.is_closed()]:
-                self._waiting.pop(ended, None)  # other loops' threads do the same
-            waiting = self._waiting[loop] = deque()
+        watched = self._watched.get(loop)
+        if watched is None:
+            for ended in [known for known in list(self._watched) if known.is_closed()]:
+                self._watched.pop(ended, None)  # other loops' threads do the same
+            watched = self._watched[loop] = _Watched()
             loop.call_later(self._timeout_seconds, self._check, loop)
-        while waiting and waiting[0][1].is_over:
-            waiting.popleft()
-        waiting.append((loop.time() + self._timeout_seconds, job, subject))
+        watched.add(loop.time() + self._timeout_seconds, job, subject)
 
     def _check(self, loop: asyncio.AbstractEventLoop) -> None:
-        waiting = self._waiting[loop]
+        waiting = self._watched[loop].waiting
         now = loop.time()
         soon = now + max(self._timeout_seconds / 4, _SHORTEST_WAIT_SECONDS)
         again: list[tuple[float, Job[Any], object]] = []
@@ -257,7 +276,7 @@ class Deadlines:
         if waiting:
             loop.call_at(waiting[0][0], self._check, loop)
         else:
-            self._waiting.pop(loop, None)
+            self._watched.pop(loop, None)
 
 
 async def hop(executor: Executor, work: Callable[[], ResultT]) -> ResultT:
