@@ -13,10 +13,10 @@ from aiocheckpoint._disk.pending import Committed
 from aiocheckpoint._disk.view import View
 from aiocheckpoint._format import documents, names
 from aiocheckpoint._format.blobs import (
+    BlobNode,
     as_blob,
     blob_digests,
     blob_links,
-    has_links,
     is_digest,
     verified_blob,
 )
@@ -181,14 +181,18 @@ class Bodies:
             if data is None and digest in removed:
                 raise MissingBlobError(self.blob_path(session, digest), digest)  # its file will go
         whole: dict[str, bytes] = {}
-        with self.view.sessions.blobs(session) as directory:
-            before = b""
-            for digest, data in found.items():
-                if data is None:  # of the same kind as the one before, most likely
-                    with self.losing(session, digest):
-                        is_node = has_links(before)
-                        before = self._blob_file(session, digest, directory, is_node=is_node)
-                whole[digest] = before if data is None else data
+        digest, is_node = "", False
+        try:
+            with self.view.sessions.blobs(session) as directory:
+                for digest, committed in found.items():
+                    blob = committed
+                    if blob is None:
+                        blob = self._blob_file(session, digest, directory, is_node=is_node)
+                    whole[digest] = blob
+                    is_node = isinstance(blob, BlobNode)  # as the next one is, most likely
+        except CheckpointCorruptError as error:
+            self._lose(session, digest, error)
+            raise
         return whole
 
     def _committed_blob(self, session: str, digest: str) -> bytes | None:
@@ -235,10 +239,13 @@ class Bodies:
         try:
             yield
         except CheckpointCorruptError as error:
-            index = self.view.indexes.peek(session)
-            if index is not None:
-                index.lose_blob(digest, is_missing=isinstance(error, MissingBlobError))
+            self._lose(session, digest, error)
             raise
+
+    def _lose(self, session: str, digest: str, error: CheckpointCorruptError) -> None:
+        index = self.view.indexes.peek(session)
+        if index is not None:
+            index.lose_blob(digest, is_missing=isinstance(error, MissingBlobError))
 
     def read_blob(self, directory: Directory, digest: str, *, is_node: bool) -> bytes | None:
         """
@@ -256,7 +263,7 @@ class Bodies:
         if data is None:
             return None
         data = verified_blob(data, digest, path)
-        if has_links(data) is not is_node:
+        if isinstance(data, BlobNode) is not is_node:
             raise CheckpointCorruptError(path, "the blob is of the kind that has the other suffix")
         return data
 
