@@ -16,7 +16,7 @@ from tests.conftest import MakeWriter
 from tests.on_disk import path_of
 from tests.promises import tasks
 from tests.promises.conftest import Start
-from tests.promises.places import files_with, on_disk
+from tests.promises.places import files_with, on_disk, session_files
 from tests.promises.records import Note, by_digest, note, record
 
 Writer = AsyncCheckpointWriter[CheckpointData]
@@ -207,6 +207,39 @@ async def test_with_its_backups(make_writer: MakeWriter, root: Path) -> None:
     await writer.flush()
     await _assert_gone(root)
     assert not await asyncio.to_thread((root / "t").exists)
+
+
+@pytest.mark.parametrize("is_fresh", [True, False])
+@pytest.mark.parametrize("left", ["all", "some", "none"])
+async def test_with_the_backups_of_what_others_removed(
+    make_writer: MakeWriter, root: Path, left: str, is_fresh: bool
+) -> None:
+    """A file that Rust, or somebody by hand, removed leaves its backup: no delete leaves that."""
+    writer: Writer = make_writer(max_backups=3)
+    names = ["secret", "a", "b"] if left != "none" else ["secret", "b"]
+    for name in names:
+        await writer.save(secret(name) if name == "secret" else record("s", name))
+        await on_disk(writer)
+    for file in await asyncio.to_thread(session_files, root, "s"):
+        if file.name.endswith("_secret.json") or left == "none":
+            await asyncio.to_thread(file.unlink)
+    await _assert_there(root)
+    deleting = make_writer() if is_fresh else writer
+    listed = [meta.checkpoint_id for meta in await deleting.list("s")]
+    assert listed == ([] if left == "none" else ["b", "a"])
+    if left == "all":
+        assert await deleting.delete("s", "a")
+        await deleting.flush()
+        await _assert_there(root)  # for whoever wants it back: nobody asked for it to go
+        assert not await deleting.delete("s", "secret")
+        await deleting.flush()
+        assert await deleting.ids("s") == ("b",)
+    else:
+        assert await deleting.delete_session("s") is (left == "some")
+        await deleting.flush()
+        assert not await asyncio.to_thread((root / "s").exists)
+    await _assert_gone(root)
+    assert await make_writer().check() == ()
 
 
 async def test_with_its_blobs(make_writer: MakeWriter, root: Path) -> None:

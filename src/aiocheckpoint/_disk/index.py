@@ -11,7 +11,14 @@ from typing import NamedTuple
 from aiocheckpoint._disk.known_blobs import KnownBlobs
 from aiocheckpoint._format.entries import Entry, Quarantined, Removed, Saved, SavedBlob
 from aiocheckpoint._format.ids import names_of_id
-from aiocheckpoint._format.names import FileName, ending, fine_name, id_of_name, parse_name
+from aiocheckpoint._format.names import (
+    BACKUP_SUFFIX,
+    FileName,
+    ending,
+    fine_name,
+    id_of_name,
+    parse_name,
+)
 from aiocheckpoint.errors import StorageError
 from aiocheckpoint.models import CheckpointId, CheckpointMeta
 
@@ -248,6 +255,11 @@ class SessionIndex:
         """Return the names of files that are not among those known, mostly none, in no order."""
         texts = self.by_text.keys()
         return set() if texts <= known.keys() else texts - known.keys()
+
+    def orphans(self) -> list[FileName]:
+        """Return the files that somebody else has removed, and whose backups are there still."""
+        files = (parse_name(backup.removesuffix(BACKUP_SUFFIX)) for backup in self.backups[:])
+        return [file for file in files if file is not None and file.text not in self.by_text]
 
     def finds_at_once(self) -> bool:
         """Tell, without waiting, whether `candidates` need not go through many files."""

@@ -14,6 +14,7 @@ from aiocheckpoint._engine.session_plan import Limits, SessionPlan
 from aiocheckpoint._format import names
 from aiocheckpoint._format.blobs import blob_links, require_digest
 from aiocheckpoint._format.entries import Entry, Removed, Saved, SavedBlob
+from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
@@ -295,6 +296,7 @@ class Planner:
 
     def _delete(self, plan: SessionPlan, delete: Delete, doomed: _Doomed) -> int:
         files: list[FileName] = []
+        orphans = plan.session.known.orphans()
         if delete.checkpoint_ids is None:
             plan.session.known.require_complete()
             files = plan.remaining()
@@ -302,15 +304,19 @@ class Planner:
             doomed.drops |= plan.session.known.has_directory or bool(files)
         else:
             count = 0
+            id_names: set[str] = set()
             for checkpoint_id in dict.fromkeys(delete.checkpoint_ids):
                 holders = self._holders(plan, checkpoint_id)
                 files += holders
                 count += bool(holders)
+                id_names.add(encode_id(checkpoint_id, "checkpoint id"))
+            orphans = [file for file in orphans if file.id_names[0] in id_names]
         if files:
             self._spare_blobs_in_doubt(plan.session, doomed)
         plan.remove(files)
         doomed.files += files
-        doomed.erases |= bool(files)
+        doomed.orphans += orphans
+        doomed.erases |= bool(files or orphans)
         return count
 
     def _holders(self, plan: SessionPlan, checkpoint_id: CheckpointId) -> list[FileName]:
@@ -344,12 +350,12 @@ class Planner:
             surplus = plan.surplus(doomed.max_kept)
             plan.remove(surplus)
             doomed.files += surplus
-        if not doomed.files and not doomed.drops:
+        if not (doomed.files or doomed.orphans or doomed.drops):
             return
         plan.is_changed = True
         self.erases |= doomed.erases
         blobs = () if doomed.spares_blobs and not doomed.drops else plan.remove_unused_blobs()
-        texts = tuple(name.text for name in doomed.files)
+        texts = tuple(dict.fromkeys(name.text for name in (*doomed.files, *doomed.orphans)))
         self.entries.append(Removed(plan.session.name, texts, blobs, doomed.drops, doomed.erases))
 
 
@@ -359,6 +365,7 @@ class _Doomed:
 
     Attributes:
         files: the files.
+        orphans: files that are gone already, of which a backup is left.
         drops: whether the session's directories go as well, if nothing else is in them.
         erases: whether somebody asked for the removal.
         spares_blobs: whether blobs stay that nothing leads to, unless all of the session goes.
@@ -367,6 +374,7 @@ class _Doomed:
 
     def __init__(self) -> None:
         self.files: list[FileName] = []
+        self.orphans: list[FileName] = []
         self.drops = False
         self.erases = False
         self.spares_blobs = False
