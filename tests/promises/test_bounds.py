@@ -19,6 +19,7 @@ from tests.promises.workers import Pending, Worker
 _MEBI = 1 << 20
 _JOURNAL_BYTES = _MEBI
 _SLACK_BYTES = 4 << 20  # slots are whole: a current one, a spare, and two half used
+_GUARD_SECONDS = 20  # below `lock_timeout_seconds`, after which all is forgotten
 _LARGE = 63 * _MEBI  # the limit of a document is 64 by default
 _SESSIONS = [f"s{number}" for number in range(8)]
 
@@ -167,3 +168,17 @@ async def test_what_is_over_is_forgotten_while_one_call_waits(make_writer: MakeW
         go_on.set()
         await asyncio.gather(updating, waiting)
     assert kept_bytes < 100 * 100_000
+
+
+async def test_nothing_is_kept_of_what_was_saved_last(make_writer: MakeWriter) -> None:
+    """When its file is written, a service that rests has no text of it in memory."""
+    writer = make_writer(durability="file")
+    await writer.save(record("s", "begun"))
+    tracemalloc.start()
+    try:
+        await writer.save(record("t", "large", size=20 * _MEBI))
+        async with asyncio.timeout(_GUARD_SECONDS):  # the threads let go of it moments later
+            while tracemalloc.get_traced_memory()[0] >= 5 * _MEBI:
+                await asyncio.sleep(0)
+    finally:
+        tracemalloc.stop()

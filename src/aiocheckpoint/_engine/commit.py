@@ -113,13 +113,16 @@ class Committer:
 
     def run(self) -> None:
         """Commit until the end."""
-        while self._gather():
-            batch = take_fairly(self._waiting, removals_only=self._must_wait)
-            if batch:
-                self._commit(batch)
-            elif self._must_wait:
-                self._outlet.wait_for_room(_ROOM_SECONDS)
-                self._must_wait = False  # look again
+        while self._gather():  # which may take long, with nothing of the last batch in memory
+            self._commit_some()
+
+    def _commit_some(self) -> None:
+        batch = take_fairly(self._waiting, removals_only=self._must_wait)
+        if batch:
+            self._commit(batch)
+        elif self._must_wait:
+            self._outlet.wait_for_room(_ROOM_SECONDS)
+            self._must_wait = False  # look again
 
     def _gather(self) -> bool:
         """Take over what has arrived, waiting for something to do; False at the end."""

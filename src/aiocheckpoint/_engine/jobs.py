@@ -36,17 +36,19 @@ class Job(Generic[ResultT]):
         result: what came of it.
         error: what was raised instead, if not None.
         is_over: whether the outcome is known.
+        subject: what an error of its deadline is about; None when it is not watched any more.
     """
 
     __slots__ = (
         "_is_delivered", "_is_unwanted", "_loop", "_mutex", "_state", "_waiter",
-        "error", "is_over", "result",
+        "error", "is_over", "result", "subject",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.result: ResultT | None = None
         self.error: BaseException | None = None
         self.is_over = False
+        self.subject: object = None
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] = self._loop.create_future()
         self._state: Literal["waiting", "begun", "late", "withdrawn"] = "waiting"
@@ -89,6 +91,7 @@ class Job(Generic[ResultT]):
         if self._state in ("waiting", "late"):
             self._state = "withdrawn"
             self.is_over = True
+            self.subject = None
         return self._state == "withdrawn"
 
     def run(self, work: Callable[[], ResultT]) -> None:
@@ -211,6 +214,7 @@ def _wake(jobs: list[Job[Any]], start: int = 0) -> None:
         asyncio.get_running_loop().call_soon(_wake, jobs, end)
     for job in jobs[start:end]:
         job._is_delivered = True  # noqa: SLF001
+        job.subject = None  # it holds what was saved
         if not job._waiter.done():  # noqa: SLF001
             job._waiter.set_result(None)  # noqa: SLF001
 
@@ -219,11 +223,11 @@ class _Watched:
     """What waits on one loop, in the order of its deadlines; and some that is over by now."""
 
     def __init__(self) -> None:
-        self.waiting: deque[tuple[float, Job[Any], object]] = deque()
+        self.waiting: deque[tuple[float, Job[Any]]] = deque()
         self._most = _FEW_WATCHED
 
-    def add(self, deadline: float, job: Job[Any], subject: object) -> None:
-        """Watch one more, and let go of what is over: it holds what was saved."""
+    def add(self, deadline: float, job: Job[Any]) -> None:
+        """Watch one more, and let go of what is over."""
         waiting = self.waiting
         while waiting and waiting[0][1].is_over:
             waiting.popleft()
@@ -232,7 +236,7 @@ class _Watched:
             waiting.clear()
             waiting.extend(left)
             self._most = 2 * len(left) + _FEW_WATCHED
-        waiting.append((deadline, job, subject))
+        waiting.append((deadline, job))
 
 
 class Deadlines:
@@ -260,18 +264,19 @@ class Deadlines:
                 self._watched.pop(ended, None)  # other loops' threads do the same
             watched = self._watched[loop] = _Watched()
             loop.call_later(self._timeout_seconds, self._check, loop)
-        watched.add(loop.time() + self._timeout_seconds, job, subject)
+        job.subject = subject
+        watched.add(loop.time() + self._timeout_seconds, job)
 
     def _check(self, loop: asyncio.AbstractEventLoop) -> None:
         waiting = self._watched[loop].waiting
         now = loop.time()
         soon = now + max(self._timeout_seconds / 4, _SHORTEST_WAIT_SECONDS)
-        again: list[tuple[float, Job[Any], object]] = []
+        again: list[tuple[float, Job[Any]]] = []
         while waiting and (waiting[0][1].is_over or waiting[0][0] <= now):
-            _, job, subject = waiting.popleft()
-            error = None if job.is_over else self._error(subject)
+            _, job = waiting.popleft()
+            error = None if job.is_over else self._error(job.subject)
             if not job.is_over and (error is None or not job.give_up(error)):
-                again.append((soon, job, subject))
+                again.append((soon, job))
         waiting.extendleft(reversed(again))
         if waiting:
             loop.call_at(waiting[0][0], self._check, loop)
