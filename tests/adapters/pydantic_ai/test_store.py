@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import math
 import re
 import threading
@@ -23,10 +24,12 @@ from pydantic_ai import (
     Agent,
     BinaryContent,
     Conversation,
+    ModelMessage,
     ModelRequest,
     ToolReturnPart,
     UserPromptPart,
 )
+from pydantic_ai.capabilities import ProcessHistory
 from pydantic_ai.conversation_store import (
     ConversationConflict,
     ConversationEntry,
@@ -350,6 +353,52 @@ class _Overtaken(ApartStore):
             then, self.then = self.then, None
             await then()
         return result
+
+
+class TestSteps:
+    @pytest.mark.blocking
+    @pytest.mark.parametrize("stop", [2, 3, 4, 5, 9])
+    @pytest.mark.parametrize("sent", ["all", "two", "copies", "copies of two"])
+    async def test_what_the_model_is_sent_is_not_what_is_stored(
+        self, storage: Any, sent: str, stop: int
+    ) -> None:
+        """
+        A capability that trims or copies the history leaves the conversation whole, on one line.
+
+        Wherever a run was killed, and went on.
+        """
+
+        def process(messages: list[ModelMessage]) -> list[ModelMessage]:
+            kept = messages[-2:] if "two" in sent else messages
+            return copy.deepcopy(kept) if "copies" in sent else kept
+
+        agent = Agent(ScriptedModel(), capabilities=[ProcessHistory(process)])
+
+        @agent.tool_plain
+        def look() -> str:
+            return "seen"
+
+        async def step(store: ConversationStore, question: str | None, most: int) -> None:
+            loaded = await store.load("c") or Conversation(conversation_id="c")
+            async with agent.iter(question, conversation=loaded) as run:
+                async for _ in run:
+                    await store.save_step(loaded, run)
+                    most -= 1
+                    if not most:
+                        break
+
+        async with ConversationStore(storage) as store:
+            for question in ("one", "two"):
+                await step(store, question, stop)
+                await step(store, None, 9)
+            found, record = await store.load("c"), await store.read_record("c")
+
+        assert found is not None
+        assert record is not None
+        assert [message.parts[0].part_kind for message in found.messages] == [
+            "user-prompt", "tool-call", "tool-return", "text", "user-prompt", "text",
+        ]  # fmt: skip
+        assert record.branches == []
 
 
 class TestRunner:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
-from pydantic_ai import AgentRun, Conversation, ModelRequestNode
+from pydantic_ai import AgentRun, Conversation
 from pydantic_ai import conversation_store as framework
 from pydantic_ai.conversation_store import (
     ConversationConflict,
@@ -39,6 +38,7 @@ from aiocheckpoint.adapters.pydantic_ai.records import (
     ForkedConversation,
     Place,
 )
+from aiocheckpoint.adapters.pydantic_ai.steps import messages_after
 from aiocheckpoint.adapters.pydantic_ai.values import Draft, entries_of, record_of
 from aiocheckpoint.kit import raise_all
 
@@ -102,7 +102,9 @@ class ConversationStore(InStorage[ConversationStoreRecord], framework.Conversati
                 await store.save_step(conversation, run)
         ```
 
-        After a crash, `agent.iter(conversation=await store.load(...))` goes on from there.
+        After a crash, `agent.iter(conversation=await store.load(...))` goes on from there. As with
+        `save`, a capability that trims or rewrites what the model is sent does not change what is
+        stored.
 
         Args:
             conversation: what was given to `agent.iter`; it becomes what the run has come to, with
@@ -116,14 +118,7 @@ class ConversationStore(InStorage[ConversationStoreRecord], framework.Conversati
             ConversationConflict: somebody else has saved or deleted the conversation.
             CheckpointError: as `write_record`.
         """
-        messages = run.all_messages()
-        node = run.next_node
-        if isinstance(node, ModelRequestNode) and all(node.request is not m for m in messages[-1:]):
-            node.request.run_id = node.request.run_id or run.run_id
-            node.request.conversation_id = node.request.conversation_id or run.conversation_id
-            node.request.timestamp = node.request.timestamp or datetime.now(UTC)
-            messages = [*messages, node.request]
-        conversation.messages = messages
+        conversation.messages = messages_after(conversation.messages, run)
         conversation.usage = replace(run.usage)
         conversation.deferred_tool_requests = (
             None if run.result is None else run.result.conversation.deferred_tool_requests
