@@ -23,6 +23,10 @@ _URL = re.compile(r"([a-z][a-z0-9+.-]+)://|(postgres|postgresql|s3|file):", re.I
 
 
 _ALMOST_URL = re.compile(r"//.*:.*@", re.DOTALL)
+# What clings to a text that came through a shell, a file of settings or a page.
+_STRAY = r"[\s\x00-\x1f'\"`\u2018\u2019\u201c\u201d\u200b\ufeff]"
+_STRAY_END = re.compile(rf"\A{_STRAY}|{_STRAY}\Z")
+_PART_OF_URL = re.compile(r"://|\A\?|\?[a-z_]+=", re.IGNORECASE)
 _HOST = r"(?:\[[0-9A-Fa-f:.%]*\]|[^:,\[\]]*)(?::[0-9]*)?"
 _HOSTS = re.compile(rf"{_HOST}(?:,{_HOST})*")
 
@@ -265,9 +269,31 @@ def _is_possible(path: str) -> bool:
     return "\0" not in path
 
 
+def require_no_stray_ends(name: str, value: str | PathLike[str]) -> None:
+    """
+    Refuse a text that begins or ends with a quote or white space: it would lead somewhere else.
+
+    A `Path` is taken as it is.
+
+    Raises:
+        InvalidArgumentError: it does; the error does not repeat it, for it may have a password.
+    """
+    if isinstance(value, str) and (found := _STRAY_END.search(value)):
+        is_begin = found.start() == 0
+        shown_part = f"{found[0]}..." if is_begin else f"...{found[0]}"
+        wanted = (
+            f"a text that does not {'begin' if is_begin else 'end'} with a quote or white space, "
+            "or a Path if a directory is called so"
+        )
+        raise InvalidArgumentError(name, shown_part, wanted)
+
+
 def directory_text(name: str, value: str | PathLike[str]) -> str:
     """
     Return the path of a directory as a str.
+
+    A text that looks like a URL, or a part of one, is refused: it would become a directory here,
+    and nobody would be told. Of a `Path` that is refused only which was made of a URL.
 
     Raises:
         InvalidArgumentError: it is empty, no path, or a URL.
@@ -280,6 +306,12 @@ def directory_text(name: str, value: str | PathLike[str]) -> str:
     if _ALMOST_URL.search(text):
         wanted = "a directory, or a URL that begins with its scheme and :// to open_store"
         raise InvalidArgumentError(name, "...//...@...", wanted)
+    require_no_stray_ends(name, value)
+    part = _PART_OF_URL.search(text) if isinstance(value, str) else None
+    if part is not None:
+        begin, end = "..." * (part.start() > 0), "..." * (part.end() < len(text))
+        wanted = "a directory, as a Path if it is called so, or the whole URL to open_store"
+        raise InvalidArgumentError(name, f"{begin}{part[0]}{end}", wanted)
     return text
 
 

@@ -30,6 +30,7 @@ from aiocheckpoint._arguments import (
     require_count,
     require_expected,
     require_instance,
+    require_no_stray_ends,
     require_query,
     require_seconds,
     result_at_once,
@@ -130,6 +131,7 @@ __all__ = (
     "require_count",
     "require_expected",
     "require_instance",
+    "require_no_stray_ends",
     "require_query",
     "require_seconds",
     "result_at_once",
@@ -381,9 +383,7 @@ class RecordKit(Generic[RecordT]):
         meta = parse_meta(body, location, saved_at)
         error: CheckpointError
         if meta is None:
-            error = CheckpointCorruptError(
-                location, "it is not a checkpoint, or only a part of one"
-            )
+            error = CheckpointCorruptError(location, "it is no checkpoint, or only a part of one")
         elif (meta.session_id, meta.checkpoint_id) != (session_id, checkpoint_id):
             found = (meta.session_id, meta.checkpoint_id)
             error = CheckpointMismatchError(location, found, (session_id, checkpoint_id))

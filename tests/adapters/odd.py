@@ -24,6 +24,7 @@ ODD_TEXTS: tuple[Any, ...] = (
 )  # fmt: skip
 ODD_STORAGES: tuple[Any, ...] = (
     None, 5, True, b"state", ["state"], {}, object(), MemoryStore, "", "a\0b", "ftp://a/b",
+    "'s3://bucket/p'", " postgresql:///app", "?schema=agents",
 )  # fmt: skip
 
 

@@ -268,6 +268,51 @@ class TestLocations:
             AsyncCheckpointWriter(location)
         assert "secret" not in str(refused.value)
 
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *('"postgresql://u:secret@h/d"', "'s3://b/p'", " s3://b/p", "\ts3://b", "\ufeffs3://b"),
+            *("s3://b/p ", "s3://b/p\n", "postgresql://h/d?schema=x'", "\u201cfile:///p\u201d"),
+            *("u:secret@h/d?x=://", "://u:secret@h/d", "agents:s3://b/p", "./s3://b"),
+            *("?schema=agents", "/agents?schema=secret", "h/d?migrate=no", "?"),
+            *(" state", "state\n", '"/data/state"', "'s3:b'"),
+        ],
+    )
+    def test_a_text_that_is_almost_a_url_is_no_directory(
+        self, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A quote, white space or a variable that is not set stores nothing on the local disk."""
+        monkeypatch.chdir(tmp_path)
+        for make in (open_store, AsyncCheckpointWriter):
+            with pytest.raises(InvalidArgumentError) as refused:
+                make(text)
+            assert "secret" not in str(refused.value)
+        out, told = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(told):
+            for line in (["sessions", text], ["copy", text, "x"], ["copy", str(tmp_path), text]):
+                assert main(line) == 2
+        assert "secret" not in out.getvalue() + told.getvalue()
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("text", ["s3://b/p ", "'s3://b/p'", "\ns3://b/p"])
+    def test_a_bucket_has_no_stray_ends(self, text: str) -> None:
+        """They would be a part of the prefix, and so another store."""
+        with pytest.raises(InvalidArgumentError, match="quote or white space"):
+            S3Store(text)
+
+    @pytest.mark.blocking  # it looks at the directory
+    @pytest.mark.parametrize("name", [" state", '"state"', "?schema=x", "what?", "state\n"])
+    async def test_a_path_says_that_it_is_meant(self, name: str, tmp_path: Path) -> None:
+        """A directory may have any name, by a Path, or by a text with another beginning."""
+        async with open_store(tmp_path / name) as store:
+            await store.save(record())
+        assert (tmp_path / name / "s").is_dir()
+        async with AsyncCheckpointWriter(tmp_path / name) as writer:
+            assert await writer.ids("s")
+        url = f"file://{tmp_path}/{name.replace('?', '%3F')}" + "/"
+        async with open_store(url) as store:
+            assert await store.ids("s")
+
     @pytest.mark.parametrize("scheme", ["file", "s3", "postgresql"])
     def test_the_writer_names_what_it_was_given(self, scheme: str) -> None:
         """Where the slashes are missing, the error does not show any."""

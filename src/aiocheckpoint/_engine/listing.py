@@ -222,7 +222,7 @@ def _fitting(
     meta: CheckpointMeta | None, session: Session, name: FileName, path: Path
 ) -> CheckpointMeta:
     if meta is None:
-        raise CheckpointCorruptError(str(path), "it is not a checkpoint, or only a part of one")
+        raise CheckpointCorruptError(str(path), "it is no checkpoint, or only a part of one")
     if meta.session_id != session.id or not names.name_fits(name, meta.checkpoint_id):
         found = (meta.session_id, meta.checkpoint_id)
         raise CheckpointMismatchError(str(path), found, (session.id, None))

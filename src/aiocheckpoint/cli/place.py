@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import typer
@@ -11,6 +12,7 @@ from aiocheckpoint import open_store as open_location
 from aiocheckpoint.cli.errors import CommandError
 from aiocheckpoint.kit import path_of_url, server_url
 
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _MAX_BYTES = 64 * 1024 * 1024
 _WHERE = frozenset({"host", "port", "user", "dbname", "schema"})
 _DATABASES = ("postgresql://", "postgres://")
@@ -39,10 +41,11 @@ class Place:
         if not text:
             raise typer.BadParameter("it is an empty text, as that of a variable which is not set")
         self.location = text
-        path = path_of_url("location", text) or text
-        self.path = None if "://" in path else Path(path)
+        linked = path_of_url("location", text)
+        is_url = linked is None and _URL.match(text) is not None
+        self.path = None if is_url else Path(linked or text)
         if self.path is not None:
-            open_location(text)  # which touches nothing, and refuses a URL that lost slashes
+            open_location(text)  # which touches nothing, and refuses what is almost a URL
 
     @property
     def location_to_look_at(self) -> str:

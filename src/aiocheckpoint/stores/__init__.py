@@ -19,6 +19,7 @@ from aiocheckpoint.kit import (
     path_text,
     require_count,
     require_instance,
+    require_no_stray_ends,
     require_seconds,
 )
 from aiocheckpoint.models import CheckpointData, WriterStats
@@ -110,6 +111,8 @@ def open_store(
     Args:
         location: a directory, or its `file://` URL; a relative one is resolved by the first call of
             the first that asks for it. `postgresql://user@host/database`; `s3://bucket/prefix`.
+            A text that is almost a URL, as with quotes around it, is refused: a directory that is
+            called so is given as a `Path`.
             Credentials and endpoints that it does not name are those of the
             environment, as `psql` and the AWS command line read them.
         record_type: the Struct to store, extending `CheckpointRecord`, or a union of several.
@@ -142,10 +145,11 @@ def open_store(
     if scheme and scheme["broken"]:  # of which the rest may be a password
         wanted = f"a str that begins with {scheme['broken']}://, of which a Path keeps one slash"
         raise InvalidArgumentError("location", f"{scheme['broken']}:...", wanted)
+    require_no_stray_ends("location", location)
     kind = scheme[1].lower() if scheme else "file"
     if kind == "file":
-        path = str(Path(path_of_url("location", text) or directory_text("location", text)))
-        return SharedWriter(Plan(AsyncCheckpointWriter, path, options), path)
+        path = Path(path_of_url("location", text) or directory_text("location", location))
+        return SharedWriter(Plan(AsyncCheckpointWriter, path, options), str(path))
     if kind not in _SERVERS:
         wanted = "a directory, or a URL that begins with postgresql:// or s3://"
         raise InvalidArgumentError("location", f"{kind}://...", wanted)

@@ -7,6 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from aiocheckpoint.errors import NestedCallError, WriterClosedError
@@ -46,7 +47,7 @@ class Plan(NamedTuple):
     """
 
     kind: Callable[..., BlobStore[Any]]
-    location: str
+    location: str | Path
     options: Mapping[str, object]
 
     def key(self) -> _Key:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from aiocheckpoint import AsyncCheckpointWriter, BlobStore, InvalidArgumentError, open_store
@@ -41,13 +42,13 @@ def opened(
     _require_options(options)
     if isinstance(storage, str | PathLike):
         text = path_text("storage", storage)
-        path = path_of_url("storage", text) or (None if "://" in text else text)
-        if path is not None:
+        linked = path_of_url("storage", text)
+        if linked is not None or "://" not in text or isinstance(storage, PathLike):
             # Nobody needs a second name of a checkpoint of which there are five a turn.
             given: dict[str, Any] = {"max_backups": 0, **options}
             with refused_as_storage():
                 writer: AsyncCheckpointWriter[ThreadRecord] = AsyncCheckpointWriter(
-                    path, record_type=ThreadRecord, **given
+                    Path(linked) if linked else storage, record_type=ThreadRecord, **given
                 )
             return writer, True
         _require_none(options.keys() - _OF_ANY_PLACE, options, "a directory")

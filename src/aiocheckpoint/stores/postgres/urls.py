@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, quote
 import asyncpg
 
 from aiocheckpoint.errors import InvalidArgumentError
-from aiocheckpoint.kit import server_url
+from aiocheckpoint.kit import require_no_stray_ends, server_url
 
 _SCHEMES = ("postgresql", "postgres")
 _DEFAULT_SCHEMA = "aiocheckpoint"
@@ -107,6 +107,7 @@ def place_of(dsn: str, schema: str) -> str:
     Raises:
         InvalidArgumentError: it is no URL of PostgreSQL; the error does not repeat it.
     """
+    require_no_stray_ends("dsn_or_pool", dsn)
     if not dsn.lower().startswith(tuple(f"{scheme}://" for scheme in _SCHEMES)):
         raise InvalidArgumentError("dsn_or_pool", "...", _WANTED_SOURCE)
     parts = server_url(dsn)

@@ -19,7 +19,7 @@ import re
 from typing import NamedTuple
 
 from aiocheckpoint.errors import InvalidArgumentError
-from aiocheckpoint.kit import encode_id
+from aiocheckpoint.kit import encode_id, require_no_stray_ends
 from aiocheckpoint.models import CheckpointId, SessionId
 
 SHORTEST_RANGE = 32
@@ -77,6 +77,7 @@ class Layout:
         given: object = url
         if not isinstance(given, str):
             raise InvalidArgumentError("url", given, _WANTED)
+        require_no_stray_ends("url", url)
         scheme, _, rest = url.partition("://")
         bucket, _, path = rest.partition("/")
         prefix = path.strip("/")
