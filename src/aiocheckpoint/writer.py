@@ -123,7 +123,8 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
 
     Args:
         storage_path: the directory; a relative one is resolved by the first call, and `~` is a
-            name like any other. A URL is refused: `open_store` takes it.
+            name like any other. A URL is refused: `open_store` takes it. So is a text that
+            is almost one, as with quotes around it; a `Path` may be called anything.
         max_backups: how many superseded files of a session keep a second name
             (`cp_....json.backup`), against an `rm` of the first. Not a second copy on disk.
         record_type: the Struct to store, extending `CheckpointRecord`, or a union of several, all
@@ -1318,7 +1319,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
 
         with contextlib.suppress(CheckpointError):  # which is a finding
             await self._read(lambda reader: reader.look(), None)
-        root = await hop(threads, opened)
+        root = await self._store.in_thread(threads, opened)
         if root is None:
             return ()
         work = partial(check.check_journal, root, is_applied=self._store.has_changed)

@@ -14,18 +14,14 @@ pytestmark = pytest.mark.blocking
 FIRST_TRIED = {
     "segment_writer._seal: sync()": "in haste, in many segments",
     "free_slots.take: keep(free[-1])": "killed in a save",
-    "applier._rescue: sync()": "journal removed by hand",
     "applier._synced: sync()": "replaced in haste",
-    "files._move_across: sync_directory(target)": "recover from a disk to another",
-    "files._move_across: sync_file(descriptor, target.join(temporary))": (
-        "recover from a disk to another"
-    ),
     "files._sync_above: sync_directory(above)": "killed in a save",
+    "files.replace: sync_directory(directory)": "owned by the dead",
+    "files.replace: sync_file(descriptor, path)": "owned by the dead",
     "files.move_if_there: sync_directory(target)": "recover",
     "files.sync_name: sync_file(descriptor, path)": "flush one by one",
     "given_up._note: sync_directory(noted)": "lost for others",
-    "owners.write: sync_directory(self._directory)": "owned by the dead",
-    "owners.write: sync_file(descriptor, self._directory.join(temporary))": "owned by the dead",
+    "rescue.write_known: sync()": "journal removed by hand",
     "root._made_private: sync_directory(root)": "killed in a save",
     "slots.adopt: sync_directory(self._directory)": "a slot used again",
     "slots.blank: sync(number)": "a slot used again",

@@ -251,6 +251,172 @@ async def test_one_at_a_time_writes_files_though_its_lock_was_removed(
     assert await ids(before) == ["n2", "n1"]
 
 
+def _removed(private: Path) -> None:
+    shutil.rmtree(private)
+
+
+def _emptied(private: Path) -> None:
+    for path in private.iterdir():
+        path.unlink()
+
+
+def _replaced(private: Path) -> None:
+    """Put the journal of another store in its place, as who restores the wrong backup."""
+    shutil.rmtree(private)
+    shutil.copytree(private.parent.with_name("other") / private.name, private)
+
+
+async def _listed_ids(writer: Writer) -> list[str]:
+    return [meta.checkpoint_id for meta in await writer.list("s")]
+
+
+async def _own_sessions(writer: Writer) -> list[str]:
+    return [name for name in await list_sessions(writer) if name != "elsewhere"]
+
+
+async def _after(writer: Writer, change: Any) -> list[str]:
+    await change
+    return await _listed_ids(writer)
+
+
+async def _next(transaction: Transaction[CheckpointData]) -> None:
+    newest = await transaction.load()
+    assert newest is not None
+    transaction.save(newest.next(checkpoint_id="n3"))
+
+
+async def _owned(writer: Writer) -> list[str]:
+    async with writer.own("s") as owned:
+        await owned.save(record("s", "n3"), expected="n2")
+    return await _listed_ids(writer)
+
+
+_Call = Callable[[Writer], Any]
+_FIRST_CALLS: dict[str, tuple[_Call, list[str]]] = {
+    "list": (_listed_ids, ["n2", "n1"]),
+    "all ways of reading": (ids, ["n2", "n1"]),
+    "sessions": (_own_sessions, ["s", "t"]),
+    "expected": (lambda w: _after(w, w.save(record("s", "n3"), expected="n2")), ["n3", "n2", "n1"]),
+    "update": (lambda w: _after(w, w.update("s", _next)), ["n3", "n2", "n1"]),
+    "delete": (lambda w: _after(w, w.delete("s", "n2")), ["n1"]),
+    "delete many": (lambda w: _after(w, w.delete_many("s", ["n1", "n2"])), []),
+    "delete session": (lambda w: _after(w, w.delete_session("s")), []),
+    "copy": (lambda w: _after(w, w.copy_session("s", "u")), ["n2", "n1"]),
+    "flush": (lambda w: _after(w, w.flush()), ["n2", "n1"]),
+    "own": (_owned, ["n3", "n2", "n1"]),
+}
+
+
+@pytest.mark.parametrize("remove_it", [_removed, _emptied, _replaced])
+@pytest.mark.parametrize("call", _FIRST_CALLS)
+async def test_nothing_older_is_answered_without_the_journal(
+    make_writer: MakeWriter,
+    root: Path,
+    no_flushing: None,
+    caplog: pytest.LogCaptureFixture,
+    call: str,
+    remove_it: Callable[[Path], None],
+) -> None:
+    """Whatever a process calls first after `.aiocheckpoint` was removed, it knows what it knew."""
+    other = make_writer(root.with_name("other"))
+    await other.save(record("elsewhere", "x"))
+    writer = make_writer()
+    await save_many(writer, "s", "n", 2)
+    await writer.flush()
+    await writer.save(record("s", "n2"))
+    await writer.save(record("t", "x"))
+    assert await writer.delete("s", "n0")
+    remove_it(root / ".aiocheckpoint")
+    made, expected = _FIRST_CALLS[call]
+    assert await made(writer) == expected
+    assert "was removed or replaced while this writer used it" in caplog.text
+    await writer.flush()
+    assert plain_ids(root, "t") == ["x"]
+    assert await _listed_ids(make_writer()) == await _listed_ids(writer)
+
+
+async def test_retention_counts_what_had_no_files(
+    make_writer: MakeWriter, root: Path, no_flushing: None
+) -> None:
+    """After `.aiocheckpoint` was removed the newest few are still the newest few."""
+    writer = make_writer(max_checkpoints=3)
+    await save_many(writer, "s", "n", 3)
+    shutil.rmtree(root / ".aiocheckpoint")
+    await writer.save(record("s", "n3"))
+    assert await ids(writer) == ["n3", "n2", "n1"]
+
+
+@pytest.mark.parametrize("has_saved", [True, False])
+async def test_another_writer_answers_nothing_older(
+    make_writer: MakeWriter, root: Path, no_flushing: None, has_saved: bool
+) -> None:
+    """Who did not save what the journal held writes its files, or waits for who may write."""
+    writer, other = make_writer(), make_writer()
+    if has_saved:
+        await other.save(record("t", "x"))
+    await save_many(writer, "s", "n", 2)
+    assert await _listed_ids(other) == ["n1", "n0"]
+    shutil.rmtree(root / ".aiocheckpoint")
+    reading = asyncio.create_task(_listed_ids(other))
+    if not has_saved:  # or nobody might
+        await writer.save(record("s", "n2"))
+    assert (await reading)[-2:] == ["n1", "n0"]
+
+
+async def test_who_only_reads_is_told_when_nobody_writes(
+    make_writer: MakeWriter, root: Path, no_flushing: None
+) -> None:
+    """It neither writes nor answers with less than it knew; its first save writes the files."""
+    writer, reader = make_writer(), make_writer(lock_timeout_seconds=0)
+    await save_many(writer, "s", "n", 2)
+    assert await ids(reader) == ["n1", "n0"]
+    shutil.rmtree(root / ".aiocheckpoint")
+    for call in (reader.load("s"), reader.ids("s"), reader.check(), list_sessions(reader)):
+        with pytest.raises(StorageError, match="save something, which does that"):
+            await call
+    with pytest.raises(StorageError, match="save something, which does that"):
+        reader.read_blocking("s", _nothing)
+    assert not (root / ".aiocheckpoint").exists()
+    await reader.save(record("s", "n2"))
+    assert await ids(reader) == ["n2", "n1", "n0"]
+
+
+async def test_what_cannot_be_written_is_not_forgotten(
+    make_writer: MakeWriter, root: Path, no_flushing: None
+) -> None:
+    """While the files of what only this process knows cannot be written, every call says so."""
+    disk = FaultyFiles()
+    writer = make_writer(files=disk)
+    await save_many(writer, "s", "n", 2)
+    shutil.rmtree(root / ".aiocheckpoint")
+    disk.arm(Fault(errno.ENOSPC, "create", for_ever=True))
+    for _ in range(2):
+        for call in (writer.load("s"), writer.list("s"), writer.save(record("s", "n2"))):
+            with pytest.raises(StorageError, match="only this process still has"):
+                await call
+    disk.arm(None)
+    assert await ids(writer) == ["n1", "n0"]
+
+
+async def test_a_deletion_stays_when_an_idle_process_wakes_up(
+    make_writer: MakeWriter, root: Path, no_flushing: None
+) -> None:
+    """What others did since with a journal of their own is not undone by who knew the old one."""
+    writer, idle = make_writer(), make_writer()
+    await idle.save(record("t", "x"))
+    await idle.flush()
+    await save_many(writer, "s", "n", 2)
+    assert await ids(idle) == ["n1", "n0"]
+    shutil.rmtree(root / ".aiocheckpoint")
+    assert await writer.delete("s", "n0")
+    await writer.flush()
+    assert await ids(idle) == ["n1"]
+
+
+async def _nothing(_: object) -> None:
+    """Read nothing."""
+
+
 # Disks
 
 

@@ -41,6 +41,8 @@ class View:
         indexes: of the sessions used last.
         lost: parts of the log that nobody can read.
         wanted: position up to which somebody waits for a flush.
+        applying: held while files of a session are written from it.
+        is_left: whether its files are others' to write by now.
     """
 
     def __init__(self, sessions: SessionDirectories, log_: Log | None, files: LocalFiles) -> None:
@@ -52,6 +54,8 @@ class View:
         self.indexes = IndexCache()
         self.lost = LostParts(files, log_, self._all_sessions)
         self.wanted = 0
+        self.applying = threading.Lock()
+        self.is_left = False
         self._generation = 0
         self._first_control: Control | None = None
         self._kept_owners: dict[str, Owned] | None = None

@@ -48,24 +48,29 @@ class Applier:
     Args:
         opened: returns the open root; it may be opened anew meanwhile.
         rounds: for how many times `ROUND_SECONDS` changes are gathered while nobody waits.
+        has_lost_journal: tells whether its journal was removed, and files lack of what it held.
 
     Attributes:
         error: why files could not be written or synced last, None if they could.
     """
 
-    def __init__(self, opened: Callable[[], WritableRoot], rounds: int = 1) -> None:
+    def __init__(
+        self,
+        opened: Callable[[], WritableRoot],
+        rounds: int = 1,
+        has_lost_journal: Callable[[], bool] = bool,
+    ) -> None:
         self._opened = opened
+        self._has_lost_journal = has_lost_journal
         self._rounds_at_once = rounds
         self.error: Exception | None = None
         self._condition = threading.Condition()
         self._waiters: list[_Waiter] = []
-        self._left: list[WritableRoot] = []
         self._is_due = False
         self._is_wanted = False
         self._is_ending = False
         self._flushes = self._tries = 0
         self._failed: dict[str, Failure] = {}
-        self._unrescued: StorageError | None = None
         self._failures = 0
 
     # From other threads
@@ -92,21 +97,6 @@ class Applier:
         with contextlib.suppress(Exception):  # the commit that comes next tells what hinders it
             self._opened().view.follow()  # another process may have flushed
 
-    @property
-    def has_left_some(self) -> bool:
-        """Whether files are to be written of what is in no journal any more."""
-        return bool(self._left)
-
-    def leave(self, root: WritableRoot) -> None:
-        """Write the files of a root that is not what its path leads to any more, if that helps."""
-        with contextlib.suppress(StorageError):  # then it may be gone
-            if not root.log.is_gone():
-                return
-        with self._condition:
-            self._left.append(root)
-            self._is_due = True
-            self._condition.notify_all()
-
     def end(self) -> None:
         """Let the thread end when nobody waits any more."""
         with self._condition:
@@ -123,6 +113,8 @@ class Applier:
             except MovedError as moved:
                 reason = "the directory was moved or removed; try again"
                 self._fail_waiters(StorageError("flush", str(moved), None, reason))
+                with contextlib.suppress(Exception):  # the next use looks for itself
+                    self._is_due |= self._has_lost_journal()  # and is written when opened anew
             except Exception as raised:  # noqa: BLE001 - the thread must outlive a bug of ours
                 self._note(raised)
                 self._fail_waiters(raised)
@@ -149,9 +141,8 @@ class Applier:
             is_ours = isinstance(error, CheckpointError)
             _logger.log(
                 logging.WARNING if is_ours else logging.ERROR,
-                "%s; it is tried again%s",
+                "%s; it is tried again, and what was saved is kept until then",
                 printable(str(error) if is_ours else repr(error)),
-                "" if error is self._unrescued else ", and the journal keeps what was saved",
                 exc_info=None if is_ours else error,
             )
         self.error = error
@@ -159,7 +150,6 @@ class Applier:
 
     def _tenure(self) -> None:
         """Be the applier: apply in rounds, then flush."""
-        self._rescue_all()
         root = self._opened()
         with root.log.applying():
             root.view.follow()
@@ -173,7 +163,7 @@ class Applier:
             finally:
                 touched.close()
             if not damaged:
-                self._note(self._failure() or self._unrescued)
+                self._note(self._failure())
             self._wake_waiters(root, place)
             if damaged:
                 raise JournalCorruptError(damaged[0].path)
@@ -185,45 +175,6 @@ class Applier:
     def _failure(self) -> CheckpointError | None:
         """Return why the files of a session could not be written, None if all could."""
         return next((failure.error for failure in self._failed.values()), None)
-
-    def _rescue_all(self) -> None:
-        """Write the files of roots that were left; those that cannot be are tried again."""
-        self._unrescued = None
-        for root in [*self._left]:
-            error = self._rescue(root)
-            if error is None:
-                with self._condition:
-                    self._left.remove(root)
-            else:
-                self._unrescued = _unrescued(error)
-
-    def _rescue(self, root: WritableRoot) -> Exception | None:
-        """
-        Write what only processes know that are alive, where the journal was removed by hand.
-
-        Its locks went with it. Who else does the same writes the same files.
-
-        Returns:
-            why some of it could not be written; None where all is, or all of the root is gone.
-        """
-        self._failed.clear()
-        try:
-            root.view.require_root_in_place()
-            self._write_files(root)
-        except MovedError:
-            return None
-        except Exception as error:  # noqa: BLE001 - the others go on
-            return error
-        return self._failure()
-
-    def _write_files(self, root: WritableRoot) -> None:
-        touched = Touched(root.operations, root.view.sessions.root)
-        try:
-            entries = self._entries(root, root.view.flushed, root.log.end)
-            self._apply(root, entries, root.log.end, touched)
-            touched.sync()
-        finally:
-            touched.close()
 
     def _rounds(self, root: WritableRoot, touched: Touched) -> int:
         """Apply until nothing is left, or a while, or somebody waits; return up to where."""
@@ -369,8 +320,6 @@ class Applier:
         sessions = change.sessions or self._failed
         failures = [failure for name, failure in self._failed.items() if name in sessions]
         change.job.error = _late_error(change, failures[0].error) if failures else None
-        if isinstance(change, Flush) and not failures:
-            change.job.error = self._unrescued
         return not failures or any(failure.place >= place for failure in failures)
 
     def _fail_waiters(self, error: BaseException) -> None:
@@ -401,15 +350,6 @@ class Applier:
 def _kind_of(error: Exception | None) -> tuple[object, ...]:
     """Return what of an error is the same when it comes again; temporary files have other names."""
     return (type(error), getattr(error, "operation", None), getattr(error, "reason", None))
-
-
-def _unrescued(error: Exception) -> StorageError:
-    """Return what tells that files lack of which there is no journal any more."""
-    reason = f"{getattr(error, 'reason', error)}; the journal that held it was removed, so only "
-    return StorageError(
-        getattr(error, "operation", "write"), getattr(error, "path", ""),
-        getattr(error, "errno", None), f"{reason}this process still has what was saved",
-    )  # fmt: skip
 
 
 def _is_flush_wanted(root: WritableRoot) -> bool:

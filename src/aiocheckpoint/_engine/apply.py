@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 
 from aiocheckpoint._disk.files import Directory, LocalFiles, random_name
 from aiocheckpoint._disk.index import SessionIndex
+from aiocheckpoint._disk.locks import MovedError
 from aiocheckpoint._disk.pending import Committed
 from aiocheckpoint._disk.view import View
 from aiocheckpoint._engine.last_words import Aside, Wanted, last_words
@@ -57,7 +58,21 @@ class Files:
         Raises:
             StorageError: some of it is not done.
             CheckpointCorruptError: the log does not hold what was saved any more.
+            MovedError: the log was removed, and somebody has done so for good.
         """
+        with self._view.applying:
+            if self._view.is_left:
+                raise MovedError(self._private.path)
+            self._apply(name, entries, place, touched, written)
+
+    def _apply(
+        self,
+        name: str,
+        entries: Sequence[Committed],
+        place: int,
+        touched: Touched,
+        written: set[str] | None,
+    ) -> None:
         wanted = last_words(entries)
         index = self._view.lookup(name)
         index.is_being_applied = True

@@ -128,6 +128,7 @@ class Attempt:
             leaves=max([change.leaves for change in begun], default=0),
             spared_bytes=lambda: max(least_bytes, disk_bytes(begun, copies=1)),
         )  # fmt: skip
+        self._root.committed = read.place
         return read.place, late
 
     def _planned(self, begun: Sequence[Change]) -> Planner:

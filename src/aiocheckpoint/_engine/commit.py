@@ -53,11 +53,6 @@ class Outlet(Protocol):
 
     error: Exception | None
 
-    @property
-    def has_left_some(self) -> bool:
-        """Whether files are to be written of what is in no journal any more."""
-        ...
-
     def committed(self, place: int, late: Sequence[Change]) -> None:
         """Take notice of a commit, and of who waits until its files are durable."""
         ...
@@ -140,8 +135,7 @@ class Committer:
         try:
             if all(change.is_removal for change in batch):
                 only_flushes = all(isinstance(change, Flush) for change in batch)
-                is_idle = not self._outlet.has_left_some
-                if is_idle and not self._root.is_there(with_log=only_flushes):
+                if not self._root.is_there(with_log=only_flushes):
                     self._find_nothing(batch)
                     return
             for attempt in range(_TRIES):
@@ -219,7 +213,7 @@ class Committer:
             fitting = self._with_room(root, left)
             begun = [change for change in fitting if change.job.begin()]
             place, late = attempt.append(begun)
-            if not late and self._outlet.has_left_some:
+            if not late and self._outlet.error is not None:  # which may be over
                 late = [change for change in begun if isinstance(change, Flush)]
             if left and isinstance(self._outlet.error, StorageFullError):
                 left = self._refused(root, left)

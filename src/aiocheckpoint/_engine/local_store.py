@@ -23,9 +23,9 @@ from aiocheckpoint._engine.changes import Change, Flush, Wake
 from aiocheckpoint._engine.commit import Committer
 from aiocheckpoint._engine.glance import Glance, NotInMemoryError
 from aiocheckpoint._engine.jobs import Deadlines, Ending, Job, hop
-from aiocheckpoint._engine.place import Place
+from aiocheckpoint._engine.place import Place, UnwrittenError
 from aiocheckpoint._engine.read import Reader
-from aiocheckpoint._engine.root import OpenRoot, WritableRoot
+from aiocheckpoint._engine.root import OpenRoot
 from aiocheckpoint._engine.session_plan import Limits
 from aiocheckpoint._engine.threads import Pool, Threads, Workers
 from aiocheckpoint._format import names
@@ -94,7 +94,7 @@ class LocalStore(Generic[RecordT]):
         self._codec = record_codec
         self._options = options
         self.place = Place(
-            path, files, options.limits.max_bytes, options.max_journal_bytes, self._leave,
+            path, files, options.limits.max_bytes, options.max_journal_bytes,
             must_exist=options.must_exist,
         )  # fmt: skip
         self._mutex = threading.Lock()
@@ -105,15 +105,12 @@ class LocalStore(Generic[RecordT]):
         self._endings: list[Ending] = []
         self._is_closed = self._is_released = False
         rounds = _UNSYNCED_ROUNDS if options.wake == "written" else 1
-        self._applier = Applier(self.place.to_write, rounds)
+        self._applier = Applier(self.place.to_write, rounds, self.place.has_lost_journal)
         self._committer = Committer(
             self.place, self._applier, options.limits, options.wake, options.lock_timeout_seconds
         )
         self._deadlines = Deadlines(options.lock_timeout_seconds, self._too_late)
         self._unstarted = {"apply": self._applier.run, "commit": self._commit}
-
-    def _leave(self, left: WritableRoot) -> None:
-        self._applier.leave(left)
 
     @property
     def is_started(self) -> bool:
@@ -161,6 +158,9 @@ class LocalStore(Generic[RecordT]):
             except StoreBusyError:
                 if monotonic_seconds() >= deadline:
                     raise
+            except UnwrittenError as error:
+                if monotonic_seconds() >= deadline:
+                    raise error.told() from None
             await asyncio.sleep(_LOOK_SECONDS)
 
     def read_blocking(
@@ -193,6 +193,9 @@ class LocalStore(Generic[RecordT]):
             except StoreBusyError:
                 if monotonic_seconds() >= deadline:
                     raise
+            except UnwrittenError as error:
+                if monotonic_seconds() >= deadline:
+                    raise error.told() from None
             self.files.pause(_LOOK_SECONDS)
 
     def _read_apart(

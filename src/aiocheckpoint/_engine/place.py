@@ -5,15 +5,45 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from typing import NamedTuple
 
-from aiocheckpoint._disk.files import LocalFiles, absolute, printable
+from aiocheckpoint._disk.files import Directory, LocalFiles, absolute, printable
+from aiocheckpoint._disk.locks import CONTROL_NAME, MovedError
+from aiocheckpoint._engine import rescue, sessions
 from aiocheckpoint._engine import root as roots
-from aiocheckpoint._engine import sessions
 from aiocheckpoint._engine.root import OpenRoot, WritableRoot
-from aiocheckpoint.errors import MissingStoreError, StorageError
+from aiocheckpoint._format import names
+from aiocheckpoint.errors import CheckpointError, MissingStoreError, StorageError
 
 _logger = logging.getLogger("aiocheckpoint")
+
+
+class UnwrittenError(Exception):
+    """
+    What has no files yet is known to other processes, and to this one, which only reads.
+
+    Args:
+        path: of the root.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def told(self) -> StorageError:
+        """Return what a caller is told who has waited for long enough."""
+        reason = (
+            ".aiocheckpoint was removed, and no process that saves has written the files of what "
+            "it held; save something, which does that, or open the store anew to read what is left"
+        )
+        return StorageError("read", self.path, None, reason)
+
+
+class _Lost(NamedTuple):
+    """A root whose journal was removed, and whether this process has saved what it held."""
+
+    opened: OpenRoot
+    is_own: bool
 
 
 class Place:
@@ -25,7 +55,6 @@ class Place:
         files: the file operations.
         max_bytes: of one file.
         max_journal_bytes: how much of the log may be unflushed.
-        leave: called with a root that is not what the path leads to any more.
         must_exist: whether to refuse a place where nobody has ever saved.
 
     Attributes:
@@ -41,7 +70,6 @@ class Place:
         files: LocalFiles,
         max_bytes: int,
         max_journal_bytes: int,
-        leave: Callable[[WritableRoot], None],
         *,
         must_exist: bool,
     ) -> None:
@@ -49,7 +77,6 @@ class Place:
         self._files = files
         self._max_bytes = max_bytes
         self._max_journal_bytes = max_journal_bytes
-        self._leave = leave
         self._must_exist = must_exist
         self.error: StorageError | None = None
         self._used: tuple[int, int] | None = None  # device and inode of the root
@@ -58,6 +85,7 @@ class Place:
         self.was_writable = False
         self._device: int | None = None
         self._retired: list[OpenRoot] = []
+        self._lost: list[_Lost] = []
         self._opening = threading.RLock()  # held over file operations, so never on a loop
         self._is_closed = False
 
@@ -80,8 +108,9 @@ class Place:
             found = self._reading
             if found is None or found.has_got_log():
                 self._retire(found)
-                self._find()
                 self._reading = None
+                self._find()
+                self._write_lost(may_write=self.was_writable)
                 found = self._reading = self._found()
                 self._note(found)
             return found
@@ -112,6 +141,9 @@ class Place:
         with self._opening:
             if self.writing is None:
                 self._find()
+                if self._reading is not None:
+                    self._let_go_if_moved(self._reading)
+                self._write_lost(may_write=True)
                 if self._must_exist and (found := self._found()) is not None:
                     found.close()
                 self.writing = roots.open_to_write(
@@ -181,17 +213,73 @@ class Place:
 
     def is_there(self, *, with_log: bool) -> bool:
         """Tell whether there is anything that could be removed, or flushed."""
-        found = self.to_read()
+        try:
+            found = self.to_read()
+        except UnwrittenError:
+            return True
         return found is not None and (found.log is not None or not with_log)
 
     def reopen(self) -> None:
-        """Let the next use open everything anew, where the path leads to by then."""
+        """Open anew what is not in its place any more, where the path leads to by the next use."""
         with self._opening:
-            self._retire(self._reading)
+            opened = self.opened
+            if opened is not None:  # or another thread has been here
+                self._let_go_if_moved(opened)
+
+    def has_lost_journal(self) -> bool:
+        """Tell whether the journal alone was removed, and files lack of what it held."""
+        with self._opening, contextlib.suppress(MovedError):
             if self.writing is not None:
-                self._retire(self.writing.opened)
-                self._leave(self.writing)
-            self._reading = self.writing = None
+                self.writing.view.require_root_in_place()
+                self.reopen()
+            return bool(self._lost)
+        return False
+
+    def _let_go_if_moved(self, opened: OpenRoot) -> None:
+        """Let go of a root that is not in its place, but for what nobody else may know."""
+        if opened.is_in_place():
+            return
+        writing, self.writing = self.writing, None
+        self._reading = None
+        self._retire(opened)
+        try:
+            opened.view.require_root_in_place()
+        except MovedError:  # what it held is in its journal there
+            return
+        with contextlib.suppress(StorageError):  # then it may be gone
+            if opened.log is None or not opened.log.is_gone():
+                return
+        _logger.warning(
+            "%s was removed or replaced while this writer used it; what has no files yet is "
+            "written by the processes that know it, what only dead ones saved is lost",
+            printable(Directory(self.path, None).join(names.PRIVATE_DIRECTORY)),
+        )
+        if rescue.known_alone(opened):
+            is_own = writing is not None and writing.committed > opened.view.flushed
+            self._lost.append(_Lost(opened, is_own))
+
+    def _write_lost(self, *, may_write: bool) -> None:
+        """
+        Write the files of what a journal held that was removed, before anything else is read.
+
+        Where it is there again, who began it has written what was its own: what others saved may
+        be out of date by now.
+
+        Raises:
+            UnwrittenError: this process only reads, and no other one has done so.
+            CheckpointError: they cannot be written; it is tried again by the next use.
+        """
+        while self._lost:
+            opened, is_own = self._lost[0]
+            if is_own or not self._has_journal():
+                if not may_write:
+                    raise UnwrittenError(self.path)
+                _write(opened)
+            del self._lost[0]
+
+    def _has_journal(self) -> bool:
+        private = Directory(self.path, None).join(names.PRIVATE_DIRECTORY)
+        return self._files.status_of_path(Directory(private, None).join(CONTROL_NAME)) is not None
 
     def _retire(self, opened: OpenRoot | None) -> None:
         """Keep what others may be using until the end, but for directories that nobody uses."""
@@ -203,6 +291,23 @@ class Place:
         """Close everything; for the last who uses it."""
         with self._opening:
             self._is_closed = True
-        self.reopen()
+            if self.was_writable:
+                with contextlib.suppress(CheckpointError):  # whoever flushed was told
+                    self._write_lost(may_write=True)
+            self._retire(self.opened)
+            self._reading = self.writing = None
         for opened in self._retired:
             opened.close()
+
+
+def _write(opened: OpenRoot) -> None:
+    try:
+        rescue.write_known(opened)
+    except CheckpointError as error:
+        reason = getattr(error, "reason", error)
+        raise StorageError(
+            getattr(error, "operation", "write"), getattr(error, "path", ""),
+            getattr(error, "errno", None),
+            f"{reason}; the journal that held it was removed, so only this process still has what "
+            "was saved",
+        ) from error  # fmt: skip

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from aiocheckpoint._disk.append import Appender
 from aiocheckpoint._disk.files import Directory, LocalFiles, parent_of, printable
+from aiocheckpoint._disk.locks import CONTROL_NAME, LOCK_NAME, MovedError
 from aiocheckpoint._disk.log import Log
 from aiocheckpoint._disk.sessions import SessionDirectories
 from aiocheckpoint._disk.view import View
@@ -47,6 +48,17 @@ class OpenRoot(NamedTuple):
         root = self.view.sessions.root
         return self.operations.status(root, names.PRIVATE_DIRECTORY) is not None
 
+    def is_in_place(self) -> bool:
+        """Tell whether its paths, and those of its log, still lead to what is open."""
+        try:
+            self.view.require_root_in_place()
+            if self.log is not None:
+                self.log.require_in_place(LOCK_NAME)
+                self.log.require_in_place(CONTROL_NAME)
+        except MovedError:
+            return False
+        return True
+
     def close(self) -> None:
         """Close it; that gives all its locks back."""
         self.view.sessions.close()
@@ -72,6 +84,7 @@ class WritableRoot:
         bodies: the contents of checkpoints.
         operations: the file operations.
         appender: writes the log.
+        committed: where the last commit of this process ends.
     """
 
     def __init__(self, opened: OpenRoot, log_: Log, files: Files, max_bytes: int) -> None:
@@ -82,6 +95,7 @@ class WritableRoot:
         self.view = opened.view
         self.bodies = opened.bodies
         self.operations = opened.operations
+        self.committed = 0
         self.appender = Appender(opened.operations, log_, opened.view.pending.file_bytes)
 
     def scan(self) -> None:
