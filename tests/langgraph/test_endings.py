@@ -40,13 +40,6 @@ def _closed(saver: CheckpointSaver) -> str:
     return "closed"
 
 
-def _refuses(saver: CheckpointSaver) -> str:
-    for run in (_invoke, _ainvoke):
-        with pytest.raises(WriterClosedError, match="fork"):
-            run(saver)
-    return "refused"
-
-
 def test_made_before_a_fork(root: Path) -> None:
     """A saver that was not used yet works in each child by both forms, and in the parent."""
     saver = CheckpointSaver(root)
@@ -62,11 +55,37 @@ def test_made_before_a_fork(root: Path) -> None:
 
 @pytest.mark.parametrize("use", [_invoke, _ainvoke])
 def test_used_before_a_fork(root: Path, use: Any) -> None:
-    """In a child a saver of the parent refuses both forms by one named error, and ends."""
+    """A saver that was used opens its directory anew in each child, and goes on in the parent."""
     with CheckpointSaver(root) as saver:
         assert use(saver) == 2
-        assert run_in_child(lambda: (_refuses(saver), _closed(saver))) == "('refused', 'closed')"
-        assert use(saver) == 4
+        for count in (4, 10):
+            counts = run_in_child(lambda: (_invoke(saver), _ainvoke(saver), _closed(saver)))
+            assert counts == f"({count}, {count + 2}, 'closed')"
+            assert use(saver) == count + 4
+    with CheckpointSaver(root) as saver:
+        assert use(saver) == 16
+
+
+def test_closed_before_a_fork(root: Path) -> None:
+    """A saver that was closed is closed in a child, too."""
+
+    def refused() -> str:
+        with pytest.raises(WriterClosedError):
+            _invoke(saver)
+        return "refused"
+
+    with CheckpointSaver(root) as saver:
+        assert _invoke(saver) == 2
+    assert run_in_child(lambda: (_closed(saver), refused())) == "('closed', 'refused')"
+
+
+def test_a_child_ends_beside_its_parent(root: Path) -> None:
+    """What a child had of its parent's writer holds up neither of them, and is not closed twice."""
+    with CheckpointSaver(root, durability="file") as saver:
+        assert _invoke(saver) == 2
+        assert run_in_child(lambda: _closed(saver)) == "closed"
+        assert _invoke(saver) == 4
+        assert saver.stats().files_error is None
 
 
 @pytest.mark.filterwarnings("ignore:.*was not closed:ResourceWarning")

@@ -56,7 +56,8 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
     The others, without the `a` before their names (`put`, `get_tuple`, `list`, `flush`, `close`),
     do the same. They may be called from any thread, also one with a running loop, which they then
     block; `with` closes the saver where there is no loop. One saver serves any number of threads,
-    tasks, event loops and processes.
+    tasks, event loops and processes; a forked child opens the storage anew, unless that is a store
+    that was given open.
 
     **Durability** of `put` and `put_writes`: on return they survive what the store promises to
     survive; in a directory, a power cut. LangGraph waits for `put` in its durability `"sync"`, and

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import os
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from aiocheckpoint import AsyncCheckpointWriter, BlobStore, InvalidArgumentError, open_store
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    BlobStore,
+    InvalidArgumentError,
+    WriterClosedError,
+    open_store,
+)
 from aiocheckpoint.adapters._storage import (
     Storage,
     is_store,
@@ -21,6 +29,45 @@ _OF_A_DIRECTORY = inspect.signature(AsyncCheckpointWriter).parameters.keys() - {
     "storage_path", "record_type",
 }  # fmt: skip
 _OF_ANY_PLACE = frozenset({"max_bytes", "lock_timeout_seconds", "must_exist"})
+
+
+class _OfProcess:
+    """
+    A writer for each process that uses it: a forked child has another one than its parent.
+
+    Args:
+        make: makes one, and touches nothing.
+    """
+
+    def __init__(self, make: Callable[[], AsyncCheckpointWriter[ThreadRecord]]) -> None:
+        self._make = make
+        self._writers = {os.getpid(): make()}  # those of parents are let alone
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        return repr(self._writer)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._writer, name)
+
+    @property
+    def _writer(self) -> AsyncCheckpointWriter[ThreadRecord]:
+        process_id = os.getpid()
+        writer = self._writers.get(process_id)
+        if writer is None:
+            if self._is_closed:
+                raise WriterClosedError("the saver is closed")
+            writer = self._writers.setdefault(process_id, self._make())
+        return writer
+
+    async def aclose(self) -> None:
+        """Close that of this process."""
+        self._is_closed = True
+        writer = self._writers.get(os.getpid())
+        if writer is not None:
+            await writer.aclose()
 
 
 def opened(
@@ -46,11 +93,13 @@ def opened(
         if linked is not None or "://" not in text or isinstance(storage, PathLike):
             # Nobody needs a second name of a checkpoint of which there are five a turn.
             given: dict[str, Any] = {"max_backups": 0, **options}
+            path = Path(linked) if linked else storage
+
+            def make() -> AsyncCheckpointWriter[ThreadRecord]:
+                return AsyncCheckpointWriter(path, record_type=ThreadRecord, **given)
+
             with refused_as_storage():
-                writer: AsyncCheckpointWriter[ThreadRecord] = AsyncCheckpointWriter(
-                    Path(linked) if linked else storage, record_type=ThreadRecord, **given
-                )
-            return writer, True
+                return cast("BlobStore[ThreadRecord]", _OfProcess(make)), True
         _require_none(options.keys() - _OF_ANY_PLACE, options, "a directory")
         with refused_as_storage():
             return open_store(storage, record_type=ThreadRecord, **options), True
@@ -72,4 +121,5 @@ def _require_options(options: dict[str, Any]) -> None:
 
 def _require_none(names: Any, options: dict[str, Any], of_what: str) -> None:
     for name in sorted(names):
-        raise InvalidArgumentError(name, options[name], f"none: it is an option of {of_what}")
+        wanted = f"no {name} here, where it has no effect: it is an option of {of_what}"
+        raise InvalidArgumentError(name, options[name], wanted)
