@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import Phase, given, settings
 
-from aiocheckpoint import AsyncCheckpointWriter
+from aiocheckpoint import ANY_NEWEST, AsyncCheckpointWriter, Expected
 from aiocheckpoint.testing import MemoryStore
 from aiocheckpoint.testing.scripts import Script, Scripted, outcomes, scripts
 from tests.contract import test_mutants as broken
@@ -58,3 +58,19 @@ def test_scripts_notice_a_broken_store(kind: Callable[..., MemoryStore[Any]]) ->
 
     with pytest.raises(AssertionError):
         compare()
+
+
+class _WithoutBlobs(MemoryStore[Scripted]):
+    async def save(self, data: Scripted, /, *, expected: Expected = ANY_NEWEST) -> str:  # type: ignore[override]
+        assert not getattr(data, "blob_digests", ())
+        return await super().save(data, expected=expected)
+
+    load_blobs = None  # type: ignore[assignment]
+
+
+@settings(SETTINGS, max_examples=60)
+@given(script=scripts(with_blobs=False))
+def test_a_store_without_blobs_answers_as_memory_does(script: Script) -> None:
+    """Scripts without blobs ask for nothing that a `CheckpointStore` does not have."""
+    store: Any = _WithoutBlobs(Scripted)
+    assert asyncio.run(outcomes(store, script)) == answers_of_memory(script, None)

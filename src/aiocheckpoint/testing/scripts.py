@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeAlias
 
 from hypothesis import strategies as st
+from msgspec import structs
 
 from aiocheckpoint._format.blobs import BlobNode
 from aiocheckpoint.errors import CheckpointError
@@ -245,7 +246,20 @@ _steps = st.one_of(
 )
 
 
-def scripts(max_steps: int = 12) -> st.SearchStrategy[Script]:
+def _without_blobs(steps: Sequence[Step]) -> Script:
+    return [_plain(step) for step in steps if step.method != "load_blobs"]
+
+
+def _plain(step: Step) -> Step:
+    arguments = tuple(
+        structs.replace(it, blob_digests=()) if isinstance(it, Scripted) else it
+        for it in step.arguments
+    )
+    named = {name: value for name, value in step.named.items() if name != "blobs"}
+    return Step(step.on, step.method, arguments, named, _without_blobs(step.inner))
+
+
+def scripts(max_steps: int = 12, *, with_blobs: bool = True) -> st.SearchStrategy[Script]:
     """
     Return a strategy for scripts.
 
@@ -267,8 +281,10 @@ def scripts(max_steps: int = 12) -> st.SearchStrategy[Script]:
 
     Args:
         max_steps: how many calls a script has at most, without those within updates.
+        with_blobs: whether records may lead to blobs, which a `CheckpointStore` need not know.
     """
-    return st.lists(_steps, max_size=max_steps)
+    drawn = st.lists(_steps, max_size=max_steps)
+    return drawn if with_blobs else drawn.map(_without_blobs)
 
 
 async def outcomes(store: Any, script: Script) -> list[object]:
@@ -276,7 +292,7 @@ async def outcomes(store: Any, script: Script) -> list[object]:
     Return what a store answers to a script, told so that stores may be compared; and close it.
 
     Args:
-        store: an empty `BlobStore` of `Scripted`.
+        store: an empty `BlobStore` of `Scripted`; for scripts without blobs a `CheckpointStore`.
         script: the calls, which are made one after the other.
     """
     run = _Run(store)
