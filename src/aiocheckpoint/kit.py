@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from msgspec import structs
 
@@ -206,8 +206,7 @@ class RecordKit(Generic[RecordT]):
     @property
     def record_type(self) -> type[RecordT] | RecordUnion:
         """The type of the records, or the union of their types."""
-        record_type: type[RecordT] | RecordUnion = self._codec.record_type
-        return record_type
+        return cast("type[RecordT] | RecordUnion", self._codec.record_type)
 
     def encode(self, data: RecordT, blobs: Mapping[str, bytes] = NO_BLOBS) -> EncodedRecord:
         """

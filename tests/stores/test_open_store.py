@@ -294,6 +294,25 @@ class TestLocations:
         assert "secret" not in out.getvalue() + told.getvalue()
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.parametrize(
+        ("url", "wanted"),
+        [
+            ("postgresql://app@h.invalid/my agents", "white space"),
+            ("postgresql://app:my secret@h.invalid/agents", "white space"),
+            ("postgresql://h.invalid/a?migrate=maybe", "migrate=yes or migrate=no"),
+        ],
+    )
+    def test_a_wrong_url_of_postgresql_is_told_by_all(self, url: str, wanted: str) -> None:
+        """`open_store`, and every verb, whether it may change a schema or not, say the same."""
+        with pytest.raises(InvalidArgumentError, match=wanted) as refused:
+            open_store(url)
+        told = io.StringIO()
+        for line in (["sessions", url], ["verify", url], ["recover", url, "s"]):
+            with contextlib.redirect_stderr(told):
+                assert main(line) == 2
+        assert told.getvalue().count(wanted) == 3
+        assert "secret" not in str(refused.value) + told.getvalue()
+
     @pytest.mark.parametrize("text", ["s3://b/p ", "'s3://b/p'", "\ns3://b/p"])
     def test_a_bucket_has_no_stray_ends(self, text: str) -> None:
         """They would be a part of the prefix, and so another store."""

@@ -19,6 +19,7 @@ _WANTED_ENCODED = (
     "a URL whose password has / ? # @ and the like percent-encoded, as %40 for @, and whose ports "
     "are numbers"
 )
+_WANTED_UNBROKEN = "a URL without white space: a space in a password or a name is %20"
 _WANTED_PARAMETERS = "no parameters of it without `=` and a value"
 # What the driver takes from a URL; all others are settings, which the server knows.
 _OF_THE_DRIVER = (
@@ -71,11 +72,11 @@ def _apart(dsn: str) -> Source:
     if not all("=" in it for it in query.split("&") if query):
         raise InvalidArgumentError("dsn_or_pool", "postgresql://...?...", _WANTED_PARAMETERS)
     given = parse_qs(query, keep_blank_values=True)
-    migrate = given.get("migrate", ["yes"])[-1]
-    if migrate not in ("yes", "no"):
+    migrate = given.get("migrate", ["yes"])
+    if not {"yes", "no"}.issuperset(migrate):
         raise InvalidArgumentError("dsn_or_pool", "...?migrate=...", "migrate=yes or migrate=no")
     schema = given.get("schema", [_DEFAULT_SCHEMA])[-1]
-    return Source(f"{base}?{rest}" if rest else base, schema, migrates=migrate == "yes")
+    return Source(f"{base}?{rest}" if rest else base, schema, migrates=migrate[-1] == "yes")
 
 
 def wanted_servers(dsn: str) -> str | None:
@@ -112,7 +113,8 @@ def place_of(dsn: str, schema: str) -> str:
         raise InvalidArgumentError("dsn_or_pool", "...", _WANTED_SOURCE)
     parts = server_url(dsn)
     if parts is None:
-        raise InvalidArgumentError("dsn_or_pool", "postgresql://...", _WANTED_ENCODED)
+        wanted = _WANTED_UNBROKEN if re.search(r"\s", dsn) else _WANTED_ENCODED
+        raise InvalidArgumentError("dsn_or_pool", "postgresql://...", wanted)
     hosts, query = parts.hosts, parse_qs(parts.query)
     if re.search(r"[^0-9,]", "".join(query.get("port", []))):
         raise InvalidArgumentError("dsn_or_pool", "...?port=...", _WANTED_ENCODED)
