@@ -86,6 +86,26 @@ def test_healthy_session_of_a_framework(tool: Tool, root: Path) -> None:
     assert "goes on" not in outcome.output
 
 
+def test_a_damaged_backup_costs_a_session_of_a_framework_nothing(tool: Tool, root: Path) -> None:
+    """A second name of an intact file is moved aside, and nobody is told to remove the session."""
+    session = "pydantic_harness.r"
+    [path] = saved(root, CheckpointData(session_id=session, checkpoint_id="newest"))
+    backup = path.with_name(f"{path.name}.backup")
+    backup.write_bytes(b"rot")
+
+    told = tool("verify", root)
+    assert told.status == 1
+    assert "recover" in told.output
+    assert "delete_session" not in told.output
+
+    outcome = tool("recover", root, session)
+    assert outcome.status == 0
+    assert "is lost to" not in outcome.output
+    assert "goes on from newest" in outcome.output
+    assert not backup.exists()
+    assert tool("verify", root).status == 0
+
+
 def test_session_of_a_framework_whose_id_is_lost(tool: Tool, root: Path) -> None:
     """One whose id is too long for a name, and that nothing intact tells, is not moved either."""
     session = f"openai_agents.{'x' * 300}"

@@ -32,6 +32,12 @@ Anyway = Annotated[
     typer.Option("--anyway", help="Also where a framework's session cannot go on without it."),
 ]
 RECOVERABLE = frozenset({"damaged", "damaged-journal", "misplaced", "missing-blob"})
+_BACKUP_SUFFIX = ".backup"
+
+
+def is_spare(location: object) -> bool:
+    """Tell whether a file is a second name of a checkpoint, without which nothing is lost."""
+    return str(location).endswith(_BACKUP_SUFFIX)
 
 
 def recover(
@@ -57,8 +63,13 @@ def recover(
         print_json(report)
     else:
         _print(report, directory, framework)
-    is_whole = framework is None or not (report.quarantined or report.given_up)
+    is_whole = framework is None or not _lacks_some(report)
     return 0 if report.newest_valid_id is not None and is_whole else EXIT_DAMAGED
+
+
+def _lacks_some(report: RecoveryReport) -> bool:
+    """Tell whether a session may lack something now that it had."""
+    return bool(report.given_up) or not all(map(is_spare, report.quarantined))
 
 
 async def _recovered(
@@ -76,7 +87,11 @@ async def _count_damage(store: BlobStore[CheckpointRecord], session: str) -> int
     name = encode_id(session, "session id")  # by which one is found whose id is lost
     async with store:
         return sum(
-            (finding.session_id == session and finding.kind in RECOVERABLE)
+            (
+                finding.session_id == session
+                and finding.kind in RECOVERABLE
+                and not is_spare(finding.location)
+            )
             or (finding.session_id is None and finding.kind == "damaged-journal")
             or (finding.kind == "lost-id" and name in finding.location)
             for finding in await store.check()
@@ -117,7 +132,7 @@ def _print(report: RecoveryReport, directory: Place, framework: Framework | None
             told = f"whether a record was removed is told when {framework.name} reads the session"
             print_line(screen, told)
             return
-    if framework is not None:
+    if framework is not None and _lacks_some(report):
         lost = f"what was lost is lost to {framework.name}, which may refuse the session, begin it"
         print_line(screen, f"{lost} anew, or go on from what is older, without a word", "red")
         return

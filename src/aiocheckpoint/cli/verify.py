@@ -18,7 +18,7 @@ from aiocheckpoint import (
 )
 from aiocheckpoint.cli.errors import CommandError
 from aiocheckpoint.cli.place import Place, open_store, open_writer
-from aiocheckpoint.cli.recover import RECOVERABLE
+from aiocheckpoint.cli.recover import RECOVERABLE, is_spare
 from aiocheckpoint.cli.sessions import summaries
 from aiocheckpoint.cli.terminal import (
     SOME_SESSION,
@@ -160,6 +160,9 @@ def _advice(finding: Finding, place: Place) -> str:
     if finding.kind not in RECOVERABLE or finding.session_id is None:
         return ""
     framework = framework_of(finding.session_id)
+    if is_spare(finding.location):
+        command = command_line("recover", place, finding.session_id)
+        return f"; it is a second name of a checkpoint, and `{command}` moves it aside"
     if framework is not None:
         is_told = framework.advice in finding.detail
         advice = in_shell_words(framework.advice, place, finding.session_id)
