@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, quote
@@ -28,7 +27,6 @@ _OF_THE_DRIVER = (
     "ssl_min_protocol_version", "ssl_max_protocol_version", "target_session_attrs", "krbsrvname",
     "gsslib",
 )  # fmt: skip
-_TELLING = {"PGTARGETSESSIONATTRS", "PGSERVICE"}
 _WANTED_SETTINGS = (
     f"a URL whose parameters are schema, migrate, {', '.join(_OF_THE_DRIVER)}, "
     "or settings of the server, as application_name"
@@ -81,13 +79,11 @@ def _apart(dsn: str) -> Source:
 
 def wanted_servers(dsn: str) -> str | None:
     """
-    Return which of its servers to connect to; None where a URL or the environment says it.
+    Return which of its servers to connect to; None where a URL says it.
 
     A replica would answer reads with what is older, also in the place of a server that is gone.
     """
-    given = parse_qs(dsn.partition("?")[2]).keys()
-    is_told = given & {"target_session_attrs", "service"} or os.environ.keys() & _TELLING
-    return None if is_told else "primary"
+    return None if "target_session_attrs" in parse_qs(dsn.partition("?")[2]) else "primary"
 
 
 def wrong_parameter(dsn: str, reason: str) -> InvalidArgumentError | None:

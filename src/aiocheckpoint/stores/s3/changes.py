@@ -275,11 +275,12 @@ class Changes:
             if not is_mine:
                 await knowledge.refresh()
         except UnsettledError as error:
-            return await self._settled(number, write_id, error)
+            is_mine = await self._settled(number, write_id, error)
+            return is_mine and await self._is_in_line(number, write_id, is_new=False)
         except CheckpointError:
             self._sweeper.drop_blobs(knowledge.session_id, dict.fromkeys(blobs, write_id))
             raise
-        return is_mine and await self._is_in_line(number, write_id)
+        return is_mine and await self._is_in_line(number, write_id, is_new=True)
 
     def _key(self, number: int) -> str:
         return self._knowledge.layout.commit(self._knowledge.session_id, number)
@@ -312,22 +313,30 @@ class Changes:
         self._sweeper.drop_blobs(knowledge.session_id, blobs)
         raise MissingStoreError(knowledge.layout.url)
 
-    async def _is_in_line(self, number: int, write_id: str) -> bool:
+    async def _is_in_line(self, number: int, write_id: str, *, is_new: bool) -> bool:
         """
         Tell whether a commit of ours stands where others go on; remove one that does not.
+
+        Args:
+            number: of the commit.
+            write_id: of the commit.
+            is_new: whether it was made just now, so that no commit behind it was swept yet.
 
         Raises:
             DurabilityUnknownError: that cannot be found out, or done.
         """
         knowledge = self._knowledge
+        reason = "it took hours, and commits behind it were swept"
         try:
-            if await knowledge.is_in_line(number, write_id):
-                return True
-            await knowledge.bucket.delete([self._key(number)])
+            is_in_line = await knowledge.is_in_line(number, write_id)
+            if is_in_line is False or (is_in_line is None and is_new):
+                await knowledge.bucket.delete([self._key(number)])
+                return False
         except CheckpointError as error:
-            location = knowledge.location(number)
-            raise DurabilityUnknownError("create", location, None, str(error)) from error
-        return False
+            is_in_line, reason = None, str(error)
+        if not is_in_line:
+            raise DurabilityUnknownError("create", knowledge.location(number), None, reason)
+        return True
 
     async def _settled(self, number: int, write_id: str, lost: UnsettledError) -> bool:
         """

@@ -183,9 +183,9 @@ class Knowledge:
         self._watched_since = self._confirmed_at
         return _now()
 
-    async def is_in_line(self, number: int, write_id: str) -> bool:
+    async def is_in_line(self, number: int, write_id: str) -> bool | None:
         """
-        Tell whether a commit that was just made stands where others go on.
+        Tell whether a commit stands where others go on; None where the next one was swept.
 
         One that took hours, as the machine slept, may have met a number that was used and swept.
         """
@@ -194,7 +194,8 @@ class Knowledge:
         self.forget()
         if (await self.refresh()).number == number:
             return True
-        return (await self.header(number + 1)).previous == write_id
+        following = await self.header(number + 1)
+        return None if following.is_missing else following.previous == write_id
 
     def committed(self, header: Header, began: Clocks) -> Gone:
         """Go on by a commit of this client, whose request began then; return what is gone."""
