@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Annotated
 
 import typer
@@ -32,12 +33,12 @@ Anyway = Annotated[
     typer.Option("--anyway", help="Also where a framework's session cannot go on without it."),
 ]
 RECOVERABLE = frozenset({"damaged", "damaged-journal", "misplaced", "missing-blob"})
-_BACKUP_SUFFIX = ".backup"
+_BACKUP = re.compile(r"\.json\.backup(\.[0-9a-f]+)?$")  # in the quarantine with a number behind
 
 
-def is_spare(location: object) -> bool:
+def is_spare(location: str) -> bool:
     """Tell whether a file is a second name of a checkpoint, without which nothing is lost."""
-    return str(location).endswith(_BACKUP_SUFFIX)
+    return _BACKUP.search(location) is not None
 
 
 def recover(
