@@ -61,8 +61,7 @@ _SYSTEM_MODULES = frozenset(
 _HARMLESS_IN_OS = frozenset({"PathLike", "devnull", "fspath", "getpid"})
 # The demo runs its agents in a process of their own, which it kills, in a directory of its own.
 _FOR_COMMANDS = frozenset({"shutil", "subprocess", "tempfile", "time"})
-# What the clients of PostgreSQL read in the environment counts as given.
-_IN_OS_OF_PART = {"cli": frozenset({"kill"}), "stores": frozenset({"environ"})}
+_IN_OS_FOR_COMMANDS = frozenset({"kill"})
 _CORE_DEPENDENCIES = frozenset({"aiofiles", "anyio", "msgspec"})
 _DRIVERS = {  # each an extra of its own
     "stores.postgres": frozenset({"asyncpg", "backports", "compression"}),
@@ -261,7 +260,8 @@ class TestPurity:
             and node.value.id == "os"
         }
 
-        assert used <= _HARMLESS_IN_OS | _IN_OS_OF_PART.get(module.part, frozenset())
+        allowed = _IN_OS_FOR_COMMANDS if module.part == "cli" else frozenset()
+        assert used <= _HARMLESS_IN_OS | allowed
 
 
 class TestSize:
