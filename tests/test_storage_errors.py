@@ -507,7 +507,7 @@ class TestErrorsByKind:
         await writer.save(step(0))
         files.arm(Fault(errno.EIO, "sync data", for_ever=True))
 
-        with pytest.raises(DurabilityUnknownError, match="load it to find out"):
+        with pytest.raises(DurabilityUnknownError, match="load it, to find out"):
             await writer.save(step(1))
 
         files.arm(None)

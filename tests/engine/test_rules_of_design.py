@@ -86,7 +86,9 @@ def test_rule_2_damage_is_told_from_a_torn_end(disk: Disk, offset: int) -> None:
                 assert record.iteration == serial
                 losses -= 1
         kinds = {finding.kind for finding in process.findings()}
-        assert not losses or kinds & {"damaged", "damaged-journal"}, "what cannot be loaded is not reported"
+        assert not losses or kinds & {"damaged", "damaged-journal"}, (
+            "what cannot be loaded is not reported"
+        )
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["of the first segment", "of the second"])

@@ -12,7 +12,13 @@ from typing import Any
 
 import pytest
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointError, StorageError, blob_digest
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    CheckpointError,
+    DurabilityUnknownError,
+    StorageError,
+    blob_digest,
+)
 from aiocheckpoint._disk.pending import Pending
 from aiocheckpoint.testing import Fault, FaultyFiles
 from tests.conftest import MakeWriter
@@ -159,6 +165,31 @@ def _open_below(directory: Path) -> list[str]:
         with contextlib.suppress(OSError):
             found.append(os.readlink(f"/proc/self/fd/{name}"))
     return [path for path in found if path.startswith(f"{directory}/") or path == str(directory)]
+
+
+@pytest.mark.parametrize("operation", ["stat", "write"])
+async def test_a_flush_settles_what_was_unknown(make_writer: MakeWriter, operation: str) -> None:
+    """Of a save whose outcome is unknown a load after a flush tells what others see, and it stays."""
+    disk = Refusing(errno.EIO)
+    writer = make_writer(files=disk)
+    await writer.save(record("s", "a"))
+    await writer.flush()
+
+    def just_behind_the_frame() -> None:
+        disk.what = (operation, "control")
+
+    disk.at("sync data", just_behind_the_frame)
+    with pytest.raises(DurabilityUnknownError, match="; flush, then load it"):
+        await writer.save(record("s", "b"))
+    disk.at("sync data", lambda: None)
+    disk.what = None
+
+    await writer.flush()
+    found = await writer.ids("s")
+    assert found == await make_writer().ids("s")
+    await writer.save(record("t", "a"))
+    await writer.flush()
+    assert await writer.ids("s") == found
 
 
 @pytest.mark.parametrize("is_own", [True, False])
