@@ -436,8 +436,8 @@ class DurabilityUnknownError(StorageError):
 
     A write to the journal failed, and so did closing the part of the journal it was to be in; or,
     with `durability="file"`, the journal has the checkpoint and its file could not be made
-    durable. It was not acknowledged. After `flush`, which settles it, `load` tells what there is; to
-    save again is safe.
+    durable. It was not acknowledged. After `flush`, which settles it, `load` tells what there is;
+    to save again is safe.
     """
 
     _advice = "; flush, then load it, to find out what is stored, or make the change again"

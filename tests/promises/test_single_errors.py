@@ -169,7 +169,7 @@ def _open_below(directory: Path) -> list[str]:
 
 @pytest.mark.parametrize("operation", ["stat", "write"])
 async def test_a_flush_settles_what_was_unknown(make_writer: MakeWriter, operation: str) -> None:
-    """Of a save whose outcome is unknown a load after a flush tells what others see, and it stays."""
+    """After it a load tells what others see of a save whose outcome was unknown, for good."""
     disk = Refusing(errno.EIO)
     writer = make_writer(files=disk)
     await writer.save(record("s", "a"))
