@@ -141,13 +141,16 @@ def _survives(
 
 
 @pytest.mark.parametrize(
+    "longest", [2, pytest.param(3, marks=pytest.mark.campaign)], ids=["of two", "of three"]
+)
+@pytest.mark.parametrize(
     ("is_early", "is_empty"),
     [(True, False), (False, False), (False, True)],
     ids=["open before", "opened later", "from nothing"],
 )
-def test_short_histories(disk: Disk, *, is_early: bool, is_empty: bool) -> None:
+def test_short_histories(disk: Disk, longest: int, *, is_early: bool, is_empty: bool) -> None:
     """What three processes promise is kept, whatever of the failed writes came to the disk."""
-    for length in (1, 2, 3):
+    for length in range(1, longest + 1):
         choices = (NOTHING, EVERYTHING, FAILED_TOO)
         _survives(disk, histories(length), choices, is_early=is_early, is_empty=is_empty)
 
