@@ -75,7 +75,10 @@ class MoverContract:
                 await self.copy(source, store)
             error = refused.value
             assert [failure.session_id for failure in error.failures] == [self.refused]
-            assert f"session {self.refused!r}: " in str(error)
+            text = str(error)
+            assert f"session {self.refused!r}: " in text
+            assert "find out which of the two is the newer before you change either" in text
+            assert text.endswith("\n1 refused, and all others are there")
             assert error.copied.sessions == total.sessions - self.refused_sessions
             after = await _content(store)
             assert after.items() >= mine.items()

@@ -23,7 +23,10 @@ from aiocheckpoint import (
 )
 
 _REPORT_EVERY = 100
-ADVICE: Final = "copy to an empty storage: to delete what is there loses it"
+ADVICE: Final = (
+    "find out which of the two is the newer before you change either: the one that is there may "
+    "be, and an empty storage would get what the source has"
+)
 """What to do where something else is at the target already."""
 OF_ONE_SESSION: Final = (
     CheckpointCorruptError,
@@ -61,20 +64,25 @@ class Failure(NamedTuple):
     A session that was not copied, or does not read the same after it.
 
     Attributes:
-        session_id: the session, as the framework names it.
+        session_id: the session, as the framework names it; None of something of which nobody can
+            tell whose it is, as of a file that is torn.
         reason: what is wrong, and what to do.
     """
 
-    session_id: str
+    session_id: str | None
     reason: str
 
     def __str__(self) -> str:
+        if self.session_id is None:
+            return self.reason
         return f"session {self.session_id!r}: {self.reason}"
 
 
 class CopyMismatchError(RuntimeError):
     """
     Sessions that were not copied, or do not read the same after it; all others were copied.
+
+    Where something may be of any session, nothing was copied.
 
     Attributes:
         failures: of each its id, and what is wrong and what to do.
@@ -87,7 +95,14 @@ class CopyMismatchError(RuntimeError):
         self.copied = copied
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.failures))
+        return "\n".join([*map(str, self.failures), self._outcome])
+
+    @property
+    def _outcome(self) -> str:
+        """What became of the others."""
+        if any(failure.session_id is None for failure in self.failures):
+            return "nothing was copied, since what cannot be read may be of any session"
+        return f"{len(self.failures)} refused, and all others are there"
 
 
 class RefusedError(Exception):
@@ -233,8 +248,7 @@ def run_copy(
     try:
         copied = asyncio.run(copy(report))
     except CopyMismatchError as error:
-        refused = f"{error}\n{len(error.failures)} refused, and all others are there:\n"
-        parser.exit(1, refused + told(error.copied, "copied and compared"))
+        parser.exit(1, f"{error}:\n" + told(error.copied, "copied and compared"))
     except CheckpointError as error:  # of which some are `ValueError`s too
         texts = (error, *getattr(error, "__notes__", ()), "run it again to go on where it stopped")
         parser.exit(1, "".join(f"{text}\n" for text in texts))

@@ -95,20 +95,43 @@ async def test_nothing_there_is_replaced(files: Path) -> None:
     [("{", "no checkpoint"), ("[]", "no checkpoint"), ('{"timestamp": 1}', "no checkpoint")],
 )
 async def test_damaged_file_is_told(files: Path, content: str, reason: str) -> None:
-    """A file that the framework leaves out in silence is refused by its name."""
+    """A file that the framework leaves out in silence is named, and nothing is copied."""
     (files / "one-90.json").write_text(content)
 
     store: MemoryStore[Any] = MemoryStore(StoredCheckpoint)
-    with pytest.raises(CopyMismatchError, match=rf"one-90\.json is {reason}"):
+    with pytest.raises(CopyMismatchError, match=rf"^one-90\.json is {reason}") as raised:
         await copy_checkpoints(files, store, allowed_checkpoint_types=ALLOWED)
+    assert "\nnothing was copied" in str(raised.value)
+    assert "all others" not in str(raised.value)
+    assert [failure.session_id for failure in raised.value.failures] == [None]
+    assert not await store.exists()
+
+
+def test_command_says_that_nothing_was_copied(
+    files: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a torn file it calls no file a session, and does not say that the others are there."""
+    (files / "zzz.json").write_text("{torn")
+    with pytest.raises(SystemExit) as ended:
+        main([str(files), str(root), "--allow-type", *ALLOWED])
+    assert ended.value.code == 1
+    first, outcome, count = capsys.readouterr().err.splitlines()
+    assert first.startswith("zzz.json is no checkpoint; mend or delete it")
+    assert outcome.startswith("nothing was copied")
+    assert count.startswith("0 sessions, 0 checkpoints ")
+    assert not root.exists()
 
 
 async def test_file_under_another_name_is_told(files: Path) -> None:
-    """A file whose checkpoint has another id is refused."""
+    """A file whose checkpoint has another id is refused with its workflow; all others come."""
     (files / "one-90.json").rename(files / "renamed.json")
 
-    with pytest.raises(CopyMismatchError, match=r"renamed\.json is the checkpoint 'one-90'"):
-        await copy_checkpoints(files, MemoryStore[Any](StoredCheckpoint))
+    reason = r"session 'one': renamed\.json is the checkpoint 'one-90'"
+    with pytest.raises(CopyMismatchError, match=reason) as raised:
+        await copy_checkpoints(
+            files, MemoryStore[Any](StoredCheckpoint), allowed_checkpoint_types=ALLOWED
+        )
+    assert raised.value.copied == Copied(1, 3)
 
 
 async def test_class_that_is_not_allowed_is_told(files: Path) -> None:

@@ -172,6 +172,28 @@ async def test_a_newer_state_of_a_user_or_an_app_is_not_set_back(key: str) -> No
     assert await service.get_session(**names, session_id="2") is None
 
 
+@pytest.mark.parametrize("key", ["user:step", "app:newest"])
+async def test_a_session_is_not_said_to_differ_where_what_it_shares_does(key: str) -> None:
+    """Of one whose user or app has gone on alone the reason is their state; its own is told."""
+    source = InMemorySessionService()
+    names: dict[str, Any] = {"app_name": "shop", "user_id": "ann"}
+    for session_id in ("1", "2"):
+        await source.create_session(**names, session_id=session_id, state={key: "older"})
+    store: MemoryStore[Any] = MemoryStore(AdkRecord)
+    assert await copy_sessions(source, ["shop"], store) == Copied(2, 0)
+    session = await source.get_session(**names, session_id="1")
+    assert session is not None
+    actions = EventActions(state_delta={key: "newer"})
+    await source.append_event(session, Event(author="user", actions=actions))
+
+    with pytest.raises(CopyMismatchError) as raised:
+        await copy_sessions(source, ["shop"], store)
+
+    reasons = {failure.session_id: failure.reason for failure in raised.value.failures}
+    assert reasons["shop/ann/1"].startswith("another one is there already")
+    assert reasons["shop/ann/2"].startswith("the state of its user, or of its app, is another one")
+
+
 def test_command_on_a_url(tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With a URL the apps are named."""
     pytest.importorskip("sqlalchemy", reason="needs google-adk[db]")

@@ -34,6 +34,7 @@ class _Source(NamedTuple):
 
     time: datetime
     checkpoint_id: str
+    file_name: str
 
 
 async def copy_checkpoints(
@@ -63,8 +64,8 @@ async def copy_checkpoints(
     Raises:
         CopyMismatchError: files are no checkpoints, which `FileCheckpointStorage` would leave out
             of its lists, so that they may be of any workflow, and nothing was copied. Or, once all
-            else is copied: of some workflows a checkpoint cannot be read or stored, others are
-            there, or one reads differently afterwards.
+            else is copied: of some workflows a checkpoint cannot be read or stored, a file has the
+            name of another, others are there, or one reads differently afterwards.
         OSError: there is no such directory.
         CheckpointError: what else `save` and `load` raise, as of a full disk.
 
@@ -77,7 +78,7 @@ async def copy_checkpoints(
         with Move(progress, (OSError,)) as move:
             for name, sources in workflows.items():
                 with move.part(name) as part:
-                    ids = [source.checkpoint_id for source in sorted(sources)]
+                    ids = [_id_in(source) for source in sorted(sources)]
                     await _copy(name, ids, files, target, Values(allowed))
                     part.entries = len(ids)
     return move.copied
@@ -92,7 +93,7 @@ async def _copy(
 ) -> None:
     there = await target.list_checkpoint_ids(workflow_name=name)
     if there != ids[: len(there)]:
-        raise RefusedError(f"there are other checkpoints already; {ADVICE}")
+        raise RefusedError(f"there are other checkpoints there already; {ADVICE}")
     for checkpoint_id in there:
         checkpoint = await _loaded(files, checkpoint_id)
         if not _is_same(await target.load(checkpoint_id), checkpoint, values):
@@ -102,6 +103,19 @@ async def _copy(
         await target.save(checkpoint)
         if not _is_same(await target.load(checkpoint_id), checkpoint, values):
             raise RefusedError(f"{checkpoint_id} is not the same after the copy")
+
+
+def _id_in(source: _Source) -> str:
+    """
+    Return the id of a checkpoint, as its file has to be named.
+
+    Raises:
+        RefusedError: it is not.
+    """
+    if source.file_name != f"{source.checkpoint_id}.json":
+        reason = f"{source.file_name} is the checkpoint {source.checkpoint_id!r}; name it as that"
+        raise RefusedError(reason)
+    return source.checkpoint_id
 
 
 async def _loaded(files: FileCheckpointStorage, checkpoint_id: str) -> WorkflowCheckpoint:
@@ -135,13 +149,10 @@ def _workflows(directory: Path) -> dict[str, list[_Source]]:
             name, checkpoint_id = content["workflow_name"], content["checkpoint_id"]
         except (KeyError, TypeError, ValueError) as error:
             reason = f"{path.name} is no checkpoint; mend or delete it: {error!r}"
-            failures.append(Failure(path.stem, reason))
+            failures.append(Failure(None, reason))
             continue
-        if checkpoint_id != path.stem:
-            reason = f"{path.name} is the checkpoint {checkpoint_id!r}; name it as that"
-            failures.append(Failure(name, reason))
         aware = time if time.tzinfo is not None else time.replace(tzinfo=UTC)
-        found[name].append(_Source(aware, checkpoint_id))
+        found[name].append(_Source(aware, checkpoint_id, path.name))
     if failures:
         raise CopyMismatchError(failures, Copied())
     return found

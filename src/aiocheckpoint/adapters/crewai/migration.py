@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from crewai.flow.async_feedback.types import PendingFeedbackContext
 
-from aiocheckpoint.adapters._moving import Copied, Move, Progress, RefusedError
+from aiocheckpoint.adapters._moving import ADVICE, Copied, Move, Progress, RefusedError
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.crewai.persistence import FlowPersistence
 from aiocheckpoint.adapters.crewai.records import FlowRecord
@@ -96,7 +96,7 @@ def _copy(target: FlowPersistence, flow_uuid: str, flow: _Flow) -> None:
         (state, waiting), (flow.waiting.state, flow.waiting)
     )
     if state is not None and not is_begun and not _same((state, waiting), flow[1:]):
-        raise RefusedError(f"{_what(state, flow)} there already; copy to an empty storage")
+        raise RefusedError(f"{_what(state, flow)} there already; {ADVICE}")
     if flow.waiting is not None and state is None:
         context = PendingFeedbackContext.from_dict(flow.waiting.context)
         target.save_pending_feedback(flow_uuid, context, flow.waiting.state)

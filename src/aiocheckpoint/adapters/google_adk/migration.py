@@ -24,6 +24,7 @@ from aiocheckpoint.adapters.google_adk.service import SessionService
 from aiocheckpoint.adapters.google_adk.values import delta_of, event_json, prefixed
 
 _SOURCE_ERRORS = (sqlite3.Error, ValueError)  # a row that is damaged, or no event
+_OTHER_STATE = f"the state of its user, or of its app, is another one there already; {ADVICE}"
 _APPS_SQL = "SELECT DISTINCT app_name FROM sessions ORDER BY app_name"
 _STATES_SQL = """
     SELECT app_name, NULL, state FROM app_states
@@ -204,10 +205,8 @@ async def _copy(
             raise RefusedError("somebody else uses the storage; try again") from error
         found = await target.get_session(**names)
     elif _content(found) != _content(session):
-        reason = (
-            "another one is there already; copy to an empty storage: to delete it loses its turns"
-        )
-        raise RefusedError(reason)
+        is_other = _own(found) != _own(session)
+        raise RefusedError(f"another one is there already; {ADVICE}" if is_other else _OTHER_STATE)
     if found is None or _content(found) != _content(session):
         raise RefusedError("it is not the same after the copy")
     return len(session.events)
@@ -216,23 +215,24 @@ async def _copy(
 async def _require_same_states(
     target: SessionService, session: Session, app: dict[str, JsonValue]
 ) -> None:
-    """Refuse a session with which the state of its user or app would be set back."""
+    """Refuse a session with which the state of its user or app might be set back."""
     names = {"app_name": session.app_name, "user_id": session.user_id}
     user = await target.get_user_state(**names)
     wanted = delta_of(session.state)
     user_there = _plain(user)
     if (user_there and user_there != wanted.user) or (app and app != wanted.app):
-        reason = (
-            "the state of its user, or of its app, is another one there already, which this one "
-            "would set back; copy to an empty storage"
-        )
-        raise RefusedError(reason)
+        raise RefusedError(_OTHER_STATE)
 
 
 def _content(session: Session) -> tuple[Any, ...]:
     """Return all of a session as it is stored, which may be compared whatever its values are."""
+    return delta_of(session.state), _own(session)
+
+
+def _own(session: Session) -> tuple[Any, ...]:
+    """Return what a session shares with no other."""
     events = [*map(event_json, session.events)]
-    return delta_of(session.state), events, session.last_update_time
+    return delta_of(session.state).session, events, session.last_update_time
 
 
 def _rows(database: Path, sql: str) -> list[Any]:

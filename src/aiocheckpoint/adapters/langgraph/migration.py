@@ -14,17 +14,13 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from aiocheckpoint.adapters._moving import OF_ONE_SESSION
+from aiocheckpoint.adapters._moving import ADVICE, OF_ONE_SESSION
 from aiocheckpoint.adapters.langgraph.records import configurable_of
 from aiocheckpoint.adapters.langgraph.undecoded import plain, revived, undecoded, with_serde
 
 _PATHS_SQL = (
     "SELECT DISTINCT task_id, task_path FROM writes "
     "WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?"
-)
-_ADVICE = (
-    "nothing of the thread was copied: leave it if the application has gone on with it there, else "
-    "delete it there, or copy to an empty storage"
 )
 
 
@@ -213,7 +209,9 @@ class _Move:
             else:
                 reason, there[place] = await self._compared(row.popleft())
             if reason is not None:
-                self.failures.append((config, f"{reason}; {_ADVICE}"))
+                self.failures.append(
+                    (config, f"{reason}, so nothing of the thread was copied; {ADVICE}")
+                )
                 return None
         return there
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from aiocheckpoint.adapters._moving import Copied, Move, Progress, RefusedError
+from aiocheckpoint.adapters._moving import ADVICE, Copied, Move, Progress, RefusedError
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.openai_agents.records import SessionRecord
 from aiocheckpoint.adapters.openai_agents.session import Session
@@ -67,8 +67,7 @@ async def copy_sessions(
 async def _copy(session: Session, items: list[Any]) -> None:
     found = await session.get_items(-1)
     if found != items[: len(found)]:
-        reason = "there are other items already; copy to an empty storage: to clear it loses them"
-        raise RefusedError(reason)
+        raise RefusedError(f"there are other items there already; {ADVICE}")
     if len(found) < len(items):
         await session.add_items(items[len(found) :])
         found = await session.get_items(-1)

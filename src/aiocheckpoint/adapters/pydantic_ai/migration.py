@@ -10,7 +10,7 @@ from pydantic_ai.conversation_store import (
 )
 
 from aiocheckpoint.adapters._lists import require_read
-from aiocheckpoint.adapters._moving import Copied, Move, Progress, RefusedError
+from aiocheckpoint.adapters._moving import ADVICE, Copied, Move, Progress, RefusedError
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.pydantic_ai.records import ConversationStoreRecord
 from aiocheckpoint.adapters.pydantic_ai.store import ConversationStore
@@ -76,10 +76,7 @@ async def _require_same(
 ) -> None:
     found = await target.read_record(record.conversation_id)
     if found is None or found.revision != record.revision:
-        reason = (
-            "another one is there already; copy to an empty storage: to delete it loses its turns"
-        )
-        raise RefusedError(reason)
+        raise RefusedError(f"another one is there already; {ADVICE}")
     if found != record or await _lines(target, record) != lines:
         raise RefusedError("it is not the same after the copy")
 

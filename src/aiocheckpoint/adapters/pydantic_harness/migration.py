@@ -17,7 +17,7 @@ from pydantic_ai_harness.step_persistence import (
 from pydantic_ai_harness.step_persistence import StepStore as FrameworkStore
 
 from aiocheckpoint.adapters._lists import require_read
-from aiocheckpoint.adapters._moving import Copied, Move, Progress, RefusedError
+from aiocheckpoint.adapters._moving import ADVICE, Copied, Move, Progress, RefusedError
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.pydantic_harness.records import HarnessRecord
 from aiocheckpoint.adapters.pydantic_harness.store import StepStore
@@ -80,7 +80,7 @@ async def _copy(source: Source, target: StepStore, run: RunRecord) -> int:
     effects = await _effects(source, run_id, events)
     stored = await target.get_run(run_id=run_id)
     if stored not in (None, run):
-        raise RefusedError("another one is there already; copy to an empty storage")
+        raise RefusedError(f"another one is there already; {ADVICE}")
     events_there, snapshots_there = await _lists(target, run_id)
     effects_there = await _effects(target, run_id, [*events, *events_there])
     new_events = _lacking(events, events_there)
@@ -110,9 +110,7 @@ def _lacking(parts: Sequence[PartT], there: Sequence[PartT]) -> Sequence[PartT]:
 
 
 def _gone_on() -> RefusedError:
-    return RefusedError(
-        "it has other steps already; copy to an empty storage: to delete it loses them"
-    )
+    return RefusedError(f"it has other steps there already; {ADVICE}")
 
 
 async def _lists(store: Source, run_id: str) -> tuple[list[StepEvent], list[ContinuableSnapshot]]:
