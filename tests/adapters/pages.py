@@ -51,8 +51,9 @@ def run_page(name: str) -> None:
 
 def _run_command(command: str) -> None:
     """Run a command of a page."""
-    if found := re.fullmatch(r"pip install '\.\[([\w-]+)\]'\n", command):
-        _require_installed(found[1])
+    if found := re.fullmatch(r"pip install '\.\[([\w,-]+)\]'\n", command):
+        for extra in found[1].split(","):
+            _require_installed(extra)
         return
     assert command.startswith("python -m aiocheckpoint.adapters."), command
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
