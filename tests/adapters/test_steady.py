@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,10 @@ from tests.conftest import MakeWriter
 from tests.promises.records import Note, by_digest, note
 
 
-async def test_what_others_replaced_meanwhile_is_read_anew(make_writer: MakeWriter) -> None:
+@pytest.mark.parametrize("steadily", [read_steadily, find_steadily], ids=["read", "find"])
+async def test_what_others_replaced_meanwhile_is_read_anew(
+    make_writer: MakeWriter, steadily: Callable[..., Awaitable[object]]
+) -> None:
     """A blob that went with the record that named it is no damage: the new record is read."""
     writer, other = make_writer(record_type=Note), make_writer(record_type=Note)
     await other.save(note("s", "a", b"old"), blobs=by_digest(b"old"))
@@ -38,7 +42,7 @@ async def test_what_others_replaced_meanwhile_is_read_anew(make_writer: MakeWrit
         seen.append(head)
         return await session.load_blobs(head.blob_digests)
 
-    assert await read_steadily(writer, "s", work) == by_digest(b"new")
+    assert await steadily(writer, "s", work) == by_digest(b"new")
     assert len(seen) == 2
 
 
@@ -118,24 +122,3 @@ async def test_a_search_goes_on_beside_what_nobody_can_look_into(
     assert await search("of a3") == note("a3", "of a3")
     with pytest.raises(StorageError):
         await search("of a2")
-
-
-async def test_a_search_reads_anew_what_others_replaced(make_writer: MakeWriter) -> None:
-    """A blob that went while sessions were searched is no damage: the new record is found."""
-    writer, other = make_writer(record_type=Note), make_writer(record_type=Note)
-    await other.save(note("s", "a", b"old"), blobs=by_digest(b"old"))
-    await other.flush()
-    seen: list[Note] = []
-
-    async def work(session: SessionReader[Note]) -> dict[str, bytes]:
-        head = await session.load("a")
-        assert head is not None
-        if not seen:
-            with Portal() as portal:
-                portal.run(other.save(note("s", "a", b"new"), blobs=by_digest(b"new")))
-                portal.run(other.flush())
-        seen.append(head)
-        return await session.load_blobs(head.blob_digests)
-
-    assert await find_steadily(writer, "s", work) == by_digest(b"new")
-    assert len(seen) == 2

@@ -7,7 +7,7 @@ import errno
 import threading
 from collections.abc import Iterable
 
-from aiocheckpoint._disk.files import Directory, LocalFiles, max_file_bytes
+from aiocheckpoint._disk.files import Directory, FileStatus, LocalFiles, max_file_bytes
 from aiocheckpoint._format import log
 from aiocheckpoint._format.log import Header
 from aiocheckpoint.errors import FileSizeLimitError, StorageError
@@ -72,17 +72,16 @@ class Slots:
         return found
 
     def _is_in_place(self, number: int) -> bool:
-        found = self._files.status(self._directory, f"{_PREFIX}{number}")
-        held = self._files.open_status(self._descriptors[number], self.path(number))
-        return found is not None and found.identity == held.identity
+        return self._is_open(number, self._files.status(self._directory, f"{_PREFIX}{number}"))
 
     def is_at_path(self, number: int) -> bool:
         """Tell whether the path of a slot leads to the one that is open, if one is."""
-        descriptor = self._descriptors.get(number)
-        if descriptor is None:
-            return True
-        found = self._files.status_of_path(self.path(number))
-        held = self._files.open_status(descriptor, self.path(number))
+        is_open = number in self._descriptors
+        return not is_open or self._is_open(number, self._files.status_of_path(self.path(number)))
+
+    def _is_open(self, number: int, found: FileStatus | None) -> bool:
+        """Tell whether what was found is the slot that is open."""
+        held = self._files.open_status(self._descriptors[number], self.path(number))
         return found is not None and found.identity == held.identity
 
     def _close(self, number: int) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from datetime import datetime
 from enum import Enum
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -64,7 +66,7 @@ def to_bytes(adapter: TypeAdapter[ValueT], value: ValueT, path: str) -> bytes:
     try:
         json = exact.to_json(dumped, path=path)
     except CheckpointEncodeError:
-        json = exact.to_json(_without_enums(dumped), path=path)
+        json = exact.to_json(without_enums(dumped), path=path)
     return msgspec.json.encode(json, order="deterministic")
 
 
@@ -114,16 +116,26 @@ def _write_times(dumped: Any) -> None:
                 holder["timestamp"] = time.isoformat()
 
 
-def _without_enums(value: object) -> object:
+def without_enums(
+    value: object, of_other_types: Callable[[object], object] = lambda other: other
+) -> object:
+    """
+    Return what a framework would store of the enums in a value.
+
+    Args:
+        value: of dicts, lists and tuples; is not changed.
+        of_other_types: returns what stands for all else.
+    """
+    plain = partial(without_enums, of_other_types=of_other_types)
     match value:
         case Enum():
             return value.value
         case dict():
-            found = {_without_enums(name): _without_enums(part) for name, part in value.items()}
+            found = {plain(name): plain(part) for name, part in value.items()}
             return found if len(found) == len(value) else value  # keys that would be one: refused
         case list():
-            return [*map(_without_enums, value)]
+            return [*map(plain, value)]
         case tuple():
-            return tuple(map(_without_enums, value))
+            return tuple(map(plain, value))
         case _:
-            return value
+            return of_other_types(value)

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from agent_framework import FileCheckpointStorage, WorkflowCheckpoint
 from agent_framework.exceptions import WorkflowCheckpointException
 
+from aiocheckpoint.adapters._lists import in_order
 from aiocheckpoint.adapters._moving import (
     ADVICE,
     Copied,
@@ -151,8 +152,7 @@ def _workflows(directory: Path) -> dict[str, list[_Source]]:
             reason = f"{path.name} is no checkpoint; mend or delete it: {error!r}"
             failures.append(Failure(None, reason))
             continue
-        aware = time if time.tzinfo is not None else time.replace(tzinfo=UTC)
-        found[name].append(_Source(aware, checkpoint_id, path.name))
+        found[name].append(_Source(in_order(time), checkpoint_id, path.name))
     if failures:
         raise CopyMismatchError(failures, Copied())
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from enum import Enum
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,7 +12,7 @@ from google.adk.sessions import State
 from pydantic import BaseModel, TypeAdapter
 
 from aiocheckpoint import JsonValue, exact
-from aiocheckpoint.adapters._pydantic import validated
+from aiocheckpoint.adapters._pydantic import validated, without_enums
 from aiocheckpoint.kit import require_instance
 
 _EVENTS = TypeAdapter(list[Event])
@@ -108,21 +107,14 @@ def _frozen(value: Any, path: str) -> JsonValue:
     return found
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Return what the framework would store of models and enums; all else stays as it is."""
-    match value:
-        case BaseModel():
-            return _plain(value.model_dump(exclude_none=True))
-        case Enum():
-            return value.value
-        case dict():
-            plain = {_plain(name): _plain(part) for name, part in value.items()}
-            return plain if len(plain) == len(value) else value  # keys that would be one: refused
-        case list():
-            return [*map(_plain, value)]
-        case tuple():
-            return tuple(map(_plain, value))
-        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return _plain(dataclasses.asdict(value))
-        case _:
-            return value
+    return without_enums(value, _of_model)
+
+
+def _of_model(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return _plain(value.model_dump(exclude_none=True))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain(dataclasses.asdict(value))
+    return value
