@@ -34,6 +34,7 @@ from aiocheckpoint import (
     NotACheckpointError,
     OwnershipLostError,
     RecordTypeError,
+    ReplacedStoreError,
     SessionChangedError,
     SessionOwnedError,
     StorageError,
@@ -189,7 +190,11 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
     ),
     (
         MissingStoreError("/mnt/state"),
-        ["no store at /mnt/state", "must exist", "mounted", "without must_exist"],
+        ["no store at /mnt/state", "must exist", "mounted", "save once without must_exist"],
+    ),
+    (
+        ReplacedStoreError("/mnt/state"),
+        ["another store is at /mnt/state", "put that back", "open it anew"],
     ),
     (
         UnsuitableStoreError("s3://b/p", "creates are not exclusive; use another"),

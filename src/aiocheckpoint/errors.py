@@ -670,7 +670,24 @@ class MissingStoreError(CheckpointError):
     def __str__(self) -> str:
         return (
             f"no store at {self.location}, and it must exist; see whether its disk is mounted and "
-            "the location right, or open it once without must_exist to begin a new one"
+            "the location right, or save once without must_exist to begin a new one"
+        )
+
+
+class ReplacedStoreError(MissingStoreError):
+    """
+    Another store is at the location than the one that was used there before, with `must_exist`.
+
+    That was moved or removed, and another one made, mounted or linked there; it was not changed.
+
+    Attributes:
+        location: where, without credentials.
+    """
+
+    def __str__(self) -> str:
+        return (
+            f"another store is at {self.location} than the one that was used there before, and "
+            "must exist; put that back, or close this one and open it anew to use what is there now"
         )
 
 

@@ -150,7 +150,8 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             several writers the largest counts.
         must_exist: refuse a directory where nobody has ever saved, by `MissingStoreError`, and make
             none: for a service that has run before, and whose disk may not be mounted. Also one
-            that is moved away while the writer is at work.
+            that is moved away while the writer is at work; another store that is put in its place
+            is a `ReplacedStoreError`.
         files: the file operations, for tests.
 
     Raises:
@@ -269,6 +270,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             StorageError: files could not be written; the journal has all that was acknowledged.
             StoreBusyError: another process holds a lock, for `lock_timeout_seconds`; the journal
                 has all, and the rest follows when that lock is free.
+            MissingStoreError: the directory must exist, is not there any more, and was saved to.
             NestedCallError: the work of an update calls it.
 
         Durability: nothing acknowledged depends on it.

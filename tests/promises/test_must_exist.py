@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import shutil
+import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +15,14 @@ import pytest
 from aiocheckpoint import (
     AsyncCheckpointWriter,
     CheckpointData,
+    CheckpointError,
     InvalidArgumentError,
     MissingStoreError,
+    ReplacedStoreError,
+    StorageError,
     open_store,
 )
+from aiocheckpoint._disk.files import LocalFiles
 from tests.conftest import MakeWriter
 from tests.crash.disks import tmpfs
 from tests.promises.places import session_files
@@ -118,6 +125,138 @@ async def test_a_store_that_is_moved_away_from_a_writer(
     moved.rename(root)
     await writer.save(record("s", "n9"))
     assert list(await writer.ids("s")) == ["n9", "n0", "m1", "m0"]
+
+
+async def _begun_by_another(path: Path) -> None:
+    async with AsyncCheckpointWriter(path) as other:
+        await other.save(record("elsewhere", "x"))
+
+
+def _moved(root: Path) -> None:
+    root.rename(root.with_name("moved"))
+
+
+async def _moved_and_begun_anew(root: Path) -> None:
+    _moved(root)
+    await _begun_by_another(root)
+
+
+async def _removed_and_begun_anew(root: Path) -> None:
+    shutil.rmtree(root)
+    await _begun_by_another(root)
+
+
+async def _replaced_by_a_copy(root: Path) -> None:
+    """Restore a backup where nobody was to be at work."""
+    await asyncio.to_thread(shutil.copytree, root, root.with_name("copy"))
+    _moved(root)
+    root.with_name("copy").rename(root)
+
+
+_REPLACED = [_moved_and_begun_anew, _removed_and_begun_anew, _replaced_by_a_copy]
+
+
+def _tree(root: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("replace", _REPLACED)
+@pytest.mark.parametrize("call", _CALLS)
+@pytest.mark.parametrize("has_saved", [True, False])
+async def test_a_store_that_is_replaced_under_a_writer_is_not_gone_on_with(
+    make_writer: MakeWriter,
+    root: Path,
+    replace: Callable[[Path], Awaitable[None]],
+    call: str,
+    *,
+    has_saved: bool,
+) -> None:
+    """Another one at its place is named by every call, and stays as it is; a new writer uses it."""
+    async with AsyncCheckpointWriter(root) as first:
+        await save_many(first, "s", "n", 2)
+    writer = AsyncCheckpointWriter(root, must_exist=True)
+    assert await writer.load("s") is not None
+    if has_saved:
+        await writer.save(record("s", "n2"))
+        await writer.flush()
+    await replace(root)
+    before = _tree(root)
+    for _ in range(2):
+        with pytest.raises(ReplacedStoreError) as told:
+            await _CALLS[call](writer)
+        assert told.value.location == str(root)
+    assert await writer.exists() is False
+    assert _tree(root) == before
+    with pytest.raises(ReplacedStoreError) if has_saved else contextlib.nullcontext():
+        await writer.aclose()
+    later = make_writer(must_exist=True)
+    await later.save(record("elsewhere", "y"))
+    assert await later.exists()
+
+
+@pytest.mark.parametrize("call", ["load", "save"])
+async def test_a_symlink_that_is_switched_to_another_store(
+    make_writer: MakeWriter, tmp_path: Path, call: str
+) -> None:
+    """It is as if that had been put in its place, until the link leads back."""
+    current = tmp_path / "current"
+    for name in ("blue", "green"):
+        await _begun_by_another(tmp_path / name)
+    current.symlink_to("blue")
+    writer = make_writer(current, must_exist=True)
+    await writer.save(record("s", "n1"))
+    for target in ("green", "blue"):
+        (tmp_path / "new").symlink_to(target)
+        (tmp_path / "new").replace(current)
+        if target == "green":
+            with pytest.raises(ReplacedStoreError):
+                await _CALLS[call](writer)
+    await writer.save(record("s", "n2"))
+    assert list(await writer.ids("s")) == ["n2", "n1"]
+
+
+@pytest.mark.parametrize("call", ["load", "save"])
+async def test_another_store_that_is_mounted_over_it(disk_directory: Path, call: str) -> None:
+    """A directory of the same disk is another store, too; a disk is told by its number."""
+    with tmpfs(disk_directory, 16 << 20) as disk:
+        root, other = disk / "state", disk / "other"
+        for path in (root, other):
+            await _begun_by_another(path)
+        writer = AsyncCheckpointWriter(root, must_exist=True)
+        await writer.save(record("s", "n1"))
+        mounts: list[tuple[list[str | Path], type[CheckpointError]]] = [
+            (["--bind", other], ReplacedStoreError), (["-t", "tmpfs", "tmpfs"], StorageError),
+        ]  # fmt: skip
+        for mount, error in mounts:
+            subprocess.run(["mount", *mount, root], check=True)
+            try:
+                with pytest.raises(error):
+                    await _CALLS[call](writer)
+            finally:
+                subprocess.run(["umount", "--lazy", root], check=True)
+        await writer.save(record("s", "n2"))
+        assert list(await writer.ids("s")) == ["n2", "n1"]
+        await writer.aclose()
+
+
+class _Replacing(LocalFiles):
+    """Files whose root is replaced at the moment when it is first opened to be changed."""
+
+    def make_root(self, path: str) -> Any:
+        root = Path(path)
+        if not root.with_name("moved").exists():
+            _moved(root)
+            shutil.copytree(root.with_name("moved"), root)
+        return super().make_root(path)
+
+
+async def test_a_store_that_is_replaced_while_it_is_opened(root: Path) -> None:
+    """What was looked at is what is saved to, or nothing is saved."""
+    await _begun_by_another(root)
+    async with AsyncCheckpointWriter(root, must_exist=True, files=_Replacing()) as writer:
+        with pytest.raises(ReplacedStoreError):
+            await writer.save(record("s", "n1"))
+        assert await writer.load("s") is None
 
 
 async def test_a_service_that_restarts_without_its_disk(disk_directory: Path) -> None:

@@ -13,7 +13,12 @@ from aiocheckpoint._engine import rescue, sessions
 from aiocheckpoint._engine import root as roots
 from aiocheckpoint._engine.root import OpenRoot, WritableRoot
 from aiocheckpoint._format import names
-from aiocheckpoint.errors import CheckpointError, MissingStoreError, StorageError
+from aiocheckpoint.errors import (
+    CheckpointError,
+    MissingStoreError,
+    ReplacedStoreError,
+    StorageError,
+)
 
 _logger = logging.getLogger("aiocheckpoint")
 
@@ -55,7 +60,8 @@ class Place:
         files: the file operations.
         max_bytes: of one file.
         max_journal_bytes: how much of the log may be unflushed.
-        must_exist: whether to refuse a place where nobody has ever saved.
+        must_exist: whether to refuse a place where nobody has ever saved, and one where another
+            root is than the one that was open first.
 
     Attributes:
         path: of the root; absolute once it was opened.
@@ -144,11 +150,7 @@ class Place:
                 if self._reading is not None:
                     self._let_go_if_moved(self._reading)
                 self._write_lost(may_write=True)
-                if self._must_exist and (found := self._found()) is not None:
-                    found.close()
-                self.writing = roots.open_to_write(
-                    self.path, self._files, self._max_bytes, self._max_journal_bytes
-                )
+                self.writing = self._opened_to_write()
                 self.was_writable = True
                 self._note(self.writing.opened)
                 self._retire(self._reading)
@@ -174,12 +176,26 @@ class Place:
             self.error = StorageError("open directory", self.path, None, reason)
             raise self.error
 
+    def _opened_to_write(self) -> WritableRoot:
+        with contextlib.ExitStack() as stack:
+            found = self._found() if self._must_exist else None
+            if found is not None:  # open until the end, so no other one has its inode
+                stack.callback(found.close)
+            writing = roots.open_to_write(
+                self.path, self._files, self._max_bytes, self._max_journal_bytes
+            )
+            if found is not None and self._identity(found) != self._identity(writing.opened):
+                writing.opened.close()
+                raise ReplacedStoreError(self.path)
+        return writing
+
     def _found(self) -> OpenRoot | None:
         """
         Open the root as it is, None when it is not there.
 
         Raises:
             MissingStoreError: it must be a store, and is none.
+            ReplacedStoreError: it must be the one that was used before, and is another one.
         """
         found = roots.open_to_read(self.path, self._files, self._max_bytes)
         if not self._must_exist:
@@ -189,8 +205,13 @@ class Place:
                 stack.callback(found.close)
             if found is None or not sessions.is_store(found.bodies):
                 raise MissingStoreError(self.path)
+            if self._used not in (None, self._identity(found)):
+                raise ReplacedStoreError(self.path)
             stack.pop_all()
         return found
+
+    def _identity(self, opened: OpenRoot) -> tuple[int, int]:
+        return self._files.directory_status(opened.view.sessions.root).identity
 
     def _note(self, opened: OpenRoot | None) -> None:
         """
