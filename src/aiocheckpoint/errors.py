@@ -668,10 +668,8 @@ class MissingStoreError(CheckpointError):
         self.location = location
 
     def __str__(self) -> str:
-        return (
-            f"no store at {self.location}, and it must exist; see whether its disk is mounted and "
-            "the location right, or save once without must_exist to begin a new one"
-        )
+        what = f"no store at {self.location}, and it must exist; see whether its disk is mounted"
+        return f"{what} and the location right, or save once without must_exist to begin a new one"
 
 
 class ReplacedStoreError(MissingStoreError):
@@ -685,10 +683,8 @@ class ReplacedStoreError(MissingStoreError):
     """
 
     def __str__(self) -> str:
-        return (
-            f"another store is at {self.location} than the one that was used there before, and "
-            "must exist; put that back, or close this one and open it anew to use what is there now"
-        )
+        what = f"another store is at {self.location} than the one used before, which must exist"
+        return f"{what}; put that back, or close this one and open it anew to use what is there now"
 
 
 class UnsuitableStoreError(CheckpointError):
@@ -730,10 +726,8 @@ class StoreBusyError(CheckpointError, TimeoutError):
     def __str__(self) -> str:
         seconds = f"{self.timeout_seconds:g} s"
         if self.waiting is None:
-            return (
-                f"somebody else has held {self.path} for {seconds}; "
-                "is it stopped? Raise lock_timeout_seconds if it is only slow"
-            )
+            advice = "is it stopped? Raise lock_timeout_seconds if it is only slow"
+            return f"somebody else has held {self.path} for {seconds}; {advice}"
         return (
             f"a call of this process has held {self.path} for {seconds}, and {self.waiting} wait "
             "in line for it; see what the work of its update awaits, or raise "
