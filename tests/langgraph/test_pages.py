@@ -1,7 +1,7 @@
 """The examples of graphs in the pages store each step before the next one begins.
 
 LangGraph's own default does not: a process that dies in the next step then loses what the one
-before was given, a person's answer among it.
+before was given. A person's answer is no step, and stored before it is acted on by none.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 from langgraph.graph import StateGraph
+from langgraph.types import Command, interrupt
 
 from aiocheckpoint.adapters.langgraph import CheckpointSaver
+from tests.langgraph.conftest import MakeSaver
+from tests.langgraph.graphs import Numbers, thread
 
 _ROOT = Path(__file__).parents[2]
 _PAGES = ("README.md", "docs/how-to/langgraph.md")
@@ -100,3 +103,50 @@ def test_without_its_durability_it_is_not(page: str, order: Order) -> None:
     order.seconds = _GUARD_SECONDS
     run(text.replace(_SYNC, ""))
     assert order.early > 0
+
+
+def _asking(saver: CheckpointSaver, acting: asyncio.Event | None = None) -> Any:
+    """Return a graph that asks and acts on the answer: with an event it never ends to."""
+
+    async def ask(_: Numbers) -> dict[str, list[int]]:
+        answer = interrupt("go on?")
+        if acting is not None:
+            acting.set()
+            await asyncio.Event().wait()
+        return {"numbers": [answer]}
+
+    builder: Any = StateGraph(Numbers)
+    builder.add_node("ask", ask)
+    builder.set_entry_point("ask")
+    return builder.compile(checkpointer=saver)
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+async def test_an_answer_is_acted_on_before_it_is_stored(
+    durability: Any, make: MakeSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who looks then is asked again, and later goes on with it; the question is shown to both."""
+    acting, storing, stored = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    config, saver, later = thread("ann"), make(), _asking(make())
+    aput_writes = saver.aput_writes
+
+    async def put_late(*args: Any, **options: Any) -> None:
+        await storing.wait()
+        await aput_writes(*args, **options)
+        stored.set()
+
+    await _asking(saver).ainvoke({"numbers": []}, config)
+    monkeypatch.setattr(saver, "aput_writes", put_late)
+    first = _asking(saver, acting).ainvoke(Command(resume=7), config, durability=durability)
+    running = asyncio.ensure_future(first)
+    await acting.wait()  # would be for ever, if the answer were stored first
+    assert (await later.aget_state(config)).interrupts
+    assert "__interrupt__" in await later.ainvoke(None, config)
+
+    storing.set()
+    if durability != "exit":
+        await stored.wait()
+        assert (await later.aget_state(config)).interrupts
+        assert await later.ainvoke(None, config) == {"numbers": [7]}
+    running.cancel()
+    await asyncio.wait([running])
