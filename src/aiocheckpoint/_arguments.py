@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import re
-import sys
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping
-from os import PathLike
-from typing import Any, NamedTuple, TypeVar
-from urllib.parse import unquote
+from typing import Any, TypeVar
 
 from aiocheckpoint._format.blobs import is_digest, reachable_blobs, require_kind
 from aiocheckpoint._format.ids import encode_id
@@ -17,18 +13,6 @@ from aiocheckpoint.models import ANY_NEWEST, CheckpointId, SessionId
 
 ArgumentT = TypeVar("ArgumentT")
 ResultT = TypeVar("ResultT")
-
-# Of two slashes a `Path` has made one, and some forget both.
-_URL = re.compile(r"([a-z][a-z0-9+.-]+)://|(postgres|postgresql|s3|file):", re.IGNORECASE)
-
-
-_ALMOST_URL = re.compile(r"//.*:.*@", re.DOTALL)
-# What clings to a text that came through a shell, a file of settings or a page.
-_STRAY = r"[\s\x00-\x1f'\"`\u2018\u2019\u201c\u201d\u200b\ufeff]"
-_STRAY_END = re.compile(rf"\A{_STRAY}|{_STRAY}\Z")
-_PART_OF_URL = re.compile(r"://|\A\?|\?[a-z_]+=", re.IGNORECASE)
-_HOST = r"(?:\[[0-9A-Fa-f:.%]*\]|[^:,\[\]]*)(?::[0-9]*)?"
-_HOSTS = re.compile(rf"{_HOST}(?:,{_HOST})*")
 
 
 def require_count(name: str, value: object, least: int) -> None:
@@ -186,133 +170,6 @@ def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """
     if value not in choices:
         raise InvalidArgumentError(name, value, " or ".join(map(repr, choices)))
-
-
-def path_text(name: str, value: str | PathLike[str], *, may_be_empty: bool = False) -> str:
-    """
-    Return a path as a str.
-
-    Raises:
-        InvalidArgumentError: it is empty and may not, no path, or none that the system can have.
-    """
-    given: Any = value
-    text = given.__fspath__() if isinstance(given, PathLike) else given
-    if not isinstance(text, str) or not (text or may_be_empty):
-        raise InvalidArgumentError(name, given, "a path, as a str or a Path")
-    if not _is_possible(text):
-        raise InvalidArgumentError(name, given, "a path without NUL and lone surrogates")
-    return text
-
-
-class ServerUrl(NamedTuple):
-    """
-    A URL of a server, taken apart.
-
-    Attributes:
-        scheme: before `://`, lower case.
-        user: who is to be, as it is written; empty where it does not say so.
-        has_password: whether one stands beside the user.
-        hosts: with their ports, as they are written.
-        path: from the slash on.
-        query: behind the question mark.
-    """
-
-    scheme: str
-    user: str
-    has_password: bool
-    hosts: str
-    path: str
-    query: str
-
-
-def server_url(url: str) -> ServerUrl | None:
-    """
-    Take a URL of a server apart.
-
-    Returns:
-        None where nobody can tell what in it is a password: one that is not percent-encoded may
-        end in the place of a port, a database or an option. None of it may be shown then.
-    """
-    scheme, _, rest = url.partition("://")
-    authority = re.split(r"[/?#\\\s]", rest, maxsplit=1)[0]
-    behind = rest.removeprefix(authority)
-    login, _, hosts = authority.rpartition("@")
-    user, has_password, _ = login.partition(":")
-    is_doubtful = "@" in login or (":" in authority and "@" in behind)
-    if is_doubtful or not _HOSTS.fullmatch(hosts) or re.search(r"[#\\\s]", behind):
-        return None
-    path, _, query = behind.partition("?")
-    return ServerUrl(scheme.lower(), user, bool(has_password), hosts, path, query)
-
-
-def path_of_url(name: str, value: str) -> str | None:
-    """
-    Return the path in a `file://` URL; None of any other text.
-
-    Raises:
-        InvalidArgumentError: it is of another machine, has an option, or no path that can be.
-    """
-    if not value.lower().startswith("file://"):
-        return None
-    machine, slash, path = value.removeprefix(value[:7]).partition("/")
-    if machine not in ("", "localhost") or "?" in value or "#" in value:
-        wanted = "file:// and an absolute path of this machine, ? and # in it as %3F and %23"
-        raise InvalidArgumentError(name, "file://...", wanted)
-    return path_text(name, unquote(slash + path, errors="surrogateescape"))
-
-
-def _is_possible(path: str) -> bool:
-    try:
-        path.encode(sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in path
-
-
-def require_no_stray_ends(name: str, value: str | PathLike[str]) -> None:
-    """
-    Refuse a text that begins or ends with a quote or white space: it would lead somewhere else.
-
-    A `Path` is taken as it is.
-
-    Raises:
-        InvalidArgumentError: it does; the error does not repeat it, for it may have a password.
-    """
-    if isinstance(value, str) and (found := _STRAY_END.search(value)):
-        is_begin = found.start() == 0
-        shown_part = f"{found[0]}..." if is_begin else f"...{found[0]}"
-        wanted = (
-            f"a text that does not {'begin' if is_begin else 'end'} with a quote or white space, "
-            "or a Path if a directory is called so"
-        )
-        raise InvalidArgumentError(name, shown_part, wanted)
-
-
-def directory_text(name: str, value: str | PathLike[str]) -> str:
-    """
-    Return the path of a directory as a str.
-
-    A text that looks like a URL, or a part of one, is refused: it would become a directory here,
-    and nobody would be told. Of a `Path` that is refused only which was made of a URL.
-
-    Raises:
-        InvalidArgumentError: it is empty, no path, or a URL.
-    """
-    text = path_text(name, value)
-    url = _URL.match(text)
-    if url is not None:  # of which the rest may be a password
-        begin = f"{url[1]}://" if url[1] else f"{url[2]}:"
-        raise InvalidArgumentError(name, f"{begin}...", "a directory, or the URL to open_store")
-    if _ALMOST_URL.search(text):
-        wanted = "a directory, or a URL that begins with its scheme and :// to open_store"
-        raise InvalidArgumentError(name, "...//...@...", wanted)
-    require_no_stray_ends(name, value)
-    part = _PART_OF_URL.search(text) if isinstance(value, str) else None
-    if part is not None:
-        begin, end = "..." * (part.start() > 0), "..." * (part.end() < len(text))
-        wanted = "a directory, as a Path if it is called so, or the whole URL to open_store"
-        raise InvalidArgumentError(name, f"{begin}{part[0]}{end}", wanted)
-    return text
 
 
 def checkpoint_ids_of(values: Iterable[CheckpointId]) -> tuple[CheckpointId, ...]:

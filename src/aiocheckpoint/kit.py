@@ -17,25 +17,19 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 from msgspec import structs
 
 from aiocheckpoint._arguments import (
-    ServerUrl,
     checkpoint_ids_of,
     digests_of,
-    directory_text,
     frozen_blobs,
     listed,
-    path_of_url,
-    path_text,
     require_callable,
     require_choice,
     require_count,
     require_expected,
     require_instance,
-    require_no_stray_ends,
     require_query,
     require_seconds,
     result_at_once,
     result_of,
-    server_url,
     session_ids_of,
     triggers_of,
 )
@@ -57,6 +51,13 @@ from aiocheckpoint._format.listing import parse_meta
 from aiocheckpoint._format.unions import Codec, codec_of
 from aiocheckpoint._frameworks import Framework, framework_of
 from aiocheckpoint._lines import Turns
+from aiocheckpoint._locations import (
+    Location,
+    ServerUrl,
+    location_of,
+    require_no_stray_ends,
+    server_url,
+)
 from aiocheckpoint._patience import Patience
 from aiocheckpoint._staging import Staging
 from aiocheckpoint._turns import SessionTurns
@@ -93,6 +94,7 @@ __all__ = (
     "EncodedRecord",
     "Finds",
     "Framework",
+    "Location",
     "LookAhead",
     "LooksAhead",
     "Marks",
@@ -115,15 +117,13 @@ __all__ = (
     "checkpoint_ids_of",
     "decode_id",
     "digests_of",
-    "directory_text",
     "encode_id",
     "ended",
     "find_session_id",
     "framework_of",
     "listed",
+    "location_of",
     "outlast",
-    "path_of_url",
-    "path_text",
     "raise_all",
     "reachable_blobs",
     "require_callable",

@@ -22,9 +22,7 @@ from typing import Any, Generic, TypeVar, get_args, overload
 from aiocheckpoint._arguments import (
     checkpoint_ids_of,
     digests_of,
-    directory_text,
     frozen_blobs,
-    path_text,
     require_callable,
     require_choice,
     require_count,
@@ -52,6 +50,7 @@ from aiocheckpoint._format.blobs import require_digests
 from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint._format.unions import Codec, codec_of
+from aiocheckpoint._locations import directory_text, path_text
 from aiocheckpoint._ownership import Ownerships, OwnersWrites
 from aiocheckpoint._reading import LocalReader
 from aiocheckpoint._turns import SessionTurns

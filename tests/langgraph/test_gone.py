@@ -86,9 +86,15 @@ async def test_a_store_that_must_exist_is_an_option_everywhere(root: Path, locat
     await saver.aclose()
 
 
-@pytest.mark.parametrize("location", ["postgresql:/host/database", "s3:/bucket", "ftp://host/x"])
+@pytest.mark.parametrize(
+    "location",
+    [
+        *("postgresql:/host/database", "s3:/bucket", "ftp://host/x", "s3//bucket"),
+        *("$STATE/agents", "None", "~/agents"),
+    ],
+)
 def test_a_location_that_is_none_is_told_by_the_name_of_the_argument(location: str) -> None:
-    """A URL that lost a slash, or of an unknown kind, is refused as the saver's `storage`."""
+    """What `open_store` refuses is refused as the saver's `storage`, and nothing is made."""
     with pytest.raises(InvalidArgumentError, match="storage must not be"):
         CheckpointSaver(location)
 

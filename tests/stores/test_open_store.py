@@ -15,6 +15,7 @@ import threading
 import tomllib
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,14 @@ from aiocheckpoint import (
     CheckpointStore,
     InvalidArgumentError,
     NestedCallError,
+    RawRecord,
     RecordTypeError,
     Transaction,
     UnsupportedOperationError,
     WriterClosedError,
     open_store,
 )
+from aiocheckpoint.adapters._storage import Opened
 from aiocheckpoint.cli import main
 from aiocheckpoint.stores import SharedWriter
 from aiocheckpoint.stores.postgres import PostgresStore
@@ -293,6 +296,89 @@ class TestLocations:
                 assert main(line) == 2
         assert "secret" not in out.getvalue() + told.getvalue()
         assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *(
+                "$STATE",
+                "$STATE/agents",
+                "${STATE}",
+                "/srv/${STATE}/a",
+                "/srv/app-$ENV",
+                "$(pwd)/a",
+            ),
+            *("%STATE%", "%STATE%/a", "/srv/%STATE%", "None", "None/agents", "null", "undefined/a"),
+            *("~", "~/state", "~nobody.here/state", "file:///srv/$STATE"),
+            *(
+                "s3://$BUCKET/x",
+                "s3://b/$PREFIX",
+                "s3://b/a-${PREFIX}/x",
+                "s3://b/None",
+                "s3://None",
+            ),
+            *("postgresql://$HOST/a", "postgresql://u:secret@h/${DATABASE}", "postgresql://h/null"),
+            *("postgresql//a", "postgres//u:secret@h/a", "s3//b", "S3//b/p", "file//p", "./s3:/b"),
+        ],
+    )
+    def test_a_text_that_was_to_be_filled_in_is_no_location(
+        self, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A variable that nobody has expanded, or a missing colon, stores nothing anywhere."""
+        monkeypatch.chdir(tmp_path)
+        for make in (open_store, AsyncCheckpointWriter, partial(Opened, record_type=RawRecord)):
+            with pytest.raises(InvalidArgumentError) as refused:
+                make(text)
+            assert "secret" not in str(refused.value)
+        told = io.StringIO()
+        with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
+            for line in (["sessions", text], ["copy", text, "x"], ["copy", str(tmp_path), text]):
+                assert main(line) == 2
+        assert "secret" not in told.getvalue()
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.blocking  # it looks at the directory
+    @pytest.mark.parametrize("name", ["$STATE", "${A}", "%STATE%", "None", "null", "~", "a$b"])
+    async def test_a_directory_that_is_called_so_can_be_meant(
+        self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By a Path, by a text that begins with ./, or by its URL; the error says so."""
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(InvalidArgumentError, match=r"a Path, or begins with \./"):
+            open_store(name)
+        quoted = name.replace("%", "%25").replace("$", "%24")
+        for location in (Path(name), f"./{name}", f"file://{tmp_path}/{quoted}"):
+            async with open_store(location) as store:
+                await store.save(record())
+        for directory in (Path(name), f"./{name}"):
+            async with AsyncCheckpointWriter(directory) as writer:
+                assert await writer.ids("s")
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            assert await asyncio.to_thread(main, ["list", f"./{name}", "s"]) == 0
+        assert out.getvalue()
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *("state$", "5$", "$5", "100%", "%41%42/x", "a/None", "none", "Nonesuch", "nullable"),
+            *(
+                "s3",
+                "s3/a",
+                "s3-cache//x",
+                "file",
+                "postgres/data",
+                "state~",
+                "a/~b",
+                "a~/b",
+                "~ x",
+            ),
+        ],
+    )
+    def test_a_name_that_only_resembles_one_is_a_directory(self, text: str) -> None:
+        """Nothing is refused that nobody was to fill in."""
+        assert repr(open_store(text)) == f"<store {str(Path(text))!r} open>"
+        assert repr(AsyncCheckpointWriter(text)).startswith("<AsyncCheckpointWriter")
 
     @pytest.mark.parametrize(
         ("url", "wanted"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import typer
@@ -10,9 +9,8 @@ import typer
 from aiocheckpoint import AsyncCheckpointWriter, BlobStore, CheckpointRecord, RawRecord
 from aiocheckpoint import open_store as open_location
 from aiocheckpoint.cli.errors import CommandError
-from aiocheckpoint.kit import path_of_url, server_url
+from aiocheckpoint.kit import location_of, server_url
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _MAX_BYTES = 64 * 1024 * 1024
 _WHERE = frozenset({"host", "port", "user", "dbname", "schema"})
 _DATABASES = ("postgresql://", "postgres://")
@@ -33,19 +31,16 @@ class Place:
 
     Raises:
         BadParameter: it is empty, as a variable of the shell that is not set.
-        InvalidArgumentError: a `file://` URL of another machine, or with options; or a URL that
-            lost a slash, as `s3:/bucket`.
+        InvalidArgumentError: a `file://` URL of another machine, or with options; what is almost a
+            URL, as `s3:/bucket`; or a text in which something was to be filled in.
     """
 
     def __init__(self, text: str) -> None:
         if not text:
             raise typer.BadParameter("it is an empty text, as that of a variable which is not set")
         self.location = text
-        linked = path_of_url("location", text)
-        is_url = linked is None and _URL.match(text) is not None
-        self.path = None if is_url else Path(linked or text)
-        if self.path is not None:
-            open_location(text)  # which touches nothing, and refuses what is almost a URL
+        place = location_of("location", text)
+        self.path = Path(place.text) if place.is_directory else None
 
     @property
     def location_to_look_at(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 import shlex
 import sys
 from os import PathLike
@@ -14,12 +13,9 @@ from aiocheckpoint.errors import InvalidArgumentError, UnsupportedOperationError
 from aiocheckpoint.kit import (
     RecordKit,
     RecordT,
-    directory_text,
-    path_of_url,
-    path_text,
+    location_of,
     require_count,
     require_instance,
-    require_no_stray_ends,
     require_seconds,
 )
 from aiocheckpoint.models import CheckpointData, WriterStats
@@ -31,10 +27,6 @@ from aiocheckpoint.writer import (
     AsyncCheckpointWriter,
 )
 
-# Of two slashes a `Path` has made one, and some forget both: no directory is meant.
-_SCHEME = re.compile(
-    r"([a-z][a-z0-9+.-]+)://|(?P<broken>postgres|postgresql|s3|file):", re.IGNORECASE
-)
 # By scheme: the module, the class in it, and the extra that brings its driver.
 _SERVERS = {
     "postgresql": ("aiocheckpoint.stores.postgres", "PostgresStore", "postgres"),
@@ -111,8 +103,9 @@ def open_store(
     Args:
         location: a directory, or its `file://` URL; a relative one is resolved by the first call of
             the first that asks for it. `postgresql://user@host/database`; `s3://bucket/prefix`.
-            A text that is almost a URL, as with quotes around it, is refused: a directory that is
-            called so is given as a `Path`.
+            A text that is almost a URL, as with quotes around it, or in which something was to be
+            filled in, as `$STATE`, `~` or `None`, is refused: a directory that is called so is
+            given as a `Path`.
             Credentials and endpoints that it does not name are those of the
             environment, as `psql` and the AWS command line read them.
         record_type: the Struct to store, extending `CheckpointRecord`, or a union of several.
@@ -140,15 +133,10 @@ def open_store(
         "lock_timeout_seconds": float(lock_timeout_seconds),
         "must_exist": must_exist,
     }
-    text = path_text("location", location)
-    scheme = _SCHEME.match(text)
-    if scheme and scheme["broken"]:  # of which the rest may be a password
-        wanted = f"a str that begins with {scheme['broken']}://, of which a Path keeps one slash"
-        raise InvalidArgumentError("location", f"{scheme['broken']}:...", wanted)
-    require_no_stray_ends("location", location)
-    kind = scheme[1].lower() if scheme else "file"
-    if kind == "file":
-        path = Path(path_of_url("location", text) or directory_text("location", location))
+    place = location_of("location", location)
+    kind, text = place
+    if place.is_directory:
+        path = Path(text)
         return SharedWriter(Plan(AsyncCheckpointWriter, path, options), str(path))
     if kind not in _SERVERS:
         wanted = "a directory, or a URL that begins with postgresql:// or s3://"

@@ -23,7 +23,7 @@ from aiocheckpoint.adapters._storage import (
     require_all_kept,
 )
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord
-from aiocheckpoint.kit import path_of_url, path_text
+from aiocheckpoint.kit import location_of
 
 _OF_A_DIRECTORY = inspect.signature(AsyncCheckpointWriter).parameters.keys() - {
     "storage_path", "record_type",
@@ -88,12 +88,11 @@ def opened(
     """
     _require_options(options)
     if isinstance(storage, str | PathLike):
-        text = path_text("storage", storage)
-        linked = path_of_url("storage", text)
-        if linked is not None or "://" not in text or isinstance(storage, PathLike):
+        location = location_of("storage", storage)
+        if location.is_directory:
             # Nobody needs a second name of a checkpoint of which there are five a turn.
             given: dict[str, Any] = {"max_backups": 0, **options}
-            path = Path(linked) if linked else storage
+            path = Path(location.text)
 
             def make() -> AsyncCheckpointWriter[ThreadRecord]:
                 return AsyncCheckpointWriter(path, record_type=ThreadRecord, **given)
