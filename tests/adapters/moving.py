@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import sqlite3
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -16,15 +17,16 @@ from aiocheckpoint.adapters._moving import Copied, CopyMismatchError
 from aiocheckpoint.testing import MemoryStore
 
 
-class _FullStore(MemoryStore[Any]):
-    """A store on a disk that is full after some changes."""
+class _FailingStore(MemoryStore[Any]):
+    """A store that fails after some changes, as its disk is full, unless it says something else."""
 
     changes_left: int | None = None
+    error: Exception = StorageFullError("save", "memory:", errno.ENOSPC, "no space left")
 
     def _count(self) -> None:
         if self.changes_left is not None:
             if not self.changes_left:
-                raise StorageFullError("save", "memory:", errno.ENOSPC, "no space left")
+                raise self.error
             self.changes_left -= 1
 
     async def save(self, data: Any, /, **options: Any) -> Any:
@@ -105,7 +107,7 @@ class MoverContract:
         whole: MemoryStore[Any] = MemoryStore(self.record_type)
         total = await self.copy(source, whole)
         for changes in range(1000):
-            store = _FullStore(self.record_type)
+            store = _FailingStore(self.record_type)
             store.changes_left = changes
             try:
                 await self.copy(source, store)
@@ -116,6 +118,16 @@ class MoverContract:
             else:
                 break
         assert changes > 1
+
+    @pytest.mark.parametrize("kind", [KeyError, ValueError, OSError, sqlite3.OperationalError])
+    async def test_a_fault_here_is_not_told_as_one_of_the_source(
+        self, source: Any, kind: type[Exception]
+    ) -> None:
+        """What the source may raise where it cannot be read, ends the copy if the target does."""
+        store = _FailingStore(self.record_type)
+        store.changes_left, store.error = 0, kind("a fault of the target")
+        with pytest.raises(kind, match="a fault of the target"):
+            await self.copy(source, store)
 
     async def test_the_command_lists_what_it_refuses(
         self, source: Any, root: Path, capsys: pytest.CaptureFixture[str]

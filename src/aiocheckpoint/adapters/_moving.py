@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeAlias
 
@@ -118,6 +119,22 @@ class RefusedError(Exception):
         self.reason = reason
 
 
+@contextlib.contextmanager
+def reading_source(*errors: type[Exception]) -> Generator[None]:
+    """
+    Refuse what the source cannot read, while it is asked for one session and does nothing else.
+
+    Args:
+        errors: what it raises then.
+    """
+    try:
+        yield
+    except CheckpointError:  # of one that is of this library, too
+        raise
+    except errors as error:
+        raise RefusedError(f"the source cannot be read: {error}") from error
+
+
 class Part:
     """
     A block that copies a session, as a whole or not at all; what is wrong with it alone ends it.
@@ -158,18 +175,14 @@ class Move:
 
     Args:
         progress: called after each session.
-        source_errors: what the source raises where it cannot read one session.
 
     Attributes:
         copied: how much.
     """
 
-    def __init__(
-        self, progress: Progress | None, source_errors: tuple[type[Exception], ...] = ()
-    ) -> None:
+    def __init__(self, progress: Progress | None) -> None:
         self.copied = Copied()
         self._progress = progress
-        self._source_errors = source_errors
         self._failures: list[Failure] = []
 
     def __enter__(self) -> Self:
@@ -210,8 +223,6 @@ class Move:
             reason = error.reason
         elif isinstance(error, OF_ONE_SESSION):
             reason = str(error)
-        elif isinstance(error, self._source_errors) and not isinstance(error, CheckpointError):
-            reason = f"the source cannot be read: {error}"
         else:
             return False
         self._failures.append(Failure(session_id, reason))

@@ -23,6 +23,7 @@ from aiocheckpoint.adapters._moving import (
     Move,
     Progress,
     RefusedError,
+    reading_source,
 )
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.agent_framework.sharing import StoredCheckpoint
@@ -76,7 +77,7 @@ async def copy_checkpoints(
     allowed = [*(allowed_checkpoint_types or ())]
     files = FileCheckpointStorage(Path(directory), allowed_checkpoint_types=allowed)
     async with CheckpointStorage(storage, allowed_checkpoint_types=allowed) as target:
-        with Move(progress, (OSError,)) as move:
+        with Move(progress) as move:
             for name, sources in workflows.items():
                 with move.part(name) as part:
                     ids = [_id_in(source) for source in sorted(sources)]
@@ -121,7 +122,8 @@ def _id_in(source: _Source) -> str:
 
 async def _loaded(files: FileCheckpointStorage, checkpoint_id: str) -> WorkflowCheckpoint:
     try:
-        return await files.load(checkpoint_id)
+        with reading_source(OSError):
+            return await files.load(checkpoint_id)
     except WorkflowCheckpointException as error:
         reason = f"{checkpoint_id}.json cannot be read; register its types, or delete it"
         raise RefusedError(f"{reason}: {error}") from error

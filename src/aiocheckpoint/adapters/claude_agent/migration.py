@@ -10,7 +10,14 @@ from typing import Any, NamedTuple, cast
 
 from claude_agent_sdk import SessionKey, SessionStoreEntry
 
-from aiocheckpoint.adapters._moving import ADVICE, Copied, Move, Progress, RefusedError
+from aiocheckpoint.adapters._moving import (
+    ADVICE,
+    Copied,
+    Move,
+    Progress,
+    RefusedError,
+    reading_source,
+)
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.claude_agent.records import ClaudeRecord, Place
 from aiocheckpoint.adapters.claude_agent.store import SessionStore
@@ -48,7 +55,7 @@ async def copy_sessions(
     Cost: a session at a time in memory; one update for each 500 entries, and two full reads.
     """
     async with SessionStore(storage) as store:
-        with Move(progress, (OSError,)) as move:
+        with Move(progress) as move:
             for files in await asyncio.to_thread(_sessions, Path(projects)):
                 with move.part(
                     f"{files[-1].place.project_key}/{files[-1].place.session_id}"
@@ -60,7 +67,8 @@ async def copy_sessions(
 
 async def _copy(store: SessionStore, files: list[_File]) -> list[int]:
     """Copy the transcripts of a session, and return how many entries those have that have any."""
-    transcripts = [(file.place, await asyncio.to_thread(file.entries)) for file in files]
+    with reading_source(OSError):
+        transcripts = [(file.place, await asyncio.to_thread(file.entries)) for file in files]
     transcripts = [(place, entries) for place, entries in transcripts if entries]
     counts = [await _count_there(store, place, entries) for place, entries in transcripts]
     for (place, entries), count in zip(transcripts, counts, strict=True):

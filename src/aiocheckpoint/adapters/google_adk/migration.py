@@ -17,13 +17,19 @@ from google.adk.sessions.sqlite_session_service import SqliteSessionService
 from google.adk.sessions.state import State
 
 from aiocheckpoint import JsonValue
-from aiocheckpoint.adapters._moving import ADVICE, Copied, Move, Progress, RefusedError
+from aiocheckpoint.adapters._moving import (
+    ADVICE,
+    Copied,
+    Move,
+    Progress,
+    RefusedError,
+    reading_source,
+)
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.google_adk.records import AdkRecord
 from aiocheckpoint.adapters.google_adk.service import SessionService
 from aiocheckpoint.adapters.google_adk.values import delta_of, event_json, prefixed
 
-_SOURCE_ERRORS = (sqlite3.Error, ValueError)  # a row that is damaged, or no event
 _OTHER_STATE = f"the state of its user, or of its app, is another one there already; {ADVICE}"
 _APPS_SQL = "SELECT DISTINCT app_name FROM sessions ORDER BY app_name"
 _STATES_SQL = """
@@ -80,7 +86,7 @@ async def _copy_all(
 ) -> Copied:
     """Copy all sessions of some apps, and states that belong to none."""
     async with SessionService(storage) as target:
-        with Move(progress, _SOURCE_ERRORS) as move:
+        with Move(progress) as move:
             for state in states:
                 with move.part(state.name) as part:
                     part.sessions = 0
@@ -149,7 +155,8 @@ class _SharedState(NamedTuple):
 
 async def _copy_state(target: SessionService, shared: _SharedState) -> None:
     app_name, user_id, text = shared
-    state = json.loads(text)
+    with reading_source(ValueError):
+        state = json.loads(text)
     if not isinstance(state, dict):
         raise RefusedError("its state is no JSON object; mend or delete it")
     if user_id is None:
@@ -193,7 +200,8 @@ async def _copy(
         "user_id": listed.user_id,
         "session_id": listed.id,
     }
-    session = await source.get_session(**names)
+    with reading_source(sqlite3.Error, ValueError):  # a row that is damaged, or no event
+        session = await source.get_session(**names)
     if session is None:
         raise RefusedError("it went away meanwhile; copy when nobody writes")
     found = await target.get_session(**names)

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from aiocheckpoint.adapters._moving import ADVICE, Copied, Move, Progress, RefusedError
+from aiocheckpoint.adapters._moving import (
+    ADVICE,
+    Copied,
+    Move,
+    Progress,
+    RefusedError,
+    reading_source,
+)
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.openai_agents.records import SessionRecord
 from aiocheckpoint.adapters.openai_agents.session import Session
@@ -53,11 +60,12 @@ async def copy_sessions(
     Cost: one read of the database, one update and one full read a session.
     """
     source = _Source(Path(database), sessions_table, messages_table)
-    with Move(progress, (sqlite3.Error,)) as move:
+    with Move(progress) as move:
         for session_id in await asyncio.to_thread(source.session_ids):
             with move.part(session_id) as part:
-                await asyncio.to_thread(source.require_one_branch, session_id)
-                items = await asyncio.to_thread(source.items, session_id)
+                with reading_source(sqlite3.Error):
+                    await asyncio.to_thread(source.require_one_branch, session_id)
+                    items = await asyncio.to_thread(source.items, session_id)
                 async with Session(session_id, storage) as session:
                     await _copy(session, items)
                 part.entries = len(items)

@@ -10,7 +10,14 @@ from pydantic_ai.conversation_store import (
 )
 
 from aiocheckpoint.adapters._lists import require_read
-from aiocheckpoint.adapters._moving import ADVICE, Copied, Move, Progress, RefusedError
+from aiocheckpoint.adapters._moving import (
+    ADVICE,
+    Copied,
+    Move,
+    Progress,
+    RefusedError,
+    reading_source,
+)
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.pydantic_ai.records import ConversationStoreRecord
 from aiocheckpoint.adapters.pydantic_ai.store import ConversationStore
@@ -47,11 +54,12 @@ async def copy_conversations(
     """
     known: set[str] = set()
     async with ConversationStore(storage) as target:
-        with Move(progress, (KeyError, ValueError)) as move:
+        with Move(progress) as move:
             for record in _sources_first([*await source.read_records()]):
                 with move.part(record.conversation_id) as part:
                     require_read("conversation", record)
-                    lines = await _lines(source, record)
+                    with reading_source(KeyError, ValueError):
+                        lines = await _lines(source, record)
                     entries = {entry.id: entry for line in lines for entry in line}
                     new = [entry for entry in entries.values() if entry.id not in known]
                     if await target.read_record(record.conversation_id) is None:

@@ -17,7 +17,14 @@ from pydantic_ai_harness.step_persistence import (
 from pydantic_ai_harness.step_persistence import StepStore as FrameworkStore
 
 from aiocheckpoint.adapters._lists import require_read
-from aiocheckpoint.adapters._moving import ADVICE, Copied, Move, Progress, RefusedError
+from aiocheckpoint.adapters._moving import (
+    ADVICE,
+    Copied,
+    Move,
+    Progress,
+    RefusedError,
+    reading_source,
+)
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.pydantic_harness.records import HarnessRecord
 from aiocheckpoint.adapters.pydantic_harness.store import StepStore
@@ -65,7 +72,7 @@ async def copy_runs(
     Cost: one full read of the source; one update of each record, and one full read here.
     """
     async with StepStore(storage) as target:
-        with Move(progress, (sqlite3.Error, ValueError)) as move:
+        with Move(progress) as move:
             for run in await source.list_runs():
                 with move.part(run.run_id) as part:
                     require_read("run", run)
@@ -75,9 +82,10 @@ async def copy_runs(
 
 async def _copy(source: Source, target: StepStore, run: RunRecord) -> int:
     run_id = run.run_id
-    with _warnings_refused():
-        events, snapshots = await _lists(source, run_id)
-    effects = await _effects(source, run_id, events)
+    with reading_source(sqlite3.Error, ValueError):
+        with _warnings_refused():
+            events, snapshots = await _lists(source, run_id)
+        effects = await _effects(source, run_id, events)
     stored = await target.get_run(run_id=run_id)
     if stored not in (None, run):
         raise RefusedError(f"another one is there already; {ADVICE}")

@@ -7,7 +7,14 @@ from collections import defaultdict
 from strands.storage import Storage as FrameworkStorage
 from strands.types.exceptions import StorageError
 
-from aiocheckpoint.adapters._moving import ADVICE, Copied, Move, Progress, RefusedError
+from aiocheckpoint.adapters._moving import (
+    ADVICE,
+    Copied,
+    Move,
+    Progress,
+    RefusedError,
+    reading_source,
+)
 from aiocheckpoint.adapters._storage import Storage as Location
 from aiocheckpoint.adapters.strands.records import NAMES, StoredValue, place_of
 from aiocheckpoint.adapters.strands.storage import Storage
@@ -52,7 +59,7 @@ async def copy_storage(
         there: defaultdict[str, list[str]] = defaultdict(list)
         for key in await target.list(prefix):
             there[place_of(key).session_id].append(key)
-        with Move(progress, (StorageError, OSError)) as move:
+        with Move(progress) as move:
             for session_id, keys in sessions.items():
                 with move.part(NAMES.text_in(session_id)) as part:
                     await _copy(source, target, keys, there[session_id])
@@ -86,7 +93,8 @@ async def _copy(
 
 
 async def _value(source: FrameworkStorage, key: str) -> bytes:
-    data = await source.read(key)
+    with reading_source(StorageError, OSError):
+        data = await source.read(key)
     if data is None:
         raise RefusedError(f"{key!r} went away meanwhile; copy when nobody writes")
     return data
