@@ -61,7 +61,7 @@ class RecordCodec(Generic[RecordT]):
         checked = enumerate(fields) if self._has_hook else typed
         self._checked = tuple((i, f.encode_name, equality_tells(f.type)) for i, f in checked)
         self._with_tuples = {f.encode_name for f in fields if may_hold_tuples(f.type)}
-        self._may_be_unset = {f.encode_name for f in fields if f.default is msgspec.UNSET}
+        self._may_be_unset = [f.encode_name for f in fields if f.default is msgspec.UNSET]
         config = record_type.__struct_config__
         self._tag = {} if config.tag_field is None else {config.tag_field: config.tag}
         self._read_type: type[Any] = _WHOLE if record_type is CheckpointData else record_type
@@ -110,13 +110,11 @@ class RecordCodec(Generic[RecordT]):
             value = document[key]
             if type(value) not in _BUILTINS and value is not msgspec.UNSET:
                 document[key] = to_json(key, value, as_text=key in self._with_tuples)
+        for key in self._may_be_unset:
+            if document[key] is msgspec.UNSET:  # elsewhere it is no JSON value
+                del document[key]
         if self._tag:
             document |= self._tag
-        if msgspec.UnsetType in map(type, values):
-            for key in [key for key, value in document.items() if value is msgspec.UNSET]:
-                if key not in self._may_be_unset:
-                    raise CheckpointEncodeError(key, "is UNSET, and would come back as its default")
-                del document[key]
         return document
 
     def _require_same(self, values: tuple[Any, ...], document: dict[str, Any], text: bytes) -> None:

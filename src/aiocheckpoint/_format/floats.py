@@ -47,8 +47,10 @@ class FloatSpelling(NamedTuple):
 
 def special_spellings(values: Iterable[float]) -> dict[bytes, FloatSpelling]:
     """Return the spelling of each finite float that must not be written as msgspec prints it."""
-    texts = set(_shortest(map(abs, filter(None, values))))
-    candidates = [text for text in texts if len(text) > _ALWAYS_EXACT_LENGTH or b"e" in text]
+    texts = _shortest([abs(value) for value in values if value])
+    candidates = {text for text in texts if len(text) > _ALWAYS_EXACT_LENGTH or b"e" in text}
+    if not candidates:  # as of most documents
+        return {}
     spellings = map(_spell, candidates)
     return {spelling.shortest: spelling for spelling in spellings if spelling is not None}
 
@@ -63,7 +65,7 @@ def rust_spellings(texts: Collection[bytes]) -> Iterator[dict[bytes, bytes]]:
     Args:
         texts: unsigned JSON numbers with a fraction or an exponent; keys of the answers.
     """
-    shortest = dict(zip(texts, _shortest(map(float, texts)), strict=False))
+    shortest = dict(zip(texts, _shortest([*map(float, texts)]), strict=False))
     yield {text: _serde_text(key) for text, key in shortest.items()}
     special = special_spellings(map(float, texts))
     canonical = {key: spelling.canonical for key, spelling in special.items()}
@@ -71,9 +73,9 @@ def rust_spellings(texts: Collection[bytes]) -> Iterator[dict[bytes, bytes]]:
     yield shortest
 
 
-def _shortest(values: Iterable[float]) -> list[bytes]:
+def _shortest(values: list[float]) -> list[bytes]:
     """Return what msgspec prints for floats; one empty text for none."""
-    return msgspec.json.encode(list(values))[1:-1].split(b",")
+    return msgspec.json.encode(values)[1:-1].split(b",")
 
 
 def _spell(shortest: bytes) -> FloatSpelling | None:
