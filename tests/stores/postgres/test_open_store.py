@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from aiocheckpoint import (
     CheckpointData,
     CheckpointRecord,
     InvalidArgumentError,
+    MissingStoreError,
     RawRecord,
+    ReplacedStoreError,
     copy_store,
     open_store,
 )
@@ -22,6 +27,7 @@ from aiocheckpoint.adapters._storage import Opened
 from aiocheckpoint.cli import main
 from aiocheckpoint.stores.postgres import PostgresStore
 from aiocheckpoint.testing import MemoryStore
+from tests.promises.tasks import list_sessions
 from tests.stores.locations import begun_only_by_another
 from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.server import PostgresServer
@@ -136,3 +142,91 @@ async def test_one_that_must_exist_is_not_begun(server: PostgresServer) -> None:
     """Every call names the place, and makes nothing, until somebody else has begun."""
     url = server.dsn(schema=f"not_begun_{uuid4().hex}")
     await begun_only_by_another(url, repr(PostgresStore(url)).split()[1])
+
+
+async def _update(store: Any) -> None:
+    async def work(session: Any) -> None:
+        session.save((await session.load()).next())
+
+    await store.update("s", work)
+
+
+async def _own(store: Any) -> None:
+    async with store.own("s"):
+        pass
+
+
+_CALLS: dict[str, Callable[[Any], Awaitable[Any]]] = {
+    "load": lambda store: store.load("s"),
+    "load another": lambda store: store.load("t"),
+    "list": lambda store: store.list("s"),
+    "load_newest": lambda store: store.load_newest(["s", "t"]),
+    "sessions": list_sessions,
+    "check": lambda store: store.check(),
+    "recover": lambda store: store.recover("s"),
+    "verify": lambda store: store.verify("s", "x"),
+    "update": _update,
+    "own": _own,
+    "save": lambda store: store.save(CheckpointData(session_id="s", iteration=7)),
+    "delete": lambda store: store.delete("s", "x"),
+    "delete_session": lambda store: store.delete_session("s"),
+    "copy_session": lambda store: store.copy_session("s", "t"),
+}
+
+
+async def _run(server: PostgresServer, statement: str) -> None:
+    connection = await asyncpg.connect(server.dsn())
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("is_made_anew", [True, False])
+@pytest.mark.parametrize("has_saved", [True, False])
+@pytest.mark.parametrize("call", _CALLS)
+async def test_one_that_is_dropped_under_a_store_at_work_is_not_gone_on_without(
+    server: PostgresServer, make_store: MakeStore, schema: str, call: str, *, has_saved: bool,
+    is_made_anew: bool,
+) -> None:  # fmt: skip
+    """Every call is refused, and makes nothing, until it is back; another one is named."""
+    data = CheckpointData(session_id="s", checkpoint_id="x")
+    await make_store().save(data)
+    store = make_store(must_exist=True)
+    assert await store.load("s") is not None
+    if has_saved:
+        await store.save(data.next())
+    await _run(server, f"alter schema {schema} rename to {schema}_moved")
+    if is_made_anew:
+        await make_store().save(CheckpointData(session_id="elsewhere"))
+    error = ReplacedStoreError if is_made_anew else MissingStoreError
+    for _ in range(2):
+        with pytest.raises(MissingStoreError) as told:
+            await _CALLS[call](store)
+        assert type(told.value) is error
+    assert await store.exists() is False
+    later = make_store()
+    assert await list_sessions(later) == (["elsewhere"] if is_made_anew else [])
+    if is_made_anew:
+        await _run(server, f"drop schema {schema} cascade")
+    assert await later.exists() is False
+    await _run(server, f"alter schema {schema}_moved rename to {schema}")
+    await store.save(data.next())
+    assert len(await store.list("s")) == 2 + has_saved
+
+
+async def test_what_must_exist_is_told_from_another_on_every_loop(
+    server: PostgresServer, make_store: MakeStore, schema: str
+) -> None:
+    """A loop that comes later does not take what is there then for what the first one found."""
+    await make_store().save(CheckpointData(session_id="s"))
+    store = make_store(must_exist=True)
+    assert await store.load("s") is not None
+    await _run(server, f"drop schema {schema} cascade")
+    await make_store().save(CheckpointData(session_id="elsewhere"))
+
+    def elsewhere() -> None:
+        with pytest.raises(ReplacedStoreError):
+            asyncio.run(store.load("s"))
+
+    await asyncio.to_thread(elsewhere)

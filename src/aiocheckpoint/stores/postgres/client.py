@@ -13,6 +13,7 @@ from aiocheckpoint.models import SessionId
 from aiocheckpoint.stores.postgres.bodies import Bodies
 from aiocheckpoint.stores.postgres.commits import Commits
 from aiocheckpoint.stores.postgres.health import Health
+from aiocheckpoint.stores.postgres.identity import Identity
 from aiocheckpoint.stores.postgres.reads import Reads
 from aiocheckpoint.stores.postgres.server import Options, Server
 from aiocheckpoint.stores.postgres.sessions import Reading
@@ -33,6 +34,7 @@ class Client(Generic[RecordT]):
         options: how to use the server.
         kit: what bodies are.
         max_checkpoints: how many to keep in a session; None for all.
+        identity: of the schema, which must be there; None where it need not.
 
     Attributes:
         loop: the event loop.
@@ -44,10 +46,15 @@ class Client(Generic[RecordT]):
     """
 
     def __init__(
-        self, source: Any, options: Options, kit: RecordKit[RecordT], max_checkpoints: int | None
+        self,
+        source: Any,
+        options: Options,
+        kit: RecordKit[RecordT],
+        max_checkpoints: int | None,
+        identity: Identity | None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
-        self.server = Server(source, options)
+        self.server = Server(source, options, identity)
         bodies = Bodies(compressed=options.compressed)
         self.commits = Commits(self.server, bodies, max_checkpoints)
         self.reads: Reads[RecordT] = Reads(self.server, kit, bodies)

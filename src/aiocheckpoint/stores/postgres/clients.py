@@ -11,6 +11,7 @@ from typing import Any, Generic
 from aiocheckpoint.errors import UnsupportedOperationError, WriterClosedError
 from aiocheckpoint.kit import RecordKit, RecordT, outlast
 from aiocheckpoint.stores.postgres.client import Client
+from aiocheckpoint.stores.postgres.identity import Identity
 from aiocheckpoint.stores.postgres.server import Options
 from aiocheckpoint.stores.postgres.urls import place_of
 
@@ -35,6 +36,7 @@ class Clients(Generic[RecordT]):
         self._options = options
         self._kit = kit
         self._max_checkpoints = max_checkpoints
+        self._identity = Identity(options.schema) if options.must_exist else None
         self._by_loop: _ByLoop = {}
         self._process_id: int | None = None  # of whoever makes the first call
         self._is_closed = False
@@ -77,7 +79,9 @@ class Clients(Generic[RecordT]):
             if self._by_loop and not isinstance(self._source, str):
                 reason = "a pool belongs to one event loop; give each a store, or give a URL"
                 raise UnsupportedOperationError("use on a second event loop", "this store", reason)
-            client = Client(self._source, self._options, self._kit, self._max_checkpoints)
+            client = Client(
+                self._source, self._options, self._kit, self._max_checkpoints, self._identity
+            )
             self._by_loop[loop] = client
         return client
 

@@ -52,13 +52,15 @@ class Health:
 
     async def exists(self) -> bool:
         """Tell whether there is a schema."""
+        with suppress(MissingStoreError):
+            return await self._has_schema()
+        return False
 
+    async def _has_schema(self) -> bool:
         async def look(connection: Connection) -> bool:
             return bool(await version_of(connection, self._server.options.schema))
 
-        with suppress(MissingStoreError):
-            return await self._server.run("read", look)
-        return False
+        return await self._server.run("read", look)
 
     @asynccontextmanager
     async def marked(self) -> AsyncIterator[str]:
@@ -184,8 +186,9 @@ class Health:
         Raises:
             CheckpointTooLargeError: nobody can tell whether one over `max_bytes` is damaged.
             FormatVersionError: the newest that is left is of another format version.
+            MissingStoreError: there is no schema, and has to be one.
         """
-        if not await self.exists():
+        if not await self._has_schema():
             return RecoveryReport(session_id=session_id, newest_valid_id=None, quarantined=())
         blobs = {
             digest: problem

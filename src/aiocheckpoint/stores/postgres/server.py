@@ -17,7 +17,6 @@ from aiocheckpoint.errors import (
     CheckpointError,
     DurabilityUnknownError,
     InvalidArgumentError,
-    MissingStoreError,
     StoreBusyError,
     UnsuitableStoreError,
     WriterClosedError,
@@ -39,6 +38,7 @@ from aiocheckpoint.stores.postgres.errors import (
     reason_of,
     translated,
 )
+from aiocheckpoint.stores.postgres.identity import Identity
 from aiocheckpoint.stores.postgres.pools import RELEASE_SECONDS, Connection, Hand, made_pool
 from aiocheckpoint.stores.postgres.schema import in_schema, require_schema, version_of
 from aiocheckpoint.stores.postgres.urls import place_of, wrong_parameter
@@ -164,13 +164,15 @@ class Server:
     Args:
         source: a URL, or a pool of the application's.
         options: how to use it.
+        identity: of the schema, which must be there; None where it need not.
 
     Attributes:
         location: where it is, without credentials.
         options: how it is used.
     """
 
-    def __init__(self, source: Any, options: Options) -> None:
+    def __init__(self, source: Any, options: Options, identity: Identity | None) -> None:
+        self._identity = identity
         self.options = options
         self.location = (
             place_of(source, options.schema)
@@ -322,13 +324,16 @@ class Server:
             await self._opened()
         connection = self._hand.take() or await self._acquired(self._hand)
         self._held.add(connection)
-        if is_change and not self._has_forgotten:
-            try:
-                if makes_schema or await self.has_schema(connection):
-                    await self.prepare(connection)
-            except BaseException as error:
-                self.give(connection, error)
-                raise
+        try:
+            if self._identity is not None:
+                async with asyncio.timeout(self.options.server_timeout_seconds):
+                    await self._identity.require(connection, self.location)
+            is_first = is_change and not self._has_forgotten
+            if is_first and (makes_schema or await self.has_schema(connection)):
+                await self.prepare(connection)
+        except BaseException as error:
+            self.give(connection, error)
+            raise
         return connection
 
     def give(self, connection: Connection, error: BaseException | None) -> None:
@@ -382,7 +387,7 @@ class Server:
         )
 
     async def _look(self, connection: Connection) -> None:
-        """Refuse a server that cannot hold checkpoints, or does not where it must."""
+        """Refuse a server that cannot hold checkpoints."""
         server = await connection.fetchrow(_LOOK)
         if not isinstance(self._source, str):
             schema = quote(self.options.schema, safe="")
@@ -399,8 +404,6 @@ class Server:
             )
         if reason is not None:
             raise UnsuitableStoreError(self.location, reason)
-        if self.options.must_exist and not await version_of(connection, self.options.schema):
-            raise MissingStoreError(self.location)
         if server["fsync"] != "on":
             _logger.warning("fsync is off at %s: a power cut loses what was saved", self.location)
         self._is_read_only = server["is_read_only"]

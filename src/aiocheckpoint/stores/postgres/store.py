@@ -105,7 +105,8 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
             (64 MB of the newest are remembered for that). False stores documents as they are: SQL
             can read them, for several times the bytes. Either way both are read.
         must_exist: whether calls raise `MissingStoreError` where the schema is not there, and make
-            none.
+            none; `ReplacedStoreError` where it was dropped and made anew. One short query more for
+            each call.
 
     Raises:
         RecordTypeError: for a `record_type` that cannot be stored.
