@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import errno
 import pickle
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -50,6 +51,12 @@ from aiocheckpoint import (
 from aiocheckpoint._disk.files import storage_error
 
 _CHECKSUM = "0123456789abcdef" * 4
+# What is wrong with a call, a store or a process, whatever session was asked for.
+_OF_NO_SESSION = (
+    CopyError, InvalidArgumentError, InvalidIdError, JournalVersionError, MissingStoreError,
+    NestedCallError, RecordTypeError, ThreadStartError, UnsuitableStoreError,
+    UnsupportedFileSystemError, UnsupportedOperationError, WriterClosedError,
+)  # fmt: skip
 
 # Each error, and what its text must say: what happened, to what, and what to do.
 _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
@@ -352,6 +359,21 @@ class TestText:
         error.session_id = "x"
         error.about = "thread 'support-42'"
         assert str(pickle.loads(pickle.dumps(error))).startswith(begin)
+
+    @pytest.mark.parametrize(
+        "error",
+        [error for error, _ in _SAMPLES[1:] if not isinstance(error, _OF_NO_SESSION)],
+        ids=lambda error: type(error).__name__,
+    )
+    def test_so_is_whatever_concerns_a_session(self, error: CheckpointError) -> None:
+        """Each error that a call on one session may raise says whose it is, once, in brackets."""
+        told = copy.copy(error)
+        told.about = "thread 'support-42'"
+        text = str(told)
+        assert re.search(r"[( ]thread 'support-42'\)", text)
+        assert str(error) in (
+            text.replace(" (thread 'support-42')", ""), text.replace(", thread 'support-42'", "")
+        )  # fmt: skip
 
     def test_the_whole_document_may_be_at_fault(self) -> None:
         """An encoding error without a path speaks of the document."""

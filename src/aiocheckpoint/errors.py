@@ -32,7 +32,7 @@ class CheckpointError(Exception):
         others: what else was refused by a call about many sessions, which raises the first; their
             texts are its notes.
         about: what was asked for, as the framework of an adapter names it: `thread 'support-42'`.
-            The text of damage, and of a missing blob, has it; None where no adapter has told.
+            The texts of errors about that have it; None where no adapter has told.
         listed: what a call about many, as `load_newest` or a list of an adapter, would have
             returned without what is refused; None where something is wrong with all of it.
     """
@@ -40,6 +40,10 @@ class CheckpointError(Exception):
     others: tuple[CheckpointError, ...] = ()
     about: str | None = None
     listed: Any = None
+
+    def _whose(self, session_id: str | None = None, checkpoint_id: str | None = None) -> str:
+        """Return what a text has behind a place, or behind an id of the store."""
+        return named_at(session_id, checkpoint_id, self.about)
 
 
 class InvalidIdError(CheckpointError, ValueError):
@@ -116,7 +120,7 @@ class CheckpointEncodeError(CheckpointError, ValueError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"cannot save: {self.path or 'the document'} {self.reason}"
+        return f"cannot save{self._whose()}: {self.path or 'the document'} {self.reason}"
 
 
 class ExactValueError(CheckpointError, ValueError):
@@ -136,7 +140,7 @@ class ExactValueError(CheckpointError, ValueError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"cannot restore: {self.path or 'the value'} {self.reason}"
+        return f"cannot restore{self._whose()}: {self.path or 'the value'} {self.reason}"
 
 
 class CheckpointTooLargeError(CheckpointError, ValueError):
@@ -156,10 +160,9 @@ class CheckpointTooLargeError(CheckpointError, ValueError):
         self.max_bytes = max_bytes
 
     def __str__(self) -> str:
-        return (
-            f"{self.subject} has {self.size_bytes} bytes, the limit is {self.max_bytes}; "
-            "raise max_bytes of the writer if this is intended"
-        )
+        sizes = f"has {self.size_bytes} bytes, the limit is {self.max_bytes}"
+        advice = "raise max_bytes of the writer if this is intended"
+        return f"{self.subject}{self._whose()} {sizes}; {advice}"
 
 
 class CheckpointCorruptError(CheckpointError):
@@ -201,7 +204,7 @@ class CheckpointCorruptError(CheckpointError):
         self.checkpoint_id = checkpoint_id
 
     def __str__(self) -> str:
-        whose = named_at(self.session_id, self.checkpoint_id, self.about)
+        whose = self._whose(self.session_id, self.checkpoint_id)
         text = f"{self.path} is damaged{whose}: {self.reason}"
         if self.expected is not None:
             text += f" (expected sha256 {self.expected[:16]}..., got {str(self.actual)[:16]}...)"
@@ -236,8 +239,8 @@ class JournalCorruptError(CheckpointCorruptError):
         self.args = (path, session_id)
 
     def __str__(self) -> str:
-        whose = named_at(None, None, self.about)  # the reason has the session
-        return f"{self.path} is damaged{whose}: {self.reason}; {self.advice}"
+        # The reason has the session.
+        return f"{self.path} is damaged{self._whose()}: {self.reason}; {self.advice}"
 
 
 class CheckpointDecodeError(CheckpointError):
@@ -259,10 +262,11 @@ class CheckpointDecodeError(CheckpointError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return (
-            f"{self.path} is intact, but no {self.record_type}: {self.reason}; give the writer "
+        text = f"{self.path}{self._whose()} is intact, but no {self.record_type}: {self.reason}"
+        advice = (
             "the record_type that it was saved with, or mend the type so that it reads the file"
         )
+        return f"{text}; give the writer {advice}"
 
 
 class FormatVersionError(CheckpointError):
@@ -282,10 +286,9 @@ class FormatVersionError(CheckpointError):
         self.supported = supported
 
     def __str__(self) -> str:
-        return (
-            f"{self.path} has format version {self.found!r}, this library reads "
-            f"{self.supported!r}; read it with the version that wrote it"
-        )
+        versions = f"format version {self.found!r}, this library reads {self.supported!r}"
+        advice = "read it with the version that wrote it"
+        return f"{self.path}{self._whose()} has {versions}; {advice}"
 
 
 class CheckpointMismatchError(CheckpointCorruptError):
@@ -309,8 +312,9 @@ class CheckpointMismatchError(CheckpointCorruptError):
         (session_id, checkpoint_id), (asked_session, asked_id) = self.found, self.asked
         asked = "a checkpoint" if asked_id is None else f"checkpoint {asked_id!r}"
         text = (
-            f"{self.path} is intact, but in the wrong place: it is checkpoint {checkpoint_id!r} of "
-            f"session {session_id!r}, where {asked} of session {asked_session!r} belongs"
+            f"{self.path}{self._whose()} is intact, but in the wrong place: it is checkpoint "
+            f"{checkpoint_id!r} of session {session_id!r}, where {asked} of session "
+            f"{asked_session!r} belongs"
         )
         if self.newest_valid_id is not None:
             text += f"; the newest in its place is {self.newest_valid_id!r}"
@@ -335,10 +339,11 @@ class LostIdError(CheckpointCorruptError):
         self.location = location
 
     def __str__(self) -> str:
+        place = f"{self.location}{self._whose()}: {self.path}: {self.reason}"
         return (
-            f"nobody can tell the id of the session in {self.location}: {self.path}: {self.reason}"
-            "; if the application knows the id, recover(session_id) with it moves "
-            "what is damaged to the quarantine, else move all of the session out of the store"
+            f"nobody can tell the id of the session in {place}; if the application knows the id, "
+            "recover(session_id) with it moves what is damaged to the quarantine, else move all of "
+            "the session out of the store"
         )
 
 
@@ -362,10 +367,11 @@ class MissingBlobError(CheckpointCorruptError):
         self.operation = operation
 
     def __str__(self) -> str:
+        whose = self._whose(self.session_id)
         if self.operation == "save":
-            return f"{self.path} is neither given nor there; give the blob that a record leads to"
+            advice = "give the blob that a record leads to"
+            return f"{self.path} is neither given nor there{whose}; {advice}"
         advice = "recover(session_id) moves what still refers to it to the quarantine"
-        whose = named_at(self.session_id, None, self.about)
         return f"{self.path} is not there{whose}; {advice_at(self.session_id, self.path, advice)}"
 
 
@@ -384,7 +390,8 @@ class NotACheckpointError(CheckpointError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.path} is not a checkpoint file: {self.reason}; give the path of a cp_*.json"
+        text = f"{self.path}{self._whose()} is not a checkpoint file: {self.reason}"
+        return f"{text}; give the path of a cp_*.json"
 
 
 class StorageError(CheckpointError):
@@ -411,7 +418,8 @@ class StorageError(CheckpointError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.operation} failed on {self.path}: {self.reason}{self._advice}"
+        place = f"{self.path}{self._whose()}"
+        return f"{self.operation} failed on {place}: {self.reason}{self._advice}"
 
 
 class StorageFullError(StorageError):
@@ -481,7 +489,7 @@ class SessionChangedError(CheckpointError):
 
     def __str__(self) -> str:
         return (
-            f"session {self.session_id!r} has changed: its newest checkpoint is "
+            f"session {self.session_id!r}{self._whose()} has changed: its newest checkpoint is "
             f"{self.newest_id!r}; load it and decide anew"
         )
 
@@ -509,11 +517,8 @@ class NestedCallError(CheckpointError, RuntimeError):
         self.within = within
 
     def __str__(self) -> str:
-        call = (
-            self.operation
-            if self.session_id is None
-            else (f"{self.operation} of session {self.session_id!r}")
-        )
+        of = "" if self.session_id is None else f" of session {self.session_id!r}"
+        call = self.operation + of
         if self.within == "own":
             return f"{call} was called by the task that owns it; use the owner that it has"
         if self.session_id is None:
@@ -544,7 +549,7 @@ class SessionOwnedError(CheckpointError):
     def __str__(self) -> str:
         who = f" ({self.owner})" if self.owner else ""
         return (
-            f"session {self.session_id!r} has another owner{who}, after waiting for "
+            f"session {self.session_id!r}{self._whose()} has another owner{who}, after waiting for "
             f"{self.waited_seconds:g} s; try again later"
         )
 
@@ -564,8 +569,8 @@ class OwnershipLostError(CheckpointError):
         self.token = token
 
     def __str__(self) -> str:
-        what = f"session {self.session_id!r} is not owned any more by the owner with token"
-        return f"{what} {self.token}; own it again, load it and decide anew"
+        what = f"session {self.session_id!r}{self._whose()} is not owned any more by the owner"
+        return f"{what} with token {self.token}; own it again, load it and decide anew"
 
 
 class CopyError(CheckpointError):
@@ -630,8 +635,9 @@ class ErasureIncompleteError(CheckpointError):
 
     def __str__(self) -> str:
         places = ", ".join(self.locations[:3])
-        what = f"what was deleted of session {self.session_id!r} is not loaded any more, and not"
-        return f"{what} erased yet at {places}: {self.reason}; make the same call again"
+        what = f"session {self.session_id!r}{self._whose()} is not loaded any more, and not erased"
+        where = f"yet at {places}: {self.reason}; make the same call again"
+        return f"what was deleted of {what} {where}"
 
 
 class StoreUnavailableError(CheckpointError):
@@ -651,7 +657,7 @@ class StoreUnavailableError(CheckpointError):
         self.reason = reason
 
     def __str__(self) -> str:
-        what = f"cannot {self.operation} at {self.location}: {self.reason}"
+        what = f"cannot {self.operation} at {self.location}{self._whose()}: {self.reason}"
         return f"{what}; check the location and its credentials, or try again later"
 
 
@@ -724,14 +730,13 @@ class StoreBusyError(CheckpointError, TimeoutError):
         self.waiting = waiting
 
     def __str__(self) -> str:
-        seconds = f"{self.timeout_seconds:g} s"
+        held = f"has held {self.path}{self._whose()} for {self.timeout_seconds:g} s"
         if self.waiting is None:
             advice = "is it stopped? Raise lock_timeout_seconds if it is only slow"
-            return f"somebody else has held {self.path} for {seconds}; {advice}"
+            return f"somebody else {held}; {advice}"
         return (
-            f"a call of this process has held {self.path} for {seconds}, and {self.waiting} wait "
-            "in line for it; see what the work of its update awaits, or raise "
-            "lock_timeout_seconds if it is only slow"
+            f"a call of this process {held}, and {self.waiting} wait in line for it; see what the "
+            "work of its update awaits, or raise lock_timeout_seconds if it is only slow"
         )
 
 
@@ -793,7 +798,5 @@ class ThreadStartError(CheckpointError, RuntimeError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return (
-            f"{self.reason}; raise the limit of threads or memory and call again, "
-            "or use the writer before the interpreter ends"
-        )
+        advice = "raise the limit of threads or memory and call again"
+        return f"{self.reason}; {advice}, or use the writer before the interpreter ends"
