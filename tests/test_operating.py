@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import errno
 import logging
+import re
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import aiocheckpoint
 from aiocheckpoint import (
     AsyncCheckpointWriter,
     CheckpointCorruptError,
@@ -274,6 +278,36 @@ class TestLog:
 
     @pytest.mark.usefixtures("no_flushing")
     @pytest.mark.damages_store
+    async def test_a_damaged_save(self, make_writer: MakeWriter, root: Path, log: Any) -> None:
+        """Of what is damaged in the journal nobody says that it is kept: `recover` helps."""
+        writer = make_writer()
+        for number in range(2):
+            await writer.save(_step(number))
+
+        def damage() -> None:
+            for slot in root.glob(".aiocheckpoint/log.*"):
+                slot.write_bytes(slot.read_bytes().replace(b'"c1"', b'"cX"'))
+
+        await asyncio.to_thread(damage)
+        other = make_writer()
+        with pytest.raises(CheckpointCorruptError):
+            await other.flush()
+        with pytest.raises(CheckpointCorruptError) as refused:
+            await other.flush()
+        assert refused.value.session_id == "s"
+        ((level, text),) = [told for told in _told(log) if told[0] != "INFO"]
+        assert level == "WARNING"
+        assert text == (
+            f"{refused.value}; until then the journal keeps what has no files, and flush raises"
+        )
+        assert "(session 's')" in text
+        assert other.stats().unflushed_changes > 0
+        await other.recover("s")
+        await other.flush()
+        assert other.stats().unflushed_changes == 0
+
+    @pytest.mark.usefixtures("no_flushing")
+    @pytest.mark.damages_store
     async def test_damaged_journal(self, make_writer: MakeWriter, root: Path, log: Any) -> None:
         """A journal that is damaged is told as an error, by whoever opens it to write."""
         writer = make_writer()
@@ -293,3 +327,44 @@ class TestLog:
         assert [text for level, text in _told(log) if level == "ERROR"]
         with pytest.raises(CheckpointCorruptError):
             await other.aclose()
+
+
+_PACKAGE = Path(aiocheckpoint.__file__).parent
+_PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "operate.md"
+
+
+def _logged() -> Iterator[tuple[str, str]]:
+    """Yield the level and the text of each call of our logger in the source."""
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and isinstance(node.func.value, ast.Name)
+                and node.func.value.id == "_logger"
+            ):
+                yield node.func.attr.upper(), ast.literal_eval(node.args[0])
+
+
+def _rows() -> list[tuple[str, str]]:
+    """Return the level and the text of each row of the page's table."""
+    return re.findall(r"^\| ([A-Z]+) \| `([^`]+)`", _PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def _is_row_of(row: tuple[str, str], logged: tuple[str, str]) -> bool:
+    """Tell whether the words of a row, without what differs each time, are those of a call."""
+    parts = [part.strip() for part in re.split(r"\.\.\.|\d+", row[1]) if part.strip()]
+    words = ".*".join(map(re.escape, parts))
+    return row[0] == logged[0] and re.search(words, logged[1]) is not None
+
+
+class TestPage:
+    @pytest.mark.parametrize("logged", sorted({*_logged()}))
+    def test_has_a_row_for_each_text(self, logged: tuple[str, str]) -> None:
+        """Whoever finds a text in the log finds it in the page, by its own words, and once."""
+        assert len([row for row in _rows() if _is_row_of(row, logged)]) == 1
+
+    @pytest.mark.parametrize("row", _rows(), ids=lambda row: row[1][:30])
+    def test_has_no_other_row(self, row: tuple[str, str]) -> None:
+        """Each row is of a text that the library logs."""
+        assert [logged for logged in _logged() if _is_row_of(row, logged)]

@@ -18,6 +18,7 @@ from aiocheckpoint._engine.last_words import done_up_to
 from aiocheckpoint._engine.root import WritableRoot
 from aiocheckpoint._engine.sync import Touched
 from aiocheckpoint.errors import (
+    CheckpointCorruptError,
     CheckpointError,
     DurabilityUnknownError,
     JournalCorruptError,
@@ -138,13 +139,7 @@ class Applier:
         if error is None and self.error is not None:
             _logger.info("files are written again; tries that failed: %d", self._failures)
         elif error is not None and _kind_of(error) != _kind_of(self.error):
-            is_ours = isinstance(error, CheckpointError)
-            _logger.log(
-                logging.WARNING if is_ours else logging.ERROR,
-                "%s; it is tried again, and what was saved is kept until then",
-                printable(str(error) if is_ours else repr(error)),
-                exc_info=None if is_ours else error,
-            )
+            _tell(error)
         self.error = error
         self._failures = 0 if error is None else self._failures + 1
 
@@ -345,6 +340,25 @@ class Applier:
         with self._condition:
             self._condition.wait_for(self._hurries, pause)
             self._is_due = True
+
+
+def _tell(error: Exception) -> None:
+    """Tell why files lack, and what becomes of what was saved."""
+    if isinstance(error, CheckpointCorruptError):  # no try helps, and `recover` does
+        _logger.warning(
+            "%s; until then the journal keeps what has no files, and flush raises",
+            printable(str(error)),
+        )
+    elif isinstance(error, CheckpointError):
+        _logger.warning(
+            "%s; it is tried again, and what was saved is kept until then", printable(str(error))
+        )
+    else:
+        _logger.error(
+            "%s; it is tried again, and what was saved is kept until then",
+            printable(repr(error)),
+            exc_info=error,
+        )
 
 
 def _kind_of(error: Exception | None) -> tuple[object, ...]:

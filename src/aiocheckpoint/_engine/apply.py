@@ -15,6 +15,7 @@ from aiocheckpoint._engine.last_words import Aside, Wanted, last_words
 from aiocheckpoint._engine.sync import Touched
 from aiocheckpoint._format import documents, names
 from aiocheckpoint._format.entries import Entry, Saved, SavedBlob
+from aiocheckpoint._format.ids import decode_id
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import CheckpointCorruptError, StorageError, StorageFullError
 
@@ -145,7 +146,11 @@ class Files:
     def _body(self, committed: Committed, path: str) -> bytes:
         body = self._view.body(committed)
         if body is None:
-            raise CheckpointCorruptError(path, "the journal does not hold what was saved any more")
+            raise CheckpointCorruptError(
+                path,
+                "the journal does not hold what was saved any more",
+                session_id=decode_id(committed.entry.session),
+            )
         return body
 
     def _write(

@@ -208,7 +208,7 @@ class Changes:
         try:
             await self._sweeper.clean(knowledge, outcome.gone, at_once=erases)
         except ErasureIncompleteError as error:
-            _logger.warning("%s", error)
+            _logger.warning("a delete took place, and left bytes: %s", error)
             answers = [
                 _copied(error) if _is_told(change, answer) else answer
                 for change, answer in zip(changes, outcome.answers, strict=True)
