@@ -284,6 +284,9 @@ class Deadlines:
             self._watched.pop(loop, None)
 
 
+_run_alone = aiofiles.os.wrap(Job.run_alone)  # once: wrapping takes as long as handing over
+
+
 async def hop(executor: Executor, work: Callable[[], ResultT]) -> ResultT:
     """
     Run work that needs no order in one executor hop, in the caller's context.
@@ -293,7 +296,7 @@ async def hop(executor: Executor, work: Callable[[], ResultT]) -> ResultT:
     job: Job[ResultT] = Job()
     work = partial(contextvars.copy_context().run, work)
     try:
-        await aiofiles.os.wrap(job.run_alone)(work, executor=executor)
+        await _run_alone(job, work, executor=executor)
     except asyncio.CancelledError as cancelled:
         await job.outlast()
         job.raise_cancelled(cancelled)
