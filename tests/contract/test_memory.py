@@ -39,6 +39,10 @@ class TestMemoryStore(WholeContract):
     def _narrow_store(self, store: MemoryStore[CheckpointData]) -> Store:
         return MemoryStore(beside=store, max_bytes=10_000)
 
+    @pytest.fixture(name="foreign_store")
+    def _foreign_store(self, store: MemoryStore[CheckpointData]) -> Blobs:
+        return MemoryStore(LargeValue, beside=store)
+
     @pytest.fixture(name="bounded_store")
     def _bounded_store(self) -> Store:
         return MemoryStore(max_checkpoints=3)

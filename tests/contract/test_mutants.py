@@ -19,6 +19,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from aiocheckpoint import (
     CheckpointCorruptError,
     CheckpointData,
+    CheckpointDecodeError,
     CheckpointError,
     CheckpointId,
     CheckpointMeta,
@@ -1356,6 +1357,28 @@ class LeavesOutLargeOnes(MemoryStore[CheckpointData]):
         return tuple(meta for meta in found if meta.problem is None)
 
 
+class LeavesOutOtherTypes(MemoryStore[Any]):
+    """Passes over what is no record of its type."""
+
+    async def list(self, session_id: SessionId, **which: Any) -> tuple[CheckpointMeta, ...]:
+        found: list[CheckpointMeta] = []
+        for meta in await super().list(session_id, **which):
+            with contextlib.suppress(CheckpointDecodeError):
+                await self.load(session_id, meta.checkpoint_id)
+                found.append(meta)
+        return (*found,)
+
+
+class CallsOtherTypesDamaged(MemoryStore[Any]):
+    """Takes what is no record of its type for what somebody has changed."""
+
+    async def load(self, session_id: SessionId, checkpoint_id: CheckpointId | None = None) -> Any:
+        try:
+            return await super().load(session_id, checkpoint_id)
+        except CheckpointDecodeError as error:
+            raise CheckpointCorruptError(error.path, error.reason) from error
+
+
 class ReadsWhatItDeletes(MemoryStore[CheckpointData]):
     """Loads a checkpoint to see that it is the one to delete."""
 
@@ -1526,6 +1549,8 @@ BROKEN: dict[type[MemoryStore[Any]], str] = {
     KeepsAllOfAnUpdate: "test_one_update_keeps_the_bound",
     CallsLargeOnesFine: "test_what_is_too_large_is_listed_as_such",
     LeavesOutLargeOnes: "test_what_is_too_large_is_named_by_all",
+    LeavesOutOtherTypes: "test_what_is_of_another_type_is_listed",
+    CallsOtherTypesDamaged: "test_what_is_of_another_type_is_no_damage",
     ReadsWhatItDeletes: "test_what_is_too_large_can_be_deleted",
     SortsSessions: "test_the_newest_of_many_come_in_one_call",
     LooksAtAny: "test_sessions_that_are_not_final_are_told",
@@ -1569,6 +1594,7 @@ def fixtures(kind: type[MemoryStore[Any]]) -> dict[str, Any]:
     return {
         "store": store,
         "other": kind(CheckpointData, beside=store),
+        "foreign_store": kind(LargeValue, beside=store),
         "narrow_store": kind(CheckpointData, beside=store, max_bytes=10_000),
         "bounded_store": kind(CheckpointData, max_checkpoints=3),
         "hasty_store": kind(CheckpointData, lock_timeout_seconds=0.5),

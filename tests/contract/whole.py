@@ -26,6 +26,7 @@ from aiocheckpoint.testing import (
     LimitContract,
     OwnershipContract,
     ReadContract,
+    RecordTypeContract,
     RefusalContract,
     RetentionContract,
     SharedOwnershipContract,
@@ -60,6 +61,7 @@ class WholeContract(
     LimitContract,
     OwnershipContract,
     ReadContract,
+    RecordTypeContract,
     RefusalContract,
     RetentionContract,
     SharedOwnershipContract,
@@ -85,6 +87,10 @@ class WholeContract(
     @pytest.fixture(name="narrow_store")
     def _narrow_store(self, opened: Open) -> Store:
         return opened(max_bytes=10_000)
+
+    @pytest.fixture(name="foreign_store")
+    def _foreign_store(self, opened: Open) -> Blobs:
+        return opened(LargeValue)
 
     @pytest.fixture(name="bounded_store")
     def _bounded_store(self, opened: Open) -> Store:

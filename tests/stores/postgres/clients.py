@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aiocheckpoint import CheckpointData, CheckpointStore
+from aiocheckpoint.testing import LargeValue
 from tests.stores.postgres.conftest import MakeStore
 
 
@@ -24,6 +25,11 @@ class Clients:
     @pytest.fixture(name="narrow_store")
     def _narrow_store(self, make_store: MakeStore) -> CheckpointStore[CheckpointData]:
         store: CheckpointStore[CheckpointData] = make_store(max_bytes=10_000)
+        return store
+
+    @pytest.fixture(name="foreign_store")
+    def _foreign_store(self, make_store: MakeStore) -> CheckpointStore[LargeValue]:
+        store: CheckpointStore[LargeValue] = make_store(record_type=LargeValue)
         return store
 
     @pytest.fixture(name="bounded_store")

@@ -18,6 +18,7 @@ from aiocheckpoint.testing.contract.sharing import (
     SharedUpdateContract,
     SharingContract,
 )
+from aiocheckpoint.testing.contract.types import RecordTypeContract
 from aiocheckpoint.testing.contract.updates import UpdateContract
 from aiocheckpoint.testing.contract.waiting import WaitingContract
 
@@ -39,6 +40,7 @@ __all__ = (
     "LimitContract",
     "OwnershipContract",
     "ReadContract",
+    "RecordTypeContract",
     "RefusalContract",
     "RetentionContract",
     "SharedOwnershipContract",
