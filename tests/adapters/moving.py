@@ -49,6 +49,8 @@ class MoverContract:
     main: ClassVar[Callable[[list[str]], None]]
     refused: ClassVar[str]
     """The session that `go_on` changes, as errors name it; not the last one that is copied."""
+    unit: ClassVar[str] = "session"
+    """What the framework calls it."""
     refused_sessions: ClassVar[int] = 1
     """As how many it counts, where it has others within."""
 
@@ -78,7 +80,7 @@ class MoverContract:
             error = refused.value
             assert [failure.session_id for failure in error.failures] == [self.refused]
             text = str(error)
-            assert f"session {self.refused!r}: " in text
+            assert f"{self.unit} {self.refused!r}: " in text
             assert "find out which of the two is the newer before you change either" in text
             assert text.endswith("\n1 refused, and all others are there")
             assert error.copied.sessions == total.sessions - self.refused_sessions
@@ -142,7 +144,7 @@ class MoverContract:
         told = capsys.readouterr()
         assert told.out == ""
         first, *_, last_but_one, last = told.err.splitlines()
-        assert first.startswith(f"session {self.refused!r}: ")
+        assert first.startswith(f"{self.unit} {self.refused!r}: ")
         assert last_but_one == "1 refused, and all others are there:"
         assert last.endswith(" copied and compared")
 

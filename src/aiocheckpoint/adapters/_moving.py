@@ -68,15 +68,17 @@ class Failure(NamedTuple):
         session_id: the session, as the framework names it; None of something of which nobody can
             tell whose it is, as of a file that is torn.
         reason: what is wrong, and what to do.
+        unit: what the framework calls it.
     """
 
     session_id: str | None
     reason: str
+    unit: str = "session"
 
     def __str__(self) -> str:
         if self.session_id is None:
             return self.reason
-        return f"session {self.session_id!r}: {self.reason}"
+        return f"{self.unit} {self.session_id!r}: {self.reason}"
 
 
 class CopyMismatchError(RuntimeError):
@@ -141,12 +143,14 @@ class Part:
 
     Attributes:
         session_id: the session, as the framework names it.
+        unit: what the framework calls it.
         sessions: how many sessions it is.
         entries: how many they have, which the block tells.
     """
 
-    def __init__(self, move: Move, session_id: str) -> None:
+    def __init__(self, move: Move, session_id: str, unit: str) -> None:
         self.session_id = session_id
+        self.unit = unit
         self.sessions = 1
         self.entries = 0
         self._move = move
@@ -163,7 +167,7 @@ class Part:
         if exc is None:
             self._move.count(self)
             return False
-        return self._move.keep(self.session_id, exc)
+        return self._move.keep(self, exc)
 
 
 class Move:
@@ -175,13 +179,15 @@ class Move:
 
     Args:
         progress: called after each session.
+        unit: what the framework calls a session.
 
     Attributes:
         copied: how much.
     """
 
-    def __init__(self, progress: Progress | None) -> None:
+    def __init__(self, progress: Progress | None, *, unit: str = "session") -> None:
         self.copied = Copied()
+        self._unit = unit
         self._progress = progress
         self._failures: list[Failure] = []
 
@@ -206,9 +212,9 @@ class Move:
             for failure in self._failures:
                 exc.add_note(str(failure))
 
-    def part(self, session_id: str) -> Part:
-        """Return a block for a session."""
-        return Part(self, session_id)
+    def part(self, session_id: str, unit: str | None = None) -> Part:
+        """Return a block for a session, or for what is called otherwise."""
+        return Part(self, session_id, unit or self._unit)
 
     def count(self, part: Part) -> None:
         """Count what was copied, and tell it."""
@@ -217,7 +223,7 @@ class Move:
         if self._progress is not None and part.sessions:
             self._progress(self.copied)
 
-    def keep(self, session_id: str, error: BaseException) -> bool:
+    def keep(self, part: Part, error: BaseException) -> bool:
         """Keep what is wrong with one session, to be told at the end; False of anything else."""
         if isinstance(error, RefusedError):
             reason = error.reason
@@ -225,7 +231,7 @@ class Move:
             reason = str(error)
         else:
             return False
-        self._failures.append(Failure(session_id, reason))
+        self._failures.append(Failure(part.session_id, reason, part.unit))
         return True
 
 
@@ -233,6 +239,7 @@ def run_copy(
     parser: argparse.ArgumentParser,
     copy: Callable[[Progress], Coroutine[Any, Any, Copied]],
     *,
+    unit: str = "session",
     entries: str,
     source: str,
     source_errors: tuple[type[Exception], ...],
@@ -244,13 +251,14 @@ def run_copy(
         parser: of the command, which exits with 1 when the copy fails or something was refused,
             and with 2 when there is nothing to copy from.
         copy: what to run.
-        entries: what the framework calls them.
+        unit: what the framework calls a session.
+        entries: what it calls those.
         source: says what was to be copied, and is not what it should be.
         source_errors: what tells that.
     """
 
     def told(copied: Copied, when: str) -> str:
-        return f"{copied.sessions} sessions, {copied.entries} {entries} {when}\n"
+        return f"{copied.sessions} {unit}s, {copied.entries} {entries} {when}\n"
 
     def report(copied: Copied) -> None:
         if copied.sessions % _REPORT_EVERY == 0:

@@ -118,7 +118,7 @@ def test_command_says_that_nothing_was_copied(
     first, outcome, count = capsys.readouterr().err.splitlines()
     assert first.startswith("zzz.json is no checkpoint; mend or delete it")
     assert outcome.startswith("nothing was copied")
-    assert count.startswith("0 sessions, 0 checkpoints ")
+    assert count.startswith("0 workflows, 0 checkpoints ")
     assert not root.exists()
 
 
@@ -126,7 +126,7 @@ async def test_file_under_another_name_is_told(files: Path) -> None:
     """A file whose checkpoint has another id is refused with its workflow; all others come."""
     (files / "one-90.json").rename(files / "renamed.json")
 
-    reason = r"session 'one': renamed\.json is the checkpoint 'one-90'"
+    reason = r"workflow 'one': renamed\.json is the checkpoint 'one-90'"
     with pytest.raises(CopyMismatchError, match=reason) as raised:
         await copy_checkpoints(
             files, MemoryStore[Any](StoredCheckpoint), allowed_checkpoint_types=ALLOWED
@@ -143,7 +143,7 @@ async def test_class_that_is_not_allowed_is_told(files: Path) -> None:
 def test_command(files: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command says how much it has copied, and refuses what is no directory."""
     main([str(files), str(root), "--allow-type", *ALLOWED])
-    assert capsys.readouterr().out == "2 sessions, 23 checkpoints copied and compared\n"
+    assert capsys.readouterr().out == "2 workflows, 23 checkpoints copied and compared\n"
 
     with pytest.raises(SystemExit) as ended:
         main([str(files / "missing"), str(root)])
@@ -156,6 +156,7 @@ class TestMover(MoverContract):
     record_type = StoredCheckpoint
     main = main
     refused = "one"
+    unit = "workflow"
 
     @pytest.fixture(name="source")
     def _source(self, files: Path) -> Path:

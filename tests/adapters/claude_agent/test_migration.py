@@ -136,7 +136,7 @@ async def test_damaged_line_is_told(projects: Path, line: str) -> None:
 def test_command(projects: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command says how much it has copied, and refuses what is no directory."""
     main([str(projects), str(root)])
-    assert capsys.readouterr().out == "5 sessions, 1231 entries copied and compared\n"
+    assert capsys.readouterr().out == "5 transcripts, 1231 entries copied and compared\n"
 
     for wrong in (projects / "missing", Path(__file__)):
         with pytest.raises(SystemExit) as ended:

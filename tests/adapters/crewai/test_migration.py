@@ -83,7 +83,7 @@ def test_damaged_row_is_told(database: Path) -> None:
 def test_command(database: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command says how much it has copied, and refuses what is no database."""
     main([str(database), str(root)])
-    assert capsys.readouterr().out == "4 sessions, 2 that wait copied and compared\n"
+    assert capsys.readouterr().out == "4 flows, 2 that wait copied and compared\n"
 
     for wrong in (root / "missing.db", Path(__file__)):
         with pytest.raises(SystemExit) as ended:
@@ -96,6 +96,7 @@ class TestMover(MoverContract):
     record_type = FlowRecord
     main = main
     refused = "eve"
+    unit = "flow"
 
     @pytest.fixture(name="source")
     def _source(self, database: Path) -> Path:

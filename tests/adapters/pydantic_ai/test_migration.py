@@ -110,7 +110,7 @@ def test_command(
 
     main(["shop_stores:conversations", str(root)])
 
-    assert capsys.readouterr().out == "4 sessions, 11 entries copied and compared\n"
+    assert capsys.readouterr().out == "4 conversations, 11 entries copied and compared\n"
     for name in ("shop_stores:nothing", "no_such_module:x", "sys:path", "", ":"):
         with pytest.raises(SystemExit) as caught:
             main([name, str(root)])
@@ -122,6 +122,7 @@ class TestMover(MoverContract):
     record_type = ConversationStoreRecord
     main = main
     refused = "f"
+    unit = "conversation"
 
     async def copy(self, source: Any, storage: Any) -> Copied:
         return await copy_conversations(source, storage)

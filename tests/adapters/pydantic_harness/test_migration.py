@@ -154,7 +154,7 @@ def test_command(path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> 
     """The command copies a directory or a database; what is none is told."""
     main([str(path), str(root)])
 
-    assert capsys.readouterr().out == "2 sessions, 16 events and snapshots copied and compared\n"
+    assert capsys.readouterr().out == "2 runs, 16 events and snapshots copied and compared\n"
     (root.parent / "text").write_text("no database" * 100)
     for name in ("nothing", "text"):
         with pytest.raises(SystemExit) as caught:
@@ -166,6 +166,7 @@ class TestMover(MoverContract):
     record_type = HarnessRecord
     main = main
     refused = "r0"
+    unit = "run"
 
     @pytest.fixture(name="source")
     def _source(self, path: Path) -> Path:

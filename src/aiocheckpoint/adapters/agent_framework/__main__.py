@@ -37,6 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
     run_copy(
         parser,
         copy,
+        unit="workflow",
         entries="checkpoints",
         source=f"{options.directory} is no directory of FileCheckpointStorage",
         source_errors=(OSError,),

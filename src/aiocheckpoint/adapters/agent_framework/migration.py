@@ -77,7 +77,7 @@ async def copy_checkpoints(
     allowed = [*(allowed_checkpoint_types or ())]
     files = FileCheckpointStorage(Path(directory), allowed_checkpoint_types=allowed)
     async with CheckpointStorage(storage, allowed_checkpoint_types=allowed) as target:
-        with Move(progress) as move:
+        with Move(progress, unit="workflow") as move:
             for name, sources in workflows.items():
                 with move.part(name) as part:
                     ids = [_id_in(source) for source in sorted(sources)]

@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     run_copy(
         parser,
         copy,
+        unit="transcript",
         entries="entries",
         source=f"{options.projects} is no directory of projects",
         source_errors=(FileNotFoundError, NotADirectoryError),

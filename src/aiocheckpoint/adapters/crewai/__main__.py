@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     run_copy(
         parser,
         copy,
+        unit="flow",
         entries="that wait",
         source=f"{options.database} is no database of SQLiteFlowPersistence",
         source_errors=(sqlite3.Error,),

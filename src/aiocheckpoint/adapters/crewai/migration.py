@@ -55,7 +55,7 @@ def copy_flows(
     Cost: one read of the database, one save and two loads a flow.
     """
     pending = {flow_uuid: texts for flow_uuid, *texts in _rows(database, _PENDING)}
-    with FlowPersistence(storage) as target, Move(progress) as move:
+    with FlowPersistence(storage) as target, Move(progress, unit="flow") as move:
         for flow_uuid, method_name, text in [*_rows(database, _NEWEST)]:
             with move.part(flow_uuid) as part:
                 waiting = _Waiting.of(*map(_parsed, pending.get(flow_uuid, ())))

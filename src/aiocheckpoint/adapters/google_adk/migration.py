@@ -31,6 +31,7 @@ from aiocheckpoint.adapters.google_adk.service import SessionService
 from aiocheckpoint.adapters.google_adk.values import delta_of, event_json, prefixed
 
 _OTHER_STATE = f"the state of its user, or of its app, is another one there already; {ADVICE}"
+_STATE = "the state of"
 _APPS_SQL = "SELECT DISTINCT app_name FROM sessions ORDER BY app_name"
 _STATES_SQL = """
     SELECT app_name, NULL, state FROM app_states
@@ -88,13 +89,13 @@ async def _copy_all(
     async with SessionService(storage) as target:
         with Move(progress) as move:
             for state in states:
-                with move.part(state.name) as part:
+                with move.part(state.name, _STATE) as part:
                     part.sessions = 0
                     await _copy_state(target, state)
             for app_name in app_names:
                 listed = await source.list_sessions(app_name=app_name)
                 app: dict[str, JsonValue] | None = None
-                with move.part(app_name) as part:
+                with move.part(app_name, _STATE) as part:
                     part.sessions = 0
                     found = await target.get_app_state(app_name=app_name)
                     app = delta_of(prefixed(State.APP_PREFIX, found)).app

@@ -37,7 +37,14 @@ def main(arguments: list[str] | None = None) -> None:
     async def copy(progress: Progress) -> Copied:
         return await copy_conversations(source, options.storage, progress=progress)
 
-    run_copy(parser, copy, entries="entries", source=options.source, source_errors=())
+    run_copy(
+        parser,
+        copy,
+        unit="conversation",
+        entries="entries",
+        source=options.source,
+        source_errors=(),
+    )
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ async def copy_conversations(
     """
     known: set[str] = set()
     async with ConversationStore(storage) as target:
-        with Move(progress) as move:
+        with Move(progress, unit="conversation") as move:
             for record in _sources_first([*await source.read_records()]):
                 with move.part(record.conversation_id) as part:
                     require_read("conversation", record)

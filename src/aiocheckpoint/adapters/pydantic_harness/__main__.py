@@ -35,6 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     run_copy(
         parser,
         copy,
+        unit="run",
         entries="events and snapshots",
         source=f"{options.source} is no store of the framework",
         source_errors=(sqlite3.Error, ValueError),

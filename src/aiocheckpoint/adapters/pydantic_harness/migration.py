@@ -72,7 +72,7 @@ async def copy_runs(
     Cost: one full read of the source; one update of each record, and one full read here.
     """
     async with StepStore(storage) as target:
-        with Move(progress) as move:
+        with Move(progress, unit="run") as move:
             for run in await source.list_runs():
                 with move.part(run.run_id) as part:
                     require_read("run", run)
