@@ -316,12 +316,13 @@ def merged(pieces: Iterable[Piece]) -> Piece:
             puts.pop(entry.id, None)
             puts[entry.id] = entry
     # What nothing leads to by now was removed, and will not be named again without being put anew.
-    alive = set(_reached((digest for entry in puts.values() for digest in entry.blobs), blobs))
+    alive = set(reached((digest for entry in puts.values() for digest in entry.blobs), blobs))
     kept = {digest: blob for digest, blob in blobs.items() if digest in alive}
     return Piece(clears, tuple(deletes), kept, tuple(puts.values()))
 
 
-def _reached(digests: Iterable[str], blobs: Mapping[str, Blob]) -> Iterator[str]:
+def reached(digests: Iterable[str], blobs: Mapping[str, Blob]) -> Iterator[str]:
+    """Yield digests and all that those blobs lead to, each once."""
     waiting = [*digests]
     seen: set[str] = set()
     while waiting:

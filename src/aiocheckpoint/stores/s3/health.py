@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any, TypeVar
 
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
@@ -19,13 +20,14 @@ from aiocheckpoint.errors import (
 )
 from aiocheckpoint.kit import RecordKit, decode_id, encode_id, find_session_id
 from aiocheckpoint.models import CheckpointRecord, Finding, FindingKind, RecoveryReport, SessionId
-from aiocheckpoint.stores.s3.bucket import Listed
 from aiocheckpoint.stores.s3.changes import Change
 from aiocheckpoint.stores.s3.commits import Entry, decode_commit
 from aiocheckpoint.stores.s3.reads import Reads
 from aiocheckpoint.stores.s3.sessions import Place, Sessions
 from aiocheckpoint.stores.s3.state import Staged
-from aiocheckpoint.stores.s3.sweep import SETTLED_AFTER
+from aiocheckpoint.stores.s3.sweep import is_settled
+
+ItemT = TypeVar("ItemT")
 
 _KINDS: dict[FindingKind, type[CheckpointError]] = {
     "misplaced": CheckpointMismatchError,
@@ -58,10 +60,10 @@ class Health:
         entries = await self._knowledge.entries()
         bucket, looked_at = self._knowledge.bucket, [*entries]
         named = [(digest, blob.write_id) for digest, blob in entries.blobs.items()]
-        errors = await bucket.gather(map(self._problem_of_blob, named))
+        errors = await bucket.gather(map(partial(_problem, self._reads.blob), named))
         bad = {digest: error for (digest, _), error in zip(named, errors, strict=True) if error}
         reached = {entry: [*entries.reached(entry.blobs)] for entry in looked_at if bad}
-        own_errors = await bucket.gather(map(self._problem, looked_at))
+        own_errors = await bucket.gather(map(partial(_problem, self._reads.record), looked_at))
         problems: dict[Entry, CheckpointError] = {}
         for entry, own_error in zip(looked_at, own_errors, strict=True):
             of_blobs = (bad[digest] for digest in reached.get(entry, ()) if digest in bad)
@@ -72,25 +74,6 @@ class Health:
             await self._knowledge.refresh()
         left = {*await self._knowledge.entries()}
         return [(entry, error) for entry, error in problems.items() if entry in left]
-
-    async def _problem(self, entry: Entry) -> CheckpointError | None:
-        try:
-            with contextlib.suppress(CheckpointDecodeError):  # of another type, and no damage
-                await self._reads.record(entry)
-        except StoreUnavailableError:
-            raise
-        except CheckpointError as error:
-            return error
-        return None
-
-    async def _problem_of_blob(self, named: tuple[str, str]) -> CheckpointError | None:
-        try:
-            await self._reads.blob(named)
-        except StoreUnavailableError:
-            raise
-        except CheckpointError as error:
-            return error
-        return None
 
     async def findings(self) -> list[Finding]:
         """Return what `check` tells of the session."""
@@ -109,7 +92,7 @@ class Health:
         """Return the keys of blobs that no checkpoint names, and no save will name any more."""
         prefix = self._knowledge.layout.blobs_of(self._knowledge.session_id)
         listed = [item async for item in self._sessions.bucket.list_all(prefix)]
-        return await self.not_named([item.key for item in listed if _is_settled(item)])
+        return await self.not_named([item.key for item in listed if is_settled(item)])
 
     async def not_named(self, keys: list[str]) -> list[str]:
         """Return those of the keys that are of no blob which a checkpoint names."""
@@ -170,6 +153,20 @@ class Health:
             return staged.drop(entry.id for entry in damaged if staged.holds(entry))
 
         await self._changes.put(Change(stage, needs_entries=True, erases=True)).done
+
+
+async def _problem(
+    read: Callable[[ItemT], Awaitable[object]], item: ItemT
+) -> CheckpointError | None:
+    """Return what is wrong with something that is read."""
+    try:
+        with contextlib.suppress(CheckpointDecodeError):  # of another type, and no damage
+            await read(item)
+    except StoreUnavailableError:
+        raise
+    except CheckpointError as error:
+        return error
+    return None
 
 
 def _recoverable(
@@ -266,21 +263,19 @@ def lost(errors: Iterable[CheckpointError]) -> list[Finding]:
     ]
 
 
-def _is_settled(item: Listed) -> bool:
-    return item.age is not None and item.age >= SETTLED_AFTER
-
-
 async def unused_blobs(sessions: Sessions) -> list[Finding]:
     """Return what `check` tells of blobs that crashes have left."""
     layout, bucket = sessions.layout, sessions.bucket
     by_name: dict[str, list[str]] = {}
     async for item in bucket.list_all(layout.blobs):
-        if _is_settled(item):
+        if is_settled(item):
             name = item.key.removeprefix(layout.blobs).partition("/")[0]
             by_name.setdefault(name, []).append(item.key)
     found: list[Finding] = []
     for name, keys in by_name.items():
-        session_id = await _session_id(sessions, name)
+        session_id: SessionId | None = None
+        with contextlib.suppress(CheckpointError):
+            session_id = await _id_of(sessions, name, is_doubtful=False)
         left = keys
         if session_id is not None:
             with sessions.using(session_id) as place:
@@ -296,13 +291,3 @@ async def unused_blobs(sessions: Sessions) -> list[Finding]:
             for key in left
         ]
     return found
-
-
-async def _session_id(sessions: Sessions, name: str) -> SessionId | None:
-    from_name = decode_id(name)
-    if from_name is not None:
-        return from_name
-    try:
-        return await _read_id(sessions, name)
-    except CheckpointError:
-        return None

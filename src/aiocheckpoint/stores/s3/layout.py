@@ -43,19 +43,12 @@ class Range(NamedTuple):
     Attributes:
         first: the number before the first of them.
         last: the number of the last.
-        level: how long the range is.
         key: of the object.
     """
 
     first: int
     last: int
-    level: int
     key: str
-
-
-def range_length(level: int) -> int:
-    """Return how many commits a range has."""
-    return SHORTEST_RANGE * int(RANGES_IN_ONE**level)
 
 
 class Layout:
@@ -160,9 +153,9 @@ class Layout:
 
     def range(self, session_id: SessionId, level: int, position: int) -> Range:
         """Return the place of a part of the index, of those of its level the one there, from 0."""
-        length = range_length(level)
+        length = SHORTEST_RANGE * int(RANGES_IN_ONE**level)
         key = f"{self.index(session_id)}{level}-{position:012d}"
-        return Range(position * length, (position + 1) * length, level, key)
+        return Range(position * length, (position + 1) * length, key)
 
     def range_of_key(self, session_id: SessionId, key: str) -> Range | None:
         """Return which part of the index a key is of."""

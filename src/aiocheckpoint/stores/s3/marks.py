@@ -24,16 +24,9 @@ async def marked(home: Home[Work[Any]]) -> AsyncIterator[str]:
         home: of the store.
     """
     mark = secrets.token_hex(16)
-
-    async def put() -> None:
-        await home.worker.put_mark(mark)
-
-    async def delete() -> None:
-        with contextlib.suppress(StoreUnavailableError):
-            await home.worker.delete_mark(mark)
-
     try:
-        await home.change(put())
+        await home.make(lambda work, _: work.put_mark(mark))
         yield mark
     finally:
-        await home.change(delete())
+        with contextlib.suppress(StoreUnavailableError):
+            await home.make(lambda work, _: work.delete_mark(mark))

@@ -19,7 +19,7 @@ from aiocheckpoint.errors import (
 )
 from aiocheckpoint.kit import EncodedRecord, blob_links, reachable_blobs
 from aiocheckpoint.models import ANY_NEWEST, CheckpointId, CheckpointMeta, Expected, SessionId
-from aiocheckpoint.stores.s3.commits import Blob, Entry, Header, Owner, Piece
+from aiocheckpoint.stores.s3.commits import Blob, Entry, Header, Owner, Piece, reached
 from aiocheckpoint.stores.s3.layout import Layout
 
 _STANDS_IN = (
@@ -95,15 +95,8 @@ class Entries:
         return frozenset(entry.id for entry in self if entry.number == number)
 
     def reached(self, digests: Iterable[str]) -> Iterator[str]:
-        """Yield digests and all that those blobs lead to, each once."""
-        waiting = [*digests]
-        seen: set[str] = set()
-        while waiting:
-            digest = waiting.pop()
-            if digest not in seen:
-                seen.add(digest)
-                yield digest
-                waiting += self._blobs[digest].links if digest in self._blobs else ()
+        """Return digests and all that those blobs lead to, each once."""
+        return reached(digests, self._blobs)
 
     def apply(self, piece: Piece) -> list[Entry]:
         """Change what commits changed; return which checkpoints are gone."""
@@ -252,11 +245,6 @@ class Staged:
     def is_nothing(self) -> bool:
         """Whether a commit of it would change nothing."""
         return not (self._puts or self._deletes or self._is_owner_changed)
-
-    @property
-    def size_bytes(self) -> int:
-        """How much there is to store."""
-        return sum(len(save.record.body) for save in self._puts.values())
 
     @property
     def _entries(self) -> Entries:

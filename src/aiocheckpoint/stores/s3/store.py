@@ -387,7 +387,7 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         owner: OwnedSession[RecordT] | None = None,
         operation: str = "update",
     ) -> ResultT:
-        from aiocheckpoint.stores.s3.transaction import run_update  # noqa: PLC0415 - see `_work`
+        from aiocheckpoint.stores.s3.transaction import run_update  # noqa: PLC0415 - see `_made`
 
         check_session_id(session_id)
         require_callable("work", work)
@@ -447,7 +447,7 @@ class S3Store(AsyncClosing, Generic[RecordT]):
     async def _owned(
         self, session_id: SessionId, *, wait: bool
     ) -> AsyncIterator[Ownership[RecordT]]:
-        from aiocheckpoint.stores.s3.owners import owned  # noqa: PLC0415 - see `_work`
+        from aiocheckpoint.stores.s3.owners import owned  # noqa: PLC0415 - see `_made`
 
         require_instance("wait", wait, bool)
         check_session_id(session_id)
@@ -579,7 +579,7 @@ class S3Store(AsyncClosing, Generic[RecordT]):
 
         Cost: one LIST, and then what is read; for the first one of a session, also its index.
         """
-        from aiocheckpoint.stores.s3.transaction import run_reads  # noqa: PLC0415 - see `_work`
+        from aiocheckpoint.stores.s3.transaction import run_reads  # noqa: PLC0415 - see `_made`
 
         check_session_id(session_id)
         require_callable("work", work)

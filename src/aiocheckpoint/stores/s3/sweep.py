@@ -13,7 +13,7 @@ import msgspec
 
 from aiocheckpoint.errors import CheckpointError, ErasureIncompleteError
 from aiocheckpoint.models import CheckpointId, SessionId
-from aiocheckpoint.stores.s3.bucket import Bucket, Object
+from aiocheckpoint.stores.s3.bucket import Bucket, Listed, Object
 from aiocheckpoint.stores.s3.commits import emptied, encode_commit
 from aiocheckpoint.stores.s3.knowledge import TRUSTED_FOR, Knowledge
 from aiocheckpoint.stores.s3.layout import Layout
@@ -137,7 +137,7 @@ class Sweeper:
             number = layout.number(item.key)
             if number is None or number >= end:
                 continue
-            if item.age is not None and item.age >= SETTLED_AFTER:
+            if is_settled(item):
                 removed.append(item.key)
             else:
                 numbers.append(number)
@@ -150,9 +150,8 @@ class Sweeper:
         first_kept = layout.may_be_empty(session_id, session.number)
         removed += [item.key async for item in listed if item.key < first_kept]
         listed = self._bucket.list_all(layout.blobs_of(session_id))
-        removed += [  # a younger one may be of a save on its way
-            item.key async for item in listed if item.age is not None and item.age >= SETTLED_AFTER
-        ]
+        # A younger one may be of a save on its way.
+        removed += [item.key async for item in listed if is_settled(item)]
         await self._bucket.gather(self._erase_commit(knowledge, number) for number in numbers)
         await self._bucket.delete(removed)
         await knowledge.drop_index()
@@ -171,8 +170,7 @@ class Sweeper:
         removed: dict[int, str] = {}
         async for item in self._bucket.list_all(prefix):
             number = layout.number(item.key)
-            is_settled = item.age is not None and item.age >= SETTLED_AFTER
-            if number is None or number >= newest or not is_settled:
+            if number is None or number >= newest or not is_settled(item):
                 continue
             is_told = number < session.floor or any(
                 part.first < number <= part.last for part in ranges
@@ -190,8 +188,8 @@ class Sweeper:
             found = await self._bucket.get(key)
             if found is None:
                 return
-            is_settled = found.age >= SETTLED_AFTER
-            if is_settled and number < min(knowledge.session.floor, knowledge.session.number):
+            is_old = found.age >= SETTLED_AFTER
+            if is_old and number < min(knowledge.session.floor, knowledge.session.number):
                 await self._bucket.delete([key])
                 return
             header = knowledge.decoded(number, found)
@@ -211,6 +209,11 @@ class Sweeper:
 
     async def _alive(self, knowledge: Knowledge, number: int) -> frozenset[CheckpointId]:
         return (await knowledge.entries()).alive_in(number)
+
+
+def is_settled(item: Listed) -> bool:
+    """Tell whether nobody can use the number of an object again, or name the blob."""
+    return item.age is not None and item.age >= SETTLED_AFTER
 
 
 def _is_swept_after(number: int) -> bool:
