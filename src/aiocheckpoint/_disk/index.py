@@ -68,6 +68,9 @@ class SessionIndex:
         pointed: what this process has let `latest.json` name.
         has_blobs: whether the session has, or had, blobs.
         blobs: what is known of them; None before that was asked.
+        state: the same for the same files, whoever has listed them, as names are given once; else
+            another, but for one in 2**64. It changes after what it stands for, so who reads it
+            first knows afterwards whether what was read next was of one moment.
         mutex: held for each short look or change.
     """
 
@@ -98,7 +101,7 @@ class SessionIndex:
         self.has_blobs = False
         self.blobs: KnownBlobs | None = None
         self.unread: set[FileName] = set()
-        self._state = 0 if fine is not None else sum(map(hash, self._by_text))
+        self.state = sum(map(hash, self._by_text if fine is None else fine))
         self._ids: list[CheckpointId] | None = None
         self.mutex = threading.Lock()
         # Of a session that is looked at once, it takes longer to make than to do without.
@@ -117,24 +120,12 @@ class SessionIndex:
         self._parse()
         return self._by_text
 
-    @property
-    def state(self) -> int:
-        """
-        The same for the same files, whoever has listed them, as names are given once.
-
-        Else another, but for one in 2**64. It changes after what it stands for, so who reads it
-        first knows afterwards whether what was read next was of one moment.
-        """
-        fine = self._fine
-        return self._state if fine is None else sum(map(hash, fine))
-
     def _parse(self) -> None:
         if self._fine is not None:
             with self._parsing:
                 if self._fine is not None:
                     self._names = [*map(fine_name, self._fine)]
                     self._by_text = dict(zip(self._fine, self._names, strict=True))
-                    self._state = sum(map(hash, self._fine))
                     self._fine = None
 
     @property
@@ -213,7 +204,7 @@ class SessionIndex:
         self.by_text[name.text] = name
         if self._by_id_name is not None:
             _enter_id_names(name, self._by_id_name)
-        self._state += hash(name.text)
+        self.state += hash(name.text)
 
     @property
     def newest(self) -> FileName | None:
@@ -368,7 +359,7 @@ class SessionIndex:
                 del self._ids[bisect.bisect_left(self._ids, found)]
             if self._by_id_name is not None:
                 _take_out_id_names(name, self._by_id_name)
-            self._state -= hash(name.text)
+            self.state -= hash(name.text)
 
 
 def _enter_id_names(name: FileName, known: dict[str, list[FileName]]) -> None:
