@@ -94,7 +94,6 @@ class FileStatus(NamedTuple):
         modified_ns: time of its last change, ns since 1970.
         size_bytes: its size.
         is_directory: whether it is a directory.
-        is_regular: whether it is a plain file.
     """
 
     device: int
@@ -102,7 +101,6 @@ class FileStatus(NamedTuple):
     modified_ns: int
     size_bytes: int
     is_directory: bool
-    is_regular: bool
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -111,15 +109,8 @@ class FileStatus(NamedTuple):
 
 
 def _status(found: os.stat_result) -> FileStatus:
-    mode = found.st_mode
-    return FileStatus(
-        found.st_dev,
-        found.st_ino,
-        found.st_mtime_ns,
-        found.st_size,
-        stat.S_ISDIR(mode),
-        stat.S_ISREG(mode),
-    )
+    is_directory = stat.S_ISDIR(found.st_mode)
+    return FileStatus(found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size, is_directory)
 
 
 _process_id = os.getpid()  # asked for once, not in each call
