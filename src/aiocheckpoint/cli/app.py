@@ -26,7 +26,7 @@ from aiocheckpoint.cli.terminal import (
     discard_errors,
     discard_output,
     fill_standard_streams,
-    one_line,
+    print_error,
     with_options,
 )
 from aiocheckpoint.cli.verify import verify
@@ -154,7 +154,7 @@ def _misused(error: _UsageError) -> int:
 
 def _failed(message: str, status: int) -> int:
     try:
-        sys.stderr.write(f"aiocheckpoint: {one_line(message.strip())}\n")
+        print_error(message.strip())
         sys.stderr.flush()
     except OSError:  # the exit status still says it; 1 would say that something is damaged
         discard_errors()

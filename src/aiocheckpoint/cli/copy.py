@@ -28,7 +28,7 @@ from aiocheckpoint.cli.terminal import (
     console,
     counted,
     in_shell_words,
-    one_line,
+    print_error,
     print_json,
     print_line,
     require_store,
@@ -158,7 +158,6 @@ def _print_notes(error: CheckpointError, source: Place, copying: _Copying) -> No
     """Say how many sessions are refused, and of all but the first, which is raised, why."""
     notes = getattr(error, "__notes__", ())
     if notes:
-        sys.stderr.write(f"aiocheckpoint: {len(notes) + 1} sessions are refused, each told below\n")
+        print_error(f"{len(notes) + 1} sessions are refused, each told below")
     for note in notes:
-        text = copying.in_target(in_shell_words(note, source, None))
-        sys.stderr.write(f"aiocheckpoint: {one_line(text)}\n")
+        print_error(copying.in_target(in_shell_words(note, source, None)))

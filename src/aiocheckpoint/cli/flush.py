@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import Annotated
 
 import typer
@@ -15,7 +14,7 @@ from aiocheckpoint.cli.terminal import (
     advised,
     console,
     in_shell_words,
-    one_line,
+    print_error,
     print_line,
     require_store,
     word,
@@ -45,8 +44,7 @@ def flush(store: Store, *, timeout: TimeoutSeconds = 60) -> int:
             has_sessions = asyncio.run(_flushed(writer, store, timeout))
         except JournalCorruptError as error:
             for other in error.others:  # the first is told as it is raised
-                text = one_line(in_shell_words(str(other), store, None))
-                sys.stderr.write(f"aiocheckpoint: {text}\n")
+                print_error(in_shell_words(str(other), store, None))
             raise
     if has_sessions:
         print_line(console(), f"{word(store)}: all that was saved is in files", "green")
@@ -73,5 +71,4 @@ async def _flushed(
 
 
 def _tell_of_waiting(place: Place, timeout_seconds: float) -> None:
-    text = f"waiting up to {timeout_seconds:g} s for the disk, or another process on {place}"
-    sys.stderr.write(f"aiocheckpoint: {one_line(text)}\n")
+    print_error(f"waiting up to {timeout_seconds:g} s for the disk, or another process on {place}")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import msgspec
 
 from aiocheckpoint import CheckpointData, CheckpointId, SessionId
+from aiocheckpoint.kit import AsyncClosing
 
 
-class JsonFiles:
+class JsonFiles(AsyncClosing):
     """
     Sessions in plain files, as most agents begin.
 
@@ -23,16 +22,8 @@ class JsonFiles:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        pass
+    async def aclose(self) -> None:
+        """Do nothing: no file stays open."""
 
     def _path(self, session_id: SessionId) -> Path:
         return self._directory / f"{session_id}.json"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 
 from msgspec import Struct
 
@@ -25,8 +24,8 @@ from aiocheckpoint.cli.terminal import (
     Store,
     cell,
     console,
-    one_line,
     plain_table,
+    print_error,
     print_json,
     print_line,
     print_problems,
@@ -78,7 +77,7 @@ def sessions(directory: Store, *, max_bytes: MaxBytes = None, as_json: AsJson = 
     # Of one session that cannot be looked into the others were told; else the listing broke off.
     is_rest_told = bool(found) and all(isinstance(error, StorageError) for error in refused)
     for error in refused if is_rest_told else refused[1:]:
-        sys.stderr.write(f"aiocheckpoint: {one_line(str(error))}\n")
+        print_error(str(error))
     if refused and not is_rest_told:
         raise refused[0]
     return EXIT_DAMAGED if refused else status

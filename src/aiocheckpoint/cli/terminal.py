@@ -297,6 +297,11 @@ def print_line(screen: Console, text: str, style: str = "") -> None:
     screen.print(Text(one_line(text), style), soft_wrap=True)
 
 
+def print_error(text: str) -> None:
+    """Print one line of what is wrong, or keeps the command waiting."""
+    sys.stderr.write(f"{_NAME}: {one_line(text)}\n")
+
+
 def print_pairs(screen: Console, pairs: Iterable[tuple[Text, Text]], *, gap: bool = False) -> None:
     """
     Print texts beside their names; in a pipe no line of them is broken, however long it is.
@@ -357,7 +362,7 @@ def print_problems(directory: Place, problems: Iterable[tuple[str | None, str, s
         if problem is not None:
             status = EXIT_DAMAGED
             text = f"{word(name)}: {in_shell_words(problem, directory, session)}"
-            sys.stderr.write(f"aiocheckpoint: {one_line(text)}\n")
+            print_error(text)
     return status
 
 
