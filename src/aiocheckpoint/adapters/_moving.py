@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import sqlite3
 import sys
 from collections.abc import Callable, Coroutine, Generator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeAlias
+from urllib.parse import quote
 
 from aiocheckpoint import (
     CheckpointCorruptError,
@@ -135,6 +138,18 @@ def reading_source(*errors: type[Exception]) -> Generator[None]:
         raise
     except errors as error:
         raise RefusedError(f"the source cannot be read: {error}") from error
+
+
+def sqlite_rows(database: str | Path, sql: str, *values: str) -> list[Any]:
+    """
+    Return what a database answers, which is not changed, nor made.
+
+    Raises:
+        sqlite3.Error: it is none, or damaged, or has no such tables.
+    """
+    uri = f"file:{quote(str(database))}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+        return connection.execute(sql, values).fetchall()
 
 
 class Part:

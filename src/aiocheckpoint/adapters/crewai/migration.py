@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 from crewai.flow.async_feedback.types import PendingFeedbackContext
 
-from aiocheckpoint.adapters._moving import ADVICE, Copied, Move, Progress, RefusedError
+from aiocheckpoint.adapters._moving import (
+    ADVICE,
+    Copied,
+    Move,
+    Progress,
+    RefusedError,
+    sqlite_rows,
+)
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.crewai.persistence import FlowPersistence
 from aiocheckpoint.adapters.crewai.records import FlowRecord
@@ -54,9 +57,9 @@ def copy_flows(
 
     Cost: one read of the database, one save and two loads a flow.
     """
-    pending = {flow_uuid: texts for flow_uuid, *texts in _rows(database, _PENDING)}
+    pending = {flow_uuid: texts for flow_uuid, *texts in sqlite_rows(database, _PENDING)}
     with FlowPersistence(storage) as target, Move(progress, unit="flow") as move:
-        for flow_uuid, method_name, text in [*_rows(database, _NEWEST)]:
+        for flow_uuid, method_name, text in sqlite_rows(database, _NEWEST):
             with move.part(flow_uuid) as part:
                 waiting = _Waiting.of(*map(_parsed, pending.get(flow_uuid, ())))
                 _copy(target, flow_uuid, _Flow(method_name, _parsed(text), waiting))
@@ -123,12 +126,6 @@ def _there(
 def _same(one: object, other: object) -> bool:
     """Compare as text, where NaN is what NaN is."""
     return json.dumps(one) == json.dumps(other)
-
-
-def _rows(database: str | Path, sql: str) -> Iterator[tuple[str, str, str]]:
-    uri = f"file:{quote(str(database))}?mode=ro"  # or SQLite would make it
-    with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
-        yield from connection.execute(sql)
 
 
 def _parsed(text: str) -> dict[str, Any]:

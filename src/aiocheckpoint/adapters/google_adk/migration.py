@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 from google.adk.errors.already_exists_error import AlreadyExistsError
 from google.adk.sessions import BaseSessionService, Session
@@ -24,6 +22,7 @@ from aiocheckpoint.adapters._moving import (
     Progress,
     RefusedError,
     reading_source,
+    sqlite_rows,
 )
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.google_adk.records import AdkRecord
@@ -131,10 +130,10 @@ async def copy_database(
 
     Cost: as `copy_sessions`.
     """
-    app_names = [name for (name,) in await asyncio.to_thread(_rows, Path(database), _APPS_SQL)]
+    app_names = [name for (name,) in await asyncio.to_thread(sqlite_rows, database, _APPS_SQL)]
     source = await asyncio.to_thread(SqliteSessionService, str(database))
     try:
-        rows = await asyncio.to_thread(_rows, Path(database), _STATES_SQL)
+        rows = await asyncio.to_thread(sqlite_rows, database, _STATES_SQL)
         states = [_SharedState(*row) for row in rows]
         return await _copy_all(source, app_names, states, storage, progress)
     finally:
@@ -242,9 +241,3 @@ def _own(session: Session) -> tuple[Any, ...]:
     """Return what a session shares with no other."""
     events = [*map(event_json, session.events)]
     return delta_of(session.state).session, events, session.last_update_time
-
-
-def _rows(database: Path, sql: str) -> list[Any]:
-    uri = f"file:{quote(str(database))}?mode=ro"  # or SQLite would make it
-    with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
-        return connection.execute(sql).fetchall()

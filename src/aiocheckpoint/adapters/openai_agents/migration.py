@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import sqlite3
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 from aiocheckpoint.adapters._moving import (
     ADVICE,
@@ -17,6 +15,7 @@ from aiocheckpoint.adapters._moving import (
     Progress,
     RefusedError,
     reading_source,
+    sqlite_rows,
 )
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.openai_agents.records import SessionRecord
@@ -59,7 +58,7 @@ async def copy_sessions(
 
     Cost: one read of the database, one update and one full read a session.
     """
-    source = _Source(Path(database), sessions_table, messages_table)
+    source = _Source(database, sessions_table, messages_table)
     with Move(progress) as move:
         for session_id in await asyncio.to_thread(source.session_ids):
             with move.part(session_id) as part:
@@ -84,14 +83,12 @@ async def _copy(session: Session, items: list[Any]) -> None:
 
 
 class _Source(NamedTuple):
-    database: Path
+    database: str | Path
     sessions_table: str
     messages_table: str
 
     def _query(self, sql: str, *values: str) -> list[Any]:
-        uri = f"file:{quote(str(self.database))}?mode=ro"  # or SQLite would make it
-        with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
-            return connection.execute(sql, values).fetchall()
+        return sqlite_rows(self.database, sql, *values)
 
     def session_ids(self) -> list[str]:
         table = _quoted(self.sessions_table)
