@@ -138,7 +138,7 @@ class Transcripts:
     def of(self, place: Place) -> Known:
         """Return what is known of a transcript, from now on."""
         with self._mutex:
-            known, weight = self._known.setdefault(place, (Known(place), 0))
+            known, weight = self._known.get(place) or (Known(place), 0)
             self._known[place] = known, known.weight
             self._known.move_to_end(place)
             self._weight += known.weight - weight
