@@ -1333,7 +1333,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
 def _session_ids(
     names: list[str], reader: Reader[Any]
 ) -> tuple[list[SessionId], list[CheckpointError]]:
-    return sessions.session_ids(reader.bodies, names)
+    return sessions.session_ids(reader.bodies, names, reader.index)
 
 
 def _newest_of(
@@ -1345,7 +1345,7 @@ def _newest_of(
 def _newest_metas(
     names: list[str], reader: Reader[Any]
 ) -> tuple[list[CheckpointMeta], list[CheckpointError]]:
-    session_ids, errors = sessions.session_ids(reader.bodies, names)
+    session_ids, errors = _session_ids(names, reader)
     found: list[CheckpointMeta] = []
     for session_id in session_ids:
         try:

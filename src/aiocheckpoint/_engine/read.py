@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import Generic, TypeVar
 
 from aiocheckpoint._disk.files import LocalFiles
+from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._disk.locks import LOCK_NAME
 from aiocheckpoint._engine.bodies import Bodies, Session, VanishedError
 from aiocheckpoint._format import documents, names
@@ -56,6 +57,7 @@ class Reader(Generic[RecordT]):
         self._codec = record_codec
         self._timeout_seconds = timeout_seconds
         self._sessions: dict[SessionId, Session] = {}
+        self._indexes: dict[str, SessionIndex] = {}
         self._has_looked = has_looked
 
     def look(self) -> None:
@@ -84,7 +86,14 @@ class Reader(Generic[RecordT]):
             name = encode_id(session_id, "session id")
             self.look()
             self.view.lost.require_none(session_id, name)
-            found = self._sessions[session_id] = Session(session_id, name, self.view.lookup(name))
+            found = self._sessions[session_id] = Session(session_id, name, self.index(name))
+        return found
+
+    def index(self, name: str) -> SessionIndex:
+        """Look up what is in a session's directory, once: who asks for its id reads it next."""
+        found = self._indexes.get(name)
+        if found is None:
+            found = self._indexes[name] = self.view.lookup(name)
         return found
 
     def steadily(self, session_id: SessionId, work: Callable[[Session], ResultT]) -> ResultT:
@@ -94,7 +103,7 @@ class Reader(Generic[RecordT]):
             try:
                 return work(session)
             except VanishedError:
-                self.view.listed(session.name)
+                self._indexes[session.name] = self.view.listed(session.name)
                 self._sessions.pop(session_id, None)
         raise StorageError("read", session_id, None, "its files keep vanishing; try again")
 

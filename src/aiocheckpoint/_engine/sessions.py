@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from collections.abc import Callable
 from typing import NamedTuple
 
 from aiocheckpoint._disk.files import NOT_FOLLOWED, Directory, FileStatus, LocalFiles, absolute
@@ -116,13 +117,22 @@ def _holds_checkpoints(bodies: Bodies, name: str) -> bool:
         return True
 
 
-def session_ids(bodies: Bodies, found: list[str]) -> tuple[list[SessionId], list[CheckpointError]]:
-    """Return the ids of those sessions that have checkpoints, and why of some nobody can tell."""
+def session_ids(
+    bodies: Bodies, found: list[str], lookup: Callable[[str], SessionIndex]
+) -> tuple[list[SessionId], list[CheckpointError]]:
+    """
+    Return the ids of those sessions that have checkpoints, and why of some nobody can tell.
+
+    Args:
+        bodies: their contents.
+        found: their directories.
+        lookup: as of `session_id_of`.
+    """
     ids: list[SessionId] = []
     errors: list[CheckpointError] = []
     for name in found:
         try:
-            session_id = session_id_of(bodies, name)
+            session_id = session_id_of(bodies, name, lookup)
         except CheckpointError as error:
             errors.append(error)
         else:
@@ -130,9 +140,16 @@ def session_ids(bodies: Bodies, found: list[str]) -> tuple[list[SessionId], list
     return ids, errors
 
 
-def session_id_of(bodies: Bodies, name: str) -> SessionId | None:
+def session_id_of(
+    bodies: Bodies, name: str, lookup: Callable[[str], SessionIndex] | None = None
+) -> SessionId | None:
     """
     Return the id of the session in a directory; None when it holds no checkpoints.
+
+    Args:
+        bodies: the contents of its checkpoints.
+        name: of the directory.
+        lookup: tells what is in it; None: as it is right now.
 
     Raises:
         StorageError: its directory cannot be looked into.
@@ -140,7 +157,7 @@ def session_id_of(bodies: Bodies, name: str) -> SessionId | None:
     """
     if not is_directory(bodies, name):
         return None
-    index = bodies.view.lookup(name)
+    index = (lookup or bodies.view.lookup)(name)
     if index.newest is None:
         index.require_complete()
         return None
