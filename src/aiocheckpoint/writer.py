@@ -58,6 +58,7 @@ from aiocheckpoint._updates import Updates
 from aiocheckpoint.errors import (
     CheckpointError,
     CheckpointTooLargeError,
+    JournalCorruptError,
     MissingStoreError,
     StoreBusyError,
     WriterClosedError,
@@ -328,11 +329,11 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
     async def _parts(
         self,
         prefix: str,
-        work: Callable[[_Names, Reader[RecordT]], ResultT],
-        otherwise: ResultT,
+        work: Callable[[_Names, Reader[RecordT]], tuple[ResultT, _Errors]],
+        otherwise: tuple[ResultT, _Errors],
         *,
         is_callers: bool = False,
-    ) -> AsyncGenerator[ResultT, None]:
+    ) -> AsyncGenerator[tuple[ResultT, _Errors], None]:
         """Yield what comes of work on some sessions, whose ids may begin so, after the other."""
         first = partial(_first_of, prefix, work)
         names, found = await self._read(first, (_Names(), otherwise), is_callers=is_callers)
@@ -800,6 +801,8 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             StorageError: a directory that may be a session's cannot be looked into. All others
                 have been yielded by then; of several such the rest are in its `others`.
             LostIdError: likewise, one whose name is a digest, and nothing in it tells the id.
+            JournalCorruptError: likewise, a part of the journal is lost, and with it perhaps
+                sessions of which nobody knows.
 
         Cost: one hop for each 64 sessions.
         """
@@ -836,6 +839,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             StorageError: it was not found, and a directory that may be a session's cannot be looked
                 into; of several such the rest are in its `others`.
             LostIdError: likewise, one whose name is a digest, and nothing in it tells the id.
+            JournalCorruptError: likewise, it may be lost with a part of the journal.
             CheckpointError: what the reads raise, and `work` lets pass.
 
         Cost: one hop for each 64 sessions, and the reads.
@@ -941,6 +945,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
 
         Raises:
             InvalidIdError: an id that no session can have.
+            JournalCorruptError: it has none, but for what may be lost with a part of the journal.
             StorageError: the disk refused.
             StoreBusyError: another process kept the store locked.
 
@@ -1195,8 +1200,13 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         Cost: two hops, one small commit, one `syncfs` where there is one, or else one sync a file
             and directory.
         """
-        await self._change(Flush(Job()), "flush")
-        raise_all(await self._read(lambda reader: check.refusals(reader.bodies), []))
+        unflushed = _Errors()
+        try:
+            await self._change(Flush(Job()), "flush")
+        except JournalCorruptError as error:
+            unflushed.append(error)
+        refused = await self._read(lambda reader: check.refusals(reader.bodies), _Errors())
+        raise_all([*unflushed, *refused])
 
     def stats(self) -> WriterStats:
         """
@@ -1356,9 +1366,12 @@ def _newest_metas(
 
 
 def _first_of(
-    prefix: str, work: Callable[[list[str], Reader[Any]], ResultT], reader: Reader[Any]
-) -> tuple[list[str], ResultT]:
+    prefix: str,
+    work: Callable[[list[str], Reader[Any]], tuple[ResultT, list[CheckpointError]]],
+    reader: Reader[Any],
+) -> tuple[list[str], tuple[ResultT, list[CheckpointError]]]:
     """Return the names of sessions, and what comes of work on the first of them."""
     reader.look()
     names = sessions.session_names(reader.bodies, prefix)
-    return names, work(names[:_SESSIONS_PER_HOP], reader)
+    found, errors = work(names[:_SESSIONS_PER_HOP], reader)
+    return names, (found, [*reader.unreadable(), *errors])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 from collections.abc import Callable, Generator, Sequence
 
 from aiocheckpoint._disk.files import Directory, LocalFiles, random_name
@@ -17,7 +18,15 @@ from aiocheckpoint._format import documents, names
 from aiocheckpoint._format.entries import Entry, Saved, SavedBlob
 from aiocheckpoint._format.ids import decode_id
 from aiocheckpoint._format.names import FileName
-from aiocheckpoint.errors import CheckpointCorruptError, StorageError, StorageFullError
+from aiocheckpoint.errors import (
+    CheckpointCorruptError,
+    FormatVersionError,
+    NotACheckpointError,
+    StorageError,
+    StorageFullError,
+)
+
+_ANY_SIZE = 1 << 40  # what was saved may be larger than what this process lets in
 
 
 class Files:
@@ -143,15 +152,28 @@ class Files:
 
     # Writing
 
-    def _body(self, committed: Committed, path: str) -> bytes:
-        body = self._view.body(committed)
+    def _body(self, committed: Committed, directory: Directory, name: str) -> bytes:
+        """Return what a file is made of: from the file itself, where the log is damaged there."""
+        body = self._view.body(committed) or self._written(committed.entry, directory, name)
         if body is None:
             raise CheckpointCorruptError(
-                path,
+                directory.join(name),
                 "the journal does not hold what was saved any more",
                 session_id=decode_id(committed.entry.session),
             )
         return body
+
+    def _written(self, entry: Entry, directory: Directory, name: str) -> bytes | None:
+        """Return the body of what has its file already; None if that is not there, or damaged."""
+        if not isinstance(entry, Saved | SavedBlob):
+            return None
+        try:
+            body = self._files.read(directory, name, _ANY_SIZE) or b""
+            if isinstance(entry, Saved):
+                body = documents.verified(body, directory.join(name))
+        except (CheckpointCorruptError, FormatVersionError, NotACheckpointError):
+            return None
+        return body if hashlib.sha256(body).digest() == entry.digest else None
 
     def _write(
         self,
@@ -164,7 +186,7 @@ class Files:
         if name is None or not isinstance(entry, Saved):
             raise StorageError("write", directory.path, None, "not a checkpoint's name")
         self.make_way()
-        text = committed.body or self._body(committed, directory.join(name.text))
+        text = self._body(committed, directory, name.text)
         data = documents.file_of(text, entry.checksum or entry.digest)
         self._put(directory, name.text, data, (entry.modified or name.microseconds) * 1000, touched)
         self._files.reached("after_rename")
@@ -195,7 +217,7 @@ class Files:
             for digest, committed in wanted.blobs.items():
                 is_node = isinstance(committed.entry, SavedBlob) and bool(committed.entry.links)
                 name = names.blob_file(digest.hex(), is_node=is_node)
-                self._put(directory, name, self._body(committed, directory.join(name)), 0, touched)
+                self._put(directory, name, self._body(committed, directory, name), 0, touched)
             self._files.reached("after_blobs")
 
     def _clean(self, session: str, blobs: Directory) -> None:
@@ -255,7 +277,7 @@ class Files:
             return
         data = b""
         if directory.descriptor is None:
-            data = self._files.read(directory, newest.text, 1 << 40) or b""
+            data = self._files.read(directory, newest.text, _ANY_SIZE) or b""
         try:
             is_made = self._files.point(directory, names.LATEST_NAME, newest.text, data)
             self._files.reached("after_pointer")

@@ -13,7 +13,7 @@ from aiocheckpoint._disk.log import Log
 from aiocheckpoint._engine.bodies import Bodies, VanishedError
 from aiocheckpoint._engine.check_blobs import Found, check_blobs
 from aiocheckpoint._engine.root import OpenRoot
-from aiocheckpoint._engine.sessions import is_directory, session_id_of
+from aiocheckpoint._engine.sessions import is_directory, session_id_of, session_ids, session_names
 from aiocheckpoint._format import documents, names
 from aiocheckpoint._format.ids import decode_id, encode_id, may_be_session
 from aiocheckpoint._format.listing import location_of_file
@@ -115,12 +115,18 @@ def _concerned(bodies: Bodies, part: Part) -> Iterator[SessionId]:
             yield session_id
 
 
-def refusals(bodies: Bodies) -> list[JournalCorruptError]:
+def refusals(bodies: Bodies) -> list[CheckpointError]:
     """Return why sessions are refused of which acknowledged changes may be lost."""
+    lost = bodies.view.lost
+    unreadable = lost.unreadable()
+    known = session_ids(bodies, session_names(bodies))[0] if unreadable else []
     return [
-        JournalCorruptError(part.path, session_id)
-        for part in bodies.view.lost.given_up.parts()
-        for session_id in _concerned(bodies, part)
+        *(JournalCorruptError(damage.path, key) for damage in unreadable for key in known),
+        *(
+            JournalCorruptError(part.path, session_id)
+            for part in lost.given_up.parts()
+            for session_id in _concerned(bodies, part)
+        ),
     ]
 
 

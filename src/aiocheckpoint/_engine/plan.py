@@ -301,6 +301,8 @@ class Planner:
             plan.session.known.require_complete()
             files = plan.remaining()
             count = len(files)
+            if not files:
+                self._require_all_known(plan.session)
             doomed.drops |= plan.session.known.has_directory or bool(files)
         else:
             count = 0

@@ -21,6 +21,7 @@ from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointError,
     FormatVersionError,
+    JournalCorruptError,
     MissingBlobError,
     NotACheckpointError,
     StorageError,
@@ -95,6 +96,10 @@ class Reader(Generic[RecordT]):
         if found is None:
             found = self._indexes[name] = self.view.lookup(name)
         return found
+
+    def unreadable(self) -> list[CheckpointError]:
+        """Return why there may be sessions of which nobody knows."""
+        return [JournalCorruptError(damage.path) for damage in self.view.lost.unreadable()]
 
     def steadily(self, session_id: SessionId, work: Callable[[Session], ResultT]) -> ResultT:
         """Do work on a session, again where somebody removed what it was about to read."""

@@ -13,6 +13,7 @@ from aiocheckpoint import (
     CheckpointMeta,
     CheckpointRecord,
     CheckpointTooLargeError,
+    JournalCorruptError,
     LostIdError,
     StorageError,
 )
@@ -75,7 +76,9 @@ def sessions(directory: Store, *, max_bytes: MaxBytes = None, as_json: AsJson = 
         if not refused:  # else nobody knows
             print_line(console(), f"no sessions in {directory}")
     # Of one session that cannot be looked into the others were told; else the listing broke off.
-    is_rest_told = bool(found) and all(isinstance(error, StorageError) for error in refused)
+    is_rest_told = bool(found) and all(
+        isinstance(error, StorageError | JournalCorruptError) for error in refused
+    )
     for error in refused if is_rest_told else refused[1:]:
         print_error(str(error))
     if refused and not is_rest_told:
@@ -120,6 +123,8 @@ async def summaries(
 def _without_id(error: CheckpointError) -> SessionSummary | None:
     """Return the summary of a session whose id cannot be read; None of what may be no session."""
     match error:
+        case JournalCorruptError():
+            return None
         case LostIdError():
             location = error.location
         case CheckpointCorruptError():
