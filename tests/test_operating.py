@@ -301,8 +301,11 @@ class TestLog:
             f"{refused.value}; until then the journal keeps what has no files, and flush raises"
         )
         assert "(session 's')" in text
+        with pytest.raises(StorageError, match=r"recover\(session_id\) lets the session go on"):
+            await other.save(_step(2))
         assert other.stats().unflushed_changes > 0
         await other.recover("s")
+        await other.save(_step(2))
         await other.flush()
         assert other.stats().unflushed_changes == 0
 

@@ -11,7 +11,8 @@ from aiocheckpoint._disk.files import printable
 from aiocheckpoint._disk.pending import Committed
 from aiocheckpoint._engine.root import WritableRoot
 from aiocheckpoint._format.entries import Entry, Saved, SavedBlob, Stuck
-from aiocheckpoint.errors import CheckpointError, StorageFullError
+from aiocheckpoint._frameworks import advice_at
+from aiocheckpoint.errors import CheckpointCorruptError, CheckpointError, StorageFullError
 
 
 class Failure(NamedTuple):
@@ -64,13 +65,22 @@ def _is_root_full(root: WritableRoot, name: str, error: CheckpointError) -> bool
     return root.view.sessions.signature(name).device in (0, device)
 
 
+def _reason_of(error: CheckpointError) -> str:
+    """Return why saves of a session are refused, with what helps where no new try does."""
+    reason: str = getattr(error, "reason", str(error))
+    if not isinstance(error, CheckpointCorruptError):
+        return reason
+    advice = "recover(session_id) lets the session go on"
+    return f"{reason}; {advice_at(error.session_id, error.path, advice)}"
+
+
 def _append_stuck(
     root: WritableRoot, name: str, error: CheckpointError, kept: Sequence[Committed]
 ) -> None:
     """Let every process refuse saves of a session, and append entries of it again."""
     operation = getattr(error, "operation", "write")
     path = printable(getattr(error, "path", name))
-    reason = printable(getattr(error, "reason", str(error)))
+    reason = printable(_reason_of(error))
     number = getattr(error, "errno", None) or 0
     entries: list[Entry] = [Stuck(name, operation, path, number, reason)]
     bodies: list[bytes] = []
