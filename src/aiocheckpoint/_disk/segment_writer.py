@@ -145,13 +145,13 @@ class SegmentWriter:
         is copied.
         """
         log_ = self._log
-        size = log.HEADER_BYTES + sum(map(size_of, [*self._copies(), *frames]))
+        contents = [*self._copies(), *frames]
+        size = log.HEADER_BYTES + sum(map(size_of, contents))
         free = self.free
         slot = free.take_for_rest() if is_for_rest else free.take(size, spared_bytes=spared_bytes)
         if log_.segments and self.must_erase:
             log_.slots.erase([slot])  # or what it held would outlast the next erasure
         previous, previous_slot = self._seal() if log_.segments else _NONE
-        contents = [*self._copies(), *frames]
         sequence = self._next_sequence()
         header = Header(sequence, random_bytes(16), *previous, slot, previous_slot)
         tail = Tail(header.id, 0, log.HEADER_BYTES, header.previous_chain)
