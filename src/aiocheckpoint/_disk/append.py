@@ -117,22 +117,22 @@ class Appender(SegmentWriter):
         if in_new_segment or not fits or self._is_sealed:
             read = self._begin_segment([content], note=note, spared_bytes=spared_bytes())
             if erases:
-                self._share(self._control.changed(erasure=read.place))
+                self._share(self._control, erasure=read.place)
             return read
         synced_then = log.offset_of(control.synced)
         frame = log.build_frame(tail, synced_then, flags, content.table, bodies)
         self._write(segment.slot, frame, sync=sync)
         place = log.place_of(segment.header.sequence, frame.frame.end)
         self._files.reached("before_publish")
-        control = control.changed(
-            visible=place,
-            synced=place if sync else control.synced,
-            erasure=place if erases else control.erasure,
-        )
         read = ReadFrame(place, segment.slot, frame.frame)
         with self._log.entering():
             self._log.tail = tail.behind(frame.frame)
-            self._share(control)
+            self._share(
+                control,
+                visible=place,
+                synced=place if sync else control.synced,
+                erasure=place if erases else control.erasure,
+            )
             note(read)
         return read
 
@@ -177,7 +177,7 @@ class Appender(SegmentWriter):
         if place <= control.flushed:
             return
         first = log.sequence_of(place)
-        log_.publish(control.changed(flushed=place, first_sequence=first))
+        log_.publish(control, flushed=place, first_sequence=first)
         log_.sync_control()  # or what is removed by hand from here on may come back after a crash
         self._files.reached("before_free")
         used = {s.slot for s in log_.segments if s.header.sequence >= first}
@@ -191,7 +191,7 @@ class Appender(SegmentWriter):
         self._log.slots.erase(self.free.numbers())
         control = self._control
         if log.sequence_of(control.erasure) < control.first_sequence:
-            self._log.publish(control.changed(erasure=0))
+            self._log.publish(control, erasure=0)
 
     @property
     def _is_at_rest(self) -> bool:

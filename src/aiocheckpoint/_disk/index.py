@@ -292,11 +292,13 @@ class SessionIndex:
         with self.mutex:
             if name.text in self.by_text:
                 return
-            if self.names and name < self.names[-1]:  # one that was restored
-                bisect.insort(self.names, name)
+            names = self.names
+            if names and name < names[-1]:  # one that was restored
+                bisect.insort(names, name)
             else:
-                self.names.append(name)
-            self.last_stamped = max(name, self.last_stamped or name)
+                names.append(name)
+            if self.last_stamped is None or name > self.last_stamped:
+                self.last_stamped = name
             if self._ids is not None:
                 self._enter_id(name, self._ids)
             self._enter(name)

@@ -144,11 +144,10 @@ class Log(LockFiles):
                 return None  # or somebody was writing it just then
         return None
 
-    def publish(self, control: Control) -> None:
-        """Share positions; under the lock."""
-        control = control.changed(
-            inode=self._held[CONTROL_NAME].inode, revision=control.revision + 1
-        )
+    def publish(self, control: Control, **fields: int | bytes) -> None:
+        """Share positions, some of them changed; under the lock."""
+        inode = self._held[CONTROL_NAME].inode
+        control = control.changed(inode=inode, revision=control.revision + 1, **fields)
         data = control.encode()
         descriptor, path = self._descriptor(CONTROL_NAME), self._paths[CONTROL_NAME]
         self._files.write_at(descriptor, data, 0, path)

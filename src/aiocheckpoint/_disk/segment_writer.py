@@ -96,7 +96,7 @@ class SegmentWriter:
             except StorageError as error:
                 self._break(error)
                 raise
-            self._log.publish(self._control.changed(visible=end, synced=end))
+            self._log.publish(self._control, visible=end, synced=end)
 
     def _sync_slot(self) -> None:
         """Sync the current slot, written again where this process's descriptor does not vouch."""
@@ -110,10 +110,10 @@ class SegmentWriter:
         slots.sync(slot)
         slots.vouch(slot)
 
-    def _share(self, control: Control) -> None:
+    def _share(self, control: Control, **fields: int | bytes) -> None:
         """Publish what is in the log: a failure does not take it out again."""
         try:
-            self._log.publish(control)
+            self._log.publish(control, **fields)
         except StorageError as error:
             raise _unknown(error, error.reason) from error
 
@@ -186,7 +186,7 @@ class SegmentWriter:
             header = self._segment.header
             before = header.previous_id, header.previous_end, header.previous_chain
             return before, header.previous_slot
-        self._log.publish(self._control.changed(sealed_at=end))
+        self._log.publish(self._control, sealed_at=end)
         self._files.reached("after_seal")
         return (self._segment.header.id, end, chain), self._segment.slot
 
@@ -259,7 +259,7 @@ class SegmentWriter:
         try:
             if self._is_shared:
                 end, _ = self._sealed_end()
-                self._log.publish(self._control.changed(sealed_at=end))
+                self._log.publish(self._control, sealed_at=end)
             self._begin_segment()
         except StorageError as second:
             self._log.is_void = True

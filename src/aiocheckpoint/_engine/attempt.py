@@ -57,7 +57,7 @@ class Attempt:
 
     def _index(self, name: str) -> SessionIndex:
         view = self._root.view
-        index = view.indexes.get(name)
+        index = view.indexes.peek(name)  # who writes its files counts it as used
         # One that has entries in the log is being written to; it is looked at later.
         return view.lookup(name) if index is None or name not in view.pending.sessions else index
 
