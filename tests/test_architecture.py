@@ -7,10 +7,10 @@ import io
 import re
 import sys
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
-
-import pytest
+from typing import Any
 
 import aiocheckpoint
 from aiocheckpoint import testing
@@ -130,23 +130,53 @@ _PATHS = sorted(_ROOT.rglob("*.py"))
 _PARTS = {path.relative_to(_ROOT).with_suffix("").parts[0] for path in _PATHS}
 _NAMES = {".".join(path.relative_to(_ROOT).with_suffix("").parts) for path in _PATHS}
 _NAMES = {name.removesuffix(".__init__") for name in _NAMES}
-_MODULES = [Module(path) for path in _PATHS]
-_MODULES_BY_NAME = {module.name: module for module in _MODULES}
 
 
-def _each(modules: list[Module]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("module", modules, ids=[module.name for module in modules])
+@cache
+def _modules() -> list[Module]:
+    """Parse them when a test runs, and not whenever tests are collected."""
+    return [Module(path) for path in _PATHS]
 
 
-_each_module = _each(_MODULES)
+def _module(name: str) -> Module:
+    (found,) = (module for module in _modules() if module.name == name)
+    return found
+
+
+_Rule = Callable[[Any, Module], None]
+
+
+def _each(
+    belongs: Callable[[Module], bool] = lambda _: True,
+) -> Callable[[_Rule], Callable[[Any], None]]:
+    """Make one test of a rule for modules; a failure tells which of them breaks it."""
+
+    def decorated(rule: _Rule) -> Callable[[Any], None]:
+        def test(self: Any) -> None:
+            modules = list(filter(belongs, _modules()))
+            assert modules
+            for module in modules:
+                try:
+                    rule(self, module)
+                except AssertionError as error:
+                    error.add_note(f"in {module.name}")
+                    raise
+
+        test.__doc__ = rule.__doc__
+        return test
+
+    return decorated
+
+
+_each_module = _each()
 _each_core_module = _each(
-    [m for m in _MODULES if m.part not in _BUILT_ON_TOP | {"__init__", "__main__"}]
+    lambda module: module.part not in _BUILT_ON_TOP | {"__init__", "__main__"}
 )
-_each_pure_module = _each([m for m in _MODULES if m.part in _PURE_PARTS])
-_each_module_but_those_of_the_disk = _each([m for m in _MODULES if m.part != "_disk"])
-_each_module_for_users = _each([m for m in _MODULES if m.part in {"adapters", "cli", "__main__"}])
-_each_store_module = _each([m for m in _MODULES if m.part == "stores"])
-_each_testing_module = _each([m for m in _MODULES if m.part == "testing"])
+_each_pure_module = _each(lambda module: module.part in _PURE_PARTS)
+_each_module_but_those_of_the_disk = _each(lambda module: module.part != "_disk")
+_each_module_for_users = _each(lambda module: module.part in {"adapters", "cli", "__main__"})
+_each_store_module = _each(lambda module: module.part == "stores")
+_each_testing_module = _each(lambda module: module.part == "testing")
 
 
 def _stated_floors() -> list[list[str]]:
@@ -165,7 +195,7 @@ class TestImports:
         """A module imports only from its own floor of the house and those below."""
         wrong = {
             f"{module.name} imports {part}"
-            for module in _MODULES
+            for module in _modules()
             for part in module.parts_imported() & _FLOORS.keys()
             if _FLOORS[part] > _FLOORS.get(module.part, len(_FLOORS))
         }
@@ -183,7 +213,7 @@ class TestImports:
 
     def test_have_no_cycle(self) -> None:
         """No module needs itself, by whatever way."""
-        needed = {module.name: module.modules_imported() for module in _MODULES}
+        needed = {module.name: module.modules_imported() for module in _modules()}
         while leaves := {name for name, others in needed.items() if not others & needed.keys()}:
             for name in leaves:
                 del needed[name]
@@ -279,7 +309,7 @@ class TestNames:
 
     def test_all_is_what_is_exported(self) -> None:
         """`__all__` lists, in order and once, the names that the package brings in."""
-        imported = {name for _, name in _MODULES_BY_NAME["__init__"].imports()}
+        imported = {name for _, name in _module("__init__").imports()}
 
         assert set(aiocheckpoint.__all__) == imported
         assert list(aiocheckpoint.__all__) == sorted(set(aiocheckpoint.__all__))
@@ -289,7 +319,7 @@ class TestNames:
         """So does that of the public testing module for what it defines."""
         public = {
             node.name
-            for node in _MODULES_BY_NAME["testing"].tree.body
+            for node in _module("testing").tree.body
             if isinstance(node, _Definition) and not node.name.startswith("_")
         }
 

@@ -31,14 +31,14 @@ import types
 import unittest.mock
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import langgraph.graph  # noqa: F401 - an example that is the first to import it would block a loop
 import pytest
-from docs.generate import pages
+from docs.generate import REFERENCE, pages
 
 import aiocheckpoint
 from aiocheckpoint import exact, testing
@@ -316,7 +316,8 @@ def relative(path: Path) -> str:
     return str(path.relative_to(REPOSITORY))
 
 
-GENERATED = set(pages())
+GENERATED = {REFERENCE / name for name in ("adapters.md", "api.md", "errors.md")}
+written = cache(pages)
 
 
 @pytest.mark.parametrize(
@@ -421,7 +422,9 @@ def test_the_fastapi_service_runs_with_two_workers(tmp_path: Path) -> None:
 def docstring_examples() -> Iterator[Any]:
     """Yield every fenced Python example of a docstring."""
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        source = path.read_text(encoding="utf-8")
+        # Every process that collects tests comes by here, and few modules have any.
+        for node in ast.walk(ast.parse(source)) if "```python" in source else ():
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 text = ast.get_docstring(node) or ""
                 for block in blocks(text, getattr(node, "lineno", 1)):
@@ -460,16 +463,15 @@ def test_relative_links_lead_somewhere(path: Path) -> None:
         assert not fragment or fragment in anchors(target), link
 
 
-@pytest.mark.parametrize("path", sorted(GENERATED), ids=relative)
-def test_reference_is_what_the_docstrings_say(path: Path) -> None:
+def test_reference_is_what_the_docstrings_say() -> None:
     """The reference is what the docstrings give."""
-    current = path.read_text(encoding="utf-8") == pages()[path]
-    assert current, "run: python -m docs.generate"
+    current = {path for path, text in written().items() if path.read_text(encoding="utf-8") == text}
+    assert current == GENERATED, "run: python -m docs.generate"
 
 
 def test_every_public_name_is_documented() -> None:
     """Every name in an `__all__` has its heading in the reference."""
-    headings = set(_HEADING.findall("\n".join(pages().values())))
+    headings = set(_HEADING.findall("\n".join(written().values())))
     public = {*aiocheckpoint.__all__, *exact.__all__, *testing.__all__} - {"exact"}
     assert public - headings == set()
 

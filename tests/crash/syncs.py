@@ -6,6 +6,7 @@ import ast
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -46,6 +47,7 @@ class Site(NamedTuple):
         return f"{Path(self.path).stem}.{self.function}: {self.call}"
 
 
+@cache
 def sites() -> list[Site]:
     """Return all of the core; adapters and stores elsewhere sync nothing themselves."""
     paths = [path for part in _CORE for path in sorted((_SOURCE / part).glob("*.py"))]
@@ -53,7 +55,10 @@ def sites() -> list[Site]:
 
 
 def _sites_in(path: Path) -> Iterator[Site]:
-    for function in ast.walk(ast.parse(path.read_text())):
+    text = path.read_text()
+    if not any(f".{method}(" in text for method in _METHODS):
+        return  # nor is it parsed: every process that collects tests comes by here
+    for function in ast.walk(ast.parse(text)):
         if isinstance(function, ast.FunctionDef):
             for node in ast.walk(function):
                 if (
