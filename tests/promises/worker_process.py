@@ -89,7 +89,7 @@ def _portable(error: Exception) -> Exception:
     return error
 
 
-def main(descriptor: str) -> None:
+def main(descriptor: str | int) -> None:
     """Serve the process at the other end until it says None."""
     with Connection(int(descriptor)) as connection:
         asyncio.run(_serve(connection))

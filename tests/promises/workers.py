@@ -10,12 +10,15 @@ import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from aiocheckpoint import CheckpointData, CheckpointMeta
+from tests.nursery import Forked, Nursery
+from tests.promises import worker_process
 from tests.promises.places import GUARD_SECONDS, holders, is_held, wait_until
 from tests.promises.worker_process import Answer, Order, Target
 
@@ -68,11 +71,8 @@ class Worker:
     def __init__(self, root: Path, prefix: Sequence[str] = (), **options: Any) -> None:
         self.root = root
         self._connection, other = Pipe()
-        command = [*prefix, sys.executable, "-W", "error", "-c", _SCRIPT]
         with other:
-            self._process = subprocess.Popen(
-                [*command, str(other.fileno())], pass_fds=[other.fileno()], cwd=_PROJECT
-            )
+            self._process = _started(other.fileno(), prefix)
         self._numbers = iter(range(1 << 62))
         self._answers: defaultdict[int, deque[Answer]] = defaultdict(deque)
         self._connection.send((root, options))
@@ -209,6 +209,18 @@ class Worker:
         with contextlib.suppress(ProcessLookupError):
             self.kill()
         self._connection.close()
+
+
+def _started(descriptor: int, prefix: Sequence[str]) -> subprocess.Popen[bytes] | Forked:
+    if sys.platform == "linux" and not prefix:
+        return _nursery().start(worker_process.main, descriptors=[descriptor])
+    command = [*prefix, sys.executable, "-W", "error", "-c", _SCRIPT, str(descriptor)]
+    return subprocess.Popen(command, pass_fds=[descriptor], cwd=_PROJECT)
+
+
+@cache
+def _nursery() -> Nursery:
+    return Nursery("tests.promises.tasks")
 
 
 def discard_all(workers: Iterable[Worker]) -> None:
