@@ -67,7 +67,8 @@ class _Output:
         return getattr(self._stream, name)
 
 
-def _main(before: str, line_start: str, *command: str) -> None:
+def main(before: str, line_start: str, *command: str) -> None:
+    """Run a program in this process, until it is killed."""
     output: Any = _Output(sys.stdout, line_start, before=before == "1")
     sys.stdout = output
     is_module = command[0] == "-m"
@@ -80,4 +81,4 @@ def _main(before: str, line_start: str, *command: str) -> None:
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    main(*sys.argv[1:])

@@ -86,11 +86,13 @@ class Nursery:
 
     Args:
         modules: that they find imported.
+        strict: whether a warning is an error.
     """
 
-    def __init__(self, *modules: str) -> None:
+    def __init__(self, *modules: str, strict: bool = True) -> None:
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-W", "error", "-c", _SCRIPT, str(other.fileno()), *modules]
+        options = ["-W", "error"] if strict else []
+        command = [sys.executable, *options, "-c", _SCRIPT, str(other.fileno()), *modules]
         with other:
             self._process = subprocess.Popen(command, pass_fds=[other.fileno()], cwd=_PROJECT)
         atexit.register(self._close)

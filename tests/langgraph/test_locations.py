@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import importlib.util
+import signal
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -24,8 +25,7 @@ from aiocheckpoint import (
 )
 from aiocheckpoint.adapters.langgraph import CheckpointSaver, records, session_of
 from aiocheckpoint.testing import Fault, FaultyFiles, MemoryStore
-from tests.killing import killed_at
-from tests.langgraph import places
+from tests.langgraph import places, programs
 from tests.test_docs import REPOSITORY, fenced
 from tests.test_examples import EXAMPLES, output_of
 
@@ -64,24 +64,35 @@ def _module(name: str, path: Path) -> ModuleType:
     return module
 
 
-@pytest.mark.timeout(240)  # five processes, each of which imports LangGraph
+def _killed_at(line_start: str, location: str) -> None:
+    status, lines, _ = programs.run(EXAMPLES / _EXAMPLE, location, killed_at=line_start)
+    assert status == -signal.SIGKILL, lines
+
+
+def _output_on(location: str) -> list[str]:
+    status, lines, errors = programs.run(EXAMPLES / _EXAMPLE, location)
+    assert (status, errors) == (0, "")
+    return lines
+
+
+@pytest.mark.timeout(240)  # five processes
 async def test_a_graph_goes_on_anywhere(location: str) -> None:
     """Killed in two steps and approved in another process, then forked: no step is repeated."""
-    killed_at("look_up: order 7", EXAMPLES / _EXAMPLE, location)
-    resumed = output_of(_EXAMPLE, location)
+    _killed_at("look_up: order 7", location)
+    resumed = _output_on(location)
     assert resumed in (
         ["look_up: order 7: a broken lamp", "the model thinks, step 2", _WAITING],
         ["the model thinks, step 2", _WAITING],
     )
-    killed_at("refund: refunded", EXAMPLES / _EXAMPLE, location)
-    ended = output_of(_EXAMPLE, location)
+    _killed_at("refund: refunded", location)
+    ended = _output_on(location)
     # What the kill came before is done again; the model's first step never is.
     assert ended in (
         ["approved by Ann", "refund: refunded, as Ann said", "the model thinks, step 3", _ANSWER],
         ["refund: refunded, as Ann said", "the model thinks, step 3", _ANSWER],
         ["the model thinks, step 3", _ANSWER],
     )
-    assert output_of(_EXAMPLE, location) == [_ANSWER]  # it has ended, and prints what is stored
+    assert _output_on(location) == [_ANSWER]  # it has ended, and prints what is stored
 
     example = _module("langgraph_resume", REPOSITORY / "examples" / _EXAMPLE)
     async with CheckpointSaver(location) as saver:
@@ -104,7 +115,7 @@ async def test_a_graph_goes_on_anywhere(location: str) -> None:
 
 async def test_a_graph_with_an_empty_next_goes_on(root: Path) -> None:
     """Killed when a step's writes were stored and its checkpoint was not, the example goes on."""
-    assert output_of(_EXAMPLE, root)[-1] == _WAITING
+    assert output_of(_EXAMPLE, root)[-1] == _WAITING  # as a user starts it
     example = _module("langgraph_resume", REPOSITORY / "examples" / _EXAMPLE)
     async with CheckpointSaver(root) as saver:
         graph: Any = example.build().compile(checkpointer=saver)
@@ -114,7 +125,7 @@ async def test_a_graph_with_an_empty_next_goes_on(root: Path) -> None:
         assert await saver._store.delete(session_id, records.state_id(key))
         state = await graph.aget_state(example.THREAD)
         assert (state.next, len(state.tasks)) == ((), 1)
-    assert output_of(_EXAMPLE, root) == [_WAITING]
+    assert _output_on(str(root)) == [_WAITING]
 
 
 def _service(directory: Path) -> ModuleType:
