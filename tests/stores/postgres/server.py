@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import itertools
 import os
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -100,11 +102,12 @@ class PostgresServer:
         if os.geteuid() == 0:
             os.chown(self.directory, NOBODY, NOBODY)
         options = ["-U", "postgres", "-D", self._data, "--no-sync"]
-        if primary is None:
-            options += ["-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"]
-            self._run("initdb", *options)
-        else:
+        if primary is not None:
             self._run("pg_basebackup", *options, "-h", str(primary.directory), "-R", "-c", "fast")
+        elif self._is_mine:
+            subprocess.run(["cp", "-a", _empty_database()._data, self._data], check=True)
+        else:
+            self._run("initdb", *options, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8")
 
     def new_schema(self) -> str:
         """Return the name of a schema that nobody else has used."""
@@ -175,6 +178,15 @@ class PostgresServer:
                 self.kill()
         if self._is_mine:
             shutil.rmtree(self.directory, ignore_errors=True)
+
+
+@cache
+def _empty_database() -> PostgresServer:
+    """Return one that is never started: to make the files takes a second, and to copy them none."""
+    server = PostgresServer(make_open_directory("pg-empty-"))
+    atexit.register(shutil.rmtree, server.directory, ignore_errors=True)
+    server.make()
+    return server
 
 
 def _command(*command: str) -> list[str]:
