@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # The same examples in every run; HYPOTHESIS_PROFILE=thorough searches for new ones. How long one
 # takes says nothing of the test: the machine may be busy.
 _PATIENT: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("default", derandomize=True, database=None, **_PATIENT)
+settings.register_profile("default", max_examples=40, derandomize=True, database=None, **_PATIENT)
 settings.register_profile("thorough", max_examples=5_000, print_blob=True, **_PATIENT)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
@@ -50,7 +50,9 @@ def pytest_configure() -> None:
     Put the directories of tests into memory, where there is room for them: syncs are quick there.
 
     What needs a disk mounts one of its own. `pytest --basetemp=DIRECTORY` takes a real one for all.
+    Until the tests are collected all that is made stays, so the collector would look in vain.
     """
+    gc.disable()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process started compiles all anew
     if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _MEMORY)
@@ -67,6 +69,7 @@ def pytest_collection_finish() -> None:
     """Keep what was imported out of the collections after each test, which then take no time."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="module")

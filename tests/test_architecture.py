@@ -83,10 +83,11 @@ class Module:
         self.part = parts[0]
         self.text = path.read_text()
         self.tree = ast.parse(self.text)
+        self.nodes = list(ast.walk(self.tree))
 
     def imports(self) -> Iterator[tuple[str, str | None]]:
         """Yield each import as its module and, for `from` imports, the name."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Import):
                 yield from ((alias.name, None) for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
@@ -115,7 +116,7 @@ class Module:
         for token in tokenize.generate_tokens(io.StringIO(self.text).readline):
             if token.type not in layout:
                 lines.update(range(token.start[0], token.end[0] + 1))
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Module | _Definition) and ast.get_docstring(node) is not None:
                 lines.difference_update(range(node.body[0].lineno, _end_of(node.body[0]) + 1))
         return len(lines)
@@ -263,7 +264,7 @@ class TestPurity:
         assert {name.split(".")[0] for name, _ in module.imports()} <= _PURE_IMPORTS
         called = {
             node.func.id
-            for node in ast.walk(module.tree)
+            for node in module.nodes
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         }
         assert called.isdisjoint(
@@ -284,7 +285,7 @@ class TestPurity:
         """Where `os` is imported, nothing of it is used that asks the system."""
         used = {
             node.attr
-            for node in ast.walk(module.tree)
+            for node in module.nodes
             if isinstance(node, ast.Attribute)
             and isinstance(node.value, ast.Name)
             and node.value.id == "os"
