@@ -267,7 +267,7 @@ async def raised_by(work: Awaitable[object]) -> CheckpointError | None:
 def slice_of(name: str, durability: dict[str, Any], *, every: int) -> dict[str, int]:
     """Return which calls of a scenario fail; those of the same calls elsewhere are others."""
     number = 2 * [*SCENARIOS].index(name) + (durability == SYNCED_FILES)
-    return {"first": number % every, "every": every}
+    return {"first": number * every // (2 * len(SCENARIOS)), "every": every}
 
 
 def temporary_files(root: Path) -> list[Path]:
@@ -289,7 +289,7 @@ class TestEachCallOfAChangeFails:
 
         # The calls are nearly the same in both durabilities and all scenarios: each tries others.
         count = await lab.each_call_fails(
-            SCENARIOS[name], ERRORS, Fault(errno.EIO), **slice_of(name, durability, every=16)
+            SCENARIOS[name], ERRORS, Fault(errno.EIO), **slice_of(name, durability, every=32)
         )
 
         assert count > 10
@@ -303,7 +303,7 @@ class TestEachCallOfAChangeFails:
 
         fault = Fault(errno.EIO, after_effect=True)
         await lab.each_call_fails(
-            SCENARIOS[name], ERRORS, fault, **slice_of(name, durability, every=19)
+            SCENARIOS[name], ERRORS, fault, **slice_of(name, durability, every=48)
         )
 
     @scenario
@@ -313,7 +313,7 @@ class TestEachCallOfAChangeFails:
 
         fault = Fault(errno.EIO, for_ever=True)
         await lab.each_call_fails(
-            SCENARIOS[name], ERRORS, fault, **slice_of(name, durability, every=19)
+            SCENARIOS[name], ERRORS, fault, **slice_of(name, durability, every=48)
         )
 
     @scenario
@@ -324,7 +324,7 @@ class TestEachCallOfAChangeFails:
         lab = Lab(tmp_path, durability, is_cold=True)
 
         await lab.each_call_fails(
-            SCENARIOS[name], ERRORS, Fault(errno.EIO), **slice_of(name, durability, every=19)
+            SCENARIOS[name], ERRORS, Fault(errno.EIO), **slice_of(name, durability, every=48)
         )
 
     @pytest.mark.campaign
@@ -455,7 +455,7 @@ class TestRecoverFails:
         count = await recover(None)
         assert count > 20
         first = 2 * (durability == SYNCED_FILES) + after_effect
-        for nth in range(first, count, 6):
+        for nth in range(3 * first, count, 12):
             await recover(Fault(ERRORS[nth % len(ERRORS)], nth=nth, after_effect=after_effect))
 
 

@@ -80,10 +80,11 @@ class TestNothingIsLost:
         self, tool: Tool, root: Path, monkeypatch: pytest.MonkeyPatch, durability: str
     ) -> None:
         """SIGKILL hits a working process with saves in flight, and no acknowledged save is lost."""
+        count = 64 if durability == "journal" else 24
         if durability != "journal":  # compared once is enough
             monkeypatch.setattr(demo, "json_files_report", _nothing)
         outcome = tool(
-            "demo", "--sessions", "64", "--kills", "2", "--pace", "2", "--seed", "7",
+            "demo", "--sessions", count, "--kills", "2", "--pace", "2", "--seed", "7",
             "--directory", root, "--durability", durability, "--json",
         )  # fmt: skip
         report = outcome.json
@@ -100,9 +101,9 @@ class TestNothingIsLost:
         assert len({run["process_id"] for run in report["runs"]}) == 3
         assert all(run["verified"] == run["acknowledged_in_all"] for run in report["runs"])
         assert report["lost"] == 0
-        assert report["verified"] == report["acknowledged"] > 200
+        assert report["verified"] == report["acknowledged"] > 3 * count
 
-        scripts = casting(64)
+        scripts = casting(count)
         assert [session["session_id"] for session in report["sessions"]] == list(scripts)
         for session in report["sessions"]:
             newest = json.loads(Path(session["newest_file"]).read_text())
@@ -111,7 +112,7 @@ class TestNothingIsLost:
         assert max(max(session["resumed_at"]) for session in report["sessions"]) > 0
 
         verified = tool("verify", root, "--json")
-        assert verified.json["sessions"] == 64
+        assert verified.json["sessions"] == count
         # A kill in a session's last save may leave what the next save would put right.
         harmless = {"leftover", "stale-pointer"}
         assert {finding["kind"] for finding in verified.json["findings"]} <= harmless

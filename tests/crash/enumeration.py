@@ -325,6 +325,7 @@ class Enumerator:
         nested_caps: likewise for second crashes; None for no second crashes.
         most_violations: give up after so many.
         looks_every: of so many states that a power cut may leave one is looked at.
+        kills_every: likewise of those that a kill may leave.
         recovers_every: of so many states one is recovered from, and worked on in.
         nested_every: of so many of those one is crashed in a second time.
         slot_bytes: how large the first slot of the journal is.
@@ -338,6 +339,7 @@ class Enumerator:
         *,
         most_violations: int = 1,
         looks_every: int = 1,
+        kills_every: int = 1,
         recovers_every: int = 1,
         nested_every: int = 1,
         slot_bytes: int = SMALL_SLOT_BYTES,
@@ -349,6 +351,7 @@ class Enumerator:
         self._nested_caps = nested_caps
         self._most_violations = most_violations
         self._looks_every = looks_every
+        self._kills_every = kills_every
         self._recovers_every = recovers_every
         self._nested_every = nested_every
         self._slot_bytes = slot_bytes
@@ -385,7 +388,7 @@ class Enumerator:
         """
         for model in models:
             states = crash_states(model, run.start, run.operations, first_point, self._caps)
-            step = 1 if model == "killed" else self._looks_every
+            step = self._kills_every if model == "killed" else self._looks_every
             for state in itertools.islice(states, 0, None, step):
                 self.tally.states[model] += 1
                 found = moment or moment_at(run, state.point, self._limit)

@@ -869,6 +869,24 @@ SCENARIOS: dict[str, Scenario] = {
 }
 """Each returns how a promise is broken, `""` if none is; the quickest first."""
 
+MANY_STATES = (
+    "moved between sessions",
+    "moved between sessions, in a new segment",
+    "update",
+    "owned by the dead",
+    "recover from a disk to another",
+    "recover from a backup",
+    "replaced in haste",
+    "flush by disk",
+    "flush one by one",
+    "flush",
+    "save by file",
+    "save",
+    "a slot made ahead",
+    "a slot used again",
+)
+"""Those whose last crash leaves more than a hundred, of which a slice is seen by default."""
+
 SLOW = (
     "owned by the dead, in haste",
     "segments used again",
@@ -876,3 +894,4 @@ SLOW = (
     "blobs",
     "blobs by file",
 )
+"""Those that only the campaign runs."""

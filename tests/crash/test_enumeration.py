@@ -27,12 +27,18 @@ from tests.crash.recorder import RecordingFiles
 
 pytestmark = pytest.mark.blocking
 
+_CAMPAIGN = [pytest.mark.campaign, pytest.mark.timeout(7200)]
 DURABILITIES = ("journal", "file")
 TINY_SLOT_BYTES = 16 * 1024
 _RARE_CALLS = ("copy-session", "apply", "update", "save-owned")
 _BESIDE_FLUSH = tuple(kind for kind in oracle.TOGETHER if kind != "burst")
-_LOOKS_EVERY, _RECOVERS_EVERY = 24, 8
+_LOOKS_EVERY = 24
 """Of the states of a default slice; the campaigns look at all."""
+_SOME = {"looks_every": _LOOKS_EVERY, "kills_every": 3, "recovers_every": 8}
+_ALL = {"recovers_every": 4}
+_slices = pytest.mark.parametrize(
+    "part", [pytest.param(_SOME, id="some"), pytest.param(_ALL, id="all", marks=_CAMPAIGN)]
+)
 
 BASES = {"empty": (), "populated": POPULATED}
 RecordProperty = Callable[[str, object], None]
@@ -58,9 +64,12 @@ async def _examined(
     return enumerator.tally
 
 
+@_slices
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("durability", DURABILITIES)
-async def test_one_call(durability: str, base: str, record_property: RecordProperty) -> None:
+async def test_one_call(
+    durability: str, base: str, record_property: RecordProperty, part: dict[str, Any]
+) -> None:
     """Wherever one call is cut off, what was acknowledged loads and nothing else does."""
     kinds = [*sequences(1), *((kind,) for kind in _RARE_CALLS)]
 
@@ -70,14 +79,14 @@ async def test_one_call(durability: str, base: str, record_property: RecordPrope
         BASES[base],
         {"durability": durability},
         LONG,
-        looks_every=_LOOKS_EVERY,
-        recovers_every=_RECOVERS_EVERY,
+        **part,
     )
 
     assert tally.violations == []
 
 
-async def test_saves_that_fail(record_property: RecordProperty) -> None:
+@_slices
+async def test_saves_that_fail(record_property: RecordProperty, part: dict[str, Any]) -> None:
     """A save whose sync failed takes nothing with it, and never comes back."""
     kinds = [
         ("save-refused",),
@@ -92,19 +101,22 @@ async def test_saves_that_fail(record_property: RecordProperty) -> None:
         POPULATED[:2],
         {"durability": "journal"},
         LONG,
-        looks_every=_LOOKS_EVERY,
-        recovers_every=_RECOVERS_EVERY,
+        **part,
     )
 
     assert tally.violations == []
 
 
+@_slices
 @pytest.mark.parametrize("max_checkpoints", [None, 2])
 @pytest.mark.parametrize(
     "models", [("killed", "ext4"), pytest.param(("posix",), marks=pytest.mark.campaign)]
 )
 async def test_saves_that_share_a_commit(
-    record_property: RecordProperty, max_checkpoints: int | None, models: Sequence[Model]
+    record_property: RecordProperty,
+    max_checkpoints: int | None,
+    models: Sequence[Model],
+    part: dict[str, Any],
 ) -> None:
     """Of saves of several sessions that share a commit, each acknowledged one is there."""
     options = {"durability": "journal", "max_checkpoints": max_checkpoints}
@@ -116,19 +128,19 @@ async def test_saves_that_share_a_commit(
         options,
         SECOND,
         models=models,
-        looks_every=_LOOKS_EVERY,
-        recovers_every=_RECOVERS_EVERY,
+        **part,
     )
 
     assert tally.violations == []
 
 
+@_slices
 @pytest.mark.parametrize("kind", _BESIDE_FLUSH)
 @pytest.mark.parametrize(
     "models", [("killed", "ext4"), pytest.param(("posix",), marks=pytest.mark.campaign)]
 )
 async def test_changes_beside_a_flush(
-    kind: str, models: Sequence[Model], record_property: RecordProperty
+    kind: str, models: Sequence[Model], record_property: RecordProperty, part: dict[str, Any]
 ) -> None:
     """What is saved, replaced, deleted while files are being written is not lost, nor back."""
     kinds = [("save-existing", "delete", kind)]
@@ -141,16 +153,16 @@ async def test_changes_beside_a_flush(
         options,
         LONG,
         models=models,
-        looks_every=_LOOKS_EVERY,
-        recovers_every=8,
+        **part,
     )
 
     assert tally.violations == []
 
 
+@_slices
 @pytest.mark.parametrize("durability", DURABILITIES)
 async def test_segments_that_are_used_again(
-    durability: str, record_property: RecordProperty
+    durability: str, record_property: RecordProperty, part: dict[str, Any]
 ) -> None:
     """Where each save needs another segment, what old ones hold comes neither back nor between."""
     again = ("save-existing", "flush", "replace-newest", "delete", "flush")
@@ -163,8 +175,7 @@ async def test_segments_that_are_used_again(
         POPULATED,
         options,
         LONG,
-        looks_every=_LOOKS_EVERY,
-        recovers_every=_RECOVERS_EVERY,
+        **part,
         slot_bytes=TINY_SLOT_BYTES,
     )
 
@@ -183,7 +194,7 @@ class TestSecondCrash:
             SECOND,
             looks_every=4,
             recovers_every=4,
-            nested_every=12,
+            nested_every=24,
         )
 
         assert tally.violations == []

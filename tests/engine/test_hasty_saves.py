@@ -94,15 +94,20 @@ def _intact(process: Process) -> None:
     assert process.findings() == []
 
 
+@pytest.mark.parametrize(
+    "every", [3, pytest.param(1, marks=pytest.mark.campaign)], ids=["some", "all"]
+)
 @pytest.mark.parametrize("is_flushed", [True, False], ids=["its file is there", "in the log alone"])
 @pytest.mark.parametrize("applier", ["one", "hasty", "third"])
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_a_cut_at_each_operation(disk: Disk, way: Way, applier: str, *, is_flushed: bool) -> None:
+def test_a_cut_at_each_operation(
+    disk: Disk, way: Way, applier: str, every: int, *, is_flushed: bool
+) -> None:
     """A durable checkpoint, or what took its place, is there after a cut at any moment."""
     history = History(disk, way, applier, is_flushed=is_flushed)
     history.run()
     assert len(history.moments.found) > 10
-    history.moments.check(then=_intact)
+    history.moments.check(then=_intact, every=every)
 
 
 def _apply_up_to_visible(applier: Applier, root: WritableRoot) -> int:

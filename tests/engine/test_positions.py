@@ -92,18 +92,21 @@ def _some(moment: Moment) -> list[bytes | None]:
     return [*dict.fromkeys([None, *moment.controls[:1], *moment.controls[-2:-1]])]
 
 
-def test_commits(disk: Disk) -> None:
+@pytest.mark.parametrize(
+    "every", [2, pytest.param(1, marks=pytest.mark.campaign)], ids=["some", "all"]
+)
+def test_commits(disk: Disk, every: int) -> None:
     """All that was acknowledged is there, whatever the shared positions say after the cut."""
     history = History(disk)
     history.commits()
-    history.moments.check(_all)
+    history.moments.check(_all, every=every)
 
 
 def test_with_flushes(disk: Disk) -> None:
     """It holds while slots of the log are given free, erased and used again."""
     history = History(disk)
     history.with_flushes()
-    history.moments.check(_some)
+    history.moments.check(_some, every=3)
 
 
 @pytest.mark.campaign
@@ -125,4 +128,4 @@ def test_mutant_is_noticed(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Log, "catch_up", catch_up)
     with pytest.raises((AssertionError, CheckpointError)):
-        test_commits(disk)
+        test_commits(disk, 1)

@@ -44,7 +44,7 @@ def _run(rounds: int, option: str, record_property: Callable[[str, object], None
 @_ways
 def test_nothing_is_lost(option: str, record_property: Callable[[str, object], None]) -> None:
     """After a power cut, also without a restart, all acknowledged is there, all deleted gone."""
-    _run(4, option, record_property)
+    _run(2, option, record_property)
 
 
 @pytest.mark.campaign

@@ -12,7 +12,7 @@ from tests.promises.places import plain_ids
 from tests.promises.records import record
 
 _OTHERS = 299
-_LOOKS = 150
+_LOOKS = 40
 
 
 @pytest.fixture(name="board")

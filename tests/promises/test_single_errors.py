@@ -145,7 +145,8 @@ async def test_no_descriptor_is_lost(
 ) -> None:
     """Whatever call of the system fails: what was opened for it is closed with the writer."""
     leaks: list[str] = []
-    nth, was_met = 0, True
+    # Where both can be, every second call fails in the one, and the others in the other.
+    nth, step, was_met = (int(given is _others), 2, True) if os.geteuid() == 0 else (0, 1, True)
     while was_met:
         root = tmp_path / f"root-{nth}"
         root.mkdir()
@@ -155,7 +156,7 @@ async def test_no_descriptor_is_lost(
             was_met = bool(disk.failed)
             failed = disk.failed[:1]
         leaks += [f"{path} after {failed}" for path in _open_below(root)]
-        nth += 1
+        nth += step
     assert leaks == []
 
 

@@ -74,7 +74,7 @@ async def test_any_history_is_looked_up_as_it_is(make_store: MakeStore, fake: Fa
     dice = random.Random(7)
     store: S3Store[LargeValue] = make_store(record_type=LargeValue)
     model: dict[str, bytes] = {}
-    for step in range(420):
+    for step in range(240):
         key = f"{dice.randrange(40)}"
         match dice.randrange(100):
             case number if number < 75:
