@@ -119,7 +119,7 @@ def refusals(bodies: Bodies) -> list[CheckpointError]:
     """Return why sessions are refused of which acknowledged changes may be lost."""
     lost = bodies.view.lost
     unreadable = lost.unreadable()
-    known = session_ids(bodies, session_names(bodies))[0] if unreadable else []
+    known = session_ids(bodies, session_names(bodies), bodies.view.lookup)[0] if unreadable else []
     return [
         *(JournalCorruptError(damage.path, key) for damage in unreadable for key in known),
         *(
