@@ -46,6 +46,7 @@ from aiocheckpoint.stores.s3.layout import Layout
 from aiocheckpoint.stores.s3.marks import marked
 
 if TYPE_CHECKING:
+    from aiocheckpoint.stores.s3.reads import Reads
     from aiocheckpoint.stores.s3.work import Work
 
 ResultT = TypeVar("ResultT")
@@ -466,13 +467,13 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         self,
         operation: str,
         session_id: SessionId,
-        read: Callable[[Work[RecordT]], Awaitable[ResultT]],
+        read: Callable[[Reads[RecordT]], Awaitable[ResultT]],
     ) -> ResultT:
         """Read a session in the thread; an update does it by its transaction alone."""
         check_session_id(session_id)
         self._require_open()
         self._turns.require_outside(session_id, operation)
-        return await self._in_thread(read)
+        return await self._home.ask(lambda work: work.read(session_id, read))
 
     async def _in_thread(self, work: Callable[[Work[RecordT]], Awaitable[ResultT]]) -> ResultT:
         self._require_open()
@@ -493,7 +494,7 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         """
         if checkpoint_id is not None:
             check_checkpoint_id(checkpoint_id)
-        return await self._read("load", session_id, lambda w: w.load(session_id, checkpoint_id))
+        return await self._read("load", session_id, lambda reads: reads.load(checkpoint_id))
 
     async def load_many(
         self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
@@ -507,7 +508,7 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         Cost: what `list` costs, and a GET for each, side by side.
         """
         wanted = checkpoint_ids_of(checkpoint_ids)
-        return await self._read("load_many", session_id, lambda w: w.load_many(session_id, wanted))
+        return await self._read("load_many", session_id, lambda reads: reads.load_many(wanted))
 
     async def list(
         self,
@@ -530,7 +531,7 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         Cost: a LIST; for the first one of a session, also its index.
         """
         require_query("", before, limit)
-        return await self._read("list", session_id, lambda w: w.list(session_id, before, limit))
+        return await self._read("list", session_id, lambda reads: reads.list(before, limit))
 
     async def ids(
         self,
@@ -546,9 +547,7 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         Cost: as `list`.
         """
         require_query(prefix, before, limit)
-        return await self._read(
-            "ids", session_id, lambda w: w.ids(session_id, prefix, before, limit)
-        )
+        return await self._read("ids", session_id, lambda reads: reads.ids(prefix, before, limit))
 
     async def load_blobs(
         self, session_id: SessionId, digests: Iterable[str], /
@@ -563,9 +562,7 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         Cost: as `list`, and a GET for each, side by side.
         """
         wanted = digests_of(digests)
-        return await self._read(
-            "load_blobs", session_id, lambda w: w.load_blobs(session_id, wanted)
-        )
+        return await self._read("load_blobs", session_id, lambda reads: reads.load_blobs(wanted))
 
     async def read(
         self, session_id: SessionId, work: Callable[[SessionReader[RecordT]], Awaitable[ResultT]], /
@@ -653,7 +650,7 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         Cost: as `load` by id.
         """
         check_checkpoint_id(checkpoint_id)
-        return await self._read("verify", session_id, lambda w: w.verify(session_id, checkpoint_id))
+        return await self._read("verify", session_id, lambda reads: reads.is_intact(checkpoint_id))
 
     async def recover(self, session_id: SessionId) -> RecoveryReport:
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, TypeVar
 
@@ -33,7 +33,7 @@ from aiocheckpoint.stores.s3.sessions import Sessions
 from aiocheckpoint.stores.s3.state import Staged, StagedSave
 
 RecordT = TypeVar("RecordT", bound=CheckpointRecord)
-_Errors = list[CheckpointError]  # within the class below `list` is a method
+ResultT = TypeVar("ResultT")
 
 _COPIED_AT_ONCE = 32
 _LOOKED_AT_TOGETHER = 100
@@ -189,43 +189,12 @@ class Work(Generic[RecordT]):
         with self.sessions.using(session_id) as place:
             yield Reads(place.knowledge, self._kit)
 
-    async def load(
-        self, session_id: SessionId, checkpoint_id: CheckpointId | None
-    ) -> RecordT | None:
-        """Return a checkpoint, for None the newest."""
+    async def read(
+        self, session_id: SessionId, read: Callable[[Reads[RecordT]], Awaitable[ResultT]]
+    ) -> ResultT:
+        """Read a session."""
         async with self._reading(session_id) as reads:
-            return await reads.load(checkpoint_id)
-
-    async def load_many(
-        self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId]
-    ) -> tuple[RecordT, ...]:
-        """Return checkpoints in the order of saving."""
-        async with self._reading(session_id) as reads:
-            return await reads.load_many(checkpoint_ids)
-
-    async def list(
-        self, session_id: SessionId, before: CheckpointId | None, limit: int | None
-    ) -> Metas:
-        """Return what there is."""
-        async with self._reading(session_id) as reads:
-            return await reads.list(before, limit)
-
-    async def ids(
-        self, session_id: SessionId, prefix: str, before: CheckpointId | None, limit: int | None
-    ) -> tuple[CheckpointId, ...]:
-        """Return ids, the greatest first."""
-        async with self._reading(session_id) as reads:
-            return await reads.ids(prefix, before, limit)
-
-    async def load_blobs(self, session_id: SessionId, digests: Iterable[str]) -> dict[str, bytes]:
-        """Return blobs by their digests."""
-        async with self._reading(session_id) as reads:
-            return await reads.load_blobs(digests)
-
-    async def verify(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
-        """Tell whether a checkpoint is there and intact."""
-        async with self._reading(session_id) as reads:
-            return await reads.is_intact(checkpoint_id)
+            return await read(reads)
 
     # Across sessions
 
@@ -236,7 +205,9 @@ class Work(Generic[RecordT]):
             yield session_id
         raise_all(refused)
 
-    async def _session_ids(self, prefix: str, refused: _Errors) -> AsyncIterator[SessionId]:
+    async def _session_ids(
+        self, prefix: str, refused: list[CheckpointError]
+    ) -> AsyncIterator[SessionId]:
         await self.sessions.open()
         is_nothing = True
         async for session_id in session_ids(self.sessions, prefix, refused):
@@ -260,7 +231,7 @@ class Work(Generic[RecordT]):
 
     async def _newest(self, session_id: SessionId) -> RecordT | CheckpointError | None:
         try:
-            return await self.load(session_id, None)
+            return await self.read(session_id, lambda reads: reads.load(None))
         except CheckpointError as error:
             return error
 
@@ -283,8 +254,7 @@ class Work(Generic[RecordT]):
         return tuple(meta for meta in metas if meta is not None)
 
     async def _newest_meta(self, session_id: SessionId) -> CheckpointMeta | None:
-        async with self._reading(session_id) as reads:
-            return await reads.newest()
+        return await self.read(session_id, lambda reads: reads.newest())
 
     async def exists(self) -> bool:
         """Tell whether anything was ever stored."""
