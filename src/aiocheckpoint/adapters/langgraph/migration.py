@@ -169,7 +169,7 @@ class _Move:
             if done is None:
                 await self._put(found)
             await self._put_writes(found, done or frozenset())
-            part = _difference(found, await _newest(self._target, config), self._serde)
+            part = _difference(found, await _listed(self._target, config), self._serde)
             if part is not None:
                 self.failures.append((config, f"is not the same after the copy: its {part}"))
                 continue
@@ -217,7 +217,7 @@ class _Move:
 
     async def _compared(self, config: RunnableConfig) -> tuple[str | None, frozenset[str]]:
         """Return how a checkpoint differs that both have, and which tasks wrote in the target."""
-        before, after = await self._read(config), await _newest(self._target, config)
+        before, after = await self._read(config), await _listed(self._target, config)
         if before is None or after is None:
             return "went away meanwhile", frozenset()
         tasks = _by_task(after.pending_writes or ())
@@ -266,7 +266,7 @@ def _place(config: RunnableConfig) -> _Place:
     return _Place(configurable.get("checkpoint_ns") or "", configurable["checkpoint_id"])
 
 
-async def _newest(
+async def _listed(
     saver: BaseCheckpointSaver[Any], config: RunnableConfig
 ) -> CheckpointTuple | None:
     """Return a checkpoint by listing it: to ask for it by its id would allow a fork from it."""

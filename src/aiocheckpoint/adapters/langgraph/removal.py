@@ -22,7 +22,6 @@ from aiocheckpoint.adapters.langgraph.records import (
     session_of,
     state_id,
 )
-from aiocheckpoint.adapters.langgraph.retention import expired, surplus
 from aiocheckpoint.adapters.langgraph.watches import Watches
 
 _OF_A_TASK = re.compile(r":[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
@@ -64,13 +63,14 @@ class Removal:
         self, session_id: SessionId, keep_last: int | None, older_than: timedelta | None
     ) -> None:
         """Keep the last few, or what is not older, and what delta channels of that need."""
-        entries = (await self._entries(session_id))[::-1]
+        entries = await self._entries(session_id)  # the newest first
         if not entries:
             return
-        doomed = {*surplus(entries, keep_last or 1)} if keep_last or older_than is None else set()
+        doomed = {*entries[keep_last or 1 :]} if keep_last or older_than is None else set()
         if older_than is not None:
-            times = await self._times(session_id, entries[:-1])
-            old = expired(times, datetime.now(UTC) - older_than)
+            times = await self._times(session_id, entries[1:])
+            oldest = datetime.now(UTC) - older_than
+            old = {entry for entry, time in times.items() if time < oldest}
             doomed = doomed & old if keep_last else old
         keep = {entry.key for entry in entries if entry not in doomed}
         keep |= await self._needed(session_id, keep)
