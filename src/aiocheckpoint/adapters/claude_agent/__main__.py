@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from aiocheckpoint import BlobStore, open_store
 from aiocheckpoint.adapters._moving import Copied, Progress, run_copy
 from aiocheckpoint.adapters.claude_agent.migration import copy_sessions
-from aiocheckpoint.adapters.claude_agent.records import ClaudeRecord
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -22,9 +20,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     async def copy(progress: Progress) -> Copied:
-        store: BlobStore[ClaudeRecord] = open_store(options.storage, record_type=ClaudeRecord)
-        async with store:
-            return await copy_sessions(options.projects, store, progress=progress)
+        return await copy_sessions(options.projects, options.storage, progress=progress)
 
     run_copy(
         parser,
