@@ -114,7 +114,8 @@ def open_store(
             Sessions that only others save to are left alone.
         lock_timeout_seconds: how long a call may wait for others.
         must_exist: whether calls raise `MissingStoreError` where nobody has ever saved, and make no
-            store: for a service that has run before, at a location that may be wrong by now.
+            store: for a service that has run before, at a location that may be wrong by now. Where
+            another store is found in the place of the one that was used, `ReplacedStoreError`.
 
     Raises:
         InvalidArgumentError: a location of an unknown kind, or another argument that is none.

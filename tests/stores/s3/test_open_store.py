@@ -16,6 +16,7 @@ from aiocheckpoint import (
     InvalidArgumentError,
     MissingStoreError,
     RawRecord,
+    ReplacedStoreError,
     blob_digest,
     copy_store,
     open_store,
@@ -71,6 +72,11 @@ async def test_one_that_must_exist_is_not_begun(
     await begun_only_by_another(url, url)
 
 
+def _let_pass(fake: FakeS3, time: timedelta) -> None:
+    now = fake.clock
+    fake.clock = lambda: now() + time
+
+
 async def _update(store: Any) -> None:
     async def work(session: Any) -> None:
         session.save((await session.load()).next())
@@ -114,6 +120,75 @@ async def test_one_that_is_emptied_under_a_store_at_work_is_not_begun_again(
     fake.objects.update(before)
     await store.save(data.next(iteration=2))
     assert [meta.iteration for meta in await store.list("s")] == [2, 1, 0]
+
+
+@pytest.mark.parametrize("call", _CALLS)
+async def test_one_that_is_begun_anew_by_another_is_not_gone_on_with(
+    fake: FakeS3, make_store: MakeStore, call: str
+) -> None:
+    """It is told from the one that was seen, by every call, until that is back; so it stays."""
+    data = CheckpointData(session_id="s", checkpoint_id="x")
+    await make_store().save(data)
+    store = make_store(must_exist=True)
+    await store.save(data.next(iteration=1))
+    assert await store.load("s") is not None
+    before = dict(fake.objects)
+    fake.objects.clear()
+    await make_store().save(CheckpointData(session_id="elsewhere"))
+    await make_store().save(CheckpointData(session_id="s", checkpoint_id="y"))
+    begun = fake.keys()
+    fake.age(timedelta(minutes=-5))
+    _let_pass(fake, timedelta(minutes=10))
+    for again in (_CALLS[call], _CALLS[call], lambda store: store.save(data.next())):
+        with pytest.raises(ReplacedStoreError):
+            await again(store)
+    assert await store.exists() is False
+    assert fake.keys() == begun
+    fake.objects.clear()
+    fake.objects.update(before)
+    await store.save(data.next(iteration=2))
+    assert [meta.iteration for meta in await store.list("s")] == [2, 1, 0]
+
+
+async def test_one_that_others_have_gone_on_with_is_no_other(
+    fake: FakeS3, make_store: MakeStore
+) -> None:
+    """Also where nothing is left of what was there when it was looked at last."""
+    other, store = make_store(max_checkpoints=1), make_store(must_exist=True)
+    await other.save(CheckpointData(session_id="s"))
+    assert await store.load("s") is not None
+    _let_pass(fake, timedelta(minutes=30))
+    for number in range(200):
+        await other.save(CheckpointData(session_id="s", iteration=number))
+    _let_pass(fake, timedelta(minutes=5))
+    assert await store.load("t") is None
+    newest = await store.load("s")
+    assert newest is not None
+    assert newest.iteration == 199
+    await store.save(CheckpointData(session_id="s", iteration=200))
+    await other.delete_session("s")
+    _let_pass(fake, timedelta(minutes=5))
+    assert await store.load("t") is None
+    assert await store.load("s") is None
+    await store.save(CheckpointData(session_id="s"))
+
+
+async def test_one_that_is_found_emptied_is_not_taken_for_the_next(
+    fake: FakeS3, make_store: MakeStore
+) -> None:
+    """Also by who knew of no session in it."""
+    await make_store().save(CheckpointData(session_id="s"))
+    store = make_store(must_exist=True)
+    assert await store.load("t") is None
+    fake.objects.clear()
+    with pytest.raises(MissingStoreError):
+        await store.load("t")
+    await make_store().save(CheckpointData(session_id="t"))
+    _let_pass(fake, timedelta(minutes=5))
+    with pytest.raises(ReplacedStoreError):
+        await store.load("t")
+    async with make_store(must_exist=True) as later:
+        assert await later.load("t") is not None
 
 
 async def test_saves_at_once_take_no_other_of_them_for_the_store(

@@ -8,13 +8,13 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from aiocheckpoint.errors import (
     CheckpointError,
     DurabilityUnknownError,
     ErasureIncompleteError,
-    MissingStoreError,
     StoreBusyError,
 )
 from aiocheckpoint.kit import Patience
@@ -94,7 +94,6 @@ class Changes:
         sweeper: removes what is gone.
         prepare: awaited before each commit.
         timeout_seconds: how long others may be faster.
-        has_gone: tells whether all of the store has gone, where there must be one; else None.
     """
 
     def __init__(
@@ -103,10 +102,8 @@ class Changes:
         sweeper: Sweeper,
         prepare: Callable[[], Awaitable[None]],
         timeout_seconds: float,
-        has_gone: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self._knowledge = knowledge
-        self._has_gone = has_gone
         self._prepare = prepare
         self._sweeper = sweeper
         self._timeout_seconds = timeout_seconds
@@ -252,14 +249,15 @@ class Changes:
         if header.is_empty:
             before.append(bucket.put(layout.may_be_empty(session_id, number), b""))
         await bucket.gather(before)
+        seen_at = knowledge.seen_at or bucket.clock.now()  # others may have found out just now
         began = knowledge.watch(number)
         was_there = asyncio.ensure_future(self._is_there(number - 1))
         try:
             is_mine = await self._made(number, data, write_id, blobs)
         finally:
             await was_there
-        if is_mine and not was_there.result():
-            await self._require_store(number, dict.fromkeys(blobs, write_id))
+        if is_mine and (knowledge.presence.has_gone or not was_there.result()):
+            await self._require_same(seen_at, number, dict.fromkeys(blobs, write_id))
         if is_mine:
             return Outcome(answers, knowledge.committed(header, began), is_stored=True)
         self._sweeper.drop_blobs(session_id, dict.fromkeys(blobs, write_id))
@@ -287,12 +285,14 @@ class Changes:
 
     async def _is_there(self, number: int) -> bool:
         """Tell whether a commit is there, which was seen; where that matters and can be told."""
-        if number and self._has_gone is not None:
+        knowledge = self._knowledge
+        if number and knowledge.presence.must_exist:
             with contextlib.suppress(CheckpointError):
-                return await self._knowledge.bucket.age(self._key(number)) is not None
+                age = await knowledge.bucket.age(self._key(number))
+                return age is not None and knowledge.was_put_before(age)
         return True
 
-    async def _require_store(self, number: int, blobs: Mapping[str, str]) -> None:
+    async def _require_same(self, seen_at: datetime, number: int, blobs: Mapping[str, str]) -> None:
         """
         Take a commit back that was made where a store must exist, and was emptied meanwhile.
 
@@ -303,7 +303,8 @@ class Changes:
         knowledge = self._knowledge
         location = knowledge.location(number)
         try:
-            if self._has_gone is None or not await self._has_gone():
+            gone = await knowledge.presence.gone(self._key(number - 1), seen_at)
+            if gone is None:
                 return
             may_be_empty = knowledge.layout.may_be_empty(knowledge.session_id, number)
             await knowledge.bucket.delete([self._key(number), may_be_empty])
@@ -311,7 +312,7 @@ class Changes:
             knowledge.forget()
             raise DurabilityUnknownError("create", location, None, str(error)) from error
         self._sweeper.drop_blobs(knowledge.session_id, blobs)
-        raise MissingStoreError(knowledge.layout.url)
+        raise gone
 
     async def _is_in_line(self, number: int, write_id: str, *, is_new: bool) -> bool:
         """

@@ -12,6 +12,7 @@ from aiocheckpoint.stores.s3.bucket import Bucket, Object
 from aiocheckpoint.stores.s3.commits import Entry, Header, Piece, decode_commit
 from aiocheckpoint.stores.s3.index import Index, cover
 from aiocheckpoint.stores.s3.layout import SHORTEST_RANGE, Layout, Range
+from aiocheckpoint.stores.s3.presence import OLDER_THAN_ATTEMPTS, Presence
 from aiocheckpoint.stores.s3.state import NOTHING_GONE, Entries, Gone, Session, stand_in
 
 Clocks = tuple[float, datetime]
@@ -34,11 +35,13 @@ class Knowledge:
         bucket: where it is.
         layout: its keys.
         session_id: the session.
+        presence: of the store.
         require_store: raises where there is no store, and has to be one.
 
     Attributes:
         session: what is known of it.
-        require_store: as it was given.
+        presence: as it was given.
+        require_store: likewise.
         lost_blobs: those that a read found missing or damaged: digest and write id.
         unerased: what this client has deleted and could not erase.
     """
@@ -48,9 +51,11 @@ class Knowledge:
         bucket: Bucket,
         layout: Layout,
         session_id: SessionId,
+        presence: Presence,
         require_store: Callable[[], Awaitable[None]],
     ) -> None:
         self.session = Session(session_id)
+        self.presence = presence
         self.require_store = require_store
         self.lost_blobs: set[tuple[str, str]] = set()
         self.unerased = NOTHING_GONE
@@ -58,6 +63,7 @@ class Knowledge:
         self.layout = layout
         self.index = Index(bucket, layout, session_id, self._recent_header)
         self._confirmed_at: Clocks | None = None
+        self._seen_at: datetime | None = None
         self._advanced_at = 0.0
         self._read: tuple[int, bytes, float] = (0, b"", 0.0)
         self._recent: dict[int, Header] = {}
@@ -84,6 +90,22 @@ class Knowledge:
         """Whether the newest commit was seen lately: a number once used is not used again."""
         return self._confirmed_at is not None and _is_recent(self._confirmed_at)
 
+    @property
+    def seen_at(self) -> datetime | None:
+        """When the newest commit was seen, by the server's clock; None where none was lately."""
+        seen_at = self._seen_at if self.session.number else None
+        return seen_at if seen_at and self._since(seen_at) < TRUSTED_FOR else None
+
+    def was_put_before(self, age: timedelta | None) -> bool:
+        """Tell whether an object of that age can be the newest commit that was seen."""
+        seen_at = self.seen_at
+        if age is None or seen_at is None:
+            return True
+        return age + OLDER_THAN_ATTEMPTS >= self._since(seen_at)
+
+    def _since(self, date: datetime) -> timedelta:
+        return self.bucket.clock.now() - date
+
     async def write_id(self, number: int) -> str:
         """Return whose commit is there under a number; nobody's where there is none."""
         return (await self._recent_header(number)).write_id
@@ -103,17 +125,34 @@ class Knowledge:
         Learn what others have changed: one LIST, and the headers of what is new.
 
         Raises:
-            MissingStoreError: there is no store, and has to be one.
+            MissingStoreError: there is no store, or another one, and has to be one.
         """
         began = _now()
-        prefix = self.layout.session(self.session_id)
-        listed = await self.bucket.first(prefix, limit=1)
-        number = (self.layout.number(listed[0].key) if listed else None) or 0
-        if not number:
+        was_seen = self.seen_at is not None
+        number = await self.look()
+        if not number and not was_seen:
             await self.require_store()
         await self._follow(number, began[0])
         self._confirmed_at = max(self._confirmed_at or began, began)
+        self._seen_at = self.bucket.clock.now()
         return self.session
+
+    async def look(self) -> int:
+        """
+        Return the number of the newest commit, 0 for none.
+
+        Raises:
+            MissingStoreError: it must be there, and has gone with all of its store.
+        """
+        seen_at, known = self.seen_at, self.session.number
+        listed = await self.bucket.first(self.layout.session(self.session_id), limit=1)
+        number = (self.layout.number(listed[0].key) if listed else None) or 0
+        age = listed[0].age if listed else None
+        is_same = number > known or (number == known and self.was_put_before(age))
+        if seen_at is not None and not is_same:
+            key = self.layout.commit(self.session_id, known)
+            await self.presence.require_same(key, seen_at)
+        return number
 
     async def _follow(self, number: int, began: float) -> None:
         known = self.session.number
@@ -200,14 +239,19 @@ class Knowledge:
     def committed(self, header: Header, began: Clocks) -> Gone:
         """Go on by a commit of this client, whose request began then; return what is gone."""
         self._confirmed_at = max(self._confirmed_at or began, began)
+        self._seen_at = self.bucket.clock.now()
         if self.session.number + 1 == header.number:
             self.apply(header)
         # Else a reader of this client has seen it before.
         return self._watched[1] or NOTHING_GONE
 
     def forget(self) -> None:
-        """Trust nothing of what is known."""
+        """Trust nothing of what is known; that it was seen stays true."""
         self._confirmed_at = None
+
+    def lose(self) -> None:
+        """Trust nothing of what is known, for it was seen in a store that has gone."""
+        self._confirmed_at = self._seen_at = None
 
     async def header(self, number: int, size_bytes: int = _HEADER_BYTES) -> Header:
         """Return the header of a commit; one that is damaged says why."""

@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 
-from aiocheckpoint.errors import MissingStoreError
 from aiocheckpoint.models import SessionId
 from aiocheckpoint.stores.s3.arguments import Options
 from aiocheckpoint.stores.s3.bucket import Bucket
 from aiocheckpoint.stores.s3.changes import Changes
 from aiocheckpoint.stores.s3.knowledge import Knowledge
 from aiocheckpoint.stores.s3.layout import Layout
+from aiocheckpoint.stores.s3.presence import Presence
 from aiocheckpoint.stores.s3.probe import probe
 from aiocheckpoint.stores.s3.sweep import Sweeper
 
 _REMEMBERED = 1000
 _REMEMBERED_CHECKPOINTS = 250_000  # of about a kilobyte
-_OLDER_THAN_ATTEMPTS = timedelta(minutes=1)
 
 
 class Place:
@@ -72,7 +70,9 @@ class Sessions:
         self._places: dict[SessionId, Place] = {}
         self._size = 0
         self._opening = asyncio.Lock()
-        self._must_exist = options.must_exist
+        self._presence = Presence(
+            self.bucket, layout, self._forget_all, must_exist=options.must_exist
+        )
         self._is_started = self._is_open = False
         self._probing = asyncio.Lock()
         self._is_proven = False
@@ -95,45 +95,27 @@ class Sessions:
 
     async def require_store(self) -> None:
         """
-        Look whether there is a store where there must be one, for who has found nothing in it.
+        Look whether there is a store where there must be one, for who knows of nothing in it.
 
         Raises:
-            MissingStoreError: there is none.
+            MissingStoreError: there is none, or another one.
         """
-        if self._must_exist and not await self.is_store():
-            raise MissingStoreError(self.layout.url)
+        places = reversed([*self._places.values()])  # the one used last tells of the latest time
+        known = next((each.knowledge for each in places if each.knowledge.seen_at), None)
+        if known is None or self._presence.has_gone or not self._presence.must_exist:
+            await self._presence.require(was_there=self._is_open)
+        else:
+            await known.look()
 
     async def is_store(self) -> bool:
-        """
-        Tell whether anything was ever stored: the last commit of a session stays, also empty.
-
-        Where a store must exist and does not, what was known of it is forgotten.
-        """
-        for prefix in (self.layout.sessions, self.layout.blobs):  # a crash may leave a blob alone
-            if await self.bucket.first(prefix, limit=1):
-                return True
-        if self._must_exist:
-            self._forget_all()
-        return False
-
-    async def has_gone(self) -> bool:
-        """
-        Tell whether all of a store has gone, for who misses what was there.
-
-        What was stored just now may be of others who are about to find that out, too.
-        """
-        for prefix in (self.layout.sessions, self.layout.blobs):
-            async for item in self.bucket.list_all(prefix):
-                if item.age is not None and item.age >= _OLDER_THAN_ATTEMPTS:
-                    return False
-        self._forget_all()
-        return True
+        """Tell whether anything was ever stored."""
+        return await self._presence.is_store()
 
     def _forget_all(self) -> None:
         """Let each call look: what was known is of a store that has gone."""
         self._is_open = False
         for place in self._places.values():
-            place.knowledge.forget()
+            place.knowledge.lose()
 
     async def prove(self) -> None:
         """Probe the server, once, before the first change."""
@@ -155,9 +137,10 @@ class Sessions:
         """Return the place of a session, which is not forgotten until it is released."""
         place = self._places.pop(session_id, None)
         if place is None:
-            knowledge = Knowledge(self.bucket, self.layout, session_id, self.require_store)
-            has_gone = self.has_gone if self._must_exist else None
-            changes = Changes(knowledge, self.sweeper, self.prove, self._timeout_seconds, has_gone)
+            knowledge = Knowledge(
+                self.bucket, self.layout, session_id, self._presence, self.require_store
+            )
+            changes = Changes(knowledge, self.sweeper, self.prove, self._timeout_seconds)
             place = Place(knowledge, changes, self._released)
         self._places[session_id] = place  # now the one used last
         place.users += 1

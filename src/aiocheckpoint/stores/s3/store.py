@@ -96,7 +96,8 @@ class S3Store(AsyncClosing, Generic[RecordT]):
             prefix, and store nothing there. Where the prefix is emptied under a store at work, a
             call that finds no session looks once more, by a LIST; and a save sees by a HEAD, beside
             its create, that the commit before it is there still, or takes itself back. From then on
-            all calls are refused. A save that is on its way in the very moment may be stored.
+            all calls are refused, by `ReplacedStoreError` where another store was begun. A save
+            that is on its way in the very moment may be stored.
 
     Raises:
         RecordTypeError: for a `record_type` that cannot be stored.

@@ -209,12 +209,9 @@ class Work(Generic[RecordT]):
         self, prefix: str, refused: list[CheckpointError]
     ) -> AsyncIterator[SessionId]:
         await self.sessions.open()
-        is_nothing = True
+        await self.sessions.require_store()
         async for session_id in session_ids(self.sessions, prefix, refused):
-            is_nothing = False
             yield session_id
-        if is_nothing:
-            await self.sessions.require_store()
 
     async def load_newest(self, wanted: Iterable[SessionId]) -> dict[SessionId, RecordT]:
         """Return the newest checkpoint of each session, without those that have none."""
@@ -260,6 +257,7 @@ class Work(Generic[RecordT]):
         """Tell whether anything was ever stored."""
         with suppress(MissingStoreError):
             await self.sessions.open()
+            await self.sessions.require_store()
             return await self.sessions.is_store()
         return False
 
