@@ -152,7 +152,9 @@ async def test_what_is_deleted_and_not_erased_is_told(
     assert await make_store(record_type=LargeValue).check() == ()
 
 
-async def test_a_session_that_cannot_be_listed_is_told(fake: FakeS3, make_store: MakeStore) -> None:
+async def test_a_session_that_cannot_be_listed_is_told(
+    fake: FakeS3, make_store: MakeStore, caplog: pytest.LogCaptureFixture
+) -> None:
     """What is to be erased is found by a LIST: without one it is deleted, and not called erased."""
     store = make_store(record_type=LargeValue)
     await _saved(store, "a", b"content")
@@ -160,6 +162,7 @@ async def test_a_session_that_cannot_be_listed_is_told(fake: FakeS3, make_store:
     fault = fake.fail("before", "list", times=1000, status=403)
     with pytest.raises(ErasureIncompleteError):
         await store.delete_session("ann")
+    assert caplog.records == []  # errors of a call are raised, not logged
     fake.faults.remove(fault)
     assert await store.load("ann") is None
     assert not await store.delete_session("ann")

@@ -205,11 +205,10 @@ class Changes:
         try:
             await self._sweeper.clean(knowledge, outcome.gone, at_once=erases)
         except ErasureIncompleteError as error:
-            _logger.warning("a delete took place, and left bytes: %s", error)
-            answers = [
-                _copied(error) if _is_told(change, answer) else answer
-                for change, answer in zip(changes, outcome.answers, strict=True)
-            ]
+            answered = [*zip(changes, outcome.answers, strict=True)]
+            if not any(_is_told(*each) for each in answered):
+                _logger.warning("a delete took place, and left bytes: %s", error)
+            answers = [_copied(error) if _is_told(*each) else each[1] for each in answered]
             return outcome._replace(answers=answers)
         return outcome
 
