@@ -486,6 +486,28 @@ def test_every_error_has_a_row() -> None:
     assert errors - rows == {"CheckpointError"}
 
 
+def test_the_function_that_saves_patiently_tries_again_what_the_table_says() -> None:
+    """Each error with a "Yes" that a save can raise is met, and the second attempt is made."""
+    page = (REPOSITORY / "docs" / "how-to" / "errors.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    exec(dict(_FENCE.findall(page)[:1])["python"], names)
+    names["asyncio"] = types.SimpleNamespace(sleep=unittest.mock.AsyncMock())
+    rows = re.findall(r"^\| (`.*?) \| (Yes|No)", page, re.MULTILINE)
+    answers = {name: answer for row, answer in rows for name in re.findall(r"\w+Error", row)}
+    of_other_calls = {"SessionOwnedError", "ErasureIncompleteError"}
+    for name in sorted(answers.keys() - of_other_calls):
+        kind = getattr(aiocheckpoint, name)
+        save = unittest.mock.AsyncMock(side_effect=[kind.__new__(kind), "saved"])
+        saving = names["save_patiently"](types.SimpleNamespace(save=save), None)
+        if answers[name] == "Yes":
+            assert asyncio.run(saving) == "saved", name
+        elif issubclass(kind, aiocheckpoint.StorageError):
+            saving.close()  # tried a few times, as all of its kind
+        else:
+            with pytest.raises(kind):
+                asyncio.run(saving)
+
+
 def test_every_command_and_option_is_documented() -> None:
     """Every verb of the command line and each of its options stands on the page of the CLI."""
     typer = pytest.importorskip("typer", reason="needs the extra cli")

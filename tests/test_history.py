@@ -362,6 +362,28 @@ class TestJson:
             history.extend_json([b"1", bad, bad])
         assert await history.items() == ["first"]
 
+    @pytest.mark.parametrize(
+        ("bad", "reason"),
+        [
+            (b"[NaN]", "invalid character"),
+            (b"1e999", "out of range"),
+            (b'"\xff"', "utf-8"),
+            (b"1,2", "trailing characters"),
+            (b" 1", "white space"),
+        ],
+    )
+    async def test_what_is_wrong_with_it_is_told(self, bad: bytes, reason: str) -> None:
+        """By the reason, and not only by the place."""
+        with pytest.raises(CheckpointEncodeError, match=reason):
+            History(_no_blobs).extend_json([bad])
+
+    async def test_a_json_array_is_not_taken_for_its_items(self) -> None:
+        """The error says that each item is to be bytes of its own: an array looks like a list."""
+        with pytest.raises(
+            InvalidArgumentError, match="a list of bytes, each the JSON of one item"
+        ):
+            History(_no_blobs).extend_json(b"[NaN]")  # type: ignore[arg-type]
+
     @pytest.mark.parametrize("bad", [b"[1]", "1", ["1"], [1], None])
     def test_only_lists_of_bytes_are_taken(self, bad: Any) -> None:
         """One item is not taken for several, and text not for bytes."""

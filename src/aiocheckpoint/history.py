@@ -139,12 +139,14 @@ class History:
             items: the JSON of one value each, without white space around it.
 
         Raises:
-            CheckpointEncodeError: one is something else; names its place, as `history[3]`.
-            InvalidArgumentError: no list of bytes.
+            CheckpointEncodeError: one is something else; names its place, as `history[3]`, and what
+                is wrong there.
+            InvalidArgumentError: no list of bytes: one JSON array is not taken for its items.
 
         Cost: a decode and a SHA-256 of what is added.
         """
-        given = listed("items", items)
+        wanted = "a list of bytes, each the JSON of one item, even for a single one"
+        given = listed("items", items, wanted=wanted)
         for item in given:
             require_instance("an item", item, bytes)
         histories.require_json(given)

@@ -123,7 +123,18 @@ def require_json(items: tuple[bytes, ...]) -> None:
     """
     if not _are_json(items):
         refused = next(number for number, item in enumerate(items) if not _are_json((item,)))
-        raise CheckpointEncodeError(f"{_KEY}[{refused}]", "is not compact JSON of one value")
+        reason = f"is not compact JSON of one value: {_fault(items[refused])}"
+        raise CheckpointEncodeError(f"{_KEY}[{refused}]", reason)
+
+
+def _fault(item: bytes) -> str:
+    """Return what is wrong with an item that is refused."""
+    try:
+        _decode_page(_array((item,)))
+        msgspec.json.decode(item)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return str(error)
+    return "there is white space around it"
 
 
 def _are_json(items: tuple[bytes, ...]) -> bool:
