@@ -147,6 +147,14 @@ class Ceph:
         data: bytes = self._client().get_object(Bucket="bucket", Key=key)["Body"].read()
         return data
 
+    def make_bucket(self, name: str) -> None:
+        self._client().create_bucket(Bucket=name)
+
+    def keep_versions(self, bucket: str, status: str) -> None:
+        """Set the versioning of a bucket, `"Enabled"` or `"Suspended"`."""
+        versioning = {"Status": status}
+        self._client().put_bucket_versioning(Bucket=bucket, VersioningConfiguration=versioning)
+
     def write(self, key: str, data: bytes) -> None:
         self._client().put_object(Bucket="bucket", Key=key, Body=data)
 

@@ -93,10 +93,16 @@ class FakeS3:
     Args:
         exclusive: whether a create fails where there is an object; False for a server that breaks
             its word, `"slowly"` for one that breaks it when creates come together.
+
+    Attributes:
+        keeps_versions: whether the buckets are versioned from now on; as of a server, that tells
+            nothing of `exclusive`.
     """
 
     def __init__(self, exclusive: bool | str = True) -> None:
         self.exclusive = exclusive
+        self.keeps_versions = False
+        self._replaced: dict[str, list[tuple[str, Stored | None]]] = {}
         self.objects: dict[str, Stored] = {}
         self.asked: list[Asked] = []
         self.headers: Mapping[str, str] = {}  # of the last request
@@ -225,7 +231,7 @@ class FakeS3:
             case "create" | "put":
                 return self._stored(key, data)
             case "delete":
-                self.objects.pop(key, None)
+                self._delete(key, request.query.get("versionId"))
                 return web.Response(status=204, headers=self._headers())
             case "list":
                 return self._list(request)
@@ -235,8 +241,26 @@ class FakeS3:
         return self._got(stored, request, has_body=operation == "get")
 
     def _stored(self, key: str, data: bytes) -> web.Response:
+        before = self.objects.get(key)
         stored = self.objects[key] = Stored(data, self._now())
-        return web.Response(headers={**self._headers(), "ETag": stored.etag})
+        headers = {**self._headers(), "ETag": stored.etag}
+        if self.keeps_versions:
+            replaced = self._replaced.setdefault(key, [])
+            replaced.append((f"version-{len(replaced)}", before))
+            headers["x-amz-version-id"] = replaced[-1][0]
+        return web.Response(headers=headers)
+
+    def _delete(self, key: str, version: str | None) -> None:
+        """Remove an object; of the version that was put last, bring back what was before it."""
+        if version is None:
+            self.objects.pop(key, None)
+            return
+        last, before = self._replaced[key].pop()
+        assert last == version, "the tests take back the last one alone"
+        if before is None:
+            del self.objects[key]
+        else:
+            self.objects[key] = before
 
     def _headers(self) -> dict[str, str]:
         return {"Date": format_datetime(self._now(), usegmt=True)}

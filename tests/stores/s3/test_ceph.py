@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from aiocheckpoint import CheckpointData, CheckpointError
+from aiocheckpoint import CheckpointData, CheckpointError, UnsuitableStoreError
 from aiocheckpoint.stores.s3 import S3Store
 from tests.stores.s3.ceph import Ceph, missing_programs
 from tests.stores.s3.contract import Server, ServerContract, ServerMachine
@@ -47,6 +47,33 @@ class TestAnyOrder(ServerMachine.TestCase):  # type: ignore[misc, valid-type]
     @pytest.fixture(autouse=True)
     def _server(self, ceph: Ceph) -> None:
         ServerMachine.server = ceph
+
+
+async def test_versions_that_are_switched_on_at_work_lose_nothing(ceph: Ceph) -> None:
+    """It lets several create an object there: all are refused, until versioning is suspended."""
+    name = f"versions-{secrets.token_hex(4)}"
+    await asyncio.to_thread(ceph.make_bucket, name)
+
+    def store() -> S3Store[CheckpointData]:
+        return S3Store(f"s3://{name}/prefix", endpoint_url=ceph.url)
+
+    def data(name: str) -> CheckpointData:
+        return CheckpointData(session_id="s", checkpoint_id=name)
+
+    async with store() as one, store() as other:
+        await one.save(data("a"))
+        await other.save(data("b"))
+        await other.save(data("c"))
+        await asyncio.to_thread(ceph.keep_versions, name, "Enabled")
+        for client in (one, other, one):
+            with pytest.raises(UnsuitableStoreError, match="keeps versions"):
+                await client.save(data("d"))
+        async with store() as third:
+            assert await third.ids("s") == ("c", "b", "a")
+        await asyncio.to_thread(ceph.keep_versions, name, "Suspended")
+        await asyncio.gather(*(client.save(data(f"e{client is one}")) for client in (one, other)))
+        await one.delete("s", "a")
+        assert set(await other.ids("s")) == {"eTrue", "eFalse", "c", "b"}
 
 
 @pytest.mark.timeout(240)

@@ -150,6 +150,53 @@ async def test_a_server_that_lets_several_create_is_refused(
     assert fake.keys() == []
 
 
+async def test_versions_are_named_where_creates_do_not_exclude_in_their_bucket(
+    fake: FakeS3, make_store: MakeStore
+) -> None:
+    """The error says what to do about the bucket, which may be well without them."""
+    fake.exclusive, fake.keeps_versions = False, True
+    with pytest.raises(UnsuitableStoreError, match=r"keeps versions.*suspend"):
+        await make_store().save(_data())
+
+
+async def test_versions_that_are_switched_on_at_work_lose_nothing(
+    fake: FakeS3, make_store: MakeStore, store: Store
+) -> None:
+    """Where creates cease to exclude, no save is acknowledged, and what was there is there."""
+    other: Store = make_store()
+    await other.save(_data(1))  # which `store` has not seen
+    fake.exclusive, fake.keeps_versions = False, True
+    for client in (store, other, store):
+        with pytest.raises(UnsuitableStoreError, match="keeps versions"):
+            await client.save(_data(2))
+    assert await make_store().ids("s") == ("cp-1", "cp-0")
+    assert len(fake.keys("sessions/s/")) == 2
+    fake.exclusive, fake.keeps_versions = True, False
+    await store.save(_data(3), expected="cp-1")
+    assert await other.ids("s") == ("cp-3", "cp-1", "cp-0")
+
+
+async def test_versions_that_are_switched_on_cost_one_more_probe(
+    fake: FakeS3, store: Store
+) -> None:
+    """Where creates exclude with them, too, work goes on, and nothing is probed a third time."""
+    fake.keeps_versions = True
+    fake.count()
+    await store.save(_data(1), expected="cp-0")
+    assert fake.count()["create"] == 10
+    await store.save(_data(2), expected="cp-1")
+    assert fake.count() == {"create": 1}
+
+
+async def test_a_commit_that_cannot_be_taken_back_is_unknown(fake: FakeS3, store: Store) -> None:
+    """Nobody is told that nothing was changed; the version that has to go is named."""
+    fake.exclusive, fake.keeps_versions = False, True
+    fault = fake.fail("before", "delete", key="sessions/s/", status=403, times=1_000)
+    with pytest.raises(DurabilityUnknownError, match="version version-0 is to be removed"):
+        await store.save(_data(1))
+    fault.times = 0
+
+
 async def test_a_cancelled_save_has_an_outcome_when_it_ends(store: Store, fake: FakeS3) -> None:
     """What is under way is waited for; what waits is withdrawn."""
     slow = fake.fail("slow", "create")

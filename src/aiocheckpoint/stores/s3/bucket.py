@@ -76,6 +76,17 @@ class Listed(NamedTuple):
     age: timedelta | None
 
 
+class Created(NamedTuple):
+    """
+    An object that was created.
+
+    Attributes:
+        version: its id, where the bucket keeps versions; else None.
+    """
+
+    version: str | None
+
+
 class UnsettledError(Exception):
     """
     A create of which nobody knows whether it took place, or still will.
@@ -135,9 +146,9 @@ class Bucket:
 
     # Requests
 
-    async def create(self, key: str, data: bytes) -> bool:
+    async def create(self, key: str, data: bytes) -> Created | None:
         """
-        Put an object where there is none; False where another one is, or is being put.
+        Put an object where there is none; None where another one is, or is being put.
 
         Args:
             key: where.
@@ -150,15 +161,15 @@ class Bucket:
         """
         may_be_there = False
 
-        async def put() -> bool:
+        async def put() -> Created | None:
             nonlocal may_be_there
             try:
-                await self._store(key, data, IfNoneMatch="*")
+                return Created(await self._store(key, data, IfNoneMatch="*"))
             except ClientError as error:
                 is_there = _status(error) == _EXISTS
                 # Of one that is being put after a lost answer, that is tried until it is there.
                 if not may_be_there and (is_there or _status(error) == _IS_BEING_PUT):
-                    return False
+                    return None
                 if is_there:
                     raise UnsettledError(self._unavailable("create", error, key)) from error
                 is_done_with = _code(error) == "SlowDown" or _is_full(error)
@@ -167,7 +178,6 @@ class Bucket:
             except _FAILURES as error:
                 may_be_there |= _may_be_sent(error)
                 raise
-            return True
 
         def attempts() -> int:
             return _SETTLING_ATTEMPTS if may_be_there else _ATTEMPTS
@@ -188,9 +198,11 @@ class Bucket:
         """Put an object, in the place of one that is there."""
         await self._retried("put", key, lambda: self._store(key, data))
 
-    async def _store(self, key: str, data: bytes, **conditions: str) -> None:
+    async def _store(self, key: str, data: bytes, **conditions: str) -> str | None:
         answer, _ = await self._ask(self._client.put_object, key, Body=data, **conditions)
         _told(answer, "ETag")
+        version: str | None = answer.get("VersionId")
+        return version
 
     async def get(self, key: str, start: int = 0, length: int | None = None) -> Object | None:
         """Return an object, or a part of it; None where there is none."""
@@ -267,6 +279,11 @@ class Bucket:
 
     async def _delete(self, key: str) -> None:
         await self._retried("delete", key, lambda: self._ask(self._client.delete_object, key))
+
+    async def take_back(self, key: str, version: str) -> None:
+        """Remove a version of an object, so that the one before it is there again."""
+        method = self._client.delete_object
+        await self._retried("take back", key, lambda: self._ask(method, key, VersionId=version))
 
     async def gather(self, calls: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
         """Await calls side by side, as many as there are connections; raise the first error."""

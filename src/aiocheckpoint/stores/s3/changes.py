@@ -7,9 +7,9 @@ import contextlib
 import logging
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from aiocheckpoint.errors import (
     CheckpointError,
@@ -85,6 +85,13 @@ class Outcome(NamedTuple):
     is_stored: bool
 
 
+class Prepare(Protocol):
+    """Makes sure that creates exclude one another, before any is relied on."""
+
+    async def __call__(self, *, with_versions: bool = False) -> None:
+        """Raise where they do not; `with_versions`: in a bucket that is known to keep versions."""
+
+
 class Changes:
     """
     Commits what callers want, one commit at a time.
@@ -92,7 +99,8 @@ class Changes:
     Args:
         knowledge: of the session.
         sweeper: removes what is gone.
-        prepare: awaited before each commit.
+        prepare: awaited before each commit, and with `with_versions` behind one of a bucket that
+            keeps versions.
         timeout_seconds: how long others may be faster.
     """
 
@@ -100,7 +108,7 @@ class Changes:
         self,
         knowledge: Knowledge,
         sweeper: Sweeper,
-        prepare: Callable[[], Awaitable[None]],
+        prepare: Prepare,
         timeout_seconds: float,
     ) -> None:
         self._knowledge = knowledge
@@ -268,8 +276,8 @@ class Changes:
         """Create a commit; False where there is another one."""
         knowledge = self._knowledge
         try:
-            is_mine = await knowledge.bucket.create(self._key(number), data)
-            if not is_mine:
+            created = await knowledge.bucket.create(self._key(number), data)
+            if created is None:
                 await knowledge.refresh()
         except UnsettledError as error:
             is_mine = await self._settled(number, write_id, error)
@@ -277,7 +285,36 @@ class Changes:
         except CheckpointError:
             self._sweeper.drop_blobs(knowledge.session_id, dict.fromkeys(blobs, write_id))
             raise
-        return is_mine and await self._is_in_line(number, write_id, is_new=True)
+        if created is None:
+            return False
+        if created.version is not None:
+            await self._require_exclusive(number, created.version, dict.fromkeys(blobs, write_id))
+        return await self._is_in_line(number, write_id, is_new=True)
+
+    async def _require_exclusive(self, number: int, version: str, blobs: Mapping[str, str]) -> None:
+        """
+        Take a commit back that was made in a bucket with versions, unless creates exclude there.
+
+        It may stand in the place of another one, which is there again then.
+
+        Raises:
+            UnsuitableStoreError: they do not.
+            StoreUnavailableError: nobody can tell.
+            DurabilityUnknownError: it cannot be taken back.
+        """
+        knowledge = self._knowledge
+        try:
+            await self._prepare(with_versions=True)
+        except CheckpointError as refused:
+            knowledge.forget()
+            try:
+                await knowledge.bucket.take_back(self._key(number), version)
+            except CheckpointError as error:
+                reason = f"{refused}; version {version} is to be removed, and was not: {error}"
+                location = knowledge.location(number)
+                raise DurabilityUnknownError("create", location, None, reason) from error
+            self._sweeper.drop_blobs(knowledge.session_id, blobs)
+            raise
 
     def _key(self, number: int) -> str:
         return self._knowledge.layout.commit(self._knowledge.session_id, number)

@@ -75,7 +75,7 @@ class Sessions:
         )
         self._is_started = self._is_open = False
         self._probing = asyncio.Lock()
-        self._is_proven = False
+        self._is_proven = self._is_proven_with_versions = False
 
     async def open(self) -> None:
         """
@@ -117,14 +117,24 @@ class Sessions:
         for place in self._places.values():
             place.knowledge.lose()
 
-    async def prove(self) -> None:
-        """Probe the server, once, before the first change."""
+    async def prove(self, *, with_versions: bool = False) -> None:
+        """
+        Probe the server, once, before the first change.
+
+        Args:
+            with_versions: whether the bucket is known to keep versions. One that did not when it
+                was probed is probed again: its creates may have ceased to exclude one another.
+        """
         await self.open()
-        if not self._is_proven:
+        if self._needs_proof(with_versions):
             async with self._probing:
-                if not self._is_proven:
-                    await probe(self.bucket, self.layout)
+                if self._needs_proof(with_versions):
+                    self._is_proven = False
+                    self._is_proven_with_versions = await probe(self.bucket, self.layout)
                     self._is_proven = True
+
+    def _needs_proof(self, with_versions: bool) -> bool:  # noqa: FBT001 - private
+        return not self._is_proven or (with_versions and not self._is_proven_with_versions)
 
     async def aclose(self) -> None:
         """Finish what was begun, and close the connections."""
