@@ -17,7 +17,7 @@ from pydantic_ai import (
     ToolCallPart,
 )
 from pydantic_ai.models.function import AgentInfo, FunctionModel
-from pydantic_ai_harness.step_persistence import StepPersistence
+from pydantic_ai_harness.step_persistence import RunRecord, StepPersistence
 
 from aiocheckpoint.adapters.pydantic_harness import StepStore
 
@@ -59,14 +59,34 @@ def shop_agent(store: StepStore) -> Agent[None, Any]:
 
 
 async def messages_so_far(store: StepStore) -> list[ModelMessage]:
-    """Return how far the order has come, and say which tools may or may not have run."""
-    for run in reversed(await store.list_runs(conversation_id="order-7")):
-        for effect in await store.list_unresolved_tool_effects(run_id=run.run_id):
-            print(f"unknown: {effect.tool_name}", flush=True)
+    """Return how far the order has come, and say which tools may run a second time."""
+    runs = await store.list_runs(conversation_id="order-7")
+    for run in reversed(runs):
         snapshot = await store.latest_snapshot(run_id=run.run_id, include_interrupted=True)
         if snapshot is not None:
+            await tell_what_may_repeat(store, runs, snapshot.messages)
             return snapshot.messages
     return []
+
+
+async def tell_what_may_repeat(
+    store: StepStore, runs: list[RunRecord], messages: list[ModelMessage]
+) -> None:
+    """Say what is known of calls without an answer; any of the runs may have made them."""
+    for call in open_calls(messages):
+        for run in runs:
+            effect = await store.get_tool_effect(run_id=run.run_id, tool_call_id=call.tool_call_id)
+            if effect is not None:
+                what = "unknown" if effect.status == "started" else effect.status
+                print(f"{what}: {effect.tool_name}", flush=True)
+
+
+def open_calls(messages: list[ModelMessage]) -> list[ToolCallPart]:
+    """Return the calls that have no answer yet."""
+    parts = [part for message in messages for part in message.parts]
+    answered = {part.tool_call_id for part in parts if part.part_kind == "tool-return"}
+    calls = [part for part in parts if isinstance(part, ToolCallPart)]
+    return [call for call in calls if call.tool_call_id not in answered]
 
 
 async def main(directory: str) -> None:
