@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -335,20 +336,25 @@ class TestIndexCache:
     def test_does_as_a_naive_model(
         self, operations: list[tuple[str, str, int]], max_sessions: int, max_files: int
     ) -> None:
-        """It keeps the sessions used last, as many as its bounds allow, and no less than one."""
+        """
+        It keeps the sessions used last, as many as its bounds allow, and no less than one.
+
+        Each counts as many files as it had when it was used last.
+        """
         cache = IndexCache(max_sessions, max_files)
-        model: dict[str, SessionIndex] = {}
+        model: dict[str, _Used] = {}
 
         for operation, session, count in operations:
             if operation == "grow" and session in model:
-                for name in _names(count, first=len(model[session].names)):
-                    model[session].add(name)
+                grown = model[session].index
+                for name in _names(count, first=len(grown.names)):
+                    grown.add(name)
             elif operation == "drop":
                 cache.drop(session)
                 model.pop(session, None)
             elif operation == "get":
                 found = cache.get(session)
-                assert found is model.get(session)
+                assert found is (model[session].index if session in model else None)
                 if found is not None:
                     _use(model, session, found, max_sessions, max_files)
             elif operation == "put":
@@ -357,8 +363,7 @@ class TestIndexCache:
                 _use(model, session, index, max_sessions, max_files)
             assert len(cache) == len(model)
 
-        for session, index in list(model.items()):
-            assert cache.get(session) is index
+        assert {name: used.index for name, used in model.items()} == dict(cache.all)
 
     def test_bounds_hold_while_sessions_grow(self) -> None:
         """Files that are added later count, so that memory stays bounded."""
@@ -414,8 +419,21 @@ class TestIndexCache:
         assert len(cache) == 0
 
 
+class _Used(NamedTuple):
+    """
+    An index in the model.
+
+    Attributes:
+        index: the index.
+        files: how many it had when it was used last.
+    """
+
+    index: SessionIndex
+    files: int
+
+
 def _use(
-    model: dict[str, SessionIndex],
+    model: dict[str, _Used],
     session: str,
     index: SessionIndex,
     max_sessions: int,
@@ -423,8 +441,8 @@ def _use(
 ) -> None:
     """Put an index last in the model and take out the first ones while there are too many."""
     model.pop(session, None)
-    model[session] = index
+    model[session] = _Used(index, len(index.names))
     while len(model) > 1 and (
-        len(model) > max_sessions or sum(len(known.names) for known in model.values()) > max_files
+        len(model) > max_sessions or sum(used.files for used in model.values()) > max_files
     ):
         del model[next(iter(model))]
