@@ -346,7 +346,7 @@ class TestIndexCache:
 
         for operation, session, count in operations:
             if operation == "grow" and session in model:
-                grown = model[session].index
+                grown = model[session].known
                 for name in _names(count, first=len(grown.names)):
                     grown.add(name)
             elif operation == "drop":
@@ -354,7 +354,7 @@ class TestIndexCache:
                 model.pop(session, None)
             elif operation == "get":
                 found = cache.get(session)
-                assert found is (model[session].index if session in model else None)
+                assert found is (model[session].known if session in model else None)
                 if found is not None:
                     _use(model, session, found, max_sessions, max_files)
             elif operation == "put":
@@ -363,7 +363,7 @@ class TestIndexCache:
                 _use(model, session, index, max_sessions, max_files)
             assert len(cache) == len(model)
 
-        assert {name: used.index for name, used in model.items()} == dict(cache.all)
+        assert {name: used.known for name, used in model.items()} == dict(cache.all)
 
     def test_bounds_hold_while_sessions_grow(self) -> None:
         """Files that are added later count, so that memory stays bounded."""
@@ -424,11 +424,11 @@ class _Used(NamedTuple):
     An index in the model.
 
     Attributes:
-        index: the index.
+        known: the index.
         files: how many it had when it was used last.
     """
 
-    index: SessionIndex
+    known: SessionIndex
     files: int
 
 
