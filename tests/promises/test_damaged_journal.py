@@ -7,8 +7,6 @@ import itertools
 import random
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,13 +21,13 @@ from aiocheckpoint import (
     copy_store,
 )
 from tests.promises.conftest import Start
-from tests.promises.places import files_with, holding, session_files
+from tests.promises.damaging import MARK, change_text, lose_page, marked_slot, run_command
+from tests.promises.places import holding, session_files
 from tests.promises.records import Note, assert_whole, by_digest, note, record
 from tests.promises.workers import Worker, discard_all
 
 pytestmark = [pytest.mark.damages_store, pytest.mark.blocking]
-_MARK = "this-is-where-it-is-damaged"
-_BLOB = f"a blob, and {_MARK}".encode()
+_BLOB = f"a blob, and {MARK}".encode()
 _SESSIONS = ("r", "s", "t")
 _SAVES = 6
 _SIZES = (100, 3000, 20_000)
@@ -37,19 +35,10 @@ _LAST = f"c{_SAVES - 1}"
 _HARMLESS = {"unused-blob", "leftover", "given-up-journal"}
 
 
-def _spoil(root: Path, mark: str) -> None:
-    """Change a text in the journal; what its frame tells of it stays right."""
-    slots = [path for path in files_with(root, mark) if path.name.startswith("log.")]
-    for slot in slots:
-        slot.write_bytes(slot.read_bytes().replace(mark.encode(), mark.upper().encode()))
-    assert slots, "the journal has none of it"
-
-
 def _write_files(root: Path, session: str, scratch: Path) -> None:
     """Write the files of a session as an applier that is killed before its flush leaves them."""
     shutil.copytree(root, scratch)
-    command = [sys.executable, "-m", "aiocheckpoint", "flush", str(scratch)]
-    subprocess.run(command, check=True, capture_output=True)
+    run_command("flush", scratch).check_returncode()
     shutil.rmtree(root / session, ignore_errors=True)
     shutil.copytree(scratch / session, root / session, symlinks=True)
     shutil.rmtree(scratch)
@@ -63,11 +52,11 @@ def _written(start: Start, root: Path, tmp_path: Path) -> Path:
     worker.call("flush")
     with holding(root, "applier"):
         lost = record("s", "one")
-        lost.resume_hint = _MARK
+        lost.resume_hint = MARK
         worker.save(lost)
         worker.kill()
     _write_files(root, "s", tmp_path / "scratch")
-    _spoil(root, _MARK)
+    change_text(marked_slot(root))
     return root
 
 
@@ -85,7 +74,7 @@ async def test_what_has_its_file_needs_no_text_in_the_journal(written: Path) -> 
     async with AsyncCheckpointWriter(written) as writer:
         kept = await writer.load("s", "one")
         assert kept is not None
-        assert kept.resume_hint == _MARK
+        assert kept.resume_hint == MARK
 
 
 async def test_a_blob_that_has_its_file_needs_none_either(
@@ -99,7 +88,7 @@ async def test_a_blob_that_has_its_file_needs_none_either(
         worker.call("save", note("s", "one", _BLOB), blobs=by_digest(_BLOB))
         worker.kill()
     _write_files(root, "s", tmp_path / "scratch")
-    _spoil(root, _MARK)
+    change_text(marked_slot(root))
     async with AsyncCheckpointWriter(root, record_type=Note) as writer:
         assert await _is_clean(writer)
         kept = await writer.load("s")
@@ -110,7 +99,7 @@ async def test_a_blob_that_has_its_file_needs_none_either(
 async def test_a_file_that_is_damaged_as_well_is_moved_aside(written: Path) -> None:
     """Where neither is intact the errors advise `recover`, and after it all goes on."""
     (file,) = session_files(written, "s")
-    file.write_bytes(file.read_bytes().replace(_MARK.encode(), _MARK.upper().encode()))
+    change_text(file)
     async with AsyncCheckpointWriter(written) as writer:
         await writer.save(record("t", "one"))
         for call in (writer.load("s"), writer.flush()):
@@ -131,12 +120,9 @@ def _first_saves(start: Start, root: Path) -> Path:
     worker.call("flush")
     with holding(root, "applier"):
         for session in ("s", "t"):
-            worker.save(record(session, _MARK))
+            worker.save(record(session, MARK))
         worker.kill()
-    (slot,) = files_with(root, _MARK)
-    content = slot.read_bytes()
-    begin = content.index(_MARK.encode()) // 4096 * 4096
-    slot.write_bytes(content[:begin] + b"\xa5" * 4096 + content[begin + 4096 :])
+    lose_page(marked_slot(root))
     return root
 
 
@@ -184,8 +170,7 @@ async def test_no_copy_is_whole_beside_it(first_saves: Path, tmp_path: Path) -> 
 
 async def test_the_command_says_it_too(first_saves: Path) -> None:
     """`sessions` shows what it knows, says what it cannot know, and exits with 1."""
-    command = [sys.executable, "-m", "aiocheckpoint", "sessions", str(first_saves)]
-    told = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+    told = await asyncio.to_thread(run_command, "sessions", first_saves)
     assert told.returncode == 1
     assert re.search(r"^a\b", told.stdout, re.MULTILINE)
     assert "no sessions" not in told.stdout

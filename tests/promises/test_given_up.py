@@ -6,8 +6,6 @@ import asyncio
 import logging
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,12 +23,12 @@ from aiocheckpoint import (
 from tests.conftest import MakeWriter
 from tests.promises import tasks
 from tests.promises.conftest import Start
+from tests.promises.damaging import MARK, change_text, lose_page, marked_slot, run_command
 from tests.promises.places import files_with, holding
 from tests.promises.records import Note, by_digest, note, record
 from tests.promises.workers import Worker
 
 pytestmark = pytest.mark.damages_store
-_MARK = "this-is-where-it-is-damaged"
 Writer = AsyncCheckpointWriter[CheckpointData]
 
 
@@ -38,14 +36,8 @@ Writer = AsyncCheckpointWriter[CheckpointData]
 def _damaged(start: Start, root: Path) -> Path:
     """Sessions `a`, `b` and `c`, whose newest are in the journal alone; that of `b` is lost."""
     slot = _killed_in_the_journal(start(), root, "abc")
-    _damage(slot)
+    lose_page(slot)
     return root
-
-
-def _damage(slot: Path) -> None:
-    content = slot.read_bytes()
-    begin = content.index(_MARK.encode()) // 4096 * 4096
-    slot.write_bytes(content[:begin] + b"\xa5" * 4096 + content[begin + 4096 :])
 
 
 def _killed_in_the_journal(worker: Worker, root: Path, sessions: Sequence[str]) -> Path:
@@ -56,11 +48,10 @@ def _killed_in_the_journal(worker: Worker, root: Path, sessions: Sequence[str]) 
     with holding(root, "applier"):
         for session in sessions:
             newest = record(session, "new")
-            newest.resume_hint = _MARK if session == "b" else newest.resume_hint
+            newest.resume_hint = MARK if session == "b" else newest.resume_hint
             worker.save(newest)
         worker.kill()
-    (slot,) = files_with(root, _MARK)
-    return slot
+    return marked_slot(root)
 
 
 async def _kept(root: Path) -> Path:
@@ -95,11 +86,6 @@ async def _flush(writer: AsyncCheckpointWriter[Any], *session_ids: str) -> None:
     assert [error.session_id for error in _all(told.value)] == [*session_ids]
 
 
-def _command(verb: str, root: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "aiocheckpoint", verb, str(root), *more]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def _all(error: CheckpointError) -> list[JournalCorruptError]:
     errors = [error, *error.others]
     return [error for error in errors if isinstance(error, JournalCorruptError)]
@@ -130,7 +116,7 @@ async def test_the_others_are_refused_until_they_are_recovered(damaged: Path) ->
         await _refused(writer, "b")
         await _flush(writer, "b", "c")
     kept = await _kept(damaged)
-    told = await asyncio.to_thread(_command, "flush", damaged)
+    told = await asyncio.to_thread(run_command, "flush", damaged)
     assert told.returncode == 1
     assert all(f"changes of '{session}'" in told.stderr for session in "bc")
 
@@ -212,7 +198,7 @@ def _removed(start: Start, root: Path) -> Path:
     return root
 
 
-async def test_a_file_of_the_journal_that_was_removed_is_damage(removed: Path) -> None:
+async def test_a_file_of_the_journal_that_was_removed_islose_page(removed: Path) -> None:
     """Where the newest file of the journal is gone, nobody is handed what was saved before."""
     for number in range(2):  # what is saved meanwhile does not hide it
         async with AsyncCheckpointWriter(removed) as writer:
@@ -258,12 +244,11 @@ def _damaged_body(start: Start, root: Path) -> Path:
     worker.save(record("t", "old"))
     with holding(root, "applier"):
         lost = record("s", "new")
-        lost.resume_hint = _MARK
+        lost.resume_hint = MARK
         worker.save(lost)
         worker.save(record("t", "new"))
         worker.kill()
-    (slot,) = files_with(root, _MARK)
-    slot.write_bytes(slot.read_bytes().replace(_MARK.encode(), _MARK.upper().encode()))
+    change_text(marked_slot(root))
     return root
 
 
@@ -348,7 +333,7 @@ async def test_blobs_stay_that_what_is_lost_may_lead_to(start: Start, root: Path
     async with AsyncCheckpointWriter(root, record_type=Note) as writer:
         await writer.save(note("b", "older", blob), blobs=by_digest(blob))
     slot = _killed_in_the_journal(start(), root, "ab")
-    _damage(slot)
+    lose_page(slot)
     async with AsyncCheckpointWriter(root, record_type=Note) as writer:
         assert await writer.delete("b", "older")
         await writer.recover("a")
@@ -364,7 +349,7 @@ async def test_blobs_go_with_a_session_that_is_deleted(start: Start, root: Path)
     blob = b"of a session that nobody wants any more"
     async with AsyncCheckpointWriter(root, record_type=Note) as writer:
         await writer.save(note("b", "older", blob), blobs=by_digest(blob))
-    _damage(_killed_in_the_journal(start(), root, "ab"))
+    lose_page(_killed_in_the_journal(start(), root, "ab"))
     async with AsyncCheckpointWriter(root, record_type=Note) as writer:
         await writer.recover("a")
         assert await writer.delete_session("b")
@@ -386,9 +371,9 @@ async def test_a_session_that_has_no_file_yet_is_told(damaged: Path) -> None:
 @pytest.mark.blocking
 def test_no_part_is_given_up_unasked_for_a_session_of_a_framework(start: Start, root: Path) -> None:
     """The command moves nothing for a session that is of use as a whole alone, but `--anyway`."""
-    _damage(_killed_in_the_journal(start(), root, ["crewai.x", "b"]))
+    lose_page(_killed_in_the_journal(start(), root, ["crewai.x", "b"]))
     for more, moved in (((), False), (("--anyway",), True)):
-        done = _command("recover", root, "crewai.x", *more)
+        done = run_command("recover", root, "crewai.x", *more)
         assert done.returncode == 1
         assert (root / ".aiocheckpoint" / "quarantine").exists() is moved
 
@@ -409,13 +394,13 @@ async def test_an_update_that_is_overtaken_by_what_cannot_be_read(start: Start, 
     other = start()
     other.save(record("b", "old"))
     saved = record("b", "new")
-    saved.resume_hint = _MARK
+    saved.resume_hint = MARK
 
     async def work(session: Transaction[CheckpointData]) -> None:
         assert await session.ids() == ("old",)
         other.save(saved)
-        (slot,) = files_with(root, _MARK)
-        _damage(slot)
+        (slot,) = files_with(root, MARK)
+        lose_page(slot)
         session.save(_more("b"))
 
     async with AsyncCheckpointWriter(root) as writer:
@@ -468,7 +453,7 @@ _LOSSES: dict[str, tuple[int, Callable[[Path], object]]] = {
 
 
 @pytest.mark.parametrize(("which", "lose"), _LOSSES.values(), ids=_LOSSES)
-async def test_any_file_of_the_journal_that_is_lost_is_damage(
+async def test_any_file_of_the_journal_that_is_lost_islose_page(
     root: Path, long_journal: list[Path], which: int, lose: Callable[[Path], object]
 ) -> None:
     """Whichever file of the journal is lost, nobody is handed what is left in silence."""

@@ -154,7 +154,9 @@ class Files:
 
     def _body(self, committed: Committed, directory: Directory, name: str) -> bytes:
         """Return what a file is made of: from the file itself, where the log is damaged there."""
-        body = self._view.body(committed) or self._written(committed.entry, directory, name)
+        body = self._view.body(committed)
+        if body is None:
+            body = self._written(committed.entry, directory, name)
         if body is None:
             raise CheckpointCorruptError(
                 directory.join(name),

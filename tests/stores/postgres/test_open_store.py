@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -28,6 +27,7 @@ from aiocheckpoint.cli import main
 from aiocheckpoint.stores.postgres import PostgresStore
 from aiocheckpoint.testing import MemoryStore
 from tests.promises.tasks import list_sessions
+from tests.stores.calls import CALLS, Call
 from tests.stores.locations import begun_only_by_another
 from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.server import PostgresServer
@@ -144,33 +144,16 @@ async def test_one_that_must_exist_is_not_begun(server: PostgresServer) -> None:
     await begun_only_by_another(url, repr(PostgresStore(url)).split()[1])
 
 
-async def _update(store: Any) -> None:
-    async def work(session: Any) -> None:
-        session.save((await session.load()).next())
-
-    await store.update("s", work)
-
-
 async def _own(store: Any) -> None:
     async with store.own("s"):
         pass
 
 
-_CALLS: dict[str, Callable[[Any], Awaitable[Any]]] = {
-    "load": lambda store: store.load("s"),
-    "load another": lambda store: store.load("t"),
-    "list": lambda store: store.list("s"),
-    "load_newest": lambda store: store.load_newest(["s", "t"]),
-    "sessions": list_sessions,
-    "check": lambda store: store.check(),
-    "recover": lambda store: store.recover("s"),
-    "verify": lambda store: store.verify("s", "x"),
-    "update": _update,
+_CALLS: dict[str, Call] = {
+    **CALLS,
     "own": _own,
-    "save": lambda store: store.save(CheckpointData(session_id="s", iteration=7)),
     "delete": lambda store: store.delete("s", "x"),
     "delete_session": lambda store: store.delete_session("s"),
-    "copy_session": lambda store: store.copy_session("s", "t"),
 }
 
 

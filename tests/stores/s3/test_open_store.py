@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,7 +20,7 @@ from aiocheckpoint import (
     open_store,
 )
 from aiocheckpoint.testing import LargeValue, MemoryStore
-from tests.promises.tasks import list_sessions
+from tests.stores.calls import CALLS, Call
 from tests.stores.locations import begun_only_by_another
 from tests.stores.s3.conftest import MakeStore
 from tests.stores.s3.fake_s3 import FakeS3
@@ -77,26 +75,9 @@ def _let_pass(fake: FakeS3, time: timedelta) -> None:
     fake.clock = lambda: now() + time
 
 
-async def _update(store: Any) -> None:
-    async def work(session: Any) -> None:
-        session.save((await session.load()).next())
-
-    await store.update("s", work)
-
-
-_CALLS: dict[str, Callable[[Any], Awaitable[Any]]] = {
-    "load": lambda store: store.load("s"),
-    "load another": lambda store: store.load("t"),
-    "list": lambda store: store.list("s"),
-    "load_newest": lambda store: store.load_newest(["s", "t"]),
-    "sessions": list_sessions,
-    "check": lambda store: store.check(),
-    "recover": lambda store: store.recover("s"),
-    "verify": lambda store: store.verify("s", "x"),
-    "update": _update,
-    "save again": lambda store: store.save(CheckpointData(session_id="s", iteration=7)),
+_CALLS: dict[str, Call] = {
+    **CALLS,
     "save another": lambda store: store.save(CheckpointData(session_id="t")),
-    "copy_session": lambda store: store.copy_session("s", "t"),
 }
 
 

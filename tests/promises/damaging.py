@@ -1,0 +1,36 @@
+"""Damage to what a journal holds, and the command that people try then."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.promises.places import files_with
+
+MARK = "this-is-where-it-is-damaged"
+_PAGE_BYTES = 4096
+
+
+def lose_page(slot: Path) -> None:
+    """Overwrite the page with the mark in a file of the journal: nobody can tell what it held."""
+    content = slot.read_bytes()
+    begin = content.index(MARK.encode()) // _PAGE_BYTES * _PAGE_BYTES
+    slot.write_bytes(content[:begin] + b"\xa5" * _PAGE_BYTES + content[begin + _PAGE_BYTES :])
+
+
+def change_text(path: Path) -> None:
+    """Change the mark in a file; in the journal what its frame tells of it stays right."""
+    path.write_bytes(path.read_bytes().replace(MARK.encode(), MARK.upper().encode()))
+
+
+def marked_slot(root: Path) -> Path:
+    """Return the file of the journal that has the mark."""
+    (slot,) = (path for path in files_with(root, MARK) if path.name.startswith("log."))
+    return slot
+
+
+def run_command(verb: str, root: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """Run a verb of the command line on a store."""
+    command = [sys.executable, "-m", "aiocheckpoint", verb, str(root), *more]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
