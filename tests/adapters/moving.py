@@ -62,6 +62,10 @@ class MoverContract:
     async def go_on(self, storage: Any) -> None:
         """Store something else in the session that is to be refused, by the framework's call."""
 
+    @abstractmethod
+    async def add_nan(self, source: Any) -> None:
+        """Store a session with a NaN in the source, by the framework's call."""
+
     def arguments(self, source: Any) -> list[str]:
         """Return what the command is given in front of the storage."""
         return [str(source)]
@@ -87,6 +91,17 @@ class MoverContract:
             after = await _content(store)
             assert after.items() >= mine.items()
             assert after.keys() <= (await _content(whole)).keys()
+
+    async def test_a_nan_is_the_same_after_the_copy(self, source: Any) -> None:
+        """A session with a value that does not equal itself is compared, and may come again."""
+        store: MemoryStore[Any] = MemoryStore(self.record_type)
+        before = await self.copy(source, store)
+        await self.add_nan(source)
+
+        after = await self.copy(source, store)
+
+        assert after.sessions == before.sessions + 1
+        assert await self.copy(source, store) == after
 
     @pytest.mark.damages_store
     async def test_damage_in_the_target_is_told_with_its_session(self, source: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,23 @@ from tests.langgraph import graphs
 from tests.langgraph.conftest import MakeSaver
 from tests.langgraph.graphs import chat, thread
 from tests.langgraph.promises import listed, put
+
+DAMAGES = [
+    "checkpoints: checkpoint = substr(checkpoint, 1, 40)",
+    "checkpoints: checkpoint = x'ff00ff'",
+    "checkpoints: checkpoint = x'80'",
+    "checkpoints: checkpoint = NULL",
+    "checkpoints: checkpoint = (SELECT checkpoint FROM checkpoints WHERE thread_id = 'ann')",
+    "checkpoints: type = NULL",
+    "checkpoints: metadata = x'7b22'",
+    "checkpoints: metadata = '[]'",
+    "checkpoints: metadata = x'ff'",
+    "checkpoints: parent_checkpoint_id = CAST(x'ff' AS TEXT)",
+    "writes: value = substr(value, 1, length(value) - 3)",
+    "writes: type = NULL",
+    "writes: channel = CAST(x'ff' AS TEXT)",
+]
+"""What is changed in the newest row of a thread, after the name of the table."""
 
 
 class TestMoving:
@@ -164,6 +182,60 @@ class TestMoving:
         assert len(told.value.failures) == 1
         copied = await listed(CheckpointSaver(store), thread("c"))
         assert len(copied) == len([found async for found in memory.alist(thread("c"))])
+
+    @pytest.mark.blocking
+    @pytest.mark.parametrize("damage", DAMAGES)
+    async def test_a_damaged_value_in_the_source_stops_no_other(
+        self, tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str], damage: str
+    ) -> None:
+        """A thread of which one value cannot be read is named, and not begun; all others come."""
+        database = str(tmp_path / "old.db")
+        async with AsyncSqliteSaver.from_conn_string(database) as old:
+            for name in ("ann", "bob", "eve"):
+                await chat(old, thread(name), 2)
+            newest = await anext(old.alist(thread("bob")))
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            table, _, change = damage.partition(": ")
+            newest_row = f"(SELECT max(rowid) FROM {table} WHERE thread_id = 'bob')"
+            connection.execute(f"UPDATE {table} SET {change} WHERE rowid = {newest_row}")
+            connection.commit()
+
+        for _ in range(2):
+            with pytest.raises(SystemExit) as ended:
+                await asyncio.to_thread(migrate, [database, str(root)])
+            assert ended.value.code == 1
+            first, last = capsys.readouterr().err.splitlines()
+            assert first.startswith("thread 'bob': checkpoint '")
+            assert (newest.checkpoint["id"] in first) == (table == "checkpoints")
+            assert "cannot be read in the source, so nothing of the thread was copied" in first
+            assert last == "all others were copied and compared"
+            async with CheckpointSaver(root) as target:
+                counts = [len(await listed(target, thread(it))) for it in ("ann", "bob", "eve")]
+            assert counts == [6, 0, 6]
+
+    async def test_a_new_database_has_nothing_to_copy(self, make: MakeSaver) -> None:
+        """A saver that nobody has used, and so has no tables yet, is empty."""
+        async with AsyncSqliteSaver.from_conn_string(":memory:") as old:
+            assert await copy_threads(old, make()) == Copied()
+
+    async def test_a_damaged_value_of_what_is_there_in_part_is_told(self, tmp_path: Path) -> None:
+        """What is there of the thread stays as it is, and nothing is added to it."""
+        saver = CheckpointSaver(MemoryStore(ThreadRecord))
+        async with AsyncSqliteSaver.from_conn_string(str(tmp_path / "old.db")) as old:
+            await chat(old, thread("bob"), 1)
+            await copy_threads(old, saver)
+            before = await listed(saver, thread("bob"))
+            await chat(old, thread("bob"), 1)
+            await old.conn.execute(
+                "UPDATE checkpoints SET checkpoint = x'ff00ff' "
+                "WHERE rowid = (SELECT max(rowid) FROM checkpoints)"
+            )
+
+            with pytest.raises(CopyMismatchError, match=r"^thread 'bob'.*cannot be read") as told:
+                await copy_threads(old, saver)
+
+        assert len(told.value.failures) == 1
+        assert await listed(saver, thread("bob")) == before
 
     @pytest.mark.blocking
     async def test_the_command_refuses_a_thread_by_name(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import sqlite3
 import sys
 from collections.abc import Callable, Coroutine, Generator, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeAlias
@@ -150,6 +152,26 @@ def sqlite_rows(database: str | Path, sql: str, *values: str) -> list[Any]:
     uri = f"file:{quote(str(database))}?mode=ro"
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
         return connection.execute(sql, values).fetchall()
+
+
+def is_same_json(one: object, other: object) -> bool:
+    """Tell whether JSON values are the same: as text, in which NaN is NaN, and 1 is not 1.0."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Tell whether values, lists and dataclasses of them too, are equal; NaN is what NaN is."""
+    if type(one) is type(other):
+        if isinstance(one, dict):
+            return one.keys() == other.keys() and all(is_same(one[k], other[k]) for k in one)
+        if isinstance(one, list | tuple):
+            return len(one) == len(other) and all(map(is_same, one, other))
+        if is_dataclass(one):
+            names = [field.name for field in fields(one) if field.compare]
+            return all(is_same(getattr(one, name), getattr(other, name)) for name in names)
+        if isinstance(one, float) and one != one:  # noqa: PLR0124 - NaN alone
+            return bool(other != other)  # noqa: PLR0124
+    return bool(one == other)
 
 
 class Part:

@@ -165,6 +165,10 @@ class TestMover(MoverContract):
     async def copy(self, source: Any, storage: Any) -> Copied:
         return await copy_checkpoints(source, storage, allowed_checkpoint_types=ALLOWED)
 
+    async def add_nan(self, source: Any) -> None:
+        files = FileCheckpointStorage(source, allowed_checkpoint_types=ALLOWED)
+        await files.save(checkpoint({"nan": float("nan")}, workflow_name="nan"))
+
     async def go_on(self, storage: Any) -> None:
         other = checkpoint({"mine": 1}, workflow_name="one", checkpoint_id="one-99")
         await CheckpointStorage(storage).save(other)

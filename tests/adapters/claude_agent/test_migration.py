@@ -160,6 +160,10 @@ class TestMover(MoverContract):
     async def copy(self, source: Any, storage: Any) -> Copied:
         return await copy_sessions(source, storage)
 
+    async def add_nan(self, source: Any) -> None:
+        entry = {"type": "user", "uuid": "nan", "toolUseResult": {"score": float("nan")}}
+        _write(source / "-b" / f"{uuid.UUID(int=9)}.jsonl", [entry])
+
     async def go_on(self, storage: Any) -> None:
         key: Any = {"project_key": "-a", "session_id": SESSIONS[0]}
         await SessionStore(storage).append(

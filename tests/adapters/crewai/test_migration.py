@@ -105,6 +105,10 @@ class TestMover(MoverContract):
     async def copy(self, source: Any, storage: Any) -> Copied:
         return await asyncio.to_thread(copy_flows, source, storage)
 
+    async def add_nan(self, source: Any) -> None:
+        old = SQLiteFlowPersistence(str(source))
+        await asyncio.to_thread(old.save_state, "nan", "rate", {"id": "nan", "nan": float("nan")})
+
     async def go_on(self, storage: Any) -> None:
         def save() -> None:
             context = PendingFeedbackContext("eve", "m.Flow", "ask", {"draft": "y"}, "Sure?")

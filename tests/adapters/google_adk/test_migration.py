@@ -250,5 +250,11 @@ class TestMover(MoverContract):
     async def copy(self, source: Any, storage: Any) -> Copied:
         return await copy_database(source, storage)
 
+    async def add_nan(self, source: Any) -> None:
+        service = SqliteSessionService(str(source))
+        names = {"app_name": "shop", "user_id": "nan", "session_id": "1"}
+        await service.create_session(**names, state={"score": float("nan")})
+        await service.close()
+
     async def go_on(self, storage: Any) -> None:
         await SessionService(storage).create_session(app_name="shop", user_id="ann", session_id="1")

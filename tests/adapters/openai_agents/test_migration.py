@@ -124,5 +124,11 @@ class TestMover(MoverContract):
     async def copy(self, source: Any, storage: Any) -> Copied:
         return await copy_sessions(source, storage)
 
+    async def add_nan(self, source: Any) -> None:
+        session = SQLiteSession("nan", source)
+        item: Any = {"type": "function_call_output", "call_id": "c", "score": float("nan")}
+        await session.add_items([item])
+        session.close()
+
     async def go_on(self, storage: Any) -> None:
         await Session("bob", storage).add_items([{"role": "user", "content": "mine"}])

@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("pydantic_ai", reason="needs the extra pydantic-ai: .ci/adapter pydantic-ai")
 
+from pydantic_ai import Conversation, ModelRequest, ToolReturnPart
 from pydantic_ai.conversation_store import InMemoryConversationStore
 
 from aiocheckpoint.adapters.pydantic_ai import (
@@ -126,6 +127,10 @@ class TestMover(MoverContract):
 
     async def copy(self, source: Any, storage: Any) -> Copied:
         return await copy_conversations(source, storage)
+
+    async def add_nan(self, source: Any) -> None:
+        part = ToolReturnPart("rate", {"score": float("nan")}, tool_call_id="c")
+        await source.save(Conversation(conversation_id="nan", messages=[ModelRequest([part])]))
 
     async def go_on(self, storage: Any) -> None:
         await saved(ConversationStore(storage), "f", [40])

@@ -11,7 +11,13 @@ pytest.importorskip(
     "pydantic_ai_harness", reason="needs the extra pydantic-harness: .ci/adapter pydantic-harness"
 )
 
-from pydantic_ai_harness.step_persistence import FileStepStore, SqliteStepStore
+from pydantic_ai import ModelRequest, ToolReturnPart
+from pydantic_ai_harness.step_persistence import (
+    ContinuableSnapshot,
+    FileStepStore,
+    InMemoryStepStore,
+    SqliteStepStore,
+)
 
 from aiocheckpoint.adapters.pydantic_harness import (
     Copied,
@@ -52,6 +58,21 @@ async def _path(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 def source_at(path: Path) -> Any:
     return FileStepStore(path) if path.name == "files" else SqliteStepStore(database=path)
+
+
+def nan_snapshot() -> ContinuableSnapshot:
+    part = ToolReturnPart("rate", {"score": float("nan")}, tool_call_id="c")
+    return snapshot(0, run_id="r9", messages=[ModelRequest([part])])
+
+
+async def test_a_nan_in_memory_is_the_same_after_the_copy() -> None:
+    """A snapshot with a value that does not equal itself, which files lack, may come again."""
+    source = InMemoryStepStore()
+    await source.register_run(run(9))
+    await source.save_snapshot(nan_snapshot())
+    checkpoints: MemoryStore[Any] = MemoryStore(HarnessRecord)
+    for _ in range(2):
+        assert await copy_runs(source, checkpoints) == Copied(1, 1)
 
 
 async def test_all_runs_come_and_may_come_again(path: Path) -> None:
@@ -174,6 +195,11 @@ class TestMover(MoverContract):
 
     async def copy(self, source: Any, storage: Any) -> Copied:
         return await copy_runs(source_at(source), storage)
+
+    async def add_nan(self, source: Any) -> None:
+        store = source_at(source)
+        await store.register_run(run(9))
+        await store.save_snapshot(nan_snapshot())
 
     async def go_on(self, storage: Any) -> None:
         await StepStore(storage).append_event(event(9, run_id="r0"))

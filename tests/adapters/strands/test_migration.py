@@ -112,5 +112,8 @@ class TestMover(MoverContract):
     async def copy(self, source: Any, storage: Any) -> Copied:
         return await copy_storage(LocalFileStorage(str(source)), storage)
 
+    async def add_nan(self, source: Any) -> None:
+        await LocalFileStorage(str(source)).write("session/nan/state", b'{"score": NaN}')
+
     async def go_on(self, storage: Any) -> None:
         await Storage(storage).write("session/ann/mine", b"mine")

@@ -16,6 +16,7 @@ from aiocheckpoint.adapters._moving import (
     Move,
     Progress,
     RefusedError,
+    is_same_json,
     reading_source,
 )
 from aiocheckpoint.adapters._storage import Storage
@@ -75,7 +76,7 @@ async def _copy(store: SessionStore, files: list[_File]) -> list[int]:
         key = _key(place)
         for start in range(count, len(entries), _BATCH):
             await store.append(key, entries[start : start + _BATCH])
-        if await store.load(key) != entries:
+        if not is_same_json(await store.load(key), entries):
             raise RefusedError(f"{_named(place)} is not the same after the copy")
     return [len(entries) for _, entries in transcripts]
 
@@ -83,7 +84,7 @@ async def _copy(store: SessionStore, files: list[_File]) -> list[int]:
 async def _count_there(store: SessionStore, place: Place, entries: list[SessionStoreEntry]) -> int:
     """Return how many of the entries are there already, which must be the first, and no others."""
     found = await store.load(_key(place)) or []
-    if found != entries[: len(found)]:
+    if not is_same_json(found, entries[: len(found)]):
         raise RefusedError(f"{_named(place)} has other entries there already; {ADVICE}")
     return len(found)
 

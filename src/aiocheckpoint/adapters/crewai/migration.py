@@ -14,6 +14,7 @@ from aiocheckpoint.adapters._moving import (
     Move,
     Progress,
     RefusedError,
+    is_same_json,
     sqlite_rows,
 )
 from aiocheckpoint.adapters._storage import Storage
@@ -95,23 +96,25 @@ class _Flow(NamedTuple):
 def _copy(target: FlowPersistence, flow_uuid: str, flow: _Flow) -> None:
     """Copy a flow: in one commit what it waits for, and behind it the state if that is newer."""
     state, waiting = _there(target, flow_uuid)
-    is_begun = flow.waiting is not None and _same(
+    is_begun = flow.waiting is not None and is_same_json(
         (state, waiting), (flow.waiting.state, flow.waiting)
     )
-    if state is not None and not is_begun and not _same((state, waiting), flow[1:]):
+    if state is not None and not is_begun and not is_same_json((state, waiting), flow[1:]):
         raise RefusedError(f"{_what(state, flow)} there already; {ADVICE}")
     if flow.waiting is not None and state is None:
         context = PendingFeedbackContext.from_dict(flow.waiting.context)
         target.save_pending_feedback(flow_uuid, context, flow.waiting.state)
         state = flow.waiting.state
-    if not _same(state, flow.state):
+    if not is_same_json(state, flow.state):
         target.save_state(flow_uuid, flow.method_name, flow.state)
-    if not _same(_there(target, flow_uuid), flow[1:]):
+    if not is_same_json(_there(target, flow_uuid), flow[1:]):
         raise RefusedError("it is not the same after the copy")
 
 
 def _what(state: object, flow: _Flow) -> str:
-    return "it waits for something else" if _same(state, flow.state) else "it has another state"
+    return (
+        "it waits for something else" if is_same_json(state, flow.state) else "it has another state"
+    )
 
 
 def _there(
@@ -121,11 +124,6 @@ def _there(
     waiting = target.load_pending_feedback(flow_uuid)
     found = None if waiting is None else _Waiting(waiting[1].to_dict(), waiting[0])
     return target.load_state(flow_uuid), found
-
-
-def _same(one: object, other: object) -> bool:
-    """Compare as text, where NaN is what NaN is."""
-    return json.dumps(one) == json.dumps(other)
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -16,12 +16,15 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from aiocheckpoint.adapters._moving import ADVICE, OF_ONE_SESSION
 from aiocheckpoint.adapters.langgraph.records import configurable_of
-from aiocheckpoint.adapters.langgraph.undecoded import plain, revived, undecoded, with_serde
-
-_PATHS_SQL = (
-    "SELECT DISTINCT task_id, task_path FROM writes "
-    "WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?"
+from aiocheckpoint.adapters.langgraph.sources import (
+    Place,
+    UnreadableError,
+    configs_in,
+    place_of,
+    read_whole,
+    task_paths,
 )
+from aiocheckpoint.adapters.langgraph.undecoded import plain, undecoded, with_serde
 
 
 class Copied(NamedTuple):
@@ -74,10 +77,11 @@ async def copy_threads(
     Each checkpoint is read back and compared. It may be run again: of a thread that is there in
     part, as after a crash, the rest is added; one that is there whole is left as it is. A thread
     of which anything is there that the source has not is refused before anything of it is written,
-    since the application may have gone on with it; all others are copied. Nobody may use the
-    source meanwhile. What LangGraph's own serializer has written, encrypted or not, is copied as it
-    is, and the application's classes are not needed; a serializer of the application has to know
-    them.
+    since the application may have gone on with it; so is one of which a value in the source is
+    damaged. All others are copied, unless a saver other than `AsyncSqliteSaver` cannot list what is
+    damaged: it raises that before anything is copied. Nobody may use the source meanwhile. What
+    LangGraph's own serializer has written, encrypted or not, is copied as it is, and the
+    application's classes are not needed; a serializer of the application has to know them.
 
     Args:
         source: an asynchronous saver: `AsyncSqliteSaver`, `AsyncPostgresSaver` or another, with
@@ -94,7 +98,7 @@ async def copy_threads(
         CheckpointError: what else `aput` and `aput_writes` of the target raise, as of a full disk;
             its notes say what was refused before.
 
-    Cost: two reads of the source a checkpoint, one commit of the target for it and one for each
+    Cost: three reads of the source a checkpoint, one commit of the target for it and one for each
         task that wrote after it; of what is there already one read more, and no commit.
     """
     original = plain(source.serde)
@@ -103,8 +107,7 @@ async def copy_threads(
         source, target = with_serde(source, serdes[0]), with_serde(target, serdes[1])
     move = _Move(source, target, original, progress or (lambda _: None))
     threads: defaultdict[str, list[RunnableConfig]] = defaultdict(list)
-    # Ids alone first: a store may be larger than memory. Oldest first, as they were put.
-    for config in [found.config async for found in source.alist(None)][::-1]:
+    for config in await configs_in(source):
         threads[str(configurable_of(config)["thread_id"])].append(config)
     try:
         for configs in threads.values():
@@ -146,6 +149,8 @@ class _Move:
         """Copy a thread, and keep what is wrong with it alone."""
         try:
             await self._copy_thread(configs)
+        except UnreadableError as error:
+            self.failures.append((error.config, str(error)))
         except OF_ONE_SESSION as error:
             self.failures.append((configs[-1], f"was not copied with its thread: {error}"))
 
@@ -159,13 +164,16 @@ class _Move:
         there = await self._there(configs)
         if there is None:
             return
+        for config in configs:  # all of it, before anything of it is written
+            if place_of(config) not in there:
+                await self._read(config)
         threads = self.copied.threads + 1
         for config in configs:
             found = await self._read(config)
             if found is None:
                 self.failures.append((config, "went away meanwhile; copy when nobody writes"))
                 continue
-            done = there.get(_place(config))
+            done = there.get(place_of(config))
             if done is None:
                 await self._put(found)
             await self._put_writes(found, done or frozenset())
@@ -177,9 +185,7 @@ class _Move:
             self.copied = Copied(threads, self.copied.checkpoints + 1, writes)
             self._progress(self.copied)
 
-    async def _there(
-        self, configs: Sequence[RunnableConfig]
-    ) -> dict[_Place, frozenset[str]] | None:
+    async def _there(self, configs: Sequence[RunnableConfig]) -> dict[Place, frozenset[str]] | None:
         """
         Return what is in the target already, and which tasks' writes are.
 
@@ -188,7 +194,7 @@ class _Move:
         """
         wanted: defaultdict[str, deque[RunnableConfig]] = defaultdict(deque)
         for config in configs:
-            wanted[_place(config).namespace].append(config)
+            wanted[place_of(config).namespace].append(config)
         thread_id = configurable_of(configs[0])["thread_id"]
         for namespace in wanted:  # so that a put is refused that somebody has come before
             await self._target.aget_tuple(
@@ -196,14 +202,14 @@ class _Move:
             )
         whole: RunnableConfig = {"configurable": {"thread_id": thread_id}}
         listed = [found.config async for found in self._target.alist(whole)][::-1]
-        known = {*map(_place, configs)}
-        there: dict[_Place, frozenset[str]] = {}
+        known = {*map(place_of, configs)}
+        there: dict[Place, frozenset[str]] = {}
         for config in listed:
-            place = _place(config)
+            place = place_of(config)
             row = wanted[place.namespace]
             if place not in known:
                 reason: str | None = "is in the target and not in the source"
-            elif place != _place(row[0]):
+            elif place != place_of(row[0]):
                 older = configurable_of(row[0])["checkpoint_id"]
                 reason = f"is in the target without {older!r}, which is older"
             else:
@@ -230,8 +236,7 @@ class _Move:
         return reason, frozenset(tasks)
 
     async def _read(self, config: RunnableConfig) -> CheckpointTuple | None:
-        found = await self._source.aget_tuple(config)
-        return found and found._replace(metadata=revived(found.metadata, self._original))
+        return await read_whole(self._source, config, self._original)
 
     async def _put(self, found: CheckpointTuple) -> None:
         configurable = dict(configurable_of(found.config))
@@ -245,25 +250,13 @@ class _Move:
         by_task = _by_task(found.pending_writes or ())
         if by_task.keys() <= done:
             return
-        paths = await _task_paths(self._source, found.config)
+        paths = await task_paths(self._source, found.config)
         for number, (task_id, writes) in enumerate(by_task.items()):
             if task_id in done:
                 continue
             # A saver that does not tell the paths still tells the order.
             path = f"{number:010}" if paths is None else paths.get(task_id, "")
             await self._target.aput_writes(found.config, writes, task_id, path)
-
-
-class _Place(NamedTuple):
-    """Where a checkpoint is within its thread."""
-
-    namespace: str
-    checkpoint: str
-
-
-def _place(config: RunnableConfig) -> _Place:
-    configurable = configurable_of(config)
-    return _Place(configurable.get("checkpoint_ns") or "", configurable["checkpoint_id"])
 
 
 async def _listed(
@@ -280,19 +273,6 @@ def _by_task(pending: Iterable[PendingWrite]) -> dict[str, list[tuple[str, Any]]
     for task_id, channel, value in pending:
         by_task[task_id].append((channel, value))
     return by_task
-
-
-async def _task_paths(
-    source: BaseCheckpointSaver[Any], config: RunnableConfig
-) -> dict[str, str] | None:
-    """Return where tasks stand in the graph, None where the saver's tables are not known."""
-    connection = getattr(source, "conn", None)
-    if type(source).__name__ != "AsyncSqliteSaver" or connection is None:
-        return None
-    configurable = configurable_of(config)
-    place = [configurable[key] for key in ("thread_id", "checkpoint_ns", "checkpoint_id")]
-    async with connection.execute(_PATHS_SQL, place) as cursor:
-        return {task_id: path async for task_id, path in cursor}
 
 
 def _difference(

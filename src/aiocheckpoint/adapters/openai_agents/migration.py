@@ -14,6 +14,7 @@ from aiocheckpoint.adapters._moving import (
     Move,
     Progress,
     RefusedError,
+    is_same_json,
     reading_source,
     sqlite_rows,
 )
@@ -73,12 +74,12 @@ async def copy_sessions(
 
 async def _copy(session: Session, items: list[Any]) -> None:
     found = await session.get_items(-1)
-    if found != items[: len(found)]:
+    if not is_same_json(found, items[: len(found)]):
         raise RefusedError(f"there are other items there already; {ADVICE}")
     if len(found) < len(items):
         await session.add_items(items[len(found) :])
         found = await session.get_items(-1)
-    if found != items:
+    if not is_same_json(found, items):
         raise RefusedError("it is not the same after the copy")
 
 

@@ -16,6 +16,7 @@ from aiocheckpoint.adapters._moving import (
     Move,
     Progress,
     RefusedError,
+    is_same,
     reading_source,
 )
 from aiocheckpoint.adapters._storage import Storage
@@ -85,7 +86,7 @@ async def _require_same(
     found = await target.read_record(record.conversation_id)
     if found is None or found.revision != record.revision:
         raise RefusedError(f"another one is there already; {ADVICE}")
-    if found != record or await _lines(target, record) != lines:
+    if not is_same((found, await _lines(target, record)), (record, lines)):
         raise RefusedError("it is not the same after the copy")
 
 

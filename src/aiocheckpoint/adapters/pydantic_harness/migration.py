@@ -23,6 +23,7 @@ from aiocheckpoint.adapters._moving import (
     Move,
     Progress,
     RefusedError,
+    is_same,
     reading_source,
 )
 from aiocheckpoint.adapters._storage import Storage
@@ -105,14 +106,14 @@ async def _copy(source: Source, target: StepStore, run: RunRecord) -> int:
         if effect not in effects_there:
             await target.record_tool_effect(effect)
     found = (*await _lists(target, run_id), await _effects(target, run_id, events))
-    if found != (events, snapshots, effects):
+    if not is_same(found, (events, snapshots, effects)):
         raise RefusedError("it is not the same after the copy")
     return len(events) + len(snapshots)
 
 
 def _lacking(parts: Sequence[PartT], there: Sequence[PartT]) -> Sequence[PartT]:
     """Return what is not there yet; what is must be the first part."""
-    if list(there) != list(parts[: len(there)]):
+    if not is_same([*there], [*parts[: len(there)]]):
         raise _gone_on()
     return parts[len(there) :]
 
