@@ -58,7 +58,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         failpoint: where to die; `""` for any system call.
         visit: at which of its visits, from 1; 0 to live.
         disk: where a file system is mounted that loses power at the death; `""` for none.
-        rewinds_to: at which visit the shared positions are as they will be found; 0 for the last.
+        rewinds_to: at which visit the shared positions are as they will be found, unless they are
+            made durable later, which a crash keeps; 0 for the last.
         slot_bytes: how large the first slot of the journal is.
         cut: the flag of the shutdown: 0 syncs all, 1 syncs the log, 2 nothing.
     """
@@ -111,6 +112,7 @@ class DoomedFiles(LocalFiles):
     def __init__(self, order: Order) -> None:
         self._order = order
         self._visits = itertools.count(1)
+        self._positions_path = Path(order.root, layout.PRIVATE_DIRECTORY, "control")
         self._positions = b""
         self._disk = os.open(order.disk, os.O_RDONLY) if order.disk else None
 
@@ -128,11 +130,14 @@ class DoomedFiles(LocalFiles):
     ) -> ResultT:
         if not self._order.failpoint:
             self._visit()
-        return super().call(operation, path, function, *args, **kwargs)
+        result = super().call(operation, path, function, *args, **kwargs)
+        if self._positions and operation.startswith("sync") and path == str(self._positions_path):
+            self._positions = self._positions_path.read_bytes()
+        return result
 
     def _visit(self) -> None:
         visit = next(self._visits)
-        positions = Path(self._order.root, layout.PRIVATE_DIRECTORY, "control")
+        positions = self._positions_path
         if visit == self._order.rewinds_to:
             self._positions = positions.read_bytes() if positions.exists() else b""
         if visit == self._order.visit:
