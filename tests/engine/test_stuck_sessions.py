@@ -141,6 +141,23 @@ def test_its_saves_fail_by_name(disk: Disk, obstacle: Obstacle) -> None:
     scene.finish(scene.one)
 
 
+def test_a_refused_save_is_a_reason_to_try(disk: Disk, obstacle: Obstacle) -> None:
+    """Who is refused a save tries the files again, for who could not write them may be dead."""
+    scene = Scene(disk, obstacle)
+    scene.apply(scene.one)
+    new, reading = scene.process(), scene.process()
+    for process in (scene.two, new):
+        process.applier._is_due = False
+        assert isinstance(scene.ledger.save(process, "stuck", "c"), StorageError)
+        assert process.applier._is_due
+    scene.ledger.check(reading)
+    assert not reading.applier._is_due
+    scene.mend()
+    scene.apply(new)
+    assert scene.ledger.save(scene.two, "stuck", "c") is None
+    scene.finish(new)
+
+
 def test_its_deletes_work(disk: Disk, obstacle: Obstacle) -> None:
     """What is deleted of it is gone, and stays so when its entries are carried on."""
     scene = Scene(disk, obstacle)

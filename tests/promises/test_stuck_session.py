@@ -176,6 +176,24 @@ def test_it_outlasts_its_process(
     third.close()
 
 
+def test_the_next_process_saves_to_it_alone(
+    start: Start, root: Path, worker: Worker, obstacle: Obstacle
+) -> None:
+    """After a kill and the mend a process that saves to nothing else gets through, and soon."""
+    acknowledged: list[str] = []
+    wait_until(lambda: _try_to_save(worker, acknowledged), "a save to the session is refused")
+    worker.kill()
+    obstacle.mend(root)
+    second = start()
+    wait_until(lambda: not _try_to_save(second, acknowledged), "a save gets through")
+    second.close()
+    assert plain_ids(root, "stuck") == ["old"] * obstacle.is_known_before + [
+        "a",
+        "b",
+        *acknowledged,
+    ]
+
+
 # What cannot be looked into cannot be told from what somebody else has put there.
 @pytest.mark.parametrize("obstacle", ["made-a-file", "not-to-be-written"], indirect=True)
 def test_its_deletes_work(root: Path, worker: Worker, obstacle: Obstacle) -> None:

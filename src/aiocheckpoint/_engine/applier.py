@@ -88,6 +88,13 @@ class Applier:
                 self._is_due = True
                 self._condition.notify_all()
 
+    def found_waiting(self) -> None:
+        """Take notice that files lack of what others have committed, and nobody may be writing."""
+        if not self._is_due:
+            with self._condition:
+                self._is_due = True
+                self._condition.notify_all()
+
     def wait_for_room(self, seconds: float) -> None:
         """Ask for a flush, and wait a moment for it."""
         with self._condition:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 from aiocheckpoint._disk.files import printable
 from aiocheckpoint._disk.pending import Committed
 from aiocheckpoint._engine.root import WritableRoot
-from aiocheckpoint._format.entries import Entry, Saved, SavedBlob, Stuck
+from aiocheckpoint._format.entries import READ_JOURNAL, Entry, Saved, SavedBlob, Stuck
+from aiocheckpoint._format.names import is_leftover
 from aiocheckpoint._frameworks import advice_at
 from aiocheckpoint.errors import CheckpointCorruptError, CheckpointError, StorageFullError
 
@@ -74,12 +76,19 @@ def _reason_of(error: CheckpointError) -> str:
     return f"{reason}; {advice_at(error.session_id, error.path, advice)}"
 
 
+def _lasting(path: str) -> str:
+    """Return where a failure was, for who reads it later: the temporary file is gone by then."""
+    found = Path(path)
+    return str(found.parent) if is_leftover(found.name) else path
+
+
 def _append_stuck(
     root: WritableRoot, name: str, error: CheckpointError, kept: Sequence[Committed]
 ) -> None:
     """Let every process refuse saves of a session, and append entries of it again."""
-    operation = getattr(error, "operation", "write")
-    path = printable(getattr(error, "path", name))
+    is_damage = isinstance(error, CheckpointCorruptError)
+    operation = READ_JOURNAL if is_damage else getattr(error, "operation", "write")
+    path = printable(_lasting(getattr(error, "path", name)))
     reason = printable(_reason_of(error))
     number = getattr(error, "errno", None) or 0
     entries: list[Entry] = [Stuck(name, operation, path, number, reason)]

@@ -57,6 +57,10 @@ class Outlet(Protocol):
         """Take notice of a commit, and of who waits until its files are durable."""
         ...
 
+    def found_waiting(self) -> None:
+        """Take notice that files lack of what others have committed."""
+        ...
+
     def wait_for_room(self, seconds: float) -> None:
         """Ask for a flush, and wait a moment for it."""
         ...
@@ -202,6 +206,8 @@ class Committer:
         """Try to commit; False when a session has to be looked up anew."""
         if not root.log.is_scanned:  # of a session it may be the log alone that tells
             root.scan()
+            if root.view.pending.sessions:
+                self._outlet.found_waiting()
         attempt = Attempt(root, self._limits_in(root), self._wake, is_last=is_last)
         attempt.prepare(batch)
         with root.log.locked():
@@ -223,6 +229,8 @@ class Committer:
         self.changes += len([change for change in begun if change.session])
         Job.deliver([change.job for change in begun if change not in late])
         self._outlet.committed(place, late)
+        if root.view.pending.stuck:  # who could not write those files may be dead
+            self._outlet.found_waiting()
         self.lacks_room = self._must_wait = bool(left)
         self._waiting.extendleft(reversed(left))
         return True

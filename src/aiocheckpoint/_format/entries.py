@@ -86,13 +86,16 @@ class Quarantined(msgspec.Struct, frozen=True, array_like=True, tag="q", gc=Fals
     is_blob: bool = False
 
 
+READ_JOURNAL = "read journal"
+
+
 class Stuck(msgspec.Struct, frozen=True, array_like=True, tag="x", gc=False):
     """
     A session whose files cannot be written: its entries follow again, and its saves fail.
 
     Attributes:
         session: name of the session's directory.
-        operation: what failed last.
+        operation: what failed; `READ_JOURNAL` where the journal is damaged.
         path: on what.
         errno: the error's number, 0 if it had none.
         reason: the system's text for it.
@@ -103,6 +106,11 @@ class Stuck(msgspec.Struct, frozen=True, array_like=True, tag="x", gc=False):
     path: str
     errno: int
     reason: str
+
+    @property
+    def is_damage(self) -> bool:
+        """Whether the journal is damaged: no try helps, and the reason says what does."""
+        return self.operation == READ_JOURNAL
 
 
 class Owned(msgspec.Struct, frozen=True, array_like=True, tag="o", gc=False):
