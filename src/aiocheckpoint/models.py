@@ -213,6 +213,7 @@ FindingKind: TypeAlias = Literal[
     "dangling-pointer",
     "stale-pointer",
     "unflushed-journal",
+    "unwritten-session",
     "missing-blob",
     "unused-blob",
     "given-up-journal",
@@ -237,10 +238,12 @@ class Finding(Struct, frozen=True, kw_only=True):
             `dangling-pointer` (`latest.json` names a file that was deleted by something else, or
             missed by a copy), `stale-pointer` (it names a file that is not the newest),
             `unflushed-journal` (a process died, and its last saves are in the journal and not in
-            files yet; no damage), `missing-blob` (a checkpoint refers to a blob that is not there),
-            `unused-blob` (no checkpoint refers to it; a crash left it, and a later delete removes
-            it), `given-up-journal` (sessions went on without a part of the journal that could not
-            be read, and it is kept; no damage any more), `lost-id` (a session whose id nobody can
+            files yet; no damage), `unwritten-session` (saves of a session load from the journal,
+            since its files could not be written when some process tried; no damage),
+            `missing-blob` (a checkpoint refers to a blob that is not there), `unused-blob` (no
+            checkpoint refers to it; a crash left it, and a later delete removes it),
+            `given-up-journal` (sessions went on without a part of the journal that could not be
+            read, and it is kept; no damage any more), `lost-id` (a session whose id nobody can
             tell: its name is a digest, and nothing in it is intact).
         location: where, as a URL without credentials.
         detail: one sentence.

@@ -81,6 +81,26 @@ def test_flush_of_what_cannot_be_written_is_named(tool: Tool, unflushed: Path) -
     assert len(checkpoint_files(unflushed, "s")) == 3
 
 
+def test_a_session_whose_files_could_not_be_written_is_no_damage(
+    tool: Tool, unflushed: Path
+) -> None:
+    """Also when the disk is sound again `verify` says what was noted, which harms no checkpoint."""
+    (unflushed / "s").write_text("in the way")
+    assert tool("flush", unflushed).status == 2
+    (unflushed / "s").unlink()
+
+    outcome = tool("verify", unflushed)
+    assert outcome.status == 0
+    assert f"unwritten-session: {unflushed / 's'}\n    its saves wait in" in outcome.output
+    assert f"`aiocheckpoint flush {unflushed}` tries again" in outcome.output
+    assert "1 session, 3 checkpoints, no damage, 2 findings" in outcome.output
+    [stuck, _] = tool("verify", unflushed, "--json").json["findings"]
+    assert (stuck["kind"], stuck["session_id"]) == ("unwritten-session", "s")
+
+    assert tool("flush", unflushed).status == 0
+    assert "3 checkpoints, intact" in tool("verify", unflushed).output
+
+
 def test_module_is_the_tool(unflushed: Path) -> None:
     """`python -m aiocheckpoint flush DIR` does the same."""
     done = subprocess.run(

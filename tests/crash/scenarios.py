@@ -461,7 +461,7 @@ async def stuck_beside_others() -> str:
     seen = tuple(call.version for call in reversed(others))
     allowed: Allowed = {MAIN: [(version(1),)], "other": [seen]}
     run = Aftermath(Tree(), operations, allowed, len(operations))
-    return await violation(run, tolerated={*BEFORE_RECOVERY, "unreadable"})
+    return await violation(run, tolerated={*BEFORE_RECOVERY, "unwritten-session"})
 
 
 class FullFiles(RecordingFiles):
@@ -514,7 +514,7 @@ async def full_amid_a_session() -> str:
     seen = tuple(map(version, (4, 3, 1)))
     end = Aftermath(Tree(), operations, {MAIN: [seen]}, len(operations))
     amid: Allowed = {MAIN: [seen, tuple(map(version, (4, 3, 2, 1))), *_first_of(3)]}
-    stuck = {*BEFORE_RECOVERY, "unreadable"}
+    stuck = {*BEFORE_RECOVERY, "unwritten-session"}
     return await violation(end, tolerated=stuck) or await violation(
         Aftermath(Tree(), operations, amid, begun), "killed", tolerated=stuck
     )

@@ -46,7 +46,13 @@ WAYS: tuple[Way, ...] = ("before", "after", "for ever", "short")
 _SLICES = 4
 """One of so many states is looked at by default."""
 
-_UNFLUSHED = ("leftover", "dangling-pointer", "stale-pointer", "unflushed-journal", "unreadable")
+_UNFLUSHED = (
+    "leftover",
+    "dangling-pointer",
+    "stale-pointer",
+    "unflushed-journal",
+    "unwritten-session",
+)
 _CLOSING = frozenset({"close", "unlock_file"})
 _LOCKING = frozenset({"lock_file", "try_lock_file"})
 _WRITING = frozenset({"write", "write_at"})

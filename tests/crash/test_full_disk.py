@@ -135,11 +135,11 @@ async def test_a_disk_that_is_full_after_a_crash(
         require_allowed(views, machine.ledger.allowed)
         with suppress(StorageFullError):
             await writer.flush()
-        assert await see_all(writer, ("unreadable", *_UNFLUSHED)) == views
+        assert await see_all(writer, ("unwritten-session", *_UNFLUSHED)) == views
         with suppress(StorageFullError):
             await writer.aclose()
         async with _opened(disk) as reader:
-            assert await see_all(reader, ("unreadable", *_UNFLUSHED)) == views
+            assert await see_all(reader, ("unwritten-session", *_UNFLUSHED)) == views
     machine.ledger.saw(views)
     async with _opened(disk) as writer:
         await writer.flush()

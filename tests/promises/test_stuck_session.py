@@ -234,6 +234,7 @@ async def test_in_a_directory_whose_name_is_no_text(
     with pytest.raises(StorageError, match=r"st.*te/s/checkpoints"):
         await other.save(record("s", "b"))
     [finding] = await other.check()
+    assert (finding.kind, finding.is_damage) == ("unwritten-session", False)
     assert finding.session_id == "s"
     assert "te/s/checkpoints" in caplog.text
     for told in (finding.detail, caplog.text):

@@ -15,6 +15,7 @@ from aiocheckpoint._engine.check_blobs import Found, check_blobs
 from aiocheckpoint._engine.root import OpenRoot
 from aiocheckpoint._engine.sessions import is_directory, session_id_of, session_ids, session_names
 from aiocheckpoint._format import documents, names
+from aiocheckpoint._format.entries import Stuck
 from aiocheckpoint._format.ids import decode_id, encode_id, may_be_session
 from aiocheckpoint._format.listing import location_of_file
 from aiocheckpoint.errors import (
@@ -58,20 +59,21 @@ def check_journal(root: OpenRoot, *, is_applied: bool) -> list[Finding]:
     with root.view.mutex:
         waiting = root.view.pending.backlog().changes
         stuck = [found.stuck for found in root.view.pending.sessions.values() if found.stuck]
-    findings += [
-        _finding(
-            "unreadable",
-            Path(entry.path),
-            f"its saves wait in the journal: {entry.operation} failed: {entry.reason}",
-            decode_id(entry.session),
-        )
-        for entry in stuck
-    ]
+    findings += map(_unwritten, stuck)
     if waiting and not is_applied and _is_abandoned(root, root.log):
         changes = "1 change is" if waiting == 1 else f"{waiting} changes are"
         detail = f"{changes} not in files yet; flush() writes them"
         findings.append(_finding("unflushed-journal", path, detail))
     return findings
+
+
+def _unwritten(stuck: Stuck) -> Finding:
+    """Return that a session's files could not be written; what waits for that may well load."""
+    kind: FindingKind = "unreadable" if stuck.is_damage else "unwritten-session"
+    detail = f"its saves wait in the journal: {stuck.operation} failed: {stuck.reason}"
+    if not stuck.is_damage:
+        detail += " (noted by an earlier try); flush() tries again"
+    return _finding(kind, Path(stuck.path), detail, decode_id(stuck.session))
 
 
 def _finding(
