@@ -15,10 +15,11 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _BROKEN_SCHEME = re.compile(r"(?:\./)*(postgres|postgresql|s3|file)(?::|;?//)", re.IGNORECASE)
 _ALMOST_URL = re.compile(r"//.*:.*@", re.DOTALL)
 _PART_OF_URL = re.compile(r"://|\A\?|\?[a-z_]+=", re.IGNORECASE)
-# What a shell, or a program, was to fill in: a variable, a home, a value that was not set.
+# What a shell, or a program, was to fill in: a variable, a home, a value that was not set; or was
+# to take away: a variable's name before its value, as of `STATE=STATE=/srv/state`.
 _UNFILLED = re.compile(
     r"\$[a-z_({]\w*|(?:\A|(?<=/))%[a-z_]\w*%(?=/|\Z)|\A~[\w.-]*(?=/|\Z)"
-    r"|\A(?-i:None|null|undefined)(?=/|\Z)",
+    r"|\A(?-i:None|null|undefined)(?=/|\Z)|\A(?-i:[A-Z_][A-Z0-9_]*)=(?=[.~]{0,2}/|\Z)",
     re.IGNORECASE | re.ASCII,
 )
 _AS_IT_IS = "./"
@@ -205,8 +206,9 @@ def _require_filled(name: str, text: str) -> None:
         if found is not None:
             shown_part = "...$..." if "@" in part else _shown_part(part, found)
             wanted = (
-                "one in which the shell, or the program, has filled in what it was to; a directory "
-                f"that is called so is a Path, or begins with {_AS_IT_IS}"
+                "one in which the shell, or the program, has filled in what it was to, without the "
+                "name of a variable in front; a directory that is called so is a Path, or begins "
+                f"with {_AS_IT_IS}"
             )
             raise InvalidArgumentError(name, shown_part, wanted)
 

@@ -208,6 +208,30 @@ def test_the_service_says_that_its_disk_is_not_there(
     assert not root.exists()
 
 
+@pytest.mark.parametrize("value", ["true", "YES", "1", "yes ", "n"])
+def test_the_service_does_not_start_on_a_mistyped_protection(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """What is neither yes nor no is refused by name, and nothing is made."""
+    monkeypatch.setenv("STATE", str(root))
+    monkeypatch.setenv("STATE_EXISTS", value)
+    app = _service(tmp_path).make_app()
+    with pytest.raises(ValueError, match="STATE_EXISTS is yes or no"), TestClient(app):
+        pass
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("value", ["", "no"])
+def test_the_service_makes_a_store_where_none_must_be(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """No, and an empty text, are the same as nothing."""
+    monkeypatch.setenv("STATE", str(root))
+    monkeypatch.setenv("STATE_EXISTS", value)
+    with TestClient(_service(tmp_path).make_app()) as client:
+        assert client.post("/sessions/ann/messages", json={"text": "hello"}).is_success
+
+
 def test_the_service_logs_damage_and_tells_clients_no_path(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -310,6 +310,8 @@ class TestLocations:
             ),
             *("%STATE%", "%STATE%/a", "/srv/%STATE%", "None", "None/agents", "null", "undefined/a"),
             *("~", "~/state", "~nobody.here/state", "file:///srv/$STATE"),
+            *("STATE=/srv/state", "STATE=", "STATE_2=./state", "STATE=../a", "STATE=~/a"),
+            "s3://b/PREFIX=/a",
             *(
                 "s3://$BUCKET/x",
                 "s3://b/$PREFIX",
@@ -338,7 +340,9 @@ class TestLocations:
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.blocking  # it looks at the directory
-    @pytest.mark.parametrize("name", ["$STATE", "${A}", "%STATE%", "None", "null", "~", "a$b"])
+    @pytest.mark.parametrize(
+        "name", ["$STATE", "${A}", "%STATE%", "None", "null", "~", "a$b", "A="]
+    )
     async def test_a_directory_that_is_called_so_can_be_meant(
         self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -361,6 +365,7 @@ class TestLocations:
     @pytest.mark.parametrize(
         "text",
         [
+            *("STATE=state", "tenant=/x", "YEAR=2026/x", "DAY=.5/x", "c3RhdGU=/x", "srv/A=/x"),
             *("state$", "5$", "$5", "100%", "%41%42/x", "a/None", "none", "Nonesuch", "nullable"),
             *(
                 "s3",
