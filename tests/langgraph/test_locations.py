@@ -232,6 +232,15 @@ def test_the_service_makes_a_store_where_none_must_be(
         assert client.post("/sessions/ann/messages", json={"text": "hello"}).is_success
 
 
+def test_the_service_knows_names_that_are_no_text_as_one(root: Path, tmp_path: Path) -> None:
+    """Whatever bytes in a path are no UTF-8, the route is given U+FFFD."""
+    make_app = _service(tmp_path).make_app
+    with TestClient(make_app(partial(AsyncCheckpointWriter, root))) as client:
+        for turn, name in enumerate(("%ff", "%fe", "%EF%BF%BD"), 1):
+            answer = client.post(f"/sessions/{name}/messages", json={"text": "hello"})
+            assert answer.json()["turn"] == turn
+
+
 def test_the_service_logs_damage_and_tells_clients_no_path(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
