@@ -101,6 +101,20 @@ class TestCopy:
         await copy_store(directory, back)
         assert await state(back) == await state(source)
 
+    async def test_a_store_without_blobs_takes_what_has_none(self) -> None:
+        """Of its blobs a target is asked only where there are any."""
+
+        class Plain(MemoryStore[RawRecord]):
+            load_blobs: Any = None
+
+        source = MemoryStore()
+        for key in "ab":
+            await source.save(CheckpointData(session_id="s", checkpoint_id=key))
+        target, back = Plain(RawRecord), MemoryStore(RawRecord)
+        assert (await copy_store(raw(source), target)).checkpoints == 2
+        assert (await copy_store(target, back)).checkpoints == 2
+        assert await state(back) == await state(raw(source))
+
     async def test_a_copy_made_again_continues(self) -> None:
         """What is there is skipped, what is new is copied; a second time there is nothing to do."""
         store = await filled()

@@ -279,6 +279,8 @@ class _Copying:
         Each is asked for, if they are not: what the target has told of is stored anew once given.
         """
         wanted = [*digests]
+        if not wanted:
+            return True
         with contextlib.suppress(CheckpointCorruptError):
             await self._target.load_blobs(session_id, wanted)
             return True

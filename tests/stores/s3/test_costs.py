@@ -9,9 +9,16 @@ from datetime import timedelta
 import pytest
 from benchmarks.scaling import Measured, Use
 
-from aiocheckpoint import CheckpointData, CheckpointError, Transaction, blob_digest
+from aiocheckpoint import (
+    CheckpointData,
+    CheckpointError,
+    RawRecord,
+    Transaction,
+    blob_digest,
+    copy_store,
+)
 from aiocheckpoint.stores.s3 import S3Store
-from aiocheckpoint.testing import LargeValue
+from aiocheckpoint.testing import LargeValue, MemoryStore
 from tests.stores.s3.conftest import MakeStore
 from tests.stores.s3.fake_s3 import FakeS3
 
@@ -129,6 +136,20 @@ async def test_a_delete_overwrites_what_it_removes(
     """One create for all of them, a GET and a PUT for each object that held one."""
     assert await store.delete_many("s", ["cp-0", "cp-1"]) == 2
     assert fake.count() == {"create": 1, "get": 2, "put": 2}
+
+
+async def test_a_copy_asks_for_blobs_only_where_there_are_any(
+    store: S3Store[CheckpointData], make_store: MakeStore, fake: FakeS3
+) -> None:
+    """Of documents without any it takes a LIST or two a part, and none a checkpoint."""
+    await store.aclose()
+    async with MemoryStore(RawRecord) as source:
+        writer = MemoryStore(beside=source)
+        for iteration in range(100):
+            await writer.save(CheckpointData(session_id="copied", iteration=iteration))
+        fake.count()
+        await copy_store(source, make_store(record_type=RawRecord))
+    assert fake.count()["list"] < 20
 
 
 async def test_sessions_are_listed_a_thousand_a_request(

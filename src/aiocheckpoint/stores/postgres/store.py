@@ -73,8 +73,8 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
     It works through PgBouncer in its transaction mode, which it notices: there it keeps no state in
     a session of the server, and without one only prepared statements.
 
-    **Durability**: on return a change is committed, with `synchronous_commit` at least `on`; what
-    else that survives is the server's affair.
+    **Durability**: on return a change is committed, and on the server's disk: `synchronous_commit`
+    counts unless it is `off`. What else that survives is the server's affair.
 
     **Cancellation**: a change that has not begun is withdrawn; one that has is waited for.
 

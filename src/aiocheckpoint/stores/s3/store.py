@@ -110,8 +110,9 @@ class S3Store(AsyncClosing, Generic[RecordT]):
 
     **Cost.** A save is one request, and one for each new blob; the newest checkpoint takes two, or
     three where it is large. Changes of a session that are called together share one commit. The
-    first call of a store that asks for all ids of a session, as a load by id does, reads its index:
-    a few requests, and about 310 bytes for each checkpoint that there is.
+    first call of a store that asks for all ids of a session, as a load by id does, or a save with
+    blobs or `max_checkpoints`, reads its index: a few requests, and about 280 bytes for each
+    checkpoint that there is.
 
     **Damage.** A commit whose header cannot be read is told as one checkpoint, `commit-` and its
     number. What it has saved is lost with it. What it has deleted does not come back: a delete has

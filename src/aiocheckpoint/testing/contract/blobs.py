@@ -11,6 +11,7 @@ from aiocheckpoint.errors import (
     InvalidArgumentError,
     MissingBlobError,
     UnsupportedOperationError,
+    WriterClosedError,
 )
 from aiocheckpoint.kit import blob_digest, blob_links
 from aiocheckpoint.store import SessionReader, Transaction
@@ -198,6 +199,16 @@ class BlobUpdateContract:
         found = await blob_store.load_blobs("s", by_digest(b"2", b"3"))
         assert found == by_digest(b"2", b"3")
         assert await refusal(blob_store.load_blobs("s", by_digest(b"1"))) is not None
+
+    async def test_an_update_that_is_over_reads_no_blobs(self, blob_store: Blobs) -> None:
+        """They would be a part of no step."""
+        kept: list[Transaction[LargeValue]] = []
+
+        async def work(session: Transaction[LargeValue]) -> None:
+            kept.append(session)
+
+        await blob_store.update("s", work)
+        assert await refusal(kept[0].load_blobs([])) is WriterClosedError
 
     async def test_a_record_without_its_blobs_spoils_all(self, blob_store: Blobs) -> None:
         """One that names a blob nobody has is refused, and nothing of the update is stored."""

@@ -355,7 +355,6 @@ class UpdateContract:
             over.list,
             over.ids,
             over.saved_ids,
-            lambda: over.load_blobs([]),
         ]
         for read in reads:
             assert await refusal(read()) is WriterClosedError
