@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import asyncio
 import errno
+import functools
 import logging
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -336,8 +337,13 @@ _PACKAGE = Path(aiocheckpoint.__file__).parent
 _PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "operate.md"
 
 
-def _logged() -> Iterator[tuple[str, str]]:
-    """Yield the level and the text of each call of our logger in the source."""
+@functools.cache
+def _logged() -> Sequence[tuple[str, str]]:
+    """Return the level and the text of each call of our logger in the source."""
+    return [*_found()]
+
+
+def _found() -> Iterator[tuple[str, str]]:
     for path in sorted(_PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if (
