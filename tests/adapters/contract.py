@@ -191,7 +191,8 @@ class AdapterContract(Lists, OddArguments, RoughHandling):
             path.write_bytes(content)
 
         assert await self._reread(root) == whole
-        assert raised > 0
+        is_one_record = len([*_files(root)]) == 1
+        assert raised > 0 or (removed and is_one_record)
 
     @pytest.mark.damages_store
     @pytest.mark.blocking
