@@ -251,7 +251,7 @@ class RecordingFiles(LocalFiles):
         self._nodes.pop(args[0])
 
     def _record_made_directory(self, result: None, args: Any, kwargs: dict[str, Any]) -> None:
-        directory, name = self._place(args[0], {"dir_fd": args[1]})
+        directory, name = self._place(args[0], kwargs)
         self._note(Made(directory, name, self.disk.new_node(), Directory()))
 
     def _record_symlink(self, result: None, args: Any, kwargs: dict[str, Any]) -> None:
@@ -271,10 +271,6 @@ class RecordingFiles(LocalFiles):
     def _record_remove(self, result: None, args: Any, kwargs: dict[str, Any]) -> None:
         directory, name = self._place(args[0], kwargs)
         self._note(Removed(directory, name, self.tree.entries[directory][name]))
-
-    def _record_write(self, result: int, args: Any, kwargs: dict[str, Any]) -> None:
-        node = self._nodes[args[0]]
-        self._note_written(node, self.tree.contents[node].size, bytes(args[1][:result]))
 
     def _record_write_at(self, result: int, args: Any, kwargs: dict[str, Any]) -> None:
         self._note_written(self._nodes[args[0]], args[2], bytes(args[1][:result]))
@@ -337,7 +333,6 @@ _RECORDS: dict[str, Record] = {
     "replace": RecordingFiles._record_rename,
     "unlink": RecordingFiles._record_remove,
     "rmdir": RecordingFiles._record_remove,
-    "write": RecordingFiles._record_write,
     "write_at": RecordingFiles._record_write_at,
     "fsync": RecordingFiles._record_sync,
     "full_sync": RecordingFiles._record_sync,
@@ -348,7 +343,7 @@ _RECORDS: dict[str, Record] = {
 }
 _CHANGES = frozenset(_RECORDS) - {"close", "stat", "fstat"}
 for _reading in (
-    "read", "read_at", "lseek", "_names_in", "_read_link", "file_system_type", "free_bytes",
+    "read_at", "_names_in", "readlink", "file_system_type", "free_bytes",
     "lock_file", "try_lock_file", "unlock_file", "utime", "chown",
 ):  # fmt: skip
     _RECORDS[_reading] = RecordingFiles._record_nothing

@@ -553,7 +553,7 @@ def _save_by_hand(outer: Path, files: RecordingFiles, saved: Version) -> None:
         directory = inner
     name = f"cp_20270101_000000_{saved.checkpoint_id}.json"
     descriptor = hand.create(directory, name)
-    hand.write(descriptor, oracle.body_of(MAIN, saved), name)
+    hand.write_at(descriptor, oracle.body_of(MAIN, saved), 0, name)
     hand.sync_file(descriptor, name)
     hand.sync_directory(directory)
 

@@ -172,16 +172,15 @@ class Kernel:
     def _written(self, owner: object, result: Any, args: Any, kwargs: Any) -> None:
         node = self.fds[args[0]].node
         assert node is not None
-        offset = args[2] if len(args) > 2 else os.lseek(args[0], 0, os.SEEK_CUR) - result
         data = bytes(args[1][:result])
-        node.write(offset, data)
+        node.write(args[2], data)
         if len(data) == CONTROL_BYTES and node is self.node_of(f"{self.outer}/{CONTROL_PATH}"):
             self.controls.append(data)
 
     def _made(self, owner: object, result: Any, args: Any, kwargs: Any) -> None:
-        directory, name = self._place(args[0], args[1])
+        directory, name = self._place(args[0], kwargs["dir_fd"])
         if directory is not None:
-            inode = os.stat(args[0], dir_fd=args[1]).st_ino
+            inode = os.stat(args[0], **kwargs).st_ino
             device = self.devices.get(name, directory.device)
             self._name([(directory, name, Node("directory", inode, device))])
 
@@ -296,14 +295,13 @@ class Kernel:
 
 
 _READING = frozenset({
-    "stat", "fstat", "lseek", "read", "read_at", "_names_in", "_read_link", "try_lock_file",
+    "stat", "fstat", "read_at", "_names_in", "readlink", "try_lock_file",
     "unlock_file", "chown", "file_system_type", "free_bytes",
 })  # fmt: skip
 SYNCS = frozenset({"data_sync", "full_sync", "fsync", "syncfs"})
 _EFFECTS: dict[str, Callable[[Kernel, object, Any, Any, Any], None]] = {
     "open": Kernel._opened,
     "_open_file": Kernel._opened,
-    "write": Kernel._written,
     "write_at": Kernel._written,
     "_make_directory": Kernel._made,
     "link": Kernel._linked,

@@ -16,7 +16,7 @@ import secrets
 import stat
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from itertools import count
 from typing import NamedTuple, ParamSpec, TypeVar
 
@@ -32,6 +32,7 @@ from aiocheckpoint.models import reseed_ids
 
 P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
+OpenedT = TypeVar("OpenedT", bound="Directory | None")
 
 _DIRECTORY_MODE = 0o700
 _FILE_MODE = 0o600
@@ -56,6 +57,15 @@ _TICK_NS = 12_000_000
 _COARSE_NS = 2_100_000_000
 _NOT_KNOWN_THERE = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 _NO_SYNC_OF_DIRECTORIES = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
+_MISSING = frozenset({errno.ENOENT})
+_GONE = frozenset({errno.ENOENT, errno.ENAMETOOLONG})
+_EXISTS = frozenset({errno.EEXIST})
+_NO_SYMLINK = frozenset({errno.ENOENT, errno.EINVAL})
+_OF_OTHERS: dict[int | None, str] = {
+    errno.ELOOP: "a symlink",
+    errno.ENXIO: "not a regular file",
+    errno.EISDIR: "not a regular file",
+}
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_LINK = _NOT_KNOWN_THERE | {
     errno.EEXIST,
@@ -230,6 +240,42 @@ class LocalFiles:
         except ValueError as error:  # a path with a NUL in it
             raise StorageError(operation, path, None, str(error)) from error
 
+    def _at(
+        self, operation: str, directory: Directory, name: str, function: Callable[..., ResultT],
+        *args: object, **kwargs: object,
+    ) -> ResultT:  # fmt: skip
+        """Make one system call on an entry of a directory."""
+        path, descriptor = directory.join(name), directory.descriptor
+        place = path if descriptor is None else name
+        return self.call(operation, path, function, place, *args, dir_fd=descriptor, **kwargs)
+
+    def _found(
+        self, absences: Collection[int | None], operation: str, directory: Directory, name: str,
+        function: Callable[..., ResultT], *args: object, **kwargs: object,
+    ) -> ResultT | None:  # fmt: skip
+        """Make one, and return what it finds; None where it fails in one of these ways."""
+        path, descriptor = directory.join(name), directory.descriptor
+        place = path if descriptor is None else name
+        try:
+            return self.call(operation, path, function, place, *args, dir_fd=descriptor, **kwargs)
+        except StorageError as error:
+            if error.errno in absences:
+                return None
+            raise
+
+    def _is_done(
+        self, absences: Collection[int | None], operation: str, directory: Directory, name: str,
+        function: Callable[..., None],
+    ) -> bool:  # fmt: skip
+        """Make one, and tell whether it did not fail in one of these ways."""
+        try:
+            self._at(operation, directory, name, function)
+        except StorageError as error:
+            if error.errno in absences:
+                return False
+            raise
+        return True
+
     # Directories
 
     def find_root(self, path: str) -> Directory | None:
@@ -264,11 +310,9 @@ class LocalFiles:
             path = os.path.dirname(path)
         directory = self.open_path(path)
         for above in reversed(missing):
-            try:
+            with self.closing(directory):
                 self.make_subdirectory(directory, os.path.basename(above))
                 self.sync_directory(directory)
-            finally:
-                self.close_directory(directory)
             directory = self.open_path(above)
         return directory
 
@@ -280,10 +324,17 @@ class LocalFiles:
             if error.errno in (errno.EACCES, errno.EPERM):
                 return
             raise
-        try:
+        with self.closing(above):
             self.sync_directory(above)
+
+    @contextlib.contextmanager
+    def closing(self, directory: OpenedT) -> Generator[OpenedT]:
+        """Close a directory, if there is one, at the end of a block."""
+        try:
+            yield directory
         finally:
-            self.close_directory(above)
+            if directory is not None:
+                self.close_directory(directory)
 
     def open_path(self, path: str) -> Directory:
         """Open a directory by its path, symlinks followed."""
@@ -312,53 +363,47 @@ class LocalFiles:
             return Directory(path, None) if os.path.isdir(path) else None
         flags = _OPEN_DIRECTORY | system.O_NOFOLLOW
         try:
-            descriptor = self.call(
-                "open directory", path, os.open, name, flags, dir_fd=parent.descriptor
-            )
+            descriptor = self._found(_MISSING, "open directory", parent, name, os.open, flags)
         except StorageError as error:
-            if error.errno == errno.ENOENT:
-                return None
             is_other = error.errno in (errno.ENOTDIR, errno.ELOOP)
             if is_other and self.pointed_at(parent, name) is not None:
                 raise StorageError("open directory", path, errno.ELOOP, NOT_FOLLOWED) from error
             raise
-        return self._opened(path, descriptor)
+        return None if descriptor is None else self._opened(path, descriptor)
+
+    def subdirectory(
+        self, parent: Directory, name: str
+    ) -> contextlib.AbstractContextManager[Directory | None]:
+        """Open a directory in a directory for the time of a block; None when it is not there."""
+        return self.closing(self.open_subdirectory(parent, name))
+
+    def made_subdirectory(self, parent: Directory, name: str, *, is_durable: bool) -> Directory:
+        """Open a directory in a directory, made if need be, and named durably if that is asked."""
+        self.make_subdirectory(parent, name)
+        if is_durable:  # also when it was there: who made it may have died before
+            self.sync_directory(parent)
+        opened = self.open_subdirectory(parent, name)
+        if opened is None:
+            reason = "it was removed; try again"
+            raise StorageError("open directory", parent.join(name), errno.ENOENT, reason)
+        return opened
 
     def make_subdirectory(self, parent: Directory, name: str) -> bool:
         """Make a directory, 0700; return False when it was there. Sync `parent` afterwards."""
-        place = _place(parent, name)
-        try:
-            self.call(
-                "make directory", parent.join(name), _make_directory, place, parent.descriptor
-            )
-        except StorageError as error:
-            if error.errno == errno.EEXIST:
-                return False
-            raise
-        self._give_to_owner(parent, name)
-        return True
+        is_made = self._is_done(_EXISTS, "make directory", parent, name, _make_directory)
+        if is_made:
+            self._give_to_owner(parent, name)
+        return is_made
 
     def _give_to_owner(self, directory: Directory, name: str) -> None:
         """Give a new entry to the owner of its directory, where root makes it for somebody else."""
         if directory.owner is not None:
-            user, group = directory.owner
-            self.call(
-                "change owner", directory.join(name), os.chown, name, user, group,
-                dir_fd=directory.descriptor, follow_symlinks=False,
-            )  # fmt: skip
+            owner = directory.owner
+            self._at("change owner", directory, name, os.chown, *owner, follow_symlinks=False)
 
     def remove_subdirectory(self, parent: Directory, name: str) -> bool:
         """Remove an empty directory; False when it cannot be: it is not empty, or not ours to."""
-        place = _place(parent, name)
-        try:
-            self.call(
-                "remove directory", parent.join(name), os.rmdir, place, dir_fd=parent.descriptor
-            )
-        except StorageError as error:
-            if error.errno in _STAYS:
-                return False
-            raise
-        return True
+        return self._is_done(_STAYS, "remove directory", parent, name, os.rmdir)
 
     def close_directory(self, directory: Directory) -> None:
         """
@@ -423,12 +468,10 @@ class LocalFiles:
 
     def create(self, directory: Directory, name: str) -> int:
         """Create a file that must not exist, 0600, and return its descriptor."""
-        descriptor = self.call(
-            "create", directory.join(name), _open_file, _place(directory, name), _CREATE,
-            dir_fd=directory.descriptor,
-        )  # fmt: skip
-        with self._closing_if_failed(descriptor, directory.join(name)):
-            self._give_to_owner(directory, name)
+        descriptor = self._at("create", directory, name, _open_file, _CREATE)
+        if directory.owner is not None:
+            with self._closing_if_failed(descriptor, directory.join(name)):
+                self._give_to_owner(directory, name)
         return descriptor
 
     @contextlib.contextmanager
@@ -449,16 +492,6 @@ class LocalFiles:
             yield descriptor
         self.close(descriptor, path)
 
-    def write(self, descriptor: int, data: bytes | memoryview, path: str) -> None:
-        """Write all of `data`; the kernel may take it in pieces."""
-        while data:
-            written = self.call("write", path, os.write, descriptor, data)
-            if written == len(data):
-                return
-            if written == 0:
-                raise StorageError("write", path, None, "the system wrote 0 bytes")
-            data = memoryview(data)[written:]
-
     def write_new(self, directory: Directory, name: str, data: bytes, modified_ns: int) -> int:
         """
         Create a file with a content and a time of last change, and return its descriptor.
@@ -470,14 +503,11 @@ class LocalFiles:
             modified_ns: ns since 1970, 0 for now.
         """
         path = directory.join(name)
-        descriptor = self.call(
-            "create", path, _open_file, _place(directory, name), _CREATE,
-            dir_fd=directory.descriptor,
-        )  # fmt: skip
+        descriptor = self._at("create", directory, name, _open_file, _CREATE)
         try:
             if directory.owner is not None:
                 self._give_to_owner(directory, name)
-            self.write(descriptor, data, path)
+            self.write_at(descriptor, data, 0, path)
             if modified_ns:
                 self.set_modified(descriptor, modified_ns, path)
         except BaseException:
@@ -586,7 +616,7 @@ class LocalFiles:
         try:
             if directory.descriptor is None:
                 with self.created(directory, temporary) as descriptor:
-                    self.write(descriptor, data, directory.join(temporary))
+                    self.write_at(descriptor, data, 0, directory.join(temporary))
             else:
                 self.call(
                     "symlink", directory.join(temporary), os.symlink, target, temporary,
@@ -604,31 +634,11 @@ class LocalFiles:
 
     def pointed_at(self, directory: Directory, name: str) -> str | None:
         """Return what a symlink names; None when there is none, or a plain file instead."""
-        try:
-            return self.call(
-                "read link",
-                directory.join(name),
-                _read_link,
-                _place(directory, name),
-                directory.descriptor,
-            )
-        except StorageError as error:
-            if error.errno in (errno.ENOENT, errno.EINVAL):
-                return None
-            raise
+        return self._found(_NO_SYMLINK, "read link", directory, name, os.readlink)
 
     def unlink(self, directory: Directory, name: str) -> bool:
         """Remove a file; False when it is not there."""
-        try:
-            self.call(
-                "remove", directory.join(name), os.unlink, _place(directory, name),
-                dir_fd=directory.descriptor,
-            )  # fmt: skip
-        except StorageError as error:
-            if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
-                return False
-            raise
-        return True
+        return self._is_done(_GONE, "remove", directory, name, os.unlink)
 
     def discard(self, directory: Directory, name: str) -> None:
         """Remove a file on the way out of an error, which stays the one reported."""
@@ -637,16 +647,8 @@ class LocalFiles:
 
     def status(self, directory: Directory, name: str) -> FileStatus | None:
         """Return the status of an entry, not following a symlink; None when it is not there."""
-        try:
-            found = self.call(
-                "stat", directory.join(name), os.stat, _place(directory, name),
-                dir_fd=directory.descriptor, follow_symlinks=False,
-            )  # fmt: skip
-        except StorageError as error:
-            if error.errno == errno.ENOENT:
-                return None
-            raise
-        return _status(found)
+        found = self._found(_MISSING, "stat", directory, name, os.stat, follow_symlinks=False)
+        return found and _status(found)
 
     def read(self, directory: Directory, name: str, max_bytes: int) -> bytes | None:
         """
@@ -664,7 +666,7 @@ class LocalFiles:
             size = self._regular_size(descriptor, path)
             if size > max_bytes:
                 raise CheckpointTooLargeError(path, size, max_bytes)
-            return self._read_range(descriptor, path, size, 0)
+            return self.read_at(descriptor, size, 0, path)
         finally:
             self.close(descriptor, path)
 
@@ -679,9 +681,9 @@ class LocalFiles:
         try:
             size = self._regular_size(descriptor, path)
             if size <= 2 * end_bytes:
-                return self._read_range(descriptor, path, size, 0), b""
-            head = self._read_range(descriptor, path, end_bytes, 0)
-            return head, self._read_range(descriptor, path, end_bytes, size - end_bytes)
+                return self.read_at(descriptor, size, 0, path), b""
+            head = self.read_at(descriptor, end_bytes, 0, path)
+            return head, self.read_at(descriptor, end_bytes, size - end_bytes, path)
         finally:
             self.close(descriptor, path)
 
@@ -697,19 +699,12 @@ class LocalFiles:
             its descriptor, None when it is not there; a forked child closes it.
         """
         flags = (os.O_RDWR if write else os.O_RDONLY) | _SAFELY | (os.O_CREAT if create else 0)
-        path = directory.join(name)
-        try:
-            descriptor = self.call(
-                "open", path, _open_file, _place(directory, name), flags,
-                dir_fd=directory.descriptor,
-            )  # fmt: skip
-        except StorageError as error:
-            if error.errno == errno.ENOENT:
-                return None
-            raise
+        descriptor = self._found(_MISSING, "open", directory, name, _open_file, flags)
+        if descriptor is None:
+            return None
         _not_for_children.add(descriptor)
         if create:
-            with self._closing_if_failed(descriptor, path):
+            with self._closing_if_failed(descriptor, directory.join(name)):
                 self._give_to_owner(directory, name)
         return descriptor
 
@@ -786,19 +781,12 @@ class LocalFiles:
         return True
 
     def _open_to_read(self, directory: Directory, name: str) -> int | None:
-        path = directory.join(name)
         try:
-            return self.call(
-                "open", path, os.open, _place(directory, name), _OPEN_TO_READ,
-                dir_fd=directory.descriptor,
-            )  # fmt: skip
+            return self._found(_MISSING, "open", directory, name, os.open, _OPEN_TO_READ)
         except StorageError as error:
-            if error.errno == errno.ENOENT:
-                return None
-            if error.errno == errno.ELOOP:
-                raise NotACheckpointError(path, "a symlink") from error
-            if error.errno in (errno.ENXIO, errno.EISDIR):
-                raise NotACheckpointError(path, "not a regular file") from error
+            kind = _OF_OTHERS.get(error.errno)
+            if kind is not None:
+                raise NotACheckpointError(error.path, kind) from error
             raise
 
     def _regular_size(self, descriptor: int, path: str) -> int:
@@ -807,18 +795,6 @@ class LocalFiles:
             kind = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
             raise NotACheckpointError(path, kind)
         return found.st_size
-
-    def _read_range(self, descriptor: int, path: str, size: int, offset: int) -> bytes:
-        if offset:  # it was opened just now
-            self.call("seek", path, os.lseek, descriptor, offset, os.SEEK_SET)
-        pieces: list[bytes] = []
-        while size > 0:
-            piece = self.call("read", path, os.read, descriptor, size)
-            if not piece:
-                break
-            pieces.append(piece)
-            size -= len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 # A forked child shares its parent's locks for as long as it keeps these open: after the
@@ -865,11 +841,11 @@ def _names_in(target: int | str) -> list[str]:
         os.close(own)
 
 
-def _make_directory(place: str, parent_descriptor: int | None) -> None:
-    os.mkdir(place, _DIRECTORY_MODE, dir_fd=parent_descriptor)
-    found = os.stat(place, dir_fd=parent_descriptor)
+def _make_directory(place: str, *, dir_fd: int | None) -> None:
+    os.mkdir(place, _DIRECTORY_MODE, dir_fd=dir_fd)
+    found = os.stat(place, dir_fd=dir_fd)
     if _DIRECTORY_MODE & ~found.st_mode:  # the umask took it from its owner
-        os.chmod(place, _DIRECTORY_MODE, dir_fd=parent_descriptor)
+        os.chmod(place, _DIRECTORY_MODE, dir_fd=dir_fd)
 
 
 def _open_file(place: str, flags: int, *, dir_fd: int | None) -> int:
@@ -886,7 +862,3 @@ def _open_file(place: str, flags: int, *, dir_fd: int | None) -> int:
 
 def _has_no_symlinks(error: StorageError) -> bool:
     return error.operation == "symlink" and error.errno in _NOT_KNOWN_THERE
-
-
-def _read_link(name: str, descriptor: int | None) -> str:
-    return os.readlink(name, dir_fd=descriptor)

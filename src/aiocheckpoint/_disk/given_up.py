@@ -76,15 +76,11 @@ class GivenUp:
             sessions: directories of those that may have had changes there; None where it is
                 known what was there, and those are damaged that it concerns.
         """
+        if self._parent is None:
+            raise StorageError("open directory", self._place.path, None, "it is not there")
         files = self._files
-        if self._parent is not None:
-            files.make_subdirectory(self._parent, QUARANTINE_DIRECTORY)
-            files.sync_directory(self._parent)
-        with self._opened() as quarantine:
-            if quarantine is None:
-                raise StorageError(
-                    "open directory", self._place.path, None, "it was removed; try again"
-                )
+        opened = files.made_subdirectory(self._parent, QUARANTINE_DIRECTORY, is_durable=True)
+        with files.closing(opened) as quarantine:
             if sessions is not None:  # first, for with the copy there the log goes on
                 self._note(quarantine, name + _SESSIONS_SUFFIX, sessions)
             files.replace(quarantine, name, data)
@@ -94,11 +90,8 @@ class GivenUp:
     def _note(self, quarantine: Directory, name: str, sessions: Iterable[str]) -> None:
         """Note which sessions a part concerns: all or none, and as it was where it is noted."""
         files, temporary = self._files, random_name(TEMP_PREFIX)
-        files.make_subdirectory(quarantine, temporary)
-        noted = files.open_subdirectory(quarantine, temporary)
-        if noted is None:
-            raise StorageError("open directory", quarantine.join(temporary), None, "it was removed")
-        try:
+        opened = files.made_subdirectory(quarantine, temporary, is_durable=False)
+        with files.closing(opened) as noted:
             for session in sessions:
                 files.close(files.write_new(noted, session, b"", 0), noted.join(session))
             files.sync_directory(noted)
@@ -108,8 +101,6 @@ class GivenUp:
                 return
             for session in files.scan(noted):
                 files.discard(noted, session)
-        finally:
-            files.close_directory(noted)
         files.remove_subdirectory(quarantine, temporary)
 
     def concerning(self, session: str) -> list[str]:
@@ -174,8 +165,5 @@ class GivenUp:
             if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                 raise
             found = None  # a file or a symlink is not of ours
-        try:
+        with self._files.closing(found):
             yield found
-        finally:
-            if found is not None:
-                self._files.close_directory(found)

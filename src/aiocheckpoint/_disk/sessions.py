@@ -141,12 +141,9 @@ class SessionDirectories:
 
     def _make(self, name: str) -> None:
         self._files.make_subdirectory(self.root, name)
-        above = self._files.open_subdirectory(self.root, name)
-        if above is not None:
-            try:
+        with self.above(name) as above:
+            if above is not None:
                 self._files.make_subdirectory(above, names.CHECKPOINTS_DIRECTORY)
-            finally:
-                self._files.close_directory(above)
 
     def _take(self, key: _Key, above: Directory | None = None) -> _Open | None:
         with self._mutex:
@@ -190,15 +187,9 @@ class SessionDirectories:
         for unused in surplus:
             self._files.close_directory(unused.directory)
 
-    @contextlib.contextmanager
-    def above(self, name: str) -> Generator[Directory | None]:
+    def above(self, name: str) -> contextlib.AbstractContextManager[Directory | None]:
         """Open the directory that holds a session's directories, None when there is none."""
-        above = self._files.open_subdirectory(self.root, name)
-        try:
-            yield above
-        finally:
-            if above is not None:
-                self._files.close_directory(above)
+        return self._files.subdirectory(self.root, name)
 
     @contextlib.contextmanager
     def blobs(self, name: str, *, create: bool = False) -> Generator[Directory | None]:

@@ -226,7 +226,8 @@ class Slots:
         try:
             with self._files.created(self._directory, _SPARE_NAME) as descriptor:
                 for offset in range(0, size, _CHUNK_BYTES):
-                    self._files.write(descriptor, bytes(min(_CHUNK_BYTES, size - offset)), path)
+                    data = bytes(min(_CHUNK_BYTES, size - offset))
+                    self._files.write_at(descriptor, data, offset, path)
                 self._files.sync_file(descriptor, path)
         except BaseException:
             self._files.discard(self._directory, _SPARE_NAME)

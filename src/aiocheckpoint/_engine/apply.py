@@ -366,15 +366,8 @@ class Files:
         with contextlib.ExitStack() as stack:
             directory = self._private
             for part in (names.QUARANTINE_DIRECTORY, session):
-                self._files.make_subdirectory(directory, part)
-                self._files.sync_directory(directory)
-                inner = self._files.open_subdirectory(directory, part)
-                if inner is None:
-                    raise StorageError(
-                        "open directory", directory.join(part), None, "it was removed"
-                    )
-                stack.callback(self._files.close_directory, inner)
-                directory = inner
+                directory = self._files.made_subdirectory(directory, part, is_durable=True)
+                stack.callback(self._files.close_directory, directory)
             yield directory
 
 

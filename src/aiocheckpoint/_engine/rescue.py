@@ -36,12 +36,8 @@ def write_known(root: OpenRoot) -> None:
     """
     operations, view = root.operations, root.view
     top = view.sessions.root
-    operations.make_subdirectory(top, names.PRIVATE_DIRECTORY)
     with contextlib.ExitStack() as stack:
-        private = operations.open_subdirectory(top, names.PRIVATE_DIRECTORY)
-        if private is None:
-            place = top.join(names.PRIVATE_DIRECTORY)
-            raise StorageError("open directory", place, None, "it was removed; try again")
+        private = operations.made_subdirectory(top, names.PRIVATE_DIRECTORY, is_durable=False)
         stack.callback(operations.close_directory, private)
         touched = Touched(operations, top)
         stack.callback(touched.close)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 from typing import NamedTuple
 
@@ -164,13 +163,7 @@ def _made_private(root: Directory, files: LocalFiles) -> Directory:
     kind = files.file_system_type(files.directory_status(root))
     if kind in _REFUSED_FILE_SYSTEMS:
         raise UnsupportedFileSystemError(root.path, kind)
-    files.make_subdirectory(root, names.PRIVATE_DIRECTORY)
-    files.sync_directory(root)  # also when it was there: who made it may have died before
-    private = files.open_subdirectory(root, names.PRIVATE_DIRECTORY)
-    if private is None:
-        place = root.join(names.PRIVATE_DIRECTORY)
-        raise StorageError("open directory", place, errno.ENOENT, "it was removed; try again")
-    return private
+    return files.made_subdirectory(root, names.PRIVATE_DIRECTORY, is_durable=True)
 
 
 def _opened(
