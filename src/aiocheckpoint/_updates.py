@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from aiocheckpoint._arguments import checkpoint_ids_of, digests_of, require_query, result_of
+from aiocheckpoint._arguments import checkpoint_ids_of, result_of
 from aiocheckpoint._engine import listing
 from aiocheckpoint._engine.changes import Batch, Change, Delete, Save
-from aiocheckpoint._engine.glance import Glance, NotInMemoryError
+from aiocheckpoint._engine.glance import NotInMemoryError
 from aiocheckpoint._engine.jobs import Job
 from aiocheckpoint._engine.local_store import LocalStore
 from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint._patience import Patience
+from aiocheckpoint._reading import SessionReads, Work
 from aiocheckpoint._staging import Staging
 from aiocheckpoint._turns import SessionTurns
-from aiocheckpoint.errors import InvalidArgumentError, MissingBlobError, SessionChangedError
-from aiocheckpoint.models import CheckpointId, CheckpointMeta, SessionId
+from aiocheckpoint.errors import InvalidArgumentError, SessionChangedError
+from aiocheckpoint.models import CheckpointId, SessionId
 from aiocheckpoint.store import NO_BLOBS
 
 ResultT = TypeVar("ResultT")
@@ -28,7 +29,7 @@ _EMPTY = 0  # the state of a session without checkpoints
 _SEVERAL = 1 << 200  # that of none: of what was read as it was at several moments
 
 
-class LocalTransaction(Generic[RecordT]):
+class LocalTransaction(SessionReads[RecordT]):
     """
     One session within one call of the work of an update.
 
@@ -51,111 +52,28 @@ class LocalTransaction(Generic[RecordT]):
         session_id: SessionId,
         job: Job[Any],
     ) -> None:
+        super().__init__(session_id)
         self._store = store
         self._encode = encode
-        self._session_id = session_id
         self._job = job
         self._staging: Staging[Save] = Staging()
         self.name = encode_id(session_id, "session id")
         self.state: int | None = None
         self.is_seen_at_once = True
 
-    @property
-    def session_id(self) -> SessionId:
-        """The session."""
-        return self._session_id
-
     # Reads
 
-    async def load(self, checkpoint_id: CheckpointId | None = None) -> RecordT | None:
-        """Return a checkpoint, the one saved last by default; None when there is none."""
-        self._staging.require_running()
-        if checkpoint_id is not None:
-            encode_id(checkpoint_id, "checkpoint id")
-        work = partial(_load, self._session_id, checkpoint_id)
-        return await self._read(work, work, None)
-
-    async def load_many(self, checkpoint_ids: Iterable[CheckpointId], /) -> tuple[RecordT, ...]:
-        """Return those of the checkpoints that are there, the one saved first first."""
-        self._staging.require_running()
-        work = partial(_load_many, self._session_id, checkpoint_ids_of(checkpoint_ids))
-        return await self._read(work, work, ())
-
-    async def ids(
-        self, *, prefix: str = "", before: CheckpointId | None = None, limit: int | None = None
-    ) -> tuple[CheckpointId, ...]:
-        """Return ids, the greatest first."""
-        self._staging.require_running()
-        require_query(prefix, before, limit)
-
-        def glanced(glance: Glance[RecordT]) -> tuple[CheckpointId, ...]:
-            return glance.ids(self._session_id, prefix, before, limit)
-
-        def read(reader: Reader[RecordT]) -> tuple[CheckpointId, ...]:
-            return listing.ids(reader, self._session_id, prefix, before, limit)
-
-        return await self._read(glanced, read, ())
-
-    async def saved_ids(
-        self, *, prefix: str = "", limit: int | None = None
-    ) -> tuple[CheckpointId, ...]:
-        """Return ids, the one saved last first."""
-        self._staging.require_running()
-        require_query(prefix, limit=limit)
-
-        def read(reader: Reader[RecordT]) -> tuple[CheckpointId, ...]:
-            return listing.saved_ids(reader, self._session_id, prefix, limit)
-
-        return await self._read(None, read, ())
-
-    async def list(
-        self, *, before: CheckpointId | None = None, limit: int | None = None
-    ) -> tuple[CheckpointMeta, ...]:
-        """Return what there is, saved last first."""
-        self._staging.require_running()
-        require_query("", before, limit)
-
-        def read(reader: Reader[RecordT]) -> tuple[CheckpointMeta, ...]:
-            return listing.listed(reader, self._session_id, before, limit)
-
-        return await self._read(None, read, ())
-
-    async def load_blobs(self, digests: Iterable[str], /) -> dict[str, bytes]:
-        """Return blobs by their digests."""
-        self._staging.require_running()
-        wanted = digests_of(digests)
-        nothing: dict[str, bytes] = {}
-
-        def read(reader: Reader[RecordT]) -> dict[str, bytes]:
-            return reader.load_blobs(self._session_id, wanted)
-
-        found = await self._read(None, read, nothing)
-        if found is nothing and wanted:
-            error = MissingBlobError(wanted[0], wanted[0])
-            error.session_id = self._session_id
-            raise error
-        return found
-
-    async def _read(
-        self,
-        glanced: Callable[[Glance[RecordT]], ResultT] | None,
-        read: Callable[[Reader[RecordT]], ResultT],
-        otherwise: ResultT,
+    async def _answer(
+        self, work: Work[RecordT, ResultT], otherwise: ResultT, *, at_once: bool = False
     ) -> ResultT:
-        """
-        Read what is in memory at once, and else in a thread.
-
-        Args:
-            glanced: reads what is in memory; None for what never is.
-            read: reads.
-            otherwise: what is read where there is no root.
-        """
-        found = self._glanced(glanced) if glanced is not None else None
+        """Do a read, and note the state of the session that it saw."""
+        self._staging.require_running()
+        found = self._glanced(work) if at_once else None
         is_glance = found is not None
         if found is None:
-            work = partial(self._store.read, partial(self._with_state, read), (_EMPTY, otherwise))
+            read = partial(self._store.read, partial(self._with_state, work), (_EMPTY, otherwise))
             try:
-                found = await self._store.in_thread(self._store.readers, work)
+                found = await self._store.in_thread(self._store.readers, read)
             except Exception:
                 self.is_seen_at_once = False  # what it missed was perhaps there before
                 raise
@@ -164,14 +82,14 @@ class LocalTransaction(Generic[RecordT]):
         self.state = state if self.state in (None, state) else _SEVERAL
         return result
 
-    def _glanced(self, work: Callable[[Glance[RecordT]], ResultT]) -> tuple[int, ResultT] | None:
+    def _glanced(self, work: Work[RecordT, ResultT]) -> tuple[int, ResultT] | None:
         try:
             return self._store.glance(partial(self._with_state, work))
         except NotInMemoryError:
             return None
 
     def _with_state(
-        self, work: Callable[[Any], ResultT], reader: Reader[RecordT]
+        self, work: Work[RecordT, ResultT], reader: Reader[RecordT]
     ) -> tuple[int, ResultT]:
         state = reader.session(self._session_id).known.state  # first: it is the last to change
         return state, work(reader)
@@ -217,18 +135,6 @@ class LocalTransaction(Generic[RecordT]):
             save.erases = save.checkpoint_id in erased
             parts.append(save)
         return parts
-
-
-def _load(
-    session_id: SessionId, checkpoint_id: CheckpointId | None, reader: Reader[RecordT]
-) -> RecordT | None:
-    return reader.load(session_id, checkpoint_id)
-
-
-def _load_many(
-    session_id: SessionId, checkpoint_ids: tuple[CheckpointId, ...], reader: Reader[RecordT]
-) -> tuple[RecordT, ...]:
-    return reader.load_many(session_id, checkpoint_ids)
 
 
 Transactions = Mapping[SessionId, LocalTransaction[RecordT]]

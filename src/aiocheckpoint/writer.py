@@ -13,6 +13,7 @@ from collections.abc import (
     Callable,
     Collection,
     Iterable,
+    Iterator,
     Mapping,
 )
 from functools import partial
@@ -87,11 +88,12 @@ _SESSIONS_PER_HOP = 64
 _LOADS_PER_HOP = 256
 _Names = list[str]  # within the class below `list` is a method
 _Errors = list[CheckpointError]
-_Metas = list[CheckpointMeta]
 _WAKE: dict[Durability, Wake] = {"journal": "synced", "file": "flushed", "none": "written"}
 
 ResultT = TypeVar("ResultT")
 _Answer = list[ResultT]
+_Found = tuple[list[ResultT], list[CheckpointError]]
+_Search = Callable[[str, list[str], Reader[RecordT]], tuple[list[ResultT], list[CheckpointError]]]
 
 
 class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
@@ -326,21 +328,24 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         pool = store.callers if is_callers else store.readers
         return await store.in_thread(pool, partial(store.read, work, otherwise))
 
-    async def _parts(
-        self,
-        prefix: str,
-        work: Callable[[_Names, Reader[RecordT]], tuple[ResultT, _Errors]],
-        otherwise: tuple[ResultT, _Errors],
-        *,
-        is_callers: bool = False,
-    ) -> AsyncGenerator[tuple[ResultT, _Errors], None]:
-        """Yield what comes of work on some sessions, whose ids may begin so, after the other."""
+    async def _found(
+        self, prefix: str, work: _Search[RecordT, ResultT], *, is_callers: bool = False
+    ) -> AsyncGenerator[ResultT, None]:
+        """Yield what is found in the sessions whose ids begin so; then raise what was refused."""
         first = partial(_first_of, prefix, work)
-        names, found = await self._read(first, (_Names(), otherwise), is_callers=is_callers)
-        yield found
+        nothing: _Found[ResultT] = ([], [])
+        names, (found, refused) = await self._read(
+            first, (_Names(), nothing), is_callers=is_callers
+        )
+        for each in found:
+            yield each
         for start in range(_SESSIONS_PER_HOP, len(names), _SESSIONS_PER_HOP):
-            part = partial(work, names[start : start + _SESSIONS_PER_HOP])
-            yield await self._read(part, otherwise, is_callers=is_callers)
+            part = partial(work, prefix, names[start : start + _SESSIONS_PER_HOP])
+            found, errors = await self._read(part, nothing, is_callers=is_callers)
+            refused += errors
+            for each in found:
+                yield each
+        raise_all(refused)
 
     async def _change(self, change: Change, operation: str) -> Any:
         self._require_usable()
@@ -807,13 +812,8 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         Cost: one hop for each 64 sessions.
         """
         require_query(prefix)
-        refused: _Errors = []
-        async for found, errors in self._parts(prefix, _session_ids, (_Names(), _Errors())):
-            refused += errors
-            for session_id in found:
-                if session_id.startswith(prefix):
-                    yield session_id
-        raise_all(refused)
+        async for session_id in self._found(prefix, _session_ids):
+            yield session_id
 
     async def find(
         self,
@@ -846,28 +846,20 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         """
         require_query(prefix)
         require_callable("work", work)
-        nothing: tuple[ResultT | None, _Errors] = (None, [])
 
-        def search(names: _Names, reader: Reader[RecordT]) -> tuple[ResultT | None, _Errors]:
+        def search(prefix: str, names: _Names, reader: Reader[RecordT]) -> _Found[ResultT]:
             refused: _Errors = []
             for name in names:
-                session_ids, errors = _session_ids([name], reader)
+                session_ids, errors = _session_ids(prefix, [name], reader)
                 refused += errors
-                for session_id in filter(lambda found: found.startswith(prefix), session_ids):
+                for session_id in session_ids:
                     (found,) = self._reading(session_id, work)(reader)
                     if found is not None:
-                        return found, []
-            return None, refused
+                        return [found], []
+            return [], refused
 
-        refused: _Errors = []
-        parts = self._parts(prefix, search, nothing, is_callers=True)
-        async with contextlib.aclosing(parts):
-            async for found, errors in parts:
-                if found is not None:
-                    return found
-                refused += errors
-        raise_all(refused)
-        return None
+        async with contextlib.aclosing(self._found(prefix, search, is_callers=True)) as found:
+            return await anext(found, None)
 
     async def load_newest(self, session_ids: Iterable[SessionId], /) -> dict[SessionId, RecordT]:
         """
@@ -895,9 +887,9 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         refused: _Errors = []
         for start in range(0, len(wanted), _LOADS_PER_HOP):
             part = wanted[start : start + _LOADS_PER_HOP]
-            nothing: tuple[dict[SessionId, RecordT], _Errors] = ({}, [])
+            nothing: _Found[tuple[SessionId, RecordT]] = ([], [])
             loaded, errors = await self._read(partial(_newest_of, part), nothing)
-            found |= loaded
+            found.update(loaded)
             refused += errors
         raise_all(refused, found)
         return found
@@ -927,14 +919,9 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         """
         final = frozenset(triggers_of(final_triggers))
         require_query(prefix)
-        refused: _Errors = []
-        async for found, errors in self._parts(prefix, _newest_metas, (_Metas(), _Errors())):
-            refused += errors
-            for meta in found:
-                is_over = meta.problem is None and meta.trigger in final
-                if meta.session_id.startswith(prefix) and not is_over:
-                    yield meta
-        raise_all(refused)
+        async for meta in self._found(prefix, _newest_metas):
+            if meta.problem is not None or meta.trigger not in final:
+                yield meta
 
     async def delete_session(self, session_id: SessionId) -> bool:
         """
@@ -1340,38 +1327,33 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         return tuple(findings)
 
 
-def _session_ids(
-    names: list[str], reader: Reader[Any]
-) -> tuple[list[SessionId], list[CheckpointError]]:
-    return sessions.session_ids(reader.bodies, names, reader.index)
+def _session_ids(prefix: str, names: list[str], reader: Reader[Any]) -> _Found[SessionId]:
+    return sessions.session_ids(reader.bodies, names, reader.index, prefix)
 
 
 def _newest_of(
-    session_ids: tuple[SessionId, ...], reader: Reader[RecordT]
-) -> tuple[dict[SessionId, RecordT], list[CheckpointError]]:
-    return reader.load_newest(session_ids)
+    session_ids: Iterable[SessionId], reader: Reader[RecordT]
+) -> _Found[tuple[SessionId, RecordT]]:
+    def load(session_id: SessionId) -> Iterator[tuple[SessionId, RecordT]]:
+        newest = reader.load(session_id, None)
+        if newest is not None:
+            yield session_id, newest
+
+    return sessions.found_in(session_ids, load)
 
 
-def _newest_metas(
-    names: list[str], reader: Reader[Any]
-) -> tuple[list[CheckpointMeta], list[CheckpointError]]:
-    session_ids, errors = _session_ids(names, reader)
-    found: list[CheckpointMeta] = []
-    for session_id in session_ids:
-        try:
-            found += listing.listed(reader, session_id, None, 1)
-        except CheckpointError as error:
-            errors.append(error)
-    return found, errors
+def _newest_metas(prefix: str, names: list[str], reader: Reader[Any]) -> _Found[CheckpointMeta]:
+    session_ids, refused = _session_ids(prefix, names, reader)
+    newest = partial(listing.listed, reader, before=None, limit=1)
+    found, errors = sessions.found_in(session_ids, newest)
+    return found, refused + errors
 
 
 def _first_of(
-    prefix: str,
-    work: Callable[[list[str], Reader[Any]], tuple[ResultT, list[CheckpointError]]],
-    reader: Reader[Any],
-) -> tuple[list[str], tuple[ResultT, list[CheckpointError]]]:
-    """Return the names of sessions, and what comes of work on the first of them."""
+    prefix: str, work: _Search[RecordT, ResultT], reader: Reader[RecordT]
+) -> tuple[list[str], _Found[ResultT]]:
+    """Return the names of sessions, and what is found in the first of them."""
     reader.look()
     names = sessions.session_names(reader.bodies, prefix)
-    found, errors = work(names[:_SESSIONS_PER_HOP], reader)
+    found, errors = work(prefix, names[:_SESSIONS_PER_HOP], reader)
     return names, (found, [*reader.unreadable(), *errors])

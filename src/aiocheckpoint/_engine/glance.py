@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, NoReturn
 
+from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._disk.view import View
-from aiocheckpoint._engine import listing
 from aiocheckpoint._engine.bodies import Bodies, Session
 from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint._format.unions import Codec
-from aiocheckpoint.models import CheckpointId, SessionId
+from aiocheckpoint.models import SessionId
 
 _MAX_BYTES = 64 * 1024  # more would hold up the loop while it is decoded
 _MAX_IDS = 1000
@@ -73,16 +73,8 @@ class Glance(Reader[RecordT]):
         del session  # to list it would take files
         return False
 
-    def ids(
-        self,
-        session_id: SessionId,
-        prefix: str,
-        before: CheckpointId | None,
-        limit: int | None,
-    ) -> tuple[CheckpointId, ...]:
-        """Return ids, greatest first."""
-        known = self.session(session_id).known
+    def require_quick(self, known: SessionIndex, limit: int | None) -> None:
+        """Leave ids to others that are many, or not told by names alone."""
         is_long = (known.count if limit is None else limit) > _MAX_IDS
         if is_long or not known.has_ids():
             raise NotInMemoryError
-        return listing.ids(self, session_id, prefix, before, limit)

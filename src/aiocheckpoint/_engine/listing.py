@@ -63,6 +63,7 @@ def ids(
     """Return the ids of a session that have a prefix and are below another, greatest first."""
 
     def read(session: Session) -> tuple[CheckpointId, ...]:
+        reader.require_quick(session.known, limit)
         session.known.require_complete()
         found = session.known.greatest_ids(prefix, before, limit)
         metas = [_entry(reader.bodies, session, name) for name in session.known.unread_names()]

@@ -155,12 +155,8 @@ class LocalStore(Generic[RecordT]):
         while True:
             try:
                 return await hop(pool, work)
-            except StoreBusyError:
-                if monotonic_seconds() >= deadline:
-                    raise
-            except UnwrittenError as error:
-                if monotonic_seconds() >= deadline:
-                    raise error.told() from None
+            except (StoreBusyError, UnwrittenError) as error:
+                _require_time(deadline, error)
             await asyncio.sleep(_LOOK_SECONDS)
 
     def read_blocking(
@@ -190,12 +186,8 @@ class LocalStore(Generic[RecordT]):
         while True:
             try:
                 return self.callers.submit(reading).result()
-            except StoreBusyError:
-                if monotonic_seconds() >= deadline:
-                    raise
-            except UnwrittenError as error:
-                if monotonic_seconds() >= deadline:
-                    raise error.told() from None
+            except (StoreBusyError, UnwrittenError) as error:
+                _require_time(deadline, error)
             self.files.pause(_LOOK_SECONDS)
 
     def _read_apart(
@@ -398,3 +390,9 @@ class LocalStore(Generic[RecordT]):
         for ending in self._endings:
             ending.error = error
         Job.deliver(self._endings)
+
+
+def _require_time(deadline: float, error: StoreBusyError | UnwrittenError) -> None:
+    """Raise what a read has failed with, if there is no time left to try it again."""
+    if monotonic_seconds() >= deadline:
+        raise error if isinstance(error, StoreBusyError) else error.told()

@@ -75,6 +75,9 @@ class Reader(Generic[RecordT]):
             raise StoreBusyError(path, self._timeout_seconds)
         self._has_looked = True
 
+    def require_quick(self, known: SessionIndex, limit: int | None) -> None:
+        """Refuse to tell ids where that takes too long: it never does here."""
+
     def session(self, session_id: SessionId) -> Session:
         """
         Look a session up, once: what a reader reads is of one moment.
@@ -121,21 +124,6 @@ class Reader(Generic[RecordT]):
         found = self.load_many(session_id, (checkpoint_id,))
         return found[0] if found else None
 
-    def load_newest(
-        self, session_ids: Iterable[SessionId]
-    ) -> tuple[dict[SessionId, RecordT], list[CheckpointError]]:
-        """Return the newest of those sessions that have any, and why of some it cannot be told."""
-        found: dict[SessionId, RecordT] = {}
-        errors: list[CheckpointError] = []
-        for session_id in session_ids:
-            try:
-                newest = self.load(session_id, None)
-            except CheckpointError as error:
-                errors.append(error)
-            else:
-                found |= {} if newest is None else {session_id: newest}
-        return found, errors
-
     def _decode(self, session: Session, name: FileName, text: bytes) -> RecordT:
         return self._codec.decode(text, self.bodies.path(session.name, name.text))
 
@@ -175,41 +163,36 @@ class Reader(Generic[RecordT]):
         """Return those of the checkpoints that are there, saved first first."""
 
         def read(session: Session) -> tuple[RecordT, ...]:
-            found = {key: self._find(session, key) for key in checkpoint_ids}
-            if None in found.values() and self._may_miss_files(session):
-                session = session._replace(known=self.view.listed(session.name))
-                found = {key: self._find(session, key) for key in checkpoint_ids}
-            return tuple(
-                self._decode(session, name, text)
-                for name, text in sorted(filter(None, found.values()))
-            )
-
-        def read_or_tell(session: Session) -> tuple[RecordT, ...]:
             try:
-                return read(session)
+                found = self._holders(session, checkpoint_ids)
+                return tuple(self._decode(session, name, text) for name, text in found)
             except CheckpointCorruptError as error:
                 error.newest_valid_id = self.newest_valid_id(session)
                 raise
 
-        return self.steadily(session_id, read_or_tell)
+        return self.steadily(session_id, read)
 
     def is_intact(self, session_id: SessionId, checkpoint_id: CheckpointId) -> bool:
         """Tell whether a checkpoint is there and undamaged, of whatever type."""
-
-        def read(session: Session) -> bool:
-            found = self._find(session, checkpoint_id)
-            if found is None and self._may_miss_files(session):
-                found = self._find(
-                    session._replace(known=self.view.listed(session.name)), checkpoint_id
-                )
-            return found is not None
-
         try:
-            return self.steadily(session_id, read)
+            return bool(
+                self.steadily(session_id, lambda session: self._holders(session, [checkpoint_id]))
+            )
         except (CheckpointCorruptError, NotACheckpointError):
             return False
         except FormatVersionError as error:
             return verify_file(self._files, error.path, self.bodies.max_bytes)
+
+    def _holders(
+        self, session: Session, checkpoint_ids: Iterable[CheckpointId]
+    ) -> list[tuple[FileName, bytes]]:
+        """Return the files that hold ids with their verified contents, saved first first."""
+        wanted = dict.fromkeys(checkpoint_ids)
+        found = [self._find(session, key) for key in wanted]
+        if None in found and self._may_miss_files(session):
+            session = session._replace(known=self.view.listed(session.name))
+            found = [self._find(session, key) for key in wanted]
+        return sorted(filter(None, found))
 
     def _may_miss_files(self, session: Session) -> bool:
         """Tell whether Rust may have saved something during a change of ours."""

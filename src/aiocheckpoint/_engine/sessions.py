@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 from aiocheckpoint._disk.files import NOT_FOLLOWED, Directory, FileStatus, LocalFiles, absolute
 from aiocheckpoint._disk.index import SessionIndex
@@ -20,6 +20,8 @@ from aiocheckpoint.errors import (
     StorageError,
 )
 from aiocheckpoint.models import SessionId
+
+ResultT = TypeVar("ResultT")
 
 
 def session_names(bodies: Bodies, prefix: str = "") -> list[str]:
@@ -117,8 +119,22 @@ def _holds_checkpoints(bodies: Bodies, name: str) -> bool:
         return True
 
 
+def found_in(
+    sessions: Iterable[str], look: Callable[[str], Iterable[ResultT]]
+) -> tuple[list[ResultT], list[CheckpointError]]:
+    """Return what is found in all sessions, and why of some nobody can tell."""
+    found: list[ResultT] = []
+    errors: list[CheckpointError] = []
+    for session in sessions:
+        try:
+            found += look(session)
+        except CheckpointError as error:
+            errors.append(error)
+    return found, errors
+
+
 def session_ids(
-    bodies: Bodies, found: list[str], lookup: Callable[[str], SessionIndex]
+    bodies: Bodies, found: list[str], lookup: Callable[[str], SessionIndex], prefix: str = ""
 ) -> tuple[list[SessionId], list[CheckpointError]]:
     """
     Return the ids of those sessions that have checkpoints, and why of some nobody can tell.
@@ -127,17 +143,15 @@ def session_ids(
         bodies: their contents.
         found: their directories.
         lookup: as of `session_id_of`.
+        prefix: of the ids that are wanted.
     """
-    ids: list[SessionId] = []
-    errors: list[CheckpointError] = []
-    for name in found:
-        try:
-            session_id = session_id_of(bodies, name, lookup)
-        except CheckpointError as error:
-            errors.append(error)
-        else:
-            ids += [] if session_id is None else [session_id]
-    return ids, errors
+
+    def look(name: str) -> Iterator[SessionId]:
+        session_id = session_id_of(bodies, name, lookup)
+        if session_id is not None and session_id.startswith(prefix):
+            yield session_id
+
+    return found_in(found, look)
 
 
 def session_id_of(
