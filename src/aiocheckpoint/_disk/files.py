@@ -377,11 +377,8 @@ class LocalFiles:
         """Open a directory in a directory for the time of a block; None when it is not there."""
         return self.closing(self.open_subdirectory(parent, name))
 
-    def made_subdirectory(self, parent: Directory, name: str, *, is_durable: bool) -> Directory:
-        """Open a directory in a directory, made if need be, and named durably if that is asked."""
-        self.make_subdirectory(parent, name)
-        if is_durable:  # also when it was there: who made it may have died before
-            self.sync_directory(parent)
+    def require_subdirectory(self, parent: Directory, name: str) -> Directory:
+        """Open a directory in a directory that was made just now."""
         opened = self.open_subdirectory(parent, name)
         if opened is None:
             reason = "it was removed; try again"

@@ -79,7 +79,9 @@ class GivenUp:
         if self._parent is None:
             raise StorageError("open directory", self._place.path, None, "it is not there")
         files = self._files
-        opened = files.made_subdirectory(self._parent, QUARANTINE_DIRECTORY, is_durable=True)
+        files.make_subdirectory(self._parent, QUARANTINE_DIRECTORY)
+        files.sync_directory(self._parent)
+        opened = files.require_subdirectory(self._parent, QUARANTINE_DIRECTORY)
         with files.closing(opened) as quarantine:
             if sessions is not None:  # first, for with the copy there the log goes on
                 self._note(quarantine, name + _SESSIONS_SUFFIX, sessions)
@@ -90,8 +92,8 @@ class GivenUp:
     def _note(self, quarantine: Directory, name: str, sessions: Iterable[str]) -> None:
         """Note which sessions a part concerns: all or none, and as it was where it is noted."""
         files, temporary = self._files, random_name(TEMP_PREFIX)
-        opened = files.made_subdirectory(quarantine, temporary, is_durable=False)
-        with files.closing(opened) as noted:
+        files.make_subdirectory(quarantine, temporary)
+        with files.closing(files.require_subdirectory(quarantine, temporary)) as noted:
             for session in sessions:
                 files.close(files.write_new(noted, session, b"", 0), noted.join(session))
             files.sync_directory(noted)

@@ -366,7 +366,9 @@ class Files:
         with contextlib.ExitStack() as stack:
             directory = self._private
             for part in (names.QUARANTINE_DIRECTORY, session):
-                directory = self._files.made_subdirectory(directory, part, is_durable=True)
+                self._files.make_subdirectory(directory, part)
+                self._files.sync_directory(directory)
+                directory = self._files.require_subdirectory(directory, part)
                 stack.callback(self._files.close_directory, directory)
             yield directory
 

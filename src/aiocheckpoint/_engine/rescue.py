@@ -36,8 +36,9 @@ def write_known(root: OpenRoot) -> None:
     """
     operations, view = root.operations, root.view
     top = view.sessions.root
+    operations.make_subdirectory(top, names.PRIVATE_DIRECTORY)
     with contextlib.ExitStack() as stack:
-        private = operations.made_subdirectory(top, names.PRIVATE_DIRECTORY, is_durable=False)
+        private = operations.require_subdirectory(top, names.PRIVATE_DIRECTORY)
         stack.callback(operations.close_directory, private)
         touched = Touched(operations, top)
         stack.callback(touched.close)

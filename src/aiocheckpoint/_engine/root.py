@@ -163,7 +163,9 @@ def _made_private(root: Directory, files: LocalFiles) -> Directory:
     kind = files.file_system_type(files.directory_status(root))
     if kind in _REFUSED_FILE_SYSTEMS:
         raise UnsupportedFileSystemError(root.path, kind)
-    return files.made_subdirectory(root, names.PRIVATE_DIRECTORY, is_durable=True)
+    files.make_subdirectory(root, names.PRIVATE_DIRECTORY)
+    files.sync_directory(root)  # also when it was there: who made it may have died before
+    return files.require_subdirectory(root, names.PRIVATE_DIRECTORY)
 
 
 def _opened(
