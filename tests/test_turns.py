@@ -16,7 +16,7 @@ Advance = Callable[[float], None]
 @pytest.fixture(name="advance")
 def _advance(monkeypatch: pytest.MonkeyPatch) -> Advance:
     now = [0.0]
-    monkeypatch.setattr("aiocheckpoint._lines.monotonic_seconds", lambda: now[0])
+    monkeypatch.setattr("aiocheckpoint._turns.monotonic_seconds", lambda: now[0])
 
     def advance(seconds: float) -> None:
         now[0] += seconds

@@ -21,9 +21,8 @@ from __future__ import annotations
 from typing import Any
 
 from aiocheckpoint._format.escapes import RefusedError
-from aiocheckpoint._format.escaping import Encoder, is_plain
+from aiocheckpoint._format.escaping import Decoder, Encoder, is_plain
 from aiocheckpoint._format.own_types import OwnType, Types
-from aiocheckpoint._format.unescaping import Decoder
 from aiocheckpoint.errors import CheckpointEncodeError, ExactValueError, InvalidArgumentError
 from aiocheckpoint.models import JsonValue
 

@@ -10,8 +10,8 @@ import msgspec
 from aiocheckpoint._arguments import listed, require_count, require_instance
 from aiocheckpoint._format import histories
 from aiocheckpoint._format.blobs import reachable_blobs
+from aiocheckpoint._format.escaping import may_hold_escapes
 from aiocheckpoint._format.histories import Blobs, Part, Trunk
-from aiocheckpoint._format.unescaping import may_hold_escapes
 from aiocheckpoint.errors import CheckpointDecodeError
 from aiocheckpoint.exact import from_json
 from aiocheckpoint.models import BlobRecord, JsonValue

@@ -45,12 +45,10 @@ from aiocheckpoint._format.blobs import (
     require_digests,
     verified_blob,
 )
-from aiocheckpoint._format.codec import RecordT
+from aiocheckpoint._format.codec import Codec, RecordT, codec_of
 from aiocheckpoint._format.ids import decode_id, encode_id, find_session_id
 from aiocheckpoint._format.listing import parse_meta
-from aiocheckpoint._format.unions import Codec, codec_of
 from aiocheckpoint._frameworks import Framework, framework_of
-from aiocheckpoint._lines import Turns
 from aiocheckpoint._locations import (
     Location,
     ServerUrl,
@@ -60,7 +58,7 @@ from aiocheckpoint._locations import (
 )
 from aiocheckpoint._patience import Patience
 from aiocheckpoint._staging import Staging
-from aiocheckpoint._turns import SessionTurns
+from aiocheckpoint._turns import SessionTurns, Turns
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointError,

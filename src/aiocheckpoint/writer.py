@@ -48,9 +48,8 @@ from aiocheckpoint._engine.session_plan import Limits
 from aiocheckpoint._engine.sessions import Mark
 from aiocheckpoint._format import documents
 from aiocheckpoint._format.blobs import require_digests
-from aiocheckpoint._format.codec import RecordT
+from aiocheckpoint._format.codec import Codec, RecordT, codec_of
 from aiocheckpoint._format.ids import encode_id
-from aiocheckpoint._format.unions import Codec, codec_of
 from aiocheckpoint._locations import directory_text, path_text
 from aiocheckpoint._ownership import Ownerships, OwnersWrites
 from aiocheckpoint._reading import LocalReader

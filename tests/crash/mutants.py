@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from aiocheckpoint._disk.append import Appender
-from aiocheckpoint._disk.chain import ChainReader
 from aiocheckpoint._disk.files import Directory
 from aiocheckpoint._disk.log import Log
 from aiocheckpoint._disk.owners import Presence
+from aiocheckpoint._disk.segments import ChainReader
 from aiocheckpoint._disk.slots import Slots
 from aiocheckpoint._disk.view import View
 from aiocheckpoint._engine import applier, apply

@@ -21,8 +21,8 @@ FIRST_TRIED = {
     "files.replace: sync_file(descriptor, path)": "owned by the dead",
     "files.move_if_there: sync_directory(target)": "recover",
     "files.sync_name: sync_file(descriptor, path)": "flush one by one",
-    "given_up._note: sync_directory(noted)": "lost for others",
-    "rescue.write_known: sync()": "journal removed by hand",
+    "lost_parts._note: sync_directory(noted)": "lost for others",
+    "place.write_known: sync()": "journal removed by hand",
     "root._made_private: sync_directory(root)": "killed in a save",
     "slots.adopt: sync_directory(self._directory)": "a slot used again",
     "slots.blank: sync(number)": "a slot used again",
@@ -40,7 +40,7 @@ OF_NO_EFFECT = {
     "files.sync_directory: sync_everything(directory)": (
         "it stands in for the sync of a directory on disks that have none; those here have"
     ),
-    "given_up.keep: sync_directory(self._parent)": (
+    "lost_parts._keep: sync_directory(self._parent)": (
         "a damaged segment is given free after its successor's slot was synced into the directory"
     ),
 }

@@ -11,8 +11,8 @@ import pytest
 
 from aiocheckpoint import CheckpointError
 from aiocheckpoint._disk.append import Appender
-from aiocheckpoint._disk.chain import Segment
 from aiocheckpoint._disk.log import Log
+from aiocheckpoint._disk.segments import Segment
 from tests.engine.cuts import require_kept
 from tests.engine.disk import Disk
 from tests.engine.files import Call

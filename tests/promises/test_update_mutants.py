@@ -11,10 +11,9 @@ import pytest
 from aiocheckpoint import CheckpointError
 from aiocheckpoint._engine import fairness
 from aiocheckpoint._engine.owner_plan import OwnerPlan
-from aiocheckpoint._lines import Turns
 from aiocheckpoint._ownership import Ownerships
 from aiocheckpoint._staging import Staging
-from aiocheckpoint._turns import SessionTurns
+from aiocheckpoint._turns import SessionTurns, Turns
 from aiocheckpoint._updates import Updates
 from tests.conftest import MakeWriter
 from tests.promises import test_ownership, test_updates

@@ -8,11 +8,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from aiocheckpoint._disk.chain import ChainReader, Damage, Segment
 from aiocheckpoint._disk.files import Directory, LocalFiles
 from aiocheckpoint._disk.locks import CONTROL_NAME, LockFiles
 from aiocheckpoint._disk.owners import Owners, Presence
-from aiocheckpoint._disk.segments import BehindError, find_segments
+from aiocheckpoint._disk.segments import BehindError, ChainReader, Damage, Segment, find_segments
 from aiocheckpoint._disk.slots import Slots
 from aiocheckpoint._format import log
 from aiocheckpoint._format.log import Control, Frame, Tail

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from aiocheckpoint._disk.files import Directory, LocalFiles, random_bytes, this_process
 from aiocheckpoint._format.entries import Owned
+from aiocheckpoint._format.log import encode_owners, encode_process, parse_owners, told_by
 from aiocheckpoint._format.names import TEMP_PREFIX
-from aiocheckpoint._format.owners import encode_owners, encode_process, parse_owners, told_by
 from aiocheckpoint.errors import CheckpointError, StorageError
 
 _NAME = "owners"

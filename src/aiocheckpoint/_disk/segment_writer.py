@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from aiocheckpoint._disk.chain import ChainReader, Segment
 from aiocheckpoint._disk.files import LocalFiles, random_bytes
 from aiocheckpoint._disk.free_slots import FreeSlots
 from aiocheckpoint._disk.locks import CONTROL_NAME, MovedError
 from aiocheckpoint._disk.log import Log, ReadFrame
+from aiocheckpoint._disk.segments import ChainReader, Segment
 from aiocheckpoint._format import log
 from aiocheckpoint._format.entries import body_bytes
 from aiocheckpoint._format.log import Control, Header, NewFrame, Tail

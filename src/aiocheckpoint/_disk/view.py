@@ -168,7 +168,7 @@ class View:
                 self.pending.drop(control.flushed)
                 self._kept_owners = None
                 self.log.forget_flushed(control.flushed)
-                self.lost.given_up.is_stale = True  # the flush may have passed such a part
+                self.lost.is_stale = True  # the flush may have passed such a part
 
     def note(
         self,

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from aiocheckpoint._disk.files import Directory, monotonic_seconds
-from aiocheckpoint._disk.given_up import Part
 from aiocheckpoint._disk.log import Log
+from aiocheckpoint._disk.lost_parts import Part
 from aiocheckpoint._engine.bodies import Bodies, VanishedError
-from aiocheckpoint._engine.check_blobs import Found, check_blobs
 from aiocheckpoint._engine.root import OpenRoot
 from aiocheckpoint._engine.sessions import is_directory, session_id_of, session_ids, session_names
 from aiocheckpoint._format import documents, names
+from aiocheckpoint._format.blobs import blob_digests, is_digest
 from aiocheckpoint._format.entries import Stuck
 from aiocheckpoint._format.ids import decode_id, encode_id, may_be_session
 from aiocheckpoint._format.listing import location_of_file
@@ -34,6 +34,103 @@ from aiocheckpoint.models import Finding, FindingKind, SessionId
 _MOMENTS_SECONDS = 1.0
 _PAUSE_SECONDS = 0.02
 _PARTIAL = "a part of the journal is damaged; what that harms is told of its session"
+Found = tuple[FindingKind, Path, str]
+
+
+def check_blobs(bodies: Bodies, session: str) -> list[Found]:
+    """Return which blobs are missing, damaged or of no use."""
+    view = bodies.view
+    index = view.lookup(session)
+    if not index.has_blobs:
+        return []
+    users, is_complete = users_of_blobs(bodies, session)
+    with view.sessions.blobs(session) as directory:
+        found = [] if directory is None else sorted(view.files.scan(directory))
+        bad = {} if directory is None else bad_blobs(bodies, directory, session, found)
+    place = Path(view.sessions.root.path) / session / names.BLOBS_DIRECTORY
+    waiting = view.pending.sessions.get(session)
+    findings: list[Found] = []
+    there: set[str] = set()
+    for name in found:
+        digest = name.removesuffix(names.NODE_SUFFIX)
+        there.add(digest)
+        if names.is_leftover(name):
+            if waiting is None:
+                detail = "a write that never ended left it; the next save of a blob removes it"
+                findings.append(("leftover", place / name, detail))
+        elif isinstance(error := bad.get(name), CheckpointCorruptError):
+            findings.append(("damaged", place / name, error.reason))
+        elif error is not None:
+            findings.append(("unreadable", place / name, str(error)))
+        elif is_digest(digest) and digest not in users and waiting is None and is_complete:
+            findings.append(("unused-blob", place / name, "no checkpoint refers to it"))
+    for digest in sorted(users.keys() - there):
+        if view.saved_blob(session, digest) is None:
+            index.lose_blob(digest, is_missing=True)
+            findings.append(("missing-blob", place / digest, f"{users[digest]} refers to it"))
+    return findings
+
+
+def users_of_blobs(
+    bodies: Bodies, session: str, gone: Collection[str] = ()
+) -> tuple[dict[str, str], bool]:
+    """
+    Return the blobs that intact checkpoints lead to, each with one of their files.
+
+    And whether all could be read: others may lead to any blob.
+
+    Args:
+        bodies: the contents of checkpoints.
+        session: name of its directory.
+        gone: files that do not count.
+    """
+    users: dict[str, str] = {}
+    is_complete = True
+    for name in bodies.view.lookup(session).newest_first():
+        if name.text in gone:
+            continue
+        try:
+            digests = blob_digests(bodies.text(session, name.text))
+        except VanishedError:
+            continue
+        except CheckpointError:
+            is_complete = False
+            continue
+        waiting = [*digests]
+        while waiting:
+            digest = waiting.pop()
+            if digest in users:
+                continue
+            users[digest] = name.text
+            try:
+                waiting += bodies.links_if_known(session, digest)
+            except CheckpointError:
+                is_complete = False
+    return users, is_complete
+
+
+def bad_blobs(
+    bodies: Bodies, directory: Directory, session: str, found: list[str]
+) -> dict[str, CheckpointError]:
+    """
+    Return which blob files are damaged, or cannot be read, and why.
+
+    Those that the journal has do not count.
+    """
+    bad: dict[str, CheckpointError] = {}
+    removed = bodies.view.removed(session)
+    for name in found:
+        digest = name.removesuffix(names.NODE_SUFFIX)
+        if not is_digest(digest) or digest in removed:
+            continue
+        if bodies.view.saved_blob(session, digest) is not None:
+            continue
+        try:
+            with bodies.losing(session, digest):
+                bodies.read_blob(directory, digest, is_node=name != digest)
+        except CheckpointError as error:
+            bad[name] = error
+    return bad
 
 
 def check_journal(root: OpenRoot, *, is_applied: bool) -> list[Finding]:
@@ -92,7 +189,7 @@ def _check_damages(root: OpenRoot) -> Iterator[Finding]:
 
 def _check_given_up(root: OpenRoot) -> Iterator[Finding]:
     """Yield which parts of the journal were given up, and the sessions refused because of that."""
-    for part in root.view.lost.given_up.parts():
+    for part in root.view.lost.parts():
         for session_id in _concerned(root.bodies, part):
             detail = _advice(part.path, session_id)
             yield _finding("damaged-journal", Path(part.path), detail, session_id)
@@ -126,7 +223,7 @@ def refusals(bodies: Bodies) -> list[CheckpointError]:
         *(JournalCorruptError(damage.path, key) for damage in unreadable for key in known),
         *(
             JournalCorruptError(part.path, session_id)
-            for part in lost.given_up.parts()
+            for part in lost.parts()
             for session_id in _concerned(bodies, part)
         ),
     ]

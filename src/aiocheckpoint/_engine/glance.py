@@ -9,9 +9,8 @@ from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._disk.view import View
 from aiocheckpoint._engine.bodies import Bodies, Session
 from aiocheckpoint._engine.read import Reader
-from aiocheckpoint._format.codec import RecordT
+from aiocheckpoint._format.codec import Codec, RecordT
 from aiocheckpoint._format.ids import encode_id
-from aiocheckpoint._format.unions import Codec
 from aiocheckpoint.models import SessionId
 
 _MAX_BYTES = 64 * 1024  # more would hold up the loop while it is decoded

@@ -29,8 +29,7 @@ from aiocheckpoint._engine.root import OpenRoot
 from aiocheckpoint._engine.session_plan import Limits
 from aiocheckpoint._engine.threads import Pool, Threads, Workers
 from aiocheckpoint._format import names
-from aiocheckpoint._format.codec import RecordT
-from aiocheckpoint._format.unions import Codec
+from aiocheckpoint._format.codec import Codec, RecordT
 from aiocheckpoint.errors import (
     CheckpointError,
     DurabilityUnknownError,
@@ -137,7 +136,7 @@ class LocalStore(Generic[RecordT]):
     def lacks_parts(self) -> bool:
         """Whether some sessions have to be recovered, since a part of the log was given up."""
         opened = self.place.opened
-        return opened is not None and opened.view.lost.given_up.concerns_some
+        return opened is not None and opened.view.lost.concerns_some
 
     # Reading
 

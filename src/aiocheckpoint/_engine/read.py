@@ -13,10 +13,9 @@ from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._disk.locks import LOCK_NAME
 from aiocheckpoint._engine.bodies import Bodies, Session, VanishedError
 from aiocheckpoint._format import documents, names
-from aiocheckpoint._format.codec import RecordT
+from aiocheckpoint._format.codec import Codec, RecordT
 from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint._format.names import FileName
-from aiocheckpoint._format.unions import Codec
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointError,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from aiocheckpoint._disk.files import printable, random_name
 from aiocheckpoint._engine.blob_graph import BlobGraph
 from aiocheckpoint._engine.bodies import Session, VanishedError
-from aiocheckpoint._engine.check_blobs import bad_blobs, users_of_blobs
+from aiocheckpoint._engine.check import bad_blobs, users_of_blobs
 from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._format import documents, names
 from aiocheckpoint._format.blobs import blob_digests, is_digest
@@ -126,12 +126,12 @@ def _given_up(reader: Reader[RecordT], name: str) -> tuple[str, ...]:
     copies, given_up = view.lost.keep()
     for path in copies:
         _logger.warning("moved to the quarantine: %s", printable(path))
-    return tuple(dict.fromkeys((*given_up, *view.lost.given_up.concerning(name))))
+    return tuple(dict.fromkeys((*given_up, *view.lost.concerning(name))))
 
 
 def settle(reader: Reader[RecordT], name: str) -> None:
     """Let a session, by its directory's name, go on without what was given up of the log."""
-    reader.view.lost.given_up.settle(name)
+    reader.view.lost.settle(name)
 
 
 def _newest_id(

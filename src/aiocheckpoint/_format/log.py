@@ -14,12 +14,12 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from aiocheckpoint._format.entries import Entry, decode_entries
+from aiocheckpoint._format.entries import Entry, Owned, decode_entries, encode_entries
 from aiocheckpoint.errors import JournalVersionError
 
 LOG_VERSION = 2  # 1 were the journals of 0.1
@@ -43,6 +43,9 @@ _CONTROL = struct.Struct("<8sIIQIQ16sQQQQQQQQ")
 HEAD_BYTES = _HEAD.size
 _CONTROL_PADDING = bytes(CONTROL_BYTES - _CONTROL.size)
 _MAX_TABLE_BYTES = 1 << 28
+_OWNERS_MAGIC = b"acOWNERS"
+_OWNERS_HEAD = struct.Struct("<8sII")
+_MAX_HOST = 255
 _OFFSET_BITS = 40
 
 
@@ -355,3 +358,46 @@ def parse_control(data: bytes, inode: int, path: str) -> Control | None:
         raise JournalVersionError(path, version, LOG_VERSION)
     control = Control(*fields)
     return control if control.inode == inode else None
+
+
+def encode_owners(owners: Iterable[Owned]) -> bytes:
+    """Return the bytes of the file."""
+    table = encode_entries(list(owners))
+    return _OWNERS_HEAD.pack(_OWNERS_MAGIC, zlib.crc32(table), LOG_VERSION) + table
+
+
+def parse_owners(data: bytes, path: str) -> list[Owned]:
+    """
+    Return who owns what; nobody where the file is torn, which a power cut alone can do.
+
+    Raises:
+        JournalVersionError: a newer version of this library wrote it.
+    """
+    if len(data) < _OWNERS_HEAD.size:
+        return []
+    magic, crc, version = _OWNERS_HEAD.unpack_from(data)
+    table = data[_OWNERS_HEAD.size :]
+    if magic != _OWNERS_MAGIC or zlib.crc32(table) != crc:
+        return []
+    if version != LOG_VERSION:
+        raise JournalVersionError(path, version, LOG_VERSION)
+    return [entry for entry in decode_entries(table) if isinstance(entry, Owned)]
+
+
+class _Process(msgspec.Struct):
+    pid: int
+    host: str
+
+
+def encode_process(pid: int, host: str) -> bytes:
+    """Return what a process says of itself to those who find that it owns what they want."""
+    return msgspec.json.encode(_Process(pid, host)) + b"\n"
+
+
+def told_by(data: bytes) -> str:
+    """Return the same in words; empty where a process says nothing, as that of an old version."""
+    try:
+        found = msgspec.json.decode(data, type=_Process)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    return f"process {found.pid} on {found.host[:_MAX_HOST]!a}"
