@@ -76,7 +76,7 @@ class OwnersWrites(Generic[RecordT]):
         checkpoint_ids: tuple[CheckpointId, ...],
         owner: OwnedSession[RecordT],
     ) -> int:
-        delete = Delete(Job(), session_id, _name(session_id), checkpoint_ids)
+        delete = Delete(Job(), session_id, _name(session_id), checkpoint_ids=checkpoint_ids)
         count: int = await self._make(delete, "delete_many", owner)
         return count
 
@@ -98,7 +98,10 @@ class OwnersWrites(Generic[RecordT]):
 
     async def _make(self, part: Change, operation: str, owner: OwnedSession[RecordT]) -> Any:
         name = _name(owner.session_id)
-        batch = Batch(Job(), {name: owner.session_id}, (part,), {name: None}, {name: owner.token})
+        batch = Batch(
+            Job(), sessions={name: owner.session_id}, parts=(part,), states={name: None},
+            tokens={name: owner.token},
+        )  # fmt: skip
         results = await self._change(batch, operation)
         return results[0] if results else 0  # there is no root any more
 
@@ -176,7 +179,7 @@ class Ownerships(Generic[RecordT]):
 
     async def _leave(self, session_id: SessionId, token: int) -> None:
         """Let the next one in, however this one is cancelled; one that has lost it leaves it be."""
-        disown = Disown(Ending(), session_id, _name(session_id), token)
+        disown = Disown(Ending(), session_id, _name(session_id), token=token)
         try:
             self._store.submit(disown)
         except WriterClosedError:  # it has let go of all it owned

@@ -129,7 +129,7 @@ class LocalTransaction(SessionReads[RecordT]):
         deletes, saves, erased = self._staging.end()
         parts: list[Change] = []
         if deletes is None or deletes:
-            parts.append(Delete(self._job, self._session_id, self.name, deletes))
+            parts.append(Delete(self._job, self._session_id, self.name, checkpoint_ids=deletes))
         for save, blobs in saves:
             save.give(blobs)
             save.erases = save.checkpoint_id in erased
@@ -226,10 +226,10 @@ class Updates(Generic[RecordT]):
         concerned = {t.name: t for t in transactions if t.name in written or t.state is not None}
         batch = Batch(
             job,
-            {name: transaction.session_id for name, transaction in concerned.items()},
-            parts,
-            {name: transaction.state for name, transaction in concerned.items()},
-            tokens,
+            sessions={name: transaction.session_id for name, transaction in concerned.items()},
+            parts=parts,
+            states={name: transaction.state for name, transaction in concerned.items()},
+            tokens=tokens,
         )
         self._store.watch(batch)
         self._store.submit(batch)

@@ -434,7 +434,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         if self._refuse_inexact_floats:
             documents.require_exact_floats(draft)
         body = documents.body_of(draft)
-        save = Save(job, draft.session_id, name, draft.checkpoint_id, body)
+        save = Save(job, draft.session_id, name, checkpoint_id=draft.checkpoint_id, body=body)
         digests = data.blob_digests if isinstance(data, BlobRecord) else ()
         if digests or blobs is not NO_BLOBS:
             self._add_blobs(save, digests, blobs)
@@ -549,7 +549,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
     ) -> int:
         name = encode_id(session_id, "session id")
         job: Job[int] = Job()
-        await self._change(Delete(job, session_id, name, checkpoint_ids), operation)
+        await self._change(Delete(job, session_id, name, checkpoint_ids=checkpoint_ids), operation)
         if checkpoint_ids is None and self._store.lacks_parts:
             await self._read(lambda reader: recover.settle(reader, name), None)
         return job.result or 0
@@ -996,8 +996,9 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         for item in part.saves:
             jobs.append(Job())
             save = Save(
-                jobs[-1], target_id, name, item.checkpoint_id, item.body, item.digests, item.blobs
-            )
+                jobs[-1], target_id, name, checkpoint_id=item.checkpoint_id, body=item.body,
+                digests=item.digests, blobs=item.blobs,
+            )  # fmt: skip
             self._begin(save, "copy_session")
         failure: BaseException | None = None
         for job in reversed(jobs):  # or one that is cancelled would leave a gap
@@ -1240,7 +1241,9 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             return RecoveryReport(session_id=session_id, newest_valid_id=None, quarantined=())
         made: Collection[object] = ()
         if found.entries:
-            change = Recover(Job(), session_id, name, found.entries, found.bodies, found.seen)
+            change = Recover(
+                Job(), session_id, name, entries=found.entries, bodies=found.bodies, seen=found.seen
+            )
             made = await self._change(change, "recover") or ()
         elif self._store.has_damage:
             await self._change(Flush(Job()), "flush")

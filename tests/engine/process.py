@@ -183,27 +183,31 @@ class Process:
     ) -> Save:
         """Return a save to be committed."""
         return Save(
-            Answer(), session, encode_id(session, "session id"), checkpoint_id,
-            body or body_of(session, checkpoint_id, serial, size), tuple(blobs), blobs, expected,
+            Answer(), session, encode_id(session, "session id"), checkpoint_id=checkpoint_id,
+            body=body or body_of(session, checkpoint_id, serial, size), digests=tuple(blobs),
+            blobs=blobs, expected=expected,
         )  # fmt: skip
 
     def delete(self, session: str, *checkpoint_ids: str) -> int:
         """Remove checkpoints."""
         name = encode_id(session, "session id")
-        return int(self._done(Delete(Answer(), session, name, checkpoint_ids)))
+        return int(self._done(Delete(Answer(), session, name, checkpoint_ids=checkpoint_ids)))
 
     def drop(self, session: str) -> int:
         """Remove a session."""
         name = encode_id(session, "session id")
-        return int(self._done(Delete(Answer(), session, name, None)))
+        return int(self._done(Delete(Answer(), session, name, checkpoint_ids=None)))
 
     def recover(self, session: str) -> None:
         """Quarantine what is damaged, and flush."""
         recovery = find_damage(self.reader(), session)
         name = encode_id(session, "session id")
-        found = recovery.entries, recovery.bodies, recovery.seen
         if recovery.entries:
-            self._flushed(Recover(Answer(), session, name, *found))
+            recover = Recover(
+                Answer(), session, name, entries=recovery.entries, bodies=recovery.bodies,
+                seen=recovery.seen,
+            )  # fmt: skip
+            self._flushed(recover)
 
     def _done(self, change: Change) -> Any:
         self.commit(change)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+import msgspec
+
 from aiocheckpoint._engine.jobs import Job
 from aiocheckpoint._format.documents import Body
 from aiocheckpoint._format.entries import Entry
@@ -12,7 +14,7 @@ from aiocheckpoint.errors import CheckpointError
 from aiocheckpoint.models import ANY_NEWEST, CheckpointId, Expected, SessionId
 
 
-class Change:
+class Change(msgspec.Struct, eq=False):
     """
     A change that waits.
 
@@ -30,21 +32,16 @@ class Change:
             files, where that is as its writer has it.
     """
 
-    __slots__ = ("files", "held_up", "job", "session", "session_id", "size_bytes")
-    is_removal = False
-    leaves = 4
-    waits_for_files = False
+    job: Job[Any]
+    session_id: SessionId = ""
+    session: str = ""
+    size_bytes: int = 0
+    files: int = 0
+    held_up: Callable[[], CheckpointError | None] | None = None
+    is_removal: bool = False
+    leaves: int = 4
+    waits_for_files: bool = False
     syncs: bool | None = None
-
-    def __init__(
-        self, job: Job[Any], session_id: SessionId = "", session: str = "", size_bytes: int = 0
-    ) -> None:
-        self.job = job
-        self.held_up: Callable[[], CheckpointError | None] | None = None
-        self.session_id = session_id
-        self.session = session
-        self.size_bytes = size_bytes
-        self.files = 0
 
     @property
     def sessions(self) -> Mapping[str, SessionId]:
@@ -57,7 +54,7 @@ class Change:
         return (self,)
 
 
-class Save(Change):
+class Save(Change, kw_only=True):
     """
     A save.
 
@@ -70,26 +67,15 @@ class Save(Change):
         erases: whether somebody asked to remove what it replaces.
     """
 
-    __slots__ = ("blobs", "body", "checkpoint_id", "digests", "erases", "expected")
+    checkpoint_id: CheckpointId
+    body: Body
+    digests: tuple[str, ...] = ()
+    blobs: Mapping[str, bytes] = {}
+    expected: Expected = ANY_NEWEST
+    erases: bool = False
 
-    def __init__(
-        self,
-        job: Job[Any],
-        session_id: SessionId,
-        session: str,
-        checkpoint_id: CheckpointId,
-        body: Body,
-        digests: tuple[str, ...] = (),
-        blobs: Mapping[str, bytes] = {},
-        expected: Expected = ANY_NEWEST,
-    ) -> None:
-        super().__init__(job, session_id, session)
-        self.checkpoint_id = checkpoint_id
-        self.body = body
-        self.digests = digests
-        self.give(blobs)
-        self.expected: Expected = expected
-        self.erases = False
+    def __post_init__(self) -> None:
+        self.give(self.blobs)
 
     def give(self, blobs: Mapping[str, bytes]) -> None:
         """Give it its blobs, or others."""
@@ -100,7 +86,7 @@ class Save(Change):
         self.files = 1 + len(blobs)
 
 
-class Delete(Change):
+class Delete(Change, kw_only=True):
     """
     A delete.
 
@@ -108,22 +94,14 @@ class Delete(Change):
         checkpoint_ids: which checkpoints; None for the whole session.
     """
 
-    __slots__ = ("checkpoint_ids", "leaves")
-    is_removal = True
+    checkpoint_ids: tuple[CheckpointId, ...] | None
+    is_removal: bool = True
 
-    def __init__(
-        self,
-        job: Job[Any],
-        session_id: SessionId,
-        session: str,
-        checkpoint_ids: tuple[CheckpointId, ...] | None,
-    ) -> None:
-        super().__init__(job, session_id, session)
-        self.checkpoint_ids = checkpoint_ids
-        self.leaves = 0 if checkpoint_ids is None else 1  # nothing of it holds the journal up
+    def __post_init__(self) -> None:
+        self.leaves = 0 if self.checkpoint_ids is None else 1  # nothing of it holds the journal up
 
 
-class Batch(Change):
+class Batch(Change, kw_only=True):
     """
     Changes of one session or several, made together or not at all.
 
@@ -133,38 +111,20 @@ class Batch(Change):
         tokens: of the owners that its caller has to be, likewise.
     """
 
-    __slots__ = ("_parts", "_sessions", "is_removal", "leaves", "states", "tokens")
+    sessions: Mapping[str, SessionId]
+    parts: Sequence[Change]
+    states: Mapping[str, int | None]
+    tokens: Mapping[str, int]
 
-    def __init__(
-        self,
-        job: Job[Any],
-        sessions: Mapping[str, SessionId],
-        parts: Sequence[Change],
-        states: Mapping[str, int | None],
-        tokens: Mapping[str, int],
-    ) -> None:
-        name, session_id = next(iter(sessions.items()))
-        super().__init__(job, session_id, name, sum(part.size_bytes for part in parts))
-        self.files = sum(part.files for part in parts)
-        self.is_removal = all(part.is_removal for part in parts)
-        self.leaves = max((part.leaves for part in parts), default=0)
-        self.states = states
-        self.tokens = tokens
-        self._sessions = sessions
-        self._parts = parts
-
-    @property
-    def sessions(self) -> Mapping[str, SessionId]:
-        """The sessions it is about, by the names of their directories."""
-        return self._sessions
-
-    @property
-    def parts(self) -> Sequence[Change]:
-        """The changes to single sessions that it consists of."""
-        return self._parts
+    def __post_init__(self) -> None:
+        self.session, self.session_id = next(iter(self.sessions.items()))
+        self.size_bytes = sum(part.size_bytes for part in self.parts)
+        self.files = sum(part.files for part in self.parts)
+        self.is_removal = all(part.is_removal for part in self.parts)
+        self.leaves = max((part.leaves for part in self.parts), default=0)
 
 
-class Own(Change):
+class Own(Change, kw_only=True):
     """
     A wish to be the owner of a session.
 
@@ -174,17 +134,13 @@ class Own(Change):
         told: what others say of themselves, by the names of their processes.
     """
 
-    __slots__ = ("dead", "process", "told")
-    syncs = True  # or after a power cut the same token would be given out again
-
-    def __init__(self, job: Job[Any], session_id: SessionId, session: str) -> None:
-        super().__init__(job, session_id, session)
-        self.process = ""
-        self.dead: set[str] = set()
-        self.told: dict[str, str] = {}
+    process: str = ""
+    dead: set[str] = set()
+    told: dict[str, str] = {}
+    syncs: bool | None = True  # or after a power cut the same token would be given out again
 
 
-class Disown(Change):
+class Disown(Change, kw_only=True):
     """
     The end of an ownership, if it has not been lost.
 
@@ -192,17 +148,13 @@ class Disown(Change):
         token: of the owner.
     """
 
-    __slots__ = ("token",)
-    is_removal = True
-    leaves = 1
-    syncs = False  # after a power cut nobody owns anything
-
-    def __init__(self, job: Job[Any], session_id: SessionId, session: str, token: int) -> None:
-        super().__init__(job, session_id, session)
-        self.token = token
+    token: int
+    is_removal: bool = True
+    leaves: int = 1
+    syncs: bool | None = False  # after a power cut nobody owns anything
 
 
-class Recover(Change):
+class Recover(Change, kw_only=True):
     """
     What `recover` has found out.
 
@@ -212,27 +164,15 @@ class Recover(Change):
         seen: names of the checkpoint files that there were.
     """
 
-    __slots__ = ("bodies", "entries", "seen")
-    is_removal = True
-    leaves = 1
-    waits_for_files = True
-
-    def __init__(
-        self,
-        job: Job[Any],
-        session_id: SessionId,
-        session: str,
-        entries: tuple[Entry, ...],
-        bodies: tuple[bytes, ...],
-        seen: frozenset[str],
-    ) -> None:
-        super().__init__(job, session_id, session)
-        self.entries = entries
-        self.bodies = bodies
-        self.seen = seen
+    entries: tuple[Entry, ...]
+    bodies: tuple[bytes, ...]
+    seen: frozenset[str]
+    is_removal: bool = True
+    leaves: int = 1
+    waits_for_files: bool = True
 
 
-class Flush(Change):
+class Flush(Change, kw_only=True):
     """
     A flush: the files of all that was committed before are durable when it is done.
 
@@ -240,14 +180,10 @@ class Flush(Change):
         closes: whether it is the last that its writer asks for.
     """
 
-    __slots__ = ("closes",)
-    is_removal = True
-    leaves = 1
-    waits_for_files = True
-
-    def __init__(self, job: Job[Any], *, closes: bool = False) -> None:
-        super().__init__(job)
-        self.closes = closes
+    closes: bool = False
+    is_removal: bool = True
+    leaves: int = 1
+    waits_for_files: bool = True
 
 
 Wake = Literal["written", "synced", "flushed"]
