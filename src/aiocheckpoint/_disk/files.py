@@ -721,6 +721,22 @@ class LocalFiles:
         """Give back the lock of an open file."""
         self.call("unlock", path, system.unlock_file, descriptor)
 
+    def is_locked(self, directory: Directory, name: str) -> bool:
+        """Tell whether somebody has a file locked alone; False where it is not there."""
+        descriptor = self.open_file(directory, name)
+        if descriptor is None:
+            return False
+        path = directory.join(name)
+        try:
+            return not self.try_lock_file(descriptor, path, shared=True)
+        finally:
+            self.close(descriptor, path)
+
+    def leads_to(self, path: str, descriptor: int) -> bool:
+        """Tell whether a path leads to an open file."""
+        found = self.status_of_path(path)
+        return found is not None and found.identity == self.open_status(descriptor, path).identity
+
     def open_status(self, descriptor: int, path: str) -> FileStatus:
         """Return the status of an open file."""
         return _status(self.call("stat", path, os.fstat, descriptor))

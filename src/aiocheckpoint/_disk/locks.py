@@ -233,11 +233,4 @@ class LockFiles:
 
     def has_applier(self) -> bool:
         """Tell whether some process writes files just now."""
-        path = self.directory.join(APPLIER_NAME)
-        descriptor = self._files.open_file(self.directory, APPLIER_NAME)
-        if descriptor is None:
-            return False
-        try:
-            return not self._files.try_lock_file(descriptor, path, shared=True)
-        finally:
-            self._files.close(descriptor, path)
+        return self._files.is_locked(self.directory, APPLIER_NAME)

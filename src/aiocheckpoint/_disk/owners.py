@@ -72,9 +72,8 @@ class Presence:
 
         Where somebody has removed its file, it gets another name: what it owned may be taken.
         """
-        if self._descriptor is not None and not self._is_in_place(
-            self._descriptor, f"{_PREFIX}{self._id}"
-        ):
+        path = self._directory.join(f"{_PREFIX}{self._id}")
+        if self._descriptor is not None and not self._files.leads_to(path, self._descriptor):
             self.close()
         while self._descriptor is None:
             self._remove_dead()
@@ -85,36 +84,21 @@ class Presence:
                 raise StorageError("open", path, None, "it was removed; try again")
             with contextlib.ExitStack() as stack:
                 stack.callback(self._files.close, descriptor, path)
-                if self._is_held(descriptor, name):  # or who looks for dead ones came in between
+                if self._is_held(descriptor, path):  # or who looks for dead ones came in between
                     with contextlib.suppress(StorageError):  # it is for people: a disk may be full
                         self._files.write_at(descriptor, encode_process(*this_process()), 0, path)
                     self._descriptor, self._id = descriptor, name.removeprefix(_PREFIX)
                     stack.pop_all()
         return self._id
 
-    def _is_held(self, descriptor: int, name: str) -> bool:
-        path = self._directory.join(name)
-        return self._files.try_lock_file(descriptor, path) and self._is_in_place(descriptor, name)
-
-    def _is_in_place(self, descriptor: int, name: str) -> bool:
-        path = self._directory.join(name)
-        found = self._files.status_of_path(path)
-        held = self._files.open_status(descriptor, path)
-        return found is not None and found.identity == held.identity
+    def _is_held(self, descriptor: int, path: str) -> bool:
+        files = self._files
+        return files.try_lock_file(descriptor, path) and files.leads_to(path, descriptor)
 
     def is_alive(self, process: str) -> bool:
         """Tell whether the process of a name lives; one that is stopped does."""
-        if process == self._id and process:
-            return True
-        name = f"{_PREFIX}{process}"
-        descriptor = self._files.open_file(self._directory, name)
-        if descriptor is None:
-            return False
-        try:
-            path = self._directory.join(name)
-            return not self._files.try_lock_file(descriptor, path, shared=True)
-        finally:
-            self._files.close(descriptor, self._directory.join(name))
+        is_own = process == self._id and process != ""
+        return is_own or self._files.is_locked(self._directory, f"{_PREFIX}{process}")
 
     def told_of(self, process: str) -> str:
         """Return what a process says of itself, in words; empty where it says nothing."""

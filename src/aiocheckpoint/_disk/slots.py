@@ -7,7 +7,7 @@ import errno
 import threading
 from collections.abc import Iterable
 
-from aiocheckpoint._disk.files import Directory, FileStatus, LocalFiles, max_file_bytes
+from aiocheckpoint._disk.files import Directory, LocalFiles, max_file_bytes
 from aiocheckpoint._format import log
 from aiocheckpoint._format.log import Header
 from aiocheckpoint.errors import FileSizeLimitError, StorageError
@@ -66,23 +66,17 @@ class Slots:
         digits = (name.removeprefix(_PREFIX) for name in names if name.startswith(_PREFIX))
         found = sorted(int(text) for text in digits if text.isascii() and text.isdigit())
         with self._mutex:
-            for number in [*self._descriptors]:
-                if not self._is_in_place(number):  # removed, or made again
+            for number, descriptor in [*self._descriptors.items()]:
+                there = self._files.status(self._directory, f"{_PREFIX}{number}")
+                held = self._files.open_status(descriptor, self.path(number))
+                if there is None or there.identity != held.identity:  # removed, or made again
                     self._close(number)
         return found
 
-    def _is_in_place(self, number: int) -> bool:
-        return self._is_open(number, self._files.status(self._directory, f"{_PREFIX}{number}"))
-
     def is_at_path(self, number: int) -> bool:
         """Tell whether the path of a slot leads to the one that is open, if one is."""
-        is_open = number in self._descriptors
-        return not is_open or self._is_open(number, self._files.status_of_path(self.path(number)))
-
-    def _is_open(self, number: int, found: FileStatus | None) -> bool:
-        """Tell whether what was found is the slot that is open."""
-        held = self._files.open_status(self._descriptors[number], self.path(number))
-        return found is not None and found.identity == held.identity
+        descriptor = self._descriptors.get(number)
+        return descriptor is None or self._files.leads_to(self.path(number), descriptor)
 
     def _close(self, number: int) -> None:
         self._kept.pop(number, None)

@@ -178,7 +178,7 @@ def _entry(bodies: Bodies, session: Session, name: FileName) -> CheckpointMeta:
             return known[1]
         body = bodies.view.body(committed)
         if body is not None:
-            checksum = (committed.entry.checksum or committed.entry.digest).hex()
+            checksum = committed.entry.checksum or committed.entry.digest
             path = Path(bodies.path(session.name, name.text))
             meta = listing.meta_of_body(body, checksum, path, name.saved_at)
             meta = _fitting(meta, session, name, path)

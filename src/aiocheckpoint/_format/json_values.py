@@ -140,10 +140,11 @@ def _objection_to_key(key: object) -> str | None:
 
 def is_unicode(text: str) -> bool:
     """Tell whether a text can be written as UTF-8: whether it has no lone surrogate."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return False
     return True
 
 

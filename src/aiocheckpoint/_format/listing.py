@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from aiocheckpoint._format.documents import CHECKSUM_KEY, FORMAT_VERSION, VERSION_KEY
+from aiocheckpoint._format.documents import CHECKSUM_KEY, FORMAT_VERSION, VERSION_KEY, sealed
 from aiocheckpoint._format.json_values import is_too_deep
 from aiocheckpoint._format.names import FileName, id_of_name
 from aiocheckpoint.errors import FormatVersionError
@@ -72,11 +72,10 @@ def meta_of_file(data: bytes, path: Path, saved_at: datetime) -> CheckpointMeta 
 
 
 def meta_of_body(
-    text: bytes, checksum: str, path: Path, saved_at: datetime
+    text: bytes, checksum: bytes, path: Path, saved_at: datetime
 ) -> CheckpointMeta | None:
     """Return the listing entry of a document that is not in its file yet."""
-    sealed = b"".join((b'{"_checksum":"', checksum.encode(), b'",', memoryview(text)[1:]))
-    return meta_of_file(sealed, path, saved_at)
+    return meta_of_file(sealed(text, checksum), path, saved_at)
 
 
 def meta_of_name(name: FileName, session_id: SessionId, path: Path, problem: str) -> CheckpointMeta:

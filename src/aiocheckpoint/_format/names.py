@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from aiocheckpoint._format.ids import decode_id, encode_id, names_of_id
+from aiocheckpoint._format.json_values import is_unicode
 from aiocheckpoint.errors import StorageError
 from aiocheckpoint.models import CheckpointId
 
@@ -97,7 +98,7 @@ class FileName(NamedTuple):
 def parse_name(text: str) -> FileName | None:
     """Return a checkpoint file's name taken apart; None for any other name."""
     match = _NAME.fullmatch(text)
-    if match is None or not _is_text(text):
+    if match is None or not is_unicode(text):
         return None
     return fine_name(text) if match[1] else _rust_name(text)
 
@@ -114,7 +115,7 @@ def _rust_name(text: str) -> FileName:
 def parse_names(texts: Iterable[str]) -> list[FileName]:
     """Return those of the names in a directory that `parse_name` takes apart, sorted."""
     joined = f"/{'/'.join(texts)}/"
-    if not _is_text(joined):
+    if not is_unicode(joined):
         return sorted(filter(None, map(parse_name, joined[1:-1].split("/"))))
     fine, rust = _FINE_NAMES.findall(joined), _RUST_NAMES.findall(joined)
     return sorted([*map(fine_name, fine), *map(_rust_name, rust)])
@@ -128,7 +129,7 @@ def fine_names(texts: Sequence[str]) -> list[str] | None:
     """
     found = _beginning(texts, _PREFIX)
     joined = "/".join([*found, ""])
-    return found if _is_text(joined) and _ALL_FINE.fullmatch(joined) else None
+    return found if is_unicode(joined) and _ALL_FINE.fullmatch(joined) else None
 
 
 def without_backups(texts: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -159,16 +160,6 @@ def ending(texts: Iterable[str], suffix: str) -> Iterator[str]:
         end = start + len(suffix)
         yield joined[joined.rfind("/", 0, start) + 1 : end]
         start = joined.find(f"{suffix}/", end)
-
-
-def _is_text(name: str) -> bool:
-    """Tell whether a name is text that UTF-8 can hold, as every id is."""
-    if not name.isascii():
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            return False
-    return True
 
 
 @lru_cache(maxsize=8)
