@@ -1035,7 +1035,7 @@ class TestBody:
         """A checkpoint is listed alike before and after its file is written."""
         body = documents.body_of(_CODEC.draft(record))
 
-        meta = listing.meta_of_body(body.text, body.checksum.hex(), Path("p"), _SAVED_AT)
+        meta = listing.meta_of_body(body.text, body.checksum, Path("p"), _SAVED_AT)
 
         assert meta is not None
         assert meta == listing.meta_of_file(_body(record), Path("p"), _SAVED_AT)

@@ -17,8 +17,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from aiocheckpoint._disk.index import SessionIndex, Signature
-from aiocheckpoint._disk.index_cache import IndexCache
+from aiocheckpoint._disk.index import IndexCache, SessionIndex, Signature
 from aiocheckpoint._format.entries import Entry, Quarantined, Removed, Saved, SavedBlob, Stuck
 from aiocheckpoint._format.ids import names_of_id
 from aiocheckpoint._format.names import FileName, fine_names, make_name, parse_name

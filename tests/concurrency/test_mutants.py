@@ -19,8 +19,7 @@ from blockbuster import BlockingError
 import aiocheckpoint._engine.local_store
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointError, StoreBusyError
 from aiocheckpoint._disk.files import Directory
-from aiocheckpoint._disk.index import SessionIndex
-from aiocheckpoint._disk.index_cache import IndexCache
+from aiocheckpoint._disk.index import IndexCache, SessionIndex
 from aiocheckpoint._disk.locks import LockFiles
 from aiocheckpoint._disk.sessions import SessionDirectories
 from aiocheckpoint._disk.view import View

@@ -138,7 +138,7 @@ def same_each_time(life: int = 1, slot_bytes: int = SMALL_SLOT_BYTES) -> Iterato
         patch.setattr("aiocheckpoint._disk.files.secrets", _Seeded(life))
         patch.setattr("aiocheckpoint._disk.files._unguessable", itertools.count(life << 32))
         patch.setattr("aiocheckpoint._engine.plan.now_microseconds", stamps.__next__)
-        patch.setattr("aiocheckpoint._engine.owner_plan.now_microseconds", _no_time)
+        patch.setattr("aiocheckpoint._engine.session_plan.now_microseconds", _no_time)
         patch.setattr("aiocheckpoint._disk.free_slots.FIRST_SLOT_BYTES", slot_bytes)
         patch.setattr("aiocheckpoint._disk.slots._CHUNK_BYTES", SMALL_SLOT_BYTES)
         patch.setattr("aiocheckpoint._engine.applier.ROUND_SECONDS", _NEVER_SECONDS)

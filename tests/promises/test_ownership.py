@@ -211,7 +211,7 @@ async def test_tokens_grow_with_the_clock_and_without_it(
     for is_restored, change in ((False, 0), (True, 1), (False, -1000), (False, 0)):
         seconds += change
         now = seconds * 1_000_000
-        monkeypatch.setattr("aiocheckpoint._engine.owner_plan.now_microseconds", lambda: now)  # noqa: B023 - it is used in this turn
+        monkeypatch.setattr("aiocheckpoint._engine.session_plan.now_microseconds", lambda: now)  # noqa: B023 - it is used in this turn
         if is_restored:
             await asyncio.to_thread(shutil.rmtree, root / ".aiocheckpoint")
         async with AsyncCheckpointWriter(root) as writer:

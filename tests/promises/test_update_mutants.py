@@ -10,7 +10,7 @@ import pytest
 
 from aiocheckpoint import CheckpointError
 from aiocheckpoint._engine import fairness
-from aiocheckpoint._engine.owner_plan import OwnerPlan
+from aiocheckpoint._engine.session_plan import OwnerPlan
 from aiocheckpoint._ownership import Ownerships
 from aiocheckpoint._staging import Staging
 from aiocheckpoint._turns import SessionTurns, Turns

@@ -8,8 +8,7 @@ import threading
 from collections.abc import Generator, Mapping, Sequence
 
 from aiocheckpoint._disk.files import LocalFiles
-from aiocheckpoint._disk.index import SessionIndex, Signature
-from aiocheckpoint._disk.index_cache import IndexCache
+from aiocheckpoint._disk.index import IndexCache, SessionIndex, Signature
 from aiocheckpoint._disk.locks import CONTROL_NAME, MovedError
 from aiocheckpoint._disk.log import Advance, Log, ReadFrame
 from aiocheckpoint._disk.lost_parts import LostParts

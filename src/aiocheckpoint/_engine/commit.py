@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import queue
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Protocol
 
 from aiocheckpoint._disk.locks import MovedError
+from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.attempt import Attempt
 from aiocheckpoint._engine.changes import Change, Flush, Wake
 from aiocheckpoint._engine.fairness import Room, disk_bytes, take_fairly
@@ -43,36 +44,13 @@ class Root(Protocol):
         ...
 
 
-class Outlet(Protocol):
-    """
-    Who hears of commits: the applier.
-
-    Attributes:
-        error: why files could not be written last, None if they could.
-    """
-
-    error: Exception | None
-
-    def committed(self, place: int, late: Sequence[Change]) -> None:
-        """Take notice of a commit, and of who waits until its files are durable."""
-        ...
-
-    def found_waiting(self) -> None:
-        """Take notice that files lack of what others have committed."""
-        ...
-
-    def wait_for_room(self, seconds: float) -> None:
-        """Ask for a flush, and wait a moment for it."""
-        ...
-
-
 class Committer:
     """
     The one thread of a writer that commits.
 
     Args:
         root: the open root.
-        outlet: who hears of commits.
+        applier: who hears of commits.
         limits: the bounds to keep.
         wake: when callers wake.
         timeout_seconds: how long callers wait for others, and so for room.
@@ -84,10 +62,10 @@ class Committer:
     """
 
     def __init__(
-        self, root: Root, outlet: Outlet, limits: Limits, wake: Wake, timeout_seconds: float
+        self, root: Root, applier: Applier, limits: Limits, wake: Wake, timeout_seconds: float
     ) -> None:
         self._root = root
-        self._outlet = outlet
+        self._applier = applier
         self._limits = limits
         self._wake: Wake = wake
         self._patience_seconds = min(_FLUSH_SECONDS, timeout_seconds)
@@ -120,7 +98,7 @@ class Committer:
         if batch:
             self._commit(batch)
         elif self._must_wait:
-            self._outlet.wait_for_room(_ROOM_SECONDS)
+            self._applier.wait_for_room(_ROOM_SECONDS)
             self._must_wait = False  # look again
 
     def _gather(self) -> bool:
@@ -185,7 +163,7 @@ class Committer:
         left = [change for change in batch if change.job.put_back()]
         Job.deliver([change.job for change in batch if change not in left])
         if left:
-            self._outlet.wait_for_room(self._patience_seconds)
+            self._applier.wait_for_room(self._patience_seconds)
         self.lacks_room = False
         batch[:] = left
         return not left
@@ -207,7 +185,7 @@ class Committer:
         if not root.log.is_scanned:  # of a session it may be the log alone that tells
             root.scan()
             if root.view.pending.sessions:
-                self._outlet.found_waiting()
+                self._applier.found_waiting()
         attempt = Attempt(root, self._limits_in(root), self._wake, is_last=is_last)
         attempt.prepare(batch)
         with root.log.locked():
@@ -219,18 +197,18 @@ class Committer:
             fitting = self._with_room(root, left)
             begun = [change for change in fitting if change.job.begin()]
             place, late = attempt.append(begun)
-            if not late and self._outlet.error is not None:  # which may be over
+            if not late and self._applier.error is not None:  # which may be over
                 late = [change for change in begun if isinstance(change, Flush)]
-            if left and isinstance(self._outlet.error, StorageFullError):
+            if left and isinstance(self._applier.error, StorageFullError):
                 left = self._refused(root, left)
         for change in late:
             change.job.wait_for_files()
         self.commits += 1
         self.changes += len([change for change in begun if change.session])
         Job.deliver([change.job for change in begun if change not in late])
-        self._outlet.committed(place, late)
+        self._applier.committed(place, late)
         if root.view.pending.stuck:  # who could not write those files may be dead
-            self._outlet.found_waiting()
+            self._applier.found_waiting()
         self.lacks_room = self._must_wait = bool(left)
         self._waiting.extendleft(reversed(left))
         return True

@@ -8,8 +8,7 @@ from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import NamedTuple
 
-from aiocheckpoint._engine.blob_graph import BlobGraph
-from aiocheckpoint._engine.bodies import Session, VanishedError
+from aiocheckpoint._engine.bodies import BlobGraph, Session, VanishedError
 from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._format import documents
 from aiocheckpoint._format.blobs import blob_digests

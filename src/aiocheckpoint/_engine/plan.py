@@ -8,9 +8,7 @@ from aiocheckpoint._disk.files import now_microseconds, random_number, storage_e
 from aiocheckpoint._engine import listing
 from aiocheckpoint._engine.bodies import Bodies, Session, VanishedError
 from aiocheckpoint._engine.changes import Batch, Change, Delete, Disown, Own, Recover, Save
-from aiocheckpoint._engine.owner_plan import OwnerPlan
-from aiocheckpoint._engine.recovery_plan import still_holding
-from aiocheckpoint._engine.session_plan import Limits, SessionPlan
+from aiocheckpoint._engine.session_plan import Limits, OwnerPlan, SessionPlan, still_holding
 from aiocheckpoint._format import names
 from aiocheckpoint._format.blobs import blob_links, require_digest
 from aiocheckpoint._format.entries import Entry, Removed, Saved, SavedBlob

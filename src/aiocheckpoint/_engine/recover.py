@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aiocheckpoint._disk.files import printable, random_name
-from aiocheckpoint._engine.blob_graph import BlobGraph
-from aiocheckpoint._engine.bodies import Session, VanishedError
+from aiocheckpoint._engine.bodies import BlobGraph, Session, VanishedError
 from aiocheckpoint._engine.check import bad_blobs, users_of_blobs
 from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._format import documents, names

@@ -1,4 +1,4 @@
-"""A session as it will be after the changes that are planned."""
+"""What will be after the changes that are planned: sessions, owners, what recoveries say."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from aiocheckpoint._disk.files import now_microseconds
 from aiocheckpoint._disk.known_blobs import BlobUses, KnownBlobs
-from aiocheckpoint._engine.bodies import Session
+from aiocheckpoint._disk.view import View
+from aiocheckpoint._engine.bodies import Bodies, Session
+from aiocheckpoint._engine.changes import Disown, Own, Recover
+from aiocheckpoint._format import names
+from aiocheckpoint._format.entries import Entry, Owned, Quarantined, Saved
 from aiocheckpoint._format.names import FileName
+from aiocheckpoint.errors import CheckpointCorruptError, MissingBlobError, SessionOwnedError
 from aiocheckpoint.models import CheckpointId
 
 _NO_BLOBS = KnownBlobs()  # never changed
@@ -165,3 +171,108 @@ class SessionPlan:
         self.new_blobs -= unused
         self.gone_blobs |= unused
         return tuple(bytes.fromhex(digest) for digest in sorted(unused))
+
+
+class OwnerPlan:
+    """
+    Who will own which session after what is planned.
+
+    Args:
+        view: the committed state.
+    """
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._planned: dict[str, Owned] = {}
+
+    def is_owned(self, session: str, token: int) -> bool:
+        """Tell whether a session will have the owner with that token."""
+        owned = self._owner(session)
+        return owned is not None and owned.token == token
+
+    def own(self, own: Own) -> Owned:
+        """
+        Plan that a session has an owner.
+
+        Its token is greater than all of the root before, and at least the milliseconds since 1970:
+        a root that was restored or copied does not know which were given before.
+
+        Args:
+            own: the wish.
+
+        Raises:
+            SessionOwnedError: another process owns it, and lives.
+        """
+        owned = self._owner(own.session)
+        if owned is not None and owned.process != own.process and owned.process not in own.dead:
+            raise SessionOwnedError(own.session_id, 0.0, own.told.get(owned.process, ""))
+        planned = (owned.token for owned in self._planned.values())
+        greatest = max([self._view.greatest_token(), *planned])
+        token = max(greatest + 1, now_microseconds() // 1000)
+        return self._enter(Owned(own.session, token, own.process))
+
+    def disown(self, disown: Disown) -> Owned | None:
+        """Plan that a session has no owner; None when it has another by now."""
+        if not self.is_owned(disown.session, disown.token):
+            return None
+        return self._enter(Owned(disown.session, disown.token))
+
+    def _owner(self, session: str) -> Owned | None:
+        owned = self._planned.get(session)
+        if owned is None:
+            return self._view.owner(session)
+        return owned if owned.process else None
+
+    def _enter(self, owned: Owned) -> Owned:
+        self._planned[owned.session] = owned
+        return owned
+
+
+def still_holding(
+    contents: Bodies, plan: SessionPlan, recover: Recover
+) -> tuple[list[Entry], list[bytes]]:
+    """
+    Return the entries that still hold, and the bodies of those that have one.
+
+    Args:
+        contents: of checkpoints.
+        plan: the session as it will be.
+        recover: what was found out.
+    """
+    is_changed = bool(plan.added or plan.removed or plan.new_blobs)
+    is_as_seen = not is_changed and recover.seen == plan.session.known.by_text.keys()
+    entries: list[Entry] = []
+    kept: list[bytes] = []
+    bodies = iter(recover.bodies)
+    for entry in recover.entries:
+        body = next(bodies) if isinstance(entry, Saved) else None
+        if is_as_seen or _still_holds(contents, plan, entry):
+            entries.append(entry)
+            if body is not None:
+                kept.append(body)
+    return entries, kept
+
+
+def _still_holds(contents: Bodies, plan: SessionPlan, entry: Entry) -> bool:
+    """
+    Tell whether what `recover` wanted may be done in a session that has changed since.
+
+    A file that was removed stays removed, and is not kept either. What was saved since may
+    need a blob that nothing needed: the next `recover` will tell.
+    """
+    if isinstance(entry, Quarantined) and entry.is_blob:
+        return _is_damaged(contents, plan, entry.name)
+    if isinstance(entry, (Saved, Quarantined)):
+        text = entry.name.removesuffix(names.BACKUP_SUFFIX)
+        return text in plan.session.known.by_text and text not in plan.removed
+    return True
+
+
+def _is_damaged(contents: Bodies, plan: SessionPlan, digest: str) -> bool:
+    try:
+        contents.blob(plan.session.name, digest)
+    except MissingBlobError:
+        return False
+    except CheckpointCorruptError:
+        return digest not in plan.new_blobs
+    return False
