@@ -264,35 +264,30 @@ class History:
 
     async def _pages(self, start: int, end: int) -> list[tuple[str, bytes, slice]]:
         """Return the pages, or runs as such, that hold some of the items, and which of theirs."""
-        parts, pages = await self._pages_between(start, end)
-        arrays = [(part.digest, part.length, pages.get(part.digest, b"")) for part in parts]
-        arrays += [(run.digest, len(run.items), histories.as_page(run)) for run in self._trunk.runs]
-        found: list[tuple[str, bytes, slice]] = []
-        position = 0
-        for digest, length, page in arrays:
-            wanted = slice(max(start - position, 0), max(end - position, 0))
-            if position < end and position + length > start:
-                found.append((digest, page, wanted))
-            position += length
-        return found
-
-    async def _pages_between(self, start: int, end: int) -> tuple[list[Part], Blobs]:
-        """Return all parts in order, and the content of the pages that hold some of the items."""
-        parts = [*self._trunk.parts]
+        runs = {run.digest: histories.as_page(run) for run in self._trunk.runs}
+        waiting = [*self._trunk.parts, *(Part(r.digest, 0, len(r.items)) for r in self._trunk.runs)]
+        parts = _between(start, end, 0, waiting)
         while True:
-            wanted = _wanted(parts, start, end)
-            blobs = await self._load([part.digest for part in wanted])
-            if not any(part.height for part in wanted):
-                return parts, blobs
+            pages = runs | await self._load(
+                part.digest for _, part in parts if part.digest not in runs
+            )
+            if not any(part.height for _, part in parts):
+                break
             parts = [
                 below
-                for part in parts
+                for position, part in parts
                 for below in (
-                    histories.parts_of(part.digest, blobs[part.digest])
-                    if part.height and part.digest in blobs
-                    else [part]
+                    _between(
+                        start, end, position, histories.parts_of(part.digest, pages[part.digest])
+                    )
+                    if part.height
+                    else [(position, part)]
                 )
             ]
+        return [
+            (part.digest, pages[part.digest], slice(max(start - at, 0), max(end - at, 0)))
+            for at, part in parts
+        ]
 
     async def _load(self, digests: Iterable[str]) -> Blobs:
         wanted = dict.fromkeys(digests)
@@ -301,13 +296,12 @@ class History:
         return found | {**await self._load_blobs(missing)} if missing else found
 
 
-def _wanted(parts: Iterable[Part], start: int, end: int) -> list[Part]:
-    """Return the parts that hold some of the items."""
-    found: list[Part] = []
-    position = 0
+def _between(start: int, end: int, position: int, parts: Iterable[Part]) -> list[tuple[int, Part]]:
+    """Return the parts that hold some of the items, each with its position."""
+    found: list[tuple[int, Part]] = []
     for part in parts:
         if position < end and position + part.length > start:
-            found.append(part)
+            found.append((position, part))
         position += part.length
     return found
 

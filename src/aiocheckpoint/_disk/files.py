@@ -52,6 +52,7 @@ _OPEN_TO_READ = os.O_RDONLY | system.O_NONBLOCK | _SAFELY
 _LINK_ITSELF: dict[str, bool] = (
     {"follow_symlinks": False} if os.link in os.supports_follow_symlinks else {}
 )
+_READ_LINK: Callable[..., str] = os.readlink  # of bytes, too
 _SETS_TIMES = os.utime in os.supports_fd
 _TICK_NS = 12_000_000
 _COARSE_NS = 2_100_000_000
@@ -631,7 +632,7 @@ class LocalFiles:
 
     def pointed_at(self, directory: Directory, name: str) -> str | None:
         """Return what a symlink names; None when there is none, or a plain file instead."""
-        return self._found(_NO_SYMLINK, "read link", directory, name, os.readlink)
+        return self._found(_NO_SYMLINK, "read link", directory, name, _READ_LINK)
 
     def unlink(self, directory: Directory, name: str) -> bool:
         """Remove a file; False when it is not there."""

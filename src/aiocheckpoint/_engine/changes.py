@@ -111,8 +111,9 @@ class Batch(Change, kw_only=True):
         tokens: of the owners that its caller has to be, likewise.
     """
 
-    sessions: Mapping[str, SessionId]
-    parts: Sequence[Change]
+    # Fields where others have properties, which are as good for who reads them.
+    sessions: Mapping[str, SessionId]  # pyright: ignore[reportIncompatibleMethodOverride]
+    parts: Sequence[Change]  # pyright: ignore[reportIncompatibleMethodOverride]
     states: Mapping[str, int | None]
     tokens: Mapping[str, int]
 
