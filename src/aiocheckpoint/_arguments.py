@@ -75,6 +75,22 @@ def require_expected(value: object) -> None:
     encode_id(value, "checkpoint id")
 
 
+def require_session(given: SessionId, session_id: SessionId) -> None:
+    """
+    Check whose a record is.
+
+    Args:
+        given: the session that it says.
+        session_id: the one it has to be of.
+
+    Raises:
+        InvalidArgumentError: it is of another one.
+    """
+    if given != session_id:
+        wanted = f"a record of session {session_id!r}"
+        raise InvalidArgumentError("data.session_id", given, wanted)
+
+
 def require_instance(name: str, value: object, kind: type) -> None:
     """
     Refuse what is of another class.

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Generic, TypeVar
 
-from aiocheckpoint._arguments import require_callable, require_expected, result_of
+from aiocheckpoint._arguments import require_callable, require_expected, require_session, result_of
 from aiocheckpoint._engine.changes import Batch, Change, Delete, Disown, Own
 from aiocheckpoint._engine.jobs import Ending, Job
 from aiocheckpoint._engine.local_store import LocalStore
@@ -16,7 +16,7 @@ from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint._patience import Patience
 from aiocheckpoint._turns import SessionTurns
 from aiocheckpoint._updates import Encode, Updates
-from aiocheckpoint.errors import InvalidArgumentError, SessionOwnedError, WriterClosedError
+from aiocheckpoint.errors import SessionOwnedError, WriterClosedError
 from aiocheckpoint.kit import OwnedSession
 from aiocheckpoint.models import CheckpointId, Expected, SessionId
 from aiocheckpoint.store import Transaction
@@ -63,9 +63,7 @@ class OwnersWrites(Generic[RecordT]):
     ) -> CheckpointId:
         require_expected(expected)
         save = self._encode(data, blobs, Job())
-        if save.session_id != owner.session_id:
-            wanted = f"a record of session {owner.session_id!r}"
-            raise InvalidArgumentError("data.session_id", save.session_id, wanted)
+        require_session(save.session_id, owner.session_id)
         save.expected = expected
         await self._make(save, "save", owner)
         return save.checkpoint_id

@@ -1,10 +1,14 @@
-"""How long something is tried again and again, and how long to pause in between."""
+"""How a call waits: as long as it has patience, or, when it is cancelled, for its outcome."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import random
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+import anyio
 
 
 class Patience:
@@ -55,3 +59,35 @@ class Patience:
             return
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(woken.wait(), seconds)
+
+
+ResultT = TypeVar("ResultT")
+
+
+async def outlast(work: Awaitable[ResultT]) -> ResultT:
+    """
+    Return what some work returns; a caller that is cancelled ends when it has ended.
+
+    However often it is cancelled, by asyncio or by a scope of anyio. An error of the work then
+    travels as the cancellation's cause.
+
+    Args:
+        work: a coroutine, which begins at once as a task of its own; a task or a future.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError as cancelled:
+        await ended(task)
+        if not task.cancelled() and task.exception() is not None:
+            raise cancelled from task.exception()
+        raise
+
+
+async def ended(future: asyncio.Future[Any]) -> None:
+    """Wait until a future is done, however often the caller is cancelled meanwhile."""
+    # Both are needed: in a cancelled scope of anyio each wait below would end at once.
+    with anyio.CancelScope(shield=True):
+        while not future.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([future])

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from aiocheckpoint._arguments import checkpoint_ids_of, result_of
+from aiocheckpoint._arguments import checkpoint_ids_of, require_session, result_of
 from aiocheckpoint._engine import listing
 from aiocheckpoint._engine.changes import Batch, Change, Delete, Save
 from aiocheckpoint._engine.glance import NotInMemoryError
@@ -19,7 +19,7 @@ from aiocheckpoint._patience import Patience
 from aiocheckpoint._reading import SessionReads, Work
 from aiocheckpoint._staging import Staging
 from aiocheckpoint._turns import SessionTurns
-from aiocheckpoint.errors import InvalidArgumentError, SessionChangedError
+from aiocheckpoint.errors import SessionChangedError
 from aiocheckpoint.models import CheckpointId, SessionId
 from aiocheckpoint.store import NO_BLOBS
 
@@ -106,9 +106,7 @@ class LocalTransaction(SessionReads[RecordT]):
         """
         self._staging.require_running()
         save = self._encode(data, blobs, self._job)
-        if save.session_id != self._session_id:
-            wanted = f"a record of session {self._session_id!r}"
-            raise InvalidArgumentError("data.session_id", save.session_id, wanted)
+        require_session(save.session_id, self._session_id)
         self._staging.save(save.checkpoint_id, save, save.digests, save.blobs)
         return save.checkpoint_id
 

@@ -28,12 +28,12 @@ from aiocheckpoint._arguments import (
     require_instance,
     require_query,
     require_seconds,
+    require_session,
     result_at_once,
     result_of,
     session_ids_of,
     triggers_of,
 )
-from aiocheckpoint._cancellation import ended, outlast
 from aiocheckpoint._closing import AsyncClosing
 from aiocheckpoint._format import documents
 from aiocheckpoint._format.blobs import (
@@ -56,7 +56,7 @@ from aiocheckpoint._locations import (
     require_no_stray_ends,
     server_url,
 )
-from aiocheckpoint._patience import Patience
+from aiocheckpoint._patience import Patience, ended, outlast
 from aiocheckpoint._staging import Staging
 from aiocheckpoint._turns import SessionTurns, Turns
 from aiocheckpoint.errors import (
@@ -64,7 +64,6 @@ from aiocheckpoint.errors import (
     CheckpointError,
     CheckpointMismatchError,
     CheckpointTooLargeError,
-    InvalidArgumentError,
 )
 from aiocheckpoint.models import (
     ANY_NEWEST,
@@ -175,9 +174,7 @@ class EncodedRecord(NamedTuple):
         Raises:
             InvalidArgumentError: it is of another one.
         """
-        if self.session_id != session_id:
-            wanted = f"a record of session {session_id!r}"
-            raise InvalidArgumentError("data.session_id", self.session_id, wanted)
+        require_session(self.session_id, session_id)
 
 
 class RecordKit(Generic[RecordT]):

@@ -43,7 +43,6 @@ from aiocheckpoint._engine.changes import Change, Delete, Flush, Recover, Save, 
 from aiocheckpoint._engine.jobs import Job, hop
 from aiocheckpoint._engine.local_store import LocalStore, Options
 from aiocheckpoint._engine.read import Reader, verify_file
-from aiocheckpoint._engine.root import OpenRoot
 from aiocheckpoint._engine.session_plan import Limits
 from aiocheckpoint._engine.sessions import Mark
 from aiocheckpoint._format import documents
@@ -1313,13 +1312,9 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         """
         self._require_usable()
         threads = self._store.readers
-
-        def opened() -> OpenRoot | None:
-            return self._store.place.to_read()
-
         with contextlib.suppress(CheckpointError):  # which is a finding
             await self._read(lambda reader: reader.look(), None)
-        root = await self._store.in_thread(threads, opened)
+        root = await self._store.in_thread(threads, self._store.place.to_read)
         if root is None:
             return ()
         work = partial(check.check_journal, root, is_applied=self._store.has_changed)

@@ -134,10 +134,8 @@ class SessionDirectories:
             found = self._take(key)
         if found is None:
             raise StorageError("open directory", name, None, "it keeps vanishing; try again")
-        try:
+        with self._lent(key, found):
             yield found.directory
-        finally:
-            self._give_back(key, found)
 
     def _make(self, name: str) -> None:
         self._files.make_subdirectory(self.root, name)
