@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Generator
 from itertools import count
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar, cast
 
 from aiocheckpoint._disk import system
 from aiocheckpoint.errors import (
@@ -52,7 +52,7 @@ _OPEN_TO_READ = os.O_RDONLY | system.O_NONBLOCK | _SAFELY
 _LINK_ITSELF: dict[str, bool] = (
     {"follow_symlinks": False} if os.link in os.supports_follow_symlinks else {}
 )
-_READ_LINK: Callable[..., str] = os.readlink  # of bytes, too
+_READ_LINK = cast("Callable[..., str]", os.readlink)  # of bytes, too
 _SETS_TIMES = os.utime in os.supports_fd
 _TICK_NS = 12_000_000
 _COARSE_NS = 2_100_000_000
