@@ -43,7 +43,7 @@ CALLS = ("save-existing", "replace", "delete", "delete-session", "copy-session")
 DURABILITIES = ("journal", "file")
 Way: TypeAlias = Literal["before", "after", "for ever", "short"]
 WAYS: tuple[Way, ...] = ("before", "after", "for ever", "short")
-_SLICES = 4
+_SLICES = 8
 """One of so many states is looked at by default."""
 
 _UNFLUSHED = (
@@ -292,7 +292,7 @@ async def test_it_sees_a_failed_save_that_comes_back(monkeypatch: pytest.MonkeyP
     errors = (errno.EIO,)  # after a full disk the save is tried again
     with pytest.raises(BrokenPromiseError):
         await _fail_each(
-            "replace", "journal", "after", first=8, model="ext4", caps=LONG, errors=errors
+            "replace", "journal", "after", first=80, model="ext4", caps=LONG, errors=errors
         )
 
 

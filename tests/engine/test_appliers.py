@@ -95,9 +95,15 @@ def _deaths(disk: Disk, then: Callable[[Scene, int], object], step: int = 1) -> 
     return 0
 
 
-def test_killed_at_each_operation(disk: Disk) -> None:
+_some = pytest.mark.parametrize(
+    "every", [2, pytest.param(1, marks=pytest.mark.campaign)], ids=["some", "all"]
+)
+
+
+@_some
+def test_killed_at_each_operation(disk: Disk, every: int) -> None:
     """An applier killed anywhere is not noticed by readers, and another brings it to its end."""
-    assert _deaths(disk, lambda scene, _: scene.finish(scene.two)) > 30
+    assert _deaths(disk, lambda scene, _: scene.finish(scene.two), every) > 30
 
 
 def test_killed_and_the_next_one_too(disk: Disk) -> None:
@@ -108,7 +114,7 @@ def test_killed_and_the_next_one_too(disk: Disk) -> None:
             scene.check()
         scene.finish(Process(disk))
 
-    _deaths(disk, then, step=2)
+    _deaths(disk, then, step=3)
 
 
 @pytest.mark.campaign

@@ -26,7 +26,7 @@ Sight = Literal["neither", "both"]
 _SIGHTS: tuple[Sight, ...] = ("neither", "both")
 _OTHERS = tuple(f"other{number}" for number in range(4))
 _LARGE = 9_000
-_STEP = 3
+_STEP = 6
 """Of the moments of a default slice; the campaign looks at all."""
 
 
@@ -255,7 +255,7 @@ def test_each_act_at_each_moment(disk: Disk, work: Callable[[Scene], None]) -> N
 @pytest.mark.parametrize("work", _READS)
 def test_all_the_time(disk: Disk, work: Callable[[Scene], None]) -> None:
     """It holds while it is replaced again and again, and what the journal held is dropped."""
-    often = _scenes(disk, work, [_each(5), _each(11)], (_commit, _apply, _replace_twice))
+    often = _scenes(disk, work, [_each(7)], (_commit, _apply, _replace_twice))
     seldom = _scenes(disk, work, [_each(60)], (_drop_segments,))
     for scene in itertools.chain(often, seldom):
         assert scene.acts > 0
@@ -273,6 +273,16 @@ def _catch_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
             return listed(view, name)
 
     monkeypatch.setattr(View, "listed", listed_after_one_look)
+
+
+@pytest.mark.campaign
+@pytest.mark.blocking
+@pytest.mark.parametrize("work", _READS)
+def test_all_the_time_and_at_other_times(disk: Disk, work: Callable[[Scene], None]) -> None:
+    """It holds when it is replaced more often, or less."""
+    for scene in _scenes(disk, work, [_each(5), _each(11)], (_commit, _apply, _replace_twice)):
+        assert scene.acts > 0
+        assert scene.one.seen("s") == scene.two.seen("s")
 
 
 @pytest.mark.blocking

@@ -93,7 +93,7 @@ def _some(moment: Moment) -> list[bytes | None]:
 
 
 @pytest.mark.parametrize(
-    "every", [2, pytest.param(1, marks=pytest.mark.campaign)], ids=["some", "all"]
+    "every", [4, pytest.param(1, marks=pytest.mark.campaign)], ids=["some", "all"]
 )
 def test_commits(disk: Disk, every: int) -> None:
     """All that was acknowledged is there, whatever the shared positions say after the cut."""
@@ -106,7 +106,7 @@ def test_with_flushes(disk: Disk) -> None:
     """It holds while slots of the log are given free, erased and used again."""
     history = History(disk)
     history.with_flushes()
-    history.moments.check(_some, every=3)
+    history.moments.check(_some, every=5)
 
 
 @pytest.mark.campaign
