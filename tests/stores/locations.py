@@ -19,7 +19,9 @@ _numbers = itertools.count()
 
 def give_credentials(patch: pytest.MonkeyPatch) -> None:
     """Let credentials be where AWS's tools look, and nothing of whoever runs the tests."""
-    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN"):
+    for name in (
+        "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN", "AWS_REGION",
+    ):  # fmt: skip
         patch.delenv(name, raising=False)
     patch.setenv("AWS_ACCESS_KEY_ID", "tkey")
     patch.setenv("AWS_SECRET_ACCESS_KEY", "tsecret")

@@ -39,6 +39,29 @@ async def test_a_url_is_enough(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) ->
     await two.aclose()
 
 
+@pytest.mark.parametrize(
+    ("environment", "given", "region"),
+    [
+        ({"AWS_REGION": "eu-west-3"}, None, "eu-west-3"),
+        ({"AWS_DEFAULT_REGION": "eu-west-3"}, None, "eu-west-3"),
+        ({"AWS_REGION": "eu-west-3"}, "eu-west-1", "eu-west-1"),
+    ],
+)
+async def test_a_region_is_found_where_tools_of_aws_find_it(
+    environment: dict[str, str],
+    given: str | None,
+    region: str,
+    fake: FakeS3,
+    make_store: MakeStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By either name of the environment, the command line's first, unless it is given."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert not await make_store(region_name=given).exists()
+    assert f"/{region}/s3/" in fake.headers["Authorization"]
+
+
 async def test_there_and_back_nothing_has_changed(
     fake: FakeS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:

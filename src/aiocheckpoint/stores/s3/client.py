@@ -15,6 +15,8 @@ from botocore.loaders import create_loader
 from aiocheckpoint.stores.s3.arguments import Options
 
 _LARGE_BYTES = 1 << 20
+# Other tools of AWS, and its containers, know the first name; this client the second one alone.
+_REGION = {"region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None)}
 
 
 @asynccontextmanager
@@ -26,7 +28,7 @@ async def made_client(options: Options) -> AsyncIterator[Any]:
         BotoCoreError: what the environment says of it is wrong.
         ValueError: the same.
     """
-    session = AioSession(profile=options.profile_name)
+    session = AioSession(session_vars=_REGION, profile=options.profile_name)
     data_path = session.get_config_variable("data_path")
     session.register_component("data_loader", _loader(data_path))
     seconds = options.request_timeout_seconds

@@ -75,7 +75,7 @@ class S3Store(AsyncClosing, Generic[RecordT]):
 
     Making one does no I/O. It works in a thread of its own, and serves callers of any event loop.
     Credentials, region and endpoint are found as AWS's own tools find them: `AWS_PROFILE`,
-    `AWS_ENDPOINT_URL_S3`, `~/.aws/config`, roles of machines and containers.
+    `AWS_REGION`, `AWS_ENDPOINT_URL_S3`, `~/.aws/config`, roles of machines and containers.
 
     Args:
         url: `s3://bucket/prefix`; the bucket has to be there.
