@@ -289,7 +289,7 @@ class TestEachCallOfAChangeFails:
 
         # The calls are nearly the same in both durabilities and all scenarios: each tries others.
         count = await lab.each_call_fails(
-            SCENARIOS[name], ERRORS, Fault(errno.EIO), **slice_of(name, durability, every=32)
+            SCENARIOS[name], ERRORS, Fault(errno.EIO), **slice_of(name, durability, every=64)
         )
 
         assert count > 10
@@ -303,7 +303,7 @@ class TestEachCallOfAChangeFails:
 
         fault = Fault(errno.EIO, after_effect=True)
         await lab.each_call_fails(
-            SCENARIOS[name], ERRORS, fault, **slice_of(name, durability, every=48)
+            SCENARIOS[name], ERRORS, fault, **slice_of(name, durability, every=96)
         )
 
     @scenario
@@ -313,7 +313,7 @@ class TestEachCallOfAChangeFails:
 
         fault = Fault(errno.EIO, for_ever=True)
         await lab.each_call_fails(
-            SCENARIOS[name], ERRORS, fault, **slice_of(name, durability, every=48)
+            SCENARIOS[name], ERRORS, fault, **slice_of(name, durability, every=96)
         )
 
     @scenario
@@ -324,7 +324,7 @@ class TestEachCallOfAChangeFails:
         lab = Lab(tmp_path, durability, is_cold=True)
 
         await lab.each_call_fails(
-            SCENARIOS[name], ERRORS, Fault(errno.EIO), **slice_of(name, durability, every=48)
+            SCENARIOS[name], ERRORS, Fault(errno.EIO), **slice_of(name, durability, every=96)
         )
 
     @pytest.mark.campaign
@@ -373,8 +373,11 @@ def names_the_problem(answer: Any, expected: Any) -> bool:
 class TestEachCallOfAReadFails:
     @pytest.mark.parametrize("name", READS)
     @pytest.mark.parametrize("is_cold", [False, True], ids=["warm", "cold"])
+    @pytest.mark.parametrize(
+        "every", [3, pytest.param(1, marks=pytest.mark.campaign)], ids=["some", "all"]
+    )
     async def test_named_error_then_the_right_answer(
-        self, tmp_path: Path, durability: dict[str, Any], name: str, *, is_cold: bool
+        self, tmp_path: Path, durability: dict[str, Any], name: str, every: int, *, is_cold: bool
     ) -> None:
         """A read that fails raises or tells, changes nothing, and works the next time."""
         root = tmp_path / "root"
@@ -404,7 +407,8 @@ class TestEachCallOfAReadFails:
         expected, count, _ = await read(None)
         assert isinstance(count, int)
         assert count > 3
-        for nth in range(count):
+        first = (is_cold + (durability == SYNCED_FILES)) % every
+        for nth in range(first, count, every):
             answer, failed, _ = await read(Fault(ERRORS[nth % len(ERRORS)], nth=nth))
             is_told = name == "check" or (name == "list" and names_the_problem(answer, expected))
             assert is_told or answer in (failed, expected), (nth, failed, answer)
