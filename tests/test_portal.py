@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -145,6 +147,26 @@ def test_its_thread_ends(way: str, leaves_a_task: bool) -> None:
 
     assert not thread.is_alive()
     assert ended.is_set() == leaves_a_task
+
+
+def test_nobody_finds_one_whose_thread_ends() -> None:
+    """A portal that others find by a weak reference is found before its end, or not at all."""
+    portal = Portal()
+    reference = weakref.ref(portal)
+
+    async def loop_of_it() -> Any:
+        return asyncio.get_running_loop()
+
+    loop = portal.run(loop_of_it())
+    tell, found = loop.call_soon_threadsafe, []
+
+    def tell_and_look(*args: Any) -> None:
+        found.append(reference())
+        tell(*args)
+
+    loop.call_soon_threadsafe = tell_and_look
+    del portal
+    assert found == [None]
 
 
 def test_a_forked_process_has_its_own() -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from os import getpid as process_id
 from types import TracebackType
@@ -49,13 +50,11 @@ class Portal:
     def _begin(self, inherited: object = None) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._end: weakref.finalize[..., Portal] | None = None
         self._mutex = threading.Lock()  # that of a parent may be held for ever
         self._asked: set[asyncio.Task[Any]] = set()
         self._inherited = inherited  # to close it would reach into the parent's
         self._process_id = process_id()
-
-    def __del__(self) -> None:
-        self._end(self._loop)
 
     def __enter__(self) -> Self:
         """Return the portal; it is closed at the end of the block."""
@@ -137,6 +136,9 @@ class Portal:
                 loop.close()
                 raise ThreadStartError(str(error)) from error
             self._loop = loop
+            # No `__del__`: while that runs, another thread may still find the portal, and go on.
+            self._end = weakref.finalize(self, _end, loop, self._process_id)
+            self._end.atexit = False
         return self._loop
 
     def close(self) -> None:
@@ -147,14 +149,10 @@ class Portal:
         """
         if self._process_id == process_id():
             with self._mutex:
-                loop, self._loop, self._thread = self._loop, None, None
+                end, self._end, self._loop, self._thread = self._end, None, None, None
                 self._asked = set()
-                self._end(loop)
-
-    def _end(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        if loop is not None and self._process_id == process_id():
-            with contextlib.suppress(RuntimeError):  # it has ended
-                loop.call_soon_threadsafe(loop.stop)
+                if end is not None:
+                    end()
 
 
 class _Blocking(Generic[RecordT]):
@@ -179,6 +177,12 @@ async def _noted(work: Coroutine[Any, Any, ResultT], asked: set[asyncio.Task[Any
         return await work
     finally:
         asked.discard(task)
+
+
+def _end(loop: asyncio.AbstractEventLoop, of_process: int) -> None:
+    if of_process == process_id():
+        with contextlib.suppress(RuntimeError):  # it has ended
+            loop.call_soon_threadsafe(loop.stop)
 
 
 def _run(loop: asyncio.AbstractEventLoop, asked: set[asyncio.Task[Any]]) -> None:
