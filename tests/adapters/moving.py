@@ -6,15 +6,16 @@ import asyncio
 import errno
 import sqlite3
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 
 from aiocheckpoint import StorageFullError, open_store
 from aiocheckpoint.adapters._moving import Copied, CopyMismatchError
 from aiocheckpoint.testing import MemoryStore
+from tests.adapters.damages import DAMAGES, Place
 
 
 class _FailingStore(MemoryStore[Any]):
@@ -42,6 +43,14 @@ class _FailingStore(MemoryStore[Any]):
         return await super().update_many(session_ids, work)
 
 
+_TELLING = ("mend or delete", "cannot save", "invalid ")
+
+
+class _Tried(NamedTuple):
+    copied: Copied
+    refused: dict[str | None, str]
+
+
 class MoverContract:
     """The tests of a mover; a subclass has a fixture `source`, of at least two sessions."""
 
@@ -51,8 +60,13 @@ class MoverContract:
     """The session that `go_on` changes, as errors name it; not the last one that is copied."""
     unit: ClassVar[str] = "session"
     """What the framework calls it."""
+    shares: ClassVar[bool] = False
+    """Whether something of a session is stored with others, as what it has in common with them."""
     refused_sessions: ClassVar[int] = 1
     """As how many it counts, where it has others within."""
+
+    units: ClassVar[dict[str, int]]
+    """All that may be refused, as errors name it, and as how many sessions each counts."""
 
     @abstractmethod
     async def copy(self, source: Any, storage: Any) -> Copied:
@@ -65,6 +79,10 @@ class MoverContract:
     @abstractmethod
     async def add_nan(self, source: Any) -> None:
         """Store a session with a NaN in the source, by the framework's call."""
+
+    @abstractmethod
+    def places(self, source: Any) -> Iterable[Place]:
+        """Return what may be damaged of a session in the source, each column or file once."""
 
     def arguments(self, source: Any) -> list[str]:
         """Return what the command is given in front of the storage."""
@@ -103,6 +121,42 @@ class MoverContract:
         assert after.sessions == before.sessions + 1
         assert await self.copy(source, store) == after
 
+    @pytest.mark.parametrize("damage", DAMAGES)
+    async def test_damage_in_the_source_stops_no_other(self, source: Any, damage: str) -> None:
+        """What cannot be read is refused by name, and comes once it is mended; all others come."""
+        whole: MemoryStore[Any] = MemoryStore(self.record_type)
+        total = await self.copy(source, whole)
+        content = await _content(whole)
+        for place in self.places(source):
+            for damaged in place.damaged(damage):
+                store: MemoryStore[Any] = MemoryStore(self.record_type)
+                with damaged:
+                    tried = await self._tried(source, store)
+                about = f"{place.name}: {tried}"[:1000]
+                healthy = self.units.keys() - place.units
+                assert not tried.refused.keys() & healthy, about
+                if None in tried.refused:  # it may be of any
+                    assert not await _content(store), about
+                    continue
+                least = sum(self.units[unit] for unit in healthy)
+                assert tried.copied.sessions >= least, about
+                for reason in tried.refused.values():
+                    assert any(word in reason for word in _TELLING), about
+                    assert len(reason) < 2000, about
+                there = await _content(store)
+                mended = await self._tried(source, store)
+                if tried.refused.keys() & place.units:
+                    assert self.shares or there.items() <= content.items(), about
+                    assert mended == _Tried(total, {}), about
+                assert mended.refused.keys() <= place.units, about
+
+    async def _tried(self, source: Any, store: MemoryStore[Any]) -> _Tried:
+        try:
+            return _Tried(await self.copy(source, store), {})
+        except CopyMismatchError as error:
+            reasons = {failure.session_id: failure.reason for failure in error.failures}
+            return _Tried(error.copied, reasons)
+
     @pytest.mark.damages_store
     async def test_damage_in_the_target_is_told_with_its_session(self, source: Any) -> None:
         """A session that is damaged there is refused by name, and all others are compared."""
@@ -117,7 +171,8 @@ class MoverContract:
 
         failures = refused.value.failures
         assert 1 <= len(failures) < total.sessions
-        assert refused.value.copied.sessions + len(failures) <= total.sessions
+        lost = sum(self.units[str(failure.session_id)] for failure in failures)
+        assert refused.value.copied.sessions + lost <= total.sessions
 
     async def test_a_copy_that_was_cut_off_goes_on(self, source: Any) -> None:
         """Wherever the target refuses, as it is full, the next copy completes what is there."""

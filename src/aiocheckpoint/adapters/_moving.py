@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
-import sqlite3
 import sys
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeAlias
-from urllib.parse import quote
 
 from aiocheckpoint import (
     CheckpointCorruptError,
@@ -126,34 +122,6 @@ class RefusedError(Exception):
         self.reason = reason
 
 
-@contextlib.contextmanager
-def reading_source(*errors: type[Exception]) -> Generator[None]:
-    """
-    Refuse what the source cannot read, while it is asked for one session and does nothing else.
-
-    Args:
-        errors: what it raises then.
-    """
-    try:
-        yield
-    except CheckpointError:  # of one that is of this library, too
-        raise
-    except errors as error:
-        raise RefusedError(f"the source cannot be read: {error}") from error
-
-
-def sqlite_rows(database: str | Path, sql: str, *values: str) -> list[Any]:
-    """
-    Return what a database answers, which is not changed, nor made.
-
-    Raises:
-        sqlite3.Error: it is none, or damaged, or has no such tables.
-    """
-    uri = f"file:{quote(str(database))}?mode=ro"
-    with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
-        return connection.execute(sql, values).fetchall()
-
-
 def is_same_json(one: object, other: object) -> bool:
     """Tell whether JSON values are the same: as text, in which NaN is NaN, and 1 is not 1.0."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
@@ -249,9 +217,10 @@ class Move:
             for failure in self._failures:
                 exc.add_note(str(failure))
 
-    def part(self, session_id: str, unit: str | None = None) -> Part:
-        """Return a block for a session, or for what is called otherwise."""
-        return Part(self, session_id, unit or self._unit)
+    def part(self, session_id: object, unit: str | None = None) -> Part:
+        """Return a block for a session, of any name, or for what is called otherwise."""
+        name = session_id if isinstance(session_id, str) else repr(session_id)
+        return Part(self, name, unit or self._unit)
 
     def count(self, part: Part) -> None:
         """Count what was copied, and tell it."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -24,6 +26,7 @@ from aiocheckpoint.adapters.agent_framework import (
 from aiocheckpoint.adapters.agent_framework.__main__ import main
 from aiocheckpoint.testing import MemoryStore
 from tests.adapters.agent_framework.checkpoints import checkpoint, message
+from tests.adapters.damages import Place, file
 from tests.adapters.moving import MoverContract
 
 pytestmark = pytest.mark.blocking
@@ -107,6 +110,22 @@ async def test_damaged_file_is_told(files: Path, content: str, reason: str) -> N
     assert not await store.exists()
 
 
+@pytest.mark.parametrize("field", ["timestamp", "checkpoint_id"])
+async def test_damage_to_a_file_that_tells_its_workflow_stops_no_other(
+    files: Path, field: str
+) -> None:
+    """A file without an id or a time is refused with its workflow; all others come."""
+    path = files / "one-90.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: [1]}))
+
+    reason = r"workflow 'one': one-90\.json is no checkpoint; mend or delete it"
+    with pytest.raises(CopyMismatchError, match=reason) as raised:
+        await copy_checkpoints(
+            files, MemoryStore[Any](StoredCheckpoint), allowed_checkpoint_types=ALLOWED
+        )
+    assert raised.value.copied == Copied(1, 3)
+
+
 def test_command_says_that_nothing_was_copied(
     files: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,6 +176,7 @@ class TestMover(MoverContract):
     main = main
     refused = "one"
     unit = "workflow"
+    units: ClassVar = {"one": 1, "two é/..": 1}
 
     @pytest.fixture(name="source")
     def _source(self, files: Path) -> Path:
@@ -164,6 +184,9 @@ class TestMover(MoverContract):
 
     async def copy(self, source: Any, storage: Any) -> Copied:
         return await copy_checkpoints(source, storage, allowed_checkpoint_types=ALLOWED)
+
+    def places(self, source: Any) -> Iterator[Place]:
+        yield file(source / "one-90.json", "one")
 
     async def add_nan(self, source: Any) -> None:
         files = FileCheckpointStorage(source, allowed_checkpoint_types=ALLOWED)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -25,6 +26,7 @@ from aiocheckpoint.adapters.claude_agent import (
 )
 from aiocheckpoint.adapters.claude_agent.__main__ import main
 from aiocheckpoint.testing import MemoryStore
+from tests.adapters.damages import Place, file, line
 from tests.adapters.moving import MoverContract
 
 pytestmark = pytest.mark.blocking
@@ -133,6 +135,16 @@ async def test_damaged_line_is_told(projects: Path, line: str) -> None:
         await copy_sessions(projects, memory)
 
 
+async def test_a_link_to_nowhere_is_told(projects: Path) -> None:
+    """A transcript that is gone is refused by its name, and all others come."""
+    (projects / "-b" / "gone.jsonl").symlink_to(projects / "nowhere")
+
+    with pytest.raises(CopyMismatchError, match="-b/gone': it cannot be read") as raised:
+        await copy_sessions(projects, MemoryStore[Any](ClaudeRecord))
+
+    assert raised.value.copied.sessions == 5
+
+
 def test_command(projects: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command says how much it has copied, and refuses what is no directory."""
     main([str(projects), str(root)])
@@ -150,6 +162,8 @@ class TestMover(MoverContract):
     main = main
     refused = f"-a/{SESSIONS[0]}"
     refused_sessions = 3
+    shares = True
+    units: ClassVar = {f"-a/{SESSIONS[0]}": 3, f"-a/{SESSIONS[1]}": 1, f"-b/{SESSIONS[2]}": 1}
 
     @pytest.fixture(name="source")
     def _source(self, projects: Path) -> Path:
@@ -159,6 +173,13 @@ class TestMover(MoverContract):
 
     async def copy(self, source: Any, storage: Any) -> Copied:
         return await copy_sessions(source, storage)
+
+    def places(self, source: Any) -> Iterator[Place]:
+        own = source / "-a" / SESSIONS[0]
+        yield file(source / "-a" / f"{SESSIONS[1]}.jsonl", f"-a/{SESSIONS[1]}")
+        yield line(source / "-a" / f"{SESSIONS[1]}.jsonl", 2, f"-a/{SESSIONS[1]}")
+        yield line(own / "subagents" / "agent-1.jsonl", 1, f"-a/{SESSIONS[0]}")
+        yield file(own / "subagents" / "agent-1.meta.json", f"-a/{SESSIONS[0]}")
 
     async def add_nan(self, source: Any) -> None:
         entry = {"type": "user", "uuid": "nan", "toolUseResult": {"score": float("nan")}}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -23,6 +24,7 @@ from aiocheckpoint.adapters.crewai import (
 )
 from aiocheckpoint.adapters.crewai.__main__ import main
 from aiocheckpoint.testing import MemoryStore
+from tests.adapters.damages import Place, cells, loosened
 from tests.adapters.moving import MoverContract
 
 pytestmark = pytest.mark.blocking
@@ -76,7 +78,9 @@ def test_damaged_row_is_told(database: Path) -> None:
     connection.commit()
     connection.close()
 
-    with pytest.raises(CopyMismatchError, match="'ann': a row is no JSON"):
+    with pytest.raises(
+        CopyMismatchError, match="'ann': state_json in row 3 of flow_states is no JSON"
+    ):
         copy_flows(database, MemoryStore[Any](FlowRecord))
 
 
@@ -97,10 +101,18 @@ class TestMover(MoverContract):
     main = main
     refused = "eve"
     unit = "flow"
+    units: ClassVar = {"ann": 1, "bob": 1, "eve": 1, "é/../x": 1}
 
     @pytest.fixture(name="source")
     def _source(self, database: Path) -> Path:
-        return database
+        return loosened(database)
+
+    def places(self, source: Any) -> Iterator[Place]:
+        newest = "flow_uuid = '{}' ORDER BY id DESC"
+        yield from cells(source, "flow_states", newest.format("ann"), "ann", but="id")
+        yield from cells(source, "flow_states", newest.format("eve"), "eve", but="id")
+        yield from cells(source, "pending_feedback", newest.format("bob"), "bob", but="id")
+        yield from cells(source, "pending_feedback", newest.format("eve"), "eve", but="id")
 
     async def copy(self, source: Any, storage: Any) -> Copied:
         return await asyncio.to_thread(copy_flows, source, storage)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -26,6 +29,7 @@ from aiocheckpoint.adapters.google_adk import (
 )
 from aiocheckpoint.adapters.google_adk.__main__ import main
 from aiocheckpoint.testing import MemoryStore
+from tests.adapters.damages import Place, cells, loosened
 from tests.adapters.moving import MoverContract
 
 pytestmark = pytest.mark.blocking
@@ -33,13 +37,13 @@ pytestmark = pytest.mark.blocking
 SESSIONS = (("shop", "ann", "1", 3), ("shop", "bob", "1", 40), ("wiki", "ann", "é/../x", 0))
 
 
-async def fill(service: BaseSessionService) -> None:
+async def fill(service: BaseSessionService, most: int = 40) -> None:
     """Make sessions whose events change the state of session, user and app in turn."""
     for app, user, name, count in SESSIONS:
         session = await service.create_session(
             app_name=app, user_id=user, session_id=name, state={"kept": [1, 2], "user:plan": "free"}
         )
-        for number in range(count):
+        for number in range(min(count, most)):
             delta = {"step": number, "user:step": number, "app:newest": f"{user} {number}"}
             event = Event(
                 author="user",
@@ -242,10 +246,36 @@ class TestMover(MoverContract):
     record_type = AdkRecord
     main = main
     refused = "shop/ann/1"
+    units: ClassVar = {
+        "shop/ann/1": 1,
+        "shop/bob/1": 1,
+        "wiki/ann/é/../x": 1,
+        **dict.fromkeys(("shop", "wiki", "bank", "shop/ann", "shop/eve", "bank/ann"), 0),
+    }
 
     @pytest.fixture(name="source")
-    def _source(self, database: Path) -> Path:
-        return database
+    async def _source(self, tmp_path: Path) -> Path:
+        database = tmp_path / "old data.db"
+        service = SqliteSessionService(str(database))
+        await fill(service, most=2)
+        await service.close()
+        with closing(sqlite3.connect(database)) as connection, connection:
+            for app, user in (("shop", "eve"), ("bank", "ann")):
+                values = (app, user, '{"plan": "free"}')
+                connection.execute("INSERT INTO user_states VALUES (?, ?, ?, 1)", values)
+            connection.execute("INSERT INTO app_states VALUES ('bank', '{\"open\": true}', 1)")
+        return loosened(database)
+
+    def places(self, source: Any) -> Iterator[Place]:
+        ann, shop = "app_name = 'shop' AND user_id = 'ann'", "app_name = 'shop'"
+        of_shop = ("shop/ann/1", "shop/bob/1", "shop")
+        names = "app_name user_id session_id"
+        yield from cells(source, "sessions", ann, "shop/ann/1")
+        yield from cells(source, "events", ann, "shop/ann/1", but=names)
+        yield from cells(source, "user_states", ann, "shop/ann/1", "shop/ann")
+        yield from cells(source, "user_states", "user_id = 'eve'", "shop/eve")
+        yield from cells(source, "app_states", shop, *of_shop)
+        yield from cells(source, "app_states", "app_name = 'bank'", "bank")
 
     async def copy(self, source: Any, storage: Any) -> Copied:
         return await copy_database(source, storage)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -22,6 +23,7 @@ from aiocheckpoint.adapters.openai_agents import (
 )
 from aiocheckpoint.adapters.openai_agents.__main__ import main
 from aiocheckpoint.testing import MemoryStore
+from tests.adapters.damages import Place, cells, loosened
 from tests.adapters.moving import MoverContract
 
 pytestmark = pytest.mark.blocking
@@ -116,10 +118,15 @@ class TestMover(MoverContract):
     record_type = SessionRecord
     main = main
     refused = "bob"
+    units: ClassVar = {"ann": 1, "bob": 1, "é/../x": 1}
 
     @pytest.fixture(name="source")
     def _source(self, database: Path) -> Path:
-        return database
+        return loosened(database)
+
+    def places(self, source: Any) -> Iterator[Place]:
+        yield from cells(source, "agent_sessions", "session_id = 'ann'", "ann")
+        yield from cells(source, "agent_messages", "id = 2", "ann", but="id session_id")
 
     async def copy(self, source: Any, storage: Any) -> Copied:
         return await copy_sessions(source, storage)

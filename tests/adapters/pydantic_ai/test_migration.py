@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -23,6 +24,7 @@ from aiocheckpoint.adapters.pydantic_ai import (
 )
 from aiocheckpoint.adapters.pydantic_ai.__main__ import main
 from aiocheckpoint.testing import MemoryStore
+from tests.adapters.damages import Place, fields
 from tests.adapters.moving import MoverContract
 from tests.adapters.pydantic_ai.talk import messages, saved
 
@@ -124,6 +126,13 @@ class TestMover(MoverContract):
     main = main
     refused = "f"
     unit = "conversation"
+    shares = True
+    units: ClassVar = dict.fromkeys(("c", "f", "g", "orphan"), 1)
+
+    def places(self, source: Any) -> Iterator[Place]:
+        record = source._records["c"]
+        yield from fields(record, "c")
+        yield from fields(source._entries[record.head_id], "c")
 
     async def copy(self, source: Any, storage: Any) -> Copied:
         return await copy_conversations(source, storage)

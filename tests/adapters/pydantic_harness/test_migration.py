@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -28,6 +29,7 @@ from aiocheckpoint.adapters.pydantic_harness import (
 )
 from aiocheckpoint.adapters.pydantic_harness.__main__ import main
 from aiocheckpoint.testing import MemoryStore
+from tests.adapters.damages import Place, cells, file, line, loosened
 from tests.adapters.moving import MoverContract
 from tests.adapters.pydantic_harness.steps import effect, event, run, snapshot
 
@@ -188,10 +190,22 @@ class TestMover(MoverContract):
     main = main
     refused = "r0"
     unit = "run"
+    units: ClassVar = {"r0": 1, "r1": 1}
 
     @pytest.fixture(name="source")
     def _source(self, path: Path) -> Path:
-        return path
+        return path if path.is_dir() else loosened(path)
+
+    def places(self, source: Any) -> Iterator[Place]:
+        if source.is_dir():
+            yield file(source / "r0" / "run.json", "r0")
+            yield line(source / "r0" / "events.jsonl", 1, "r0")
+            yield line(source / "r0" / "tool_effects.jsonl", 1, "r0")
+            yield file(source / "r0" / "snapshots" / "2.json", "r0")
+        else:
+            yield from cells(source, "runs", "run_id = 'r0'", "r0")
+            for table in ("events", "snapshots", "tool_effects"):
+                yield from cells(source, table, "run_id = 'r0'", "r0", but="seq run_id")
 
     async def copy(self, source: Any, storage: Any) -> Copied:
         return await copy_runs(source_at(source), storage)

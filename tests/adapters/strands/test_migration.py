@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -23,6 +24,7 @@ from aiocheckpoint.adapters.strands import (
 )
 from aiocheckpoint.adapters.strands.__main__ import main
 from aiocheckpoint.testing import MemoryStore
+from tests.adapters.damages import Place, file
 from tests.adapters.moving import MoverContract
 from tests.adapters.strands.shop import ScriptedModel, quiet_agent
 
@@ -104,6 +106,7 @@ class TestMover(MoverContract):
     record_type = StoredValue
     main = main
     refused = "session/ann/"
+    units: ClassVar = {"session/ann/": 1, "session/bob/": 1, "": 1}
 
     @pytest.fixture(name="source")
     def _source(self, directory: Path) -> Path:
@@ -111,6 +114,10 @@ class TestMover(MoverContract):
 
     async def copy(self, source: Any, storage: Any) -> Copied:
         return await copy_storage(LocalFileStorage(str(source)), storage)
+
+    def places(self, source: Any) -> Iterator[Place]:
+        path = next((source / "session" / "ann").rglob("*.json"))
+        yield file(path, "session/ann/")
 
     async def add_nan(self, source: Any) -> None:
         await LocalFileStorage(str(source)).write("session/nan/state", b'{"score": NaN}')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -17,8 +16,8 @@ from aiocheckpoint.adapters._moving import (
     Progress,
     RefusedError,
     is_same_json,
-    reading_source,
 )
+from aiocheckpoint.adapters._sources import parsed_object, reading_source
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.claude_agent.records import ClaudeRecord, Place
 from aiocheckpoint.adapters.claude_agent.store import SessionStore
@@ -68,7 +67,7 @@ async def copy_sessions(
 
 async def _copy(store: SessionStore, files: list[_File]) -> list[int]:
     """Copy the transcripts of a session, and return how many entries those have that have any."""
-    with reading_source(OSError):
+    with reading_source("it", OSError):
         transcripts = [(file.place, await asyncio.to_thread(file.entries)) for file in files]
     transcripts = [(place, entries) for place, entries in transcripts if entries]
     counts = [await _count_there(store, place, entries) for place, entries in transcripts]
@@ -117,24 +116,29 @@ class _File(NamedTuple):
         with self.path.open("rb") as lines:  # since a line of text may also end at U+2028
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield self._decoded(line, f"line {number} of {self.path}")
+                    yield _entry(line, f"line {number} of {self.path}")
 
     def _metadata(self) -> list[Any]:
         """Return what is beside the transcript of a subagent, as the framework would append it."""
         path = self.path.with_suffix(".meta.json")
         if not path.exists():
             return []
-        return [{**self._decoded(path.read_bytes(), str(path)), "type": "agent_metadata"}]
+        return [{**parsed_object(path.read_bytes(), str(path)), "type": "agent_metadata"}]
 
-    def _decoded(self, text: bytes, where: str) -> dict[str, Any]:
-        try:
-            entry = json.loads(text)
-        except ValueError as error:
-            reason = f"{where} is no JSON; mend or delete it"
-            raise RefusedError(reason) from error
-        if not isinstance(entry, dict):
-            raise RefusedError(f"{where} is no object; mend or delete it")
-        return entry
+
+def _entry(line: bytes, what: str) -> dict[str, Any]:
+    entry = parsed_object(line, what)
+    if not isinstance(entry.get("uuid"), str | None):
+        raise RefusedError(f"the uuid in {what} is no text; mend or delete it")
+    return entry
+
+
+def _time(path: Path) -> tuple[float, str]:
+    """Return what sorts a file; one that cannot be read is refused when its turn comes."""
+    try:
+        return path.stat().st_mtime, path.name
+    except OSError:
+        return 0.0, path.name
 
 
 def _sessions(projects: Path) -> list[list[_File]]:
@@ -146,7 +150,7 @@ def _sessions(projects: Path) -> list[list[_File]]:
         if project.is_dir()
         for path in project.glob("*.jsonl")
     ]
-    for path in sorted(sessions, key=lambda path: (path.stat().st_mtime, path.name)):
+    for path in sorted(sessions, key=_time):
         place = Place(path.parent.name, path.stem)
         own = path.with_suffix("")
         files = [_File(path, place)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,17 +14,21 @@ from aiocheckpoint.adapters._moving import (
     Progress,
     RefusedError,
     is_same_json,
+)
+from aiocheckpoint.adapters._sources import (
+    parsed_object,
+    reading_source,
+    require_names,
     sqlite_rows,
 )
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.crewai.persistence import FlowPersistence
 from aiocheckpoint.adapters.crewai.records import FlowRecord
 
-_NEWEST = """
-    SELECT flow_uuid, method_name, state_json FROM flow_states
-    WHERE id IN (SELECT max(id) FROM flow_states GROUP BY flow_uuid) ORDER BY id
-"""
-_PENDING = "SELECT flow_uuid, context_json, state_json FROM pending_feedback ORDER BY id"
+_FLOWS = "SELECT flow_uuid, max(id) FROM flow_states GROUP BY flow_uuid ORDER BY 2"
+_STATE = "SELECT method_name, state_json FROM flow_states WHERE id = ?"
+_WAITING = "SELECT flow_uuid, id FROM pending_feedback"
+_PENDING = "SELECT context_json, state_json FROM pending_feedback WHERE id = ?"
 
 
 def copy_flows(
@@ -51,21 +54,33 @@ def copy_flows(
         how many flows were copied, or were there, and how many of them wait for a person.
 
     Raises:
-        CopyMismatchError: once all else is copied: of some flows a row is no JSON, another state is
-            there, it cannot be stored, or it reads differently afterwards.
+        CopyMismatchError: once all else is copied: of some flows a row cannot be read, another
+            state is there, it cannot be stored, or it reads differently afterwards.
         sqlite3.Error: it is no such database.
         CheckpointError: what else the calls of `FlowPersistence` raise, as of a full disk.
 
-    Cost: one read of the database, one save and two loads a flow.
+    Cost: a read of the database, one save and two loads a flow.
     """
-    pending = {flow_uuid: texts for flow_uuid, *texts in sqlite_rows(database, _PENDING)}
+    waiting = dict(sqlite_rows(database, _WAITING))
     with FlowPersistence(storage) as target, Move(progress, unit="flow") as move:
-        for flow_uuid, method_name, text in sqlite_rows(database, _NEWEST):
+        for flow_uuid, row in sqlite_rows(database, _FLOWS):
             with move.part(flow_uuid) as part:
-                waiting = _Waiting.of(*map(_parsed, pending.get(flow_uuid, ())))
-                _copy(target, flow_uuid, _Flow(method_name, _parsed(text), waiting))
-                part.entries = int(waiting is not None)
+                require_names(flow_uuid)
+                flow = _read(database, row, waiting.get(flow_uuid))
+                _copy(target, flow_uuid, flow)
+                part.entries = int(flow.waiting is not None)
     return move.copied
+
+
+def _read(database: str | Path, row: int, waiting_row: int | None) -> _Flow:
+    """Return a flow by its rows, of its newest state and of what it waits for."""
+    with reading_source(f"row {row} of flow_states"):
+        ((method_name, text),) = sqlite_rows(database, _STATE, row)
+    if not isinstance(method_name, str):
+        raise RefusedError(f"method_name in row {row} of flow_states is no text; mend or delete it")
+    state = parsed_object(text, f"state_json in row {row} of flow_states")
+    waiting = None if waiting_row is None else _Waiting.read(database, waiting_row)
+    return _Flow(method_name, state, waiting)
 
 
 class _Waiting(NamedTuple):
@@ -75,14 +90,15 @@ class _Waiting(NamedTuple):
     state: dict[str, Any]
 
     @classmethod
-    def of(cls, *parts: dict[str, Any]) -> _Waiting | None:
-        """Return what two rows are, as CrewAI writes it today; None for none."""
-        if not parts:
-            return None
-        try:
-            return cls(PendingFeedbackContext.from_dict(parts[0]).to_dict(), parts[1])
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RefusedError(f"what it waits for cannot be read: {error!r}") from error
+    def read(cls, database: str | Path, row: int) -> _Waiting:
+        """Return what a row is, as CrewAI writes it today."""
+        what = f"row {row} of pending_feedback"
+        with reading_source(what):
+            ((text, state_text),) = sqlite_rows(database, _PENDING, row)
+        context = parsed_object(text, f"context_json in {what}")
+        state = parsed_object(state_text, f"state_json in {what}")
+        with reading_source(f"context_json in {what}"):
+            return cls(PendingFeedbackContext.from_dict(context).to_dict(), state)
 
 
 class _Flow(NamedTuple):
@@ -124,13 +140,3 @@ def _there(
     waiting = target.load_pending_feedback(flow_uuid)
     found = None if waiting is None else _Waiting(waiting[1].to_dict(), waiting[0])
     return target.load_state(flow_uuid), found
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (TypeError, ValueError) as error:
-        raise RefusedError("a row is no JSON; mend or delete it") from error
-    if not isinstance(value, dict):
-        raise RefusedError("a row is no JSON object; mend or delete it")
-    return value

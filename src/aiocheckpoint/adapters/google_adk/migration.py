@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from google.adk.errors.already_exists_error import AlreadyExistsError
+from google.adk.events import Event
 from google.adk.sessions import BaseSessionService, Session
 from google.adk.sessions.sqlite_session_service import SqliteSessionService
 from google.adk.sessions.state import State
 
 from aiocheckpoint import JsonValue
-from aiocheckpoint.adapters._moving import (
-    ADVICE,
-    Copied,
-    Move,
-    Progress,
-    RefusedError,
+from aiocheckpoint.adapters._moving import ADVICE, Copied, Move, Progress, RefusedError
+from aiocheckpoint.adapters._sources import (
+    parsed_object,
     reading_source,
+    require_names,
     sqlite_rows,
 )
 from aiocheckpoint.adapters._storage import Storage
@@ -32,12 +29,21 @@ from aiocheckpoint.adapters.google_adk.values import delta_of, event_json, prefi
 _OTHER_STATE = f"the state of its user, or of its app, is another one there already; {ADVICE}"
 _STATE = "the state of"
 _APPS_SQL = "SELECT DISTINCT app_name FROM sessions ORDER BY app_name"
+_SESSIONS_SQL = """
+    SELECT app_name, user_id, id FROM sessions WHERE app_name = ? ORDER BY update_time, user_id, id
+"""
+_EVENTS_SQL = """
+    SELECT id, event_data FROM events WHERE app_name = ? AND user_id = ? AND session_id = ?
+"""
 _STATES_SQL = """
-    SELECT app_name, NULL, state FROM app_states
-    WHERE state != '{}' AND app_name NOT IN (SELECT app_name FROM sessions)
+    SELECT 1, app_name, '', state FROM app_states AS own
+    WHERE state IS NOT '{}'
+    AND NOT EXISTS (SELECT 1 FROM sessions WHERE app_name = own.app_name)
     UNION ALL
-    SELECT app_name, user_id, state FROM user_states
-    WHERE state != '{}' AND (app_name, user_id) NOT IN (SELECT app_name, user_id FROM sessions)
+    SELECT 0, app_name, user_id, state FROM user_states AS own
+    WHERE state IS NOT '{}' AND NOT EXISTS (
+        SELECT 1 FROM sessions WHERE app_name = own.app_name AND user_id = own.user_id
+    )
 """
 
 
@@ -69,16 +75,17 @@ async def copy_sessions(
     Raises:
         CopyMismatchError: once all else is copied: of some sessions there is another one of this
             name already, or another state of its user or app, it cannot be read or stored, it went
-            away meanwhile, or it reads differently afterwards.
+            away meanwhile, or it reads differently afterwards; or the sessions of an app cannot be
+            listed, as one of them is damaged.
         CheckpointError: what else the calls of `SessionService` raise, as of a full disk.
 
     Cost: one read of the source, one update and two reads a session, and one listing an app.
     """
-    return await _copy_all(source, app_names, (), storage, progress)
+    return await _copy_all(_Source(source), app_names, (), storage, progress)
 
 
 async def _copy_all(
-    source: BaseSessionService,
+    source: _Source,
     app_names: Iterable[str],
     states: Iterable[_SharedState],
     storage: Storage[AdkRecord],
@@ -92,17 +99,21 @@ async def _copy_all(
                     part.sessions = 0
                     await _copy_state(target, state)
             for app_name in app_names:
-                listed = await source.list_sessions(app_name=app_name)
+                names: list[_Name] = []
                 app: dict[str, JsonValue] | None = None
-                with move.part(app_name, _STATE) as part:
+                with move.part(app_name, "app") as part:
                     part.sessions = 0
-                    found = await target.get_app_state(app_name=app_name)
-                    app = delta_of(prefixed(State.APP_PREFIX, found)).app
+                    names = await source.names(app_name)
+                if names:
+                    with move.part(app_name, _STATE) as part:
+                        part.sessions = 0
+                        found = await target.get_app_state(app_name=app_name)
+                        app = delta_of(prefixed(State.APP_PREFIX, found)).app
                 if app is None:
                     continue
-                for session in listed.sessions:
-                    with move.part(_named(session)) as part:
-                        part.entries = await _copy(source, target, session, app)
+                for name in names:
+                    with move.part(str(name)) as part:
+                        part.entries = await _copy(source, target, name, app)
     return move.copied
 
 
@@ -125,41 +136,100 @@ async def copy_database(
     Raises:
         sqlite3.Error: it is no such database.
         RuntimeError: it is of an older version; says how the framework converts it.
-        CopyMismatchError: as `copy_sessions`.
+        CopyMismatchError: as `copy_sessions`; what is damaged in the file stops no other session.
         CheckpointError: what the calls of `SessionService` raise.
 
     Cost: as `copy_sessions`.
     """
     app_names = [name for (name,) in await asyncio.to_thread(sqlite_rows, database, _APPS_SQL)]
-    source = await asyncio.to_thread(SqliteSessionService, str(database))
+    service = await asyncio.to_thread(SqliteSessionService, str(database))
     try:
         rows = await asyncio.to_thread(sqlite_rows, database, _STATES_SQL)
         states = [_SharedState(*row) for row in rows]
+        source = _Source(service, database)
         return await _copy_all(source, app_names, states, storage, progress)
     finally:
-        await source.close()
+        await service.close()
+
+
+class _Name(NamedTuple):
+    """The name of a session, as the source has it."""
+
+    app_name: str
+    user_id: str
+    session_id: str
+
+    def __str__(self) -> str:
+        return _joined(*self)
+
+
+def _joined(*names: object) -> str:
+    """Return names as errors show them; one that is no text by what it is."""
+    return "/".join(name if isinstance(name, str) else repr(name) for name in names)
+
+
+class _Source(NamedTuple):
+    """
+    Where sessions are.
+
+    Attributes:
+        service: reads them.
+        database: its file, where that is known: to list a session that is damaged ends the list.
+    """
+
+    service: BaseSessionService
+    database: str | Path | None = None
+
+    async def names(self, app_name: str) -> list[_Name]:
+        """Return the names of the sessions of an app."""
+        require_names(app_name)
+        with reading_source("the list of its sessions"):
+            if self.database is not None:
+                rows = await asyncio.to_thread(sqlite_rows, self.database, _SESSIONS_SQL, app_name)
+                return [_Name(*row) for row in rows]
+            listed = await self.service.list_sessions(app_name=app_name)
+        return [_Name(it.app_name, it.user_id, it.id) for it in listed.sessions]
+
+    async def read(self, name: _Name) -> Session:
+        """Return a session."""
+        require_names(*name)
+        try:
+            with reading_source("it"):
+                session = await self.service.get_session(**name._asdict())
+        except RefusedError:
+            await asyncio.to_thread(self._require_events, name)
+            raise
+        if session is None:
+            raise RefusedError("it went away meanwhile; copy when nobody writes")
+        return session
+
+    def _require_events(self, name: _Name) -> None:
+        """Refuse a session for the event that is damaged, if one is."""
+        if self.database is not None:
+            for event_id, text in sqlite_rows(self.database, _EVENTS_SQL, *name):
+                with reading_source(f"event_data of event {event_id!r}"):
+                    Event.model_validate_json(text)
 
 
 class _SharedState(NamedTuple):
-    """The state of a user without a session, or of an app for None, as it is stored."""
+    """The state of a user without a session, or of an app, as it is stored."""
 
+    is_app: int
     app_name: str
-    user_id: str | None
+    user_id: str
     text: str
 
     @property
     def name(self) -> str:
         """As errors name it."""
-        return "/".join(filter(None, (self.app_name, self.user_id)))
+        return _joined(self.app_name) if self.is_app else _joined(self.app_name, self.user_id)
 
 
 async def _copy_state(target: SessionService, shared: _SharedState) -> None:
-    app_name, user_id, text = shared
-    with reading_source(ValueError):
-        state = json.loads(text)
-    if not isinstance(state, dict):
-        raise RefusedError("its state is no JSON object; mend or delete it")
-    if user_id is None:
+    is_app, app_name, user_id, text = shared
+    require_names(app_name, user_id)
+    state = parsed_object(text, "its state")
+    if is_app:
         found = await target.get_app_state(app_name=app_name)
         if not found:
             await target.import_app_state(app_name=app_name, state=state)
@@ -176,15 +246,8 @@ def _plain(state: dict[str, Any]) -> dict[str, JsonValue]:
     return delta_of(prefixed(State.USER_PREFIX, state)).user
 
 
-def _named(session: Session) -> str:
-    return f"{session.app_name}/{session.user_id}/{session.id}"
-
-
 async def _copy(
-    source: BaseSessionService,
-    target: SessionService,
-    listed: Session,
-    app: dict[str, JsonValue],
+    source: _Source, target: SessionService, name: _Name, app: dict[str, JsonValue]
 ) -> int:
     """
     Copy one session, and return how many events it has.
@@ -192,18 +255,11 @@ async def _copy(
     Args:
         source: where it is.
         target: where it shall be.
-        listed: the session.
+        name: of the session.
         app: the state of its app that was there before.
     """
-    names: dict[str, Any] = {
-        "app_name": listed.app_name,
-        "user_id": listed.user_id,
-        "session_id": listed.id,
-    }
-    with reading_source(sqlite3.Error, ValueError):  # a row that is damaged, or no event
-        session = await source.get_session(**names)
-    if session is None:
-        raise RefusedError("it went away meanwhile; copy when nobody writes")
+    session = await source.read(name)
+    names: dict[str, Any] = name._asdict()
     found = await target.get_session(**names)
     if found is None:
         await _require_same_states(target, session, app)

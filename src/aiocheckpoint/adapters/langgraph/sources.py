@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
@@ -10,6 +9,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from aiocheckpoint import CheckpointError
+from aiocheckpoint.adapters._sources import UNREADABLE
 from aiocheckpoint.adapters.langgraph.records import configurable_of
 from aiocheckpoint.adapters.langgraph.undecoded import revived
 
@@ -19,16 +19,6 @@ _PATHS_SQL = (
     "SELECT DISTINCT task_id, task_path FROM writes "
     "WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?"
 )
-_UNREADABLE = (
-    AttributeError,
-    LookupError,
-    NotImplementedError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    sqlite3.Error,
-)
-"""What savers and serializers raise of a damaged value."""
 
 
 class Place(NamedTuple):
@@ -80,7 +70,7 @@ async def read_whole(
         return found._replace(metadata=revived(found.metadata, serde))
     except CheckpointError:  # of a source that is of this library, too
         raise
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise UnreadableError(config, error) from error
 
 

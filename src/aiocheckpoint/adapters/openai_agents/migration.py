@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sqlite3
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,9 +13,8 @@ from aiocheckpoint.adapters._moving import (
     Progress,
     RefusedError,
     is_same_json,
-    reading_source,
-    sqlite_rows,
 )
+from aiocheckpoint.adapters._sources import parsed, reading_source, require_names, sqlite_rows
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.openai_agents.records import SessionRecord
 from aiocheckpoint.adapters.openai_agents.session import Session
@@ -50,7 +47,7 @@ async def copy_sessions(
         how much was copied, or was there.
 
     Raises:
-        CopyMismatchError: once all else is copied: of some sessions a row is no JSON, which
+        CopyMismatchError: once all else is copied: of some sessions a row cannot be read, which
             `SQLiteSession` would leave out in silence, they have branches of an
             `AdvancedSQLiteSession`, the session there has other items, it cannot be read or stored,
             or it reads differently afterwards.
@@ -63,7 +60,8 @@ async def copy_sessions(
     with Move(progress) as move:
         for session_id in await asyncio.to_thread(source.session_ids):
             with move.part(session_id) as part:
-                with reading_source(sqlite3.Error):
+                require_names(session_id)
+                with reading_source("it"):
                     await asyncio.to_thread(source.require_one_branch, session_id)
                     items = await asyncio.to_thread(source.items, session_id)
                 async with Session(session_id, storage) as session:
@@ -116,14 +114,10 @@ class _Source(NamedTuple):
     def items(self, session_id: str) -> list[Any]:
         table = _quoted(self.messages_table)
         sql = f"SELECT id, message_data FROM {table} WHERE session_id = ? ORDER BY id"  # noqa: S608 - quoted
-        items = []
-        for row_id, text in self._query(sql, session_id):
-            try:
-                items.append(json.loads(text))
-            except (TypeError, ValueError) as error:
-                reason = f"row {row_id} of {self.messages_table} is no JSON; mend or delete it"
-                raise RefusedError(reason) from error
-        return items
+        return [
+            parsed(text, f"message_data in row {row_id} of {self.messages_table}")
+            for row_id, text in self._query(sql, session_id)
+        ]
 
 
 def _quoted(name: str) -> str:

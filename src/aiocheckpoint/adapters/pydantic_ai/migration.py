@@ -10,15 +10,8 @@ from pydantic_ai.conversation_store import (
 )
 
 from aiocheckpoint.adapters._lists import require_read
-from aiocheckpoint.adapters._moving import (
-    ADVICE,
-    Copied,
-    Move,
-    Progress,
-    RefusedError,
-    is_same,
-    reading_source,
-)
+from aiocheckpoint.adapters._moving import ADVICE, Copied, Move, Progress, RefusedError, is_same
+from aiocheckpoint.adapters._sources import listed, reading_source, require_names
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.pydantic_ai.records import ConversationStoreRecord
 from aiocheckpoint.adapters.pydantic_ai.store import ConversationStore
@@ -48,19 +41,23 @@ async def copy_conversations(
 
     Raises:
         CopyMismatchError: once all else is copied: of some names another conversation is there, it
-            cannot be read or stored, or it reads differently afterwards.
+            cannot be read or stored, or it reads differently afterwards. Or the source cannot list
+            its conversations, and nothing was copied.
         CheckpointError: what else `write_record` raises, as of a full disk.
 
     Cost: two full reads of the source, one write and one full read here of each conversation.
     """
     known: set[str] = set()
+    records = await listed("the list of conversations", source.read_records())
     async with ConversationStore(storage) as target:
         with Move(progress, unit="conversation") as move:
-            for record in _sources_first([*await source.read_records()]):
+            for record in _sources_first(records):
                 with move.part(record.conversation_id) as part:
+                    require_names(record.conversation_id)
                     require_read("conversation", record)
-                    with reading_source(KeyError, ValueError):
+                    with reading_source("its history", OSError):
                         lines = await _lines(source, record)
+                        _require_linked(record, lines)
                     entries = {entry.id: entry for line in lines for entry in line}
                     new = [entry for entry in entries.values() if entry.id not in known]
                     if await target.read_record(record.conversation_id) is None:
@@ -86,7 +83,7 @@ async def _require_same(
     found = await target.read_record(record.conversation_id)
     if found is None or found.revision != record.revision:
         raise RefusedError(f"another one is there already; {ADVICE}")
-    if not is_same((found, await _lines(target, record)), (record, lines)):
+    if not is_same(found, record) or not is_same(await _lines(target, record), lines):
         raise RefusedError("it is not the same after the copy")
 
 
@@ -97,15 +94,35 @@ async def _lines(
     return [await store.read_history(tip) for tip in (record.head_id, *record.branches)]
 
 
+def _require_linked(record: ConversationRecord, lines: list[list[ConversationEntry]]) -> None:
+    """
+    Refuse histories whose entries do not lead to where they end.
+
+    Raises:
+        ValueError: they do not; or TypeError.
+    """
+    for tip, line in zip((record.head_id, *record.branches), lines, strict=True):
+        ids = [entry.id for entry in line]
+        "".join(ids).encode()  # all are texts
+        parents: list[str | None] = [entry.parent_id for entry in line]
+        if ids[-1:] != ([] if tip is None else [tip]) or parents != [None, *ids][: len(ids)]:
+            raise ValueError(f"what leads to entry {tip!r} is not linked")
+
+
 def _sources_first(records: list[ConversationRecord]) -> list[ConversationRecord]:
     """Return conversations in an order in which a fork follows what it was forked from."""
-    waiting = {record.conversation_id: record for record in records}
-    found: list[ConversationRecord] = []
+    # One whose name is no text is refused when its turn comes.
+    found = [record for record in records if not _is_text(record.conversation_id)]
+    waiting = {it.conversation_id: it for it in records if _is_text(it.conversation_id)}
     while waiting:
         line: list[ConversationRecord] = []
         name: str | None = next(iter(waiting))
-        while name is not None and name in waiting:
+        while name is not None and _is_text(name) and name in waiting:
             line.append(waiting.pop(name))
             name = line[-1].forked_from
         found += line[::-1]
     return found
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import sqlite3
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from pydantic_ai_harness.step_persistence import (
     ContinuableSnapshot,
+    FileStepStore,
     RunRecord,
+    SqliteStepStore,
     StepEvent,
     ToolEffectRecord,
 )
 from pydantic_ai_harness.step_persistence import StepStore as FrameworkStore
 
-from aiocheckpoint.adapters._lists import require_read
-from aiocheckpoint.adapters._moving import (
-    ADVICE,
-    Copied,
-    Move,
-    Progress,
-    RefusedError,
-    is_same,
+from aiocheckpoint.adapters._lists import in_order, require_read
+from aiocheckpoint.adapters._moving import ADVICE, Copied, Move, Progress, RefusedError, is_same
+from aiocheckpoint.adapters._sources import (
+    brief,
+    listed,
     reading_source,
+    require_names,
+    sqlite_rows,
 )
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.pydantic_harness.records import HarnessRecord
 from aiocheckpoint.adapters.pydantic_harness.store import StepStore
 
+_RUNS_SQL = "SELECT run_id FROM runs"
 _LOGGER = "pydantic_ai_harness.step_persistence"
 
 PartT = TypeVar("PartT")
@@ -65,28 +68,75 @@ async def copy_runs(
         how much was copied, or was there; the entries are events and snapshots.
 
     Raises:
-        CopyMismatchError: once all else is copied: of some runs the source cannot read a snapshot,
-            which it leaves out with a warning, another one of that id is there, it cannot be
-            stored, or it reads differently afterwards.
+        CopyMismatchError: once all else is copied: of some runs something cannot be read, also a
+            snapshot that the source leaves out with a warning, another one of that id is there, it
+            cannot be stored, or it reads differently afterwards. Or, of a store that is none of
+            files or of a database of SQLite, one is damaged that ends its list: nothing was copied.
+        sqlite3.Error: it is no such database.
         CheckpointError: what else the calls of `StepStore` raise, as of a full disk.
 
     Cost: one full read of the source; one update of each record, and one full read here.
     """
     async with StepStore(storage) as target:
         with Move(progress, unit="run") as move:
-            for run in await source.list_runs():
+            for run in await _runs(source, move):
                 with move.part(run.run_id) as part:
                     require_read("run", run)
                     part.entries = await _copy(source, target, run)
     return move.copied
 
 
+async def _runs(source: Source, move: Move) -> list[RunRecord]:
+    """Return the runs, oldest first; one that is damaged would end a list of the framework."""
+    run_ids = await asyncio.to_thread(_run_ids, source)
+    if run_ids is None:
+        return await listed("the list of runs", source.list_runs())
+    runs: list[RunRecord] = []
+    for run_id in run_ids:
+        with move.part(run_id) as part:
+            part.sessions = 0
+            runs.append(await _run(source, run_id))
+    return sorted(runs, key=lambda run: in_order(run.started_at))
+
+
+def _run_ids(source: Source) -> list[Any] | None:
+    """Return the ids of the runs of a store of the framework; None where it is not known how."""
+    match source:
+        case FileStepStore(_root=Path() as root):
+            return sorted(path.parent.name for path in root.glob("*/run.json"))
+        case SqliteStepStore(_database=Path() as database):
+            return [run_id for (run_id,) in sqlite_rows(database, _RUNS_SQL)]
+        case _:
+            return None
+
+
+async def _run(source: Source, run_id: str) -> RunRecord:
+    require_names(run_id)
+    with reading_source("its record", OSError):
+        run = await source.get_run(run_id=run_id)
+    if run is None:
+        raise RefusedError("it went away meanwhile; copy when nobody writes")
+    _require_own(run_id, run)
+    return run
+
+
+def _require_own(run_id: str, *parts: RunRecord | StepEvent | ToolEffectRecord) -> None:
+    """Refuse what says that it is of another run, to which it would go."""
+    for part in parts:
+        if part.run_id != run_id:
+            what = f"a {type(part).__name__} of it"
+            raise RefusedError(f"{what} is of run {part.run_id!r}; mend or delete it")
+
+
 async def _copy(source: Source, target: StepStore, run: RunRecord) -> int:
     run_id = run.run_id
-    with reading_source(sqlite3.Error, ValueError):
-        with _warnings_refused():
-            events, snapshots = await _lists(source, run_id)
+    with reading_source("its events", OSError):
+        events = await source.list_events(run_id=run_id)
+    with reading_source("its snapshots", OSError), _warnings_refused():
+        snapshots = await source.list_snapshots(run_id=run_id, include_interrupted=True)
+    with reading_source("its tool effects", OSError):
         effects = await _effects(source, run_id, events)
+    _require_own(run_id, *events, *effects)
     stored = await target.get_run(run_id=run_id)
     if stored not in (None, run):
         raise RefusedError(f"another one is there already; {ADVICE}")
@@ -144,8 +194,13 @@ async def _effects(
 def _warnings_refused() -> Generator[None]:
     """Refuse what the framework leaves out with a warning."""
     warnings: list[str] = []
+
+    def note(record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        warnings.append(f"{record.getMessage()}; mend or delete it: {brief(error)}")
+
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = note  # type: ignore[method-assign]
     logger = logging.getLogger(_LOGGER)
     logger.addHandler(handler)
     try:
@@ -153,4 +208,4 @@ def _warnings_refused() -> Generator[None]:
     finally:
         logger.removeHandler(handler)
     if warnings:
-        raise RefusedError(f"{warnings[0]}; mend or delete it")
+        raise RefusedError(warnings[0])

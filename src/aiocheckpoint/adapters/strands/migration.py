@@ -7,14 +7,8 @@ from collections import defaultdict
 from strands.storage import Storage as FrameworkStorage
 from strands.types.exceptions import StorageError
 
-from aiocheckpoint.adapters._moving import (
-    ADVICE,
-    Copied,
-    Move,
-    Progress,
-    RefusedError,
-    reading_source,
-)
+from aiocheckpoint.adapters._moving import ADVICE, Copied, Move, Progress, RefusedError
+from aiocheckpoint.adapters._sources import reading_source
 from aiocheckpoint.adapters._storage import Storage as Location
 from aiocheckpoint.adapters.strands.records import NAMES, StoredValue, place_of
 from aiocheckpoint.adapters.strands.storage import Storage
@@ -50,7 +44,7 @@ async def copy_storage(
         strands.types.exceptions.StorageError: what the source raises when it is listed.
         CheckpointError: what the calls of `Storage` raise, as of a full disk.
 
-    Cost: one read of the source, one save and one load a value; two reads of what is there before.
+    Cost: two reads of the source, one save and one load a value; two reads of what is there before.
     """
     sessions: defaultdict[str, list[str]] = defaultdict(list)
     for key in await source.list(prefix):
@@ -84,6 +78,9 @@ async def _copy(
             raise RefusedError(f"{key!r} is there already, and not in the source; {ADVICE}")
         if await target.read(key) != await _value(source, key):
             raise RefusedError(f"{key!r} has another value there already; {ADVICE}")
+    for key in keys:  # all of them, before anything is written
+        if key not in there:
+            await _value(source, key)
     for key in keys:
         data = await _value(source, key)
         if key not in there:
@@ -93,7 +90,7 @@ async def _copy(
 
 
 async def _value(source: FrameworkStorage, key: str) -> bytes:
-    with reading_source(StorageError, OSError):
+    with reading_source(repr(key), StorageError, OSError):
         data = await source.read(key)
     if data is None:
         raise RefusedError(f"{key!r} went away meanwhile; copy when nobody writes")

@@ -1,0 +1,140 @@
+"""Reading what is moved here from its source, of which any value may be damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Awaitable, Generator, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+from aiocheckpoint import CheckpointError
+from aiocheckpoint.adapters._moving import Copied, CopyMismatchError, Failure, RefusedError
+
+_LONGEST = 500  # characters
+UNREADABLE: Final = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    sqlite3.Error,
+)
+"""What is raised of a value that is damaged, by whatever reads it."""
+
+ItemT = TypeVar("ItemT")
+
+
+@contextlib.contextmanager
+def reading_source(what: str, *errors: type[Exception]) -> Generator[None]:
+    """
+    Refuse what the source cannot read, while it is asked for one session and does nothing else.
+
+    Args:
+        what: is read, as errors name it.
+        errors: what it raises then, besides what any does.
+    """
+    try:
+        yield
+    except CheckpointError:  # of one that is of this library, too
+        raise
+    except Exception as error:
+        if not isinstance(error, (*UNREADABLE, *errors)):
+            raise
+        raise RefusedError(
+            f"{what} cannot be read in the source; mend or delete it: {brief(error)}"
+        ) from error
+
+
+def brief(error: object) -> str:
+    """Return an error as text; that of what is damaged may have all of it."""
+    return repr(error)[:_LONGEST]
+
+
+async def listed(what: str, listing: Awaitable[Sequence[ItemT]]) -> list[ItemT]:
+    """
+    Return what a source lists.
+
+    Args:
+        what: it is, as errors name it.
+        listing: lists it.
+
+    Raises:
+        CopyMismatchError: it cannot, so that nothing was copied.
+    """
+    try:
+        with reading_source(what, OSError):
+            return [*await listing]
+    except RefusedError as error:
+        raise CopyMismatchError([Failure(None, error.reason)], Copied()) from error
+
+
+def sqlite_rows(database: str | Path, sql: str, *values: str | int) -> list[Any]:
+    """
+    Return what a database answers, which is not changed, nor made.
+
+    A text that is none comes as its bytes: one row that is damaged hides no other.
+
+    Raises:
+        sqlite3.Error: it is none, or damaged, or has no such tables.
+    """
+    uri = f"file:{quote(str(database))}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+        connection.text_factory = _text_in
+        return connection.execute(sql, values).fetchall()
+
+
+def _text_in(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+def require_names(*names: object) -> None:
+    """
+    Refuse a session of which a name is damaged.
+
+    Raises:
+        RefusedError: one is no text.
+    """
+    if not all(isinstance(name, str) for name in names):
+        raise RefusedError("its name is no text in the source; mend or delete it")
+
+
+def parsed(text: Any, what: str) -> Any:
+    """
+    Return what a JSON text is.
+
+    Args:
+        text: as the source has it.
+        what: it is, as errors name it.
+
+    Raises:
+        RefusedError: it is none.
+    """
+    try:
+        return json.loads(text)
+    except (RecursionError, TypeError, ValueError) as error:
+        raise RefusedError(f"{what} is no JSON; mend or delete it") from error
+
+
+def parsed_object(text: Any, what: str) -> dict[str, Any]:
+    """
+    Return what the JSON text of an object is.
+
+    Args:
+        text: as the source has it.
+        what: it is, as errors name it.
+
+    Raises:
+        RefusedError: it is none.
+    """
+    found = parsed(text, what)
+    if not isinstance(found, dict):
+        raise RefusedError(f"{what} is no JSON object; mend or delete it")
+    return found
