@@ -34,6 +34,7 @@ from aiocheckpoint.errors import (
     RecordTypeError,
 )
 from tests import json_documents, serde
+from tests.formats import seal
 
 _CODEC = RecordCodec(CheckpointData)
 _CREATED = datetime(2026, 5, 11, 4, 12, 0, 123456, tzinfo=UTC)
@@ -67,7 +68,7 @@ def _record(**fields: Any) -> CheckpointData:
 
 
 def _body(record: CheckpointData) -> bytes:
-    return documents.seal(_CODEC.draft(record))
+    return seal(_CODEC.draft(record))
 
 
 def _checksum(record: CheckpointData) -> str:
@@ -120,7 +121,7 @@ class TestRoundTrip:
         """A Rust reader finds the checksum right, and every value but the rarest float."""
         draft = _CODEC.draft(record)
 
-        read = serde.read(documents.seal(draft))
+        read = serde.read(seal(draft))
 
         assert serde.checksum(read) == documents.body_of(draft).checksum.hex()
         try:
@@ -218,13 +219,13 @@ class TestFile:
         """What the caller changes after the draft does not reach the file."""
         record = _record(messages=[{"content": ["first"]}])
         draft = _CODEC.draft(record)
-        before = documents.seal(draft)
+        before = seal(draft)
 
         record.session_id = "other"
         record.messages[0]["content"].append("second")
         record.messages.append(1.5)
 
-        assert documents.seal(draft) == before
+        assert seal(draft) == before
         assert (draft.session_id, draft.checkpoint_id) == ("s", "x")
         assert _load(before).messages == [{"content": ["first"]}]
 
@@ -253,9 +254,9 @@ class TestFile:
         draft = _CODEC.draft(_record(messages=[floats, texts, dict.fromkeys(texts, 1e16)]))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(documents, "_FEW_SPELLINGS", -1)
-            one_by_one = documents.seal(draft)
+            one_by_one = seal(draft)
 
-        assert documents.seal(draft) == one_by_one
+        assert seal(draft) == one_by_one
 
     def test_keys_that_sort_before_the_seal_are_stored(self) -> None:
         """A record whose keys sort before the seal's keys loads, here and in Rust."""
@@ -266,7 +267,7 @@ class TestFile:
         upper = RecordCodec(Upper)
         record = Upper(session_id="s", checkpoint_id="x", created_at=_CREATED)
 
-        body = documents.seal(upper.draft(record))
+        body = seal(upper.draft(record))
 
         assert upper.decode(documents.verified(body, _PATH), _PATH) == record
         assert serde.read(body)["Zebra"] == 1e16
@@ -693,7 +694,7 @@ class TestOwnRecords:
     @given(_games)
     def test_come_back_typed(self, record: GameState) -> None:
         """Records with fields of any type that msgspec knows come back as they were."""
-        body = documents.seal(_GAME.draft(record))
+        body = seal(_GAME.draft(record))
         text = documents.verified(body, _PATH)
 
         _assert_identical(_GAME.decode(text, _PATH), record)
@@ -712,7 +713,7 @@ class TestOwnRecords:
             visited={str(n) for n in range(20_000)},
             positions={f"p{n}": Position(n / 3, -0.0) for n in range(10_000)},
         )
-        body = documents.seal(_GAME.draft(record))
+        body = seal(_GAME.draft(record))
 
         assert len(body) > 4 * PIECEWISE_BYTES
         assert _GAME.decode(documents.verified(body, _PATH), _PATH) == record
@@ -791,7 +792,7 @@ class TestOwnRecords:
         sparse = RecordCodec(Sparse)
         record = Sparse(session_id="s", created_at=_CREATED)
 
-        text = documents.verified(documents.seal(sparse.draft(record)), _PATH)
+        text = documents.verified(seal(sparse.draft(record)), _PATH)
 
         assert documents.identity(text, _PATH).checkpoint_id == "main"
         assert sparse.decode(text, _PATH) == record
@@ -866,7 +867,7 @@ class TestOtherSession:
 
         assert (draft.session_id, draft.checkpoint_id) == ("other", "x")
         assert json.loads(draft.text) == document | {"session_id": "other"}
-        assert serde.read(documents.seal(draft))["created_at"] == document["created_at"]
+        assert serde.read(seal(draft))["created_at"] == document["created_at"]
 
     def test_value_that_cannot_be_stored_is_named(self) -> None:
         """What only another writer could store is refused by its path."""
@@ -938,7 +939,7 @@ class TestMeta:
     @given(_games, st.data())
     def test_ends_of_other_records_say_the_same(self, game: GameState, data: st.DataObject) -> None:
         """So do those of records with fields of their own."""
-        body = documents.seal(_GAME.draft(game))
+        body = seal(_GAME.draft(game))
         head_end = data.draw(st.integers(0, len(body)))
 
         meta = listing.peek_meta(body[:head_end], body[head_end:], Path("p"), _SAVED_AT)
@@ -1018,7 +1019,7 @@ class TestBody:
 
         body = documents.body_of(draft)
 
-        assert documents.file_of(body.text, body.checksum) == documents.seal(draft)
+        assert documents.file_of(body.text, body.checksum) == seal(draft)
         assert body.digest == hashlib.sha256(body.text).digest()
         assert _CODEC.decode(body.text, _PATH) == record
 
@@ -1048,7 +1049,7 @@ class TestBody:
     ) -> None:
         """The look at a document tells each whose file exceeds the limit, and few others."""
         draft = _CODEC.draft(record)
-        size = len(documents.seal(draft))
+        size = len(seal(draft))
 
         if difference < 0:
             assert documents.may_exceed(documents.body_of(draft).text, size + difference)

@@ -20,8 +20,9 @@ from hypothesis.stateful import (
 from aiocheckpoint._disk.index import IndexCache, SessionIndex, Signature
 from aiocheckpoint._format.entries import Entry, Quarantined, Removed, Saved, SavedBlob, Stuck
 from aiocheckpoint._format.ids import names_of_id
-from aiocheckpoint._format.names import FileName, fine_names, make_name, parse_name
+from aiocheckpoint._format.names import FileName, fine_names, parse_name
 from aiocheckpoint.models import CheckpointMeta
+from tests.formats import make_name
 
 _SIGNATURE = Signature(1, 2, 3)
 _IDS = ["x", "y", "123456_x", "a/b", "", "*"]

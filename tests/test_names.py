@@ -24,7 +24,6 @@ from aiocheckpoint._format.names import (
     in_order,
     is_backup,
     is_leftover,
-    make_name,
     name_fits,
     next_name,
     next_stamp,
@@ -34,6 +33,7 @@ from aiocheckpoint._format.names import (
 )
 from aiocheckpoint.errors import StorageError
 from tests.any_ids import any_ids
+from tests.formats import make_name
 
 _MICROSECONDS_OF_YEAR_9000 = int(datetime(9000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 _stamps = st.integers(0, _MICROSECONDS_OF_YEAR_9000)

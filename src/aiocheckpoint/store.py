@@ -66,7 +66,6 @@ RecordUnion: TypeAlias = UnionType | TypeAliasType
 NO_BLOBS: Mapping[str, bytes] = {}
 
 ResultT = TypeVar("ResultT")
-ResultT_co = TypeVar("ResultT_co", covariant=True)
 
 
 class SessionReader(Protocol[RecordT_co]):

@@ -16,11 +16,11 @@ import pytest
 from aiocheckpoint import CheckpointData, StorageFullError, ThreadStartError
 from aiocheckpoint._disk.index import SessionIndex, Signature
 from aiocheckpoint._engine.apply import Files
-from aiocheckpoint._format.names import make_name
 from tests.concurrency.coroutines import yield_to_loop
 from tests.concurrency.gates import COMMIT, GUARD_SECONDS, ControlledFiles, Gate
 from tests.concurrency.scenarios import held_writer
 from tests.concurrency.site import Site, Writer, document
+from tests.formats import make_name
 
 _FLOODED_SESSIONS = 16
 

@@ -13,8 +13,8 @@ from functools import cache
 from typing import NamedTuple, TypeAlias
 
 from aiocheckpoint import CheckpointData
-from aiocheckpoint._format import documents
 from aiocheckpoint._format.codec import RecordCodec
+from tests.formats import seal
 
 MAIN = "a"
 """The session most calls are about."""
@@ -55,7 +55,7 @@ def record_of(session_id: str, version: Version, size_bytes: int = 6000) -> Chec
 @cache
 def body_of(session_id: str, version: Version) -> bytes:
     """Return the file of a version, byte for byte."""
-    return documents.seal(_CODEC.draft(record_of(session_id, version)))
+    return seal(_CODEC.draft(record_of(session_id, version)))
 
 
 def mark_of(version: Version) -> bytes:

@@ -12,12 +12,12 @@ from aiocheckpoint import CheckpointError
 from aiocheckpoint._disk.files import Directory
 from aiocheckpoint._engine.apply import Files
 from aiocheckpoint._engine.sync import Touched
-from aiocheckpoint._format import documents
 from tests.engine.disk import Disk
 from tests.engine.files import KilledError
 from tests.engine.kernel import CONTROL_PATH
 from tests.engine.nodes import EVERYTHING, Image
 from tests.engine.process import RECORDS, Process, Seen, make_record, outcome
+from tests.formats import seal
 
 pytestmark = pytest.mark.blocking
 
@@ -34,7 +34,7 @@ def _directory(disk: Disk, session: str) -> Path:
 
 def _rust_saves(disk: Disk, session: str, checkpoint_id: str, serial: int) -> None:
     """Save as the Rust crate does, later than we did."""
-    data = documents.seal(RECORDS.draft(make_record(session, checkpoint_id, serial)))
+    data = seal(RECORDS.draft(make_record(session, checkpoint_id, serial)))
     path = _directory(disk, session) / f"cp_{_RUST_STAMP}_{checkpoint_id}.json"
     disk.put(path, data, _RUST_TIME)
 

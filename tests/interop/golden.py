@@ -21,8 +21,8 @@ from typing import Any
 import msgspec
 
 from aiocheckpoint._format.codec import RecordCodec
-from aiocheckpoint._format.documents import seal
 from aiocheckpoint._format.json_values import MAX_DEPTH
+from tests.formats import seal
 from tests.golden import DIRECTORY, RECORD_TYPES
 from tests.interop.comparison import is_readable_as_printed
 from tests.interop.driver import EXECUTABLE, Rust

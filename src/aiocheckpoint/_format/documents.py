@@ -163,12 +163,6 @@ def file_of(text: bytes, checksum: bytes) -> bytes:
     return msgspec.json.format(sealed(text, checksum), indent=2)
 
 
-def seal(draft: Draft) -> bytes:
-    """Return the file of a draft."""
-    body = body_of(draft)
-    return file_of(body.text, body.checksum)
-
-
 def may_exceed(text: bytes, max_bytes: int) -> bool:
     """Tell whether the file of a document may be larger than so many bytes, at a glance."""
     if len(text) * _MOST_GROWTH <= max_bytes:

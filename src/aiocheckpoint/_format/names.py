@@ -170,11 +170,6 @@ def _seconds_of(text: str) -> int:
     return (start - _EPOCH + timedelta(days=day - 1)) // timedelta(seconds=1)
 
 
-def make_name(checkpoint_id: CheckpointId, microseconds: int) -> FileName:
-    """Return the name of a checkpoint saved at that time, microseconds since 1970, UTC."""
-    return _named(checkpoint_id, _stamp(microseconds))
-
-
 def next_name(
     checkpoint_id: CheckpointId,
     now_microseconds: int,
