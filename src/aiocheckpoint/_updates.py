@@ -9,10 +9,9 @@ from typing import Any, Generic, TypeVar
 from aiocheckpoint._arguments import checkpoint_ids_of, require_session, result_of
 from aiocheckpoint._engine import listing
 from aiocheckpoint._engine.changes import Batch, Change, Delete, Save
-from aiocheckpoint._engine.glance import NotInMemoryError
 from aiocheckpoint._engine.jobs import Job
 from aiocheckpoint._engine.local_store import LocalStore
-from aiocheckpoint._engine.read import Reader
+from aiocheckpoint._engine.read import NotInMemoryError, Reader
 from aiocheckpoint._format.codec import RecordT
 from aiocheckpoint._format.ids import encode_id
 from aiocheckpoint._patience import Patience

@@ -257,7 +257,7 @@ class Process:
     def _root(self) -> OpenRoot | None:
         if self._opened is not None:
             return self._opened.opened
-        if self._reading is None or self._reading.private is None:  # it may have got a log since
+        if self._reading is None or self._reading.log is None:  # it may have got a log since
             self._reading = roots.open_to_read(str(self.path), self.files, _MAX_FILE_BYTES)
         return self._reading
 

@@ -155,7 +155,7 @@ class Applier:
         root = self._opened()
         with root.log.applying():
             root.view.follow()
-            touched = Touched(root.operations, root.view.sessions.root)
+            touched = Touched(root.view.files, root.view.sessions.root)
             self._failed.clear()
             try:
                 place = self._rounds(root, touched)
@@ -232,7 +232,7 @@ class Applier:
 
         def make_way() -> None:
             if has_time and not self._hurries():
-                root.operations.pause(_PAUSE_SECONDS)
+                root.view.files.pause(_PAUSE_SECONDS)
 
         root.files.make_way = make_way
         for name, entries in sessions.items():
@@ -253,9 +253,9 @@ class Applier:
     # Flushing
 
     def _flush(self, root: WritableRoot, touched: Touched, place: int) -> None:
-        root.operations.reached("before_flush")
+        root.view.files.reached("before_flush")
         touched.sync()
-        root.operations.reached("after_flush")
+        root.view.files.reached("after_flush")
         if place <= root.view.flushed and not self._must_erase(root):
             return
         root.view.keep_owners(place)

@@ -63,7 +63,7 @@ def _is_root_full(root: WritableRoot, name: str, error: CheckpointError) -> bool
     """Tell whether it is the root's own disk that a session finds no room on."""
     if not isinstance(error, StorageFullError):
         return False
-    device = root.operations.directory_status(root.view.sessions.root).device
+    device = root.view.files.directory_status(root.view.sessions.root).device
     return root.view.sessions.signature(name).device in (0, device)
 
 

@@ -243,7 +243,7 @@ def _is_abandoned(root: OpenRoot, log: Log) -> bool:
             return False
         if monotonic_seconds() >= deadline:
             return True
-        root.operations.pause(_PAUSE_SECONDS)
+        root.view.files.pause(_PAUSE_SECONDS)
         root.view.follow()
     return False
 

@@ -21,10 +21,9 @@ from aiocheckpoint._disk.pending import Backlog
 from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.changes import Change, Flush, Wake
 from aiocheckpoint._engine.commit import Committer
-from aiocheckpoint._engine.glance import Glance, NotInMemoryError
 from aiocheckpoint._engine.jobs import Deadlines, Ending, Job, hop
 from aiocheckpoint._engine.place import Place, UnwrittenError
-from aiocheckpoint._engine.read import Reader
+from aiocheckpoint._engine.read import Glance, NotInMemoryError, Reader
 from aiocheckpoint._engine.root import OpenRoot
 from aiocheckpoint._engine.session_plan import Limits
 from aiocheckpoint._engine.threads import Pool, Threads, Workers

@@ -346,7 +346,7 @@ def write_known(root: OpenRoot) -> None:
     Raises:
         CheckpointError: some could not be written; all others are.
     """
-    operations, view = root.operations, root.view
+    view, operations = root.view, root.view.files
     top = view.sessions.root
     operations.make_subdirectory(top, names.PRIVATE_DIRECTORY)
     with contextlib.ExitStack() as stack:

@@ -27,25 +27,21 @@ class OpenRoot(NamedTuple):
     An open root.
 
     Attributes:
-        operations: the file operations.
         view: the committed state.
         bodies: the contents of checkpoints.
-        private: the store's own directory, None for a root that has none.
-        log: the log, None likewise.
+        log: the log, in the store's own directory; None for a root that has none.
     """
 
-    operations: LocalFiles
     view: View
     bodies: Bodies
-    private: Directory | None
     log: Log | None
 
     def has_got_log(self) -> bool:
         """Tell whether a root that had no log when it was opened has one now."""
-        if self.private is not None:
+        if self.log is not None:
             return False
         root = self.view.sessions.root
-        return self.operations.status(root, names.PRIVATE_DIRECTORY) is not None
+        return self.view.files.status(root, names.PRIVATE_DIRECTORY) is not None
 
     def is_in_place(self) -> bool:
         """Tell whether its paths, and those of its log, still lead to what is open."""
@@ -63,9 +59,8 @@ class OpenRoot(NamedTuple):
         self.view.sessions.close()
         if self.log is not None:
             self.log.close()
-        if self.private is not None:
-            self.operations.close_directory(self.private)
-        self.operations.close_directory(self.view.sessions.root)
+            self.view.files.close_directory(self.log.directory)
+        self.view.files.close_directory(self.view.sessions.root)
 
 
 class WritableRoot:
@@ -81,7 +76,6 @@ class WritableRoot:
     Attributes:
         view: the committed state.
         bodies: the contents of checkpoints.
-        operations: the file operations.
         appender: writes the log.
         committed: where the last commit of this process ends.
     """
@@ -93,9 +87,8 @@ class WritableRoot:
         self.max_bytes = max_bytes
         self.view = opened.view
         self.bodies = opened.bodies
-        self.operations = opened.operations
         self.committed = 0
-        self.appender = Appender(opened.operations, log_, opened.view.pending.file_bytes)
+        self.appender = Appender(opened.view.files, log_, opened.view.pending.file_bytes)
 
     def scan(self) -> None:
         """Read the log to its end, and tell what others have left in it."""
@@ -178,4 +171,4 @@ def _opened(
             log = Log(files, private, writable=writable)
         view = View(SessionDirectories(root, files), log, files)
         stack.pop_all()
-    return OpenRoot(files, view, Bodies(view, max_bytes), private, log)
+    return OpenRoot(view, Bodies(view, max_bytes), log)
