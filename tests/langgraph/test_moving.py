@@ -25,6 +25,7 @@ from aiocheckpoint.adapters.langgraph import (
 )
 from aiocheckpoint.adapters.langgraph.__main__ import main as migrate
 from aiocheckpoint.testing import MemoryStore
+from tests.adapters import damages
 from tests.langgraph import graphs
 from tests.langgraph.conftest import MakeSaver
 from tests.langgraph.graphs import chat, thread
@@ -37,6 +38,7 @@ DAMAGES = [
     "checkpoints: checkpoint = NULL",
     "checkpoints: checkpoint = (SELECT checkpoint FROM checkpoints WHERE thread_id = 'ann')",
     "checkpoints: type = NULL",
+    "checkpoints: type = 'no type'",
     "checkpoints: metadata = x'7b22'",
     "checkpoints: metadata = '[]'",
     "checkpoints: metadata = x'ff'",
@@ -212,6 +214,44 @@ class TestMoving:
             async with CheckpointSaver(root) as target:
                 counts = [len(await listed(target, thread(it))) for it in ("ann", "bob", "eve")]
             assert counts == [6, 0, 6]
+
+    @pytest.mark.blocking
+    @pytest.mark.parametrize("damage", damages.DAMAGES)
+    async def test_damage_to_any_column_stops_no_other(self, tmp_path: Path, damage: str) -> None:
+        """What cannot be read is refused by its thread, and comes once it is mended."""
+        path = tmp_path / "old.db"
+        async with AsyncSqliteSaver.from_conn_string(str(path)) as old:
+            for name in ("ann", "bob"):
+                await chat(old, thread(name), 1)
+        damages.loosened(path)
+        ids = "thread_id checkpoint_ns checkpoint_id task_id"
+        newest = "thread_id = 'bob' ORDER BY rowid DESC"
+        places = [
+            *damages.cells(path, "checkpoints", newest, "bob"),
+            *damages.cells(path, "writes", newest, "bob", but=ids),
+        ]
+        for place in places:
+            for damaged in place.damaged(damage):
+                target = CheckpointSaver(MemoryStore(ThreadRecord))
+                with damaged:
+                    refused = await self._refused(path, target)
+                about = f"{place.name}: {refused}"[:1000]
+                assert "ann" not in refused, about
+                assert len(await listed(target, thread("ann"))) == 3, about
+                if "bob" in refused:
+                    assert not await listed(target, thread("bob")), about
+                    assert "mend or delete" in refused["bob"], about
+                    assert not await self._refused(path, target), about
+
+    async def _refused(self, path: Path, target: CheckpointSaver) -> dict[object, str]:
+        async with AsyncSqliteSaver.from_conn_string(str(path)) as old:
+            try:
+                await copy_threads(old, target)
+            except CopyMismatchError as error:
+                return {
+                    config["configurable"]["thread_id"]: reason for config, reason in error.failures
+                }
+            return {}
 
     async def test_a_new_database_has_nothing_to_copy(self, make: MakeSaver) -> None:
         """A saver that nobody has used, and so has no tables yet, is empty."""

@@ -84,11 +84,12 @@ def sqlite_rows(database: str | Path, sql: str, *values: str | int) -> list[Any]
     """
     uri = f"file:{quote(str(database))}?mode=ro"
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
-        connection.text_factory = _text_in
+        connection.text_factory = text_in
         return connection.execute(sql, values).fetchall()
 
 
-def _text_in(data: bytes) -> str | bytes:
+def text_in(data: bytes) -> str | bytes:
+    """Return a text of a database, or its bytes where it is none."""
     try:
         return data.decode()
     except UnicodeDecodeError:

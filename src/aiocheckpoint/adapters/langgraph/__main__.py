@@ -57,12 +57,14 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if not _has_tables(options.database):  # or the saver would make them
         parser.error(f"{options.database} is no database of a SqliteSaver")
-    foreign = _types(options.database) - _OWN_TYPES
-    if foreign:
+    types = _types(options.database)
+    foreign = types - _OWN_TYPES
+    # Beside types of LangGraph another one may be damage: its thread is refused by name.
+    if foreign and not types & (_OWN_TYPES - {None, "null"}):
         parser.exit(
             2,
-            f"{options.database} has values of type {min(foreign)!r}, which a serializer of the "
-            "application has written: call `copy_threads` with two savers that have it\n",
+            f"{options.database} has values of type {min(map(str, foreign))!r}, which a serializer "
+            "of the application has written: call `copy_threads` with two savers that have it\n",
         )
     try:
         copied = asyncio.run(_copy(str(options.database), options.location))
@@ -89,7 +91,7 @@ def _has_tables(database: Path) -> bool:
         return False
 
 
-def _types(database: Path) -> set[str]:
+def _types(database: Path) -> set[str | None]:
     """Return as what values are serialized, as far as that can be read."""
     try:
         with contextlib.closing(sqlite3.connect(database)) as connection:

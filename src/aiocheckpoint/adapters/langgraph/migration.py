@@ -22,6 +22,7 @@ from aiocheckpoint.adapters.langgraph.sources import (
     configs_in,
     place_of,
     read_whole,
+    require_names,
     task_paths,
 )
 from aiocheckpoint.adapters.langgraph.undecoded import plain, undecoded, with_serde
@@ -106,9 +107,11 @@ async def copy_threads(
     if serdes[0] is not None and serdes[1] is not None:
         source, target = with_serde(source, serdes[0]), with_serde(target, serdes[1])
     move = _Move(source, target, original, progress or (lambda _: None))
-    threads: defaultdict[str, list[RunnableConfig]] = defaultdict(list)
+    threads: defaultdict[object, list[RunnableConfig]] = defaultdict(list)
     for config in await configs_in(source):
-        threads[str(configurable_of(config)["thread_id"])].append(config)
+        thread_id = configurable_of(config)["thread_id"]
+        is_damaged = thread_id is None or isinstance(thread_id, bytes)
+        threads[thread_id if is_damaged else str(thread_id)].append(config)
     try:
         for configs in threads.values():
             await move.try_thread(configs)
@@ -161,12 +164,15 @@ class _Move:
         Args:
             configs: all its checkpoints in the source, oldest first.
         """
+        for config in configs:
+            require_names(self._source, config)
         there = await self._there(configs)
         if there is None:
             return
         for config in configs:  # all of it, before anything of it is written
             if place_of(config) not in there:
                 await self._read(config)
+            await task_paths(self._source, config)
         threads = self.copied.threads + 1
         for config in configs:
             found = await self._read(config)

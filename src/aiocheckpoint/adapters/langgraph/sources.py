@@ -9,7 +9,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from aiocheckpoint import CheckpointError
-from aiocheckpoint.adapters._sources import UNREADABLE
+from aiocheckpoint.adapters._sources import UNREADABLE, brief, text_in
 from aiocheckpoint.adapters.langgraph.records import configurable_of
 from aiocheckpoint.adapters.langgraph.undecoded import revived
 
@@ -44,7 +44,7 @@ class UnreadableError(Exception):
 
     def __init__(self, config: RunnableConfig, error: Exception) -> None:
         reason = "cannot be read in the source, so nothing of the thread was copied"
-        super().__init__(f"{reason}; mend or delete it: {error!r}")
+        super().__init__(f"{reason}; mend or delete it: {brief(error)}")
         self.config = config
 
 
@@ -87,6 +87,12 @@ def _require_whole(found: CheckpointTuple) -> None:
             raise TypeError(f"its {key} is no dict")
     if checkpoint["id"] != place_of(found.config).checkpoint:
         raise ValueError(f"its value is of checkpoint {checkpoint['id']!r}")
+    names: list[object] = [name for write in found.pending_writes or () for name in write[:2]]
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError("the task or the channel of a write is no text")
+    parent = found.parent_config
+    if parent is not None and not isinstance(configurable_of(parent)["checkpoint_id"], str):
+        raise TypeError("the id of the one before it is no text")
 
 
 def _tables(source: BaseCheckpointSaver[Any]) -> Any:
@@ -99,25 +105,52 @@ async def configs_in(source: BaseCheckpointSaver[Any]) -> list[RunnableConfig]:
     """
     Return where all checkpoints are, oldest first, as they were put.
 
-    Ids alone: a store may be larger than memory. To list a damaged one would end the list.
+    Ids alone: a store may be larger than memory. To list a damaged one would end the list. An id
+    of a database that is no text comes as what it is.
     """
     connection = _tables(source)
     if connection is None:
         return [found.config async for found in source.alist(None)][::-1]
     saver: Any = source
     await saver.setup()
-    async with connection.execute(_PLACES_SQL) as cursor:
-        return [{"configurable": dict(zip(_PLACE, row, strict=True))} async for row in cursor]
+    text_factory, connection.text_factory = connection.text_factory, text_in
+    try:
+        async with connection.execute(_PLACES_SQL) as cursor:
+            return [{"configurable": dict(zip(_PLACE, row, strict=True))} async for row in cursor]
+    finally:
+        connection.text_factory = text_factory
+
+
+def require_names(source: BaseCheckpointSaver[Any], config: RunnableConfig) -> None:
+    """
+    Refuse a checkpoint of a database of which an id is damaged.
+
+    Raises:
+        UnreadableError: one is no text.
+    """
+    configurable = configurable_of(config)
+    if _tables(source) is not None and not all(isinstance(configurable[k], str) for k in _PLACE):
+        raise UnreadableError(config, TypeError("an id is no text"))
 
 
 async def task_paths(
     source: BaseCheckpointSaver[Any], config: RunnableConfig
 ) -> dict[str, str] | None:
-    """Return where tasks stand in the graph, None where the saver's tables are not known."""
+    """
+    Return where tasks stand in the graph, None where the saver's tables are not known.
+
+    Raises:
+        UnreadableError: one of them is damaged.
+    """
     connection = _tables(source)
     if connection is None:
         return None
     configurable = configurable_of(config)
     place = [configurable[key] for key in _PLACE]
-    async with connection.execute(_PATHS_SQL, place) as cursor:
-        return {task_id: path async for task_id, path in cursor}
+    try:
+        async with connection.execute(_PATHS_SQL, place) as cursor:
+            paths = {task_id: path async for task_id, path in cursor}
+        "".join(paths.values())  # all are texts
+    except UNREADABLE as error:
+        raise UnreadableError(config, error) from error
+    return paths
