@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import gc
 import os
 import pickle
 import select
@@ -16,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -124,6 +126,38 @@ class Nursery:
         finally:
             _adopt_orphans(wanted=False)
 
+    def run(
+        self, function: Callable[..., object], *args: Any, timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        """
+        Start a process of a function, and wait until it has ended.
+
+        Args:
+            function: of a module.
+            args: for it.
+            timeout: how many seconds it may take.
+
+        Returns:
+            how it ended, and what it printed.
+        """
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            descriptors = [output.fileno(), errors.fileno()]
+            process = self.start(_printing, function, args, descriptors=descriptors)
+            status = process.wait(timeout)
+            output.seek(0)
+            errors.seek(0)
+            return subprocess.CompletedProcess(
+                args, status, output.read().decode(), errors.read().decode()
+            )
+
+
+def _printing(
+    function: Callable[..., object], args: Sequence[Any], output: int, errors: int
+) -> None:
+    os.dup2(output, 1)
+    os.dup2(errors, 2)
+    function(*args)
+
 
 def _adopt_orphans(*, wanted: bool) -> None:
     failed = ctypes.CDLL(None, use_errno=True).prctl(_IS_SUBREAPER, int(wanted), 0, 0, 0)
@@ -134,6 +168,8 @@ def main(descriptor: str, *modules: str) -> None:
     """Fork whenever the process at the other end asks for it, until that is gone."""
     for module in modules:
         __import__(module)
+    gc.collect()
+    gc.freeze()  # or each collection of a child would copy the pages of all that is imported
     with socket.socket(fileno=int(descriptor)) as connection:
         born = _first_birth(connection)
     if born is not None:

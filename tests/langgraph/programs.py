@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import runpy
 import sys
-import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -35,20 +34,12 @@ def run(path: Path, *arguments: object, killed_at: str = "") -> tuple[int, list[
     Returns:
         how it ended, the lines it printed, and what it had to say of errors.
     """
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        words = [str(path), *map(str, arguments)]
-        process = _nursery().start(
-            _run, words, killed_at, descriptors=[output.fileno(), errors.fileno()]
-        )
-        status = process.wait(_SECONDS)
-        output.seek(0)
-        errors.seek(0)
-        return status, output.read().decode().splitlines(), errors.read().decode()
+    words = [str(path), *map(str, arguments)]
+    done = _nursery().run(_run, words, killed_at, timeout=_SECONDS)
+    return done.returncode, done.stdout.splitlines(), done.stderr
 
 
-def _run(words: list[str], killed_at: str, output: int, errors: int) -> None:
-    os.dup2(output, 1)
-    os.dup2(errors, 2)
+def _run(words: list[str], killed_at: str) -> None:
     if killed_at:
         killing.main("0", killed_at, *words)
     else:

@@ -1,9 +1,7 @@
-"""Damage to what a journal holds, and the command that people try then."""
+"""Damage to what a journal holds."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 from tests.promises.places import files_with
@@ -28,9 +26,3 @@ def marked_slot(root: Path) -> Path:
     """Return the file of the journal that has the mark."""
     (slot,) = (path for path in files_with(root, MARK) if path.name.startswith("log."))
     return slot
-
-
-def run_command(verb: str, root: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    """Run a verb of the command line on a store."""
-    command = [sys.executable, "-m", "aiocheckpoint", verb, str(root), *more]
-    return subprocess.run(command, capture_output=True, text=True, check=False)

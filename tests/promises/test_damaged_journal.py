@@ -20,8 +20,9 @@ from aiocheckpoint import (
     RawRecord,
     copy_store,
 )
+from tests.command import run_command
 from tests.promises.conftest import Start
-from tests.promises.damaging import MARK, change_text, lose_page, marked_slot, run_command
+from tests.promises.damaging import MARK, change_text, lose_page, marked_slot
 from tests.promises.places import holding, session_files
 from tests.promises.records import Note, assert_whole, by_digest, note, record
 from tests.promises.workers import Worker, discard_all

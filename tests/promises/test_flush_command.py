@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from aiocheckpoint import CheckpointError
+from tests.command import run_command
 from tests.promises import tasks
 from tests.promises.conftest import Start
 from tests.promises.places import holding, plain_ids, plain_newest
@@ -20,7 +21,8 @@ _OLD_JOURNAL = "journal-0123456789abcdef"
 
 
 def _flush(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    command = command or (sys.executable, "-m", "aiocheckpoint")
+    if not command:
+        return run_command("flush", root)
     return subprocess.run(
         [*command, "flush", str(root)], capture_output=True, text=True, check=False, timeout=60
     )
@@ -41,7 +43,7 @@ def test_after_a_kill(start: Start, root: Path, *, is_script: bool) -> None:
         assert plain_ids(root, "s") == []
 
     script = str(Path(sys.executable).with_name("aiocheckpoint"))
-    done = _flush(root, *([script] if is_script else []))
+    done = _flush(root, *([script] if is_script else [sys.executable, "-m", "aiocheckpoint"]))
     assert (done.returncode, done.stderr) == (0, "")
     assert plain_ids(root, "s") == [*(f"n{n}" for n in range(20) if n not in (3, 5)), "n5"]
     assert plain_newest(root, "s") == "n5"

@@ -20,10 +20,11 @@ from aiocheckpoint import (
     JournalCorruptError,
     Transaction,
 )
+from tests.command import run_command
 from tests.conftest import MakeWriter
 from tests.promises import tasks
 from tests.promises.conftest import Start
-from tests.promises.damaging import MARK, change_text, lose_page, marked_slot, run_command
+from tests.promises.damaging import MARK, change_text, lose_page, marked_slot
 from tests.promises.places import files_with, holding
 from tests.promises.records import Note, by_digest, note, record
 from tests.promises.workers import Worker

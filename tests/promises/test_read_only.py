@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from aiocheckpoint import CheckpointError
+from tests.command import run_command
 from tests.crash.disks import ext4
 from tests.promises import tasks
 from tests.promises.conftest import Start
@@ -199,24 +199,20 @@ def test_the_command_line(mount: Mount, start: Start, tmp_path: Path) -> None:
     place = mount.protect()
     before = _snapshot(place)
 
-    def tool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "aiocheckpoint", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    listed = tool("list", place, "s", "--json")
+    listed = run_command("list", place, "s", "--json")
     assert listed.returncode == 0, listed.stderr
     assert [meta["checkpoint_id"] for meta in json.loads(listed.stdout)] == [
         "a",
         "b",
     ]
-    sessions = tool("sessions", place)
+    sessions = run_command("sessions", place)
     assert sessions.returncode == 0, sessions.stderr
     assert "s" in sessions.stdout.split()
-    assert tool("verify", place).returncode == 0
-    copied = tool("copy", place, tmp_path / "copy")
+    assert run_command("verify", place).returncode == 0
+    copied = run_command("copy", place, tmp_path / "copy")
     assert copied.returncode == 0, copied.stderr
     for verb in (("flush", place), ("recover", place, "s")):
-        refused = tool(*verb)
+        refused = run_command(*verb)
         assert refused.returncode in (1, 2)
         assert str(place) in refused.stderr
         assert "Traceback" not in refused.stderr
