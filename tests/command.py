@@ -20,10 +20,12 @@ def _nursery() -> Nursery:
 def run_command(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run the tool; what is about its start, as users do it, starts it by itself."""
     words = [*map(str, arguments)]
-    if sys.platform == "linux":
-        return _nursery().run(_run, words, timeout=_SECONDS)
-    command = [sys.executable, "-m", "aiocheckpoint", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SECONDS)
+    if sys.platform != "linux":
+        command = [sys.executable, "-m", "aiocheckpoint", *words]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=_SECONDS
+        )
+    return _nursery().run(_run, words, timeout=_SECONDS)
 
 
 def _run(words: list[str]) -> None:
