@@ -123,6 +123,10 @@ class DiskFiles(LocalFiles):
         found = super().status_of_path(path)
         return None if found is None else self._moved(found, path)
 
+    def still_leads_to(self, path: str, held: FileStatus) -> bool:
+        found = self.status_of_path(path)
+        return found is not None and found.identity == held.identity
+
     def _moved(self, status: FileStatus, path: str) -> FileStatus:
         node = self.disk.node_of(path)
         if node is None or node.device == 0:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from aiocheckpoint._disk.files import LocalFiles
-from aiocheckpoint._disk.log import Log, ReadFrame
-from aiocheckpoint._disk.segment_writer import Content, SegmentWriter, size_of
+from aiocheckpoint._disk.log import ReadFrame
+from aiocheckpoint._disk.segment_writer import Content, SegmentWriter
 from aiocheckpoint._disk.slots import FIRST_SLOT_BYTES
 from aiocheckpoint._format import log
 from aiocheckpoint._format.entries import Entry, encode_entries
@@ -15,7 +14,6 @@ from aiocheckpoint.errors import StorageError
 
 _RESERVE_BYTES = 256 << 10
 _WHOLE_RESERVE = 4
-_KEPT_BYTES = 1 << 20
 
 
 class Appender(SegmentWriter):
@@ -27,10 +25,6 @@ class Appender(SegmentWriter):
         log_: the log.
         file_bytes: tells how much room the files take that are to be written.
     """
-
-    def __init__(self, files: LocalFiles, log_: Log, file_bytes: Callable[[], int]) -> None:
-        super().__init__(files, log_, file_bytes)
-        self._buffer = bytearray()
 
     # Before a commit
 
@@ -111,16 +105,16 @@ class Appender(SegmentWriter):
         """
         if self._is_at_rest:  # a sync that fails with frames in it may leave them there
             self._begin_segment(spared_bytes=spared_bytes())
-        content = Content(encode_entries(entries), bodies, flags)
         segment, tail, control = self._segment, self._tail, self._control
-        fits = self._fits(segment.slot, tail.offset + size_of(content), leaves)
+        synced_then, table = log.offset_of(control.synced), encode_entries(entries)
+        frame = log.build_frame(tail, synced_then, flags, table, bodies)
+        fits = self._fits(segment.slot, frame.frame.end, leaves)
         if in_new_segment or not fits or self._is_sealed:
+            content = Content(table, bodies, flags)
             read = self._begin_segment([content], note=note, spared_bytes=spared_bytes())
             if erases:
                 self._share(self._control, erasure=read.place)
             return read
-        synced_then = log.offset_of(control.synced)
-        frame = log.build_frame(tail, synced_then, flags, content.table, bodies)
         self._write(segment.slot, frame, sync=sync)
         place = log.place_of(segment.header.sequence, frame.frame.end)
         self._files.reached("before_publish")
@@ -144,7 +138,7 @@ class Appender(SegmentWriter):
     def _write(self, slot: int, built: NewFrame, *, sync: bool) -> None:
         """Write a frame into the current slot; one that fails never counts."""
         try:
-            self._log.slots.write(slot, self._packed(built), built.frame.offset)
+            self._log.slots.write(slot, built.data, built.frame.offset)
             if sync:
                 self._files.reached("before_sync_log")
                 self._sync_slot()
@@ -152,21 +146,6 @@ class Appender(SegmentWriter):
             self._break(error)
             raise
         self._require_ours()
-
-    def _packed(self, built: NewFrame) -> bytes | memoryview:
-        """Return all of a frame, put where the last one was: new memory costs more than a copy."""
-        size = built.frame.end - built.frame.offset
-        if size > _KEPT_BYTES:
-            return built.data
-        if len(self._buffer) < size:
-            self._buffer = bytearray(2 * size)
-        packed = memoryview(self._buffer)[:size]
-        start = 0
-        for piece in built.pieces:
-            end = start + len(piece)
-            packed[start:end] = piece
-            start = end
-        return packed
 
     # Flushing
 

@@ -443,6 +443,16 @@ class LocalFiles:
                 return None
             raise
 
+    def still_leads_to(self, path: str, held: FileStatus) -> bool:
+        """Tell whether a path leads to what had a status."""
+        try:
+            found = self.call("stat", path, os.stat, path)
+        except StorageError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return False
+            raise
+        return found.st_ino == held.inode and found.st_dev == held.device
+
     def file_system_type(self, status: FileStatus) -> str:
         """Return the type of the file system that something is on; `""` where unknown."""
         try:
@@ -735,8 +745,7 @@ class LocalFiles:
 
     def leads_to(self, path: str, descriptor: int) -> bool:
         """Tell whether a path leads to an open file."""
-        found = self.status_of_path(path)
-        return found is not None and found.identity == self.open_status(descriptor, path).identity
+        return self.still_leads_to(path, self.open_status(descriptor, path))
 
     def open_status(self, descriptor: int, path: str) -> FileStatus:
         """Return the status of an open file."""

@@ -202,7 +202,7 @@ class SessionIndex:
                 self.last_stamped = max(gone, self.last_stamped or gone)
 
     def _enter(self, name: FileName) -> None:
-        self.by_text[name.text] = name
+        self._by_text[name.text] = name
         if self._by_id_name is not None:
             _enter_id_names(name, self._by_id_name)
         self.state += hash(name.text)
@@ -271,6 +271,8 @@ class SessionIndex:
                 self._by_id_name = by_id_name
             self._looks += 1
             found = self._named(checkpoint_id)
+            if len(found) < 2:
+                return [*found]
             if any(name.is_rust for name in found):  # then stamps do not tell the order
                 return sorted(found, key=self.names.index, reverse=True)
         return sorted(found, reverse=True)
@@ -278,6 +280,8 @@ class SessionIndex:
     def _named(self, checkpoint_id: CheckpointId) -> set[FileName]:
         wanted = names_of_id(checkpoint_id)
         known = self._by_id_name
+        if known is not None and known.keys().isdisjoint(wanted):  # as those of an id that is new
+            return set()
         if known is not None:
             return {name for id_name in wanted for name in known.get(id_name, ())}
         ends = tuple(f"_{id_name}.json" for id_name in wanted)
@@ -291,9 +295,10 @@ class SessionIndex:
     def add(self, name: FileName) -> None:
         """Enter a file, mostly the newest, if it is not there."""
         with self.mutex:
-            if name.text in self.by_text:
+            self._parse()
+            if name.text in self._by_text:
                 return
-            names = self.names
+            names = self._names
             if names and name < names[-1]:  # one that was restored
                 bisect.insort(names, name)
             else:

@@ -178,8 +178,7 @@ class LockFiles:
 
     def _is_in_place(self, name: str) -> bool:
         held = self._held.get(name)
-        found = None if held is None else self._files.status_of_path(self._paths[name])
-        return held is None or (found is not None and found.identity == held.identity)
+        return held is None or self._files.still_leads_to(self._paths[name], held)
 
     @contextlib.contextmanager
     def shared_if_free(self) -> Generator[bool]:

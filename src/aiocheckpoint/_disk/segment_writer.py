@@ -101,14 +101,19 @@ class SegmentWriter:
     def _sync_slot(self) -> None:
         """Sync the current slot, written again where this process's descriptor does not vouch."""
         slots, slot, tail_offset = self._log.slots, self._segment.slot, self._tail.offset
-        start = max(log.offset_of(self._control.synced), log.HEADER_BYTES)
-        end = min(slots.unvouched_end(slot, tail_offset), tail_offset)
-        if start == log.HEADER_BYTES:
+        end = slots.unvouched_end(slot, tail_offset)
+        if end:
+            self._write_again(slot, min(end, tail_offset))
+        slots.sync(slot)
+        slots.vouch(slot)
+
+    def _write_again(self, slot: int, end: int) -> None:
+        slots = self._log.slots
+        start = log.offset_of(self._control.synced)
+        if start <= log.HEADER_BYTES:
             start = 0  # the header may be as new as the frames
         if end > start:
             slots.write(slot, slots.read(slot, end - start, start), start)
-        slots.sync(slot)
-        slots.vouch(slot)
 
     def _share(self, control: Control, **fields: int | bytes) -> None:
         """Publish what is in the log: a failure does not take it out again."""
@@ -198,7 +203,8 @@ class SegmentWriter:
 
     @property
     def _is_sealed(self) -> bool:
-        return self._control.sealed_at != 0 or self._broken == self._segment.header.id
+        control = self._control
+        return control.sealed_at != 0 or self._broken == control.id
 
     def _enter_segment(
         self,

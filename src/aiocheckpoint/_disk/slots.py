@@ -132,7 +132,7 @@ class Slots:
 
     def size(self, number: int, at_least: int = 0) -> int:
         """Return the size of a slot, which may have grown if what is known is below `at_least`."""
-        if self._is_gone(number):
+        if self._expected and self._is_gone(number):
             return 0
         descriptor = self._descriptor(number)
         known = self._sizes.get(number, 0)
@@ -162,7 +162,7 @@ class Slots:
 
     def read(self, number: int, size: int, offset: int) -> bytes:
         """Return bytes of a slot, fewer at its end."""
-        if self._is_gone(number):
+        if self._expected and self._is_gone(number):
             return b""
         return self._files.read_at(self._descriptor(number), size, offset, self.path(number))
 

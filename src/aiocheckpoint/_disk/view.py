@@ -263,8 +263,7 @@ class View:
             MovedError: it is not.
         """
         root = self.sessions.root
-        found = self.files.status_of_path(root.path)
-        if found is None or found.identity != self.files.directory_status(root).identity:
+        if not self.files.still_leads_to(root.path, self.files.directory_status(root)):
             raise MovedError(root.path)
 
     def confirmed(self, name: str, index: SessionIndex) -> SessionIndex:

@@ -65,16 +65,14 @@ class Attempt:
         session = self._sessions.get(part.session)
         if session is None:  # a flush
             return
-        if self._may_miss_files(part, session):
+        if isinstance(part, Delete) and self._may_miss_files(part, session):
             session = session._replace(known=self._root.view.listed(part.session))
             self._sessions[part.session] = session
         if prepare.needs_preparing(self._limits, part, session):
             prepare.prepare(self._root.bodies, self._limits, part, session)
 
-    def _may_miss_files(self, change: Change, session: Session) -> bool:
+    def _may_miss_files(self, change: Delete, session: Session) -> bool:
         """Tell whether a removal may be of files that Rust made while ours were written."""
-        if not isinstance(change, Delete):
-            return False
         known, wanted = session.known, change.checkpoint_ids
         if not known.is_assumed and change.session not in self._root.view.pending.sessions:
             return False
@@ -108,7 +106,7 @@ class Attempt:
         appender = self._root.appender
         planner = self._planned(begun)
         late = self._late(begun)
-        is_flush = any(isinstance(change, Flush) for change in late)
+        is_flush = bool(late) and any(isinstance(change, Flush) for change in late)
         sync = bool(late) or any(map(self._syncs, begun))
         if not planner.entries and (not is_flush or appender.is_flushed):
             if sync:

@@ -115,7 +115,7 @@ class Committer:
     def _commit(self, batch: list[Change]) -> None:
         """Commit a batch; every change of it then has its outcome, or waits again."""
         try:
-            if all(change.is_removal for change in batch):
+            if batch[0].is_removal and all(change.is_removal for change in batch):
                 only_flushes = all(isinstance(change, Flush) for change in batch)
                 if not self._root.is_there(with_log=only_flushes):
                     self._find_nothing(batch)

@@ -110,6 +110,7 @@ def find_session_id(data: bytes, name: str) -> str | None:
     return None
 
 
+@lru_cache(maxsize=64)  # of an id that is saved it is asked for three times
 def names_of_id(checkpoint_id: CheckpointId) -> tuple[str, ...]:
     """Return the names an id may have on disk: ours, and the raw one Rust would use."""
     encoded = encode_id(checkpoint_id, "checkpoint id")

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
-from aiocheckpoint._format.ids import decode_id, encode_id, names_of_id
+from aiocheckpoint._format.ids import decode_id, names_of_id
 from aiocheckpoint._format.json_values import is_unicode
 from aiocheckpoint.errors import StorageError
 from aiocheckpoint.models import CheckpointId
@@ -186,8 +186,7 @@ def next_name(
 
 
 def _named(checkpoint_id: CheckpointId, stamp: str) -> FileName:
-    rest = encode_id(checkpoint_id, "checkpoint id")
-    return FileName(stamp, f"cp_{stamp}_{rest}.json")
+    return FileName(stamp, f"cp_{stamp}_{names_of_id(checkpoint_id)[0]}.json")
 
 
 def _stamp(microseconds: int) -> str:
