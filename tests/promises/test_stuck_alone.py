@@ -161,10 +161,16 @@ async def test_mutant_is_noticed(make_writer: MakeWriter, monkeypatch: pytest.Mo
     ("error_number", "kind"),
     [(errno.ENOSPC, StorageFullError), (errno.EIO, StorageError), (errno.EACCES, StorageError)],
 )
+@pytest.mark.usefixtures("no_flushing")
 async def test_the_error_says_what_ends_it(
-    make_writer: MakeWriter, no_flushing: None, error_number: int, kind: type[StorageError]
+    make_writer: MakeWriter,
+    monkeypatch: pytest.MonkeyPatch,
+    error_number: int,
+    kind: type[StorageError],
 ) -> None:
     """A refusal tells that the failure was noted earlier, and `flush`, which it names, ends it."""
+    # Or the other process tries again first, and keeps all others from it until it is hurried.
+    monkeypatch.setattr(applier, "_RETRY_SECONDS", (600.0,))
     scene = Scene(make_writer, error_number)
     await scene.begin()
     two = make_writer(record_type=Note)
