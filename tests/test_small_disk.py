@@ -384,7 +384,7 @@ class TestSmallDisk:
         ("megabytes", "size"),
         [
             (8, 1),
-            (8, 1_000),
+            pytest.param(8, 1_000, marks=pytest.mark.campaign),
             (8, 20_000),
             (16, 20_000),
             *(pytest.param(16, size, marks=pytest.mark.campaign) for size in (1, 1_000)),

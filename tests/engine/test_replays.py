@@ -174,12 +174,17 @@ def test_replayed(disk: Disk, story: Callable[[Disk, Process], Seen]) -> None:
         _require_same(disk, expected, before)
 
 
+@pytest.mark.parametrize(
+    "every", [2, pytest.param(1, marks=pytest.mark.campaign)], ids=["some", "all"]
+)
 @pytest.mark.parametrize("story", _STORIES)
-def test_replayed_and_killed(disk: Disk, story: Callable[[Disk, Process], Seen]) -> None:
+def test_replayed_and_killed(
+    disk: Disk, story: Callable[[Disk, Process], Seen], every: int
+) -> None:
     """It holds when the replay is cut off anywhere, and begun again."""
     expected = story(disk, Process(disk))
     before = disk.image(EVERYTHING)
-    for step in itertools.count():
+    for step in itertools.count(step=every):
         disk.install(before)
         is_killed = _replay(disk, before, step)
         assert Process(disk).seen("s") == expected, f"after a kill at step {step}"
