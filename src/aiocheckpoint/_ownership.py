@@ -160,10 +160,8 @@ class Ownerships(Generic[RecordT]):
         """Become the owner among processes, looking now and then while another one is."""
         while True:
             own = Own(Job(), session_id, _name(session_id))
-            self._store.watch(own)
-            self._store.submit(own)
             try:
-                token: int = await own.job.finished()
+                token: int = await self._store.made(own)
             except SessionOwnedError as error:
                 if patience.is_over:
                     raise SessionOwnedError(session_id, timeout_seconds, error.owner) from None
@@ -178,9 +176,5 @@ class Ownerships(Generic[RecordT]):
     async def _leave(self, session_id: SessionId, token: int) -> None:
         """Let the next one in, however this one is cancelled; one that has lost it leaves it be."""
         disown = Disown(Ending(), session_id, _name(session_id), token=token)
-        try:
-            self._store.submit(disown)
-        except WriterClosedError:  # it has let go of all it owned
-            return
-        self._store.watch(disown)
-        await disown.job.finished()
+        with contextlib.suppress(WriterClosedError):  # it has let go of all it owned
+            await self._store.made(disown)

@@ -228,10 +228,8 @@ class Updates(Generic[RecordT]):
             states={name: transaction.state for name, transaction in concerned.items()},
             tokens=tokens,
         )
-        self._store.watch(batch)
-        self._store.submit(batch)
         try:
-            await job.finished()
+            await self._store.made(batch)
         except SessionChangedError as error:
             raise _OvertakenError(error) from error
 

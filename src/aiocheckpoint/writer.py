@@ -284,10 +284,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             if is_first:
                 await self._turns.settle(self._lock_timeout_seconds)
             if is_first and self._store.has_changed:
-                flush = Flush(Job(), closes=True)
-                self._store.submit(flush)
-                self._store.watch(flush)
-                await flush.job.finished()
+                await self._store.made(Flush(Job(), closes=True))
         except CheckpointError as error:
             has_waited = isinstance(error, StoreBusyError)
             if self._store.may_have_committed:

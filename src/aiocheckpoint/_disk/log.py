@@ -320,11 +320,11 @@ class Log(LockFiles):
 
     def _find_segments(self, control: Control | None, *, newest: bool, to_end: bool) -> bool:
         """Read the headers of the slots anew, and tell whether what was known is void."""
-        found = find_segments(self.slots, control, newest=newest, to_end=to_end)
+        chain, headless = find_segments(self.slots, control, newest=newest, to_end=to_end)
         if not self.is_scanned:
             self._refuse_old_journals()
-        self.headless = found.headless
-        return self._adopt(found.chain)
+        self.headless = headless
+        return self._adopt(chain)
 
     def _adopt(self, chain: list[Segment]) -> bool:
         known = self.tail

@@ -214,22 +214,11 @@ class BehindError(Exception):
     """What was to be read has been flushed and overwritten meanwhile."""
 
 
-class Segments(NamedTuple):
+def find_segments(
+    slots: Slots, control: Control | None, *, newest: bool, to_end: bool
+) -> tuple[list[Segment], list[Segment]]:
     """
-    What was found.
-
-    Attributes:
-        chain: the segments, oldest first.
-        headless: those of them whose headers are damaged, and have to be written again.
-    """
-
-    chain: list[Segment]
-    headless: list[Segment]
-
-
-def find_segments(slots: Slots, control: Control | None, *, newest: bool, to_end: bool) -> Segments:
-    """
-    Return the segments of a log.
+    Return the segments of a log, oldest first, and those whose headers are to be written again.
 
     Args:
         slots: the log's files.
@@ -280,7 +269,7 @@ def find_segments(slots: Slots, control: Control | None, *, newest: bool, to_end
             segment = before._replace(end=segment.header.previous_end)
         else:
             segment = None
-    return Segments(chain, headless)
+    return chain, headless
 
 
 def _before_without_header(

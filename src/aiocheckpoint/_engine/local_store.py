@@ -8,7 +8,7 @@ import contextvars
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from aiocheckpoint._disk.files import (
     Directory,
@@ -261,6 +261,12 @@ class LocalStore(Generic[RecordT]):
                 self._threads.start(name, run)
                 del self._unstarted[name]
             self._committer.submit(change)
+
+    async def made(self, change: Change) -> Any:
+        """Queue a change at once, and return what becomes of it."""
+        self.submit(change)
+        self.watch(change)
+        return await change.job.finished()
 
     def submit_later(self, change: Change) -> None:
         """Queue a change whose caller waits for it already; an error is its outcome."""
