@@ -157,7 +157,7 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
     ),
     (
         DurabilityUnknownError("sync data", "/r/log.0", errno.EIO, "Input/output error"),
-        ["sync data failed", "/r/log.0", "flush, then load it, to find out", "again"],
+        ["sync data failed", "/r/log.0", "load it (in a directory, after flush()) to see", "again"],
     ),
     (
         NestedCallError("s", "own", "own"),

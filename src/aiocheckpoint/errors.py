@@ -444,11 +444,11 @@ class DurabilityUnknownError(StorageError):
 
     A write to the journal failed, and so did closing the part of the journal it was to be in; or,
     with `durability="file"`, the journal has the checkpoint and its file could not be made
-    durable. It was not acknowledged. After `flush`, which settles it, `load` tells what there is;
-    to save again is safe.
+    durable. In a server's store, the answer to the change was lost. It was not acknowledged. `load`
+    tells what there is, in a directory after `flush`, which settles it; to save again is safe.
     """
 
-    _advice = "; flush, then load it, to find out what is stored, or make the change again"
+    _advice = "; load it (in a directory, after flush()) to see if it was made, or make it again"
 
 
 class UnsupportedFileSystemError(CheckpointError):

@@ -180,7 +180,7 @@ async def test_a_flush_settles_what_was_unknown(make_writer: MakeWriter, operati
         disk.what = (operation, "control")
 
     disk.at("sync data", just_behind_the_frame)
-    with pytest.raises(DurabilityUnknownError, match="; flush, then load it"):
+    with pytest.raises(DurabilityUnknownError, match="after flush"):
         await writer.save(record("s", "b"))
     disk.at("sync data", lambda: None)
     disk.what = None

@@ -17,6 +17,7 @@ from aiocheckpoint.errors import (
     CheckpointError,
     DurabilityUnknownError,
     InvalidArgumentError,
+    StorageError,
     StoreBusyError,
     UnsuitableStoreError,
     WriterClosedError,
@@ -283,7 +284,8 @@ class Server:
                 return wrong
         error = translated(failure, operation, self.location, self.options.lock_timeout_seconds)
         if is_unknown:
-            return DurabilityUnknownError(operation, self.location, None, str(error))
+            reason = error.reason if isinstance(error, StorageError) else str(error)
+            return DurabilityUnknownError(operation, self.location, None, reason)
         return error
 
     async def _once(
