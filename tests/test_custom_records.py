@@ -39,6 +39,12 @@ from tests.test_damaged_files import sealed
 ItemT = TypeVar("ItemT")
 
 
+class Page(msgspec.Struct, Generic[ItemT]):
+    """A part of a record, of whatever items."""
+
+    items: list[ItemT]
+
+
 @pytest.fixture(name="make_writer", params=DURABILITIES)
 def _make_writer(make_writer: MakeWriter, request: pytest.FixtureRequest) -> MakeWriter:
     """Make writers of each durability."""
@@ -739,8 +745,28 @@ class TestConfiguredTypes:
         assert loaded is not None
         assert loaded.item == [1]
 
-        with pytest.raises(RecordTypeError):
+        with pytest.raises(RecordTypeError, match="it has parameters in brackets"):
             make_writer(record_type=Box[int])
+
+    @pytest.mark.parametrize("annotation", [Page[int], list[Page[int]], Page[Page[int]] | None])
+    async def test_generic_struct_in_a_field(
+        self, make_writer: MakeWriter, annotation: Any
+    ) -> None:
+        """A field may be of a generic Struct with its parameters, and is checked by them."""
+        page = msgspec.convert({"items": [1]}, Page[int])
+        value: Any = {
+            Page[int]: page,
+            list[Page[int]]: [page],
+        }.get(annotation, msgspec.convert({"items": [{"items": [1]}]}, Page[Page[int]]))
+        record_type = msgspec.defstruct("Pages", [("page", annotation)], bases=(CheckpointRecord,))
+        writer = make_writer(record_type=record_type)
+
+        await writer.save(record_type(session_id="s", page=value))
+
+        loaded: Any = await writer.load("s")
+        assert loaded.page == value
+        with pytest.raises(CheckpointEncodeError, match="page"):
+            await writer.save(record_type(session_id="s", page=Page(["x"])))
 
     async def test_two_types_in_one_store(self, make_writer: MakeWriter) -> None:
         """Sessions of different types live side by side under one root."""

@@ -194,8 +194,12 @@ def _base_fields(record_type: type[CheckpointRecord]) -> tuple[msgspec.structs.F
 
 
 def _objection_to(record_type: Any) -> str | None:
-    if not (isinstance(record_type, type) and issubclass(record_type, CheckpointRecord)):
+    origin = get_origin(record_type)
+    kind = origin or record_type
+    if not (isinstance(kind, type) and issubclass(kind, CheckpointRecord)):
         return "it does not extend CheckpointRecord"
+    if origin is not None:
+        return "it has parameters in brackets; extend it by a class with those, and give that"
     try:
         msgspec.json.Decoder(record_type)
     except Exception as error:  # noqa: BLE001 - of msgspec, or of what its annotations name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_origin
 
 import msgspec
 from msgspec import inspect
@@ -109,7 +109,8 @@ def equality_tells(annotation: Any) -> bool:
 
 def _equality_tells(info: inspect.Type) -> bool:
     match info:
-        case inspect.StructType(cls=kind):
+        case inspect.StructType(cls=named):
+            kind = get_origin(named) or named  # that of `Page[int]` is `Page`
             return kind.__struct_config__.eq and kind.__eq__ is msgspec.Struct.__eq__
         case inspect.CustomType() | inspect.DataclassType() | inspect.NamedTupleType():
             return False
