@@ -350,14 +350,22 @@ class Applier:
 
 
 def _tell(error: Exception) -> None:
-    """Tell why files lack, and what becomes of what was saved."""
-    outlook = "it is tried again, and what was saved is kept until then"
+    """Tell why files lack, and what becomes of what was saved; each text as the docs look for it."""
     if isinstance(error, CheckpointCorruptError):  # no try helps, and `recover` does
-        outlook = "until then the journal keeps what has no files, and flush raises"
-    if isinstance(error, CheckpointError):
-        _logger.warning("%s; %s", printable(str(error)), outlook)
+        _logger.warning(
+            "%s; until then the journal keeps what has no files, and flush raises",
+            printable(str(error)),
+        )
+    elif isinstance(error, CheckpointError):
+        _logger.warning(
+            "%s; it is tried again, and what was saved is kept until then", printable(str(error))
+        )
     else:
-        _logger.error("%s; %s", printable(repr(error)), outlook, exc_info=error)
+        _logger.error(
+            "%s; it is tried again, and what was saved is kept until then",
+            printable(repr(error)),
+            exc_info=error,
+        )
 
 
 def _kind_of(error: Exception | None) -> tuple[object, ...]:
