@@ -350,7 +350,7 @@ class Applier:
 
 
 def _tell(error: Exception) -> None:
-    """Tell why files lack, and what becomes of what was saved; each text as the docs look for it."""
+    """Tell why files lack, and what becomes of what was saved, in texts that the docs name."""
     if isinstance(error, CheckpointCorruptError):  # no try helps, and `recover` does
         _logger.warning(
             "%s; until then the journal keeps what has no files, and flush raises",
