@@ -253,6 +253,21 @@ class TestMoving:
                 }
             return {}
 
+    async def test_what_another_serializer_wrote_is_not_called_damaged(
+        self, tmp_path: Path
+    ) -> None:
+        """The advice names `copy_threads` with that serializer before anything is deleted."""
+        path = tmp_path / "pickled.db"
+        async with AsyncSqliteSaver.from_conn_string(str(path)) as old:
+            await chat(old, thread("ann"), 1)
+            await old.conn.execute("UPDATE checkpoints SET type = 'pickle'")
+            await old.conn.commit()
+
+        refused = await self._refused(path, CheckpointSaver(MemoryStore(ThreadRecord)))
+
+        assert "call copy_threads with two savers" in refused["ann"]
+        assert refused["ann"].index("copy_threads") < refused["ann"].index("delete")
+
     async def test_a_new_database_has_nothing_to_copy(self, make: MakeSaver) -> None:
         """A saver that nobody has used, and so has no tables yet, is empty."""
         async with AsyncSqliteSaver.from_conn_string(":memory:") as old:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
 from itertools import combinations
 from types import UnionType
@@ -37,6 +37,8 @@ from aiocheckpoint.models import (
 
 _BUILTINS = frozenset({str, int, float, bool, type(None)})
 _BASES = (CheckpointRecord, BlobRecord)
+_TAG_KEY = "type"  # msgspec's own, unless a type names another
+_TAG_TEXT = f'"{_TAG_KEY}"'.encode()
 # We and Rust always write all of its fields. Without one it is a record of another type, which
 # its defaults must not make an empty one.
 _WHOLE = msgspec.defstruct(
@@ -83,6 +85,13 @@ class RecordCodec(Generic[RecordT]):
         self._own_keys = {*self._tag, *(field.encode_name for field in own)}
         is_told_apart = self._read_type is _WHOLE or any(field.required for field in own)
         self._must_see_keys = record_type not in _BASES and not is_told_apart
+        self._tag_key = config.tag_field or _TAG_KEY
+        # Of others only a field of their own may have that name.
+        self._must_see_tag = record_type not in _BASES and (
+            bool(self._tag) or self._tag_key not in self._keys
+        )
+        self._tag_line = msgspec.json.format(msgspec.json.encode(self._tag), indent=2)[1:-2]
+        self._decode_tag = _tag_decoder(self._tag_key)
 
     def draft(self, record: RecordT) -> Draft:
         """
@@ -166,21 +175,52 @@ class RecordCodec(Generic[RecordT]):
         try:
             if len(data) > documents.PIECEWISE_BYTES:
                 keys = document = documents.decode_object(data)
+                tag = document.get(self._tag_key, msgspec.UNSET)
                 record = msgspec.convert(document, self._read_type, str_keys=True)
             else:
                 record = self._decode(data)
                 if self._must_see_keys:
                     keys = documents.parts_of(data)
+                tag = self._tag_in(data) if self._must_see_tag else msgspec.UNSET
         except MemoryError:
             raise
         except Exception as error:
             raise CheckpointDecodeError(path, name_of(self.record_type), str(error)) from error
+        objection = self._objection_to(tag) if self._must_see_tag else None
+        if objection is not None:
+            raise CheckpointDecodeError(path, name_of(self.record_type), objection)
         if self._must_see_keys and self._own_keys.isdisjoint(keys) and {*keys} - self._base_keys:
             reason = "it has other fields, and none of this type"
             raise CheckpointDecodeError(path, name_of(self.record_type), reason)
         if self._read_type is _WHOLE:
             record = self.record_type(**msgspec.structs.asdict(record))
         return cast("RecordT", record)
+
+    def _tag_in(self, data: bytes) -> object:
+        """Return the tag in a file, `UNSET` for none."""
+        if self._tag and self._tag_line in data:  # what is deeper is written further to the right
+            return self._tag[self._tag_key]
+        if not self._tag and _TAG_TEXT not in data:
+            return msgspec.UNSET
+        return self._decode_tag(data).tag
+
+    def _objection_to(self, tag: object) -> str | None:
+        """Say why a file with a tag is of another type, which may share fields with this one."""
+        is_other = tag is msgspec.UNSET if self._tag else isinstance(tag, str | int)
+        return _what_stands(tag, self._tag_key) if is_other else None
+
+
+def _what_stands(tag: object, key: str) -> str:
+    """Say what a file has for a tag, to whoever expects another."""
+    found = "no " if tag is msgspec.UNSET else f"{shown(tag)} as its "
+    return f"it has {found}{key!r}"
+
+
+def _tag_decoder(key: str) -> Callable[[bytes], Any]:
+    """Return what reads the tag of a document alone."""
+    tag = ("tag", JsonValue | msgspec.UnsetType, msgspec.field(name=key, default=msgspec.UNSET))
+    tagged: type[Any] = msgspec.defstruct("_Tagged", [tag])
+    return msgspec.json.Decoder(tagged).decode
 
 
 def name_of(record_type: object) -> str:
@@ -353,14 +393,12 @@ class UnionCodec(Generic[RecordT]):
             if objection is not None:
                 raise RecordTypeError(name_of(other), f"beside {name_of(one)}, {objection}")
         configs = [codec.record_type.__struct_config__ for codec in codecs]
-        (self._tag_key,) = {config.tag_field for config in configs} - {None}
+        (self._tag_key,) = {c.tag_field for c in configs if c.tag_field is not None}
         self._by_tag = dict(zip([config.tag for config in configs], codecs, strict=True))
         self._by_type = {codec.record_type: codec for codec in codecs}
         self._name = " | ".join(map(name_of, self._by_type))
         self.record_type = record_type
-        tag = ("tag", JsonValue, msgspec.field(name=self._tag_key, default=None))
-        tagged: type[Any] = msgspec.defstruct("_Tagged", [tag])
-        self._decode_tag = msgspec.json.Decoder(tagged).decode
+        self._decode_tag = _tag_decoder(self._tag_key)
 
     def draft(self, record: RecordT) -> Draft:
         """
@@ -387,10 +425,10 @@ class UnionCodec(Generic[RecordT]):
         Cost: as of the codec of its type, and one look through the text for the tag.
         """
         tag = self._decode_tag(data).tag
-        codec = self._by_tag.get(tag) if isinstance(tag, str | int | None) else None
+        known = None if tag in (None, msgspec.UNSET) else tag
+        codec = self._by_tag.get(known) if isinstance(known, str | int | None) else None
         if codec is None:
-            found = "no " if tag is None else f"{shown(tag)} as its "
-            raise CheckpointDecodeError(path, self._name, f"it has {found}{self._tag_key!r}")
+            raise CheckpointDecodeError(path, self._name, _what_stands(tag, self._tag_key))
         return codec.decode(data, path)
 
 

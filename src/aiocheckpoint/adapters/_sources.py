@@ -46,7 +46,8 @@ def reading_source(what: str, *errors: type[Exception]) -> Generator[None]:
         if not isinstance(error, (*UNREADABLE, *errors)):
             raise
         raise RefusedError(
-            f"{what} cannot be read in the source; mend or delete it: {brief(error)}"
+            f"{what} cannot be read in the source; see whether what wrote it still can, and only "
+            f"if not, mend or delete it: {brief(error)}"
         ) from error
 
 

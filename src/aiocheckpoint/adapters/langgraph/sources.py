@@ -44,7 +44,11 @@ class UnreadableError(Exception):
 
     def __init__(self, config: RunnableConfig, error: Exception) -> None:
         reason = "cannot be read in the source, so nothing of the thread was copied"
-        super().__init__(f"{reason}; mend or delete it: {brief(error)}")
+        advice = (
+            "where another serializer wrote it, call copy_threads with two savers that have that; "
+            "only where it is damaged, mend or delete it"
+        )
+        super().__init__(f"{reason}; {advice}: {brief(error)}")
         self.config = config
 
 
