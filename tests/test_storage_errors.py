@@ -511,7 +511,7 @@ class TestErrorsByKind:
         await writer.save(step(0))
         files.arm(Fault(errno.EIO, "sync data", for_ever=True))
 
-        with pytest.raises(DurabilityUnknownError, match="load it, to find out"):
+        with pytest.raises(DurabilityUnknownError, match="to see if it was made"):
             await writer.save(step(1))
 
         files.arm(None)
