@@ -1438,6 +1438,20 @@ class TestRead:
         assert await asyncio.gather(*map(read, names)) == names
         assert trace.get() == "lost"
 
+    async def test_context_of_a_caller_without_a_loop(self, writer: Writer) -> None:
+        """What is given to `read_blocking` sees them, too."""
+        trace = contextvars.ContextVar("trace", default="lost")
+
+        async def work(_: object) -> str:
+            return trace.get()
+
+        def read() -> str:
+            trace.set("found")
+            return writer.read_blocking("s", work)
+
+        await writer.save(step(1))
+        assert await asyncio.to_thread(read) == "found"
+
     async def test_awaits_nothing_else(self, writer: Writer) -> None:
         """Work that would wait for anything but its reads is refused by name, in a thread."""
 

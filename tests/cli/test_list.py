@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,19 @@ def test_a_pipe_gets_one_line_for_each(
     assert "t" * 300 in line
     [line] = [line for line in tool("sessions", root).output.splitlines() if "sss" in line]
     assert line.split()[:2] == ["s" * 100, "1"]
+
+
+def test_times_are_those_of_the_saves(tool: Tool, root: Path) -> None:
+    """`list`, `show` and `sessions` tell when a checkpoint was saved, not when it was made."""
+    made = datetime(2001, 2, 3, tzinfo=UTC)
+    saved(root, CheckpointData(session_id="s", checkpoint_id="old", created_at=made))
+
+    (meta,) = tool("list", root, "s", "--json").json
+
+    assert meta["created_at"].startswith("2001-02-03")
+    assert not meta["saved_at"].startswith("2001")
+    for verb in ("list", "sessions"):
+        where = ("s",) if verb == "list" else ()
+        output = tool(verb, root, *where).output
+        assert "2001-02-03" not in output
+        assert meta["saved_at"][:10] in output

@@ -205,6 +205,9 @@ def test_the_command_line(mount: Mount, start: Start, tmp_path: Path) -> None:
         "a",
         "b",
     ]
+    shown = run_command("show", place, "s", "a", "--json")
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["checkpoint_id"] == "a"
     sessions = run_command("sessions", place)
     assert sessions.returncode == 0, sessions.stderr
     assert "s" in sessions.stdout.split()

@@ -7,12 +7,11 @@ import logging
 import re
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Annotated, Protocol, runtime_checkable
 
 import typer
 
-from aiocheckpoint import CheckpointCorruptError, CheckpointError
+from aiocheckpoint import CheckpointCorruptError, CheckpointError, __version__
 from aiocheckpoint.cli.copy import copy
 from aiocheckpoint.cli.demo import demo
 from aiocheckpoint.cli.errors import EXIT_DAMAGED, EXIT_NOT_DONE, CommandError
@@ -49,7 +48,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer passes it by position
     if wanted:
-        sys.stdout.write(f"aiocheckpoint {version('aiocheckpoint')}\n")
+        sys.stdout.write(f"aiocheckpoint {__version__}\n")
         raise typer.Exit
 
 
