@@ -55,15 +55,18 @@ def test_it_is_no_damage(tool: Tool, unflushed: Path) -> None:
     assert "3 checkpoints, no damage, 1 finding" in outcome.output
 
 
-def test_what_has_no_file_cannot_be_shown_and_says_why(tool: Tool, unflushed: Path) -> None:
-    """`show`, which shows a file, names the verb that writes it; then it is shown."""
-    refused = tool("show", unflushed, "s")
-    assert refused.status == 2
-    assert f"`aiocheckpoint flush {unflushed}` writes it" in refused.errors
-
-    assert tool("flush", unflushed).status == 0
+def test_what_has_no_file_is_shown(tool: Tool, unflushed: Path) -> None:
+    """`show` needs no file, and makes none: the journal has the text."""
+    before = tree(unflushed)
 
     assert "step2" in tool("show", unflushed, "s").output
+    document = tool("show", unflushed, "s", "--json").json
+    assert tree(unflushed) == before
+
+    assert tool("flush", unflushed).status == 0
+    assert "step2" in tool("show", unflushed, "s").output
+    written = tool("show", unflushed, "s", "--json").json
+    assert {key: written[key] for key in document} == document
     assert len(checkpoint_files(unflushed, "s")) == 3
     assert tool("verify", unflushed, "--json").json["findings"] == []
 
