@@ -114,6 +114,13 @@ class TestStats:
         assert [answer.waiting for answer in answers] == [2]
         assert (writer.stats().waiting, writer.stats().changes) == (0, 4)
 
+    async def test_nothing_waits_where_nothing_was_saved(self, make_writer: MakeWriter) -> None:
+        """A writer that has only read tells of no change that waits, open or closed."""
+        async with make_writer() as writer:
+            assert await writer.load("s") is None
+            assert writer.stats().waiting == 0
+        assert writer.stats().waiting == 0
+
     async def test_files_that_cannot_be_written(self, make_writer: MakeWriter) -> None:
         """Why files lack is told as long as they do; the journal has what was saved."""
         disk = FaultyFiles()

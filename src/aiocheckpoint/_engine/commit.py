@@ -70,6 +70,7 @@ class Committer:
         self._wake: Wake = wake
         self._patience_seconds = min(_FLUSH_SECONDS, timeout_seconds)
         self._arriving: queue.SimpleQueue[Change | None] = queue.SimpleQueue()
+        self._was_ended = False
         self._waiting: deque[Change] = deque()
         self._is_ending = False
         self.lacks_room = self._must_wait = False
@@ -78,7 +79,8 @@ class Committer:
     @property
     def waiting(self) -> int:
         """How many changes are not committed yet."""
-        return self._arriving.qsize() + len(self._waiting)
+        ends = self._was_ended  # the end arrives like a change, and stays if no thread was started
+        return max(self._arriving.qsize() - ends, 0) + len(self._waiting)
 
     def submit(self, change: Change) -> None:
         """Queue a change; from any thread."""
@@ -86,6 +88,7 @@ class Committer:
 
     def end(self) -> None:
         """Let the thread end when all that was submitted is done."""
+        self._was_ended = True
         self._arriving.put(None)
 
     def run(self) -> None:
