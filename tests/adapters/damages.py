@@ -131,7 +131,7 @@ def file(path: Path, *units: str) -> Place:
     @contextlib.contextmanager
     def changed(old: Any, new: Any, *, is_text: bool) -> Generator[None]:
         del is_text
-        path.write_bytes(new if isinstance(new, bytes) else b"" if new is None else b"7")
+        path.write_bytes(_content(new))
         try:
             yield
         finally:
@@ -147,14 +147,18 @@ def line(path: Path, number: int, *units: str) -> Place:
     @contextlib.contextmanager
     def changed(old: Any, new: Any, *, is_text: bool) -> Generator[None]:
         del old, is_text
-        text = new if isinstance(new, bytes) else b"" if new is None else b"7"
-        path.write_bytes(b"".join([*lines[:number], text + b"\n", *lines[number + 1 :]]))
+        path.write_bytes(b"".join([*lines[:number], _content(new) + b"\n", *lines[number + 1 :]]))
         try:
             yield
         finally:
             path.write_bytes(b"".join(lines))
 
     return Place(f"{path.name}: {number}", frozenset(units), _ways(lines[number], changed))
+
+
+def _content(value: Any) -> bytes:
+    """Return what a file has that is to hold a value."""
+    return value if isinstance(value, bytes) else b"" if value is None else b"7"
 
 
 def _ways(

@@ -255,10 +255,8 @@ class LocalFiles:
         function: Callable[..., ResultT], *args: object, **kwargs: object,
     ) -> ResultT | None:  # fmt: skip
         """Make one, and return what it finds; None where it fails in one of these ways."""
-        path, descriptor = directory.join(name), directory.descriptor
-        place = path if descriptor is None else name
         try:
-            return self.call(operation, path, function, place, *args, dir_fd=descriptor, **kwargs)
+            return self._at(operation, directory, name, function, *args, **kwargs)
         except StorageError as error:
             if error.errno in absences:
                 return None

@@ -167,9 +167,9 @@ def check_journal(root: OpenRoot, *, is_applied: bool) -> list[Finding]:
 def _unwritten(stuck: Stuck) -> Finding:
     """Return that a session's files could not be written; what waits for that may well load."""
     kind: FindingKind = "unreadable" if stuck.is_damage else "unwritten-session"
-    detail = f"its saves wait in the journal: {stuck.operation} failed: {stuck.reason}"
+    detail = f"its saves wait in the journal: {stuck.operation} failed: {stuck.told}"
     if not stuck.is_damage:
-        detail += " (noted by an earlier try); flush() tries again"
+        detail += "; flush() tries again"
     return _finding(kind, Path(stuck.path), detail, decode_id(stuck.session))
 
 

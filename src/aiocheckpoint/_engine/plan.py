@@ -195,13 +195,9 @@ class Planner:
         found = self._contents.view.pending.sessions.get(session.name)
         stuck = found and found.stuck
         if stuck:
-            waiting = "earlier saves of the session wait in the journal"
-            reason = f"{stuck.reason}; {waiting}"
+            reason = f"{stuck.told}; earlier saves of the session wait in the journal"
             if not stuck.is_damage:  # it may be over, and who noted it may be dead
-                reason = (
-                    f"{stuck.reason} (noted by an earlier try); {waiting}, and their files are "
-                    "being tried again, by flush() at once"
-                )
+                reason += ", and their files are being tried again, by flush() at once"
             cause = OSError(stuck.errno, reason) if stuck.errno else OSError(reason)
             raise storage_error(stuck.operation, stuck.path, cause)
 

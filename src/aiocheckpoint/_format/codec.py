@@ -175,20 +175,20 @@ class RecordCodec(Generic[RecordT]):
         try:
             if len(data) > documents.PIECEWISE_BYTES:
                 keys = document = documents.decode_object(data)
-                tag = document.get(self._tag_key, msgspec.UNSET)
+                tag: object = document.get(self._tag_key, msgspec.UNSET)
                 record = msgspec.convert(document, self._read_type, str_keys=True)
             else:
                 record = self._decode(data)
                 if self._must_see_keys:
                     keys = documents.parts_of(data)
-                tag = self._tag_in(data) if self._must_see_tag else msgspec.UNSET
+                tag = self._tag_in(data)
         except MemoryError:
             raise
         except Exception as error:
             raise CheckpointDecodeError(path, name_of(self.record_type), str(error)) from error
-        objection = self._objection_to(tag) if self._must_see_tag else None
-        if objection is not None:
-            raise CheckpointDecodeError(path, name_of(self.record_type), objection)
+        if self._is_of_another(tag):
+            reason = _what_stands(tag, self._tag_key)
+            raise CheckpointDecodeError(path, name_of(self.record_type), reason)
         if self._must_see_keys and self._own_keys.isdisjoint(keys) and {*keys} - self._base_keys:
             reason = "it has other fields, and none of this type"
             raise CheckpointDecodeError(path, name_of(self.record_type), reason)
@@ -197,17 +197,20 @@ class RecordCodec(Generic[RecordT]):
         return cast("RecordT", record)
 
     def _tag_in(self, data: bytes) -> object:
-        """Return the tag in a file, `UNSET` for none."""
+        """Return the tag in a file, `UNSET` for none, and where it does not matter."""
+        if not self._must_see_tag:
+            return msgspec.UNSET
         if self._tag and self._tag_line in data:  # what is deeper is written further to the right
             return self._tag[self._tag_key]
         if not self._tag and _TAG_TEXT not in data:
             return msgspec.UNSET
         return self._decode_tag(data).tag
 
-    def _objection_to(self, tag: object) -> str | None:
-        """Say why a file with a tag is of another type, which may share fields with this one."""
-        is_other = tag is msgspec.UNSET if self._tag else isinstance(tag, str | int)
-        return _what_stands(tag, self._tag_key) if is_other else None
+    def _is_of_another(self, tag: object) -> bool:
+        """Tell whether a file with a tag is of another type, which may share fields with this."""
+        if self._tag:
+            return tag is msgspec.UNSET
+        return self._must_see_tag and isinstance(tag, str | int)
 
 
 def _what_stands(tag: object, key: str) -> str:
@@ -216,6 +219,7 @@ def _what_stands(tag: object, key: str) -> str:
     return f"it has {found}{key!r}"
 
 
+@lru_cache(maxsize=64)  # of most types it is the same
 def _tag_decoder(key: str) -> Callable[[bytes], Any]:
     """Return what reads the tag of a document alone."""
     tag = ("tag", JsonValue | msgspec.UnsetType, msgspec.field(name=key, default=msgspec.UNSET))

@@ -112,6 +112,11 @@ class Stuck(msgspec.Struct, frozen=True, array_like=True, tag="x", gc=False):
         """Whether the journal is damaged: no try helps, and the reason says what does."""
         return self.operation == READ_JOURNAL
 
+    @property
+    def told(self) -> str:
+        """The reason, and that it is of an earlier try, where another one may end it."""
+        return self.reason if self.is_damage else f"{self.reason} (noted by an earlier try)"
+
 
 class Owned(msgspec.Struct, frozen=True, array_like=True, tag="o", gc=False):
     """

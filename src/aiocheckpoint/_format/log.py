@@ -361,7 +361,7 @@ def parse_control(data: bytes, inode: int, path: str) -> Control | None:
 
 
 def encode_owners(owners: Iterable[Owned]) -> bytes:
-    """Return the bytes of the file."""
+    """Return the bytes of the file that says who owns what."""
     table = encode_entries(list(owners))
     return _OWNERS_HEAD.pack(_OWNERS_MAGIC, zlib.crc32(table), LOG_VERSION) + table
 

@@ -57,9 +57,10 @@ def show(
         store = open_raw(directory, max_bytes)
         record, metas = asyncio.run(_loaded(store, directory, session, checkpoint_id))
     record, meta = _found(record, metas, directory, session, checkpoint_id)
-    body = msgspec.json.format(record.document, indent=2)
     if directory.path is not None and meta.path is not None and meta.path.exists():
-        body = meta.path.read_bytes()  # else the journal has it, or a server
+        body = meta.path.read_bytes()
+    else:  # the journal has it, or a server
+        body = msgspec.json.format(record.document, indent=2)
     if as_json:
         print_bytes(body, b"\n" if console().is_terminal else b"")
     else:
