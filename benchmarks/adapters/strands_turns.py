@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from strands import Agent
+from strands.models import BedrockModel
 from strands.session import SnapshotSessionManager
 from strands.storage import LocalFileStorage
 
@@ -35,6 +36,17 @@ def messages(turn: int) -> list[Any]:
     ]
 
 
+@cache  # or making it, which takes ten times as long as to restore, would be what is measured
+def model() -> BedrockModel:
+    """Return a model that nobody asks."""
+    return BedrockModel()
+
+
+def new_agent() -> Agent:
+    """Return an agent without messages."""
+    return Agent(model(), agent_id="a", callback_handler=None)
+
+
 class Sessions:
     """A session of a manager; an agent keeps it in memory, and is saved after each turn."""
 
@@ -45,14 +57,14 @@ class Sessions:
     async def write(self, turn: int) -> None:
         """Save the session with one more turn."""
         if self._agent is None:
-            self._agent = Agent(agent_id="a", callback_handler=None)
+            self._agent = new_agent()
             await self._manager.restore_snapshot(self._agent)
         self._agent.messages += messages(turn)
         await self._manager.save_snapshot(self._agent, is_latest=True)
 
     async def read(self) -> int:
         """Restore it in another agent."""
-        agent = Agent(agent_id="a", callback_handler=None)
+        agent = new_agent()
         await self._manager.restore_snapshot(agent)
         return len(agent.messages)
 

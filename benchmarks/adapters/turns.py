@@ -33,11 +33,23 @@ Open = Callable[[Path], AbstractAsyncContextManager[Store]]
 
 
 class Run(NamedTuple):
-    """What one session took; reading it with the opening of the store, but for connecting."""
+    """
+    What one session took; reading it with the opening of the store, but for connecting.
+
+    CPU is of the whole process, all threads: of the writes on average, as work of one may come to
+    another.
+    """
 
     writes_ms: list[float]
     read_ms: float
     bytes: int
+    write_cpu_ms: float
+    read_cpu_ms: float
+
+    @property
+    def write_ms(self) -> float:
+        """What a write took, in the middle."""
+        return statistics.median(self.writes_ms)
 
 
 @cache  # or making it would be a part of what is measured
@@ -50,25 +62,30 @@ def text(turn: int, size: int) -> str:
 async def _run(open_store: Open, directory: Path, *, is_connected: bool) -> Run:
     writes: list[float] = []
     async with open_store(directory) as store:
+        cpu_begin = time.process_time()
         for turn in range(TURNS):
             begin = time.perf_counter()
             await store.write(turn)
             writes.append((time.perf_counter() - begin) * 1e3)
+        write_cpu = (time.process_time() - cpu_begin) * 1e3 / TURNS
     reads: list[float] = []
+    read_cpu: list[float] = []
     for _ in range(5):
-        begin = time.perf_counter()  # some read or make what they need when they are opened
+        # Some read or make what they need when they are opened.
+        begin, cpu_begin = time.perf_counter(), time.process_time()
         async with open_store(directory) as store:
             if is_connected:
-                begin = time.perf_counter()
+                begin, cpu_begin = time.perf_counter(), time.process_time()
             count = await store.read()
             reads.append((time.perf_counter() - begin) * 1e3)
+            read_cpu.append((time.process_time() - cpu_begin) * 1e3)
         assert count, "nothing was read"
     size = sum(
         path.stat().st_size
         for path in directory.rglob("*")
         if path.is_file() and not path.is_symlink() and ".aiocheckpoint" not in path.parts
     )
-    return Run(writes, min(reads), size)
+    return Run(writes, min(reads), size, write_cpu, min(read_cpu))
 
 
 def measure(
@@ -106,9 +123,9 @@ def measure(
         "|---|---|---|---|---|",
     ]
     for name, found in runs.items():
-        better = sorted(found, key=lambda run: statistics.median(run.writes_ms))
+        better = sorted(found, key=lambda run: run.write_ms)
         half = better[: (len(better) + 1) // 2]
-        p50 = statistics.median(statistics.median(run.writes_ms) for run in half)
+        p50 = statistics.median(run.write_ms for run in half)
         p99 = statistics.median(statistics.quantiles(run.writes_ms, n=100)[98] for run in half)
         read = statistics.median(sorted(run.read_ms for run in found)[: len(half)])
         size = statistics.median(run.bytes for run in found) / 1e6
@@ -117,18 +134,18 @@ def measure(
     if pairs:
         lines += [
             "",
-            "| median (least-greatest) of the rounds | write p50 | all |",
-            "|---|---|---|",
+            "| median (least-greatest) of the rounds | write p50 | its CPU | all | its CPU |",
+            "|---|---|---|---|---|",
         ]
     for name, other in pairs:
-        writes = [
-            statistics.median(one.writes_ms) / statistics.median(two.writes_ms)
-            for one, two in zip(runs[name], runs[other], strict=True)
+        ratios = [
+            [
+                getattr(one, what) / getattr(two, what)
+                for one, two in zip(runs[name], runs[other], strict=True)
+            ]
+            for what in ("write_ms", "write_cpu_ms", "read_ms", "read_cpu_ms")
         ]
-        reads = [
-            one.read_ms / two.read_ms for one, two in zip(runs[name], runs[other], strict=True)
-        ]
-        lines.append(f"| {name} / {other} | {_ratio(writes)} | {_ratio(reads)} |")
+        lines.append(f"| {name} / {other} | {' | '.join(map(_ratio, ratios))} |")
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""A plugin for the framework's own tests: our storage in the place of its own ones."""
+"""A plugin for the framework's own tests: our storage and manager in the place of its own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import strands.session
 import strands.session.snapshot_session_manager
 import strands.storage
 import strands.storage.in_memory_storage
@@ -16,6 +17,7 @@ import strands.storage.local_file_storage
 import strands.vended_memory_stores.file_memory_store
 
 from aiocheckpoint.adapters.strands import Storage, StoredValue
+from aiocheckpoint.adapters.strands.agents import SharingManager
 from aiocheckpoint.testing import MemoryStore
 
 _ROOT = Path(tempfile.mkdtemp())
@@ -41,3 +43,6 @@ for _class in (InMemoryStorage, LocalFileStorage):
     setattr(strands.storage, _class.__name__, _class)
 strands.storage.in_memory_storage.InMemoryStorage = InMemoryStorage  # type: ignore[assignment,misc]
 strands.storage.local_file_storage.LocalFileStorage = LocalFileStorage  # type: ignore[assignment,misc]
+# What our manager does of its own, on any storage.
+strands.session.SnapshotSessionManager = SharingManager  # type: ignore[misc]
+strands.session.snapshot_session_manager.SnapshotSessionManager = SharingManager  # type: ignore[misc]

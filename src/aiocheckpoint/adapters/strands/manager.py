@@ -7,11 +7,11 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from strands.session import SnapshotSessionManager
 from strands.types.exceptions import StorageError
 
 from aiocheckpoint import CheckpointError, Transaction
 from aiocheckpoint.adapters._storage import Storage as Location
+from aiocheckpoint.adapters.strands.agents import SharingManager
 from aiocheckpoint.adapters.strands.records import Place, StoredValue, value_at
 from aiocheckpoint.adapters.strands.storage import Storage
 from aiocheckpoint.kit import AsyncClosing
@@ -36,7 +36,7 @@ class SessionConflictError(CheckpointError, StorageError):
         )
 
 
-class SessionManager(AsyncClosing, SnapshotSessionManager):
+class SessionManager(AsyncClosing, SharingManager):
     """
     Keeps a session of Strands Agents: the framework's `SnapshotSessionManager` on any store.
 
