@@ -236,6 +236,10 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
         ["can't start new thread", "raise the limit", "call again"],
     ),
     (
+        ThreadStartError("can't create new thread at interpreter shutdown"),
+        ["at interpreter shutdown", "before the main thread ends", "closing is safe even now"],
+    ),
+    (
         WriterClosedError("the writer is closed"),
         ["the writer is closed", "make a new one"],
     ),

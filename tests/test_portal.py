@@ -223,3 +223,37 @@ def test_a_store_from_threads_beside_a_loop(root: Path) -> None:
         assert asyncio.run(main()) == 40
         assert len(portal.run(writer.ids("s"))) == 40
         portal.run(writer.aclose())
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+def test_closing_takes_no_thread_of_its_own(root: Path, is_used: bool) -> None:
+    """What was never used by a portal is closed in the thread that asks, what was by the portal."""
+
+    async def closed() -> str:
+        await store.aclose()
+        return threading.current_thread().name
+
+    store = AsyncCheckpointWriter(root)
+    with Portal() as portal:
+        if is_used:
+            portal.run(store.save(CheckpointData(session_id="s")))
+        used = _NAME if is_used else threading.current_thread().name
+        assert portal.run_close(closed()) == used
+
+
+async def test_closing_within_a_running_loop(root: Path) -> None:
+    """A caller whose own loop runs may close by a portal, too, used or not."""
+    with Portal() as portal:
+        portal.run_close(AsyncCheckpointWriter(root).aclose())
+
+
+def test_closing_leaves_the_current_loop() -> None:
+    """The event loop that a thread has set stays its own."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        assert Portal().run_close(_doubled(2)) == 4
+        assert asyncio.get_event_loop() is loop
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()

@@ -786,8 +786,8 @@ class ThreadStartError(CheckpointError, RuntimeError):
     """
     The system granted the writer no thread; nothing was changed.
 
-    It may have none left, or the interpreter is ending: Python 3.12 starts none after its main
-    thread has ended, and goes on with those that run.
+    It may have none left, or the interpreter is ending: Python 3.12.0 and 3.12.1 start none after
+    the main thread has ended, and go on with those that run.
 
     Attributes:
         reason: the system's text.
@@ -798,5 +798,6 @@ class ThreadStartError(CheckpointError, RuntimeError):
         self.reason = reason
 
     def __str__(self) -> str:
-        advice = "raise the limit of threads or memory and call again"
-        return f"{self.reason}; {advice}, or use the writer before the interpreter ends"
+        if "shutdown" in self.reason:
+            return f"{self.reason}; call before the main thread ends; closing is safe even now"
+        return f"{self.reason}; raise the limit of threads or memory and call again"

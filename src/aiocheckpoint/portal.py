@@ -97,6 +97,30 @@ class Portal:
             raise
         return running.result()
 
+    def run_close(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
+        """
+        Run what closes a store, and return its result: where nothing runs here, without a thread.
+
+        So what was never used can be closed also where no thread can be started any more, as by
+        Python 3.12.1 after the end of the main thread.
+
+        Args:
+            work: called with its arguments: `portal.run_close(store.aclose())`.
+
+        Raises:
+            ThreadStartError: there is no thread for it, and the caller's own has a running loop.
+            RuntimeError: what `run` raises it for.
+            BaseException: what the coroutine raises.
+
+        Cost: an event loop of its own in the thread of the caller, or that of `run`.
+        """
+        is_running = self._loop is not None and self._process_id == process_id()
+        if is_running or _has_running_loop():
+            return self.run(work)
+        # With a factory it leaves the thread's current loop alone.
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            return runner.run(work)
+
     def read(
         self, store: Reads[RecordT], work: Callable[[Reads[RecordT]], Awaitable[ResultT]]
     ) -> ResultT:
@@ -166,6 +190,15 @@ class _Blocking(Generic[RecordT]):
     ) -> ResultT:
         """Do several reads of a session."""
         return self._blocking(session_id, work)
+
+
+def _has_running_loop() -> bool:
+    """Tell whether this thread has one."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 async def _noted(work: Coroutine[Any, Any, ResultT], asked: set[asyncio.Task[Any]]) -> ResultT:

@@ -57,8 +57,12 @@ def _main(root: str) -> None:
 
         _run("in flight", save())
 
-    slow = FaultyFiles()
-    slow.at("before_sync_log", threading.main_thread().join)
+    def outlast_the_end() -> None:
+        is_in_flight.set()
+        threading.main_thread().join()
+
+    slow, is_in_flight = FaultyFiles(), threading.Event()
+    slow.at("before_sync_log", outlast_the_end)
 
     def use_at_exit() -> None:
         _run("atexit", _use(writers["atexit"], "atexit"))
@@ -70,6 +74,7 @@ def _main(root: str) -> None:
     saving.start()
     threading.Thread(target=use_in_thread).start()
     atexit.register(use_at_exit)
+    is_in_flight.wait()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from langchain_core.messages import HumanMessage
 from aiocheckpoint import WriterClosedError
 from aiocheckpoint.adapters.langgraph import CheckpointSaver
 from tests.children import run_in_child
+from tests.concurrency.gates import GUARD_SECONDS
 from tests.concurrency.site import join_threads, open_descriptors, pool_threads
 from tests.langgraph.graphs import chat_graph, thread
 from tests.langgraph.promises import listed, put
@@ -107,3 +110,30 @@ def test_dropped_saver_gives_everything_back(root: Path) -> None:
     assert open_descriptors() <= descriptors
     with CheckpointSaver(root) as saver:
         assert len(asyncio.run(listed(saver, thread("t")))) == 2
+
+
+@pytest.mark.parametrize("form", ["sync", "async"])
+def test_after_the_main_thread(root: Path, form: str) -> None:
+    """
+    In a thread that goes on after the main one, and in `atexit`, savers store and close.
+
+    Where Python starts no thread any more, as 3.12.1 does, a new saver refuses to store, by name;
+    one that was used goes on. To close works always, and nothing acknowledged is lost.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.langgraph.ending_process", root, form],
+        capture_output=True, text=True, timeout=GUARD_SECONDS, check=False,
+    )  # fmt: skip
+    told = dict(line.rsplit(": ", 1) for line in done.stdout.splitlines())
+    names = [f"{age} in {place}" for place in ("thread", "atexit") for age in ("used", "new")]
+    steps = [f"{name}: {step}" for name in names for step in ("put", "close")]
+    assert (done.returncode, [*told]) == (0, steps), done.stderr
+    stored = {name for name in names if told[f"{name}: put"] == "True"}
+    refused = {name for name in names if told[f"{name}: put"] == "refused"}
+    assert {told[f"{name}: close"] for name in names} == {"True"}
+    assert stored | refused == {*names}
+    assert not refused or sys.version_info[:2] == (3, 12)
+    assert not any(name.startswith("used") for name in refused)
+    with CheckpointSaver(root) as saver:
+        found = {each.config["configurable"]["thread_id"] for each in saver.list(None)}
+    assert found == {"before", *stored}

@@ -149,7 +149,7 @@ class FlowPersistence(AsyncClosing, BasePersistence):
 
     def close(self) -> None:
         """Let go of the storage; a store that was given open stays open."""
-        self._portal.run(self._opened.aclose())
+        self._portal.run_close(self._opened.aclose())
 
     async def aclose(self) -> None:
         """Do what `close` does, without blocking the loop."""

@@ -72,7 +72,7 @@ class SynchronousMethods(BaseCheckpointSaver[str]):
     def close(self) -> None:
         """Do what `aclose` does, from code that is not asynchronous."""
         try:
-            self._portal.run(self._aclose())
+            self._portal.run_close(self._aclose())
         finally:
             self._portal.close()
 
