@@ -175,6 +175,19 @@ class TestTheOracle:
         assert (outcome.status, outcome.errors.count("\n")) == (2, 1)
         assert "No space left on device" in outcome.errors
 
+    def test_a_process_that_cannot_begin_is_one_line(
+        self, tool: Tool, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of a traceback, as of an import that fails, the demo shows what was raised alone."""
+        command = (sys.executable, "-c", "import missing_module")
+        monkeypatch.setattr(rehearsal, "AGENTS_COMMAND", command)
+
+        outcome = tool("demo", *QUICK, "--directory", root)
+
+        assert (outcome.status, outcome.errors.count("\n")) == (2, 1)
+        end = "status 1: ModuleNotFoundError: No module named 'missing_module'"
+        assert outcome.errors.rstrip().endswith(end)
+
 
 class TestWhatItIsComparedWith:
     """Files of `json.dump`, judged by the same rule."""

@@ -83,7 +83,8 @@ async def _run(task: Task, oracle: Oracle, kill_after: int | None, screen: DemoS
         _kill(child)
         await child.wait()
     if exit_status not in (0, KILLED_STATUS):
-        reason = complaint.decode(errors="backslashreplace")
+        # Of a traceback the last line tells what was raised.
+        reason = complaint.decode(errors="backslashreplace").strip().rpartition("\n")[2]
         raise CommandError(f"the agents' process ended with status {exit_status}: {reason}")
     return Run(
         process_id=child.pid,
