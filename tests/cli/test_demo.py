@@ -117,6 +117,20 @@ class TestNothingIsLost:
         harmless = {"leftover", "stale-pointer"}
         assert {finding["kind"] for finding in verified.json["findings"]} <= harmless
 
+    def test_each_kill_that_catches_saves_says_so(
+        self, tool: Tool, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With a save in flight at every kill, every line and the verdict tell how many."""
+        _break(monkeypatch, "HoldsTheShortest")
+
+        outcome = tool("demo", *QUICK, "--kills", "3", "--directory", root)
+
+        assert outcome.status == 0, outcome.errors
+        caught = re.findall(r"kill -9, (\d+) saves? in flight ", outcome.output)
+        [in_all] = re.findall(r" lost in 3 kills \((\d+) more in flight\)", outcome.output)
+        assert [int(count) > 0 for count in caught] == [True] * 3
+        assert sum(map(int, caught)) == int(in_all)
+
     def test_no_kill_at_all(self, tool: Tool, root: Path) -> None:
         """With `--kills 0` the agents run once, to the end."""
         report = tool(
