@@ -147,7 +147,9 @@ class SessionIndexMachine(RuleBasedStateMachine):
         """Nothing of a removed file is left behind."""
         for name in list(self.files):
             self.index.remove(name)
+        assert self.index.state == SessionIndex([], [], _SIGNATURE).state
         assert vars(self.index) == vars(SessionIndex([], [], _SIGNATURE)) | {
+            "_state": 0,
             "mutex": self.index.mutex,
             "_parsing": self.index._parsing,
             "last_stamped": self.index.last_stamped,

@@ -69,9 +69,6 @@ class SessionIndex:
         pointed: what this process has let `latest.json` name.
         has_blobs: whether the session has, or had, blobs.
         blobs: what is known of them; None before that was asked.
-        state: the same for the same files, whoever has listed them, as names are given once; else
-            another, but for one in 2**64. It changes after what it stands for, so who reads it
-            first knows afterwards whether what was read next was of one moment.
         mutex: held for each short look or change.
     """
 
@@ -102,7 +99,7 @@ class SessionIndex:
         self.has_blobs = False
         self.blobs: KnownBlobs | None = None
         self.unread: set[FileName] = set()
-        self.state = sum(map(hash, self._by_text if fine is None else fine))
+        self._state: int | None = None  # an update alone asks for it
         self._ids: list[CheckpointId] | None = None
         self.mutex = threading.Lock()
         # Of a session that is looked at once, it takes longer to make than to do without.
@@ -128,6 +125,23 @@ class SessionIndex:
                     self._names = [*map(fine_name, self._fine)]
                     self._by_text = dict(zip(self._fine, self._names, strict=True))
                     self._fine = None
+
+    @property
+    def state(self) -> int:
+        """
+        The same for the same files, whoever has listed them, as names are given once.
+
+        Else another, but for one in 2**64. It changes after what it stands for, so who reads it
+        first knows afterwards whether what was read next was of one moment.
+        """
+        with self.mutex:
+            return self._known_state()
+
+    def _known_state(self) -> int:
+        if self._state is None:
+            fine = self._fine
+            self._state = sum(map(hash, self._by_text if fine is None else fine))
+        return self._state
 
     @property
     def count(self) -> int:
@@ -205,7 +219,8 @@ class SessionIndex:
         self._by_text[name.text] = name
         if self._by_id_name is not None:
             _enter_id_names(name, self._by_id_name)
-        self.state += hash(name.text)
+        if self._state is not None:
+            self._state += hash(name.text)
 
     @property
     def newest(self) -> FileName | None:
@@ -268,6 +283,7 @@ class SessionIndex:
                 by_id_name: dict[str, list[FileName]] = {}
                 for name in self.names:
                     _enter_id_names(name, by_id_name)
+                self._known_state()  # of many files, whoever asks next may be a loop
                 self._by_id_name = by_id_name
             self._looks += 1
             found = self._named(checkpoint_id)
@@ -367,7 +383,8 @@ class SessionIndex:
                 del self._ids[bisect.bisect_left(self._ids, found)]
             if self._by_id_name is not None:
                 _take_out_id_names(name, self._by_id_name)
-            self.state -= hash(name.text)
+            if self._state is not None:
+                self._state -= hash(name.text)
 
 
 def _enter_id_names(name: FileName, known: dict[str, list[FileName]]) -> None:
