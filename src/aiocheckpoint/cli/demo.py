@@ -106,15 +106,17 @@ async def _demonstrate(task: Task, kills: int, output: Console) -> DemoReport:
     """Kill agents that save with this library, and beside them some that use `json.dump`."""
     started = time.monotonic()
     oracle = Oracle(casting(task.sessions))
-    compared = asyncio.create_task(json_files_report(task, kills))
-    runs, damage = await rehearse(task, kills, oracle, DemoScreen(output, oracle, task))
+    (runs, damage), json_files = await asyncio.gather(
+        rehearse(task, kills, oracle, DemoScreen(output, oracle, task)),
+        json_files_report(task, kills),
+    )
     return demo_report(
         task,
         kills,
         oracle,
         runs=runs,
         damage=damage,
-        json_files=await compared,
+        json_files=json_files,
         seconds=time.monotonic() - started,
     )
 
