@@ -15,6 +15,7 @@ from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.server import PostgresServer
 
 _NAMED = "execute __asyncpg_stmt_"
+_ASKS_OF_TYPES = "typeinfo_tree"
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,28 @@ async def test_statements_are_prepared(
     log = await asyncio.to_thread((server.directory / "log").read_text)
     assert "aiocheckpoint" in log
     assert (_NAMED in log) == is_prepared
+
+
+@pytest.mark.parametrize("options", [{}, {"statement_cache_size": 0}])
+async def test_types_are_asked_for_once(
+    own_server: Callable[..., PostgresServer], options: dict[str, Any]
+) -> None:
+    """What a type is made of is asked by one connection of a process, and by no later one."""
+    server = await asyncio.to_thread(own_server, log_statement="all")
+    read_log = (server.directory / "log").read_text
+
+    async def work() -> str:
+        before = len(await asyncio.to_thread(read_log))
+        async with PostgresStore(server.dsn(), **options) as store:
+            await store.save(CheckpointData(session_id="s"))
+            assert await store.list("s")
+            assert await store.load("s") is not None
+        return (await asyncio.to_thread(read_log))[before:]
+
+    await work()
+    later = await work()
+    assert "aiocheckpoint" in later
+    assert _ASKS_OF_TYPES not in later
 
 
 async def test_a_migration_beside_a_store(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
+from typing import Any, ClassVar
 
 import asyncpg
 
@@ -19,6 +19,7 @@ RELEASE_SECONDS = 5.0
 _IDLE_SECONDS = 300.0
 _KEPT_SECONDS = 5.0
 _STATEMENTS = 100
+_FIRST_OWN_OID = 10_000  # below it each type has its number by hand, the same on every server
 
 
 async def made_pool(
@@ -44,6 +45,7 @@ async def made_pool(
         max_inactive_connection_lifetime=_IDLE_SECONDS,
         timeout=timeout_seconds,
         reset=_keep,
+        connection_class=_Connection,
         server_settings={"application_name": "aiocheckpoint"},
         **options,
     )
@@ -51,6 +53,27 @@ async def made_pool(
 
 async def _keep(_: Connection) -> None:
     """Reset nothing: no state is ever left in a session of ours."""
+
+
+class _Connection(asyncpg.Connection):
+    """
+    A connection that asks of what built-in types are made only what no other of the process has.
+
+    The driver asks that on each connection before its first `bytea[]`, and so on: by a query that
+    takes milliseconds to plan, and a second to compile where a pooler does not let the driver turn
+    that off. Nothing but this private method saves it.
+    """
+
+    _known: ClassVar[dict[tuple[object, frozenset[int]], Any]] = {}
+
+    async def _introspect_types(self, typeoids: Any, *args: Any) -> Any:
+        key = self.get_server_version(), frozenset(typeoids)
+        if key not in self._known:
+            told = await super()._introspect_types(typeoids, *args)  # type: ignore[misc]
+            if max(typeoids) >= _FIRST_OWN_OID:
+                return told
+            self._known[key] = told
+        return self._known[key]
 
 
 class _Opening:
