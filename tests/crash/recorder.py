@@ -276,7 +276,7 @@ class RecordingFiles(LocalFiles):
         self._note_written(self._nodes[args[0]], args[2], bytes(args[1][:result]))
 
     def _note_written(self, node: int, offset: int, data: bytes) -> None:
-        if len(data) >= _ZEROES_FROM_BYTES and not any(data):
+        if len(data) >= _ZEROES_FROM_BYTES and data == bytes(len(data)):
             self._note(Zeroed(node, offset, len(data)))
         else:
             self._note(Written(node, offset, data))
