@@ -16,6 +16,7 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
+from collections.abc import Set as AbstractSet
 from functools import partial
 from os import PathLike
 from typing import Any, Generic, TypeVar, get_args, overload
@@ -959,9 +960,9 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             some of them; a copy made again completes it. Where somebody has gone on with the
             target since, it hides that: what is copied becomes the newest.
 
-        It is a series of saves: others may see a part of it. What is saved, replaced or deleted
-        in the source meanwhile may be copied as it was before or after; what is there all along
-        is copied.
+        It is a series of saves: others may see a part of it. What is there when it is called, and
+        is not deleted meanwhile, is copied; what is replaced meanwhile, as it was before or after.
+        What is saved later is left out, so that it ends however fast others save.
 
         Cost: each file is read twice, some megabytes a hop, and saved.
         """
@@ -969,21 +970,24 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             encode_id(session_id, "session id")
         self._require_usable()
         self._turns.require_no_update(target_id, "copy_session")
-        count = await self._read(
-            lambda reader: copy.require_intact(reader, source_id, target_id), 0
+        nothing: AbstractSet[CheckpointId] = frozenset()
+        found = await self._read(
+            lambda reader: copy.require_intact(reader, source_id, target_id), nothing
         )
         if source_id == target_id:
-            return count
+            return len(found)
         position = ""
-        copied: set[CheckpointId] = set()
-        while True:
-            read = partial(copy.next_part, source_id, target_id, position, copied)
+        left, copied = set(found), 0
+        while left:
+            read = partial(copy.next_part, source_id, target_id, position, left)
             part = await self._read(read, copy.Part("", []))
-            if not part.saves:
-                return len(copied)
+            if not part.saves:  # the others were deleted meanwhile
+                break
             position = part.last_name
             await self._save_all(part, target_id)
-            copied.update(save.checkpoint_id for save in part.saves)
+            left.difference_update(save.checkpoint_id for save in part.saves)
+            copied += len(part.saves)
+        return copied
 
     async def _save_all(self, part: copy.Part, target_id: SessionId) -> None:
         self._require_usable()

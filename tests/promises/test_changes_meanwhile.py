@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from aiocheckpoint import (
 )
 from aiocheckpoint.testing.faults import FaultyFiles
 from tests.conftest import MakeWriter
-from tests.promises.places import on_disk, session_files
+from tests.promises.places import holding, on_disk, session_files
 from tests.promises.records import record
 from tests.promises.tasks import Writer, save_many
 
@@ -203,6 +204,58 @@ async def test_a_session_is_copied_while_one_is_replaced_for_ever(make_writer: M
         assert set(await copier.ids(f"t{number}")) == {f"n{n}" for n in range(40)}
     is_over.set()
     await replacing
+
+
+async def test_a_copy_ends_however_fast_others_save(make_writer: MakeWriter) -> None:
+    """What is saved while a session is copied is left out: the copy does not run after it."""
+    writer = make_writer()
+    await save_many(writer, "s", "n", 3)
+    await on_disk(writer)
+    serial = itertools.count()
+
+    async def save() -> None:
+        await writer.save(record("s", f"later-{next(serial)}"))
+        await on_disk(writer)
+
+    files = Meanwhile(save, "read", ".json", is_after=True, times=40)
+    copier = make_writer(files=files)
+    files.is_armed = True
+    assert await copier.copy_session("s", "t") == 3
+    assert 0 < files.times < 40
+    files.is_armed = False
+    assert await copier.ids("t") == ("n2", "n1", "n0")
+
+
+@pytest.mark.parametrize("at", range(6))
+@pytest.mark.parametrize("is_written", [True, False], ids=["files", "journal"])
+async def test_a_checkpoint_with_blobs_is_removed_while_a_session_is_copied(
+    make_writer: MakeWriter, root: Path, at: int, *, is_written: bool
+) -> None:
+    """Its blobs go with it, which is no damage, though its file may be there still."""
+    other: AsyncCheckpointWriter[Note] = make_writer(record_type=Note)
+    await other.save(Note(session_id="s", checkpoint_id="x", blob_digests=(A,)), blobs={A: b"a"})
+    await other.save(Note(session_id="s", checkpoint_id="y", blob_digests=(B,)), blobs={B: b"b"})
+    await on_disk(other)
+
+    async def remove() -> None:
+        assert await other.delete("s", "x")
+        if is_written:
+            await on_disk(other)
+        assert await copier.load("s", "x") is None  # so it has heard of it
+
+    files = Meanwhile(remove, "read", ".json", is_after=True, before=at)
+    copier: AsyncCheckpointWriter[Note] = make_writer(record_type=Note, files=files)
+    files.is_armed = True
+    with contextlib.ExitStack() as stack:
+        if not is_written:
+            await asyncio.to_thread(stack.enter_context, holding(root, "applier"))
+        count = await copier.copy_session("s", "t")
+    assert files.times == 0
+    found = await copier.ids("t")
+    assert count == len(found)
+    assert found in (("y",), ("y", "x"))
+    digests = [A, B] if "x" in found else [B]
+    assert set(await copier.load_blobs("t", digests)) == set(digests)
 
 
 async def test_the_newest_is_removed_by_hand_while_a_save_expects_it(

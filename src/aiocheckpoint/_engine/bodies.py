@@ -105,6 +105,18 @@ class Bodies:
             return CheckpointCorruptError(self.path(session, name), reason)
         return VanishedError()
 
+    def is_gone(self, session: str, name: str) -> bool:
+        """
+        Tell whether somebody has removed a checkpoint, or its backup: its blobs went with it.
+
+        Its file may be there still: what the journal says is done to files later.
+        """
+        self.view.follow()
+        text = name.removesuffix(names.BACKUP_SUFFIX)
+        if self.view.saved(session, text) is not None:
+            return False
+        return text in self.view.removed(session) or self.raw(session, name) is None
+
     def raw(self, session: str, name: str) -> bytes | None:
         """Return what a checkpoint's file holds, not verified; None if there is none."""
         with self.view.sessions.opened(session) as directory:

@@ -52,56 +52,52 @@ class Part(NamedTuple):
     saves: list[Copy]
 
 
-def require_intact(reader: Reader[RecordT], source_id: SessionId, target_id: SessionId) -> int:
+def require_intact(
+    reader: Reader[RecordT], source_id: SessionId, target_id: SessionId
+) -> AbstractSet[CheckpointId]:
     """
-    Read all checkpoints of a session, and return how many there are.
+    Read all checkpoints of a session, and return their ids.
 
     Raises:
         CheckpointCorruptError: one is damaged.
     """
     session, files = reader.steadily(source_id, partial(_files, reader))
     graph = BlobGraph(reader.bodies, session.name, reads=True)
-    for file in files if source_id != target_id else ():
+    for file in files.values() if source_id != target_id else ():
         with contextlib.suppress(VanishedError):  # what is gone need not be intact
             copied = _copied(reader, session, file, target_id)
             with _there(reader, session, file):
                 graph.require(copied.digests)
-    return len(files)
+    return files.keys()
 
 
 def next_part(
     source_id: SessionId,
     target_id: SessionId,
     after: str,
-    copied_ids: AbstractSet[CheckpointId],
+    wanted: AbstractSet[CheckpointId],
     reader: Reader[RecordT],
 ) -> Part:
     """
-    Return the checkpoints behind a file, as many as make up some megabytes.
+    Return those of the checkpoints that are there, as many as make up some megabytes.
 
     Each comes with the blobs that the one before it does not lead to: those are there by then.
 
     Args:
         source_id: their session.
         target_id: where they go.
-        after: name of the file.
-        copied_ids: not wanted again, or one that is replaced all the time would have no end.
+        after: name of the file that was copied last.
+        wanted: no others, or a session to which somebody saves all the time would have no end.
         reader: of the root.
     """
 
     def read(session: Session) -> Part:
         session, files = _files(reader, session)
-        texts = [file.text for file in files]
-        start = texts.index(after) + 1 if after in texts else sum(text <= after for text in texts)
         graph = BlobGraph(reader.bodies, session.name, reads=False)
-        there: set[str] = set()
-        if after in texts:
-            there = graph.reach(_copied(reader, session, files[start - 1], target_id).digests)
+        there = _reached(reader, session, graph, session.known.by_text.get(after), target_id)
         part = Part(after, [])
         size = 0
-        for file in files[start:]:
-            if session.known.identities.get(file.text) in copied_ids:
-                continue
+        for file in (file for key, file in files.items() if key in wanted):
             try:
                 copied = _copied(reader, session, file, target_id)
                 with _there(reader, session, file):
@@ -122,14 +118,31 @@ def next_part(
     return reader.steadily(source_id, read)
 
 
-def _files(reader: Reader[RecordT], session: Session) -> tuple[Session, list[FileName]]:
-    """Return the files of a session, oldest first; of two with one id the newer."""
+def _files(
+    reader: Reader[RecordT], session: Session
+) -> tuple[Session, dict[CheckpointId, FileName]]:
+    """Return the files of a session by their ids, oldest first; of two with one id the newer."""
     session = session._replace(known=reader.view.confirmed(session.name, session.known))
     session.known.require_complete()
     newest: dict[CheckpointId, FileName] = {}
     for file in session.known.newest_first():
         newest.setdefault(reader.bodies.identify(session, file), file)
-    return session, [*reversed(newest.values())]
+    return session, dict(reversed(newest.items()))
+
+
+def _reached(
+    reader: Reader[RecordT],
+    session: Session,
+    graph: BlobGraph,
+    file: FileName | None,
+    target_id: SessionId,
+) -> set[str]:
+    """Return the blobs that a checkpoint leads to; none where there is no such file any more."""
+    if file is None:
+        return set()
+    copied = _copied(reader, session, file, target_id)
+    with _there(reader, session, file):
+        return graph.reach(copied.digests)
 
 
 def _copied(
@@ -152,5 +165,6 @@ def _there(reader: Reader[RecordT], session: Session, file: FileName) -> Iterato
     try:
         yield
     except MissingBlobError:
-        reader.bodies.own_text(session, file)
+        if reader.bodies.is_gone(session.name, file.text):
+            raise VanishedError from None
         raise
