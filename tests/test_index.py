@@ -270,21 +270,21 @@ def _reached(files: dict[str, set[str]], links: dict[str, set[str]]) -> set[str]
 
 
 class TestApply:
-    @given(st.lists(_entries))
-    def test_does_as_a_naive_model(self, entries: list[Entry]) -> None:
-        """After any entries the index has the files and the blobs that they leave."""
+    @given(st.lists(st.tuples(_entries, st.booleans())))
+    def test_does_as_a_naive_model(self, entries: list[tuple[Entry, bool]]) -> None:
+        """After any entries, ours or not, the index has the files and blobs that they leave."""
         index = SessionIndex([], [], _SIGNATURE)
         files: dict[str, set[str]] = {}
         stored: set[str] = set()
         links: dict[str, set[str]] = {}
 
-        for entry in entries:
+        for entry, is_ours in entries:
             used = _reached(files, links)
             match entry:
                 case Saved():
                     files[entry.name] = {digest.hex() for digest in entry.blobs}
                 case SavedBlob():
-                    stored.add(entry.digest.hex())
+                    stored |= {entry.digest.hex()} if is_ours else set()
                     links[entry.digest.hex()] = {link.hex() for link in entry.links}
                 case Removed():
                     for name in entry.names:
@@ -299,7 +299,7 @@ class TestApply:
                         stored -= {d for d in stored if entry.name in _reached({"": {d}}, links)}
                         if entry.name not in used:
                             links.pop(entry.name, None)
-            index.apply(entry)
+            index.apply(entry, is_ours=is_ours)
 
             assert [name.text for name in index.names] == sorted(files)
             assert index.identities == dict.fromkeys(files, "x")

@@ -30,6 +30,7 @@ from tests.promises.workers import Worker, discard_all
 pytestmark = [pytest.mark.damages_store, pytest.mark.blocking]
 _BLOB = f"a blob, and {MARK}".encode()
 _SESSIONS = ("r", "s", "t")
+_NOTED = "n"
 _SAVES = 6
 _SIZES = (100, 3000, 20_000)
 _LAST = f"c{_SAVES - 1}"
@@ -207,13 +208,15 @@ async def test_flush_names_each_session(first_saves: Path) -> None:
 def _killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A store whose process was killed: of `s` and `t` the last saves are in the journal alone."""
     root = tmp_path_factory.mktemp("killed") / "root"
-    worker = Worker(root)
+    worker, notes = Worker(root), Worker(root, record_type=Note)
 
     def save(*numbers: int) -> None:
         for number in numbers:
             for session in _SESSIONS:
                 size = _SIZES[number % len(_SIZES)]
                 worker.save(record(session, f"c{number}", number, size=size))
+            made = _noted(number)
+            notes.call("save", made, blobs=by_digest(_blob(number)))
 
     try:
         save(*range(_SAVES // 2))
@@ -222,10 +225,21 @@ def _killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             save(*range(_SAVES // 2, _SAVES))
             worker.save(record("u", "the last frame"))
             worker.kill()
+            notes.kill()
         _write_files(root, "r", root.parent / "scratch")
         yield root
     finally:
-        discard_all([worker])
+        discard_all([worker, notes])
+
+
+def _blob(number: int) -> bytes:
+    return f"blob {number} ".encode() * (_SIZES[(number + 1) % len(_SIZES)] // 7)
+
+
+def _noted(number: int) -> Note:
+    """Return a note that shares a blob with the one before it."""
+    blobs = [_blob(n) for n in range(max(number - 1, 0), number + 1)]
+    return note(_NOTED, f"c{number}", *blobs, text=f"{_NOTED}/c{number}/{number} ")
 
 
 def _damage(root: Path, chance: random.Random) -> bytes:
@@ -257,6 +271,7 @@ async def _follow_advice(root: Path) -> set[tuple[str, str]]:
                 told = str(error)
                 assert "recover(session_id)" in told
                 await writer.recover(session)
+        await _follow_advice_of_blobs(root)
         for found in {found.session_id for found in await writer.check()}:
             if found is not None:
                 await writer.recover(found)
@@ -274,10 +289,43 @@ async def _follow_advice(root: Path) -> set[tuple[str, str]]:
     return left
 
 
+async def _follow_advice_of_blobs(root: Path) -> None:
+    """What was lost is told of, or stored anew where a save gives it, and that is acknowledged."""
+    async with AsyncCheckpointWriter(root, record_type=Note) as writer:
+        try:
+            newest = await writer.load(_NOTED)
+            assert newest == _noted(_SAVES - 1), "something older is handed out in silence"
+            await writer.load_blobs(_NOTED, newest.blob_digests)
+        except CheckpointCorruptError as error:
+            told = str(error)
+            assert "recover(session_id)" in told
+            await writer.recover(_NOTED)
+        again = _noted(_SAVES).next(checkpoint_id="again")
+        blobs = by_digest(_blob(_SAVES - 1), _blob(_SAVES))
+        await writer.save(again, blobs=blobs)
+        assert await writer.load_blobs(_NOTED, again.blob_digests) == blobs
+
+
+async def _left_notes(root: Path) -> set[tuple[str, str]]:
+    async with AsyncCheckpointWriter(root, record_type=Note) as writer:
+        left: set[tuple[str, str]] = set()
+        for checkpoint_id in await writer.ids(_NOTED):
+            found = await writer.load(_NOTED, checkpoint_id)
+            assert found is not None
+            await writer.load_blobs(_NOTED, found.blob_digests)
+            left.add((_NOTED, checkpoint_id))
+        assert (_NOTED, "again") in left
+    return left
+
+
 async def _try(killed: Path, root: Path, seed: int) -> None:
     shutil.copytree(killed, root, symlinks=True)
     hit = _damage(root, random.Random(seed))
-    left = await _follow_advice(root)
+    left = await _follow_advice(root) | await _left_notes(root)
+    for number in range(_SAVES):
+        marks = [f"{_NOTED}/c{number}/{number} ", f"blob {number} ", f"blob {number - 1} "]
+        is_hit = any(mark.encode() in hit for mark in marks)
+        assert is_hit or (_NOTED, f"c{number}") in left, f"seed {seed}: an intact note is gone"
     for session in _SESSIONS:
         for number in range(_SAVES):
             is_hit = f"{session}/c{number}/{number} ".encode() in hit

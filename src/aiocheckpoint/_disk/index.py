@@ -165,8 +165,18 @@ class SessionIndex:
             for text in self.blobs.of_file.keys() - self.by_text.keys():
                 self.blobs.forget(text)
 
-    def apply(self, entry: Entry, names: Mapping[str, FileName] = {}) -> None:
-        """Enter what the log says; `names` may have the names in it, taken apart."""
+    def apply(
+        self, entry: Entry, names: Mapping[str, FileName] = {}, *, is_ours: bool = False
+    ) -> None:
+        """
+        Enter what the log says.
+
+        Args:
+            entry: of the log.
+            names: may have the names in it, taken apart.
+            is_ours: whether this process has made it. A blob of others may be damaged in the log,
+                and is read before a save relies on it.
+        """
         match entry:
             case Saved():
                 name = names.get(entry.name) or parse_name(entry.name)
@@ -183,7 +193,8 @@ class SessionIndex:
                 with self.mutex:
                     self.has_blobs = True
                     self.blobs = self.blobs or KnownBlobs()
-                    self.blobs.store(entry.digest.hex(), tuple(map(bytes.hex, entry.links)))
+                    links = tuple(map(bytes.hex, entry.links))
+                    self.blobs.store(entry.digest.hex(), links, is_whole=is_ours)
             case Removed():
                 for text in entry.names:
                     self._take_out(text)

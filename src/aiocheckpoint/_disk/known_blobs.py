@@ -135,10 +135,11 @@ class KnownBlobs(BlobUses):
         """Note that a file is gone."""
         self.release(self.of_file.pop(text, ()))
 
-    def store(self, digest: str, links: tuple[str, ...]) -> None:
-        """Note that a blob was saved, after all that it names or with it."""
+    def store(self, digest: str, links: tuple[str, ...], *, is_whole: bool = True) -> None:
+        """Note that a blob was saved, after all that it names or with it; whole, if we know it."""
         self.learn(digest, links)
-        self.stored.add(digest)
+        if is_whole:
+            self.stored.add(digest)
         self.lost.discard(digest)
         if not self.count(digest):
             self.unused.add(digest)

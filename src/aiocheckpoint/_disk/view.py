@@ -189,15 +189,21 @@ class View:
             self.pending.add(read, entries, bodies)
             if read.frame.flags & log.FLUSH_WANTED:
                 self.wanted = read.place
-            self._apply(entries, names)
+            self._apply(entries, names, is_ours=bool(bodies))
 
-    def _apply(self, entries: Sequence[Entry], names: Mapping[str, FileName] = {}) -> None:
+    def _apply(
+        self,
+        entries: Sequence[Entry],
+        names: Mapping[str, FileName] = {},
+        *,
+        is_ours: bool = False,
+    ) -> None:
         """Bring the indexes that are remembered up to date."""
         known = self.indexes.all
         for entry in entries:
             index = known.get(entry.session)
             if index is not None:
-                index.apply(entry, names)
+                index.apply(entry, names, is_ours=is_ours)
 
     # Owners
 
@@ -290,7 +296,7 @@ class View:
                     self.follow()
                     if generation == self._generation:
                         for committed in self.pending.entries_of(name, floor):
-                            index.apply(committed.entry)
+                            index.apply(committed.entry, is_ours=committed.body is not None)
                         if index.error is None:
                             self.indexes.put(name, index)
                         return index

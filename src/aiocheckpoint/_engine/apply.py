@@ -15,7 +15,7 @@ from aiocheckpoint._disk.view import View
 from aiocheckpoint._engine.last_words import Aside, Wanted, last_words
 from aiocheckpoint._engine.sync import Touched
 from aiocheckpoint._format import documents, names
-from aiocheckpoint._format.entries import Entry, Saved, SavedBlob
+from aiocheckpoint._format.entries import Entry, Quarantined, Saved, SavedBlob
 from aiocheckpoint._format.ids import decode_id
 from aiocheckpoint._format.names import FileName
 from aiocheckpoint.errors import (
@@ -338,17 +338,22 @@ class Files:
         with self._quarantine_of(entry.session) as target:
             touched.directory(target)
             if entry.is_blob:
-                with self._view.sessions.blobs(entry.session) as blobs:
-                    if blobs is not None:
-                        touched.blobs(entry.session, blobs)
-                        for is_node in (False, True):
-                            name = names.blob_file(entry.name, is_node=is_node)
-                            self._move(blobs, name, target, entry.aside)
-            elif (
-                not self._move(directory, entry.name, target, entry.aside)
-                and aside.saved is not None
-            ):
+                is_there = self._move_blob(entry, target, touched)
+            else:
+                is_there = self._move(directory, entry.name, target, entry.aside)
+            if not is_there and aside.saved is not None:
                 self._put(target, entry.aside, self._any_file(aside.saved), 0, touched)
+
+    def _move_blob(self, entry: Quarantined, target: Directory, touched: Touched) -> bool:
+        with self._view.sessions.blobs(entry.session) as blobs:
+            if blobs is None:
+                return False
+            touched.blobs(entry.session, blobs)
+            is_there = False
+            for is_node in (False, True):
+                name = names.blob_file(entry.name, is_node=is_node)
+                is_there |= self._move(blobs, name, target, entry.aside)
+            return is_there
 
     def _move(self, source: Directory, name: str, target: Directory, aside: str) -> bool:
         """Move a file, if that was not done; after a crash, or an error, it may have both names."""

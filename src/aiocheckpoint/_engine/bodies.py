@@ -33,6 +33,8 @@ from aiocheckpoint.errors import (
 )
 from aiocheckpoint.models import CheckpointId, SessionId
 
+_NOWHERE = "neither the journal nor a file holds what was saved"
+
 
 class VanishedError(Exception):
     """A file was there when the session was looked up, and gone when it was opened."""
@@ -101,8 +103,7 @@ class Bodies:
         """Return the error for what has no file: damage, if the journal says that it is there."""
         is_flushed = committed is None or committed.place <= self.view.flushed
         if not is_flushed and self.view.saved(session, name) is committed:
-            reason = "neither the journal nor a file holds what was saved"
-            return CheckpointCorruptError(self.path(session, name), reason)
+            return CheckpointCorruptError(self.path(session, name), _NOWHERE)
         return VanishedError()
 
     def is_gone(self, session: str, name: str) -> bool:
@@ -185,7 +186,8 @@ class Bodies:
 
     def blobs(self, session: str, digests: Iterable[str]) -> dict[str, bytes]:
         """Return several blobs, verified; see `blob`."""
-        found = {digest: self._committed_blob(session, digest) for digest in digests}
+        waiting = {digest: self.view.saved_blob(session, digest) for digest in digests}
+        found = {digest: self._committed_blob(saved) for digest, saved in waiting.items()}
         if None not in found.values():
             return cast("dict[str, bytes]", found)
         removed = self.view.removed(session)
@@ -199,7 +201,9 @@ class Bodies:
                 for digest, committed in found.items():
                     blob = committed
                     if blob is None:
-                        blob = self._blob_file(session, digest, directory, is_node=is_node)
+                        blob = self._blob_file(digest, directory, is_node=is_node)
+                    if blob is None:
+                        raise self._absent_blob(session, digest, waiting[digest])
                     whole[digest] = blob
                     is_node = isinstance(blob, BlobNode)  # as the next one is, most likely
         except CheckpointCorruptError as error:
@@ -207,8 +211,7 @@ class Bodies:
             raise
         return whole
 
-    def _committed_blob(self, session: str, digest: str) -> bytes | None:
-        committed = self.view.saved_blob(session, digest)
+    def _committed_blob(self, committed: Committed | None) -> bytes | None:
         body = None if committed is None else self.view.body(committed)
         return None if body is None else as_blob(body)
 
@@ -235,15 +238,25 @@ class Bodies:
         return Directory(place.join(names.BLOBS_DIRECTORY), None).join(digest)
 
     def _blob_file(
-        self, session: str, digest: str, directory: Directory | None, *, is_node: bool
-    ) -> bytes:
+        self, digest: str, directory: Directory | None, *, is_node: bool
+    ) -> bytes | None:
         """Return a blob from its file; `is_node` tells under which name it is looked for first."""
         if directory is not None:
             for kind in (is_node, not is_node):
                 data = self.read_blob(directory, digest, is_node=kind)
                 if data is not None:
                     return data
-        raise MissingBlobError(self.blob_path(session, digest), digest)
+        return None
+
+    def _absent_blob(
+        self, session: str, digest: str, committed: Committed | None
+    ) -> CheckpointCorruptError:
+        """Return the error for what has no file: damage, if the journal says that it is there."""
+        path = self.blob_path(session, digest)
+        is_waiting = committed is not None and committed.place > self.view.flushed
+        if is_waiting and self.view.saved_blob(session, digest) is committed:
+            return CheckpointCorruptError(path, _NOWHERE)
+        return MissingBlobError(path, digest)
 
     @contextlib.contextmanager
     def losing(self, session: str, digest: str) -> Generator[None]:

@@ -26,6 +26,7 @@ from aiocheckpoint.errors import (
     JournalCorruptError,
     JournalVersionError,
     LostIdError,
+    MissingBlobError,
     NotACheckpointError,
     StorageError,
 )
@@ -305,6 +306,22 @@ def _check_waiting(bodies: Bodies, name: str) -> Iterator[Found]:
             yield "unreadable", Path(bodies.path(name, text)), str(error)
         except VanishedError:
             continue
+    for digest, bad in bad_waiting_blobs(bodies, name).items():
+        yield "damaged", Path(bodies.blob_path(name, digest)), bad.reason
+
+
+def bad_waiting_blobs(bodies: Bodies, session: str) -> dict[str, CheckpointCorruptError]:
+    """Return which blobs the journal has, but not as they were saved, and no file has either."""
+    bad: dict[str, CheckpointCorruptError] = {}
+    waiting = bodies.view.pending.sessions.get(session)
+    for digest in sorted(map(bytes.hex, waiting.blobs.copy() if waiting else ())):
+        try:
+            bodies.blob(session, digest)
+        except MissingBlobError:
+            continue  # it was removed meanwhile
+        except CheckpointCorruptError as error:
+            bad[digest] = error
+    return bad
 
 
 def _check_directory(bodies: Bodies, name: str) -> Iterator[Found]:

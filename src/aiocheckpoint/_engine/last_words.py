@@ -62,7 +62,10 @@ def last_words(entries: Sequence[Committed]) -> Wanted:
                     wanted.blobs.pop(digest, None)
                     wanted.removed_blobs[digest] = None
             case Quarantined() as quarantined:
-                saved = wanted.saved.pop(quarantined.name, None)
+                if quarantined.is_blob:
+                    saved = wanted.blobs.pop(bytes.fromhex(quarantined.name), None)
+                else:
+                    saved = wanted.saved.pop(quarantined.name, None)
                 wanted.quarantined.append(Aside(quarantined, saved))
             case _:
                 pass

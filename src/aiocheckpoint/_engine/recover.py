@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from aiocheckpoint._disk.files import printable, random_name
 from aiocheckpoint._engine.bodies import BlobGraph, Session, VanishedError
-from aiocheckpoint._engine.check import bad_blobs, users_of_blobs
+from aiocheckpoint._engine.check import bad_blobs, bad_waiting_blobs, users_of_blobs
 from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._format import documents, names
 from aiocheckpoint._format.blobs import blob_digests, is_digest
@@ -224,19 +224,19 @@ def _bad_blobs(reader: Reader[RecordT], session: Session, gone: set[str]) -> lis
     if not session.known.has_blobs:
         return []
     users, is_complete = users_of_blobs(bodies, session.name, gone)
+    unwritten = bad_waiting_blobs(bodies, session.name)
     with reader.view.sessions.blobs(session.name) as directory:
-        if directory is None:
-            return []
-        found = sorted(reader.view.files.scan(directory))
-        bad = bad_blobs(bodies, directory, session.name, found)
+        found = [] if directory is None else sorted(reader.view.files.scan(directory))
+        bad = {} if directory is None else bad_blobs(bodies, directory, session.name, found)
     for error in bad.values():
         if not isinstance(error, CheckpointCorruptError):
             raise error
     waiting = reader.view.pending.sessions.get(session.name)
     are_unused = is_complete and waiting is None
     digests = {name: name.removesuffix(names.NODE_SUFFIX) for name in found}
-    return [
+    written = [
         digest
         for name, digest in digests.items()
         if is_digest(digest) and (name in bad or (digest not in users and are_unused))
     ]
+    return [*dict.fromkeys((*written, *unwritten))]
