@@ -435,7 +435,9 @@ class CheckpointStore(Protocol[RecordT]):
 
         Their documents are copied, of whatever record type, with all that they hold. A series of
         saves: others may see a part. What is copied becomes the newest of the target: a second copy
-        to a session that has gone on since hides what it has gone on with.
+        to a session that has gone on since hides what it has gone on with. What is there when it is
+        called, and is not deleted meanwhile, is copied; what is replaced meanwhile, as it was
+        before or after. What is saved later is left out: it ends however fast others save.
         """
         ...
 

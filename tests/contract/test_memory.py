@@ -15,6 +15,8 @@ from aiocheckpoint import (
     InvalidArgumentError,
     InvalidIdError,
     SessionOwnedError,
+    Transaction,
+    blob_digest,
 )
 from aiocheckpoint.testing import (
     LargeValue,
@@ -178,3 +180,29 @@ async def test_recover_moves_nothing_where_nobody_can_tell() -> None:
         await MemoryStore(beside=store, max_bytes=1000).recover("s")
     assert await store.ids("s") == ("b", "a")
     assert (await store.recover("s")).newest_valid_id == "a"
+
+
+async def test_a_copy_is_of_what_was_there_when_it_was_called() -> None:
+    """What is deleted while it waits to save is copied with its blobs, and is no damage."""
+    store = MemoryStore(LargeValue)
+    digests = {key: blob_digest(key.encode()) for key in "ab"}
+    for key, digest in digests.items():
+        record = LargeValue(session_id="s", checkpoint_id=key, blob_digests=(digest,))
+        await store.save(record, blobs={digest: key.encode()})
+
+    is_begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def wait(session: Transaction[LargeValue]) -> None:
+        del session
+        is_begun.set()
+        await may_end.wait()
+
+    updating = asyncio.create_task(store.update("t", wait))
+    await is_begun.wait()
+    copying = asyncio.create_task(store.copy_session("s", "t"))
+    await asyncio.sleep(0)
+    assert await store.delete("s", "b")
+    may_end.set()
+    assert await copying == 2
+    await updating
+    assert set(await store.load_blobs("t", digests.values())) == set(digests.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -408,3 +409,32 @@ async def copied_by_command(url: str, directory: Path) -> None:
     async with AsyncCheckpointWriter(back, record_type=RawRecord) as writer:
         assert await state(writer) == await state(source)
     assert await asyncio.to_thread(main, ["copy", url, url]) == 2
+
+
+class _Paged(MemoryStore[RawRecord]):
+    """A store that lists its sessions in pages of one, in the order of their ids."""
+
+    async def sessions(self, *, prefix: str = "") -> AsyncIterator[str]:
+        """Yield the ids, with those that are made meanwhile and come behind the last one."""
+        last = ""
+        while later := [key async for key in super().sessions(prefix=prefix) if key > last]:
+            last = min(later)
+            yield last
+
+
+async def test_a_copy_does_not_follow_who_makes_sessions() -> None:
+    """Sessions that are made while a store is copied, one for each part, are left to the next."""
+    store = await filled(20)
+    making: list[asyncio.Task[str]] = []
+
+    def make(totals: CopyTotals) -> None:
+        if totals.checkpoints and len(making) < 60:
+            data = CheckpointData(session_id=f"t {len(making):03}")
+            making.append(asyncio.get_running_loop().create_task(store.save(data)))
+
+    target = MemoryStore(RawRecord)
+    totals = await copy_store(_Paged(RawRecord, beside=store), target, on_progress=make)
+    await asyncio.gather(*making)
+    assert totals.sessions == 20
+    assert {key async for key in target.sessions()} == {f"s {number}" for number in range(20)}
+    assert making

@@ -130,22 +130,18 @@ async def copy_store(
         raise InvalidArgumentError("target", target, "a store that keeps all, without a bound")
     copying = _Copying(source, target, on_progress)
     refused: list[CheckpointError] = []
-    batch: list[SessionId] = []
-    seen: set[SessionId] = set()
-    try:
+    ids: list[SessionId] = []
+    try:  # at once: a listing in pages would go on with the sessions that are made meanwhile
         async for session_id in source.sessions():
-            if not seen:
+            if not ids:
                 await _require_apart(source, target)
-            seen.add(session_id)
-            batch.append(session_id)
-            if len(batch) == _AT_ONCE:
-                refused += await copying.copy_sessions(batch)
-                batch = []
+            ids.append(session_id)
     except _OF_ONE_SESSION as error:  # some directory that may be a session's, told last
         refused.append(error)
-    refused += await copying.copy_sessions(batch)
+    for start in range(0, len(ids), _AT_ONCE):
+        refused += await copying.copy_sessions(ids[start : start + _AT_ONCE])
     if not refused:
-        await copying.count_others(seen)
+        await copying.count_others(set(ids))
     raise_all(refused)
     return copying.totals
 

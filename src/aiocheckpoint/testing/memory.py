@@ -285,9 +285,11 @@ class MemoryStore(AsyncClosing, Generic[RecordT]):
             self._kit.copied(stored.body, location_of(source_id, key), source_id, key, target_id)
             for key, stored in source.checkpoints.items()
         ]
-        for record in records if source_id != target_id else ():
-            reached = reachable_blobs(record.blob_digests, source.blobs)
-            blobs = self._reads.load_blobs(source_id, reached)
+        if source_id == target_id:
+            return len(records)
+        reached = [reachable_blobs(record.blob_digests, source.blobs) for record in records]
+        loaded = [self._reads.load_blobs(source_id, digests) for digests in reached]
+        for record, blobs in zip(records, loaded, strict=True):  # others may delete them now
             await self._stored(record._replace(blobs=blobs))
         return len(records)
 

@@ -214,6 +214,47 @@ class TestCutConnections:
         assert await store.ids("copy") == ("b",)
         assert await store.load_blobs("copy", [digest]) == {digest: b"b"}
 
+    async def test_what_is_replaced_beside_a_copy_is_copied(
+        self, make_store: MakeStore, proxy: Proxy
+    ) -> None:
+        """As it was before or after; what is saved meanwhile is left out."""
+        store = make_store(proxy.dsn(), record_type=LargeValue)
+        other = make_store(record_type=LargeValue)
+
+        async def save(key: str, blob: bytes) -> None:
+            digest = blob_digest(blob)
+            record = LargeValue(session_id="s", checkpoint_id=key, blob_digests=(digest,))
+            await other.save(record, blobs={digest: blob})
+
+        async def change() -> None:
+            await save("a", b"again")
+            await save("c", b"c")
+
+        for key in ("a", "b"):
+            await save(key, key.encode())
+        proxy.on(bytes.fromhex(blob_digest(b"a")), change, is_passed_on=False)
+        assert await store.copy_session("s", "copy") == 2
+        assert [meta.checkpoint_id for meta in await store.list("copy")] == ["a", "b"]
+        digests = [blob_digest(b"again"), blob_digest(b"b")]
+        assert set(await store.load_blobs("copy", digests)) == set(digests)
+
+    async def test_a_copy_does_not_follow_who_saves(
+        self, make_store: MakeStore, proxy: Proxy
+    ) -> None:
+        """What is saved while the last one is copied is left out."""
+        store = make_store(proxy.dsn(), record_type=LargeValue)
+        digest = blob_digest(b"a")
+        record = LargeValue(session_id="s", checkpoint_id="a", blob_digests=(digest,))
+        other = make_store(record_type=LargeValue)
+        await other.save(record, blobs={digest: b"a"})
+
+        async def save() -> None:
+            await other.save(LargeValue(session_id="s", checkpoint_id="later"))
+
+        proxy.on(bytes.fromhex(digest), save, is_passed_on=False)
+        assert await store.copy_session("s", "copy") == 1
+        assert await store.ids("copy") == ("a",)
+
     async def test_nobody_can_be_asked(
         self, make_store: MakeStore, proxy: Proxy, server: PostgresServer
     ) -> None:

@@ -160,3 +160,29 @@ async def test_what_is_deleted_beside_a_copy_is_no_damage(
     assert await copying == 1
     assert await store.ids("copy") == ("b",)
     assert await store.load_blobs("copy", [digest]) == {digest: b"b"}
+
+
+async def test_what_is_replaced_beside_a_copy_is_copied(
+    make_store: MakeStore, fake: FakeS3
+) -> None:
+    """As it was before or after: an id that is there all along is in the copy."""
+    store: S3Store[LargeValue] = make_store(record_type=LargeValue)
+    other: S3Store[LargeValue] = make_store(record_type=LargeValue)
+    before, after = blob_digest(b"before"), blob_digest(b"after")
+    await store.save(_naming(before, "a"), blobs={before: b"before"})
+    slow = fake.fail("slow", "get", key=f"blobs/s/{before}")
+    copying = asyncio.create_task(store.copy_session("s", "copy"))
+    await asyncio.to_thread(slow.reached.wait)
+
+    async def replace(session: Transaction[LargeValue]) -> None:
+        session.delete("a")
+        session.save(_naming(after, "a"), blobs={after: b"after"})
+        session.save(_naming(after, "later"), blobs={})
+
+    await other.update("s", replace)
+    slow.released.set()
+    assert await copying == 1
+    assert await store.ids("copy") == ("a",)
+    copied = await store.load("copy")
+    assert copied is not None
+    assert set(await store.load_blobs("copy", copied.blob_digests)) == set(copied.blob_digests)

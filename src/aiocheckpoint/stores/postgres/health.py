@@ -105,7 +105,9 @@ class Health:
     async def findings(self) -> AsyncIterator[Finding]:
         """Yield what is wrong, session after session."""
         after = 0
-        while page := await self._reads.fetch(queries.ALL_SESSIONS, after):
+        newest = await self._reads.fetch(queries.NEWEST_SESSION)
+        end = newest[0]["session_key"] if newest else 0  # or there may be none, beside who saves
+        while page := await self._reads.fetch(queries.ALL_SESSIONS, after, end):
             for row in page:
                 after = row["session_key"]
                 async for finding in self._of_session(row["session_id"].decode()):
@@ -149,18 +151,30 @@ class Health:
     async def copies(
         self, source_id: SessionId, target_id: SessionId
     ) -> AsyncIterator[EncodedRecord]:
-        """Yield what a session has as that of another, with the blobs that are new to it."""
+        """
+        Yield what a session has by now as that of another, with the blobs that are new to it.
+
+        One that is replaced meanwhile is found in its new place.
+        """
         copied: set[str] = set()
-        async for row in self._reads.rows(source_id):
-            record = await self._copied(source_id, row, target_id)
-            try:
-                blobs = await self._reads.load_reached(source_id, record.blob_digests, copied)
-            except MissingBlobError:
-                if await self._is_there(source_id, row):
-                    raise
-                continue  # it went with its checkpoint
-            copied |= blobs.keys()
-            yield record._replace(blobs=blobs)
+        place = 0
+        left = set(await self._reads.saved_ids(source_id, "", None))
+        while left:
+            async for row in self._reads.rows(source_id, after=place):
+                place = row.seq
+                if row.checkpoint_id not in left:
+                    continue
+                record = await self._copied(source_id, row, target_id)
+                try:
+                    blobs = await self._reads.load_reached(source_id, record.blob_digests, copied)
+                except MissingBlobError:
+                    if await self._is_there(source_id, row):
+                        raise
+                    continue  # it went with its checkpoint
+                left.discard(row.checkpoint_id)
+                copied |= blobs.keys()
+                yield record._replace(blobs=blobs)
+            left = left and left.intersection(await self._reads.saved_ids(source_id, "", None))
 
     async def _is_there(self, session_id: SessionId, row: Row) -> bool:
         query = queries.LOAD

@@ -123,6 +123,9 @@ select seq, checkpoint_id, saved_at from (
 """
 ROWS = _PAGE_OF_ROWS.format(sign=1, bound="seq > $2", order="asc")
 ROWS_BACK = _PAGE_OF_ROWS.format(sign=-1, bound="seq < $2", order="desc")
+NEWEST_SEQ = f"""
+select seq from aiocheckpoint.checkpoint where session_key = {_KEY} order by seq desc limit 1
+"""
 # Each once, however many of them need it; and which of the checkpoints are there still.
 BODIES = f"""
 select seq, null as base_seq, null::bytea as content, true as is_checkpoint
@@ -140,7 +143,10 @@ LAST_SEQ = 2**63 - 1
 
 ALL_SESSIONS = """
 select session_key, session_id from aiocheckpoint.session
-    where session_key > $1 order by session_key limit 500
+    where session_key > $1 and session_key <= $2 order by session_key limit 500
+"""
+NEWEST_SESSION = """
+select session_key from aiocheckpoint.session order by session_key desc limit 1
 """
 # One query sees one state, also of a session that is being changed.
 MISSING = f"""

@@ -390,11 +390,22 @@ class Reads(Generic[RecordT]):
 
     # What looks at everything
 
-    async def rows(self, session_id: SessionId, *, is_backward: bool = False) -> AsyncIterator[Row]:
-        """Yield the checkpoints of a session, some megabytes at a time, saved first first."""
-        place = queries.LAST_SEQ if is_backward else 0
-        query = queries.ROWS_BACK if is_backward else queries.ROWS
-        while page := await self.fetch(query, session_id.encode(), place):
+    async def rows(
+        self, session_id: SessionId, *, after: int = 0, is_backward: bool = False
+    ) -> AsyncIterator[Row]:
+        """
+        Yield the checkpoints of a session, some megabytes at a time, saved first first.
+
+        Those that are there by now: beside somebody who saves all the time there is an end, too.
+        """
+        query, place, end = queries.ROWS_BACK, queries.LAST_SEQ, queries.LAST_SEQ
+        if not is_backward:
+            newest = await self.fetch(queries.NEWEST_SEQ, session_id.encode())
+            query, place, end = queries.ROWS, after, newest[0]["seq"] if newest else 0
+        while rows := await self.fetch(query, session_id.encode(), place):
+            page = [row for row in rows if row["seq"] <= end]
+            if not page:
+                return
             bodies = await self._parts(session_id, [row["seq"] for row in page])
             for row in page:
                 place = row["seq"]

@@ -340,7 +340,8 @@ class PostgresStore(AsyncClosing, Generic[RecordT]):
         """
         Copy the checkpoints of a session to another, in their order, and return how many.
 
-        A series of saves: others may see a part, and after an error a part may be there.
+        A series of saves: others may see a part, and after an error a part may be there. What is
+        saved to the source after the call is left out, so that it ends however fast others save.
 
         Raises:
             CheckpointCorruptError: one of the source is damaged.

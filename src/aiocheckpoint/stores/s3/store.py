@@ -343,7 +343,8 @@ class S3Store(AsyncClosing, Generic[RecordT]):
         """
         Copy the checkpoints of a session to another, in their order, and return how many.
 
-        A series of saves: others may see a part.
+        A series of saves: others may see a part. What is saved to the source after the call is left
+        out, so that it ends however fast others save.
 
         Raises:
             CheckpointError: one cannot be read, or saved; those before it were copied.

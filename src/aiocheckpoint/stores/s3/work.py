@@ -166,9 +166,11 @@ class Work(Generic[RecordT]):
         try:
             blobs = await reads.load_blobs(await reads.reached(digests)) if digests else {}
         except MissingBlobError:
-            if record in await reads.copied([record.checkpoint_id], record.session_id):
+            there = await reads.copied([record.checkpoint_id], record.session_id)
+            if record in there:
                 raise
-            return None  # they went with their checkpoint
+            # They went with their checkpoint, in the place of which there may be another.
+            return await self._copying(reads, there[0]) if there else None
         return self.saving(record._replace(blobs=blobs))
 
     async def recover(self, session_id: SessionId) -> RecoveryReport:
@@ -293,7 +295,7 @@ class Work(Generic[RecordT]):
         """Return what is wrong anywhere."""
         found: list[Finding] = []
         refused: list[CheckpointError] = []
-        async for session_id in self._session_ids("", refused):
+        for session_id in [key async for key in self._session_ids("", refused)]:
             with self.sessions.using(session_id) as place:
                 found += await Health(self.sessions, place, self._kit).findings()
         return (*found, *lost(refused), *await unused_blobs(self.sessions))
