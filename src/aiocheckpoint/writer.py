@@ -1245,8 +1245,6 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
                 Job(), session_id, name, entries=found.entries, bodies=found.bodies, seen=found.seen
             )
             made = await self._change(change, "recover") or ()
-        elif self._store.has_damage:
-            await self._change(Flush(Job()), "flush")
         if found.given_up:
             await self._read(lambda reader: recover.settle(reader, name), None)
         return found.report(session_id, made)

@@ -148,6 +148,41 @@ async def test_the_others_are_refused_until_they_are_recovered(damaged: Path) ->
         assert [one.kind for one in await writer.check()] == ["given-up-journal"]
 
 
+@pytest.mark.blocking
+@pytest.mark.parametrize("session", ["d", "b", "never-saved"])
+async def test_recover_is_about_its_session_alone(start: Start, root: Path, session: str) -> None:
+    """A session goes on without a lost part also where the journal has damage of another one."""
+    async with AsyncCheckpointWriter(root) as writer:
+        await writer.save(record("d", "old"))
+    lose_page(_killed_in_the_journal(start(), root, "abc"))
+    _change_newest(root, "c")
+    assert not [*root.glob("a/checkpoints/*_new.json")]
+
+    writer = AsyncCheckpointWriter(root)
+    report = await writer.recover(session)
+    assert report.given_up == (str(await _kept(root)),)
+    assert await _newest(writer, session) == report.newest_valid_id
+    # The journal has gone on by then: what can be read is in files.
+    assert [*root.glob("a/checkpoints/*_new.json")]
+    assert not (root / "never-saved").exists()
+
+    for call in (writer.flush, writer.aclose):
+        with pytest.raises(CheckpointCorruptError) as told:
+            await call()
+        assert told.value.session_id == "c"
+    async with AsyncCheckpointWriter(root) as later:
+        assert await _newest(later, session) == report.newest_valid_id
+        assert (await later.recover("c")).newest_valid_id == "old"
+        assert "damaged" not in {found.kind for found in await later.check()}
+
+
+def _change_newest(root: Path, session: str) -> None:
+    """Change the newest checkpoint of a session, which is in the journal alone."""
+    text: bytes = record(session, "new").messages[0]["content"].encode()
+    (slot,) = (path for path in _slots(root) if text in path.read_bytes())
+    slot.write_bytes(slot.read_bytes().replace(text, bytes(reversed(text))))
+
+
 async def test_others_at_work_notice(damaged: Path) -> None:
     """A process that looked before learns of it, and so it does when a session is recovered."""
     async with AsyncCheckpointWriter(damaged) as one, AsyncCheckpointWriter(damaged) as other:

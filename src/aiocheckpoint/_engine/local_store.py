@@ -126,12 +126,6 @@ class LocalStore(Generic[RecordT]):
         return self.place.was_writable
 
     @property
-    def has_damage(self) -> bool:
-        """Whether a part of the log is damaged."""
-        opened = self.place.opened
-        return opened is not None and opened.view.lost.has_damage
-
-    @property
     def lacks_parts(self) -> bool:
         """Whether some sessions have to be recovered, since a part of the log was given up."""
         opened = self.place.opened

@@ -111,8 +111,9 @@ def find_damage(reader: Reader[RecordT], session_id: SessionId) -> Recovery:
     for digest in _bad_blobs(reader, session, gone):
         aside = random_name(f"{digest[:60]}.")
         entries.append(Quarantined(name, digest, aside, is_blob=True))
-    if not entries and not (_is_done(reader, name) and _is_pointed_right(reader, session)):
-        entries.append(Removed(name, ()))  # of nothing: to wait for it is to wait for the rest
+    if not entries and _has_more_to_do(reader, session):
+        # Of nothing: to wait for it is to wait for the rest, and for no other session.
+        entries.append(Removed(name, ()))
     left = [file for file in session.known.newest_first() if file.text not in gone]
     newest_id = _newest_id(reader, session, left, bad, blobs)
     place = _quarantine_path(reader, name)
@@ -149,6 +150,12 @@ def _newest_id(
             reader.bodies.own_text(session, file)
             return session.known.identities[file.text]
     return None
+
+
+def _has_more_to_do(reader: Reader[RecordT], session: Session) -> bool:
+    """Tell whether files lack, or the log has to go on, durably, without what was kept of it."""
+    is_done = _is_done(reader, session.name) and _is_pointed_right(reader, session)
+    return reader.view.lost.has_damage or not is_done
 
 
 def _is_done(reader: Reader[RecordT], name: str) -> bool:
