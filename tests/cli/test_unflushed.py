@@ -12,7 +12,7 @@ import pytest
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
 from aiocheckpoint._engine import check
-from tests.cli.conftest import Tool, tree
+from tests.cli.conftest import Tool, saved, tree
 from tests.trees import checkpoint_files
 
 
@@ -177,3 +177,90 @@ def test_what_to_do_about_a_lost_part_of_the_journal_can_be_typed(
         f"given-up-journal: {kept}\n    a part of the journal that could not be" in outcome.output
     )
     assert tool("recover", unflushed, "s", "--json").json["given_up"] == []
+
+
+def _change_saved(root: Path, checkpoint_id: str) -> None:
+    """Change a letter of what the journal holds of a checkpoint: its id, in the body alone."""
+    log = root / ".aiocheckpoint" / "log.0"
+    text = f'"checkpoint_id":"{checkpoint_id}"'.encode()
+    body = log.read_bytes()
+    assert body.count(text) == 1
+    log.write_bytes(body.replace(text, text.replace(b"_id", b"_iD")))
+
+
+@pytest.fixture(name="two_damaged")
+def _two_damaged(root: Path, tmp_path: Path, no_flushing: None) -> Path:
+    """What a kill leaves of two sessions: the newest of both is damaged in the journal."""
+    copy = tmp_path / "two"
+
+    async def save() -> None:
+        async with AsyncCheckpointWriter(root) as writer:
+            for session in "ac":
+                for step in ("old", "new"):
+                    checkpoint_id = f"{session}-{step}"
+                    await writer.save(
+                        CheckpointData(session_id=session, checkpoint_id=checkpoint_id)
+                    )
+            await writer.save(CheckpointData(session_id="z"))  # or the last one were a torn end
+            await asyncio.to_thread(shutil.copytree, root, copy)
+
+    asyncio.run(save())
+    for session in "ac":
+        _change_saved(copy, f"{session}-new")
+    return copy
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_recover_tells_what_it_did_beside_the_damage_of_another_session(
+    tool: Tool, two_damaged: Path, options: tuple[str, ...]
+) -> None:
+    """The report comes first, then what is damaged, with the command for the session of that."""
+    outcome = tool("recover", two_damaged, "a", *options)
+
+    assert outcome.status == 0  # as the session goes on
+    [moved] = two_damaged.glob(".aiocheckpoint/quarantine/a/*_a-new.json.*")
+    if options:
+        assert outcome.json["newest_valid_id"] == "a-old"
+        assert outcome.json["quarantined"] == [str(moved)]
+    else:
+        assert outcome.output == f"moved aside to {moved}\nthe session goes on from a-old\n"
+    [told] = outcome.errors.splitlines()
+    assert "_c-new.json is damaged (session 'c')" in told
+    command = f"recover {two_damaged} c"
+    assert told.endswith(f"; `aiocheckpoint {command}` moves damaged files to the quarantine")
+
+    outcome = tool(*command.split())
+    assert (outcome.status, outcome.errors) == (0, "")
+    assert tool("verify", two_damaged).status == 0
+
+
+def test_a_copy_that_is_done_is_not_called_incomplete(
+    tool: Tool, two_damaged: Path, tmp_path: Path
+) -> None:
+    """What else is damaged in the target is told of the target, beside how much was copied."""
+    source = tmp_path / "source"
+    saved(source, CheckpointData(session_id="s"), CheckpointData(session_id="t"))
+
+    outcome = tool("copy", source, two_damaged)
+
+    assert outcome.status == 1
+    assert outcome.output.startswith(f"{two_damaged}: 2 sessions, 2 checkpoints copied and read")
+    assert "incomplete" not in outcome.output
+    [told] = outcome.errors.splitlines()
+    assert "is damaged (session 'a')" in told
+    assert told.endswith(f"; `aiocheckpoint verify {two_damaged}` says what to do")
+
+
+def test_what_is_damaged_in_a_target_is_told_of_the_target(
+    tool: Tool, two_damaged: Path, tmp_path: Path
+) -> None:
+    """Where the target's session is damaged, what to do is told of the target."""
+    source = tmp_path / "source"
+    saved(source, CheckpointData(session_id="a", checkpoint_id="a-old"))
+
+    outcome = tool("copy", source, two_damaged)
+
+    assert outcome.status == 1
+    assert f"verify {two_damaged}`" in outcome.errors
+    assert str(source) not in outcome.errors
+    assert "recover(session_id)" not in outcome.errors

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from aiocheckpoint import (
     BlobStore,
-    CheckpointCorruptError,
     CheckpointError,
     CopyError,
     CopyTotals,
@@ -18,20 +18,20 @@ from aiocheckpoint import (
     RawRecord,
     copy_store,
 )
-from aiocheckpoint.cli.errors import EXIT_DAMAGED, EXIT_NOT_DONE, CommandError
-from aiocheckpoint.cli.place import Place, open_raw
+from aiocheckpoint.cli.errors import EXIT_NOT_DONE, CommandError
+from aiocheckpoint.cli.place import Closing, Place, open_raw
 from aiocheckpoint.cli.terminal import (
     AsJson,
     MaxBytes,
-    advised,
     command_line,
     console,
     counted,
-    in_shell_words,
+    exit_status_of,
     print_error,
     print_json,
     print_line,
     require_store,
+    told,
     word,
 )
 
@@ -49,21 +49,21 @@ def copy(
     """Copy all sessions from one store to another; called again, it goes on where it was."""
     _require_not_within(source, target)
     copying = _Copying(source, target)
-    with advised(source):
-        stores = open_raw(source, max_bytes), open_raw(target, max_bytes, may_make=True)
-        try:
-            asyncio.run(copying.run(*stores))
-        except CheckpointError as error:
-            if copying.totals != CopyTotals():  # the others were copied
-                copying.print(as_json=as_json, is_complete=False)
-            _print_notes(error, source, copying)
-            if isinstance(error, CopyError):
-                is_damage = isinstance(error.__cause__, CheckpointCorruptError)
-                status = EXIT_DAMAGED if is_damage else EXIT_NOT_DONE
-                raise CommandError(copying.in_target(str(error)), status) from error
-            raise
-    copying.print(as_json=as_json, is_complete=True)
+    stores = open_raw(source, max_bytes), open_raw(target, max_bytes, may_make=True)
+    try:
+        asyncio.run(copying.run(*stores))
+    except CheckpointError as error:
+        if copying.totals != CopyTotals():  # the others were copied
+            copying.print(as_json=as_json)
+        copying.print_others(error)
+        raise CommandError(copying.told(error), _exit_status_of(error)) from error
+    copying.print(as_json=as_json)
     return 0
+
+
+def _exit_status_of(error: CheckpointError) -> int:
+    cause = error.__cause__ if isinstance(error, CopyError) else error
+    return exit_status_of(cause) if isinstance(cause, CheckpointError) else EXIT_NOT_DONE
 
 
 def _require_not_within(source: Place, target: Place) -> None:
@@ -90,6 +90,7 @@ class _Copying:
         self._source = source
         self._target = target
         self._tells = sys.stderr.isatty()
+        self._is_complete = False
 
     async def run(self, source: BlobStore[RawRecord], target: BlobStore[RawRecord]) -> None:
         """
@@ -99,7 +100,8 @@ class _Copying:
             CommandError: there is nothing to copy, or it is one place.
             CheckpointError: what `copy_store` raises.
         """
-        async with source, target:
+        closing = Closing(source, target)
+        async with closing:
             await require_store(source, self._source)
             try:
                 totals = await copy_store(source, target, on_progress=self._progressed)
@@ -110,6 +112,9 @@ class _Copying:
                     sys.stderr.write("\n")
             if not totals.sessions:
                 raise CommandError(f"no sessions in {self._source}; nothing was copied")
+        self._is_complete = True
+        for unwritten in closing.errors:
+            raise unwritten
 
     def _is_one_place(self) -> CommandError:
         other = ""
@@ -128,9 +133,24 @@ class _Copying:
     def _verify(self) -> str:
         return command_line("verify", self._target)
 
-    def in_target(self, text: str) -> str:
-        """Return what `copy_store` says of the target with a command in the place of a method."""
+    def told(self, error: CheckpointError) -> str:
+        """Return what an error says, with commands in the place of methods."""
+        is_of_target = isinstance(error, CopyError) or self._is_in_target(error)
+        text = told(error, self._target if is_of_target else self._source)
         return text.replace("`check` of the target", f"`{self._verify}`")
+
+    def _is_in_target(self, error: CheckpointError) -> bool:
+        path: object = getattr(error, "path", None)
+        if not isinstance(path, str) or self._target.path is None:
+            return False
+        return self._target.path.absolute() in Path(path).absolute().parents
+
+    def print_others(self, error: CheckpointError) -> None:
+        """Say how many sessions are refused, and of all but the first, which is raised, why."""
+        if error.others:
+            print_error(f"{len(error.others) + 1} sessions are refused, each told below")
+        for other in error.others:
+            print_error(self.told(other))
 
     @property
     def _summary(self) -> str:
@@ -140,24 +160,15 @@ class _Copying:
             copied += f" and read back ({totals.bytes / 1e6:.1f} MB)"
         return f"{counted(totals.sessions, 'session')}, {copied}, {totals.skipped} there before"
 
-    def print(self, *, as_json: bool, is_complete: bool) -> None:
+    def print(self, *, as_json: bool) -> None:
         """Say how much was copied."""
         if as_json:
             print_json(self.totals._asdict())
             return
         end = f" and not read: `{self._verify}` reads all" if self.totals.skipped else ""
         style = "green"
-        if not is_complete:
+        if not self._is_complete:
             end, style = f"{end}; incomplete", "yellow"
         if self.totals.only_in_target:
             end += f"; {counted(self.totals.only_in_target, 'session')} only in the target"
         print_line(console(), f"{word(self._target)}: {self._summary}{end}", style)
-
-
-def _print_notes(error: CheckpointError, source: Place, copying: _Copying) -> None:
-    """Say how many sessions are refused, and of all but the first, which is raised, why."""
-    notes = getattr(error, "__notes__", ())
-    if notes:
-        print_error(f"{len(notes) + 1} sessions are refused, each told below")
-    for note in notes:
-        print_error(copying.in_target(in_shell_words(note, source, None)))

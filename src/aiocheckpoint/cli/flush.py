@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointRecord, JournalCorruptError
-from aiocheckpoint.cli.place import Place, open_writer
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointError, CheckpointRecord
+from aiocheckpoint.cli.place import Closing, Place, open_writer
 from aiocheckpoint.cli.terminal import (
     Store,
     advised,
     console,
-    in_shell_words,
     print_error,
     print_line,
     require_store,
+    told,
     word,
 )
 
@@ -42,9 +42,9 @@ def flush(store: Store, *, timeout: TimeoutSeconds = 60) -> int:
     with advised(store):
         try:
             has_sessions = asyncio.run(_flushed(writer, store, timeout))
-        except JournalCorruptError as error:
+        except CheckpointError as error:
             for other in error.others:  # the first is told as it is raised
-                print_error(in_shell_words(str(other), store, None))
+                print_error(told(other, store))
             raise
     if has_sessions:
         print_line(console(), f"{word(store)}: all that was saved is in files", "green")
@@ -58,16 +58,24 @@ async def _flushed(
 ) -> bool:
     """Flush, and tell whether there is any session."""
     loop = asyncio.get_running_loop()
+    closing = Closing(writer)  # which tries it once more, and raises less
     telling = loop.call_later(_SILENT_SECONDS, _tell_of_waiting, place, timeout_seconds)
     try:
-        async with writer:
+        async with closing:
             await require_store(writer, place)
             await writer.flush()
-            async for _ in writer.sessions():
-                return True
-            return False
+            has_sessions = await _has_sessions(writer)
+        for error in closing.errors:
+            raise error
+        return has_sessions
     finally:
         telling.cancel()
+
+
+async def _has_sessions(writer: AsyncCheckpointWriter[CheckpointRecord]) -> bool:
+    async for _ in writer.sessions():
+        return True
+    return False
 
 
 def _tell_of_waiting(place: Place, timeout_seconds: float) -> None:

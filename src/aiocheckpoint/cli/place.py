@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 import typer
 
-from aiocheckpoint import AsyncCheckpointWriter, BlobStore, CheckpointRecord, RawRecord
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    BlobStore,
+    CheckpointError,
+    CheckpointRecord,
+    RawRecord,
+)
 from aiocheckpoint import open_store as open_location
 from aiocheckpoint.cli.errors import CommandError
 from aiocheckpoint.kit import location_of, server_url
@@ -84,6 +93,44 @@ class Place:
         if self.path is not None:
             return "give the directory that holds the sessions"
         return _ADVICE_BY_SCHEME.get(self.location.partition("://")[0].lower(), _ADVICE)
+
+
+class Closing:
+    """
+    A block with stores, which closes them at its end, and keeps what that raises.
+
+    For it is about what others have left in the store, and must not hide what the block has done,
+    or why it could not.
+
+    Args:
+        stores: to be closed, the last one first.
+
+    Attributes:
+        errors: what closing them raised.
+    """
+
+    def __init__(self, *stores: BlobStore[Any]) -> None:
+        self.errors: list[CheckpointError] = []
+        self._stores = stores
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        async with contextlib.AsyncExitStack() as closing:
+            for store in self._stores:
+                closing.push_async_callback(self._close, store)
+
+    async def _close(self, store: BlobStore[Any]) -> None:
+        try:
+            await store.aclose()
+        except CheckpointError as error:
+            self.errors.append(error)
 
 
 def open_writer(

@@ -10,7 +10,7 @@ import typer
 
 from aiocheckpoint import BlobStore, CheckpointRecord, RecoveryReport
 from aiocheckpoint.cli.errors import EXIT_DAMAGED, CommandError
-from aiocheckpoint.cli.place import Place, open_store
+from aiocheckpoint.cli.place import Closing, Place, open_store
 from aiocheckpoint.cli.terminal import (
     AsJson,
     MaxBytes,
@@ -21,9 +21,12 @@ from aiocheckpoint.cli.terminal import (
     console,
     counted,
     no_such_session,
+    print_error,
     print_json,
     print_line,
     require_store,
+    session_of,
+    told,
     word,
 )
 from aiocheckpoint.kit import Framework, encode_id, framework_of
@@ -57,9 +60,20 @@ def recover(
             if damage:
                 raise _refusal(framework, damage, directory, session)
         store = open_store(directory, max_bytes, may_change=True)
-        report = asyncio.run(_recovered(store, directory, session))
+        closing = Closing(store)
+        report = asyncio.run(_recovered(store, closing, directory, session))
+    status = _reported(report, directory, framework, as_json=as_json)
+    for error in closing.errors:  # of what else is there: the session goes on all the same
+        print_error(told(error, directory, session_of(error)))
+    return status
+
+
+def _reported(
+    report: RecoveryReport, directory: Place, framework: Framework | None, *, as_json: bool
+) -> int:
+    """Print what was done; return the exit status, which is about this session alone."""
     if report.newest_valid_id is None and not report.quarantined and not report.given_up:
-        raise no_such_session(directory, session)
+        raise no_such_session(directory, report.session_id)
     if as_json:
         print_json(report)
     else:
@@ -74,9 +88,9 @@ def _lacks_some(report: RecoveryReport) -> bool:
 
 
 async def _recovered(
-    store: BlobStore[CheckpointRecord], place: Place, session: str
+    store: BlobStore[CheckpointRecord], closing: Closing, place: Place, session: str
 ) -> RecoveryReport:
-    async with store:
+    async with closing:
         report = await store.recover(session)
         if report.newest_valid_id is None and not report.quarantined:
             await require_store(store, place)
@@ -130,8 +144,8 @@ def _print(report: RecoveryReport, directory: Place, framework: Framework | None
     if not report.quarantined and not report.given_up:
         print_line(screen, "nothing was damaged")
         if framework is not None:
-            told = f"whether a record was removed is told when {framework.name} reads the session"
-            print_line(screen, told)
+            text = f"whether a record was removed is told when {framework.name} reads the session"
+            print_line(screen, text)
             return
     if framework is not None and _lacks_some(report):
         lost = f"what was lost is lost to {framework.name}, which may refuse the session, begin it"

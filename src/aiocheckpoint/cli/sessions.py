@@ -23,6 +23,7 @@ from aiocheckpoint.cli.terminal import (
     AsJson,
     MaxBytes,
     Store,
+    advised,
     cell,
     console,
     plain_table,
@@ -33,6 +34,7 @@ from aiocheckpoint.cli.terminal import (
     require_store,
     saved_cells,
     shown_words,
+    told,
 )
 
 
@@ -63,6 +65,11 @@ class SessionSummary(Struct, kw_only=True):
 
 def sessions(directory: Store, *, max_bytes: MaxBytes = None, as_json: AsJson = False) -> int:
     """Name the sessions, with how many checkpoints each has; `verify` alone reads all of them."""
+    with advised(directory):
+        return _listed(directory, max_bytes, as_json=as_json)
+
+
+def _listed(directory: Place, max_bytes: int | None, *, as_json: bool) -> int:
     found, refused = asyncio.run(_found(open_store(directory, max_bytes), directory))
     if as_json:
         print_json(found)
@@ -80,7 +87,7 @@ def sessions(directory: Store, *, max_bytes: MaxBytes = None, as_json: AsJson = 
         isinstance(error, StorageError | JournalCorruptError) for error in refused
     )
     for error in refused if is_rest_told else refused[1:]:
-        print_error(str(error))
+        print_error(told(error, directory))
     if refused and not is_rest_told:
         raise refused[0]
     return EXIT_DAMAGED if refused else status

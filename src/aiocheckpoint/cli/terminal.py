@@ -25,8 +25,8 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from aiocheckpoint import BlobStore, CheckpointCorruptError, CheckpointMeta
-from aiocheckpoint.cli.errors import EXIT_DAMAGED, CommandError
+from aiocheckpoint import BlobStore, CheckpointCorruptError, CheckpointError, CheckpointMeta
+from aiocheckpoint.cli.errors import EXIT_DAMAGED, EXIT_NOT_DONE, CommandError
 from aiocheckpoint.cli.place import Place
 
 Store = Annotated[
@@ -221,12 +221,36 @@ def _program() -> str:
 
 @contextmanager
 def advised(directory: Place, session: str | None = None) -> Iterator[None]:
-    """Say of damage how it is mended here, not from Python."""
+    """Say of what is wrong how it is mended here, not from Python."""
     try:
         yield
-    except CheckpointCorruptError as error:
-        text = in_shell_words(str(error), directory, session)
-        raise CommandError(text, EXIT_DAMAGED) from error
+    except CheckpointError as error:
+        raise CommandError(told(error, directory, session), exit_status_of(error)) from error
+
+
+def exit_status_of(error: CheckpointError) -> int:
+    """Return the exit status of what could not be done for an error."""
+    return EXIT_DAMAGED if isinstance(error, CheckpointCorruptError) else EXIT_NOT_DONE
+
+
+def told(error: CheckpointError, directory: Place, session: str | None = None) -> str:
+    """
+    Return what an error says, with commands in the place of methods.
+
+    Args:
+        error: any.
+        directory: where.
+        session: what was asked for, of which the error may not be; None for a call about all, of
+            which `verify` tells what to do.
+    """
+    own = None if session is None else session_of(error)
+    return in_shell_words(str(error), directory, session if own is None else own)
+
+
+def session_of(error: CheckpointError) -> str | None:
+    """Return the session that an error is about, None where it does not tell."""
+    session: str | None = getattr(error, "session_id", None)
+    return session
 
 
 def with_options(text: str) -> str:
