@@ -78,6 +78,7 @@ class RecordCodec(Generic[RecordT]):
         self._may_be_unset = [f.encode_name for f in fields if f.default is msgspec.UNSET]
         config = record_type.__struct_config__
         self._tag = {} if config.tag_field is None else {config.tag_field: config.tag}
+        self._tag_value: object = msgspec.UNSET if config.tag_field is None else config.tag
         self._read_type: type[Any] = _WHOLE if record_type is CheckpointData else record_type
         self._decode = msgspec.json.Decoder(self._read_type).decode
         self._base_keys = {field.encode_name for field in _base_fields(record_type)}
@@ -90,7 +91,6 @@ class RecordCodec(Generic[RecordT]):
         self._must_see_tag = record_type not in _BASES and (
             bool(self._tag) or self._tag_key not in self._keys
         )
-        self._tag_line = msgspec.json.format(msgspec.json.encode(self._tag), indent=2)[1:-2]
         self._decode_tag = _tag_decoder(self._tag_key)
 
     def draft(self, record: RecordT) -> Draft:
@@ -157,13 +157,14 @@ class RecordCodec(Generic[RecordT]):
                 advice = "convert it to the type of its field, a time to UTC"
                 raise CheckpointEncodeError(change, f"would not come back the same; {advice}")
 
-    def decode(self, data: bytes, path: str) -> RecordT:
+    def decode(self, data: bytes, path: str, *, has_own_tag: bool = False) -> RecordT:
         """
         Return the record in a verified file.
 
         Args:
             data: the bytes `verified` returned.
             path: for the error.
+            has_own_tag: whether somebody has looked, and found the tag of this type.
 
         Raises:
             CheckpointDecodeError: when it is not a record of the codec's type.
@@ -181,7 +182,7 @@ class RecordCodec(Generic[RecordT]):
                 record = self._decode(data)
                 if self._must_see_keys:
                     keys = documents.parts_of(data)
-                tag = self._tag_in(data)
+                tag = self._tag_value if has_own_tag else self._tag_in(data)
         except MemoryError:
             raise
         except Exception as error:
@@ -200,8 +201,6 @@ class RecordCodec(Generic[RecordT]):
         """Return the tag in a file, `UNSET` for none, and where it does not matter."""
         if not self._must_see_tag:
             return msgspec.UNSET
-        if self._tag and self._tag_line in data:  # what is deeper is written further to the right
-            return self._tag[self._tag_key]
         if not self._tag and _TAG_TEXT not in data:
             return msgspec.UNSET
         return self._decode_tag(data).tag
@@ -433,7 +432,7 @@ class UnionCodec(Generic[RecordT]):
         codec = self._by_tag.get(known) if isinstance(known, str | int | None) else None
         if codec is None:
             raise CheckpointDecodeError(path, self._name, _what_stands(tag, self._tag_key))
-        return codec.decode(data, path)
+        return codec.decode(data, path, has_own_tag=known is not None)
 
 
 def _objection_beside(one: type[Any], other: type[Any]) -> str | None:
