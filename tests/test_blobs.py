@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import itertools
+import shutil
 import signal
 import subprocess
 import sys
@@ -215,6 +216,27 @@ class TestDamage:
         assert await _seen(writer) == {"a": [ONE]}
         await _save(writer, "c", THREE)
         assert await _seen(writer) == {"a": [ONE], "c": [THREE]}
+
+    @pytest.mark.parametrize("is_known", [False, True])
+    async def test_all_blobs_are_gone(
+        self, make_writer: MakeWriter, root: Path, *, is_known: bool
+    ) -> None:
+        """Also where no directory of blobs is left each is missed, and told for what it is."""
+        writer = make_writer(record_type=LargeValue)
+        await _save(writer, "a")
+        await _save(writer, "b", ONE, TWO)
+        await on_disk(writer)
+        await asyncio.to_thread(shutil.rmtree, root / "s" / "blobs")
+        if not is_known:
+            writer = make_writer(record_type=LargeValue)
+        found = {(f.kind, path_of(f).name) for f in await writer.check()}
+        assert found == {("missing-blob", blob_digest(blob)) for blob in (ONE, TWO)}
+        with pytest.raises(MissingBlobError):
+            await writer.save(_record("c", ONE))
+        assert (await writer.recover("s")).newest_valid_id == "a"
+        assert await writer.check() == ()
+        await _save(writer, "c", ONE)
+        assert await _seen(writer) == {"a": [], "c": [ONE]}
 
     async def test_recover_leaves_blobs_that_others_need(
         self, make_writer: MakeWriter, root: Path

@@ -42,8 +42,6 @@ def check_blobs(bodies: Bodies, session: str) -> list[Found]:
     """Return which blobs are missing, damaged or of no use."""
     view = bodies.view
     index = view.lookup(session)
-    if not index.has_blobs:
-        return []
     users, is_complete = users_of_blobs(bodies, session)
     with view.sessions.blobs(session) as directory:
         found = [] if directory is None else sorted(view.files.scan(directory))
