@@ -41,8 +41,9 @@ def bucket(endpoint_url: str, patch: pytest.MonkeyPatch) -> str:
 def fake_bucket(patch: pytest.MonkeyPatch) -> Iterator[str]:
     """Start the tests' own server of a bucket, and yield the URL of a place in it."""
     from tests.stores.s3.fake_s3 import FakeS3
+    from tests.stores.s3.quick import make_quick
 
-    patch.setattr("aiocheckpoint.stores.s3.bucket._LONGEST_PAUSE_SECONDS", 0.02)
+    make_quick(patch)
     server = FakeS3().start()
     yield bucket(server.url, patch)
     server.stop()

@@ -12,6 +12,7 @@ from botocore.httpsession import get_cert_path
 from aiocheckpoint.stores.s3 import S3Store
 from tests.stores import locations
 from tests.stores.s3.fake_s3 import FakeS3
+from tests.stores.s3.quick import WHOLE_PROBE, make_quick
 
 MakeStore = Callable[..., S3Store[Any]]
 
@@ -33,9 +34,14 @@ def _credentials(monkeypatch: pytest.MonkeyPatch, one_certificate: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Try again as often as ever, and sooner."""
-    monkeypatch.setattr("aiocheckpoint.stores.s3.bucket._LONGEST_PAUSE_SECONDS", 0.02)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_quick(monkeypatch)
+
+
+@pytest.fixture
+def whole_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let stores try their servers as they do for users."""
+    monkeypatch.setattr("aiocheckpoint.stores.s3.probe._CONCURRENT", WHOLE_PROBE)
 
 
 @pytest.fixture(name="fake")

@@ -21,7 +21,7 @@ if os.environ.get("AIOCHECKPOINT_CEPH") != "yes":
 if _missing := missing_programs():
     pytest.skip(f"not installed: {' '.join(_missing)}", allow_module_level=True)
 
-pytestmark = pytest.mark.blocking
+pytestmark = [pytest.mark.blocking, pytest.mark.usefixtures("whole_probe")]
 
 
 @pytest.fixture(name="ceph", scope="module")

@@ -22,6 +22,8 @@ from aiocheckpoint.testing import LargeValue, MemoryStore
 from tests.stores.s3.conftest import MakeStore
 from tests.stores.s3.fake_s3 import FakeS3
 
+pytestmark = pytest.mark.usefixtures("whole_probe")
+
 
 def _data(iteration: int = 0, **fields: object) -> CheckpointData:
     return CheckpointData(session_id="s", iteration=iteration, **fields)  # type: ignore[arg-type]
