@@ -307,6 +307,44 @@ async def test_check_beside_a_writer(make_writer: MakeWriter) -> None:
         assert files.times < 10
 
 
+class _Toggling(Meanwhile):
+    """A disk on which others do something each time before checkpoints, or blobs, are listed."""
+
+    listed = ""
+
+    def call(
+        self,
+        operation: str,
+        path: str,
+        function: Callable[P, ResultT],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> ResultT:
+        self.listed = path.rpartition("/")[2]
+        return super().call(operation, path, function, *args, **kwargs)
+
+
+async def test_check_beside_one_that_is_replaced_and_back(make_writer: MakeWriter) -> None:
+    """A blob that went with its checkpoint is no finding, also where it comes and goes."""
+    writer: AsyncCheckpointWriter[Note] = make_writer(record_type=Note)
+
+    async def save(content: bytes) -> None:
+        digest = blob_digest(content)
+        note = Note(session_id="s", checkpoint_id="x", blob_digests=(digest,))
+        await writer.save(note, blobs={digest: content})
+        await on_disk(writer)
+
+    async def toggle() -> None:
+        await save(b"b" if files.listed == "blobs" else b"a")
+
+    await save(b"a")
+    files = _Toggling(toggle, "list directory", times=40)
+    reader = make_writer(record_type=Note, files=files)
+    files.is_armed = True
+    assert await reader.check() == ()
+    assert 0 < files.times < 38
+
+
 async def test_a_blob_is_removed_while_it_is_looked_for(make_writer: MakeWriter) -> None:
     """A save does not rely on a blob that somebody else removed while it was being read."""
     other: AsyncCheckpointWriter[Note] = make_writer(record_type=Note)

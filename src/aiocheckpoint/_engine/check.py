@@ -64,7 +64,7 @@ def check_blobs(bodies: Bodies, session: str) -> list[Found]:
         elif is_digest(digest) and digest not in users and waiting is None and is_complete:
             findings.append(("unused-blob", place / name, "no checkpoint refers to it"))
     for digest in sorted(users.keys() - there):
-        if view.saved_blob(session, digest) is None:
+        if view.saved_blob(session, digest) is None and not bodies.is_gone(session, users[digest]):
             index.lose_blob(digest, is_missing=True)
             findings.append(("missing-blob", place / digest, f"{users[digest]} refers to it"))
     return findings
