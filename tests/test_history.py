@@ -287,6 +287,33 @@ class TestValues:
         assert described(await history.items(start, exact=True)) == described(whole[start:])
         assert described(await history.last(2, exact=True)) == described(whole[-2:])
 
+    @pytest.mark.parametrize("marks", [0, 1, 63, 64, 65, 1000])
+    async def test_an_escape_is_found_behind_any_text(self, marks: int) -> None:
+        """However many of its marks stand in texts before it; where there is none, none is seen."""
+        loud: list[Any] = [{"content": "!" * marks}, '{"!']
+        history = History(_no_blobs).extend(loud)
+        assert await history.items(exact=True) == loud
+        longer = history.append(exact.to_json((1, 2)))
+        assert await longer.items(exact=True) == [*loud, (1, 2)]
+
+    async def test_made_of_items_a_part_at_a_time(self) -> None:
+        """What is made of items comes back in their order, and never are all of them decoded."""
+        whole = _messages(400, 1200)
+        sizes: list[int] = []
+
+        def make(items: list[Any]) -> list[tuple[Any]]:
+            sizes.append(len(items))
+            return [(item,) for item in items]
+
+        history = History(_no_blobs).extend(whole)
+        made = [(item,) for item in whole]
+        assert await history.items(5, 390, make=make) == made[5:390]
+        assert sum(sizes) == 385
+        assert max(sizes) < 200
+        assert await history.last(7, exact=True, make=make) == made[-7:]
+        with pytest.raises(InvalidArgumentError, match="make"):
+            await history.items(make="list")  # type: ignore[arg-type]
+
     async def test_nothing_added_is_the_same(self) -> None:
         """An empty history has no blobs, and adding nothing makes none."""
         history = History(_no_blobs)

@@ -12,7 +12,7 @@ from aiocheckpoint._format import histories
 from aiocheckpoint._format.blobs import reachable_blobs
 from aiocheckpoint._format.escaping import may_hold_escapes
 from aiocheckpoint._format.histories import Blobs, Part, Trunk
-from aiocheckpoint.errors import CheckpointDecodeError
+from aiocheckpoint.errors import CheckpointDecodeError, InvalidArgumentError
 from aiocheckpoint.exact import from_json
 from aiocheckpoint.models import BlobRecord, JsonValue
 
@@ -161,7 +161,12 @@ class History:
     # Reading
 
     async def items(
-        self, start: int = 0, stop: int | None = None, *, exact: bool = False
+        self,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        exact: bool = False,
+        make: Callable[[list[Any]], Iterable[Any]] | None = None,
     ) -> list[Any]:
         """
         Return items, all by default.
@@ -171,13 +176,17 @@ class History:
             stop: the one behind the last of them; None: up to the end.
             exact: whether they are to be what `exact.to_json` made them of, and not JSON; where
                 they are plain JSON, that costs next to nothing.
+            make: what to return in the place of items. It is called with some of them, some
+                64 KiB, before the next are decoded, so that few are in memory at a time; None:
+                return the items.
 
         Raises:
-            InvalidArgumentError: one is no plain int of at least 0.
+            InvalidArgumentError: one is no plain int of at least 0, or `make` cannot be called.
             MissingBlobError: no checkpoint leads to them any more.
             CheckpointCorruptError: a blob is damaged.
             CheckpointDecodeError: a blob is no part of a history.
             ExactValueError: `exact`, and one is nothing that `exact.to_json` has made.
+            Exception: what `make` raises.
 
         Cost: the newest are there; of the others one or two loads of blobs, of those alone that
             hold what is wanted.
@@ -185,13 +194,17 @@ class History:
         require_count("start", start, 0)
         if stop is not None:
             require_count("stop", stop, 0)
+        if make is not None and not callable(make):
+            raise InvalidArgumentError("make", make, "a function")
         end = len(self) if stop is None else min(stop, len(self))
         found: list[Any] = []
         pages = await self._pages(start, end)
         while pages:  # let go of each, so that what is made of one takes the memory of another
             digest, page, wanted = pages.pop(0)
             items = histories.page_items(digest, page)[wanted]
-            found += map(from_json, items) if exact and may_hold_escapes(page) else items
+            if exact and may_hold_escapes(page):
+                items = [*map(from_json, items)]
+            found += items if make is None else make(items)
         return found
 
     async def pages(self) -> list[bytes]:
@@ -208,19 +221,26 @@ class History:
         """
         return [page for _, page, _ in await self._pages(0, len(self))]
 
-    async def last(self, count: int, *, exact: bool = False) -> list[Any]:
+    async def last(
+        self,
+        count: int,
+        *,
+        exact: bool = False,
+        make: Callable[[list[Any]], Iterable[Any]] | None = None,
+    ) -> list[Any]:
         """
         Return the newest items, oldest first; all if there are fewer.
 
         Args:
             count: how many at most.
             exact: as of `items`.
+            make: as of `items`.
 
         Raises:
             CheckpointError: as `items`.
         """
         require_count("count", count, 0)
-        return await self.items(max(len(self) - count, 0), exact=exact)
+        return await self.items(max(len(self) - count, 0), exact=exact, make=make)
 
     async def truncate(self, length: int) -> History:
         """

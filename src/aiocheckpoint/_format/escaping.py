@@ -31,13 +31,23 @@ _SUPPORTED = (*_SCALARS, *COLLECTIONS, dict, list)
 _SCALARS_BY_TAG = {MARK + scalar.name: scalar for scalar in SCALARS}
 _COLLECTIONS_BY_TAG = {tag: kind for kind, tag in COLLECTIONS.items()}
 _OPENED = b'{"' + MARK.encode()  # in a text the quote would have a backslash before it
+_MARK_BYTE = MARK.encode()
+_MARK_OFFSET = len(_OPENED) - len(_MARK_BYTE)
+_FEW_MARKS = 64  # in what is said aloud there may be many
 _AS_WRITTEN = "as to_json writes it"
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
 def may_hold_escapes(text: bytes) -> bool:
     """Tell whether compact JSON may hold an escape, much faster than a walk through it."""
-    return _OPENED in text
+    at = text.find(_MARK_BYTE)  # one byte is found ten times as fast as several
+    for _ in range(_FEW_MARKS):
+        if at < 0:
+            return False
+        if text.startswith(_OPENED, max(at - _MARK_OFFSET, 0)):
+            return True
+        at = text.find(_MARK_BYTE, at + 1)
+    return at >= 0 and text.find(_OPENED, max(at - _MARK_OFFSET, 0)) >= 0
 
 
 class Decoder:

@@ -193,7 +193,8 @@ class SessionService(InStorage[AdkRecord], BaseSessionService):
             history = await self._history(place, session, head)
             count = None if config is None else config.num_recent_events
             last = len(history) if count is None else count
-            return _Read(head, events_of(await history.last(last, exact=True), place.session))
+            make = partial(events_of, location=place.session)
+            return _Read(head, await history.last(last, exact=True, make=make))
 
         found = await read_steadily(self._store, place.session, read)
         if found is None:
