@@ -160,3 +160,22 @@ async def test_what_leads_to_it_through_another(start: Start, root: Path) -> Non
         digests = [blob_digest(blob) for blob in (node, inner)]
         assert await writer.load_blobs("s", digests) == by_digest(node, inner)
         assert not {found.kind for found in await writer.check()}
+
+
+async def test_one_that_was_removed_before(start: Start, root: Path) -> None:
+    """Also where the journal has a removal of the same blob before the save of what is damaged."""
+    worker = start(record_type=Note)
+    worker.call("save", note("s", "old"))
+    with holding(root, "applier"):
+        worker.call("save", note("s", "one", b"whole"), blobs=by_digest(b"whole"))
+        worker.call("delete", "s", "one")
+        worker.call("save", note("s", "two", _BLOB), blobs=by_digest(_BLOB))
+        worker.call("delete", "s", "two")
+        worker.call("save", note("s", "three", _BLOB), blobs=by_digest(_BLOB))
+        worker.kill()
+    change_text(marked_slot(root))
+    async with _opened(root) as writer:
+        with pytest.raises(CheckpointCorruptError, match="neither the journal"):
+            await writer.load_blobs("s", [_DIGEST])
+        assert (await writer.recover("s")).newest_valid_id == "old"
+        await _goes_on(writer)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import os
 import random
 import re
 import shutil
@@ -18,6 +20,7 @@ from aiocheckpoint import (
     CheckpointCorruptError,
     JournalCorruptError,
     RawRecord,
+    StorageError,
     copy_store,
 )
 from tests.command import run_command
@@ -112,6 +115,44 @@ async def test_a_file_that_is_damaged_as_well_is_moved_aside(written: Path) -> N
         await writer.save(record("s", "two"))
         assert await writer.ids("s") == ("two",)
         assert_whole(await writer.load("t"))
+
+
+@pytest.mark.parametrize("is_flushed", [False, True], ids=["at once", "after a flush"])
+async def test_what_stands_behind_a_text_that_was_cut_off(
+    start: Start, root: Path, *, is_flushed: bool
+) -> None:
+    """Other saves keep their texts, though the journal copies them behind one that is too short."""
+    worker = start()
+    worker.save(record("s", "first"))
+    worker.call("flush")
+    slots = root / ".aiocheckpoint"
+    with holding(root, "applier"):
+        saved = ["first"]
+        before = _used(slots)
+        while _used(slots) == before:  # the last one begins another file of the journal
+            lost = record("s", f"c{len(saved)}", size=150_000)
+            saved.append(worker.save(lost))
+        worker.kill()
+    (slot,) = (path for path in before if saved[-2].encode() in path.read_bytes())
+    text = slot.read_bytes()
+    await asyncio.to_thread(os.truncate, slot, text.rindex(f"s/{saved[-2]}/".encode()))
+    async with AsyncCheckpointWriter(root) as writer:
+        saved.append(await writer.save(record("s", "new")))
+        if is_flushed:
+            with pytest.raises(CheckpointCorruptError):
+                await writer.flush()
+        await writer.recover("s")
+        saved.remove(saved[-3])
+        assert await _is_clean(writer)
+        assert set(await writer.ids("s")) == set(saved)
+    async with AsyncCheckpointWriter(root) as writer:
+        for checkpoint_id in saved:
+            assert_whole(await writer.load("s", checkpoint_id))
+
+
+def _used(private: Path) -> list[Path]:
+    """Return the files of the journal that hold anything."""
+    return [path for path in sorted(private.glob("log.*")) if path.read_bytes().rstrip(b"\0")]
 
 
 @pytest.fixture(name="first_saves")
@@ -271,10 +312,9 @@ async def _follow_advice(root: Path) -> set[tuple[str, str]]:
                 told = str(error)
                 assert "recover(session_id)" in told
                 await writer.recover(session)
+        await _recover_found(writer, but=_NOTED)
         await _follow_advice_of_blobs(root)
-        for found in {found.session_id for found in await writer.check()}:
-            if found is not None:
-                await writer.recover(found)
+        await _recover_found(writer)
         await writer.flush()
         assert not {found.kind for found in await writer.check()} - _HARMLESS
         left: set[tuple[str, str]] = set()
@@ -289,21 +329,30 @@ async def _follow_advice(root: Path) -> set[tuple[str, str]]:
     return left
 
 
+async def _recover_found(writer: AsyncCheckpointWriter[Any], but: str = "") -> None:
+    for session_id in {found.session_id for found in await writer.check()} - {None, but}:
+        if session_id is not None:
+            await writer.recover(session_id)
+
+
 async def _follow_advice_of_blobs(root: Path) -> None:
     """What was lost is told of, or stored anew where a save gives it, and that is acknowledged."""
-    async with AsyncCheckpointWriter(root, record_type=Note) as writer:
-        try:
-            newest = await writer.load(_NOTED)
-            assert newest == _noted(_SAVES - 1), "something older is handed out in silence"
-            await writer.load_blobs(_NOTED, newest.blob_digests)
-        except CheckpointCorruptError as error:
-            told = str(error)
-            assert "recover(session_id)" in told
-            await writer.recover(_NOTED)
-        again = _noted(_SAVES).next(checkpoint_id="again")
-        blobs = by_digest(_blob(_SAVES - 1), _blob(_SAVES))
+    writer = AsyncCheckpointWriter(root, record_type=Note)
+    again = _noted(_SAVES).next(checkpoint_id="again")
+    blobs = by_digest(_blob(_SAVES - 1), _blob(_SAVES))
+    try:
+        newest = await writer.load(_NOTED)
+        assert newest == _noted(_SAVES - 1), "something older is handed out in silence"
+        await writer.load_blobs(_NOTED, newest.blob_digests)
         await writer.save(again, blobs=blobs)
-        assert await writer.load_blobs(_NOTED, again.blob_digests) == blobs
+    except (CheckpointCorruptError, StorageError) as error:  # of an older one, when files lack
+        told = str(error)
+        assert "recover(session_id)" in told
+        await writer.recover(_NOTED)
+        await writer.save(again, blobs=blobs)
+    assert await writer.load_blobs(_NOTED, again.blob_digests) == blobs
+    with contextlib.suppress(CheckpointCorruptError):  # of an older one
+        await writer.aclose()
 
 
 async def _left_notes(root: Path) -> set[tuple[str, str]]:

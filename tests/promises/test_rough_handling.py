@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 from pathlib import Path
 
@@ -83,3 +85,33 @@ def test_copied_after_a_kill(start: Start, root: Path) -> None:
     assert in_copy.delete("s", "n0")
     assert start(copy).listed_ids("s") == ("copied", "n4", "n3", "n1")
     assert start().listed_ids("s") == ("first", "n4", "n3", "n1", "n0")
+
+
+@pytest.mark.damages_store
+@pytest.mark.parametrize("is_open", [False, True], ids=["before", "beside a writer"])
+@pytest.mark.parametrize("name", ["lock", "turn", "applier", "control", "log.0", "log.9"])
+def test_fifo_in_the_place_of_a_file_of_ours(
+    start: Start, root: Path, tmp_path: Path, name: str, *, is_open: bool
+) -> None:
+    """Nobody waits for somebody to write into it: each call ends, and no error is a lie."""
+    worker = start(lock_timeout_seconds=0.1)
+    worker.save(record("s", "before"))
+    worker.call("flush")
+    if not is_open:
+        worker.call("aclose")
+        worker = start(lock_timeout_seconds=0.1)
+    place = root / ".aiocheckpoint" / name
+    aside = tmp_path / name
+    if place.exists():
+        place.rename(aside)
+    os.mkfifo(place)
+    saved = [name for name in ("one", "two") if _saved(worker, name)]
+    for call in ("load", "flush", "check"):
+        arguments = ["s"] if call == "load" else []
+        with contextlib.suppress(CheckpointError):
+            worker.call(call, *arguments)
+    worker.kill()
+    place.unlink()
+    if aside.exists():
+        aside.rename(place)
+    assert {*saved, "before"} <= {*start().ids("s")}

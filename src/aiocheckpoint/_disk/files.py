@@ -47,7 +47,7 @@ NOT_FOLLOWED = "it is a symlink, which is not followed; put the directory itself
 _OPEN_DIRECTORY = os.O_RDONLY | system.O_DIRECTORY | system.O_CLOEXEC
 _SAFELY = system.O_NOFOLLOW | system.O_CLOEXEC | system.O_BINARY
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | _SAFELY
-# Without O_NONBLOCK, opening a FIFO that somebody named like a checkpoint would wait for ever.
+# Without O_NONBLOCK, opening a FIFO that somebody named like a file of ours would wait for ever.
 _OPEN_TO_READ = os.O_RDONLY | system.O_NONBLOCK | _SAFELY
 _LINK_ITSELF: dict[str, bool] = (
     {"follow_symlinks": False} if os.link in os.supports_follow_symlinks else {}
@@ -703,14 +703,21 @@ class LocalFiles:
 
         Returns:
             its descriptor, None when it is not there; a forked child closes it.
+
+        Raises:
+            StorageError: also of what is no file: a lock of such a thing would be nobody's.
         """
-        flags = (os.O_RDWR if write else os.O_RDONLY) | _SAFELY | (os.O_CREAT if create else 0)
+        flags = (os.O_RDWR if write else os.O_RDONLY) | system.O_NONBLOCK | _SAFELY
+        flags |= os.O_CREAT if create else 0
         descriptor = self._found(_MISSING, "open", directory, name, _open_file, flags)
         if descriptor is None:
             return None
         _not_for_children.add(descriptor)
-        if create:
-            with self._closing_if_failed(descriptor, directory.join(name)):
+        path = directory.join(name)
+        with self._closing_if_failed(descriptor, path):
+            if not stat.S_ISREG(self.call("stat", path, os.fstat, descriptor).st_mode):
+                raise StorageError("open", path, None, "it is no regular file; move it away")
+            if create:
                 self._give_to_owner(directory, name)
         return descriptor
 

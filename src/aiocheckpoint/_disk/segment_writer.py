@@ -299,7 +299,7 @@ class SegmentWriter:
         for frame in self._frames():
             if frame.end > start:
                 size = sum(map(body_bytes, frame.entries()))
-                bodies = [slots.read(slot, size, frame.bodies_offset)]
+                bodies = [slots.read_whole(slot, size, frame.bodies_offset)]
                 copies.append(Content(frame.table, bodies, frame.flags))
         return copies
 

@@ -166,6 +166,10 @@ class Slots:
             return b""
         return self._files.read_at(self._descriptor(number), size, offset, self.path(number))
 
+    def read_whole(self, number: int, size: int, offset: int) -> bytes:
+        """Return that many bytes, zeros for those that are lost, as copies stand side by side."""
+        return self.read(number, size, offset).ljust(size, b"\0")
+
     def header(self, number: int) -> Header | None:
         """Return the header of a slot; None for one that is free or torn, or gone by now."""
         if self._found(number) is None:

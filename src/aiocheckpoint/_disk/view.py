@@ -381,11 +381,11 @@ class View:
         return None
 
     def raw_body(self, committed: Committed) -> bytes:
-        """Return the bytes that the log has in the place of a body, right or not."""
+        """Return the bytes that the log has in the place of a body, right or not; never fewer."""
         if committed.body is not None or self.log is None:
             return committed.body or b""
         size = body_bytes(committed.entry)
-        return self.log.slots.read(committed.slot, size, committed.offset)
+        return self.log.slots.read_whole(committed.slot, size, committed.offset)
 
     def _all_sessions(self) -> list[str]:
         found = {*self.files.scan(self.sessions.root), *self.pending_sessions()}

@@ -191,15 +191,15 @@ class Bodies:
         if None not in found.values():
             return cast("dict[str, bytes]", found)
         removed = self.view.removed(session)
-        for digest, data in found.items():
-            if data is None and digest in removed:
+        for digest, committed in waiting.items():
+            if committed is None and digest in removed:
                 raise MissingBlobError(self.blob_path(session, digest), digest)  # its file will go
         whole: dict[str, bytes] = {}
         digest, is_node = "", False
         try:
             with self.view.sessions.blobs(session) as directory:
-                for digest, committed in found.items():
-                    blob = committed
+                for digest, data in found.items():
+                    blob = data
                     if blob is None:
                         blob = self._blob_file(digest, directory, is_node=is_node)
                     if blob is None:
