@@ -67,6 +67,12 @@ def _stored(root: Path) -> set[str]:
     return {path.name for path in (root / "s" / "blobs").glob("*")}
 
 
+def _put_first_in_place_of_second(directory: Path) -> None:
+    first, second, *_ = sorted(directory.glob("cp_*.json"))
+    second.unlink()  # its backup is the same file
+    second.write_bytes(first.read_bytes())
+
+
 class TestRecords:
     def test_the_key_is_taken(self) -> None:
         """A record that is no BlobRecord may not use the key of the digests."""
@@ -237,6 +243,21 @@ class TestDamage:
         assert await writer.check() == ()
         await _save(writer, "c", ONE)
         assert await _seen(writer) == {"a": [], "c": [ONE]}
+
+    async def test_recover_leaves_blobs_of_what_it_restores(
+        self, make_writer: MakeWriter, root: Path
+    ) -> None:
+        """Where another one's file was in its place, a checkpoint comes back with its blobs."""
+        writer = make_writer(record_type=LargeValue)
+        await _save(writer, "a")
+        await _save(writer, "b", ONE)
+        await on_disk(writer)
+        await _save(writer, "c")
+        await on_disk(writer)
+        await asyncio.to_thread(_put_first_in_place_of_second, root / "s" / "checkpoints")
+        await writer.recover("s")
+        assert await _seen(writer) == {"a": [], "b": [ONE], "c": []}
+        assert await writer.check() == ()
 
     async def test_recover_leaves_blobs_that_others_need(
         self, make_writer: MakeWriter, root: Path

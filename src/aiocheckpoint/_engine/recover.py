@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from collections.abc import Collection
 from pathlib import Path
@@ -108,7 +109,8 @@ def find_damage(reader: Reader[RecordT], session_id: SessionId) -> Recovery:
             entries.append(restored[0])
             texts.append(restored[1])
     gone = {file.text for file in bad} - {e.name for e in entries if isinstance(e, Saved)}
-    for digest in _bad_blobs(reader, session, gone):
+    kept = blobs.reach(itertools.chain(*map(blob_digests, texts)))
+    for digest in _bad_blobs(reader, session, gone, kept):
         aside = random_name(f"{digest[:60]}.")
         entries.append(Quarantined(name, digest, aside, is_blob=True))
     if not entries and _has_more_to_do(reader, session):
@@ -219,9 +221,17 @@ def _from_backup(
     return saved, body.text
 
 
-def _bad_blobs(reader: Reader[RecordT], session: Session, gone: set[str]) -> list[str]:
+def _bad_blobs(
+    reader: Reader[RecordT], session: Session, gone: set[str], kept: set[str]
+) -> list[str]:
     """
     Return the blobs that are damaged, or that no intact checkpoint leads to.
+
+    Args:
+        reader: of the store.
+        session: to look at.
+        gone: names of checkpoint files that will be gone.
+        kept: blobs that checkpoints lead to which will be restored.
 
     Raises:
         StorageError: one cannot be read, and may be intact.
@@ -231,6 +241,7 @@ def _bad_blobs(reader: Reader[RecordT], session: Session, gone: set[str]) -> lis
     if not session.known.has_blobs:
         return []
     users, is_complete = users_of_blobs(bodies, session.name, gone)
+    in_use = users.keys() | kept
     unwritten = bad_waiting_blobs(bodies, session.name)
     with reader.view.sessions.blobs(session.name) as directory:
         found = [] if directory is None else sorted(reader.view.files.scan(directory))
@@ -244,6 +255,6 @@ def _bad_blobs(reader: Reader[RecordT], session: Session, gone: set[str]) -> lis
     written = [
         digest
         for name, digest in digests.items()
-        if is_digest(digest) and (name in bad or (digest not in users and are_unused))
+        if is_digest(digest) and (name in bad or (digest not in in_use and are_unused))
     ]
     return [*dict.fromkeys((*written, *unwritten))]
