@@ -1318,7 +1318,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             return ()
         work = partial(check.check_journal, root, is_applied=self._store.has_changed)
         findings = await hop(threads, work)
-        for name in await hop(threads, partial(sessions.directory_names, root.bodies)):
+        for name in await hop(threads, partial(check.names_to_check, root.bodies, findings)):
             findings += await hop(threads, partial(check.check_session, root.bodies, name))
         return tuple(findings)
 

@@ -44,6 +44,7 @@ _STAYS = frozenset(
     }
 )  # fmt: skip
 NOT_FOLLOWED = "it is a symlink, which is not followed; put the directory itself there"
+NO_FILE = "it is no regular file; move it away, and put back the file that was there, if any"
 _OPEN_DIRECTORY = os.O_RDONLY | system.O_DIRECTORY | system.O_CLOEXEC
 _SAFELY = system.O_NOFOLLOW | system.O_CLOEXEC | system.O_BINARY
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | _SAFELY
@@ -709,14 +710,19 @@ class LocalFiles:
         """
         flags = (os.O_RDWR if write else os.O_RDONLY) | system.O_NONBLOCK | _SAFELY
         flags |= os.O_CREAT if create else 0
-        descriptor = self._found(_MISSING, "open", directory, name, _open_file, flags)
+        path = directory.join(name)
+        try:
+            descriptor = self._found(_MISSING, "open", directory, name, _open_file, flags)
+        except StorageError as error:
+            if error.errno not in _OF_OTHERS:
+                raise
+            raise StorageError("open", path, error.errno, NO_FILE) from error
         if descriptor is None:
             return None
         _not_for_children.add(descriptor)
-        path = directory.join(name)
         with self._closing_if_failed(descriptor, path):
             if not stat.S_ISREG(self.call("stat", path, os.fstat, descriptor).st_mode):
-                raise StorageError("open", path, None, "it is no regular file; move it away")
+                raise StorageError("open", path, None, NO_FILE)
             if create:
                 self._give_to_owner(directory, name)
         return descriptor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import threading
 from collections.abc import Callable, Generator
 
@@ -187,7 +188,9 @@ class LockFiles:
         try:
             # Of its own, for this process may hold the other one just now.
             descriptor = self._files.open_file(self.directory, LOCK_NAME)
-        except StorageError:
+        except StorageError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM):  # another user's: as if it were held
+                raise
             yield False
             return
         if descriptor is None:

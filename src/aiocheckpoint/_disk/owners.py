@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterable, Mapping
 
-from aiocheckpoint._disk.files import Directory, LocalFiles, random_bytes, this_process
+from aiocheckpoint._disk.files import (
+    NO_FILE,
+    Directory,
+    LocalFiles,
+    printable,
+    random_bytes,
+    this_process,
+)
 from aiocheckpoint._format.entries import Owned
 from aiocheckpoint._format.log import encode_owners, encode_process, parse_owners, told_by
 from aiocheckpoint._format.names import TEMP_PREFIX
-from aiocheckpoint.errors import CheckpointError, StorageError
+from aiocheckpoint.errors import CheckpointError, NotACheckpointError, StorageError
+
+_logger = logging.getLogger("aiocheckpoint")
 
 _NAME = "owners"
 _PREFIX = "owner-"
@@ -27,16 +37,44 @@ class Owners:
     Args:
         files: the file operations.
         directory: the store's own, open.
+
+    Attributes:
+        path: where it is.
     """
 
     def __init__(self, files: LocalFiles, directory: Directory) -> None:
         self._files = files
         self._directory = directory
+        self._is_told = False
+        self.path = directory.join(_NAME)
 
     def read(self) -> dict[str, Owned]:
-        """Return what it says, by the names of the sessions' directories."""
-        data = self._files.read(self._directory, _NAME, _MAX_BYTES) or b""
-        return {owned.session: owned for owned in parse_owners(data, self._directory.join(_NAME))}
+        """
+        Return what it says, by the names of the sessions' directories; nothing where it is damaged.
+
+        Sessions have no owners then. Who owned one is refused, as after a loss to another: tokens
+        grow with the clock.
+
+        Raises:
+            StorageError: also of what is no file.
+            JournalVersionError: a newer version of this library wrote it.
+        """
+        found = self._parsed()
+        if found is None and not self._is_told:
+            _logger.warning("%s is damaged: nobody owns what it told of", printable(self.path))
+        self._is_told = found is None
+        return {owned.session: owned for owned in found or ()}
+
+    def is_damaged(self) -> bool:
+        """Tell whether it is there, and does not hold what was written; errors as of `read`."""
+        return self._parsed() is None
+
+    def _parsed(self) -> list[Owned] | None:
+        try:
+            data = self._files.read(self._directory, _NAME, _MAX_BYTES)
+        except NotACheckpointError as error:
+            raise StorageError("read", self.path, None, NO_FILE) from error
+        return [] if data is None else parse_owners(data, self.path)
 
     def write(self, owners: Iterable[Owned], token: int) -> None:
         """

@@ -273,9 +273,9 @@ class Files:
         text = None if newest is None else newest.text
         if text is not None and index.pointed == text:
             return
-        index.pointed = text
+        index.pointed = None
         if newest is None:
-            self._files.unlink(directory, names.LATEST_NAME)
+            self._remove_pointer(directory)
             return
         data = b""
         if directory.descriptor is None:
@@ -283,10 +283,26 @@ class Files:
         try:
             is_made = self._files.point(directory, names.LATEST_NAME, newest.text, data)
             self._files.reached("after_pointer")
-        except StorageFullError:
+        except StorageError as error:
+            if not isinstance(error, StorageFullError) and not self._has_no_place(directory):
+                raise
             is_made = False
-        if not is_made:  # without it a reader looks for the newest itself
+        if is_made:
+            index.pointed = text
+        else:  # without it a reader looks for the newest itself
+            self._remove_pointer(directory)
+
+    def _remove_pointer(self, directory: Directory) -> None:
+        try:
             self._files.unlink(directory, names.LATEST_NAME)
+        except StorageError:
+            if not self._has_no_place(directory):
+                raise
+
+    def _has_no_place(self, directory: Directory) -> bool:
+        """Tell whether a directory is where the pointer should be: what is in it is somebody's."""
+        there = self._files.status(directory, names.LATEST_NAME)
+        return there is not None and there.is_directory
 
     def _any_file(self, committed: Committed) -> bytes:
         """Return the file of a save, or, where the log does not hold it whole, what is there."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,10 +12,16 @@ from aiocheckpoint._disk.files import Directory, monotonic_seconds
 from aiocheckpoint._disk.log import Log
 from aiocheckpoint._disk.lost_parts import Part
 from aiocheckpoint._engine.bodies import Bodies, VanishedError
+from aiocheckpoint._engine.check_blobs import Found, bad_waiting_blobs, check_blobs
 from aiocheckpoint._engine.root import OpenRoot
-from aiocheckpoint._engine.sessions import is_directory, session_id_of, session_ids, session_names
+from aiocheckpoint._engine.sessions import (
+    directory_names,
+    is_directory,
+    session_id_of,
+    session_ids,
+    session_names,
+)
 from aiocheckpoint._format import documents, names
-from aiocheckpoint._format.blobs import blob_digests, is_digest
 from aiocheckpoint._format.entries import Stuck
 from aiocheckpoint._format.ids import decode_id, encode_id, may_be_session
 from aiocheckpoint._format.listing import location_of_file
@@ -26,110 +33,20 @@ from aiocheckpoint.errors import (
     JournalCorruptError,
     JournalVersionError,
     LostIdError,
-    MissingBlobError,
     NotACheckpointError,
     StorageError,
 )
 from aiocheckpoint.models import Finding, FindingKind, SessionId
 
+_OURS = re.compile(r"(turn|lock|applier|control|owner-.*|log\.[0-9]+)")
 _MOMENTS_SECONDS = 1.0
 _PAUSE_SECONDS = 0.02
+_NO_POINTER = "it is a directory, so it cannot name the newest checkpoint; move it away"
+_NO_OWNERS = (
+    "it does not tell any more who owned sessions when the journal was flushed: others may own "
+    "them now, and who did is refused (OwnershipLostError); remove it, and own them again"
+)
 _PARTIAL = "a part of the journal is damaged; what that harms is told of its session"
-Found = tuple[FindingKind, Path, str]
-
-
-def check_blobs(bodies: Bodies, session: str) -> list[Found]:
-    """Return which blobs are missing, damaged or of no use."""
-    view = bodies.view
-    index = view.lookup(session)
-    users, is_complete = users_of_blobs(bodies, session)
-    with view.sessions.blobs(session) as directory:
-        found = [] if directory is None else sorted(view.files.scan(directory))
-        bad = {} if directory is None else bad_blobs(bodies, directory, session, found)
-    place = Path(view.sessions.root.path) / session / names.BLOBS_DIRECTORY
-    waiting = view.pending.sessions.get(session)
-    findings: list[Found] = []
-    there: set[str] = set()
-    for name in found:
-        digest = name.removesuffix(names.NODE_SUFFIX)
-        there.add(digest)
-        if names.is_leftover(name):
-            if waiting is None:
-                detail = "a write that never ended left it; the next save of a blob removes it"
-                findings.append(("leftover", place / name, detail))
-        elif isinstance(error := bad.get(name), CheckpointCorruptError):
-            findings.append(("damaged", place / name, error.reason))
-        elif error is not None:
-            findings.append(("unreadable", place / name, str(error)))
-        elif is_digest(digest) and digest not in users and waiting is None and is_complete:
-            findings.append(("unused-blob", place / name, "no checkpoint refers to it"))
-    for digest in sorted(users.keys() - there):
-        if view.saved_blob(session, digest) is None and not bodies.is_gone(session, users[digest]):
-            index.lose_blob(digest, is_missing=True)
-            findings.append(("missing-blob", place / digest, f"{users[digest]} refers to it"))
-    return findings
-
-
-def users_of_blobs(
-    bodies: Bodies, session: str, gone: Collection[str] = ()
-) -> tuple[dict[str, str], bool]:
-    """
-    Return the blobs that intact checkpoints lead to, each with one of their files.
-
-    And whether all could be read: others may lead to any blob.
-
-    Args:
-        bodies: the contents of checkpoints.
-        session: name of its directory.
-        gone: files that do not count.
-    """
-    users: dict[str, str] = {}
-    is_complete = True
-    for name in bodies.view.lookup(session).newest_first():
-        if name.text in gone:
-            continue
-        try:
-            digests = blob_digests(bodies.text(session, name.text))
-        except VanishedError:
-            continue
-        except CheckpointError:
-            is_complete = False
-            continue
-        waiting = [*digests]
-        while waiting:
-            digest = waiting.pop()
-            if digest in users:
-                continue
-            users[digest] = name.text
-            try:
-                waiting += bodies.links_if_known(session, digest)
-            except CheckpointError:
-                is_complete = False
-    return users, is_complete
-
-
-def bad_blobs(
-    bodies: Bodies, directory: Directory, session: str, found: list[str]
-) -> dict[str, CheckpointError]:
-    """
-    Return which blob files are damaged, or cannot be read, and why.
-
-    Those that the journal has do not count.
-    """
-    bad: dict[str, CheckpointError] = {}
-    removed = bodies.view.removed(session)
-    for name in found:
-        digest = name.removesuffix(names.NODE_SUFFIX)
-        if not is_digest(digest) or digest in removed:
-            continue
-        if bodies.view.saved_blob(session, digest) is not None:
-            continue
-        try:
-            with bodies.losing(session, digest):
-                bodies.read_blob(directory, digest, is_node=name != digest)
-        except CheckpointError as error:
-            bad[name] = error
-    return bad
 
 
 def check_journal(root: OpenRoot, *, is_applied: bool) -> list[Finding]:
@@ -143,15 +60,14 @@ def check_journal(root: OpenRoot, *, is_applied: bool) -> list[Finding]:
     if root.log is None:
         return []
     path = Path(root.log.directory.path)
+    findings = [_finding("unreadable", Path(error.path), str(error)) for error in _odd_files(root)]
     try:
         if not root.view.look():
             detail = "another process kept it locked; check again"
-            return [_finding("unreadable", path, detail)]
-    except JournalVersionError as error:
-        return [_finding("unreadable", Path(error.path), str(error))]
-    except StorageError as error:
-        return [_finding("unreadable", path, str(error))]
-    findings = [*_check_damages(root), *_check_given_up(root)]
+            return [*findings, _finding("unreadable", path, detail)]
+    except (JournalVersionError, StorageError) as error:
+        return findings or [_finding("unreadable", Path(error.path), str(error))]
+    findings += [*_check_owners(root.log), *_check_damages(root), *_check_given_up(root)]
     with root.view.mutex:
         waiting = root.view.pending.backlog().changes
         stuck = [found.stuck for found in root.view.pending.sessions.values() if found.stuck]
@@ -161,6 +77,30 @@ def check_journal(root: OpenRoot, *, is_applied: bool) -> list[Finding]:
         detail = f"{changes} not in files yet; flush() writes them"
         findings.append(_finding("unflushed-journal", path, detail))
     return findings
+
+
+def _odd_files(root: OpenRoot) -> Iterator[StorageError]:
+    """Yield why a file of the journal, or one that is locked, cannot be opened."""
+    if root.log is None:
+        return
+    files, directory = root.view.files, root.log.directory
+    for name in sorted(filter(_OURS.fullmatch, files.scan(directory))):
+        try:
+            descriptor = files.open_file(directory, name)
+        except StorageError as error:
+            yield error
+        else:
+            if descriptor is not None:
+                files.close(descriptor, directory.join(name))
+
+
+def _check_owners(log: Log) -> Iterator[Finding]:
+    """Yield what is wrong with the file that says who owns sessions."""
+    try:
+        if log.owners.is_damaged():
+            yield _finding("damaged", Path(log.owners.path), _NO_OWNERS)
+    except (JournalVersionError, StorageError) as error:
+        yield _finding("unreadable", Path(error.path), str(error))
 
 
 def _unwritten(stuck: Stuck) -> Finding:
@@ -247,6 +187,16 @@ def _is_abandoned(root: OpenRoot, log: Log) -> bool:
     return False
 
 
+def names_to_check(bodies: Bodies, findings: list[Finding]) -> list[str]:
+    """Return the directories to look into; none where a finding of the journal tells why not."""
+    try:
+        return directory_names(bodies)
+    except StorageError as error:
+        if Path(error.path) in {finding.path for finding in findings}:
+            return []
+        raise
+
+
 def check_session(bodies: Bodies, name: str) -> list[Finding]:
     """
     Return what is wrong in a session's directory, reading every byte.
@@ -306,20 +256,6 @@ def _check_waiting(bodies: Bodies, name: str) -> Iterator[Found]:
             continue
     for digest, bad in bad_waiting_blobs(bodies, name).items():
         yield "damaged", Path(bodies.blob_path(name, digest)), bad.reason
-
-
-def bad_waiting_blobs(bodies: Bodies, session: str) -> dict[str, CheckpointCorruptError]:
-    """Return which blobs the journal has, but not as they were saved, and no file has either."""
-    bad: dict[str, CheckpointCorruptError] = {}
-    waiting = bodies.view.pending.sessions.get(session)
-    for digest in sorted(map(bytes.hex, waiting.blobs.copy() if waiting else ())):
-        try:
-            bodies.blob(session, digest)
-        except MissingBlobError:
-            continue  # it was removed meanwhile
-        except CheckpointCorruptError as error:
-            bad[digest] = error
-    return bad
 
 
 def _check_directory(bodies: Bodies, name: str) -> Iterator[Found]:
@@ -390,11 +326,12 @@ def _check_pointer(bodies: Bodies, directory: Directory, session: str) -> Iterat
 def _pointer_finding(bodies: Bodies, directory: Directory) -> Found | None:
     files, sessions = bodies.view.files, bodies.view.sessions
     pointed = files.pointed_at(directory, names.LATEST_NAME)
+    path = Path(directory.join(names.LATEST_NAME))
     if pointed is None:
-        return None
+        there = files.status(directory, names.LATEST_NAME)
+        return ("unreadable", path, _NO_POINTER) if there and there.is_directory else None
     entries = files.scan(directory)
     found = sessions.in_order(list(filter(None, map(names.parse_name, entries))), directory)
-    path = Path(directory.join(names.LATEST_NAME))
     if pointed not in entries:
         return (
             "dangling-pointer",

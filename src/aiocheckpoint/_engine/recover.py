@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from aiocheckpoint._disk.files import printable, random_name
 from aiocheckpoint._engine.bodies import BlobGraph, Session, VanishedError
-from aiocheckpoint._engine.check import bad_blobs, bad_waiting_blobs, users_of_blobs
+from aiocheckpoint._engine.check_blobs import bad_blobs, bad_waiting_blobs, users_of_blobs
 from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._format import documents, names
 from aiocheckpoint._format.blobs import blob_digests, is_digest

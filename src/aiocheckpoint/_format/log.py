@@ -366,19 +366,19 @@ def encode_owners(owners: Iterable[Owned]) -> bytes:
     return _OWNERS_HEAD.pack(_OWNERS_MAGIC, zlib.crc32(table), LOG_VERSION) + table
 
 
-def parse_owners(data: bytes, path: str) -> list[Owned]:
+def parse_owners(data: bytes, path: str) -> list[Owned] | None:
     """
-    Return who owns what; nobody where the file is torn, which a power cut alone can do.
+    Return who owns what; None where the file is damaged.
 
     Raises:
         JournalVersionError: a newer version of this library wrote it.
     """
     if len(data) < _OWNERS_HEAD.size:
-        return []
+        return None
     magic, crc, version = _OWNERS_HEAD.unpack_from(data)
     table = data[_OWNERS_HEAD.size :]
     if magic != _OWNERS_MAGIC or zlib.crc32(table) != crc:
-        return []
+        return None
     if version != LOG_VERSION:
         raise JournalVersionError(path, version, LOG_VERSION)
     return [entry for entry in decode_entries(table) if isinstance(entry, Owned)]
