@@ -162,6 +162,33 @@ async def test_what_leads_to_it_through_another(start: Start, root: Path) -> Non
         assert not {found.kind for found in await writer.check()}
 
 
+@pytest.mark.parametrize("is_given", [False, True])
+async def test_a_save_counts_on_it_through_another(
+    start: Start, root: Path, *, is_given: bool
+) -> None:
+    """Once a read has told of it, a save that leads to it is refused, or stores it anew."""
+    inner = f"the inner one, and {MARK}".encode()
+    node = BlobNode([blob_digest(inner)], b"the outer one")
+    worker = start(record_type=Note)
+    worker.call("save", note("s", "old"))
+    with holding(root, "applier"):
+        worker.call("save", note("s", "one", node), blobs=by_digest(node, inner))
+        worker.kill()
+    change_text(marked_slot(root))
+    async with _opened(root) as writer:
+        await writer.save(note("other", "one"))
+        await writer.list("s")
+        with pytest.raises(CheckpointCorruptError):
+            await writer.load_blobs("s", [blob_digest(inner)])
+        if is_given:
+            await writer.save(note("s", "two", node), blobs=by_digest(node, inner))
+            assert await writer.load_blobs("s", [blob_digest(inner)]) == by_digest(inner)
+        else:
+            with pytest.raises(CheckpointCorruptError):
+                await writer.save(note("s", "two", node))
+            await writer.recover("s")
+
+
 async def test_one_that_was_removed_before(start: Start, root: Path) -> None:
     """Also where the journal has a removal of the same blob before the save of what is damaged."""
     worker = start(record_type=Note)

@@ -233,10 +233,10 @@ def _find_blobs(bodies: Bodies, save: Save, session: Session) -> None:
     """
     Find out which blobs are there already, among those that a save leads to.
 
-    What the record names, what names others, and what is given, is read, and so known to be intact;
-    of the rest it is known that it is there. What was once found is not looked at again, unless a
-    read has found it missing or damaged since. What was removed meanwhile is not there, whoever was
-    the first to hear of it.
+    What the record names, what names others, what is given, and what a read has found missing or
+    damaged, is read, and so known to be intact; of the rest it is known that it is there. What was
+    once found is not looked at again, unless a read has found it missing or damaged since. What was
+    removed meanwhile is not there, whoever was the first to hear of it.
     """
     known = session.known.blobs = session.known.blobs or KnownBlobs()
     if not session.known.has_blobs:
@@ -274,7 +274,7 @@ def _links(bodies: Bodies, save: Save, session: Session, digest: str) -> tuple[s
     if is_lost and digest in save.blobs:
         return None
     try:
-        if digest in save.digests or digest in save.blobs:
+        if is_lost or digest in save.digests or digest in save.blobs:
             return blob_links(bodies.blob(session.name, digest))
         return bodies.links(session.name, digest)
     except MissingBlobError:
