@@ -53,3 +53,26 @@ def test_a_directory_that_was_removed_need_not_be_there(tmp_path: Path) -> None:
     assert files.synced == [tmp_path.stat().st_ino]
     touched.close()
     files.close_directory(root)
+
+
+def test_many_that_were_removed_hold_no_descriptors(tmp_path: Path) -> None:
+    """However many sessions one flush removes, few directories are open for it."""
+    files = LocalFiles()
+    root = files.open_path(str(tmp_path))
+    touched = Touched(files, root)
+    before = _open_descriptors()
+    for number in range(200):
+        path = tmp_path / f"s{number}"
+        path.mkdir()
+        touched.directory(Directory(str(path), None))
+        path.rmdir()
+        touched.gone([str(path)])
+    assert _open_descriptors() - before <= 1  # one stands for the disk
+    touched.sync()
+    touched.close()
+    assert _open_descriptors() == before
+    files.close_directory(root)
+
+
+def _open_descriptors() -> int:
+    return len(os.listdir("/dev/fd"))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from datetime import timedelta
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import pytest
 from langgraph.graph import START, StateGraph
@@ -106,6 +107,71 @@ async def test_what_the_next_run_reads_stays(make: MakeSaver) -> None:
         await graph.ainvoke({"number": turn}, _THREAD)
     await saver.aprune(["t"])
     assert await _namespaces(saver) == ["", "node"]
+
+
+@pytest.mark.parametrize("is_pruned_at_once", [False, True])
+async def test_what_a_run_from_an_older_one_takes_up_stays(
+    make: MakeSaver, *, is_pruned_at_once: bool
+) -> None:
+    """A graph with a memory has the one that was then, from whatever is kept of the thread."""
+    saver = make(keep_last=None if is_pruned_at_once else 4)
+    graph = _graph(_remembering(), checkpointer=saver)
+    for turn in range(6):
+        await graph.ainvoke({"number": turn}, _THREAD)
+    if is_pruned_at_once:
+        await saver.aprune(["t"], keep_last=4)
+    history = [state async for state in graph.aget_state_history(_THREAD)]
+    starts = {state.values["number"]: state for state in history if state.next == ("node",)}
+    assert 1 <= len(starts) < 6
+    for turn, state in starts.items():
+        assert await graph.ainvoke(None, state.config) == {"number": 100 * (turn + 1)}
+    before = await _stored(saver)
+    for turn in range(20):
+        await graph.ainvoke({"number": turn}, _THREAD)
+        if is_pruned_at_once:
+            await saver.aprune(["t"], keep_last=4)
+    assert await _stored(saver) <= 2 * before  # it is bounded
+
+
+def _remembering() -> Any:
+    """Return a graph of several steps that counts its runs, as hundreds."""
+    builder = StateGraph(_Counting)
+    builder.add_node("count", lambda state: {"runs": 1})
+    for step in range(5):
+        builder.add_node(f"step{step}", lambda state: {})
+        builder.add_edge(f"step{step - 1}" if step else "count", f"step{step}")
+    builder.add_node("tell", lambda state: {"number": 100 * state["runs"]})
+    builder.add_edge(START, "count")
+    builder.add_edge("step4", "tell")
+    return builder.compile(checkpointer=True)
+
+
+class _Counting(TypedDict):
+    number: int
+    runs: Annotated[int, operator.add]
+
+
+async def _stored(saver: CheckpointSaver) -> int:
+    return sum([len(await saver._store.ids(s)) async for s in saver._store.sessions()])
+
+
+@pytest.mark.parametrize("times", [2, 3])
+async def test_one_that_a_task_runs_more_than_once(make: MakeSaver, times: int) -> None:
+    """Each of its runs goes with the checkpoint that the task followed."""
+    inner = _graph(_added)
+
+    async def call(state: _State) -> dict[str, int]:
+        for _ in range(times):
+            state = await inner.ainvoke({"number": state["number"]})
+        return {"number": state["number"]}
+
+    saver = make(keep_last=1)
+    graph = _graph(call, checkpointer=saver)
+    for turn in range(5):
+        await graph.ainvoke({"number": turn}, _THREAD)
+        assert await _sessions(saver) <= 1 + times
+    await make().aprune(["t"], older_than=timedelta(0))
+    assert await _sessions(saver) == 1
 
 
 @pytest.mark.parametrize(

@@ -67,8 +67,12 @@ class Touched:
         """Note that directories were removed: others may be made in their places."""
         for path in paths:
             removed = self._directories.pop(path, None)
-            if removed is not None:  # its descriptor may stand for its disk
+            if removed is None:
+                continue
+            if any(removed is opened for opened in self._devices.values()):  # it stands for a disk
                 self._removed.append(removed)
+            else:
+                self._files.close_directory(removed)
 
     def file(self, descriptor: int, directory: Directory, name: str) -> None:
         """Take over a file that was written, and close it when it is synced."""

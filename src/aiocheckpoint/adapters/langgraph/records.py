@@ -130,6 +130,11 @@ def session_of(thread_id: object, checkpoint_ns: str = "") -> SessionId:
     return f"{thread}.{_digest_name(checkpoint_ns)}" if checkpoint_ns else thread
 
 
+def root_of(session_id: SessionId) -> SessionId:
+    """Return the session of a thread's own namespace, of one of any namespace of it."""
+    return session_id.partition(".")[0]
+
+
 def thread_prefix(thread_id: object) -> str:
     """Return what the names of all sessions of a thread begin with."""
     return _digest_name(str(thread_id))

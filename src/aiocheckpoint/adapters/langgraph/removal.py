@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -24,7 +25,8 @@ from aiocheckpoint.adapters.langgraph.records import (
 )
 from aiocheckpoint.adapters.langgraph.watches import Watches
 
-_OF_A_TASK = re.compile(r":[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+# A graph that a task invokes once more has a number behind it.
+_OF_A_TASK = re.compile(r":[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(\|[0-9]+)?$")
 _CLOCKS_DIFFER = timedelta(days=1)
 
 
@@ -62,7 +64,7 @@ class Removal:
     async def prune(
         self, session_id: SessionId, keep_last: int | None, older_than: timedelta | None
     ) -> None:
-        """Keep the last few, or what is not older, and what delta channels of that need."""
+        """Keep the last few, or what is not older, and what runs from what is kept need."""
         entries = await self._entries(session_id)  # the newest first
         if not entries:
             return
@@ -74,6 +76,7 @@ class Removal:
             doomed = doomed & old if keep_last else old
         keep = {entry.key for entry in entries if entry not in doomed}
         keep |= await self._needed(session_id, keep)
+        keep |= await self._resumed(session_id, entries)
         await self.remove(session_id, frozenset(entry.key for entry in doomed) - keep)
 
     async def _entries(self, session_id: SessionId) -> list[Entry]:
@@ -92,6 +95,21 @@ class Removal:
     async def _needed(self, session_id: SessionId, keep: Iterable[str]) -> set[str]:
         """Return the ancestors from which delta channels of kept checkpoints are rebuilt."""
         return await self._store.read(session_id, partial(needed_ancestors, keep))
+
+    async def _resumed(self, session_id: SessionId, entries: Iterable[Entry]) -> set[str]:
+        """
+        Return where runs from checkpoints of the thread would take up a graph within a node.
+
+        LangGraph takes the last one made before the checkpoint that a run begins from, and lets
+        the graph begin from nothing, unasked, where it is gone.
+        """
+        root = records.root_of(session_id)
+        if root == session_id:
+            return set()
+        by_name = sorted(entries, key=_name_of)
+        starts = [entry.checkpoint for entry in await self._entries(root)]
+        counts = {bisect_left(by_name, start, key=_name_of) for start in starts}
+        return {by_name[count - 1].key for count in counts - {0}}
 
     async def remove(self, session_id: SessionId, gone: frozenset[str]) -> None:
         """
@@ -159,6 +177,10 @@ class Removal:
         metas = await self._store.list(parent)
         newest = next((meta for meta in metas if _is_state(meta.checkpoint_id)), None)
         return bool(own) and newest is not None and own[0].saved_at < newest.saved_at
+
+
+def _name_of(entry: Entry) -> str:
+    return entry.checkpoint
 
 
 def _is_state(record_id: CheckpointId) -> bool:
