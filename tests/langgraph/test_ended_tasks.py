@@ -133,6 +133,24 @@ async def test_what_a_run_from_an_older_one_takes_up_stays(
     assert await _stored(saver) <= 2 * before  # it is bounded
 
 
+@pytest.mark.parametrize("is_pruned_at_once", [False, True])
+async def test_what_a_run_from_a_fork_takes_up_stays(
+    make: MakeSaver, *, is_pruned_at_once: bool
+) -> None:
+    """A fork made by an update takes up what was before its parent, also where that is gone."""
+    saver = make(keep_last=None if is_pruned_at_once else 8)
+    graph = _graph(_remembering(), checkpointer=saver)
+    for turn in range(3):
+        await graph.ainvoke({"number": turn}, _THREAD)
+    history = [state async for state in graph.aget_state_history(_THREAD)]
+    start = next(s for s in history if s.values["number"] == 1 and s.next == ("node",))
+    fork = await graph.aupdate_state(start.config, {"number": 1}, as_node=START)
+    if is_pruned_at_once:
+        await saver.aprune(["t"], keep_last=1)
+    for _ in range(2):
+        assert await graph.ainvoke(None, fork) == {"number": 200}
+
+
 def _remembering() -> Any:
     """Return a graph of several steps that counts its runs, as hundreds."""
     builder = StateGraph(_Counting)

@@ -100,14 +100,19 @@ class Removal:
         """
         Return where runs from checkpoints of the thread would take up a graph within a node.
 
-        LangGraph takes the last one made before the checkpoint that a run begins from, and lets
-        the graph begin from nothing, unasked, where it is gone.
+        LangGraph takes the last one made before the checkpoint that a run begins from, or before
+        the parent of that, where it is a fork, and lets the graph begin from nothing, unasked,
+        where it is gone.
         """
         root = records.root_of(session_id)
         if root == session_id:
             return set()
         by_name = sorted(entries, key=_name_of)
-        starts = [entry.checkpoint for entry in await self._entries(root)]
+        kept = [state_id(entry.key) for entry in await self._entries(root)]
+        starts: set[str] = set()
+        for record in await self._store.load_many(root, kept):
+            starts.add(record.checkpoint)
+            starts.add(record.parent or record.checkpoint)
         counts = {bisect_left(by_name, start, key=_name_of) for start in starts}
         return {by_name[count - 1].key for count in counts - {0}}
 
