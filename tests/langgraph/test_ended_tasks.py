@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Annotated, Any, TypedDict
 
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 
@@ -149,6 +150,36 @@ async def test_what_a_run_from_a_fork_takes_up_stays(
         await saver.aprune(["t"], keep_last=1)
     for _ in range(2):
         assert await graph.ainvoke(None, fork) == {"number": 200}
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+@pytest.mark.parametrize("keep_last", [1, 2, None])
+async def test_what_is_asked_again_takes_up_the_same(
+    make: MakeSaver, keep_last: int | None, durability: Any
+) -> None:
+    """Asked from the newest again and again, a graph with a memory remembers as without limits."""
+    remembered = []
+    for saver in (make(keep_last=keep_last), InMemorySaver()):
+        inner = StateGraph(_Asked)
+        inner.add_node("see", lambda state: {"seen": [state["number"]]})
+        inner.add_node("ask", lambda state: {"seen": [interrupt([*state["seen"]])]})
+        inner.add_edge(START, "see")
+        inner.add_edge("see", "ask")
+        graph = _graph(inner.compile(checkpointer=True), checkpointer=saver)
+        for turn in range(3):
+            await graph.ainvoke({"number": turn}, _THREAD, durability=durability)
+        seen = []
+        for _ in range(3):
+            newest = (await graph.aget_state(_THREAD)).config
+            ended = await graph.ainvoke(None, newest, durability=durability)
+            seen.append(ended["__interrupt__"][0].value)
+        remembered.append(seen)
+    assert remembered[0] == remembered[1]
+
+
+class _Asked(TypedDict):
+    number: int
+    seen: Annotated[list[Any], operator.add]
 
 
 def _remembering() -> Any:

@@ -96,7 +96,7 @@ class Removal:
         """Return the ancestors from which delta channels of kept checkpoints are rebuilt."""
         return await self._store.read(session_id, partial(needed_ancestors, keep))
 
-    async def _resumed(self, session_id: SessionId, entries: Iterable[Entry]) -> set[str]:
+    async def _resumed(self, session_id: SessionId, entries: Sequence[Entry]) -> set[str]:
         """
         Return where runs from checkpoints of the thread would take up a graph within a node.
 
@@ -113,6 +113,9 @@ class Removal:
         for record in await self._store.load_many(root, kept):
             starts.add(record.checkpoint)
             starts.add(record.parent or record.checkpoint)
+        # In durability "exit" the one that the newest runs after is on its way.
+        for record in await self._store.load_many(session_id, [state_id(entries[0].key)]):
+            starts.update(_followed(record).values())
         counts = {bisect_left(by_name, start, key=_name_of) for start in starts}
         return {by_name[count - 1].key for count in counts - {0}}
 
@@ -218,13 +221,21 @@ def _left_over(ids: Sequence[CheckpointId], keep: Sequence[CheckpointId]) -> set
 
 def _parents(record: ThreadRecord) -> dict[SessionId, str]:
     """Return which checkpoints, by their sessions, a graph within a task has run after."""
-    metadata = record.metadata
-    parents = metadata.get("parents") if isinstance(metadata, dict) else None
-    if not _OF_A_TASK.search(record.checkpoint_ns) or not isinstance(parents, Mapping):
+    if not _OF_A_TASK.search(record.checkpoint_ns):
         return {}  # others are read again by the next run
     return {
         session_of(record.thread_id, namespace): records.key_of(checkpoint)
-        for namespace, checkpoint in parents.items()
+        for namespace, checkpoint in _followed(record).items()
+    }
+
+
+def _followed(record: ThreadRecord) -> dict[str, str]:
+    """Return which checkpoints, by their namespaces, a graph has run after."""
+    metadata = record.metadata
+    parents = metadata.get("parents") if isinstance(metadata, dict) else None
+    return {
+        namespace: checkpoint
+        for namespace, checkpoint in (parents.items() if isinstance(parents, Mapping) else ())
         if isinstance(checkpoint, str) and namespace != record.checkpoint_ns
     }
 
