@@ -226,16 +226,22 @@ async def test_a_copy_ends_however_fast_others_save(make_writer: MakeWriter) -> 
     assert await copier.ids("t") == ("n2", "n1", "n0")
 
 
+async def _with_two_notes(make_writer: MakeWriter) -> AsyncCheckpointWriter[Note]:
+    """Return a writer that has saved two checkpoints, each with a blob of its own, to files."""
+    other: AsyncCheckpointWriter[Note] = make_writer(record_type=Note)
+    await other.save(Note(session_id="s", checkpoint_id="x", blob_digests=(A,)), blobs={A: b"a"})
+    await other.save(Note(session_id="s", checkpoint_id="y", blob_digests=(B,)), blobs={B: b"b"})
+    await on_disk(other)
+    return other
+
+
 @pytest.mark.parametrize("at", range(6))
 @pytest.mark.parametrize("is_written", [True, False], ids=["files", "journal"])
 async def test_a_checkpoint_with_blobs_is_removed_while_a_session_is_copied(
     make_writer: MakeWriter, root: Path, at: int, *, is_written: bool
 ) -> None:
     """Its blobs go with it, which is no damage, though its file may be there still."""
-    other: AsyncCheckpointWriter[Note] = make_writer(record_type=Note)
-    await other.save(Note(session_id="s", checkpoint_id="x", blob_digests=(A,)), blobs={A: b"a"})
-    await other.save(Note(session_id="s", checkpoint_id="y", blob_digests=(B,)), blobs={B: b"b"})
-    await on_disk(other)
+    other = await _with_two_notes(make_writer)
 
     async def remove() -> None:
         assert await other.delete("s", "x")
@@ -347,10 +353,7 @@ async def test_check_beside_one_that_is_replaced_and_back(make_writer: MakeWrite
 
 async def test_a_blob_is_removed_while_it_is_looked_for(make_writer: MakeWriter) -> None:
     """A save does not rely on a blob that somebody else removed while it was being read."""
-    other: AsyncCheckpointWriter[Note] = make_writer(record_type=Note)
-    await other.save(Note(session_id="s", checkpoint_id="x", blob_digests=(A,)), blobs={A: b"a"})
-    await other.save(Note(session_id="s", checkpoint_id="y", blob_digests=(B,)), blobs={B: b"b"})
-    await on_disk(other)
+    other = await _with_two_notes(make_writer)
 
     async def remove() -> None:
         assert await other.delete("s", "x")

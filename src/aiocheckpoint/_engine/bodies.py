@@ -101,10 +101,15 @@ class Bodies:
         self, session: str, name: str, committed: Committed | None
     ) -> CheckpointCorruptError | VanishedError:
         """Return the error for what has no file: damage, if the journal says that it is there."""
-        is_flushed = committed is None or committed.place <= self.view.flushed
-        if not is_flushed and self.view.saved(session, name) is committed:
+        if self._is_waiting(committed, self.view.saved(session, name)):
             return CheckpointCorruptError(self.path(session, name), _NOWHERE)
         return VanishedError()
+
+    def _is_waiting(self, committed: Committed | None, newest: Committed | None) -> bool:
+        """Tell whether what was found in the journal is there still, and is not flushed."""
+        if committed is None or newest is not committed:
+            return False
+        return committed.place > self.view.flushed
 
     def is_gone(self, session: str, name: str) -> bool:
         """
@@ -253,8 +258,7 @@ class Bodies:
     ) -> CheckpointCorruptError:
         """Return the error for what has no file: damage, if the journal says that it is there."""
         path = self.blob_path(session, digest)
-        is_waiting = committed is not None and committed.place > self.view.flushed
-        if is_waiting and self.view.saved_blob(session, digest) is committed:
+        if self._is_waiting(committed, self.view.saved_blob(session, digest)):
             return CheckpointCorruptError(path, _NOWHERE)
         return MissingBlobError(path, digest)
 

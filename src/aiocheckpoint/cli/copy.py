@@ -113,8 +113,7 @@ class _Copying:
             if not totals.sessions:
                 raise CommandError(f"no sessions in {self._source}; nothing was copied")
         self._is_complete = True
-        for unwritten in closing.errors:
-            raise unwritten
+        closing.raise_first()
 
     def _is_one_place(self) -> CommandError:
         other = ""

@@ -65,8 +65,7 @@ async def _flushed(
             await require_store(writer, place)
             await writer.flush()
             has_sessions = await _has_sessions(writer)
-        for error in closing.errors:
-            raise error
+        closing.raise_first()
         return has_sessions
     finally:
         telling.cancel()

@@ -126,6 +126,11 @@ class Closing:
             for store in self._stores:
                 closing.push_async_callback(self._close, store)
 
+    def raise_first(self) -> None:
+        """Raise the first of the errors, if there is any."""
+        for error in self.errors:
+            raise error
+
     async def _close(self, store: BlobStore[Any]) -> None:
         try:
             await store.aclose()
