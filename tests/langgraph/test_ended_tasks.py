@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Annotated, Any, TypedDict
 
 import pytest
+from langgraph.channels import DeltaChannel
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
@@ -180,6 +181,39 @@ async def test_what_is_asked_again_takes_up_the_same(
 class _Asked(TypedDict):
     number: int
     seen: Annotated[list[Any], operator.add]
+
+
+@pytest.mark.parametrize("is_pruned_at_once", [False, True])
+@pytest.mark.parametrize("turns", [4, 6])
+async def test_what_is_taken_up_is_rebuilt(
+    make: MakeSaver, turns: int, *, is_pruned_at_once: bool
+) -> None:
+    """Delta channels of what a run from a kept checkpoint takes up are whole, as without limits."""
+    remembered = []
+    for saver in (make(keep_last=None if is_pruned_at_once else 2), InMemorySaver()):
+        builder = StateGraph(_Noting, output_schema=_State)
+        builder.add_node("note", lambda state: {"notes": [state["number"]]})
+        builder.add_node("count", lambda state: {"number": len(state["notes"])})
+        builder.add_edge(START, "note")
+        builder.add_edge("note", "count")
+        graph = _graph(builder.compile(checkpointer=True), checkpointer=saver)
+        for turn in range(turns):
+            await graph.ainvoke({"number": turn}, _THREAD)
+        if is_pruned_at_once and isinstance(saver, CheckpointSaver):
+            await saver.aprune(["t"], keep_last=2)
+        history = [state async for state in graph.aget_state_history(_THREAD)]
+        start = next(state for state in history if state.next == ("node",))
+        remembered.append(await graph.ainvoke(None, start.config))
+    assert remembered[0] == remembered[1] == {"number": turns}
+
+
+def _added_up(notes: list[Any] | None, writes: list[list[Any]]) -> list[Any]:
+    return [*(notes or []), *(note for write in writes for note in write)]
+
+
+class _Noting(TypedDict):
+    number: int
+    notes: Annotated[list[Any], DeltaChannel(_added_up, snapshot_frequency=2)]
 
 
 def _remembering() -> Any:

@@ -75,8 +75,8 @@ class Removal:
             old = {entry for entry, time in times.items() if time < oldest}
             doomed = doomed & old if keep_last else old
         keep = {entry.key for entry in entries if entry not in doomed}
-        keep |= await self._needed(session_id, keep)
         keep |= await self._resumed(session_id, entries)
+        keep |= await self._needed(session_id, keep)
         await self.remove(session_id, frozenset(entry.key for entry in doomed) - keep)
 
     async def _entries(self, session_id: SessionId) -> list[Entry]:

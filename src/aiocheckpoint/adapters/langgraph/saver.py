@@ -34,7 +34,8 @@ from aiocheckpoint.adapters.langgraph.listing import (
     raise_refused,
     sessions,
 )
-from aiocheckpoint.adapters.langgraph.reading import PAGE, find, pages
+from aiocheckpoint.adapters.langgraph.questions import Questions
+from aiocheckpoint.adapters.langgraph.reading import PAGE, Entry, find, pages
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord, state_id
 from aiocheckpoint.adapters.langgraph.removal import Removal
 from aiocheckpoint.adapters.langgraph.storage import opened
@@ -109,6 +110,7 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         self._store, self._is_own = opened(storage, options)
         self._portal = Portal()
         self._turns = Turns(self._store, refuse_forks=refuse_forks)
+        self._questions = Questions()
         self._removal = Removal(self._store, self._turns.watches)
         self._erasing = Erasing()
         self._keep_last = keep_last
@@ -188,12 +190,15 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         Cost: one serialization on the loop, and one save: in a directory one hop, and one fsync
             shared with all that wait.
         """
-        draft = state_draft(self.serde, config, checkpoint, metadata)
-        await self._store_state(draft)
-        return config_of(thread_id_of(config), draft.record)
+        place = place_of(config)
+        with self._questions.storing(place):
+            draft = state_draft(self.serde, config, checkpoint, metadata)
+            await self._store_state(draft)
+        return config_of(place.thread_id, draft.record)
 
     async def _store_state(self, draft: Draft) -> None:
         with told_of_thread(draft.record.thread_id):
+            self._questions.note_begun(draft.record)
             await self._turns.store_state(draft)
             if self._keep_last is not None:
                 self._removal.note_child(draft.record)
@@ -223,10 +228,12 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
 
         Cost: one serialization on the loop, and one save, as of `aput`.
         """
-        await self._store_writes(writes_draft(self.serde, config, writes, task_id, task_path))
+        with self._questions.storing(place_of(config)):
+            await self._store_writes(writes_draft(self.serde, config, writes, task_id, task_path))
 
     async def _store_writes(self, draft: Draft) -> None:
         with told_of_thread(draft.record.thread_id):
+            self._questions.require_stored(draft.record)
             await self._turns.store_writes(draft)
 
     # Reading
@@ -253,7 +260,9 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         session_id = place.session_id
         key = None if place.checkpoint is None else records.key_of(place.checkpoint)
         watch = self._turns.watches.of(session_id)
-        if key is not None:
+        if key is None:
+            self._questions.forget(place)
+        else:
             watch.choose(key)
         with told_of_thread(place.thread_id):
             found = await self._store.read(session_id, partial(find, session_id, key))
@@ -297,7 +306,7 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         arguments.require_filter(filter)
         left = limit
         refused: Refused = []
-        wanted = await matching(self._store, config, before, refused) if limit != 0 else ()
+        wanted = await self._matching(config, before, refused) if limit != 0 else ()
         page = Page(self._store, self.serde, filter, thread_id_of(config), refused)
         for part in pages(wanted):
             found = await page.read(part)
@@ -307,6 +316,18 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
             if left is not None and left <= 0:
                 break
         raise_refused(refused, thread_id_of(config))
+
+    async def _matching(
+        self, config: RunnableConfig | None, before: RunnableConfig | None, refused: Refused
+    ) -> list[Entry]:
+        found = await matching(self._store, config, before, refused)
+        if config is not None and before is not None and thread_id_of(config) is not None:
+            place = place_of(config)
+            if place.namespace:  # a run from an older checkpoint takes up a graph within a node
+                self._questions.forget(place)
+                watch = self._turns.watches.of(place.session_id)
+                watch.choose(found[0].key if found else None)
+        return found
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]

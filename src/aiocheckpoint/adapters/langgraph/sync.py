@@ -22,9 +22,11 @@ from langgraph.checkpoint.base import (
 
 from aiocheckpoint import BlobStore
 from aiocheckpoint.adapters.langgraph import arguments
+from aiocheckpoint.adapters.langgraph.arguments import place_of
 from aiocheckpoint.adapters.langgraph.drafts import Draft, state_draft, writes_draft
-from aiocheckpoint.adapters.langgraph.listing import Page, Refused, matching, raise_refused
-from aiocheckpoint.adapters.langgraph.reading import pages
+from aiocheckpoint.adapters.langgraph.listing import Page, Refused, raise_refused
+from aiocheckpoint.adapters.langgraph.questions import Questions
+from aiocheckpoint.adapters.langgraph.reading import Entry, pages
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord
 from aiocheckpoint.adapters.langgraph.tuples import config_of, thread_id_of
 from aiocheckpoint.portal import Portal
@@ -40,12 +42,18 @@ class SynchronousMethods(BaseCheckpointSaver[str]):
 
     _portal: Portal
     _store: BlobStore[ThreadRecord]
+    _questions: Questions
 
     @abstractmethod
     async def _store_state(self, draft: Draft) -> None: ...
 
     @abstractmethod
     async def _store_writes(self, draft: Draft) -> None: ...
+
+    @abstractmethod
+    async def _matching(
+        self, config: RunnableConfig | None, before: RunnableConfig | None, refused: Refused
+    ) -> Sequence[Entry]: ...
 
     @abstractmethod
     async def aflush(self) -> None:
@@ -84,9 +92,11 @@ class SynchronousMethods(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,  # noqa: ARG002 - content decides
     ) -> RunnableConfig:
         """Do what `aput` does, from code that is not asynchronous."""
-        draft = state_draft(self.serde, config, checkpoint, metadata)
-        self._portal.run(self._store_state(draft))
-        return config_of(thread_id_of(config), draft.record)
+        place = place_of(config)
+        with self._questions.storing(place):
+            draft = state_draft(self.serde, config, checkpoint, metadata)
+            self._portal.run(self._store_state(draft))
+        return config_of(place.thread_id, draft.record)
 
     def put_writes(
         self,
@@ -96,8 +106,9 @@ class SynchronousMethods(BaseCheckpointSaver[str]):
         task_path: str = "",
     ) -> None:
         """Do what `aput_writes` does, from code that is not asynchronous."""
-        draft = writes_draft(self.serde, config, writes, task_id, task_path)
-        self._portal.run(self._store_writes(draft))
+        with self._questions.storing(place_of(config)):
+            draft = writes_draft(self.serde, config, writes, task_id, task_path)
+            self._portal.run(self._store_writes(draft))
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Do what `aget_tuple` does, from code that is not asynchronous."""
@@ -116,7 +127,7 @@ class SynchronousMethods(BaseCheckpointSaver[str]):
         arguments.require_count("limit", limit, 0)
         arguments.require_filter(filter)
         refused: Refused = []
-        entries = self._portal.run(matching(self._store, config, before, refused))
+        entries = self._portal.run(self._matching(config, before, refused))
         page = Page(self._store, self.serde, filter, thread_id_of(config), refused)
         found = (item for part in pages(entries) for item in self._portal.run(page.read(part)))
         yield from islice(found, None if limit is None else min(limit, sys.maxsize))

@@ -111,7 +111,7 @@ class Turns:
 
     async def _store_in_turn(self, draft: Draft) -> None:
         record = draft.record
-        parent = "" if record.parent is None else records.key_of(record.parent)
+        parent = None if record.parent is None else records.key_of(record.parent)
         watch = self.watches.find(draft.session_id)
         may_fork = watch is None or parent in watch.chosen
         watch = watch or self.watches.of(draft.session_id)
@@ -132,7 +132,7 @@ class Turns:
         if chain is None or not await self._stored(draft, watch, chain):
             await self._store.save(draft.record, blobs=draft.blobs)
 
-    async def _store_behind_own(self, draft: Draft, watch: Watch, parent: str) -> None:
+    async def _store_behind_own(self, draft: Draft, watch: Watch, parent: str | None) -> None:
         """
         Store a checkpoint if nobody else has stored one after those that this saver knows.
 
@@ -159,7 +159,7 @@ class Turns:
             raise
         return True
 
-    async def _looked(self, draft: Draft, watch: Watch, parent: str) -> Chain:
+    async def _looked(self, draft: Draft, watch: Watch, parent: str | None) -> Chain:
         """
         Look whether this saver knows the newest checkpoint; others may have stored writes.
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from typing import TypeVar
 
 from aiocheckpoint import CheckpointId, SessionId
+
+KeyT = TypeVar("KeyT")
 
 _REMEMBERED_SESSIONS = 4096
 _REMEMBERED_KEYS = 64
@@ -38,8 +41,8 @@ class Watch:
         seen: keys of checkpoints it has tried to store, or was shown as the newest.
         chain: what it goes on behind, all of which it knows; None where it has to look first.
         storing: keys of checkpoints on their way.
-        chosen: keys of checkpoints that were asked for by id: whoever goes on from one of
-            them forks on purpose.
+        chosen: keys of checkpoints that were asked for by id, or by what came after: whoever
+            goes on from one of them forks on purpose. None where nothing was before.
         absent: keys of checkpoints that were asked for by id and were not there: whoever goes on
             from one of them has begun from nothing.
         children: sessions in which graphs within tasks have stored, by the key of the checkpoint
@@ -50,12 +53,12 @@ class Watch:
         self.seen: OrderedDict[str, None] = OrderedDict()
         self.chain: Chain | None = None
         self.storing: set[str] = set()
-        self.chosen: OrderedDict[str, None] = OrderedDict()
+        self.chosen: OrderedDict[str | None, None] = OrderedDict()
         self.absent: OrderedDict[str, None] = OrderedDict()
         self.children: dict[str, set[SessionId]] = {}
 
-    def choose(self, key: str) -> None:
-        """Note that a checkpoint was asked for by its id."""
+    def choose(self, key: str | None) -> None:
+        """Note that a checkpoint was asked for; None where there was none before another one."""
         _remember(self.chosen, key)
 
     def miss(self, key: str) -> None:
@@ -72,7 +75,9 @@ class Watch:
         """
         if self.chain is None or self.chain.last_id != last_id:
             self.chain = Chain(last_id)
-        if key is not None:
+        if key is None:
+            self.chosen.pop(None, None)  # who goes on from here begins, and does not fork
+        else:
             self.see(key)
 
     def begin(self, last_id: CheckpointId | None) -> Chain:
@@ -95,7 +100,7 @@ class Watch:
         return key in self.seen or key in self.storing
 
 
-def _remember(keys: OrderedDict[str, None], key: str) -> None:
+def _remember(keys: OrderedDict[KeyT, None], key: KeyT) -> None:
     keys[key] = None
     keys.move_to_end(key)
     while len(keys) > _REMEMBERED_KEYS:

@@ -1,0 +1,164 @@
+"""Graphs within nodes beside other savers, and beside a store that refuses what they store."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+from collections.abc import Iterable
+from typing import Annotated, Any, TypedDict
+
+import pytest
+from langgraph.graph import START, StateGraph
+from langgraph.types import Command, interrupt
+
+from aiocheckpoint import CheckpointId, StorageError
+from aiocheckpoint.adapters.langgraph import CheckpointSaver, ThreadChangedError, ThreadRecord
+from aiocheckpoint.testing import MemoryStore
+from tests.langgraph.conftest import MakeSaver
+from tests.langgraph.graphs import thread
+from tests.langgraph.promises import put
+
+_THREAD: Any = thread("t")
+
+
+class _Text(TypedDict):
+    text: str
+
+
+class _Drafts(TypedDict):
+    text: str
+    drafts: Annotated[list[str], operator.add]
+
+
+def _asking() -> StateGraph[Any, Any, Any, Any]:
+    """Return a graph that drafts something, asks whether it is right, and tells all it has."""
+    builder = StateGraph(_Drafts, output_schema=_Text)
+    builder.add_node("draft", lambda state: {"drafts": [state["text"]]})
+    builder.add_node("ask", lambda state: {"text": interrupt("+".join(state["drafts"]))})
+    builder.add_edge(START, "draft")
+    builder.add_edge("draft", "ask")
+    return builder
+
+
+def _around(inner: Any, **options: Any) -> Any:
+    builder = StateGraph(_Text)
+    builder.add_node("node", inner)
+    builder.add_edge(START, "node")
+    return builder.compile(**options)
+
+
+async def _asked(graph: Any, given: Any, config: Any = _THREAD, **options: Any) -> str:
+    ended = await graph.ainvoke(given, config, **options)
+    return str(ended["__interrupt__"][0].value)
+
+
+async def _start_of(graph: Any, text: str) -> Any:
+    states = [state async for state in graph.aget_state_history(_THREAD)]
+    return next(s.config for s in states if s.next == ("node",) and s.values["text"] == text)
+
+
+@pytest.mark.parametrize("durability", ["sync", "async"])
+@pytest.mark.parametrize("text", ["a", "b"])
+async def test_time_travel_takes_up_a_memory_that_others_have_gone_on_with(
+    make: MakeSaver, text: str, durability: Any
+) -> None:
+    """A run from an older checkpoint forks a graph with a memory, too, whoever ran it last."""
+    one, two = (_around(_asking().compile(checkpointer=True), checkpointer=make()) for _ in "12")
+    for graph, turn in ((one, "a"), (two, "b")):
+        await _asked(graph, {"text": turn}, durability=durability)
+        await graph.ainvoke(Command(resume="yes"), _THREAD, durability=durability)
+    expected = {"a": "a", "b": "a+b"}[text]
+    for _ in range(2):
+        start = await _start_of(one, text)
+        assert await _asked(one, None, start, durability=durability) == expected
+        state = await one.aget_state(_THREAD, subgraphs=True)
+        assert "+".join(state.tasks[0].state.values["drafts"]) == expected
+    ended = await one.ainvoke(Command(resume="it is right"), _THREAD, durability=durability)
+    assert ended == {"text": "it is right"}
+
+
+async def test_in_code_that_is_not_asynchronous(make: MakeSaver) -> None:
+    """The same by the synchronous methods."""
+    one, two = (_around(_asking().compile(checkpointer=True), checkpointer=make()) for _ in "12")
+
+    def turns() -> None:
+        for graph, turn in ((one, "a"), (two, "b")):
+            graph.invoke({"text": turn}, _THREAD, durability="sync")
+            graph.invoke(Command(resume="yes"), _THREAD)
+        states = [*one.get_state_history(_THREAD)]
+        for text, expected in (("b", "a+b"), ("a", "a")):
+            start = next(s for s in states if s.next == ("node",) and s.values["text"] == text)
+            asked = one.invoke(None, start.config, durability="sync")
+            assert asked["__interrupt__"][0].value == expected
+
+    await asyncio.to_thread(turns)
+
+
+async def test_who_begins_is_told_still(make: MakeSaver) -> None:
+    """That a memory was once begun anew on purpose excuses nobody who finds none later."""
+    one, two = make(), make()
+    memory = thread("t", checkpoint_ns="node")
+    graph = _around(_asking().compile(checkpointer=True), checkpointer=one)
+    await _asked(graph, {"text": "a"})
+    await _asked(graph, None, await _start_of(graph, "a"))  # there was none before
+    await one.adelete_thread("t")
+    for saver in (one, two):
+        assert await saver.aget_tuple(memory) is None
+    await put(two, memory)
+    with pytest.raises(ThreadChangedError):
+        await put(one, memory)
+
+
+class _Refusing(MemoryStore[ThreadRecord]):
+    """A store that refuses what some graph stores, as often as it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(ThreadRecord)
+        self.refused = ""
+        self.refusals = 0
+
+    async def save(self, record: ThreadRecord, /, **options: Any) -> CheckpointId:
+        """Store a checkpoint, or refuse it."""
+        inner = record.checkpoint_ns.rpartition("|")[2].partition(":")[0]
+        if self.refusals and inner == self.refused and record.trigger == "loop":
+            self.refusals -= 1
+            raise StorageError("save", record.session_id, 28, "no space left")
+        return await super().save(record, **options)
+
+
+def _nested(kind: str) -> Iterable[Any]:
+    """Return a graph that asks within a node, or within a node of a graph within a node."""
+    inner = _asking().compile(checkpointer=True if kind == "memory" else None)
+    builder = StateGraph(_Text)
+    builder.add_node("inner", inner)
+    builder.add_edge(START, "inner")
+    yield builder.compile() if kind == "deeper" else inner
+
+
+@pytest.mark.parametrize("is_synchronous", [False, True])
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+@pytest.mark.parametrize("kind", ["task", "memory", "deeper"])
+async def test_no_question_is_put_about_what_was_not_stored(
+    kind: str, durability: Any, *, is_synchronous: bool
+) -> None:
+    """A graph within a node that could not be stored asks nobody: the run raises why."""
+    store = _Refusing()
+    store.refused = "inner" if kind == "deeper" else "node"
+    async with CheckpointSaver(store) as saver:
+        (inner,) = _nested(kind)
+        graph = _around(inner, checkpointer=saver)
+
+        async def run(given: Any) -> Any:
+            if is_synchronous:
+                return await asyncio.to_thread(graph.invoke, given, _THREAD, durability=durability)
+            return await graph.ainvoke(given, _THREAD, durability=durability)
+
+        for given in ({"text": "a"}, None, {"text": "b"}):
+            store.refusals = 1
+            with pytest.raises(StorageError, match="no space left"):
+                await run(given)
+            state = await graph.aget_state(_THREAD)
+            assert not state.interrupts
+        asked = await run(None)
+        assert asked["__interrupt__"][0].value == "b"
+        assert await run(Command(resume="yes")) == {"text": "yes"}
