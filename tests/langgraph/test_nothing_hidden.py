@@ -80,6 +80,26 @@ async def test_a_damaged_checkpoint(make: MakeSaver, root: Path) -> None:
     assert await told(saver, thread("a")) == (ids["a"], None)
 
 
+async def test_a_limit_counts_what_is_damaged(make: MakeSaver, root: Path) -> None:
+    """Who wants the first few gets nothing older in place of one that cannot be read."""
+    saver, ids = await _filled(make)
+    damaged = session_files(root, session_of("b", ""))[1]  # the second, stored last first
+    damaged.write_bytes(b"{}")
+    b = ids["b"]
+    newest: Any = thread("b", checkpoint_id=b[0], checkpoint_ns="")
+    of_b: Any = thread("b", checkpoint_ns="")
+    cases: list[tuple[Any, list[str], bool]] = [
+        ({"limit": 1}, [b[0]], False),
+        ({"limit": 2}, [b[0]], True),
+        ({"limit": 3}, [b[0], b[2]], True),
+        ({"limit": 1, "before": newest}, [], True),
+        ({"limit": 1, "before": newest, "filter": {"source": "loop"}}, [], True),
+    ]
+    for options, expected, is_told in cases:
+        found, error = await told(saver, of_b, **options)
+        assert (found, error is not None) == (expected, is_told)
+
+
 async def test_damage_names_the_thread(make: MakeSaver, root: Path) -> None:
     """Sessions are named by digests, so each call says of which of LangGraph's threads it is."""
     saver, _ = await _filled(make)

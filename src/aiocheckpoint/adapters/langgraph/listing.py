@@ -24,6 +24,7 @@ from aiocheckpoint.adapters.langgraph.reading import (
     all_blobs,
     entries_of,
     merged,
+    pages,
     with_blobs,
 )
 from aiocheckpoint.adapters.langgraph.records import (
@@ -135,14 +136,19 @@ async def blobs_of(
     return await store.read(session_id, partial(all_blobs, digests)) if digests else {}
 
 
-class Page:
+class Listing:
     """
-    Some checkpoints of a listing, as LangGraph has them.
+    The checkpoints of a listing, as LangGraph has them, a few at a time.
+
+    One that cannot be read counts as well: who wants the first alone, as LangGraph does for where
+    a graph with a memory begins, is given no older one instead.
 
     Args:
         store: where.
         serde: what turns bytes into values.
+        entries: of which checkpoints, in their order.
         wanted: what their metadata have to have; None for anything.
+        limit: at most so many; None for all.
         thread_id: as the caller gave it.
         refused: which of them cannot be read is added to it.
     """
@@ -151,32 +157,47 @@ class Page:
         self,
         store: BlobStore[ThreadRecord],
         serde: SerializerProtocol,
+        entries: Sequence[Entry],
         wanted: dict[str, Any] | None,
+        limit: int | None,
         thread_id: object,
         refused: Refused,
     ) -> None:
         self._store = store
         self._serde = serde
+        self._parts = pages(entries)
         self._wanted = wanted
+        self._left = limit
         self._thread_id = thread_id
         self._refused = refused
 
-    async def read(self, wanted: Sequence[Entry]) -> Sequence[CheckpointTuple]:
-        """Return those of the checkpoints that match, in their order."""
+    async def read(self) -> list[CheckpointTuple] | None:
+        """Return the next few; None when there are no more."""
+        part = next(self._parts, None) if self._left != 0 else None
+        if part is None:
+            return None
+        found = (await self._matching(part))[: self._left]
+        if self._left is not None:
+            self._left -= len(found)
+        self._refused += [each for each in found if isinstance(each, CheckpointError)]
+        return [each for each in found if not isinstance(each, CheckpointError)]
+
+    async def _matching(self, part: Sequence[Entry]) -> list[CheckpointTuple | CheckpointError]:
+        """Return those of the checkpoints that match, in their order, or why they are refused."""
         by_session: defaultdict[SessionId, list[str]] = defaultdict(list)
-        for entry in wanted:
+        for entry in part:
             by_session[entry.session_id].append(entry.key)
-        found: dict[tuple[SessionId, str], CheckpointTuple] = {}
+        found: dict[tuple[SessionId, str], CheckpointTuple | CheckpointError] = {}
         for session_id, keys in by_session.items():
             for key, value in (await self._tuples(session_id, keys)).items():
                 found[session_id, key] = value
-        places = [(entry.session_id, entry.key) for entry in wanted]
+        places = [(entry.session_id, entry.key) for entry in part]
         return [found[place] for place in places if place in found]
 
     async def _tuples(
         self, session_id: SessionId, keys: Sequence[str]
-    ) -> dict[str, CheckpointTuple]:
-        """Return what matches of a session, and note which of it cannot be read."""
+    ) -> dict[str, CheckpointTuple | CheckpointError]:
+        """Return what matches of a session, or cannot be read."""
         try:
             kept = await self._with_metadata(session_id, keys) if self._wanted else keys
             groups, blobs = await self._store.read(session_id, partial(with_blobs, kept))
@@ -187,8 +208,7 @@ class Page:
             return {key: value for key, value in found.items() if value is not None}
         except OF_ONE as error:
             if len(keys) == 1:
-                self._refused.append(error)
-                return {}
+                return {keys[0]: error}
         halves = (keys[: len(keys) // 2], keys[len(keys) // 2 :])
         one, other = [await self._tuples(session_id, half) for half in halves]
         return one | other

@@ -84,6 +84,10 @@ async def copy_threads(
     LangGraph's own serializer has written, encrypted or not, is copied as it is, and the
     application's classes are not needed; a serializer of the application has to know them.
 
+    Savers but `AsyncSqliteSaver` do not tell which place in its step a task has: of a step that was
+    half done a `DeltaChannel` has what is written after the move last. Between two places of
+    `CheckpointSaver` use `copy_store`.
+
     Args:
         source: an asynchronous saver: `AsyncSqliteSaver`, `AsyncPostgresSaver` or another, with
             the serializer that has written there.

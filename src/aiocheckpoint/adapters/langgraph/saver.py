@@ -27,7 +27,7 @@ from aiocheckpoint.adapters.langgraph.arguments import place_of, told_of_thread
 from aiocheckpoint.adapters.langgraph.drafts import Draft, state_draft, writes_draft
 from aiocheckpoint.adapters.langgraph.history import delta_history
 from aiocheckpoint.adapters.langgraph.listing import (
-    Page,
+    Listing,
     Refused,
     entries,
     matching,
@@ -35,7 +35,7 @@ from aiocheckpoint.adapters.langgraph.listing import (
     sessions,
 )
 from aiocheckpoint.adapters.langgraph.questions import Questions
-from aiocheckpoint.adapters.langgraph.reading import PAGE, Entry, find, pages
+from aiocheckpoint.adapters.langgraph.reading import PAGE, Entry, find
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord, state_id
 from aiocheckpoint.adapters.langgraph.removal import Removal
 from aiocheckpoint.adapters.langgraph.storage import opened
@@ -291,11 +291,11 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
             filter: only those whose metadata have these keys with equal values.
             before: only those stored before the one of its `checkpoint_id`; where that is not
                 among them, those with a smaller id.
-            limit: at most so many.
+            limit: at most so many, those that are damaged among them.
 
         Raises:
-            CheckpointCorruptError: one is damaged; all that can be read has been yielded by then,
-                and of several such the rest are in its `others`.
+            CheckpointCorruptError: one is damaged; all others have been yielded by then, and of
+                several such the rest are in its `others`.
             CheckpointError: what else `load` and `sessions` of the store raise.
 
         Cost: a `read` of the store for each 32 checkpoints of a namespace; with a filter also the
@@ -304,18 +304,14 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         """
         arguments.require_count("limit", limit, 0)
         arguments.require_filter(filter)
-        left = limit
         refused: Refused = []
-        wanted = await self._matching(config, before, refused) if limit != 0 else ()
-        page = Page(self._store, self.serde, filter, thread_id_of(config), refused)
-        for part in pages(wanted):
-            found = await page.read(part)
-            for item in found[:left]:
+        found = await self._matching(config, before, refused) if limit != 0 else ()
+        thread_id = thread_id_of(config)
+        listing = Listing(self._store, self.serde, found, filter, limit, thread_id, refused)
+        while (part := await listing.read()) is not None:
+            for item in part:
                 yield item
-            left = None if left is None else left - len(found)
-            if left is not None and left <= 0:
-                break
-        raise_refused(refused, thread_id_of(config))
+        raise_refused(refused, thread_id)
 
     async def _matching(
         self, config: RunnableConfig | None, before: RunnableConfig | None, refused: Refused

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,9 +22,9 @@ from aiocheckpoint import BlobStore
 from aiocheckpoint.adapters.langgraph import arguments
 from aiocheckpoint.adapters.langgraph.arguments import place_of
 from aiocheckpoint.adapters.langgraph.drafts import Draft, state_draft, writes_draft
-from aiocheckpoint.adapters.langgraph.listing import Page, Refused, raise_refused
+from aiocheckpoint.adapters.langgraph.listing import Listing, Refused, raise_refused
 from aiocheckpoint.adapters.langgraph.questions import Questions
-from aiocheckpoint.adapters.langgraph.reading import Entry, pages
+from aiocheckpoint.adapters.langgraph.reading import Entry
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord
 from aiocheckpoint.adapters.langgraph.tuples import config_of, thread_id_of
 from aiocheckpoint.portal import Portal
@@ -127,11 +125,12 @@ class SynchronousMethods(BaseCheckpointSaver[str]):
         arguments.require_count("limit", limit, 0)
         arguments.require_filter(filter)
         refused: Refused = []
-        entries = self._portal.run(self._matching(config, before, refused))
-        page = Page(self._store, self.serde, filter, thread_id_of(config), refused)
-        found = (item for part in pages(entries) for item in self._portal.run(page.read(part)))
-        yield from islice(found, None if limit is None else min(limit, sys.maxsize))
-        raise_refused(refused, thread_id_of(config))
+        found = self._portal.run(self._matching(config, before, refused)) if limit != 0 else ()
+        thread_id = thread_id_of(config)
+        listing = Listing(self._store, self.serde, found, filter, limit, thread_id, refused)
+        while (part := self._portal.run(listing.read())) is not None:
+            yield from part
+        raise_refused(refused, thread_id)
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
