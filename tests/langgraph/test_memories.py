@@ -128,22 +128,22 @@ class _Refusing(MemoryStore[ThreadRecord]):
 
 def _nested(kind: str) -> Iterable[Any]:
     """Return a graph that asks within a node, or within a node of a graph within a node."""
-    inner = _asking().compile(checkpointer=True if kind == "memory" else None)
+    inner = _asking().compile(checkpointer=True if "memory" in kind else None)
     builder = StateGraph(_Text)
     builder.add_node("inner", inner)
     builder.add_edge(START, "inner")
-    yield builder.compile() if kind == "deeper" else inner
+    yield builder.compile() if "deeper" in kind else inner
 
 
 @pytest.mark.parametrize("is_synchronous", [False, True])
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-@pytest.mark.parametrize("kind", ["task", "memory", "deeper"])
+@pytest.mark.parametrize("kind", ["task", "memory", "deeper", "deeper memory"])
 async def test_no_question_is_put_about_what_was_not_stored(
     kind: str, durability: Any, *, is_synchronous: bool
 ) -> None:
     """A graph within a node that could not be stored asks nobody: the run raises why."""
     store = _Refusing()
-    store.refused = "inner" if kind == "deeper" else "node"
+    store.refused = "inner" if "deeper" in kind else "node"
     async with CheckpointSaver(store) as saver:
         (inner,) = _nested(kind)
         graph = _around(inner, checkpointer=saver)
@@ -162,3 +162,34 @@ async def test_no_question_is_put_about_what_was_not_stored(
         asked = await run(None)
         assert asked["__interrupt__"][0].value == "b"
         assert await run(Command(resume="yes")) == {"text": "yes"}
+
+
+@pytest.mark.parametrize("durability", ["sync", "async"])
+async def test_no_memory_is_lost_where_it_hands_over(durability: Any) -> None:
+    """A graph with a memory that could not be stored, and ends by a command, is told of, too."""
+    store = _Refusing()
+    store.refused = "node"
+    async with CheckpointSaver(store) as saver:
+        agent = StateGraph(_Drafts)
+        agent.add_node("draft", lambda state: {"drafts": [state["text"]]})
+        agent.add_node("hand_over", _handing_over)
+        agent.add_edge(START, "draft")
+        agent.add_edge("draft", "hand_over")
+        builder = StateGraph(_Text)
+        builder.add_node("node", agent.compile(checkpointer=True))
+        builder.add_node("other", lambda state: {})
+        builder.add_edge(START, "node")
+        graph = builder.compile(checkpointer=saver)
+
+        async def run(given: Any) -> Any:
+            return await graph.ainvoke(given, _THREAD, durability=durability)
+
+        assert await run({"text": "a"}) == {"text": "a"}
+        store.refusals = 1
+        with pytest.raises(StorageError, match="no space left"):
+            await run({"text": "b"})
+        assert await run(None) == {"text": "a+b"}
+
+
+def _handing_over(state: _Drafts) -> Any:
+    return Command(graph=Command.PARENT, goto="other", update={"text": "+".join(state["drafts"])})

@@ -25,6 +25,7 @@ from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.langgraph import arguments, copying, records
 from aiocheckpoint.adapters.langgraph.arguments import place_of, told_of_thread
 from aiocheckpoint.adapters.langgraph.drafts import Draft, state_draft, writes_draft
+from aiocheckpoint.adapters.langgraph.failures import Failures
 from aiocheckpoint.adapters.langgraph.history import delta_history
 from aiocheckpoint.adapters.langgraph.listing import (
     Listing,
@@ -34,7 +35,6 @@ from aiocheckpoint.adapters.langgraph.listing import (
     raise_refused,
     sessions,
 )
-from aiocheckpoint.adapters.langgraph.questions import Questions
 from aiocheckpoint.adapters.langgraph.reading import PAGE, Entry, find
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord, state_id
 from aiocheckpoint.adapters.langgraph.removal import Removal
@@ -110,7 +110,7 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         self._store, self._is_own = opened(storage, options)
         self._portal = Portal()
         self._turns = Turns(self._store, refuse_forks=refuse_forks)
-        self._questions = Questions()
+        self._failures = Failures()
         self._removal = Removal(self._store, self._turns.watches)
         self._erasing = Erasing()
         self._keep_last = keep_last
@@ -191,14 +191,14 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
             shared with all that wait.
         """
         place = place_of(config)
-        with self._questions.storing(place):
+        with self._failures.storing(place):
             draft = state_draft(self.serde, config, checkpoint, metadata)
             await self._store_state(draft)
         return config_of(place.thread_id, draft.record)
 
     async def _store_state(self, draft: Draft) -> None:
         with told_of_thread(draft.record.thread_id):
-            self._questions.note_begun(draft.record)
+            self._failures.note_begun(draft.record)
             await self._turns.store_state(draft)
             if self._keep_last is not None:
                 self._removal.note_child(draft.record)
@@ -228,12 +228,12 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
 
         Cost: one serialization on the loop, and one save, as of `aput`.
         """
-        with self._questions.storing(place_of(config)):
+        with self._failures.storing(place_of(config)):
             await self._store_writes(writes_draft(self.serde, config, writes, task_id, task_path))
 
     async def _store_writes(self, draft: Draft) -> None:
         with told_of_thread(draft.record.thread_id):
-            self._questions.require_stored(draft.record)
+            self._failures.require_stored(draft.record)
             await self._turns.store_writes(draft)
 
     # Reading
@@ -261,7 +261,7 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         key = None if place.checkpoint is None else records.key_of(place.checkpoint)
         watch = self._turns.watches.of(session_id)
         if key is None:
-            self._questions.forget(place)
+            self._failures.forget(place)
         else:
             watch.choose(key)
         with told_of_thread(place.thread_id):
@@ -320,7 +320,7 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         if config is not None and before is not None and thread_id_of(config) is not None:
             place = place_of(config)
             if place.namespace:  # a run from an older checkpoint takes up a graph within a node
-                self._questions.forget(place)
+                self._failures.forget(place)
                 watch = self._turns.watches.of(place.session_id)
                 watch.choose(found[0].key if found else None)
         return found

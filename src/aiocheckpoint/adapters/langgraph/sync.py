@@ -22,8 +22,8 @@ from aiocheckpoint import BlobStore
 from aiocheckpoint.adapters.langgraph import arguments
 from aiocheckpoint.adapters.langgraph.arguments import place_of
 from aiocheckpoint.adapters.langgraph.drafts import Draft, state_draft, writes_draft
+from aiocheckpoint.adapters.langgraph.failures import Failures
 from aiocheckpoint.adapters.langgraph.listing import Listing, Refused, raise_refused
-from aiocheckpoint.adapters.langgraph.questions import Questions
 from aiocheckpoint.adapters.langgraph.reading import Entry
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord
 from aiocheckpoint.adapters.langgraph.tuples import config_of, thread_id_of
@@ -40,7 +40,7 @@ class SynchronousMethods(BaseCheckpointSaver[str]):
 
     _portal: Portal
     _store: BlobStore[ThreadRecord]
-    _questions: Questions
+    _failures: Failures
 
     @abstractmethod
     async def _store_state(self, draft: Draft) -> None: ...
@@ -91,7 +91,7 @@ class SynchronousMethods(BaseCheckpointSaver[str]):
     ) -> RunnableConfig:
         """Do what `aput` does, from code that is not asynchronous."""
         place = place_of(config)
-        with self._questions.storing(place):
+        with self._failures.storing(place):
             draft = state_draft(self.serde, config, checkpoint, metadata)
             self._portal.run(self._store_state(draft))
         return config_of(place.thread_id, draft.record)
@@ -104,7 +104,7 @@ class SynchronousMethods(BaseCheckpointSaver[str]):
         task_path: str = "",
     ) -> None:
         """Do what `aput_writes` does, from code that is not asynchronous."""
-        with self._questions.storing(place_of(config)):
+        with self._failures.storing(place_of(config)):
             draft = writes_draft(self.serde, config, writes, task_id, task_path)
             self._portal.run(self._store_writes(draft))
 
