@@ -291,25 +291,19 @@ class TestControl:
         data = control.encode()
 
         assert len(data) == log.CONTROL_BYTES
-        assert log.parse_control(data, control.inode, "control") == control
+        assert log.parse_control(data, "control") == control
 
     def test_each_flipped_bit_is_noticed(self) -> None:
         """Positions with any wrong bit are read again, never believed."""
         data = Control(9, 1, 7, _SEGMENT, 0, 3, 2, 1, 1, 64, 5, 8).encode()
 
         for changed in _with_one_bit_flipped(data, 0, log._CONTROL.size):
-            assert log.parse_control(changed, 9, "control") is None
-
-    def test_of_a_copied_file_is_none(self) -> None:
-        """A directory that was copied does not go on with the positions of its original."""
-        data = Control(9, 1, 7, _SEGMENT).encode()
-
-        assert log.parse_control(data, 10, "control") is None
+            assert log.parse_control(changed, "control") is None
 
     @pytest.mark.parametrize("data", [b"", bytes(log.CONTROL_BYTES), b"acLOGctl"])
     def test_blank_or_short_is_none(self, data: bytes) -> None:
         """A file that was never written has no positions."""
-        assert log.parse_control(data, 0, "control") is None
+        assert log.parse_control(data, "control") is None
 
     def test_of_another_version_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Positions of a newer version are named, not overwritten."""
@@ -318,7 +312,7 @@ class TestControl:
         monkeypatch.undo()
 
         with pytest.raises(JournalVersionError, match="version 3"):
-            log.parse_control(data, 9, "control")
+            log.parse_control(data, "control")
 
 
 class TestPlaces:

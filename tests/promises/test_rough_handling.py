@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from aiocheckpoint import CheckpointError
 from tests.promises import tasks
 from tests.promises.conftest import Start
-from tests.promises.places import plain_ids, wait_until
+from tests.promises.places import holding, plain_ids, wait_until
 from tests.promises.records import record
 from tests.promises.workers import Worker
 from tests.trees import remove
@@ -85,6 +86,43 @@ def test_copied_after_a_kill(start: Start, root: Path) -> None:
     assert in_copy.delete("s", "n0")
     assert start(copy).listed_ids("s") == ("copied", "n4", "n3", "n1")
     assert start().listed_ids("s") == ("first", "n4", "n3", "n1", "n0")
+
+
+def _without_a_bit_of_its_header(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[20] ^= 1
+    path.write_bytes(content)
+
+
+_LACKS: dict[str, Callable[[Path], object]] = {
+    "gone": Path.unlink,
+    "a bit of the header": _without_a_bit_of_its_header,
+    "no header": lambda path: path.write_bytes(bytes(4096) + path.read_bytes()[4096:]),
+    "cut off": lambda path: path.write_bytes(path.read_bytes()[:6000]),
+}
+
+
+@pytest.mark.parametrize("lack", [None, *_LACKS.values()], ids=["whole", *_LACKS])
+def test_copied_with_a_part_of_the_journal(
+    start: Start, root: Path, lack: Callable[[Path], object] | None
+) -> None:
+    """Of a copy that lacks acknowledged saves `check` says so; a whole one has them all."""
+    first = start()
+    first.save(record("s", "old"))
+    first.call("flush")
+    with holding(root, "applier"):
+        first.call(tasks.save_many, "s", "n", 20, 1000)
+        first.kill()
+    copy = root.with_name("copy")
+    shutil.copytree(root, copy, symlinks=True)
+    if lack is not None:
+        for part in (copy / ".aiocheckpoint").glob("log.*"):
+            lack(part)
+    in_copy = start(copy)
+    kinds = {finding.kind for finding in in_copy.call("check")}
+    assert ("damaged-journal" in kinds) == (lack is not None)
+    assert (len(in_copy.listed_ids("s")) == 21) == (lack is None)
+    assert {finding.kind for finding in start().call("check")} == {"unflushed-journal"}
 
 
 @pytest.mark.damages_store

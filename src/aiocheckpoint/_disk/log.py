@@ -150,13 +150,26 @@ class Log(LockFiles):
             data = self._files.read_at(descriptor, log.CONTROL_BYTES, 0, path)
             if data == self._raw:
                 return self._shared
-            control = log.parse_control(data, self._held[CONTROL_NAME].inode, path)
-            if control is not None:
+            control = log.parse_control(data, path)
+            if control is not None and control.inode == self._held[CONTROL_NAME].inode:
                 self._raw, self._shared = data, control
                 return control
             if data == self._files.read_at(descriptor, log.CONTROL_BYTES, 0, path):
                 return None  # or somebody was writing it just then
         return None
+
+    def lacks_what_was_copied(self) -> bool:
+        """
+        Tell whether the positions of where the journal was copied from name more than is here.
+
+        They do not count otherwise: files of the copy may be of before them.
+        """
+        if self._shared is not None or not self.has(CONTROL_NAME):
+            return False
+        descriptor, path = self._descriptor(CONTROL_NAME), self._paths[CONTROL_NAME]
+        data = self._files.read_at(descriptor, log.CONTROL_BYTES, 0, path)
+        control = log.parse_control(data, path)
+        return control is not None and max(control.flushed, self.end) < control.synced
 
     def publish(self, control: Control, **fields: int | bytes) -> None:
         """Share positions, some of them changed; under the lock."""

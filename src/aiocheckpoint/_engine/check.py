@@ -46,6 +46,10 @@ _NO_OWNERS = (
     "it does not tell any more who owned sessions when the journal was flushed: others may own "
     "them now, and who did is refused (OwnershipLostError); remove it, and own them again"
 )
+_LACKING = (
+    "it was copied without a part of it that held acknowledged saves, or that part is damaged: "
+    "sessions may be older than they were; copy it again, as a whole"
+)
 _PARTIAL = "a part of the journal is damaged; what that harms is told of its session"
 
 
@@ -69,6 +73,8 @@ def check_journal(root: OpenRoot, *, is_applied: bool) -> list[Finding]:
         return findings or [_finding("unreadable", Path(error.path), str(error))]
     findings += [*_check_owners(root.log), *_check_damages(root), *_check_given_up(root)]
     with root.view.mutex:
+        if root.log.lacks_what_was_copied():
+            findings.append(_finding("damaged-journal", path, _LACKING))
         waiting = root.view.pending.backlog().changes
         stuck = [found.stuck for found in root.view.pending.sessions.values() if found.stuck]
     findings += map(_unwritten, stuck)

@@ -342,9 +342,9 @@ class Control(msgspec.Struct, frozen=True, gc=False):
         return b"".join((_CONTROL_MAGIC, crc, body, _CONTROL_PADDING))
 
 
-def parse_control(data: bytes, inode: int, path: str) -> Control | None:
+def parse_control(data: bytes, path: str) -> Control | None:
     """
-    Return the shared positions; None for a file that is torn, blank or a copy.
+    Return the shared positions; None for a file that is torn or blank.
 
     Raises:
         JournalVersionError: a newer version of this library wrote it.
@@ -356,8 +356,7 @@ def parse_control(data: bytes, inode: int, path: str) -> Control | None:
         return None
     if version != LOG_VERSION:
         raise JournalVersionError(path, version, LOG_VERSION)
-    control = Control(*fields)
-    return control if control.inode == inode else None
+    return Control(*fields)
 
 
 def encode_owners(owners: Iterable[Owned]) -> bytes:
