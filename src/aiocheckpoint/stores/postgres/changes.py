@@ -116,7 +116,7 @@ def arguments(
     lists = _Lists()
     for change, body in zip(changes, bodies, strict=True):
         lists.add(change.step, known(change.session_id))
-        row = _row(change.step, body)
+        row = row_of(change.step, body)
         numbers += (row.kind, change.fence, *row.numbers, *lists.ends)
         texts += (change.session_id.encode(), *row.texts)
         times.append(row.created_at)
@@ -156,7 +156,7 @@ class _Lists:
             self.links_end.append(len(self.links))
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
     """
     A change, but for what it has several of.
 
@@ -174,10 +174,11 @@ class _Row(NamedTuple):
     created_at: datetime | None
 
 
-def _row(step: Save | Delete, body: Packed | None) -> _Row:
+def row_of(step: Save | Delete, body: Packed | None) -> Row:
+    """Return what `apply` is told of a change, but for what it has several of."""
     if isinstance(step, Delete) or body is None:
         kind = _DELETE_ALL if step == Delete(None) else _DELETE
-        return _Row(kind, (0, None, None), (None,) * 7, None)
+        return Row(kind, (0, None, None), (None,) * 7, None)
     record, meta, base = step.record, step.meta, body.base
     expects, expected = 0, None
     if isinstance(step.expected, str):
@@ -185,7 +186,7 @@ def _row(step: Save | Delete, body: Packed | None) -> _Row:
     elif step.expected is None:
         expects = 2
     iteration = meta.iteration if meta.iteration in _INT64 else None
-    return _Row(
+    return Row(
         _SAVE,
         (expects, iteration, None if base is None else base.seq),
         (

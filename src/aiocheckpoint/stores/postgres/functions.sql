@@ -371,7 +371,8 @@ create or replace function aiocheckpoint.apply(
     p_names bytea[], p_digests bytea[], p_contents bytea[], p_links bytea[], p_links_end integer[]
 )
 returns bytea[] language plpgsql set search_path = pg_catalog, pg_temp
-    set plan_cache_mode = force_generic_plan set enable_bitmapscan = off as $$
+    set plan_cache_mode = force_generic_plan set enable_bitmapscan = off
+    set enable_seqscan = off as $$
 declare
     v_changes integer := cardinality(p_numbers) / 7;
     v_outcomes bytea[];
@@ -659,6 +660,170 @@ begin
         end if;
     end if;
     return v_outcomes;
+end $$;
+
+-- Commit one save to a session that is there, as `apply` does by more statements. It brings no blob
+-- that the session lacks. Returns what `apply` returns of it; or null, where nothing was changed: it
+-- is for `apply` then, as the same commit, to make it or to tell why not.
+--
+-- p_writer, p_batch, p_keep: as of `apply`.
+-- p_expected: which one has to be the newest; null: no condition.
+-- p_names: the digests that the record names, each once; null for none.
+-- The others are those of a change.
+create or replace function aiocheckpoint.save_one(
+    p_writer bigint, p_batch bigint, p_keep bigint, p_session bytea, p_fence bigint,
+    p_expected bytea, p_id bytea, p_created_at timestamptz, p_iteration bigint, p_trigger bytea,
+    p_checksum bytea, p_content bytea, p_sha256 bytea, p_base_seq bigint, p_chain bytea,
+    p_names bytea[]
+)
+returns bytea language plpgsql set search_path = pg_catalog, pg_temp
+    set plan_cache_mode = force_generic_plan set enable_bitmapscan = off
+    set enable_seqscan = off as $$
+declare
+    v_setting text;
+    v_key bigint;
+    v_seq bigint;
+    v_saved_at timestamptz;
+    v_count bigint;
+    v_owner bigint;
+    v_old bigint;
+    v_is_whole boolean;
+    v_outcome bytea;
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        return null;
+    end if;
+    if current_setting('synchronous_commit') = 'off' then
+        v_setting := set_config('synchronous_commit', 'on', true);
+    end if;
+    v_setting := set_config('lock_timeout', '10000', true);
+
+    -- What is beside the row is as it was before that was locked: the place of the id is looked at
+    -- again below. A content that was there never changes, and stays as long as the newest one
+    -- that needs it, and a blob as long as it is named.
+    select session_key, last_seq + 1,
+            greatest(clock_timestamp(), last_saved_at + interval '1 microsecond'),
+            checkpoints, owner_token,
+            case when p_expected = p_id then last_seq else (
+                select seq from aiocheckpoint.checkpoint
+                where session_key = s.session_key
+                and substring(checkpoint_id from 1 for 1000) = substring(p_id from 1 for 1000)
+                and checkpoint_id = p_id
+            ) end,
+            case when p_chain is null then true else (
+                select string_agg(sha256(content), '') = p_chain
+                    and p_base_seq || array_agg(base_seq) = array_agg(seq) || null::bigint
+                from (
+                    select seq, base_seq, content from aiocheckpoint.body
+                    where session_key = s.session_key and seq <= p_base_seq
+                    and seq > p_base_seq - 2 * octet_length(p_chain)
+                    and position(sha256 in p_chain) > 0
+                    order by seq desc limit octet_length(p_chain) / 32
+                ) parts
+            ) end and case when p_names is null then true else (
+                select count(*) = cardinality(p_names) from aiocheckpoint.blob
+                where session_key = s.session_key and digest = any (p_names)
+            ) end
+        into v_key, v_seq, v_saved_at, v_count, v_owner, v_old, v_is_whole
+        from aiocheckpoint.session s
+        where substring(session_id from 1 for 1000) = substring(p_session from 1 for 1000)
+        and session_id = p_session
+        for update skip locked;
+    if v_is_whole is not true or p_base_seq < v_seq - 64
+        or p_fence is not null and v_owner is distinct from p_fence
+    then
+        return null;
+    end if;
+    v_outcome := '\x00'::bytea || v_seq::text::bytea;
+
+    -- In one statement each: nothing is changed unless its first part has changed something.
+    if v_old is not null then
+        with replaced as (
+            update aiocheckpoint.checkpoint
+                set seq = v_seq, saved_at = v_saved_at, created_at = p_created_at,
+                    iteration = p_iteration, trigger = p_trigger, checksum = p_checksum
+                where session_key = v_key and seq = v_old and checkpoint_id = p_id
+                and (p_expected is null or p_expected = p_id and v_old = v_seq - 1)
+                and (p_base_seq is null or p_base_seq = v_old or exists (
+                    select from aiocheckpoint.body where session_key = v_key and seq = p_base_seq
+                ))
+                and blob_digests is not distinct from p_names
+                returning 0
+        ), stored as (
+            insert into aiocheckpoint.body (session_key, seq, base_seq, sha256, content)
+                select v_key, v_seq, p_base_seq, p_sha256, p_content from replaced
+        ), counted as (
+            update aiocheckpoint.session set last_seq = v_seq, last_saved_at = v_saved_at
+                from replaced where session_key = v_key
+        )
+        update aiocheckpoint.writer
+            set batch = p_batch, outcomes = array[v_outcome], updated_at = clock_timestamp()
+            from replaced where writer_id = p_writer and batch < p_batch;
+    else
+        v_count := v_count + 1;
+        with stored as (
+            insert into aiocheckpoint.body (session_key, seq, base_seq, sha256, content)
+                select v_key, v_seq, p_base_seq, p_sha256, p_content
+                where (p_expected is null or (
+                    select checkpoint_id from aiocheckpoint.checkpoint
+                    where session_key = v_key order by seq desc limit 1
+                ) = p_expected) and (p_base_seq is null or exists (
+                    select from aiocheckpoint.body where session_key = v_key and seq = p_base_seq
+                )) and not exists (
+                    select from aiocheckpoint.checkpoint
+                    where session_key = v_key
+                    and substring(checkpoint_id from 1 for 1000) = substring(p_id from 1 for 1000)
+                    and checkpoint_id = p_id
+                ) and (p_names is null or (
+                    select count(*) from aiocheckpoint.blob
+                    where session_key = v_key and digest = any (p_names)
+                ) = cardinality(p_names))
+                returning 0
+        ), added as (
+            insert into aiocheckpoint.checkpoint (
+                session_key, seq, checkpoint_id, saved_at, created_at, iteration, trigger,
+                checksum, blob_digests
+            ) select v_key, v_seq, p_id, v_saved_at, p_created_at, p_iteration, p_trigger,
+                p_checksum, p_names from stored
+        ), counted as (
+            update aiocheckpoint.session
+                set last_seq = v_seq, last_saved_at = v_saved_at, checkpoints = v_count
+                from stored where session_key = v_key
+        )
+        update aiocheckpoint.writer
+            set batch = p_batch, outcomes = array[v_outcome], updated_at = clock_timestamp()
+            from stored where writer_id = p_writer and batch < p_batch;
+    end if;
+    if not found then
+        perform from aiocheckpoint.body where session_key = v_key and seq = v_seq;
+        if not found then
+            return null;
+        end if;
+        insert into aiocheckpoint.writer (writer_id, batch, outcomes, updated_at)
+            values (p_writer, p_batch, array[v_outcome], clock_timestamp()) on conflict do nothing;
+        if not found then
+            raise exception 'the commit was made before' using errcode = 'AC001';
+        end if;
+    end if;
+
+    if v_old is null and p_names is not null then
+        insert into aiocheckpoint.blob_use (session_key, digest, seq)
+            select v_key, d, v_seq from unnest(p_names) d;
+    elsif p_names is not null then
+        update aiocheckpoint.blob_use set seq = v_seq
+            where session_key = v_key and digest = any (p_names) and seq = v_old;
+    end if;
+    if v_old is not null and p_base_seq is distinct from v_old then
+        perform aiocheckpoint.drop_bodies(v_key, array[v_old]);
+    end if;
+    if v_count > p_keep then
+        v_count := v_count - aiocheckpoint.remove(v_key, array(
+            select seq from aiocheckpoint.checkpoint
+            where session_key = v_key order by seq limit v_count - p_keep
+        ));
+        update aiocheckpoint.session set checkpoints = v_count where session_key = v_key;
+    end if;
+    return v_outcome;
 end $$;
 
 -- Tell what came of a commit, and that for good: null for one that was not made, nor ever will be.
