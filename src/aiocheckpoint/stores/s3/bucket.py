@@ -131,12 +131,14 @@ class Bucket:
         self._layout = layout
         self._options = options
         self._client: Any = None
+        self._puts: Any = None
         self._open = AsyncExitStack()
 
     async def start(self) -> None:
         """Make the client, which reads files; no request is made yet."""
         try:
-            self._client = await self._open.enter_async_context(made_client(self._options))
+            made = made_client(self._options)
+            self._client, self._puts = await self._open.enter_async_context(made)
         except (BotoCoreError, ValueError) as error:
             raise self._unavailable("connect", error) from error
 
@@ -199,7 +201,7 @@ class Bucket:
         await self._retried("put", key, lambda: self._store(key, data))
 
     async def _store(self, key: str, data: bytes, **conditions: str) -> str | None:
-        answer, _ = await self._ask(self._client.put_object, key, Body=data, **conditions)
+        answer, _ = await self._ask(self._puts.put, key, Body=data, **conditions)
         _told(answer, "ETag")
         version: str | None = answer.get("VersionId")
         return version
