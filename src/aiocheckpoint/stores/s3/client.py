@@ -13,19 +13,19 @@ from aiobotocore.session import AioSession
 from botocore.loaders import create_loader
 
 from aiocheckpoint.stores.s3.arguments import Options
-from aiocheckpoint.stores.s3.puts import LARGE_BYTES, Puts
+from aiocheckpoint.stores.s3.requests import LARGE_BYTES, Requests
 
 # Other tools of AWS, and its containers, know the first name; this client the second one alone.
 _REGION = {"region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None)}
 
 
 @asynccontextmanager
-async def made_client(options: Options) -> AsyncIterator[tuple[Any, Puts]]:
+async def made_client(options: Options) -> AsyncIterator[tuple[Any, Requests]]:
     """
     Make a client, and close it.
 
     Yields:
-        the client, and what makes PUTs for it, to one bucket.
+        the client, and what changes objects for it, in one bucket.
 
     Raises:
         BotoCoreError: what the environment says of it is wrong.
@@ -59,7 +59,7 @@ async def made_client(options: Options) -> AsyncIterator[tuple[Any, Puts]]:
         "s3", endpoint_url=options.endpoint_url, region_name=options.region_name, config=config
     ) as client:
         client.meta.events.register_last("before-call.s3", _send_at_once)
-        yield client, Puts(client, sessions[-1])
+        yield client, Requests(client, sessions[-1])
 
 
 class _HttpSession(AIOHTTPSession):  # type: ignore[misc]  # it has no types

@@ -1,4 +1,4 @@
-"""PUTs of objects as the client makes them, without what it would work out for each anew."""
+"""Requests as the client makes them, without what it would work out for each anew."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from botocore.utils import percent_encode
 LARGE_BYTES = 1 << 20
 """From this size on a server is asked before a body is sent."""
 
-_OPERATION = "PutObject"
-_BEFORE_SIGNING = f"before-sign.s3.{_OPERATION}"
+_PUT, _DELETE = "PutObject", "DeleteObject"
+_BEFORE_SIGNING = f"before-sign.s3.{_PUT}"
 _SAFE = "/~"  # in a key, as the client writes it in an address
 _SIGNATURES = ("v4", "s3v4")
 _OF_ONE_REQUEST = frozenset({"s3_redirect", "input_params", "retries", "timestamp"})
@@ -38,22 +38,24 @@ class _Sample(NamedTuple):
     context: Mapping[str, Any]
     signer: Any
 
-    def request(self, key: str, body: bytes, condition: str | None) -> AWSRequest:
+    def request(
+        self, method: str, key: str, body: bytes | None = None, condition: str | None = None
+    ) -> AWSRequest:
         """Return a request that is not signed yet."""
         headers = {"User-Agent": self.user_agent}
         if condition is not None:
             headers["If-None-Match"] = condition
         address = self.address + percent_encode(key, safe=_SAFE)
-        request = AWSRequest("PUT", url=address, data=body, headers=headers)
+        request = AWSRequest(method, url=address, data=body, headers=headers)
         request.context.update(self.context)
         return request
 
 
-class Puts:
+class Requests:
     """
-    The PUTs of a client to one bucket.
+    What changes objects in the bucket of a client.
 
-    The first one is the client's own. Where nothing of its request depends on the object but what
+    The first PUT is the client's own. Where nothing of its request depends on the object but what
     is known here, the next ones are made of it: signed by the client and sent by its session, for
     half the time. Where the server wants another address, the client finds it again.
 
@@ -67,7 +69,8 @@ class Puts:
         self._session = session
         self._sample: _Sample | None = None
         self._parser = create_parser(client.meta.service_model.resolved_protocol)
-        self._shape = client.meta.service_model.operation_model(_OPERATION).output_shape
+        model = client.meta.service_model
+        self._shapes = {name: model.operation_model(name).output_shape for name in (_PUT, _DELETE)}
         client.meta.events.register_last(_BEFORE_SIGNING, self._see)
 
     def _see(self, request: Any, signature_version: Any, request_signer: Any, **_: Any) -> None:
@@ -96,20 +99,41 @@ class Puts:
         """
         sample, body = self._sample, arguments["Body"]
         if sample is not None and len(body) < LARGE_BYTES:
-            request = sample.request(arguments["Key"], body, arguments.get("IfNoneMatch"))
-            answer = await self._made(sample, request)
+            condition = arguments.get("IfNoneMatch")
+            request = sample.request("PUT", arguments["Key"], body, condition)
+            answer = await self._made(_PUT, sample, request)
             if answer is not None:
                 return answer
-            self._sample = None
         return await self._client.put_object(**arguments)
 
-    async def _made(self, sample: _Sample, request: AWSRequest) -> dict[str, Any] | None:
+    async def delete(self, **arguments: Any) -> Any:
+        """
+        Make one request, as `delete_object` of the client does; see `put`.
+
+        Args:
+            arguments: `Bucket` and `Key`.
+
+        Raises:
+            ClientError: the server has refused.
+            BotoCoreError: the way to it failed.
+        """
+        if self._sample is not None:
+            request = self._sample.request("DELETE", arguments["Key"])
+            answer = await self._made(_DELETE, self._sample, request)
+            if answer is not None:
+                return answer
+        return await self._client.delete_object(**arguments)
+
+    async def _made(
+        self, operation: str, sample: _Sample, request: AWSRequest
+    ) -> dict[str, Any] | None:
         """Return the answer; None where the client has to find out where to ask."""
-        await sample.signer.sign(_OPERATION, request)
+        await sample.signer.sign(operation, request)
         response = await self._session.send(request.prepare())
         content = await response.content
         status = response.status_code
         if status in _REFUSED:
+            self._sample = None
             return None
         if status < 300 and b"<Error" not in content[:1000]:  # which a server may add later on
             return _answer(status, response.headers)
@@ -118,7 +142,7 @@ class Puts:
             "headers": response.headers,
             "body": content,
         }
-        raise ClientError(self._parser.parse(told, self._shape), _OPERATION)
+        raise ClientError(self._parser.parse(told, self._shapes[operation]), operation)
 
 
 def _answer(status: int, headers: Mapping[str, str]) -> dict[str, Any]:
