@@ -96,6 +96,38 @@ def delta_graph(width: int, snapshot_frequency: int = 1000) -> Any:
     return builder
 
 
+def two_deltas_graph(snapshot_frequency: int, node: Any = None) -> Any:
+    """
+    Return a graph that notes each turn, and the pages of every third, in two delta channels.
+
+    Args:
+        snapshot_frequency: of both, which so are stored whole at different steps.
+        node: runs before; None for none.
+    """
+    from langgraph.channels.delta import DeltaChannel
+
+    def extended(state: Any, writes: Sequence[Any]) -> list[str]:
+        return [*state, *(text for texts in writes for text in texts)]
+
+    def note(state: Any) -> dict[str, list[str]]:
+        turn = len(state.get("notes", ()))
+        pages = {"pages": [f"page {turn}"]} if turn % 3 == 0 else {}
+        return {"notes": [f"note {turn}"], **pages}
+
+    channel: Any = DeltaChannel(extended, list, snapshot_frequency=snapshot_frequency)
+    make_type: Any = TypedDict  # as above
+    deltas = dict.fromkeys(("notes", "pages"), Annotated[list[str], channel])
+    builder: Any = StateGraph(make_type("State", {"text": str, **deltas}))
+    builder.add_node("note", note)
+    if node is None:
+        builder.add_edge(START, "note")
+    else:
+        builder.add_node("node", node)
+        builder.add_edge(START, "node")
+        builder.add_edge("node", "note")
+    return builder
+
+
 def asking_graph() -> StateGraph[Any, Any, Any, Any]:
     """Return a graph that counts, asks, and adds the answer."""
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import errno
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -63,6 +63,14 @@ async def got(saver: CheckpointSaver, config: Any) -> CheckpointTuple:
     found = await saver.aget_tuple(config)
     assert found is not None
     return found
+
+
+async def outcome_of(reading: Awaitable[Any]) -> Any:
+    """Return what a read returns, or as what damage it raises."""
+    try:
+        return await reading
+    except CheckpointCorruptError as error:
+        return error
 
 
 async def listed(saver: CheckpointSaver, *args: Any, **options: Any) -> list[CheckpointTuple]:
@@ -371,6 +379,53 @@ class Promises:
             await graph.ainvoke({"numbers": [9]}, thread(thread_id))
             after = (await graph.aget_state(thread(thread_id))).values["numbers"]
             assert after[: len(before["numbers"])] == before["numbers"]
+
+    async def test_every_state_that_is_left_is_whole(self, make: Make) -> None:
+        """What pruning keeps for the delta channels of others is no state of the thread."""
+        for durability, keep_last in itertools.product(("sync", "async", "exit"), (None, 3)):
+            saver, memory = make(keep_last=keep_last), InMemorySaver()
+            config: Any = thread(f"{durability} {keep_last}")
+            own, usual = (
+                graphs.two_deltas_graph(5).compile(checkpointer=s) for s in (saver, memory)
+            )
+            for turn in range(17):
+                for graph in (own, usual):
+                    await graph.ainvoke({"text": str(turn)}, config, durability=durability)
+            if keep_last is None:
+                await saver.aprune([config["configurable"]["thread_id"]], keep_last=3)
+            whole = {s.metadata["step"]: s.values async for s in usual.aget_state_history(config)}
+            left = {s.metadata["step"]: s.values async for s in own.aget_state_history(config)}
+            assert left == {step: whole[step] for step in sorted(whole)[-3:]}
+
+    async def test_no_state_is_rebuilt_in_part(self, make: Make) -> None:
+        """A state whose delta channels lack an ancestor is refused by name; others can be read."""
+        saver = make()
+        graph: Any = graphs.delta_graph(1, 6).compile(checkpointer=saver)
+        for turn in range(5):
+            run: Any = {**thread("t"), "metadata": {"run_id": f"run{turn}"}}
+            await graph.ainvoke({"numbers": [turn]}, run, durability="sync")
+        found = await listed(saver, thread("t"))
+        whole = [(await graph.aget_state(each.config)).values for each in found]
+        await saver.adelete_for_runs(["run1"])
+        gone = {
+            each.checkpoint["id"]
+            for each in found
+            if cast("Any", each.metadata)["run_id"] == "run1"
+        }
+        left = [each.checkpoint["id"] for each in await listed(saver, thread("t"))]
+        assert left == [e.checkpoint["id"] for e in found if e.checkpoint["id"] not in gone]
+        refused: list[str] = []
+        for each, values in zip(found, whole, strict=True):
+            if each.checkpoint["id"] in gone:
+                continue
+            outcome = await outcome_of(graph.aget_state(each.config))
+            if isinstance(outcome, CheckpointCorruptError):
+                refused.append(str(outcome))
+                assert f"thread 't': checkpoint {each.checkpoint['id']!r}" in refused[-1]
+                assert any(repr(missing) in refused[-1] for missing in gone)
+            else:
+                assert outcome.values == values
+        assert 0 < len(refused) < len(left)
 
     async def test_pruning_keeps_writes_whose_checkpoint_is_to_come(self, make: Make) -> None:
         """In "async" the writes of a step come before its checkpoint, and the one before it."""

@@ -14,6 +14,7 @@ from aiocheckpoint.adapters.langgraph import (
     CheckpointSaver,
     copying,
     drafts,
+    history,
     listing,
     reading,
     records,
@@ -187,6 +188,17 @@ def _naive_keep_latest(patch: Patch) -> None:
     patch.setattr(DeltaNeeds, "next_ancestor", None)
 
 
+def _ancestors_stay_listed(patch: Patch) -> None:
+    async def move(moved: Any, doomed: Sequence[str], session: Any) -> None:
+        session.delete(*(each for each in doomed if each not in moved))
+
+    patch.setattr(removal, "_move", move)
+
+
+def _gaps_are_passed_over(patch: Patch) -> None:
+    patch.setattr(history, "rebuilt", lambda _: set())
+
+
 def _older_writes_are_left_over(patch: Patch) -> None:
     def left_over(ids: Sequence[str], _keep: Sequence[str]) -> set[str]:
         newest = next(found for found in ids if found.startswith(records.STATE_PREFIX))
@@ -269,6 +281,8 @@ MUTANTS: Sequence[tuple[str, Mutation, str]] = (
     ("drops keys", _drop_what_is_not_needed, "the_whole_checkpoint_comes_back"),
     ("metadata as given", _metadata_as_given, "metadata_have_what_the_config_adds"),
     ("naive pruning", _naive_keep_latest, "pruning_keeps_the_state_of_delta_channels"),
+    ("ancestors are listed", _ancestors_stay_listed, "every_state_that_is_left_is_whole"),
+    ("gaps are passed over", _gaps_are_passed_over, "no_state_is_rebuilt_in_part"),
     ("older writes go", _older_writes_are_left_over,
      "pruning_keeps_writes_whose_checkpoint_is_to_come"),
     ("older writes go in a run", _older_writes_are_left_over,

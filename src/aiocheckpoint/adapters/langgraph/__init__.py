@@ -19,6 +19,7 @@ async with CheckpointSaver("state/") as saver:
 from aiocheckpoint.adapters._needs import needs
 
 with needs("LangGraph", "langgraph", "langchain_core", extra="langgraph", requirement="langgraph"):
+    from aiocheckpoint.adapters.langgraph.history import MissingAncestorError
     from aiocheckpoint.adapters.langgraph.migration import (
         Copied,
         CopyMismatchError,
@@ -32,6 +33,7 @@ __all__ = (
     "CheckpointSaver",
     "Copied",
     "CopyMismatchError",
+    "MissingAncestorError",
     "ThreadChangedError",
     "ThreadRecord",
     "copy_threads",

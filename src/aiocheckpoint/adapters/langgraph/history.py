@@ -8,12 +8,59 @@ from functools import partial
 from langgraph.checkpoint.base import DeltaChannelHistory
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from aiocheckpoint import BlobStore, SessionId
+from aiocheckpoint import BlobStore, CheckpointCorruptError, StorageError
 from aiocheckpoint.adapters.langgraph import records
 from aiocheckpoint.adapters.langgraph.arguments import Place
 from aiocheckpoint.adapters.langgraph.listing import blobs_of
-from aiocheckpoint.adapters.langgraph.reading import groups_of, newest_key
+from aiocheckpoint.adapters.langgraph.pruning import rebuilt
+from aiocheckpoint.adapters.langgraph.reading import LINKS, groups_of, link_of, newest_key
 from aiocheckpoint.adapters.langgraph.records import Decoder, ThreadRecord, state_id
+
+
+class MissingAncestorError(CheckpointCorruptError):
+    """
+    A checkpoint that is intact, and has delta channels that nobody can rebuild any more.
+
+    Raised instead of handing out the part of their values that is left.
+
+    Attributes:
+        thread_id: the thread.
+        checkpoint_ns: the namespace.
+        checkpoint: LangGraph's id of the checkpoint.
+        missing: LangGraph's id of the ancestor that is not there.
+        channels: the channels whose values are rebuilt from it.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        thread_id: str,
+        checkpoint_ns: str,
+        checkpoint: str,
+        missing: str,
+        channels: tuple[str, ...],
+    ) -> None:
+        path = f"{session_id}/{state_id(records.key_of(missing))}"
+        reason = f"delta channels are rebuilt from checkpoint {missing!r}, which is not there"
+        key = state_id(records.key_of(checkpoint))
+        super().__init__(path, reason, session_id=session_id, checkpoint_id=key)
+        self.args = (session_id, thread_id, checkpoint_ns, checkpoint, missing, channels)
+        self.thread_id = thread_id
+        self.checkpoint_ns = checkpoint_ns
+        self.checkpoint = checkpoint
+        self.missing = missing
+        self.channels = channels
+
+    def __str__(self) -> str:
+        within = f", namespace {self.checkpoint_ns!r}" if self.checkpoint_ns else ""
+        channels = ", ".join(map(repr, self.channels))
+        return (
+            f"thread {self.thread_id!r}{within}: checkpoint {self.checkpoint!r} cannot be read: "
+            f"{channels} would be rebuilt from checkpoint {self.missing!r}, which is not there; "
+            "restore the thread from a backup, or go on from another of its checkpoints, by its "
+            f"id: `alist` has them, and `aget_state` tells which can be read "
+            f"(session {self.session_id!r})"
+        )
 
 
 async def delta_history(
@@ -30,31 +77,56 @@ async def delta_history(
         serde: what turns bytes into values.
         place: which checkpoint's ancestors.
         channels: names of channels.
+
+    Raises:
+        MissingAncestorError: one is not there from which one of them is rebuilt.
+        StorageError: the checkpoint was removed meanwhile.
     """
-    session_id = place.session_id
     history: dict[str, DeltaChannelHistory] = {name: {"writes": []} for name in channels}
-    remaining = set(history)
-    if place.checkpoint is None:
-        key = await store.read(session_id, newest_key)
-    else:
-        key = records.key_of(place.checkpoint)
-    state = None if key is None or not history else await _state(store, session_id, key)
+    asked = await _asked(store, place) if history else None
+    state, remaining = asked, set(history)
+    needed = set() if asked is None else rebuilt(asked) & remaining
     while state is not None and state.parent is not None and remaining:
         key = records.key_of(state.parent)
-        group = (await store.read(session_id, partial(groups_of, [key])))[key]
-        state = group.state
+        groups = await store.read(place.session_id, partial(groups_of, [key], id_of=LINKS))
+        ancestor = groups[key].state
+        if asked is not None and ancestor is None and needed:
+            await _require(store, asked)
+            raise _missing(asked, state.parent, needed)
+        state = ancestor
         if state is not None:
-            await _add_ancestor(store, serde, state, group.pending, remaining, history)
+            await _add_ancestor(store, serde, state, groups[key].pending, remaining, history)
+            needed &= rebuilt(state)  # where it knows of none, as another graph, nobody kept more
     for found in history.values():
         found["writes"].reverse()
     return history
 
 
-async def _state(
-    store: BlobStore[ThreadRecord], session_id: SessionId, key: str
-) -> ThreadRecord | None:
-    found = await store.load_many(session_id, [state_id(key)])
-    return found[0] if found else None
+async def _asked(store: BlobStore[ThreadRecord], place: Place) -> ThreadRecord | None:
+    """Return the checkpoint, without an id the newest; None where there is none."""
+    if place.checkpoint is None:
+        key = await store.read(place.session_id, newest_key)
+    else:
+        key = records.key_of(place.checkpoint)
+    return None if key is None else await store.read(place.session_id, partial(link_of, key))
+
+
+async def _require(store: BlobStore[ThreadRecord], asked: ThreadRecord) -> None:
+    """
+    Refuse a checkpoint that somebody has removed while its ancestors were read.
+
+    Raises:
+        StorageError: it is not there any more.
+    """
+    key = state_id(records.key_of(asked.checkpoint))
+    if not await store.ids(asked.session_id, prefix=key):
+        reason = f"checkpoint {asked.checkpoint!r} was removed meanwhile; read its thread again"
+        raise StorageError("read", asked.session_id, None, reason)
+
+
+def _missing(asked: ThreadRecord, missing: str, channels: Iterable[str]) -> MissingAncestorError:
+    place = asked.session_id, asked.thread_id, asked.checkpoint_ns, asked.checkpoint
+    return MissingAncestorError(*place, missing, tuple(sorted(channels)))
 
 
 async def _add_ancestor(

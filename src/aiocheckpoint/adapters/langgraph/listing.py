@@ -73,6 +73,14 @@ async def entries(store: BlobStore[ThreadRecord], session_id: SessionId) -> list
     return await store.read(session_id, partial(entries_of, session_id))
 
 
+async def has_ancestors(store: BlobStore[ThreadRecord], thread_id: str) -> bool:
+    """Tell whether something stays of a thread that is no checkpoint any more, and in no list."""
+    async for session_id in sessions(store, {"thread_id": thread_id}):
+        if await store.ids(session_id, prefix=records.ANCESTOR_PREFIX, limit=1):
+            return True
+    return False
+
+
 async def matching(
     store: BlobStore[ThreadRecord],
     config: RunnableConfig | None,

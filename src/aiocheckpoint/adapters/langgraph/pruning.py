@@ -17,13 +17,23 @@ def with_plain_counters(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {**metadata, _COUNTERS_KEY: plain} if counters else dict(metadata)
 
 
-class DeltaNeeds:
+def rebuilt(state: ThreadRecord) -> set[str]:
     """
-    What of the ancestors of a kept checkpoint is still needed.
+    Return the channels of a checkpoint whose values are rebuilt from its ancestors.
 
     A delta channel is stored whole only now and then; at other checkpoints its value is the
     nearest ancestor's and the writes since. An empty channel is told from a delta channel by
     the counters in the metadata.
+    """
+    metadata, document = _mapping(state.metadata), _mapping(state.document)
+    counted = set(_mapping(metadata.get(_COUNTERS_KEY)))
+    present = set(_mapping(document.get("channel_versions")))
+    return (counted & present) - set(_mapping(state.channels))
+
+
+class DeltaNeeds:
+    """
+    What of the ancestors of a kept checkpoint is still needed.
 
     Args:
         kept: the checkpoint.
@@ -33,10 +43,7 @@ class DeltaNeeds:
     """
 
     def __init__(self, kept: ThreadRecord) -> None:
-        metadata, document = _mapping(kept.metadata), _mapping(kept.document)
-        counted = set(_mapping(metadata.get(_COUNTERS_KEY)))
-        present = set(_mapping(document.get("channel_versions")))
-        self.missing = (counted & present) - set(_mapping(kept.channels))
+        self.missing = rebuilt(kept)
         self._parent = kept.parent
 
     @property

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import reduce
 from typing import NamedTuple
 
-from aiocheckpoint import MissingBlobError, SessionId, SessionReader, StorageError
+from aiocheckpoint import CheckpointId, MissingBlobError, SessionId, SessionReader, StorageError
 from aiocheckpoint.adapters.langgraph import records
 from aiocheckpoint.adapters.langgraph.pruning import DeltaNeeds
 from aiocheckpoint.adapters.langgraph.records import (
@@ -19,6 +20,8 @@ from aiocheckpoint.adapters.langgraph.records import (
 )
 from aiocheckpoint.kit import LookAhead, LooksAhead
 
+LINKS = (state_id, records.ancestor_id)
+"""What gives the ids of the records of whatever delta channels may be rebuilt from."""
 PAGE = 32
 _VANISHED_RETRIES = 3
 _LAST = 8  # records among which there nearly always is a checkpoint
@@ -58,7 +61,7 @@ class Newest(NamedTuple):
 
     Attributes:
         key: of the checkpoint that was stored last.
-        last_id: of the record, of either kind, that was stored last.
+        last_id: of the record, of any kind, that was stored last.
     """
 
     key: str | None
@@ -137,21 +140,42 @@ def pages(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
         start, length = start + length, min(2 * length, PAGE)
 
 
-async def groups_of(keys: Sequence[str], reader: SessionReader[ThreadRecord]) -> dict[str, Group]:
-    """Return the records of checkpoints and of the writes after them, by key."""
+async def groups_of(
+    keys: Sequence[str],
+    reader: SessionReader[ThreadRecord],
+    id_of: Sequence[Callable[[str], CheckpointId]] = (state_id,),
+) -> dict[str, Group]:
+    """
+    Return the records of checkpoints and of the writes after them, by key.
+
+    Args:
+        keys: of which checkpoints.
+        reader: of their session.
+        id_of: what gives the ids of their records; `LINKS` also of those that are only ancestors.
+    """
     prefix = records.pending_prefix(keys[0]) if len(keys) == 1 else PENDING_PREFIX
     pending = await reader.ids(prefix=prefix)
     if len(keys) > 1:
-        tags = {records.tag_in(state_id(key)) for key in keys}
+        tags = {*map(records.tag_of, keys)}
         pending = tuple(found for found in pending if records.tag_in(found) in tags)
     groups = {key: Group(None, []) for key in keys}
-    for record in await reader.load_many([*map(state_id, keys), *pending]):
-        key = records.key_of(record.checkpoint)
-        if record.checkpoint_id == state_id(key):
-            groups[key] = groups[key]._replace(state=record)
-        elif key in groups:  # or it is another's whose id begins alike
-            groups[key].pending.append(record)
+    wanted = [of(key) for of in id_of for key in keys]
+    for record in await reader.load_many([*wanted, *pending]):
+        group = groups.get(records.key_of(record.checkpoint))
+        if group is None:  # it is another's whose id begins alike
+            continue
+        if record.checkpoint_id.startswith(PENDING_PREFIX):
+            group.pending.append(record)
+        else:
+            groups[records.key_of(record.checkpoint)] = Group(
+                _nearer(group.state, record), group.pending
+            )
     return groups
+
+
+def _nearer(one: ThreadRecord | None, other: ThreadRecord) -> ThreadRecord:
+    """Return the checkpoint, where one of two records of it is what was kept as an ancestor."""
+    return other if one is None or other.checkpoint_id.startswith(STATE_PREFIX) else one
 
 
 async def needed_ancestors(keep: Iterable[str], reader: SessionReader[ThreadRecord]) -> set[str]:
@@ -174,10 +198,16 @@ async def _follow(
         if needs.missing <= followed[key]:
             return
         followed[key] |= needs.missing
-        found = await reader.load_many([state_id(key)])
-        if not found:
+        found = await link_of(key, reader)
+        if found is None:
             return
-        needs.visit(found[0])
+        needs.visit(found)
+
+
+async def link_of(key: str, reader: SessionReader[ThreadRecord]) -> ThreadRecord | None:
+    """Return the record of a checkpoint, or of what was kept of it as an ancestor."""
+    found = await reader.load_many([of(key) for of in LINKS])
+    return reduce(_nearer, found, None)
 
 
 async def all_blobs(

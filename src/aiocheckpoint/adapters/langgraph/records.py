@@ -1,7 +1,8 @@
 """What LangGraph stores, as records of ours; pure but for the serializer.
 
 A thread's namespace is one session. A checkpoint is a record whose id begins with `s`; what one
-call of `aput_writes` brought is one whose id begins with `p`, and so sorts below.
+call of `aput_writes` brought is one whose id begins with `p`, and so sorts below. What was a
+checkpoint, and stays only because delta channels of others are rebuilt from it, begins with `a`.
 Ids, metadata and versions are plain JSON. A channel's value is what the saver's serializer made
 of it. A long one is a blob of its ends, which checkpoints share that have the same value; it
 refers to blobs of all that is between them, which a list that grows at its end shares with what it
@@ -43,6 +44,7 @@ from aiocheckpoint import (
 
 STATE_PREFIX = "s"
 PENDING_PREFIX = "p"
+ANCESTOR_PREFIX = "a"
 HEAD_BYTES = 64
 """Of a value: lists begin with their length, which changes with every item."""
 BLOB_BYTES = 4096
@@ -188,9 +190,14 @@ def state_id(key: str) -> CheckpointId:
     return STATE_PREFIX + key
 
 
+def ancestor_id(key: str) -> CheckpointId:
+    """Return the id of the record of what was a checkpoint, and stays as an ancestor of others."""
+    return ANCESTOR_PREFIX + key
+
+
 def pending_prefix(key: str) -> str:
     """Return what the ids of all records of writes after a checkpoint begin with."""
-    return PENDING_PREFIX + key[:TAG_LENGTH]
+    return PENDING_PREFIX + tag_of(key)
 
 
 def new_pending_id(key: str) -> CheckpointId:
@@ -206,18 +213,23 @@ def new_pending_id(key: str) -> CheckpointId:
 
 
 def key_in(state: CheckpointId) -> str:
-    """Return the key in the id of a checkpoint's record."""
+    """Return the key in the id of a checkpoint's record, or of an ancestor's."""
     return state[1:]
 
 
+def tag_of(key: str) -> str:
+    """Return the beginning of a checkpoint's key, which the ids of its writes have."""
+    return key[:TAG_LENGTH]
+
+
 def tag_in(record_id: CheckpointId) -> str:
-    """Return the beginning of the checkpoint's key in the id of a record of either kind."""
-    return record_id[1 : 1 + TAG_LENGTH]
+    """Return the beginning of the checkpoint's key in the id of a record of any kind."""
+    return tag_of(record_id[1:])
 
 
 def made_at(record_id: CheckpointId) -> datetime | None:
     """
-    Return when a checkpoint's id was made, to a millisecond, from one of a record of either kind.
+    Return when a checkpoint's id was made, to a millisecond, from one of a record of any kind.
 
     Returns:
         None where the id does not tell: it is no UUID of version 6, as LangGraph makes them.

@@ -8,15 +8,17 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from aiocheckpoint import BlobStore, CheckpointId, SessionId, SessionReader
+from aiocheckpoint import BlobStore, CheckpointId, SessionId, SessionReader, Transaction
 from aiocheckpoint.adapters.langgraph import records
 from aiocheckpoint.adapters.langgraph.reading import (
+    PAGE,
     Entry,
     entries_of,
     needed_ancestors,
     newest_key,
 )
 from aiocheckpoint.adapters.langgraph.records import (
+    ANCESTOR_PREFIX,
     PENDING_PREFIX,
     STATE_PREFIX,
     ThreadRecord,
@@ -76,8 +78,8 @@ class Removal:
             doomed = doomed & old if keep_last else old
         keep = {entry.key for entry in entries if entry not in doomed}
         keep |= await self._resumed(session_id, entries)
-        keep |= await self._needed(session_id, keep)
-        await self.remove(session_id, frozenset(entry.key for entry in doomed) - keep)
+        gone = frozenset(entry.key for entry in doomed) - keep
+        await self._remove(session_id, gone, spares=True)
 
     async def _entries(self, session_id: SessionId) -> list[Entry]:
         return await self._store.read(session_id, partial(entries_of, session_id))
@@ -119,20 +121,68 @@ class Removal:
         counts = {bisect_left(by_name, start, key=_name_of) for start in starts}
         return {by_name[count - 1].key for count in counts - {0}}
 
-    async def remove(self, session_id: SessionId, gone: frozenset[str]) -> None:
+    # By run
+
+    async def remove_runs(self, session_id: SessionId, runs: Collection[str]) -> None:
+        """Remove the checkpoints of some runs, whatever others are rebuilt from them."""
+        ids = await self._store.read(session_id, lambda reader: reader.ids())
+        links = [found for found in ids if not found.startswith(PENDING_PREFIX)]
+        gone: set[str] = set()
+        for start in range(0, len(links), PAGE):
+            for record in await self._store.load_many(session_id, links[start : start + PAGE]):
+                if (record.metadata or {}).get("run_id") in runs:
+                    gone.add(records.key_in(record.checkpoint_id))
+        if gone:
+            await self._remove(session_id, frozenset(gone), spares=False)
+
+    async def _remove(self, session_id: SessionId, gone: frozenset[str], *, spares: bool) -> None:
         """
-        Remove checkpoints, and the writes after them, in one commit.
+        Remove checkpoints, the writes after them, and ancestors without use, in one commit.
+
+        Args:
+            session_id: of which session.
+            gone: keys of the checkpoints.
+            spares: whether those from which delta channels of others are rebuilt stay as ancestors:
+                no checkpoint of the thread any more, for whoever lists or asks for one.
+        """
+        ids = await self._store.read(session_id, lambda reader: reader.saved_ids())
+        states = {*map(records.key_in, filter(_is_state, ids))}
+        ancestors = {*map(records.key_in, filter(_is_ancestor, ids))}
+        keep = states - gone
+        needed = await self._needed(session_id, keep) - keep
+        spared = needed & (states | ancestors if spares else ancestors - gone)
+        doomed = [f for f in ids if _is_state(f) and records.key_in(f) not in keep]
+        doomed += [f for f in ids if _is_ancestor(f) and records.key_in(f) not in spared]
+        doomed += await self._doomed_writes(session_id, ids, keep, keep | spared)
+        if moved := spared & states:
+            await self._store.update(session_id, partial(_move, [*map(state_id, moved)], doomed))
+        elif doomed:
+            await self._store.delete_many(session_id, doomed)
+
+    async def _doomed_writes(
+        self,
+        session_id: SessionId,
+        ids: Sequence[CheckpointId],
+        keep: Collection[str],
+        stay: Collection[str],
+    ) -> list[CheckpointId]:
+        """
+        Return the writes that go with what they follow.
 
         Writes whose checkpoint is not there stay, as it may be on its way, but for what is left
         over.
+
+        Args:
+            session_id: of which session.
+            ids: of all its records, stored last first.
+            keep: keys of the checkpoints that stay.
+            stay: the same, and those of the ancestors that stay.
         """
-        ids = await self._store.read(session_id, lambda reader: reader.saved_ids())
-        keep = [found for found in ids if _is_state(found) and records.key_in(found) not in gone]
-        doomed = [*map(state_id, gone)]
-        kept_tags, gone_tags = (
-            {records.tag_in(state) for state in part} for part in (keep, doomed)
-        )
-        left_over = _left_over(ids, keep)
+        links = {records.key_in(f) for f in ids if not f.startswith(PENDING_PREFIX)}
+        gone = links.difference(stay)
+        kept_tags, gone_tags = ({*map(records.tag_of, part)} for part in (stay, gone))
+        left_over = _left_over(ids, [f for f in ids if _is_state(f) and records.key_in(f) in keep])
+        doomed: list[CheckpointId] = []
         untold: list[CheckpointId] = []
         for found in ids:
             if found.startswith(PENDING_PREFIX):
@@ -143,8 +193,7 @@ class Removal:
                     doomed.append(found)
         found_untold = await self._store.load_many(session_id, untold) if untold else ()
         doomed += [r.checkpoint_id for r in found_untold if records.key_of(r.checkpoint) in gone]
-        if doomed:
-            await self._store.delete_many(session_id, doomed)
+        return doomed
 
     # What tasks stored for themselves
 
@@ -181,10 +230,11 @@ class Removal:
         By the clock of the store: a checkpoint that a task follows, made where a clock is behind
         and stored after what the task has stored, looks by its id as if it had been there before.
         """
-        own = await self._store.list(session_id, limit=1)
+        metas = await self._store.list(session_id)  # to keep an ancestor is to store nothing new
+        own = next((meta for meta in metas if not _is_ancestor(meta.checkpoint_id)), None)
         metas = await self._store.list(parent)
         newest = next((meta for meta in metas if _is_state(meta.checkpoint_id)), None)
-        return bool(own) and newest is not None and own[0].saved_at < newest.saved_at
+        return own is not None and newest is not None and own.saved_at < newest.saved_at
 
 
 def _name_of(entry: Entry) -> str:
@@ -193,6 +243,22 @@ def _name_of(entry: Entry) -> str:
 
 def _is_state(record_id: CheckpointId) -> bool:
     return record_id.startswith(STATE_PREFIX)
+
+
+def _is_ancestor(record_id: CheckpointId) -> bool:
+    return record_id.startswith(ANCESTOR_PREFIX)
+
+
+async def _move(
+    moved: Sequence[CheckpointId],
+    doomed: Sequence[CheckpointId],
+    session: Transaction[ThreadRecord],
+) -> None:
+    """Stage that some checkpoints stay as ancestors, and that all that is doomed goes."""
+    for record in await session.load_many(moved):
+        record.checkpoint_id = records.ancestor_id(records.key_in(record.checkpoint_id))
+        session.save(record)
+    session.delete(*doomed)
 
 
 def _left_over(ids: Sequence[CheckpointId], keep: Sequence[CheckpointId]) -> set[CheckpointId]:

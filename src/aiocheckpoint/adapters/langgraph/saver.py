@@ -18,7 +18,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from aiocheckpoint import SessionId, UnsupportedOperationError, WriterStats
+from aiocheckpoint import UnsupportedOperationError, WriterStats
 from aiocheckpoint.adapters._erasing import Erasing
 from aiocheckpoint.adapters._given import listed
 from aiocheckpoint.adapters._storage import Storage
@@ -30,13 +30,12 @@ from aiocheckpoint.adapters.langgraph.history import delta_history
 from aiocheckpoint.adapters.langgraph.listing import (
     Listing,
     Refused,
-    entries,
     matching,
     raise_refused,
     sessions,
 )
-from aiocheckpoint.adapters.langgraph.reading import PAGE, Entry, find
-from aiocheckpoint.adapters.langgraph.records import ThreadRecord, state_id
+from aiocheckpoint.adapters.langgraph.reading import Entry, find
+from aiocheckpoint.adapters.langgraph.records import ThreadRecord
 from aiocheckpoint.adapters.langgraph.removal import Removal
 from aiocheckpoint.adapters.langgraph.storage import opened
 from aiocheckpoint.adapters.langgraph.sync import SynchronousMethods
@@ -77,9 +76,9 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         storage: a directory; a URL, as `open_store` takes it; or an open `BlobStore` of
             `ThreadRecord`, or of more than that, which whoever has opened it closes.
         serde: what turns values into bytes; by default LangGraph's `JsonPlusSerializer`.
-        keep_last: how many checkpoints of each namespace to keep, the newest, and what delta
-            channels need besides; up to a quarter more until they are removed together, and with
-            them what graphs within their tasks have stored. None keeps all.
+        keep_last: how many checkpoints of each namespace to keep, the newest, and apart from them
+            what their delta channels are rebuilt from; up to a quarter more until they are removed
+            together, and with them what graphs within their tasks have stored. None keeps all.
         refuse_forks: whether `put` raises `ThreadChangedError` where another saver has gone on.
         options: for a directory, also by its `file://` URL, those of `AsyncCheckpointWriter`, as
             `durability`; for another URL `max_bytes`, `lock_timeout_seconds` and `must_exist`; for
@@ -340,7 +339,9 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
             at the nearest ancestor that has one.
 
         Raises:
+            MissingAncestorError: an ancestor is not there from which one of them is rebuilt.
             CheckpointCorruptError: a checkpoint on the way is damaged.
+            StorageError: the checkpoint was removed meanwhile.
 
         Cost: one or two reads an ancestor; only the asked channels' values are read.
         """
@@ -368,8 +369,9 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         """
         Remove the checkpoints of some runs and the writes after them, durably.
 
-        A run is known by `run_id` in the metadata. A delta channel that needs what is removed
-        cannot be rebuilt afterwards.
+        A run is known by `run_id` in the metadata. Checkpoints of other runs whose delta channels
+        are rebuilt from what is removed stay, and cannot be read by a graph any more: it raises
+        `MissingAncestorError` for those up to the next that stores these channels whole.
 
         Args:
             run_ids: the runs; of all threads and namespaces.
@@ -377,25 +379,14 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         Raises:
             CheckpointError: what `load_many` and `delete_many` of the store raise.
 
-        Cost: reads every checkpoint in the store.
+        Cost: reads every checkpoint in the store; of a namespace that has some of them, those that
+            stay once more.
         """
         runs = frozenset(arguments.texts("run_ids", run_ids))
         if not runs:
             return
         async for session_id in sessions(self._store, {}):
-            doomed = await self._of_runs(session_id, runs)
-            if doomed:
-                await self._removal.remove(session_id, doomed)
-
-    async def _of_runs(self, session_id: SessionId, runs: frozenset[str]) -> frozenset[str]:
-        found: set[str] = set()
-        keys = [entry.key for entry in await entries(self._store, session_id)]
-        for start in range(0, len(keys), PAGE):
-            part = map(state_id, keys[start : start + PAGE])
-            for record in await self._store.load_many(session_id, part):
-                if (record.metadata or {}).get("run_id") in runs:
-                    found.add(records.key_in(record.checkpoint_id))
-        return frozenset(found)
+            await self._removal.remove_runs(session_id, runs)
 
     async def aprune(
         self,
@@ -408,9 +399,11 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         """
         Remove what is not needed to go on with threads, durably.
 
-        In each namespace the newest checkpoint always stays, with its writes, and so do the
-        ancestors from which delta channels of what stays are rebuilt. A namespace of a graph
-        within a task goes as a whole when the checkpoint that the task followed is gone.
+        In each namespace the newest checkpoint always stays, with its writes. Ancestors from which
+        delta channels of what stays are rebuilt are kept apart, with theirs: they are no
+        checkpoints of the thread any more, for whoever lists, asks for one by its id or counts. A
+        namespace of a graph within a task goes as a whole when the checkpoint that the task
+        followed is gone.
 
         Args:
             thread_ids: the threads.
@@ -421,12 +414,13 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         Raises:
             InvalidArgumentError: `thread_ids` is a str, a number is not a whole one of at least
                 1, a time is below 0, or one of them is given with `"delete"`.
-            CheckpointError: what `load_many` and `delete_many` of the store raise.
+            CheckpointError: what `load_many`, `update` and `delete_many` of the store raise.
 
         Durability: one commit for each namespace, so all of it or nothing.
 
-        Cost: one listing of the thread's sessions; for each namespace one `read`, and one more for
-            each checkpoint that stays.
+        Cost: one listing of the thread's sessions; for each namespace a few `read`s, which read
+            each checkpoint that stays and each ancestor; of what becomes an ancestor the record is
+            written once more, without its values.
         """
         arguments.require_retention(strategy, keep_last, older_than)
         threads = [arguments.named("thread_ids", t) for t in listed("thread_ids", thread_ids)]

@@ -10,7 +10,9 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from aiocheckpoint import CheckpointError
 from aiocheckpoint.adapters._sources import UNREADABLE, brief, text_in
+from aiocheckpoint.adapters.langgraph.listing import has_ancestors
 from aiocheckpoint.adapters.langgraph.records import configurable_of
+from aiocheckpoint.adapters.langgraph.saver import CheckpointSaver
 from aiocheckpoint.adapters.langgraph.undecoded import revived
 
 _PLACE = ("thread_id", "checkpoint_ns", "checkpoint_id")
@@ -123,6 +125,13 @@ async def configs_in(source: BaseCheckpointSaver[Any]) -> list[RunnableConfig]:
             return [{"configurable": dict(zip(_PLACE, row, strict=True))} async for row in cursor]
     finally:
         connection.text_factory = text_factory
+
+
+async def has_unlisted(source: BaseCheckpointSaver[Any], thread_id: object) -> bool:
+    """Tell whether delta channels of a thread are rebuilt from what the saver does not list."""
+    if not isinstance(source, CheckpointSaver):
+        return False
+    return await has_ancestors(source._store, str(thread_id))  # noqa: SLF001 - of this package
 
 
 def require_names(source: BaseCheckpointSaver[Any], config: RunnableConfig) -> None:

@@ -1,0 +1,345 @@
+"""What pruning keeps so that delta channels are rebuilt, and what cannot be rebuilt any more."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+
+from aiocheckpoint import AsyncCheckpointWriter, StorageError
+from aiocheckpoint.adapters.langgraph import (
+    CheckpointSaver,
+    CopyMismatchError,
+    MissingAncestorError,
+    ThreadChangedError,
+    ThreadRecord,
+    copy_threads,
+    session_of,
+)
+from aiocheckpoint.adapters.langgraph.records import (
+    ANCESTOR_PREFIX,
+    PENDING_PREFIX,
+    key_in,
+    state_id,
+    tag_in,
+)
+from aiocheckpoint.testing import MemoryStore
+from tests.langgraph import graphs
+from tests.langgraph.conftest import MakeSaver
+from tests.langgraph.graphs import thread
+from tests.langgraph.promises import listed, outcome_of
+
+_THREAD: Any = thread("t")
+_SESSION = session_of("t")
+
+
+async def _run(graph: Any, turns: int, first: int = 0) -> None:
+    """Run turns, each under a `run_id` of its own."""
+    for turn in range(first, first + turns):
+        run: Any = {**_THREAD, "metadata": {"run_id": f"run{turn}"}}
+        await graph.ainvoke({"text": str(turn)}, run, durability="sync")
+
+
+async def _ids(saver: CheckpointSaver, prefix: str) -> list[str]:
+    return [*await saver._store.ids(_SESSION, prefix=prefix)]
+
+
+async def _pruned(saver: CheckpointSaver) -> tuple[Any, Any]:
+    """Return the graph of a pruned thread, and the config of a checkpoint that only others need."""
+    graph = graphs.two_deltas_graph(5).compile(checkpointer=saver)
+    await _run(graph, 17)
+    before = await listed(saver, _THREAD)
+    await saver.aprune(["t"], keep_last=3)
+    assert await listed(saver, _THREAD) == before[:3]
+    ancestors = await saver._store.load_many(_SESSION, await _ids(saver, ANCESTOR_PREFIX))
+    ids = {record.checkpoint for record in ancestors}
+    held = [found.config for found in before if found.checkpoint["id"] in ids]
+    return graph, held[-2]  # the oldest has one channel whole
+
+
+async def test_what_only_others_need_is_as_if_it_were_gone(make: MakeSaver) -> None:
+    """Whoever holds its config is shown nothing, and cannot begin from nothing by it."""
+    saver = make()
+    graph, held = await _pruned(saver)
+    newest = await graph.aget_state(_THREAD)
+    assert await saver.aget_tuple(held) is None
+    assert await listed(saver, held) == []
+    assert (await graph.aget_state(held)).values == {}
+    with pytest.raises(ThreadChangedError, match="is not there any more"):
+        await graph.ainvoke({"text": "edited"}, held, durability="sync")
+    with pytest.raises(ThreadChangedError, match="is not there any more"):
+        await graph.aupdate_state(held, {"text": "edited"})
+    assert await graph.aget_state(_THREAD) == newest
+    with pytest.raises(StorageError, match="was removed meanwhile"):
+        await saver.aget_delta_channel_history(config=held, channels=["pages", "notes"])
+
+
+async def test_it_goes_when_nobody_needs_it_any_more(make: MakeSaver) -> None:
+    """Ancestors, and the writes after them, go with the last that is rebuilt from them."""
+    saver = make(keep_last=2)
+    graph: Any = graphs.two_deltas_graph(4).compile(checkpointer=saver)
+    most = 0
+    for turn in range(30):
+        await _run(graph, 1, turn)
+        ancestors = await _ids(saver, ANCESTOR_PREFIX)
+        most = max(most, len(ancestors))
+        links = {tag_in(found) for found in (*ancestors, *await _ids(saver, "s"))}
+        assert {tag_in(found) for found in await _ids(saver, PENDING_PREFIX)} <= links
+    assert 0 < most <= 3 * 3 * 4 + 3  # pages are written every third turn, of three steps each
+    state = await graph.aget_state(_THREAD)
+    assert state.values["notes"] == [f"note {turn}" for turn in range(30)]
+    assert state.values["pages"] == [f"page {turn}" for turn in range(0, 30, 3)]
+    whole: Any = graphs.two_deltas_graph(1).compile(checkpointer=saver)
+    await _run(whole, 1, 30)  # which has a page, too
+    await saver.aprune(["t"])
+    assert await _ids(saver, ANCESTOR_PREFIX) == []
+    assert len(await saver._store.ids(_SESSION)) == 1
+    after = (await whole.aget_state(_THREAD)).values
+    assert after["notes"] == [f"note {turn}" for turn in range(31)]
+
+
+async def test_a_thread_pruned_by_an_earlier_version(make: MakeSaver) -> None:
+    """Ancestors that are listed still are kept apart by the next pruning, once."""
+    saver = make()
+    graph, _ = await _pruned(saver)
+    expected = (await graph.aget_state(_THREAD)).values
+    ancestors = await _ids(saver, ANCESTOR_PREFIX)
+
+    async def list_all(session: Any) -> None:
+        links = await session.load_many([*ancestors, *await session.ids(prefix="s")])
+        session.delete(*ancestors)
+        for record in sorted(links, key=lambda record: str(record.checkpoint)):
+            record.checkpoint_id = state_id(key_in(record.checkpoint_id))
+            session.save(record)
+
+    await saver._store.update(_SESSION, list_all)
+    assert len(await listed(saver, _THREAD)) == 3 + len(ancestors)
+    assert (await graph.aget_state(_THREAD)).values == expected
+    await saver.aprune(["t"], keep_last=3)
+    assert len(await listed(saver, _THREAD)) == 3
+    assert await _ids(saver, ANCESTOR_PREFIX) == ancestors
+    assert (await graph.aget_state(_THREAD)).values == expected
+    before = await saver._store.list(_SESSION)
+    await saver.aprune(["t"], keep_last=3)
+    assert await saver._store.list(_SESSION) == before
+
+
+class _Failing(MemoryStore[ThreadRecord]):
+    """A store that refuses each change of several things, once."""
+
+    refusals = 0
+
+    async def update(self, *args: Any) -> Any:
+        if self.refusals:
+            self.refusals -= 1
+            raise StorageError("save", _SESSION, 28, "no space left")
+        return await super().update(*args)
+
+
+async def test_pruning_that_fails_changes_nothing() -> None:
+    """What is kept apart, and what is removed, is one commit: all of it, or nothing."""
+    store = _Failing(ThreadRecord)
+    async with CheckpointSaver(store) as saver:
+        graph: Any = graphs.two_deltas_graph(5).compile(checkpointer=saver)
+        await _run(graph, 17)
+        before = await store.list(_SESSION)
+        store.refusals = 1
+        with pytest.raises(StorageError, match="no space left"):
+            await saver.aprune(["t"], keep_last=3)
+        assert await store.list(_SESSION) == before
+        await saver.aprune(["t"], keep_last=3)
+        assert len(await listed(saver, _THREAD)) == 3
+
+
+async def test_others_go_on_after_pruning(make: MakeSaver) -> None:
+    """What pruning stores is nobody's checkpoint: no saver takes it for another's turn."""
+    one, two = make(), make(keep_last=2)
+    own, other = (graphs.two_deltas_graph(5).compile(checkpointer=s) for s in (one, two))
+    for turn in range(0, 20, 2):
+        await _run(own, 1, turn)
+        await two.aprune(["t"], keep_last=2)
+        await _run(other, 1, turn + 1)
+    state = await own.aget_state(_THREAD)
+    assert state.values["notes"] == [f"note {turn}" for turn in range(20)]
+
+
+async def test_what_tasks_stored_goes_with_what_they_followed(make: MakeSaver) -> None:
+    """A namespace of a task goes when the checkpoint that it followed stays only for others."""
+    for keep_last in (None, 3):
+        saver = make(keep_last=keep_last)
+        inner = graphs.two_deltas_graph(3).compile()
+
+        async def call(state: Any, inner: Any = inner) -> Any:
+            return {"text": (await inner.ainvoke({"text": state["text"]}))["text"]}
+
+        graph = graphs.two_deltas_graph(5, call).compile(checkpointer=saver)
+        await _run(graph, 17)
+        await saver.aprune(["t"], keep_last=3)
+        assert await _ids(saver, ANCESTOR_PREFIX)
+        assert len([name async for name in saver._store.sessions()]) <= 2
+        await saver.adelete_thread("t")
+
+
+async def test_a_copy_has_what_is_kept_apart(make: MakeSaver) -> None:
+    """A copy of a pruned thread is as whole as the thread."""
+    saver = make()
+    graph, _ = await _pruned(saver)
+    await saver.acopy_thread("t", "copy")
+    whole = [s.values async for s in graph.aget_state_history(_THREAD)]
+    await saver.adelete_thread("t")
+    assert [s.values async for s in graph.aget_state_history(thread("copy"))] == whole
+
+
+async def test_what_cannot_be_moved_is_refused(make: MakeSaver, root: Path) -> None:
+    """A pruned thread with delta channels is not moved in part, and all others are."""
+    saver = make()
+    await _pruned(saver)
+    await graphs.two_deltas_graph(5).compile(checkpointer=saver).ainvoke({"text": ""}, thread("u"))
+    target = make(root / "target")
+    with pytest.raises(CopyMismatchError, match=r"thread 't': .* only `copy_store` copies"):
+        await copy_threads(saver, target)
+    assert await target.aget_tuple(_THREAD) is None
+    assert len(await listed(target, thread("u"))) == len(await listed(saver, thread("u")))
+
+
+async def test_a_run_is_removed_from_what_is_kept_apart(make: MakeSaver) -> None:
+    """Of a run that is removed nothing stays, whatever is rebuilt from it; that is told."""
+    saver = make()
+    graph, _ = await _pruned(saver)
+    ancestors = await saver._store.load_many(_SESSION, await _ids(saver, ANCESTOR_PREFIX))
+    runs = {str((record.metadata or {})["run_id"]) for record in ancestors}
+    await saver.adelete_for_runs([min(runs)])
+    with pytest.raises(MissingAncestorError) as told:
+        await graph.aget_state(_THREAD)
+    assert told.value.thread_id == "t"
+    assert told.value.missing in {record.checkpoint for record in ancestors}
+    assert len(await listed(saver, _THREAD)) == 3
+    await saver.adelete_for_runs([f"run{turn}" for turn in range(17)])
+    assert await saver._store.ids(_SESSION) == ()
+
+
+@pytest.mark.blocking  # damages files
+@pytest.mark.damages_store
+async def test_recovering_hides_no_gap(make: MakeSaver, root: Path) -> None:
+    """What is rebuilt from a checkpoint in the quarantine is refused; the next whole one reads."""
+    saver = make()
+    graph: Any = graphs.delta_graph(1, 4).compile(checkpointer=saver)
+    await graph.ainvoke({"numbers": [1]}, _THREAD, durability="sync")
+    await graph.ainvoke({"numbers": [2]}, _THREAD, durability="sync")
+    await saver.aclose()
+    second = sorted(root.glob(f"{_SESSION}/checkpoints/cp_*_s*.json"))[1]
+    second.write_text(second.read_text().replace('"thread_id": "t"', '"thread_id": "x"'))
+    async with AsyncCheckpointWriter(root, record_type=ThreadRecord) as writer:
+        assert len((await writer.recover(_SESSION)).quarantined) == 1
+
+    saver = make()
+    graph = graphs.delta_graph(1, 4).compile(checkpointer=saver)
+    refused = 0
+    for found in await listed(saver, _THREAD):
+        state = await outcome_of(graph.aget_state(found.config))
+        if isinstance(state, MissingAncestorError):
+            assert state.channels == ("numbers",)
+            refused += 1
+        else:
+            numbers = state.values.get("numbers", [])
+            assert numbers == [1, 0, 1, 2, 0, 1][: len(numbers)]
+    assert 0 < refused < len(await listed(saver, _THREAD))
+
+
+async def test_a_thread_may_begin_behind_what_is_not_there(make: MakeSaver) -> None:
+    """A first checkpoint that names one of elsewhere before it lacks nothing."""
+    for durability in ("sync", "async", "exit"):
+        states = []
+        for saver in (make(), InMemorySaver()):
+            graph: Any = graphs.two_deltas_graph(5).compile(checkpointer=saver)
+            begun = thread(
+                durability, checkpoint_id="1f1ea735-7c14-6637-800a-34329782ad52", checkpoint_ns=""
+            )
+            await graph.ainvoke({"text": "first"}, begun, durability=durability)
+            await graph.ainvoke({"text": "next"}, thread(durability), durability=durability)
+            states.append([s.values async for s in graph.aget_state_history(thread(durability))])
+        assert states[0] == states[1]
+
+
+@pytest.mark.parametrize("keep_last", [1, 2, 20])
+async def test_a_graph_without_a_channel_leaves_nothing_that_cannot_be_read(
+    make: MakeSaver, keep_last: int
+) -> None:
+    """After turns of a graph that lacks the delta channels a newer one goes on."""
+    saver = make(keep_last=keep_last)
+    newer: Any = graphs.two_deltas_graph(50).compile(checkpointer=saver)
+    older: Any = StateGraph(graphs.Numbers)
+    older.add_node("add", lambda state: {"numbers": [1]})
+    older.add_edge(START, "add")
+    for first in range(0, 9, 3):
+        await _run(newer, 3, first)
+        older_graph = older.compile(checkpointer=saver)
+        await older_graph.ainvoke({"numbers": []}, _THREAD, durability="sync")
+    await _run(newer, 1)
+    async for state in newer.aget_state_history(_THREAD):
+        assert isinstance(state.values, dict)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("keep_last", [None, 1, 4])
+async def test_whatever_is_done_reads_as_in_memory(
+    make: MakeSaver, seed: int, keep_last: int | None
+) -> None:
+    """Runs, updates and forks, pruned in between: what is left reads as where all is kept."""
+    chosen = random.Random(seed)
+    saver, memory = make(keep_last=keep_last), InMemorySaver()
+    own, usual = (
+        graphs.two_deltas_graph(chosen.choice([2, 3, 5])).compile(checkpointer=s)
+        for s in (saver, memory)
+    )
+    known: dict[str, str] = {}
+
+    own_ids: list[str] = []
+    for step in range(14):
+        durability = chosen.choice(["sync", "async", "exit"])
+        at: Any = (_THREAD, _THREAD)
+        if own_ids and chosen.random() < 0.3:
+            ours = chosen.choice(own_ids)
+            if await saver.aget_tuple(thread("t", checkpoint_ns="", checkpoint_id=ours)):
+                at = tuple(
+                    thread("t", checkpoint_ns="", checkpoint_id=each)
+                    for each in (ours, known[ours])
+                )
+        is_update = chosen.random() < 0.25
+        for graph, config in zip((own, usual), at, strict=True):
+            if is_update and own_ids:
+                await graph.aupdate_state(config, {"notes": [f"u{step}"]}, as_node="note")
+            else:
+                await graph.ainvoke({"text": str(step)}, config, durability=durability)
+        newest = [await graph.aget_state(_THREAD) for graph in (own, usual)]
+        assert newest[0].values == newest[1].values
+        known[_id(newest[0])] = _id(newest[1])
+        own_ids.append(_id(newest[0]))
+        if chosen.random() < 0.3:
+            await saver.aprune(["t"], keep_last=chosen.choice([1, 2, 5]))
+        for ours in own_ids:
+            config = thread("t", checkpoint_ns="", checkpoint_id=ours)
+            if await saver.aget_tuple(config):
+                theirs = thread("t", checkpoint_ns="", checkpoint_id=known[ours])
+                expected = (await usual.aget_state(theirs)).values
+                assert (await own.aget_state(config)).values == expected
+
+
+def _id(state: Any) -> str:
+    return str(state.config["configurable"]["checkpoint_id"])
+
+
+def test_the_error_can_be_pickled() -> None:
+    """It names the namespace too, and comes back whole."""
+    error = MissingAncestorError("abc", "ann", "child:1", "2", "1", ("notes", "pages"))
+    copied = pickle.loads(pickle.dumps(error))
+    assert vars(copied) == vars(error)
+    assert str(copied) == str(error)
+    assert "thread 'ann', namespace 'child:1': checkpoint '2' cannot be read: 'notes', " in str(
+        error
+    )
