@@ -13,7 +13,7 @@ from aiocheckpoint.adapters.langgraph import records
 from aiocheckpoint.adapters.langgraph.arguments import Place
 from aiocheckpoint.adapters.langgraph.listing import blobs_of
 from aiocheckpoint.adapters.langgraph.pruning import rebuilt
-from aiocheckpoint.adapters.langgraph.reading import LINKS, groups_of, link_of, newest_key
+from aiocheckpoint.adapters.langgraph.reading import Ancestry, Group, newest_key
 from aiocheckpoint.adapters.langgraph.records import Decoder, ThreadRecord, state_id
 
 
@@ -83,32 +83,37 @@ async def delta_history(
         StorageError: the checkpoint was removed meanwhile.
     """
     history: dict[str, DeltaChannelHistory] = {name: {"writes": []} for name in channels}
-    asked = await _asked(store, place) if history else None
+    ancestry = Ancestry()
+    asked = await _asked(store, place, ancestry) if history else None
     state, remaining = asked, set(history)
     needed = set() if asked is None else rebuilt(asked) & remaining
     while state is not None and state.parent is not None and remaining:
-        key = records.key_of(state.parent)
-        groups = await store.read(place.session_id, partial(groups_of, [key], id_of=LINKS))
-        ancestor = groups[key].state
-        if asked is not None and ancestor is None and needed:
+        find = partial(ancestry.find, records.key_of(state.parent), with_writes=True)
+        group: Group = await store.read(place.session_id, find)
+        if asked is not None and group.state is None and needed:
             await _require(store, asked)
             raise _missing(asked, state.parent, needed)
-        state = ancestor
+        state = group.state
         if state is not None:
-            await _add_ancestor(store, serde, state, groups[key].pending, remaining, history)
+            await _add_ancestor(store, serde, state, group.pending, remaining, history)
             needed &= rebuilt(state)  # where it knows of none, as another graph, nobody kept more
     for found in history.values():
         found["writes"].reverse()
     return history
 
 
-async def _asked(store: BlobStore[ThreadRecord], place: Place) -> ThreadRecord | None:
+async def _asked(
+    store: BlobStore[ThreadRecord], place: Place, ancestry: Ancestry
+) -> ThreadRecord | None:
     """Return the checkpoint, without an id the newest; None where there is none."""
     if place.checkpoint is None:
         key = await store.read(place.session_id, newest_key)
     else:
         key = records.key_of(place.checkpoint)
-    return None if key is None else await store.read(place.session_id, partial(link_of, key))
+    if key is None:
+        return None
+    find = partial(ancestry.find, key, with_writes=False)
+    return (await store.read(place.session_id, find)).state
 
 
 async def _require(store: BlobStore[ThreadRecord], asked: ThreadRecord) -> None:

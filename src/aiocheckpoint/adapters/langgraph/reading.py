@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import reduce
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from aiocheckpoint import CheckpointId, MissingBlobError, SessionId, SessionReader, StorageError
@@ -20,8 +19,6 @@ from aiocheckpoint.adapters.langgraph.records import (
 )
 from aiocheckpoint.kit import LookAhead, LooksAhead
 
-LINKS = (state_id, records.ancestor_id)
-"""What gives the ids of the records of whatever delta channels may be rebuilt from."""
 PAGE = 32
 _VANISHED_RETRIES = 3
 _LAST = 8  # records among which there nearly always is a checkpoint
@@ -140,57 +137,80 @@ def pages(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
         start, length = start + length, min(2 * length, PAGE)
 
 
-async def groups_of(
-    keys: Sequence[str],
-    reader: SessionReader[ThreadRecord],
-    id_of: Sequence[Callable[[str], CheckpointId]] = (state_id,),
-) -> dict[str, Group]:
-    """
-    Return the records of checkpoints and of the writes after them, by key.
-
-    Args:
-        keys: of which checkpoints.
-        reader: of their session.
-        id_of: what gives the ids of their records; `LINKS` also of those that are only ancestors.
-    """
+async def groups_of(keys: Sequence[str], reader: SessionReader[ThreadRecord]) -> dict[str, Group]:
+    """Return the records of checkpoints and of the writes after them, by key."""
     prefix = records.pending_prefix(keys[0]) if len(keys) == 1 else PENDING_PREFIX
     pending = await reader.ids(prefix=prefix)
     if len(keys) > 1:
         tags = {*map(records.tag_of, keys)}
         pending = tuple(found for found in pending if records.tag_in(found) in tags)
+    return await _loaded(keys, [*map(state_id, keys), *pending], reader)
+
+
+async def _loaded(
+    keys: Sequence[str], record_ids: Sequence[CheckpointId], reader: SessionReader[ThreadRecord]
+) -> dict[str, Group]:
+    """Return those of some records that are of checkpoints, by the keys of these."""
     groups = {key: Group(None, []) for key in keys}
-    wanted = [of(key) for of in id_of for key in keys]
-    for record in await reader.load_many([*wanted, *pending]):
-        group = groups.get(records.key_of(record.checkpoint))
-        if group is None:  # it is another's whose id begins alike
+    for record in await reader.load_many(record_ids):
+        key = records.key_of(record.checkpoint)
+        if key not in groups:  # it is another's whose id begins alike
             continue
         if record.checkpoint_id.startswith(PENDING_PREFIX):
-            group.pending.append(record)
+            groups[key].pending.append(record)
         else:
-            groups[records.key_of(record.checkpoint)] = Group(
-                _nearer(group.state, record), group.pending
-            )
+            groups[key] = groups[key]._replace(state=record)
     return groups
 
 
-def _nearer(one: ThreadRecord | None, other: ThreadRecord) -> ThreadRecord:
-    """Return the checkpoint, where one of two records of it is what was kept as an ancestor."""
-    return other if one is None or other.checkpoint_id.startswith(STATE_PREFIX) else one
+class Ancestry:
+    """
+    Finds what delta channels are rebuilt from: checkpoints, and what was kept of them alone.
+
+    To ask a directory for what is not there is to list it, so it is looked up once which were kept.
+    """
+
+    def __init__(self) -> None:
+        self._kept: frozenset[str] | None = None
+
+    async def find(
+        self, key: str, reader: SessionReader[ThreadRecord], *, with_writes: bool
+    ) -> Group:
+        """Return a checkpoint, or what was kept of it, with the writes after it or without."""
+        group = Group(None, [])
+        prefix = records.pending_prefix(key)
+        for _ in range(_VANISHED_RETRIES):
+            pending = await reader.ids(prefix=prefix) if with_writes else ()
+            group = (await _loaded([key], [await self._id_of(key, reader), *pending], reader))[key]
+            if group.state is not None:
+                break
+            self._kept = None  # it is gone, or kept since
+        return group
+
+    async def _id_of(self, key: str, reader: SessionReader[ThreadRecord]) -> CheckpointId:
+        if self._kept is None:
+            kept = await reader.ids(prefix=records.ANCESTOR_PREFIX)
+            self._kept = frozenset(map(records.key_in, kept))
+        return records.ancestor_id(key) if key in self._kept else state_id(key)
 
 
 async def needed_ancestors(keep: Iterable[str], reader: SessionReader[ThreadRecord]) -> set[str]:
     """Return the keys of the ancestors from which delta channels of checkpoints are rebuilt."""
     followed: defaultdict[str, set[str]] = defaultdict(set)
+    ancestry = Ancestry()
     wanted = sorted(keep, reverse=True)  # the newest first: its ancestors are the others' too
     for start in range(0, len(wanted), PAGE):
         page = await reader.load_many(map(state_id, wanted[start : start + PAGE]))
         for kept in reversed(page):
-            await _follow(DeltaNeeds(kept), followed, reader)
+            await _follow(DeltaNeeds(kept), followed, ancestry, reader)
     return set(followed)
 
 
 async def _follow(
-    needs: DeltaNeeds, followed: defaultdict[str, set[str]], reader: SessionReader[ThreadRecord]
+    needs: DeltaNeeds,
+    followed: defaultdict[str, set[str]],
+    ancestry: Ancestry,
+    reader: SessionReader[ThreadRecord],
 ) -> None:
     """Add ancestors, and which channels were looked for from there on."""
     while (ancestor := needs.next_ancestor) is not None:
@@ -198,16 +218,10 @@ async def _follow(
         if needs.missing <= followed[key]:
             return
         followed[key] |= needs.missing
-        found = await link_of(key, reader)
+        found = (await ancestry.find(key, reader, with_writes=False)).state
         if found is None:
             return
         needs.visit(found)
-
-
-async def link_of(key: str, reader: SessionReader[ThreadRecord]) -> ThreadRecord | None:
-    """Return the record of a checkpoint, or of what was kept of it as an ancestor."""
-    found = await reader.load_many([of(key) for of in LINKS])
-    return reduce(_nearer, found, None)
 
 
 async def all_blobs(
