@@ -14,7 +14,7 @@ class Framework(NamedTuple):
 
     None can go on without what is damaged, so `recover` of a store is no way back for them. Not
     among them are LangGraph and the workflows of Agent Framework: each of their checkpoints is a
-    whole state, and an earlier one can be gone on from.
+    whole state, but for delta channels of LangGraph, and an earlier one can be gone on from.
 
     Attributes:
         name: of the framework.

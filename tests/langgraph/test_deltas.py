@@ -156,6 +156,36 @@ async def test_pruning_that_fails_changes_nothing() -> None:
         assert len(await listed(saver, _THREAD)) == 3
 
 
+class _Busy(MemoryStore[ThreadRecord]):
+    """A store in which something is done before one of its reads."""
+
+    def __init__(self) -> None:
+        super().__init__(ThreadRecord)
+        self.reads_left = -1
+        self.interfere: Any = None
+
+    async def read(self, *args: Any) -> Any:
+        self.reads_left -= 1
+        if self.reads_left == 0:
+            await self.interfere()
+        return await super().read(*args)
+
+
+@pytest.mark.parametrize("reads", range(1, 14, 2))
+async def test_who_reads_while_others_prune_reads_the_whole(reads: int) -> None:
+    """Ancestors that are kept apart in the middle of a read are found all the same."""
+    store = _Busy()
+    async with CheckpointSaver(store) as saver, CheckpointSaver(store) as other:
+        graph: Any = graphs.two_deltas_graph(5).compile(checkpointer=saver)
+        await _run(graph, 17)
+        whole = (await graph.aget_state(_THREAD)).values
+        store.interfere = lambda: other.aprune(["t"])
+        store.reads_left = reads
+        assert (await graph.aget_state(_THREAD)).values == whole
+        assert store.reads_left < 0
+        assert len(await listed(saver, _THREAD)) == 1
+
+
 async def test_others_go_on_after_pruning(make: MakeSaver) -> None:
     """What pruning stores is nobody's checkpoint: no saver takes it for another's turn."""
     one, two = make(), make(keep_last=2)
