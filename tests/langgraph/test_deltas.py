@@ -269,7 +269,7 @@ async def test_recovering_hides_no_gap(make: MakeSaver, root: Path) -> None:
 
     saver = make()
     graph = graphs.delta_graph(1, 4).compile(checkpointer=saver)
-    refused = 0
+    refused, whole = 0, []
     for found in await listed(saver, _THREAD):
         state = await outcome_of(graph.aget_state(found.config))
         if isinstance(state, MissingAncestorError):
@@ -278,7 +278,11 @@ async def test_recovering_hides_no_gap(make: MakeSaver, root: Path) -> None:
         else:
             numbers = state.values.get("numbers", [])
             assert numbers == [1, 0, 1, 2, 0, 1][: len(numbers)]
-    assert 0 < refused < len(await listed(saver, _THREAD))
+            whole.append(state)
+    assert refused
+    ended = await graph.ainvoke({"numbers": [3]}, whole[0].config, durability="sync")
+    assert ended["numbers"] == [*whole[0].values["numbers"], 3, 0, 1]
+    assert (await graph.aget_state(_THREAD)).values == ended
 
 
 async def test_a_thread_may_begin_behind_what_is_not_there(make: MakeSaver) -> None:
