@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any, TypedDict
 
 import pytest
-from langgraph.graph import START, StateGraph
+from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 
 from aiocheckpoint import CheckpointId, StorageError
@@ -115,14 +115,17 @@ class _Refusing(MemoryStore[ThreadRecord]):
     def __init__(self) -> None:
         super().__init__(ThreadRecord)
         self.refused = ""
+        self.granted = 0
         self.refusals = 0
 
     async def save(self, record: ThreadRecord, /, **options: Any) -> CheckpointId:
         """Store a checkpoint, or refuse it."""
         inner = record.checkpoint_ns.rpartition("|")[2].partition(":")[0]
         if self.refusals and inner == self.refused and record.trigger == "loop":
-            self.refusals -= 1
-            raise StorageError("save", record.session_id, 28, "no space left")
+            self.granted -= 1
+            if self.granted < 0:
+                self.refusals -= 1
+                raise StorageError("save", record.session_id, 28, "no space left")
         return await super().save(record, **options)
 
 
@@ -154,7 +157,7 @@ async def test_no_question_is_put_about_what_was_not_stored(
             return await graph.ainvoke(given, _THREAD, durability=durability)
 
         for given in ({"text": "a"}, None, {"text": "b"}):
-            store.refusals = 1
+            store.granted, store.refusals = 0, 1
             with pytest.raises(StorageError, match="no space left"):
                 await run(given)
             state = await graph.aget_state(_THREAD)
@@ -164,8 +167,12 @@ async def test_no_question_is_put_about_what_was_not_stored(
         assert await run(Command(resume="yes")) == {"text": "yes"}
 
 
+@pytest.mark.parametrize("is_synchronous", [False, True])
 @pytest.mark.parametrize("durability", ["sync", "async"])
-async def test_no_memory_is_lost_where_it_hands_over(durability: Any) -> None:
+@pytest.mark.parametrize("failing", [1, 3, 6])
+async def test_no_memory_is_lost_where_it_hands_over(
+    failing: int, durability: Any, *, is_synchronous: bool
+) -> None:
     """A graph with a memory that could not be stored, and ends by a command, is told of, too."""
     store = _Refusing()
     store.refused = "node"
@@ -177,19 +184,27 @@ async def test_no_memory_is_lost_where_it_hands_over(durability: Any) -> None:
         agent.add_edge("draft", "hand_over")
         builder = StateGraph(_Text)
         builder.add_node("node", agent.compile(checkpointer=True))
-        builder.add_node("other", lambda state: {})
-        builder.add_edge(START, "node")
-        graph = builder.compile(checkpointer=saver)
+        builder.add_node("again", _again, destinations=("node", END))
+        builder.add_edge(START, "again")
+        graph: Any = builder.compile(checkpointer=saver)
 
         async def run(given: Any) -> Any:
+            if is_synchronous:
+                return await asyncio.to_thread(graph.invoke, given, _THREAD, durability=durability)
             return await graph.ainvoke(given, _THREAD, durability=durability)
 
-        assert await run({"text": "a"}) == {"text": "a"}
-        store.refusals = 1
+        store.granted, store.refusals = failing - 1, 1
         with pytest.raises(StorageError, match="no space left"):
-            await run({"text": "b"})
-        assert await run(None) == {"text": "a+b"}
+            await run({"text": ""})
+        await run(None)
+        left = await graph.aget_state(_THREAD)
+        assert (left.next, left.values) == ((), {"text": "...."})
 
 
 def _handing_over(state: _Drafts) -> Any:
-    return Command(graph=Command.PARENT, goto="other", update={"text": "+".join(state["drafts"])})
+    update = {"text": "." * len(state["drafts"])}
+    return Command(graph=Command.PARENT, goto="again", update=update)
+
+
+def _again(state: _Text) -> Any:
+    return Command(goto=END if len(state["text"]) == 4 else "node")

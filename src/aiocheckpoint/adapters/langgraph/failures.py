@@ -2,18 +2,51 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
 
-from aiocheckpoint.adapters.langgraph.arguments import Place
-from aiocheckpoint.adapters.langgraph.records import ThreadRecord
+from aiocheckpoint.adapters.langgraph.arguments import place_of
+from aiocheckpoint.adapters.langgraph.records import ThreadRecord, configurable_of
+from aiocheckpoint.adapters.langgraph.turns import LateError
 
 _REMEMBERED_FAILURES = 256
+_TASK = re.compile(":[^|]*")
 _PULLED = "__pregel_pull"  # in the path of a task whose node was not sent for
+
+
+class _Step(NamedTuple):
+    """
+    A step of the graphs around one within a node.
+
+    Attributes:
+        thread_id: the thread, as text.
+        namespace: of the graph within.
+        after: the checkpoints, each with its namespace, after which the graphs around it ran it.
+    """
+
+    thread_id: str
+    namespace: str
+    after: frozenset[tuple[str, str]]
+
+    @classmethod
+    def of(cls, config: RunnableConfig) -> _Step:
+        place, after = place_of(config), configurable_of(config).get("checkpoint_map")
+        pairs = after.items() if isinstance(after, Mapping) else ()
+        return cls(str(place.thread_id), place.namespace, frozenset(pairs))
+
+    def has(self, other: _Step) -> bool:
+        """Tell whether another graph is this one, or within it, and the step is the same."""
+        namespace = self.namespace
+        if ":" not in other.namespace:  # a memory, which has the same in whatever task
+            namespace = _TASK.sub("", namespace)
+        is_within = f"{other.namespace}|".startswith(f"{namespace}|")
+        return is_within and self.thread_id == other.thread_id and self.after <= other.after
 
 
 class Failures:
@@ -26,62 +59,65 @@ class Failures:
     """
 
     def __init__(self) -> None:
-        self._failed: OrderedDict[tuple[str, str], Exception] = OrderedDict()
+        self._failed: OrderedDict[_Step, Exception] = OrderedDict()
 
     @contextmanager
-    def storing(self, place: Place) -> Iterator[None]:
+    def storing(self, config: RunnableConfig) -> Iterator[None]:
         """Note that a graph within a node could not store something, where the block raises."""
         try:
             yield
+        except LateError:  # its run has been given up
+            raise
         except Exception as error:
-            if place.namespace:
-                self._failed[str(place.thread_id), place.namespace] = error
+            step = _Step.of(config)
+            if step.namespace:
+                self._failed[step] = error
                 if len(self._failed) > _REMEMBERED_FAILURES:
                     self._failed.popitem(last=False)
             raise
 
     def require_stored(self, writes: ThreadRecord) -> None:
-        """Raise why a graph within could not store, where its task goes on, or is to wait."""
-        written: Any = writes.writes or ()
-        channels = {write["channel"] for write in written} if self._failed else ()
-        if channels and ERROR not in channels:  # or the error is told there
-            for within, error in self._within(writes.thread_id, writes.checkpoint_ns).items():
-                if _is_of_task(within, writes) and (INTERRUPT in channels or _is_memory(within)):
-                    raise error
+        """Raise why a graph within could not store, where what a task wrote is its question."""
+        if self._failed and INTERRUPT in _channels(writes):
+            self._raise(self._run_by(writes))
 
-    def note_begun(self, state: ThreadRecord) -> None:
-        """Forget what failed in earlier runs, where a checkpoint is the first of a run."""
-        if self._failed and not state.checkpoint_ns and state.trigger != "loop":
-            self._forget_within(state.thread_id, "")
+    def tell(self, writes: ThreadRecord) -> None:
+        """
+        Raise why a graph with a memory could not store, where the task that ran it goes on.
 
-    def forget(self, place: Place) -> None:
-        """Forget what a graph within a node, which begins now, could not store before."""
-        if self._failed and place.namespace:
-            self._failed.pop((str(place.thread_id), place.namespace), None)
-            self._forget_within(str(place.thread_id), place.namespace)
+        Only when what the task wrote is stored: what the graph around it stores has no gap.
+        """
+        if self._failed and ERROR not in _channels(writes):  # it is told there
+            self._raise(step for step in self._run_by(writes) if ":" not in step.namespace)
 
-    def _forget_within(self, thread_id: str, namespace: str) -> None:
-        prefix = f"{namespace}|" if namespace else ""
-        for within in self._within(thread_id, namespace):
-            self._failed.pop((thread_id, prefix + within), None)
+    def _run_by(self, writes: ThreadRecord) -> list[_Step]:
+        return [step for step in [*self._failed] if _is_run_by(step, writes)]
 
-    def _within(self, thread_id: str, namespace: str) -> dict[str, Exception]:
-        """Return what failed in the graphs within another one, by their names there."""
-        prefix = f"{namespace}|" if namespace else ""
-        return {
-            key[1].removeprefix(prefix): error
-            for key, error in [*self._failed.items()]
-            if key[0] == thread_id and key[1].startswith(prefix)
-        }
+    def _raise(self, steps: Iterable[_Step]) -> None:
+        for step in steps:
+            error = self._failed.pop(step, None)
+            if error is not None:
+                raise error
+
+    def begin(self, config: RunnableConfig) -> None:
+        """Forget what a graph within a node, which begins a step again, could not store in it."""
+        if self._failed:
+            step = _Step.of(config)
+            for failed in filter(step.has, [*self._failed] if step.namespace else ()):
+                self._failed.pop(failed, None)
 
 
-def _is_memory(within: str) -> bool:
-    """Tell whether later runs read a graph within a node again; others end with their task."""
-    return ":" not in within
+def _channels(writes: ThreadRecord) -> set[str]:
+    written: Any = writes.writes or ()
+    return {write["channel"] for write in written}
 
 
-def _is_of_task(within: str, writes: ThreadRecord) -> bool:
-    """Tell whether a graph within a node was run by the task that wrote, as far as that is told."""
+def _is_run_by(step: _Step, writes: ThreadRecord) -> bool:
+    """Tell whether the task that wrote has run a graph within it, as far as that is told."""
+    around = writes.checkpoint_ns
+    if step.thread_id != writes.thread_id or (around, writes.checkpoint) not in step.after:
+        return False
+    within = step.namespace.removeprefix(f"{around}|") if around else step.namespace
     node, _, task_id = within.partition("|")[0].partition(":")
     if task_id:
         return task_id == writes.task_id

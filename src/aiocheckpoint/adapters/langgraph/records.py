@@ -243,6 +243,17 @@ def made_at(record_id: CheckpointId) -> datetime | None:
     return _EPOCH + timedelta(microseconds=(number >> 5 << 12) / 10)
 
 
+def followed(record: ThreadRecord) -> dict[str, str]:
+    """Return which checkpoints, by their namespaces, a graph has run after."""
+    metadata = record.metadata
+    parents = metadata.get("parents") if isinstance(metadata, dict) else None
+    return {
+        namespace: checkpoint
+        for namespace, checkpoint in (parents.items() if isinstance(parents, Mapping) else ())
+        if isinstance(checkpoint, str) and namespace != record.checkpoint_ns
+    }
+
+
 # Values
 
 

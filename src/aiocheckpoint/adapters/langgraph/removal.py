@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -117,7 +117,7 @@ class Removal:
             starts.add(record.parent or record.checkpoint)
         # In durability "exit" the one that the newest runs after is on its way.
         for record in await self._store.load_many(session_id, [state_id(entries[0].key)]):
-            starts.update(_followed(record).values())
+            starts.update(records.followed(record).values())
         counts = {bisect_left(by_name, start, key=_name_of) for start in starts}
         return {by_name[count - 1].key for count in counts - {0}}
 
@@ -291,18 +291,7 @@ def _parents(record: ThreadRecord) -> dict[SessionId, str]:
         return {}  # others are read again by the next run
     return {
         session_of(record.thread_id, namespace): records.key_of(checkpoint)
-        for namespace, checkpoint in _followed(record).items()
-    }
-
-
-def _followed(record: ThreadRecord) -> dict[str, str]:
-    """Return which checkpoints, by their namespaces, a graph has run after."""
-    metadata = record.metadata
-    parents = metadata.get("parents") if isinstance(metadata, dict) else None
-    return {
-        namespace: checkpoint
-        for namespace, checkpoint in (parents.items() if isinstance(parents, Mapping) else ())
-        if isinstance(checkpoint, str) and namespace != record.checkpoint_ns
+        for namespace, checkpoint in records.followed(record).items()
     }
 
 

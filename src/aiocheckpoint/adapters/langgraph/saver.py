@@ -189,15 +189,13 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         Cost: one serialization on the loop, and one save: in a directory one hop, and one fsync
             shared with all that wait.
         """
-        place = place_of(config)
-        with self._failures.storing(place):
+        with self._failures.storing(config):
             draft = state_draft(self.serde, config, checkpoint, metadata)
             await self._store_state(draft)
-        return config_of(place.thread_id, draft.record)
+        return config_of(thread_id_of(config), draft.record)
 
     async def _store_state(self, draft: Draft) -> None:
         with told_of_thread(draft.record.thread_id):
-            self._failures.note_begun(draft.record)
             await self._turns.store_state(draft)
             if self._keep_last is not None:
                 self._removal.note_child(draft.record)
@@ -227,13 +225,14 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
 
         Cost: one serialization on the loop, and one save, as of `aput`.
         """
-        with self._failures.storing(place_of(config)):
+        with self._failures.storing(config):
             await self._store_writes(writes_draft(self.serde, config, writes, task_id, task_path))
 
     async def _store_writes(self, draft: Draft) -> None:
         with told_of_thread(draft.record.thread_id):
             self._failures.require_stored(draft.record)
             await self._turns.store_writes(draft)
+            self._failures.tell(draft.record)
 
     # Reading
 
@@ -260,7 +259,7 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         key = None if place.checkpoint is None else records.key_of(place.checkpoint)
         watch = self._turns.watches.of(session_id)
         if key is None:
-            self._failures.forget(place)
+            self._failures.begin(config)
         else:
             watch.choose(key)
         with told_of_thread(place.thread_id):
@@ -319,7 +318,7 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         if config is not None and before is not None and thread_id_of(config) is not None:
             place = place_of(config)
             if place.namespace:  # a run from an older checkpoint takes up a graph within a node
-                self._failures.forget(place)
+                self._failures.begin(config)
                 watch = self._turns.watches.of(place.session_id)
                 watch.choose(found[0].key if found else None)
         return found

@@ -20,7 +20,6 @@ from langgraph.checkpoint.base import (
 
 from aiocheckpoint import BlobStore
 from aiocheckpoint.adapters.langgraph import arguments
-from aiocheckpoint.adapters.langgraph.arguments import place_of
 from aiocheckpoint.adapters.langgraph.drafts import Draft, state_draft, writes_draft
 from aiocheckpoint.adapters.langgraph.failures import Failures
 from aiocheckpoint.adapters.langgraph.listing import Listing, Refused, raise_refused
@@ -90,11 +89,10 @@ class SynchronousMethods(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,  # noqa: ARG002 - content decides
     ) -> RunnableConfig:
         """Do what `aput` does, from code that is not asynchronous."""
-        place = place_of(config)
-        with self._failures.storing(place):
+        with self._failures.storing(config):
             draft = state_draft(self.serde, config, checkpoint, metadata)
             self._portal.run(self._store_state(draft))
-        return config_of(place.thread_id, draft.record)
+        return config_of(thread_id_of(config), draft.record)
 
     def put_writes(
         self,
@@ -104,7 +102,7 @@ class SynchronousMethods(BaseCheckpointSaver[str]):
         task_path: str = "",
     ) -> None:
         """Do what `aput_writes` does, from code that is not asynchronous."""
-        with self._failures.storing(place_of(config)):
+        with self._failures.storing(config):
             draft = writes_draft(self.serde, config, writes, task_id, task_path)
             self._portal.run(self._store_writes(draft))
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from aiocheckpoint import (
     BlobStore,
+    CheckpointId,
     SessionChangedError,
+    SessionId,
     StorageError,
 )
 from aiocheckpoint.adapters.langgraph import records
 from aiocheckpoint.adapters.langgraph.drafts import Draft
 from aiocheckpoint.adapters.langgraph.reading import newest_key, newest_records
-from aiocheckpoint.adapters.langgraph.records import ThreadRecord
+from aiocheckpoint.adapters.langgraph.records import STATE_PREFIX, ThreadRecord, state_id
 from aiocheckpoint.adapters.langgraph.watches import Chain, Watch, Watches
 
 _MAX_LOOKS = 100
@@ -51,6 +53,10 @@ class ThreadChangedError(SessionChangedError):
         )
 
 
+class LateError(ThreadChangedError):
+    """A checkpoint of a run that was given up, put when a later run had gone on; for nobody."""
+
+
 class Turns:
     """
     Stores records one behind the other, as long as nobody else's come between.
@@ -73,7 +79,8 @@ class Turns:
         Store a checkpoint.
 
         Raises:
-            ThreadChangedError: another saver has gone on with the thread, or the parent is gone.
+            ThreadChangedError: another saver has gone on with the thread, or a later run of this
+                one, or the parent is gone.
         """
         await self._require_parent(draft)
         if not self._refuse_forks:
@@ -102,7 +109,7 @@ class Turns:
         watch, parent = self.watches.find(draft.session_id), draft.record.parent
         if watch is None or parent is None or records.key_of(parent) not in watch.absent:
             return
-        state = records.state_id(records.key_of(parent))
+        state = state_id(records.key_of(parent))
         is_there = await self._store.ids(draft.session_id, prefix=state)
         newest = await self._store.read(draft.session_id, newest_key)
         if newest is not None and not is_there:
@@ -111,11 +118,13 @@ class Turns:
 
     async def _store_in_turn(self, draft: Draft) -> None:
         record = draft.record
-        parent = None if record.parent is None else records.key_of(record.parent)
+        parent = _parent(record)
         watch = self.watches.find(draft.session_id)
         may_fork = watch is None or parent in watch.chosen
         watch = watch or self.watches.of(draft.session_id)
         key = records.key_in(record.checkpoint_id)
+        self._require_in_time(draft, watch)
+        watch.last, watch.latest = (key, parent), max(watch.latest, _made(record) or "")
         watch.storing.add(key)
         try:
             if may_fork:
@@ -126,10 +135,32 @@ class Turns:
             watch.storing.discard(key)
             watch.see(key)
 
+    def _require_in_time(self, draft: Draft, watch: Watch) -> None:
+        """
+        Refuse a checkpoint of a run that was given up, when a later one has gone on.
+
+        In durability "async" a run that was cancelled goes on storing what it had made, and that
+        would be the newest of the thread, stored last. It was made before what this saver has put
+        since, and neither follows that nor stands beside it. Where somebody asked for a checkpoint
+        by its id, a graph within a node may run after an older one.
+
+        Raises:
+            LateError: it is.
+        """
+        made, parent = _made(draft.record), _parent(draft.record)
+        if made is None or made >= watch.latest or parent in watch.last:
+            return
+        root = self.watches.find(records.root_of(draft.session_id))
+        if root is None or made not in root.chosen:
+            reason = "a later run has gone on with it: what was put was made before"
+            raise LateError(*_told(draft, records.key_in(draft.record.checkpoint_id), reason))
+
     async def _store_anyway(self, draft: Draft, watch: Watch) -> None:
         """Store a record, whoever has stored others meanwhile."""
+        self._require_in_time(draft, watch)
         chain = watch.chain
         if chain is None or not await self._stored(draft, watch, chain):
+            self._require_in_time(draft, watch)
             await self._store.save(draft.record, blobs=draft.blobs)
 
     async def _store_behind_own(self, draft: Draft, watch: Watch, parent: str | None) -> None:
@@ -140,6 +171,7 @@ class Turns:
             ThreadChangedError: somebody has.
         """
         for _ in range(_MAX_LOOKS):
+            self._require_in_time(draft, watch)
             chain = watch.chain or await self._looked(draft, watch, parent)
             if await self._stored(draft, watch, chain):
                 return
@@ -177,8 +209,29 @@ class Turns:
         return watch.begin(found.last_id)
 
 
+def _parent(record: ThreadRecord) -> str | None:
+    return None if record.parent is None else records.key_of(record.parent)
+
+
+def _made(record: ThreadRecord) -> str | None:
+    """Return the key of the thread's own checkpoint that tells when another one was made."""
+    if not record.checkpoint_id.startswith(STATE_PREFIX):
+        return None
+    made = record.checkpoint
+    if record.checkpoint_ns:
+        made = records.followed(record).get("", "")
+    key = records.key_of(made)
+    return key if records.made_at(state_id(key)) else None
+
+
 def _changed(draft: Draft, newest: str, reason: str) -> ThreadChangedError:
+    return ThreadChangedError(*_told(draft, newest, reason))
+
+
+def _told(
+    draft: Draft, newest: str, reason: str
+) -> tuple[SessionId, CheckpointId, str, str, str | None, str]:
     record = draft.record
-    newest_id = records.state_id(newest)
+    newest_id = state_id(newest)
     thread = record.thread_id, record.checkpoint_ns
-    return ThreadChangedError(draft.session_id, newest_id, *thread, record.parent, reason)
+    return draft.session_id, newest_id, *thread, record.parent, reason

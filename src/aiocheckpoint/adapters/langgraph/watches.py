@@ -45,6 +45,9 @@ class Watch:
             goes on from one of them forks on purpose. None where nothing was before.
         absent: keys of checkpoints that were asked for by id and were not there: whoever goes on
             from one of them has begun from nothing.
+        last: keys of the checkpoint that it has tried to store last, and of that one's parent.
+        latest: key of the one made last of all it has tried to store; of a graph within a node that
+            of the thread's checkpoint which it ran after.
         children: sessions in which graphs within tasks have stored, by the key of the checkpoint
             that the tasks follow.
     """
@@ -55,6 +58,8 @@ class Watch:
         self.storing: set[str] = set()
         self.chosen: OrderedDict[str | None, None] = OrderedDict()
         self.absent: OrderedDict[str, None] = OrderedDict()
+        self.last: tuple[str | None, ...] = ()
+        self.latest = ""
         self.children: dict[str, set[SessionId]] = {}
 
     def choose(self, key: str | None) -> None:
