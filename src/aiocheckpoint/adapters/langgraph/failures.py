@@ -38,7 +38,8 @@ class _Step(NamedTuple):
     def of(cls, config: RunnableConfig) -> _Step:
         place, after = place_of(config), configurable_of(config).get("checkpoint_map")
         pairs = after.items() if isinstance(after, Mapping) else ()
-        return cls(str(place.thread_id), place.namespace, frozenset(pairs))
+        known = frozenset((name, key) for name, key in pairs if isinstance(key, str))
+        return cls(str(place.thread_id), place.namespace, known)
 
     def has(self, other: _Step) -> bool:
         """Tell whether another graph is this one, or within it, and the step is the same."""

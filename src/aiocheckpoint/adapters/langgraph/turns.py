@@ -157,7 +157,6 @@ class Turns:
 
     async def _store_anyway(self, draft: Draft, watch: Watch) -> None:
         """Store a record, whoever has stored others meanwhile."""
-        self._require_in_time(draft, watch)
         chain = watch.chain
         if chain is None or not await self._stored(draft, watch, chain):
             self._require_in_time(draft, watch)
