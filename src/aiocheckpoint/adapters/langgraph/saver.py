@@ -368,9 +368,10 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         """
         Remove the checkpoints of some runs and the writes after them, durably.
 
-        A run is known by `run_id` in the metadata, not by LangChain's `config["run_id"]`. Checkpoints of other runs whose delta channels
-        are rebuilt from what is removed stay, and cannot be read by a graph any more: it raises
-        `MissingAncestorError` for those up to the next that stores these channels whole.
+        A run is known by `run_id` in the metadata, not by LangChain's `config["run_id"]`.
+        Checkpoints of other runs whose delta channels are rebuilt from what is removed stay, and
+        cannot be read by a graph any more: it raises `MissingAncestorError` for those up to the
+        next that stores these channels whole.
 
         Args:
             run_ids: the runs; of all threads and namespaces.
