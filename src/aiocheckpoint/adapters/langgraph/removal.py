@@ -286,13 +286,24 @@ def _left_over(ids: Sequence[CheckpointId], keep: Sequence[CheckpointId]) -> set
 
 
 def _parents(record: ThreadRecord) -> dict[SessionId, str]:
-    """Return which checkpoints, by their sessions, a graph within a task has run after."""
-    if not _OF_A_TASK.search(record.checkpoint_ns):
-        return {}  # others are read again by the next run
-    return {
-        session_of(record.thread_id, namespace): records.key_of(checkpoint)
-        for namespace, checkpoint in records.followed(record).items()
-    }
+    """
+    Return which checkpoints, by their sessions, a graph within a task is taken up with.
+
+    They are those that it has run after, from the inside out, up to the first of a graph that is
+    no task's: within a graph with a memory what that has kept counts, not what is around it.
+    """
+    parents: dict[SessionId, str] = {}
+    within = record.checkpoint_ns
+    for namespace, checkpoint in sorted(records.followed(record).items(), key=_depth, reverse=True):
+        if not _OF_A_TASK.search(within):
+            break  # it is read again by the next run
+        parents[session_of(record.thread_id, namespace)] = records.key_of(checkpoint)
+        within = namespace
+    return parents
+
+
+def _depth(followed: tuple[str, str]) -> int:
+    return len(followed[0])
 
 
 async def _gone(keys: Collection[str], reader: SessionReader[ThreadRecord]) -> set[str]:
