@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,8 +18,8 @@ from tests.langgraph.graphs import thread
 from tests.langgraph.places import Place
 from tests.langgraph.random_graphs import LISTS, Chain, Weather, built, graphs
 
-Verb = Literal["turn", "answer", "go on", "update", "look", "prune", "other saver", "restart"]
-_VERBS: Sequence[Verb] = ("turn", "answer", "go on", "update", "look", "other saver", "restart")
+Verb = Literal["turn", "answer", "go on", "update", "look", "prune", "restart"]
+_VERBS: Sequence[Verb] = ("turn", "answer", "go on", "update", "look", "restart")
 _OFTEN: Sequence[Verb] = ("turn", "turn", "answer", "go on", "update")
 
 
@@ -30,6 +30,7 @@ class Step:
 
     Attributes:
         verb: what.
+        by: which of two savers does it.
         at: from which checkpoint, counted from the newest; None from the thread's state.
         within: in which graph within a node of it, if there is any; None in the whole.
         durability: of a run.
@@ -41,6 +42,7 @@ class Step:
     """
 
     verb: Verb
+    by: int = 0
     at: int | None = None
     within: int | None = None
     durability: Literal["sync", "async", "exit"] = "sync"
@@ -76,6 +78,7 @@ def scripts(*, pruning: bool, delta_channels: int) -> st.SearchStrategy[Script]:
     steps = st.builds(
         Step,
         st.sampled_from(verbs),
+        st.integers(0, 1),
         st.one_of(st.none(), st.integers(0, 4), st.integers(0, 12)),
         st.one_of(st.none(), st.none(), st.none(), few),
         st.sampled_from(("sync", "async", "exit")),
@@ -158,15 +161,12 @@ class Comparison:
         self._weather.is_bad = step.is_bad
         match step.verb:
             case "prune":
-                await self._savers[-1].aprune(["t"], keep_last=step.number + 1)
-            case "other saver":
-                self._savers.reverse()
-                self._tested_side.go_on_with(self._savers[0])
+                await self._savers[step.by].aprune(["t"], keep_last=step.number + 1)
             case "restart":
-                await self._savers[0].aclose()
-                self._savers[0] = self._opened()
-                self._tested_side.go_on_with(self._savers[0])
+                await self._savers[step.by].aclose()
+                self._savers[step.by] = self._opened()
             case _:
+                self._tested_side.go_on_with(self._savers[step.by])
                 await self._require_equal_outcomes(await self._call(step, number), step)
         await self._require_equal_listings()
         await self._require_equal_states(_THREAD)
@@ -178,16 +178,15 @@ class Comparison:
             require_equal(known, tested, "outcome")
 
     async def _call(self, step: Step, number: int) -> _Call:
-        config = await self._config(step.at)
+        listed = await _listed(self._reader)
+        config = _chosen(step.at, [checkpoint for namespace, checkpoint in listed if not namespace])
         state = await self._state(config)
-        found = [*_within(state)]
+        # Around what a graph within a node has stored may be pruned: no run can begin there.
+        found = [each for each in _within(state) if {*_around(each)} <= {*listed}]
         if step.within is not None and found:
             state = found[step.within % len(found)]
-            config = {
-                "configurable": {
-                    k: v for k, v in state.config["configurable"].items() if k in _PLACE
-                }
-            }
+            place = state.config["configurable"]
+            config = {"configurable": {key: place[key] for key in _PLACE if key in place}}
         if step.verb == "look":
             return lambda graph: _history(graph, config)
         if step.verb == "update":
@@ -200,12 +199,6 @@ class Comparison:
         if step.halts:
             options["interrupt_after"] = "*"
         return lambda graph: graph.ainvoke(given, config, **options)
-
-    async def _config(self, at: int | None) -> Any:
-        ids = [ref for ns, ref in await _listed(self._reader) if not ns]
-        if at is None or not ids:
-            return _THREAD
-        return thread("t", checkpoint_ns="", checkpoint_id=ids[at % len(ids)])
 
     async def _state(self, config: Any) -> Any:
         logical_time.use(logical_time.Clock())
@@ -250,6 +243,18 @@ async def compare(script: Script, place: Place) -> None:
         await comparison.require_equal_history()
     finally:
         await comparison.aclose()
+
+
+def _chosen(at: int | None, checkpoints: Sequence[str]) -> Any:
+    if at is None or not checkpoints:
+        return _THREAD
+    return thread("t", checkpoint_ns="", checkpoint_id=checkpoints[at % len(checkpoints)])
+
+
+def _around(state: Any) -> Iterable[tuple[str, str]]:
+    """Return the namespaces and ids of the checkpoint of a state, and of those it is within."""
+    found: dict[str, str] = state.config["configurable"].get("checkpoint_map", {})
+    return found.items()
 
 
 def _within(state: Any) -> list[Any]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 
 from tests.langgraph import logical_time, places
-from tests.langgraph.random_graphs import Add, Ask, Chain, Sub
-from tests.langgraph.random_runs import Script, Step, compare, scripts
+from tests.langgraph.places import Place
+from tests.langgraph.random_runs import Script, compare, scripts
 
 pytestmark = pytest.mark.blocking  # each script has a loop of its own
 
@@ -29,20 +31,23 @@ def test_runs_end_as_in_memory(script: Script) -> None:
     asyncio.run(compare(script, places.memory()))
 
 
-_TASK_WITHIN_A_MEMORY = Script(
-    Chain(
-        (
-            (Add(),),
-            (Sub(Chain(((Sub(Chain(((Ask(),),))),),)), has_memory=True),),
-        )
-    ),
-    (Step("turn"), Step("turn", halts=True), Step("prune"), Step("go on"), Step("answer")),
-)
-
-
 @settings(max_examples=15)
-@example(script=_TASK_WITHIN_A_MEMORY)
 @given(script=scripts(pruning=True, delta_channels=2))
 def test_what_pruning_leaves_is_as_in_memory(script: Script) -> None:
     """Checkpoints that stay have the same states, and runs from them take up the same."""
     asyncio.run(compare(script, places.memory()))
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("pruning", [False, True], ids=["all stays", "pruning"])
+@pytest.mark.parametrize("is_directory", [False, True], ids=["memory", "directory"])
+def test_many_runs(tmp_path: Path, is_directory: bool, pruning: bool) -> None:
+    """The same of many more, by `HYPOTHESIS_PROFILE=thorough` of thousands, new ones each time."""
+
+    @given(script=scripts(pruning=pruning, delta_channels=2))
+    def compare_each(script: Script) -> None:
+        with tempfile.TemporaryDirectory(dir=tmp_path) as path:
+            asyncio.run(compare(script, Place(path) if is_directory else places.memory()))
+
+    compare_each()
