@@ -161,7 +161,7 @@ class Comparison:
         self._weather.is_bad = step.is_bad
         match step.verb:
             case "prune":
-                await self._savers[step.by].aprune(["t"], keep_last=step.number + 1)
+                await self._prune(self._savers[step.by], step.number + 1)
             case "restart":
                 await self._savers[step.by].aclose()
                 self._savers[step.by] = self._opened()
@@ -170,6 +170,12 @@ class Comparison:
                 await self._require_equal_outcomes(await self._call(step, number), step)
         await self._require_equal_listings()
         await self._require_equal_states(_THREAD)
+
+    async def _prune(self, saver: CheckpointSaver, keep_last: int) -> None:
+        before = [place for place in await _listed(self._reader) if not place[0]]
+        await saver.aprune(["t"], keep_last=keep_last)
+        after = [place for place in await _listed(self._reader) if not place[0]]
+        require_equal(before[:keep_last], after, "what stays")
 
     async def _require_equal_outcomes(self, call: _Call, step: Step) -> None:
         known = await self._known_side.outcome(call)
