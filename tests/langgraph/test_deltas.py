@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import random
 from pathlib import Path
 from typing import Any
 
@@ -317,55 +316,6 @@ async def test_a_graph_without_a_channel_leaves_nothing_that_cannot_be_read(
     await _run(newer, 1)
     async for state in newer.aget_state_history(_THREAD):
         assert isinstance(state.values, dict)
-
-
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("keep_last", [None, 1, 4])
-async def test_whatever_is_done_reads_as_in_memory(
-    make: MakeSaver, seed: int, keep_last: int | None
-) -> None:
-    """Runs, updates and forks, pruned in between: what is left reads as where all is kept."""
-    chosen = random.Random(seed)
-    saver, memory = make(keep_last=keep_last), InMemorySaver()
-    own, usual = (
-        graphs.two_deltas_graph(chosen.choice([2, 3, 5])).compile(checkpointer=s)
-        for s in (saver, memory)
-    )
-    known: dict[str, str] = {}
-
-    own_ids: list[str] = []
-    for step in range(14):
-        durability = chosen.choice(["sync", "async", "exit"])
-        at: Any = (_THREAD, _THREAD)
-        if own_ids and chosen.random() < 0.3:
-            ours = chosen.choice(own_ids)
-            if await saver.aget_tuple(thread("t", checkpoint_ns="", checkpoint_id=ours)):
-                at = tuple(
-                    thread("t", checkpoint_ns="", checkpoint_id=each)
-                    for each in (ours, known[ours])
-                )
-        is_update = chosen.random() < 0.25
-        for graph, config in zip((own, usual), at, strict=True):
-            if is_update and own_ids:
-                await graph.aupdate_state(config, {"notes": [f"u{step}"]}, as_node="note")
-            else:
-                await graph.ainvoke({"text": str(step)}, config, durability=durability)
-        newest = [await graph.aget_state(_THREAD) for graph in (own, usual)]
-        assert newest[0].values == newest[1].values
-        known[_id(newest[0])] = _id(newest[1])
-        own_ids.append(_id(newest[0]))
-        if chosen.random() < 0.3:
-            await saver.aprune(["t"], keep_last=chosen.choice([1, 2, 5]))
-        for ours in own_ids:
-            config = thread("t", checkpoint_ns="", checkpoint_id=ours)
-            if await saver.aget_tuple(config):
-                theirs = thread("t", checkpoint_ns="", checkpoint_id=known[ours])
-                expected = (await usual.aget_state(theirs)).values
-                assert (await own.aget_state(config)).values == expected
-
-
-def _id(state: Any) -> str:
-    return str(state.config["configurable"]["checkpoint_id"])
 
 
 def test_the_error_can_be_pickled() -> None:
