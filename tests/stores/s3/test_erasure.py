@@ -187,17 +187,6 @@ async def test_another_store_erases_what_a_deleted_session_has_left(
     assert b"content" not in _texts(fake)
 
 
-async def test_a_server_that_wants_another_address_is_asked_again(
-    fake: FakeS3, make_store: MakeStore
-) -> None:
-    """A delete that is sent elsewhere is made where the client finds the bucket."""
-    store = make_store(record_type=LargeValue)
-    await _saved(store, "a", b"content")
-    fake.fail("before", "delete", status=301, key="/blobs/")
-    assert await store.delete_session("ann")
-    assert fake.keys("/blobs/ann/") == []
-
-
 async def test_who_has_saved_is_not_told_of_what_stays(
     fake: FakeS3, make_store: MakeStore, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -58,19 +58,6 @@ async def test_a_request_that_fails_once_is_made_again(
     assert len(fake.keys("sessions/s/")) == 3
 
 
-@pytest.mark.parametrize("status", [301, 400])
-async def test_a_server_that_wants_another_address_is_asked_again(
-    store: Store, fake: FakeS3, status: int
-) -> None:
-    """As one of another region says it: the client finds out where, for the next ones too."""
-    fake.fail("before", "create", status=status)
-    before = len(fake.asked)
-    await store.save(_data(1), expected="cp-0")
-    await store.save(_data(2), expected="cp-1")
-    assert [asked.operation for asked in fake.asked[before:]] == ["create"] * 3
-    assert await store.ids("s") == ("cp-2", "cp-1", "cp-0")
-
-
 async def test_an_error_that_comes_after_the_status_is_one(store: Store, fake: FakeS3) -> None:
     """A server that has begun to answer with 200 may fail yet: nobody knows whether it is there."""
     fake.fail(

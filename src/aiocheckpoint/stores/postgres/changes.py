@@ -116,7 +116,7 @@ def arguments(
     lists = _Lists()
     for change, body in zip(changes, bodies, strict=True):
         lists.add(change.step, known(change.session_id))
-        row = row_of(change.step, body)
+        row = _row(change.step, body)
         numbers += (row.kind, change.fence, *row.numbers, *lists.ends)
         texts += (change.session_id.encode(), *row.texts)
         times.append(row.created_at)
@@ -156,7 +156,7 @@ class _Lists:
             self.links_end.append(len(self.links))
 
 
-class Row(NamedTuple):
+class _Row(NamedTuple):
     """
     A change, but for what it has several of.
 
@@ -174,11 +174,10 @@ class Row(NamedTuple):
     created_at: datetime | None
 
 
-def row_of(step: Save | Delete, body: Packed | None) -> Row:
-    """Return what `apply` is told of a change, but for what it has several of."""
+def _row(step: Save | Delete, body: Packed | None) -> _Row:
     if isinstance(step, Delete) or body is None:
         kind = _DELETE_ALL if step == Delete(None) else _DELETE
-        return Row(kind, (0, None, None), (None,) * 7, None)
+        return _Row(kind, (0, None, None), (None,) * 7, None)
     record, meta, base = step.record, step.meta, body.base
     expects, expected = 0, None
     if isinstance(step.expected, str):
@@ -186,7 +185,7 @@ def row_of(step: Save | Delete, body: Packed | None) -> Row:
     elif step.expected is None:
         expects = 2
     iteration = meta.iteration if meta.iteration in _INT64 else None
-    return Row(
+    return _Row(
         _SAVE,
         (expects, iteration, None if base is None else base.seq),
         (

@@ -21,7 +21,6 @@ from aiocheckpoint.errors import (
 )
 from aiocheckpoint.kit import ended
 from aiocheckpoint.models import SessionId
-from aiocheckpoint.stores.postgres.alone import SAVE_ONE, Alone
 from aiocheckpoint.stores.postgres.bodies import Bodies
 from aiocheckpoint.stores.postgres.changes import (
     APPLY,
@@ -132,7 +131,6 @@ class Commits:
         self.bodies = bodies
         self.max_checkpoints = max_checkpoints
         self._server = server
-        self._saves_alone = Alone()
         self._queues: dict[SessionId, deque[_Waiting]] = {}
         self._ready: deque[SessionId] = deque()
         self._lanes: set[asyncio.Task[None]] = set()
@@ -318,25 +316,17 @@ class Commits:
     ) -> list[bytes]:
         changes = [waiting.change for waiting in batch]
         bodies = await self.bodies.packed(changes, is_alone=is_alone)
+        known = (self.bodies.blobs.of,) if not is_alone else ()
+        changes_arguments = arguments(changes, bodies, *known)
         slot = self.slots.take()
         makes_schema = not all(change.may_find_nothing for change in changes)
         was_sent = False
-        shorter = None
-        known_blobs = (self.bodies.blobs.of,) if not is_alone else ()
-        if wait_ms is None:
-            known = self.bodies.blobs.of(changes[0].session_id)
-            shorter = self._saves_alone.arguments(changes, bodies, known)
 
         async def apply(connection: Connection) -> list[bytes]:
             nonlocal was_sent
             if not (makes_schema or await self._server.has_schema(connection)):
                 return [NOTHING_REMOVED] * len(changes)
             is_repeated, was_sent = was_sent, True
-            if shorter is not None and not is_repeated:
-                outcome = await self._saved_alone(connection, slot, shorter)
-                if outcome is not None:
-                    return [outcome]
-                self._saves_alone.declined(changes[0].session_id)
             try:
                 outcomes: list[bytes] | None = await connection.fetchval(
                     self._server.sql(APPLY),
@@ -344,7 +334,7 @@ class Commits:
                     slot.batch,
                     wait_ms,
                     self.max_checkpoints,
-                    *arguments(changes, bodies, *known_blobs),
+                    *changes_arguments,
                 )
             except asyncpg.PostgresError as error:
                 if error.sqlstate != WAS_MADE and (not is_repeated or is_lost(error)):
@@ -372,30 +362,11 @@ class Commits:
                 )
                 self.slots.give(slot)
                 self.bodies.made(changes, bodies, outcomes)
-                self._saves_alone.made(changes, outcomes)
                 for change, outcome in zip(changes, outcomes, strict=True):
                     self.bodies.blobs.made(change, outcome)
                 return outcomes
         reason = "the event loop was ended"
         raise DurabilityUnknownError(operation, self._server.location, None, reason)
-
-    async def _saved_alone(
-        self, connection: Connection, slot: Slot, shorter: Sequence[Any]
-    ) -> bytes | None:
-        """Make a save the shorter way; None where nothing was changed, and the longer tells why."""
-        try:
-            outcome: bytes | None = await connection.fetchval(
-                self._server.sql(SAVE_ONE),
-                slot.writer_id,
-                slot.batch,
-                self.max_checkpoints,
-                *shorter,
-            )
-        except asyncpg.PostgresError as error:
-            if is_lost(error):
-                raise
-            return None
-        return outcome
 
     def _settle(self, waiting: _Waiting, outcome: bytes) -> None:
         waiting.settle(result_of(waiting.change, outcome, self._server.location_of))

@@ -11,7 +11,7 @@ import asyncpg
 
 from aiocheckpoint.errors import InvalidArgumentError, UnsuitableStoreError
 
-VERSION = 4
+VERSION = 3
 _MIGRATIONS = {number: f"schema_{number}.sql" for number in range(1, VERSION + 1)}
 _FUNCTIONS = "functions.sql"
 # Not `to_regclass`, whose cache may not know yet what others have just committed.

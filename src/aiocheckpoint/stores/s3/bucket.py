@@ -131,14 +131,12 @@ class Bucket:
         self._layout = layout
         self._options = options
         self._client: Any = None
-        self._requests: Any = None
         self._open = AsyncExitStack()
 
     async def start(self) -> None:
         """Make the client, which reads files; no request is made yet."""
         try:
-            made = made_client(self._options)
-            self._client, self._requests = await self._open.enter_async_context(made)
+            self._client = await self._open.enter_async_context(made_client(self._options))
         except (BotoCoreError, ValueError) as error:
             raise self._unavailable("connect", error) from error
 
@@ -201,7 +199,7 @@ class Bucket:
         await self._retried("put", key, lambda: self._store(key, data))
 
     async def _store(self, key: str, data: bytes, **conditions: str) -> str | None:
-        answer, _ = await self._ask(self._requests.put, key, Body=data, **conditions)
+        answer, _ = await self._ask(self._client.put_object, key, Body=data, **conditions)
         _told(answer, "ETag")
         version: str | None = answer.get("VersionId")
         return version
@@ -280,7 +278,7 @@ class Bucket:
         await self.gather(map(self._delete, keys))
 
     async def _delete(self, key: str) -> None:
-        await self._retried("delete", key, lambda: self._ask(self._requests.delete, key))
+        await self._retried("delete", key, lambda: self._ask(self._client.delete_object, key))
 
     async def take_back(self, key: str, version: str) -> None:
         """Remove a version of an object, so that the one before it is there again."""

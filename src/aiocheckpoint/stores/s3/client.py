@@ -13,19 +13,16 @@ from aiobotocore.session import AioSession
 from botocore.loaders import create_loader
 
 from aiocheckpoint.stores.s3.arguments import Options
-from aiocheckpoint.stores.s3.requests import LARGE_BYTES, Requests
 
+_LARGE_BYTES = 1 << 20
 # Other tools of AWS, and its containers, know the first name; this client the second one alone.
 _REGION = {"region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None)}
 
 
 @asynccontextmanager
-async def made_client(options: Options) -> AsyncIterator[tuple[Any, Requests]]:
+async def made_client(options: Options) -> AsyncIterator[Any]:
     """
     Make a client, and close it.
-
-    Yields:
-        the client, and what changes objects for it, in one bucket.
 
     Raises:
         BotoCoreError: what the environment says of it is wrong.
@@ -35,20 +32,13 @@ async def made_client(options: Options) -> AsyncIterator[tuple[Any, Requests]]:
     data_path = session.get_config_variable("data_path")
     session.register_component("data_loader", _loader(data_path))
     seconds = options.request_timeout_seconds
-    sessions: list[_HttpSession] = []
-
-    class Session(_HttpSession):
-        def __init__(self, *args: Any, **given: Any) -> None:
-            super().__init__(*args, **given)
-            sessions.append(self)
-
     config = AioConfig(
         connect_timeout=min(seconds, 10.0),
         read_timeout=seconds,
         max_pool_connections=options.max_connections,
         # Retried by the bucket: whoever creates has to know of every attempt.
         retries={"total_max_attempts": 1, "mode": "standard"},
-        http_session_cls=Session,
+        http_session_cls=_HttpSession,
         # Not every server takes checksums that trail; documents and blobs have their own.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
@@ -59,7 +49,7 @@ async def made_client(options: Options) -> AsyncIterator[tuple[Any, Requests]]:
         "s3", endpoint_url=options.endpoint_url, region_name=options.region_name, config=config
     ) as client:
         client.meta.events.register_last("before-call.s3", _send_at_once)
-        yield client, Requests(client, sessions[-1])
+        yield client
 
 
 class _HttpSession(AIOHTTPSession):  # type: ignore[misc]  # it has no types
@@ -91,5 +81,5 @@ def _user_agent(session: AioSession) -> str:
 def _send_at_once(params: dict[str, Any], **_: Any) -> None:
     """Let no request wait until the server has asked for its body, but for a large one."""
     headers = params["headers"]
-    if "Expect" in headers and params["body"].getbuffer().nbytes < LARGE_BYTES:
+    if "Expect" in headers and params["body"].getbuffer().nbytes < _LARGE_BYTES:
         del headers["Expect"]
