@@ -54,7 +54,7 @@ OF_NO_EFFECT = {
 _SLICES = 8
 """So many slices of the states of a scenario: most lacks show in one, and the others take long."""
 
-_SOUND_SLICES = 16
+_SOUND_SLICES = 48
 """The same where no sync lacks; the campaign sees all."""
 
 
