@@ -82,6 +82,21 @@ class TestForks:
         await put(two, (await got(two, thread("t"))).config, step=2)
         assert [f.metadata["step"] for f in await listed(one, thread("t"))] == [2, 1, 0]
 
+    async def test_who_was_shown_the_newest_in_the_midst_of_a_run(self, make: MakeSaver) -> None:
+        """Somebody else who looks, as a page that shows the state, lets no older run hide it."""
+        one, two = make(), make()
+        start = await put(one, thread("t"), step=0)
+        await got(one, thread("t"))
+        await got(two, thread("t"))
+        under_way = await put(one, start, step=1)
+        theirs = await put(two, (await got(two, thread("t"))).config, step=2)
+        assert (await got(one, thread("t"))).config == theirs
+        for _ in range(2):
+            with pytest.raises(ThreadChangedError):
+                await put(one, under_way, step=2)
+        assert (await got(make(), thread("t"))).config == theirs
+        await put(one, theirs, step=3)
+
     async def test_one_saver_may_put_side_by_side(self, make: MakeSaver) -> None:
         """What one saver puts at the same time is no conflict with itself."""
         saver = make()

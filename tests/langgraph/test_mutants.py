@@ -218,7 +218,7 @@ def _put_anyway(patch: Patch) -> None:
 def _go_on_behind_anything(patch: Patch) -> None:
     async def store_anyway(self: Any, draft: Any, watch: Any) -> None:
         await self._store.save(draft.record, blobs=draft.blobs)
-        watch.chain = Chain(draft.record.checkpoint_id)
+        watch.chain = Chain(draft.record.checkpoint_id, None, is_own=True)
 
     patch.setattr(Turns, "_store_anyway", store_anyway)
 
@@ -233,12 +233,12 @@ def _never_look_again(patch: Patch) -> None:
 
 
 def _always_look(patch: Patch) -> None:
-    patch.setattr(Watch, "begin", lambda _, last_id: Chain(last_id))
-    patch.setattr(Watch, "look", lambda watch, key, _: watch.see(key or ""))
+    patch.setattr(Watch, "begin", lambda _, last_id, newest, _parent: Chain(last_id, newest))
+    patch.setattr(Watch, "look", lambda _watch, _key, _last_id: None)
 
 
 def _forgets_what_it_stored(patch: Patch) -> None:
-    patch.setattr(Watch, "see", lambda _watch, _key: None)
+    patch.setattr(Watch, "store", lambda _watch, _key: None)
 
 
 def _greatest_is_newest(patch: Patch) -> None:

@@ -68,8 +68,8 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
     **Damage**: every read raises `CheckpointCorruptError`, never gives None or something older.
 
     **Two writers on one thread**: `put` raises `ThreadChangedError` when another saver has
-    stored a newer checkpoint of the thread than this one was ever shown, and what is put does
-    not follow it. Whoever asked for a checkpoint by its id may fork from it, unless it is not there
+    stored the newest checkpoint of the thread, and what is put does not follow it, whoever was
+    shown that meanwhile. Whoever asked for a checkpoint by its id may fork from it, unless it is not there
     any more: LangGraph begins from nothing then, and `put` raises.
 
     Args:

@@ -133,7 +133,7 @@ class Turns:
                 await self._store_behind_own(draft, watch, parent)
         finally:  # it is there, or may be; where it is not it cannot be the newest
             watch.storing.discard(key)
-            watch.see(key)
+            watch.store(key)
 
     def _require_in_time(self, draft: Draft, watch: Watch) -> None:
         """
@@ -171,7 +171,9 @@ class Turns:
         """
         for _ in range(_MAX_LOOKS):
             self._require_in_time(draft, watch)
-            chain = watch.chain or await self._looked(draft, watch, parent)
+            chain = watch.chain
+            if chain is None or not chain.admits(parent):
+                chain = await self._looked(draft, watch, parent)
             if await self._stored(draft, watch, chain):
                 return
         await self._looked(draft, watch, parent)
@@ -180,6 +182,8 @@ class Turns:
     async def _stored(self, draft: Draft, watch: Watch, chain: Chain) -> bool:
         """Store a record as the next of a chain; False when another one came between."""
         expected, chain.last_id = chain.last_id, draft.record.checkpoint_id
+        if draft.record.checkpoint_id.startswith(STATE_PREFIX):
+            chain.newest, chain.is_own = records.key_in(draft.record.checkpoint_id), True
         try:
             await self._store.save(draft.record, blobs=draft.blobs, expected=expected)
         except SessionChangedError:
@@ -202,10 +206,10 @@ class Turns:
         """
         record = draft.record
         found = await self._store.read(draft.session_id, newest_records)
-        if found.key is not None and found.key != parent and not watch.knows(found.key):
+        if found.key is not None and found.key != parent and not watch.has_stored(found.key):
             reason = f"another saver has gone on with it: what was put follows {record.parent!r}"
             raise _changed(draft, found.key, reason)
-        return watch.begin(found.last_id)
+        return watch.begin(found.last_id, found.key, parent)
 
 
 def _parent(record: ThreadRecord) -> str | None:

@@ -23,14 +23,29 @@ class Chain:
 
     Attributes:
         last_id: the record stored or seen last; None where there was none.
+        newest: key of the newest checkpoint; None where there was none.
+        is_own: whether that is the saver's.
         room: so many checkpoints may be stored before somebody has to count them.
     """
 
-    __slots__ = ("last_id", "room")
+    __slots__ = ("is_own", "last_id", "newest", "room")
 
-    def __init__(self, last_id: CheckpointId | None) -> None:
+    def __init__(
+        self, last_id: CheckpointId | None, newest: str | None, *, is_own: bool = False
+    ) -> None:
         self.last_id = last_id
+        self.newest = newest
+        self.is_own = is_own
         self.room = 0
+
+    def admits(self, parent: str | None) -> bool:
+        """
+        Tell whether what follows a checkpoint, or none, hides nobody else's.
+
+        That the saver was shown the newest tells nothing: it may have been to somebody else than
+        whoever goes on from an older one.
+        """
+        return self.is_own or parent == self.newest
 
 
 class Watch:
@@ -38,7 +53,7 @@ class Watch:
     What a saver knows of a session.
 
     Attributes:
-        seen: keys of checkpoints it has tried to store, or was shown as the newest.
+        own: keys of checkpoints it has tried to store.
         chain: what it goes on behind, all of which it knows; None where it has to look first.
         storing: keys of checkpoints on their way.
         chosen: keys of checkpoints that were asked for by id, or by what came after: whoever
@@ -53,7 +68,7 @@ class Watch:
     """
 
     def __init__(self) -> None:
-        self.seen: OrderedDict[str, None] = OrderedDict()
+        self.own: OrderedDict[str, None] = OrderedDict()
         self.chain: Chain | None = None
         self.storing: set[str] = set()
         self.chosen: OrderedDict[str | None, None] = OrderedDict()
@@ -79,16 +94,16 @@ class Watch:
             last_id: the record that was the last before that was looked for.
         """
         if self.chain is None or self.chain.last_id != last_id:
-            self.chain = Chain(last_id)
+            self.chain = Chain(last_id, key, is_own=self.has_stored(key))
         if key is None:
             self.chosen.pop(None, None)  # who goes on from here begins, and does not fork
-        else:
-            self.see(key)
 
-    def begin(self, last_id: CheckpointId | None) -> Chain:
-        """Return the chain that somebody has begun meanwhile, or one behind a record."""
-        if self.chain is None:
-            self.chain = Chain(last_id)
+    def begin(self, last_id: CheckpointId | None, newest: str | None, parent: str | None) -> Chain:
+        """Return the chain that somebody has begun meanwhile, if it will do, or one."""
+        if self.chain is None or not self.chain.admits(parent):
+            # Where there is no other one nothing is hidden.
+            own = newest is None or self.has_stored(newest)
+            self.chain = Chain(last_id, newest, is_own=own)
         return self.chain
 
     def leave(self, chain: Chain | None) -> None:
@@ -96,13 +111,13 @@ class Watch:
         if self.chain is chain:
             self.chain = None
 
-    def see(self, key: str) -> None:
-        """Note that a checkpoint may be there."""
-        _remember(self.seen, key)
+    def store(self, key: str) -> None:
+        """Note that a checkpoint may be there, as the saver has tried to store it."""
+        _remember(self.own, key)
 
-    def knows(self, key: str) -> bool:
-        """Tell whether a checkpoint is this saver's, or was shown to it as the newest."""
-        return key in self.seen or key in self.storing
+    def has_stored(self, key: str | None) -> bool:
+        """Tell whether a checkpoint is this saver's."""
+        return key in self.own or key in self.storing
 
 
 def _remember(keys: OrderedDict[KeyT, None], key: KeyT) -> None:
