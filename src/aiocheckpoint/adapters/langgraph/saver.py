@@ -69,8 +69,8 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
 
     **Two writers on one thread**: `put` raises `ThreadChangedError` when another saver has
     stored the newest checkpoint of the thread, and what is put does not follow it, whoever was
-    shown that meanwhile. Whoever asked for a checkpoint by its id may fork from it, unless it is not there
-    any more: LangGraph begins from nothing then, and `put` raises.
+    shown that meanwhile. Whoever asked for a checkpoint by its id may fork from it, unless it is
+    not there any more: LangGraph begins from nothing then, and `put` raises.
 
     Args:
         storage: a directory; a URL, as `open_store` takes it; or an open `BlobStore` of
