@@ -238,7 +238,7 @@ def _always_look(patch: Patch) -> None:
 
 
 def _forgets_what_it_stored(patch: Patch) -> None:
-    patch.setattr(Watch, "store", lambda _watch, _key: None)
+    patch.setattr(Watch, "note_stored", lambda _watch, _key: None)
 
 
 def _greatest_is_newest(patch: Patch) -> None:

@@ -102,9 +102,9 @@ class Failures:
 
     def begin(self, config: RunnableConfig) -> None:
         """Forget what a graph within a node, which begins a step again, could not store in it."""
-        if self._failed:
-            step = _Step.of(config)
-            for failed in filter(step.has, [*self._failed] if step.namespace else ()):
+        step = _Step.of(config) if self._failed else None
+        if step is not None and step.namespace:
+            for failed in filter(step.has, [*self._failed]):
                 self._failed.pop(failed, None)
 
 

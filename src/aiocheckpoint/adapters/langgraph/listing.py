@@ -40,19 +40,6 @@ from aiocheckpoint.kit import raise_all
 Refused = list[CheckpointError]
 
 
-def raise_refused(refused: Refused, thread_id: object) -> None:
-    """
-    Raise the first of the errors, with the rest as its `others`; all else was listed by then.
-
-    Args:
-        refused: the errors.
-        thread_id: of which thread they are; None where they are of any.
-    """
-    told = nullcontext() if thread_id is None else arguments.told_of_thread(thread_id)
-    with told:
-        raise_all(refused)
-
-
 async def sessions(
     store: BlobStore[ThreadRecord], configurable: Mapping[str, Any]
 ) -> AsyncIterator[SessionId]:
@@ -189,6 +176,13 @@ class Listing:
             self._left -= len(found)
         self._refused += [each for each in found if isinstance(each, CheckpointError)]
         return [each for each in found if not isinstance(each, CheckpointError)]
+
+    def raise_refused(self) -> None:
+        """Raise the first of what could not be read, with the rest as its `others`."""
+        is_of_any = self._thread_id is None
+        told = nullcontext() if is_of_any else arguments.told_of_thread(self._thread_id)
+        with told:
+            raise_all(self._refused)
 
     async def _matching(self, part: Sequence[Entry]) -> list[CheckpointTuple | CheckpointError]:
         """Return those of the checkpoints that match, in their order, or why they are refused."""

@@ -100,7 +100,7 @@ def _questions(key: str | None) -> LookAhead:
 async def newest_records(reader: SessionReader[ThreadRecord]) -> Newest:
     """Return which records of a session are the newest; mostly one read tells both."""
     last = await reader.saved_ids(limit=_LAST)
-    states = [found for found in last if found.startswith(STATE_PREFIX)]
+    states = [found for found in last if records.is_state(found)]
     if states:
         key: str | None = records.key_in(states[0])
     else:

@@ -190,6 +190,11 @@ def state_id(key: str) -> CheckpointId:
     return STATE_PREFIX + key
 
 
+def is_state(record_id: CheckpointId) -> bool:
+    """Tell whether a record is a checkpoint's."""
+    return record_id.startswith(STATE_PREFIX)
+
+
 def ancestor_id(key: str) -> CheckpointId:
     """Return the id of the record of what was a checkpoint, and stays as an ancestor of others."""
     return ANCESTOR_PREFIX + key

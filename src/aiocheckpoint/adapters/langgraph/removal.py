@@ -22,6 +22,7 @@ from aiocheckpoint.adapters.langgraph.records import (
     PENDING_PREFIX,
     STATE_PREFIX,
     ThreadRecord,
+    is_state,
     session_of,
     state_id,
 )
@@ -146,12 +147,12 @@ class Removal:
                 no checkpoint of the thread any more, for whoever lists or asks for one.
         """
         ids = await self._store.read(session_id, lambda reader: reader.saved_ids())
-        states = {*map(records.key_in, filter(_is_state, ids))}
+        states = {*map(records.key_in, filter(is_state, ids))}
         ancestors = {*map(records.key_in, filter(_is_ancestor, ids))}
         keep = states - gone
         needed = await self._needed(session_id, keep) - keep
         spared = needed & (states | ancestors if spares else ancestors - gone)
-        doomed = [f for f in ids if _is_state(f) and records.key_in(f) not in keep]
+        doomed = [f for f in ids if is_state(f) and records.key_in(f) not in keep]
         doomed += [f for f in ids if _is_ancestor(f) and records.key_in(f) not in spared]
         doomed += await self._doomed_writes(session_id, ids, keep, keep | spared)
         if moved := spared & states:
@@ -181,7 +182,7 @@ class Removal:
         links = {records.key_in(f) for f in ids if not f.startswith(PENDING_PREFIX)}
         gone = links.difference(stay)
         kept_tags, gone_tags = ({*map(records.tag_of, part)} for part in (stay, gone))
-        left_over = _left_over(ids, [f for f in ids if _is_state(f) and records.key_in(f) in keep])
+        left_over = _left_over(ids, [f for f in ids if is_state(f) and records.key_in(f) in keep])
         doomed: list[CheckpointId] = []
         untold: list[CheckpointId] = []
         for found in ids:
@@ -233,16 +234,12 @@ class Removal:
         metas = await self._store.list(session_id)  # to keep an ancestor is to store nothing new
         own = next((meta for meta in metas if not _is_ancestor(meta.checkpoint_id)), None)
         metas = await self._store.list(parent)
-        newest = next((meta for meta in metas if _is_state(meta.checkpoint_id)), None)
+        newest = next((meta for meta in metas if is_state(meta.checkpoint_id)), None)
         return own is not None and newest is not None and own.saved_at < newest.saved_at
 
 
 def _name_of(entry: Entry) -> str:
     return entry.checkpoint
-
-
-def _is_state(record_id: CheckpointId) -> bool:
-    return record_id.startswith(STATE_PREFIX)
 
 
 def _is_ancestor(record_id: CheckpointId) -> bool:
@@ -273,7 +270,7 @@ def _left_over(ids: Sequence[CheckpointId], keep: Sequence[CheckpointId]) -> set
         ids: of all records, stored last first.
         keep: those of the checkpoints that stay; if none does, those that go tell.
     """
-    states = keep or [found for found in ids if _is_state(found)][:1]
+    states = keep or [found for found in ids if is_state(found)][:1]
     earlier = ids[ids.index(states[-1]) :] if states else ()
     pending = {found for found in earlier if found.startswith(PENDING_PREFIX)}
     if not keep:

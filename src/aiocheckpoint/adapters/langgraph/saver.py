@@ -31,7 +31,6 @@ from aiocheckpoint.adapters.langgraph.listing import (
     Listing,
     Refused,
     matching,
-    raise_refused,
     sessions,
 )
 from aiocheckpoint.adapters.langgraph.reading import Entry, find
@@ -302,14 +301,22 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         """
         arguments.require_count("limit", limit, 0)
         arguments.require_filter(filter)
-        refused: Refused = []
-        found = await self._matching(config, before, refused) if limit != 0 else ()
-        thread_id = thread_id_of(config)
-        listing = Listing(self._store, self.serde, found, filter, limit, thread_id, refused)
+        listing = await self._listing(config, filter, before, limit)
         while (part := await listing.read()) is not None:
             for item in part:
                 yield item
-        raise_refused(refused, thread_id)
+        listing.raise_refused()
+
+    async def _listing(
+        self,
+        config: RunnableConfig | None,
+        wanted: dict[str, Any] | None,
+        before: RunnableConfig | None,
+        limit: int | None,
+    ) -> Listing:
+        refused: Refused = []
+        found = await self._matching(config, before, refused) if limit != 0 else ()
+        return Listing(self._store, self.serde, found, wanted, limit, thread_id_of(config), refused)
 
     async def _matching(
         self, config: RunnableConfig | None, before: RunnableConfig | None, refused: Refused

@@ -22,8 +22,7 @@ from aiocheckpoint import BlobStore
 from aiocheckpoint.adapters.langgraph import arguments
 from aiocheckpoint.adapters.langgraph.drafts import Draft, state_draft, writes_draft
 from aiocheckpoint.adapters.langgraph.failures import Failures
-from aiocheckpoint.adapters.langgraph.listing import Listing, Refused, raise_refused
-from aiocheckpoint.adapters.langgraph.reading import Entry
+from aiocheckpoint.adapters.langgraph.listing import Listing
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord
 from aiocheckpoint.adapters.langgraph.tuples import config_of, thread_id_of
 from aiocheckpoint.portal import Portal
@@ -48,9 +47,13 @@ class SynchronousMethods(BaseCheckpointSaver[str]):
     async def _store_writes(self, draft: Draft) -> None: ...
 
     @abstractmethod
-    async def _matching(
-        self, config: RunnableConfig | None, before: RunnableConfig | None, refused: Refused
-    ) -> Sequence[Entry]: ...
+    async def _listing(
+        self,
+        config: RunnableConfig | None,
+        wanted: dict[str, Any] | None,
+        before: RunnableConfig | None,
+        limit: int | None,
+    ) -> Listing: ...
 
     @abstractmethod
     async def aflush(self) -> None:
@@ -122,13 +125,10 @@ class SynchronousMethods(BaseCheckpointSaver[str]):
         # No asynchronous generator: one that is left would have to be closed on its loop.
         arguments.require_count("limit", limit, 0)
         arguments.require_filter(filter)
-        refused: Refused = []
-        found = self._portal.run(self._matching(config, before, refused)) if limit != 0 else ()
-        thread_id = thread_id_of(config)
-        listing = Listing(self._store, self.serde, found, filter, limit, thread_id, refused)
+        listing = self._portal.run(self._listing(config, filter, before, limit))
         while (part := self._portal.run(listing.read())) is not None:
             yield from part
-        raise_refused(refused, thread_id)
+        listing.raise_refused()
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from aiocheckpoint import (
     BlobStore,
-    CheckpointId,
     SessionChangedError,
-    SessionId,
     StorageError,
 )
 from aiocheckpoint.adapters.langgraph import records
 from aiocheckpoint.adapters.langgraph.drafts import Draft
 from aiocheckpoint.adapters.langgraph.reading import newest_key, newest_records
-from aiocheckpoint.adapters.langgraph.records import STATE_PREFIX, ThreadRecord, state_id
+from aiocheckpoint.adapters.langgraph.records import ThreadRecord, is_state, state_id
 from aiocheckpoint.adapters.langgraph.watches import Chain, Watch, Watches
 
 _MAX_LOOKS = 100
@@ -114,7 +112,7 @@ class Turns:
         newest = await self._store.read(draft.session_id, newest_key)
         if newest is not None and not is_there:
             reason = f"checkpoint {parent!r} is not there any more, so the run began from nothing"
-            raise _changed(draft, newest, reason)
+            raise _refused(draft, newest, reason)
 
     async def _store_in_turn(self, draft: Draft) -> None:
         record = draft.record
@@ -133,7 +131,7 @@ class Turns:
                 await self._store_behind_own(draft, watch, parent)
         finally:  # it is there, or may be; where it is not it cannot be the newest
             watch.storing.discard(key)
-            watch.store(key)
+            watch.note_stored(key)
 
     def _require_in_time(self, draft: Draft, watch: Watch) -> None:
         """
@@ -147,13 +145,15 @@ class Turns:
         Raises:
             LateError: it is.
         """
-        made, parent = _made(draft.record), _parent(draft.record)
-        if made is None or made >= watch.latest or parent in watch.last:
+        if _parent(draft.record) in watch.last:  # as nearly always
+            return
+        made = _made(draft.record)
+        if made is None or made >= watch.latest:
             return
         root = self.watches.find(records.root_of(draft.session_id))
         if root is None or made not in root.chosen:
             reason = "a later run has gone on with it: what was put was made before"
-            raise LateError(*_told(draft, records.key_in(draft.record.checkpoint_id), reason))
+            raise _refused(draft, records.key_in(draft.record.checkpoint_id), reason, LateError)
 
     async def _store_anyway(self, draft: Draft, watch: Watch) -> None:
         """Store a record, whoever has stored others meanwhile."""
@@ -182,7 +182,7 @@ class Turns:
     async def _stored(self, draft: Draft, watch: Watch, chain: Chain) -> bool:
         """Store a record as the next of a chain; False when another one came between."""
         expected, chain.last_id = chain.last_id, draft.record.checkpoint_id
-        if draft.record.checkpoint_id.startswith(STATE_PREFIX):
+        if is_state(draft.record.checkpoint_id):
             chain.newest, chain.is_own = records.key_in(draft.record.checkpoint_id), True
         try:
             await self._store.save(draft.record, blobs=draft.blobs, expected=expected)
@@ -196,7 +196,9 @@ class Turns:
 
     async def _looked(self, draft: Draft, watch: Watch, parent: str | None) -> Chain:
         """
-        Look whether this saver knows the newest checkpoint; others may have stored writes.
+        Look whether the newest checkpoint is this saver's, or the one that is followed.
+
+        Others may have stored writes.
 
         Returns:
             what to go on behind.
@@ -208,7 +210,7 @@ class Turns:
         found = await self._store.read(draft.session_id, newest_records)
         if found.key is not None and found.key != parent and not watch.has_stored(found.key):
             reason = f"another saver has gone on with it: what was put follows {record.parent!r}"
-            raise _changed(draft, found.key, reason)
+            raise _refused(draft, found.key, reason)
         return watch.begin(found.last_id, found.key, parent)
 
 
@@ -218,7 +220,7 @@ def _parent(record: ThreadRecord) -> str | None:
 
 def _made(record: ThreadRecord) -> str | None:
     """Return the key of the thread's own checkpoint that tells when another one was made."""
-    if not record.checkpoint_id.startswith(STATE_PREFIX):
+    if not is_state(record.checkpoint_id):
         return None
     made = record.checkpoint
     if record.checkpoint_ns:
@@ -227,14 +229,9 @@ def _made(record: ThreadRecord) -> str | None:
     return key if records.made_at(state_id(key)) else None
 
 
-def _changed(draft: Draft, newest: str, reason: str) -> ThreadChangedError:
-    return ThreadChangedError(*_told(draft, newest, reason))
-
-
-def _told(
-    draft: Draft, newest: str, reason: str
-) -> tuple[SessionId, CheckpointId, str, str, str | None, str]:
+def _refused(
+    draft: Draft, newest: str, reason: str, kind: type[ThreadChangedError] = ThreadChangedError
+) -> ThreadChangedError:
     record = draft.record
-    newest_id = state_id(newest)
     thread = record.thread_id, record.checkpoint_ns
-    return draft.session_id, newest_id, *thread, record.parent, reason
+    return kind(draft.session_id, state_id(newest), *thread, record.parent, reason)

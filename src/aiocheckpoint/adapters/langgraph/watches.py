@@ -1,4 +1,4 @@
-"""What a saver was shown of its threads, to notice when another one goes on with them; pure."""
+"""What a saver knows of its threads, to notice when another one goes on with them; pure."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Watch:
         if self.chain is chain:
             self.chain = None
 
-    def store(self, key: str) -> None:
+    def note_stored(self, key: str) -> None:
         """Note that a checkpoint may be there, as the saver has tried to store it."""
         _remember(self.own, key)
 
