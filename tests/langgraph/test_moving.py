@@ -63,6 +63,18 @@ class TestMoving:
         assert saver.stats().changes == saves
         assert await listed(saver, thread("t")) == before
 
+    async def test_forks_come_along(self, make: MakeSaver) -> None:
+        """A thread in which somebody went back is copied, also by a saver that has looked at it."""
+        memory = InMemorySaver()
+        await chat(memory, thread("t"), 2)
+        *_, oldest = [found async for found in memory.alist(thread("t"))]
+        await chat(memory, oldest.config, 1)
+        saver = make()
+        assert await saver.aget_tuple(thread("t")) is None
+        await copy_threads(memory, saver)
+        before = [found async for found in memory.alist(thread("t"))]
+        assert await listed(saver, thread("t")) == before
+
     @pytest.mark.parametrize("part", ["the middle", "a task", "after the last"])
     async def test_a_copy_that_was_cut_off_goes_on(self, root: Path, part: str) -> None:
         """Wherever a copy ended, the next one adds what lacks, behind what is there."""

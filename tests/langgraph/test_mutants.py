@@ -234,7 +234,7 @@ def _never_look_again(patch: Patch) -> None:
 
 def _always_look(patch: Patch) -> None:
     patch.setattr(Watch, "begin", lambda _, last_id, newest, _parent: Chain(last_id, newest))
-    patch.setattr(Watch, "look", lambda _watch, _key, _last_id: None)
+    patch.setattr(Watch, "look", lambda _watch, _key, _last_id, _takes: None)
 
 
 def _forgets_what_it_stored(patch: Patch) -> None:

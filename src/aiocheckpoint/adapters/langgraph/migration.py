@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
@@ -16,6 +17,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from aiocheckpoint.adapters._moving import ADVICE, OF_ONE_SESSION
 from aiocheckpoint.adapters.langgraph.records import configurable_of
+from aiocheckpoint.adapters.langgraph.saver import CheckpointSaver
 from aiocheckpoint.adapters.langgraph.sources import (
     Place,
     UnreadableError,
@@ -117,6 +119,8 @@ async def copy_threads(
     serdes = undecoded(source.serde), undecoded(target.serde)
     if serdes[0] is not None and serdes[1] is not None:
         source, target = with_serde(source, serdes[0]), with_serde(target, serdes[1])
+    if isinstance(target, CheckpointSaver):
+        target = _copying_into(target)
     move = _Move(source, target, original, progress or (lambda _: None))
     threads: defaultdict[object, list[RunnableConfig]] = defaultdict(list)
     for config in await configs_in(source):
@@ -277,6 +281,13 @@ class _Move:
             # A saver that does not tell the paths still tells the order.
             path = f"{number:010}" if paths is None else paths.get(task_id, "")
             await self._target.aput_writes(found.config, writes, task_id, path)
+
+
+def _copying_into(saver: CheckpointSaver) -> CheckpointSaver:
+    """Return a clone whose puts may fork, as the source may; only those of others are told of."""
+    clone = copy(saver)
+    clone._turns = saver._turns.of_a_copy()  # noqa: SLF001 - of this package
+    return clone
 
 
 async def _listed(

@@ -40,6 +40,7 @@ from aiocheckpoint.adapters.langgraph.storage import opened
 from aiocheckpoint.adapters.langgraph.sync import SynchronousMethods
 from aiocheckpoint.adapters.langgraph.tuples import config_of, thread_id_of, tuple_of
 from aiocheckpoint.adapters.langgraph.turns import Turns
+from aiocheckpoint.adapters.langgraph.underway import Underway
 from aiocheckpoint.kit import AsyncClosing
 from aiocheckpoint.portal import Portal
 
@@ -66,10 +67,10 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
 
     **Damage**: every read raises `CheckpointCorruptError`, never gives None or something older.
 
-    **Two writers on one thread**: `put` raises `ThreadChangedError` when another saver has
-    stored the newest checkpoint of the thread, and what is put does not follow it, whoever was
-    shown that meanwhile. Whoever asked for a checkpoint by its id may fork from it, unless it is
-    not there any more: LangGraph begins from nothing then, and `put` raises.
+    **Two runs of one thread**: `put` raises `ThreadChangedError` when another run, by this saver
+    or another, has stored the newest checkpoint of the thread, and what is put does not follow it,
+    whoever was shown that meanwhile. Whoever asked for a checkpoint by its id may fork from it,
+    unless it is not there any more: LangGraph begins from nothing then, and `put` raises.
 
     Args:
         storage: a directory; a URL, as `open_store` takes it; or an open `BlobStore` of
@@ -78,7 +79,7 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         keep_last: how many checkpoints of each namespace to keep, the newest, and apart from them
             what their delta channels are rebuilt from; up to a quarter more until they are removed
             together, and with them what graphs within their tasks have stored. None keeps all.
-        refuse_forks: whether `put` raises `ThreadChangedError` where another saver has gone on.
+        refuse_forks: whether `put` raises `ThreadChangedError` where another run has gone on.
         options: for a directory, also by its `file://` URL, those of `AsyncCheckpointWriter`, as
             `durability`; for another URL `max_bytes`, `lock_timeout_seconds` and `must_exist`; for
             an open store none.
@@ -108,6 +109,7 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         self._store, self._is_own = opened(storage, options)
         self._portal = Portal()
         self._turns = Turns(self._store, refuse_forks=refuse_forks)
+        self._underway = Underway()
         self._failures = Failures()
         self._removal = Removal(self._store, self._turns.watches)
         self._erasing = Erasing()
@@ -180,7 +182,7 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
             the config of the stored checkpoint.
 
         Raises:
-            ThreadChangedError: another saver has gone on with the thread meanwhile; or the parent
+            ThreadChangedError: another run has gone on with the thread meanwhile; or the parent
                 was asked for and was not there, though others are, as after it was pruned: then
                 the run has begun from nothing. Nothing was stored.
             CheckpointError: what else `save` of the store raises.
@@ -195,7 +197,8 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
 
     async def _store_state(self, draft: Draft) -> None:
         with told_of_thread(draft.record.thread_id):
-            await self._turns.store_state(draft)
+            with self._underway.storing(draft.session_id):
+                await self._turns.store_state(draft)
             if self._keep_last is not None:
                 self._removal.note_child(draft.record)
                 await self._removal.prune_surplus(draft.session_id, self._keep_last)
@@ -225,12 +228,14 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         Cost: one serialization on the loop, and one save, as of `aput`.
         """
         with self._failures.storing(config):
-            await self._store_writes(writes_draft(self.serde, config, writes, task_id, task_path))
+            draft = writes_draft(self.serde, config, writes, task_id, task_path)
+            await self._store_writes(draft)
 
     async def _store_writes(self, draft: Draft) -> None:
         with told_of_thread(draft.record.thread_id):
             self._failures.require_stored(draft.record)
-            await self._turns.store_writes(draft)
+            with self._underway.storing(draft.session_id):
+                await self._turns.store_writes(draft)
             self._failures.tell(draft.record)
 
     # Reading
@@ -238,6 +243,9 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """
         Return a checkpoint, verified, with its pending writes in the order in which they apply.
+
+        What this event loop is storing in the namespace is waited for, so that a run does not begin
+        from what it will find overtaken.
 
         Args:
             config: `thread_id`, `checkpoint_ns`; without a `checkpoint_id` the newest is meant,
@@ -261,10 +269,12 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
             self._failures.begin(config)
         else:
             watch.choose(key)
+        await self._underway.settled(session_id)
+        takes = watch.takes
         with told_of_thread(place.thread_id):
             found = await self._store.read(session_id, partial(find, session_id, key))
         if key is None:
-            watch.look(found.key, found.last_id)
+            watch.look(found.key, found.last_id, takes)
         elif found.group.state is None:
             watch.miss(key)
         return tuple_of(found.group, found.blobs, place.thread_id, self.serde)

@@ -1,4 +1,4 @@
-"""Storing a thread's records so that a saver that was overtaken by another one is told."""
+"""Storing a thread's records so that a run that was overtaken by another one is told."""
 
 from __future__ import annotations
 
@@ -62,23 +62,30 @@ class Turns:
     Args:
         store: where.
         refuse_forks: whether a checkpoint is refused that does not follow what others stored.
+        are_runs: whether also runs that share the saver are told of one another; a copy is none.
 
     Attributes:
         watches: what is known of the sessions.
     """
 
-    def __init__(self, store: BlobStore[ThreadRecord], *, refuse_forks: bool) -> None:
+    def __init__(
+        self, store: BlobStore[ThreadRecord], *, refuse_forks: bool, are_runs: bool = True
+    ) -> None:
         self._store = store
         self._refuse_forks = refuse_forks
+        self._are_runs = are_runs
         self.watches = Watches()
+
+    def of_a_copy(self) -> Turns:
+        """Return others for whoever puts a tree of checkpoints, as they stand elsewhere."""
+        return Turns(self._store, refuse_forks=self._refuse_forks, are_runs=False)
 
     async def store_state(self, draft: Draft) -> None:
         """
         Store a checkpoint.
 
         Raises:
-            ThreadChangedError: another saver has gone on with the thread, or a later run of this
-                one, or the parent is gone.
+            ThreadChangedError: another run has gone on with the thread, or the parent is gone.
         """
         await self._require_parent(draft)
         if not self._refuse_forks:
@@ -122,7 +129,8 @@ class Turns:
         watch = watch or self.watches.of(draft.session_id)
         key = records.key_in(record.checkpoint_id)
         self._require_in_time(draft, watch)
-        watch.last, watch.latest = (key, parent), max(watch.latest, _made(record) or "")
+        await self._take(draft, watch, parent, may_fork=may_fork)
+        watch.latest = max(watch.latest, _made(record) or "")
         watch.storing.add(key)
         try:
             if may_fork:
@@ -132,6 +140,29 @@ class Turns:
         finally:  # it is there, or may be; where it is not it cannot be the newest
             watch.storing.discard(key)
             watch.note_stored(key)
+
+    async def _take(
+        self, draft: Draft, watch: Watch, parent: str | None, *, may_fork: bool
+    ) -> None:
+        """
+        Go on from a checkpoint, unless another run of this saver has.
+
+        Only the thread's own are put one behind the other: graphs within nodes may run at once.
+
+        Raises:
+            ThreadChangedError: another run has.
+        """
+        key = records.key_in(draft.record.checkpoint_id)
+        may_fork = may_fork or not self._are_runs or bool(draft.record.checkpoint_ns)
+        if watch.take(key, parent, may_fork=may_fork):
+            return
+        takes = watch.takes
+        found = await self._store.read(draft.session_id, newest_records)
+        watch.look(found.key, found.last_id, takes)  # the newest may have been removed
+        if not watch.take(key, parent, may_fork=False):
+            followed = draft.record.parent
+            reason = f"another run has gone on with it: what was put follows {followed!r}"
+            raise _refused(draft, found.key, reason)
 
     def _require_in_time(self, draft: Draft, watch: Watch) -> None:
         """
@@ -230,8 +261,12 @@ def _made(record: ThreadRecord) -> str | None:
 
 
 def _refused(
-    draft: Draft, newest: str, reason: str, kind: type[ThreadChangedError] = ThreadChangedError
+    draft: Draft,
+    newest: str | None,
+    reason: str,
+    kind: type[ThreadChangedError] = ThreadChangedError,
 ) -> ThreadChangedError:
     record = draft.record
     thread = record.thread_id, record.checkpoint_ns
-    return kind(draft.session_id, state_id(newest), *thread, record.parent, reason)
+    newest_id = None if newest is None else state_id(newest)
+    return kind(draft.session_id, newest_id, *thread, record.parent, reason)

@@ -61,6 +61,9 @@ class Watch:
         absent: keys of checkpoints that were asked for by id and were not there: whoever goes on
             from one of them has begun from nothing.
         last: keys of the checkpoint that it has tried to store last, and of that one's parent.
+        heads: keys of the checkpoints from which a run may go on: the one put last, and what
+            somebody was shown as the newest since. None until somebody was: only runs begin so.
+        takes: how many checkpoints it has tried to store.
         latest: key of the one made last of all it has tried to store; of a graph within a node that
             of the thread's checkpoint which it ran after.
         children: sessions in which graphs within tasks have stored, by the key of the checkpoint
@@ -74,8 +77,11 @@ class Watch:
         self.chosen: OrderedDict[str | None, None] = OrderedDict()
         self.absent: OrderedDict[str, None] = OrderedDict()
         self.last: tuple[str | None, ...] = ()
+        self.heads: set[str | None] | None = None
+        self.takes = 0
         self.latest = ""
         self.children: dict[str, set[SessionId]] = {}
+        self._mutex = threading.Lock()
 
     def choose(self, key: str | None) -> None:
         """Note that a checkpoint was asked for; None where there was none before another one."""
@@ -85,14 +91,41 @@ class Watch:
         """Note that a checkpoint was asked for by its id and was not there."""
         _remember(self.absent, key)
 
-    def look(self, key: str | None, last_id: CheckpointId | None) -> None:
+    def take(self, key: str, parent: str | None, *, may_fork: bool) -> bool:
+        """
+        Go on from a checkpoint, so that no other run of this saver does.
+
+        Args:
+            key: of the checkpoint that follows.
+            parent: of the one that it follows; None where it begins.
+            may_fork: whether it may hide what other runs have put.
+
+        Returns:
+            whether it may be put; not where another run has gone on.
+        """
+        with self._mutex:
+            heads = self.heads
+            if heads is not None:
+                if not (may_fork or parent in heads or key in heads):
+                    return False
+                self.heads = {key}
+            self.last = key, parent
+            self.takes += 1
+            return True
+
+    def look(self, key: str | None, last_id: CheckpointId | None, takes: int) -> None:
         """
         Note what somebody was shown as the newest.
 
         Args:
             key: of the newest checkpoint; None when there is none.
             last_id: the record that was the last before that was looked for.
+            takes: how many checkpoints had been taken by then.
         """
+        with self._mutex:
+            is_newest = key in self.last[:1] or (takes == self.takes and not self.storing)
+            heads = self.heads or set(self.last[:1])
+            self.heads = heads | {key} if is_newest else heads - {key}
         if self.chain is None or self.chain.last_id != last_id:
             self.chain = Chain(last_id, key, is_own=self.has_stored(key))
         if key is None:

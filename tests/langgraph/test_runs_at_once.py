@@ -1,0 +1,373 @@
+"""Runs of one thread at the same time, by one saver: whoever was answered stays the newest."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+import pytest
+from langgraph.graph import START, StateGraph
+from langgraph.types import Command, interrupt
+
+from aiocheckpoint import CheckpointId, StorageError
+from aiocheckpoint.adapters.langgraph import CheckpointSaver, ThreadChangedError, ThreadRecord
+from aiocheckpoint.adapters.langgraph.underway import Underway
+from aiocheckpoint.adapters.langgraph.watches import Watch
+from aiocheckpoint.testing import MemoryStore
+from tests.langgraph.graphs import chain_graph, thread
+from tests.langgraph.promises import got, put
+
+DURABILITIES = ["sync", "async", "exit"]
+
+
+class _State(TypedDict):
+    question: str
+    said: Annotated[list[str], operator.add]
+
+
+class _Outer(TypedDict):
+    question: str
+    said: list[str]
+
+
+class _Store(MemoryStore[ThreadRecord]):
+    """A store that lets what is asked for wait, once."""
+
+    def __init__(self) -> None:
+        super().__init__(ThreadRecord)
+        self.held: dict[str, asyncio.Event] = {}
+        self.arrived = asyncio.Event()
+        self.fails = False
+
+    def hold(self, operation: str) -> asyncio.Event:
+        """Let the next such operation wait for the event that is returned."""
+        self.arrived.clear()
+        self.held[operation] = asyncio.Event()
+        return self.held[operation]
+
+    async def _pass(self, operation: str) -> None:
+        event = self.held.pop(operation, None)
+        if event is not None:
+            self.arrived.set()
+            await event.wait()
+
+    async def save(self, record: ThreadRecord, /, **options: Any) -> CheckpointId:
+        """Store a record, in its time."""
+        await self._pass("save")
+        if self.fails:
+            self.fails = False
+            raise StorageError("save", record.session_id, None, "the disk is gone")
+        return await super().save(record, **options)
+
+    async def read(self, session_id: str, work: Any, /) -> Any:
+        """Read, and return it in its time."""
+        found = await super().read(session_id, work)
+        await self._pass("read")
+        return found
+
+
+class _Agent:
+    """A graph of two steps; asked `slow` it waits in the first, asked `approve` for a person."""
+
+    def __init__(
+        self, saver: CheckpointSaver, durability: str = "async", *, has_memory: bool = False
+    ) -> None:
+        self.is_waiting = asyncio.Event()
+        self.may_go_on = asyncio.Event()
+        builder: Any = StateGraph(_State)
+        builder.add_node("think", self._think)
+        builder.add_node("answer", lambda state: {"said": [f"answer {state['question']}"]})
+        builder.add_edge(START, "think")
+        builder.add_edge("think", "answer")
+        if has_memory:
+            outer = StateGraph(_Outer)
+            outer.add_node("memory", builder.compile(checkpointer=True))
+            outer.add_edge(START, "memory")
+            builder = outer
+        self.graph: Any = builder.compile(checkpointer=saver)
+        self._durability: Any = durability
+
+    async def _think(self, state: _State) -> dict[str, list[str]]:
+        if state["question"] == "slow":
+            self.is_waiting.set()
+            await self.may_go_on.wait()
+        if state["question"] == "approve":
+            return {"said": [interrupt("may I?")]}
+        return {"said": []}
+
+    async def ask(self, question: str, config: Any = None) -> list[str]:
+        """Ask a question, and return all that was said."""
+        asked = {"question": question}
+        ended = await self.graph.ainvoke(asked, config or thread("t"), durability=self._durability)
+        said: list[str] = ended["said"]
+        return said
+
+    async def asked_slowly(self) -> asyncio.Task[list[str]]:
+        """Return a run that waits in the midst of its first step."""
+        run = asyncio.create_task(self.ask("slow"))
+        await self.is_waiting.wait()
+        return run
+
+    async def newest(self) -> list[str]:
+        """Return all that was said, as the thread's newest state has it."""
+        said: list[str] = (await self.graph.aget_state(thread("t"))).values["said"]
+        return said
+
+    async def is_told(self, run: Awaitable[Any]) -> None:
+        """Let a run go on, which is told that another one has."""
+        self.may_go_on.set()
+        with pytest.raises(ThreadChangedError, match="run has gone on with it"):
+            await run
+
+
+@pytest.fixture(name="store")
+def _store() -> _Store:
+    return _Store()
+
+
+@pytest.fixture(name="saver")
+async def _saver(store: _Store) -> AsyncIterator[CheckpointSaver]:
+    async with CheckpointSaver(store) as saver:
+        yield saver
+
+
+@pytest.mark.parametrize("durability", DURABILITIES)
+@pytest.mark.parametrize("begins", [False, True])
+class TestOvertaken:
+    async def _began(
+        self,
+        saver: CheckpointSaver,
+        durability: str,
+        *,
+        begins: bool,
+        has_memory: bool = False,
+    ) -> tuple[_Agent, asyncio.Task[list[str]]]:
+        agent = _Agent(saver, durability, has_memory=has_memory)
+        if not begins:
+            await agent.ask("first")
+        return agent, await agent.asked_slowly()
+
+    @pytest.mark.parametrize("has_memory", [False, True])
+    async def test_by_another_run(
+        self, saver: CheckpointSaver, durability: str, *, begins: bool, has_memory: bool
+    ) -> None:
+        """A run that ends after another one was answered is told, and hides nothing."""
+        agent, slow = await self._began(saver, durability, begins=begins, has_memory=has_memory)
+        said = await agent.ask("quick")
+        await agent.is_told(slow)
+        assert await agent.newest() == said
+        assert (await agent.ask("last"))[-2:] == ["answer quick", "answer last"]
+
+    async def test_by_an_update(
+        self, saver: CheckpointSaver, durability: str, *, begins: bool
+    ) -> None:
+        """A run after whose start the state was changed from without does not hide that."""
+        agent, slow = await self._began(saver, durability, begins=begins)
+        change = {"said": ["a correction"]}
+        await agent.graph.aupdate_state(thread("t"), change, as_node="answer")
+        await agent.is_told(slow)
+        assert (await agent.newest())[-1] == "a correction"
+
+    async def test_in_the_synchronous_form(
+        self, saver: CheckpointSaver, durability: str, *, begins: bool
+    ) -> None:
+        """So it is where the other one runs in a thread, by the methods that block."""
+        agent, slow = await self._began(saver, durability, begins=begins)
+        graph: Any = chain_graph(2).compile(checkpointer=saver)
+        await asyncio.to_thread(graph.invoke, {"numbers": []}, thread("t"))
+        await agent.is_told(slow)
+        assert (await graph.aget_state(thread("t"))).values["numbers"] == [0, 1]
+
+
+class TestNotTold:
+    @pytest.mark.parametrize("durability", DURABILITIES)
+    async def test_beside_whoever_looks(self, saver: CheckpointSaver, durability: str) -> None:
+        """Pages that show the newest state and the history of a run do not stop it."""
+        agent = _Agent(saver, durability)
+        await agent.ask("first")
+        run = await agent.asked_slowly()
+        for _ in range(3):
+            await agent.newest()
+            assert [state async for state in agent.graph.aget_state_history(thread("t"))]
+        agent.may_go_on.set()
+        assert (await run)[-1] == "answer slow"
+        assert await agent.ask("last") == ["answer first", "answer slow", "answer last"]
+
+    async def test_runs_of_other_threads(self, saver: CheckpointSaver) -> None:
+        """Runs of other threads are no other runs."""
+        agent = _Agent(saver)
+        run = await agent.asked_slowly()
+        await agent.ask("quick", thread("u"))
+        agent.may_go_on.set()
+        assert await run == ["answer slow"]
+
+    async def test_after_a_run_that_could_not_store(
+        self, saver: CheckpointSaver, store: _Store
+    ) -> None:
+        """The run after one that failed goes on from what is there."""
+        agent = _Agent(saver)
+        said = await agent.ask("first")
+        for _ in range(3):
+            store.fails = True
+            with pytest.raises(StorageError, match="the disk is gone"):
+                await agent.ask("failing")
+        assert (await agent.ask("last"))[: len(said)] == said
+
+    @pytest.mark.parametrize(
+        "remove",
+        [
+            lambda saver: saver.adelete_thread("t"),
+            lambda saver: saver.adelete_for_runs(["second"]),
+            lambda saver: saver.aprune(["t"]),
+        ],
+        ids=["the thread", "a run", "what is old"],
+    )
+    async def test_after_something_was_removed(
+        self, saver: CheckpointSaver, remove: Callable[[CheckpointSaver], Awaitable[None]]
+    ) -> None:
+        """The run after a removal goes on from what is left, also where nothing is."""
+        agent = _Agent(saver)
+        for question in ("first", "second"):
+            await agent.ask(question, {**thread("t"), "metadata": {"run_id": question}})
+        await remove(saver)
+        assert (await agent.ask("last"))[-1] == "answer last"
+        assert (await agent.newest())[-1] == "answer last"
+
+    async def test_who_begins_after_a_removal_without_a_look(self, saver: CheckpointSaver) -> None:
+        """A checkpoint that follows none is put where there is none any more."""
+        await put(saver, thread("t"))
+        await got(saver, thread("t"))
+        with pytest.raises(ThreadChangedError):
+            await put(saver, thread("t"))
+        await saver.adelete_thread("t")
+        await put(saver, thread("t"))
+
+    async def test_who_goes_back_by_an_id(self, saver: CheckpointSaver) -> None:
+        """Time travel overtakes a run, which is told, and is no conflict itself."""
+        agent = _Agent(saver)
+        await agent.ask("first")
+        first = (await got(saver, thread("t"))).config
+        await agent.ask("second")
+        slow = await agent.asked_slowly()
+        assert await agent.ask("again", first) == ["answer first", "answer again"]
+        await agent.is_told(slow)
+        assert await agent.newest() == ["answer first", "answer again"]
+
+
+class TestLooks:
+    async def test_whoever_left_at_a_question(self, saver: CheckpointSaver, store: _Store) -> None:
+        """An answer meets the question, also where the run was left while it was being stored."""
+        agent = _Agent(saver)
+        await agent.ask("first")
+        held = store.hold("save")
+        async for chunk in agent.graph.astream({"question": "approve"}, thread("t")):
+            if "__interrupt__" in chunk:
+                break
+        answering = asyncio.create_task(agent.graph.ainvoke(Command(resume="yes"), thread("t")))
+        await asyncio.sleep(0)
+        held.set()
+        assert (await answering)["said"] == ["answer first", "yes", "answer approve"]
+
+    async def test_is_shown_what_is_being_stored(
+        self, saver: CheckpointSaver, store: _Store
+    ) -> None:
+        """A look waits for what its loop is storing, and may be cancelled."""
+        start = await put(saver, thread("t"), step=0)
+        held = store.hold("save")
+        storing = asyncio.create_task(put(saver, start, step=1))
+        await store.arrived.wait()
+        looks = [asyncio.create_task(got(saver, thread("t"))) for _ in range(2)]
+        await asyncio.sleep(0)
+        looks[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await looks[0]
+        held.set()
+        assert (await looks[1]).config == await storing
+
+    @pytest.mark.blocking
+    async def test_from_another_loop_waits_for_nobody(
+        self, saver: CheckpointSaver, store: _Store
+    ) -> None:
+        """Code that blocks the loop by a look is shown what is stored by then."""
+        start = await put(saver, thread("t"), step=0)
+        held = store.hold("save")
+        storing = asyncio.create_task(put(saver, start, step=1))
+        await store.arrived.wait()
+        found = saver.get_tuple(thread("t"))
+        assert found is not None
+        assert found.config == start
+        held.set()
+        await storing
+
+    async def test_that_was_overtaken(self, saver: CheckpointSaver, store: _Store) -> None:
+        """Whoever was shown a state that another run has followed by then is told."""
+        agent = _Agent(saver)
+        await agent.ask("first")
+        held = store.hold("read")
+        late = asyncio.create_task(agent.ask("late"))
+        await store.arrived.wait()
+        said = await agent.ask("quick")
+        held.set()
+        await agent.is_told(late)
+        assert await agent.newest() == said
+
+
+async def test_forks_of_one_saver_are_told_of_or_not(root: Path) -> None:
+    """With refuse_forks=False runs of one saver fork a thread as with LangGraph's own savers."""
+    async with CheckpointSaver(root, refuse_forks=False) as saver:
+        agent = _Agent(saver)
+        slow = await agent.asked_slowly()
+        await agent.ask("quick")
+        agent.may_go_on.set()
+        assert await slow == ["answer slow"]
+        assert await agent.newest() == ["answer slow"]
+
+
+def _no_run_is_told(patch: pytest.MonkeyPatch) -> None:
+    take = Watch.take
+
+    def always(self: Watch, key: str, parent: str | None, **_: bool) -> bool:
+        return take(self, key, parent, may_fork=True)
+
+    patch.setattr(Watch, "take", always)
+
+
+def _late_looks_count(patch: pytest.MonkeyPatch) -> None:
+    look = Watch.look
+
+    def now(self: Watch, key: str | None, last_id: str | None, _takes: int) -> None:
+        look(self, key, last_id, self.takes)
+
+    patch.setattr(Watch, "look", now)
+
+
+def _looks_wait_for_nobody(patch: pytest.MonkeyPatch) -> None:
+    async def at_once(_self: Underway, _session_id: str) -> None:
+        pass
+
+    patch.setattr(Underway, "settled", at_once)
+
+
+@pytest.mark.parametrize(
+    ("mutate", "promise"),
+    [
+        (_no_run_is_told, TestNotTold().test_who_goes_back_by_an_id),
+        (_late_looks_count, TestLooks().test_that_was_overtaken),
+        (_looks_wait_for_nobody, TestLooks().test_whoever_left_at_a_question),
+    ],
+)
+async def test_mutant_is_noticed(
+    store: _Store,
+    saver: CheckpointSaver,
+    monkeypatch: pytest.MonkeyPatch,
+    mutate: Callable[[pytest.MonkeyPatch], None],
+    promise: Callable[..., Awaitable[None]],
+) -> None:
+    """A saver with this fault breaks the promise that is named for it."""
+    mutate(monkeypatch)
+    given = {"store": store, "saver": saver}
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        await promise(**{k: v for k, v in given.items() if k in promise.__annotations__})
