@@ -123,9 +123,9 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
     Where the system grants it no thread at all, any of them raises `ThreadStartError`.
 
     Args:
-        storage_path: the directory; a relative one is resolved by the first call, and `~` is a
-            name like any other. A URL is refused: `open_store` takes it. So is a text that
-            is almost one, as with quotes around it; a `Path` may be called anything.
+        storage_path: the directory; a relative one is resolved by the first call. A URL is
+            refused: `open_store` takes it. So is a text in which something was to be filled in, as
+            `~`, or that is almost a URL, as with quotes around it; a `Path` may be called anything.
         max_backups: how many superseded files of a session keep a second name
             (`cp_....json.backup`), against an `rm` of the first. Not a second copy on disk.
         record_type: the Struct to store, extending `CheckpointRecord`, or a union of several, all

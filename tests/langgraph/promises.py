@@ -498,7 +498,7 @@ class Promises:
                 await saver.aflush()
                 disk.arm(Fault(errno.EIO, operation, nth=nth))
                 try:
-                    config = await put(saver, config, {"x": nth, "large": f"{nth}" * 9000})
+                    await put(saver, config, {"x": nth, "large": f"{nth}" * 9000})
                     await saver.aflush()  # or some of its calls would come later
                 except (StorageError, OSError):
                     pass

@@ -13,7 +13,8 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from aiocheckpoint import WriterClosedError
-from aiocheckpoint.adapters.langgraph import CheckpointSaver
+from aiocheckpoint.adapters.langgraph import CheckpointSaver, session_of
+from aiocheckpoint.adapters.langgraph.watches import Watches
 from tests.children import run_in_child
 from tests.concurrency.gates import GUARD_SECONDS
 from tests.concurrency.site import join_threads, open_descriptors, pool_threads
@@ -54,6 +55,15 @@ def test_made_before_a_fork(root: Path) -> None:
     )
     assert _invoke(saver) == 10
     saver.close()
+
+
+def test_what_the_parent_was_doing() -> None:
+    """What was being stored as a process forked holds up no run of the child."""
+    known = Watches()
+    session_id = session_of("t")
+    known.of(session_id)
+    assert run_in_child(lambda: known.find(session_id)) == "None"
+    assert known.find(session_id) is not None
 
 
 @pytest.mark.parametrize("use", [_invoke, _ainvoke])

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from typing import Annotated, Any, TypedDict
 
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import Command, interrupt
+from langgraph.types import Command, Send, interrupt
 
 from aiocheckpoint import CheckpointId, StorageError
 from aiocheckpoint.adapters.langgraph import CheckpointSaver, ThreadChangedError, ThreadRecord
@@ -109,6 +110,31 @@ async def test_who_begins_is_told_still(make: MakeSaver) -> None:
         await put(one, memory)
 
 
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+async def test_run_side_by_side(make: MakeSaver, durability: Any) -> None:
+    """A memory that several tasks of a step run at once is no conflict with itself."""
+
+    class Drafts(TypedDict):
+        drafts: Annotated[list[str], operator.add]
+
+    def send(_state: Any) -> list[Send]:
+        return [Send("memory", {"drafts": [f"{number}"]}) for number in range(4)]
+
+    for saver in (make(), InMemorySaver()):
+        memory = StateGraph(Drafts)
+        for name in ("one", "two"):
+            memory.add_node(name, lambda _state: {"drafts": ["and more"]})
+        memory.add_edge(START, "one")
+        memory.add_edge("one", "two")
+        builder = StateGraph(Drafts)
+        builder.add_node("memory", memory.compile(checkpointer=True))
+        builder.add_conditional_edges(START, send)
+        graph: Any = builder.compile(checkpointer=saver)
+        for _ in range(2):
+            ended = await graph.ainvoke({"drafts": []}, _THREAD, durability=durability)
+        assert {*ended["drafts"]} == {"0", "1", "2", "3", "and more"}
+
+
 class _Refusing(MemoryStore[ThreadRecord]):
     """A store that refuses what some graph stores, as often as it is told."""
 
@@ -165,6 +191,54 @@ async def test_no_question_is_put_about_what_was_not_stored(
         asked = await run(None)
         assert asked["__interrupt__"][0].value == "b"
         assert await run(Command(resume="yes")) == {"text": "yes"}
+
+
+class _Shown(_Refusing):
+    """A store that shows somebody the whole state whenever it refuses something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.graph: Any = None
+
+    async def save(self, record: ThreadRecord, /, **options: Any) -> CheckpointId:
+        """Store a checkpoint, or refuse it, and show what is there by then."""
+        try:
+            return await super().save(record, **options)
+        except StorageError:
+            asyncio.get_running_loop().call_soon(self._show)
+            raise
+
+    def _show(self) -> None:
+        self.page = asyncio.ensure_future(self.graph.aget_state(_THREAD, subgraphs=True))
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+@pytest.mark.parametrize("kind", ["task", "memory", "deeper", "deeper memory"])
+async def test_no_question_is_put_beside_whoever_looks(kind: str, durability: Any) -> None:
+    """So it is where a page shows the state of the graph within as it could not be stored."""
+    store = _Shown()
+    store.refused = "inner" if "deeper" in kind else "node"
+    async with CheckpointSaver(store) as saver:
+        (inner,) = _nested(kind)
+        store.graph = graph = _around(inner, checkpointer=saver)
+        store.refusals = 1
+        with pytest.raises(StorageError, match="no space left"):
+            await graph.ainvoke({"text": "a"}, _THREAD, durability=durability)
+        await store.page
+        assert not (await graph.aget_state(_THREAD)).interrupts
+
+
+@pytest.mark.parametrize("kind", ["task", "memory"])
+async def test_no_question_of_many_is_put_about_what_was_not_stored(kind: str) -> None:
+    """So it is where the graphs of several hundred threads could not be stored at once."""
+    store, threads = _Refusing(), [thread(f"{number}") for number in range(300)]
+    store.refused, store.refusals = "node", len(threads)
+    async with CheckpointSaver(store) as saver:
+        (inner,) = _nested(kind)
+        graph = _around(inner, checkpointer=saver)
+        runs = (graph.ainvoke({"text": "a"}, each, durability="async") for each in threads)
+        ended = await asyncio.gather(*runs, return_exceptions=True)
+        assert {type(each) for each in ended} == {StorageError}
 
 
 @pytest.mark.parametrize("is_synchronous", [False, True])

@@ -234,11 +234,11 @@ def _never_look_again(patch: Patch) -> None:
 
 def _always_look(patch: Patch) -> None:
     patch.setattr(Watch, "begin", lambda _, last_id, newest, _parent: Chain(last_id, newest))
-    patch.setattr(Watch, "look", lambda _watch, _key, _last_id, _takes: None)
+    patch.setattr(Watch, "look", lambda _watch, _key, _last_id, _turns: None)
 
 
 def _forgets_what_it_stored(patch: Patch) -> None:
-    patch.setattr(Watch, "note_stored", lambda _watch, _key: None)
+    patch.setattr(Watch, "has_stored", lambda _watch, _key: False)
 
 
 def _greatest_is_newest(patch: Patch) -> None:

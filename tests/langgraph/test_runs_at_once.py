@@ -13,10 +13,16 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 
 from aiocheckpoint import CheckpointId, StorageError
-from aiocheckpoint.adapters.langgraph import CheckpointSaver, ThreadChangedError, ThreadRecord
+from aiocheckpoint.adapters.langgraph import (
+    CheckpointSaver,
+    ThreadChangedError,
+    ThreadRecord,
+    watches,
+)
 from aiocheckpoint.adapters.langgraph.underway import Underway
 from aiocheckpoint.adapters.langgraph.watches import Watch
 from aiocheckpoint.testing import MemoryStore
+from tests.langgraph.conftest import MakeSaver
 from tests.langgraph.graphs import chain_graph, thread
 from tests.langgraph.promises import got, put
 
@@ -119,7 +125,7 @@ class _Agent:
     async def is_told(self, run: Awaitable[Any]) -> None:
         """Let a run go on, which is told that another one has."""
         self.may_go_on.set()
-        with pytest.raises(ThreadChangedError, match="run has gone on with it"):
+        with pytest.raises(ThreadChangedError, match="run has begun or gone on with it"):
             await run
 
 
@@ -236,15 +242,6 @@ class TestNotTold:
         assert (await agent.ask("last"))[-1] == "answer last"
         assert (await agent.newest())[-1] == "answer last"
 
-    async def test_who_begins_after_a_removal_without_a_look(self, saver: CheckpointSaver) -> None:
-        """A checkpoint that follows none is put where there is none any more."""
-        await put(saver, thread("t"))
-        await got(saver, thread("t"))
-        with pytest.raises(ThreadChangedError):
-            await put(saver, thread("t"))
-        await saver.adelete_thread("t")
-        await put(saver, thread("t"))
-
     async def test_who_goes_back_by_an_id(self, saver: CheckpointSaver) -> None:
         """Time travel overtakes a run, which is told, and is no conflict itself."""
         agent = _Agent(saver)
@@ -255,6 +252,69 @@ class TestNotTold:
         assert await agent.ask("again", first) == ["answer first", "answer again"]
         await agent.is_told(slow)
         assert await agent.newest() == ["answer first", "answer again"]
+
+    async def test_of_a_fork_beside_a_page(self, saver: CheckpointSaver) -> None:
+        """Time travel is under way while a page shows a hundred states by their ids."""
+        agent = _Agent(saver, "exit")
+        for number in range(50):
+            await agent.ask(f"{number}")
+        configs = [found.config async for found in saver.alist(thread("t"))]
+        run = asyncio.create_task(agent.ask("slow", configs[-1]))
+        await agent.is_waiting.wait()
+        for config in configs:
+            await agent.graph.aget_state(config)
+        agent.may_go_on.set()
+        assert (await run)[-1] == "answer slow"
+
+    async def test_a_copy_of_the_newest(self, saver: CheckpointSaver) -> None:
+        """The newest state may be copied, which is a fork from the one before it."""
+        agent = _Agent(saver)
+        said = await agent.ask("first")
+        await agent.graph.aupdate_state(thread("t"), None, as_node="__copy__")
+        assert await agent.newest() == said
+
+    @pytest.mark.parametrize("durability", DURABILITIES)
+    async def test_whoever_leaves_a_stream(self, root: Path, durability: str) -> None:
+        """Wherever a stream is left, the next question is answered at once and stays."""
+        async with CheckpointSaver(root) as saver:
+            agent = _Agent(saver, durability)
+            for left_after in [0, 1, 2] * 5:
+                stream = agent.graph.astream(
+                    {"question": "left"},
+                    thread("t"),
+                    stream_mode="values",
+                    durability=durability,
+                )
+                async for _ in stream:
+                    if not left_after:
+                        break
+                    left_after -= 1  # noqa: PLW2901 - counts what is left of it
+                del stream
+                assert (await agent.ask("next"))[-1] == "answer next"
+                assert (await agent.newest())[-1] == "answer next"
+
+    async def test_a_loop_that_was_closed_in_the_midst(self, root: Path) -> None:
+        """What a loop that is closed will never store holds up nobody."""
+        async with CheckpointSaver(MemoryStore(ThreadRecord)) as saver:
+            left: list[Any] = []
+
+            async def leave() -> None:
+                never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+                async def wait(*_: Any, **__: Any) -> None:
+                    await never
+
+                patch = pytest.MonkeyPatch()
+                patch.setattr(MemoryStore, "save", wait)
+                storing = put(saver, thread("t"))
+                left.append(storing)
+                storing.send(None)
+                patch.undo()
+
+            await asyncio.to_thread(asyncio.run, leave())
+            for question in ("first", "second"):
+                assert (await _Agent(saver).ask(question))[-1] == f"answer {question}"
+            left[0].close()
 
 
 class TestLooks:
@@ -287,6 +347,65 @@ class TestLooks:
         held.set()
         assert (await looks[1]).config == await storing
 
+    async def test_is_shown_what_a_task_has_written(
+        self, saver: CheckpointSaver, store: _Store
+    ) -> None:
+        """So it is with what tasks have written, of which a run would do some again."""
+        start = await put(saver, thread("t"), step=0)
+        held = store.hold("save")
+        storing = asyncio.create_task(saver.aput_writes(start, [("x", 1)], "task"))
+        await store.arrived.wait()
+        look = asyncio.create_task(got(saver, start))
+        await asyncio.sleep(0)
+        held.set()
+        assert (await look).pending_writes == [("task", "x", 1)]
+        await storing
+
+    @pytest.mark.blocking
+    async def test_beside_what_another_loop_is_storing(
+        self, saver: CheckpointSaver, store: _Store
+    ) -> None:
+        """A run in another loop, which was shown what is overtaken by then, is told."""
+        agent = _Agent(saver, "exit")
+        await agent.ask("first")
+        quick = asyncio.create_task(agent.ask("quick"))
+        held = store.hold("save")
+        await store.arrived.wait()
+        graph: Any = chain_graph(2).compile(checkpointer=saver)
+        with pytest.raises(ThreadChangedError):
+            await asyncio.to_thread(graph.invoke, {"numbers": []}, thread("t"))
+        held.set()
+        assert await agent.newest() == await quick
+
+    async def test_by_an_id_excuses_no_run(self, make: MakeSaver) -> None:
+        """A page that shows states of a run by their ids lets that hide nothing of others."""
+        one, two = _Agent(make(), "sync"), _Agent(make(), "sync")
+        await one.ask("first")
+        slow = await one.asked_slowly()
+        said = await two.ask("quick")
+        async for state in one.graph.aget_state_history(thread("t")):
+            await one.graph.aget_state(state.config)
+        one.may_go_on.set()
+        with pytest.raises(ThreadChangedError, match="another saver has gone on with it"):
+            await slow
+        assert await two.newest() == said
+
+    async def test_at_many_others(
+        self, saver: CheckpointSaver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A run of which the saver remembers nothing any more hides no other one."""
+        monkeypatch.setattr(watches, "_REMEMBERED_SESSIONS", 4)
+        agent = _Agent(saver)
+        await agent.ask("first")
+        slow = await agent.asked_slowly()
+        said = await agent.ask("quick")
+        for number in range(5):
+            await agent.graph.aget_state(thread(f"{number}"))
+        agent.may_go_on.set()
+        with pytest.raises(ThreadChangedError):
+            await slow
+        assert await agent.newest() == said
+
     @pytest.mark.blocking
     async def test_from_another_loop_waits_for_nobody(
         self, saver: CheckpointSaver, store: _Store
@@ -314,6 +433,21 @@ class TestLooks:
         await agent.is_told(late)
         assert await agent.newest() == said
 
+    async def test_of_a_change_that_was_overtaken(
+        self, saver: CheckpointSaver, store: _Store
+    ) -> None:
+        """A change from without of a state that a run has followed by then is told."""
+        agent = _Agent(saver)
+        await agent.ask("first")
+        held = store.hold("read")
+        change = agent.graph.aupdate_state(thread("t"), {"said": ["late"]}, as_node="answer")
+        late = asyncio.create_task(change)
+        await store.arrived.wait()
+        said = await agent.ask("quick")
+        held.set()
+        await agent.is_told(late)
+        assert await agent.newest() == said
+
 
 async def test_forks_of_one_saver_are_told_of_or_not(root: Path) -> None:
     """With refuse_forks=False runs of one saver fork a thread as with LangGraph's own savers."""
@@ -329,8 +463,8 @@ async def test_forks_of_one_saver_are_told_of_or_not(root: Path) -> None:
 def _no_run_is_told(patch: pytest.MonkeyPatch) -> None:
     take = Watch.take
 
-    def always(self: Watch, key: str, parent: str | None, **_: bool) -> bool:
-        return take(self, key, parent, may_fork=True)
+    def always(self: Watch, key: str, parent: str | None, _run: Any, **_: Any) -> bool:
+        return take(self, key, parent, None, is_free=True)
 
     patch.setattr(Watch, "take", always)
 
@@ -338,14 +472,14 @@ def _no_run_is_told(patch: pytest.MonkeyPatch) -> None:
 def _late_looks_count(patch: pytest.MonkeyPatch) -> None:
     look = Watch.look
 
-    def now(self: Watch, key: str | None, last_id: str | None, _takes: int) -> None:
-        look(self, key, last_id, self.takes)
+    def now(self: Watch, key: str | None, last_id: str | None, _turns: int) -> None:
+        look(self, key, last_id, self.turns)
 
     patch.setattr(Watch, "look", now)
 
 
 def _looks_wait_for_nobody(patch: pytest.MonkeyPatch) -> None:
-    async def at_once(_self: Underway, _session_id: str) -> None:
+    async def at_once(_self: Underway, _session_id: str, **_: bool) -> None:
         pass
 
     patch.setattr(Underway, "settled", at_once)
@@ -355,7 +489,7 @@ def _looks_wait_for_nobody(patch: pytest.MonkeyPatch) -> None:
     ("mutate", "promise"),
     [
         (_no_run_is_told, TestNotTold().test_who_goes_back_by_an_id),
-        (_late_looks_count, TestLooks().test_that_was_overtaken),
+        (_late_looks_count, TestLooks().test_of_a_change_that_was_overtaken),
         (_looks_wait_for_nobody, TestLooks().test_whoever_left_at_a_question),
     ],
 )

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.runtime import Runtime
 
 from aiocheckpoint import InvalidArgumentError, SessionId
 from aiocheckpoint.adapters._given import listed
@@ -33,6 +34,25 @@ class Place(NamedTuple):
     def session_id(self) -> SessionId:
         """The session in which the thread's namespace is stored."""
         return session_of(self.thread_id, self.namespace)
+
+
+class Run(NamedTuple):
+    """
+    Who runs: LangGraph makes a `Runtime` for each graph, and a `RunControl` for the outermost.
+
+    Attributes:
+        graph: names the run of one graph, as long as its control is held.
+        control: of the outermost graph, which those within its nodes have, too.
+    """
+
+    graph: int
+    control: object
+
+
+def run_of(config: RunnableConfig) -> Run | None:
+    """Return who runs; None for whoever does not, as `aget_state` and `aupdate_state`."""
+    runtime = configurable_of(config).get("__pregel_runtime")
+    return Run(id(runtime), runtime.control) if isinstance(runtime, Runtime) else None
 
 
 def told_of_thread(thread_id: object) -> AbstractContextManager[None]:

@@ -12,17 +12,33 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from aiocheckpoint import SessionId
 from aiocheckpoint.adapters._given import listed
 from aiocheckpoint.adapters.langgraph import arguments, records
-from aiocheckpoint.adapters.langgraph.arguments import place_of
+from aiocheckpoint.adapters.langgraph.arguments import Run, place_of, run_of
 from aiocheckpoint.adapters.langgraph.pruning import with_plain_counters
 from aiocheckpoint.adapters.langgraph.records import Encoder, ThreadRecord, state_id
 
 
 class Draft(NamedTuple):
-    """A record that was serialized before anybody had a turn, and its blobs."""
+    """
+    A record that was serialized before anybody had a turn.
+
+    Attributes:
+        session_id: where it will be.
+        record: what is stored.
+        blobs: the values it refers to.
+        run: who puts it; None where nobody knows, and of pending writes.
+    """
 
     session_id: SessionId
     record: ThreadRecord
     blobs: dict[str, bytes]
+    run: Run | None = None
+
+    @property
+    def is_of_a_thread(self) -> bool:
+        """Tell whether it is a checkpoint that a run, or a change from without, goes on with."""
+        record = self.record
+        is_known = self.run is not None or record.trigger == "update"
+        return is_known and not record.checkpoint_ns and records.is_state(record.checkpoint_id)
 
 
 def state_draft(
@@ -64,7 +80,7 @@ def state_draft(
         serialized=others,
         channels=channels,
     )
-    return Draft(place.session_id, record, encoder.blobs)
+    return Draft(place.session_id, record, encoder.blobs, run_of(config))
 
 
 def writes_draft(

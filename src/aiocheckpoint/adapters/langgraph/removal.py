@@ -208,7 +208,7 @@ class Removal:
         if watch is None or not watch.children:
             return
         gone = await self._store.read(session_id, partial(_gone, [*watch.children]))
-        for key in gone - watch.storing:
+        for key in gone - watch.storing.keys():
             for child in watch.children.pop(key, ()):
                 await self._store.delete_session(child)
 

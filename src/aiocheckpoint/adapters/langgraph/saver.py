@@ -23,7 +23,7 @@ from aiocheckpoint.adapters._erasing import Erasing
 from aiocheckpoint.adapters._given import listed
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.langgraph import arguments, copying, records
-from aiocheckpoint.adapters.langgraph.arguments import place_of, told_of_thread
+from aiocheckpoint.adapters.langgraph.arguments import place_of, run_of, told_of_thread
 from aiocheckpoint.adapters.langgraph.drafts import Draft, state_draft, writes_draft
 from aiocheckpoint.adapters.langgraph.failures import Failures
 from aiocheckpoint.adapters.langgraph.history import delta_history
@@ -69,8 +69,9 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
 
     **Two runs of one thread**: `put` raises `ThreadChangedError` when another run, by this saver
     or another, has stored the newest checkpoint of the thread, and what is put does not follow it,
-    whoever was shown that meanwhile. Whoever asked for a checkpoint by its id may fork from it,
-    unless it is not there any more: LangGraph begins from nothing then, and `put` raises.
+    whoever was shown that meanwhile; and when a later run has begun by this saver. Whoever asked
+    for a checkpoint by its id may fork from it, unless it is not there any more: LangGraph begins
+    from nothing then, and `put` raises.
 
     Args:
         storage: a directory; a URL, as `open_store` takes it; or an open `BlobStore` of
@@ -182,7 +183,7 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
             the config of the stored checkpoint.
 
         Raises:
-            ThreadChangedError: another run has gone on with the thread meanwhile; or the parent
+            ThreadChangedError: another run has begun or gone on with the thread; or the parent
                 was asked for and was not there, though others are, as after it was pruned: then
                 the run has begun from nothing. Nothing was stored.
             CheckpointError: what else `save` of the store raises.
@@ -244,8 +245,7 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         """
         Return a checkpoint, verified, with its pending writes in the order in which they apply.
 
-        What this event loop is storing in the namespace is waited for, so that a run does not begin
-        from what it will find overtaken.
+        What this event loop is storing in the namespace is waited for: a run begins with it.
 
         Args:
             config: `thread_id`, `checkpoint_ns`; without a `checkpoint_id` the newest is meant,
@@ -265,16 +265,18 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         session_id = place.session_id
         key = None if place.checkpoint is None else records.key_of(place.checkpoint)
         watch = self._turns.watches.of(session_id)
-        if key is None:
-            self._failures.begin(config)
-        else:
+        run = run_of(config)
+        if key is not None:
             watch.choose(key)
-        await self._underway.settled(session_id)
-        takes = watch.takes
+        elif run is not None:
+            self._failures.begin(config)
+        is_run = run is not None and not place.namespace
+        await self._underway.settled(session_id, is_run=is_run)
+        turns = watch.enter(run, key)
         with told_of_thread(place.thread_id):
             found = await self._store.read(session_id, partial(find, session_id, key))
         if key is None:
-            watch.look(found.key, found.last_id, takes)
+            watch.look(found.key, found.last_id, turns)
         elif found.group.state is None:
             watch.miss(key)
         return tuple_of(found.group, found.blobs, place.thread_id, self.serde)
@@ -335,7 +337,8 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         if config is not None and before is not None and thread_id_of(config) is not None:
             place = place_of(config)
             if place.namespace:  # a run from an older checkpoint takes up a graph within a node
-                self._failures.begin(config)
+                if run_of(config) is not None:
+                    self._failures.begin(config)
                 watch = self._turns.watches.of(place.session_id)
                 watch.choose(found[0].key if found else None)
         return found

@@ -52,7 +52,7 @@ class ThreadChangedError(SessionChangedError):
 
 
 class LateError(ThreadChangedError):
-    """A checkpoint of a run that was given up, put when a later run had gone on; for nobody."""
+    """A checkpoint of a graph within a node whose run is over; for nobody."""
 
 
 class Turns:
@@ -123,74 +123,80 @@ class Turns:
 
     async def _store_in_turn(self, draft: Draft) -> None:
         record = draft.record
-        parent = _parent(record)
+        parent, key = _parent(record), records.key_in(record.checkpoint_id)
         watch = self.watches.find(draft.session_id)
-        may_fork = watch is None or parent in watch.chosen
+        may_fork = _may_fork(draft, watch, parent)
         watch = watch or self.watches.of(draft.session_id)
-        key = records.key_in(record.checkpoint_id)
-        self._require_in_time(draft, watch)
         await self._take(draft, watch, parent, may_fork=may_fork)
-        watch.latest = max(watch.latest, _made(record) or "")
-        watch.storing.add(key)
         try:
             if may_fork:
                 await self._store_anyway(draft, watch)
             else:
                 await self._store_behind_own(draft, watch, parent)
-        finally:  # it is there, or may be; where it is not it cannot be the newest
-            watch.storing.discard(key)
-            watch.note_stored(key)
+        finally:
+            watch.leave(key)
 
     async def _take(
         self, draft: Draft, watch: Watch, parent: str | None, *, may_fork: bool
     ) -> None:
         """
-        Go on from a checkpoint, unless another run of this saver has.
-
-        Only the thread's own are put one behind the other: graphs within nodes may run at once.
+        Begin to store a checkpoint.
 
         Raises:
-            ThreadChangedError: another run has.
+            ThreadChangedError: another run of this saver has come between.
         """
+        key, made = records.key_in(draft.record.checkpoint_id), _made(draft.record)
+        self._require_in_time(draft, watch, made)
+        is_free = may_fork or not self._is_in_line(draft)
+        if not watch.take(key, parent, draft.run, is_free=is_free, made=made):
+            turns = watch.turns
+            found = await self._store.read(draft.session_id, newest_records)
+            watch.look(found.key, found.last_id, turns)  # the newest may have been removed
+            if not watch.take(key, parent, draft.run, is_free=False):
+                raise _overtaken(draft, found.key)
+
+    def _is_in_line(self, draft: Draft) -> bool:
+        """Tell whether a checkpoint has to follow what others have put by this saver."""
+        return self._are_runs and draft.is_of_a_thread
+
+    def _require_turn(self, draft: Draft, watch: Watch) -> None:
+        """
+        Refuse a checkpoint that would hide one which somebody has begun to store since.
+
+        Raises:
+            ThreadChangedError: it would.
+        """
+        self._require_in_time(draft, watch, _made(draft.record))
         key = records.key_in(draft.record.checkpoint_id)
-        may_fork = may_fork or not self._are_runs or bool(draft.record.checkpoint_ns)
-        if watch.take(key, parent, may_fork=may_fork):
-            return
-        takes = watch.takes
-        found = await self._store.read(draft.session_id, newest_records)
-        watch.look(found.key, found.last_id, takes)  # the newest may have been removed
-        if not watch.take(key, parent, may_fork=False):
-            followed = draft.record.parent
-            reason = f"another run has gone on with it: what was put follows {followed!r}"
-            raise _refused(draft, found.key, reason)
+        if self._is_in_line(draft) and not watch.is_next(key):
+            raise _overtaken(draft, watch.last[0])
 
-    def _require_in_time(self, draft: Draft, watch: Watch) -> None:
+    def _require_in_time(self, draft: Draft, watch: Watch, made: str | None) -> None:
         """
-        Refuse a checkpoint of a run that was given up, when a later one has gone on.
+        Refuse a checkpoint of a graph within a node, of a run that is over.
 
-        In durability "async" a run that was cancelled goes on storing what it had made, and that
-        would be the newest of the thread, stored last. It was made before what this saver has put
-        since, and neither follows that nor stands beside it. Where somebody asked for a checkpoint
-        by its id, a graph within a node may run after an older one.
+        It would be the newest, stored last. Its run is over when another one of the thread has
+        begun, or when it was made before what this saver has put since, and neither follows that
+        nor stands beside it. Where somebody asked for a checkpoint by its id, it may run after an
+        older one.
 
         Raises:
             LateError: it is.
         """
-        if _parent(draft.record) in watch.last:  # as nearly always
-            return
-        made = _made(draft.record)
-        if made is None or made >= watch.latest:
+        if made is None:
             return
         root = self.watches.find(records.root_of(draft.session_id))
-        if root is None or made not in root.chosen:
-            reason = "a later run has gone on with it: what was put was made before"
-            raise _refused(draft, records.key_in(draft.record.checkpoint_id), reason, LateError)
+        is_over = root is not None and root.has_begun_another(draft.run)
+        if made < watch.latest and _parent(draft.record) not in watch.last:
+            is_over = is_over or root is None or made not in root.chosen
+        if is_over:
+            raise _overtaken(draft, watch.last[0] if watch.last else None, LateError)
 
     async def _store_anyway(self, draft: Draft, watch: Watch) -> None:
         """Store a record, whoever has stored others meanwhile."""
         chain = watch.chain
         if chain is None or not await self._stored(draft, watch, chain):
-            self._require_in_time(draft, watch)
+            self._require_turn(draft, watch)
             await self._store.save(draft.record, blobs=draft.blobs)
 
     async def _store_behind_own(self, draft: Draft, watch: Watch, parent: str | None) -> None:
@@ -201,7 +207,7 @@ class Turns:
             ThreadChangedError: somebody has.
         """
         for _ in range(_MAX_LOOKS):
-            self._require_in_time(draft, watch)
+            self._require_turn(draft, watch)
             chain = watch.chain
             if chain is None or not chain.admits(parent):
                 chain = await self._looked(draft, watch, parent)
@@ -218,10 +224,10 @@ class Turns:
         try:
             await self._store.save(draft.record, blobs=draft.blobs, expected=expected)
         except SessionChangedError:
-            watch.leave(chain)
+            watch.drop(chain)
             return False
         except BaseException:
-            watch.leave(chain)
+            watch.drop(chain)
             raise
         return True
 
@@ -249,15 +255,34 @@ def _parent(record: ThreadRecord) -> str | None:
     return None if record.parent is None else records.key_of(record.parent)
 
 
+def _may_fork(draft: Draft, watch: Watch | None, parent: str | None) -> bool:
+    """Tell whether a checkpoint may hide what others have stored."""
+    run = None if draft.record.checkpoint_ns else draft.run
+    if watch is None:
+        return run is None  # of a run it has been forgotten what that was shown
+    is_copy = run is None and draft.record.trigger == "fork"  # by `aupdate_state`
+    return is_copy or watch.may_fork(parent, run)
+
+
 def _made(record: ThreadRecord) -> str | None:
-    """Return the key of the thread's own checkpoint that tells when another one was made."""
-    if not is_state(record.checkpoint_id):
+    """
+    Return the key of the thread's own checkpoint after which a graph within a node has run.
+
+    Returns:
+        None of the thread's own, and where it is not known when that was made.
+    """
+    if not record.checkpoint_ns or not is_state(record.checkpoint_id):
         return None
-    made = record.checkpoint
-    if record.checkpoint_ns:
-        made = records.followed(record).get("", "")
-    key = records.key_of(made)
+    key = records.key_of(records.followed(record).get("", ""))
     return key if records.made_at(state_id(key)) else None
+
+
+def _overtaken(
+    draft: Draft, newest: str | None, kind: type[ThreadChangedError] = ThreadChangedError
+) -> ThreadChangedError:
+    followed = draft.record.parent
+    reason = f"another run has begun or gone on with it: what was put follows {followed!r}"
+    return _refused(draft, newest, reason, kind)
 
 
 def _refused(

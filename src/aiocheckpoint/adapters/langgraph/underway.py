@@ -3,49 +3,63 @@
 from __future__ import annotations
 
 import asyncio
-import threading
+from asyncio import AbstractEventLoop, Future, get_running_loop
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from aiocheckpoint import SessionId
+
+# After so many rounds of the loop LangGraph has begun to store what waited for what is stored.
+_ROUNDS = 4
+_MAX_WAITS = 32  # for a run that does not end
 
 
 class Underway:
     """
     What one saver is storing.
 
-    LangGraph stores in the background, also when the run is left in which it did, as by a `break`
-    at an interrupt. The next run begins with a look, and would begin from an older state. Nobody
-    waits for another loop: it may be blocked by who waits.
+    LangGraph stores in the background, one behind the other, also when the run is left in which it
+    did, as by a `break` at an interrupt. The next run begins with a look, and would begin from an
+    older state. Nobody waits for another loop: it may be blocked by who waits.
     """
 
     def __init__(self) -> None:
-        self._mutex = threading.Lock()
-        self._stored: dict[SessionId, set[asyncio.Future[None]]] = {}
+        self._stored: dict[tuple[AbstractEventLoop, SessionId], set[Future[None]]] = {}
 
     @contextmanager
     def storing(self, session_id: SessionId) -> Iterator[None]:
         """Note that something is being stored in the block."""
-        stored = asyncio.get_running_loop().create_future()
-        with self._mutex:
-            self._stored.setdefault(session_id, set()).add(stored)
+        place = get_running_loop(), session_id
+        stored = place[0].create_future()
+        self._stored.setdefault(place, set()).add(stored)
         try:
             yield
         finally:
-            with self._mutex:
-                left = self._stored[session_id]
-                left.discard(stored)
-                if not left:
-                    del self._stored[session_id]
-            if not stored.done():
-                stored.set_result(None)
+            self._end(place, stored, _ROUNDS)
 
-    async def settled(self, session_id: SessionId) -> None:
-        """Wait until what this loop is storing by now is there, or could not be stored."""
-        if session_id not in self._stored:
+    def _end(
+        self, place: tuple[AbstractEventLoop, SessionId], stored: Future[None], rounds: int
+    ) -> None:
+        loop, is_over = place[0], place[0].is_closed()
+        if rounds and not is_over:
+            loop.call_soon(self._end, place, stored, rounds - 1)
             return
-        loop = asyncio.get_running_loop()
-        with self._mutex:
-            stored = [one for one in self._stored.get(session_id, ()) if one.get_loop() is loop]
-        if stored:
-            await asyncio.wait(stored)
+        self._stored[place].discard(stored)
+        if not self._stored[place]:
+            del self._stored[place]
+        if not is_over:
+            stored.set_result(None)
+
+    async def settled(self, session_id: SessionId, *, is_run: bool) -> None:
+        """
+        Wait until what this loop is storing is there, or could not be stored.
+
+        Args:
+            session_id: where.
+            is_run: whether to wait also for what comes right behind it, of a run that was left.
+        """
+        for _ in range(_MAX_WAITS if is_run else 1):
+            stored = self._stored.get((get_running_loop(), session_id))
+            if not stored:
+                return
+            await asyncio.wait(tuple(stored))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from asyncio import AbstractEventLoop, get_running_loop
 from collections import OrderedDict
 from typing import TypeVar
 
 from aiocheckpoint import CheckpointId, SessionId
+from aiocheckpoint.adapters.langgraph.arguments import Run
 
 KeyT = TypeVar("KeyT")
 
@@ -55,15 +58,17 @@ class Watch:
     Attributes:
         own: keys of checkpoints it has tried to store.
         chain: what it goes on behind, all of which it knows; None where it has to look first.
-        storing: keys of checkpoints on their way.
+        storing: keys of checkpoints on their way, each with the loop that stores it.
         chosen: keys of checkpoints that were asked for by id, or by what came after: whoever
             goes on from one of them forks on purpose. None where nothing was before.
         absent: keys of checkpoints that were asked for by id and were not there: whoever goes on
             from one of them has begun from nothing.
         last: keys of the checkpoint that it has tried to store last, and of that one's parent.
-        heads: keys of the checkpoints from which a run may go on: the one put last, and what
-            somebody was shown as the newest since. None until somebody was: only runs begin so.
-        takes: how many checkpoints it has tried to store.
+        heads: keys of the checkpoints from which may go on who is no run that is known: the one put
+            last, and what somebody was shown as the newest since. None until somebody was.
+        runner: the run that has begun last, if nobody else has put anything since.
+        origin: the run that has asked for a checkpoint by its id last, and the key of that.
+        turns: how often it has begun to store a checkpoint, or has ended.
         latest: key of the one made last of all it has tried to store; of a graph within a node that
             of the thread's checkpoint which it ran after.
         children: sessions in which graphs within tasks have stored, by the key of the checkpoint
@@ -73,12 +78,14 @@ class Watch:
     def __init__(self) -> None:
         self.own: OrderedDict[str, None] = OrderedDict()
         self.chain: Chain | None = None
-        self.storing: set[str] = set()
+        self.storing: dict[str, AbstractEventLoop] = {}
         self.chosen: OrderedDict[str | None, None] = OrderedDict()
         self.absent: OrderedDict[str, None] = OrderedDict()
         self.last: tuple[str | None, ...] = ()
         self.heads: set[str | None] | None = None
-        self.takes = 0
+        self.runner: Run | None = None
+        self.origin: tuple[Run, str] | None = None
+        self.turns = 0
         self.latest = ""
         self.children: dict[str, set[SessionId]] = {}
         self._mutex = threading.Lock()
@@ -91,41 +98,102 @@ class Watch:
         """Note that a checkpoint was asked for by its id and was not there."""
         _remember(self.absent, key)
 
-    def take(self, key: str, parent: str | None, *, may_fork: bool) -> bool:
+    def enter(self, run: Run | None, key: str | None) -> int:
         """
-        Go on from a checkpoint, so that no other run of this saver does.
+        Note that somebody is about to look: a run begins, and that before it is over.
 
         Args:
-            key: of the checkpoint that follows.
-            parent: of the one that it follows; None where it begins.
-            may_fork: whether it may hide what other runs have put.
+            run: which; None for whoever does not run.
+            key: of the checkpoint that is asked for; None for the newest.
 
         Returns:
-            whether it may be put; not where another run has gone on.
+            the turns by then.
         """
         with self._mutex:
-            heads = self.heads
-            if heads is not None:
-                if not (may_fork or parent in heads or key in heads):
-                    return False
+            if run is not None:
+                # What is on its way may be the newest by the time of the run's first checkpoint.
+                self.runner = None if self._is_storing() else run
+            if run is not None and key is not None:
+                self.origin = run, key
+            return self.turns
+
+    def may_fork(self, parent: str | None, run: Run | None) -> bool:
+        """Tell whether what follows a checkpoint may hide what others have stored, on purpose."""
+        if run is None:
+            return parent in self.chosen
+        return self.origin == (run, parent)
+
+    def take(
+        self,
+        key: str,
+        parent: str | None,
+        run: Run | None,
+        *,
+        is_free: bool,
+        made: str | None = None,
+    ) -> bool:
+        """
+        Begin to store a checkpoint, unless another run of this saver has come between.
+
+        Args:
+            key: of the checkpoint.
+            parent: of the one that it follows; None where it begins.
+            run: who puts it.
+            is_free: whether it may hide what others have put.
+            made: key of the thread's checkpoint after which a graph within a node has made it.
+
+        Returns:
+            whether it is so; then `leave` ends it.
+        """
+        with self._mutex:
+            if not is_free and not self._is_in_turn(key, parent, run):
+                return False
+            if self.heads is not None:
                 self.heads = {key}
+            self.runner = run
             self.last = key, parent
-            self.takes += 1
+            self.latest = max(self.latest, made or "")
+            self.storing[key] = get_running_loop()
+            self.turns += 1
             return True
 
-    def look(self, key: str | None, last_id: CheckpointId | None, takes: int) -> None:
+    def _is_in_turn(self, key: str, parent: str | None, run: Run | None) -> bool:
+        if run is not None and self.runner is not None:
+            return run == self.runner
+        return self.heads is None or parent in self.heads or key in self.heads
+
+    def is_next(self, key: str) -> bool:
+        """Tell whether nobody has begun to store a checkpoint since this one was begun."""
+        return self.heads is None or key in self.heads
+
+    def has_begun_another(self, run: Run | None) -> bool:
+        """Tell whether a run is over, that of a graph within a node among it."""
+        return (
+            run is not None and self.runner is not None and run.control is not self.runner.control
+        )
+
+    def leave(self, key: str) -> None:
+        """Note that a checkpoint is there, or may be; where it is not it cannot be the newest."""
+        with self._mutex:
+            self.storing.pop(key, None)
+            self.turns += 1
+            _remember(self.own, key)
+
+    def _is_storing(self) -> bool:
+        return any(not loop.is_closed() for loop in self.storing.values())
+
+    def look(self, key: str | None, last_id: CheckpointId | None, turns: int) -> None:
         """
         Note what somebody was shown as the newest.
 
         Args:
             key: of the newest checkpoint; None when there is none.
             last_id: the record that was the last before that was looked for.
-            takes: how many checkpoints had been taken by then.
+            turns: of the watch before that.
         """
         with self._mutex:
-            is_newest = key in self.last[:1] or (takes == self.takes and not self.storing)
-            heads = self.heads or set(self.last[:1])
-            self.heads = heads | {key} if is_newest else heads - {key}
+            is_newest = turns == self.turns and not self._is_storing()
+            self.heads = {*self.last[:1], key} if is_newest else set(self.last[:1])
         if self.chain is None or self.chain.last_id != last_id:
             self.chain = Chain(last_id, key, is_own=self.has_stored(key))
         if key is None:
@@ -139,14 +207,10 @@ class Watch:
             self.chain = Chain(last_id, newest, is_own=own)
         return self.chain
 
-    def leave(self, chain: Chain | None) -> None:
+    def drop(self, chain: Chain | None) -> None:
         """Note that something else came between."""
         if self.chain is chain:
             self.chain = None
-
-    def note_stored(self, key: str) -> None:
-        """Note that a checkpoint may be there, as the saver has tried to store it."""
-        _remember(self.own, key)
 
     def has_stored(self, key: str | None) -> bool:
         """Tell whether a checkpoint is this saver's."""
@@ -164,19 +228,24 @@ class Watches:
     """The watches of the sessions used last, over all loops and threads."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
         self._mutex = threading.Lock()
         self._watches: OrderedDict[SessionId, Watch] = OrderedDict()
 
     def find(self, session_id: SessionId) -> Watch | None:
         """Return what is known of a session; None when this saver never looked at it."""
+        if self._pid != os.getpid():  # what the parent of this process was doing it does not do
+            self._begin()
         return self._watches.get(session_id)
 
     def of(self, session_id: SessionId) -> Watch:
         """Return what is known of a session, from now on."""
+        watch = self.find(session_id)
         with self._mutex:
-            watch = self._watches.get(session_id)
-            if watch is None:
-                watch = self._watches[session_id] = Watch()
+            watch = self._watches.setdefault(session_id, watch or Watch())
             self._watches.move_to_end(session_id)
             while len(self._watches) > _REMEMBERED_SESSIONS:
                 self._watches.popitem(last=False)
