@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import operator
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import pytest
+from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, StateGraph
+from langgraph.runtime import RunControl
 from langgraph.types import Command, interrupt
 
 from aiocheckpoint import CheckpointId, StorageError
@@ -104,16 +108,16 @@ class _Agent:
             return {"said": [interrupt("may I?")]}
         return {"said": []}
 
-    async def ask(self, question: str, config: Any = None) -> list[str]:
+    async def ask(self, question: str, config: Any = None, **options: Any) -> list[str]:
         """Ask a question, and return all that was said."""
-        asked = {"question": question}
-        ended = await self.graph.ainvoke(asked, config or thread("t"), durability=self._durability)
+        asked, options = {"question": question}, {"durability": self._durability, **options}
+        ended = await self.graph.ainvoke(asked, config or thread("t"), **options)
         said: list[str] = ended["said"]
         return said
 
-    async def asked_slowly(self) -> asyncio.Task[list[str]]:
+    async def asked_slowly(self, **options: Any) -> asyncio.Task[list[str]]:
         """Return a run that waits in the midst of its first step."""
-        run = asyncio.create_task(self.ask("slow"))
+        run = asyncio.create_task(self.ask("slow", **options))
         await self.is_waiting.wait()
         return run
 
@@ -188,6 +192,33 @@ class TestOvertaken:
         assert (await graph.aget_state(thread("t"))).values["numbers"] == [0, 1]
 
 
+async def test_runs_of_one_control(saver: CheckpointSaver) -> None:
+    """So it is where an application gives all its runs one control, to end them together."""
+    agent, control = _Agent(saver), RunControl()
+    slow = await agent.asked_slowly(control=control)
+    said = await agent.ask("quick", control=control)
+    await agent.is_told(slow)
+    assert await agent.newest() == said
+
+
+@pytest.mark.parametrize("durability", DURABILITIES)
+async def test_a_memory_of_a_run_that_is_over(
+    saver: CheckpointSaver, store: _Store, durability: str
+) -> None:
+    """What a graph with a memory would store is refused as soon as a later run has begun."""
+    agent = _Agent(saver, durability, has_memory=True)
+    await agent.ask("first")
+    slow = await agent.asked_slowly()
+    held = store.hold("read")
+    quick = asyncio.create_task(agent.ask("quick"))
+    await store.arrived.wait()
+    await agent.is_told(slow)
+    held.set()
+    for said in (await quick, await agent.ask("last")):
+        assert "answer quick" in said
+        assert "answer slow" not in said
+
+
 class TestNotTold:
     @pytest.mark.parametrize("durability", DURABILITIES)
     async def test_beside_whoever_looks(self, saver: CheckpointSaver, durability: str) -> None:
@@ -201,6 +232,31 @@ class TestNotTold:
         agent.may_go_on.set()
         assert (await run)[-1] == "answer slow"
         assert await agent.ask("last") == ["answer first", "answer slow", "answer last"]
+
+    @pytest.mark.parametrize("thread_id", ["t", "another"])
+    async def test_beside_a_node_that_looks(self, saver: CheckpointSaver, thread_id: str) -> None:
+        """A node that looks with the config it was given is no run, on its thread or another."""
+        graph: Any = None
+
+        async def look(_state: _State, config: RunnableConfig) -> dict[str, list[str]]:
+            whole = thread(thread_id, checkpoint_ns="")["configurable"]
+            given: Any = {**config, "configurable": {**config["configurable"], **whole}}
+            state = await graph.aget_state(given)
+            assert [state async for state in graph.aget_state_history(given)]
+            return {"said": [f"{state.values['question']} is asked"]}
+
+        agent = _Agent(saver)
+        run = asyncio.create_task(agent.ask("slow", thread("another")))
+        await agent.is_waiting.wait()
+        builder: Any = StateGraph(_State)
+        builder.add_node("look", look)
+        builder.add_edge(START, "look")
+        graph = builder.compile(checkpointer=saver)
+        for _ in range(2):
+            ended = await graph.ainvoke({"question": "slow"}, thread("t"))
+        assert ended["said"] == ["slow is asked"] * 2
+        agent.may_go_on.set()
+        assert await run == ["answer slow"]
 
     async def test_runs_of_other_threads(self, saver: CheckpointSaver) -> None:
         """Runs of other threads are no other runs."""
@@ -272,6 +328,33 @@ class TestNotTold:
         said = await agent.ask("first")
         await agent.graph.aupdate_state(thread("t"), None, as_node="__copy__")
         assert await agent.newest() == said
+
+    async def test_a_copy_of_what_another_saver_has_put(self, make: MakeSaver) -> None:
+        """So may what another saver has put last."""
+        one, two = _Agent(make()), _Agent(make())
+        said = await one.ask("first")
+        assert await two.newest() == said
+        await two.graph.aupdate_state(thread("t"), None, as_node="__copy__")
+        assert await one.newest() == said
+
+    @pytest.mark.parametrize("steps", [0, 3])
+    async def test_whoever_leaves_at_a_question(self, root: Path, steps: int) -> None:
+        """An answer meets the question, however much waits behind what is being stored."""
+        builder: Any = StateGraph(_State)
+        names = [f"{number}" for number in range(steps)]
+        for name in names:
+            builder.add_node(name, lambda _state: {"said": ["a step"]})
+        builder.add_node("approve", lambda _state: {"said": [interrupt("may I?")]})
+        for before, after in itertools.pairwise([START, *names, "approve"]):
+            builder.add_edge(before, after)
+        async with CheckpointSaver(root) as saver:
+            graph = builder.compile(checkpointer=saver)
+            for number in range(20):
+                async for chunk in graph.astream({"question": "approve"}, thread(number)):
+                    if "__interrupt__" in chunk:
+                        break
+                ended = await graph.ainvoke(Command(resume="yes"), thread(number))
+                assert ended["said"] == [*["a step"] * steps, "yes"]
 
     @pytest.mark.parametrize("durability", DURABILITIES)
     async def test_whoever_leaves_a_stream(self, root: Path, durability: str) -> None:
@@ -356,7 +439,8 @@ class TestLooks:
         storing = asyncio.create_task(saver.aput_writes(start, [("x", 1)], "task"))
         await store.arrived.wait()
         look = asyncio.create_task(got(saver, start))
-        await asyncio.sleep(0)
+        for _ in range(9):
+            await asyncio.sleep(0)
         held.set()
         assert (await look).pending_writes == [("task", "x", 1)]
         await storing
@@ -376,6 +460,37 @@ class TestLooks:
             await asyncio.to_thread(graph.invoke, {"numbers": []}, thread("t"))
         held.set()
         assert await agent.newest() == await quick
+
+    @pytest.mark.blocking
+    async def test_of_another_loop_while_something_was_stored(
+        self, saver: CheckpointSaver, store: _Store
+    ) -> None:
+        """A change by whoever was shown, in another loop, what was overtaken by then is told."""
+        agent = _Agent(saver, "exit")
+        await agent.ask("first")
+        quick = asyncio.create_task(agent.ask("quick"))
+        held = store.hold("save")
+        await store.arrived.wait()
+        has_read, may_return = threading.Event(), threading.Event()
+        read = store.read
+
+        async def slowly(session_id: str, work: Any, /) -> Any:
+            found = await read(session_id, work)
+            has_read.set()
+            await asyncio.to_thread(may_return.wait)
+            return found
+
+        store.read = slowly  # type: ignore[method-assign]
+        change = agent.graph.update_state
+        late = asyncio.to_thread(change, thread("t"), {"said": ["late"]}, as_node="answer")
+        telling = asyncio.create_task(late)
+        await asyncio.to_thread(has_read.wait)
+        store.read = read  # type: ignore[method-assign]
+        held.set()
+        said = await quick
+        may_return.set()
+        await agent.is_told(telling)
+        assert await agent.newest() == said
 
     async def test_by_an_id_excuses_no_run(self, make: MakeSaver) -> None:
         """A page that shows states of a run by their ids lets that hide nothing of others."""

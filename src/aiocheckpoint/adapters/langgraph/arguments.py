@@ -50,9 +50,19 @@ class Run(NamedTuple):
 
 
 def run_of(config: RunnableConfig) -> Run | None:
-    """Return who runs; None for whoever does not, as `aget_state` and `aupdate_state`."""
-    runtime = configurable_of(config).get("__pregel_runtime")
-    return Run(id(runtime), runtime.control) if isinstance(runtime, Runtime) else None
+    """
+    Return who runs.
+
+    Returns:
+        None for whoever does not, as `aget_state` and `aupdate_state`, also where a node calls them
+        with the config it was given, of which it has taken the namespace away.
+    """
+    configurable = configurable_of(config)
+    runtime = configurable.get("__pregel_runtime")
+    is_within = bool(configurable.get("checkpoint_ns"))
+    if not isinstance(runtime, Runtime) or (not is_within and "__pregel_task_id" in configurable):
+        return None
+    return Run(id(runtime), runtime.control)
 
 
 def told_of_thread(thread_id: object) -> AbstractContextManager[None]:

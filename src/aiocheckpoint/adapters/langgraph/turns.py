@@ -146,8 +146,8 @@ class Turns:
             ThreadChangedError: another run of this saver has come between.
         """
         key, made = records.key_in(draft.record.checkpoint_id), _made(draft.record)
-        self._require_in_time(draft, watch, made)
-        is_free = may_fork or not self._is_in_line(draft)
+        self._require_in_time(draft, watch)
+        is_free = may_fork or not (self._are_runs and draft.is_of_a_thread)
         if not watch.take(key, parent, draft.run, is_free=is_free, made=made):
             turns = watch.turns
             found = await self._store.read(draft.session_id, newest_records)
@@ -155,23 +155,7 @@ class Turns:
             if not watch.take(key, parent, draft.run, is_free=False):
                 raise _overtaken(draft, found.key)
 
-    def _is_in_line(self, draft: Draft) -> bool:
-        """Tell whether a checkpoint has to follow what others have put by this saver."""
-        return self._are_runs and draft.is_of_a_thread
-
-    def _require_turn(self, draft: Draft, watch: Watch) -> None:
-        """
-        Refuse a checkpoint that would hide one which somebody has begun to store since.
-
-        Raises:
-            ThreadChangedError: it would.
-        """
-        self._require_in_time(draft, watch, _made(draft.record))
-        key = records.key_in(draft.record.checkpoint_id)
-        if self._is_in_line(draft) and not watch.is_next(key):
-            raise _overtaken(draft, watch.last[0])
-
-    def _require_in_time(self, draft: Draft, watch: Watch, made: str | None) -> None:
+    def _require_in_time(self, draft: Draft, watch: Watch) -> None:
         """
         Refuse a checkpoint of a graph within a node, of a run that is over.
 
@@ -183,6 +167,7 @@ class Turns:
         Raises:
             LateError: it is.
         """
+        made = _made(draft.record)
         if made is None:
             return
         root = self.watches.find(records.root_of(draft.session_id))
@@ -196,7 +181,7 @@ class Turns:
         """Store a record, whoever has stored others meanwhile."""
         chain = watch.chain
         if chain is None or not await self._stored(draft, watch, chain):
-            self._require_turn(draft, watch)
+            self._require_in_time(draft, watch)
             await self._store.save(draft.record, blobs=draft.blobs)
 
     async def _store_behind_own(self, draft: Draft, watch: Watch, parent: str | None) -> None:
@@ -207,7 +192,7 @@ class Turns:
             ThreadChangedError: somebody has.
         """
         for _ in range(_MAX_LOOKS):
-            self._require_turn(draft, watch)
+            self._require_in_time(draft, watch)
             chain = watch.chain
             if chain is None or not chain.admits(parent):
                 chain = await self._looked(draft, watch, parent)

@@ -146,7 +146,7 @@ class Watch:
             whether it is so; then `leave` ends it.
         """
         with self._mutex:
-            if not is_free and not self._is_in_turn(key, parent, run):
+            if not is_free and not self._is_in_turn(parent, run):
                 return False
             if self.heads is not None:
                 self.heads = {key}
@@ -157,14 +157,10 @@ class Watch:
             self.turns += 1
             return True
 
-    def _is_in_turn(self, key: str, parent: str | None, run: Run | None) -> bool:
+    def _is_in_turn(self, parent: str | None, run: Run | None) -> bool:
         if run is not None and self.runner is not None:
             return run == self.runner
-        return self.heads is None or parent in self.heads or key in self.heads
-
-    def is_next(self, key: str) -> bool:
-        """Tell whether nobody has begun to store a checkpoint since this one was begun."""
-        return self.heads is None or key in self.heads
+        return self.heads is None or parent in self.heads
 
     def has_begun_another(self, run: Run | None) -> bool:
         """Tell whether a run is over, that of a graph within a node among it."""
