@@ -6,6 +6,7 @@ import asyncio
 import gc
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,20 @@ def test_made_before_a_fork(root: Path) -> None:
     )
     assert _invoke(saver) == 10
     saver.close()
+
+
+def test_loops_that_were_closed_are_dropped(root: Path) -> None:
+    """A saver that serves one loop after the other holds none of those that are over."""
+    with CheckpointSaver(root) as saver:
+        loops = []
+        for number in range(3):
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(put(saver, thread(number)))
+            loop.close()
+            loops.append(weakref.ref(loop))
+            del loop
+        gc.collect()
+        assert [loop() for loop in loops[:-1]] == [None] * 2  # threads may hold the last one
 
 
 def test_what_the_parent_was_doing() -> None:

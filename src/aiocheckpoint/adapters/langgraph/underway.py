@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from asyncio import AbstractEventLoop, Future, get_running_loop
+from asyncio import AbstractEventLoop, Event, get_running_loop
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 from aiocheckpoint import SessionId
+
+_OfLoop = dict[SessionId, set[Event]]
 
 # After so many rounds of the loop LangGraph has begun to store what waited for what is stored.
 _ROUNDS = 4
@@ -24,31 +26,36 @@ class Underway:
     """
 
     def __init__(self) -> None:
-        self._stored: dict[tuple[AbstractEventLoop, SessionId], set[Future[None]]] = {}
+        # An Event knows no loop until somebody waits for it, so a loop that is dropped goes.
+        self._stored: WeakKeyDictionary[AbstractEventLoop, _OfLoop] = WeakKeyDictionary()
 
     @contextmanager
     def storing(self, session_id: SessionId) -> Iterator[None]:
         """Note that something is being stored in the block."""
-        place = get_running_loop(), session_id
-        stored = place[0].create_future()
-        self._stored.setdefault(place, set()).add(stored)
+        loop, stored = get_running_loop(), Event()
+        of_loop = self._stored.setdefault(loop, {})
+        of_loop.setdefault(session_id, set()).add(stored)
         try:
             yield
         finally:
-            self._end(place, stored, _ROUNDS)
+            if not loop.is_closed():
+                self._end(of_loop, session_id, stored, _ROUNDS)
 
     def _end(
-        self, place: tuple[AbstractEventLoop, SessionId], stored: Future[None], rounds: int
+        self,
+        of_loop: dict[SessionId, set[Event]],
+        session_id: SessionId,
+        stored: Event,
+        rounds: int,
     ) -> None:
-        loop, is_over = place[0], place[0].is_closed()
-        if rounds and not is_over:
-            loop.call_soon(self._end, place, stored, rounds - 1)
+        if rounds:
+            later = of_loop, session_id, stored, rounds - 1
+            get_running_loop().call_soon(self._end, *later)
             return
-        self._stored[place].discard(stored)
-        if not self._stored[place]:
-            del self._stored[place]
-        if not is_over:
-            stored.set_result(None)
+        of_loop[session_id].discard(stored)
+        if not of_loop[session_id]:
+            del of_loop[session_id]
+        stored.set()
 
     async def settled(self, session_id: SessionId, *, is_run: bool) -> None:
         """
@@ -58,8 +65,9 @@ class Underway:
             session_id: where.
             is_run: whether to wait also for what comes right behind it, of a run that was left.
         """
+        of_loop = self._stored.get(get_running_loop(), {})
         for _ in range(_MAX_WAITS if is_run else 1):
-            stored = self._stored.get((get_running_loop(), session_id))
-            if not stored:
+            if session_id not in of_loop:
                 return
-            await asyncio.wait(tuple(stored))
+            for stored in tuple(of_loop[session_id]):
+                await stored.wait()
