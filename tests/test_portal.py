@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import queue
 import threading
 import weakref
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,9 @@ import pytest
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, ThreadStartError
 from aiocheckpoint import portal as module
-from aiocheckpoint.portal import Portal
+from aiocheckpoint.portal import Portal, PortalBlockedError
 from tests.children import run_in_child
+from tests.concurrency.gates import GUARD_SECONDS
 from tests.test_docs import blocks
 
 pytestmark = pytest.mark.blocking
@@ -52,6 +55,89 @@ async def test_works_within_a_running_loop() -> None:
             return inner.run(_doubled(1)) + 1
 
         assert outer.run(nested()) == 3
+
+
+def _left(pool: ThreadPoolExecutor, work: Callable[[], object]) -> weakref.ref[Any]:
+    """Leave a generator that waits at its end, which the garbage collector finds."""
+
+    def generator() -> Iterator[None]:
+        pending = [pool.submit(work)]
+        try:
+            yield
+        finally:
+            wait(pending)
+
+    left = generator()
+    next(left)
+    cycle: list[Any] = [left]
+    cycle.append(cycle)
+    return weakref.ref(left)
+
+
+def test_a_generator_that_was_left_blocks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is collected in the portal's thread and waits for it is told, and nobody else is."""
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.01)
+    may_go_on, errors = asyncio.Event(), queue.SimpleQueue[Exception]()
+
+    async def slow() -> int:
+        await may_go_on.wait()
+        return 1
+
+    async def collect() -> int:
+        gc.collect()
+        may_go_on.set()
+        return 2
+
+    with Portal() as portal, ThreadPoolExecutor(3) as pool:
+
+        def work() -> None:
+            try:
+                portal.run(slow())
+            except PortalBlockedError as error:
+                errors.put(error)
+
+        gc.disable()
+        try:
+            left = _left(pool, work)
+            another = pool.submit(portal.run, slow())
+            assert portal.run(collect()) == 2
+            assert "may be done or not" in str(errors.get(timeout=GUARD_SECONDS))
+            assert another.result(GUARD_SECONDS) == 1
+            assert left() is None
+        finally:
+            gc.enable()
+
+
+@pytest.mark.parametrize("is_collecting", [False, True])
+def test_the_collector_is_left_as_it_was(*, is_collecting: bool) -> None:
+    """A call leaves the garbage collector on, or off, as the application has it."""
+    with Portal() as portal:
+        if not is_collecting:
+            gc.disable()
+        try:
+            assert portal.run(_doubled(1)) == 2
+            assert gc.isenabled() == is_collecting
+        finally:
+            gc.enable()
+
+
+def test_waits_that_are_not_of_the_library_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for a call from without is no reason to end it."""
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.001)
+    with Portal() as portal, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(portal.run, asyncio.sleep(0.05, "slept"))
+        wait([answer])
+        assert answer.result() == "slept"
+
+
+def test_a_timeout_of_the_work_is_its_own() -> None:
+    """A TimeoutError that the work raises is its outcome."""
+
+    async def work() -> None:
+        raise TimeoutError("of the work")
+
+    with Portal() as portal, pytest.raises(TimeoutError, match="of the work"):
+        portal.run(work())
 
 
 def test_errors_come_back() -> None:

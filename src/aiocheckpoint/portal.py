@@ -16,22 +16,43 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from os import getpid as process_id
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from aiocheckpoint._arguments import result_at_once, result_of
-from aiocheckpoint.errors import ThreadStartError
+from aiocheckpoint._waiting import is_waited_for
+from aiocheckpoint.errors import CheckpointError, ThreadStartError
 from aiocheckpoint.models import CheckpointRecord, SessionId
 from aiocheckpoint.store import ReadBlocking, Reads, SessionReader
 
-__all__ = ("Portal",)
+__all__ = ("Portal", "PortalBlockedError")
+
+_LOOK_SECONDS = 0.2
 
 RecordT = TypeVar("RecordT", bound=CheckpointRecord)
 ResultT = TypeVar("ResultT")
+
+
+class PortalBlockedError(CheckpointError, RuntimeError):
+    """
+    A call that would wait for ever; nobody knows whether what it was to do is done.
+
+    A thread within this library waits for it. Mostly the garbage collector ends a generator there
+    that was left, as `graph.stream` of LangGraph of which only a part was taken.
+    """
+
+    def __str__(self) -> str:
+        return (
+            "a thread within this library waits for this call, mostly for the end of a generator "
+            "that was left, as the stream of a graph; it may be done or not: look, and call again; "
+            "end such generators by `contextlib.closing`, or take their asynchronous form"
+        )
 
 
 class Portal:
@@ -82,6 +103,7 @@ class Portal:
         Raises:
             ThreadStartError: there is no thread for it.
             RuntimeError: in the portal's own thread, which would wait for itself.
+            PortalBlockedError: a thread within this library waits for the caller.
             BaseException: what the coroutine raises.
 
         Cost: two hops from thread to thread.
@@ -89,13 +111,13 @@ class Portal:
         if self._process_id != process_id():
             self._begin(self._loop)
         try:
-            with self._mutex:  # so that no work comes to a loop after its end
+            with _held(self._mutex):  # so that no work comes to a loop after its end
                 loop = self._started()
                 running = asyncio.run_coroutine_threadsafe(_noted(work, self._asked), loop)
         except RuntimeError:
             work.close()
             raise
-        return running.result()
+        return _outcome(running)
 
     def run_close(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         """
@@ -190,6 +212,46 @@ class _Blocking(Generic[RecordT]):
     ) -> ResultT:
         """Do several reads of a session."""
         return self._blocking(session_id, work)
+
+
+@contextlib.contextmanager
+def _held(mutex: threading.Lock) -> Iterator[None]:
+    """
+    Hold what others wait for, without the garbage collector: it might wait for them.
+
+    Raises:
+        PortalBlockedError: whoever holds it waits for the caller.
+    """
+    while not mutex.acquire(timeout=_LOOK_SECONDS):
+        _require_progress()
+    is_collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if is_collecting:
+            gc.enable()
+        mutex.release()
+
+
+def _outcome(running: Future[ResultT]) -> ResultT:
+    while True:
+        with contextlib.suppress(TimeoutError):  # which may also be the outcome
+            return running.result(_LOOK_SECONDS)
+        if running.done():
+            return running.result()
+        _require_progress()
+
+
+def _require_progress() -> None:
+    """
+    Refuse to wait on where that is in vain.
+
+    Raises:
+        PortalBlockedError: it is.
+    """
+    if is_waited_for():
+        raise PortalBlockedError
 
 
 def _has_running_loop() -> bool:

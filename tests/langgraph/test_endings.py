@@ -6,6 +6,7 @@ import asyncio
 import gc
 import subprocess
 import sys
+import threading
 import weakref
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from aiocheckpoint import WriterClosedError
-from aiocheckpoint.adapters.langgraph import CheckpointSaver, session_of
+from aiocheckpoint import CheckpointId, WriterClosedError
+from aiocheckpoint.adapters.langgraph import CheckpointSaver, ThreadRecord, session_of
 from aiocheckpoint.adapters.langgraph.watches import Watches
+from aiocheckpoint.testing import MemoryStore
 from tests.children import run_in_child
 from tests.concurrency.gates import GUARD_SECONDS
 from tests.concurrency.site import join_threads, open_descriptors, pool_threads
-from tests.langgraph.graphs import chat_graph, thread
+from tests.langgraph.graphs import chain_graph, chat_graph, thread
 from tests.langgraph.promises import listed, put
 
 pytestmark = pytest.mark.blocking
@@ -56,6 +58,45 @@ def test_made_before_a_fork(root: Path) -> None:
     )
     assert _invoke(saver) == 10
     saver.close()
+
+
+class _Collecting(MemoryStore[ThreadRecord]):
+    """A store whose save of one thread waits for that of another, at which all is collected."""
+
+    def __init__(self) -> None:
+        super().__init__(ThreadRecord)
+        self._may_go_on = asyncio.Event()
+
+    async def save(self, record: ThreadRecord, /, **options: Any) -> CheckpointId:
+        """Store a checkpoint, in its time."""
+        if record.thread_id == "left":
+            await self._may_go_on.wait()
+        else:
+            gc.collect()
+            self._may_go_on.set()
+        return await super().save(record, **options)
+
+
+@pytest.mark.parametrize("durability", ["async", "exit"])
+def test_a_stream_that_was_left_hangs_nobody(durability: Any) -> None:
+    """A stream of which a part was taken may be collected in the thread that stores it."""
+    gc.disable()
+    try:
+        with CheckpointSaver(_Collecting()) as saver:
+            graph: Any = chain_graph(3).compile(checkpointer=saver)
+            stream = graph.stream({"numbers": []}, thread("left"), durability=durability)
+            next(stream)
+            cycle: list[Any] = [stream]
+            cycle.append(cycle)
+            left = weakref.ref(stream)
+            del stream, cycle
+            storing = threading.Thread(target=_invoke, args=(saver,), daemon=True)
+            storing.start()
+            storing.join(GUARD_SECONDS)
+            assert not storing.is_alive()
+            assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_loops_that_were_closed_are_dropped(root: Path) -> None:
