@@ -75,6 +75,19 @@ class TestMoving:
         before = [found async for found in memory.alist(thread("t"))]
         assert await listed(saver, thread("t")) == before
 
+    async def test_forks_come_along_behind_a_part(self, root: Path) -> None:
+        """A copy that is made again adds also what has forked from within what is there."""
+        memory = InMemorySaver()
+        await chat(memory, thread("t"), 2)
+        async with CheckpointSaver(root) as saver:
+            await copy_threads(memory, saver)
+        *_, oldest = [found async for found in memory.alist(thread("t"))]
+        await chat(memory, oldest.config, 1)
+        async with CheckpointSaver(root) as saver:
+            await copy_threads(memory, saver)
+            whole = [found async for found in memory.alist(thread("t"))]
+            assert await listed(saver, thread("t")) == whole
+
     @pytest.mark.parametrize("part", ["the middle", "a task", "after the last"])
     async def test_a_copy_that_was_cut_off_goes_on(self, root: Path, part: str) -> None:
         """Wherever a copy ended, the next one adds what lacks, behind what is there."""

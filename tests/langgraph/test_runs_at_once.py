@@ -508,6 +508,22 @@ class TestLooks:
     async def test_at_many_others(
         self, saver: CheckpointSaver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """A fork is under way while pages show other threads, however many."""
+        monkeypatch.setattr(watches, "_REMEMBERED_SESSIONS", 4)
+        agent = _Agent(saver, "exit")
+        await agent.ask("first")
+        first = (await got(saver, thread("t"))).config
+        await agent.ask("second")
+        fork = asyncio.create_task(agent.ask("slow", first))
+        await agent.is_waiting.wait()
+        for number in range(9):
+            await agent.graph.aget_state(thread(f"{number}"))
+        agent.may_go_on.set()
+        assert await fork == ["answer first", "answer slow"]
+
+    async def test_beside_many_other_runs(
+        self, saver: CheckpointSaver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A run of which the saver remembers nothing any more hides no other one."""
         monkeypatch.setattr(watches, "_REMEMBERED_SESSIONS", 4)
         agent = _Agent(saver)
@@ -515,7 +531,7 @@ class TestLooks:
         slow = await agent.asked_slowly()
         said = await agent.ask("quick")
         for number in range(5):
-            await agent.graph.aget_state(thread(f"{number}"))
+            await agent.ask("another", thread(f"{number}"))
         agent.may_go_on.set()
         with pytest.raises(ThreadChangedError):
             await slow

@@ -264,13 +264,13 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         place = place_of(config)
         session_id = place.session_id
         key = None if place.checkpoint is None else records.key_of(place.checkpoint)
-        watch = self._turns.watches.of(session_id)
         run = run_of(config)
+        is_run = run is not None and not place.namespace
+        watch = self._turns.watches.of(session_id, is_run=is_run)
         if key is not None:
             watch.choose(key)
         elif run is not None:
             self._failures.begin(config)
-        is_run = run is not None and not place.namespace
         await self._underway.settled(session_id, is_run=is_run)
         turns = watch.enter(run, key)
         with told_of_thread(place.thread_id):

@@ -74,7 +74,7 @@ class Turns:
         self._store = store
         self._refuse_forks = refuse_forks
         self._are_runs = are_runs
-        self.watches = Watches()
+        self.watches = Watches(keep_shown=not are_runs)  # a copy compares what it is shown
 
     def of_a_copy(self) -> Turns:
         """Return others for whoever puts a tree of checkpoints, as they stand elsewhere."""

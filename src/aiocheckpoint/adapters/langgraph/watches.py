@@ -55,6 +55,9 @@ class Watch:
     """
     What a saver knows of a session.
 
+    Args:
+        keeps_shown: whether what is shown as the newest counts as the saver's own from then on.
+
     Attributes:
         own: keys of checkpoints it has tried to store.
         chain: what it goes on behind, all of which it knows; None where it has to look first.
@@ -75,7 +78,8 @@ class Watch:
             that the tasks follow.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_shown: bool = False) -> None:
+        self._keeps_shown = keeps_shown
         self.own: OrderedDict[str, None] = OrderedDict()
         self.chain: Chain | None = None
         self.storing: dict[str, AbstractEventLoop] = {}
@@ -190,6 +194,8 @@ class Watch:
         with self._mutex:
             is_newest = turns == self.turns and not self._is_storing()
             self.heads = {*self.last[:1], key} if is_newest else set(self.last[:1])
+            if self._keeps_shown and key is not None:
+                _remember(self.own, key)
         if self.chain is None or self.chain.last_id != last_id:
             self.chain = Chain(last_id, key, is_own=self.has_stored(key))
         if key is None:
@@ -221,28 +227,48 @@ def _remember(keys: OrderedDict[KeyT, None], key: KeyT) -> None:
 
 
 class Watches:
-    """The watches of the sessions used last, over all loops and threads."""
+    """
+    The watches of the sessions used last, over all loops and threads.
 
-    def __init__(self) -> None:
+    Args:
+        keep_shown: whether what is shown as the newest counts as the saver's own from then on.
+    """
+
+    def __init__(self, *, keep_shown: bool = False) -> None:
+        self._keep_shown = keep_shown
         self._begin()
 
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._mutex = threading.Lock()
-        self._watches: OrderedDict[SessionId, Watch] = OrderedDict()
+        self._of_runs: OrderedDict[SessionId, Watch] = OrderedDict()
+        self._others: OrderedDict[SessionId, Watch] = OrderedDict()
 
     def find(self, session_id: SessionId) -> Watch | None:
         """Return what is known of a session; None when this saver never looked at it."""
         if self._pid != os.getpid():  # what the parent of this process was doing it does not do
             self._begin()
-        return self._watches.get(session_id)
+        return self._of_runs.get(session_id) or self._others.get(session_id)
 
-    def of(self, session_id: SessionId) -> Watch:
-        """Return what is known of a session, from now on."""
-        watch = self.find(session_id)
+    def of(self, session_id: SessionId, *, is_run: bool = False) -> Watch:
+        """
+        Return what is known of a session, from now on.
+
+        Args:
+            session_id: which.
+            is_run: whether a thread's own run asks: whoever only looks at others makes none of
+                these forgotten, nor do the graphs within nodes.
+        """
+        self.find(session_id)  # so that what is known is this process's
         with self._mutex:
-            watch = self._watches.setdefault(session_id, watch or Watch())
-            self._watches.move_to_end(session_id)
-            while len(self._watches) > _REMEMBERED_SESSIONS:
-                self._watches.popitem(last=False)
+            watch = self._of_runs.get(session_id) or self._others.get(session_id)
+            watch = watch or Watch(keeps_shown=self._keep_shown)
+            is_run = is_run or session_id in self._of_runs
+            remembered = self._of_runs if is_run else self._others
+            remembered[session_id] = watch
+            remembered.move_to_end(session_id)
+            if is_run:
+                self._others.pop(session_id, None)
+            while len(remembered) > _REMEMBERED_SESSIONS:
+                remembered.popitem(last=False)
             return watch
