@@ -18,7 +18,7 @@ from langgraph.types import Command, interrupt
 
 from aiocheckpoint.adapters.langgraph import CheckpointSaver
 from tests.langgraph.conftest import MakeSaver
-from tests.langgraph.graphs import Numbers, thread
+from tests.langgraph.graphs import Numbers, chain_graph, thread
 
 _ROOT = Path(__file__).parents[2]
 _PAGES = ("README.md", "docs/how-to/langgraph.md")
@@ -150,3 +150,22 @@ async def test_an_answer_is_acted_on_before_it_is_stored(
         assert await later.ainvoke(None, config) == {"numbers": [7]}
     running.cancel()
     await asyncio.wait([running])
+
+
+@pytest.mark.parametrize("count", [1, 99])
+async def test_a_stream_in_threads_is_ended(make: MakeSaver, count: int) -> None:
+    """What the page gives to servers yields the whole stream, and ends one that is left."""
+    page = (_ROOT / "docs/how-to/langgraph.md").read_text(encoding="utf-8")
+    blocks = [block.partition("```")[0] for block in page.split("```python\n")[1:]]
+    names: dict[str, Any] = {}
+    exec(next(block for block in blocks if "async def taken" in block), names)
+    graph: Any = chain_graph(3).compile(checkpointer=make())
+    stream = graph.stream({"numbers": []}, thread("t"), durability="async")
+    body, chunks = names["taken"](stream), []
+    async for chunk in body:
+        chunks.append(chunk)
+        if len(chunks) == count:
+            break
+    await body.aclose()
+    assert stream.gi_frame is None
+    assert chunks == [{f"node{n}": {"numbers": [n]}} for n in range(min(count, 3))]
