@@ -152,6 +152,7 @@ async def test_an_answer_is_acted_on_before_it_is_stored(
     await asyncio.wait([running])
 
 
+@pytest.mark.blocking  # in the threads that take it
 @pytest.mark.parametrize("count", [1, 99])
 async def test_a_stream_in_threads_is_ended(make: MakeSaver, count: int) -> None:
     """What the page gives to servers yields the whole stream, and ends one that is left."""
