@@ -228,13 +228,12 @@ async def test_no_question_is_put_beside_whoever_looks(kind: str, durability: An
         assert not (await graph.aget_state(_THREAD)).interrupts
 
 
-@pytest.mark.parametrize("kind", ["task", "memory"])
-async def test_no_question_of_many_is_put_about_what_was_not_stored(kind: str) -> None:
+async def test_no_question_of_many_is_put_about_what_was_not_stored() -> None:
     """So it is where the graphs of several hundred threads could not be stored at once."""
     store, threads = _Refusing(), [thread(f"{number}") for number in range(300)]
     store.refused, store.refusals = "node", len(threads)
     async with CheckpointSaver(store) as saver:
-        (inner,) = _nested(kind)
+        (inner,) = _nested("memory")
         graph = _around(inner, checkpointer=saver)
         runs = (graph.ainvoke({"text": "a"}, each, durability="async") for each in threads)
         ended = await asyncio.gather(*runs, return_exceptions=True)
