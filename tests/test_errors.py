@@ -34,6 +34,7 @@ from aiocheckpoint import (
     NestedCallError,
     NotACheckpointError,
     OwnershipLostError,
+    PortalBlockedError,
     RecordTypeError,
     ReplacedStoreError,
     SessionChangedError,
@@ -240,6 +241,10 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
         ["at interpreter shutdown", "before the main thread ends", "closing is safe even now"],
     ),
     (
+        PortalBlockedError(),
+        ["waits for this call", "may be done or not", "look, and call again", "contextlib.closing"],
+    ),
+    (
         WriterClosedError("the writer is closed"),
         ["the writer is closed", "make a new one"],
     ),
@@ -283,6 +288,7 @@ class TestTree:
             (UnsupportedOperationError, NotImplementedError),
             (StoreBusyError, TimeoutError),
             (ThreadStartError, RuntimeError),
+            (PortalBlockedError, RuntimeError),
             (WriterClosedError, RuntimeError),
             (CheckpointMismatchError, CheckpointCorruptError),
             (StorageFullError, StorageError),

@@ -15,9 +15,14 @@ from typing import Any
 
 import pytest
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, ThreadStartError
+from aiocheckpoint import (
+    AsyncCheckpointWriter,
+    CheckpointData,
+    PortalBlockedError,
+    ThreadStartError,
+)
 from aiocheckpoint import portal as module
-from aiocheckpoint.portal import Portal, PortalBlockedError
+from aiocheckpoint.portal import Portal
 from tests.children import run_in_child
 from tests.concurrency.gates import GUARD_SECONDS
 from tests.test_docs import blocks

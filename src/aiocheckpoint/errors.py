@@ -801,3 +801,19 @@ class ThreadStartError(CheckpointError, RuntimeError):
         if "shutdown" in self.reason:
             return f"{self.reason}; call before the main thread ends; closing is safe even now"
         return f"{self.reason}; raise the limit of threads or memory and call again"
+
+
+class PortalBlockedError(CheckpointError, RuntimeError):
+    """
+    A call that would wait for ever; nobody knows whether what it was to do is done.
+
+    A thread within this library waits for it. Mostly the garbage collector ends a generator there
+    that was left, as `graph.stream` of LangGraph of which only a part was taken.
+    """
+
+    def __str__(self) -> str:
+        return (
+            "a thread within this library waits for this call, mostly for the end of a generator "
+            "that was left, as the stream of a graph; it may be done or not: look, and call again; "
+            "end such generators by `contextlib.closing`, or take their asynchronous form"
+        )

@@ -27,32 +27,16 @@ from typing import Any, Generic, Self, TypeVar
 
 from aiocheckpoint._arguments import result_at_once, result_of
 from aiocheckpoint._waiting import is_waited_for
-from aiocheckpoint.errors import CheckpointError, ThreadStartError
+from aiocheckpoint.errors import PortalBlockedError, ThreadStartError
 from aiocheckpoint.models import CheckpointRecord, SessionId
 from aiocheckpoint.store import ReadBlocking, Reads, SessionReader
 
-__all__ = ("Portal", "PortalBlockedError")
+__all__ = ("Portal",)
 
 _LOOK_SECONDS = 0.2
 
 RecordT = TypeVar("RecordT", bound=CheckpointRecord)
 ResultT = TypeVar("ResultT")
-
-
-class PortalBlockedError(CheckpointError, RuntimeError):
-    """
-    A call that would wait for ever; nobody knows whether what it was to do is done.
-
-    A thread within this library waits for it. Mostly the garbage collector ends a generator there
-    that was left, as `graph.stream` of LangGraph of which only a part was taken.
-    """
-
-    def __str__(self) -> str:
-        return (
-            "a thread within this library waits for this call, mostly for the end of a generator "
-            "that was left, as the stream of a graph; it may be done or not: look, and call again; "
-            "end such generators by `contextlib.closing`, or take their asynchronous form"
-        )
 
 
 class Portal:

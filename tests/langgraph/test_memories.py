@@ -229,8 +229,8 @@ async def test_no_question_is_put_beside_whoever_looks(kind: str, durability: An
 
 
 async def test_no_question_of_many_is_put_about_what_was_not_stored() -> None:
-    """So it is where the graphs of several hundred threads could not be stored at once."""
-    store, threads = _Refusing(), [thread(f"{number}") for number in range(300)]
+    """So it is where the graphs of some hundred threads could not be stored at once."""
+    store, threads = _Refusing(), [thread(f"{number}") for number in range(260)]
     store.refused, store.refusals = "node", len(threads)
     async with CheckpointSaver(store) as saver:
         (inner,) = _nested("memory")

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langgraph.graph import StateGraph
+from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 
-from aiocheckpoint.adapters.langgraph import CheckpointSaver
+from aiocheckpoint.adapters.langgraph import CheckpointSaver, session_of
 from tests.langgraph.conftest import MakeSaver
 from tests.langgraph.graphs import Numbers, chain_graph, thread
 
@@ -170,3 +170,27 @@ async def test_a_stream_in_threads_is_ended(make: MakeSaver, count: int) -> None
     await body.aclose()
     assert stream.gi_frame is None
     assert chunks == [{f"node{n}": {"numbers": [n]}} for n in range(min(count, 3))]
+
+
+@pytest.mark.blocking  # it lists the directory
+async def test_the_sessions_of_a_thread_are_known_by_their_ids(make: MakeSaver, root: Path) -> None:
+    """Whoever restores a thread finds all of it: graphs within nodes begin with its id."""
+    inner = chain_graph(2).compile(checkpointer=True)
+    builder = StateGraph(Numbers)
+    builder.add_node("memory", inner)
+    builder.add_node("task", chain_graph(2).compile())
+    builder.add_edge(START, "memory")
+    builder.add_edge("memory", "task")
+    saver = make()
+    graph: Any = builder.compile(checkpointer=saver)
+    for thread_id in ("ann", "an", "ann.b"):
+        await graph.ainvoke({"numbers": []}, thread(thread_id))
+    await saver.aflush()
+    for thread_id in ("ann", "an", "ann.b"):
+        own = session_of(thread_id)
+        ids = [path.name for path in root.iterdir() if path.name.startswith(own)]
+        assert own in ids
+        assert [name for name in ids if name.startswith(f"{own}.")]
+        await saver.adelete_thread(thread_id)
+        await saver.aflush()
+        assert not [path for path in root.iterdir() if path.name.startswith(own)]
