@@ -55,7 +55,7 @@ _CHECKSUM = "0123456789abcdef" * 4
 # What is wrong with a call, a store or a process, whatever session was asked for.
 _OF_NO_SESSION = (
     CopyError, InvalidArgumentError, InvalidIdError, JournalVersionError, MissingStoreError,
-    NestedCallError, RecordTypeError, ThreadStartError, UnsuitableStoreError,
+    NestedCallError, PortalBlockedError, RecordTypeError, ThreadStartError, UnsuitableStoreError,
     UnsupportedFileSystemError, UnsupportedOperationError, WriterClosedError,
 )  # fmt: skip
 
@@ -241,8 +241,8 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
         ["at interpreter shutdown", "before the main thread ends", "closing is safe even now"],
     ),
     (
-        PortalBlockedError(),
-        ["waits for this call", "may be done or not", "look, and call again", "contextlib.closing"],
+        PortalBlockedError("a thread within this library waits for this call; look"),
+        ["waits for this call", "look"],
     ),
     (
         WriterClosedError("the writer is closed"),

@@ -810,10 +810,3 @@ class PortalBlockedError(CheckpointError, RuntimeError):
     A thread within this library waits for it. Mostly the garbage collector ends a generator there
     that was left, as `graph.stream` of LangGraph of which only a part was taken.
     """
-
-    def __str__(self) -> str:
-        return (
-            "a thread within this library waits for this call, mostly for the end of a generator "
-            "that was left, as the stream of a graph; it may be done or not: look, and call again; "
-            "end such generators by `contextlib.closing`, or take their asynchronous form"
-        )

@@ -34,6 +34,11 @@ from aiocheckpoint.store import ReadBlocking, Reads, SessionReader
 __all__ = ("Portal",)
 
 _LOOK_SECONDS = 0.2
+_BLOCKED = (
+    "a thread within this library waits for this call, mostly for the end of a generator that was "
+    "left, as the stream of a graph; it may be done or not: look, and call again; end such "
+    "generators by `contextlib.closing`, or take their asynchronous form"
+)
 
 RecordT = TypeVar("RecordT", bound=CheckpointRecord)
 ResultT = TypeVar("ResultT")
@@ -235,7 +240,7 @@ def _require_progress() -> None:
         PortalBlockedError: it is.
     """
     if is_waited_for():
-        raise PortalBlockedError
+        raise PortalBlockedError(_BLOCKED)
 
 
 def _has_running_loop() -> bool:
