@@ -517,8 +517,7 @@ class NestedCallError(CheckpointError, RuntimeError):
         self.within = within
 
     def __str__(self) -> str:
-        of = "" if self.session_id is None else f" of session {self.session_id!r}"
-        call = self.operation + of
+        call = self.operation + (f" of session {self.session_id!r}" if self.session_id else "")
         if self.within == "own":
             return f"{call} was called by the task that owns it; use the owner that it has"
         if self.session_id is None:
