@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import pytest
+from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 
@@ -27,7 +31,7 @@ from aiocheckpoint.adapters.langgraph.records import (
     state_id,
     tag_in,
 )
-from aiocheckpoint.testing import MemoryStore
+from aiocheckpoint.testing import Fault, FaultyFiles, MemoryStore
 from tests.langgraph import graphs
 from tests.langgraph.conftest import MakeSaver
 from tests.langgraph.graphs import thread
@@ -327,3 +331,74 @@ def test_the_error_can_be_pickled() -> None:
     assert "thread 'ann', namespace 'child:1': checkpoint '2' cannot be read: 'notes', " in str(
         error
     )
+
+
+def _extended(state: Any, writes: Sequence[Any]) -> list[str]:
+    return [*state, *(text for texts in writes for text in texts)]
+
+
+def _answering(saver: CheckpointSaver, may_answer: asyncio.Event, is_asked: asyncio.Event) -> Any:
+    """Return a graph that notes questions and answers, and waits with the answer to one."""
+
+    async def answer(state: Any) -> dict[str, list[str]]:
+        question = state["notes"][-1]
+        if question == "slow":
+            is_asked.set()
+            await may_answer.wait()
+        return {"notes": [f"answer {question}"]}
+
+    channel: Any = DeltaChannel(_extended, list, snapshot_frequency=1000)
+    make_type: Any = TypedDict
+    builder: Any = StateGraph(make_type("State", {"notes": Annotated[list[str], channel]}))
+    builder.add_node("answer", answer)
+    builder.add_edge(START, "answer")
+    return builder.compile(checkpointer=saver)
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+@pytest.mark.parametrize("is_one_saver", [False, True])
+async def test_what_a_refused_run_wrote_is_in_nobody_elses_state(
+    make: MakeSaver, durability: Any, *, is_one_saver: bool
+) -> None:
+    """A run that is told of another one leaves nothing from which the other's is rebuilt."""
+    may_answer, is_asked = asyncio.Event(), asyncio.Event()
+    one = make()
+    two = one if is_one_saver else make()
+    graphs_of = [_answering(saver, may_answer, is_asked) for saver in (one, two)]
+    await graphs_of[1].ainvoke({"notes": ["first"]}, thread("t"), durability="sync")
+    slow = graphs_of[0].ainvoke({"notes": ["slow"]}, thread("t"), durability=durability)
+    running = asyncio.create_task(slow)
+    await is_asked.wait()
+    await one.aget_tuple(thread("t"))  # what it is storing is there
+    quick = await graphs_of[1].ainvoke({"notes": ["quick"]}, thread("t"), durability="sync")
+    may_answer.set()
+    with pytest.raises(ThreadChangedError):
+        await running
+    for graph in graphs_of:
+        assert (await graph.aget_state(thread("t"))).values == quick
+    assert "answer slow" not in quick["notes"]
+
+
+async def test_what_could_not_be_removed_is_told(make: MakeSaver) -> None:
+    """Where what a refused run wrote cannot be removed, its error says so."""
+    disk = FaultyFiles()
+    may_answer, is_asked = asyncio.Event(), asyncio.Event()
+    one, two = make(files=disk), make()
+    slow, quick = (_answering(saver, may_answer, is_asked) for saver in (one, two))
+    await quick.ainvoke({"notes": ["first"]}, thread("t"), durability="sync")
+    running = asyncio.create_task(slow.ainvoke({"notes": ["slow"]}, thread("t"), durability="exit"))
+    await is_asked.wait()
+    await quick.ainvoke({"notes": ["quick"]}, thread("t"), durability="sync")
+    delete_many = AsyncCheckpointWriter.delete_many
+
+    async def fails(*args: Any) -> Any:
+        disk.arm(Fault(errno.EIO, "sync data"))
+        return await delete_many(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AsyncCheckpointWriter, "delete_many", fails)
+        may_answer.set()
+        with pytest.raises(ThreadChangedError) as caught:
+            await running
+    disk.arm(None)
+    assert "could not be removed: sync data failed" in "".join(caught.value.__notes__)

@@ -25,7 +25,7 @@ class Draft(NamedTuple):
         session_id: where it will be.
         record: what is stored.
         blobs: the values it refers to.
-        run: who puts it; None where nobody knows, and of pending writes.
+        run: who puts it; None where nobody knows.
     """
 
     session_id: SessionId
@@ -112,4 +112,4 @@ def writes_draft(
         task_path=arguments.text("task_path", task_path),
         writes=encoded,
     )
-    return Draft(place.session_id, record, encoder.blobs)
+    return Draft(place.session_id, record, encoder.blobs, run_of(config))

@@ -39,7 +39,7 @@ from aiocheckpoint.adapters.langgraph.removal import Removal
 from aiocheckpoint.adapters.langgraph.storage import opened
 from aiocheckpoint.adapters.langgraph.sync import SynchronousMethods
 from aiocheckpoint.adapters.langgraph.tuples import config_of, thread_id_of, tuple_of
-from aiocheckpoint.adapters.langgraph.turns import Turns
+from aiocheckpoint.adapters.langgraph.turns import ThreadChangedError, Turns
 from aiocheckpoint.adapters.langgraph.underway import Underway
 from aiocheckpoint.kit import AsyncClosing
 from aiocheckpoint.portal import Portal
@@ -198,8 +198,13 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
 
     async def _store_state(self, draft: Draft) -> None:
         with told_of_thread(draft.record.thread_id):
-            with self._underway.storing(draft.session_id):
-                await self._turns.store_state(draft)
+            try:
+                with self._underway.storing(draft.session_id):
+                    await self._turns.store_state(draft)
+            except ThreadChangedError as refused:
+                await self._underway.settled(draft.session_id, is_run=False)
+                await self._turns.take_back(draft, refused)
+                raise
             if self._keep_last is not None:
                 self._removal.note_child(draft.record)
                 await self._removal.prune_surplus(draft.session_id, self._keep_last)
