@@ -35,7 +35,7 @@ from aiocheckpoint.testing import Fault, FaultyFiles, MemoryStore
 from tests.langgraph import graphs
 from tests.langgraph.conftest import MakeSaver
 from tests.langgraph.graphs import thread
-from tests.langgraph.promises import listed, outcome_of
+from tests.langgraph.promises import got, listed, outcome_of
 
 _THREAD: Any = thread("t")
 _SESSION = session_of("t")
@@ -402,3 +402,54 @@ async def test_what_could_not_be_removed_is_told(make: MakeSaver) -> None:
             await running
     disk.arm(None)
     assert "could not be removed: sync data failed" in "".join(caught.value.__notes__)
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+async def test_what_others_have_built_on_stays(make: MakeSaver, durability: Any) -> None:
+    """What a run wrote before another one took it up stays where the run is refused."""
+    may_end, is_waiting, runs = asyncio.Event(), asyncio.Event(), list[str]()
+
+    def fast(_state: Any) -> dict[str, list[str]]:
+        runs.append("fast")
+        return {"notes": ["fast"]}
+
+    async def slow(_state: Any) -> dict[str, list[str]]:
+        runs.append("slow")
+        if runs.count("slow") == 1:
+            is_waiting.set()
+            await may_end.wait()
+        return {"notes": ["slow"]}
+
+    channel: Any = DeltaChannel(_extended, list, snapshot_frequency=1000)
+    make_type: Any = TypedDict
+    builder: Any = StateGraph(make_type("State", {"notes": Annotated[list[str], channel]}))
+    for name, node in (("fast", fast), ("slow", slow)):
+        builder.add_node(name, node)
+        builder.add_edge(START, name)
+    one, two = make(), make()
+    first, second = builder.compile(checkpointer=one), builder.compile(checkpointer=two)
+    running = asyncio.create_task(first.ainvoke({"notes": ["q"]}, thread("t"), durability="sync"))
+    await is_waiting.wait()
+    while not (await got(one, thread("t"))).pending_writes:
+        await asyncio.sleep(0)
+    ended = await second.ainvoke(None, thread("t"), durability=durability)
+    may_end.set()
+    with pytest.raises(ThreadChangedError):
+        await running
+    assert ended["notes"] == ["q", "fast", "slow"]
+    assert (runs.count("fast"), runs.count("slow")) == (1, 2)
+    assert (await second.aget_state(thread("t"))).values == ended
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+async def test_nobody_goes_on_from_a_pruned_checkpoint(make: MakeSaver, durability: Any) -> None:
+    """A run from a checkpoint that is gone is refused, also where it is stored at its end."""
+    saver = make()
+    graph = _answering(saver, asyncio.Event(), asyncio.Event())
+    for question in ("first", "second"):
+        ended = await graph.ainvoke({"notes": [question]}, thread("t"), durability="sync")
+    *_, oldest = await listed(saver, thread("t"))
+    await saver.aprune(["t"])
+    with pytest.raises(ThreadChangedError, match="is not there any more"):
+        await graph.ainvoke({"notes": ["edit"]}, oldest.config, durability=durability)
+    assert (await graph.aget_state(thread("t"))).values == ended

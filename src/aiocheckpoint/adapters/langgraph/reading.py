@@ -114,6 +114,14 @@ async def newest_key(reader: SessionReader[ThreadRecord]) -> str | None:
     return records.key_in(newest[0]) if newest else None
 
 
+async def written_late(key: str, reader: SessionReader[ThreadRecord]) -> set[CheckpointId]:
+    """Return what was stored after the first checkpoint that was stored after a given one."""
+    ids = await reader.saved_ids()
+    since = ids[: ids.index(state_id(key))] if state_id(key) in ids else []
+    states = [place for place, found in enumerate(since) if records.is_state(found)]
+    return {*since[: states[-1]]} if states else set()
+
+
 async def entries_of(session_id: SessionId, reader: SessionReader[ThreadRecord]) -> list[Entry]:
     """Return all checkpoints of a session, stored last first."""
     ids = await reader.saved_ids(prefix=STATE_PREFIX)

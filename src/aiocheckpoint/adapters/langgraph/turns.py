@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from aiocheckpoint import (
     BlobStore,
     CheckpointError,
@@ -11,7 +13,7 @@ from aiocheckpoint import (
 from aiocheckpoint.adapters.langgraph import records
 from aiocheckpoint.adapters.langgraph.drafts import Draft
 from aiocheckpoint.adapters.langgraph.pruning import rebuilt
-from aiocheckpoint.adapters.langgraph.reading import newest_key, newest_records
+from aiocheckpoint.adapters.langgraph.reading import newest_key, newest_records, written_late
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord, is_state, state_id
 from aiocheckpoint.adapters.langgraph.watches import Chain, Watch, Watches
 
@@ -109,15 +111,19 @@ class Turns:
         Remove what the tasks of a run had written before its checkpoint, which was refused.
 
         It stands behind one that others have followed, and their delta channels would be rebuilt
-        from it, too. Where that fails, the error tells.
+        from it, too. What was there before they did stays: they may have built on it. Where the
+        removal fails, the error tells.
         """
-        watch = self.watches.find(draft.session_id)
-        written = [] if watch is None else watch.taken_written(draft.run)
-        if written and rebuilt(draft.record):
-            try:
-                await self._store.delete_many(draft.session_id, written)
-            except CheckpointError as error:
-                refused.add_note(f"what its tasks have written could not be removed: {error}")
+        watch, parent = self.watches.find(draft.session_id), _parent(draft.record)
+        written = set() if watch is None else watch.taken_written(draft.run)
+        if not written or parent is None or not rebuilt(draft.record):
+            return
+        try:
+            late = await self._store.read(draft.session_id, partial(written_late, parent))
+            if written & late:
+                await self._store.delete_many(draft.session_id, written & late)
+        except CheckpointError as error:
+            refused.add_note(f"what its tasks have written could not be removed: {error}")
 
     async def _require_parent(self, draft: Draft) -> None:
         """
@@ -129,14 +135,16 @@ class Turns:
         Raises:
             ThreadChangedError: there are others.
         """
-        watch, parent = self.watches.find(draft.session_id), draft.record.parent
-        if watch is None or parent is None or records.key_of(parent) not in watch.absent:
+        watch = self.watches.find(draft.session_id)
+        key = None if watch is None else _parent(draft.record) or watch.origin_of(draft.run)
+        if watch is None or key is None or key not in watch.absent:
             return
-        state = state_id(records.key_of(parent))
+        state = state_id(key)
         is_there = await self._store.ids(draft.session_id, prefix=state)
         newest = await self._store.read(draft.session_id, newest_key)
         if newest is not None and not is_there:
-            reason = f"checkpoint {parent!r} is not there any more, so the run began from nothing"
+            asked = records.checkpoint_of(key) or key
+            reason = f"checkpoint {asked!r} is not there any more, so the run began from nothing"
             raise _refused(draft, newest, reason)
 
     async def _store_in_turn(self, draft: Draft) -> None:
