@@ -401,6 +401,17 @@ class TestNotTold:
 
 
 class TestLooks:
+    async def _storing(
+        self, saver: CheckpointSaver, store: _Store
+    ) -> tuple[_Agent, asyncio.Task[list[str]], asyncio.Event]:
+        """Return a run whose end is being stored, and what lets that be."""
+        agent = _Agent(saver, "exit")
+        await agent.ask("first")
+        quick = asyncio.create_task(agent.ask("quick"))
+        held = store.hold("save")
+        await store.arrived.wait()
+        return agent, quick, held
+
     async def test_whoever_left_at_a_question(self, saver: CheckpointSaver, store: _Store) -> None:
         """An answer meets the question, also where the run was left while it was being stored."""
         agent = _Agent(saver)
@@ -450,11 +461,7 @@ class TestLooks:
         self, saver: CheckpointSaver, store: _Store
     ) -> None:
         """A run in another loop, which was shown what is overtaken by then, is told."""
-        agent = _Agent(saver, "exit")
-        await agent.ask("first")
-        quick = asyncio.create_task(agent.ask("quick"))
-        held = store.hold("save")
-        await store.arrived.wait()
+        agent, quick, held = await self._storing(saver, store)
         graph: Any = chain_graph(2).compile(checkpointer=saver)
         with pytest.raises(ThreadChangedError):
             await asyncio.to_thread(graph.invoke, {"numbers": []}, thread("t"))
@@ -466,11 +473,7 @@ class TestLooks:
         self, saver: CheckpointSaver, store: _Store
     ) -> None:
         """A change by whoever was shown, in another loop, what was overtaken by then is told."""
-        agent = _Agent(saver, "exit")
-        await agent.ask("first")
-        quick = asyncio.create_task(agent.ask("quick"))
-        held = store.hold("save")
-        await store.arrived.wait()
+        agent, quick, held = await self._storing(saver, store)
         has_read, may_return = threading.Event(), threading.Event()
         read = store.read
 

@@ -35,10 +35,9 @@ class Draft(NamedTuple):
 
     @property
     def is_of_a_thread(self) -> bool:
-        """Tell whether it is a checkpoint that a run, or a change from without, goes on with."""
-        record = self.record
-        is_known = self.run is not None or record.trigger == "update"
-        return is_known and not record.checkpoint_ns and records.is_state(record.checkpoint_id)
+        """Tell whether a checkpoint is one that a run, or a change from without, goes on with."""
+        is_known = self.run is not None or self.record.trigger == "update"
+        return is_known and not self.record.checkpoint_ns
 
 
 def state_draft(

@@ -13,7 +13,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
 
 from aiocheckpoint import SessionId, StorageError
-from aiocheckpoint.adapters.langgraph.arguments import place_of
+from aiocheckpoint.adapters.langgraph.arguments import place_of, run_of
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord, configurable_of
 from aiocheckpoint.adapters.langgraph.turns import LateError
 
@@ -103,9 +103,15 @@ class Failures:
                 raise error
 
     def begin(self, config: RunnableConfig) -> None:
-        """Forget what a graph within a node, which begins a step again, could not store in it."""
-        step = _Step.of(config) if self._failed else None
-        if step is not None and step.namespace:
+        """
+        Forget what a graph within a node, which begins a step again, could not store in it.
+
+        Whoever only looks at it, as a page, begins nothing.
+        """
+        if not self._failed or run_of(config) is None:
+            return
+        step = _Step.of(config)
+        if step.namespace:
             for failed in filter(step.has, [*self._failed]):
                 self._failed.pop(failed, None)
 

@@ -116,8 +116,8 @@ async def newest_key(reader: SessionReader[ThreadRecord]) -> str | None:
 
 async def written_late(key: str, reader: SessionReader[ThreadRecord]) -> set[CheckpointId]:
     """Return what was stored after the first checkpoint that was stored after a given one."""
-    ids = await reader.saved_ids()
-    since = ids[: ids.index(state_id(key))] if state_id(key) in ids else []
+    ids, given = await reader.saved_ids(), state_id(key)
+    since = ids[: ids.index(given)] if given in ids else []
     states = [place for place, found in enumerate(since) if records.is_state(found)]
     return {*since[: states[-1]]} if states else set()
 

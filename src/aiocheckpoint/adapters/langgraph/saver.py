@@ -272,10 +272,10 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         run = run_of(config)
         is_run = run is not None and not place.namespace
         watch = self._turns.watches.of(session_id, is_run=is_run)
-        if key is not None:
-            watch.choose(key)
-        elif run is not None:
+        if key is None:
             self._failures.begin(config)
+        else:
+            watch.choose(key)
         await self._underway.settled(session_id, is_run=is_run)
         turns = watch.enter(run, key)
         with told_of_thread(place.thread_id):
@@ -342,8 +342,7 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         if config is not None and before is not None and thread_id_of(config) is not None:
             place = place_of(config)
             if place.namespace:  # a run from an older checkpoint takes up a graph within a node
-                if run_of(config) is not None:
-                    self._failures.begin(config)
+                self._failures.begin(config)
                 watch = self._turns.watches.of(place.session_id)
                 watch.choose(found[0].key if found else None)
         return found

@@ -115,7 +115,7 @@ class Turns:
         removal fails, the error tells.
         """
         watch, parent = self.watches.find(draft.session_id), _parent(draft.record)
-        written = set() if watch is None else watch.taken_written(draft.run)
+        written = set() if watch is None else watch.pop_written(draft.run)
         if not written or parent is None or not rebuilt(draft.record):
             return
         try:
@@ -161,7 +161,7 @@ class Turns:
                 await self._store_behind_own(draft, watch, parent)
         finally:
             watch.leave(key)
-        watch.taken_written(draft.run)
+        watch.pop_written(draft.run)
 
     async def _take(
         self, draft: Draft, watch: Watch, parent: str | None, *, may_fork: bool

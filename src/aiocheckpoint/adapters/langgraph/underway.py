@@ -43,14 +43,13 @@ class Underway:
 
     def _end(
         self,
-        of_loop: dict[SessionId, set[Event]],
+        of_loop: _OfLoop,
         session_id: SessionId,
         stored: Event,
         rounds: int,
     ) -> None:
         if rounds:
-            later = of_loop, session_id, stored, rounds - 1
-            get_running_loop().call_soon(self._end, *later)
+            get_running_loop().call_soon(self._end, of_loop, session_id, stored, rounds - 1)
             return
         of_loop[session_id].discard(stored)
         if not of_loop[session_id]:

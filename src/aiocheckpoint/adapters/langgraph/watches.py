@@ -191,14 +191,13 @@ class Watch:
             while len(self.written) > _REMEMBERED_KEYS:
                 self.written.popitem(last=False)
 
-    def taken_written(self, run: Run | None) -> set[CheckpointId]:
+    def pop_written(self, run: Run | None) -> set[CheckpointId]:
         """Return what tasks of a run have written since its last checkpoint, and forget it."""
         return set() if run is None else {*self.written.pop(run, ())}
 
     def origin_of(self, run: Run | None) -> str | None:
         """Return the key of the checkpoint that a run has asked for by its id."""
-        is_known = run is not None and self.origin is not None and self.origin[0] == run
-        return self.origin[1] if is_known and self.origin is not None else None
+        return self.origin[1] if self.origin is not None and self.origin[0] == run else None
 
     def look(self, key: str | None, last_id: CheckpointId | None, turns: int) -> None:
         """
