@@ -337,6 +337,9 @@ def _extended(state: Any, writes: Sequence[Any]) -> list[str]:
     return [*state, *(text for texts in writes for text in texts)]
 
 
+_WAITING = ("answer",)
+
+
 def _answering(saver: CheckpointSaver, may_answer: asyncio.Event, is_asked: asyncio.Event) -> Any:
     """Return a graph that notes questions and answers, and waits with the answer to one."""
 
@@ -369,7 +372,8 @@ async def test_what_a_refused_run_wrote_is_in_nobody_elses_state(
     slow = graphs_of[0].ainvoke({"notes": ["slow"]}, thread("t"), durability=durability)
     running = asyncio.create_task(slow)
     await is_asked.wait()
-    await one.aget_tuple(thread("t"))  # what it is storing is there
+    while durability == "async" and (await graphs_of[0].aget_state(thread("t"))).next != _WAITING:
+        pass  # what it is storing comes before what the other one reads
     quick = await graphs_of[1].ainvoke({"notes": ["quick"]}, thread("t"), durability="sync")
     may_answer.set()
     with pytest.raises(ThreadChangedError):

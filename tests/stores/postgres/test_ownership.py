@@ -267,11 +267,11 @@ async def test_a_cancelled_call_owns_nothing(make_store: MakeStore, server: Post
         store = make_store(proxy.dsn())
         async with store.own("another"):
             pass
-        owned = asyncio.Event()
+        owned, may_end = asyncio.Event(), asyncio.Event()
 
         async def hold() -> None:
             owned.set()
-            await asyncio.Event().wait()
+            await may_end.wait()
 
         async def own() -> None:
             async with store.own("session to own"):
@@ -281,7 +281,58 @@ async def test_a_cancelled_call_owns_nothing(make_store: MakeStore, server: Post
         owning = asyncio.create_task(own())
         await owned.wait()
         owning.cancel()
+        may_end.set()
         with pytest.raises(asyncio.CancelledError):
             await owning
         async with make_store().own("session to own", wait=False):
             pass
+
+
+_OWN_LATE = """
+alter function {schema}.own(bytea, bigint, interval, integer) rename to own_at_once;
+create sequence {schema}.calls;
+create function {schema}.own(p_id bytea, p_holder bigint, p_lease interval, p_wait_ms integer)
+returns bigint language plpgsql as $$
+begin
+    if nextval('{schema}.calls') = 1 then
+        begin
+            perform pg_sleep(60);
+        exception when query_canceled then
+            perform pg_sleep(0.3);
+        end;
+    end if;
+    return {schema}.own_at_once(p_id, p_holder, p_lease, p_wait_ms);
+end $$;
+"""
+_OWNING = """
+select wait_event from pg_stat_activity where state = 'active' and query like '%{schema}%.own(%'
+    and pid <> pg_backend_pid()
+"""
+
+
+async def test_a_cancelled_call_that_the_server_ends_late_owns_nothing(
+    make_store: MakeStore, server: PostgresServer, schema: str
+) -> None:
+    """The server was past the moment in which it could be told: the session is free all the same."""
+    store, other = make_store(), make_store()
+    async with store.own("another"):
+        pass
+    connection = await asyncpg.connect(server.dsn())
+    await connection.execute(_OWN_LATE.format(schema=schema))
+
+    async def own() -> None:
+        async with store.own("s"):
+            pass
+
+    owning = asyncio.create_task(own())
+    going_on = _OWNING.format(schema=schema)
+    while await connection.fetchval(going_on) != "PgSleep":
+        pass
+    owning.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await owning
+    while await connection.fetch(going_on):
+        pass
+    await connection.close()
+    async with other.own("s", wait=False):
+        pass

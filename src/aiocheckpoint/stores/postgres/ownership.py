@@ -99,6 +99,7 @@ class Leases:
     async def _withdraw(self, server: Server, session_id: SessionId, holder: int) -> None:
         """Own nothing by a call that was cancelled; where that fails, the lease ends by itself."""
         with contextlib.suppress(CheckpointError, TimeoutError):
+            await server.settled()  # or the call that was cancelled could own it after all of this
             async with asyncio.timeout(_WITHDRAWAL_SECONDS):
                 token = await self._own(server, session_id, holder, _WITHDRAWAL_WAIT_MS)
                 if token is not None:

@@ -201,5 +201,9 @@ class Hand:
         if self._timer is not None:
             self._timer.cancel()
         self.let_go()
+        await self.returned()
+
+    async def returned(self) -> None:
+        """Wait until the pool has what was given back: the server has ended what was cancelled."""
         if self._releasing:
             await asyncio.wait(self._releasing)

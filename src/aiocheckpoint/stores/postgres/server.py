@@ -345,6 +345,11 @@ class Server:
         self._held.discard(connection)
         self._hand.give(connection, is_fine=error is None)
 
+    async def settled(self) -> None:
+        """Wait for the end of cancelled statements; a cancelled call leaves them to the server."""
+        if self._hand is not None:
+            await self._hand.returned()
+
     async def _acquired(self, hand: Hand) -> Connection:
         try:
             async with asyncio.timeout(self.options.lock_timeout_seconds):
