@@ -313,7 +313,7 @@ select wait_event from pg_stat_activity where state = 'active' and query like '%
 async def test_a_cancelled_call_that_the_server_ends_late_owns_nothing(
     make_store: MakeStore, server: PostgresServer, schema: str
 ) -> None:
-    """The server was past the moment in which it could be told: the session is free all the same."""
+    """The server could not be told any more: the session is free all the same."""
     store, other = make_store(), make_store()
     async with store.own("another"):
         pass
