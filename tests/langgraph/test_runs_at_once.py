@@ -50,6 +50,7 @@ class _Store(MemoryStore[ThreadRecord]):
         super().__init__(ThreadRecord)
         self.held: dict[str, asyncio.Event] = {}
         self.arrived = asyncio.Event()
+        self.readers = 0
         self.fails = False
 
     def hold(self, operation: str) -> asyncio.Event:
@@ -76,6 +77,9 @@ class _Store(MemoryStore[ThreadRecord]):
         """Read, and return it in its time."""
         found = await super().read(session_id, work)
         await self._pass("read")
+        self.readers -= 1
+        while self.readers > 0:  # each waits for all
+            await asyncio.sleep(0)
         return found
 
 
@@ -494,6 +498,34 @@ class TestLooks:
         may_return.set()
         await agent.is_told(telling)
         assert await agent.newest() == said
+
+    @pytest.mark.parametrize("by", ["one saver", "two savers"])
+    @pytest.mark.parametrize("form", ["async", "sync"])
+    async def test_by_an_id_excuses_no_change_of_the_newest(
+        self, saver: CheckpointSaver, store: _Store, by: str, form: str
+    ) -> None:
+        """Of two changes of the newest state one is told, though a page shows that by its id."""
+        other = saver if by == "one saver" else CheckpointSaver(store)
+        agents = [_Agent(each, "sync") for each in (saver, other)]
+        await agents[0].ask("first")
+        for agent in agents:
+            newest = await agent.graph.aget_state(thread("t"))
+            await asyncio.create_task(agent.graph.aget_state(newest.config))
+
+        async def change(agent: _Agent, said: str) -> Any:
+            config, change = thread("t"), {"said": [said]}
+            if form == "async":
+                return await agent.graph.aupdate_state(config, change, "answer")
+            return await asyncio.to_thread(agent.graph.update_state, config, change, "answer")
+
+        store.readers = 2
+        changes = [change(agent, name) for agent, name in zip(agents, "ab", strict=True)]
+        ended = await asyncio.gather(*changes, return_exceptions=True)
+        told = [each for each in ended if isinstance(each, ThreadChangedError)]
+        assert len(told) == 1
+        kept = "ab"[ended.index(told[0]) - 1]
+        assert (await agents[0].newest())[-1] == kept
+        await other.aclose()
 
     async def test_by_an_id_excuses_no_run(self, make: MakeSaver) -> None:
         """A page that shows states of a run by their ids lets that hide nothing of others."""

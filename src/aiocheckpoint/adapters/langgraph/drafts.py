@@ -13,6 +13,7 @@ from aiocheckpoint import SessionId
 from aiocheckpoint.adapters._given import listed
 from aiocheckpoint.adapters.langgraph import arguments, records
 from aiocheckpoint.adapters.langgraph.arguments import Run, place_of, run_of
+from aiocheckpoint.adapters.langgraph.looks import follows_newest
 from aiocheckpoint.adapters.langgraph.pruning import with_plain_counters
 from aiocheckpoint.adapters.langgraph.records import Encoder, ThreadRecord, state_id
 
@@ -26,12 +27,14 @@ class Draft(NamedTuple):
         record: what is stored.
         blobs: the values it refers to.
         run: who puts it; None where nobody knows.
+        follows_newest: whether who puts it was shown what it follows as the newest, last of all.
     """
 
     session_id: SessionId
     record: ThreadRecord
     blobs: dict[str, bytes]
     run: Run | None = None
+    follows_newest: bool = False
 
     @property
     def is_of_a_thread(self) -> bool:
@@ -79,7 +82,7 @@ def state_draft(
         serialized=others,
         channels=channels,
     )
-    return Draft(place.session_id, record, encoder.blobs, run_of(config))
+    return Draft(place.session_id, record, encoder.blobs, run_of(config), follows_newest(place))
 
 
 def writes_draft(

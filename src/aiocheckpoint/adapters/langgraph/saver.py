@@ -33,6 +33,7 @@ from aiocheckpoint.adapters.langgraph.listing import (
     matching,
     sessions,
 )
+from aiocheckpoint.adapters.langgraph.looks import note_shown
 from aiocheckpoint.adapters.langgraph.reading import Entry, find
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord
 from aiocheckpoint.adapters.langgraph.removal import Removal
@@ -284,7 +285,9 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
             watch.look(found.key, found.last_id, turns)
         elif found.group.state is None:
             watch.miss(key)
-        return tuple_of(found.group, found.blobs, place.thread_id, self.serde)
+        shown = tuple_of(found.group, found.blobs, place.thread_id, self.serde)
+        note_shown(config, shown and shown.config)
+        return shown
 
     async def alist(
         self,

@@ -23,6 +23,7 @@ from aiocheckpoint.adapters.langgraph import arguments
 from aiocheckpoint.adapters.langgraph.drafts import Draft, state_draft, writes_draft
 from aiocheckpoint.adapters.langgraph.failures import Failures
 from aiocheckpoint.adapters.langgraph.listing import Listing
+from aiocheckpoint.adapters.langgraph.looks import note_shown
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord
 from aiocheckpoint.adapters.langgraph.tuples import config_of, thread_id_of
 from aiocheckpoint.portal import Portal
@@ -111,7 +112,9 @@ class SynchronousMethods(BaseCheckpointSaver[str]):
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Do what `aget_tuple` does, from code that is not asynchronous."""
-        return self._portal.run(self.aget_tuple(config))
+        found = self._portal.run(self.aget_tuple(config))
+        note_shown(config, found and found.config)
+        return found
 
     def list(
         self,
