@@ -742,7 +742,8 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         reading = self._reading(session_id, work)
 
         def read() -> ResultT:
-            found = self._store.read(reading, _Answer[ResultT]())
+            nothing: _Answer[ResultT] = []
+            found = self._store.read(reading, nothing)
             return (found or reading(None))[0]
 
         return await self._store.in_thread(self._store.callers, read)
@@ -775,7 +776,8 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         Cost: the reads, and from the second call on one hop.
         """
         reading = self._reading(session_id, work)
-        found = self._store.read_blocking(reading, _Answer[ResultT]())
+        nothing: _Answer[ResultT] = []  # of `_Answer[ResultT]()` Python would make the alias anew
+        found = self._store.read_blocking(reading, nothing)
         return (found or reading(None))[0]
 
     def _reading(

@@ -256,8 +256,10 @@ class LocalFiles:
         function: Callable[..., ResultT], *args: object, **kwargs: object,
     ) -> ResultT | None:  # fmt: skip
         """Make one, and return what it finds; None where it fails in one of these ways."""
+        path, descriptor = directory.join(name), directory.descriptor
+        place = path if descriptor is None else name
         try:
-            return self._at(operation, directory, name, function, *args, **kwargs)
+            return self.call(operation, path, function, place, *args, dir_fd=descriptor, **kwargs)
         except StorageError as error:
             if error.errno in absences:
                 return None
@@ -720,12 +722,19 @@ class LocalFiles:
         if descriptor is None:
             return None
         _not_for_children.add(descriptor)
-        with self._closing_if_failed(descriptor, path):
-            if not stat.S_ISREG(self.call("stat", path, os.fstat, descriptor).st_mode):
-                raise StorageError("open", path, None, NO_FILE)
+        try:
+            self._require_file(descriptor, path)
             if create:
                 self._give_to_owner(directory, name)
+        except BaseException:
+            with contextlib.suppress(StorageError):
+                self.close(descriptor, path)
+            raise
         return descriptor
+
+    def _require_file(self, descriptor: int, path: str) -> None:
+        if not stat.S_ISREG(self.call("stat", path, os.fstat, descriptor).st_mode):
+            raise StorageError("open", path, None, NO_FILE)
 
     def lock_file(self, descriptor: int, path: str) -> None:
         """Lock an open file against all others, waiting as long as it takes."""

@@ -83,10 +83,16 @@ class LockFiles:
             self._close(name)
 
     def has(self, name: str) -> bool:
-        """Tell whether a file is open, or there to be opened."""
-        return name in self._descriptors or self._files.status(self.directory, name) is not None
+        """Open a file, and tell whether it is there."""
+        return self._found(name) is not None
 
     def _descriptor(self, name: str) -> int:
+        descriptor = self._found(name)
+        if descriptor is None:
+            raise StorageError("open", self._paths[name], None, "it was removed")
+        return descriptor
+
+    def _found(self, name: str) -> int | None:
         descriptor = self._descriptors.get(name)
         if descriptor is None:
             with self._opening:
@@ -95,13 +101,13 @@ class LockFiles:
                     descriptor = self._opened(name)
         return descriptor
 
-    def _opened(self, name: str) -> int:
-        path = self.directory.join(name)
+    def _opened(self, name: str) -> int | None:
+        path = self._paths[name]
         found = self._files.open_file(
             self.directory, name, write=self._writable, create=self._writable
         )
         if found is None:
-            raise StorageError("open", path, None, "it was removed")
+            return None
         try:
             self._held[name] = self._files.open_status(found, path)
         except BaseException:
