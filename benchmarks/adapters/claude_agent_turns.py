@@ -25,7 +25,7 @@ from tests.stores.s3.ceph import Ceph, missing_programs
 
 from aiocheckpoint import AsyncCheckpointWriter, Durability
 from aiocheckpoint.adapters.claude_agent import ClaudeRecord, SessionStore
-from benchmarks.adapters.turns import TURNS, Open, Store, measure, text
+from benchmarks.adapters.turns import TURNS, Store, measure, text
 from benchmarks.postgres_server import postgres_server
 from benchmarks.rounds import UnavailableError
 
@@ -186,7 +186,7 @@ async def ours_at(directory: Path, *, url: str) -> AsyncIterator[Store]:
         yield Transcript(store, directory)
 
 
-def in_postgres(stack: ExitStack, parent: Path, published: Published) -> dict[str, Open]:
+def in_postgres(stack: ExitStack, parent: Path, published: Published) -> dict[str, partial[Any]]:
     """Start a PostgreSQL on the disk that is measured, and return what runs there."""
     try:
         url = stack.enter_context(postgres_server(parent)).format("postgres")
@@ -200,7 +200,7 @@ def in_postgres(stack: ExitStack, parent: Path, published: Published) -> dict[st
     }
 
 
-def in_s3(stack: ExitStack, published: Published) -> dict[str, Open]:
+def in_s3(stack: ExitStack, published: Published) -> dict[str, partial[Any]]:
     """Start Ceph's gateway, whose disk forgets, and return what runs there."""
     if missing := missing_programs():
         sys.stderr.write(f"without S3: {', '.join(missing)} of Ceph are not installed\n")
