@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import math
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from blockbuster import BlockBuster, BlockBusterFunction, blockbuster_ctx
+from blockbuster import BlockBuster, BlockBusterFunction
 from hypothesis import HealthCheck, settings
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
@@ -51,8 +52,10 @@ def pytest_configure() -> None:
 
     What needs a disk mounts one of its own. `pytest --basetemp=DIRECTORY` takes a real one for all.
     Until the tests are collected all that is made stays, so the collector would look in vain.
+    Afterwards it looks at more at once: what it has to find tests have it find.
     """
     gc.disable()
+    gc.set_threshold(20_000, 10, 10)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process started compiles all anew
     if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _MEMORY)
@@ -100,17 +103,27 @@ def _postgres_url(postgres_server: PostgresServer) -> str:
 MakeWriter = Callable[..., AsyncCheckpointWriter[Any]]
 
 
+@functools.cache
+def _guard() -> BlockBuster:
+    """Return what turns blocking calls into errors: to make one takes longer than to use it."""
+    guard = BlockBuster()
+    for name in ("open", "fsync", "scandir", "fdatasync", "pwrite"):
+        # Under a key of its own, or the guard's function of that name is never taken off again.
+        guard.functions[f"os.{name} itself"] = BlockBusterFunction(os, name)
+    for function in guard.functions.values():
+        for file, functions in _MAY_BLOCK.items():
+            function.can_block_in(file, functions)
+    return guard
+
+
 def guarded() -> Iterator[BlockBuster]:
     """Turn blocking calls on an event loop into errors, until the end of the iteration."""
-    with blockbuster_ctx() as blocker:
-        for name in ("open", "fsync", "scandir", "fdatasync", "pwrite"):
-            # Under a key of its own, or the guard's function of that name is never taken off again.
-            key = f"os.{name} itself"
-            blocker.functions[key] = BlockBusterFunction(os, name).activate()
-        for function in blocker.functions.values():
-            for file, functions in _MAY_BLOCK.items():
-                function.can_block_in(file, functions)
-        yield blocker
+    guard = _guard()
+    guard.activate()
+    try:
+        yield guard
+    finally:
+        guard.deactivate()
 
 
 @pytest.fixture(autouse=True)
@@ -162,6 +175,7 @@ async def _make_writer(root: Path, request: pytest.FixtureRequest) -> AsyncItera
         async with AsyncCheckpointWriter(root) as checker:
             assert await checker.check() == ()
     gc.collect()  # an unclosed writer or file of this test is reported here, not in the next
+    gc.freeze()  # what this one looked at in vain the next need not
 
 
 @pytest.fixture(name="writer")

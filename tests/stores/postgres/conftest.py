@@ -60,3 +60,4 @@ async def _make_store(server: PostgresServer, schema: str) -> AsyncIterator[Make
     for store in made:
         await store.aclose()
     gc.collect()  # an unclosed connection of this test is reported here, not in the next
+    gc.freeze()
