@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,11 +141,16 @@ async def test_what_is_opened_and_closed_again_and_again_takes_no_more_room(tmp_
 
 
 class _CountingFiles(LocalFiles):
-    """Notes which directories are listed."""
+    """Notes which directories are listed, and what is done to which files."""
 
     def __init__(self) -> None:
         super().__init__()
         self.listed: list[str] = []
+        self.called: list[tuple[str, str]] = []
+
+    def call(self, operation: str, path: str, *args: Any, **kwargs: Any) -> Any:
+        self.called.append((operation, Path(path).name))
+        return super().call(operation, path, *args, **kwargs)
 
     def scan(self, directory: Directory) -> list[str]:
         self.listed.append(Path(directory.path).name)
@@ -160,3 +167,27 @@ async def test_saves_list_no_blobs(tmp_path: Path) -> None:
             await writer.save(record, blobs={blob_digest(blob): blob})
             await writer.flush()
         assert files.listed.count("blobs") == 1
+
+
+async def test_a_load_looks_once_at_what_others_have_committed(tmp_path: Path) -> None:
+    """What is known of a session is as of the one look that each load begins with."""
+    async with AsyncCheckpointWriter[CheckpointData](tmp_path) as writer:
+        await _three_saved(writer)
+    os.utime(tmp_path / "s" / "checkpoints", (1e9, 1e9))  # of the last moments it is listed anew
+    files = _CountingFiles()
+    async with AsyncCheckpointWriter[CheckpointData](tmp_path, files=files) as reader:
+        await reader.load("s")
+        files.called.clear()
+        assert await reader.load("s") is not None
+        assert files.called.count(("read", "control")) == 1
+
+
+async def test_a_store_is_opened_to_read_without_asking_first(tmp_path: Path) -> None:
+    """The shared positions are opened, or found missing, at once."""
+    async with AsyncCheckpointWriter[CheckpointData](tmp_path) as writer:
+        await _three_saved(writer)
+    files = _CountingFiles()
+    async with AsyncCheckpointWriter[CheckpointData](tmp_path, files=files) as reader:
+        await reader.load("s")
+    calls = [operation for operation, name in files.called if name == "control"]
+    assert calls.index("open") == 0

@@ -248,10 +248,12 @@ class View:
         """Return the index of a session, right now."""
         if self.indexes.get(name) is not None:
             self.follow()  # which may forget it
-            index = self.indexes.get(name)
-            if index is not None and self._is_current(name, index):
-                return index
-        return self.listed(name)
+        return self.lookup_as_followed(name)
+
+    def lookup_as_followed(self, name: str) -> SessionIndex:
+        """Return the index of a session as of when the log was followed last, or later."""
+        index = self.indexes.get(name)
+        return index if index is not None and self._is_current(name, index) else self.listed(name)
 
     def _is_current(self, name: str, index: SessionIndex) -> bool:
         if index.is_being_applied:  # by this process: what changes there is in the index

@@ -99,7 +99,8 @@ class Reader(Generic[RecordT]):
         """Look up what is in a session's directory, once: who asks for its id reads it next."""
         found = self._indexes.get(name)
         if found is None:
-            found = self._indexes[name] = self.view.lookup(name)
+            self.look()
+            found = self._indexes[name] = self.view.lookup_as_followed(name)
         return found
 
     def unreadable(self) -> list[CheckpointError]:
