@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ from aiocheckpoint.adapters.langgraph.records import (
     state_id,
     tag_in,
 )
-from aiocheckpoint.testing import Fault, FaultyFiles, MemoryStore
+from aiocheckpoint.testing import MemoryStore
 from tests.langgraph import graphs
 from tests.langgraph.conftest import MakeSaver
 from tests.langgraph.graphs import thread
@@ -381,31 +380,6 @@ async def test_what_a_refused_run_wrote_is_in_nobody_elses_state(
     for graph in graphs_of:
         assert (await graph.aget_state(thread("t"))).values == quick
     assert "answer slow" not in quick["notes"]
-
-
-async def test_what_could_not_be_removed_is_told(make: MakeSaver) -> None:
-    """Where what a refused run wrote cannot be removed, its error says so."""
-    disk = FaultyFiles()
-    may_answer, is_asked = asyncio.Event(), asyncio.Event()
-    one, two = make(files=disk), make()
-    slow, quick = (_answering(saver, may_answer, is_asked) for saver in (one, two))
-    await quick.ainvoke({"notes": ["first"]}, thread("t"), durability="sync")
-    running = asyncio.create_task(slow.ainvoke({"notes": ["slow"]}, thread("t"), durability="exit"))
-    await is_asked.wait()
-    await quick.ainvoke({"notes": ["quick"]}, thread("t"), durability="sync")
-    delete_many = AsyncCheckpointWriter.delete_many
-
-    async def fails(*args: Any) -> Any:
-        disk.arm(Fault(errno.EIO, "sync data"))
-        return await delete_many(*args)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AsyncCheckpointWriter, "delete_many", fails)
-        may_answer.set()
-        with pytest.raises(ThreadChangedError) as caught:
-            await running
-    disk.arm(None)
-    assert "could not be removed: sync data failed" in "".join(caught.value.__notes__)
 
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])

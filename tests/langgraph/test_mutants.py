@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,8 @@ def _reverse_writes(patch: Patch) -> None:
 
 
 def _drop_task_paths(patch: Patch) -> None:
-    def writes_draft(serde: Any, config: Any, writes: Any, task_id: str, _path: str) -> Any:
-        return drafts.writes_draft(serde, config, writes, task_id, "")
+    def writes_draft(serde: Any, looks: Any, config: Any, writes: Any, task: str, _: str) -> Any:
+        return drafts.writes_draft(serde, looks, config, writes, task, "")
 
     patch.setattr(saver, "writes_draft", writes_draft)
 
@@ -174,9 +174,9 @@ def _list_of_nothing(patch: Patch) -> None:
 
 
 def _drop_what_is_not_needed(patch: Patch) -> None:
-    def state_draft(serde: Any, config: Any, checkpoint: Mapping[str, Any], metadata: Any) -> Any:
+    def state_draft(serde: Any, looks: Any, config: Any, checkpoint: Any, metadata: Any) -> Any:
         kept: Any = {k: v for k, v in checkpoint.items() if k not in ("updated_channels", "ts")}
-        return drafts.state_draft(serde, config, kept, metadata)
+        return drafts.state_draft(serde, looks, config, kept, metadata)
 
     patch.setattr(saver, "state_draft", state_draft)
 

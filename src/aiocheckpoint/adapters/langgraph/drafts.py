@@ -12,8 +12,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from aiocheckpoint import SessionId
 from aiocheckpoint.adapters._given import listed
 from aiocheckpoint.adapters.langgraph import arguments, records
-from aiocheckpoint.adapters.langgraph.arguments import Run, place_of, run_of
-from aiocheckpoint.adapters.langgraph.looks import follows_newest
+from aiocheckpoint.adapters.langgraph.arguments import Run, caller_of, place_of, run_of
+from aiocheckpoint.adapters.langgraph.looks import Looks
 from aiocheckpoint.adapters.langgraph.pruning import with_plain_counters
 from aiocheckpoint.adapters.langgraph.records import Encoder, ThreadRecord, state_id
 
@@ -45,6 +45,7 @@ class Draft(NamedTuple):
 
 def state_draft(
     serde: SerializerProtocol,
+    looks: Looks,
     config: RunnableConfig,
     checkpoint: Checkpoint,
     metadata: CheckpointMetadata,
@@ -82,11 +83,15 @@ def state_draft(
         serialized=others,
         channels=channels,
     )
-    return Draft(place.session_id, record, encoder.blobs, run_of(config), follows_newest(place))
+    look = looks.of(caller_of(config))
+    record.made_of = look.made_of(record)
+    follows_newest = look.was_of_newest(record)
+    return Draft(place.session_id, record, encoder.blobs, run_of(config), follows_newest)
 
 
 def writes_draft(
     serde: SerializerProtocol,
+    looks: Looks,
     config: RunnableConfig,
     writes: Sequence[tuple[str, Any]],
     task_id: str,
@@ -100,11 +105,12 @@ def writes_draft(
     """
     place = place_of(config)
     checkpoint = arguments.text("checkpoint_id", place.checkpoint)
+    writer = looks.of(caller_of(config)).writer
     encoder = Encoder(serde)
     encoded = records.encode_writes(listed("writes", writes), encoder.encode)
     record = ThreadRecord(
         session_id=place.session_id,
-        checkpoint_id=records.new_pending_id(records.key_of(checkpoint)),
+        checkpoint_id=records.new_pending_id(records.key_of(checkpoint), writer),
         blob_digests=encoder.digests,
         thread_id=str(place.thread_id),
         checkpoint_ns=place.namespace,

@@ -93,9 +93,10 @@ async def delta_history(
         if asked is not None and group.state is None and needed:
             await _require(store, asked)
             raise _missing(asked, state.parent, needed)
+        pending = [r for r in group.pending if records.is_made_of(state, r.checkpoint_id)]
         state = group.state
         if state is not None:
-            await _add_ancestor(store, serde, state, group.pending, remaining, history)
+            await _add_ancestor(store, serde, state, pending, remaining, history)
             needed &= rebuilt(state)  # where it knows of none, as another graph, nobody kept more
     for found in history.values():
         found["writes"].reverse()

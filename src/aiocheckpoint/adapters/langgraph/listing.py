@@ -23,6 +23,7 @@ from aiocheckpoint.adapters.langgraph.reading import (
     Entry,
     all_blobs,
     entries_of,
+    has_uncounted,
     merged,
     pages,
     with_blobs,
@@ -60,12 +61,14 @@ async def entries(store: BlobStore[ThreadRecord], session_id: SessionId) -> list
     return await store.read(session_id, partial(entries_of, session_id))
 
 
-async def has_ancestors(store: BlobStore[ThreadRecord], thread_id: str) -> bool:
-    """Tell whether something stays of a thread that is no checkpoint any more, and in no list."""
+async def told_by_none(store: BlobStore[ThreadRecord], thread_id: str) -> str | None:
+    """Return of what a thread needs what no list tells; None where there is nothing."""
     async for session_id in sessions(store, {"thread_id": thread_id}):
         if await store.ids(session_id, prefix=records.ANCESTOR_PREFIX, limit=1):
-            return True
-    return False
+            return "what pruning has kept apart"
+        if await store.read(session_id, has_uncounted):
+            return "the lists of the writes that they are made of"
+    return None
 
 
 async def matching(

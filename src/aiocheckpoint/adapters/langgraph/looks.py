@@ -1,31 +1,137 @@
-"""What somebody was shown who is no run that is known: `aupdate_state` looks, and then puts."""
+"""What somebody was shown, and goes on from: of which writes their checkpoints are made."""
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, MutableMapping
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
-from langchain_core.runnables import RunnableConfig
+from msgspec import UNSET, UnsetType
 
 from aiocheckpoint import SessionId
-from aiocheckpoint.adapters.langgraph.arguments import Place, place_of
+from aiocheckpoint.adapters.langgraph import records
+from aiocheckpoint.adapters.langgraph.arguments import Caller, Run
+from aiocheckpoint.adapters.langgraph.pruning import rebuilt
+from aiocheckpoint.adapters.langgraph.records import ThreadRecord
 
-_newest: ContextVar[tuple[SessionId, str | None] | None] = ContextVar("newest", default=None)
+_REMEMBERED_RUNS = 16_384  # more than are at once in a process; of others all counts
 
 
-def note_shown(asked: RunnableConfig, shown: RunnableConfig | None) -> None:
+class _Shown(NamedTuple):
     """
-    Note what this context was shown, last of all.
+    A checkpoint that somebody was shown.
 
-    Args:
-        asked: with a `checkpoint_id` where that one was meant.
-        shown: of what was found.
+    Attributes:
+        session_id: of which session; empty where there was none.
+        checkpoint: LangGraph's id.
+        parent: that of the one before it.
+        made_of: of which writes it is made.
+        pending: the records of writes after it, as `made_of` names them.
+        is_newest: whether the newest was asked for.
     """
-    place = place_of(asked)
-    found = None if shown is None else place_of(shown).checkpoint
-    is_newest = found is not None and place.checkpoint is None
-    _newest.set((place.session_id, found) if is_newest else None)
+
+    session_id: SessionId = ""
+    checkpoint: str | None = None
+    parent: str | None = None
+    made_of: list[str] | UnsetType = UNSET
+    pending: tuple[str, ...] = ()
+    is_newest: bool = False
 
 
-def follows_newest(place: Place) -> bool:
-    """Tell whether what a config names was the newest that this context was shown."""
-    return _newest.get() == (place.session_id, place.checkpoint)
+class Look(NamedTuple):
+    """
+    What somebody was shown.
+
+    Attributes:
+        writer: what the ids of what they write begin with, behind the checkpoint's.
+        is_run: whether they run.
+        shown: the last two; none where it is not known. Of one that was asked for by its id
+            LangGraph looks then whether it is the newest.
+    """
+
+    writer: str
+    is_run: bool
+    shown: tuple[_Shown, ...] = ()
+
+    def made_of(self, state: ThreadRecord) -> list[str] | UnsetType:
+        """
+        Return of which writes after its parent a checkpoint is made that they put.
+
+        Returns:
+            UNSET for all of them, and where nothing is rebuilt from them.
+        """
+        if not self.shown or state.parent is None or not rebuilt(state):
+            return UNSET
+        shown = [each for each in reversed(self.shown) if each.session_id == state.session_id]
+        for each in shown:
+            if each.checkpoint == state.parent:
+                return [self.writer, *each.pending]
+        for each in shown:
+            if each.parent == state.parent:  # a copy beside it, as by `aupdate_state`
+                return each.made_of
+        return [self.writer] if self.is_run else UNSET
+
+    def was_of_newest(self, state: ThreadRecord) -> bool:
+        """Tell whether a checkpoint follows what was shown last of all, as the newest."""
+        last = self.shown[-1] if self.shown else _Shown()
+        place = last.session_id, last.checkpoint
+        return last.is_newest and place == (state.session_id, state.parent)
+
+
+class Looks:
+    """
+    What runs were shown, and tasks and threads that do not run, as those of `aupdate_state`.
+
+    Two who go on from the same checkpoint both write behind it, and one of them is refused, or
+    ends before its own checkpoint is there. The other's is rebuilt from what it was made of alone.
+    What was put by whoever was shown nothing, as a copy, is made of all.
+    """
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._of_runs: OrderedDict[Caller, Look] = OrderedDict()
+        self._of_others: WeakKeyDictionary[Caller, Look] = WeakKeyDictionary()
+
+    def _beside(self, caller: Caller) -> MutableMapping[Caller, Look]:
+        return self._of_runs if isinstance(caller, Run) else self._of_others
+
+    def of(self, caller: Caller) -> Look:
+        """Return what somebody was shown."""
+        is_run = isinstance(caller, Run)
+        unknown = Look(records.new_writer() if is_run else records.NOBODY, is_run)
+        return self._beside(caller).get(caller, unknown)
+
+    def note(
+        self,
+        caller: Caller,
+        state: ThreadRecord | None,
+        pending: Iterable[ThreadRecord] = (),
+        *,
+        is_newest: bool = False,
+    ) -> None:
+        """
+        Note what somebody was shown.
+
+        Args:
+            caller: who.
+            state: the checkpoint; None where there was none.
+            pending: the writes after it.
+            is_newest: whether the newest was asked for.
+        """
+        if self._pid != os.getpid():  # what the parent of this process writes is not its own
+            self._begin()
+        shown = _Shown()
+        if state is not None:
+            writes = tuple(records.name_in(record.checkpoint_id) for record in pending)
+            place = state.session_id, state.checkpoint, state.parent
+            shown = _Shown(*place, state.made_of, writes, is_newest)
+        new = Look(records.new_writer(), isinstance(caller, Run))
+        look = self._beside(caller).pop(caller, new)
+        self._beside(caller)[caller] = look._replace(shown=(*look.shown[-1:], shown))
+        while len(self._of_runs) > _REMEMBERED_RUNS:
+            self._of_runs.popitem(last=False)

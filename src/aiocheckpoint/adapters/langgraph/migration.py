@@ -22,18 +22,15 @@ from aiocheckpoint.adapters.langgraph.sources import (
     Place,
     UnreadableError,
     configs_in,
-    has_unlisted,
     place_of,
     read_whole,
     require_names,
     task_paths,
+    unlisted,
 )
 from aiocheckpoint.adapters.langgraph.undecoded import plain, undecoded, with_serde
 
-_PRUNED = (
-    "needs for its delta channels what pruning has kept apart, which only `copy_store` copies, so "
-    "nothing of the thread was copied"
-)
+_ONLY_STORES = "which only `copy_store` copies, so nothing of the thread was copied"
 
 
 class Copied(NamedTuple):
@@ -94,8 +91,8 @@ async def copy_threads(
 
     Savers but `AsyncSqliteSaver` do not tell which place in its step a task has: of a step that was
     half done a `DeltaChannel` has what is written after the move last. Between two places of
-    `CheckpointSaver` use `copy_store`: a thread that was pruned there, and has delta channels, is
-    refused here.
+    `CheckpointSaver` use `copy_store`: a thread with delta channels is refused here that was pruned
+    there, or in which two went on from one checkpoint.
 
     Args:
         source: an asynchronous saver: `AsyncSqliteSaver`, `AsyncPostgresSaver` or another, with
@@ -181,8 +178,10 @@ class _Move:
         """
         for config in configs:
             require_names(self._source, config)
-        if await has_unlisted(self._source, configurable_of(configs[0])["thread_id"]):
-            self.failures.append((configs[-1], _PRUNED))
+        needed = await unlisted(self._source, configurable_of(configs[0])["thread_id"])
+        if needed is not None:
+            reason = f"needs for its delta channels {needed}, {_ONLY_STORES}"
+            self.failures.append((configs[-1], reason))
             return
         there = await self._there(configs)
         if there is None:

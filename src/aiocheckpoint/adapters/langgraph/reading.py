@@ -114,14 +114,6 @@ async def newest_key(reader: SessionReader[ThreadRecord]) -> str | None:
     return records.key_in(newest[0]) if newest else None
 
 
-async def written_late(key: str, reader: SessionReader[ThreadRecord]) -> set[CheckpointId]:
-    """Return what was stored after the first checkpoint that was stored after a given one."""
-    ids, given = await reader.saved_ids(), state_id(key)
-    since = ids[: ids.index(given)] if given in ids else []
-    states = [place for place, found in enumerate(since) if records.is_state(found)]
-    return {*since[: states[-1]]} if states else set()
-
-
 async def entries_of(session_id: SessionId, reader: SessionReader[ThreadRecord]) -> list[Entry]:
     """Return all checkpoints of a session, stored last first."""
     ids = await reader.saved_ids(prefix=STATE_PREFIX)
@@ -169,6 +161,20 @@ async def _loaded(
         else:
             groups[key] = groups[key]._replace(state=record)
     return groups
+
+
+async def has_uncounted(reader: SessionReader[ThreadRecord]) -> bool:
+    """Tell whether a checkpoint is made of only some of the writes after its parent."""
+    pending: defaultdict[str, list[CheckpointId]] = defaultdict(list)
+    for found in await reader.ids(prefix=PENDING_PREFIX):
+        pending[records.tag_in(found)].append(found)
+    ids = await reader.ids(prefix=STATE_PREFIX)
+    for start in range(0, len(ids), PAGE):
+        for state in await reader.load_many(ids[start : start + PAGE]):
+            after = pending[records.tag_of(records.key_of(state.parent or ""))]
+            if not all(records.is_made_of(state, found) for found in after):
+                return True
+    return False
 
 
 class Ancestry:

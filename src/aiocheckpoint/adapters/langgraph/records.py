@@ -59,7 +59,10 @@ _PAIRS = [first + second for first in _BASE32 for second in _BASE32]
 _KEY_LENGTH = 26
 _DIGEST_MARK = "w"
 TAG_LENGTH = 11
-_RANDOM_LENGTH = 16
+_WRITER_LENGTH = 6
+_RANDOM_LENGTH = 10
+NOBODY = "0" * _WRITER_LENGTH
+"""Writes whatever it is of whom nothing is known."""
 _TIME_ORDERED = 6
 _EPOCH = datetime(1582, 10, 15, tzinfo=UTC)  # of the times in UUIDs
 _SESSION = re.compile(r"[a-z2-7]{52}(\.[a-z2-7]{52})?")
@@ -86,6 +89,8 @@ class ThreadRecord(BlobRecord, kw_only=True):
         task_id: the task that wrote.
         task_path: where it stands in the graph.
         writes: what it wrote: `channel`, `index` and the serialized `value`.
+        made_of: of which writes after its parent a checkpoint is made, where delta channels are
+            rebuilt from them: how their ids go on behind the parent's; UNSET for all.
     """
 
     thread_id: str
@@ -102,6 +107,7 @@ class ThreadRecord(BlobRecord, kw_only=True):
     task_id: str | UnsetType = UNSET
     task_path: str | UnsetType = UNSET
     writes: JsonValue | UnsetType = UNSET
+    made_of: list[str] | UnsetType = UNSET
 
 
 # Ids
@@ -205,7 +211,7 @@ def pending_prefix(key: str) -> str:
     return PENDING_PREFIX + tag_of(key)
 
 
-def new_pending_id(key: str) -> CheckpointId:
+def new_pending_id(key: str, writer: str) -> CheckpointId:
     """
     Return a fresh id of a record of writes.
 
@@ -213,8 +219,27 @@ def new_pending_id(key: str) -> CheckpointId:
     itself decides. With more of it the file's name would be too long, as told of
     `new_checkpoint_id`.
     """
-    number = int(new_checkpoint_id()[-20:], 16)
-    return pending_prefix(key) + _base32(number, _RANDOM_LENGTH)
+    return pending_prefix(key) + writer + _random(_RANDOM_LENGTH)
+
+
+def new_writer() -> str:
+    """Return what the ids of all that somebody writes have, behind the checkpoint's."""
+    return _random(_WRITER_LENGTH)
+
+
+def _random(length: int) -> str:
+    return _base32(int(new_checkpoint_id(), 16), length)
+
+
+def name_in(pending: CheckpointId) -> str:
+    """Return how the id of a record of writes goes on behind the checkpoint's."""
+    return pending[len(PENDING_PREFIX) + TAG_LENGTH :]
+
+
+def is_made_of(state: ThreadRecord, pending: CheckpointId) -> bool:
+    """Tell whether a checkpoint is made of a record of writes after its parent."""
+    made_of = state.made_of
+    return made_of is UNSET or name_in(pending).startswith((NOBODY, *made_of))
 
 
 def key_in(state: CheckpointId) -> str:

@@ -23,7 +23,13 @@ from aiocheckpoint.adapters._erasing import Erasing
 from aiocheckpoint.adapters._given import listed
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.langgraph import arguments, copying, records
-from aiocheckpoint.adapters.langgraph.arguments import place_of, run_of, told_of_thread
+from aiocheckpoint.adapters.langgraph.arguments import (
+    Caller,
+    caller_of,
+    place_of,
+    run_of,
+    told_of_thread,
+)
 from aiocheckpoint.adapters.langgraph.drafts import Draft, state_draft, writes_draft
 from aiocheckpoint.adapters.langgraph.failures import Failures
 from aiocheckpoint.adapters.langgraph.history import delta_history
@@ -33,14 +39,14 @@ from aiocheckpoint.adapters.langgraph.listing import (
     matching,
     sessions,
 )
-from aiocheckpoint.adapters.langgraph.looks import note_shown
+from aiocheckpoint.adapters.langgraph.looks import Looks
 from aiocheckpoint.adapters.langgraph.reading import Entry, find
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord
 from aiocheckpoint.adapters.langgraph.removal import Removal
 from aiocheckpoint.adapters.langgraph.storage import opened
 from aiocheckpoint.adapters.langgraph.sync import SynchronousMethods
 from aiocheckpoint.adapters.langgraph.tuples import config_of, thread_id_of, tuple_of
-from aiocheckpoint.adapters.langgraph.turns import ThreadChangedError, Turns
+from aiocheckpoint.adapters.langgraph.turns import Turns
 from aiocheckpoint.adapters.langgraph.underway import Underway
 from aiocheckpoint.kit import AsyncClosing
 from aiocheckpoint.portal import Portal
@@ -113,6 +119,7 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         self._turns = Turns(self._store, refuse_forks=refuse_forks)
         self._underway = Underway()
         self._failures = Failures()
+        self._looks = Looks()
         self._removal = Removal(self._store, self._turns.watches)
         self._erasing = Erasing()
         self._keep_last = keep_last
@@ -193,19 +200,14 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
             shared with all that wait.
         """
         with self._failures.storing(config):
-            draft = state_draft(self.serde, config, checkpoint, metadata)
+            draft = state_draft(self.serde, self._looks, config, checkpoint, metadata)
             await self._store_state(draft)
         return config_of(thread_id_of(config), draft.record)
 
     async def _store_state(self, draft: Draft) -> None:
         with told_of_thread(draft.record.thread_id):
-            try:
-                with self._underway.storing(draft.session_id):
-                    await self._turns.store_state(draft)
-            except ThreadChangedError as refused:
-                await self._underway.settled(draft.session_id, is_run=False)
-                await self._turns.take_back(draft, refused)
-                raise
+            with self._underway.storing(draft.session_id):
+                await self._turns.store_state(draft)
             if self._keep_last is not None:
                 self._removal.note_child(draft.record)
                 await self._removal.prune_surplus(draft.session_id, self._keep_last)
@@ -235,7 +237,7 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         Cost: one serialization on the loop, and one save, as of `aput`.
         """
         with self._failures.storing(config):
-            draft = writes_draft(self.serde, config, writes, task_id, task_path)
+            draft = writes_draft(self.serde, self._looks, config, writes, task_id, task_path)
             await self._store_writes(draft)
 
     async def _store_writes(self, draft: Draft) -> None:
@@ -267,6 +269,9 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         Cost: one `read` of the store, in a directory one hop; the checkpoint's records and the
             blobs they refer to, however many others there are.
         """
+        return await self._look(config, caller_of(config))
+
+    async def _look(self, config: RunnableConfig, caller: Caller) -> CheckpointTuple | None:
         place = place_of(config)
         session_id = place.session_id
         key = None if place.checkpoint is None else records.key_of(place.checkpoint)
@@ -285,9 +290,8 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
             watch.look(found.key, found.last_id, turns)
         elif found.group.state is None:
             watch.miss(key)
-        shown = tuple_of(found.group, found.blobs, place.thread_id, self.serde)
-        note_shown(config, shown and shown.config)
-        return shown
+        self._looks.note(caller, *found.group, is_newest=key is None)
+        return tuple_of(found.group, found.blobs, place.thread_id, self.serde)
 
     async def alist(
         self,
@@ -348,6 +352,7 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
                 self._failures.begin(config)
                 watch = self._turns.watches.of(place.session_id)
                 watch.choose(found[0].key if found else None)
+                self._looks.note(caller_of(config), None)
         return found
 
     async def aget_delta_channel_history(
@@ -361,8 +366,8 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
             channels: names of channels.
 
         Returns:
-            for each channel the writes of its ancestors, oldest first, and as `seed` the value
-            at the nearest ancestor that has one.
+            for each channel the writes after its ancestors, oldest first, those that the next
+            checkpoint is made of, and as `seed` the value at the nearest ancestor that has one.
 
         Raises:
             MissingAncestorError: an ancestor is not there from which one of them is rebuilt.

@@ -20,10 +20,11 @@ from langgraph.checkpoint.base import (
 
 from aiocheckpoint import BlobStore
 from aiocheckpoint.adapters.langgraph import arguments
+from aiocheckpoint.adapters.langgraph.arguments import Caller, caller_of
 from aiocheckpoint.adapters.langgraph.drafts import Draft, state_draft, writes_draft
 from aiocheckpoint.adapters.langgraph.failures import Failures
 from aiocheckpoint.adapters.langgraph.listing import Listing
-from aiocheckpoint.adapters.langgraph.looks import note_shown
+from aiocheckpoint.adapters.langgraph.looks import Looks
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord
 from aiocheckpoint.adapters.langgraph.tuples import config_of, thread_id_of
 from aiocheckpoint.portal import Portal
@@ -40,12 +41,16 @@ class SynchronousMethods(BaseCheckpointSaver[str]):
     _portal: Portal
     _store: BlobStore[ThreadRecord]
     _failures: Failures
+    _looks: Looks
 
     @abstractmethod
     async def _store_state(self, draft: Draft) -> None: ...
 
     @abstractmethod
     async def _store_writes(self, draft: Draft) -> None: ...
+
+    @abstractmethod
+    async def _look(self, config: RunnableConfig, caller: Caller) -> CheckpointTuple | None: ...
 
     @abstractmethod
     async def _listing(
@@ -94,7 +99,7 @@ class SynchronousMethods(BaseCheckpointSaver[str]):
     ) -> RunnableConfig:
         """Do what `aput` does, from code that is not asynchronous."""
         with self._failures.storing(config):
-            draft = state_draft(self.serde, config, checkpoint, metadata)
+            draft = state_draft(self.serde, self._looks, config, checkpoint, metadata)
             self._portal.run(self._store_state(draft))
         return config_of(thread_id_of(config), draft.record)
 
@@ -107,14 +112,12 @@ class SynchronousMethods(BaseCheckpointSaver[str]):
     ) -> None:
         """Do what `aput_writes` does, from code that is not asynchronous."""
         with self._failures.storing(config):
-            draft = writes_draft(self.serde, config, writes, task_id, task_path)
+            draft = writes_draft(self.serde, self._looks, config, writes, task_id, task_path)
             self._portal.run(self._store_writes(draft))
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Do what `aget_tuple` does, from code that is not asynchronous."""
-        found = self._portal.run(self.aget_tuple(config))
-        note_shown(config, found and found.config)
-        return found
+        return self._portal.run(self._look(config, caller_of(config)))
 
     def list(
         self,

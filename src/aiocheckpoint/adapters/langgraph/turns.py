@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from aiocheckpoint import (
     BlobStore,
-    CheckpointError,
     SessionChangedError,
     StorageError,
 )
 from aiocheckpoint.adapters.langgraph import records
 from aiocheckpoint.adapters.langgraph.drafts import Draft
-from aiocheckpoint.adapters.langgraph.pruning import rebuilt
-from aiocheckpoint.adapters.langgraph.reading import newest_key, newest_records, written_late
+from aiocheckpoint.adapters.langgraph.reading import newest_key, newest_records
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord, is_state, state_id
 from aiocheckpoint.adapters.langgraph.watches import Chain, Watch, Watches
 
@@ -103,27 +99,7 @@ class Turns:
         if watch is None:
             await self._store.save(draft.record, blobs=draft.blobs)
         else:
-            watch.note_written(draft.run, draft.record.checkpoint_id)
             await self._store_anyway(draft, watch)
-
-    async def take_back(self, draft: Draft, refused: ThreadChangedError) -> None:
-        """
-        Remove what the tasks of a run had written before its checkpoint, which was refused.
-
-        It stands behind one that others have followed, and their delta channels would be rebuilt
-        from it, too. What was there before they did stays: they may have built on it. Where the
-        removal fails, the error tells.
-        """
-        watch, parent = self.watches.find(draft.session_id), _parent(draft.record)
-        written = set() if watch is None else watch.pop_written(draft.run)
-        if not written or parent is None or not rebuilt(draft.record):
-            return
-        try:
-            late = await self._store.read(draft.session_id, partial(written_late, parent))
-            if written & late:
-                await self._store.delete_many(draft.session_id, written & late)
-        except CheckpointError as error:
-            refused.add_note(f"what its tasks have written could not be removed: {error}")
 
     async def _require_parent(self, draft: Draft) -> None:
         """
@@ -161,7 +137,6 @@ class Turns:
                 await self._store_behind_own(draft, watch, parent)
         finally:
             watch.leave(key)
-        watch.pop_written(draft.run)
 
     async def _take(
         self, draft: Draft, watch: Watch, parent: str | None, *, may_fork: bool

@@ -74,7 +74,6 @@ class Watch:
         turns: how often it has begun to store a checkpoint, or has ended.
         latest: key of the one made last of all it has tried to store; of a graph within a node that
             of the thread's checkpoint which it ran after.
-        written: ids of what the tasks of runs have written since their last checkpoints.
         children: sessions in which graphs within tasks have stored, by the key of the checkpoint
             that the tasks follow.
     """
@@ -92,7 +91,6 @@ class Watch:
         self.origin: tuple[Run, str] | None = None
         self.turns = 0
         self.latest = ""
-        self.written: OrderedDict[Run, list[CheckpointId]] = OrderedDict()
         self.children: dict[str, set[SessionId]] = {}
         self._mutex = threading.Lock()
 
@@ -183,17 +181,6 @@ class Watch:
 
     def _is_storing(self) -> bool:
         return any(not loop.is_closed() for loop in self.storing.values())
-
-    def note_written(self, run: Run | None, record_id: CheckpointId) -> None:
-        """Note what a task of a run is about to store."""
-        if run is not None:
-            self.written.setdefault(run, []).append(record_id)
-            while len(self.written) > _REMEMBERED_KEYS:
-                self.written.popitem(last=False)
-
-    def pop_written(self, run: Run | None) -> set[CheckpointId]:
-        """Return what tasks of a run have written since its last checkpoint, and forget it."""
-        return set() if run is None else {*self.written.pop(run, ())}
 
     def origin_of(self, run: Run | None) -> str | None:
         """Return the key of the checkpoint that a run has asked for by its id."""
