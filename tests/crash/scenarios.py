@@ -157,11 +157,13 @@ _EQUAL_SLOTS = (("aiocheckpoint._disk.free_slots.LARGEST_SPARE_BYTES", TINY_SLOT
 # Two processes
 
 
-async def kills(plan: str, durability: str = "journal", slot_bytes: int = SMALL_SLOT_BYTES) -> str:
-    """Kill the first process after each change it makes, and cut the power in the end."""
+async def kills(
+    plan: str, durability: str = "journal", slot_bytes: int = SMALL_SLOT_BYTES, every: int = 1
+) -> str:
+    """Kill the first process after each so many changes, and cut the power in the end."""
     options = {"durability": durability}
     enumerator = Enumerator(options, LONG, recovers_every=8)
-    for lifetime in itertools.count():
+    for lifetime in itertools.count(step=every):
         after = await survived(turns(plan), lifetime, options, slot_bytes)
         name = f"killed after change {lifetime}"
         end = len(after.run.operations)
@@ -884,8 +886,23 @@ MANY_STATES = (
     "save",
     "a slot made ahead",
     "a slot used again",
+    "recover",
+    "lost for others",
+    "erase",
+    "erase again",
+    "full amid a session",
+    "in haste",
+    "in haste, in many segments",
 )
-"""Those whose last crash leaves more than a hundred, of which a slice is seen by default."""
+"""Those whose last crash leaves more than fifty, of which a slice is seen by default."""
+
+MANY_KILLS = (
+    "killed in a save",
+    "killed in an update",
+    "killed in a new segment",
+    "killed in a flush",
+)
+"""Those in which a process may die after any change, of which some are seen by default."""
 
 SLOW = (
     "owned by the dead, in haste",

@@ -280,7 +280,7 @@ async def test_some_failing_operations(
         for number, way in enumerate(WAYS):
             first = 12 * number + 2 * CALLS.index(kind) + DURABILITIES.index(durability)
             examined += await _fail_each(
-                kind, durability, way, first=first, every=116, model="ext4", caps=LONG
+                kind, durability, way, first=first, every=174, model="ext4", caps=LONG
             )
     record_property("examined", examined)
 

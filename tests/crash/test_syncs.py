@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.crash.model import one_of
-from tests.crash.scenarios import MANY_STATES, SCENARIOS, SLOW
+from tests.crash.scenarios import MANY_KILLS, MANY_STATES, SCENARIOS, SLOW
 from tests.crash.syncs import Site, forgotten, sites
 
 pytestmark = pytest.mark.blocking
@@ -57,6 +57,9 @@ _SLICES = 8
 _SOUND_SLICES = 48
 """The same where no sync lacks; the campaign sees all."""
 
+_KILLS_EVERY = 4
+"""After one of so many changes a process dies there."""
+
 
 async def _noticed(site: Site) -> str:
     """Return how the lack of a sync shows, and in which scenario; `""` where it does not."""
@@ -74,12 +77,13 @@ async def _noticed(site: Site) -> str:
 async def test_a_scenario_keeps_the_promises(name: str) -> None:
     """With every sync in its place no crash breaks a promise; of many states one slice is seen."""
     every = _SOUND_SLICES if name in MANY_STATES else 1
+    some = {"every": _KILLS_EVERY} if name in MANY_KILLS else {}
     with one_of(every, [*SCENARIOS].index(name) % every):
-        assert await SCENARIOS[name]() == ""
+        assert await SCENARIOS[name](**some) == ""
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("name", [*MANY_STATES, *SLOW])
+@pytest.mark.parametrize("name", [*MANY_STATES, *MANY_KILLS, *SLOW])
 async def test_a_scenario_keeps_the_promises_in_every_state(name: str) -> None:
     """The same of each state that a crash may leave."""
     assert await SCENARIOS[name]() == ""
