@@ -8,6 +8,7 @@ the tests they would not be: it has threads, and whatever earlier tests left.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import gc
 import os
@@ -18,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -177,7 +179,30 @@ def main(descriptor: str, *modules: str) -> None:
         os.environ.clear()
         os.environ.update(birth.environment)
         os.chdir(birth.directory)
-        birth.function(*birth.args, *descriptors)
+        try:
+            birth.function(*birth.args, *descriptors)
+        except SystemExit as ended:
+            if isinstance(ended.code, int):
+                _end(ended.code)
+            raise
+        _end(0)
+
+
+def _end(status: int) -> None:
+    """
+    End as an interpreter does, but leave what is imported where it is.
+
+    To take it apart would copy the page of each object, for which many a process takes longer than
+    for its work. Where something cannot be printed this returns, and the interpreter tells.
+    """
+    threading._shutdown()  # type: ignore[attr-defined] # which waits for threads, as at any end
+    atexit._run_exitfuncs()
+    gc.collect()  # what was not closed is told here
+    with contextlib.suppress(OSError):
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None and not stream.closed:
+                stream.flush()
+        os._exit(status)
 
 
 def _first_birth(connection: socket.socket) -> tuple[_Birth, list[int]] | None:
