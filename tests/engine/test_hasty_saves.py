@@ -95,7 +95,7 @@ def _intact(process: Process) -> None:
 
 
 @pytest.mark.parametrize(
-    "every", [5, pytest.param(1, marks=pytest.mark.campaign)], ids=["some", "all"]
+    "every", [7, pytest.param(1, marks=pytest.mark.campaign)], ids=["some", "all"]
 )
 @pytest.mark.parametrize("is_flushed", [True, False], ids=["its file is there", "in the log alone"])
 @pytest.mark.parametrize("applier", ["one", "hasty", "third"])

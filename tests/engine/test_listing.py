@@ -26,7 +26,7 @@ Sight = Literal["neither", "both"]
 _SIGHTS: tuple[Sight, ...] = ("neither", "both")
 _OTHERS = tuple(f"other{number}" for number in range(4))
 _LARGE = 9_000
-_STEP = 6
+_STEP = 9
 """Of the moments of a default slice; the campaign looks at all."""
 
 

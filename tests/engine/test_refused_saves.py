@@ -27,7 +27,7 @@ pytestmark = pytest.mark.blocking
 _LARGE = 12_000
 _CHOICES = (FAILED_TOO, EVERYTHING, NOTHING)
 _some = pytest.mark.parametrize(
-    "every", [3, pytest.param(1, marks=pytest.mark.campaign)], ids=["some", "all"]
+    "every", [4, pytest.param(1, marks=pytest.mark.campaign)], ids=["some", "all"]
 )
 
 
