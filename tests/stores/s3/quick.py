@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 import pytest
+from aiobotocore.client import AioClientCreator
 from botocore import endpoint_provider, hooks
 
 from aiocheckpoint.stores.s3 import probe
@@ -15,8 +16,10 @@ WHOLE_PROBE = probe._CONCURRENT
 _alias = hooks.EventAliaser._alias_event_name
 _accepts_kwargs = hooks.accepts_kwargs
 _RuleSet = endpoint_provider.RuleSet
+_make_class = AioClientCreator._create_client_class
 _names: dict[str, str] = {}
 _rules: dict[tuple[int, ...], tuple[dict[str, Any], Any]] = {}
+_classes: dict[str, Any] = {}
 
 
 def make_quick(patch: pytest.MonkeyPatch) -> None:
@@ -26,6 +29,7 @@ def make_quick(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(hooks.EventAliaser, "_alias_event_name", _name)
     patch.setattr(hooks, "accepts_kwargs", lambda handler: _takes(_function_of(handler)))
     patch.setattr(endpoint_provider, "RuleSet", _rule_set)
+    patch.setattr(AioClientCreator, "_create_client_class", _client_class)
 
 
 def _name(aliaser: Any, event: str) -> str:
@@ -49,3 +53,10 @@ def _rule_set(**parts: Any) -> Any:
     if key not in _rules:
         _rules[key] = parts, _RuleSet(**parts)
     return _rules[key][1]
+
+
+async def _client_class(creator: AioClientCreator, service_name: str, model: Any) -> Any:
+    """Return the class of all clients of a service: it follows from its description alone."""
+    if service_name not in _classes:
+        _classes[service_name] = await _make_class(creator, service_name, model)
+    return _classes[service_name]
