@@ -23,9 +23,9 @@ _classes: dict[str, Any] = {}
 
 
 def make_quick(patch: pytest.MonkeyPatch) -> None:
-    """Let stores try again sooner, try their servers by fewer creates, and share what is pure."""
+    """Let stores try again sooner, try their servers by one create, and share what is pure."""
     patch.setattr("aiocheckpoint.stores.s3.bucket._LONGEST_PAUSE_SECONDS", 0.02)
-    patch.setattr(probe, "_CONCURRENT", 2)
+    patch.setattr(probe, "_CONCURRENT", 1)
     patch.setattr(hooks.EventAliaser, "_alias_event_name", _name)
     patch.setattr(hooks, "accepts_kwargs", lambda handler: _takes(_function_of(handler)))
     patch.setattr(endpoint_provider, "RuleSet", _rule_set)
