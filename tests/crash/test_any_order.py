@@ -243,7 +243,7 @@ def test_some_orders(record_property: Callable[[str, object], None]) -> None:
     """Whatever is called in whatever order, and wherever it crashes, the model is right."""
     before = AnyOrder.calls
 
-    _run(20, 20)
+    _run(14, 20)
 
     record_property("examined", AnyOrder.calls - before)
 

@@ -31,7 +31,7 @@ each_in_some = pytest.mark.parametrize(
     ids=["first-journal-small", "first-file-tiny", "second-journal-tiny", "second-file-small"],
 )
 """Each with each other one in two of the four ways; the campaign takes all."""
-_SLICES = 4
+_SLICES = 7
 """One of so many states is looked at by default."""
 _KINDS = ("save-existing", "replace-newest", "delete-latest", "flush")
 
@@ -86,7 +86,7 @@ async def test_one_is_killed(
     plan: str, durability: str, slot_bytes: int, record_property: RecordProperty
 ) -> None:
     """The other one goes on, wherever it was, and no power cut takes what both acknowledged."""
-    found = await _examine_kills(turns(plan), durability, slot_bytes, ["ext4"], every=7)
+    found = await _examine_kills(turns(plan), durability, slot_bytes, ["ext4"], every=11)
 
     assert found.tally.violations == []
     record_property("examined", found.tally.states.total())
