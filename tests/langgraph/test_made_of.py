@@ -381,6 +381,67 @@ async def test_what_is_put_by_hand_counts(
         assert (await graph.aget_state(item.config)).values == wanted
 
 
+@pytest.mark.parametrize("durability", _DURABILITIES)
+async def test_a_copy_is_made_of_what_the_other_is(make: MakeSaver, durability: Any) -> None:
+    """Also where the task that copies a checkpoint has looked at the one before that."""
+    graph = _graph(make())
+    await _act(graph, durability, "hello")
+    await _values(graph)
+    await _act(graph, durability, "bye")
+    before = await asyncio.create_task(_values(graph))
+    await graph.aupdate_state(_THREAD, None, as_node="__copy__")
+    assert await _values(graph) == before
+
+
+class _Workers(CheckpointSaver):
+    """A saver whose calls are done by tasks in turn, each of which does some of every update."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._queues: list[asyncio.Queue[Any]] = [asyncio.Queue() for _ in range(2)]
+        self._tasks = [asyncio.create_task(self._work(queue)) for queue in self._queues]
+
+    async def _work(self, queue: asyncio.Queue[Any]) -> None:
+        while (asked := await queue.get()) is not None:
+            call, done = asked
+            done.set_result(await call)
+
+    async def _by_next(self, call: Any) -> Any:
+        queue, done = self._queues.pop(0), asyncio.get_running_loop().create_future()
+        self._queues.append(queue)
+        await queue.put((call, done))
+        return await done
+
+    async def aget_tuple(self, config: Any) -> Any:
+        return await self._by_next(super().aget_tuple(config))
+
+    async def aput(self, *args: Any) -> Any:
+        return await self._by_next(super().aput(*args))
+
+    async def aput_writes(self, *args: Any) -> Any:
+        return await self._by_next(super().aput_writes(*args))
+
+    async def aclose(self) -> None:
+        for queue in self._queues:
+            await queue.put(None)
+        await asyncio.gather(*self._tasks)
+        await super().aclose()
+
+
+@pytest.mark.parametrize("looks", range(3))
+@pytest.mark.parametrize("kind", ["update", "input"])
+async def test_an_update_that_several_tasks_put(root: Path, kind: Kind, looks: int) -> None:
+    """Where one task looks, another one writes and any puts, as of a pool, nothing is lost."""
+    async with _Workers(root) as saver:
+        graph = _graph(saver)
+        await _act(graph, "sync", "hello")
+        for text in "abcd":
+            for _ in range(looks):
+                await _values(graph)
+            await _act(graph, kind, text)
+        assert (await _values(graph))["log"] == ["hello", "answer hello", *"abcd"]
+
+
 async def _make_old(saver: CheckpointSaver, session_id: str) -> None:
     """Store a session's records as an earlier version did."""
 

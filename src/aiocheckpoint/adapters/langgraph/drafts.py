@@ -105,7 +105,7 @@ def writes_draft(
     """
     place = place_of(config)
     checkpoint = arguments.text("checkpoint_id", place.checkpoint)
-    writer = looks.of(caller_of(config)).writer
+    writer = looks.wrote(caller_of(config), place.session_id, checkpoint)
     encoder = Encoder(serde)
     encoded = records.encode_writes(listed("writes", writes), encoder.encode)
     record = ThreadRecord(

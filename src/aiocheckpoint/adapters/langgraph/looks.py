@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
+from types import MappingProxyType
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -13,7 +14,7 @@ from msgspec import UNSET, UnsetType
 from aiocheckpoint import SessionId
 from aiocheckpoint.adapters.langgraph import records
 from aiocheckpoint.adapters.langgraph.arguments import Caller, Run
-from aiocheckpoint.adapters.langgraph.pruning import rebuilt
+from aiocheckpoint.adapters.langgraph.pruning import rebuilt, versions
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord
 
 _REMEMBERED_RUNS = 16_384  # more than are at once in a process; of others all counts
@@ -30,6 +31,7 @@ class _Shown(NamedTuple):
         made_of: of which writes it is made.
         pending: the records of writes after it, as `made_of` names them.
         is_newest: whether the newest was asked for.
+        versions: of its channels, where who was shown it does not run.
     """
 
     session_id: SessionId = ""
@@ -38,6 +40,7 @@ class _Shown(NamedTuple):
     made_of: list[str] | UnsetType = UNSET
     pending: tuple[str, ...] = ()
     is_newest: bool = False
+    versions: Mapping[str, object] = MappingProxyType({})
 
 
 class Look(NamedTuple):
@@ -49,11 +52,13 @@ class Look(NamedTuple):
         is_run: whether they run.
         shown: the last two; none where it is not known. Of one that was asked for by its id
             LangGraph looks then whether it is the newest.
+        wrote_after: the session and the checkpoint after which they have written last, since that.
     """
 
     writer: str
     is_run: bool
     shown: tuple[_Shown, ...] = ()
+    wrote_after: tuple[SessionId, str] | None = None
 
     def made_of(self, state: ThreadRecord) -> list[str] | UnsetType:
         """
@@ -66,12 +71,25 @@ class Look(NamedTuple):
             return UNSET
         shown = [each for each in reversed(self.shown) if each.session_id == state.session_id]
         for each in shown:
-            if each.checkpoint == state.parent:
-                return [self.writer, *each.pending]
+            if each.parent == state.parent and each.versions == versions(state):
+                return each.made_of  # of a copy beside it, as by `aupdate_state`
         for each in shown:
-            if each.parent == state.parent:  # a copy beside it, as by `aupdate_state`
-                return each.made_of
+            if each.checkpoint == state.parent:
+                is_whole = self.is_run or self._has_written_all(state, each)
+                return [self.writer, *each.pending] if is_whole else UNSET
         return [self.writer] if self.is_run else UNSET
+
+    def _has_written_all(self, state: ThreadRecord, parent: _Shown) -> bool:
+        """
+        Tell whether somebody who does not run has written what is new in a checkpoint.
+
+        They may do only a part of it, as threads of a pool that take one call each.
+        """
+        if state.trigger == "loop":  # of a run that is not known
+            return False
+        new = versions(state)
+        is_new = any(new[channel] != parent.versions.get(channel) for channel in rebuilt(state))
+        return not is_new or self.wrote_after == (state.session_id, state.parent)
 
     def was_of_newest(self, state: ThreadRecord) -> bool:
         """Tell whether a checkpoint follows what was shown last of all, as the newest."""
@@ -106,6 +124,13 @@ class Looks:
         unknown = Look(records.new_writer() if is_run else records.NOBODY, is_run)
         return self._beside(caller).get(caller, unknown)
 
+    def wrote(self, caller: Caller, session_id: SessionId, checkpoint: str) -> str:
+        """Note that somebody writes after a checkpoint, and return what the ids begin with."""
+        look = self.of(caller)
+        if not look.is_run and look.shown:
+            self._of_others[caller] = look._replace(wrote_after=(session_id, checkpoint))
+        return look.writer
+
     def note(
         self,
         caller: Caller,
@@ -129,9 +154,12 @@ class Looks:
         if state is not None:
             writes = tuple(records.name_in(record.checkpoint_id) for record in pending)
             place = state.session_id, state.checkpoint, state.parent
-            shown = _Shown(*place, state.made_of, writes, is_newest)
+            channels = {} if isinstance(caller, Run) else versions(state)
+            shown = _Shown(*place, state.made_of, writes, is_newest, channels)
         new = Look(records.new_writer(), isinstance(caller, Run))
         look = self._beside(caller).pop(caller, new)
-        self._beside(caller)[caller] = look._replace(shown=(*look.shown[-1:], shown))
+        self._beside(caller)[caller] = look._replace(
+            shown=(*look.shown[-1:], shown), wrote_after=None
+        )
         while len(self._of_runs) > _REMEMBERED_RUNS:
             self._of_runs.popitem(last=False)

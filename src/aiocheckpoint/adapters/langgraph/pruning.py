@@ -25,10 +25,13 @@ def rebuilt(state: ThreadRecord) -> set[str]:
     nearest ancestor's and the writes since. An empty channel is told from a delta channel by
     the counters in the metadata.
     """
-    metadata, document = _mapping(state.metadata), _mapping(state.document)
-    counted = set(_mapping(metadata.get(_COUNTERS_KEY)))
-    present = set(_mapping(document.get("channel_versions")))
-    return (counted & present) - set(_mapping(state.channels))
+    counted = set(_mapping(_mapping(state.metadata).get(_COUNTERS_KEY)))
+    return (counted & set(versions(state))) - set(_mapping(state.channels))
+
+
+def versions(state: ThreadRecord) -> dict[str, object]:
+    """Return the versions of a checkpoint's channels, where these are plain JSON."""
+    return _mapping(_mapping(state.document).get("channel_versions"))
 
 
 class DeltaNeeds:
