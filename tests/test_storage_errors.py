@@ -289,7 +289,7 @@ class TestEachCallOfAChangeFails:
 
         # The calls are nearly the same in both durabilities and all scenarios: each tries others.
         count = await lab.each_call_fails(
-            SCENARIOS[name], ERRORS, Fault(errno.EIO), **slice_of(name, durability, every=112)
+            SCENARIOS[name], ERRORS, Fault(errno.EIO), **slice_of(name, durability, every=64)
         )
 
         assert count > 10
@@ -303,7 +303,7 @@ class TestEachCallOfAChangeFails:
 
         fault = Fault(errno.EIO, after_effect=True)
         await lab.each_call_fails(
-            SCENARIOS[name], ERRORS, fault, **slice_of(name, durability, every=160)
+            SCENARIOS[name], ERRORS, fault, **slice_of(name, durability, every=96)
         )
 
     @scenario
@@ -313,7 +313,7 @@ class TestEachCallOfAChangeFails:
 
         fault = Fault(errno.EIO, for_ever=True)
         await lab.each_call_fails(
-            SCENARIOS[name], ERRORS, fault, **slice_of(name, durability, every=160)
+            SCENARIOS[name], ERRORS, fault, **slice_of(name, durability, every=96)
         )
 
     @scenario
@@ -324,7 +324,7 @@ class TestEachCallOfAChangeFails:
         lab = Lab(tmp_path, durability, is_cold=True)
 
         await lab.each_call_fails(
-            SCENARIOS[name], ERRORS, Fault(errno.EIO), **slice_of(name, durability, every=160)
+            SCENARIOS[name], ERRORS, Fault(errno.EIO), **slice_of(name, durability, every=96)
         )
 
     @pytest.mark.campaign
