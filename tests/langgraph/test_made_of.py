@@ -24,7 +24,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.pregel import NodeBuilder, Pregel
-from langgraph.types import Command, interrupt
+from langgraph.types import Command, StateUpdate, interrupt
 from msgspec import UNSET
 
 from aiocheckpoint.adapters.langgraph import (
@@ -418,8 +418,8 @@ class _Workers(CheckpointSaver):
     async def aput(self, *args: Any) -> Any:
         return await self._by_next(super().aput(*args))
 
-    async def aput_writes(self, *args: Any) -> Any:
-        return await self._by_next(super().aput_writes(*args))
+    async def aput_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> Any:
+        return await self._by_next(super().aput_writes(config, writes, task_id, task_path))
 
     async def aclose(self) -> None:
         for queue in self._queues:
@@ -440,6 +440,16 @@ async def test_an_update_that_several_tasks_put(root: Path, kind: Kind, looks: i
                 await _values(graph)
             await _act(graph, kind, text)
         assert (await _values(graph))["log"] == ["hello", "answer hello", *"abcd"]
+
+
+async def test_several_updates_that_several_tasks_put(root: Path) -> None:
+    """The same of updates that are applied together."""
+    async with _Workers(root) as saver:
+        graph = _graph(saver)
+        await _act(graph, "sync", "hello")
+        steps = [[StateUpdate([text], "answer", None) for text in step] for step in ("abc", "def")]
+        await graph.abulk_update_state(_THREAD, steps)
+        assert (await _values(graph))["log"] == ["hello", "answer hello", *"abcdef"]
 
 
 async def _make_old(saver: CheckpointSaver, session_id: str) -> None:

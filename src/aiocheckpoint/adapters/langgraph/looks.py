@@ -17,7 +17,7 @@ from aiocheckpoint.adapters.langgraph.arguments import Caller, Run
 from aiocheckpoint.adapters.langgraph.pruning import rebuilt, versions
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord
 
-_REMEMBERED_RUNS = 16_384  # more than are at once in a process; of others all counts
+_REMEMBERED_RUNS = 16_384  # by their first look; of those before them all writes count
 
 
 class _Shown(NamedTuple):
@@ -104,7 +104,7 @@ class Looks:
 
     Two who go on from the same checkpoint both write behind it, and one of them is refused, or
     ends before its own checkpoint is there. The other's is rebuilt from what it was made of alone.
-    What was put by whoever was shown nothing, as a copy, is made of all.
+    What was put by whoever was shown nothing, as a copy, or has not written it, is made of all.
     """
 
     def __init__(self) -> None:
@@ -127,8 +127,12 @@ class Looks:
     def wrote(self, caller: Caller, session_id: SessionId, checkpoint: str) -> str:
         """Note that somebody writes after a checkpoint, and return what the ids begin with."""
         look = self.of(caller)
-        if not look.is_run and look.shown:
-            self._of_others[caller] = look._replace(wrote_after=(session_id, checkpoint))
+        if look.is_run:
+            return look.writer
+        place = session_id, checkpoint
+        if place not in ((each.session_id, each.checkpoint) for each in look.shown):
+            return records.NOBODY  # another one was, for whom they write
+        self._of_others[caller] = look._replace(wrote_after=place)
         return look.writer
 
     def note(
