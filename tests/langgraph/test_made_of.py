@@ -447,7 +447,8 @@ async def test_several_updates_that_several_tasks_put(root: Path) -> None:
     async with _Workers(root) as saver:
         graph = _graph(saver)
         await _act(graph, "sync", "hello")
-        steps = [[StateUpdate([text], "answer", None) for text in step] for step in ("abc", "def")]
+        given: Any = [[[text] for text in step] for step in ("abc", "def")]
+        steps = [[StateUpdate(said, "answer", None) for said in step] for step in given]
         await graph.abulk_update_state(_THREAD, steps)
         assert (await _values(graph))["log"] == ["hello", "answer hello", *"abcdef"]
 
