@@ -180,6 +180,34 @@ async def test_what_a_killed_one_wrote_is_in_nobody_elses_state(
         assert await _values(second) == await _values(memory)
 
 
+@pytest.mark.parametrize("by", ["update", "sync", "exit"])
+@pytest.mark.parametrize("killed", _KINDS)
+async def test_what_a_killed_one_wrote_between_two_looks(
+    root: Path, killed: Kind, by: Kind
+) -> None:
+    """Of a checkpoint asked for by its id counts what was there then, as it is looked at again."""
+    async with _Staged(root) as one, _Staged(root) as two:
+        first, second = _graph(one), _graph(two)
+        await _act(first, "sync", "hello")
+        newest = (await first.aget_state(_THREAD)).config
+
+        async def act() -> None:
+            if by == "update":
+                await second.aupdate_state(newest, ["other"], as_node="answer")
+            else:
+                await second.ainvoke(_asked("other"), newest, durability=by)
+
+        plans = _Plan(dies=True), _Plan()
+        acting = _by(plans[1], act)
+        await plans[1].has_looked.wait()
+        plans[0].may_go_on.set()
+        with pytest.raises(_KilledError):
+            await _by(plans[0], lambda: _act(first, killed, "killed"))
+        plans[1].may_go_on.set()
+        await acting
+        assert not any("killed" in said for said in (await _values(second))["log"])
+
+
 @pytest.mark.parametrize("durability", _DURABILITIES)
 @pytest.mark.parametrize("is_one_saver", [False, True])
 async def test_what_a_run_wrote_after_another_went_on(

@@ -91,6 +91,14 @@ class Look(NamedTuple):
         is_new = any(new[channel] != parent.versions.get(channel) for channel in rebuilt(state))
         return not is_new or self.wrote_after == (state.session_id, state.parent)
 
+    def followed_by(self, shown: _Shown) -> Look:
+        """Return the same when something else was shown."""
+        last = self.shown[-1] if self.shown else _Shown()
+        is_again = shown[:3] == last[:3]
+        if is_again and shown.is_newest and not last.is_newest:  # they go by the first look
+            shown = shown._replace(pending=last.pending)
+        return self._replace(shown=(*self.shown[-1:], shown), wrote_after=None)
+
     def was_of_newest(self, state: ThreadRecord) -> bool:
         """Tell whether a checkpoint follows what was shown last of all, as the newest."""
         last = self.shown[-1] if self.shown else _Shown()
@@ -162,8 +170,6 @@ class Looks:
             shown = _Shown(*place, state.made_of, writes, is_newest, channels)
         new = Look(records.new_writer(), isinstance(caller, Run))
         look = self._beside(caller).pop(caller, new)
-        self._beside(caller)[caller] = look._replace(
-            shown=(*look.shown[-1:], shown), wrote_after=None
-        )
+        self._beside(caller)[caller] = look.followed_by(shown)
         while len(self._of_runs) > _REMEMBERED_RUNS:
             self._of_runs.popitem(last=False)
