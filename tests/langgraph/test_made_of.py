@@ -34,6 +34,9 @@ from aiocheckpoint.adapters.langgraph import (
     copy_threads,
     session_of,
 )
+from aiocheckpoint.adapters.langgraph import looks as looks_module
+from aiocheckpoint.adapters.langgraph.arguments import Run
+from aiocheckpoint.adapters.langgraph.looks import Looks
 from aiocheckpoint.adapters.langgraph.records import PENDING_PREFIX, STATE_PREFIX
 from tests.langgraph import graphs
 from tests.langgraph.conftest import MakeSaver
@@ -688,3 +691,15 @@ async def test_a_thread_that_has_others_writes_is_not_moved(root: Path, tmp_path
         assert await target.aget_tuple(_THREAD) is None
         values = (await _graph(target).aget_state(thread("u"))).values
         assert values["log"] == ["hello", "answer hello"]
+
+
+def test_a_run_that_writes_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many others have begun, and ended, since it did."""
+    monkeypatch.setattr(looks_module, "_REMEMBERED_RUNS", 2)
+    looks, run = Looks(), Run(0, object())
+    looks.note(run, None)
+    writer = looks.of(run).writer
+    for number in range(1, 4):
+        looks.note(Run(number, object()), None)
+        assert looks.wrote(run, "s", "c") == writer
+    assert looks.of(run).writer == writer

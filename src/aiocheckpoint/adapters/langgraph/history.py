@@ -93,7 +93,8 @@ async def delta_history(
         if asked is not None and group.state is None and needed:
             await _require(store, asked)
             raise _missing(asked, state.parent, needed)
-        pending = [r for r in group.pending if records.is_made_of(state, r.checkpoint_id)]
+        counted = records.counted(state, (record.checkpoint_id for record in group.pending))
+        pending = [record for record in group.pending if record.checkpoint_id in counted]
         state = group.state
         if state is not None:
             await _add_ancestor(store, serde, state, pending, remaining, history)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, MutableMapping
@@ -17,7 +18,7 @@ from aiocheckpoint.adapters.langgraph.arguments import Caller, Run
 from aiocheckpoint.adapters.langgraph.pruning import rebuilt, versions
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord
 
-_REMEMBERED_RUNS = 16_384  # by their first look; of those before them all writes count
+_REMEMBERED_RUNS = 16_384  # that wrote or looked last; of others all writes count
 
 
 class _Shown(NamedTuple):
@@ -136,6 +137,8 @@ class Looks:
         """Note that somebody writes after a checkpoint, and return what the ids begin with."""
         look = self.of(caller)
         if look.is_run:
+            with contextlib.suppress(KeyError):  # it is not remembered
+                self._of_runs.move_to_end(caller)
             return look.writer
         place = session_id, checkpoint
         if place not in ((each.session_id, each.checkpoint) for each in look.shown):

@@ -172,7 +172,7 @@ async def has_uncounted(reader: SessionReader[ThreadRecord]) -> bool:
     for start in range(0, len(ids), PAGE):
         for state in await reader.load_many(ids[start : start + PAGE]):
             after = pending[records.tag_of(records.key_of(state.parent or ""))]
-            if not all(records.is_made_of(state, found) for found in after):
+            if records.counted(state, after) != {*after}:
                 return True
     return False
 

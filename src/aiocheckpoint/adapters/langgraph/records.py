@@ -236,10 +236,16 @@ def name_in(pending: CheckpointId) -> str:
     return pending[len(PENDING_PREFIX) + TAG_LENGTH :]
 
 
-def is_made_of(state: ThreadRecord, pending: CheckpointId) -> bool:
-    """Tell whether a checkpoint is made of a record of writes after its parent."""
-    made_of = state.made_of
-    return made_of is UNSET or name_in(pending).startswith((NOBODY, *made_of))
+def counted(state: ThreadRecord, pending: Iterable[CheckpointId]) -> set[CheckpointId]:
+    """Return of which records of writes after its parent a checkpoint is made."""
+    if state.made_of is UNSET:
+        return {*pending}
+    names = {NOBODY, *state.made_of}
+    return {
+        found
+        for found in pending
+        if not names.isdisjoint((name_in(found), name_in(found)[:_WRITER_LENGTH]))
+    }
 
 
 def key_in(state: CheckpointId) -> str:
