@@ -92,8 +92,9 @@ def _nothing_is_rebuilt(patch: Patch) -> None:
 
 def _writes_are_reversed(patch: Patch) -> None:
     """Writes of tasks side by side come in the wrong order."""
-    merged = records.merged_writes
+    merged, whole = records.merged_writes, records.writes_in
     patch.setattr(records, "merged_writes", lambda found: merged(found)[::-1])
+    patch.setattr(records, "writes_in", lambda *given: whole(*given)[::-1])
 
 
 def _what_is_around_counts(patch: Patch) -> None:

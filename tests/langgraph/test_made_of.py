@@ -48,6 +48,14 @@ _SESSION = session_of("t")
 _DURABILITIES: Sequence[Any] = ("sync", "async", "exit")
 
 
+_Texts = Annotated[list[str], DeltaChannel(extended, list, snapshot_frequency=1000)]
+
+
+class _Asking(TypedDict):
+    said: _Texts
+    notes: _Texts
+
+
 class _KilledError(Exception):
     """What happens to a process, told to the test."""
 
@@ -703,3 +711,48 @@ def test_a_run_that_writes_is_remembered(monkeypatch: pytest.MonkeyPatch) -> Non
         looks.note(Run(number, object()), None)
         assert looks.wrote(run, "s", "c") == writer
     assert looks.of(run).writer == writer
+
+
+@pytest.mark.parametrize("durability", _DURABILITIES)
+async def test_a_question_is_answered_that_was_edited_before(
+    make: MakeSaver, durability: Any
+) -> None:
+    """Its own answer counts, and not what an update wrote for the node that asks."""
+    builder: Any = StateGraph(_Asking)
+    for name in ("one", "two"):
+        builder.add_node(name, lambda _, name=name: {"said": [f"{name} {interrupt(name)}"]})
+        builder.add_edge(START, name)
+    builder.add_node("end", lambda _: {"said": ["end"]})
+    builder.add_edge(["one", "two"], "end")
+    saver = make()
+    graph = builder.compile(checkpointer=saver)
+    await graph.ainvoke({"said": ["question"]}, _THREAD, durability=durability)
+    asked = await graph.aget_state(_THREAD)
+    await graph.aupdate_state(_THREAD, {"notes": ["by hand"]}, as_node="one")
+    answers: Any = Command(resume={each.id: "yes" for each in asked.interrupts})
+    ended = await graph.ainvoke(answers, asked.config, durability=durability)
+    assert ended["said"] == ["question", "one yes", "two yes", "end"]
+    assert (await graph.aget_state(_THREAD)).values == ended
+    await saver.acopy_thread("t", "copy")
+    assert (await graph.aget_state(thread("copy"))).values == ended
+
+
+@pytest.mark.parametrize("as_node", [None, "answer"])
+async def test_an_update_after_one_that_was_killed(make: MakeSaver, as_node: str | None) -> None:
+    """Its own writes count, though the other one's have the same task and place."""
+    builder: Any = StateGraph(_Asking)
+    builder.add_node("answer", lambda _: {"said": ["answer"]})
+    builder.add_edge(START, "answer")
+    graph = builder.compile(checkpointer=make())
+    await graph.ainvoke({"said": ["question"]}, _THREAD, durability="sync")
+
+    async def die(*_: Any) -> None:
+        raise _KilledError
+
+    with pytest.MonkeyPatch.context() as patch, suppress(_KilledError):
+        patch.setattr(CheckpointSaver, "aput", die)
+        await graph.aupdate_state(_THREAD, {"notes": ["dead"]}, as_node)
+    graph = builder.compile(checkpointer=make())
+    await graph.aupdate_state(_THREAD, {"said": ["new"]}, as_node)
+    state = await graph.aget_state(_THREAD)
+    assert state.values["said"] == ["question", "answer", "new"]

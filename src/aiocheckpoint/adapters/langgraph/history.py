@@ -93,11 +93,10 @@ async def delta_history(
         if asked is not None and group.state is None and needed:
             await _require(store, asked)
             raise _missing(asked, state.parent, needed)
-        counted = records.counted(state, (record.checkpoint_id for record in group.pending))
-        pending = [record for record in group.pending if record.checkpoint_id in counted]
+        writes = records.writes_in(state, group.pending)
         state = group.state
         if state is not None:
-            await _add_ancestor(store, serde, state, pending, remaining, history)
+            await _add_ancestor(store, serde, state, writes, remaining, history)
             needed &= rebuilt(state)  # where it knows of none, as another graph, nobody kept more
     for found in history.values():
         found["writes"].reverse()
@@ -140,12 +139,12 @@ async def _add_ancestor(
     store: BlobStore[ThreadRecord],
     serde: SerializerProtocol,
     state: ThreadRecord,
-    pending: Iterable[ThreadRecord],
+    found: Iterable[records.Write],
     remaining: set[str],
     history: dict[str, DeltaChannelHistory],
 ) -> None:
     """Add an ancestor's writes, the last first, and its values, which end the search."""
-    writes = [w for w in records.merged_writes(pending) if w.channel in remaining]
+    writes = [write for write in found if write.channel in remaining]
     values = {k: v for k, v in (state.channels or {}).items() if k in remaining}
     digests = dict.fromkeys(records.blobs_of(state, values.values()))
     for write in writes:

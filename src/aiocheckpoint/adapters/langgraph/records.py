@@ -534,6 +534,28 @@ def merged_writes(records: Iterable[ThreadRecord]) -> list[Write]:
     return sorted(merged.values(), key=lambda write: write.order)
 
 
+def writes_in(state: ThreadRecord, pending: Sequence[ThreadRecord]) -> list[Write]:
+    """
+    Return the writes after its parent that a checkpoint is made of, as they apply.
+
+    A run that was shown what a task had written, and has run it all the same, is made of what it
+    wrote itself. An update takes up both.
+    """
+    if state.made_of is UNSET:
+        return merged_writes(pending)
+    names = counted(state, (record.checkpoint_id for record in pending))
+    own: list[ThreadRecord] = []
+    others: list[ThreadRecord] = []
+    for record in pending:
+        if record.checkpoint_id in names:
+            is_own = name_in(record.checkpoint_id).startswith(state.made_of[0])
+            (own if is_own else others).append(record)
+    if state.trigger != "update":
+        tasks = {record.task_id for record in own}
+        others = [record for record in others if record.task_id not in tasks]
+    return sorted([*merged_writes(others), *merged_writes(own)], key=lambda write: write.order)
+
+
 def pending_write(write: Write, decoder: Decoder) -> PendingWrite:
     """Return a write as LangGraph has it."""
     value = decoder.decode(write.record, write.value)
