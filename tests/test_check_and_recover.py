@@ -127,6 +127,27 @@ class TestCheck:
             await writer.recover(session_id)
         await writer.save(step(9, "a"))
 
+    @pytest.mark.parametrize("content", ["newest", "older", "garbage", ""])
+    async def test_file_in_the_place_of_the_pointer(
+        self, make_writer: MakeWriter, content: str
+    ) -> None:
+        """A copy that follows symlinks leaves a file: only one of the newest is as it should be."""
+        writer = make_writer()
+        older, newest = await save_steps(writer, 2)
+        pointer = newest.with_name("latest.json")
+
+        def replace() -> None:
+            texts = {"newest": newest.read_bytes(), "older": older.read_bytes()}
+            pointer.unlink()
+            pointer.write_bytes(texts.get(content, content.encode()))
+
+        await asyncio.to_thread(replace)
+        told = [("stale-pointer", "latest.json", "s")]
+        assert in_short(await writer.check()) == ([] if content == "newest" else told)
+        await writer.save(step(2))
+        await on_disk(writer)
+        assert await writer.check() == ()
+
     async def test_damaged_backup_is_told(self, make_writer: MakeWriter) -> None:
         """A backup that could not be restored from is a finding too."""
         writer = make_writer()

@@ -236,7 +236,8 @@ class Finding(Struct, frozen=True, kw_only=True):
             (intact, and of another format version; no damage), `misplaced` (intact, but of another
             session or id), `leftover` (temporary file of a save that never ended),
             `dangling-pointer` (`latest.json` names a file that was deleted by something else, or
-            missed by a copy), `stale-pointer` (it names a file that is not the newest),
+            missed by a copy), `stale-pointer` (it names a file that is not the newest, or is a
+            file itself, and no copy of the newest),
             `unflushed-journal` (a process died, and its last saves are in the journal and not in
             files yet; no damage), `unwritten-session` (saves of a session load from the journal,
             since its files could not be written when some process tried; no damage),

@@ -42,6 +42,7 @@ _OURS = re.compile(r"(turn|lock|applier|control|owner-.*|log\.[0-9]+)")
 _MOMENTS_SECONDS = 1.0
 _PAUSE_SECONDS = 0.02
 _NO_POINTER = "it is a directory, so it cannot name the newest checkpoint; move it away"
+_NO_COPY = "it is a file, and no copy of the newest checkpoint; the next save mends it"
 _NO_OWNERS = (
     "it does not tell any more who owned sessions when the journal was flushed: others may own "
     "them now, and who did is refused (OwnershipLostError); remove it, and own them again"
@@ -329,15 +330,32 @@ def _check_pointer(bodies: Bodies, directory: Directory, session: str) -> Iterat
         yield found
 
 
+def _is_copy(bodies: Bodies, directory: Directory, newest: str) -> bool:
+    """Tell whether a file in the place of the pointer is a copy of a checkpoint's."""
+    try:
+        one, other = (
+            bodies.view.files.read(directory, name, bodies.max_bytes)
+            for name in (names.LATEST_NAME, newest)
+        )
+    except CheckpointError:
+        return False
+    return one == other
+
+
 def _pointer_finding(bodies: Bodies, directory: Directory) -> Found | None:
     files, sessions = bodies.view.files, bodies.view.sessions
-    pointed = files.pointed_at(directory, names.LATEST_NAME)
     path = Path(directory.join(names.LATEST_NAME))
-    if pointed is None:
-        there = files.status(directory, names.LATEST_NAME)
-        return ("unreadable", path, _NO_POINTER) if there and there.is_directory else None
+    there = files.status(directory, names.LATEST_NAME)
+    if there is None:
+        return None
+    if there.is_directory:
+        return "unreadable", path, _NO_POINTER
     entries = files.scan(directory)
     found = sessions.in_order(list(filter(None, map(names.parse_name, entries))), directory)
+    pointed = files.pointed_at(directory, names.LATEST_NAME)
+    if pointed is None:
+        is_newest = found and _is_copy(bodies, directory, found[-1].text)
+        return None if is_newest else ("stale-pointer", path, _NO_COPY)
     if pointed not in entries:
         return (
             "dangling-pointer",
