@@ -61,7 +61,7 @@ async def entries(store: BlobStore[ThreadRecord], session_id: SessionId) -> list
     return await store.read(session_id, partial(entries_of, session_id))
 
 
-async def told_by_none(store: BlobStore[ThreadRecord], thread_id: str) -> str | None:
+async def unlisted(store: BlobStore[ThreadRecord], thread_id: str) -> str | None:
     """Return of what a thread needs what no list tells; None where there is nothing."""
     async for session_id in sessions(store, {"thread_id": thread_id}):
         if await store.ids(session_id, prefix=records.ANCESTOR_PREFIX, limit=1):

@@ -26,7 +26,7 @@ from aiocheckpoint.adapters.langgraph.sources import (
     read_whole,
     require_names,
     task_paths,
-    unlisted,
+    unlisted_in,
 )
 from aiocheckpoint.adapters.langgraph.undecoded import plain, undecoded, with_serde
 
@@ -178,7 +178,7 @@ class _Move:
         """
         for config in configs:
             require_names(self._source, config)
-        needed = await unlisted(self._source, configurable_of(configs[0])["thread_id"])
+        needed = await unlisted_in(self._source, configurable_of(configs[0])["thread_id"])
         if needed is not None:
             reason = f"needs for its delta channels {needed}, {_ONLY_STORES}"
             self.failures.append((configs[-1], reason))

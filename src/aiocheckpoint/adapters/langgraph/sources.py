@@ -10,7 +10,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from aiocheckpoint import CheckpointError
 from aiocheckpoint.adapters._sources import UNREADABLE, brief, text_in
-from aiocheckpoint.adapters.langgraph.listing import told_by_none
+from aiocheckpoint.adapters.langgraph.listing import unlisted
 from aiocheckpoint.adapters.langgraph.records import configurable_of
 from aiocheckpoint.adapters.langgraph.saver import CheckpointSaver
 from aiocheckpoint.adapters.langgraph.undecoded import revived
@@ -127,11 +127,11 @@ async def configs_in(source: BaseCheckpointSaver[Any]) -> list[RunnableConfig]:
         connection.text_factory = text_factory
 
 
-async def unlisted(source: BaseCheckpointSaver[Any], thread_id: object) -> str | None:
+async def unlisted_in(source: BaseCheckpointSaver[Any], thread_id: object) -> str | None:
     """Return what delta channels of a thread need that the saver does not list."""
     if not isinstance(source, CheckpointSaver):
         return None
-    return await told_by_none(source._store, str(thread_id))  # noqa: SLF001 - of this package
+    return await unlisted(source._store, str(thread_id))  # noqa: SLF001 - of this package
 
 
 def require_names(source: BaseCheckpointSaver[Any], config: RunnableConfig) -> None:
