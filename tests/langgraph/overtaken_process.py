@@ -21,6 +21,25 @@ from aiocheckpoint.adapters.langgraph import CheckpointSaver
 from tests.langgraph.graphs import thread
 
 
+class Gate:
+    """
+    What a node waits at.
+
+    Attributes:
+        is_reached: set when it does.
+        may_pass: ends it.
+    """
+
+    def __init__(self) -> None:
+        self.is_reached = asyncio.Event()
+        self.may_pass = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Wait there."""
+        self.is_reached.set()
+        await self.may_pass.wait()
+
+
 def extended(state: Any, writes: Sequence[Any]) -> list[str]:
     """Add to a list of texts."""
     return [*(state or ()), *(text for texts in writes for text in texts)]
@@ -44,8 +63,8 @@ def answering(saver: CheckpointSaver | Literal[True], wait: Callable[[], Awaitab
 
 
 async def begun(graph: Any, durability: str) -> None:
-    """Wait until what a run stores before its first node is there."""
-    while durability != "exit" and not (await graph.aget_state(thread("t"))).next:
+    """Wait until what a run stores before its first node is there, and not its input alone."""
+    while durability != "exit" and (await graph.aget_state(thread("t"))).next in ((), (START,)):
         await asyncio.sleep(0)
 
 

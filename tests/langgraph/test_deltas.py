@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -34,6 +33,7 @@ from aiocheckpoint.testing import MemoryStore
 from tests.langgraph import graphs
 from tests.langgraph.conftest import MakeSaver
 from tests.langgraph.graphs import thread
+from tests.langgraph.overtaken_process import Gate, answering, begun, extended
 from tests.langgraph.promises import got, listed, outcome_of
 
 _THREAD: Any = thread("t")
@@ -332,49 +332,23 @@ def test_the_error_can_be_pickled() -> None:
     )
 
 
-def _extended(state: Any, writes: Sequence[Any]) -> list[str]:
-    return [*state, *(text for texts in writes for text in texts)]
-
-
-_WAITING = ("answer",)
-
-
-def _answering(saver: CheckpointSaver, may_answer: asyncio.Event, is_asked: asyncio.Event) -> Any:
-    """Return a graph that notes questions and answers, and waits with the answer to one."""
-
-    async def answer(state: Any) -> dict[str, list[str]]:
-        question = state["notes"][-1]
-        if question == "slow":
-            is_asked.set()
-            await may_answer.wait()
-        return {"notes": [f"answer {question}"]}
-
-    channel: Any = DeltaChannel(_extended, list, snapshot_frequency=1000)
-    make_type: Any = TypedDict
-    builder: Any = StateGraph(make_type("State", {"notes": Annotated[list[str], channel]}))
-    builder.add_node("answer", answer)
-    builder.add_edge(START, "answer")
-    return builder.compile(checkpointer=saver)
-
-
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
 @pytest.mark.parametrize("is_one_saver", [False, True])
 async def test_what_a_refused_run_wrote_is_in_nobody_elses_state(
     make: MakeSaver, durability: Any, *, is_one_saver: bool
 ) -> None:
     """A run that is told of another one leaves nothing from which the other's is rebuilt."""
-    may_answer, is_asked = asyncio.Event(), asyncio.Event()
+    gate = Gate()
     one = make()
     two = one if is_one_saver else make()
-    graphs_of = [_answering(saver, may_answer, is_asked) for saver in (one, two)]
+    graphs_of = [answering(saver, gate.wait) for saver in (one, two)]
     await graphs_of[1].ainvoke({"notes": ["first"]}, thread("t"), durability="sync")
     slow = graphs_of[0].ainvoke({"notes": ["slow"]}, thread("t"), durability=durability)
     running = asyncio.create_task(slow)
-    await is_asked.wait()
-    while durability == "async" and (await graphs_of[0].aget_state(thread("t"))).next != _WAITING:
-        pass  # what it is storing comes before what the other one reads
+    await gate.is_reached.wait()
+    await begun(graphs_of[0], durability)  # what it is storing comes before the other one reads
     quick = await graphs_of[1].ainvoke({"notes": ["quick"]}, thread("t"), durability="sync")
-    may_answer.set()
+    gate.may_pass.set()
     with pytest.raises(ThreadChangedError):
         await running
     for graph in graphs_of:
@@ -398,7 +372,7 @@ async def test_what_others_have_built_on_stays(make: MakeSaver, durability: Any)
             await may_end.wait()
         return {"notes": ["slow"]}
 
-    channel: Any = DeltaChannel(_extended, list, snapshot_frequency=1000)
+    channel: Any = DeltaChannel(extended, list, snapshot_frequency=1000)
     make_type: Any = TypedDict
     builder: Any = StateGraph(make_type("State", {"notes": Annotated[list[str], channel]}))
     for name, node in (("fast", fast), ("slow", slow)):
@@ -423,7 +397,7 @@ async def test_what_others_have_built_on_stays(make: MakeSaver, durability: Any)
 async def test_nobody_goes_on_from_a_pruned_checkpoint(make: MakeSaver, durability: Any) -> None:
     """A run from a checkpoint that is gone is refused, also where it is stored at its end."""
     saver = make()
-    graph = _answering(saver, asyncio.Event(), asyncio.Event())
+    graph = answering(saver, Gate().wait)
     for question in ("first", "second"):
         ended = await graph.ainvoke({"notes": [question]}, thread("t"), durability="sync")
     *_, oldest = await listed(saver, thread("t"))

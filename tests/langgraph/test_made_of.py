@@ -41,7 +41,7 @@ from aiocheckpoint.adapters.langgraph.records import PENDING_PREFIX, STATE_PREFI
 from tests.langgraph import graphs
 from tests.langgraph.conftest import MakeSaver
 from tests.langgraph.graphs import thread
-from tests.langgraph.overtaken_process import answering, begun, extended
+from tests.langgraph.overtaken_process import Gate, answering, begun, extended
 
 _THREAD: Any = thread("t")
 _SESSION = session_of("t")
@@ -225,25 +225,20 @@ async def test_what_a_run_wrote_after_another_went_on(
     root: Path, durability: Any, *, is_one_saver: bool
 ) -> None:
     """A run that is overtaken in a node, and killed behind it, changes no state of the other."""
-    may_answer, is_asked = asyncio.Event(), asyncio.Event()
+    gate = Gate()
     async with _Staged(root) as one, _Staged(root) as two:
-
-        async def wait() -> None:
-            is_asked.set()
-            await may_answer.wait()
-
-        slow, quick = answering(one, wait), answering(one if is_one_saver else two, wait)
+        slow, quick = (answering(saver, gate.wait) for saver in (one, one if is_one_saver else two))
         await quick.ainvoke({"notes": ["first"]}, _THREAD, durability="sync")
         plan = _Plan()
         plan.may_go_on.set()
         running = _by(
             plan, lambda: slow.ainvoke({"notes": ["slow"]}, _THREAD, durability=durability)
         )
-        await is_asked.wait()
+        await gate.is_reached.wait()
         await begun(quick, durability)
         ended = await quick.ainvoke({"notes": ["quick"]}, _THREAD, durability="sync")
         plan.dies = True
-        may_answer.set()
+        gate.may_pass.set()
         with pytest.raises(_KilledError):
             await running
         assert (await quick.aget_state(_THREAD)).values == ended
@@ -617,36 +612,37 @@ def _with_memory(wait: Callable[[], Awaitable[object]], *savers: CheckpointSaver
     return [_noting(saver, inner=inner) for saver in savers]
 
 
-async def _memory(saver: CheckpointSaver) -> list[Any]:
-    """Return the states of the memory, the newest first."""
+async def _snapshots(saver: CheckpointSaver) -> list[Any]:
     memory = answering(saver, asyncio.Event().wait)
     config = thread("t", checkpoint_ns="inner")
-    return [state.values async for state in memory.aget_state_history(config)]
+    return [state async for state in memory.aget_state_history(config)]
+
+
+async def _memory(saver: CheckpointSaver) -> list[Any]:
+    """Return the states of the memory, the newest first."""
+    return [state.values for state in await _snapshots(saver)]
 
 
 @pytest.mark.parametrize("durability", _DURABILITIES)
 async def test_a_graph_with_a_memory(root: Path, durability: Any) -> None:
     """The same holds within a node: of what an overtaken run wrote in a memory nothing counts."""
-    may_answer, is_asked = asyncio.Event(), asyncio.Event()
-
-    async def wait() -> None:
-        is_asked.set()
-        await may_answer.wait()
-
+    gate = Gate()
     async with _Staged(root) as one, _Staged(root) as two:
-        slow, quick = _with_memory(wait, one, two)
+        slow, quick = _with_memory(gate.wait, one, two)
         await quick.ainvoke({"notes": ["first"]}, _THREAD, durability="sync")
         plan = _Plan()
         plan.may_go_on.set()
         running = _by(
             plan, lambda: slow.ainvoke({"notes": ["slow"]}, _THREAD, durability=durability)
         )
-        await is_asked.wait()
+        await gate.is_reached.wait()
         await begun(quick, durability)
+        while durability != "exit" and (await _snapshots(two))[0].next != ("answer",):
+            await asyncio.sleep(0)
         await quick.ainvoke({"notes": ["quick"]}, _THREAD, durability="sync")
         before = await _memory(two)
         plan.dies = True
-        may_answer.set()
+        gate.may_pass.set()
         with pytest.raises(_KilledError):
             await running
         assert await _memory(two) == before
@@ -654,24 +650,19 @@ async def test_a_graph_with_a_memory(root: Path, durability: Any) -> None:
 
 async def test_a_memory_that_is_taken_up_from_an_older_state(root: Path) -> None:
     """The same holds of a run from an older checkpoint, which lists where its memory begins."""
-    may_answer, is_asked = asyncio.Event(), asyncio.Event()
-
-    async def wait() -> None:
-        is_asked.set()
-        await may_answer.wait()
-
+    gate = Gate()
     async with _Staged(root) as one, _Staged(root) as two:
-        slow, quick = _with_memory(wait, one, two)
+        slow, quick = _with_memory(gate.wait, one, two)
         await quick.ainvoke({"notes": ["first"]}, _THREAD, durability="sync")
         older = (await quick.aget_state(_THREAD)).config
         await quick.ainvoke({"notes": ["second"]}, _THREAD, durability="sync")
         running = asyncio.create_task(slow.ainvoke({"notes": ["slow"]}, older, durability="sync"))
-        await is_asked.wait()
+        await gate.is_reached.wait()
         plan = _Plan(dies=True)
         plan.may_go_on.set()
         with pytest.raises(_KilledError):
             await _by(plan, lambda: quick.ainvoke({"notes": ["x"]}, _THREAD, durability="exit"))
-        may_answer.set()
+        gate.may_pass.set()
         await running
         newest, *_ = await _memory(two)
         assert newest["notes"][-2:] == ["slow", "answer slow"]

@@ -211,6 +211,27 @@ def random_number(limit: int) -> int:
     return next(_unguessable) % limit
 
 
+class _ClosedIfFailed:
+    """
+    Closes a file that was opened where something fails, which outdoes an error of that.
+
+    No generator, which would take longer than what it surrounds.
+    """
+
+    def __init__(self, files: LocalFiles, descriptor: int, path: str) -> None:
+        self._files = files
+        self._descriptor = descriptor
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None:
+            with contextlib.suppress(StorageError):
+                self._files.close(self._descriptor, self._path)
+
+
 class LocalFiles:
     """
     File operations on a local disk.
@@ -256,6 +277,7 @@ class LocalFiles:
         function: Callable[..., ResultT], *args: object, **kwargs: object,
     ) -> ResultT | None:  # fmt: skip
         """Make one, and return what it finds; None where it fails in one of these ways."""
+        # The lines of `_at`: each look at a file passes here, and a call more is felt.
         path, descriptor = directory.join(name), directory.descriptor
         place = path if descriptor is None else name
         try:
@@ -479,25 +501,15 @@ class LocalFiles:
         """Create a file that must not exist, 0600, and return its descriptor."""
         descriptor = self._at("create", directory, name, _open_file, _CREATE)
         if directory.owner is not None:
-            with self._closing_if_failed(descriptor, directory.join(name)):
+            with _ClosedIfFailed(self, descriptor, directory.join(name)):
                 self._give_to_owner(directory, name)
         return descriptor
-
-    @contextlib.contextmanager
-    def _closing_if_failed(self, descriptor: int, path: str) -> Generator[None]:
-        """Close a file that was opened where something fails, which outdoes an error of that."""
-        try:
-            yield
-        except BaseException:
-            with contextlib.suppress(StorageError):
-                self.close(descriptor, path)
-            raise
 
     @contextlib.contextmanager
     def created(self, directory: Directory, name: str) -> Generator[int]:
         """Create a file and close it; an error in between outdoes one of closing."""
         descriptor, path = self.create(directory, name), directory.join(name)
-        with self._closing_if_failed(descriptor, path):
+        with _ClosedIfFailed(self, descriptor, path):
             yield descriptor
         self.close(descriptor, path)
 
@@ -531,7 +543,7 @@ class LocalFiles:
         temporary = random_name(".tmp_cp_")
         descriptor, path = self.write_new(directory, temporary, data, 0), directory.join(temporary)
         try:
-            with self._closing_if_failed(descriptor, path):
+            with _ClosedIfFailed(self, descriptor, path):
                 self.sync_file(descriptor, path)
             self.close(descriptor, path)
             self.rename(directory, temporary, name)
@@ -722,19 +734,12 @@ class LocalFiles:
         if descriptor is None:
             return None
         _not_for_children.add(descriptor)
-        try:
-            self._require_file(descriptor, path)
+        with _ClosedIfFailed(self, descriptor, path):
+            if not stat.S_ISREG(self.call("stat", path, os.fstat, descriptor).st_mode):
+                raise StorageError("open", path, None, NO_FILE)
             if create:
                 self._give_to_owner(directory, name)
-        except BaseException:
-            with contextlib.suppress(StorageError):
-                self.close(descriptor, path)
-            raise
         return descriptor
-
-    def _require_file(self, descriptor: int, path: str) -> None:
-        if not stat.S_ISREG(self.call("stat", path, os.fstat, descriptor).st_mode):
-            raise StorageError("open", path, None, NO_FILE)
 
     def lock_file(self, descriptor: int, path: str) -> None:
         """Lock an open file against all others, waiting as long as it takes."""

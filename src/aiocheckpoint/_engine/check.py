@@ -350,9 +350,9 @@ def _pointer_finding(bodies: Bodies, directory: Directory) -> Found | None:
         return None
     if there.is_directory:
         return "unreadable", path, _NO_POINTER
+    pointed = files.pointed_at(directory, names.LATEST_NAME)
     entries = files.scan(directory)
     found = sessions.in_order(list(filter(None, map(names.parse_name, entries))), directory)
-    pointed = files.pointed_at(directory, names.LATEST_NAME)
     if pointed is None:
         is_newest = found and _is_copy(bodies, directory, found[-1].text)
         return None if is_newest else ("stale-pointer", path, _NO_COPY)

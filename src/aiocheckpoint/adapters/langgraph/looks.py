@@ -43,6 +43,11 @@ class _Shown(NamedTuple):
     is_newest: bool = False
     versions: Mapping[str, object] = MappingProxyType({})
 
+    @property
+    def place(self) -> tuple[SessionId, str | None]:
+        """Where it is."""
+        return self.session_id, self.checkpoint
+
 
 class Look(NamedTuple):
     """
@@ -60,6 +65,11 @@ class Look(NamedTuple):
     is_run: bool
     shown: tuple[_Shown, ...] = ()
     wrote_after: tuple[SessionId, str] | None = None
+
+    @property
+    def last(self) -> _Shown:
+        """What they were shown last."""
+        return self.shown[-1] if self.shown else _Shown()
 
     def made_of(self, state: ThreadRecord) -> list[str] | UnsetType:
         """
@@ -94,17 +104,15 @@ class Look(NamedTuple):
 
     def followed_by(self, shown: _Shown) -> Look:
         """Return the same when something else was shown."""
-        last = self.shown[-1] if self.shown else _Shown()
-        is_again = shown[:3] == last[:3]
+        last = self.last
+        is_again = (shown.place, shown.parent) == (last.place, last.parent)
         if is_again and shown.is_newest and not last.is_newest:  # they go by the first look
             shown = shown._replace(pending=last.pending)
         return self._replace(shown=(*self.shown[-1:], shown), wrote_after=None)
 
     def was_of_newest(self, state: ThreadRecord) -> bool:
         """Tell whether a checkpoint follows what was shown last of all, as the newest."""
-        last = self.shown[-1] if self.shown else _Shown()
-        place = last.session_id, last.checkpoint
-        return last.is_newest and place == (state.session_id, state.parent)
+        return self.last.is_newest and self.last.place == (state.session_id, state.parent)
 
 
 class Looks:
@@ -129,9 +137,11 @@ class Looks:
 
     def of(self, caller: Caller) -> Look:
         """Return what somebody was shown."""
-        is_run = isinstance(caller, Run)
-        unknown = Look(records.new_writer() if is_run else records.NOBODY, is_run)
-        return self._beside(caller).get(caller, unknown)
+        look = self._beside(caller).get(caller)
+        if look is None:
+            is_run = isinstance(caller, Run)
+            look = Look(records.new_writer() if is_run else records.NOBODY, is_run)
+        return look
 
     def wrote(self, caller: Caller, session_id: SessionId, checkpoint: str) -> str:
         """Note that somebody writes after a checkpoint, and return what the ids begin with."""
@@ -141,7 +151,7 @@ class Looks:
                 self._of_runs.move_to_end(caller)
             return look.writer
         place = session_id, checkpoint
-        if place not in ((each.session_id, each.checkpoint) for each in look.shown):
+        if place not in (each.place for each in look.shown):
             return records.NOBODY  # another one was, for whom they write
         self._of_others[caller] = look._replace(wrote_after=place)
         return look.writer
@@ -171,8 +181,8 @@ class Looks:
             place = state.session_id, state.checkpoint, state.parent
             channels = {} if isinstance(caller, Run) else versions(state)
             shown = _Shown(*place, state.made_of, writes, is_newest, channels)
-        new = Look(records.new_writer(), isinstance(caller, Run))
-        look = self._beside(caller).pop(caller, new)
-        self._beside(caller)[caller] = look.followed_by(shown)
+        beside = self._beside(caller)
+        look = beside.pop(caller, None) or Look(records.new_writer(), isinstance(caller, Run))
+        beside[caller] = look.followed_by(shown)
         while len(self._of_runs) > _REMEMBERED_RUNS:
             self._of_runs.popitem(last=False)
