@@ -288,7 +288,8 @@ class TestSharing:
         """Of the items that checkpoints share, what a process knows is held once for all."""
         items: list[Any] = [{"n": n} for n in range(3000)]
         saved = None
-        async with CheckpointStorage(root) as storage:
+        async with AsyncCheckpointWriter[Any](root, record_type=StoredCheckpoint) as writer:
+            storage = CheckpointStorage(writer)
             tracemalloc.start()
             try:
                 for number in range(60):
@@ -296,8 +297,10 @@ class TestSharing:
                     saved = checkpoint({"items": items}, saved)
                     await storage.save(saved)
                     if number == 9:
+                        await writer.flush()  # until then the writer holds what it has saved
                         gc.collect()
                         first_bytes = tracemalloc.get_traced_memory()[0]
+                await writer.flush()
                 gc.collect()
                 held_bytes = tracemalloc.get_traced_memory()[0] - first_bytes
             finally:

@@ -611,20 +611,22 @@ class TestKnown:
 
         Each still counts once.
         """
-        store = opened(root)
         keys: list[Any] = [{"project_key": "shop", "session_id": f"s{n}"} for n in range(40)]
-        tracemalloc.start()
-        try:
-            for key in keys:
-                await store.append(key, entries(range(1000), 3000))
-            gc.collect()
-            held_bytes = tracemalloc.get_traced_memory()[0]
-        finally:
-            tracemalloc.stop()
-        assert held_bytes < len(keys) * 1000 * 3000 / 8
+        async with AsyncCheckpointWriter[Any](root, record_type=ClaudeRecord) as writer:
+            store = opened(writer)
+            tracemalloc.start()
+            try:
+                for key in keys:
+                    await store.append(key, entries(range(1000), 3000))
+                await writer.flush()  # until then the writer holds what it has saved
+                gc.collect()
+                held_bytes = tracemalloc.get_traced_memory()[0]
+            finally:
+                tracemalloc.stop()
+            assert held_bytes < len(keys) * 1000 * 3000 / 8
 
-        await store.append(keys[0], entries(range(999, 1001), 3000))
-        assert await store.load(keys[0]) == entries(range(1001), 3000)
+            await store.append(keys[0], entries(range(999, 1001), 3000))
+            assert await store.load(keys[0]) == entries(range(1001), 3000)
 
     async def test_what_is_saved_each_time_is_bounded(self) -> None:
         """There are two small records, however long the session and its entries are."""
