@@ -34,9 +34,6 @@ from aiocheckpoint.adapters.langgraph import (
     copy_threads,
     session_of,
 )
-from aiocheckpoint.adapters.langgraph import looks as looks_module
-from aiocheckpoint.adapters.langgraph.arguments import Run
-from aiocheckpoint.adapters.langgraph.looks import Looks
 from aiocheckpoint.adapters.langgraph.records import PENDING_PREFIX, STATE_PREFIX
 from tests.langgraph import graphs
 from tests.langgraph.conftest import MakeSaver
@@ -542,7 +539,7 @@ async def test_only_what_is_rebuilt_tells(make: MakeSaver, durability: Any) -> N
 @pytest.mark.blocking  # in threads
 @pytest.mark.parametrize("is_one_saver", [False, True])
 def test_threads_that_update_at_once(root: Path, *, is_one_saver: bool) -> None:
-    """The same holds of `update_state`: the thread in which one is called is who calls."""
+    """The same holds of `update_state`, in threads."""
     has_looked, may_store = threading.Barrier(3), [threading.Event(), threading.Event()]
 
     class Slow(CheckpointSaver):
@@ -690,18 +687,6 @@ async def test_a_thread_that_has_others_writes_is_not_moved(root: Path, tmp_path
         assert await target.aget_tuple(_THREAD) is None
         values = (await _graph(target).aget_state(thread("u"))).values
         assert values["log"] == ["hello", "answer hello"]
-
-
-def test_a_run_that_writes_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many others have begun, and ended, since it did."""
-    monkeypatch.setattr(looks_module, "_REMEMBERED_RUNS", 2)
-    looks, run = Looks(), Run(0, object())
-    looks.note(run, None)
-    writer = looks.of(run).writer
-    for number in range(1, 4):
-        looks.note(Run(number, object()), None)
-        assert looks.wrote(run, "s", "c") == writer
-    assert looks.of(run).writer == writer
 
 
 @pytest.mark.parametrize("durability", _DURABILITIES)

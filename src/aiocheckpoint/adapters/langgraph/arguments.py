@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from asyncio import Task, current_task
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from threading import Thread, current_thread
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
@@ -65,21 +63,6 @@ def run_of(config: RunnableConfig) -> Run | None:
     if not isinstance(runtime, Runtime) or (not is_within and "__pregel_task_id" in configurable):
         return None
     return Run(id(runtime), runtime.control)
-
-
-Caller: TypeAlias = Run | Task[Any] | Thread
-
-
-def caller_of(config: RunnableConfig) -> Caller:
-    """Return who calls: a run; of whoever does not run, the task or thread that does the whole."""
-    run = run_of(config)
-    if run is not None:
-        return run
-    try:
-        task = current_task()
-    except RuntimeError:  # no loop runs here
-        task = None
-    return task or current_thread()
 
 
 def told_of_thread(thread_id: object) -> AbstractContextManager[None]:

@@ -12,9 +12,9 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from aiocheckpoint import SessionId
 from aiocheckpoint.adapters._given import listed
 from aiocheckpoint.adapters.langgraph import arguments, records
-from aiocheckpoint.adapters.langgraph.arguments import Run, caller_of, place_of, run_of
+from aiocheckpoint.adapters.langgraph.arguments import Run, place_of, run_of
 from aiocheckpoint.adapters.langgraph.looks import Looks
-from aiocheckpoint.adapters.langgraph.pruning import with_plain_counters
+from aiocheckpoint.adapters.langgraph.pruning import rebuilt, with_plain_counters
 from aiocheckpoint.adapters.langgraph.records import Encoder, ThreadRecord, state_id
 
 
@@ -27,7 +27,8 @@ class Draft(NamedTuple):
         record: what is stored.
         blobs: the values it refers to.
         run: who puts it; None where nobody knows.
-        follows_newest: whether who puts it was shown what it follows as the newest, last of all.
+        follows_newest: whether who puts it does not run, and was shown what it follows as the
+            newest.
     """
 
     session_id: SessionId
@@ -56,7 +57,8 @@ def state_draft(
     Raises:
         InvalidArgumentError: the config names no thread, or the checkpoint has no id.
     """
-    place = place_of(config)
+    place, run = place_of(config), run_of(config)
+    look = looks.of(place, run)
     checkpoint_id = arguments.text("the id of the checkpoint", checkpoint["id"])
     encoder = Encoder(serde)
     whole = with_plain_counters(get_checkpoint_metadata(config, metadata))
@@ -83,10 +85,11 @@ def state_draft(
         serialized=others,
         channels=channels,
     )
-    look = looks.of(caller_of(config))
-    record.made_of = look.made_of(record)
-    follows_newest = look.was_of_newest(record)
-    return Draft(place.session_id, record, encoder.blobs, run_of(config), follows_newest)
+    if rebuilt(record):
+        record.made_of = look.made_of
+    looks.put(place.session_id, checkpoint_id, run, look)
+    follows_newest = run is None and look.is_newest
+    return Draft(place.session_id, record, encoder.blobs, run, follows_newest)
 
 
 def writes_draft(
@@ -103,9 +106,9 @@ def writes_draft(
     Raises:
         InvalidArgumentError: the config names no checkpoint, or an argument is of another type.
     """
-    place = place_of(config)
+    place, run = place_of(config), run_of(config)
     checkpoint = arguments.text("checkpoint_id", place.checkpoint)
-    writer = looks.wrote(caller_of(config), place.session_id, checkpoint)
+    writer = looks.of(place, run).writer
     encoder = Encoder(serde)
     encoded = records.encode_writes(listed("writes", writes), encoder.encode)
     record = ThreadRecord(
@@ -120,4 +123,4 @@ def writes_draft(
         task_path=arguments.text("task_path", task_path),
         writes=encoded,
     )
-    return Draft(place.session_id, record, encoder.blobs, run_of(config))
+    return Draft(place.session_id, record, encoder.blobs, run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from aiocheckpoint.adapters._lists import OF_ONE
 from aiocheckpoint.adapters.langgraph import arguments, records
 from aiocheckpoint.adapters.langgraph.reading import (
     Entry,
+    Group,
     all_blobs,
     entries_of,
     has_uncounted,
@@ -149,6 +150,7 @@ class Listing:
         limit: at most so many; None for all.
         thread_id: as the caller gave it.
         refused: which of them cannot be read is added to it.
+        show: notes to whom each of them is shown.
     """
 
     def __init__(
@@ -160,6 +162,7 @@ class Listing:
         limit: int | None,
         thread_id: object,
         refused: Refused,
+        show: Callable[[Group], Group] | None,
     ) -> None:
         self._store = store
         self._serde = serde
@@ -168,6 +171,7 @@ class Listing:
         self._left = limit
         self._thread_id = thread_id
         self._refused = refused
+        self._show = show or (lambda group: group)
 
     async def read(self) -> list[CheckpointTuple] | None:
         """Return the next few; None when there are no more."""
@@ -207,7 +211,7 @@ class Listing:
             kept = await self._with_metadata(session_id, keys) if self._wanted else keys
             groups, blobs = await self._store.read(session_id, partial(with_blobs, kept))
             found = {
-                key: tuple_of(group, blobs, self._thread_id, self._serde)
+                key: tuple_of(self._show(group), blobs, self._thread_id, self._serde)
                 for key, group in groups.items()
             }
             return {key: value for key, value in found.items() if value is not None}

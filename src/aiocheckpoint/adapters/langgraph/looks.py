@@ -1,188 +1,129 @@
-"""What somebody was shown, and goes on from: of which writes their checkpoints are made."""
+"""What somebody was shown, and goes on from: the ids that they hand back tell."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, MutableMapping
-from types import MappingProxyType
-from typing import NamedTuple
-from weakref import WeakKeyDictionary
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from aiocheckpoint import SessionId
 from aiocheckpoint.adapters.langgraph import records
-from aiocheckpoint.adapters.langgraph.arguments import Caller, Run
-from aiocheckpoint.adapters.langgraph.pruning import rebuilt, versions
-from aiocheckpoint.adapters.langgraph.records import ThreadRecord
+from aiocheckpoint.adapters.langgraph.arguments import Place, Run
+from aiocheckpoint.adapters.langgraph.reading import Group
 
-_REMEMBERED_RUNS = 16_384  # that wrote or looked last; of others all writes count
+KeyT = TypeVar("KeyT")
+ValueT = TypeVar("ValueT")
 
-
-class _Shown(NamedTuple):
-    """
-    A checkpoint that somebody was shown.
-
-    Attributes:
-        session_id: of which session; empty where there was none.
-        checkpoint: LangGraph's id.
-        parent: that of the one before it.
-        made_of: of which writes it is made.
-        pending: the records of writes after it, as `made_of` names them.
-        is_newest: whether the newest was asked for.
-        versions: of its channels, where who was shown it does not run.
-    """
-
-    session_id: SessionId = ""
-    checkpoint: str | None = None
-    parent: str | None = None
-    made_of: list[str] | UnsetType = UNSET
-    pending: tuple[str, ...] = ()
-    is_newest: bool = False
-    versions: Mapping[str, object] = MappingProxyType({})
-
-    @property
-    def place(self) -> tuple[SessionId, str | None]:
-        """Where it is."""
-        return self.session_id, self.checkpoint
+_REMEMBERED = 16_384  # runs that looked or wrote last, ids of theirs, and ids of others
 
 
 class Look(NamedTuple):
     """
-    What somebody was shown.
+    What the id of a checkpoint tells of whoever hands it in.
 
     Attributes:
+        session_id: where the checkpoint is; empty where the id tells nothing.
         writer: what the ids of what they write begin with, behind the checkpoint's.
-        is_run: whether they run.
-        shown: the last two; none where it is not known. Of one that was asked for by its id
-            LangGraph looks then whether it is the newest.
-        wrote_after: the session and the checkpoint after which they have written last, since that.
+        made_of: of which writes a checkpoint is made that they put after it; UNSET for all.
+        is_newest: whether they had asked for the newest.
     """
 
-    writer: str
-    is_run: bool
-    shown: tuple[_Shown, ...] = ()
-    wrote_after: tuple[SessionId, str] | None = None
-
-    @property
-    def last(self) -> _Shown:
-        """What they were shown last."""
-        return self.shown[-1] if self.shown else _Shown()
-
-    def made_of(self, state: ThreadRecord) -> list[str] | UnsetType:
-        """
-        Return of which writes after its parent a checkpoint is made that they put.
-
-        Returns:
-            UNSET for all of them, and where nothing is rebuilt from them.
-        """
-        if not self.shown or state.parent is None or not rebuilt(state):
-            return UNSET
-        shown = [each for each in reversed(self.shown) if each.session_id == state.session_id]
-        for each in shown:
-            if each.parent == state.parent and each.versions == versions(state):
-                return each.made_of  # of a copy beside it, as by `aupdate_state`
-        for each in shown:
-            if each.checkpoint == state.parent:
-                is_whole = self.is_run or self._has_written_all(state, each)
-                return [self.writer, *each.pending] if is_whole else UNSET
-        return [self.writer] if self.is_run else UNSET
-
-    def _has_written_all(self, state: ThreadRecord, parent: _Shown) -> bool:
-        """
-        Tell whether somebody who does not run has written what is new in a checkpoint.
-
-        They may do only a part of it, as threads of a pool that take one call each.
-        """
-        if state.trigger == "loop":  # of a run that is not known
-            return False
-        new = versions(state)
-        is_new = any(new[channel] != parent.versions.get(channel) for channel in rebuilt(state))
-        return not is_new or self.wrote_after == (state.session_id, state.parent)
-
-    def followed_by(self, shown: _Shown) -> Look:
-        """Return the same when something else was shown."""
-        last = self.last
-        is_again = (shown.place, shown.parent) == (last.place, last.parent)
-        if is_again and shown.is_newest and not last.is_newest:  # they go by the first look
-            shown = shown._replace(pending=last.pending)
-        return self._replace(shown=(*self.shown[-1:], shown), wrote_after=None)
-
-    def was_of_newest(self, state: ThreadRecord) -> bool:
-        """Tell whether a checkpoint follows what was shown last of all, as the newest."""
-        return self.last.is_newest and self.last.place == (state.session_id, state.parent)
+    session_id: SessionId = ""
+    writer: str = records.NOBODY
+    made_of: list[str] | UnsetType = UNSET
+    is_newest: bool = False
 
 
 class Looks:
     """
-    What runs were shown, and tasks and threads that do not run, as those of `aupdate_state`.
+    What was shown to whom.
 
     Two who go on from the same checkpoint both write behind it, and one of them is refused, or
     ends before its own checkpoint is there. The other's is rebuilt from what it was made of alone.
-    What was put by whoever was shown nothing, as a copy, or has not written it, is made of all.
+
+    LangGraph hands back the very ids that it was given, in whatever task or thread, and those that
+    it has made for a run. So each look gives out an id of its own: an equal text that is another
+    object. Any other object, as of an id that was read from JSON, tells nothing: what is written
+    after it counts for everybody, and what is put after it is made of all.
     """
 
     def __init__(self) -> None:
-        self._begin()
+        self._writers: _Recent[Run, str] = _Recent()
+        # Apart, since pages that look make no run forgotten. The text keeps the key its own.
+        self._of_runs: _Recent[int, tuple[str, Look]] = _Recent()
+        self._of_others: _Recent[int, tuple[str, Look]] = _Recent()
 
-    def _begin(self) -> None:
-        self._pid = os.getpid()
-        self._of_runs: OrderedDict[Caller, Look] = OrderedDict()
-        self._of_others: WeakKeyDictionary[Caller, Look] = WeakKeyDictionary()
+    def to(self, run: Run) -> Callable[[Group], Group]:
+        """Return what shows checkpoints to a run, also where there is none to be shown."""
+        self._begin(run)
+        return partial(self.shown, run=run)
 
-    def _beside(self, caller: Caller) -> MutableMapping[Caller, Look]:
-        return self._of_runs if isinstance(caller, Run) else self._of_others
+    def _begin(self, run: Run) -> str:
+        """Know a run from now on, and return what the ids of what it writes begin with."""
+        writer = self._writers.recall(run) or records.new_writer()
+        self._writers.remember(run, writer)
+        return writer
 
-    def of(self, caller: Caller) -> Look:
-        """Return what somebody was shown."""
-        look = self._beside(caller).get(caller)
-        if look is None:
-            is_run = isinstance(caller, Run)
-            look = Look(records.new_writer() if is_run else records.NOBODY, is_run)
-        return look
+    def of(self, place: Place, run: Run | None) -> Look:
+        """Return what the id that somebody hands in tells of them."""
+        key = id(place.checkpoint)
+        _, look = self._of_runs.recall(key) or self._of_others.recall(key) or ("", Look())
+        if look.session_id == place.session_id:
+            return look
+        # Of a run's own checkpoint that is not put yet, or one that is not remembered.
+        writer = None if run is None else self._writers.recall(run)
+        return Look(writer=writer or records.NOBODY)
 
-    def wrote(self, caller: Caller, session_id: SessionId, checkpoint: str) -> str:
-        """Note that somebody writes after a checkpoint, and return what the ids begin with."""
-        look = self.of(caller)
-        if look.is_run:
-            with contextlib.suppress(KeyError):  # it is not remembered
-                self._of_runs.move_to_end(caller)
-            return look.writer
-        place = session_id, checkpoint
-        if place not in (each.place for each in look.shown):
-            return records.NOBODY  # another one was, for whom they write
-        self._of_others[caller] = look._replace(wrote_after=place)
-        return look.writer
+    def put(self, session_id: SessionId, checkpoint: str, run: Run | None, look: Look) -> None:
+        """Note that a run goes on from a checkpoint that it puts, by the id that it has made."""
+        if run is not None and look.writer != records.NOBODY:
+            look = Look(session_id, look.writer, [look.writer])
+            self._of_runs.remember(id(checkpoint), (checkpoint, look))
 
-    def note(
-        self,
-        caller: Caller,
-        state: ThreadRecord | None,
-        pending: Iterable[ThreadRecord] = (),
-        *,
-        is_newest: bool = False,
-    ) -> None:
+    def shown(self, group: Group, run: Run | None, *, is_newest: bool = False) -> Group:
         """
-        Note what somebody was shown.
+        Return a checkpoint with ids that tell that it was shown.
 
         Args:
-            caller: who.
-            state: the checkpoint; None where there was none.
-            pending: the writes after it.
+            group: the checkpoint, and the writes after it.
+            run: to whom; None for whoever does not run.
             is_newest: whether the newest was asked for.
         """
-        if self._pid != os.getpid():  # what the parent of this process writes is not its own
-            self._begin()
-        shown = _Shown()
-        if state is not None:
-            writes = tuple(records.name_in(record.checkpoint_id) for record in pending)
-            place = state.session_id, state.checkpoint, state.parent
-            channels = {} if isinstance(caller, Run) else versions(state)
-            shown = _Shown(*place, state.made_of, writes, is_newest, channels)
-        beside = self._beside(caller)
-        look = beside.pop(caller, None) or Look(records.new_writer(), isinstance(caller, Run))
-        beside[caller] = look.followed_by(shown)
-        while len(self._of_runs) > _REMEMBERED_RUNS:
-            self._of_runs.popitem(last=False)
+        writer = records.new_writer() if run is None else self._begin(run)
+        state = group.state
+        if state is None:
+            return group
+        names = [records.name_in(record.checkpoint_id) for record in group.pending]
+        look = Look(state.session_id, writer, [writer, *names], is_newest)
+        beside = Look(state.session_id, made_of=state.made_of)  # of a copy, as by `aupdate_state`
+        known = self._of_others if run is None else self._of_runs
+        checkpoint = _given_out(state.checkpoint, look, known)
+        parent = None if state.parent is None else _given_out(state.parent, beside, known)
+        return group._replace(state=replace(state, checkpoint=checkpoint, parent=parent))
+
+
+class _Recent(OrderedDict[KeyT, ValueT]):
+    """What was used last."""
+
+    def remember(self, key: KeyT, value: ValueT) -> None:
+        self[key] = value
+        while len(self) > _REMEMBERED:
+            self.popitem(last=False)
+
+    def recall(self, key: KeyT) -> ValueT | None:
+        with contextlib.suppress(KeyError):  # it is not remembered
+            self.move_to_end(key)
+        return self.get(key)
+
+
+def _given_out(checkpoint: str, look: Look, known: _Recent[int, tuple[str, Look]]) -> str:
+    """Return an id as an object of its own, which tells of a look; one letter has but one."""
+    given = f"{checkpoint} "[:-1]
+    if given is not checkpoint:
+        known.remember(id(given), (given, look))
+    return given

@@ -23,13 +23,7 @@ from aiocheckpoint.adapters._erasing import Erasing
 from aiocheckpoint.adapters._given import listed
 from aiocheckpoint.adapters._storage import Storage
 from aiocheckpoint.adapters.langgraph import arguments, copying, records
-from aiocheckpoint.adapters.langgraph.arguments import (
-    Caller,
-    caller_of,
-    place_of,
-    run_of,
-    told_of_thread,
-)
+from aiocheckpoint.adapters.langgraph.arguments import place_of, run_of, told_of_thread
 from aiocheckpoint.adapters.langgraph.drafts import Draft, state_draft, writes_draft
 from aiocheckpoint.adapters.langgraph.failures import Failures
 from aiocheckpoint.adapters.langgraph.history import delta_history
@@ -269,9 +263,9 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         Cost: one `read` of the store, in a directory one hop; the checkpoint's records and the
             blobs they refer to, however many others there are.
         """
-        return await self._look(config, caller_of(config))
+        return await self._look(config)
 
-    async def _look(self, config: RunnableConfig, caller: Caller) -> CheckpointTuple | None:
+    async def _look(self, config: RunnableConfig) -> CheckpointTuple | None:
         place = place_of(config)
         session_id = place.session_id
         key = None if place.checkpoint is None else records.key_of(place.checkpoint)
@@ -290,8 +284,8 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
             watch.look(found.key, found.last_id, turns)
         elif found.group.state is None:
             watch.miss(key)
-        self._looks.note(caller, *found.group, is_newest=key is None)
-        return tuple_of(found.group, found.blobs, place.thread_id, self.serde)
+        group = self._looks.shown(found.group, run, is_newest=key is None)
+        return tuple_of(group, found.blobs, place.thread_id, self.serde)
 
     async def alist(
         self,
@@ -340,7 +334,10 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
     ) -> Listing:
         refused: Refused = []
         found = await self._matching(config, before, refused) if limit != 0 else ()
-        return Listing(self._store, self.serde, found, wanted, limit, thread_id_of(config), refused)
+        thread_id = thread_id_of(config)
+        run = None if config is None else run_of(config)
+        show = None if run is None else self._looks.to(run)
+        return Listing(self._store, self.serde, found, wanted, limit, thread_id, refused, show)
 
     async def _matching(
         self, config: RunnableConfig | None, before: RunnableConfig | None, refused: Refused
@@ -352,7 +349,6 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
                 self._failures.begin(config)
                 watch = self._turns.watches.of(place.session_id)
                 watch.choose(found[0].key if found else None)
-                self._looks.note(caller_of(config), None)
         return found
 
     async def aget_delta_channel_history(

@@ -20,7 +20,6 @@ from langgraph.checkpoint.base import (
 
 from aiocheckpoint import BlobStore
 from aiocheckpoint.adapters.langgraph import arguments
-from aiocheckpoint.adapters.langgraph.arguments import Caller, caller_of
 from aiocheckpoint.adapters.langgraph.drafts import Draft, state_draft, writes_draft
 from aiocheckpoint.adapters.langgraph.failures import Failures
 from aiocheckpoint.adapters.langgraph.listing import Listing
@@ -50,7 +49,7 @@ class SynchronousMethods(BaseCheckpointSaver[str]):
     async def _store_writes(self, draft: Draft) -> None: ...
 
     @abstractmethod
-    async def _look(self, config: RunnableConfig, caller: Caller) -> CheckpointTuple | None: ...
+    async def _look(self, config: RunnableConfig) -> CheckpointTuple | None: ...
 
     @abstractmethod
     async def _listing(
@@ -117,7 +116,7 @@ class SynchronousMethods(BaseCheckpointSaver[str]):
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Do what `aget_tuple` does, from code that is not asynchronous."""
-        return self._portal.run(self._look(config, caller_of(config)))
+        return self._portal.run(self._look(config))
 
     def list(
         self,

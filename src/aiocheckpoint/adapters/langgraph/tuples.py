@@ -58,6 +58,7 @@ def tuple_of(
     checkpoint = {
         **(state.document or {}),
         **decoder.decode_all(state, state.serialized),
+        "id": state.checkpoint,
         "channel_values": decoder.decode_all(state, state.channels),
     }
     parent_config = None

@@ -248,8 +248,8 @@ def _may_fork(draft: Draft, watch: Watch | None, parent: str | None) -> bool:
     if watch is None:
         return run is None  # of a run it has been forgotten what that was shown
     is_copy = run is None and draft.record.trigger == "fork"  # by `aupdate_state`
-    goes_on = draft.run is None and draft.follows_newest  # whoever else asked for it by its id
-    return is_copy or (watch.may_fork(parent, run) and not goes_on)
+    # One that was shown as the newest is gone on with, whoever else asked for it by its id.
+    return is_copy or (watch.may_fork(parent, run) and not draft.follows_newest)
 
 
 def _made(record: ThreadRecord) -> str | None:
