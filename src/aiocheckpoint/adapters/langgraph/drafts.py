@@ -15,7 +15,8 @@ from aiocheckpoint.adapters.langgraph import arguments, records
 from aiocheckpoint.adapters.langgraph.arguments import Run, place_of, run_of
 from aiocheckpoint.adapters.langgraph.looks import Looks
 from aiocheckpoint.adapters.langgraph.pruning import rebuilt, with_plain_counters
-from aiocheckpoint.adapters.langgraph.records import Encoder, ThreadRecord, state_id
+from aiocheckpoint.adapters.langgraph.records import ThreadRecord, state_id
+from aiocheckpoint.adapters.langgraph.serialized import Encoder
 
 
 class Draft(NamedTuple):

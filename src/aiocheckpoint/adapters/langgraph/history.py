@@ -9,12 +9,13 @@ from langgraph.checkpoint.base import DeltaChannelHistory
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from aiocheckpoint import BlobStore, CheckpointCorruptError, StorageError
-from aiocheckpoint.adapters.langgraph import records
+from aiocheckpoint.adapters.langgraph import records, serialized
 from aiocheckpoint.adapters.langgraph.arguments import Place
 from aiocheckpoint.adapters.langgraph.listing import blobs_of
 from aiocheckpoint.adapters.langgraph.pruning import rebuilt
 from aiocheckpoint.adapters.langgraph.reading import Ancestry, Group, newest_key
-from aiocheckpoint.adapters.langgraph.records import Decoder, ThreadRecord, state_id
+from aiocheckpoint.adapters.langgraph.records import ThreadRecord, state_id
+from aiocheckpoint.adapters.langgraph.serialized import Decoder
 
 
 class MissingAncestorError(CheckpointCorruptError):
@@ -146,9 +147,9 @@ async def _add_ancestor(
     """Add an ancestor's writes, the last first, and its values, which end the search."""
     writes = [write for write in found if write.channel in remaining]
     values = {k: v for k, v in (state.channels or {}).items() if k in remaining}
-    digests = dict.fromkeys(records.blobs_of(state, values.values()))
+    digests = dict.fromkeys(serialized.blobs_of(state, values.values()))
     for write in writes:
-        digests |= dict.fromkeys(records.blobs_of(write.record, [write.value]))
+        digests |= dict.fromkeys(serialized.blobs_of(write.record, [write.value]))
     decoder = Decoder(serde, await blobs_of(store, state.session_id, [*digests]))
     for write in reversed(writes):
         history[write.channel]["writes"].append(records.pending_write(write, decoder))

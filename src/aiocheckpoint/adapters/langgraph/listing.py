@@ -18,7 +18,7 @@ from aiocheckpoint import (
     SessionId,
 )
 from aiocheckpoint.adapters._lists import OF_ONE
-from aiocheckpoint.adapters.langgraph import arguments, records
+from aiocheckpoint.adapters.langgraph import arguments, records, serialized
 from aiocheckpoint.adapters.langgraph.reading import (
     Entry,
     Group,
@@ -30,12 +30,12 @@ from aiocheckpoint.adapters.langgraph.reading import (
     with_blobs,
 )
 from aiocheckpoint.adapters.langgraph.records import (
-    Decoder,
     ThreadRecord,
     configurable_of,
     session_of,
     state_id,
 )
+from aiocheckpoint.adapters.langgraph.serialized import Decoder
 from aiocheckpoint.adapters.langgraph.tuples import metadata_of, thread_id_of, tuple_of
 from aiocheckpoint.kit import raise_all
 
@@ -124,7 +124,7 @@ async def metadata_decoder(
     """Return what decodes the metadata of a checkpoint."""
     values = (record.serialized_metadata or {}).values()
     return Decoder(
-        serde, await blobs_of(store, record.session_id, [*records.blobs_of(record, values)])
+        serde, await blobs_of(store, record.session_id, [*serialized.blobs_of(record, values)])
     )
 
 

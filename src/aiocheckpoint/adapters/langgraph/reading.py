@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from aiocheckpoint import CheckpointId, MissingBlobError, SessionId, SessionReader, StorageError
-from aiocheckpoint.adapters.langgraph import records
+from aiocheckpoint.adapters.langgraph import records, serialized
 from aiocheckpoint.adapters.langgraph.pruning import DeltaNeeds
 from aiocheckpoint.adapters.langgraph.records import (
     PENDING_PREFIX,
@@ -242,7 +242,7 @@ async def all_blobs(
     digests: Iterable[str], reader: SessionReader[ThreadRecord]
 ) -> dict[str, bytes]:
     """Return blobs, and all that they refer to."""
-    return await records.load_all(reader.load_blobs, digests)
+    return await serialized.load_all(reader.load_blobs, digests)
 
 
 async def with_blobs(
@@ -254,7 +254,7 @@ async def with_blobs(
         used = [r for group in groups.values() for r in (group.state, *group.pending) if r]
         digests = {digest: None for record in used for digest in record.blob_digests}
         try:
-            return groups, await records.load_all(reader.load_blobs, digests)
+            return groups, await serialized.load_all(reader.load_blobs, digests)
         except MissingBlobError:
             # Perhaps somebody deletes these very checkpoints: then they are gone now.
             if not retries_left:

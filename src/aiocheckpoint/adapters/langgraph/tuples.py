@@ -11,7 +11,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from aiocheckpoint.adapters.langgraph import records
 from aiocheckpoint.adapters.langgraph.reading import Group
-from aiocheckpoint.adapters.langgraph.records import Decoder, ThreadRecord, configurable_of
+from aiocheckpoint.adapters.langgraph.records import ThreadRecord, configurable_of
+from aiocheckpoint.adapters.langgraph.serialized import Decoder
 
 
 def thread_id_of(config: RunnableConfig | None) -> object:

@@ -11,7 +11,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from aiocheckpoint.adapters.langgraph.records import is_plain
+from aiocheckpoint.adapters.langgraph.serialized import is_plain
 
 
 class _Undecoded(SerializerProtocol):
