@@ -120,13 +120,13 @@ _SAMPLES: list[tuple[CheckpointError, list[str]]] = [
         CheckpointMismatchError("/r/cp.json", ("t", "x"), ("s", None)),
         [
             "/r/cp.json is intact, but in the wrong place",
-            "checkpoint 'x' of session 't', where a checkpoint of session 's' belongs",
-            "put it back; else recover(",
+            "a checkpoint of session 's' belongs there, and it is checkpoint 'x' of session 't'",
+            "put it back; else recover('s') moves it to the quarantine",
         ],
     ),
     (
         CheckpointMismatchError("/r/cp.json", ("s", "x"), ("s", "y")),
-        ["checkpoint 'x' of session 's', where checkpoint 'y' of session 's' belongs"],
+        ["checkpoint 'y' of session 's' belongs there, and it is checkpoint 'x' of session 's'"],
     ),
     (
         LostIdError("/r/~sha256-01", "/r/~sha256-01/checkpoints/cp.json", "it is not JSON"),

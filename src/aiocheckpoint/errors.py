@@ -312,13 +312,13 @@ class CheckpointMismatchError(CheckpointCorruptError):
         (session_id, checkpoint_id), (asked_session, asked_id) = self.found, self.asked
         asked = "a checkpoint" if asked_id is None else f"checkpoint {asked_id!r}"
         text = (
-            f"{self.path}{self._whose()} is intact, but in the wrong place: it is checkpoint "
-            f"{checkpoint_id!r} of session {session_id!r}, where {asked} of session "
-            f"{asked_session!r} belongs"
+            f"{self.path}{self._whose()} is intact, but in the wrong place: {asked} of session "
+            f"{asked_session!r} belongs there, and it is checkpoint {checkpoint_id!r} of session "
+            f"{session_id!r}"
         )
         if self.newest_valid_id is not None:
             text += f"; the newest in its place is {self.newest_valid_id!r}"
-        advice = "else recover(session_id) moves it to the quarantine"
+        advice = f"else recover({asked_session!r}) moves it to the quarantine"
         text += "; find out who moved or copied it and put it back"
         return f"{text}; {advice_at(self.session_id, self.path, advice)}"
 

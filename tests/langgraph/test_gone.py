@@ -47,6 +47,18 @@ async def test_nobody_begins_from_nothing_where_a_checkpoint_was_pruned(
     assert len(state["messages"]) == 8
 
 
+async def test_a_thread_that_was_deleted_begins_anew(make: MakeSaver) -> None:
+    """Whoever goes on from a config of it begins, and nothing of what was there comes back."""
+    saver = make()
+    graph: Any = graphs.chat_graph().compile(checkpointer=saver)
+    await chat(saver, thread("ann"), 2)
+    held = (await graph.aget_state(thread("ann"))).config
+    await saver.adelete_thread("ann")
+    state = await graph.ainvoke(_HELLO, held, durability="sync")
+    assert [message.content for message in state["messages"]] == ["hello", "answer 1"]
+    assert (await graph.aget_state(thread("ann"))).values == state
+
+
 async def test_whoever_asked_too_early_goes_on(make: MakeSaver) -> None:
     """A checkpoint that was asked for before it came is followed; a new thread may begin."""
     early, saver = make(), make()
