@@ -18,7 +18,7 @@ from langgraph.channels.delta import DeltaChannel
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 
-from aiocheckpoint.adapters.langgraph import CheckpointSaver
+from aiocheckpoint.adapters.langgraph import CheckpointSaver, drafts, records
 from aiocheckpoint.adapters.langgraph import looks as looks_module
 from aiocheckpoint.adapters.langgraph.arguments import Place, Run
 from aiocheckpoint.adapters.langgraph.looks import Looks
@@ -319,3 +319,51 @@ async def test_what_is_put_again_by_hand(root: Path, to: str) -> None:
 
 def _in_thread(thread_id: str, config: Any) -> Any:
     return {"configurable": {**config["configurable"], "thread_id": thread_id}}
+
+
+def _all_counts(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(drafts, "rebuilt", lambda _: set())
+
+
+def _all_write_alike(patch: pytest.MonkeyPatch) -> None:
+    writer = records.new_writer()
+    patch.setattr(records, "new_writer", lambda: writer)
+
+
+def _all_that_is_shown_is_own(patch: pytest.MonkeyPatch) -> None:
+    of = Looks.of
+
+    def told(self: Looks, place: Place, run: Run | None) -> Any:
+        look = of(self, place, run)
+        return look._replace(made_of=[look.writer]) if look.made_of else look
+
+    patch.setattr(Looks, "of", told)
+
+
+def _equal_ids_tell_the_same(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(looks_module, "id", hash, raising=False)
+
+
+@pytest.mark.damages_store
+@pytest.mark.parametrize(
+    ("mutate", "promise"),
+    [
+        (_all_counts, partial(test_of_updates_at_once_each_has_its_own_writes, by_turns=False)),
+        (_all_write_alike, partial(test_of_updates_at_once_each_has_its_own_writes, by_turns=True)),
+        (
+            _all_that_is_shown_is_own,
+            partial(test_an_id_that_was_read_loses_nothing, kind="sync", calls=set()),
+        ),
+        (
+            _equal_ids_tell_the_same,
+            partial(test_of_updates_at_once_each_has_its_own_writes, by_turns=True),
+        ),
+    ],
+)
+async def test_mutant_is_noticed(
+    mutate: Any, promise: Any, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A saver that takes one for another breaks the promise that is named for it."""
+    mutate(monkeypatch)
+    with pytest.raises(AssertionError):
+        await promise(root)
