@@ -234,7 +234,7 @@ def _removed(start: Start, root: Path) -> Path:
     return root
 
 
-async def test_a_file_of_the_journal_that_was_removed_islose_page(removed: Path) -> None:
+async def test_a_file_of_the_journal_that_was_removed_is_missed(removed: Path) -> None:
     """Where the newest file of the journal is gone, nobody is handed what was saved before."""
     for number in range(2):  # what is saved meanwhile does not hide it
         async with AsyncCheckpointWriter(removed) as writer:
@@ -489,7 +489,7 @@ _LOSSES: dict[str, tuple[int, Callable[[Path], object]]] = {
 
 
 @pytest.mark.parametrize(("which", "lose"), _LOSSES.values(), ids=_LOSSES)
-async def test_any_file_of_the_journal_that_is_lost_islose_page(
+async def test_any_file_of_the_journal_that_is_lost_is_missed(
     root: Path, long_journal: list[Path], which: int, lose: Callable[[Path], object]
 ) -> None:
     """Whichever file of the journal is lost, nobody is handed what is left in silence."""
