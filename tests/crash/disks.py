@@ -31,18 +31,19 @@ class Disk:
     Args:
         directory: an empty one, for the image and the mount point.
         size_bytes: of the disk.
+        options: of `mkfs.ext4`.
 
     Attributes:
         path: where it is mounted.
     """
 
-    def __init__(self, directory: Path, size_bytes: int) -> None:
+    def __init__(self, directory: Path, size_bytes: int, *options: str) -> None:
         self._image = directory / "disk.img"
         self.path = directory / "disk"
         self.path.mkdir()
         with self._image.open("wb") as image:
             image.truncate(size_bytes)
-        _run("mkfs.ext4", "-q", "-F", "-m", "0", self._image)
+        _run("mkfs.ext4", "-q", "-F", "-m", "0", *options, self._image)
 
     def attach(self) -> None:
         """Mount it; the file system replays its own journal."""
@@ -60,9 +61,9 @@ class Disk:
 
 
 @contextmanager
-def ext4(directory: Path, size_bytes: int) -> Iterator[Disk]:
+def ext4(directory: Path, size_bytes: int, *options: str) -> Iterator[Disk]:
     """Mount a new ext4 and unmount it in the end."""
-    disk = Disk(directory, size_bytes)
+    disk = Disk(directory, size_bytes, *options)
     disk.attach()
     try:
         yield disk

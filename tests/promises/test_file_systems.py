@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import resource
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import pytest
 
 from aiocheckpoint import CheckpointData, FileSizeLimitError
 from tests.conftest import MakeWriter
+from tests.crash.disks import ext4
 from tests.faults import RefusingFiles
 from tests.on_disk import path_of
 from tests.promises.places import on_disk, plain_ids
@@ -225,3 +227,36 @@ async def test_umask_of_files(make_writer: MakeWriter, root: Path, mask: int) ->
         if stat.S_ISREG(mode := path.lstat().st_mode) or stat.S_ISDIR(mode)
     }
     assert found == {(True, "0o700"), (False, "0o600")}
+
+
+# With times of whole seconds
+
+
+@pytest.fixture(name="small_inodes")
+def _small_inodes(disk_directory: Path) -> Iterator[Path]:
+    """Mount an ext4 whose inodes have no room for parts of a second."""
+    with ext4(disk_directory, 64 << 20, "-I", "128") as disk:
+        yield disk.path
+
+
+@pytest.mark.damages_store  # by then the disk is gone
+async def test_times_of_whole_seconds(small_inodes: Path, make_writer: MakeWriter) -> None:
+    """On ext4 with small inodes all that others change within a second is found."""
+    other = make_writer(small_inodes / "other", max_backups=0)
+    reader = make_writer(small_inodes / "state")
+    place = small_inodes / "state" / "s" / "checkpoints"
+    place.mkdir(parents=True)
+    for number in range(4):
+        for iteration in range(3):  # as Rust, which writes an id again in the same second
+            await other.save(record("s", "x", iteration))
+            await on_disk(other)
+            [path] = (small_inodes / "other" / "s" / "checkpoints").glob("cp_*.json")
+            target = place / f"cp_20260101_00000{number}_x.json"
+            shutil.copyfile(path, target)
+            assert target.stat().st_mtime_ns % 1_000_000_000 == 0
+            assert [meta.iteration for meta in await reader.list("s")] == [iteration]
+            assert await reader.load("s") == record("s", "x", iteration)
+        target.unlink()
+        assert await reader.list("s") == ()
+    for writer in (reader, other):
+        await writer.aclose()
