@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import importlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -295,3 +297,15 @@ async def test_a_traced_store_is_not_copied_to_itself(make_writer: MakeWriter, s
     for source, target in ((plain, traced), (traced, plain), (traced, traced)):
         with pytest.raises(InvalidArgumentError, match="target"):
             await copy_store(source, target)
+
+
+def test_without_opentelemetry_the_import_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An import of the adapter where the API is missing names it, and how to get it."""
+    name = "aiocheckpoint.adapters.opentelemetry"
+    monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    with pytest.raises(ModuleNotFoundError, match="-m pip install opentelemetry-api") as refused:
+        importlib.import_module(name)
+    assert refused.value.name == "opentelemetry"

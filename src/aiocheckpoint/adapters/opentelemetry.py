@@ -18,11 +18,13 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, cast
 
-from opentelemetry import metrics, trace
-from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
-from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider
-
 from aiocheckpoint import CheckpointStore, WriterStats
+from aiocheckpoint.adapters._needs import needs
+
+with needs("OpenTelemetry", "opentelemetry", extra="otel", requirement="opentelemetry-api"):
+    from opentelemetry import metrics, trace
+    from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+    from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider
 
 __all__ = ("HasStats", "Telemetry")
 
